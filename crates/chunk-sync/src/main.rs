@@ -1,0 +1,2 @@
+//! Keeps chunks the same.
+fn main() {}

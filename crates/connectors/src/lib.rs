@@ -1,0 +1,1 @@
+//! What speaks to a vendor: embedded SQLite, later the servers.

@@ -1,0 +1,1 @@
+//! Vectors in Qdrant's own engine, in process.

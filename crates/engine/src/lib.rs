@@ -1,0 +1,1 @@
+//! Worker, settle, recovery, verification; every seam to the outside.

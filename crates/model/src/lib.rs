@@ -1,0 +1,1 @@
+//! Chunk, event, versions and merge: pure and synchronous.

@@ -1,0 +1,1 @@
+//! Sample chunks and a seeded generator.

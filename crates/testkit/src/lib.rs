@@ -1,0 +1,1 @@
+//! Behavioural suites, faults and in-memory ports, for tests only.
