@@ -1,1 +1,26 @@
-//! Chunk, event, versions and merge: pure and synchronous.
+//! What a chunk is, what an event is, and how concurrent changes become one state.
+//!
+//! Pure and synchronous: no clock, no I/O, no runtime. Whoever calls passes the time in.
+
+pub mod chunk;
+pub mod document;
+pub mod event;
+pub mod hash;
+pub mod limits;
+pub mod merge;
+mod parse;
+pub mod part;
+pub mod record;
+pub mod time;
+pub mod vector;
+pub mod version;
+
+pub use chunk::{Chunk, State};
+pub use event::{Body, Event, EventType, Target};
+pub use hash::Hash;
+pub use limits::{EmbeddingModel, Limits};
+pub use parse::Invalid;
+pub use part::{Part, PartPattern};
+pub use record::Record;
+pub use time::Time;
+pub use version::{ChangeVersion, Origin, SyncVersion, Writer};

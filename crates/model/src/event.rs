@@ -1,0 +1,409 @@
+//! An event: one change of one chunk, and its wire forms.
+//!
+//! On a stream an event is a list of fields, as any Redis client writes them; everywhere else (files, HTTP, the log,
+//! listeners) it is one JSON object with the same names, `targets` an array and `chunk` an object. A bare chunk stands
+//! for an update by its own `system_origin`, to every store.
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use crate::chunk::Chunk;
+use crate::hash::content_hash;
+use crate::parse::{self, Invalid};
+use crate::{Limits, Origin, PartPattern, Time, Writer};
+
+/// The fields of a stream entry as they came: names and values are bytes, for a stranger may have written them.
+pub type Fields = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// One change of one chunk.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    /// Unique among events; the same again is a repetition.
+    pub event_id: Uuid,
+    /// What is to happen.
+    pub kind: EventType,
+    /// The system that says so.
+    pub source: Origin,
+    /// Who made the change: the source, or a store that somebody wrote into directly.
+    pub writer: Writer,
+    /// The stores that the event waits for; not empty, each once.
+    pub targets: Vec<Target>,
+    /// The chunk as its writer sees it, or just its id.
+    pub body: Body,
+    /// When the change was made.
+    pub timestamp: Time,
+    /// How often its publisher sent it before.
+    pub retry_count: u32,
+    /// Parts that the event does not carry because they did not change.
+    pub unchanged: Vec<PartPattern>,
+    /// Parts that the writer sets on purpose, though another has set the same value already.
+    pub set: Vec<PartPattern>,
+    /// Where a captured change stands in PostgreSQL's log.
+    pub position: Option<String>,
+}
+
+/// What an event says of its chunk.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Body {
+    /// The writer's whole view.
+    Chunk(Box<Chunk>),
+    /// Of a delete only the id counts.
+    Id(Uuid),
+}
+
+/// `create` and `update` both mean "make it so".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EventType {
+    /// Make it so, and let it exist even if somebody deleted it before.
+    Create,
+    /// Make it so.
+    Update,
+    /// Let it be gone.
+    Delete,
+}
+
+impl EventType {
+    /// Its name on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Update => "update",
+            Self::Delete => "delete",
+        }
+    }
+}
+
+/// A store that holds chunks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Target {
+    /// The rows: the system of record.
+    Postgres,
+    /// The vectors.
+    Qdrant,
+    /// The graph.
+    Neo4j,
+}
+
+impl Target {
+    /// Every store.
+    pub const ALL: [Self; 3] = [Self::Postgres, Self::Qdrant, Self::Neo4j];
+
+    /// Its name on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Postgres => "postgres",
+            Self::Qdrant => "qdrant",
+            Self::Neo4j => "neo4j",
+        }
+    }
+}
+
+impl std::fmt::Display for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Event {
+    /// The chunk that the event is about.
+    #[must_use]
+    pub fn chunk_id(&self) -> Uuid {
+        match &self.body {
+            Body::Chunk(chunk) => chunk.id,
+            Body::Id(id) => *id,
+        }
+    }
+
+    /// When the change counts as made: the later of the event's time and the chunk's `updated_at`.
+    #[must_use]
+    pub fn time(&self) -> Time {
+        match &self.body {
+            Body::Chunk(chunk) => self.timestamp.max(chunk.metadata.updated_at),
+            Body::Id(_) => self.timestamp,
+        }
+    }
+
+    /// Refuses a change that says it was made further ahead of `now` than the limits allow. Rows of PostgreSQL are facts
+    /// and pass.
+    ///
+    /// # Errors
+    /// Names the field that lies in the future.
+    pub fn check_clock(&self, now: Time, limits: &Limits) -> Result<(), Invalid> {
+        if self.writer == Writer::Postgres
+            || self.time().micros() <= now.micros().saturating_add(limits.max_ahead_micros)
+        {
+            return Ok(());
+        }
+        let field = if self.timestamp == self.time() {
+            "timestamp"
+        } else {
+            "chunk.metadata.updated_at"
+        };
+        let bound = limits.max_ahead_micros / 1_000_000;
+        Err(Invalid::new(
+            field,
+            format!(
+                "{} lies more than {bound} s ahead of the clock ({now}): set the publisher's clock",
+                self.time()
+            ),
+        ))
+    }
+
+    /// The event that a bare chunk stands for. Its id is made of what it says, so that the same chunk sent twice is a
+    /// repetition.
+    #[must_use]
+    pub fn of_chunk(chunk: Chunk) -> Self {
+        let name = format!(
+            "{}/{}/{}",
+            chunk.system_origin,
+            chunk.metadata.updated_at,
+            content_hash(&chunk.content)
+        );
+        Self {
+            event_id: Uuid::new_v5(&chunk.id, name.as_bytes()),
+            kind: EventType::Update,
+            source: chunk.system_origin,
+            writer: chunk.system_origin.into(),
+            targets: Target::ALL.to_vec(),
+            timestamp: chunk.metadata.updated_at,
+            body: Body::Chunk(Box::new(chunk)),
+            retry_count: 0,
+            unchanged: Vec::new(),
+            set: Vec::new(),
+            position: None,
+        }
+    }
+
+    /// Reads an event, or a bare chunk, from one JSON object.
+    ///
+    /// # Errors
+    /// Names the first field that keeps no rule.
+    pub fn from_json(json: &str, limits: &Limits) -> Result<Self, Invalid> {
+        #[derive(Deserialize)]
+        struct Shape<'a> {
+            #[serde(borrow)]
+            chunk: Option<&'a RawValue>,
+        }
+        let shape: Shape<'_> = parse::from_json("", json).map_err(|e| Invalid {
+            field: or_event(e.field),
+            ..e
+        })?;
+        match shape.chunk {
+            None => parse::chunk(json, limits).map(Self::of_chunk),
+            Some(_) => parse::from_json::<Wire<'_>>("", json).and_then(|wire| wire.event(limits)),
+        }
+    }
+
+    /// Reads an event from the fields of a stream entry; fields that are not an event's are ignored.
+    ///
+    /// # Errors
+    /// Names the first field that is absent, is not UTF-8 or keeps no rule.
+    pub fn from_fields(fields: &[(Vec<u8>, Vec<u8>)], limits: &Limits) -> Result<Self, Invalid> {
+        let optional = |name: &str| {
+            let value = fields.iter().find(|(field, _)| field == name.as_bytes());
+            value
+                .map(|(_, value)| {
+                    std::str::from_utf8(value).map_err(|_| Invalid::new(name, "is not UTF-8"))
+                })
+                .transpose()
+        };
+        let required = |name: &str| optional(name)?.ok_or_else(|| Invalid::new(name, "missing"));
+        let number = |text: &str| {
+            text.parse()
+                .map_err(|_| Invalid::new("retry_count", format!("`{text}` is no count")))
+        };
+        let chunk = required("chunk")?;
+        Wire {
+            event_id: word("event_id", required("event_id")?)?,
+            kind: word("type", required("type")?)?,
+            source: word("source", required("source")?)?,
+            targets: parse::from_json("targets", required("targets")?)?,
+            chunk: parse::from_json("chunk", chunk)?,
+            timestamp: word("timestamp", required("timestamp")?)?,
+            retry_count: optional("retry_count")?.map_or(Ok(0), number)?,
+            writer: optional("writer")?
+                .map(|text| word("writer", text))
+                .transpose()?,
+            unchanged: optional("unchanged")?
+                .map_or(Ok(Vec::new()), |text| parse::from_json("unchanged", text))?,
+            set: optional("set")?.map_or(Ok(Vec::new()), |text| parse::from_json("set", text))?,
+            position: optional("position")?.map(str::to_owned),
+        }
+        .event(limits)
+    }
+
+    /// The event as one JSON object, vectors as base64.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let chunk = self.chunk_json();
+        let mut json = format!(
+            r#"{{"event_id":"{}","type":"{}","source":"{}","writer":"{}","targets":{},"timestamp":"{}","retry_count":{}"#,
+            self.event_id,
+            self.kind.as_str(),
+            self.source,
+            self.writer,
+            self.targets_json(),
+            self.timestamp,
+            self.retry_count,
+        );
+        for (name, parts) in [("unchanged", &self.unchanged), ("set", &self.set)] {
+            if !parts.is_empty() {
+                json.push_str(&format!(r#","{name}":{}"#, names_json(parts)));
+            }
+        }
+        if let Some(position) = &self.position {
+            json.push_str(&format!(
+                r#","position":{}"#,
+                serde_json::Value::from(position.as_str())
+            ));
+        }
+        json.push_str(&format!(r#","chunk":{chunk}}}"#));
+        json
+    }
+
+    /// The event as the fields of a stream entry.
+    #[must_use]
+    pub fn to_fields(&self) -> Vec<(&'static str, String)> {
+        let mut fields = vec![
+            ("event_id", self.event_id.to_string()),
+            ("type", self.kind.as_str().to_owned()),
+            ("source", self.source.to_string()),
+            ("targets", self.targets_json()),
+            ("chunk", self.chunk_json()),
+            ("timestamp", self.timestamp.to_string()),
+            ("retry_count", self.retry_count.to_string()),
+            ("writer", self.writer.to_string()),
+        ];
+        for (name, parts) in [("unchanged", &self.unchanged), ("set", &self.set)] {
+            if !parts.is_empty() {
+                fields.push((name, names_json(parts)));
+            }
+        }
+        fields.extend(
+            self.position
+                .iter()
+                .map(|position| ("position", position.clone())),
+        );
+        fields
+    }
+
+    fn chunk_json(&self) -> String {
+        // Neither has keys that are not strings, nor floats that are not finite: JSON holds them.
+        match &self.body {
+            Body::Chunk(chunk) => serde_json::to_string(chunk).unwrap_or_default(),
+            Body::Id(id) => format!(r#"{{"id":"{id}"}}"#),
+        }
+    }
+
+    fn targets_json(&self) -> String {
+        let names: Vec<_> = self.targets.iter().map(|target| target.as_str()).collect();
+        serde_json::Value::from(names).to_string()
+    }
+}
+
+fn names_json(parts: &[PartPattern]) -> String {
+    serde_json::Value::from(parts.iter().map(ToString::to_string).collect::<Vec<_>>()).to_string()
+}
+
+/// An input that is not even an object has no field to name.
+fn or_event(field: String) -> String {
+    if field.is_empty() {
+        "event".into()
+    } else {
+        field
+    }
+}
+
+/// Reads a bare word, such as the value of a stream's field, by the rules of JSON strings.
+fn word<T: serde::de::DeserializeOwned>(field: &str, text: &str) -> Result<T, Invalid> {
+    serde_json::from_value(text.into()).map_err(|error| Invalid::new(field, error.to_string()))
+}
+
+/// An event as its JSON object has it; the chunk is read only once the rest is known to be right.
+#[derive(Deserialize)]
+struct Wire<'a> {
+    event_id: Uuid,
+    #[serde(rename = "type")]
+    kind: EventType,
+    source: Origin,
+    targets: Vec<Target>,
+    #[serde(borrow)]
+    chunk: &'a RawValue,
+    timestamp: Time,
+    #[serde(default)]
+    retry_count: u32,
+    writer: Option<Writer>,
+    #[serde(default)]
+    unchanged: Vec<String>,
+    #[serde(default)]
+    set: Vec<String>,
+    position: Option<String>,
+}
+
+impl Wire<'_> {
+    fn event(self, limits: &Limits) -> Result<Event, Invalid> {
+        check_targets(&self.targets)?;
+        let writer = self.writer.unwrap_or_else(|| self.source.into());
+        let body = match self.kind {
+            EventType::Delete => {
+                Body::Id(parse::from_json::<Identity>("chunk", self.chunk.get())?.id)
+            }
+            // Rows are facts: a captured one is compared with the row itself when it is merged.
+            _ if writer == Writer::Postgres => {
+                Body::Chunk(Box::new(parse::fact(self.chunk.get())?))
+            }
+            _ => Body::Chunk(Box::new(parse::chunk(self.chunk.get(), limits)?)),
+        };
+        Ok(Event {
+            event_id: self.event_id,
+            kind: self.kind,
+            source: self.source,
+            writer,
+            targets: self.targets,
+            body,
+            timestamp: self.timestamp,
+            retry_count: self.retry_count,
+            unchanged: patterns("unchanged", &self.unchanged)?,
+            set: patterns("set", &self.set)?,
+            position: self.position,
+        })
+    }
+}
+
+#[derive(Deserialize)]
+struct Identity {
+    id: Uuid,
+}
+
+fn check_targets(targets: &[Target]) -> Result<(), Invalid> {
+    if targets.is_empty() {
+        return Err(Invalid::new(
+            "targets",
+            "empty: name at least one of postgres, qdrant, neo4j",
+        ));
+    }
+    match targets
+        .iter()
+        .enumerate()
+        .find(|(i, target)| targets[..*i].contains(target))
+    {
+        Some((_, target)) => Err(Invalid::new(
+            "targets",
+            format!("`{target}` stands there twice"),
+        )),
+        None => Ok(()),
+    }
+}
+
+fn patterns(field: &str, names: &[String]) -> Result<Vec<PartPattern>, Invalid> {
+    let parse = |(i, name): (usize, &String)| {
+        name.parse()
+            .map_err(|e: String| Invalid::new(format!("{field}[{i}]"), e))
+    };
+    names.iter().enumerate().map(parse).collect()
+}

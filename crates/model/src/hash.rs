@@ -1,0 +1,73 @@
+//! SHA-256, in full where people and other programs read it, halved where the record keeps thousands of them.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// The first 16 bytes of a SHA-256: identifies one value of one part. 128 bits leave accidental collisions out of
+/// reach, and the record holds one for each part of each writer, so the halves matter.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Hash([u8; 16]);
+
+impl Hash {
+    /// Hashes raw bytes.
+    #[must_use]
+    pub fn of_bytes(bytes: &[u8]) -> Self {
+        Self::cut(&Sha256::digest(bytes))
+    }
+
+    /// Hashes a value by its canonical JSON (map keys are sorted, floats shortest).
+    #[must_use]
+    pub fn of_json<T: Serialize + ?Sized>(value: &T) -> Self {
+        let mut sink = Sink(Sha256::new());
+        // The sink never fails, and the types of this crate have no keys but strings.
+        let written = serde_json::to_writer(&mut sink, value);
+        debug_assert!(written.is_ok(), "a value that JSON cannot hold");
+        Self::cut(&sink.0.finalize())
+    }
+
+    fn cut(digest: &[u8]) -> Self {
+        let mut half = [0; 16];
+        half.copy_from_slice(&digest[..16]);
+        Self(half)
+    }
+
+    /// The 16 bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+impl fmt::Display for Hash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl fmt::Debug for Hash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// The full SHA-256 of a chunk's content, as 64 lower-case hexadecimal digits: the form the stores and the conflict
+/// markers show.
+#[must_use]
+pub fn content_hash(content: &str) -> String {
+    hex::encode(Sha256::digest(content.as_bytes()))
+}
+
+struct Sink(Sha256);
+
+impl std::io::Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,155 @@
+//! Merge: a writer's change, what that writer said before, and what is held → the new state, its record, the conflicts.
+//!
+//! Three steps, each pure: [`change`] turns the writer's view into settings by comparing it with the writer's own base;
+//! [`show`] decides which setting of each part shows; [`assemble`] builds the chunk that shows them. The first depends on
+//! the writer's own sequence alone and the second on the set of settings alone, so the end is the same for every
+//! interleaving.
+
+mod assemble;
+mod change;
+mod show;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use crate::chunk::{Chunk, State};
+use crate::event::{Body, Event, EventType};
+use crate::{Hash, Part, PartPattern, Record, Time, Writer};
+
+pub use show::Shown;
+
+/// One change, as merge sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Change<'a> {
+    /// Who made it.
+    pub writer: Writer,
+    /// When.
+    pub time: Time,
+    /// Which event it came with.
+    pub event: Uuid,
+    /// A create revives what others deleted.
+    pub kind: EventType,
+    /// The writer's whole view; `None` for a delete.
+    pub view: Option<&'a Chunk>,
+    /// Parts that the view does not carry because they did not change.
+    pub unchanged: &'a [PartPattern],
+    /// Parts set on purpose.
+    pub set: &'a [PartPattern],
+}
+
+impl<'a> From<&'a Event> for Change<'a> {
+    fn from(event: &'a Event) -> Self {
+        let view = match &event.body {
+            Body::Chunk(chunk) => Some(&**chunk),
+            Body::Id(_) => None,
+        };
+        Self {
+            writer: event.writer,
+            time: event.time(),
+            event: event.event_id,
+            kind: event.kind,
+            view,
+            unchanged: &event.unchanged,
+            set: &event.set,
+        }
+    }
+}
+
+/// What came of a change.
+#[derive(Clone, Debug)]
+pub struct Merged {
+    /// The chunk's memory from now on.
+    pub record: Record,
+    /// What every store is to hold from now on; `None` where the chunk is gone.
+    pub state: Option<Arc<State>>,
+    /// Whether anything came of it.
+    pub effect: Effect,
+    /// The parts that the change met another writer on.
+    pub conflicts: Vec<Conflict>,
+}
+
+/// How far a change went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// It came late or once more: nothing changed.
+    Nothing,
+    /// The record remembers it, but what shows is the same.
+    Remembered,
+    /// What shows is another state, with a version of its own.
+    Shown,
+}
+
+/// A part that the source changed while its held value was neither the source's base nor its new value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conflict {
+    /// Which part.
+    pub part: Part,
+    /// Who changed it now.
+    pub source: Writer,
+    /// Whose value was held; `None` where the part had been removed.
+    pub target: Option<Writer>,
+    /// What the source said before.
+    pub base_hash: Option<Hash>,
+    /// What the source says now; `None` is a removal.
+    pub source_hash: Option<Hash>,
+    /// What was held.
+    pub target_hash: Option<Hash>,
+    /// What shows now.
+    pub result_hash: Option<Hash>,
+}
+
+/// Merges one change into what is held of its chunk. `record` and `held` are what the system of record has, `None` for a
+/// chunk never seen; `held` is also `None` under a tombstone.
+#[must_use]
+pub fn merge(record: Option<Record>, held: Option<Arc<State>>, change: &Change<'_>) -> Merged {
+    let mut record = record.unwrap_or_default();
+    let before = show::show(&record);
+    let Some(changed) = change::apply(&mut record, &before, change) else {
+        return Merged {
+            record,
+            state: held,
+            effect: Effect::Nothing,
+            conflicts: Vec::new(),
+        };
+    };
+    let after = show::show(&record);
+    let conflicts = conflicts(&changed, &before, &after, change.writer);
+    let state = assemble::assemble(&mut record, &after, held.as_deref(), change.view);
+    if state.as_ref() == held.as_deref() {
+        return Merged {
+            record,
+            state: held,
+            effect: Effect::Remembered,
+            conflicts,
+        };
+    }
+    record.version = record.version.next(record.newest_change());
+    Merged {
+        record,
+        state: state.map(Arc::new),
+        effect: Effect::Shown,
+        conflicts,
+    }
+}
+
+/// The parts a change set: what its writer said of them before, and what it says now.
+type Changed = BTreeMap<Part, (Option<Hash>, Option<Hash>)>;
+
+fn conflicts(changed: &Changed, before: &Shown, after: &Shown, source: Writer) -> Vec<Conflict> {
+    let met = |(part, (base, new)): (&Part, &(Option<Hash>, Option<Hash>))| {
+        let target = before.parts.get(part);
+        let target_hash = target.map(|shown| shown.hash);
+        (target_hash != *base && target_hash != *new).then(|| Conflict {
+            part: part.clone(),
+            source,
+            target: target.map(|shown| shown.version.writer),
+            base_hash: *base,
+            source_hash: *new,
+            target_hash,
+            result_hash: after.parts.get(part).map(|shown| shown.hash),
+        })
+    };
+    changed.iter().filter_map(met).collect()
+}

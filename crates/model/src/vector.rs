@@ -1,0 +1,104 @@
+//! A dense vector: shared, not copied, and base64 of little-endian f32 wherever we write it as text.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// The numbers of a dense vector. Cloning shares them.
+#[derive(Clone, Debug)]
+pub struct Vector(Arc<[f32]>);
+
+impl Vector {
+    /// The vector of length one in the same direction, as Qdrant keeps it in a cosine collection. A vector of zeros
+    /// stays what it is. The norm is taken in f64, so that Qdrant finds it normalised already and leaves every bit.
+    #[must_use]
+    pub fn normalised(&self) -> Vec<f32> {
+        let norm = self
+            .0
+            .iter()
+            .map(|&x| f64::from(x) * f64::from(x))
+            .sum::<f64>()
+            .sqrt();
+        if norm == 0.0 || !norm.is_finite() {
+            return self.0.to_vec();
+        }
+        #[allow(
+            clippy::cast_possible_truncation,
+            reason = "rounding to f32 is what is wanted"
+        )]
+        self.0
+            .iter()
+            .map(|&x| (f64::from(x) / norm) as f32)
+            .collect()
+    }
+
+    /// Little-endian bytes, four a number.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        self.0.iter().flat_map(|x| x.to_le_bytes()).collect()
+    }
+
+    /// The vector of these little-endian bytes; `None` where their count is no multiple of four.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (numbers, rest) = bytes.as_chunks::<4>();
+        rest.is_empty().then(|| {
+            numbers
+                .iter()
+                .map(|b| f32::from_le_bytes(*b))
+                .collect::<Vec<_>>()
+                .into()
+        })
+    }
+}
+
+/// Equal where every bit is: what a store gives back is compared with what was written.
+impl PartialEq for Vector {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+            || (self.0.len() == other.0.len()
+                && self
+                    .0
+                    .iter()
+                    .zip(&*other.0)
+                    .all(|(a, b)| a.to_bits() == b.to_bits()))
+    }
+}
+
+impl From<Vec<f32>> for Vector {
+    fn from(numbers: Vec<f32>) -> Self {
+        Self(numbers.into())
+    }
+}
+
+impl Deref for Vector {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        &self.0
+    }
+}
+
+impl Serialize for Vector {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&STANDARD.encode(self.to_bytes()))
+    }
+}
+
+impl<'de> Deserialize<'de> for Vector {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        use serde::de::Error;
+        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+        let bytes = STANDARD
+            .decode(text.as_bytes())
+            .map_err(|e| D::Error::custom(format!("no base64: {e}")))?;
+        Self::from_bytes(&bytes).ok_or_else(|| {
+            D::Error::custom(format!(
+                "{} bytes are no whole number of 32-bit floats",
+                bytes.len()
+            ))
+        })
+    }
+}
