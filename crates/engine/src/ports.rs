@@ -1,0 +1,9 @@
+//! Every seam to the outside. The engine owns the traits; connectors implement them.
+
+mod bus;
+mod fault;
+mod store;
+
+pub use bus::{Bus, DeadLetter, Delivery, Depth, EntryId, Letter};
+pub use fault::{Fault, FaultClass};
+pub use store::{Applied, Commit, Counts, Debt, Decide, Held, Records, Row, Seen, Store, Write};

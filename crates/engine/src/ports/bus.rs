@@ -1,0 +1,133 @@
+//! The bus: where events wait until every store holds them.
+
+use std::fmt;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chunk_sync_model::Target;
+use chunk_sync_model::event::Fields;
+use chunk_sync_model::{Event, Time};
+
+use super::{Fault, FaultClass};
+
+/// An entry's place in the stream: `milliseconds-sequence`, ascending in the order of publication.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EntryId {
+    /// Milliseconds since 1970 when it was added.
+    pub millis: u64,
+    /// Tells entries of the same millisecond apart.
+    pub sequence: u64,
+}
+
+impl fmt::Display for EntryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.millis, self.sequence)
+    }
+}
+
+impl std::str::FromStr for EntryId {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts = text
+            .split_once('-')
+            .and_then(|(m, s)| Some((m.parse().ok()?, s.parse().ok()?)));
+        let (millis, sequence) =
+            parts.ok_or_else(|| format!("`{text}` is no entry id such as 1700000000000-0"))?;
+        Ok(Self { millis, sequence })
+    }
+}
+
+/// An entry handed to this process.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// Which entry.
+    pub id: EntryId,
+    /// How often it has been delivered, this time counted.
+    pub attempt: u32,
+    /// Its fields, as they came.
+    pub fields: Fields,
+}
+
+/// An entry that cannot succeed, with the reason.
+#[derive(Clone, Debug)]
+pub struct DeadLetter {
+    /// Which entry.
+    pub id: EntryId,
+    /// Its fields, unchanged.
+    pub fields: Fields,
+    /// When it was given up.
+    pub at: Time,
+    /// The class of the fault.
+    pub class: FaultClass,
+    /// What went wrong.
+    pub error: String,
+    /// The field to blame.
+    pub field: Option<String>,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// The stores that do not hold it.
+    pub missing: Vec<Target>,
+}
+
+/// A dead letter as it lies in its stream: the fields of `chunk:sync:dead`, originals and reasons alike.
+#[derive(Clone, Debug)]
+pub struct Letter {
+    /// Its place in the stream of dead letters.
+    pub id: EntryId,
+    /// All its fields.
+    pub fields: Fields,
+}
+
+/// How much waits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Depth {
+    /// Entries that nobody has read yet.
+    pub unread: u64,
+    /// Entries read, not yet acknowledged.
+    pub pending: u64,
+    /// Dead letters.
+    pub dead: u64,
+    /// The oldest entry that is not finished.
+    pub oldest: Option<EntryId>,
+}
+
+/// The stream of events with its one group of workers.
+///
+/// - **Order**: entries of one chunk are handed out in the order of the stream; while one is unfinished, later ones of its
+///   chunk go to nobody but the process that has it, after it.
+/// - **Durability**: a published entry survives a crash of this process; with a server it is as durable as that server.
+/// - **Repetition**: an entry may be handed out again until it is acknowledged, also after an acknowledgement was lost.
+/// - **Shutdown**: a read that is dropped loses nothing: what it had been handed comes again.
+#[async_trait]
+pub trait Bus: Send + Sync {
+    /// Creates what is missing (stream, group). Safe to repeat.
+    async fn prepare(&self) -> Result<(), Fault>;
+
+    /// Adds the events to the stream in their order; durable on return, one id each. Waits while the stream is over its
+    /// bound, and answers [`FaultClass::Busy`] if that lasts.
+    async fn publish(&self, events: &[Event]) -> Result<Vec<EntryId>, Fault>;
+
+    /// Up to `max` entries for this process, first those it had before and did not finish, then those of processes that
+    /// died, then new ones; waits up to `wait` for the first.
+    async fn read(&self, max: usize, wait: Duration) -> Result<Vec<Delivery>, Fault>;
+
+    /// The entries are finished: they are handed out no more.
+    async fn acknowledge(&self, ids: &[EntryId]) -> Result<(), Fault>;
+
+    /// Moves entries to the dead letters and acknowledges them; a crash in between leaves them in both places, never in
+    /// neither.
+    async fn bury(&self, letters: &[DeadLetter]) -> Result<(), Fault>;
+
+    /// The dead letters above `after`, at most `limit`.
+    async fn dead(&self, after: Option<EntryId>, limit: usize) -> Result<Vec<Letter>, Fault>;
+
+    /// Removes a dead letter; whether it was there.
+    async fn drop_dead(&self, id: EntryId) -> Result<bool, Fault>;
+
+    /// How much waits.
+    async fn depth(&self) -> Result<Depth, Fault>;
+
+    /// Forgets what every group has finished; never by length.
+    async fn trim(&self) -> Result<u64, Fault>;
+}

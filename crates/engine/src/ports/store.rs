@@ -1,0 +1,175 @@
+//! The stores: what each is asked to write, to read back, and to promise.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use chunk_sync_model::document::Fingerprint;
+use chunk_sync_model::{Record, State, SyncVersion, Target};
+use uuid::Uuid;
+
+use super::Fault;
+
+/// A state that a store is to hold from now on, unless it holds a newer one.
+#[derive(Clone, Debug)]
+pub struct Write {
+    /// Which chunk.
+    pub id: Uuid,
+    /// The version of the state.
+    pub version: SyncVersion,
+    /// The state; `None` deletes.
+    pub state: Option<Arc<State>>,
+    /// No vector differs from the state before: a store that holds the chunk may leave its vectors as they are.
+    pub same_vectors: bool,
+}
+
+/// What a store answers to one write.
+#[derive(Clone, Debug)]
+pub enum Applied {
+    /// It holds the state durably now.
+    Written,
+    /// It held that version or a newer one already, and was left as it is.
+    Skipped,
+    /// It could not; nothing is promised, and the write can be repeated.
+    Failed(Fault),
+}
+
+impl Applied {
+    /// Whether the store holds this state or a newer one.
+    #[must_use]
+    pub fn is_durable(&self) -> bool {
+        matches!(self, Self::Written | Self::Skipped)
+    }
+}
+
+/// What a store really holds of a chunk, read back from it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Seen {
+    /// Which chunk.
+    pub id: Uuid,
+    /// The version that the store shows; zero where somebody else wrote the chunk there.
+    pub version: SyncVersion,
+    /// The fingerprint of the document made again from what is held.
+    pub fingerprint: Fingerprint,
+}
+
+/// How much a store holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Chunks.
+    pub chunks: u64,
+    /// Whatever else it holds, by name: `entities`, `entity_links`, `relations` in the graph.
+    pub others: BTreeMap<&'static str, u64>,
+}
+
+/// One of the three stores.
+///
+/// - **Order**: a store never goes back. A write whose version is not above the one held changes nothing. Stores that
+///   really delete forget the version with the chunk; that an older write does not revive it is the caller's to see to.
+/// - **Repetition**: any write may come twice, also after its answer was lost.
+/// - **Durability**: `Written` and `Skipped` mean that the state survives a crash of the store.
+/// - **Batches**: each write of a batch succeeds or fails on its own; ids in a batch are distinct.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// Which of the stores this is.
+    fn target(&self) -> Target;
+
+    /// Creates what is missing (tables, collection, constraints), and refuses what is there in another shape. Safe to
+    /// repeat.
+    async fn prepare(&self) -> Result<(), Fault>;
+
+    /// Applies the writes; one answer each, in their order.
+    async fn apply(&self, writes: &[Write]) -> Vec<Applied>;
+
+    /// What is held of these chunks, in their order; `None` where there is nothing.
+    async fn read(&self, ids: &[Uuid]) -> Result<Vec<Option<Seen>>, Fault>;
+
+    /// The next chunks in ascending order of id (as bytes), from the first one above `after`, at most `limit`. Fewer than
+    /// `limit` mean the end.
+    async fn scan(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Seen>, Fault>;
+
+    /// The fingerprint that the store would have if it held `state`.
+    fn expect(&self, state: &State) -> Fingerprint;
+
+    /// How much is held.
+    async fn counts(&self) -> Result<Counts, Fault>;
+
+    /// Answers as soon as the store can be written to.
+    async fn check(&self) -> Result<(), Fault>;
+}
+
+/// What the system of record holds of a chunk when its merge begins.
+#[derive(Clone, Debug, Default)]
+pub struct Held {
+    /// The chunk's memory.
+    pub record: Option<Record>,
+    /// The row.
+    pub state: Option<Arc<State>>,
+}
+
+/// What a merge decided: row, record and debts become durable together or not at all.
+#[derive(Clone, Debug)]
+pub struct Commit {
+    /// Which chunk.
+    pub id: Uuid,
+    /// Its memory from now on.
+    pub record: Record,
+    /// The row from now on, `None` where the chunk is gone.
+    pub state: Option<Arc<State>>,
+    /// Whether the row is another than before; if not, only the record is written.
+    pub row_changed: bool,
+    /// The stores that are told later: each owes this version from now on.
+    pub owed: Vec<Target>,
+}
+
+/// Decides on the chunks of a transaction: one [`Held`] for each id asked for, in that order. May be called again where
+/// the transaction had to be repeated.
+pub type Decide<'a> = &'a (dyn Fn(Vec<Held>) -> Vec<Commit> + Send + Sync);
+
+/// A row of the system of record, as verification reads it.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// Which chunk.
+    pub id: Uuid,
+    /// The version of its record; zero for a row that no merge has seen.
+    pub version: SyncVersion,
+    /// Whether the record says that the chunk is there; `None` without a record.
+    pub lives: Option<bool>,
+    /// The row itself.
+    pub state: Option<Arc<State>>,
+}
+
+/// A state that a store has yet to be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Debt {
+    /// Which chunk.
+    pub id: Uuid,
+    /// Which store.
+    pub target: Target,
+    /// The version owed, or a newer one.
+    pub version: SyncVersion,
+}
+
+/// The system of record: the rows, and beside each its record and its debts, in one transaction.
+#[async_trait]
+pub trait Records: Store {
+    /// Reads row and record of every id under their locks, has `decide` merge, and writes what it decided; all of it in
+    /// one transaction. On return it is durable.
+    async fn merge(&self, ids: &[Uuid], decide: Decide<'_>) -> Result<(), Fault>;
+
+    /// The next rows and records in ascending order of id, from the first one above `after`, at most `limit`; tombstones
+    /// among them. Fewer than `limit` mean the end.
+    async fn rows(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Row>, Fault>;
+
+    /// Rows and records of these chunks, in their order; `None` where there is neither.
+    async fn rows_of(&self, ids: &[Uuid]) -> Result<Vec<Option<Row>>, Fault>;
+
+    /// Debts of a store, the oldest first, at most `limit`.
+    async fn debts(&self, target: Target, limit: usize) -> Result<Vec<Debt>, Fault>;
+
+    /// Strikes off debts that are paid, unless a newer version is owed by now.
+    async fn paid(&self, debts: &[Debt]) -> Result<(), Fault>;
+
+    /// How many debts each store has.
+    async fn debt_counts(&self) -> Result<BTreeMap<Target, u64>, Fault>;
+}

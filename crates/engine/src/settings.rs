@@ -1,0 +1,61 @@
+//! What the engine can be told; every value has been checked before it gets here.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use chunk_sync_model::Limits;
+
+/// How the service works.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// What published chunks may be.
+    pub limits: Limits,
+    /// The worker.
+    pub worker: WorkerSettings,
+    /// The write-ahead log.
+    pub wal: WalSettings,
+}
+
+/// How the worker takes events from the bus.
+#[derive(Clone, Debug)]
+pub struct WorkerSettings {
+    /// Events taken at once, at most.
+    pub batch: usize,
+    /// How long to wait for the first of them.
+    pub wait: Duration,
+    /// Batches under way at once: merged, and not yet held by every store.
+    pub in_flight: usize,
+    /// Writes sent to a store at once, at most.
+    pub store_batch: usize,
+    /// First pause before a failed write is repeated; doubles up to `retry_max`, with jitter.
+    pub retry_min: Duration,
+    /// Longest pause.
+    pub retry_max: Duration,
+    /// Deliveries after which an entry that keeps killing its worker is set aside.
+    pub max_deliveries: u32,
+}
+
+/// Where the log is and how much of it.
+#[derive(Clone, Debug)]
+pub struct WalSettings {
+    /// Its directory.
+    pub dir: PathBuf,
+    /// The most it may take on disk; appends wait beyond.
+    pub max_bytes: u64,
+    /// How long a file stays after its operations are all complete.
+    pub keep: Duration,
+}
+
+impl Default for WorkerSettings {
+    fn default() -> Self {
+        Self {
+            batch: 256,
+            wait: Duration::from_secs(1),
+            in_flight: 4,
+            store_batch: 256,
+            retry_min: Duration::from_millis(100),
+            retry_max: Duration::from_secs(30),
+            max_deliveries: 16,
+        }
+    }
+}
