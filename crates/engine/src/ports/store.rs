@@ -19,8 +19,9 @@ pub struct Write {
     pub version: SyncVersion,
     /// The state; `None` deletes.
     pub state: Option<Arc<State>>,
-    /// No vector differs from the state before: a store that holds the chunk may leave its vectors as they are.
-    pub same_vectors: bool,
+    /// Since this version no vector has changed: a store that holds it, or a newer one, may leave its vectors as they are.
+    /// The version itself where they changed just now, or where that is not known.
+    pub vectors_since: SyncVersion,
 }
 
 /// What a store answers to one write.
