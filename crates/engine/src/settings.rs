@@ -31,6 +31,8 @@ pub struct WorkerSettings {
     pub retry_min: Duration,
     /// Longest pause.
     pub retry_max: Duration,
+    /// How long a store may fail before what it misses is recorded as its debt, and the others go on without it.
+    pub patience: Duration,
     /// Deliveries after which an entry that keeps killing its worker is set aside.
     pub max_deliveries: u32,
 }
@@ -55,6 +57,7 @@ impl Default for WorkerSettings {
             store_batch: 256,
             retry_min: Duration::from_millis(100),
             retry_max: Duration::from_secs(30),
+            patience: Duration::from_secs(5),
             max_deliveries: 16,
         }
     }

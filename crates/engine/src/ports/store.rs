@@ -165,6 +165,9 @@ pub trait Records: Store {
     /// Rows and records of these chunks, in their order; `None` where there is neither.
     async fn rows_of(&self, ids: &[Uuid]) -> Result<Vec<Option<Row>>, Fault>;
 
+    /// Records debts of chunks merged before; a chunk that already has one keeps the greater version.
+    async fn owe(&self, debts: &[Debt]) -> Result<(), Fault>;
+
     /// Debts of a store, the oldest first, at most `limit`.
     async fn debts(&self, target: Target, limit: usize) -> Result<Vec<Debt>, Fault>;
 
