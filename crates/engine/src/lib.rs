@@ -1,4 +1,42 @@
 //! The way of a change from the bus to every store, and the proof that it arrived. No vendor is known here: every seam to
 //! the outside is a trait in [`ports`].
+//!
+//! Top to bottom: [`publish`] → bus → `worker` → `log` → `merge` → `lane` (one per store) → `settle`; `recover` enters at
+//! `merge` again. [`verify`] stands beside and reads the stores only.
 
+mod clock;
+mod lane;
+mod log;
+mod merge;
+pub mod metrics;
+mod operation;
 pub mod ports;
+mod progress;
+pub mod publish;
+mod recover;
+mod retry;
+pub mod service;
+pub mod settings;
+mod settle;
+pub mod verify;
+mod worker;
+
+pub use lane::Condition;
+pub use progress::Done;
+pub use publish::Publisher;
+pub use recover::Recovered;
+pub use service::{Health, Ports, Service, StartError};
+pub use settings::{Settings, WalSettings, WorkerSettings};
+
+use chunk_sync_model::Part;
+
+/// The type of a conflict, by the part that is in conflict.
+fn conflict_kind(part: &Part) -> &'static str {
+    match part {
+        Part::Existence => "existence",
+        Part::Content => "content",
+        Part::Dense(_) | Part::Sparse => "embeddings",
+        Part::NodeId | Part::Entity(_) | Part::Relationship(..) => "graph",
+        _ => "metadata",
+    }
+}

@@ -1,0 +1,300 @@
+//! A lane leads to one store. What it is handed it writes in order, alone: while its store fails it tries again, the
+//! other lanes go on, and after a while the store owes what it misses instead of holding everybody up.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use chunk_sync_model::{Target, Time};
+use tokio::sync::{mpsc, oneshot};
+use tracing::{info, warn};
+
+use crate::clock;
+use crate::metrics;
+use crate::ports::{Applied, Debt, Fault, Records, Store, Write};
+use crate::retry::Pauses;
+use crate::settings::WorkerSettings;
+
+/// What a lane answers to one write.
+pub(crate) type Landed = Result<(), Fault>;
+
+/// Writes handed to a lane, and where it answers.
+struct Parcel {
+    writes: Arc<[Write]>,
+    done: oneshot::Sender<Vec<Landed>>,
+}
+
+/// The way to one store.
+#[derive(Clone)]
+pub(crate) struct Lane {
+    target: Target,
+    parcels: mpsc::Sender<Parcel>,
+    condition: Arc<Mutex<Condition>>,
+}
+
+/// How the store of a lane is doing.
+#[derive(Clone, Debug, Default)]
+pub struct Condition {
+    /// Since when it has been failing, and its last fault.
+    pub failing: Option<(Time, Fault)>,
+    /// What is merged now is recorded as its debt.
+    pub owing: bool,
+}
+
+impl Lane {
+    /// A lane to `store`; debts are kept beside the rows. Ends when the last clone is dropped.
+    pub(crate) fn start(
+        store: Arc<dyn Store>,
+        records: Arc<dyn Records>,
+        settings: WorkerSettings,
+    ) -> Self {
+        let (parcels, inbox) = mpsc::channel(settings.in_flight.max(1));
+        let condition = Arc::new(Mutex::new(Condition::default()));
+        let lane = Self {
+            target: store.target(),
+            parcels,
+            condition: Arc::clone(&condition),
+        };
+        let driver = Driver {
+            store,
+            records,
+            settings,
+            condition,
+        };
+        tokio::spawn(driver.run(inbox));
+        lane
+    }
+
+    pub(crate) fn target(&self) -> Target {
+        self.target
+    }
+
+    pub(crate) fn condition(&self) -> Condition {
+        self.condition
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Hands the writes over; the answers, one each, come when every one is durable, owed or refused.
+    pub(crate) async fn send(&self, writes: Arc<[Write]>) -> oneshot::Receiver<Vec<Landed>> {
+        let (done, answer) = oneshot::channel();
+        // A lane that has ended drops the parcel, and with it the sender: the receiver says so.
+        let _ = self.parcels.send(Parcel { writes, done }).await;
+        answer
+    }
+}
+
+struct Driver {
+    store: Arc<dyn Store>,
+    records: Arc<dyn Records>,
+    settings: WorkerSettings,
+    condition: Arc<Mutex<Condition>>,
+}
+
+impl Driver {
+    async fn run(self, mut inbox: mpsc::Receiver<Parcel>) {
+        let mut debts = tokio::time::interval(
+            self.settings
+                .retry_max
+                .min(std::time::Duration::from_secs(1)),
+        );
+        debts.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                parcel = inbox.recv() => match parcel {
+                    Some(parcel) => {
+                        let landed = self.deliver(&parcel.writes).await;
+                        // Whoever no longer waits for the answer finds the writes repeated after a restart.
+                        let _ = parcel.done.send(landed);
+                    }
+                    None => return,
+                },
+                _ = debts.tick() => self.pay().await,
+            }
+        }
+    }
+
+    /// Writes until each write is durable, refused or owed.
+    async fn deliver(&self, writes: &[Write]) -> Vec<Landed> {
+        let mut landed = Vec::with_capacity(writes.len());
+        for batch in writes.chunks(self.settings.store_batch.max(1)) {
+            landed.extend(self.deliver_batch(batch).await);
+        }
+        landed
+    }
+
+    async fn deliver_batch(&self, batch: &[Write]) -> Vec<Landed> {
+        let mut landed: Vec<Option<Landed>> = vec![None; batch.len()];
+        let mut pauses = Pauses::new(&self.settings);
+        let began = Instant::now();
+        loop {
+            let open: Vec<usize> = (0..batch.len()).filter(|i| landed[*i].is_none()).collect();
+            if open.is_empty() {
+                break;
+            }
+            let impatient = self.is_owing() || began.elapsed() > self.settings.patience;
+            if impatient && self.owe(open.iter().map(|i| &batch[*i])).await {
+                open.iter().for_each(|i| landed[*i] = Some(Ok(())));
+                break;
+            }
+            let writes: Vec<Write> = open.iter().map(|i| batch[*i].clone()).collect();
+            let answers = self.apply(&writes).await;
+            for (i, answer) in open.iter().zip(answers) {
+                landed[*i] = match answer {
+                    Applied::Written | Applied::Skipped => Some(Ok(())),
+                    Applied::Failed(fault) if fault.class.is_transient() => None,
+                    Applied::Failed(fault) => Some(Err(fault)),
+                };
+            }
+            if landed.iter().any(Option::is_none) {
+                tokio::time::sleep(pauses.next()).await;
+            }
+        }
+        landed
+            .into_iter()
+            .map(|answer| answer.unwrap_or(Ok(())))
+            .collect()
+    }
+
+    async fn apply(&self, writes: &[Write]) -> Vec<Applied> {
+        let started = Instant::now();
+        let answers = self.store.apply(writes).await;
+        metrics::took(metrics::Operation::Apply(self.store.target()), started);
+        let mut last = None;
+        for (write, answer) in writes.iter().zip(&answers) {
+            if let Applied::Failed(fault) = answer {
+                metrics::failed(origin(write), self.store.target(), fault.class);
+                last = Some(fault)
+                    .filter(|fault| fault.class.is_transient())
+                    .or(last);
+            }
+        }
+        self.observe(last);
+        answers
+    }
+
+    fn is_owing(&self) -> bool {
+        self.condition
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .owing
+    }
+
+    /// Remembers whether the store is failing, and says so when that changes.
+    fn observe(&self, fault: Option<&Fault>) {
+        let mut condition = self
+            .condition
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let target = self.store.target();
+        match (&condition.failing, fault) {
+            (None, Some(fault)) => {
+                warn!(%target, %fault, "the store fails: trying again; the others go on")
+            }
+            (Some((since, _)), None) => {
+                info!(%target, %since, "the store answers again");
+            }
+            _ => {}
+        }
+        condition.failing = fault.map(|fault| {
+            (
+                condition
+                    .failing
+                    .as_ref()
+                    .map_or(clock::now(), |(since, _)| *since),
+                fault.clone(),
+            )
+        });
+    }
+
+    /// Records the writes as debts of the store; whether that is durable.
+    async fn owe(&self, writes: impl Iterator<Item = &Write>) -> bool {
+        let target = self.store.target();
+        let debts: Vec<Debt> = writes
+            .map(|write| Debt {
+                id: write.id,
+                target,
+                version: write.version,
+            })
+            .collect();
+        match self.records.owe(&debts).await {
+            Ok(()) => {
+                self.condition
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .owing = true;
+                true
+            }
+            Err(fault) => {
+                warn!(%target, %fault, "what the store misses could not be recorded as its debt: still trying to write it");
+                false
+            }
+        }
+    }
+
+    /// Pays what the store owes, the newest state of each chunk, as long as it takes it.
+    async fn pay(&self) {
+        loop {
+            match self.pay_some().await {
+                Ok(0) => {
+                    self.condition
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .owing = false;
+                    return;
+                }
+                Ok(_) => {}
+                Err(fault) => {
+                    self.observe(Some(&fault));
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn pay_some(&self) -> Result<usize, Fault> {
+        let debts = self
+            .records
+            .debts(self.store.target(), self.settings.store_batch.max(1))
+            .await?;
+        if debts.is_empty() {
+            return Ok(0);
+        }
+        let ids: Vec<_> = debts.iter().map(|debt| debt.id).collect();
+        let rows = self.records.rows_of(&ids).await?;
+        let write = |(debt, row): (&Debt, Option<crate::ports::Row>)| {
+            let (version, state) = row.map_or((debt.version, None), |row| (row.version, row.state));
+            Write {
+                id: debt.id,
+                version,
+                state,
+                vectors_since: version,
+            }
+        };
+        let writes: Vec<Write> = debts.iter().zip(rows).map(write).collect();
+        let answers = self.apply(&writes).await;
+        let settled: Vec<Debt> = debts
+            .iter()
+            .zip(&answers)
+            .filter(|(_, answer)| answer.is_durable())
+            .map(|(debt, _)| *debt)
+            .collect();
+        self.records.paid(&settled).await?;
+        match answers.into_iter().find_map(|answer| match answer {
+            Applied::Failed(fault) => Some(fault),
+            _ => None,
+        }) {
+            Some(fault) => Err(fault),
+            None => Ok(settled.len()),
+        }
+    }
+}
+
+/// The system that the chunk of a write comes from; of a deleted one that is no longer known.
+fn origin(write: &Write) -> &'static str {
+    write
+        .state
+        .as_ref()
+        .map_or("hybrid", |state| state.chunk.system_origin.as_str())
+}

@@ -1,0 +1,158 @@
+//! The write-ahead log, as the worker uses it: a batch is one append and one sync, on a thread that may block.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use chunk_sync_wal::{Completion, Options, Outcome, Pending, Recovery, Wal, WalError};
+use tracing::warn;
+
+use crate::metrics;
+use crate::operation::Operation;
+use crate::ports::{Fault, FaultClass};
+use crate::progress::Stop;
+use crate::settings::WalSettings;
+
+/// How long to wait for room in a full log before looking again.
+const FULL_PAUSE: Duration = Duration::from_millis(200);
+
+/// The log. Clones share it.
+#[derive(Clone)]
+pub(crate) struct Log {
+    wal: Arc<Mutex<Wal>>,
+    keep: Duration,
+}
+
+/// How an operation ended.
+pub(crate) struct Ending<'a> {
+    pub(crate) operation: &'a str,
+    /// Why it was given up; `None` where it succeeded.
+    pub(crate) error: Option<String>,
+}
+
+impl Log {
+    /// Opens the log and finds out what is pending.
+    pub(crate) async fn open(settings: &WalSettings) -> Result<(Self, Recovery), WalError> {
+        let (dir, options, keep) = (
+            settings.dir.clone(),
+            Options {
+                max_bytes: settings.max_bytes,
+            },
+            settings.keep,
+        );
+        let opened = tokio::task::spawn_blocking(move || Wal::open(&dir, options)).await;
+        let (wal, recovery) =
+            opened.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
+        Ok((
+            Self {
+                wal: Arc::new(Mutex::new(wal)),
+                keep,
+            },
+            recovery,
+        ))
+    }
+
+    /// Makes the operations durable. Waits while the log is full: that is back-pressure, not loss. A stop ends the wait
+    /// with a fault; nothing was begun then.
+    pub(crate) async fn append(&self, operations: &[Operation], stop: &Stop) -> Result<(), Fault> {
+        let lines: Arc<[(String, String)]> = operations
+            .iter()
+            .map(|o| (o.id.clone(), o.event.to_json()))
+            .collect();
+        let mut said = false;
+        loop {
+            let batch = Arc::clone(&lines);
+            let appended = self.on_disk(move |wal| {
+                let pending: Vec<_> = batch
+                    .iter()
+                    .map(|(id, json)| Pending {
+                        operation_id: id,
+                        operation: json,
+                    })
+                    .collect();
+                match wal.append(&pending, jiff::Timestamp::now()) {
+                    Err(WalError::Full { .. }) => {
+                        wal.reclaim()?;
+                        wal.append(&pending, jiff::Timestamp::now())
+                    }
+                    other => other,
+                }
+            });
+            match appended.await {
+                Err(WalError::Full { used, max, .. }) => {
+                    if !said {
+                        warn!(
+                            used,
+                            max, "the log is full: waiting until operations complete"
+                        );
+                        said = true;
+                    }
+                    if stop.during(tokio::time::sleep(FULL_PAUSE)).await.is_none() {
+                        return Err(Fault::new(
+                            FaultClass::Busy,
+                            "log",
+                            "stopped while the log was full",
+                        ));
+                    }
+                }
+                other => return other.map_err(|error| fault(&error)),
+            }
+        }
+    }
+
+    /// Notes how operations ended. Not synced: a completion that a crash loses is one harmless replay more.
+    pub(crate) async fn complete(&self, endings: &[Ending<'_>]) -> Result<(), Fault> {
+        let endings: Vec<(String, Option<String>)> = endings
+            .iter()
+            .map(|e| (e.operation.to_owned(), e.error.clone()))
+            .collect();
+        let completed = self.on_disk(move |wal| {
+            let completions: Vec<_> = endings
+                .iter()
+                .map(|(operation_id, error)| Completion {
+                    operation_id,
+                    outcome: error
+                        .as_deref()
+                        .map_or(Outcome::Complete, |error| Outcome::Failed { error }),
+                })
+                .collect();
+            wal.complete(&completions, jiff::Timestamp::now())
+        });
+        completed.await.map_err(|error| fault(&error))
+    }
+
+    /// Removes files whose operations ended long enough ago, and shows the size of the rest.
+    pub(crate) async fn retire(&self) -> Result<(), Fault> {
+        let keep = self.keep;
+        let retired = self.on_disk(move |wal| {
+            wal.retire(jiff::Timestamp::now(), keep)?;
+            Ok(wal.bytes())
+        });
+        metrics::wal_bytes(retired.await.map_err(|error| fault(&error))?);
+        Ok(())
+    }
+
+    async fn on_disk<T, F>(&self, work: F) -> Result<T, WalError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Wal) -> Result<T, WalError> + Send + 'static,
+    {
+        let wal = Arc::clone(&self.wal);
+        let done = tokio::task::spawn_blocking(move || {
+            work(&mut wal.lock().unwrap_or_else(PoisonError::into_inner))
+        });
+        done.await
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+    }
+}
+
+/// A log that fails stops the worker: nothing goes on as though it had been written.
+fn fault(error: &WalError) -> Fault {
+    let cause = std::error::Error::source(error)
+        .map(|source| format!(": {source}"))
+        .unwrap_or_default();
+    Fault::new(
+        FaultClass::Disk,
+        "write-ahead log",
+        format!("{error}{cause}"),
+    )
+}

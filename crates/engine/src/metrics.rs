@@ -1,0 +1,180 @@
+//! The names of all metrics, and what they count. Nothing else in the engine spells one out.
+
+use std::time::Instant;
+
+use chunk_sync_model::{Event, Target, Writer};
+use metrics::{counter, gauge, histogram};
+
+use crate::ports::FaultClass;
+
+/// Every metric with its description, for the endpoint that shows them.
+pub const DESCRIPTIONS: &[(Kind, &str, &str)] = &[
+    (
+        Kind::Counter,
+        "sync_events_total",
+        "Events that a store holds durably, once per event and store",
+    ),
+    (
+        Kind::Counter,
+        "sync_errors_total",
+        "Failed attempts, by store and class of fault",
+    ),
+    (
+        Kind::Histogram,
+        "sync_duration_seconds",
+        "How long each step takes a batch",
+    ),
+    (
+        Kind::Gauge,
+        "sync_lag_seconds",
+        "Age of the oldest event that a store does not hold yet",
+    ),
+    (
+        Kind::Gauge,
+        "sync_queue_size",
+        "Entries on the bus, unread and pending",
+    ),
+    (
+        Kind::Counter,
+        "chunk_sync_conflicts_total",
+        "Parts on which two writers met, by kind and who prevailed",
+    ),
+    (
+        Kind::Counter,
+        "chunk_sync_dead_letters_total",
+        "Events set aside, by class of fault",
+    ),
+    (
+        Kind::Counter,
+        "chunk_sync_repeated_total",
+        "Events that came late or once more and changed nothing",
+    ),
+    (
+        Kind::Gauge,
+        "chunk_sync_debts",
+        "Chunks that a store has yet to be told",
+    ),
+    (
+        Kind::Gauge,
+        "chunk_sync_dead_letters",
+        "Dead letters waiting for a person",
+    ),
+    (
+        Kind::Gauge,
+        "chunk_sync_wal_bytes",
+        "Size of the write-ahead log on disk",
+    ),
+    (
+        Kind::Gauge,
+        "chunk_sync_consistency_ratio",
+        "Share of chunks equal in all stores, as last verified",
+    ),
+];
+
+/// What kind of metric a name is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// A distribution, in seconds.
+    Histogram,
+}
+
+/// A step of the way of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// From PostgreSQL's log to the bus.
+    Capture,
+    /// Into the write-ahead log.
+    Wal,
+    /// Merging, without the store's part of the transaction.
+    Merge,
+    /// Into one store; of the system of record, its whole transaction.
+    Apply(Target),
+    /// From durable everywhere to acknowledged.
+    Settle,
+}
+
+impl Operation {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Capture => "capture",
+            Self::Wal => "wal",
+            Self::Merge => "merge",
+            Self::Apply(Target::Postgres) => "apply_postgres",
+            Self::Apply(Target::Qdrant) => "apply_qdrant",
+            Self::Apply(Target::Neo4j) => "apply_neo4j",
+            Self::Settle => "settle",
+        }
+    }
+}
+
+pub(crate) fn took(operation: Operation, since: Instant) {
+    histogram!("sync_duration_seconds", "operation" => operation.as_str())
+        .record(since.elapsed().as_secs_f64());
+}
+
+pub(crate) fn durable(event: &Event, target: Target) {
+    let labels = [
+        ("source", source(event)),
+        ("target", target.as_str()),
+        ("type", event.kind.as_str()),
+    ];
+    counter!("sync_events_total", &labels).increment(1);
+}
+
+pub(crate) fn failed(source: &'static str, target: Target, class: FaultClass) {
+    let labels = [
+        ("source", source),
+        ("target", target.as_str()),
+        ("error_type", class.as_str()),
+    ];
+    counter!("sync_errors_total", &labels).increment(1);
+}
+
+pub(crate) fn lag(source: &'static str, target: Target, seconds: f64) {
+    gauge!("sync_lag_seconds", "source" => source, "target" => target.as_str()).set(seconds);
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a gauge")]
+pub(crate) fn queue(waiting: u64, dead: u64) {
+    gauge!("sync_queue_size").set(waiting as f64);
+    gauge!("chunk_sync_dead_letters").set(dead as f64);
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a gauge")]
+pub(crate) fn debts(target: Target, count: u64) {
+    gauge!("chunk_sync_debts", "target" => target.as_str()).set(count as f64);
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a gauge")]
+pub(crate) fn wal_bytes(bytes: u64) {
+    gauge!("chunk_sync_wal_bytes").set(bytes as f64);
+}
+
+pub(crate) fn consistency(ratio: f64) {
+    gauge!("chunk_sync_consistency_ratio").set(ratio);
+}
+
+pub(crate) fn conflict(kind: &'static str, prevailed: &'static str) {
+    counter!("chunk_sync_conflicts_total", "type" => kind, "outcome" => prevailed).increment(1);
+}
+
+pub(crate) fn dead(class: FaultClass) {
+    counter!("chunk_sync_dead_letters_total", "error_type" => class.as_str()).increment(1);
+}
+
+pub(crate) fn repeated() {
+    counter!("chunk_sync_repeated_total").increment(1);
+}
+
+/// The label of whoever made a change; direct writes into the projections and settled conflicts count as the system that
+/// the chunk comes from.
+pub(crate) fn source(event: &Event) -> &'static str {
+    match event.writer {
+        Writer::Postgres => "postgres",
+        _ => event.source.as_str(),
+    }
+}

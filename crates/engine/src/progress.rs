@@ -1,0 +1,162 @@
+//! What the service is doing right now, for people and for metrics; and how it is told to stop.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use chunk_sync_model::merge::Conflict;
+use chunk_sync_model::{Target, Time};
+use tokio::sync::{Notify, watch};
+
+use crate::clock;
+use crate::metrics;
+use crate::operation::Operation;
+use crate::ports::Fault;
+
+/// Told once, heard by everybody.
+#[derive(Clone, Debug)]
+pub(crate) struct Stop(watch::Receiver<bool>);
+
+/// Tells everybody to stop.
+#[derive(Debug)]
+pub(crate) struct Stopper(watch::Sender<bool>);
+
+impl Stopper {
+    pub(crate) fn new() -> (Self, Stop) {
+        let (sender, receiver) = watch::channel(false);
+        (Self(sender), Stop(receiver))
+    }
+
+    pub(crate) fn stop(&self) {
+        self.0.send_replace(true);
+    }
+}
+
+impl Stop {
+    pub(crate) fn is_requested(&self) -> bool {
+        *self.0.borrow()
+    }
+
+    pub(crate) async fn requested(&mut self) {
+        // Whoever could tell us is gone: that is a stop as well.
+        let _ = self.0.wait_for(|stop| *stop).await;
+    }
+
+    /// The future's output; `None` where the stop came first.
+    pub(crate) async fn during<F: Future>(&self, future: F) -> Option<F::Output> {
+        let mut stop = self.clone();
+        tokio::select! {
+            biased;
+            () = stop.requested() => None,
+            output = future => Some(output),
+        }
+    }
+}
+
+/// What is under way and what has been done since the start.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    inner: Mutex<Inner>,
+    pub(crate) changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    under_way: BTreeMap<String, (&'static str, Time)>,
+    settled: u64,
+    conflicts: u64,
+    replayed: u64,
+    records: Option<(Time, Fault)>,
+}
+
+/// What has been done since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Done {
+    /// Events settled.
+    pub settled: u64,
+    /// Events read and not yet settled.
+    pub under_way: u64,
+    /// Parts on which two writers met.
+    pub conflicts: u64,
+    /// Events replayed from the log at the start.
+    pub replayed: u64,
+}
+
+impl Progress {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn took(&self, operations: &[Operation]) {
+        let now = clock::now();
+        let mut inner = self.lock();
+        for operation in operations {
+            inner
+                .under_way
+                .insert(operation.id.clone(), (operation.source(), now));
+        }
+    }
+
+    pub(crate) fn settled(&self, operations: &[Operation]) {
+        let mut inner = self.lock();
+        for operation in operations {
+            inner.under_way.remove(&operation.id);
+            if operation.entry.is_some() {
+                inner.settled += 1;
+            } else {
+                inner.replayed += 1;
+            }
+        }
+        drop(inner);
+        self.changed.notify_waiters();
+    }
+
+    pub(crate) fn met(&self, conflicts: &[Conflict]) {
+        self.lock().conflicts += conflicts.len() as u64;
+    }
+
+    pub(crate) fn records_failed(&self, fault: &Fault) {
+        let mut inner = self.lock();
+        let since = inner
+            .records
+            .as_ref()
+            .map_or_else(clock::now, |(since, _)| *since);
+        inner.records = Some((since, fault.clone()));
+    }
+
+    pub(crate) fn records_answered(&self) {
+        self.lock().records = None;
+    }
+
+    /// Since when the system of record has been failing, and its last fault.
+    pub(crate) fn records(&self) -> Option<(Time, Fault)> {
+        self.lock().records.clone()
+    }
+
+    pub(crate) fn done(&self) -> Done {
+        let inner = self.lock();
+        let under_way = inner.under_way.len() as u64;
+        Done {
+            settled: inner.settled,
+            under_way,
+            conflicts: inner.conflicts,
+            replayed: inner.replayed,
+        }
+    }
+
+    /// Shows the age of the oldest event under way, per source; zero where there is none.
+    pub(crate) fn show_lag(&self) {
+        let now = clock::now();
+        let mut oldest = BTreeMap::from(
+            ["claude", "cognee", "hybrid", "postgres"].map(|source| (source, 0.0_f64)),
+        );
+        for (source, since) in self.lock().under_way.values() {
+            let age = oldest.entry(source).or_default();
+            *age = age.max(now.seconds_since(*since));
+        }
+        for (source, seconds) in oldest {
+            for target in Target::ALL {
+                metrics::lag(source, target, seconds);
+            }
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! The service: the log is opened and replayed, then the worker runs until it is told to stop.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use chunk_sync_model::{Target, Time};
+use chunk_sync_wal::WalError;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tracing::{error, info, warn};
+
+use crate::lane::{Condition, Lane};
+use crate::log::Log;
+use crate::metrics;
+use crate::ports::{Bus, Fault, FaultClass, Records, Store};
+use crate::progress::{Done, Progress, Stop, Stopper};
+use crate::recover::{Recovered, recover};
+use crate::settings::Settings;
+use crate::worker::Worker;
+
+/// Everything beyond the seams.
+#[derive(Clone)]
+pub struct Ports {
+    /// Where events wait.
+    pub bus: Arc<dyn Bus>,
+    /// The system of record.
+    pub records: Arc<dyn Records>,
+    /// The other stores: vectors and graph.
+    pub stores: Vec<Arc<dyn Store>>,
+}
+
+impl Ports {
+    /// Creates what is missing in every one of them.
+    ///
+    /// # Errors
+    /// The first that cannot be prepared.
+    pub async fn prepare(&self) -> Result<(), Fault> {
+        self.records.prepare().await?;
+        for store in &self.stores {
+            store.prepare().await?;
+        }
+        self.bus.prepare().await
+    }
+}
+
+/// Why the service did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The log could not be opened.
+    #[error("the write-ahead log cannot be opened")]
+    Log(#[from] WalError),
+}
+
+/// The running service. Dropping it stops it without draining; what was under way is in the log.
+pub struct Service {
+    bus: Arc<dyn Bus>,
+    lanes: Vec<Lane>,
+    progress: Arc<Progress>,
+    recovered: Arc<Mutex<Option<Recovered>>>,
+    ended: watch::Receiver<Option<Result<(), Fault>>>,
+    stopper: Stopper,
+    housekeeping: JoinHandle<()>,
+}
+
+/// How the service is doing.
+#[derive(Clone, Debug)]
+pub struct Health {
+    /// What was replayed at the start; `None` until that is done.
+    pub recovered: Option<Recovered>,
+    /// Why the worker ended; `None` while it works.
+    pub ended: Option<Result<(), Fault>>,
+    /// Since when the system of record has been failing, and its last fault.
+    pub records: Option<(Time, Fault)>,
+    /// How each of the other stores is doing.
+    pub stores: Vec<(Target, Condition)>,
+    /// What has been done since the start.
+    pub done: Done,
+}
+
+impl Health {
+    /// Whether events are being carried: the log is replayed, the worker works, the system of record answers.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.recovered.is_some() && self.ended.is_none() && self.records.is_none()
+    }
+}
+
+impl Service {
+    /// Opens the log and sets out: first what is pending there, then whatever comes from the bus. The ports are prepared
+    /// already.
+    ///
+    /// # Errors
+    /// Where the log cannot be opened: another process has it, or the disk fails.
+    pub async fn start(ports: Ports, settings: Settings) -> Result<Self, StartError> {
+        let (log, recovery) = Log::open(&settings.wal).await?;
+        let (stopper, stop) = Stopper::new();
+        let settings = Arc::new(settings);
+        let progress = Arc::new(Progress::default());
+        let lane = |store: &Arc<dyn Store>| {
+            Lane::start(
+                Arc::clone(store),
+                Arc::clone(&ports.records),
+                settings.worker.clone(),
+            )
+        };
+        let lanes: Vec<Lane> = ports.stores.iter().map(lane).collect();
+        let worker = Worker {
+            bus: Arc::clone(&ports.bus),
+            records: Arc::clone(&ports.records),
+            lanes: lanes.clone(),
+            log: log.clone(),
+            settings,
+            progress: Arc::clone(&progress),
+            stop: stop.clone(),
+        };
+        let recovered = Arc::new(Mutex::new(None));
+        let (end, ended) = watch::channel(None);
+        let told = Arc::clone(&recovered);
+        tokio::spawn(async move {
+            let result = work(worker, recovery, &told).await;
+            if let Err(fault) = &result {
+                error!(%fault, "the worker had to stop; what was under way is in the log");
+            }
+            end.send_replace(Some(result));
+        });
+        let housekeeping =
+            tokio::spawn(keep_house(ports.clone(), log, Arc::clone(&progress), stop));
+        Ok(Self {
+            bus: ports.bus,
+            lanes,
+            progress,
+            recovered,
+            ended,
+            stopper,
+            housekeeping,
+        })
+    }
+
+    /// How the service is doing right now.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        Health {
+            recovered: self
+                .recovered
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
+            ended: self.ended.borrow().clone(),
+            records: self.progress.records(),
+            stores: self
+                .lanes
+                .iter()
+                .map(|lane| (lane.target(), lane.condition()))
+                .collect(),
+            done: self.progress.done(),
+        }
+    }
+
+    /// Waits until the bus is empty and everything read from it is settled.
+    ///
+    /// # Errors
+    /// Where the worker ended before that, or the bus cannot say.
+    pub async fn until_idle(&self) -> Result<(), Fault> {
+        loop {
+            let changed = self.progress.changed.notified();
+            if let Some(result) = self.health().ended {
+                return result;
+            }
+            let depth = self.bus.depth().await?;
+            let recovered = self.health().recovered.is_some();
+            if recovered
+                && depth.unread == 0
+                && depth.pending == 0
+                && self.progress.done().under_way == 0
+            {
+                return Ok(());
+            }
+            // The notification is the common case; the time covers what another process finishes.
+            let _ = tokio::time::timeout(Duration::from_millis(200), changed).await;
+        }
+    }
+
+    /// Waits until the worker ends; an error where it had to.
+    pub async fn ended(&self) -> Result<(), Fault> {
+        let mut ended = self.ended.clone();
+        match ended.wait_for(Option::is_some).await {
+            Ok(result) => result.clone().unwrap_or(Ok(())),
+            Err(_) => Err(Fault::new(FaultClass::Corrupt, "worker", "it vanished")),
+        }
+    }
+
+    /// Reads nothing more, finishes what is under way, and ends.
+    ///
+    /// # Errors
+    /// What the worker met on the way.
+    pub async fn stop(self) -> Result<(), Fault> {
+        self.stopper.stop();
+        let result = self.ended().await;
+        self.housekeeping.abort();
+        result
+    }
+}
+
+async fn work(
+    worker: Worker,
+    recovery: chunk_sync_wal::Recovery,
+    told: &Mutex<Option<Recovered>>,
+) -> Result<(), Fault> {
+    let recovered = recover(&worker, recovery).await?;
+    if recovered != Recovered::default() {
+        info!(
+            replayed = recovered.replayed,
+            damaged = recovered.damaged,
+            torn = recovered.torn,
+            "recovered from the log"
+        );
+    }
+    *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(recovered);
+    worker.run().await
+}
+
+/// Every second: gauges; every ten: what is finished is forgotten.
+async fn keep_house(ports: Ports, log: Log, progress: Arc<Progress>, mut stop: Stop) {
+    let mut ticks = tokio::time::interval(Duration::from_secs(1));
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    for tick in 0_u64.. {
+        tokio::select! {
+            biased;
+            () = stop.requested() => return,
+            _ = ticks.tick() => {}
+        }
+        progress.show_lag();
+        if let Err(fault) = show_gauges(&ports).await {
+            warn!(%fault, "the gauges cannot be read");
+        }
+        if tick % 10 == 0
+            && let Err(fault) = tidy(&ports, &log).await
+        {
+            warn!(%fault, "what is finished cannot be forgotten");
+        }
+    }
+}
+
+async fn show_gauges(ports: &Ports) -> Result<(), Fault> {
+    let depth = ports.bus.depth().await?;
+    metrics::queue(depth.unread + depth.pending, depth.dead);
+    for (target, count) in ports.records.debt_counts().await? {
+        metrics::debts(target, count);
+    }
+    Ok(())
+}
+
+async fn tidy(ports: &Ports, log: &Log) -> Result<(), Fault> {
+    ports.bus.trim().await?;
+    log.retire().await
+}

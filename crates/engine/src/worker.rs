@@ -1,0 +1,278 @@
+//! The worker's loop: batch → log → merge → lanes → settle. One event at a time decides what happens next, the most
+//! urgent first.
+//!
+//! Per-chunk order: batches are merged one after the other, each in the order of the stream, and lanes keep the order of
+//! what they are handed. Several batches may be under way to the stores at once.
+//!
+//! What a crash does, line by line:
+//! - before the log has the batch: nothing happened, the bus hands the entries out again;
+//! - between log and merge, merge and lanes, lanes and completion: the log replays the batch, and a repetition merges to
+//!   nothing and is skipped by every store that has it;
+//! - between completion and acknowledgement: the bus hands the entries out again, with the same harmless end.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use chunk_sync_model::Target;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tracing::{info, warn};
+
+use crate::clock;
+use crate::lane::Lane;
+use crate::log::Log;
+use crate::merge::{Outcome, merge_all};
+use crate::metrics;
+use crate::operation::Operation;
+use crate::ports::{Bus, DeadLetter, Delivery, Fault, FaultClass, Records};
+use crate::progress::{Progress, Stop};
+use crate::retry::Pauses;
+use crate::settings::Settings;
+use crate::settle::{Batch, Settler};
+
+/// What a worker works with.
+#[derive(Clone)]
+pub(crate) struct Worker {
+    pub(crate) bus: Arc<dyn Bus>,
+    pub(crate) records: Arc<dyn Records>,
+    pub(crate) lanes: Vec<Lane>,
+    pub(crate) log: Log,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) progress: Arc<Progress>,
+    pub(crate) stop: Stop,
+}
+
+/// What can happen next.
+enum Turn {
+    Stop,
+    Settled(Result<(), Fault>),
+    Delivered(Vec<Delivery>),
+}
+
+impl Worker {
+    /// Carries events until it is told to stop, then finishes what is under way. A fault ends it at once: what was under
+    /// way is in the log.
+    pub(crate) async fn run(self) -> Result<(), Fault> {
+        let (sender, mut deliveries) = mpsc::channel(1);
+        let reader = tokio::spawn(read(
+            Arc::clone(&self.bus),
+            self.settings.clone(),
+            self.stop.clone(),
+            sender,
+        ));
+        let mut under_way = JoinSet::new();
+        let mut stop = self.stop.clone();
+        let result = loop {
+            let turn = tokio::select! {
+                biased;
+                () = stop.requested() => Turn::Stop,
+                Some(settled) = under_way.join_next() => Turn::Settled(joined(settled)),
+                Some(batch) = deliveries.recv(), if under_way.len() < self.settings.worker.in_flight => Turn::Delivered(batch),
+            };
+            match turn {
+                Turn::Stop => break Ok(()),
+                Turn::Settled(Ok(())) => {}
+                Turn::Settled(Err(fault)) => break Err(fault),
+                Turn::Delivered(batch) => match self.take(batch).await {
+                    Ok(Some(batch)) => {
+                        under_way.spawn(self.settler().settle(batch));
+                    }
+                    Ok(None) => {}
+                    Err(fault) => break Err(fault),
+                },
+            }
+        };
+        reader.abort();
+        match result {
+            Ok(()) => self.finish(under_way).await,
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// From delivered to handed to the lanes. `None` where nothing was left to settle, or the worker was stopped first.
+    async fn take(&self, deliveries: Vec<Delivery>) -> Result<Option<Batch>, Fault> {
+        let now = clock::now();
+        let (mut operations, mut letters) = (Vec::with_capacity(deliveries.len()), Vec::new());
+        for delivery in deliveries {
+            match Operation::of(
+                delivery,
+                &self.settings.limits,
+                self.settings.worker.max_deliveries,
+                now,
+            ) {
+                Ok(operation) => operations.push(operation),
+                Err(letter) => letters.push(*letter),
+            }
+        }
+        self.progress.took(&operations);
+        self.bury(&letters).await?;
+        if operations.is_empty() {
+            return Ok(None);
+        }
+        let started = Instant::now();
+        self.log.append(&operations, &self.stop).await?;
+        metrics::took(metrics::Operation::Wal, started);
+        self.carry(operations).await
+    }
+
+    /// From logged to handed to the lanes: the way that replayed operations take as well.
+    pub(crate) async fn carry(&self, operations: Vec<Operation>) -> Result<Option<Batch>, Fault> {
+        let Some((outcome, refused)) = self.merge(&operations).await? else {
+            return Ok(None);
+        };
+        self.count(&outcome);
+        let writes: Arc<[_]> = outcome.writes.into();
+        let mut answers = Vec::with_capacity(self.lanes.len());
+        for lane in self
+            .lanes
+            .iter()
+            .filter(|lane| !writes.is_empty() && !lane.condition().owing)
+        {
+            answers.push((lane.target(), lane.send(Arc::clone(&writes)).await));
+        }
+        Ok(Some(Batch {
+            operations,
+            writes,
+            answers,
+            refused,
+        }))
+    }
+
+    /// Merges, however long the system of record takes to answer. An operation that it refuses is found by halving.
+    /// `None` where the worker was stopped first.
+    async fn merge(
+        &self,
+        operations: &[Operation],
+    ) -> Result<Option<(Outcome, Vec<(usize, Fault)>)>, Fault> {
+        let (mut whole, mut refused) = (Outcome::default(), Vec::new());
+        let mut open = vec![(0..operations.len()).collect::<Vec<_>>()];
+        let mut pauses = Pauses::new(&self.settings.worker);
+        while let Some(part) = open.pop() {
+            let batch: Vec<&Operation> = part.iter().map(|i| &operations[*i]).collect();
+            match merge_all(&*self.records, &batch, &self.owing()).await {
+                Ok(outcome) => whole.join(outcome),
+                Err(fault) if fault.class == FaultClass::Disk => return Err(fault),
+                Err(fault) if fault.class.is_transient() => {
+                    for operation in &batch {
+                        metrics::failed(operation.source(), Target::Postgres, fault.class);
+                    }
+                    self.progress.records_failed(&fault);
+                    warn!(%fault, "the system of record fails: merging waits");
+                    open.push(part);
+                    if self
+                        .stop
+                        .during(tokio::time::sleep(pauses.next()))
+                        .await
+                        .is_none()
+                    {
+                        return Ok(None);
+                    }
+                    continue;
+                }
+                Err(fault) => match halves(&part, operations) {
+                    Some((first, second)) => open.extend([second, first]),
+                    None => refused.extend(part.into_iter().map(|i| (i, fault.clone()))),
+                },
+            }
+            self.progress.records_answered();
+        }
+        Ok(Some((whole, refused)))
+    }
+
+    fn owing(&self) -> Vec<Target> {
+        self.lanes
+            .iter()
+            .filter(|lane| lane.condition().owing)
+            .map(Lane::target)
+            .collect()
+    }
+
+    fn count(&self, outcome: &Outcome) {
+        for _ in 0..outcome.repeated {
+            metrics::repeated();
+        }
+        for conflict in &outcome.conflicts {
+            let prevailed = if conflict.result_hash == conflict.source_hash {
+                "source"
+            } else {
+                "target"
+            };
+            metrics::conflict(crate::conflict_kind(&conflict.part), prevailed);
+        }
+        self.progress.met(&outcome.conflicts);
+    }
+
+    async fn bury(&self, letters: &[DeadLetter]) -> Result<(), Fault> {
+        if letters.is_empty() {
+            return Ok(());
+        }
+        for letter in letters {
+            warn!(entry = %letter.id, field = letter.field.as_deref().unwrap_or("-"), error = %letter.error, "set aside");
+            metrics::dead(letter.class);
+        }
+        self.settler().until_done(|| self.bus.bury(letters)).await
+    }
+
+    pub(crate) fn settler(&self) -> Settler {
+        Settler {
+            bus: Arc::clone(&self.bus),
+            log: self.log.clone(),
+            settings: Arc::clone(&self.settings),
+            progress: Arc::clone(&self.progress),
+            stop: self.stop.clone(),
+        }
+    }
+
+    async fn finish(&self, mut under_way: JoinSet<Result<(), Fault>>) -> Result<(), Fault> {
+        if !under_way.is_empty() {
+            info!(batches = under_way.len(), "finishing what is under way");
+        }
+        while let Some(settled) = under_way.join_next().await {
+            joined(settled)?;
+        }
+        Ok(())
+    }
+}
+
+/// Splits a refused batch in two, never the operations of one chunk; `None` where they are all of one.
+fn halves(part: &[usize], operations: &[Operation]) -> Option<(Vec<usize>, Vec<usize>)> {
+    let mut ids: Vec<_> = part
+        .iter()
+        .map(|i| operations[*i].event.chunk_id())
+        .collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let middle = *ids.get(ids.len() / 2).filter(|_| ids.len() > 1)?;
+    Some(
+        part.iter()
+            .partition(|i| operations[**i].event.chunk_id() < middle),
+    )
+}
+
+/// Keeps one batch ready. Its own task, so that no read is ever given up half-way because something else happened.
+async fn read(
+    bus: Arc<dyn Bus>,
+    settings: Arc<Settings>,
+    stop: Stop,
+    batches: mpsc::Sender<Vec<Delivery>>,
+) {
+    let mut pauses = Pauses::new(&settings.worker);
+    while !stop.is_requested() {
+        match bus.read(settings.worker.batch, settings.worker.wait).await {
+            Ok(batch) => {
+                pauses = Pauses::new(&settings.worker);
+                if !batch.is_empty() && batches.send(batch).await.is_err() {
+                    return;
+                }
+            }
+            Err(fault) => {
+                warn!(%fault, "the bus fails: trying again");
+                tokio::time::sleep(pauses.next()).await;
+            }
+        }
+    }
+}
+
+fn joined(settled: Result<Result<(), Fault>, tokio::task::JoinError>) -> Result<(), Fault> {
+    settled.unwrap_or_else(|error| Err(Fault::new(FaultClass::Corrupt, "settle", error)))
+}
