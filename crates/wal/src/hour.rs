@@ -1,0 +1,82 @@
+//! The files of the log by name: `wal_YYYYMMDD_HH.jsonl`, one for each hour (UTC) in which something was written.
+//!
+//! Names sort as their hours do. A name that is not exactly of this form is not the log's and is left alone.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::civil::{DateTime, datetime};
+use jiff::tz::Offset;
+
+/// The hour whose lines a file holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Hour(DateTime);
+
+impl Hour {
+    /// No file is older, so that four digits always hold the year.
+    const FIRST: Self = Self(datetime(1970, 1, 1, 0, 0, 0, 0));
+
+    pub(crate) fn of(now: Timestamp) -> Self {
+        let now = Offset::UTC.to_datetime(now);
+        Self(now.date().at(now.hour(), 0, 0, 0)).max(Self::FIRST)
+    }
+
+    /// The hour of a file, if the file is one of the log's.
+    pub(crate) fn of_file(name: &str) -> Option<Self> {
+        let digits = name.strip_prefix("wal_")?.strip_suffix(".jsonl")?;
+        let (date, hour) = digits.split_once('_')?;
+        let part = |from, to| date.get(from..to)?.parse::<i8>().ok();
+        let year = date.get(..4)?.parse().ok()?;
+        let start = DateTime::new(year, part(4, 6)?, part(6, 8)?, hour.parse().ok()?, 0, 0, 0).ok()?;
+        Some(Self(start)).filter(|hour| hour.file() == name)
+    }
+
+    pub(crate) fn file(self) -> String {
+        let start = self.0;
+        format!("wal_{:04}{:02}{:02}_{:02}.jsonl", start.year(), start.month(), start.day(), start.hour())
+    }
+
+    /// Whether the hour had ended for at least `keep` at `now`.
+    pub(crate) fn ended_before(self, now: Timestamp, keep: Duration) -> bool {
+        now.checked_sub(keep).is_ok_and(|horizon| self < Self::of(horizon))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_file_is_named_after_its_hour_in_utc() {
+        let hour = Hour::of("2026-11-23T04:59:59.999+02:00".parse().unwrap());
+        assert_eq!(hour.file(), "wal_20261123_02.jsonl");
+        assert_eq!(Hour::of_file("wal_20261123_02.jsonl"), Some(hour));
+    }
+
+    #[test]
+    fn only_exact_names_are_the_logs() {
+        for name in [
+            "wal_20261123_02.jsonl.damaged",
+            "wal_20261123_24.jsonl",
+            "wal_20261323_02.jsonl",
+            "wal_20261123_2.jsonl",
+            "wal_20261123_+2.jsonl",
+            "wal_20261123.jsonl",
+            "xwal_20261123_02.jsonl",
+            "wal_äöüß1123_02.jsonl",
+            "wal.lock",
+        ] {
+            assert_eq!(Hour::of_file(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn an_hour_is_old_once_all_of_it_is() {
+        let hour = Hour::of("2026-11-23T04:10:00Z".parse().unwrap());
+        let keep = Duration::from_secs(3600);
+        assert!(!hour.ended_before("2026-11-23T05:59:59Z".parse().unwrap(), keep));
+        assert!(hour.ended_before("2026-11-23T06:00:00Z".parse().unwrap(), keep));
+        assert!(!hour.ended_before("2026-11-23T06:00:00Z".parse().unwrap(), Duration::MAX));
+    }
+}

@@ -1,0 +1,307 @@
+//! The format of a line: how it is written, and how it is read without parsing what it carries.
+//!
+//! A line is one JSON object, UTF-8, without spaces between its keys, ended by one `\n`. The order of keys is fixed. A
+//! pending line carries the operation; a completion line, later in the same file or in a later one, ends it:
+//!
+//! ```text
+//! {"timestamp":"2026-11-23T04:15:00.000000Z","operation_id":"e-1","operation":{…},"status":"pending","crc32c":"0123abcd"}
+//! {"timestamp":"2026-11-23T04:15:00.250000Z","operation_id":"e-1","status":"complete","crc32c":"0123abcd"}
+//! {"timestamp":"2026-11-23T04:15:00.250000Z","operation_id":"e-1","status":"failed","error":"…","crc32c":"0123abcd"}
+//! ```
+//!
+//! - `timestamp`: when the line was written, RFC 3339, UTC, microseconds.
+//! - `operation_id`: unique for the operation. A second pending line of an operation that is not completed repeats it and
+//!   means nothing; one after its completion begins it again.
+//! - `operation`: a JSON object, as the caller gave it, except that line breaks between its tokens become spaces (inside
+//!   a JSON string a line break is always escaped, so nothing else can be meant). U+2028 and its like are ordinary text.
+//! - `crc32c`: always last; the Castagnoli checksum of the bytes from `{` up to but not including `,"crc32c"`, as eight
+//!   lower-case hexadecimal digits.
+//!
+//! A reader checks the checksum first, then cuts the line at its fixed keys. That the operation is an object is seen from
+//! its first and last character when it is written; that it is valid JSON is the caller's word.
+
+use std::borrow::Cow;
+use std::str;
+
+use jiff::Timestamp;
+
+use crate::WalError;
+
+/// The longest line, in bytes without its end. Bounds what a reader must hold.
+pub const MAX_LINE: usize = 64 << 20;
+
+/// Bytes of `,"crc32c":"xxxxxxxx"}`.
+const SEAL: usize = 21;
+
+/// An operation to be recorded before it is begun.
+#[derive(Debug, Clone, Copy)]
+pub struct Pending<'a> {
+    /// Unique for the operation.
+    pub operation_id: &'a str,
+    /// One JSON object.
+    pub operation: &'a str,
+}
+
+/// The end of an operation.
+#[derive(Debug, Clone, Copy)]
+pub struct Completion<'a> {
+    /// As it was in [`Pending`].
+    pub operation_id: &'a str,
+    /// How it ended.
+    pub outcome: Outcome<'a>,
+}
+
+/// How an operation ended. Neither is replayed.
+#[derive(Debug, Clone, Copy)]
+pub enum Outcome<'a> {
+    /// Done.
+    Complete,
+    /// Given up, and kept elsewhere.
+    Failed {
+        /// Why, for whoever reads the log.
+        error: &'a str,
+    },
+}
+
+/// A line as read.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Line<'a> {
+    pub(crate) timestamp: Timestamp,
+    pub(crate) operation_id: Cow<'a, str>,
+    /// The operation of a pending line; a completion has none.
+    pub(crate) operation: Option<&'a str>,
+}
+
+/// Why a line cannot be believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Flaw {
+    #[error("it does not end in a checksum")]
+    Unsealed,
+    #[error("its checksum is wrong")]
+    Checksum,
+    #[error("its checksum is right, but it is not a line of this log")]
+    Foreign,
+    #[error("it is longer than any line of this log")]
+    Overlong,
+}
+
+/// Writes lines of one instant into a buffer.
+pub(crate) struct Encoder {
+    head: String,
+    out: Vec<u8>,
+}
+
+impl Encoder {
+    pub(crate) fn new(now: Timestamp, capacity: usize) -> Self {
+        let head = format!(r#"{{"timestamp":"{now:.6}","operation_id":"#);
+        Self { head, out: Vec::with_capacity(capacity) }
+    }
+
+    pub(crate) fn pending(&mut self, pending: &Pending<'_>) -> Result<(), WalError> {
+        let operation = pending.operation.trim_ascii();
+        if !(operation.starts_with('{') && operation.ends_with('}')) {
+            return Err(WalError::NotAnObject { operation_id: pending.operation_id.to_owned() });
+        }
+        let start = self.open(pending.operation_id);
+        self.put(r#","operation":"#);
+        if operation.contains(['\n', '\r']) {
+            self.put(&operation.replace(['\n', '\r'], " "));
+        } else {
+            self.put(operation);
+        }
+        self.put(r#","status":"pending""#);
+        self.seal(start)
+    }
+
+    pub(crate) fn completion(&mut self, completion: &Completion<'_>) -> Result<(), WalError> {
+        let start = self.open(completion.operation_id);
+        match completion.outcome {
+            Outcome::Complete => self.put(r#","status":"complete""#),
+            Outcome::Failed { error } => {
+                self.put(r#","status":"failed","error":"#);
+                self.put(&json_string(error));
+            }
+        }
+        self.seal(start)
+    }
+
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.out
+    }
+
+    fn open(&mut self, operation_id: &str) -> usize {
+        let start = self.out.len();
+        self.out.extend_from_slice(self.head.as_bytes());
+        self.put(&json_string(operation_id));
+        start
+    }
+
+    fn seal(&mut self, start: usize) -> Result<(), WalError> {
+        let seal = seal(&self.out[start..]);
+        self.put(&seal);
+        let length = self.out.len() - start;
+        if length > MAX_LINE {
+            return Err(WalError::TooLarge { needed: length as u64, max: MAX_LINE as u64 });
+        }
+        self.put("\n");
+        Ok(())
+    }
+
+    fn put(&mut self, text: &str) {
+        self.out.extend_from_slice(text.as_bytes());
+    }
+}
+
+/// Reads a line, given without its end.
+pub(crate) fn parse(line: &[u8]) -> Result<Line<'_>, Flaw> {
+    let (body, found) = line.split_at_checked(line.len().wrapping_sub(SEAL)).ok_or(Flaw::Unsealed)?;
+    if found != seal(body).as_bytes() {
+        return Err(if found.starts_with(br#","crc32c":""#) { Flaw::Checksum } else { Flaw::Unsealed });
+    }
+    str::from_utf8(body).ok().and_then(cut).ok_or(Flaw::Foreign)
+}
+
+/// Cuts the part before the checksum at its fixed keys.
+fn cut(body: &str) -> Option<Line<'_>> {
+    let (timestamp, rest) = body.strip_prefix(r#"{"timestamp":""#)?.split_once('"')?;
+    let (operation_id, rest) = cut_string(rest.strip_prefix(r#","operation_id":"#)?)?;
+    let operation = match rest.strip_prefix(r#","operation":"#) {
+        Some(rest) => Some(rest.strip_suffix(r#","status":"pending""#)?),
+        None if rest == r#","status":"complete""# => None,
+        None if rest.starts_with(r#","status":"failed","error":""#) => None,
+        None => return None,
+    };
+    Some(Line { timestamp: timestamp.parse().ok()?, operation_id, operation })
+}
+
+/// Cuts a JSON string off the front of `text`.
+fn cut_string(text: &str) -> Option<(Cow<'_, str>, &str)> {
+    let inside = text.strip_prefix('"')?;
+    let end = inside.find(['"', '\\'])?;
+    if inside.as_bytes()[end] == b'"' {
+        return Some((Cow::Borrowed(&inside[..end]), &inside[end + 1..]));
+    }
+    let mut strings = serde_json::Deserializer::from_str(text).into_iter::<String>();
+    let string = strings.next()?.ok()?;
+    Some((Cow::Owned(string), &text[strings.byte_offset()..]))
+}
+
+fn json_string(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+fn seal(body: &[u8]) -> String {
+    format!(r#","crc32c":"{:08x}"}}"#, crc32c::crc32c(body))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn pending(operation_id: &str, operation: &str) -> Vec<u8> {
+        let mut encoder = Encoder::new("2026-11-23T04:15:00.25Z".parse().unwrap(), 0);
+        encoder.pending(&Pending { operation_id, operation }).unwrap();
+        encoder.into_bytes()
+    }
+
+    fn completion(outcome: Outcome<'_>) -> String {
+        let mut encoder = Encoder::new("2026-11-23T04:15:01Z".parse().unwrap(), 0);
+        encoder.completion(&Completion { operation_id: "e-1", outcome }).unwrap();
+        String::from_utf8(encoder.into_bytes()).unwrap()
+    }
+
+    /// The checksum bit by bit, so that the format does not rest on the library that computes it.
+    fn castagnoli(bytes: &[u8]) -> u32 {
+        !bytes.iter().fold(!0_u32, |crc, byte| {
+            (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0x82f6_3b78 * (crc & 1)))
+        })
+    }
+
+    #[test]
+    fn lines_are_written_as_the_format_says() {
+        assert_eq!(castagnoli(b"123456789"), 0xe306_9283);
+        let expected = |body: &str| format!("{body},\"crc32c\":\"{:08x}\"}}\n", castagnoli(body.as_bytes()));
+        let head = r#"{"timestamp":"2026-11-23T04:15:00.250000Z","operation_id":"e-1""#;
+        assert_eq!(
+            String::from_utf8(pending("e-1", r#"{"a":1}"#)).unwrap(),
+            expected(&format!(r#"{head},"operation":{{"a":1}},"status":"pending""#))
+        );
+        let head = r#"{"timestamp":"2026-11-23T04:15:01.000000Z","operation_id":"e-1""#;
+        assert_eq!(completion(Outcome::Complete), expected(&format!(r#"{head},"status":"complete""#)));
+        assert_eq!(
+            completion(Outcome::Failed { error: "no \"x\"\n" }),
+            expected(&format!(r#"{head},"status":"failed","error":"no \"x\"\n""#))
+        );
+    }
+
+    #[test]
+    fn a_whole_line_never_changes() {
+        assert_eq!(
+            String::from_utf8(pending("e-1", r#"{"a":1}"#)).unwrap(),
+            "{\"timestamp\":\"2026-11-23T04:15:00.250000Z\",\"operation_id\":\"e-1\",\"operation\":{\"a\":1},\
+             \"status\":\"pending\",\"crc32c\":\"3643d31b\"}\n"
+        );
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        for operation_id in ["e-1", "", "a\"b\\c\n\u{2028}", "é", "\",\"operation\":{},\"status\":\"pending\""] {
+            for operation in
+                ["{}", r#"{"status":"pending","x":"\",\"status\":\"complete\""}"#, "{\"u\":\"\u{2028}\\n\"}"]
+            {
+                let bytes = pending(operation_id, operation);
+                let line = parse(bytes.strip_suffix(b"\n").unwrap()).unwrap();
+                assert_eq!((&*line.operation_id, line.operation), (operation_id, Some(operation)));
+                serde_json::from_slice::<serde_json::Value>(&bytes).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn line_breaks_between_tokens_become_spaces() {
+        let bytes = pending("e-1", "\n{\r\n \"a\":\n\"\u{2028}\\n\"}\n");
+        assert_eq!(bytes.iter().filter(|byte| **byte == b'\n').count(), 1);
+        let line = parse(bytes.strip_suffix(b"\n").unwrap()).unwrap();
+        assert_eq!(line.operation, Some("{   \"a\": \"\u{2028}\\n\"}"));
+    }
+
+    #[test]
+    fn an_operation_that_is_no_object_is_refused() {
+        let mut encoder = Encoder::new(Timestamp::UNIX_EPOCH, 0);
+        for operation in ["", "[]", "1", "{} {", "\u{2028}{}"] {
+            let refused = encoder.pending(&Pending { operation_id: "e-1", operation });
+            assert!(
+                matches!(refused, Err(WalError::NotAnObject { operation_id }) if operation_id == "e-1"),
+                "{operation}"
+            );
+        }
+    }
+
+    #[test]
+    fn any_changed_byte_is_noticed() {
+        let line = pending("e-1", r#"{"a":1}"#);
+        let line = line.strip_suffix(b"\n").unwrap();
+        for at in 0..line.len() {
+            for flip in [1, 0x20, 0x80] {
+                let mut changed = line.to_vec();
+                changed[at] ^= flip;
+                assert!(parse(&changed).is_err(), "byte {at} changed by {flip}");
+            }
+            assert!(parse(&line[..at]).is_err(), "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn a_sealed_line_of_another_form_is_foreign() {
+        for body in
+            ["{", r#"{"timestamp":"now","operation_id":"e","status":"complete""#, r#"{"a":1"#, "{\"timestamp\":\"\\"]
+        {
+            let line = format!("{body}{}", seal(body.as_bytes()));
+            assert_eq!(parse(line.as_bytes()), Err(Flaw::Foreign), "{body}");
+        }
+        let mut line = b"{\xff".to_vec();
+        line.extend_from_slice(seal(b"{\xff").as_bytes());
+        assert_eq!(parse(&line), Err(Flaw::Foreign));
+    }
+}

@@ -1,0 +1,260 @@
+//! A disk in memory that crashes at any byte and fails on demand, for tests of the log and of whatever rests on it.
+//!
+//! It gives away no more than [`Disk`] promises. What a crash leaves: of each file what was synced, or any
+//! prefix of what was written since; each creation and removal that was not followed by a sync of the directory, or not,
+//! each for itself. Not modelled: sectors that reach the disk out of order. It is always compiled and pulls nothing in, so
+//! that no test hangs on a feature that somebody may forget to switch on.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::disk::{Disk, DiskFile};
+
+/// The disk. Clones are the same disk.
+#[derive(Debug, Clone, Default)]
+pub struct CrashDisk(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    contents: Vec<Content>,
+    /// Names as a running process sees them, each with its place in `contents`.
+    names: BTreeMap<String, usize>,
+    /// Names as of the last sync of the directory.
+    synced_names: BTreeMap<String, usize>,
+    /// What can still be done before the power goes off, if it is to.
+    power: Option<u64>,
+    fail_append_after: Option<usize>,
+    fail_sync: bool,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Content {
+    written: Vec<u8>,
+    synced: Vec<u8>,
+}
+
+impl CrashDisk {
+    /// Switches the power off when so much more is done: each byte appended counts 1, as does each other change or sync.
+    /// The append that crosses the line is done in part; from there on everything fails.
+    pub fn power_off_after(&self, work: u64) {
+        self.state().power = Some(work);
+    }
+
+    /// The next append writes only so many bytes, and fails.
+    pub fn fail_next_append_after(&self, bytes: usize) {
+        self.state().fail_append_after = Some(bytes);
+    }
+
+    /// The next sync of a file or of the directory does nothing, and fails.
+    pub fn fail_next_sync(&self) {
+        self.state().fail_sync = true;
+    }
+
+    /// The disk as it is found after a crash now. `choose(n)` decides, in 0 to `n`, what survives of what was not synced.
+    /// This disk is without power afterwards.
+    pub fn crash(&self, choose: &mut dyn FnMut(usize) -> usize) -> Self {
+        let mut state = self.state();
+        state.power = Some(0);
+        let both: BTreeSet<_> = state.names.keys().chain(state.synced_names.keys()).cloned().collect();
+        let mut after = State::default();
+        for name in both {
+            let (now, before) = (state.names.get(&name), state.synced_names.get(&name));
+            let survivor = if now == before || choose(1) == 1 { now } else { before };
+            if let Some(place) = survivor {
+                let left = state.contents[*place].after_crash(choose);
+                after.names.insert(name, after.contents.len());
+                after.contents.push(Content { written: left.clone(), synced: left });
+            }
+        }
+        after.synced_names = after.names.clone();
+        Self(Arc::new(Mutex::new(after)))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn file(&self, place: usize) -> Box<dyn DiskFile> {
+        Box::new(CrashFile { disk: self.clone(), place })
+    }
+}
+
+impl Content {
+    fn after_crash(&self, choose: &mut dyn FnMut(usize) -> usize) -> Vec<u8> {
+        let common = self.written.iter().zip(&self.synced).take_while(|(a, b)| a == b).count();
+        if common < self.synced.len() && choose(1) == 0 {
+            return self.synced.clone();
+        }
+        self.written[..common + choose(self.written.len() - common)].to_vec()
+    }
+}
+
+impl State {
+    /// Does one unit of work, unless the power is off.
+    fn work(&mut self) -> io::Result<()> {
+        match &mut self.power {
+            Some(0) => return Err(off()),
+            Some(left) => *left -= 1,
+            None => {}
+        }
+        Ok(())
+    }
+
+    fn work_sync(&mut self) -> io::Result<()> {
+        self.work()?;
+        if std::mem::take(&mut self.fail_sync) { Err(io::Error::other("sync failed on demand")) } else { Ok(()) }
+    }
+
+    fn place(&self, name: &str) -> io::Result<usize> {
+        self.names.get(name).copied().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn check_power(&self) -> io::Result<()> {
+        if self.power == Some(0) { Err(off()) } else { Ok(()) }
+    }
+}
+
+fn off() -> io::Error {
+    io::Error::other("the power is off")
+}
+
+impl Disk for CrashDisk {
+    fn list(&self) -> io::Result<Vec<(String, u64)>> {
+        let state = self.state();
+        state.check_power()?;
+        let length = |place: usize| state.contents[place].written.len() as u64;
+        Ok(state.names.iter().map(|(name, place)| (name.clone(), length(*place))).collect())
+    }
+
+    fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
+        let mut state = self.state();
+        state.work()?;
+        if state.names.contains_key(name) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        let place = state.contents.len();
+        state.contents.push(Content::default());
+        state.names.insert(name.to_owned(), place);
+        Ok(self.file(place))
+    }
+
+    fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
+        let state = self.state();
+        state.check_power()?;
+        Ok(self.file(state.place(name)?))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        let mut state = self.state();
+        state.work()?;
+        state.place(name)?;
+        state.names.remove(name);
+        Ok(())
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        let mut state = self.state();
+        state.work_sync()?;
+        state.synced_names = state.names.clone();
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct CrashFile {
+    disk: CrashDisk,
+    place: usize,
+}
+
+impl DiskFile for CrashFile {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let state = self.disk.state();
+        state.check_power()?;
+        let written = &state.contents[self.place].written;
+        let rest = usize::try_from(offset).ok().and_then(|from| written.get(from..)).unwrap_or_default();
+        let length = rest.len().min(buffer.len());
+        buffer[..length].copy_from_slice(&rest[..length]);
+        Ok(length)
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let mut state = self.disk.state();
+        let allowed = state.fail_append_after.take().unwrap_or(bytes.len()).min(bytes.len());
+        let power = state.power.map_or(allowed, |left| usize::try_from(left).unwrap_or(allowed).min(allowed));
+        state.contents[self.place].written.extend_from_slice(&bytes[..power]);
+        if let Some(left) = &mut state.power {
+            *left -= power as u64;
+        }
+        match power {
+            all if all == bytes.len() => Ok(()),
+            part if part < allowed => Err(off()),
+            _ => Err(io::ErrorKind::StorageFull.into()),
+        }
+    }
+
+    fn truncate(&mut self, length: u64) -> io::Result<()> {
+        let mut state = self.disk.state();
+        state.work()?;
+        let written = &mut state.contents[self.place].written;
+        written.truncate(usize::try_from(length).unwrap_or(written.len()));
+        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        let mut state = self.disk.state();
+        state.work_sync()?;
+        let content = &mut state.contents[self.place];
+        content.synced = content.written.clone();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn read(disk: &CrashDisk, name: &str) -> Vec<u8> {
+        let mut buffer = [0; 64];
+        let length = disk.open(name).unwrap().read_at(0, &mut buffer).unwrap();
+        buffer[..length].to_vec()
+    }
+
+    #[test]
+    fn a_crash_keeps_what_was_synced_and_any_prefix_of_the_rest() {
+        let disk = CrashDisk::default();
+        let mut file = disk.create("f").unwrap();
+        file.append(b"ab").unwrap();
+        file.sync().unwrap();
+        disk.sync_dir().unwrap();
+        file.append(b"cd").unwrap();
+        for (kept, expected) in [(0, "ab"), (1, "abc"), (2, "abcd")] {
+            assert_eq!(read(&disk.crash(&mut |_| kept), "f"), expected.as_bytes());
+        }
+        assert!(file.append(b"e").is_err());
+    }
+
+    #[test]
+    fn a_crash_may_undo_what_the_directory_was_not_synced_for() {
+        let disk = CrashDisk::default();
+        disk.create("old").unwrap();
+        disk.sync_dir().unwrap();
+        disk.create("new").unwrap();
+        disk.remove("old").unwrap();
+        let names = |disk: CrashDisk| disk.list().unwrap().into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+        assert_eq!(names(disk.crash(&mut |_| 0)), ["old"]);
+        assert_eq!(names(disk.crash(&mut |most| most)), ["new"]);
+    }
+
+    #[test]
+    fn the_power_goes_off_in_the_middle_of_a_write() {
+        let disk = CrashDisk::default();
+        let mut file = disk.create("f").unwrap();
+        disk.power_off_after(3);
+        file.append(b"ab").unwrap();
+        assert!(file.append(b"cd").is_err());
+        assert!(disk.sync_dir().is_err());
+        assert_eq!(read(&disk.crash(&mut |most| most), "f"), b"abc");
+    }
+}

@@ -1,0 +1,359 @@
+//! The log on a real directory: what it writes, recovers, refuses and removes. Crashes are in `crash.rs`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::time::Duration;
+
+use chunk_sync_wal::{Completion, Options, Outcome, Pending, Recovery, Wal, WalError, inspect};
+use jiff::Timestamp;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn at(time: &str) -> Timestamp {
+    format!("2026-11-23T{time}Z").parse().unwrap()
+}
+
+fn open(dir: &Path) -> (Wal, Recovery) {
+    Wal::open(dir, Options::default()).unwrap()
+}
+
+fn append(wal: &mut Wal, ids: &[&str], now: &str) {
+    let batch: Vec<_> = ids.iter().map(|id| Pending { operation_id: id, operation: r#"{"x":1}"# }).collect();
+    wal.append(&batch, at(now)).unwrap();
+}
+
+fn complete(wal: &mut Wal, ids: &[&str], now: &str) {
+    let batch: Vec<_> = ids.iter().map(|id| Completion { operation_id: id, outcome: Outcome::Complete }).collect();
+    wal.complete(&batch, at(now)).unwrap();
+}
+
+fn ids(recovery: &mut Recovery) -> Vec<String> {
+    recovery.pending.by_ref().map(|entry| entry.unwrap().operation_id).collect()
+}
+
+fn pending(dir: &Path) -> Vec<String> {
+    ids(&mut open(dir).1)
+}
+
+fn files(dir: &Path) -> Vec<String> {
+    let mut names: Vec<_> = fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.retain(|name| name.ends_with(".jsonl"));
+    names.sort();
+    names
+}
+
+/// Writes `ids` into one file, changes its text, and answers the file.
+fn damaged(dir: &Path, ids: &[&str], change: impl Fn(String) -> String) -> std::path::PathBuf {
+    append(&mut open(dir).0, ids, "04:15:00");
+    let file = dir.join("wal_20261123_04.jsonl");
+    fs::write(&file, change(fs::read_to_string(&file).unwrap())).unwrap();
+    file
+}
+
+#[test]
+fn an_empty_directory_is_an_empty_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let (wal, recovery) = open(&dir.path().join("new/wal"));
+    assert_eq!((wal.pending(), wal.bytes(), recovery.files, recovery.lines, recovery.pending.len()), (0, 0, 0, 0, 0));
+}
+
+#[test]
+fn what_is_not_completed_is_recovered_in_order_and_as_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut wal, _) = open(dir.path());
+    let operation = "{\"status\":\"pending\",\"text\":\"line\\nbreak \u{2028} \\\"\"}";
+    wal.append(&[Pending { operation_id: "z\"\n", operation }], at("04:15:00")).unwrap();
+    append(&mut wal, &["b", "a", "c"], "04:15:01");
+    complete(&mut wal, &["a"], "04:15:02");
+    let failed = Completion { operation_id: "c", outcome: Outcome::Failed { error: "no \"such\" thing" } };
+    wal.complete(&[failed], at("04:15:02")).unwrap();
+    assert_eq!(wal.pending(), 2);
+    drop(wal);
+    let (wal, recovery) = open(dir.path());
+    assert_eq!((wal.pending(), recovery.lines, recovery.files, recovery.pending.len()), (2, 6, 1, 2));
+    let entries: Vec<_> = recovery.pending.map(Result::unwrap).collect();
+    assert_eq!((&*entries[0].operation_id, &*entries[0].operation), ("z\"\n", operation));
+    assert_eq!(entries[1].operation_id, "b");
+}
+
+#[test]
+fn every_line_is_one_json_object() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut wal, _) = open(dir.path());
+    wal.append(&[Pending { operation_id: "a", operation: "{\n  \"u\": \"\u{2028}\"\r\n}\n" }], at("04:15:00")).unwrap();
+    complete(&mut wal, &["a"], "04:15:01");
+    let text = fs::read_to_string(dir.path().join("wal_20261123_04.jsonl")).unwrap();
+    let lines: Vec<serde_json::Value> = text.split_terminator('\n').map(|l| serde_json::from_str(l).unwrap()).collect();
+    assert_eq!(lines.len(), 2);
+    assert_eq!(lines[0]["operation"]["u"], "\u{2028}");
+    assert_eq!(lines[1]["status"], "complete");
+}
+
+#[test]
+fn a_torn_last_line_is_cut_off() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = damaged(dir.path(), &["a", "b"], |text| text[..text.len() - 1].to_owned());
+    let report = inspect(dir.path()).unwrap();
+    assert_eq!(report.torn.as_ref().map(|torn| torn.line), Some(2));
+    let (mut wal, mut recovery) = open(dir.path());
+    assert_eq!(recovery.torn, report.torn);
+    assert_eq!(recovery.torn.as_ref().unwrap().offset, fs::metadata(&file).unwrap().len());
+    assert_eq!(ids(&mut recovery), ["a"]);
+    append(&mut wal, &["c"], "04:16:00");
+    drop((wal, recovery));
+    let (_, mut recovery) = open(dir.path());
+    assert_eq!((ids(&mut recovery), recovery.torn, recovery.damaged), (vec!["a".into(), "c".into()], None, vec![]));
+}
+
+#[test]
+fn a_damaged_line_in_the_middle_is_set_aside_once_and_the_rest_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = damaged(dir.path(), &["a", "b", "c"], |text| {
+        text.replacen(r#""b","operation":{"x":1"#, r#""b","operation":{"x":2"#, 1)
+    });
+    let before = fs::read(&file).unwrap();
+    let (_, mut recovery) = open(dir.path());
+    assert_eq!(ids(&mut recovery), ["a", "c"]);
+    let [damage] = &recovery.damaged[..] else { panic!("{:?}", recovery.damaged) };
+    assert_eq!((&*damage.file, damage.line, &*damage.reason), ("wal_20261123_04.jsonl", 2, "its checksum is wrong"));
+    drop(recovery);
+
+    assert_eq!(fs::read(&file).unwrap(), before, "the file itself is never rewritten");
+    let aside = fs::read_to_string(dir.path().join("wal_20261123_04.jsonl.damaged")).unwrap();
+    assert_eq!(aside.lines().collect::<Vec<_>>(), [std::str::from_utf8(&before).unwrap().lines().nth(1).unwrap()]);
+
+    let (_, mut again) = open(dir.path());
+    assert_eq!((ids(&mut again), again.damaged), (vec!["a".into(), "c".into()], vec![]));
+    let report = inspect(dir.path()).unwrap();
+    assert_eq!((report.damaged.len(), report.damaged[0].set_aside, report.damaged[0].damage.line), (1, true, 2));
+}
+
+#[test]
+fn new_damage_is_reported_beside_damage_that_is_known() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = damaged(dir.path(), &["a", "b", "c"], |text| text.replacen("\"b\"", "\"B\"", 1));
+    assert_eq!(open(dir.path()).1.damaged.len(), 1);
+    let aside = dir.path().join("wal_20261123_04.jsonl.damaged");
+    fs::OpenOptions::new().append(true).open(&aside).unwrap().write_all(b"interrupted").unwrap();
+    let mut bytes = fs::read_to_string(&file).unwrap().replacen("\"c\"", "\"C\"", 1).into_bytes();
+    bytes.extend_from_slice(b"\n\xff\xfe\n");
+    fs::write(&file, bytes).unwrap();
+    let lines = |recovery: Recovery| recovery.damaged.iter().map(|damage| damage.line).collect::<Vec<_>>();
+    assert_eq!(lines(open(dir.path()).1), [3, 4, 5]);
+    assert_eq!(lines(open(dir.path()).1), [0; 0]);
+    assert_eq!(pending(dir.path()), ["a"]);
+}
+
+#[test]
+fn two_lines_run_together_are_both_set_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    damaged(dir.path(), &["a", "b", "c"], |text| text.replacen('\n', " ", 1));
+    let (_, mut recovery) = open(dir.path());
+    assert_eq!((ids(&mut recovery), recovery.damaged.len()), (vec!["c".into()], 1));
+}
+
+#[test]
+fn a_line_too_long_to_hold_is_damage_and_the_rest_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = damaged(dir.path(), &["a", "b"], |text| {
+        let long = "x".repeat(chunk_sync_wal::MAX_LINE + (1 << 20));
+        text.replacen('\n', &format!("\n{long}\n"), 1)
+    });
+    let (_, mut recovery) = open(dir.path());
+    assert_eq!(ids(&mut recovery), ["a", "b"]);
+    let length = chunk_sync_wal::MAX_LINE as u64 + (1 << 20);
+    assert_eq!((recovery.damaged[0].line, recovery.damaged[0].length), (2, length));
+    drop(recovery);
+    assert_eq!(open(dir.path()).1.damaged, []);
+    assert!(fs::metadata(file).unwrap().len() > length);
+}
+
+#[test]
+fn an_older_file_without_its_last_line_end_is_judged_by_its_checksums() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = damaged(dir.path(), &["a", "b"], |text| text.trim_end().to_owned());
+    fs::write(dir.path().join("wal_20261123_05.jsonl"), "").unwrap();
+    assert_eq!(pending(dir.path()), ["a", "b"]);
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, &text[..text.len() - 1]).unwrap();
+    let (_, mut recovery) = open(dir.path());
+    assert_eq!((ids(&mut recovery), recovery.torn, recovery.damaged.len()), (vec!["a".into()], None, 1));
+}
+
+#[test]
+fn a_foreign_file_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("notes.txt"), "no line of ours").unwrap();
+    fs::write(dir.path().join("wal_20261123_4.jsonl"), "nor this").unwrap();
+    fs::create_dir(dir.path().join("wal_20261123_03.jsonl")).unwrap();
+    let (mut wal, recovery) = open(dir.path());
+    assert_eq!((recovery.files, recovery.damaged), (0, vec![]));
+    append(&mut wal, &["a"], "04:15:00");
+    complete(&mut wal, &["a"], "04:15:00");
+    wal.reclaim().unwrap();
+    assert_eq!(fs::read_to_string(dir.path().join("notes.txt")).unwrap(), "no line of ours");
+    assert_eq!(files(dir.path()), ["wal_20261123_03.jsonl", "wal_20261123_4.jsonl"]);
+}
+
+#[test]
+fn a_completion_counts_from_a_later_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut wal, _) = open(dir.path());
+    append(&mut wal, &["a", "b"], "04:59:59");
+    append(&mut wal, &["c"], "05:00:00");
+    complete(&mut wal, &["a", "c"], "06:00:00");
+    drop(wal);
+    assert_eq!(files(dir.path()), ["wal_20261123_04.jsonl", "wal_20261123_05.jsonl", "wal_20261123_06.jsonl"]);
+    assert_eq!(pending(dir.path()), ["b"]);
+}
+
+#[test]
+fn a_clock_that_steps_back_does_not_write_into_an_older_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut wal, _) = open(dir.path());
+    append(&mut wal, &["a"], "04:00:00");
+    append(&mut wal, &["b"], "06:00:00");
+    append(&mut wal, &["c"], "04:30:00");
+    complete(&mut wal, &["a"], "05:30:00");
+    drop(wal);
+    let (mut wal, _) = open(dir.path());
+    append(&mut wal, &["d"], "03:00:00");
+    drop(wal);
+    assert_eq!(files(dir.path()), ["wal_20261123_04.jsonl", "wal_20261123_06.jsonl"]);
+    assert_eq!(pending(dir.path()), ["b", "c", "d"]);
+}
+
+#[test]
+fn only_old_files_whose_operations_are_complete_are_retired() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut wal, _) = open(dir.path());
+    append(&mut wal, &["a"], "01:00:00");
+    append(&mut wal, &["b"], "02:00:00");
+    append(&mut wal, &["c"], "03:00:00");
+    complete(&mut wal, &["a"], "04:00:00");
+    assert_eq!(wal.retire(at("02:59:59"), HOUR).unwrap(), [""; 0]);
+    assert_eq!(wal.retire(at("23:00:00"), HOUR).unwrap(), ["wal_20261123_01.jsonl"]);
+    complete(&mut wal, &["b", "c"], "04:00:00");
+    assert_eq!(wal.retire(at("04:30:00"), HOUR).unwrap(), ["wal_20261123_02.jsonl"]);
+    assert_eq!(wal.retire(at("23:00:00"), HOUR).unwrap(), ["wal_20261123_03.jsonl"]);
+    assert_eq!(files(dir.path()), ["wal_20261123_04.jsonl"], "the newest stays, whatever its age");
+}
+
+#[test]
+fn a_file_of_completions_outlives_the_file_of_what_it_completes() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut wal, _) = open(dir.path());
+    append(&mut wal, &["open", "done"], "01:00:00");
+    complete(&mut wal, &["done"], "02:00:00");
+    append(&mut wal, &["new"], "03:00:00");
+    assert_eq!(wal.retire(at("23:00:00"), HOUR).unwrap(), [""; 0]);
+    drop(wal);
+    assert_eq!(pending(dir.path()), ["open", "new"]);
+    let (mut wal, _) = open(dir.path());
+    complete(&mut wal, &["open"], "04:00:00");
+    let removed = wal.retire(at("23:00:00"), HOUR).unwrap();
+    assert_eq!(removed, ["wal_20261123_01.jsonl", "wal_20261123_02.jsonl"]);
+    drop(wal);
+    assert_eq!(pending(dir.path()), ["new"]);
+}
+
+#[test]
+fn a_full_log_refuses_before_it_writes_and_goes_on_once_reclaimed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut wal, _) = Wal::open(dir.path(), Options { max_bytes: 400 }).unwrap();
+    append(&mut wal, &["a", "b"], "04:15:00");
+    let used = wal.bytes();
+    let more = [Pending { operation_id: "c", operation: "{}" }, Pending { operation_id: "d", operation: "{}" }];
+    let refused = wal.append(&more, at("05:15:00")).unwrap_err();
+    assert!(matches!(refused, WalError::Full { used: u, max: 400, .. } if u == used), "{refused}");
+    assert_eq!(wal.bytes(), used);
+    assert_eq!(files(dir.path()), ["wal_20261123_04.jsonl"]);
+    assert_eq!(wal.reclaim().unwrap(), [""; 0], "operations are pending");
+
+    complete(&mut wal, &["a", "b"], "04:15:01");
+    assert!(wal.bytes() > 400, "completions are always written");
+    assert_eq!(wal.reclaim().unwrap(), ["wal_20261123_04.jsonl"]);
+    wal.append(&more, at("04:15:02")).unwrap();
+    drop(wal);
+    assert_eq!(pending(dir.path()), ["c", "d"]);
+}
+
+#[test]
+fn a_batch_that_can_never_fit_is_told_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut wal, _) = Wal::open(dir.path(), Options { max_bytes: 500 }).unwrap();
+    let operation = format!(r#"{{"x":"{}"}}"#, "x".repeat(500));
+    let refused = wal.append(&[Pending { operation_id: "a", operation: &operation }], at("04:15:00")).unwrap_err();
+    assert!(matches!(refused, WalError::TooLarge { max: 500, .. }), "{refused}");
+    append(&mut wal, &["b"], "04:15:00");
+}
+
+#[test]
+fn an_operation_refused_takes_its_batch_with_it_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut wal, _) = open(dir.path());
+    let batch = [Pending { operation_id: "a", operation: "{}" }, Pending { operation_id: "b", operation: "[]" }];
+    let refused = wal.append(&batch, at("04:15:00")).unwrap_err();
+    assert!(matches!(refused, WalError::NotAnObject { operation_id } if operation_id == "b"));
+    assert_eq!((wal.pending(), wal.bytes()), (0, 0));
+    append(&mut wal, &["c"], "04:15:00");
+}
+
+#[test]
+fn an_operation_appended_twice_is_pending_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut wal, _) = open(dir.path());
+    append(&mut wal, &["a", "a"], "04:15:00");
+    append(&mut wal, &["a"], "05:15:00");
+    assert_eq!(wal.pending(), 1);
+    drop(wal);
+    assert_eq!(pending(dir.path()), ["a"]);
+    let (mut wal, _) = open(dir.path());
+    complete(&mut wal, &["a", "a", "never begun"], "06:15:00");
+    assert_eq!(wal.pending(), 0);
+    assert_eq!(wal.retire(at("23:00:00"), HOUR).unwrap().len(), 2);
+    append(&mut wal, &["a"], "06:16:00");
+    drop(wal);
+    assert_eq!(pending(dir.path()), ["a"], "begun again after its completion");
+}
+
+#[test]
+fn a_second_opener_is_refused_by_name_and_can_still_look() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut wal, recovery) = open(dir.path());
+    append(&mut wal, &["a"], "04:15:00");
+    append(&mut wal, &["b"], "05:15:00");
+    complete(&mut wal, &["a"], "05:15:01");
+    let refused = Wal::open(dir.path(), Options::default()).unwrap_err();
+    assert!(refused.to_string().contains(dir.path().to_str().unwrap()), "{refused}");
+    assert!(matches!(refused, WalError::Locked { holder: Some(pid), .. } if pid == std::process::id()));
+
+    let report = inspect(dir.path()).unwrap();
+    assert_eq!((report.pending, report.lines, report.bytes), (1, 3, wal.bytes()));
+    assert_eq!(report.oldest_pending, Some(at("05:15:00")));
+    assert_eq!(report.files.iter().map(|file| file.pending).collect::<Vec<_>>(), [0, 1]);
+    assert_eq!((report.torn, report.damaged), (None, vec![]));
+    drop((wal, recovery));
+    open(dir.path());
+}
+
+#[test]
+fn looking_at_a_directory_that_is_not_there_is_an_error_that_names_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let error = inspect(&dir.path().join("nowhere")).unwrap_err();
+    assert!(error.to_string().contains("nowhere"), "{error}");
+}
+
+#[test]
+fn a_line_that_changes_after_opening_is_not_replayed() {
+    let dir = tempfile::tempdir().unwrap();
+    append(&mut open(dir.path()).0, &["a", "b"], "04:15:00");
+    let (_wal, mut recovery) = open(dir.path());
+    let file = dir.path().join("wal_20261123_04.jsonl");
+    fs::write(&file, fs::read_to_string(&file).unwrap().replacen("\"x\":1", "\"x\":2", 1)).unwrap();
+    let error = recovery.pending.next().unwrap().unwrap_err();
+    assert!(matches!(error, WalError::Changed { offset: 0, .. }), "{error}");
+    assert_eq!(recovery.pending.next().unwrap().unwrap().operation_id, "b");
+}
