@@ -42,24 +42,11 @@ pub struct Condition {
 
 impl Lane {
     /// A lane to `store`; debts are kept beside the rows. Ends when the last clone is dropped.
-    pub(crate) fn start(
-        store: Arc<dyn Store>,
-        records: Arc<dyn Records>,
-        settings: WorkerSettings,
-    ) -> Self {
+    pub(crate) fn start(store: Arc<dyn Store>, records: Arc<dyn Records>, settings: WorkerSettings) -> Self {
         let (parcels, inbox) = mpsc::channel(settings.in_flight.max(1));
         let condition = Arc::new(Mutex::new(Condition::default()));
-        let lane = Self {
-            target: store.target(),
-            parcels,
-            condition: Arc::clone(&condition),
-        };
-        let driver = Driver {
-            store,
-            records,
-            settings,
-            condition,
-        };
+        let lane = Self { target: store.target(), parcels, condition: Arc::clone(&condition) };
+        let driver = Driver { store, records, settings, condition };
         tokio::spawn(driver.run(inbox));
         lane
     }
@@ -69,10 +56,7 @@ impl Lane {
     }
 
     pub(crate) fn condition(&self) -> Condition {
-        self.condition
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.condition.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Hands the writes over; the answers, one each, come when every one is durable, owed or refused.
@@ -93,11 +77,7 @@ struct Driver {
 
 impl Driver {
     async fn run(self, mut inbox: mpsc::Receiver<Parcel>) {
-        let mut debts = tokio::time::interval(
-            self.settings
-                .retry_max
-                .min(std::time::Duration::from_secs(1)),
-        );
+        let mut debts = tokio::time::interval(self.settings.retry_max.min(std::time::Duration::from_secs(1)));
         debts.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
@@ -151,10 +131,7 @@ impl Driver {
                 tokio::time::sleep(pauses.next()).await;
             }
         }
-        landed
-            .into_iter()
-            .map(|answer| answer.unwrap_or(Ok(())))
-            .collect()
+        landed.into_iter().map(|answer| answer.unwrap_or(Ok(()))).collect()
     }
 
     async fn apply(&self, writes: &[Write]) -> Vec<Applied> {
@@ -165,9 +142,7 @@ impl Driver {
         for (write, answer) in writes.iter().zip(&answers) {
             if let Applied::Failed(fault) = answer {
                 metrics::failed(origin(write), self.store.target(), fault.class);
-                last = Some(fault)
-                    .filter(|fault| fault.class.is_transient())
-                    .or(last);
+                last = Some(fault).filter(|fault| fault.class.is_transient()).or(last);
             }
         }
         self.observe(last);
@@ -175,55 +150,33 @@ impl Driver {
     }
 
     fn is_owing(&self) -> bool {
-        self.condition
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .owing
+        self.condition.lock().unwrap_or_else(PoisonError::into_inner).owing
     }
 
     /// Remembers whether the store is failing, and says so when that changes.
     fn observe(&self, fault: Option<&Fault>) {
-        let mut condition = self
-            .condition
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut condition = self.condition.lock().unwrap_or_else(PoisonError::into_inner);
         let target = self.store.target();
         match (&condition.failing, fault) {
             (None, Some(fault)) => {
-                warn!(%target, %fault, "the store fails: trying again; the others go on")
+                warn!(%target, %fault, "the store fails: trying again; the others go on");
             }
             (Some((since, _)), None) => {
                 info!(%target, %since, "the store answers again");
             }
             _ => {}
         }
-        condition.failing = fault.map(|fault| {
-            (
-                condition
-                    .failing
-                    .as_ref()
-                    .map_or(clock::now(), |(since, _)| *since),
-                fault.clone(),
-            )
-        });
+        condition.failing =
+            fault.map(|fault| (condition.failing.as_ref().map_or(clock::now(), |(since, _)| *since), fault.clone()));
     }
 
     /// Records the writes as debts of the store; whether that is durable.
     async fn owe(&self, writes: impl Iterator<Item = &Write>) -> bool {
         let target = self.store.target();
-        let debts: Vec<Debt> = writes
-            .map(|write| Debt {
-                id: write.id,
-                target,
-                version: write.version,
-            })
-            .collect();
+        let debts: Vec<Debt> = writes.map(|write| Debt { id: write.id, target, version: write.version }).collect();
         match self.records.owe(&debts).await {
             Ok(()) => {
-                self.condition
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .owing = true;
+                self.condition.lock().unwrap_or_else(PoisonError::into_inner).owing = true;
                 true
             }
             Err(fault) => {
@@ -238,10 +191,7 @@ impl Driver {
         loop {
             match self.pay_some().await {
                 Ok(0) => {
-                    self.condition
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .owing = false;
+                    self.condition.lock().unwrap_or_else(PoisonError::into_inner).owing = false;
                     return;
                 }
                 Ok(_) => {}
@@ -254,10 +204,7 @@ impl Driver {
     }
 
     async fn pay_some(&self) -> Result<usize, Fault> {
-        let debts = self
-            .records
-            .debts(self.store.target(), self.settings.store_batch.max(1))
-            .await?;
+        let debts = self.records.debts(self.store.target(), self.settings.store_batch.max(1)).await?;
         if debts.is_empty() {
             return Ok(0);
         }
@@ -265,21 +212,12 @@ impl Driver {
         let rows = self.records.rows_of(&ids).await?;
         let write = |(debt, row): (&Debt, Option<crate::ports::Row>)| {
             let (version, state) = row.map_or((debt.version, None), |row| (row.version, row.state));
-            Write {
-                id: debt.id,
-                version,
-                state,
-                vectors_since: version,
-            }
+            Write { id: debt.id, version, state, vectors_since: version }
         };
         let writes: Vec<Write> = debts.iter().zip(rows).map(write).collect();
         let answers = self.apply(&writes).await;
-        let settled: Vec<Debt> = debts
-            .iter()
-            .zip(&answers)
-            .filter(|(_, answer)| answer.is_durable())
-            .map(|(debt, _)| *debt)
-            .collect();
+        let settled: Vec<Debt> =
+            debts.iter().zip(&answers).filter(|(_, answer)| answer.is_durable()).map(|(debt, _)| *debt).collect();
         self.records.paid(&settled).await?;
         match answers.into_iter().find_map(|answer| match answer {
             Applied::Failed(fault) => Some(fault),
@@ -293,8 +231,5 @@ impl Driver {
 
 /// The system that the chunk of a write comes from; of a deleted one that is no longer known.
 fn origin(write: &Write) -> &'static str {
-    write
-        .state
-        .as_ref()
-        .map_or("hybrid", |state| state.chunk.system_origin.as_str())
+    write.state.as_ref().map_or("hybrid", |state| state.chunk.system_origin.as_str())
 }

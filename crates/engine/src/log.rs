@@ -32,43 +32,22 @@ pub(crate) struct Ending<'a> {
 impl Log {
     /// Opens the log and finds out what is pending.
     pub(crate) async fn open(settings: &WalSettings) -> Result<(Self, Recovery), WalError> {
-        let (dir, options, keep) = (
-            settings.dir.clone(),
-            Options {
-                max_bytes: settings.max_bytes,
-            },
-            settings.keep,
-        );
+        let (dir, options, keep) = (settings.dir.clone(), Options { max_bytes: settings.max_bytes }, settings.keep);
         let opened = tokio::task::spawn_blocking(move || Wal::open(&dir, options)).await;
-        let (wal, recovery) =
-            opened.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
-        Ok((
-            Self {
-                wal: Arc::new(Mutex::new(wal)),
-                keep,
-            },
-            recovery,
-        ))
+        let (wal, recovery) = opened.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
+        Ok((Self { wal: Arc::new(Mutex::new(wal)), keep }, recovery))
     }
 
     /// Makes the operations durable. Waits while the log is full: that is back-pressure, not loss. A stop ends the wait
     /// with a fault; nothing was begun then.
     pub(crate) async fn append(&self, operations: &[Operation], stop: &Stop) -> Result<(), Fault> {
-        let lines: Arc<[(String, String)]> = operations
-            .iter()
-            .map(|o| (o.id.clone(), o.event.to_json()))
-            .collect();
+        let lines: Arc<[(String, String)]> = operations.iter().map(|o| (o.id.clone(), o.event.to_json())).collect();
         let mut said = false;
         loop {
             let batch = Arc::clone(&lines);
             let appended = self.on_disk(move |wal| {
-                let pending: Vec<_> = batch
-                    .iter()
-                    .map(|(id, json)| Pending {
-                        operation_id: id,
-                        operation: json,
-                    })
-                    .collect();
+                let pending: Vec<_> =
+                    batch.iter().map(|(id, json)| Pending { operation_id: id, operation: json }).collect();
                 match wal.append(&pending, jiff::Timestamp::now()) {
                     Err(WalError::Full { .. }) => {
                         wal.reclaim()?;
@@ -80,18 +59,11 @@ impl Log {
             match appended.await {
                 Err(WalError::Full { used, max, .. }) => {
                     if !said {
-                        warn!(
-                            used,
-                            max, "the log is full: waiting until operations complete"
-                        );
+                        warn!(used, max, "the log is full: waiting until operations complete");
                         said = true;
                     }
                     if stop.during(tokio::time::sleep(FULL_PAUSE)).await.is_none() {
-                        return Err(Fault::new(
-                            FaultClass::Busy,
-                            "log",
-                            "stopped while the log was full",
-                        ));
+                        return Err(Fault::new(FaultClass::Busy, "log", "stopped while the log was full"));
                     }
                 }
                 other => return other.map_err(|error| fault(&error)),
@@ -101,18 +73,14 @@ impl Log {
 
     /// Notes how operations ended. Not synced: a completion that a crash loses is one harmless replay more.
     pub(crate) async fn complete(&self, endings: &[Ending<'_>]) -> Result<(), Fault> {
-        let endings: Vec<(String, Option<String>)> = endings
-            .iter()
-            .map(|e| (e.operation.to_owned(), e.error.clone()))
-            .collect();
+        let endings: Vec<(String, Option<String>)> =
+            endings.iter().map(|e| (e.operation.to_owned(), e.error.clone())).collect();
         let completed = self.on_disk(move |wal| {
             let completions: Vec<_> = endings
                 .iter()
                 .map(|(operation_id, error)| Completion {
                     operation_id,
-                    outcome: error
-                        .as_deref()
-                        .map_or(Outcome::Complete, |error| Outcome::Failed { error }),
+                    outcome: error.as_deref().map_or(Outcome::Complete, |error| Outcome::Failed { error }),
                 })
                 .collect();
             wal.complete(&completions, jiff::Timestamp::now())
@@ -137,22 +105,13 @@ impl Log {
         F: FnOnce(&mut Wal) -> Result<T, WalError> + Send + 'static,
     {
         let wal = Arc::clone(&self.wal);
-        let done = tokio::task::spawn_blocking(move || {
-            work(&mut wal.lock().unwrap_or_else(PoisonError::into_inner))
-        });
-        done.await
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+        let done = tokio::task::spawn_blocking(move || work(&mut wal.lock().unwrap_or_else(PoisonError::into_inner)));
+        done.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
     }
 }
 
 /// A log that fails stops the worker: nothing goes on as though it had been written.
 fn fault(error: &WalError) -> Fault {
-    let cause = std::error::Error::source(error)
-        .map(|source| format!(": {source}"))
-        .unwrap_or_default();
-    Fault::new(
-        FaultClass::Disk,
-        "write-ahead log",
-        format!("{error}{cause}"),
-    )
+    let cause = std::error::Error::source(error).map(|source| format!(": {source}")).unwrap_or_default();
+    Fault::new(FaultClass::Disk, "write-ahead log", format!("{error}{cause}"))
 }

@@ -40,10 +40,7 @@ pub(crate) async fn merge_all(
 ) -> Result<Outcome, Fault> {
     let mut chunks: BTreeMap<Uuid, Vec<&Operation>> = BTreeMap::new();
     for operation in operations {
-        chunks
-            .entry(operation.event.chunk_id())
-            .or_default()
-            .push(operation);
+        chunks.entry(operation.event.chunk_id()).or_default().push(operation);
     }
     let ids: Vec<Uuid> = chunks.keys().copied().collect();
     let outcome = Mutex::new(Outcome::default());
@@ -66,51 +63,27 @@ pub(crate) async fn merge_all(
     Ok(outcome.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
-fn decide(
-    id: Uuid,
-    operations: &[&Operation],
-    held: Held,
-    owing: &[Target],
-    outcome: &mut Outcome,
-) -> Commit {
-    let before = held
-        .record
-        .as_ref()
-        .map(|record| record.version)
-        .unwrap_or_default();
-    let (mut record, mut state, mut row_changed, mut tell) =
-        (held.record, held.state.clone(), false, false);
+fn decide(id: Uuid, operations: &[&Operation], held: Held, owing: &[Target], outcome: &mut Outcome) -> Commit {
+    let before = held.record.as_ref().map(|record| record.version).unwrap_or_default();
+    let (mut record, mut state, mut row_changed, mut tell) = (held.record, held.state.clone(), false, false);
     for operation in operations {
         let merged = merge(record, state, &Change::from(&operation.event));
         row_changed |= merged.effect == Effect::Shown;
         outcome.repeated += u64::from(merged.effect == Effect::Nothing);
         outcome.conflicts.extend(merged.conflicts);
         // A captured row that is just as we wrote it is our own write coming back: the stores were told with it.
-        let own_echo = operation.event.writer == Writer::Postgres
-            && merged.effect != Effect::Shown
-            && !operation.repeated;
+        let own_echo =
+            operation.event.writer == Writer::Postgres && merged.effect != Effect::Shown && !operation.repeated;
         tell |= !own_echo;
         (record, state) = (Some(merged.record), merged.state);
     }
     let record = record.unwrap_or_default();
-    let embeddings = |state: &Option<std::sync::Arc<chunk_sync_model::State>>| {
-        state.as_ref().map(|s| s.chunk.embeddings.clone())
-    };
+    let embeddings =
+        |state: &Option<std::sync::Arc<chunk_sync_model::State>>| state.as_ref().map(|s| s.chunk.embeddings.clone());
     let same_vectors = row_changed && embeddings(&held.state) == embeddings(&state);
     let vectors_since = if same_vectors { before } else { record.version };
     if tell {
-        outcome.writes.push(Write {
-            id,
-            version: record.version,
-            state: state.clone(),
-            vectors_since,
-        });
+        outcome.writes.push(Write { id, version: record.version, state: state.clone(), vectors_since });
     }
-    Commit {
-        id,
-        record,
-        state,
-        row_changed,
-        owed: if tell { owing.to_vec() } else { Vec::new() },
-    }
+    Commit { id, record, state, row_changed, owed: if tell { owing.to_vec() } else { Vec::new() } }
 }

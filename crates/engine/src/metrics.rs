@@ -9,66 +9,18 @@ use crate::ports::FaultClass;
 
 /// Every metric with its description, for the endpoint that shows them.
 pub const DESCRIPTIONS: &[(Kind, &str, &str)] = &[
-    (
-        Kind::Counter,
-        "sync_events_total",
-        "Events that a store holds durably, once per event and store",
-    ),
-    (
-        Kind::Counter,
-        "sync_errors_total",
-        "Failed attempts, by store and class of fault",
-    ),
-    (
-        Kind::Histogram,
-        "sync_duration_seconds",
-        "How long each step takes a batch",
-    ),
-    (
-        Kind::Gauge,
-        "sync_lag_seconds",
-        "Age of the oldest event that a store does not hold yet",
-    ),
-    (
-        Kind::Gauge,
-        "sync_queue_size",
-        "Entries on the bus, unread and pending",
-    ),
-    (
-        Kind::Counter,
-        "chunk_sync_conflicts_total",
-        "Parts on which two writers met, by kind and who prevailed",
-    ),
-    (
-        Kind::Counter,
-        "chunk_sync_dead_letters_total",
-        "Events set aside, by class of fault",
-    ),
-    (
-        Kind::Counter,
-        "chunk_sync_repeated_total",
-        "Events that came late or once more and changed nothing",
-    ),
-    (
-        Kind::Gauge,
-        "chunk_sync_debts",
-        "Chunks that a store has yet to be told",
-    ),
-    (
-        Kind::Gauge,
-        "chunk_sync_dead_letters",
-        "Dead letters waiting for a person",
-    ),
-    (
-        Kind::Gauge,
-        "chunk_sync_wal_bytes",
-        "Size of the write-ahead log on disk",
-    ),
-    (
-        Kind::Gauge,
-        "chunk_sync_consistency_ratio",
-        "Share of chunks equal in all stores, as last verified",
-    ),
+    (Kind::Counter, "sync_events_total", "Events that a store holds durably, once per event and store"),
+    (Kind::Counter, "sync_errors_total", "Failed attempts, by store and class of fault"),
+    (Kind::Histogram, "sync_duration_seconds", "How long each step takes a batch"),
+    (Kind::Gauge, "sync_lag_seconds", "Age of the oldest event that a store does not hold yet"),
+    (Kind::Gauge, "sync_queue_size", "Entries on the bus, unread and pending"),
+    (Kind::Counter, "chunk_sync_conflicts_total", "Parts on which two writers met, by kind and who prevailed"),
+    (Kind::Counter, "chunk_sync_dead_letters_total", "Events set aside, by class of fault"),
+    (Kind::Counter, "chunk_sync_repeated_total", "Events that came late or once more and changed nothing"),
+    (Kind::Gauge, "chunk_sync_debts", "Chunks that a store has yet to be told"),
+    (Kind::Gauge, "chunk_sync_dead_letters", "Dead letters waiting for a person"),
+    (Kind::Gauge, "chunk_sync_wal_bytes", "Size of the write-ahead log on disk"),
+    (Kind::Gauge, "chunk_sync_consistency_ratio", "Share of chunks equal in all stores, as last verified"),
 ];
 
 /// What kind of metric a name is.
@@ -112,25 +64,16 @@ impl Operation {
 }
 
 pub(crate) fn took(operation: Operation, since: Instant) {
-    histogram!("sync_duration_seconds", "operation" => operation.as_str())
-        .record(since.elapsed().as_secs_f64());
+    histogram!("sync_duration_seconds", "operation" => operation.as_str()).record(since.elapsed().as_secs_f64());
 }
 
 pub(crate) fn durable(event: &Event, target: Target) {
-    let labels = [
-        ("source", source(event)),
-        ("target", target.as_str()),
-        ("type", event.kind.as_str()),
-    ];
+    let labels = [("source", source(event)), ("target", target.as_str()), ("type", event.kind.as_str())];
     counter!("sync_events_total", &labels).increment(1);
 }
 
 pub(crate) fn failed(source: &'static str, target: Target, class: FaultClass) {
-    let labels = [
-        ("source", source),
-        ("target", target.as_str()),
-        ("error_type", class.as_str()),
-    ];
+    let labels = [("source", source), ("target", target.as_str()), ("error_type", class.as_str())];
     counter!("sync_errors_total", &labels).increment(1);
 }
 

@@ -35,19 +35,12 @@ impl Operation {
         max_attempts: u32,
         now: Time,
     ) -> Result<Self, Box<DeadLetter>> {
-        let entry = Entry {
-            id: delivery.id,
-            fields: delivery.fields,
-            attempt: delivery.attempt,
-        };
+        let entry = Entry { id: delivery.id, fields: delivery.fields, attempt: delivery.attempt };
         if entry.attempt > max_attempts {
             let fault = Fault::new(
                 FaultClass::Rejected,
                 "delivery",
-                format!(
-                    "handed out {} times without being finished: it may be what stops its workers",
-                    entry.attempt
-                ),
+                format!("handed out {} times without being finished: it may be what stops its workers", entry.attempt),
             );
             return Err(Box::new(entry.letter(&fault, now)));
         }
@@ -58,12 +51,7 @@ impl Operation {
         match event {
             Ok(event) => {
                 let id = format!("{}-{}", event.event_id, entry.attempt);
-                Ok(Self {
-                    id,
-                    event,
-                    repeated: entry.attempt > 1,
-                    entry: Some(entry),
-                })
+                Ok(Self { id, event, repeated: entry.attempt > 1, entry: Some(entry) })
             }
             Err(invalid) => Err(Box::new(entry.letter(&refusal(&invalid), now))),
         }
@@ -76,12 +64,7 @@ impl Operation {
 
     /// An operation that the log still has as pending.
     pub(crate) fn replayed(id: String, event: Event) -> Self {
-        Self {
-            id,
-            event,
-            entry: None,
-            repeated: true,
-        }
+        Self { id, event, entry: None, repeated: true }
     }
 }
 

@@ -90,9 +90,7 @@ impl Progress {
         let now = clock::now();
         let mut inner = self.lock();
         for operation in operations {
-            inner
-                .under_way
-                .insert(operation.id.clone(), (operation.source(), now));
+            inner.under_way.insert(operation.id.clone(), (operation.source(), now));
         }
     }
 
@@ -116,10 +114,7 @@ impl Progress {
 
     pub(crate) fn records_failed(&self, fault: &Fault) {
         let mut inner = self.lock();
-        let since = inner
-            .records
-            .as_ref()
-            .map_or_else(clock::now, |(since, _)| *since);
+        let since = inner.records.as_ref().map_or_else(clock::now, |(since, _)| *since);
         inner.records = Some((since, fault.clone()));
     }
 
@@ -135,20 +130,13 @@ impl Progress {
     pub(crate) fn done(&self) -> Done {
         let inner = self.lock();
         let under_way = inner.under_way.len() as u64;
-        Done {
-            settled: inner.settled,
-            under_way,
-            conflicts: inner.conflicts,
-            replayed: inner.replayed,
-        }
+        Done { settled: inner.settled, under_way, conflicts: inner.conflicts, replayed: inner.replayed }
     }
 
     /// Shows the age of the oldest event under way, per source; zero where there is none.
     pub(crate) fn show_lag(&self) {
         let now = clock::now();
-        let mut oldest = BTreeMap::from(
-            ["claude", "cognee", "hybrid", "postgres"].map(|source| (source, 0.0_f64)),
-        );
+        let mut oldest = BTreeMap::from(["claude", "cognee", "hybrid", "postgres"].map(|source| (source, 0.0_f64)));
         for (source, since) in self.lock().under_way.values() {
             let age = oldest.entry(source).or_default();
             *age = age.max(now.seconds_since(*since));

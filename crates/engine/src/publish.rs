@@ -22,11 +22,7 @@ impl Publisher {
     /// A publisher to `bus` that refuses what keeps not to `limits`.
     #[must_use]
     pub fn new(bus: Arc<dyn Bus>, limits: Arc<Limits>) -> Self {
-        Self {
-            bus,
-            limits,
-            listeners: broadcast::Sender::new(LISTENERS_BUFFER),
-        }
+        Self { bus, limits, listeners: broadcast::Sender::new(LISTENERS_BUFFER) }
     }
 
     /// Reads one event, or bare chunk, from JSON and holds its time against the clock.

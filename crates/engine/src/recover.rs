@@ -27,11 +27,8 @@ pub struct Recovered {
 
 /// Says what the log held, and carries again what is pending.
 pub(crate) async fn recover(worker: &Worker, recovery: Recovery) -> Result<Recovered, Fault> {
-    let mut recovered = Recovered {
-        torn: recovery.torn.is_some(),
-        damaged: recovery.damaged.len() as u64,
-        ..Recovered::default()
-    };
+    let mut recovered =
+        Recovered { torn: recovery.torn.is_some(), damaged: recovery.damaged.len() as u64, ..Recovered::default() };
     for damage in &recovery.damaged {
         warn!(
             file = damage.file,
@@ -41,12 +38,7 @@ pub(crate) async fn recover(worker: &Worker, recovery: Recovery) -> Result<Recov
         );
     }
     if let Some(torn) = &recovery.torn {
-        warn!(
-            file = torn.file,
-            line = torn.line,
-            bytes = torn.bytes,
-            "the torn last line of the log was cut off"
-        );
+        warn!(file = torn.file, line = torn.line, bytes = torn.bytes, "the torn last line of the log was cut off");
     }
     let mut pending = recovery.pending;
     loop {
@@ -56,12 +48,9 @@ pub(crate) async fn recover(worker: &Worker, recovery: Recovery) -> Result<Recov
             let batch: Result<Vec<Entry>, _> = pending.by_ref().take(size).collect();
             (pending, batch)
         });
-        let (rest, batch) = read
-            .await
-            .map_err(|error| Fault::new(FaultClass::Disk, "write-ahead log", error))?;
+        let (rest, batch) = read.await.map_err(|error| Fault::new(FaultClass::Disk, "write-ahead log", error))?;
         pending = rest;
-        let batch =
-            batch.map_err(|error| Fault::new(FaultClass::Disk, "write-ahead log", error))?;
+        let batch = batch.map_err(|error| Fault::new(FaultClass::Disk, "write-ahead log", error))?;
         if batch.is_empty() || worker.stop.is_requested() {
             break;
         }
@@ -71,11 +60,7 @@ pub(crate) async fn recover(worker: &Worker, recovery: Recovery) -> Result<Recov
     Ok(recovered)
 }
 
-async fn replay(
-    worker: &Worker,
-    batch: Vec<Entry>,
-    recovered: &mut Recovered,
-) -> Result<(), Fault> {
+async fn replay(worker: &Worker, batch: Vec<Entry>, recovered: &mut Recovered) -> Result<(), Fault> {
     let mut operations = Vec::with_capacity(batch.len());
     for entry in batch {
         match Event::from_json(&entry.operation, &worker.settings.limits) {
@@ -83,10 +68,7 @@ async fn replay(
             Err(invalid) => {
                 recovered.unreadable += 1;
                 warn!(operation = entry.operation_id, error = %invalid, "a logged operation is no event by today's limits");
-                let ending = Ending {
-                    operation: &entry.operation_id,
-                    error: Some(invalid.to_string()),
-                };
+                let ending = Ending { operation: &entry.operation_id, error: Some(invalid.to_string()) };
                 worker.log.complete(&[ending]).await?;
             }
         }

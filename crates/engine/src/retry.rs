@@ -19,10 +19,7 @@ impl Pauses {
             .with_max_delay(settings.retry_max)
             .without_max_times()
             .with_jitter();
-        Self {
-            builder,
-            pauses: builder.build(),
-        }
+        Self { builder, pauses: builder.build() }
     }
 
     pub(crate) fn next(&mut self) -> Duration {

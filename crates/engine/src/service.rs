@@ -97,11 +97,7 @@ impl Service {
         let settings = Arc::new(settings);
         let progress = Arc::new(Progress::default());
         let lane = |store: &Arc<dyn Store>| {
-            Lane::start(
-                Arc::clone(store),
-                Arc::clone(&ports.records),
-                settings.worker.clone(),
-            )
+            Lane::start(Arc::clone(store), Arc::clone(&ports.records), settings.worker.clone())
         };
         let lanes: Vec<Lane> = ports.stores.iter().map(lane).collect();
         let worker = Worker {
@@ -123,35 +119,18 @@ impl Service {
             }
             end.send_replace(Some(result));
         });
-        let housekeeping =
-            tokio::spawn(keep_house(ports.clone(), log, Arc::clone(&progress), stop));
-        Ok(Self {
-            bus: ports.bus,
-            lanes,
-            progress,
-            recovered,
-            ended,
-            stopper,
-            housekeeping,
-        })
+        let housekeeping = tokio::spawn(keep_house(ports.clone(), log, Arc::clone(&progress), stop));
+        Ok(Self { bus: ports.bus, lanes, progress, recovered, ended, stopper, housekeeping })
     }
 
     /// How the service is doing right now.
     #[must_use]
     pub fn health(&self) -> Health {
         Health {
-            recovered: self
-                .recovered
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone(),
+            recovered: self.recovered.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             ended: self.ended.borrow().clone(),
             records: self.progress.records(),
-            stores: self
-                .lanes
-                .iter()
-                .map(|lane| (lane.target(), lane.condition()))
-                .collect(),
+            stores: self.lanes.iter().map(|lane| (lane.target(), lane.condition())).collect(),
             done: self.progress.done(),
         }
     }
@@ -168,11 +147,7 @@ impl Service {
             }
             let depth = self.bus.depth().await?;
             let recovered = self.health().recovered.is_some();
-            if recovered
-                && depth.unread == 0
-                && depth.pending == 0
-                && self.progress.done().under_way == 0
-            {
+            if recovered && depth.unread == 0 && depth.pending == 0 && self.progress.done().under_way == 0 {
                 return Ok(());
             }
             // The notification is the common case; the time covers what another process finishes.

@@ -48,12 +48,7 @@ struct Failure {
 impl Settler {
     /// Waits for the lanes, then completes and acknowledges.
     pub(crate) async fn settle(self, batch: Batch) -> Result<(), Fault> {
-        let Batch {
-            operations,
-            writes,
-            answers,
-            refused,
-        } = batch;
+        let Batch { operations, writes, answers, refused } = batch;
         let mut failures: HashMap<Uuid, Failure> = HashMap::new();
         for (i, fault) in refused {
             let missing = Target::ALL.to_vec();
@@ -64,19 +59,8 @@ impl Settler {
             let Ok(landed) = answer.await else {
                 return Ok(());
             };
-            for (write, fault) in writes
-                .iter()
-                .zip(landed)
-                .filter_map(|(write, landed)| Some((write, landed.err()?)))
-            {
-                failures
-                    .entry(write.id)
-                    .or_insert(Failure {
-                        fault,
-                        missing: Vec::new(),
-                    })
-                    .missing
-                    .push(target);
+            for (write, fault) in writes.iter().zip(landed).filter_map(|(write, landed)| Some((write, landed.err()?))) {
+                failures.entry(write.id).or_insert(Failure { fault, missing: Vec::new() }).missing.push(target);
             }
         }
         let started = Instant::now();
@@ -86,11 +70,7 @@ impl Settler {
         Ok(())
     }
 
-    async fn close(
-        &self,
-        operations: &[Operation],
-        failures: &HashMap<Uuid, Failure>,
-    ) -> Result<(), Fault> {
+    async fn close(&self, operations: &[Operation], failures: &HashMap<Uuid, Failure>) -> Result<(), Fault> {
         let failure = |operation: &Operation| failures.get(&operation.event.chunk_id());
         let endings: Vec<Ending<'_>> = operations
             .iter()
@@ -102,10 +82,7 @@ impl Settler {
         let (mut finished, mut letters) = (Vec::new(), Vec::new());
         for operation in operations {
             let missing = failure(operation).map_or(&[][..], |failure| &failure.missing);
-            for target in Target::ALL
-                .iter()
-                .filter(|target| !missing.contains(target))
-            {
+            for target in Target::ALL.iter().filter(|target| !missing.contains(target)) {
                 metrics::durable(&operation.event, *target);
             }
             match (&operation.entry, failure(operation)) {
@@ -143,12 +120,7 @@ impl Settler {
                 Ok(()) => return Ok(()),
                 Err(fault) if fault.class.is_transient() => {
                     warn!(%fault, "the bus fails: trying again");
-                    if self
-                        .stop
-                        .during(tokio::time::sleep(pauses.next()))
-                        .await
-                        .is_none()
-                    {
+                    if self.stop.during(tokio::time::sleep(pauses.next())).await.is_none() {
                         return Ok(());
                     }
                 }

@@ -35,12 +35,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            page: 512,
-            second_looks: 1,
-            pause: Duration::from_secs(1),
-            listed: 10_000,
-        }
+        Self { page: 512, second_looks: 1, pause: Duration::from_secs(1), listed: 10_000 }
     }
 }
 
@@ -48,11 +43,7 @@ impl Default for Options {
 ///
 /// # Errors
 /// Where a store cannot be read: nothing is known then.
-pub async fn verify(
-    ports: &Ports,
-    options: &Options,
-    progress: &(dyn Fn(u64) + Send + Sync),
-) -> Result<Report, Fault> {
+pub async fn verify(ports: &Ports, options: &Options, progress: &(dyn Fn(u64) + Send + Sync)) -> Result<Report, Fault> {
     let started = Instant::now();
     let mut findings = first_look(ports, options, progress).await?;
     for _ in 0..options.second_looks {
@@ -104,11 +95,7 @@ async fn first_look(
     Ok(findings)
 }
 
-async fn look_again(
-    ports: &Ports,
-    options: &Options,
-    findings: &mut Findings,
-) -> Result<(), Fault> {
+async fn look_again(ports: &Ports, options: &Options, findings: &mut Findings) -> Result<(), Fault> {
     let ids: Vec<Uuid> = findings.differing.keys().copied().collect();
     for ids in ids.chunks(options.page) {
         let rows = ports.records.rows_of(ids).await?;
@@ -117,11 +104,7 @@ async fn look_again(
             seen.push(store.read(ids).await?);
         }
         for (i, (id, row)) in ids.iter().zip(rows).enumerate() {
-            let place = Place {
-                id: *id,
-                row,
-                seen: seen.iter_mut().map(|store| store[i].take()).collect(),
-            };
+            let place = Place { id: *id, row, seen: seen.iter_mut().map(|store| store[i].take()).collect() };
             let differences = place.differences(&ports.stores);
             if !place.is_there() {
                 findings.chunks -= 1;
@@ -148,19 +131,12 @@ struct Place {
 impl Place {
     /// Whether the id stands in any store or living record: a mere tombstone does not count.
     fn is_there(&self) -> bool {
-        let row = self
-            .row
-            .as_ref()
-            .is_some_and(|row| row.state.is_some() || row.lives == Some(true));
+        let row = self.row.as_ref().is_some_and(|row| row.state.is_some() || row.lives == Some(true));
         row || self.seen.iter().any(Option::is_some)
     }
 
     fn differences(&self, stores: &[std::sync::Arc<dyn Store>]) -> Vec<Difference> {
-        let Some((row, state)) = self
-            .row
-            .as_ref()
-            .and_then(|row| Some((row, row.state.as_ref()?)))
-        else {
+        let Some((row, state)) = self.row.as_ref().and_then(|row| Some((row, row.state.as_ref()?))) else {
             return self.without_row(stores);
         };
         let differences = stores.iter().zip(&self.seen).filter_map(|(store, seen)| {
@@ -168,15 +144,8 @@ impl Place {
                 return Some(Difference::new(self.id, store.target(), Kind::Missing));
             };
             let fields = seen.fingerprint.differing(&store.expect(state));
-            let kind = if seen.version < row.version {
-                Kind::Stale
-            } else {
-                Kind::Different
-            };
-            (!fields.is_empty()).then(|| Difference {
-                fields,
-                ..Difference::new(self.id, store.target(), kind)
-            })
+            let kind = if seen.version < row.version { Kind::Stale } else { Kind::Different };
+            (!fields.is_empty()).then(|| Difference { fields, ..Difference::new(self.id, store.target(), kind) })
         });
         differences.collect()
     }
@@ -185,14 +154,9 @@ impl Place {
         let lives = self.row.as_ref().is_some_and(|row| row.lives == Some(true));
         let row = lives.then(|| Difference::new(self.id, Target::Postgres, Kind::Missing));
         // Of a chunk whose row is lost it is the row that is wrong, not what the other stores still have.
-        let others = stores
-            .iter()
-            .zip(&self.seen)
-            .filter(|(_, seen)| seen.is_some() && !lives);
+        let others = stores.iter().zip(&self.seen).filter(|(_, seen)| seen.is_some() && !lives);
         row.into_iter()
-            .chain(
-                others.map(|(store, _)| Difference::new(self.id, store.target(), Kind::Orphaned)),
-            )
+            .chain(others.map(|(store, _)| Difference::new(self.id, store.target(), Kind::Orphaned)))
             .collect()
     }
 }

@@ -54,12 +54,7 @@ impl Worker {
     /// way is in the log.
     pub(crate) async fn run(self) -> Result<(), Fault> {
         let (sender, mut deliveries) = mpsc::channel(1);
-        let reader = tokio::spawn(read(
-            Arc::clone(&self.bus),
-            self.settings.clone(),
-            self.stop.clone(),
-            sender,
-        ));
+        let reader = tokio::spawn(read(Arc::clone(&self.bus), self.settings.clone(), self.stop.clone(), sender));
         let mut under_way = JoinSet::new();
         let mut stop = self.stop.clone();
         let result = loop {
@@ -94,12 +89,7 @@ impl Worker {
         let now = clock::now();
         let (mut operations, mut letters) = (Vec::with_capacity(deliveries.len()), Vec::new());
         for delivery in deliveries {
-            match Operation::of(
-                delivery,
-                &self.settings.limits,
-                self.settings.worker.max_deliveries,
-                now,
-            ) {
+            match Operation::of(delivery, &self.settings.limits, self.settings.worker.max_deliveries, now) {
                 Ok(operation) => operations.push(operation),
                 Err(letter) => letters.push(*letter),
             }
@@ -123,27 +113,15 @@ impl Worker {
         self.count(&outcome);
         let writes: Arc<[_]> = outcome.writes.into();
         let mut answers = Vec::with_capacity(self.lanes.len());
-        for lane in self
-            .lanes
-            .iter()
-            .filter(|lane| !writes.is_empty() && !lane.condition().owing)
-        {
+        for lane in self.lanes.iter().filter(|lane| !writes.is_empty() && !lane.condition().owing) {
             answers.push((lane.target(), lane.send(Arc::clone(&writes)).await));
         }
-        Ok(Some(Batch {
-            operations,
-            writes,
-            answers,
-            refused,
-        }))
+        Ok(Some(Batch { operations, writes, answers, refused }))
     }
 
     /// Merges, however long the system of record takes to answer. An operation that it refuses is found by halving.
     /// `None` where the worker was stopped first.
-    async fn merge(
-        &self,
-        operations: &[Operation],
-    ) -> Result<Option<(Outcome, Vec<(usize, Fault)>)>, Fault> {
+    async fn merge(&self, operations: &[Operation]) -> Result<Option<(Outcome, Vec<(usize, Fault)>)>, Fault> {
         let (mut whole, mut refused) = (Outcome::default(), Vec::new());
         let mut open = vec![(0..operations.len()).collect::<Vec<_>>()];
         let mut pauses = Pauses::new(&self.settings.worker);
@@ -159,12 +137,7 @@ impl Worker {
                     self.progress.records_failed(&fault);
                     warn!(%fault, "the system of record fails: merging waits");
                     open.push(part);
-                    if self
-                        .stop
-                        .during(tokio::time::sleep(pauses.next()))
-                        .await
-                        .is_none()
-                    {
+                    if self.stop.during(tokio::time::sleep(pauses.next())).await.is_none() {
                         return Ok(None);
                     }
                     continue;
@@ -180,11 +153,7 @@ impl Worker {
     }
 
     fn owing(&self) -> Vec<Target> {
-        self.lanes
-            .iter()
-            .filter(|lane| lane.condition().owing)
-            .map(Lane::target)
-            .collect()
+        self.lanes.iter().filter(|lane| lane.condition().owing).map(Lane::target).collect()
     }
 
     fn count(&self, outcome: &Outcome) {
@@ -192,11 +161,7 @@ impl Worker {
             metrics::repeated();
         }
         for conflict in &outcome.conflicts {
-            let prevailed = if conflict.result_hash == conflict.source_hash {
-                "source"
-            } else {
-                "target"
-            };
+            let prevailed = if conflict.result_hash == conflict.source_hash { "source" } else { "target" };
             metrics::conflict(crate::conflict_kind(&conflict.part), prevailed);
         }
         self.progress.met(&outcome.conflicts);
@@ -236,26 +201,15 @@ impl Worker {
 
 /// Splits a refused batch in two, never the operations of one chunk; `None` where they are all of one.
 fn halves(part: &[usize], operations: &[Operation]) -> Option<(Vec<usize>, Vec<usize>)> {
-    let mut ids: Vec<_> = part
-        .iter()
-        .map(|i| operations[*i].event.chunk_id())
-        .collect();
+    let mut ids: Vec<_> = part.iter().map(|i| operations[*i].event.chunk_id()).collect();
     ids.sort_unstable();
     ids.dedup();
     let middle = *ids.get(ids.len() / 2).filter(|_| ids.len() > 1)?;
-    Some(
-        part.iter()
-            .partition(|i| operations[**i].event.chunk_id() < middle),
-    )
+    Some(part.iter().partition(|i| operations[**i].event.chunk_id() < middle))
 }
 
 /// Keeps one batch ready. Its own task, so that no read is ever given up half-way because something else happened.
-async fn read(
-    bus: Arc<dyn Bus>,
-    settings: Arc<Settings>,
-    stop: Stop,
-    batches: mpsc::Sender<Vec<Delivery>>,
-) {
+async fn read(bus: Arc<dyn Bus>, settings: Arc<Settings>, stop: Stop, batches: mpsc::Sender<Vec<Delivery>>) {
     let mut pauses = Pauses::new(&settings.worker);
     while !stop.is_requested() {
         match bus.read(settings.worker.batch, settings.worker.wait).await {

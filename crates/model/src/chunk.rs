@@ -138,16 +138,10 @@ impl<'de> Deserialize<'de> for Dense {
             (None, Some(vector)) => vector,
             (None, None) => return Err(serde::de::Error::missing_field("vector")),
             (Some(_), Some(_)) => {
-                return Err(serde::de::Error::custom(
-                    "give `vector` or `vector_b64`, not both",
-                ));
+                return Err(serde::de::Error::custom("give `vector` or `vector_b64`, not both"));
             }
         };
-        Ok(Self {
-            model: wire.model,
-            vector,
-            timestamp: wire.timestamp,
-        })
+        Ok(Self { model: wire.model, vector, timestamp: wire.timestamp })
     }
 }
 
@@ -454,10 +448,7 @@ impl<'de> Deserialize<'de> for Metadata {
                 f.write_str("an object with created_at and updated_at")
             }
 
-            fn visit_map<A: serde::de::MapAccess<'de>>(
-                self,
-                mut map: A,
-            ) -> Result<Metadata, A::Error> {
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Metadata, A::Error> {
                 use serde::de::Error;
                 let (mut created_at, mut updated_at) = (None, None);
                 let (mut indexed_at, mut cognified_at, mut processing_time_ms) = (None, None, None);
@@ -501,19 +492,14 @@ mod one_or_many {
 
     use super::Dense;
 
-    pub(super) fn serialize<S: Serializer>(
-        dense: &[Dense],
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(dense: &[Dense], serializer: S) -> Result<S::Ok, S::Error> {
         match dense {
             [one] => one.serialize(serializer),
             many => many.serialize(serializer),
         }
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Vec<Dense>, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Dense>, D::Error> {
         struct OneOrMany;
 
         impl<'de> Visitor<'de> for OneOrMany {

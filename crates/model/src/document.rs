@@ -26,16 +26,8 @@ impl Fingerprint {
     /// The names of the fields in which two documents differ, in order.
     #[must_use]
     pub fn differing(&self, other: &Self) -> Vec<String> {
-        let names = self
-            .0
-            .keys()
-            .chain(other.0.keys())
-            .collect::<std::collections::BTreeSet<_>>();
-        names
-            .into_iter()
-            .filter(|name| self.0.get(*name) != other.0.get(*name))
-            .cloned()
-            .collect()
+        let names = self.0.keys().chain(other.0.keys()).collect::<std::collections::BTreeSet<_>>();
+        names.into_iter().filter(|name| self.0.get(*name) != other.0.get(*name)).cloned().collect()
     }
 }
 
@@ -43,42 +35,21 @@ impl Fingerprint {
 #[must_use]
 pub fn row_fingerprint(state: &State) -> Fingerprint {
     let chunk = &state.chunk;
-    let mut fields: BTreeMap<_, _> = chunk
-        .parts()
-        .into_iter()
-        .map(|(part, value)| (part.to_string(), value.hash()))
-        .collect();
+    let mut fields: BTreeMap<_, _> =
+        chunk.parts().into_iter().map(|(part, value)| (part.to_string(), value.hash())).collect();
     fields.insert("system_origin".into(), Hash::of_json(&chunk.system_origin));
     let metadata = &chunk.metadata;
-    fields.insert(
-        "metadata.created_at".into(),
-        Hash::of_json(&metadata.created_at),
-    );
-    fields.insert(
-        "metadata.updated_at".into(),
-        Hash::of_json(&metadata.updated_at),
-    );
-    for (name, time) in [
-        ("metadata.indexed_at", metadata.indexed_at),
-        ("metadata.cognified_at", metadata.cognified_at),
-    ] {
+    fields.insert("metadata.created_at".into(), Hash::of_json(&metadata.created_at));
+    fields.insert("metadata.updated_at".into(), Hash::of_json(&metadata.updated_at));
+    for (name, time) in [("metadata.indexed_at", metadata.indexed_at), ("metadata.cognified_at", metadata.cognified_at)]
+    {
         fields.extend(time.map(|time| (name.into(), Hash::of_json(&time))));
     }
-    fields.extend(
-        metadata
-            .processing_time_ms
-            .map(|ms| ("metadata.processing_time_ms".into(), Hash::of_json(&ms))),
-    );
+    fields.extend(metadata.processing_time_ms.map(|ms| ("metadata.processing_time_ms".into(), Hash::of_json(&ms))));
     if let Some(alternative) = &chunk.embeddings.dense_alternative {
-        fields.insert(
-            "embeddings.dense_alternative".into(),
-            Hash::of_json(alternative),
-        );
+        fields.insert("embeddings.dense_alternative".into(), Hash::of_json(alternative));
     }
-    fields.insert(
-        "embedding_stale".into(),
-        Hash::of_json(&state.embedding_stale),
-    );
+    fields.insert("embedding_stale".into(), Hash::of_json(&state.embedding_stale));
     Fingerprint(fields)
 }
 
@@ -105,40 +76,21 @@ impl VectorDocument {
     #[must_use]
     pub fn of(state: &State, limits: &Limits) -> Self {
         let chunk = &state.chunk;
-        let fits = |d: &&crate::chunk::Dense| {
-            limits
-                .model(&d.model)
-                .is_some_and(|m| m.size == d.vector.len())
-        };
+        let fits = |d: &&crate::chunk::Dense| limits.model(&d.model).is_some_and(|m| m.size == d.vector.len());
         let mut dense: BTreeMap<_, _> = chunk
             .embeddings
             .dense
             .iter()
             .filter(fits)
-            .filter_map(|d| {
-                Some((
-                    limits.model(&d.model)?.vector.clone(),
-                    d.vector.normalised(),
-                ))
-            })
+            .filter_map(|d| Some((limits.model(&d.model)?.vector.clone(), d.vector.normalised())))
             .collect();
         let alternative_size = limits.models.first().map(|model| model.size);
         let alternative = chunk.embeddings.dense_alternative.as_ref();
-        if let Some(other) =
-            alternative.filter(|other| Some(other.vector.len()) == alternative_size)
-        {
+        if let Some(other) = alternative.filter(|other| Some(other.vector.len()) == alternative_size) {
             dense.insert(ALTERNATIVE_VECTOR.into(), other.vector.normalised());
         }
-        let sparse = chunk
-            .embeddings
-            .sparse
-            .as_ref()
-            .map(|s| (s.indices.clone(), s.values.clone()));
-        Self {
-            dense,
-            sparse,
-            payload: payload(state),
-        }
+        let sparse = chunk.embeddings.sparse.as_ref().map(|s| (s.indices.clone(), s.values.clone()));
+        Self { dense, sparse, payload: payload(state) }
     }
 
     /// The fields: each vector by name, each payload key.
@@ -151,11 +103,7 @@ impl VectorDocument {
         if let Some((indices, values)) = &self.sparse {
             fields.insert(SPARSE_VECTOR.into(), hash_floats(indices, values));
         }
-        fields.extend(
-            self.payload
-                .iter()
-                .map(|(key, value)| (key.clone(), Hash::of_json(value))),
-        );
+        fields.extend(self.payload.iter().map(|(key, value)| (key.clone(), Hash::of_json(value))));
         Fingerprint(fields)
     }
 }
@@ -174,49 +122,21 @@ fn payload(state: &State) -> Map<String, Value> {
         ("content", Some(Value::from(chunk.content.as_str()))),
         ("summary", chunk.summary.as_deref().map(Value::from)),
         ("chunk_type", Some(chunk.chunk_type.as_str().into())),
-        (
-            "project_id",
-            organization.project_id.map(|id| id.to_string().into()),
-        ),
-        (
-            "dataset_id",
-            organization.dataset_id.map(|id| id.to_string().into()),
-        ),
-        (
-            "cognee_dataset",
-            organization.cognee_dataset.as_deref().map(Value::from),
-        ),
+        ("project_id", organization.project_id.map(|id| id.to_string().into())),
+        ("dataset_id", organization.dataset_id.map(|id| id.to_string().into())),
+        ("cognee_dataset", organization.cognee_dataset.as_deref().map(Value::from)),
         ("source_type", Some(chunk.source.kind.as_str().into())),
         ("language", code.map(|code| code.language.as_str().into())),
         ("is_code", code.map(|code| code.is_code.into())),
         ("system_origin", Some(chunk.system_origin.as_str().into())),
-        (
-            "created_at",
-            Some(chunk.metadata.created_at.to_string().into()),
-        ),
-        (
-            "updated_at",
-            Some(chunk.metadata.updated_at.to_string().into()),
-        ),
+        ("created_at", Some(chunk.metadata.created_at.to_string().into())),
+        ("updated_at", Some(chunk.metadata.updated_at.to_string().into())),
         ("path", chunk.source.path.as_deref().map(Value::from)),
         ("metadata", serde_json::to_value(&chunk.metadata).ok()),
-        (
-            "sparse_model",
-            chunk
-                .embeddings
-                .sparse
-                .as_ref()
-                .map(|sparse| sparse.model.as_str().into()),
-        ),
-        (
-            "embedding_stale",
-            state.embedding_stale.then_some(true.into()),
-        ),
+        ("sparse_model", chunk.embeddings.sparse.as_ref().map(|sparse| sparse.model.as_str().into())),
+        ("embedding_stale", state.embedding_stale.then_some(true.into())),
     ];
-    fields
-        .into_iter()
-        .filter_map(|(key, value)| Some((key.to_owned(), value?)))
-        .collect()
+    fields.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect()
 }
 
 /// What Neo4j holds: a chunk's node, where it belongs, and what it says of entities.
@@ -303,17 +223,9 @@ impl GraphDocument {
             system_origin: chunk.system_origin.as_str().into(),
             created_at: chunk.metadata.created_at.to_string(),
             updated_at: chunk.metadata.updated_at.to_string(),
-            dataset: organization
-                .dataset_id
-                .map(|id| id.to_string())
-                .or_else(|| organization.cognee_dataset.clone()),
+            dataset: organization.dataset_id.map(|id| id.to_string()).or_else(|| organization.cognee_dataset.clone()),
             project: organization.project_id.map(|id| id.to_string()),
-            entities: chunk
-                .graph
-                .entities
-                .iter()
-                .map(|e| (e.id.clone(), mention(e)))
-                .collect(),
+            entities: chunk.graph.entities.iter().map(|e| (e.id.clone(), mention(e))).collect(),
             relations,
         }
     }
@@ -334,11 +246,7 @@ impl GraphDocument {
             ]
             .map(|(name, value)| (name.to_owned(), Hash::of_json(value))),
         );
-        fields.extend(
-            self.dataset
-                .iter()
-                .map(|dataset| ("dataset".to_owned(), Hash::of_json(dataset))),
-        );
+        fields.extend(self.dataset.iter().map(|dataset| ("dataset".to_owned(), Hash::of_json(dataset))));
         fields.insert("entities".into(), Hash::of_json(&self.entities));
         fields.insert("relations".into(), Hash::of_json(&self.relations));
         Fingerprint(fields)

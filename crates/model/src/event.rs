@@ -139,18 +139,11 @@ impl Event {
         {
             return Ok(());
         }
-        let field = if self.timestamp == self.time() {
-            "timestamp"
-        } else {
-            "chunk.metadata.updated_at"
-        };
+        let field = if self.timestamp == self.time() { "timestamp" } else { "chunk.metadata.updated_at" };
         let bound = limits.max_ahead_micros / 1_000_000;
         Err(Invalid::new(
             field,
-            format!(
-                "{} lies more than {bound} s ahead of the clock ({now}): set the publisher's clock",
-                self.time()
-            ),
+            format!("{} lies more than {bound} s ahead of the clock ({now}): set the publisher's clock", self.time()),
         ))
     }
 
@@ -158,12 +151,7 @@ impl Event {
     /// repetition.
     #[must_use]
     pub fn of_chunk(chunk: Chunk) -> Self {
-        let name = format!(
-            "{}/{}/{}",
-            chunk.system_origin,
-            chunk.metadata.updated_at,
-            content_hash(&chunk.content)
-        );
+        let name = format!("{}/{}/{}", chunk.system_origin, chunk.metadata.updated_at, content_hash(&chunk.content));
         Self {
             event_id: Uuid::new_v5(&chunk.id, name.as_bytes()),
             kind: EventType::Update,
@@ -189,10 +177,7 @@ impl Event {
             #[serde(borrow)]
             chunk: Option<&'a RawValue>,
         }
-        let shape: Shape<'_> = parse::from_json("", json).map_err(|e| Invalid {
-            field: or_event(e.field),
-            ..e
-        })?;
+        let shape: Shape<'_> = parse::from_json("", json).map_err(|e| Invalid { field: or_event(e.field), ..e })?;
         match shape.chunk {
             None => parse::chunk(json, limits).map(Self::of_chunk),
             Some(_) => parse::from_json::<Wire<'_>>("", json).and_then(|wire| wire.event(limits)),
@@ -207,16 +192,12 @@ impl Event {
         let optional = |name: &str| {
             let value = fields.iter().find(|(field, _)| field == name.as_bytes());
             value
-                .map(|(_, value)| {
-                    std::str::from_utf8(value).map_err(|_| Invalid::new(name, "is not UTF-8"))
-                })
+                .map(|(_, value)| std::str::from_utf8(value).map_err(|_| Invalid::new(name, "is not UTF-8")))
                 .transpose()
         };
         let required = |name: &str| optional(name)?.ok_or_else(|| Invalid::new(name, "missing"));
-        let number = |text: &str| {
-            text.parse()
-                .map_err(|_| Invalid::new("retry_count", format!("`{text}` is no count")))
-        };
+        let number =
+            |text: &str| text.parse().map_err(|_| Invalid::new("retry_count", format!("`{text}` is no count")));
         let chunk = required("chunk")?;
         Wire {
             event_id: word("event_id", required("event_id")?)?,
@@ -226,11 +207,8 @@ impl Event {
             chunk: parse::from_json("chunk", chunk)?,
             timestamp: word("timestamp", required("timestamp")?)?,
             retry_count: optional("retry_count")?.map_or(Ok(0), number)?,
-            writer: optional("writer")?
-                .map(|text| word("writer", text))
-                .transpose()?,
-            unchanged: optional("unchanged")?
-                .map_or(Ok(Vec::new()), |text| parse::from_json("unchanged", text))?,
+            writer: optional("writer")?.map(|text| word("writer", text)).transpose()?,
+            unchanged: optional("unchanged")?.map_or(Ok(Vec::new()), |text| parse::from_json("unchanged", text))?,
             set: optional("set")?.map_or(Ok(Vec::new()), |text| parse::from_json("set", text))?,
             position: optional("position")?.map(str::to_owned),
         }
@@ -257,10 +235,7 @@ impl Event {
             }
         }
         if let Some(position) = &self.position {
-            json.push_str(&format!(
-                r#","position":{}"#,
-                serde_json::Value::from(position.as_str())
-            ));
+            json.push_str(&format!(r#","position":{}"#, serde_json::Value::from(position.as_str())));
         }
         json.push_str(&format!(r#","chunk":{chunk}}}"#));
         json
@@ -284,11 +259,7 @@ impl Event {
                 fields.push((name, names_json(parts)));
             }
         }
-        fields.extend(
-            self.position
-                .iter()
-                .map(|position| ("position", position.clone())),
-        );
+        fields.extend(self.position.iter().map(|position| ("position", position.clone())));
         fields
     }
 
@@ -312,11 +283,7 @@ fn names_json(parts: &[PartPattern]) -> String {
 
 /// An input that is not even an object has no field to name.
 fn or_event(field: String) -> String {
-    if field.is_empty() {
-        "event".into()
-    } else {
-        field
-    }
+    if field.is_empty() { "event".into() } else { field }
 }
 
 /// Reads a bare word, such as the value of a stream's field, by the rules of JSON strings.
@@ -350,13 +317,9 @@ impl Wire<'_> {
         check_targets(&self.targets)?;
         let writer = self.writer.unwrap_or_else(|| self.source.into());
         let body = match self.kind {
-            EventType::Delete => {
-                Body::Id(parse::from_json::<Identity>("chunk", self.chunk.get())?.id)
-            }
+            EventType::Delete => Body::Id(parse::from_json::<Identity>("chunk", self.chunk.get())?.id),
             // Rows are facts: a captured one is compared with the row itself when it is merged.
-            _ if writer == Writer::Postgres => {
-                Body::Chunk(Box::new(parse::fact(self.chunk.get())?))
-            }
+            _ if writer == Writer::Postgres => Body::Chunk(Box::new(parse::fact(self.chunk.get())?)),
             _ => Body::Chunk(Box::new(parse::chunk(self.chunk.get(), limits)?)),
         };
         Ok(Event {
@@ -382,28 +345,16 @@ struct Identity {
 
 fn check_targets(targets: &[Target]) -> Result<(), Invalid> {
     if targets.is_empty() {
-        return Err(Invalid::new(
-            "targets",
-            "empty: name at least one of postgres, qdrant, neo4j",
-        ));
+        return Err(Invalid::new("targets", "empty: name at least one of postgres, qdrant, neo4j"));
     }
-    match targets
-        .iter()
-        .enumerate()
-        .find(|(i, target)| targets[..*i].contains(target))
-    {
-        Some((_, target)) => Err(Invalid::new(
-            "targets",
-            format!("`{target}` stands there twice"),
-        )),
+    match targets.iter().enumerate().find(|(i, target)| targets[..*i].contains(target)) {
+        Some((_, target)) => Err(Invalid::new("targets", format!("`{target}` stands there twice"))),
         None => Ok(()),
     }
 }
 
 fn patterns(field: &str, names: &[String]) -> Result<Vec<PartPattern>, Invalid> {
-    let parse = |(i, name): (usize, &String)| {
-        name.parse()
-            .map_err(|e: String| Invalid::new(format!("{field}[{i}]"), e))
-    };
+    let parse =
+        |(i, name): (usize, &String)| name.parse().map_err(|e: String| Invalid::new(format!("{field}[{i}]"), e));
     names.iter().enumerate().map(parse).collect()
 }

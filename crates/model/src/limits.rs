@@ -32,11 +32,7 @@ pub const SPARSE_SIZE: u32 = 30_522;
 
 impl Default for Limits {
     fn default() -> Self {
-        let model = |model: &str| EmbeddingModel {
-            model: model.into(),
-            vector: format!("dense_{model}"),
-            size: 768,
-        };
+        let model = |model: &str| EmbeddingModel { model: model.into(), vector: format!("dense_{model}"), size: 768 };
         Self {
             content_min_chars: 10,
             content_max_bytes: 50 * 1024,

@@ -107,31 +107,16 @@ pub fn merge(record: Option<Record>, held: Option<Arc<State>>, change: &Change<'
     let mut record = record.unwrap_or_default();
     let before = show::show(&record);
     let Some(changed) = change::apply(&mut record, &before, change) else {
-        return Merged {
-            record,
-            state: held,
-            effect: Effect::Nothing,
-            conflicts: Vec::new(),
-        };
+        return Merged { record, state: held, effect: Effect::Nothing, conflicts: Vec::new() };
     };
     let after = show::show(&record);
     let conflicts = conflicts(&changed, &before, &after, change.writer);
     let state = assemble::assemble(&mut record, &after, held.as_deref(), change.view);
     if state.as_ref() == held.as_deref() {
-        return Merged {
-            record,
-            state: held,
-            effect: Effect::Remembered,
-            conflicts,
-        };
+        return Merged { record, state: held, effect: Effect::Remembered, conflicts };
     }
     record.version = record.version.next(record.newest_change());
-    Merged {
-        record,
-        state: state.map(Arc::new),
-        effect: Effect::Shown,
-        conflicts,
-    }
+    Merged { record, state: state.map(Arc::new), effect: Effect::Shown, conflicts }
 }
 
 /// The parts a change set: what its writer said of them before, and what it says now.

@@ -20,40 +20,24 @@ pub struct Invalid {
 
 impl Invalid {
     pub(crate) fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
-        Self {
-            field: field.into(),
-            message: message.into(),
-        }
+        Self { field: field.into(), message: message.into() }
     }
 }
 
 /// Reads `json` as a `T`; the fields of an error are named below `root`.
 pub(crate) fn from_json<'a, T: Deserialize<'a>>(root: &str, json: &'a str) -> Result<T, Invalid> {
     let mut deserializer = serde_json::Deserializer::from_str(json);
-    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-        located(
-            root,
-            &error.path().to_string(),
-            &error.into_inner().to_string(),
-        )
-    })?;
-    deserializer
-        .end()
-        .map_err(|error| Invalid::new(root, error.to_string()))?;
+    let value = serde_path_to_error::deserialize(&mut deserializer)
+        .map_err(|error| located(root, &error.path().to_string(), &error.into_inner().to_string()))?;
+    deserializer.end().map_err(|error| Invalid::new(root, error.to_string()))?;
     Ok(value)
 }
 
 /// serde names an absent or unknown field in its message, not in the path: bring it back.
 fn located(root: &str, path: &str, message: &str) -> Invalid {
-    let mut field = if path == "." || path.is_empty() {
-        root.to_owned()
-    } else {
-        join(root, path)
-    };
+    let mut field = if path == "." || path.is_empty() { root.to_owned() } else { join(root, path) };
     for prefix in ["missing field `", "unknown field `", "duplicate field `"] {
-        if let Some((name, _)) = message
-            .strip_prefix(prefix)
-            .and_then(|rest| rest.split_once('`'))
+        if let Some((name, _)) = message.strip_prefix(prefix).and_then(|rest| rest.split_once('`'))
             && !field.ends_with(&format!(".{name}"))
         {
             field = join(&field, name);
@@ -95,19 +79,13 @@ fn check(chunk: &Chunk, limits: &Limits) -> Result<(), Invalid> {
     if place.start_char > place.end_char {
         return Err(Invalid::new(
             "chunk.location.end_char",
-            format!(
-                "{} lies before start_char {}",
-                place.end_char, place.start_char
-            ),
+            format!("{} lies before start_char {}", place.end_char, place.start_char),
         ));
     }
     if let (Some(start), Some(end)) = (place.start_line, place.end_line)
         && start > end
     {
-        return Err(Invalid::new(
-            "chunk.location.end_line",
-            format!("{end} lies before start_line {start}"),
-        ));
+        return Err(Invalid::new("chunk.location.end_line", format!("{end} lies before start_line {start}")));
     }
     if let Some(code) = &chunk.code_metadata {
         check_confidence("chunk.code_metadata.confidence", code.confidence)?;
@@ -128,51 +106,27 @@ fn canonical(chunk: &mut Chunk) {
     if let Some(sparse) = &mut embeddings.sparse
         && sparse.indices.len() == sparse.values.len()
     {
-        let mut pairs: Vec<_> = sparse
-            .indices
-            .iter()
-            .copied()
-            .zip(sparse.values.iter().copied())
-            .collect();
+        let mut pairs: Vec<_> = sparse.indices.iter().copied().zip(sparse.values.iter().copied()).collect();
         pairs.retain(|(_, value)| *value != 0.0);
         pairs.sort_by_key(|(index, _)| *index);
         (sparse.indices, sparse.values) = pairs.into_iter().unzip();
     }
     chunk.graph.entities.sort_by(|a, b| a.id.cmp(&b.id));
-    chunk
-        .graph
-        .relationships
-        .sort_by(|a, b| key(a).cmp(&key(b)));
+    chunk.graph.relationships.sort_by(|a, b| key(a).cmp(&key(b)));
     for marker in MARKERS {
         chunk.metadata.extra.remove(*marker);
     }
-    chunk
-        .metadata
-        .extra
-        .values_mut()
-        .for_each(canonical_numbers);
-    if let Some(features) = chunk
-        .code_metadata
-        .as_mut()
-        .and_then(|code| code.ast_features.as_mut())
-    {
+    chunk.metadata.extra.values_mut().for_each(canonical_numbers);
+    if let Some(features) = chunk.code_metadata.as_mut().and_then(|code| code.ast_features.as_mut()) {
         canonical_numbers(features);
     }
     for relationship in &mut chunk.graph.relationships {
-        relationship
-            .metadata
-            .iter_mut()
-            .flat_map(|m| m.values_mut())
-            .for_each(canonical_numbers);
+        relationship.metadata.iter_mut().flat_map(|m| m.values_mut()).for_each(canonical_numbers);
     }
 }
 
 fn key(relationship: &Relationship) -> (RelationshipType, &str, &str) {
-    (
-        relationship.kind,
-        &relationship.source_entity_id,
-        &relationship.target_entity_id,
-    )
+    (relationship.kind, &relationship.source_entity_id, &relationship.target_entity_id)
 }
 
 /// What a settled content conflict leaves in `metadata`; computed, so dropped on input.
@@ -190,11 +144,7 @@ fn canonical_numbers(value: &mut Value) {
     match value {
         Value::Number(number) if number.is_f64() => {
             let float = number.as_f64().unwrap_or_default();
-            #[allow(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "within the range just checked"
-            )]
+            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within the range just checked")]
             if float == 0.0 && float.is_sign_negative() {
                 *value = Value::from(0.0);
             } else if float.fract() == 0.0 && (1e16..1.8e19).contains(&float) {
@@ -213,10 +163,7 @@ fn check_content(content: &str, limits: &Limits) -> Result<(), Invalid> {
     let invalid = |message| Err(Invalid::new("chunk.content", message));
     let chars = content.chars().take(limits.content_min_chars).count();
     if chars < limits.content_min_chars {
-        return invalid(format!(
-            "{chars} characters; at least {} are wanted",
-            limits.content_min_chars
-        ));
+        return invalid(format!("{chars} characters; at least {} are wanted", limits.content_min_chars));
     }
     if content.len() > limits.content_max_bytes {
         return invalid(format!(
@@ -232,42 +179,24 @@ fn check_content(content: &str, limits: &Limits) -> Result<(), Invalid> {
 fn check_text(chunk: &Chunk) -> Result<(), Invalid> {
     let nul = |field: &str, text: &str| {
         if text.contains('\0') {
-            Err(Invalid::new(
-                field,
-                "holds U+0000, which PostgreSQL cannot store",
-            ))
+            Err(Invalid::new(field, "holds U+0000, which PostgreSQL cannot store"))
         } else {
             Ok(())
         }
     };
     nul("chunk.content", &chunk.content)?;
-    nul(
-        "chunk.summary",
-        chunk.summary.as_deref().unwrap_or_default(),
-    )?;
+    nul("chunk.summary", chunk.summary.as_deref().unwrap_or_default())?;
     // Everything else is short: its JSON shows the character as an escape, whatever the depth.
     for (field, json) in [
         ("chunk.source", serde_json::to_string(&chunk.source)),
-        (
-            "chunk.code_metadata",
-            serde_json::to_string(&chunk.code_metadata),
-        ),
+        ("chunk.code_metadata", serde_json::to_string(&chunk.code_metadata)),
         ("chunk.graph", serde_json::to_string(&chunk.graph)),
-        (
-            "chunk.organization",
-            serde_json::to_string(&chunk.organization),
-        ),
+        ("chunk.organization", serde_json::to_string(&chunk.organization)),
         ("chunk.metadata", serde_json::to_string(&chunk.metadata)),
-        (
-            "chunk.embeddings.sparse.model",
-            serde_json::to_string(&chunk.embeddings.sparse.as_ref().map(|s| &s.model)),
-        ),
+        ("chunk.embeddings.sparse.model", serde_json::to_string(&chunk.embeddings.sparse.as_ref().map(|s| &s.model))),
     ] {
         if json.is_ok_and(|json| has_escaped_nul(&json)) {
-            return Err(Invalid::new(
-                field,
-                "holds U+0000, which PostgreSQL cannot store",
-            ));
+            return Err(Invalid::new(field, "holds U+0000, which PostgreSQL cannot store"));
         }
     }
     Ok(())
@@ -275,31 +204,20 @@ fn check_text(chunk: &Chunk) -> Result<(), Invalid> {
 
 /// Whether JSON text holds the escape of U+0000; `\\u0000` is a backslash followed by letters.
 fn has_escaped_nul(json: &str) -> bool {
-    json.match_indices("\\u0000")
-        .any(|(at, _)| json[..at].bytes().rev().take_while(|b| *b == b'\\').count() % 2 == 0)
+    json.match_indices("\\u0000").any(|(at, _)| json[..at].bytes().rev().take_while(|b| *b == b'\\').count() % 2 == 0)
 }
 
 fn check_embeddings(chunk: &Chunk, limits: &Limits) -> Result<(), Invalid> {
     let dense = &chunk.embeddings.dense;
     for (i, one) in dense.iter().enumerate() {
-        let path = if dense.len() == 1 {
-            "chunk.embeddings.dense".to_owned()
-        } else {
-            format!("chunk.embeddings.dense[{i}]")
-        };
+        let path =
+            if dense.len() == 1 { "chunk.embeddings.dense".to_owned() } else { format!("chunk.embeddings.dense[{i}]") };
         check_dense(&path, one, limits)?;
         if i > 0 && dense[i - 1].model == one.model {
-            return Err(Invalid::new(
-                path,
-                format!("a second vector of the model `{}`", one.model),
-            ));
+            return Err(Invalid::new(path, format!("a second vector of the model `{}`", one.model)));
         }
     }
-    chunk
-        .embeddings
-        .sparse
-        .as_ref()
-        .map_or(Ok(()), check_sparse)
+    chunk.embeddings.sparse.as_ref().map_or(Ok(()), check_sparse)
 }
 
 fn check_dense(path: &str, dense: &Dense, limits: &Limits) -> Result<(), Invalid> {
@@ -317,25 +235,14 @@ fn check_dense(path: &str, dense: &Dense, limits: &Limits) -> Result<(), Invalid
     if dense.vector.len() != model.size {
         return Err(Invalid::new(
             format!("{path}.vector"),
-            format!(
-                "{} numbers; `{}` is configured with {}",
-                dense.vector.len(),
-                dense.model,
-                model.size
-            ),
+            format!("{} numbers; `{}` is configured with {}", dense.vector.len(), dense.model, model.size),
         ));
     }
     if let Some(i) = dense.vector.iter().position(|x| !x.is_finite()) {
-        return Err(Invalid::new(
-            format!("{path}.vector[{i}]"),
-            "not finite as a 32-bit float",
-        ));
+        return Err(Invalid::new(format!("{path}.vector[{i}]"), "not finite as a 32-bit float"));
     }
     if dense.timestamp.is_none() {
-        return Err(Invalid::new(
-            format!("{path}.timestamp"),
-            "missing: when was the vector made?",
-        ));
+        return Err(Invalid::new(format!("{path}.timestamp"), "missing: when was the vector made?"));
     }
     Ok(())
 }
@@ -345,30 +252,17 @@ fn check_sparse(sparse: &Sparse) -> Result<(), Invalid> {
     if sparse.indices.len() != sparse.values.len() {
         return Err(Invalid::new(
             format!("{path}.values"),
-            format!(
-                "{} values for {} indices",
-                sparse.values.len(),
-                sparse.indices.len()
-            ),
+            format!("{} values for {} indices", sparse.values.len(), sparse.indices.len()),
         ));
     }
     if let Some(index) = sparse.indices.iter().find(|i| **i >= SPARSE_SIZE) {
-        return Err(Invalid::new(
-            format!("{path}.indices"),
-            format!("{index} is not below {SPARSE_SIZE}"),
-        ));
+        return Err(Invalid::new(format!("{path}.indices"), format!("{index} is not below {SPARSE_SIZE}")));
     }
     if let Some(pair) = sparse.indices.windows(2).find(|pair| pair[0] == pair[1]) {
-        return Err(Invalid::new(
-            format!("{path}.indices"),
-            format!("{} stands there twice", pair[0]),
-        ));
+        return Err(Invalid::new(format!("{path}.indices"), format!("{} stands there twice", pair[0])));
     }
     if let Some(i) = sparse.values.iter().position(|x| !x.is_finite()) {
-        return Err(Invalid::new(
-            format!("{path}.values[{i}]"),
-            "not finite as a 32-bit float",
-        ));
+        return Err(Invalid::new(format!("{path}.values[{i}]"), "not finite as a 32-bit float"));
     }
     Ok(())
 }
@@ -377,10 +271,7 @@ fn check_confidence(field: &str, confidence: f64) -> Result<(), Invalid> {
     if (0.0..=1.0).contains(&confidence) {
         Ok(())
     } else {
-        Err(Invalid::new(
-            field,
-            format!("{confidence} does not lie between 0 and 1"),
-        ))
+        Err(Invalid::new(field, format!("{confidence} does not lie between 0 and 1")))
     }
 }
 
@@ -389,42 +280,25 @@ fn check_graph(graph: &Graph) -> Result<(), Invalid> {
     for (i, entity) in graph.entities.iter().enumerate() {
         let path = format!("chunk.graph.entities[{i}]");
         if !(1..=512).contains(&entity.id.len()) {
-            return Err(Invalid::new(
-                format!("{path}.id"),
-                format!("{} bytes; 1 to 512 are allowed", entity.id.len()),
-            ));
+            return Err(Invalid::new(format!("{path}.id"), format!("{} bytes; 1 to 512 are allowed", entity.id.len())));
         }
         if !ids.insert(entity.id.as_str()) {
-            return Err(Invalid::new(
-                format!("{path}.id"),
-                format!("`{}` stands there twice", entity.id),
-            ));
+            return Err(Invalid::new(format!("{path}.id"), format!("`{}` stands there twice", entity.id)));
         }
         check_confidence(&format!("{path}.confidence"), entity.confidence)?;
     }
     let mut seen = HashSet::new();
     for (i, relationship) in graph.relationships.iter().enumerate() {
         let path = format!("chunk.graph.relationships[{i}]");
-        for (end, id) in [
-            ("source_entity_id", &relationship.source_entity_id),
-            ("target_entity_id", &relationship.target_entity_id),
-        ] {
+        for (end, id) in
+            [("source_entity_id", &relationship.source_entity_id), ("target_entity_id", &relationship.target_entity_id)]
+        {
             if !ids.contains(id.as_str()) {
-                return Err(Invalid::new(
-                    format!("{path}.{end}"),
-                    format!("`{id}` is not among the chunk's entities"),
-                ));
+                return Err(Invalid::new(format!("{path}.{end}"), format!("`{id}` is not among the chunk's entities")));
             }
         }
-        if !seen.insert((
-            relationship.kind,
-            &relationship.source_entity_id,
-            &relationship.target_entity_id,
-        )) {
-            return Err(Invalid::new(
-                path,
-                "the same type between the same ends stands there twice",
-            ));
+        if !seen.insert((relationship.kind, &relationship.source_entity_id, &relationship.target_entity_id)) {
+            return Err(Invalid::new(path, "the same type between the same ends stands there twice"));
         }
         check_confidence(&format!("{path}.confidence"), relationship.confidence)?;
     }
@@ -436,23 +310,14 @@ fn check_metadata(chunk: &Chunk) -> Result<(), Invalid> {
     if metadata.created_at > metadata.updated_at {
         return Err(Invalid::new(
             "chunk.metadata.updated_at",
-            format!(
-                "{} lies before created_at {}",
-                metadata.updated_at, metadata.created_at
-            ),
+            format!("{} lies before created_at {}", metadata.updated_at, metadata.created_at),
         ));
     }
     if metadata.extra.contains_key("_chunk") {
-        return Err(Invalid::new(
-            "chunk.metadata._chunk",
-            "reserved for chunk-sync: name the key otherwise",
-        ));
+        return Err(Invalid::new("chunk.metadata._chunk", "reserved for chunk-sync: name the key otherwise"));
     }
     match metadata.extra.get("quality_score") {
         None | Some(Value::Number(_) | Value::Null) => Ok(()),
-        Some(other) => Err(Invalid::new(
-            "chunk.metadata.quality_score",
-            format!("{other} is no number"),
-        )),
+        Some(other) => Err(Invalid::new("chunk.metadata.quality_score", format!("{other} is no number"))),
     }
 }

@@ -11,8 +11,8 @@ use serde_json::Value;
 
 use crate::Hash;
 use crate::chunk::{
-    Chunk, ChunkType, CodeMetadata, Dense, Entity, Location, Organization, Relationship,
-    RelationshipType, Source, Sparse,
+    Chunk, ChunkType, CodeMetadata, Dense, Entity, Location, Organization, Relationship, RelationshipType, Source,
+    Sparse,
 };
 
 /// The name of a part. The order of the variants is part of the record's format.
@@ -76,10 +76,7 @@ impl PartPattern {
             Self::Embeddings => matches!(part, Part::Dense(_) | Part::Sparse),
             Self::Dense => matches!(part, Part::Dense(_)),
             Self::Metadata => matches!(part, Part::Metadata(_)),
-            Self::Graph => matches!(
-                part,
-                Part::NodeId | Part::Entity(_) | Part::Relationship(..)
-            ),
+            Self::Graph => matches!(part, Part::NodeId | Part::Entity(_) | Part::Relationship(..)),
             Self::Entities => matches!(part, Part::Entity(_)),
             Self::Relationships => matches!(part, Part::Relationship(..)),
         }
@@ -149,11 +146,8 @@ impl FromStr for Part {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, String> {
-        let unknown = || {
-            format!(
-                "`{name}` is no part of a chunk (such as content, metadata.<key>, graph.entities.<id>)"
-            )
-        };
+        let unknown =
+            || format!("`{name}` is no part of a chunk (such as content, metadata.<key>, graph.entities.<id>)");
         Ok(match name {
             "existence" => Self::Existence,
             "content" => Self::Content,
@@ -173,14 +167,9 @@ impl FromStr for Part {
                 } else if let Some(id) = name.strip_prefix("graph.entities.") {
                     Self::Entity(id.into())
                 } else {
-                    let rest = name
-                        .strip_prefix("graph.relationships.")
-                        .ok_or_else(unknown)?;
+                    let rest = name.strip_prefix("graph.relationships.").ok_or_else(unknown)?;
                     let (kind, ends) = rest.split_once('.').ok_or_else(unknown)?;
-                    let kind = RelationshipType::ALL
-                        .iter()
-                        .find(|k| k.as_str() == kind)
-                        .ok_or_else(unknown)?;
+                    let kind = RelationshipType::ALL.iter().find(|k| k.as_str() == kind).ok_or_else(unknown)?;
                     let (source, target) = serde_json::from_str(ends).map_err(|_| unknown())?;
                     Self::Relationship(*kind, source, target)
                 }
@@ -241,12 +230,7 @@ impl PartValue<'_> {
 /// Vectors are most of a chunk: their bytes are hashed as they are, not their text.
 fn hash_dense(dense: &Dense) -> Hash {
     let mut bytes = dense.vector.to_bytes();
-    bytes.extend_from_slice(
-        &dense
-            .timestamp
-            .map_or(i64::MIN, crate::Time::micros)
-            .to_le_bytes(),
-    );
+    bytes.extend_from_slice(&dense.timestamp.map_or(i64::MIN, crate::Time::micros).to_le_bytes());
     bytes.extend_from_slice(dense.model.as_bytes());
     Hash::of_bytes(&bytes)
 }
@@ -261,57 +245,16 @@ impl Chunk {
             (Part::ChunkType, PartValue::ChunkType(self.chunk_type)),
             (Part::Source, PartValue::Source(&self.source)),
             (Part::Location, PartValue::Location(&self.location)),
-            (
-                Part::Organization,
-                PartValue::Organization(&self.organization),
-            ),
+            (Part::Organization, PartValue::Organization(&self.organization)),
         ];
-        parts.extend(
-            self.summary
-                .iter()
-                .map(|summary| (Part::Summary, PartValue::Text(summary))),
-        );
-        parts.extend(
-            self.embeddings
-                .dense
-                .iter()
-                .map(|d| (Part::Dense(d.model.clone()), PartValue::Dense(d))),
-        );
-        parts.extend(
-            self.embeddings
-                .sparse
-                .iter()
-                .map(|sparse| (Part::Sparse, PartValue::Sparse(sparse))),
-        );
-        parts.extend(
-            self.code_metadata
-                .iter()
-                .map(|code| (Part::CodeMetadata, PartValue::CodeMetadata(code))),
-        );
-        parts.extend(
-            self.graph
-                .node_id
-                .iter()
-                .map(|id| (Part::NodeId, PartValue::Text(id))),
-        );
-        parts.extend(
-            self.metadata
-                .extra
-                .iter()
-                .map(|(key, v)| (Part::Metadata(key.clone()), PartValue::Json(v))),
-        );
-        parts.extend(
-            self.graph
-                .entities
-                .iter()
-                .map(|e| (Part::Entity(e.id.clone()), PartValue::Entity(e))),
-        );
-        parts.extend(
-            self.graph
-                .relationships
-                .iter()
-                .map(|r| (r.part(), PartValue::Relationship(r))),
-        );
+        parts.extend(self.summary.iter().map(|summary| (Part::Summary, PartValue::Text(summary))));
+        parts.extend(self.embeddings.dense.iter().map(|d| (Part::Dense(d.model.clone()), PartValue::Dense(d))));
+        parts.extend(self.embeddings.sparse.iter().map(|sparse| (Part::Sparse, PartValue::Sparse(sparse))));
+        parts.extend(self.code_metadata.iter().map(|code| (Part::CodeMetadata, PartValue::CodeMetadata(code))));
+        parts.extend(self.graph.node_id.iter().map(|id| (Part::NodeId, PartValue::Text(id))));
+        parts.extend(self.metadata.extra.iter().map(|(key, v)| (Part::Metadata(key.clone()), PartValue::Json(v))));
+        parts.extend(self.graph.entities.iter().map(|e| (Part::Entity(e.id.clone()), PartValue::Entity(e))));
+        parts.extend(self.graph.relationships.iter().map(|r| (r.part(), PartValue::Relationship(r))));
         parts
     }
 
@@ -333,9 +276,7 @@ impl Chunk {
             Part::Organization => self.organization = serde_json::from_str(json)?,
             Part::NodeId => self.graph.node_id = serde_json::from_str(json)?,
             Part::Metadata(key) => {
-                self.metadata
-                    .extra
-                    .insert(key.clone(), serde_json::from_str(json)?);
+                self.metadata.extra.insert(key.clone(), serde_json::from_str(json)?);
             }
             Part::Entity(_) => self.graph.entities.push(serde_json::from_str(json)?),
             Part::Relationship(..) => self.graph.relationships.push(serde_json::from_str(json)?),
@@ -372,10 +313,6 @@ impl Relationship {
     /// The part that this relationship is.
     #[must_use]
     pub fn part(&self) -> Part {
-        Part::Relationship(
-            self.kind,
-            self.source_entity_id.clone(),
-            self.target_entity_id.clone(),
-        )
+        Part::Relationship(self.kind, self.source_entity_id.clone(), self.target_entity_id.clone())
     }
 }

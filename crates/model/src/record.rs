@@ -77,11 +77,7 @@ pub struct Setting {
 
 impl Setting {
     pub(crate) fn version(&self, writer: Writer) -> ChangeVersion {
-        ChangeVersion {
-            time: self.time,
-            writer,
-            count: self.count,
-        }
+        ChangeVersion { time: self.time, writer, count: self.count }
     }
 }
 
@@ -126,37 +122,23 @@ impl Record {
                 .last()
                 .map(|setting| (setting.version(*writer), setting.hash.is_some()))
         });
-        words
-            .max_by_key(|(version, _)| *version)
-            .is_some_and(|(_, exists)| exists)
+        words.max_by_key(|(version, _)| *version).is_some_and(|(_, exists)| exists)
     }
 
     /// The newest delete, by whomever.
     pub(crate) fn newest_delete(&self) -> Option<ChangeVersion> {
-        self.writers
-            .iter()
-            .filter_map(|(writer, history)| history.own_delete(*writer))
-            .max()
+        self.writers.iter().filter_map(|(writer, history)| history.own_delete(*writer)).max()
     }
 
     /// The time of the newest change.
     pub(crate) fn newest_change(&self) -> Time {
-        self.writers
-            .values()
-            .map(|history| history.last)
-            .max()
-            .unwrap_or(Time::from_micros(0))
+        self.writers.values().map(|history| history.last).max().unwrap_or(Time::from_micros(0))
     }
 }
 
 impl History {
     pub(crate) fn new() -> Self {
-        Self {
-            last: Time::from_micros(i64::MIN),
-            seen: Vec::new(),
-            said: Said::default(),
-            parts: BTreeMap::new(),
-        }
+        Self { last: Time::from_micros(i64::MIN), seen: Vec::new(), said: Said::default(), parts: BTreeMap::new() }
     }
 
     /// Counts one more event; `None` where it is late or a repetition, else the writer's count within the microsecond.
@@ -177,8 +159,7 @@ impl History {
     pub(crate) fn base(&self, part: &Part) -> Option<Hash> {
         let newest = self.parts.get(part)?.last()?;
         let deleted = self.deletes().last();
-        let kept =
-            deleted.is_none_or(|delete| (newest.time, newest.count) > (delete.time, delete.count));
+        let kept = deleted.is_none_or(|delete| (newest.time, newest.count) > (delete.time, delete.count));
         newest.hash.filter(|_| kept)
     }
 
@@ -197,11 +178,7 @@ impl History {
     /// The version of the writer's newest word.
     pub(crate) fn version(&self, writer: Writer) -> ChangeVersion {
         let count = u32::try_from(self.seen.len().saturating_sub(1)).unwrap_or(u32::MAX);
-        ChangeVersion {
-            time: self.last,
-            writer,
-            count,
-        }
+        ChangeVersion { time: self.last, writer, count }
     }
 
     fn own_delete(&self, writer: Writer) -> Option<ChangeVersion> {
@@ -209,10 +186,6 @@ impl History {
     }
 
     fn deletes(&self) -> impl Iterator<Item = &Setting> {
-        self.parts
-            .get(&Part::Existence)
-            .into_iter()
-            .flatten()
-            .filter(|setting| setting.hash.is_none())
+        self.parts.get(&Part::Existence).into_iter().flatten().filter(|setting| setting.hash.is_none())
     }
 }

@@ -16,10 +16,7 @@ impl Time {
     /// The instant `micros` microseconds after 1970-01-01T00:00:00Z; kept inside the years -9999 to 9999.
     #[must_use]
     pub fn from_micros(micros: i64) -> Self {
-        let (min, max) = (
-            Timestamp::MIN.as_microsecond(),
-            Timestamp::MAX.as_microsecond(),
-        );
+        let (min, max) = (Timestamp::MIN.as_microsecond(), Timestamp::MAX.as_microsecond());
         Self(micros.clamp(min, max))
     }
 
@@ -39,10 +36,7 @@ impl Time {
     /// Seconds from `earlier` to this instant; negative where this is the earlier one.
     #[must_use]
     pub fn seconds_since(self, earlier: Self) -> f64 {
-        #[allow(
-            clippy::cast_precision_loss,
-            reason = "a duration for people and metrics"
-        )]
+        #[allow(clippy::cast_precision_loss, reason = "a duration for people and metrics")]
         let micros = (self.0 - earlier.0) as f64;
         micros / 1e6
     }
@@ -72,11 +66,7 @@ impl fmt::Display for Time {
 
 impl Serialize for Time {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if serializer.is_human_readable() {
-            serializer.collect_str(self)
-        } else {
-            serializer.serialize_i64(self.0)
-        }
+        if serializer.is_human_readable() { serializer.collect_str(self) } else { serializer.serialize_i64(self.0) }
     }
 }
 

@@ -15,23 +15,12 @@ impl Vector {
     /// stays what it is. The norm is taken in f64, so that Qdrant finds it normalised already and leaves every bit.
     #[must_use]
     pub fn normalised(&self) -> Vec<f32> {
-        let norm = self
-            .0
-            .iter()
-            .map(|&x| f64::from(x) * f64::from(x))
-            .sum::<f64>()
-            .sqrt();
+        let norm = self.0.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt();
         if norm == 0.0 || !norm.is_finite() {
             return self.0.to_vec();
         }
-        #[allow(
-            clippy::cast_possible_truncation,
-            reason = "rounding to f32 is what is wanted"
-        )]
-        self.0
-            .iter()
-            .map(|&x| (f64::from(x) / norm) as f32)
-            .collect()
+        #[allow(clippy::cast_possible_truncation, reason = "rounding to f32 is what is wanted")]
+        self.0.iter().map(|&x| (f64::from(x) / norm) as f32).collect()
     }
 
     /// Little-endian bytes, four a number.
@@ -44,13 +33,7 @@ impl Vector {
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (numbers, rest) = bytes.as_chunks::<4>();
-        rest.is_empty().then(|| {
-            numbers
-                .iter()
-                .map(|b| f32::from_le_bytes(*b))
-                .collect::<Vec<_>>()
-                .into()
-        })
+        rest.is_empty().then(|| numbers.iter().map(|b| f32::from_le_bytes(*b)).collect::<Vec<_>>().into())
     }
 }
 
@@ -58,12 +41,7 @@ impl Vector {
 impl PartialEq for Vector {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
-            || (self.0.len() == other.0.len()
-                && self
-                    .0
-                    .iter()
-                    .zip(&*other.0)
-                    .all(|(a, b)| a.to_bits() == b.to_bits()))
+            || (self.0.len() == other.0.len() && self.0.iter().zip(&*other.0).all(|(a, b)| a.to_bits() == b.to_bits()))
     }
 }
 
@@ -91,14 +69,8 @@ impl<'de> Deserialize<'de> for Vector {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         use serde::de::Error;
         let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
-        let bytes = STANDARD
-            .decode(text.as_bytes())
-            .map_err(|e| D::Error::custom(format!("no base64: {e}")))?;
-        Self::from_bytes(&bytes).ok_or_else(|| {
-            D::Error::custom(format!(
-                "{} bytes are no whole number of 32-bit floats",
-                bytes.len()
-            ))
-        })
+        let bytes = STANDARD.decode(text.as_bytes()).map_err(|e| D::Error::custom(format!("no base64: {e}")))?;
+        Self::from_bytes(&bytes)
+            .ok_or_else(|| D::Error::custom(format!("{} bytes are no whole number of 32-bit floats", bytes.len())))
     }
 }

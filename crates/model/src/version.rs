@@ -103,9 +103,7 @@ pub struct ChangeVersion {
 
 /// The version of one merged state of a chunk, below 2^53 so that a store that compares in f64 compares it exactly.
 /// Stores are guarded by it alone: none ever goes back to a smaller one.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct SyncVersion(u64);
 

@@ -53,9 +53,7 @@ impl FaultClass {
     #[must_use]
     pub fn is_transient(self) -> bool {
         match self {
-            Self::Unavailable | Self::Timeout | Self::Busy | Self::Denied | Self::Misconfigured => {
-                true
-            }
+            Self::Unavailable | Self::Timeout | Self::Busy | Self::Denied | Self::Misconfigured => true,
             Self::Rejected | Self::Corrupt | Self::Disk => false,
         }
     }
@@ -78,12 +76,7 @@ pub struct Fault {
 impl Fault {
     /// A fault of a class, with the error that it came from.
     pub fn new(class: FaultClass, context: &'static str, error: impl std::fmt::Display) -> Self {
-        Self {
-            class,
-            context,
-            message: format!("{error:#}"),
-            field: None,
-        }
+        Self { class, context, message: format!("{error:#}"), field: None }
     }
 
     /// The same, blaming a field.

@@ -87,33 +87,16 @@ impl Kind {
 
 impl Difference {
     pub(super) fn new(id: Uuid, store: Target, kind: Kind) -> Self {
-        Self {
-            id,
-            store,
-            kind,
-            fields: Vec::new(),
-        }
+        Self { id, store, kind, fields: Vec::new() }
     }
 }
 
 impl Report {
-    pub(super) fn new(
-        findings: &Findings,
-        counts: BTreeMap<Target, Counts>,
-        listed: usize,
-        took: Duration,
-    ) -> Self {
+    pub(super) fn new(findings: &Findings, counts: BTreeMap<Target, Counts>, listed: usize, took: Duration) -> Self {
         let mut stores: BTreeMap<Target, StoreReport> = counts
             .into_iter()
             .map(|(target, counts)| {
-                (
-                    target,
-                    StoreReport {
-                        count: counts.chunks,
-                        others: counts.others,
-                        ..StoreReport::default()
-                    },
-                )
+                (target, StoreReport { count: counts.chunks, others: counts.others, ..StoreReport::default() })
             })
             .collect();
         for difference in findings.differing.values().flatten() {
@@ -125,27 +108,15 @@ impl Report {
                 Kind::Stale => &mut store.stale,
             } += 1;
         }
-        let equal = findings
-            .chunks
-            .saturating_sub(findings.differing.len() as u64);
+        let equal = findings.chunks.saturating_sub(findings.differing.len() as u64);
         #[allow(clippy::cast_precision_loss, reason = "a percentage")]
-        let consistency = if findings.chunks == 0 {
-            100.0
-        } else {
-            equal as f64 * 100.0 / findings.chunks as f64
-        };
+        let consistency = if findings.chunks == 0 { 100.0 } else { equal as f64 * 100.0 / findings.chunks as f64 };
         Self {
             consistent: findings.differing.is_empty(),
             chunks: findings.chunks,
             consistency,
             stores,
-            differences: findings
-                .differing
-                .values()
-                .flatten()
-                .take(listed)
-                .cloned()
-                .collect(),
+            differences: findings.differing.values().flatten().take(listed).cloned().collect(),
             seconds: took.as_secs_f64(),
         }
     }

@@ -19,17 +19,8 @@ pub(super) struct Walk {
 
 impl Walk {
     pub(super) fn new(ports: &Ports, page: usize) -> Self {
-        let stores = ports
-            .stores
-            .iter()
-            .map(|store| (Arc::clone(store), Pages::default()))
-            .collect();
-        Self {
-            page: page.max(1),
-            records: Arc::clone(&ports.records),
-            rows: Pages::default(),
-            stores,
-        }
+        let stores = ports.stores.iter().map(|store| (Arc::clone(store), Pages::default())).collect();
+        Self { page: page.max(1), records: Arc::clone(&ports.records), rows: Pages::default(), stores }
     }
 
     /// The next id that stands anywhere, with what each store has under it; `None` at the end.
@@ -44,19 +35,12 @@ impl Walk {
                 pages.turn(page, self.page, |seen| seen.id);
             }
         }
-        let heads = self
-            .stores
-            .iter()
-            .filter_map(|(_, pages)| pages.head(|seen| seen.id));
+        let heads = self.stores.iter().filter_map(|(_, pages)| pages.head(|seen| seen.id));
         let Some(id) = heads.chain(self.rows.head(|row| row.id)).min() else {
             return Ok(None);
         };
         let row = self.rows.take(id, |row| row.id);
-        let seen = self
-            .stores
-            .iter_mut()
-            .map(|(_, pages)| pages.take(id, |seen| seen.id))
-            .collect();
+        let seen = self.stores.iter_mut().map(|(_, pages)| pages.take(id, |seen| seen.id)).collect();
         Ok(Some(Place { id, row, seen }))
     }
 }
@@ -70,20 +54,13 @@ struct Pages<T> {
 
 impl<T> Default for Pages<T> {
     fn default() -> Self {
-        Self {
-            items: VecDeque::new(),
-            last: None,
-            ended: false,
-        }
+        Self { items: VecDeque::new(), last: None, ended: false }
     }
 }
 
 impl<T> Pages<T> {
     /// The id after which the next page begins, if one is wanted now.
-    #[allow(
-        clippy::option_option,
-        reason = "none wanted, from the beginning, after an id"
-    )]
+    #[allow(clippy::option_option, reason = "none wanted, from the beginning, after an id")]
     fn wants(&self) -> Option<Option<Uuid>> {
         (self.items.is_empty() && !self.ended).then_some(self.last)
     }

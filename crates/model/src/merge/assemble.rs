@@ -20,15 +20,9 @@ pub(super) fn assemble(
     view: Option<&Chunk>,
 ) -> Option<State> {
     let pool = Pool::new(held.map(|state| &state.chunk), view);
-    let chunk = view
-        .or(held.map(|state| &state.chunk))
-        .filter(|_| shown.exists);
+    let chunk = view.or(held.map(|state| &state.chunk)).filter(|_| shown.exists);
     let state = chunk.and_then(|chunk| build(record, shown, &pool, blank(chunk)));
-    keep_unshown_values(
-        record,
-        if state.is_some() { Some(shown) } else { None },
-        &pool,
-    );
+    keep_unshown_values(record, if state.is_some() { Some(shown) } else { None }, &pool);
     state
 }
 
@@ -39,21 +33,11 @@ impl<'a> Pool<'a> {
     fn new(held: Option<&'a Chunk>, view: Option<&'a Chunk>) -> Self {
         let mut values = HashMap::new();
         for chunk in [held, view].into_iter().flatten() {
-            values.extend(
-                chunk
-                    .parts()
-                    .into_iter()
-                    .map(|(part, value)| ((part, value.hash()), value)),
-            );
+            values.extend(chunk.parts().into_iter().map(|(part, value)| ((part, value.hash()), value)));
         }
-        if let Some(alternative) =
-            held.and_then(|chunk| chunk.embeddings.dense_alternative.as_ref())
-        {
+        if let Some(alternative) = held.and_then(|chunk| chunk.embeddings.dense_alternative.as_ref()) {
             let value = PartValue::Dense(alternative);
-            values.insert(
-                (Part::Dense(alternative.model.clone()), value.hash()),
-                value,
-            );
+            values.insert((Part::Dense(alternative.model.clone()), value.hash()), value);
         }
         Self(values)
     }
@@ -85,76 +69,37 @@ fn build(record: &Record, shown: &Shown, pool: &Pool<'_>, mut chunk: Chunk) -> O
         let alternative = chunk.embeddings.dense.split_off(dense).pop();
         chunk.embeddings.dense_alternative = alternative;
         chunk.embeddings.conflict_resolution = Some("keep_both".into());
-        chunk.embeddings.primary_source = shown
-            .parts
-            .get(part)
-            .map(|first| first.version.writer.to_string());
+        chunk.embeddings.primary_source = shown.parts.get(part).map(|first| first.version.writer.to_string());
         chunk.embeddings.alternative_source = Some(other.version.writer.to_string());
     }
     say(record, &mut chunk);
-    Some(State {
-        chunk,
-        embedding_stale: shown.stale,
-    })
+    Some(State { chunk, embedding_stale: shown.stale })
 }
 
 /// Puts a value in its place, wherever it is to be had; `None` where it is nowhere.
-fn put(
-    chunk: &mut Chunk,
-    record: &Record,
-    pool: &Pool<'_>,
-    part: &Part,
-    shown: ShownPart,
-) -> Option<()> {
+fn put(chunk: &mut Chunk, record: &Record, pool: &Pool<'_>, part: &Part, shown: ShownPart) -> Option<()> {
     if let Some(value) = pool.get(part, shown.hash) {
         chunk.put(part, value);
         return Some(());
     }
-    let settings = record
-        .writers
-        .values()
-        .filter_map(|history| history.parts.get(part))
-        .flatten();
-    let json = settings
-        .filter(|s| s.hash == Some(shown.hash))
-        .find_map(|s| s.value.as_deref())?;
+    let settings = record.writers.values().filter_map(|history| history.parts.get(part)).flatten();
+    let json = settings.filter(|s| s.hash == Some(shown.hash)).find_map(|s| s.value.as_deref())?;
     chunk.put_json(part, json).ok()
 }
 
 /// The fields that are no parts: the smallest `created_at`, the largest `updated_at`, the newest of the others.
 fn say(record: &Record, chunk: &mut Chunk) {
-    let said: Vec<&Said> = record
-        .writers
-        .values()
-        .map(|history| &history.said)
-        .collect();
+    let said: Vec<&Said> = record.writers.values().map(|history| &history.said).collect();
     let metadata = &mut chunk.metadata;
-    metadata.created_at = said
-        .iter()
-        .filter_map(|s| s.created_at)
-        .min()
-        .unwrap_or(metadata.created_at);
-    metadata.updated_at = said
-        .iter()
-        .filter_map(|s| s.updated_at)
-        .max()
-        .unwrap_or(metadata.updated_at);
-    let newest = |pick: fn(&Said) -> Option<(Time, Time)>| {
-        said.iter()
-            .filter_map(|s| pick(s))
-            .max()
-            .map(|(_, value)| value)
-    };
+    metadata.created_at = said.iter().filter_map(|s| s.created_at).min().unwrap_or(metadata.created_at);
+    metadata.updated_at = said.iter().filter_map(|s| s.updated_at).max().unwrap_or(metadata.updated_at);
+    let newest =
+        |pick: fn(&Said) -> Option<(Time, Time)>| said.iter().filter_map(|s| pick(s)).max().map(|(_, value)| value);
     metadata.indexed_at = newest(|s| s.indexed_at);
     metadata.cognified_at = newest(|s| s.cognified_at);
     let millis = said.iter().filter_map(|s| s.processing_time_ms);
-    metadata.processing_time_ms = millis
-        .max_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)))
-        .map(|(_, value)| value);
-    let mut origins: Vec<Origin> = said
-        .iter()
-        .flat_map(|s| s.origins.iter().copied())
-        .collect();
+    metadata.processing_time_ms = millis.max_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1))).map(|(_, value)| value);
+    let mut origins: Vec<Origin> = said.iter().flat_map(|s| s.origins.iter().copied()).collect();
     origins.sort_unstable();
     origins.dedup();
     chunk.system_origin = match origins.as_slice() {
@@ -170,9 +115,7 @@ fn keep_unshown_values(record: &mut Record, shown: Option<&Shown>, pool: &Pool<'
     for history in record.writers.values_mut() {
         for (part, settings) in &mut history.parts {
             let in_row = |hash: Hash| {
-                shown
-                    .and_then(|shown| shown.parts.get(part))
-                    .is_some_and(|first| first.hash == hash)
+                shown.and_then(|shown| shown.parts.get(part)).is_some_and(|first| first.hash == hash)
                     || alternative.is_some_and(|(other, value)| other == part && value.hash == hash)
             };
             for setting in settings {

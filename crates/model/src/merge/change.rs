@@ -11,18 +11,9 @@ use super::{Change, Changed, Shown};
 
 /// Adds the change to its writer's history. `None` where it is late or a repetition.
 pub(super) fn apply(record: &mut Record, before: &Shown, change: &Change<'_>) -> Option<Changed> {
-    let history = record
-        .writers
-        .entry(change.writer)
-        .or_insert_with(History::new);
+    let history = record.writers.entry(change.writer).or_insert_with(History::new);
     let count = history.admit(change.time, change.event)?;
-    let mut author = Author {
-        history,
-        before,
-        change,
-        count,
-        changed: Changed::new(),
-    };
+    let mut author = Author { history, before, change, count, changed: Changed::new() };
     match change.view {
         Some(view) => author.views(view),
         None => author.deletes(),
@@ -69,9 +60,7 @@ impl Author<'_> {
     fn compare(&mut self, part: Part, hash: Hash, content: Option<Hash>) {
         let base = self.base(&part);
         if base != Some(hash) || self.named(&part) {
-            let made_for = matches!(part, Part::Dense(_) | Part::Sparse)
-                .then_some(content)
-                .flatten();
+            let made_for = matches!(part, Part::Dense(_) | Part::Sparse).then_some(content).flatten();
             self.set(part, base, Some(hash), made_for);
         }
     }
@@ -86,33 +75,18 @@ impl Author<'_> {
     fn set(&mut self, part: Part, base: Option<Hash>, hash: Option<Hash>, made_for: Option<Hash>) {
         // What differs in a store from what was written there was changed on purpose, whoever has set the same before.
         let on_purpose = self.is_store() || self.named(&part);
-        let setting = Setting {
-            time: self.change.time,
-            count: self.count,
-            hash,
-            on_purpose,
-            made_for,
-            value: None,
-        };
+        let setting = Setting { time: self.change.time, count: self.count, hash, on_purpose, made_for, value: None };
         self.history.set(part.clone(), setting);
         self.changed.insert(part, (base, hash));
     }
 
     /// The base of a store is what the service wrote there, which is what shows; that of a publisher is what it said.
     fn base(&self, part: &Part) -> Option<Hash> {
-        if self.is_store() {
-            self.before.hash(part)
-        } else {
-            self.history.base(part)
-        }
+        if self.is_store() { self.before.hash(part) } else { self.history.base(part) }
     }
 
     fn knows(&self) -> bool {
-        if self.is_store() {
-            self.before.exists
-        } else {
-            self.history.knows()
-        }
+        if self.is_store() { self.before.exists } else { self.history.knows() }
     }
 
     /// Every part that the view could have left out: those the writer said, or a store shows, or `set` names.
@@ -121,16 +95,9 @@ impl Author<'_> {
             PartPattern::One(part) => Some(part),
             _ => None,
         });
-        let said: Vec<&Part> = if self.is_store() {
-            self.before.parts.keys().collect()
-        } else {
-            self.history.parts.keys().collect()
-        };
-        let parts: BTreeSet<&Part> = said
-            .into_iter()
-            .chain(named)
-            .filter(|part| **part != Part::Existence)
-            .collect();
+        let said: Vec<&Part> =
+            if self.is_store() { self.before.parts.keys().collect() } else { self.history.parts.keys().collect() };
+        let parts: BTreeSet<&Part> = said.into_iter().chain(named).filter(|part| **part != Part::Existence).collect();
         parts.into_iter().cloned().collect()
     }
 
@@ -139,10 +106,7 @@ impl Author<'_> {
     }
 
     fn is_store(&self) -> bool {
-        matches!(
-            self.change.writer,
-            Writer::Postgres | Writer::Qdrant | Writer::Neo4j
-        )
+        matches!(self.change.writer, Writer::Postgres | Writer::Qdrant | Writer::Neo4j)
     }
 
     fn left_out(&self, part: &Part) -> bool {
@@ -171,26 +135,11 @@ fn exists() -> Hash {
 fn remember(said: &mut Said, view: &Chunk, time: Time) {
     add_origin(&mut said.origins, view.system_origin);
     let metadata = &view.metadata;
-    said.created_at = Some(
-        said.created_at
-            .map_or(metadata.created_at, |t| t.min(metadata.created_at)),
-    );
-    said.updated_at = Some(
-        said.updated_at
-            .map_or(metadata.updated_at, |t| t.max(metadata.updated_at)),
-    );
-    said.indexed_at = metadata
-        .indexed_at
-        .map(|value| (time, value))
-        .or(said.indexed_at);
-    said.cognified_at = metadata
-        .cognified_at
-        .map(|value| (time, value))
-        .or(said.cognified_at);
-    said.processing_time_ms = metadata
-        .processing_time_ms
-        .map(|value| (time, value))
-        .or(said.processing_time_ms);
+    said.created_at = Some(said.created_at.map_or(metadata.created_at, |t| t.min(metadata.created_at)));
+    said.updated_at = Some(said.updated_at.map_or(metadata.updated_at, |t| t.max(metadata.updated_at)));
+    said.indexed_at = metadata.indexed_at.map(|value| (time, value)).or(said.indexed_at);
+    said.cognified_at = metadata.cognified_at.map(|value| (time, value)).or(said.cognified_at);
+    said.processing_time_ms = metadata.processing_time_ms.map(|value| (time, value)).or(said.processing_time_ms);
 }
 
 fn add_origin(origins: &mut Vec<Origin>, origin: Origin) {

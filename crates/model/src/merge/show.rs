@@ -42,27 +42,15 @@ pub(super) fn show(record: &Record) -> Shown {
         return Shown::default();
     }
     let deleted = record.newest_delete();
-    let mut shown = Shown {
-        exists: true,
-        ..Shown::default()
-    };
-    let names: BTreeSet<&Part> = record
-        .writers
-        .values()
-        .flat_map(|history| history.parts.keys())
-        .collect();
+    let mut shown = Shown { exists: true, ..Shown::default() };
+    let names: BTreeSet<&Part> = record.writers.values().flat_map(|history| history.parts.keys()).collect();
     let mut embeddings = Vec::new();
     for part in names {
         let effective = effective(record, part, deleted);
         match part {
             Part::Existence => {}
             Part::Dense(_) | Part::Sparse => embeddings.push((part, newest_per_writer(&effective))),
-            _ => shown.parts.extend(
-                effective
-                    .last()
-                    .and_then(|s| s.shows())
-                    .map(|value| (part.clone(), value)),
-            ),
+            _ => shown.parts.extend(effective.last().and_then(|s| s.shows()).map(|value| (part.clone(), value))),
         }
     }
     show_embeddings(&mut shown, embeddings);
@@ -80,36 +68,23 @@ struct Candidate<'a> {
 impl Candidate<'_> {
     fn shows(&self) -> Option<ShownPart> {
         let Setting { hash, made_for, .. } = *self.setting;
-        hash.map(|hash| ShownPart {
-            version: self.version,
-            hash,
-            made_for,
-        })
+        hash.map(|hash| ShownPart { version: self.version, hash, made_for })
     }
 }
 
 /// The settings of a part that took effect, in order of version. Not among them: what a delete swept away, an echo (the
 /// value that another writer had set already), and the removal of what its writer never set.
-fn effective<'a>(
-    record: &'a Record,
-    part: &Part,
-    deleted: Option<ChangeVersion>,
-) -> Vec<Candidate<'a>> {
+fn effective<'a>(record: &'a Record, part: &Part, deleted: Option<ChangeVersion>) -> Vec<Candidate<'a>> {
     let mut settings: Vec<Candidate<'a>> = Vec::new();
     for (writer, history) in &record.writers {
         let own = history.parts.get(part).into_iter().flatten();
-        settings.extend(
-            own.map(|setting| Candidate {
-                version: setting.version(*writer),
-                setting,
-            })
-            .filter(|candidate| {
+        settings.extend(own.map(|setting| Candidate { version: setting.version(*writer), setting }).filter(
+            |candidate| {
                 deleted.is_none_or(|delete| {
-                    candidate.version > delete
-                        || still_said(history, *writer, part, candidate.setting, delete)
+                    candidate.version > delete || still_said(history, *writer, part, candidate.setting, delete)
                 })
-            }),
-        );
+            },
+        ));
     }
     settings.sort_unstable_by_key(|candidate| candidate.version);
     let mut effective: Vec<Candidate<'a>> = Vec::with_capacity(settings.len());
@@ -117,12 +92,10 @@ fn effective<'a>(
         let writer = candidate.version.writer;
         let counts = candidate.setting.on_purpose
             || match candidate.setting.hash {
-                Some(_) => !effective.iter().any(|e| {
-                    e.version.writer != writer && e.setting.hash == candidate.setting.hash
-                }),
-                None => effective
-                    .iter()
-                    .any(|e| e.version.writer == writer && e.setting.hash.is_some()),
+                Some(_) => {
+                    !effective.iter().any(|e| e.version.writer != writer && e.setting.hash == candidate.setting.hash)
+                }
+                None => effective.iter().any(|e| e.version.writer == writer && e.setting.hash.is_some()),
             };
         if counts {
             effective.push(candidate);
@@ -132,25 +105,14 @@ fn effective<'a>(
 }
 
 /// A setting from before the newest delete counts only if its writer has since published a view that still has it.
-fn still_said(
-    history: &History,
-    writer: Writer,
-    part: &Part,
-    setting: &Setting,
-    delete: ChangeVersion,
-) -> bool {
+fn still_said(history: &History, writer: Writer, part: &Part, setting: &Setting, delete: ChangeVersion) -> bool {
     history.version(writer) > delete && history.base(part) == setting.hash
 }
 
 fn newest_per_writer(effective: &[Candidate<'_>]) -> Vec<ShownPart> {
-    let newest: BTreeMap<Writer, &Candidate<'_>> = effective
-        .iter()
-        .map(|candidate| (candidate.version.writer, candidate))
-        .collect();
-    newest
-        .values()
-        .filter_map(|candidate| candidate.shows())
-        .collect()
+    let newest: BTreeMap<Writer, &Candidate<'_>> =
+        effective.iter().map(|candidate| (candidate.version.writer, candidate)).collect();
+    newest.values().filter_map(|candidate| candidate.shows()).collect()
 }
 
 /// Both are kept: first the newest that was made for the content that shows, then the newest by another writer.
@@ -163,9 +125,7 @@ fn show_embeddings(shown: &mut Shown, embeddings: Vec<(&Part, Vec<ShownPart>)>) 
         };
         shown.stale |= first.made_for != content;
         shown.parts.insert(part.clone(), first);
-        let others = candidates
-            .into_iter()
-            .filter(|other| other.hash != first.hash);
+        let others = candidates.into_iter().filter(|other| other.hash != first.hash);
         if let (Part::Dense(_), Some(other)) = (part, others.max_by_key(|other| other.version)) {
             shown.alternatives.insert(part.clone(), other);
         }
@@ -183,9 +143,7 @@ fn hide_loose_ends(shown: &mut Shown) {
         })
         .collect();
     shown.parts.retain(|part, _| match part {
-        Part::Relationship(_, source, target) => {
-            entities.contains(source) && entities.contains(target)
-        }
+        Part::Relationship(_, source, target) => entities.contains(source) && entities.contains(target),
         _ => true,
     });
 }
