@@ -1,2 +1,3 @@
-//! Keeps chunks the same.
+//! The binary: everything is in the library beside it.
+
 fn main() {}

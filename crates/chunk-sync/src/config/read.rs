@@ -1,0 +1,245 @@
+//! From layers to a type without doubts: what each value means, and what is sane.
+
+use std::collections::HashSet;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use chunk_sync_engine::{Settings, WalSettings, WorkerSettings};
+use chunk_sync_model::{EmbeddingModel, Limits};
+use toml::{Table, Value};
+
+use super::layers::near_miss;
+use super::reader::Reader;
+use super::{Config, Finding, Http, Layers, Log, LogFormat, Mode, Neo4j, Postgres, Qdrant, Redis, Servers};
+
+const POSTGRES: &[&str] = &["postgres", "postgresql"];
+const REDIS: &[&str] = &["redis", "rediss"];
+const QDRANT: &[&str] = &["http", "https"];
+const NEO4J: &[&str] = &["bolt", "bolt+s", "neo4j", "neo4j+s"];
+const URLS: [&str; 4] = ["postgres.url", "redis.url", "qdrant.url", "neo4j.url"];
+
+/// Shorter tokens can be guessed.
+const TOKEN_LEAST: usize = 16;
+
+/// Vectors in Qdrant that are those of no one model.
+const TAKEN: [&str; 2] = ["dense_alternative", "sparse_splade"];
+
+/// Reads every value; on failure, everything that is wrong.
+pub(super) fn read(layers: &Layers) -> Result<Config, Vec<Finding>> {
+    let reader = &mut Reader::new(layers);
+    let mode = mode(reader);
+    let settings = Settings { limits: limits(reader), worker: worker(reader), wal: wal(reader, mode.as_ref()) };
+    let (http, log) = (http(reader), log(reader));
+    match (mode, http) {
+        (Some(mode), Some(http)) if reader.findings.is_empty() => Ok(Config { mode, settings, http, log }),
+        _ => Err(std::mem::take(&mut reader.findings)),
+    }
+}
+
+fn mode(reader: &mut Reader<'_>) -> Option<Mode> {
+    let servers = match reader.text("mode").unwrap_or("auto") {
+        "auto" => URLS.iter().any(|key| reader.text(key).is_some()),
+        "servers" => true,
+        "embedded" => false,
+        _ => {
+            reader.wrong("mode", "must be \"servers\", \"embedded\" or \"auto\"");
+            return None;
+        }
+    };
+    if servers {
+        return self::servers(reader).map(|servers| Mode::Servers(Box::new(servers)));
+    }
+    let dir = reader.required("embedded.dir").into();
+    Some(Mode::Embedded { dir })
+}
+
+fn servers(reader: &mut Reader<'_>) -> Option<Servers> {
+    for key in URLS.iter().filter(|key| reader.text(key).is_none()).collect::<Vec<_>>() {
+        reader.wrong(key, "must be set: with servers all four stores are needed");
+    }
+    let table = reader.required("postgres.table");
+    let (schema, table) = table.split_once('.').unwrap_or(("public", &table));
+    let (schema, table) = (schema.to_owned(), table.to_owned());
+    if schema.is_empty() || table.is_empty() || table.contains('.') {
+        reader.wrong("postgres.table", "must be a name, or a schema and a name with a dot between");
+    }
+    let url = reader.address("postgres.url", POSTGRES);
+    let postgres = Postgres {
+        replication_url: reader.address("postgres.replication_url", POSTGRES).or_else(|| url.clone())?,
+        url: url?,
+        schema,
+        table,
+    };
+    let redis = Redis {
+        stream: reader.required("redis.stream"),
+        dead_stream: reader.required("redis.dead_stream"),
+        group: reader.required("redis.group"),
+        url: reader.address("redis.url", REDIS)?,
+    };
+    let qdrant = Qdrant {
+        api_key: reader.secret("qdrant.api_key"),
+        collection: reader.required("qdrant.collection"),
+        url: reader.address("qdrant.url", QDRANT)?,
+    };
+    let neo4j = Neo4j {
+        user: reader.required("neo4j.user"),
+        password: reader.secret("neo4j.password"),
+        database: reader.required("neo4j.database"),
+        url: reader.address("neo4j.url", NEO4J)?,
+    };
+    if redis.stream == redis.dead_stream {
+        reader.wrong("redis.dead_stream", "must be another stream than `redis.stream`");
+    }
+    Some(Servers { postgres, redis, qdrant, neo4j })
+}
+
+fn limits(reader: &mut Reader<'_>) -> Limits {
+    let max_ahead = reader.duration("limits.max_ahead", "0s", "1d");
+    let content_min_chars = reader.count("limits.content_min_chars", 0..=10_000) as usize;
+    let most = reader.size("limits.content_max_bytes", "64", "8MiB");
+    let content_max_bytes = usize::try_from(most).unwrap_or(usize::MAX);
+    if content_min_chars > content_max_bytes {
+        reader.wrong("limits.content_min_chars", "is more than `limits.content_max_bytes` can hold");
+    }
+    Limits {
+        content_min_chars,
+        content_max_bytes,
+        max_ahead_micros: i64::try_from(max_ahead.as_micros()).unwrap_or(i64::MAX),
+        models: models(reader),
+    }
+}
+
+fn models(reader: &mut Reader<'_>) -> Vec<EmbeddingModel> {
+    let (mut names, mut vectors) = (HashSet::new(), HashSet::new());
+    let mut models = Vec::new();
+    for (i, value) in reader.list("embedding").iter().enumerate() {
+        let checked = model(value).and_then(|model| {
+            if !names.insert(model.model.clone()) {
+                Err(format!("a second model is called `{}`", model.model))
+            } else if !vectors.insert(model.vector.clone()) {
+                Err(format!("a second vector is called `{}`", model.vector))
+            } else {
+                Ok(model)
+            }
+        });
+        match checked {
+            Ok(model) => models.push(model),
+            Err(message) => reader.wrong("embedding", format!("number {}: {message}", i + 1)),
+        }
+    }
+    if models.is_empty() && reader.findings.is_empty() {
+        reader.wrong("embedding", "at least one model is needed");
+    }
+    models
+}
+
+fn model(value: &Value) -> Result<EmbeddingModel, String> {
+    const KEYS: [&str; 3] = ["model", "vector", "size"];
+    let table: &Table = value.as_table().ok_or("must have model, vector and size")?;
+    if let Some(key) = table.keys().find(|key| !KEYS.contains(&key.as_str())) {
+        let meant = near_miss(key, KEYS.into_iter()).map(|other| format!("; did you mean `{other}`?"));
+        return Err(format!("unknown key `{key}`{}", meant.unwrap_or_default()));
+    }
+    let name = |key: &str| match table.get(key).and_then(Value::as_str) {
+        Some(name) if (1..=255).contains(&name.len()) => Ok(name.to_owned()),
+        _ => Err(format!("`{key}` must be a text of 1 to 255 bytes")),
+    };
+    let (model, vector) = (name("model")?, name("vector")?);
+    if TAKEN.contains(&vector.as_str()) {
+        return Err(format!("the vector `{vector}` has a meaning of its own: choose another name"));
+    }
+    let size = table.get("size").and_then(Value::as_integer).and_then(|size| usize::try_from(size).ok());
+    match size {
+        Some(size @ 1..=16_000) => Ok(EmbeddingModel { model, vector, size }),
+        _ => Err("`size` must be a whole number between 1 and 16000".to_owned()),
+    }
+}
+
+fn worker(reader: &mut Reader<'_>) -> WorkerSettings {
+    let settings = WorkerSettings {
+        batch: reader.count("worker.batch", 1..=10_000) as usize,
+        wait: reader.duration("worker.wait", "10ms", "1m"),
+        in_flight: reader.count("worker.in_flight", 1..=64) as usize,
+        store_batch: reader.count("worker.store_batch", 1..=10_000) as usize,
+        retry_min: reader.duration("worker.retry_min", "1ms", "1m"),
+        retry_max: reader.duration("worker.retry_max", "1ms", "1h"),
+        patience: reader.duration("worker.patience", "0s", "1h"),
+        max_deliveries: reader.count("worker.max_deliveries", 1..=1_000),
+    };
+    if settings.retry_min > settings.retry_max {
+        reader.wrong("worker.retry_max", "must not be shorter than `worker.retry_min`");
+    }
+    settings
+}
+
+fn wal(reader: &mut Reader<'_>, mode: Option<&Mode>) -> WalSettings {
+    let dir = match (reader.text("wal.dir"), mode) {
+        (Some(dir), _) => PathBuf::from(dir),
+        (None, Some(Mode::Embedded { dir })) => dir.join("wal"),
+        (None, _) => PathBuf::from("/var/log/chunk-sync/wal"),
+    };
+    WalSettings {
+        dir,
+        max_bytes: reader.size("wal.max_bytes", "16MiB", "1024TiB"),
+        keep: reader.duration("wal.keep", "0s", "365d"),
+    }
+}
+
+fn http(reader: &mut Reader<'_>) -> Option<Http> {
+    let text = reader.required("http.listen");
+    let token = reader.secret("http.token");
+    if reader
+        .text("http.token")
+        .is_some_and(|token| token.len() < TOKEN_LEAST || !token.bytes().all(|b| b.is_ascii_graphic()))
+    {
+        let message = format!(
+            "must be at least {TOKEN_LEAST} printable ASCII characters without spaces, such as `openssl rand -hex 32` makes"
+        );
+        reader.wrong("http.token", message);
+    }
+    let hosts = reader
+        .list("http.hosts")
+        .iter()
+        .map(|host| host.as_str().unwrap_or_default().to_lowercase())
+        .collect::<Vec<_>>();
+    if let Some(host) = hosts.iter().find(|host| host.is_empty() || host.contains(['/', ':', ' ', '*'])) {
+        reader.wrong("http.hosts", format!("`{host}` is no name such as sync.example.org: neither scheme nor port"));
+    }
+    let Some(listen) = socket(&text) else {
+        if !text.is_empty() {
+            reader.wrong("http.listen", "must be an address and a port such as 127.0.0.1:8733");
+        }
+        return None;
+    };
+    if !listen.ip().is_loopback() && token.is_none() {
+        reader.wrong(
+            "http.listen",
+            format!("{listen} can be reached from other machines: set `http.token`, or listen on 127.0.0.1"),
+        );
+    }
+    Some(Http { listen, token, hosts })
+}
+
+/// Names are not looked up: what the machine's resolver says may change, and with it who can reach the service.
+fn socket(text: &str) -> Option<SocketAddr> {
+    match text.strip_prefix("localhost:") {
+        Some(port) => Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port.parse().ok()?)),
+        None => text.parse().ok(),
+    }
+}
+
+fn log(reader: &mut Reader<'_>) -> Log {
+    let filter = reader.required("log.level");
+    if let Err(error) = filter.parse::<tracing_subscriber::filter::Targets>() {
+        reader.wrong("log.level", format!("must be error, warn, info, debug or trace, also per module: {error}"));
+    }
+    let format = match reader.text("log.format") {
+        Some("text") => LogFormat::Text,
+        Some("json") => LogFormat::Json,
+        _ => {
+            reader.wrong("log.format", "must be \"text\" or \"json\"");
+            LogFormat::Text
+        }
+    };
+    Log { filter, format }
+}

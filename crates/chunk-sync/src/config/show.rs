@@ -1,0 +1,77 @@
+//! Shows the configuration in force, with `***` in place of every secret.
+
+use std::fmt::Write as _;
+
+use serde_json::{Map, json};
+use toml::Value;
+
+use super::{Address, Layers, Origin};
+
+/// What stands in place of a secret.
+const HIDDEN: &str = "***";
+
+/// Keys whose whole value is secret.
+const SECRETS: [&str; 3] = ["qdrant.api_key", "neo4j.password", "http.token"];
+
+impl Layers {
+    /// As a TOML file that says of each value who set it.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        let mut text = String::new();
+        let mut section = "";
+        for entry in self.entries() {
+            let (own, key) = entry.key.split_once('.').unwrap_or(("", &entry.key));
+            let value = shown(&entry.key, &entry.value);
+            let origin = match &entry.origin {
+                Origin::Default => String::new(),
+                set => format!("  # {set}"),
+            };
+            if let Some(tables) = tables(&value) {
+                for table in tables {
+                    let _ = write!(text, "\n[[{key}]]{origin}\n{table}");
+                }
+                continue;
+            }
+            if own != section {
+                section = own;
+                let _ = write!(text, "\n[{section}]\n");
+            }
+            let _ = writeln!(text, "{key} = {value}{origin}");
+        }
+        text
+    }
+
+    /// As one JSON object: the key, `value` and `origin`.
+    #[must_use]
+    pub fn to_json(&self) -> serde_json::Value {
+        let entry = |entry: &super::layers::Entry| {
+            let value = shown(&entry.key, &entry.value);
+            (entry.key.clone(), json!({"value": value, "origin": entry.origin.to_string()}))
+        };
+        self.entries().map(entry).collect::<Map<_, _>>().into()
+    }
+}
+
+/// The list of tables that a value is, each as TOML.
+fn tables(value: &Value) -> Option<impl Iterator<Item = String>> {
+    let list = value.as_array().filter(|list| list.iter().any(Value::is_table))?;
+    Some(list.iter().filter_map(Value::as_table).map(ToString::to_string))
+}
+
+/// The value as it may be shown.
+fn shown(key: &str, value: &Value) -> Value {
+    let Some(text) = value.as_str().filter(|text| !text.is_empty()) else {
+        return value.clone();
+    };
+    if SECRETS.contains(&key) {
+        return HIDDEN.into();
+    }
+    match text.split_once("://") {
+        // Whatever the scheme: here only the password counts.
+        Some((scheme, _)) => Address::parse(text.trim(), &[scheme.trim()])
+            .map_or_else(|_| HIDDEN.to_owned(), |address| address.to_string())
+            .into(),
+        None if key.ends_with("url") => HIDDEN.into(),
+        None => value.clone(),
+    }
+}

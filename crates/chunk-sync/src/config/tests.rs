@@ -1,0 +1,200 @@
+#![allow(clippy::unwrap_used)]
+
+use std::time::Duration;
+
+use secrecy::ExposeSecret;
+
+use super::*;
+
+fn with(file: &str, environment: &[(&str, &str)]) -> Result<(Config, Layers), Refused> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("chunk-sync.toml");
+    std::fs::write(&path, file).unwrap();
+    let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    load(Some(&path), &environment.iter().map(own).collect::<Vec<_>>())
+}
+
+fn refused(file: &str, environment: &[(&str, &str)]) -> String {
+    with(file, environment).map(|_| ()).unwrap_err().to_string()
+}
+
+#[test]
+fn the_commented_file_alone_is_a_sound_configuration() {
+    let (config, _) = with(DEFAULTS, &[]).unwrap();
+    assert!(matches!(&config.mode, Mode::Embedded { dir } if dir.ends_with("chunk-sync-data")));
+    assert!(config.http.token.is_none());
+}
+
+#[test]
+fn the_commented_file_says_what_the_engine_and_the_model_take_for_default() {
+    let settings = with("", &[]).unwrap().0.settings;
+    assert_eq!(settings.limits, chunk_sync_model::Limits::default());
+    let worker = chunk_sync_engine::WorkerSettings::default();
+    assert_eq!(format!("{:?}", settings.worker), format!("{worker:?}"));
+}
+
+#[test]
+fn the_environment_goes_before_the_file_and_the_file_before_the_defaults() {
+    let file = "[worker]\nbatch = 7\nwait = \"2s\"\n";
+    let (config, layers) = with(file, &[("CHUNK_SYNC__WORKER__BATCH", "9")]).unwrap();
+    let worker = &config.settings.worker;
+    assert_eq!((worker.batch, worker.wait, worker.in_flight), (9, Duration::from_secs(2), 4));
+    let origin = |key: &str| layers.get(key).unwrap().origin.clone();
+    assert_eq!(origin("worker.batch"), Origin::Environment("CHUNK_SYNC__WORKER__BATCH".into()));
+    assert!(matches!(origin("worker.wait"), Origin::File(_)));
+    assert_eq!(origin("worker.in_flight"), Origin::Default);
+}
+
+#[test]
+fn every_key_can_be_set_in_the_environment() {
+    for entry in Layers::defaults().entries() {
+        let name = format!("CHUNK_SYNC__{}", entry.key.to_uppercase().replace('.', "__"));
+        let value = match &entry.value {
+            toml::Value::Array(list) if !list.is_empty() => serde_json::to_string(list).unwrap(),
+            toml::Value::Array(_) => String::new(),
+            toml::Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        let (_, layers) = with("", &[(&name, &value)]).unwrap();
+        let set = layers.get(&entry.key).unwrap();
+        assert_eq!((&set.value, &set.origin), (&entry.value, &Origin::Environment(name)));
+    }
+}
+
+#[test]
+fn the_models_are_json_in_the_environment() {
+    let json = r#"[{"model":"mini","vector":"dense_mini","size":384}]"#;
+    let (config, _) = with("", &[("CHUNK_SYNC__EMBEDDING", json)]).unwrap();
+    assert_eq!(config.settings.limits.models.len(), 1);
+    assert_eq!(config.settings.limits.model("mini").unwrap().size, 384);
+}
+
+#[test]
+fn an_unknown_key_is_named_with_the_one_that_was_meant() {
+    let error = refused("[http]\nlisten_on = 'x'\ntokn = 'x'\n[worker]\nlisten = '1'\n", &[]);
+    assert!(error.contains("http.tokn: unknown key; did you mean `http.token`?"), "{error}");
+    assert!(error.contains("worker.listen: unknown key; did you mean `http.listen`?"), "{error}");
+    let error = refused("", &[("CHUNK_SYNC__WORKR__BATCH", "1")]);
+    assert!(error.contains("`worker.batch`? (set in CHUNK_SYNC__WORKR__BATCH)"), "{error}");
+    let error = refused("[[embedding]]\nmodel = 'a'\nvectr = 'b'\nsize = 3\n", &[]);
+    assert!(error.contains("number 1: unknown key `vectr`; did you mean `vector`?"), "{error}");
+}
+
+#[test]
+fn everything_that_is_wrong_is_said_at_once() {
+    let file = "mode = 'cloud'\n[worker]\nbatch = 0\nwait = 'soon'\nretry_min = '1m'\n[log]\nformat = 'xml'\nlevel = 'loud=very'\n";
+    let error = refused(file, &[("CHUNK_SYNC__LIMITS__MAX_AHEAD", "9d")]);
+    for key in
+        ["mode", "worker.batch", "worker.wait", "worker.retry_max", "log.format", "log.level", "limits.max_ahead"]
+    {
+        assert!(error.contains(&format!("\n  {key}: ")), "{key} in {error}");
+    }
+}
+
+#[test]
+fn a_value_of_the_wrong_kind_is_refused() {
+    assert!(refused("[worker]\nbatch = '5'\n", &[]).contains("must be a whole number, not a text"));
+    assert!(refused("", &[("CHUNK_SYNC__WORKER__BATCH", "five")]).contains("must be a whole number"));
+}
+
+#[test]
+fn models_have_sizes_and_names_of_their_own() {
+    let model = |more: &str| {
+        refused(&format!("[[embedding]]\nmodel = 'a'\nvector = 'b'\nsize = 3\n[[embedding]]\n{more}"), &[])
+    };
+    assert!(model("model = 'a'\nvector = 'c'\nsize = 3").contains("a second model is called `a`"));
+    assert!(model("model = 'c'\nvector = 'b'\nsize = 3").contains("a second vector is called `b`"));
+    assert!(model("model = 'c'\nvector = 'd'\nsize = 0").contains("number 2: `size` must be"));
+    assert!(model("model = 'c'\nvector = 'dense_alternative'\nsize = 1").contains("meaning of its own"));
+}
+
+#[test]
+fn one_url_makes_it_servers_and_then_all_are_wanted() {
+    let error = refused("", &[("CHUNK_SYNC__REDIS__URL", "redis://localhost:6379")]);
+    assert!(error.contains("postgres.url: must be set") && error.contains("neo4j.url: must be set"), "{error}");
+    let servers = "[postgres]\nurl='postgres://u:p@h/d'\n[redis]\nurl='redis://h'\n[qdrant]\nurl='http://h:6334'\n[neo4j]\nurl='bolt://h'\n";
+    let (config, _) = with(servers, &[]).unwrap();
+    let Mode::Servers(found) = config.mode else { unreachable!() };
+    assert_eq!(found.postgres.replication_url.expose(), "postgres://u:p@h/d");
+    assert_eq!((found.postgres.schema.as_str(), found.postgres.table.as_str()), ("unified", "chunks"));
+    assert_eq!(config.settings.wal.dir, Path::new("/var/log/chunk-sync/wal"));
+    let (config, _) = with(servers, &[("CHUNK_SYNC__MODE", "embedded"), ("CHUNK_SYNC__EMBEDDED__DIR", "/x")]).unwrap();
+    assert_eq!(config.settings.wal.dir, Path::new("/x/wal"));
+}
+
+#[test]
+fn a_listener_that_others_can_reach_wants_a_token() {
+    for open in ["0.0.0.0:80", "[::]:80", "192.168.0.1:80"] {
+        let error = refused("", &[("CHUNK_SYNC__HTTP__LISTEN", open)]);
+        assert!(error.contains("can be reached from other machines"), "{error}");
+        with("", &[("CHUNK_SYNC__HTTP__LISTEN", open), ("CHUNK_SYNC__HTTP__TOKEN", "0123456789abcdef")]).unwrap();
+    }
+    for own in ["127.0.0.1:80", "[::1]:80", "localhost:80", "127.8.8.8:0"] {
+        with("", &[("CHUNK_SYNC__HTTP__LISTEN", own)]).unwrap();
+    }
+}
+
+#[test]
+fn a_file_that_is_named_must_be_there() {
+    let error = load(Some(Path::new("/nowhere/x.toml")), &[]).map(|_| ()).unwrap_err().to_string();
+    assert!(error.starts_with("/nowhere/x.toml: cannot be read"), "{error}");
+    let variable = [(FILE_VARIABLE.to_owned(), "/nowhere/y.toml".to_owned())];
+    let error = load(None, &variable).map(|_| ()).unwrap_err().to_string();
+    assert!(error.starts_with("/nowhere/y.toml: "), "{error}");
+}
+
+/// Never to be seen in what is printed.
+const PLANTED: &str = "planted-secret-0123456789";
+
+#[test]
+fn secrets_are_shown_by_nothing() {
+    let environment = [
+        ("CHUNK_SYNC__POSTGRES__URL", "postgres://u:planted-secret-0123456789@h/d"),
+        (
+            "CHUNK_SYNC__POSTGRES__REPLICATION_URL",
+            "postgres://planted-user:planted-secret-0123456789@h/d?sslmode=require",
+        ),
+        ("CHUNK_SYNC__REDIS__URL", "rediss://:planted-secret-0123456789@h:1"),
+        ("CHUNK_SYNC__QDRANT__URL", "https://u:planted-secret-0123456789@h"),
+        ("CHUNK_SYNC__QDRANT__API_KEY", PLANTED),
+        ("CHUNK_SYNC__NEO4J__URL", "neo4j+s://u:planted-secret-0123456789@h"),
+        ("CHUNK_SYNC__NEO4J__PASSWORD", PLANTED),
+        ("CHUNK_SYNC__HTTP__TOKEN", PLANTED),
+    ];
+    let (config, layers) = with("", &environment).unwrap();
+    assert_eq!(config.http.token.as_ref().unwrap().expose_secret(), PLANTED);
+    for shown in [layers.to_toml(), layers.to_json().to_string(), format!("{config:?}"), format!("{config:#?}")] {
+        assert!(!shown.contains(PLANTED), "{shown}");
+    }
+    assert!(layers.to_toml().contains(r#"url = "rediss://:***@h:1"  # CHUNK_SYNC__REDIS__URL"#));
+}
+
+#[test]
+fn secrets_are_shown_by_no_error() {
+    let wrong = [
+        ("[http]\ntoken = 'planted-secret-0123456789\n", &[][..]),
+        ("[http]\ntoken = planted-secret-0123456789\n", &[]),
+        ("[http]\ntoken = ['planted-secret-0123456789']\n", &[]),
+        ("[http]\ntoken = 'a planted-secret-0123456789'\n", &[]),
+        ("[neo4j]\npasword = 'planted-secret-0123456789'\n", &[]),
+        ("", &[("CHUNK_SYNC__REDIS__URL", PLANTED)]),
+        ("", &[("CHUNK_SYNC__REDIS__URL", "redis://u:a/planted-secret-0123456789@h")]),
+        ("", &[("CHUNK_SYNC__POSTGRES__URL", "mysql://u:planted-secret-0123456789@h")]),
+        ("", &[("CHUNK_SYNC__EMBEDDING", PLANTED)]),
+        ("", &[("CHUNK_SYNC__HTTP__LISTEN", PLANTED)]),
+    ];
+    for (file, environment) in wrong {
+        let error = with(file, environment).map(|_| ()).unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("planted"), "{error}");
+    }
+}
+
+#[test]
+fn what_is_shown_can_be_read_back() {
+    let (_, layers) = with("[worker]\nbatch = 5\n[http]\nhosts = ['a', 'b']\n", &[]).unwrap();
+    let (_, again) = with(&layers.to_toml(), &[]).unwrap();
+    assert_eq!(layers.to_json()["worker.batch"]["value"], 5);
+    for (a, b) in layers.entries().zip(again.entries()) {
+        assert_eq!((&a.key, &a.value), (&b.key, &b.value));
+    }
+}
