@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
+use chunk_sync_model::document::row_fingerprint;
 use chunk_sync_model::merge::{Change, Conflict, Effect, merge};
 use chunk_sync_model::{Target, Writer};
 use uuid::Uuid;
@@ -85,5 +86,6 @@ fn decide(id: Uuid, operations: &[&Operation], held: Held, owing: &[Target], out
     if tell {
         outcome.writes.push(Write { id, version: record.version, state: state.clone(), vectors_since });
     }
-    Commit { id, record, state, row_changed, owed: if tell { owing.to_vec() } else { Vec::new() } }
+    let row = state.as_ref().map(|state| row_fingerprint(state).digest());
+    Commit { id, record, state, row_changed, row, owed: if tell { owing.to_vec() } else { Vec::new() } }
 }

@@ -33,6 +33,12 @@ impl Hash {
         Self(half)
     }
 
+    /// A hash that was kept as its bytes.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
     /// The 16 bytes.
     #[must_use]
     pub fn bytes(&self) -> &[u8; 16] {

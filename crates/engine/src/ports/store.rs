@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use chunk_sync_model::document::Fingerprint;
-use chunk_sync_model::{Record, State, SyncVersion, Target};
+use chunk_sync_model::{Hash, Record, State, SyncVersion, Target};
 use uuid::Uuid;
 
 use super::Fault;
@@ -106,6 +106,9 @@ pub struct Held {
     pub record: Option<Record>,
     /// The row.
     pub state: Option<Arc<State>>,
+    /// What was said of the row when it was last written or seen, [`Commit::row`]: where the row is another now, somebody
+    /// else wrote it.
+    pub row: Option<Hash>,
 }
 
 /// What a merge decided: row, record and debts become durable together or not at all.
@@ -119,6 +122,8 @@ pub struct Commit {
     pub state: Option<Arc<State>>,
     /// Whether the row is another than before; if not, only the record is written.
     pub row_changed: bool,
+    /// The digest of the row from now on, kept with the record; `None` where the chunk is gone.
+    pub row: Option<Hash>,
     /// The stores that are told later: each owes this version from now on.
     pub owed: Vec<Target>,
 }
