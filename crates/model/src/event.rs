@@ -177,6 +177,7 @@ impl Event {
             #[serde(borrow)]
             chunk: Option<&'a RawValue>,
         }
+        parse::object("event", json)?;
         let shape: Shape<'_> = parse::from_json("", json).map_err(|e| Invalid { field: "event".into(), ..e })?;
         match shape.chunk {
             None => parse::chunk(json, limits).map(Self::of_chunk),
