@@ -105,9 +105,8 @@ pub fn main() -> ExitCode {
         }
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let result = runtime
-        .map_err(|error| Failure::Unable(anyhow::Error::new(error).context("no runtime")))
-        .and_then(|runtime| {
+    let result =
+        runtime.map_err(|error| Failure::Unable(anyhow::Error::new(error).context("no runtime"))).and_then(|runtime| {
             let result = runtime.block_on(cli.execute());
             // A thread that still reads standard input must not hold up the end.
             runtime.shutdown_background();

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use chunk_sync_engine::ports::Fault;
+use chunk_sync_engine::ports::{Fault, FaultClass};
 use chunk_sync_engine::{Ports, Publisher};
 use chunk_sync_model::Limits;
 
@@ -20,7 +20,10 @@ pub(crate) async fn open(config: &Config, command: &str) -> Result<Wired, Fault>
     let limits = Arc::new(config.settings.limits.clone());
     let ports = match &config.mode {
         Mode::Embedded { dir } => embedded(dir, command, &limits).await?,
-        Mode::Servers(_) => return Err(no_servers()),
+        Mode::Servers(_) => {
+            let message = "servers are not served yet: set mode = \"embedded\"";
+            return Err(Fault::new(FaultClass::Misconfigured, "servers", message));
+        }
     };
     ports.prepare().await?;
     let publisher = Publisher::new(Arc::clone(&ports.bus), limits);
@@ -45,5 +48,5 @@ async fn embedded(dir: &Path, command: &str, limits: &Arc<Limits>) -> Result<Por
 async fn embedded(_: &Path, _: &str, _: &Arc<Limits>) -> Result<Ports, Fault> {
     let message = "this build is without the embedded vector engine: name the servers' URLs, or build it with \
         `--features edge`, which is the default";
-    Err(Fault::new(chunk_sync_engine::ports::FaultClass::Misconfigured, "embedded mode", message))
+    Err(Fault::new(FaultClass::Misconfigured, "embedded mode", message))
 }

@@ -34,7 +34,7 @@ pub(super) fn note(text: impl Display) {
 /// A table with a heading; all columns but the first are numbers.
 pub(super) fn table(heading: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
-    table.load_preset(UTF8_HORIZONTAL_ONLY).set_header(heading);
+    table.load_style(UTF8_HORIZONTAL_ONLY).set_header(heading);
     for row in rows {
         table.add_row(row);
     }
@@ -74,7 +74,10 @@ mod tests {
 
     #[test]
     fn thousands_stand_apart() {
-        assert_eq!(["0", "999", "1,000", "1,234,567"], [0, 999, 1000, 1_234_567].map(number).each_ref().map(String::as_str));
+        assert_eq!(
+            ["0", "999", "1,000", "1,234,567"],
+            [0, 999, 1000, 1_234_567].map(number).each_ref().map(String::as_str)
+        );
     }
 
     #[test]

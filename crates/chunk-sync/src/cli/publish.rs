@@ -49,7 +49,7 @@ struct Summary {
 
 /// Some lines, read and checked.
 #[derive(Default)]
-struct Read {
+struct Batch {
     events: Vec<Event>,
     refusals: Vec<Refusal>,
     /// How far into the file they reach.
@@ -90,7 +90,7 @@ fn open(file: Option<&Path>) -> std::io::Result<(Box<dyn BufRead + Send>, Option
 
 async fn publish(
     publisher: &Publisher,
-    mut reads: mpsc::Receiver<Read>,
+    mut reads: mpsc::Receiver<Batch>,
     size: Option<u64>,
     summary: &mut Summary,
 ) -> Result<(), Failure> {
@@ -143,10 +143,10 @@ struct Lines {
 }
 
 impl Lines {
-    fn read_all(mut self, sender: &mpsc::Sender<Read>) -> std::io::Result<()> {
+    fn read_all(mut self, sender: &mpsc::Sender<Batch>) -> std::io::Result<()> {
         let mut ended = false;
         while !ended {
-            let mut read = Read::default();
+            let mut read = Batch::default();
             while !ended && read.events.len() + read.refusals.len() < BATCH {
                 match self.next()? {
                     Some(Ok(Some(event))) => read.events.push(event),
