@@ -2,3 +2,6 @@
 //! chunk is decided in the engine; nothing here knows a second way of doing it.
 
 pub mod config;
+pub mod http;
+pub mod status;
+pub mod telemetry;
