@@ -11,6 +11,8 @@ mod live;
 mod page;
 mod refusal;
 mod state;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
