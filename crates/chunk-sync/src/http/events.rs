@@ -90,7 +90,7 @@ fn read(publisher: &Publisher, form: Form, bytes: &[u8]) -> Result<(Vec<Event>, 
     let now: Time = jiff::Timestamp::now().into();
     let (mut events, mut rejected) = (Vec::new(), Vec::new());
     for (index, json) in form.split(text)?.into_iter().enumerate() {
-        match split::object(json).and_then(|json| publisher.parse(json, now)) {
+        match publisher.parse(json, now) {
             Ok(event) => events.push(event),
             Err(invalid) => rejected.push(Rejected { index, field: invalid.field, error: invalid.message }),
         }

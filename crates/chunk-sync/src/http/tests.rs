@@ -9,7 +9,7 @@ mod publishing;
 mod showing;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use chunk_sync_engine::{Health, Ports, Publisher, Service, Settings, WalSettings, WorkerSettings};
@@ -116,7 +116,8 @@ fn settings(dir: &TempDir) -> Settings {
 
 /// A valid chunk with vectors.
 fn chunk() -> Value {
-    chunk_sync_samples::samples().remove(0)
+    static CHUNK: LazyLock<Value> = LazyLock::new(|| chunk_sync_samples::samples().remove(0));
+    CHUNK.clone()
 }
 
 /// An event that changes it.

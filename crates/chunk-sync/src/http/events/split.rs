@@ -4,7 +4,6 @@ use std::fmt;
 
 use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
-use chunk_sync_model::Invalid;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
@@ -52,19 +51,6 @@ impl Form {
             _ => Err(Refusal::TooMany),
         }
     }
-}
-
-/// An event is an object: an array would be read as the values of its fields in their order.
-pub(super) fn object(json: &str) -> Result<&str, Invalid> {
-    if json.starts_with('{') {
-        return Ok(json);
-    }
-    // Whatever is no JSON at all is told where it goes wrong.
-    let message = match serde_json::from_str::<IgnoredAny>(json) {
-        Ok(_) => "must be a JSON object: an event, or a chunk".to_owned(),
-        Err(error) => error.to_string(),
-    };
-    Err(Invalid { field: "event".to_owned(), message })
 }
 
 /// The elements of an array, as many as are allowed and one: 16 MiB hold eight million.
