@@ -96,7 +96,7 @@ pub async fn serve(
 fn router(context: Context) -> Router {
     let context = Arc::new(context);
     let guarded = Router::new()
-        .route("/v1/status", get(state::status))
+        .route("/v1/status", get(state::whole))
         .route("/v1/events/live", get(live::listen))
         .route_layer(from_fn_with_state(Arc::clone(&context), auth::where_configured));
     Router::new()

@@ -187,15 +187,15 @@ impl Status {
 }
 
 /// Why events are not being carried; empty where they are.
-#[must_use]
-pub fn waiting_for(health: &Health) -> Vec<String> {
+pub(crate) fn waiting_for(health: &Health) -> Vec<String> {
     let ended = health.ended.as_ref().map(|result| match result {
         Ok(()) => "the worker has been stopped".to_owned(),
         Err(fault) => format!("the worker had to stop; restart the service once this is mended: {fault}"),
     });
-    let records = health.records.as_ref().map(|(since, fault)| {
-        format!("the system of record has been failing since {since}; merging waits for it: {fault}")
-    });
+    let records = health
+        .records
+        .as_ref()
+        .map(|(_, fault)| format!("the system of record fails, and merging waits for it: {fault}"));
     let replay = (health.recovered.is_none() && ended.is_none())
         .then(|| "the write-ahead log of the last run is being replayed".to_owned());
     [replay, ended, records].into_iter().flatten().collect()
@@ -212,7 +212,8 @@ async fn asked<T>(what: &str, answer: impl Future<Output = Result<T, Fault>>) ->
     }
 }
 
-fn stores(health: &Health, debts: Option<&BTreeMap<Target, u64>>) -> Vec<Store> {
+/// How each store is doing, the system of record first; `debts` where they are known.
+pub(crate) fn stores(health: &Health, debts: Option<&BTreeMap<Target, u64>>) -> Vec<Store> {
     let owed = |target| debts.map(|debts| debts.get(target).copied().unwrap_or_default());
     let records = Condition { failing: health.records.clone(), owing: false };
     std::iter::once(&(Target::Postgres, records))
@@ -227,9 +228,7 @@ fn stores(health: &Health, debts: Option<&BTreeMap<Target, u64>>) -> Vec<Store> 
 }
 
 impl Failing {
-    /// The form in which a fault is told.
-    #[must_use]
-    pub fn of((since, fault): &(Time, Fault)) -> Self {
+    fn of((since, fault): &(Time, Fault)) -> Self {
         Self { since: *since, class: fault.class.as_str().to_owned(), fault: fault.to_string() }
     }
 }

@@ -10,7 +10,7 @@ use axum::response::IntoResponse;
 use serde_json::{Value, json};
 
 use super::Context;
-use crate::status::{Failing, Status, waiting_for};
+use crate::status::{self, Status};
 
 /// Alive as long as the worker has not ended with a fault: a restart helps there, and nowhere else.
 pub(super) async fn health(State(context): State<Arc<Context>>) -> (StatusCode, Json<Value>) {
@@ -27,17 +27,11 @@ pub(super) async fn health(State(context): State<Arc<Context>>) -> (StatusCode, 
 /// the service out of use would help nobody.
 pub(super) async fn readiness(State(context): State<Arc<Context>>) -> (StatusCode, Json<Value>) {
     let health = context.app.service.health();
-    let failing: Vec<Value> = health
-        .stores
-        .iter()
-        .filter_map(|(target, condition)| {
-            let failing = Failing::of(condition.failing.as_ref()?);
-            Some(json!({"target": target, "since": failing.since, "class": failing.class, "fault": failing.fault}))
-        })
-        .collect();
+    let mut failing = status::stores(&health, None);
+    failing.retain(|store| store.failing.is_some());
     let ready = health.is_ready();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(json!({"ready": ready, "waiting_for": waiting_for(&health), "failing_stores": failing})))
+    (status, Json(json!({"ready": ready, "waiting_for": status::waiting_for(&health), "failing": failing})))
 }
 
 /// Every metric as Prometheus reads it.
@@ -46,7 +40,7 @@ pub(super) async fn metrics(State(context): State<Arc<Context>>) -> impl IntoRes
 }
 
 /// All that is known.
-pub(super) async fn status(State(context): State<Arc<Context>>) -> Json<Status> {
+pub(super) async fn whole(State(context): State<Arc<Context>>) -> Json<Status> {
     let app = &context.app;
     Json(Status::gather(app.mode, context.started, &app.service, &app.ports, &app.verified).await)
 }

@@ -145,7 +145,7 @@ function drawStore(item, store) {
   say(name, NAMES[store.target] ?? store.target);
   say(item.querySelector(".role"), ROLES[store.target] ?? "");
   if (store.failing) say(pill, "Failing", "bad");
-  else if (store.owing) say(pill, "Catching up", "warn");
+  else if (store.owing || store.debts > 0) say(pill, "Catching up", "warn");
   else say(pill, "In step", "good");
   const [number, label] = item.querySelector(".debts").children;
   item.querySelector(".debts").hidden = store.target === "postgres";

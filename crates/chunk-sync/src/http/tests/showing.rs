@@ -21,7 +21,7 @@ async fn a_service_that_works_is_healthy_and_ready() {
     assert_eq!(server.get("/healthz").await.status, 200);
     let ready = server.get("/readyz").await;
     assert_eq!(ready.status, 200);
-    assert_eq!(ready.json(), json!({"ready": true, "waiting_for": [], "failing_stores": []}));
+    assert_eq!(ready.json(), json!({"ready": true, "waiting_for": [], "failing": []}));
     assert_eq!(Request::new("HEAD", "/readyz").send(server.address).await.status, 200);
 }
 
@@ -49,6 +49,7 @@ async fn a_system_of_record_that_fails_makes_it_unready_but_not_unhealthy() {
     let ready = server.get("/readyz").await;
     assert_eq!(ready.status, 503);
     assert!(ready.json()["waiting_for"][0].as_str().unwrap().contains("system of record"), "{}", ready.body);
+    assert_eq!(ready.json()["failing"][0]["target"], "postgres");
     server.world.weather().records = None;
     server.until(chunk_sync_engine::Health::is_ready).await;
     assert_eq!(server.get("/readyz").await.status, 200);
@@ -62,8 +63,8 @@ async fn a_projection_that_fails_is_said_and_leaves_it_ready() {
     server.until(|health| health.stores.iter().all(|(_, store)| store.failing.is_some())).await;
     let ready = server.get("/readyz").await;
     assert_eq!(ready.status, 200);
-    assert_eq!(ready.json()["failing_stores"][0]["target"], "qdrant");
-    assert_eq!(ready.json()["failing_stores"][1]["class"], "timeout");
+    assert_eq!(ready.json()["failing"][0]["target"], "qdrant");
+    assert_eq!(ready.json()["failing"][1]["failing"]["class"], "timeout");
     let status = Request::get("/v1/status").token(SECRET).send(server.address).await.json();
     assert_eq!(status["ready"], true);
     assert_eq!(status["stores"][1]["failing"]["fault"], "projection: as the test wants it");
