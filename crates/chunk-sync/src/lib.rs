@@ -3,4 +3,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod http;
+pub mod status;
+pub mod telemetry;
 mod wiring;
