@@ -8,6 +8,7 @@ mod output;
 mod progress;
 mod publish;
 mod run;
+mod status;
 mod verify;
 
 use std::path::PathBuf;
@@ -43,6 +44,8 @@ enum Command {
     Publish(publish::Arguments),
     /// Compare the stores chunk by chunk.
     Verify(verify::Arguments),
+    /// How the service is doing: its queue, its stores, its debts.
+    Status,
     /// The configuration.
     #[command(subcommand)]
     Config(config::Action),
@@ -133,6 +136,7 @@ impl Cli {
             Command::Run(arguments) => run::execute(load()?.0, &arguments, json).await,
             Command::Publish(arguments) => publish::execute(&load()?.0, &arguments, json).await,
             Command::Verify(arguments) => verify::execute(&load()?.0, &arguments, json).await,
+            Command::Status => status::execute(&load()?.0, json).await,
             Command::Config(action) => config::execute(action, load, json),
         }
     }

@@ -1,17 +1,24 @@
 //! `run`: the service, until it is told to stop or, with `--drain`, until nothing is left to do.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use chunk_sync_engine::{Health, Service};
 use clap::Args;
 use serde::Serialize;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use super::progress::Progress;
 use super::{Ended, Failure, output};
 use crate::config::Config;
-use crate::wiring;
+use crate::http::{self, App};
+use crate::status::LastVerification;
+use crate::telemetry;
+use crate::wiring::{self, Wired};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -32,29 +39,81 @@ struct Summary {
 
 pub(super) async fn execute(config: Config, arguments: &Arguments, json: bool) -> Result<Ended, Failure> {
     let started = Instant::now();
+    telemetry::init_logs(&config.log);
+    let metrics = telemetry::install_metrics();
+    let mut signals = Signals::listen()?;
+    let listener = TcpListener::bind(config.http.listen).await.with_context(|| {
+        format!("{} cannot be listened on: end what has it, or set http.listen", config.http.listen)
+    })?;
+    let address = listener.local_addr().map_err(anyhow::Error::from)?;
     let wired = wiring::open(&config, "run").await?;
-    let service = Service::start(wired.ports.clone(), config.settings).await?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(anyhow::Error::from)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(anyhow::Error::from)?;
-    info!("carrying events; SIGTERM or Ctrl-C ends it in order");
+    let service = Arc::new(Service::start(wired.ports.clone(), config.settings).await?);
+    let app = App {
+        mode: wired.mode,
+        service: Arc::clone(&service),
+        ports: wired.ports.clone(),
+        publisher: wired.publisher.clone(),
+        metrics,
+        http: config.http,
+        verified: LastVerification::default(),
+    };
+    let (end, ending) = oneshot::channel::<()>();
+    let server = tokio::spawn(http::serve(listener, app, async {
+        // The sender is dropped or used: both are the end.
+        let _ = ending.await;
+    }));
+    info!("carrying events; status page on http://{address}/; SIGTERM or Ctrl-C ends it in order");
     tokio::select! {
-        _ = terminate.recv() => info!("told to stop: finishing what is under way"),
-        _ = interrupt.recv() => info!("told to stop: finishing what is under way"),
+        () = signals.next() => info!("told to stop: finishing what is under way"),
         result = service.ended() => result?,
         result = idle(&service, &wired), if arguments.drain => result?,
     }
-    let health = service.health();
-    tokio::select! {
-        result = service.stop() => result?,
-        _ = terminate.recv() => warn!("told twice: stopping at once; the log has what was under way"),
-        _ = interrupt.recv() => warn!("told twice: stopping at once; the log has what was under way"),
+    let _ = end.send(());
+    let stop = async {
+        server.await.map_err(anyhow::Error::from)?.context("the HTTP server ended")?;
+        let health = service.health();
+        match Arc::into_inner(service) {
+            Some(service) => service.stop().await?,
+            None => warn!("somebody still holds the service: it ends with the process"),
+        }
+        Ok::<Health, Failure>(health)
+    };
+    let health = tokio::select! {
+        health = stop => health?,
+        () = signals.next() => {
+            warn!("told twice: stopping at once; the log has what was under way");
+            return Ok(Ended::Fine);
+        }
+    };
+    if arguments.drain {
+        wired.tidy().await?;
     }
     let dead_letters = wired.ports.bus.depth().await?.dead;
     say(&health, dead_letters, started.elapsed(), json)?;
     Ok(Ended::Fine)
 }
 
-async fn idle(service: &Service, wired: &wiring::Wired) -> Result<(), Failure> {
+/// What tells the service to stop.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, Failure> {
+        let listen = |kind| signal(kind).context("signals cannot be listened to");
+        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+async fn idle(service: &Service, wired: &Wired) -> Result<(), Failure> {
     let progress = Progress::new("carrying", 1);
     let mut ticks = tokio::time::interval(Duration::from_millis(250));
     let idle = service.until_idle();
@@ -91,7 +150,7 @@ fn say(health: &Health, dead_letters: u64, took: Duration, json: bool) -> Result
     };
     let dead = match dead_letters {
         0 => String::new(),
-        dead => format!("; {} set aside: see `chunk-sync dead list`", output::count(dead, "dead letter")),
+        dead => format!("; {} lie on the bus", output::count(dead, "dead letter")),
     };
     output::line(format_args!(
         "settled {} in {:.1} s{replayed}, {}{dead}",
