@@ -5,6 +5,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod services;
+mod test;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -21,6 +22,11 @@ usage: cargo xtask <chore>
   services status  show what runs, and where
   services env     print the variables that the tests read, as shell exports
     --only LIST    of postgres15,postgres18,redis,neo4j: these only (comma-separated)
+
+  test           the whole of the checks against real servers: services up, format, lints, tests, slim build,
+                 licences; then stops the servers that it started
+    --no-services  leave the servers alone: the variables of `services env` are yours to set
+    ARGUMENTS      are passed on to `cargo test`
 
 State, data and downloads are kept in .dev/ of this checkout.";
 
@@ -39,6 +45,11 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["services", verb, rest @ ..] => run_services(verb, rest),
+        ["test", "--no-services", rest @ ..] => test::run(&workspace_root()?, None, rest),
+        ["test", rest @ ..] => {
+            let root = workspace_root()?;
+            test::run(&root, Some(&Services::new(&root)), rest)
+        }
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
             Ok(ExitCode::SUCCESS)

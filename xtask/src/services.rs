@@ -11,14 +11,14 @@ mod redis;
 mod state;
 
 use std::path::Path;
-use std::process::{Child, Command};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
 
 use dev::Dev;
-use process::Identity;
+pub(crate) use download::find_program;
 use state::{Running, State};
 
 /// How long a server may take from its start to its first answer; Neo4j on a busy machine needs half a minute.
@@ -61,40 +61,60 @@ impl Services {
         Ok(state.iter().filter(|running| running.process.is_alive()).map(|running| running.name.clone()).collect())
     }
 
-    /// Starts what is wanted and does not run yet, all at once, and returns when each answers.
+    /// Starts what is wanted and does not run yet, all at once, and returns when everything wanted answers.
     pub(crate) fn up(&self, wanted: &[&str]) -> Result<()> {
         let _lock = self.dev.lock()?;
         let mut state = State::load(&self.dev.state())?;
         let missing = forget_the_gone(&mut state, wanted);
         if missing.is_empty() {
             println!("already up: {}", wanted.join(", "));
-            return Ok(());
         }
         for server in &missing {
             server.install(&self.dev).with_context(|| format!("cannot install {}", server.name()))?;
             server.init(&self.dev).with_context(|| format!("cannot prepare the data of {}", server.name()))?;
         }
-        let mut starting = Vec::new();
-        for server in missing {
-            starting.push(self.start(server, &mut state)?);
+        let began = Instant::now();
+        for server in &missing {
+            self.start(*server, &mut state)?;
         }
-        starting.iter_mut().try_for_each(|start| start.wait_for_answer(&self.dev))
+        for server in select(wanted) {
+            let running = state.get(server.name()).context("a server that was started is in the state")?;
+            self.wait_for_answer(server, running, began)?;
+            if missing.iter().any(|started| started.name() == server.name()) {
+                println!("{:<10}  up on 127.0.0.1:{} after {:.1?}", server.name(), running.port, began.elapsed());
+            }
+        }
+        Ok(())
     }
 
     /// Starts `server` and notes it down at once, so that `down` finds it whatever happens next.
-    fn start(&self, server: &'static dyn Server, state: &mut State) -> Result<Starting> {
+    fn start(&self, server: &dyn Server, state: &mut State) -> Result<()> {
         let taken: Vec<u16> = state.iter().map(|running| running.port).collect();
         let offset = SERVERS.iter().position(|other| other.name() == server.name()).unwrap_or_default();
-        let port =
-            ports::choose(ports::base(self.dev.root(), offset), |port| !taken.contains(&port) && ports::is_free(port))
-                .context("no free port on loopback")?;
-        let log = self.dev.log(server.name())?;
-        let child = process::spawn(server.command(&self.dev, port)?, &log)
+        let base = ports::base(self.dev.root(), offset);
+        let port = ports::choose(base, |port| !taken.contains(&port) && ports::is_free(port))
+            .context("no free port on loopback")?;
+        let process = process::spawn(server.command(&self.dev, port)?, &self.dev.log(server.name())?)
             .with_context(|| format!("cannot start {}", server.name()))?;
-        let process = Identity::of(child.id()).with_context(|| format!("{} ended at once", server.name()))?;
         state.insert(Running { name: server.name().to_owned(), port, process });
-        state.save()?;
-        Ok(Starting { server, child, port, began: Instant::now() })
+        state.save()
+    }
+
+    fn wait_for_answer(&self, server: &dyn Server, running: &Running, began: Instant) -> Result<()> {
+        let name = server.name();
+        while !server.answers(running.port) {
+            let trouble = match (running.process.is_alive(), began.elapsed() > START_LIMIT) {
+                (true, false) => {
+                    std::thread::sleep(Duration::from_millis(100));
+                    continue;
+                }
+                (true, true) => format!("does not answer after {START_LIMIT:?}"),
+                (false, _) => "ended before it answered".to_owned(),
+            };
+            let log = self.dev.log(name)?;
+            bail!("{name} {trouble}; the end of {}:\n{}", log.display(), dev::tail(&log));
+        }
+        Ok(())
     }
 
     /// Stops what is wanted of the processes that `up` started; other servers are left alone.
@@ -154,36 +174,6 @@ impl Services {
             variables.extend(server.variables(running.port, &self.dev.password()?));
         }
         Ok(variables)
-    }
-}
-
-/// A server between its start and its first answer.
-struct Starting {
-    server: &'static dyn Server,
-    child: Child,
-    port: u16,
-    began: Instant,
-}
-
-impl Starting {
-    fn wait_for_answer(&mut self, dev: &Dev) -> Result<()> {
-        let name = self.server.name();
-        while !self.server.answers(self.port) {
-            let log = dev.log(name)?;
-            if let Some(status) = self.child.try_wait()? {
-                bail!("{name} ended before it answered ({status}); the end of {}:\n{}", log.display(), dev::tail(&log));
-            }
-            if self.began.elapsed() > START_LIMIT {
-                bail!(
-                    "{name} does not answer after {START_LIMIT:?}; the end of {}:\n{}",
-                    log.display(),
-                    dev::tail(&log)
-                );
-            }
-            std::thread::sleep(Duration::from_millis(100));
-        }
-        println!("{name:<10}  up on 127.0.0.1:{} after {:.1?}", self.port, self.began.elapsed());
-        Ok(())
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -53,16 +53,18 @@ fn parse_stat(stat: &str) -> Option<(char, u64)> {
 }
 
 /// Starts `command` with its output in `log`, in a process group of its own: Ctrl-C in the terminal does not reach it.
-pub(crate) fn spawn(mut command: Command, log: &Path) -> Result<Child> {
+pub(crate) fn spawn(mut command: Command, log: &Path) -> Result<Identity> {
     let output = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
     let program = command.get_program().to_owned();
-    command
+    let child = command
         .stdin(Stdio::null())
         .stdout(output.try_clone()?)
         .stderr(output)
         .process_group(0)
         .spawn()
-        .with_context(|| format!("cannot run {}", program.display()))
+        .with_context(|| format!("cannot run {}", program.display()))?;
+    // Nobody waits for the child: it is to outlive this program, and until then its entry stays even when it ends.
+    Identity::of(child.id()).with_context(|| format!("{} ended at once; see {}", program.display(), log.display()))
 }
 
 /// Sends `signal` to this very process; nothing happens when it is no more.
