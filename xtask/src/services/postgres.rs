@@ -205,11 +205,12 @@ impl Account {
             format!("--regid={group}"),
             "--clear-groups".to_owned(),
         ]);
-        // In a checkout that is closed to other users (below /root, say) only this right leads to programs and data.
-        if is_closed_to_others(program)?
-            || home.parent().is_some_and(|parent| is_closed_to_others(parent).unwrap_or(true))
-        {
-            command.args(["--inh-caps=-all,+dac_read_search", "--ambient-caps=-all,+dac_read_search"]);
+        if is_closed_to_others(program)? || is_closed_to_others(home.parent().unwrap_or(home))? {
+            // Below a directory like /root only this right leads to programs and data; and only with this bit do
+            // PostgreSQL's own checks of access count it.
+            let right = "-all,+dac_read_search";
+            command.args([format!("--inh-caps={right}"), format!("--ambient-caps={right}")]);
+            command.arg("--securebits=+no_setuid_fixup");
         }
         command.arg(program);
         Ok(command)
