@@ -185,6 +185,8 @@ fn forget_the_gone(state: &mut State, wanted: &[&str]) -> Vec<&'static dyn Serve
             Some(running) if running.process.is_alive() => continue,
             Some(running) => {
                 println!("{:<10}  is gone (it was pid {}): started again", server.name(), running.process.pid);
+                // PostgreSQL takes the dead owner of its lock file for alive as long as it has an entry.
+                running.process.wait_for_burial();
                 state.remove(server.name());
             }
             None => {}

@@ -30,8 +30,7 @@ pub(crate) struct Identity {
 impl Identity {
     /// The process that has this id now; none when there is none or it has ended.
     pub(crate) fn of(pid: u32) -> Option<Self> {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        let (state, started) = parse_stat(&stat)?;
+        let (state, started) = look_up(pid)?;
         // A process that nobody has waited for yet still has its entry.
         (!matches!(state, 'Z' | 'X')).then_some(Self { pid, started })
     }
@@ -40,6 +39,16 @@ impl Identity {
     pub(crate) fn is_alive(self) -> bool {
         Self::of(self.pid) == Some(self)
     }
+
+    /// Waits until the entry of this process, which has ended, is gone too; gives up where nobody cleans up.
+    pub(crate) fn wait_for_burial(self) {
+        wait_while(KILL_LIMIT, || look_up(self.pid).is_some_and(|(_, started)| started == self.started));
+    }
+}
+
+/// State and time of start of the process that has this id.
+fn look_up(pid: u32) -> Option<(char, u64)> {
+    parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
 /// State and time of start from a line of `/proc/PID/stat`. The name before them may hold spaces and parentheses.
@@ -106,10 +115,14 @@ pub(crate) fn wait_for_end(process: Identity) -> Result<Ending> {
     bail!("process {} is still there after being killed", process.pid)
 }
 
-/// Polls, because only a parent can wait and the starter is often long gone.
 fn ends_within(process: Identity, limit: Duration) -> bool {
+    wait_while(limit, || process.is_alive())
+}
+
+/// Whether `condition` came to an end in time. Polls, because only a parent can wait and the starter is often long gone.
+fn wait_while(limit: Duration, condition: impl Fn() -> bool) -> bool {
     let deadline = Instant::now() + limit;
-    while process.is_alive() {
+    while condition() {
         if Instant::now() > deadline {
             return false;
         }
