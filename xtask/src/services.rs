@@ -101,20 +101,24 @@ impl Services {
     }
 
     fn wait_for_answer(&self, server: &dyn Server, running: &Running, began: Instant) -> Result<()> {
-        let name = server.name();
-        while !server.answers(running.port) {
-            let trouble = match (running.process.is_alive(), began.elapsed() > START_LIMIT) {
-                (true, false) => {
-                    std::thread::sleep(Duration::from_millis(100));
-                    continue;
-                }
-                (true, true) => format!("does not answer after {START_LIMIT:?}"),
-                (false, _) => "ended before it answered".to_owned(),
-            };
-            let log = self.dev.log(name)?;
-            bail!("{name} {trouble}; the end of {}:\n{}", log.display(), dev::tail(&log));
+        let log = self.dev.log(server.name())?;
+        let failed = |how: &str| {
+            let end = dev::tail(&log);
+            bail!("{} {how}; the end of {}:\n{end}", server.name(), log.display())
+        };
+        loop {
+            // The process first: an answer could come from somebody else who took the port before it.
+            if !running.process.is_alive() {
+                return failed("ended before it answered");
+            }
+            if server.answers(running.port) {
+                return Ok(());
+            }
+            if began.elapsed() > START_LIMIT {
+                return failed(&format!("does not answer after {START_LIMIT:?}"));
+            }
+            std::thread::sleep(Duration::from_millis(100));
         }
-        Ok(())
     }
 
     /// Stops what is wanted of the processes that `up` started; other servers are left alone.

@@ -1,1 +1,5 @@
-//! What speaks to a vendor: embedded SQLite, later the servers.
+//! Whatever speaks to a vendor: each module implements the engine's seams for one of them, and knows none of the others.
+//!
+//! The same shape everywhere: `config`, `encode` and `store` (or `bus`), and `fault` for what can go wrong.
+
+pub mod embedded;

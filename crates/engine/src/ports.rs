@@ -4,6 +4,6 @@ mod bus;
 mod fault;
 mod store;
 
-pub use bus::{Bus, DeadLetter, Delivery, Depth, EntryId, Letter};
+pub use bus::{Bus, DEAD_FIELDS, DeadLetter, Delivery, Depth, EntryId, Letter};
 pub use fault::{Fault, FaultClass};
 pub use store::{Applied, Commit, Counts, Debt, Decide, Held, Records, Row, Seen, Store, Write};

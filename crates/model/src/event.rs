@@ -177,7 +177,8 @@ impl Event {
             #[serde(borrow)]
             chunk: Option<&'a RawValue>,
         }
-        let shape: Shape<'_> = parse::from_json("", json).map_err(|e| Invalid { field: or_event(e.field), ..e })?;
+        parse::object("event", json)?;
+        let shape: Shape<'_> = parse::from_json("", json).map_err(|e| Invalid { field: "event".into(), ..e })?;
         match shape.chunk {
             None => parse::chunk(json, limits).map(Self::of_chunk),
             Some(_) => parse::from_json::<Wire<'_>>("", json).and_then(|wire| wire.event(limits)),
@@ -279,11 +280,6 @@ impl Event {
 
 fn names_json(parts: &[PartPattern]) -> String {
     serde_json::Value::from(parts.iter().map(ToString::to_string).collect::<Vec<_>>()).to_string()
-}
-
-/// An input that is not even an object has no field to name.
-fn or_event(field: String) -> String {
-    if field.is_empty() { "event".into() } else { field }
 }
 
 /// Reads a bare word, such as the value of a stream's field, by the rules of JSON strings.

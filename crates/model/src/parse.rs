@@ -24,6 +24,11 @@ impl Invalid {
     }
 }
 
+/// Refuses what is no JSON object: serde would read an array as the fields in their order.
+pub(crate) fn object(field: &str, json: &str) -> Result<(), Invalid> {
+    if json.trim_start().starts_with('{') { Ok(()) } else { Err(Invalid::new(field, "must be a JSON object")) }
+}
+
 /// Reads `json` as a `T`; the fields of an error are named below `root`.
 pub(crate) fn from_json<'a, T: Deserialize<'a>>(root: &str, json: &'a str) -> Result<T, Invalid> {
     let mut deserializer = serde_json::Deserializer::from_str(json);
@@ -56,12 +61,14 @@ fn join(root: &str, path: &str) -> String {
 
 /// Reads a published chunk, brings it into its one form and checks every rule.
 pub(crate) fn chunk(json: &str, limits: &Limits) -> Result<Chunk, Invalid> {
+    object("chunk", json)?;
     let mut chunk: Chunk = from_json("chunk", json)?;
-    canonical(&mut chunk);
     if has_escaped_nul(json) {
         check_text(&chunk)?;
     }
+    // Checked as it came, so that an error counts elements as its author does.
     check(&chunk, limits)?;
+    canonical(&mut chunk);
     Ok(chunk)
 }
 
@@ -213,7 +220,7 @@ fn check_embeddings(chunk: &Chunk, limits: &Limits) -> Result<(), Invalid> {
         let path =
             if dense.len() == 1 { "chunk.embeddings.dense".to_owned() } else { format!("chunk.embeddings.dense[{i}]") };
         check_dense(&path, one, limits)?;
-        if i > 0 && dense[i - 1].model == one.model {
+        if dense[..i].iter().any(|other| other.model == one.model) {
             return Err(Invalid::new(path, format!("a second vector of the model `{}`", one.model)));
         }
     }
@@ -258,8 +265,9 @@ fn check_sparse(sparse: &Sparse) -> Result<(), Invalid> {
     if let Some(index) = sparse.indices.iter().find(|i| **i >= SPARSE_SIZE) {
         return Err(Invalid::new(format!("{path}.indices"), format!("{index} is not below {SPARSE_SIZE}")));
     }
-    if let Some(pair) = sparse.indices.windows(2).find(|pair| pair[0] == pair[1]) {
-        return Err(Invalid::new(format!("{path}.indices"), format!("{} stands there twice", pair[0])));
+    let mut seen = HashSet::new();
+    if let Some(index) = sparse.indices.iter().find(|index| !seen.insert(**index)) {
+        return Err(Invalid::new(format!("{path}.indices"), format!("{index} stands there twice")));
     }
     if let Some(i) = sparse.values.iter().position(|x| !x.is_finite()) {
         return Err(Invalid::new(format!("{path}.values[{i}]"), "not finite as a 32-bit float"));

@@ -57,7 +57,15 @@ fn update(writer: Writer, micros: i64, chunk: &Chunk) -> Change<'_> {
 
 fn delete<'a>(writer: Writer, micros: i64) -> Change<'a> {
     let event = Uuid::from_u128(micros.unsigned_abs().into());
-    Change { writer, time: Time::from_micros(micros), event, kind: EventType::Delete, view: None, unchanged: &[], set: &[] }
+    Change {
+        writer,
+        time: Time::from_micros(micros),
+        event,
+        kind: EventType::Delete,
+        view: None,
+        unchanged: &[],
+        set: &[],
+    }
 }
 
 const A: Writer = Writer::Claude;
@@ -175,7 +183,10 @@ fn both_embeddings_of_a_conflict_are_kept_and_the_one_made_for_the_content_comes
     let shown = held.chunk().embeddings.clone();
     assert_eq!(shown.dense[0].vector[0], 2.0);
     assert_eq!(shown.dense_alternative.unwrap().vector[0], 1.0);
-    assert_eq!((shown.primary_source.as_deref(), shown.alternative_source.as_deref()), (Some("cognee"), Some("claude")));
+    assert_eq!(
+        (shown.primary_source.as_deref(), shown.alternative_source.as_deref()),
+        (Some("cognee"), Some("claude"))
+    );
     held.take(&update(A, 3, &with("claude", "new content", 3.0)));
     assert_eq!(held.chunk().embeddings.dense[0].vector[0], 3.0);
     assert!(!held.state.as_ref().unwrap().embedding_stale);
@@ -202,7 +213,15 @@ fn a_row_changed_directly_prevails_also_where_it_goes_back_to_an_older_value() {
 /// What a writer of the generated histories does.
 #[derive(Clone, Debug)]
 enum Act {
-    View { kind: EventType, content: u8, keys: BTreeMap<u8, u8>, entities: Vec<u8>, linked: bool, dense: Option<u8>, set: bool },
+    View {
+        kind: EventType,
+        content: u8,
+        keys: BTreeMap<u8, u8>,
+        entities: Vec<u8>,
+        linked: bool,
+        dense: Option<u8>,
+        set: bool,
+    },
     Delete,
 }
 
@@ -210,7 +229,8 @@ fn act() -> impl Strategy<Value = Act> {
     let keys = proptest::collection::btree_map(0..3_u8, 0..3_u8, 0..3);
     let entities = proptest::sample::subsequence(vec![0_u8, 1, 2], 0..=3);
     let kind = prop_oneof![4 => Just(EventType::Update), 1 => Just(EventType::Create)];
-    let some = (kind, 0..3_u8, keys, entities, any::<bool>(), proptest::option::of(0..3_u8), proptest::bool::weighted(0.1));
+    let some =
+        (kind, 0..3_u8, keys, entities, any::<bool>(), proptest::option::of(0..3_u8), proptest::bool::weighted(0.1));
     prop_oneof![
         6 => some.prop_map(|(kind, content, keys, entities, linked, dense, set)| {
             Act::View { kind, content, keys, entities, linked, dense, set }

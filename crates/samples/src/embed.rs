@@ -38,10 +38,7 @@ pub fn dense(text: &str, size: usize) -> Vec<f32> {
 /// saturating below 2.2 (the third "tide" says less than the first). Both empty for text without words.
 pub fn sparse(text: &str) -> (Vec<u32>, Vec<f32>) {
     const SATURATION: f32 = 1.2;
-    let mut places: Vec<u32> = words(text)
-        .iter()
-        .map(|word| (word.hash % u64::from(SPARSE_SIZE)) as u32)
-        .collect();
+    let mut places: Vec<u32> = words(text).iter().map(|word| (word.hash % u64::from(SPARSE_SIZE)) as u32).collect();
     places.sort_unstable();
     places
         .chunk_by(|a, b| a == b)
@@ -56,9 +53,7 @@ pub fn sparse(text: &str) -> (Vec<u32>, Vec<f32>) {
 pub(crate) fn normalised(sums: &[f64]) -> Vec<f32> {
     let norm = sums.iter().map(|sum| sum * sum).sum::<f64>().sqrt();
     if norm == 0.0 {
-        return (0..sums.len())
-            .map(|place| if place == 0 { 1.0 } else { 0.0 })
-            .collect();
+        return (0..sums.len()).map(|place| if place == 0 { 1.0 } else { 0.0 }).collect();
     }
     sums.iter().map(|sum| rounded(sum / norm) as f32).collect()
 }
@@ -70,9 +65,7 @@ pub(crate) fn rounded(number: f64) -> f64 {
 
 /// 64-bit FNV-1a, mixed once more because its low bits alone are poor.
 pub(crate) fn hash(bytes: &[u8]) -> u64 {
-    mix(bytes
-        .iter()
-        .fold(FNV_START, |state, &byte| fnv(state, byte)))
+    mix(bytes.iter().fold(FNV_START, |state, &byte| fnv(state, byte)))
 }
 
 const FNV_START: u64 = 0xcbf2_9ce4_8422_2325;
@@ -92,17 +85,12 @@ fn words(text: &str) -> Vec<Word> {
         .filter(|word| !word.is_empty())
         .map(|word| {
             let hash = if word.is_ascii() {
-                let state = word
-                    .bytes()
-                    .fold(FNV_START, |s, byte| fnv(s, byte.to_ascii_lowercase()));
+                let state = word.bytes().fold(FNV_START, |s, byte| fnv(s, byte.to_ascii_lowercase()));
                 mix(state)
             } else {
                 hash(word.to_lowercase().as_bytes())
             };
-            Word {
-                hash,
-                is_short: word.len() <= 3,
-            }
+            Word { hash, is_short: word.len() <= 3 }
         })
         .collect()
 }
@@ -122,10 +110,7 @@ fn features(words: &[Word]) -> Vec<(u64, f64)> {
 /// Equal features together, with their number. Sorted, so that sums are added up in one fixed order.
 fn counted(mut features: Vec<(u64, f64)>) -> Vec<(u64, f64, u32)> {
     features.sort_unstable_by_key(|feature| feature.0);
-    features
-        .chunk_by(|a, b| a.0 == b.0)
-        .map(|run| (run[0].0, run[0].1, run.len() as u32))
-        .collect()
+    features.chunk_by(|a, b| a.0 == b.0).map(|run| (run[0].0, run[0].1, run.len() as u32)).collect()
 }
 
 #[cfg(test)]
@@ -133,41 +118,22 @@ mod tests {
     use super::*;
 
     fn cosine(a: &str, b: &str) -> f32 {
-        dense(a, 768)
-            .iter()
-            .zip(dense(b, 768))
-            .map(|(x, y)| x * y)
-            .sum()
+        dense(a, 768).iter().zip(dense(b, 768)).map(|(x, y)| x * y).sum()
     }
 
     #[test]
     fn the_hash_is_the_one_that_stored_vectors_were_made_with() {
         assert_eq!(hash(b""), mix(0xcbf2_9ce4_8422_2325));
-        assert_eq!(
-            b"a".iter().fold(FNV_START, |s, &b| fnv(s, b)),
-            0xaf63_dc4c_8601_ec8c
-        );
+        assert_eq!(b"a".iter().fold(FNV_START, |s, &b| fnv(s, b)), 0xaf63_dc4c_8601_ec8c);
         assert_eq!(hash(b"tide"), 17_604_226_807_815_553_839);
     }
 
     #[test]
     fn vectors_are_bit_for_bit_the_golden_ones() {
-        let bits: Vec<u32> = dense("The spring tide at Saltmere, Μέση στάθμη", 8)
-            .iter()
-            .map(|n| n.to_bits())
-            .collect();
+        let bits: Vec<u32> = dense("The spring tide at Saltmere, Μέση στάθμη", 8).iter().map(|n| n.to_bits()).collect();
         assert_eq!(
             bits,
-            [
-                0,
-                1_052_997_498,
-                0,
-                1_031_950_249,
-                3_204_599_717,
-                3_179_433_897,
-                1_061_386_104,
-                3_179_433_897
-            ]
+            [0, 1_052_997_498, 0, 1_031_950_249, 3_204_599_717, 3_179_433_897, 1_061_386_104, 3_179_433_897]
         );
         let (indices, values) = sparse("tide Tide TIDE table");
         assert_eq!(indices, [17595, 24205]);
@@ -176,15 +142,7 @@ mod tests {
 
     #[test]
     fn every_dense_vector_has_length_one() {
-        for text in [
-            "",
-            "?!",
-            "a",
-            "tide",
-            "Ebb at six",
-            "潮位は海図基準面",
-            &"tide table ".repeat(900),
-        ] {
+        for text in ["", "?!", "a", "tide", "Ebb at six", "潮位は海図基準面", &"tide table ".repeat(900)] {
             for size in [1, 3, 384, 768] {
                 let norm: f32 = dense(text, size).iter().map(|n| n * n).sum::<f32>().sqrt();
                 assert!((norm - 1.0).abs() < 1e-5, "{text:.20} {size}: {norm}");
@@ -210,12 +168,7 @@ mod tests {
         let base = "The spike filter removes readings that stick out of their neighbourhood.";
         let near = "A spike filter flags readings which stick out of the neighbourhood by a lot.";
         let far = "Invoices are sent on the first working day and payable within a month.";
-        assert!(
-            cosine(base, near) > cosine(base, far) + 0.3,
-            "{} {}",
-            cosine(base, near),
-            cosine(base, far)
-        );
+        assert!(cosine(base, near) > cosine(base, far) + 0.3, "{} {}", cosine(base, near), cosine(base, far));
         assert!(cosine(base, far).abs() < 0.2);
     }
 

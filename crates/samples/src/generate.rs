@@ -33,11 +33,7 @@ impl Generator {
     /// The chunks of `seed`: an iterator that never ends. Chunk *n* depends on the seed and *n* alone;
     /// each is created a second after the one before it.
     pub fn new(seed: u64) -> Self {
-        Self {
-            seed,
-            index: 0,
-            dense_size: crate::DENSE_SIZE,
-        }
+        Self { seed, index: 0, dense_size: crate::DENSE_SIZE }
     }
 
     /// The length of the dense vectors; with 0 the chunks have no `embeddings` at all.
@@ -122,21 +118,13 @@ impl Body {
     fn draw(pool: &'static Pool, index: usize, entities: &[Entity], rng: &mut Rng) -> Self {
         match rng.below(8) {
             0..4 => Self::code(pool, index, entities, rng),
-            4..7 => Self {
-                chunk_type: "text",
-                content: prose(pool, index, entities, rng),
-                code: None,
-            },
+            4..7 => Self { chunk_type: "text", content: prose(pool, index, entities, rng), code: None },
             _ => {
                 let code = Self::code(pool, index, &[], rng);
                 let prose = prose(pool, index, entities, rng);
                 let language = code.code.as_ref().map_or("", |code| code.0);
                 let content = format!("{prose}\n\n```{language}\n{}\n```", code.content);
-                Self {
-                    chunk_type: "mixed",
-                    content,
-                    ..code
-                }
+                Self { chunk_type: "mixed", content, ..code }
             }
         }
     }
@@ -148,21 +136,13 @@ impl Body {
         for entity in entities {
             let _ = write!(content, "\n{}See {}.", function.comment(), entity.name);
         }
-        Self {
-            chunk_type: "code",
-            content,
-            code: Some((&function.language, symbol)),
-        }
+        Self { chunk_type: "code", content, code: Some((&function.language, symbol)) }
     }
 }
 
 /// Mostly 3 to 12 sentences, now and then a long page, with the entities named at the end.
 fn prose(pool: &Pool, index: usize, entities: &[Entity], rng: &mut Rng) -> String {
-    let count = if rng.one_in(50) {
-        60
-    } else {
-        3 + rng.below(10)
-    };
+    let count = if rng.one_in(50) { 60 } else { 3 + rng.below(10) };
     let mut content = format!("Note {index}.");
     for _ in 0..count {
         content.push(if rng.one_in(6) { '\n' } else { ' ' });
@@ -220,12 +200,7 @@ fn location(index: usize, content: &str) -> Value {
     located(place, place * 10_000, Some(1 + place * 400), content)
 }
 
-fn located(
-    chunk_index: usize,
-    start_char: usize,
-    start_line: Option<usize>,
-    content: &str,
-) -> Value {
+fn located(chunk_index: usize, start_char: usize, start_line: Option<usize>, content: &str) -> Value {
     let mut location = json!({
         "start_char": start_char,
         "end_char": start_char + content.chars().count(),
@@ -240,14 +215,8 @@ fn located(
 
 /// The entities, and a chain of relations from each to the next.
 fn graph(entities: &[Entity], content: &str, rng: &mut Rng) -> Value {
-    let relationships: Vec<Value> = entities
-        .windows(2)
-        .map(|ends| relation(&ends[0], &ends[1], rng))
-        .collect();
-    let entities: Vec<Value> = entities
-        .iter()
-        .map(|entity| described(entity, content, rng))
-        .collect();
+    let relationships: Vec<Value> = entities.windows(2).map(|ends| relation(&ends[0], &ends[1], rng)).collect();
+    let entities: Vec<Value> = entities.iter().map(|entity| described(entity, content, rng)).collect();
     json!({ "entities": entities, "relationships": relationships })
 }
 
@@ -310,9 +279,7 @@ fn vector(content: &str, size: usize) -> Vec<f32> {
 
 /// Microseconds since 1970 as RFC 3339. Times here lie within jiff's range; beyond it, the last one.
 fn stamp(microseconds: i64) -> String {
-    Timestamp::from_microsecond(microseconds)
-        .unwrap_or(Timestamp::MAX)
-        .to_string()
+    Timestamp::from_microsecond(microseconds).unwrap_or(Timestamp::MAX).to_string()
 }
 
 #[cfg(test)]

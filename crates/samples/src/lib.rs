@@ -34,10 +34,7 @@ pub fn samples() -> Vec<Value> {
 /// The shipped chunks as they stand in the file.
 pub(crate) fn parsed() -> Vec<Value> {
     // The text is compiled in and a test parses every line, so nothing is left out here.
-    json_lines()
-        .lines()
-        .filter_map(|line| serde_json::from_str(line).ok())
-        .collect()
+    json_lines().lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
 
 /// The field `embeddings` for `content`, with the dense vector that the caller chose.

@@ -76,26 +76,13 @@ impl Pool {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let distinct = |found: Vec<String>| {
             let mut seen = HashSet::new();
-            found
-                .into_iter()
-                .filter(|text| !text.is_empty() && seen.insert(text.clone()))
-                .collect()
+            found.into_iter().filter(|text| !text.is_empty() && seen.insert(text.clone())).collect()
         };
         Self {
-            sentences: prose
-                .flat_map(|chunk| sentences(&chunk["content"]))
-                .collect(),
+            sentences: prose.flat_map(|chunk| sentences(&chunk["content"])).collect(),
             functions: code(chunks).filter_map(Function::of).collect(),
-            organizations: chunks
-                .iter()
-                .map(|chunk| chunk["organization"].clone())
-                .collect(),
-            repositories: distinct(
-                chunks
-                    .iter()
-                    .map(|chunk| text(&chunk["source"]["repo"]))
-                    .collect(),
-            ),
+            organizations: chunks.iter().map(|chunk| chunk["organization"].clone()).collect(),
+            repositories: distinct(chunks.iter().map(|chunk| text(&chunk["source"]["repo"])).collect()),
             entities: entities(chunks),
         }
     }
@@ -111,17 +98,9 @@ impl Pool {
         };
         let kind = known.kind.clone();
         if generation == 0 {
-            return Entity {
-                id: known.id.clone(),
-                kind,
-                name: known.name.clone(),
-            };
+            return Entity { id: known.id.clone(), kind, name: known.name.clone() };
         }
-        Entity {
-            id: format!("{}~{generation}", known.id),
-            kind,
-            name: format!("{}_{generation}", known.name),
-        }
+        Entity { id: format!("{}~{generation}", known.id), kind, name: format!("{}_{generation}", known.name) }
     }
 }
 
@@ -135,9 +114,7 @@ fn sentences(content: &Value) -> Vec<String> {
         .split(['\n', '\t'])
         .flat_map(|line| line.split_inclusive(". "))
         .map(str::trim)
-        .filter(|sentence| {
-            sentence.ends_with(['.', '?', '!', '。']) && (20..400).contains(&sentence.len())
-        })
+        .filter(|sentence| sentence.ends_with(['.', '?', '!', '。']) && (20..400).contains(&sentence.len()))
         .map(str::to_owned)
         .collect()
 }
@@ -145,10 +122,7 @@ fn sentences(content: &Value) -> Vec<String> {
 /// Every entity once, in the order of the file.
 fn entities(chunks: &[Value]) -> Vec<Entity> {
     let mut seen = HashSet::new();
-    let all = chunks
-        .iter()
-        .filter_map(|chunk| chunk["graph"]["entities"].as_array())
-        .flatten();
+    let all = chunks.iter().filter_map(|chunk| chunk["graph"]["entities"].as_array()).flatten();
     all.filter_map(|entity| {
         let id = entity["id"].as_str()?;
         seen.insert(id).then_some(Entity {

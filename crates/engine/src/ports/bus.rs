@@ -4,9 +4,13 @@ use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD as BASE64;
 use chunk_sync_model::Target;
 use chunk_sync_model::event::Fields;
 use chunk_sync_model::{Event, Time};
+
+use serde_json::{Map, Value};
 
 use super::{Fault, FaultClass};
 
@@ -66,6 +70,39 @@ pub struct DeadLetter {
     /// The stores that do not hold it.
     pub missing: Vec<Target>,
 }
+
+impl DeadLetter {
+    /// The fields of its entry among the dead letters: the original ones unchanged, then why and when. A value that is not
+    /// UTF-8 also stands in `raw_b64`, a JSON object of base64 by field name, for readers that know text only.
+    #[must_use]
+    pub fn fields(&self) -> Fields {
+        let missing: Vec<_> = self.missing.iter().map(|target| target.as_str()).collect();
+        let reasons = [
+            ("dead_at", self.at.to_string()),
+            ("stream_id", self.id.to_string()),
+            ("error_type", self.class.as_str().to_owned()),
+            ("error", self.error.clone()),
+            ("field", self.field.clone().unwrap_or_default()),
+            ("attempts", self.attempts.to_string()),
+            ("missing", Value::from(missing).to_string()),
+        ];
+        let raw: Map<String, Value> = self
+            .fields
+            .iter()
+            .filter(|(_, value)| std::str::from_utf8(value).is_err())
+            .map(|(name, value)| (String::from_utf8_lossy(name).into_owned(), BASE64.encode(value).into()))
+            .collect();
+        let raw = (!raw.is_empty()).then(|| ("raw_b64", Value::from(raw).to_string()));
+        let added = reasons.into_iter().chain(raw).map(|(name, value)| (name.as_bytes().to_vec(), value.into_bytes()));
+        // A letter that is retried and dies again keeps one set of reasons, the newest.
+        let original = self.fields.iter().filter(|(name, _)| !DEAD_FIELDS.iter().any(|dead| dead.as_bytes() == name));
+        original.cloned().chain(added).collect()
+    }
+}
+
+/// The fields that a dead letter has beside the original ones.
+pub const DEAD_FIELDS: [&str; 8] =
+    ["dead_at", "stream_id", "error_type", "error", "field", "attempts", "missing", "raw_b64"];
 
 /// A dead letter as it lies in its stream: the fields of `chunk:sync:dead`, originals and reasons alike.
 #[derive(Clone, Debug)]

@@ -26,9 +26,7 @@ pub(super) fn edit(chunk: &Value, rng: &mut Rng) -> Value {
 
 /// Moves `updated_at` forward by a second to an hour.
 fn touch(chunk: &mut Value, rng: &mut Rng) {
-    let before = chunk["metadata"]["updated_at"]
-        .as_str()
-        .and_then(|text| text.parse::<Timestamp>().ok());
+    let before = chunk["metadata"]["updated_at"].as_str().and_then(|text| text.parse::<Timestamp>().ok());
     let before = before.map_or(START, Timestamp::as_microsecond);
     let step = 1_000_000 + rng.below(3_599_000_000) as i64;
     chunk["metadata"]["updated_at"] = stamp(before + step).into();
@@ -36,19 +34,10 @@ fn touch(chunk: &mut Value, rng: &mut Rng) {
 
 fn content(chunk: &mut Value, rng: &mut Rng) {
     let old = chunk["content"].as_str().unwrap_or_default();
-    let mut new = if old.len() > ROOMY || rng.one_in(4) {
-        first_half(old)
-    } else {
-        old
-    }
-    .to_owned();
+    let mut new = if old.len() > ROOMY || rng.one_in(4) { first_half(old) } else { old }.to_owned();
     new.push('\n');
     if chunk["chunk_type"] == "code" {
-        new.push_str(comment(
-            chunk["code_metadata"]["language"]
-                .as_str()
-                .unwrap_or_default(),
-        ));
+        new.push_str(comment(chunk["code_metadata"]["language"].as_str().unwrap_or_default()));
     }
     new.push_str(sentence(&POOL, rng));
 
@@ -75,25 +64,14 @@ fn first_half(text: &str) -> &str {
 fn relocate(location: &mut Value, content: &str) {
     let number = |name: &str| location[name].as_u64().map(|number| number as usize);
     let start_char = number("start_char").unwrap_or_default();
-    *location = located(
-        number("chunk_index").unwrap_or_default(),
-        start_char,
-        number("start_line"),
-        content,
-    );
+    *location = located(number("chunk_index").unwrap_or_default(), start_char, number("start_line"), content);
 }
 
 /// New vectors of the old length; a chunk without embeddings stays without.
 fn reembed(chunk: &mut Value, content: &str) {
-    let size = chunk["embeddings"]["dense"]["vector"]
-        .as_array()
-        .map(Vec::len);
+    let size = chunk["embeddings"]["dense"]["vector"].as_array().map(Vec::len);
     if let Some(size) = size {
-        let filled = crate::embeddings(
-            content,
-            &vector(content, size),
-            &chunk["metadata"]["updated_at"],
-        );
+        let filled = crate::embeddings(content, &vector(content, size), &chunk["metadata"]["updated_at"]);
         chunk["embeddings"] = filled;
     }
 }
@@ -112,10 +90,7 @@ fn entities(chunk: &mut Value, rng: &mut Rng) {
     let content = chunk["content"].as_str().unwrap_or_default().to_owned();
     let graph = &mut chunk["graph"];
     let mut entities = graph["entities"].as_array().cloned().unwrap_or_default();
-    let mut relations = graph["relationships"]
-        .as_array()
-        .cloned()
-        .unwrap_or_default();
+    let mut relations = graph["relationships"].as_array().cloned().unwrap_or_default();
     if entities.len() >= MOST_ENTITIES || (entities.len() > 1 && rng.one_in(3)) {
         if let Some(gone) = entities.pop() {
             let ends = ["source_entity_id", "target_entity_id"];
@@ -123,10 +98,7 @@ fn entities(chunk: &mut Value, rng: &mut Rng) {
         }
     } else {
         let new = POOL.entity(rng);
-        if entities
-            .iter()
-            .any(|entity| entity["id"] == new.id.as_str())
-        {
+        if entities.iter().any(|entity| entity["id"] == new.id.as_str()) {
             return;
         }
         if let Some(first) = entities.first().and_then(read) {

@@ -41,29 +41,16 @@ fn the_same_edits_follow_from_the_same_seed() {
         let first = Generator::new(3).size(16).next();
         std::iter::successors(first, |chunk| Some(Generator::edit(chunk, &mut rng))).nth(40)
     };
-    assert_eq!(
-        edited().as_ref().map(canonical),
-        edited().as_ref().map(canonical)
-    );
+    assert_eq!(edited().as_ref().map(canonical), edited().as_ref().map(canonical));
 }
 
 #[test]
 fn every_kind_of_chunk_and_of_length_comes_up() {
     let chunks: Vec<Value> = Generator::new(1).size(0).take(500).collect();
     for kind in ["text", "code", "mixed"] {
-        assert!(
-            chunks
-                .iter()
-                .filter(|chunk| chunk["chunk_type"] == kind)
-                .count()
-                > 30,
-            "{kind}"
-        );
+        assert!(chunks.iter().filter(|chunk| chunk["chunk_type"] == kind).count() > 30, "{kind}");
     }
-    let lengths: Vec<usize> = chunks
-        .iter()
-        .filter_map(|chunk| Some(chunk["content"].as_str()?.len()))
-        .collect();
+    let lengths: Vec<usize> = chunks.iter().filter_map(|chunk| Some(chunk["content"].as_str()?.len())).collect();
     assert!(lengths.iter().any(|&length| length < 400));
     assert!(lengths.iter().any(|&length| length > 4_000));
 }
@@ -82,10 +69,5 @@ fn a_few_entities_are_in_many_chunks_and_many_in_a_few() {
 
 #[test]
 fn size_zero_leaves_the_embeddings_out() {
-    assert!(
-        Generator::new(1)
-            .size(0)
-            .take(20)
-            .all(|chunk| chunk.get("embeddings").is_none())
-    );
+    assert!(Generator::new(1).size(0).take(20).all(|chunk| chunk.get("embeddings").is_none()));
 }

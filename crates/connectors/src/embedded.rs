@@ -1,0 +1,59 @@
+//! Rows, records, graph and bus in one SQLite file: what PostgreSQL, Neo4j and Redis do for the servers, in process.
+//!
+//! One process at a time holds the directory. Vectors are not kept here: they have an engine of their own.
+
+mod bus;
+mod database;
+mod fault;
+mod graph;
+mod lock;
+mod rows;
+mod schema;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use chunk_sync_engine::ports::{Fault, FaultClass};
+
+pub use bus::EmbeddedBus;
+pub use graph::Graph;
+pub use rows::Rows;
+
+use database::Database;
+use lock::Lock;
+
+/// The name of the file in the directory.
+pub const FILE: &str = "chunk-sync.db";
+
+/// How many entries the bus holds before publishers have to wait.
+pub const MAX_BACKLOG: u64 = 100_000;
+
+/// The embedded stores of one directory.
+pub struct Embedded {
+    /// The system of record.
+    pub rows: Arc<Rows>,
+    /// The graph.
+    pub graph: Arc<Graph>,
+    /// The bus.
+    pub bus: Arc<EmbeddedBus>,
+}
+
+impl Embedded {
+    /// Opens or creates the stores below `dir`, for the command of that name. The directory is held until all three parts
+    /// are dropped. Blocks.
+    ///
+    /// # Errors
+    /// [`Busy`](FaultClass::Busy), naming the holder, where another process has it; else what the disk or the file says.
+    pub fn open(dir: &Path, command: &str, max_backlog: u64) -> Result<Self, Fault> {
+        std::fs::create_dir_all(dir).map_err(|error| {
+            Fault::new(FaultClass::Disk, "embedded stores", format!("{} cannot be created: {error}", dir.display()))
+        })?;
+        let lock = Lock::take(dir, command)?;
+        let database = Arc::new(Database::open(&dir.join(FILE), lock)?);
+        Ok(Self {
+            rows: Arc::new(Rows::new(Arc::clone(&database))),
+            graph: Arc::new(Graph::new(Arc::clone(&database))),
+            bus: Arc::new(EmbeddedBus::new(database, max_backlog)),
+        })
+    }
+}

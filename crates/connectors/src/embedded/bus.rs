@@ -1,0 +1,279 @@
+//! The bus in SQLite: what stands in the table is unfinished; what is acknowledged is gone.
+//!
+//! # What a crash does
+//! - while publishing: the transaction is there or it is not; the publisher was told nothing and publishes again;
+//! - after a read: what was handed out is forgotten with the process, so everything unfinished is handed out again, in
+//!   order, and counts one attempt more;
+//! - before or in an acknowledgement: the entry comes once more;
+//! - in a burial: dead letter and acknowledgement are one transaction.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chunk_sync_engine::ports::{Bus, DeadLetter, Delivery, Depth, EntryId, Fault, FaultClass, Letter};
+use chunk_sync_model::Event;
+use chunk_sync_model::event::Fields;
+use rusqlite::{OptionalExtension, Transaction, params};
+use tokio::sync::{Mutex, Notify};
+use tokio::time::{Instant, timeout_at};
+
+use super::database::{Database, Durability};
+use super::fault::Error;
+use super::rows::limit_of;
+
+const PUBLISH: &str = "embedded bus: publish";
+const READ: &str = "embedded bus: read";
+const FINISH: &str = "embedded bus: acknowledge";
+const DEAD: &str = "embedded bus: dead letters";
+
+/// An entry's number is its milliseconds shifted by this, plus its sequence within them.
+const SEQUENCE_BITS: u32 = 20;
+
+/// How long a publisher waits for room before it is told that there is none.
+const ROOM_WAIT: Duration = Duration::from_secs(5);
+
+/// The bus of a directory.
+pub struct EmbeddedBus {
+    database: Arc<Database>,
+    max_backlog: u64,
+    /// The number of the last entry handed out by this process. Moved on only when the entries are on their way to the
+    /// caller, with nothing left to wait for: a read that is dropped before has taken nothing.
+    handed: Mutex<i64>,
+    published: Notify,
+    finished: Notify,
+}
+
+impl EmbeddedBus {
+    pub(super) fn new(database: Arc<Database>, max_backlog: u64) -> Self {
+        let (published, finished) = (Notify::new(), Notify::new());
+        Self { database, max_backlog, handed: Mutex::new(0), published, finished }
+    }
+
+    /// Adds an entry of any fields, as a foreign client of a server could.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub async fn add(&self, fields: Fields) -> Result<EntryId, Fault> {
+        let ids = self.add_all(vec![fields]).await?;
+        ids.first().copied().ok_or_else(|| Fault::new(FaultClass::Corrupt, PUBLISH, "no id was given"))
+    }
+
+    async fn add_all(&self, entries: Vec<Fields>) -> Result<Vec<EntryId>, Fault> {
+        let now = now_millis();
+        let work = move |transaction: &Transaction<'_>| {
+            let first = next_number(transaction, "bus_entries", now)?;
+            let mut entry = transaction.prepare_cached("INSERT INTO bus_entries (id) VALUES (?1)")?;
+            let mut fields = transaction.prepare_cached("INSERT INTO bus_fields (id, fields) VALUES (?1, ?2)")?;
+            let mut ids = Vec::with_capacity(entries.len());
+            for (id, entry_fields) in (first..).zip(&entries) {
+                entry.execute([id])?;
+                fields.execute(params![id, encode(entry_fields)?])?;
+                ids.push(entry_id(id));
+            }
+            Ok(ids)
+        };
+        let ids = self.database.write(PUBLISH, Durability::Synced, work).await?;
+        self.published.notify_waiters();
+        Ok(ids)
+    }
+
+    /// Waits until the bus has room for one more.
+    async fn room(&self) -> Result<(), Fault> {
+        let deadline = Instant::now() + ROOM_WAIT;
+        loop {
+            let finished = self.finished.notified();
+            let depth = self.depth().await?;
+            if depth.unread + depth.pending < self.max_backlog {
+                return Ok(());
+            }
+            if timeout_at(deadline, finished).await.is_err() {
+                let message = format!(
+                    "{} events wait on the bus, the most it may hold: let `chunk-sync run` carry them first",
+                    depth.unread + depth.pending
+                );
+                return Err(Fault::new(FaultClass::Busy, PUBLISH, message));
+            }
+        }
+    }
+
+    async fn take(&self, max: usize) -> Result<Vec<Delivery>, Fault> {
+        let mut handed = self.handed.lock().await;
+        let after = *handed;
+        let work = move |transaction: &Transaction<'_>| take(transaction, after, max);
+        let unread = move |transaction: &Transaction<'_>| {
+            let sql = "SELECT EXISTS (SELECT 1 FROM bus_entries WHERE id > ?1)";
+            Ok(transaction.prepare_cached(sql)?.query_row([after], |row| row.get::<_, bool>(0))?)
+        };
+        if !self.database.read(READ, unread).await? {
+            return Ok(Vec::new());
+        }
+        let deliveries = self.database.write(READ, Durability::Lazy, work).await?;
+        if let Some(last) = deliveries.last() {
+            *handed = number(last.id);
+        }
+        Ok(deliveries)
+    }
+}
+
+#[async_trait]
+impl Bus for EmbeddedBus {
+    async fn prepare(&self) -> Result<(), Fault> {
+        // The tables were made when the file was opened.
+        Ok(())
+    }
+
+    async fn publish(&self, events: &[Event]) -> Result<Vec<EntryId>, Fault> {
+        if events.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.room().await?;
+        let bytes = |(name, value): (&str, String)| (name.as_bytes().to_vec(), value.into_bytes());
+        self.add_all(events.iter().map(|event| event.to_fields().into_iter().map(bytes).collect()).collect()).await
+    }
+
+    async fn read(&self, max: usize, wait: Duration) -> Result<Vec<Delivery>, Fault> {
+        let deadline = Instant::now() + wait;
+        loop {
+            // Listens before it looks: what is published in between wakes it.
+            let published = self.published.notified();
+            tokio::pin!(published);
+            published.as_mut().enable();
+            let deliveries = self.take(max).await?;
+            if !deliveries.is_empty() || timeout_at(deadline, published).await.is_err() {
+                return Ok(deliveries);
+            }
+        }
+    }
+
+    async fn acknowledge(&self, ids: &[EntryId]) -> Result<(), Fault> {
+        let ids = ids.to_vec();
+        let work = move |transaction: &Transaction<'_>| ids.iter().try_for_each(|id| remove(transaction, *id));
+        self.database.write(FINISH, Durability::Lazy, work).await?;
+        self.finished.notify_waiters();
+        Ok(())
+    }
+
+    async fn bury(&self, letters: &[DeadLetter]) -> Result<(), Fault> {
+        let letters = letters.to_vec();
+        let now = now_millis();
+        let work = move |transaction: &Transaction<'_>| {
+            let first = next_number(transaction, "bus_dead", now)?;
+            for (id, letter) in (first..).zip(&letters) {
+                let sql = "INSERT INTO bus_dead (id, fields) VALUES (?1, ?2)";
+                transaction.prepare_cached(sql)?.execute(params![id, encode(&letter.fields())?])?;
+                remove(transaction, letter.id)?;
+            }
+            Ok(())
+        };
+        self.database.write(DEAD, Durability::Synced, work).await?;
+        self.finished.notify_waiters();
+        Ok(())
+    }
+
+    async fn dead(&self, after: Option<EntryId>, limit: usize) -> Result<Vec<Letter>, Fault> {
+        let after = after.map_or(0, number);
+        let work = move |transaction: &Transaction<'_>| {
+            let sql = "SELECT id, fields FROM bus_dead WHERE id > ?1 ORDER BY id LIMIT ?2";
+            let mut statement = transaction.prepare_cached(sql)?;
+            let rows = statement.query_map(params![after, limit_of(limit)], |row| {
+                Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?))
+            })?;
+            rows.map(|row| {
+                let (id, fields) = row?;
+                Ok(Letter { id: entry_id(id), fields: decode(&fields)? })
+            })
+            .collect()
+        };
+        self.database.read(DEAD, work).await
+    }
+
+    async fn drop_dead(&self, id: EntryId) -> Result<bool, Fault> {
+        let work = move |transaction: &Transaction<'_>| {
+            Ok(transaction.execute("DELETE FROM bus_dead WHERE id = ?1", [number(id)])? > 0)
+        };
+        self.database.write(DEAD, Durability::Synced, work).await
+    }
+
+    async fn depth(&self) -> Result<Depth, Fault> {
+        let handed = *self.handed.lock().await;
+        let work = move |transaction: &Transaction<'_>| {
+            let sql =
+                "SELECT count(*) FILTER (WHERE id > ?1), count(*) FILTER (WHERE id <= ?1), min(id) FROM bus_entries";
+            let depth = transaction.prepare_cached(sql)?.query_row([handed], |row| {
+                Ok(Depth {
+                    unread: row.get::<_, i64>(0)?.unsigned_abs(),
+                    pending: row.get::<_, i64>(1)?.unsigned_abs(),
+                    dead: 0,
+                    oldest: row.get::<_, Option<i64>>(2)?.map(entry_id),
+                })
+            })?;
+            let dead: i64 = transaction.query_row("SELECT count(*) FROM bus_dead", [], |row| row.get(0))?;
+            Ok(Depth { dead: dead.unsigned_abs(), ..depth })
+        };
+        self.database.read("embedded bus: depth", work).await
+    }
+
+    async fn trim(&self) -> Result<u64, Fault> {
+        // An acknowledgement removes its entry: nothing finished is ever there.
+        Ok(0)
+    }
+}
+
+fn take(transaction: &Transaction<'_>, after: i64, max: usize) -> Result<Vec<Delivery>, Error> {
+    let sql = "SELECT e.id, e.attempts + 1, f.fields FROM bus_entries e JOIN bus_fields f ON f.id = e.id
+        WHERE e.id > ?1 ORDER BY e.id LIMIT ?2";
+    let mut statement = transaction.prepare_cached(sql)?;
+    let rows = statement.query_map(params![after, limit_of(max)], |row| {
+        Ok((row.get::<_, i64>(0)?, row.get::<_, u32>(1)?, row.get::<_, Vec<u8>>(2)?))
+    })?;
+    let mut deliveries = Vec::new();
+    for row in rows {
+        let (id, attempt, fields) = row?;
+        deliveries.push(Delivery { id: entry_id(id), attempt, fields: decode(&fields)? });
+    }
+    if let (Some(first), Some(last)) = (deliveries.first(), deliveries.last()) {
+        let sql = "UPDATE bus_entries SET attempts = attempts + 1 WHERE id BETWEEN ?1 AND ?2";
+        transaction.prepare_cached(sql)?.execute([number(first.id), number(last.id)])?;
+    }
+    Ok(deliveries)
+}
+
+fn remove(transaction: &Transaction<'_>, id: EntryId) -> Result<(), Error> {
+    transaction.prepare_cached("DELETE FROM bus_entries WHERE id = ?1")?.execute([number(id)])?;
+    transaction.prepare_cached("DELETE FROM bus_fields WHERE id = ?1")?.execute([number(id)])?;
+    Ok(())
+}
+
+/// The number of the next entry: above every one there ever was, also where the clock was set back.
+fn next_number(transaction: &Transaction<'_>, table: &str, now: u64) -> Result<i64, Error> {
+    let mut statement = transaction.prepare_cached("SELECT seq FROM sqlite_sequence WHERE name = ?1")?;
+    let last: Option<i64> = statement.query_row([table], |row| row.get(0)).optional()?;
+    Ok(last.map_or(first_of(now), |last| (last + 1).max(first_of(now))))
+}
+
+fn first_of(millis: u64) -> i64 {
+    number(EntryId { millis, sequence: 0 })
+}
+
+fn number(id: EntryId) -> i64 {
+    let number = (id.millis << SEQUENCE_BITS) + id.sequence;
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn entry_id(number: i64) -> EntryId {
+    let number = number.unsigned_abs();
+    EntryId { millis: number >> SEQUENCE_BITS, sequence: number & ((1 << SEQUENCE_BITS) - 1) }
+}
+
+fn now_millis() -> u64 {
+    u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0)
+}
+
+fn encode(fields: &Fields) -> Result<Vec<u8>, Error> {
+    postcard::to_stdvec(fields).map_err(|error| Error::Unreadable("an entry as bytes", error.to_string()))
+}
+
+fn decode(bytes: &[u8]) -> Result<Fields, Error> {
+    postcard::from_bytes(bytes).map_err(|error| Error::Unreadable("an entry of the bus", error.to_string()))
+}

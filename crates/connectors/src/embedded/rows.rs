@@ -1,0 +1,268 @@
+//! The system of record in SQLite: a row per chunk, and beside it its record and its debts, in one transaction.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use chunk_sync_engine::ports::{Applied, Commit, Counts, Debt, Decide, Fault, Held, Records, Row, Seen, Store, Write};
+use chunk_sync_model::document::{Fingerprint, row_fingerprint};
+use chunk_sync_model::{Chunk, Hash, Record, State, SyncVersion, Target};
+use rusqlite::{OptionalExtension, Transaction, params};
+use uuid::Uuid;
+
+use super::database::{Database, Durability};
+use super::fault::Error;
+
+const MERGE: &str = "embedded rows: merge";
+const READ: &str = "embedded rows: read";
+const DEBTS: &str = "embedded rows: debts";
+
+/// The rows, their records and their debts.
+pub struct Rows {
+    database: Arc<Database>,
+}
+
+impl Rows {
+    pub(super) fn new(database: Arc<Database>) -> Self {
+        Self { database }
+    }
+
+    async fn read_rows<F>(&self, work: F) -> Result<Vec<Option<Row>>, Fault>
+    where
+        F: FnOnce(&Transaction<'_>) -> Result<Vec<Option<Row>>, Error> + Send + 'static,
+    {
+        self.database.read(READ, work).await
+    }
+}
+
+#[async_trait]
+impl Store for Rows {
+    fn target(&self) -> Target {
+        Target::Postgres
+    }
+
+    async fn prepare(&self) -> Result<(), Fault> {
+        // The tables were made when the file was opened.
+        Ok(())
+    }
+
+    async fn apply(&self, writes: &[Write]) -> Vec<Applied> {
+        let owned = writes.to_vec();
+        let written = self.database.write(MERGE, Durability::Synced, move |transaction| {
+            owned.iter().map(|write| apply(transaction, write)).collect::<Result<Vec<_>, Error>>()
+        });
+        written.await.unwrap_or_else(|fault| vec![Applied::Failed(fault); writes.len()])
+    }
+
+    async fn read(&self, ids: &[Uuid]) -> Result<Vec<Option<Seen>>, Fault> {
+        Ok(self.rows_of(ids).await?.into_iter().map(|row| row.and_then(seen)).collect())
+    }
+
+    async fn scan(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Seen>, Fault> {
+        let rows = self.read_rows(move |transaction| page("SELECT id FROM rows", transaction, after, limit)).await?;
+        Ok(rows.into_iter().flatten().filter_map(seen).collect())
+    }
+
+    fn expect(&self, state: &State) -> Fingerprint {
+        row_fingerprint(state)
+    }
+
+    async fn counts(&self) -> Result<Counts, Fault> {
+        let count = |transaction: &Transaction<'_>| {
+            Ok(transaction.query_row("SELECT count(*) FROM rows", [], |row| row.get::<_, i64>(0))?)
+        };
+        let chunks = self.database.read(READ, count).await?.unsigned_abs();
+        Ok(Counts { chunks, others: BTreeMap::new() })
+    }
+
+    async fn check(&self) -> Result<(), Fault> {
+        self.database.write("embedded rows: check", Durability::Lazy, |_| Ok(())).await
+    }
+}
+
+#[async_trait]
+impl Records for Rows {
+    async fn merge(&self, ids: &[Uuid], decide: Decide<'_>) -> Result<(), Fault> {
+        // The decision borrows from its caller and so cannot move to another thread: this one may block meanwhile.
+        tokio::task::block_in_place(|| {
+            self.database.write_now(Durability::Synced, |transaction| {
+                let held = ids.iter().map(|id| held(transaction, *id)).collect::<Result<Vec<_>, _>>()?;
+                decide(held).iter().try_for_each(|commit| store(transaction, commit))
+            })
+        })
+        .map_err(|error| error.into_fault(MERGE))
+    }
+
+    async fn rows(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Row>, Fault> {
+        const IDS: &str = "SELECT id FROM (SELECT id FROM rows UNION SELECT id FROM records)";
+        let rows = self.read_rows(move |transaction| page(IDS, transaction, after, limit)).await?;
+        Ok(rows.into_iter().flatten().collect())
+    }
+
+    async fn rows_of(&self, ids: &[Uuid]) -> Result<Vec<Option<Row>>, Fault> {
+        let ids = ids.to_vec();
+        self.read_rows(move |transaction| ids.iter().map(|id| row(transaction, *id)).collect()).await
+    }
+
+    async fn owe(&self, debts: &[Debt]) -> Result<(), Fault> {
+        let debts = debts.to_vec();
+        let work = move |transaction: &Transaction<'_>| debts.iter().try_for_each(|debt| owe(transaction, debt));
+        self.database.write(DEBTS, Durability::Synced, work).await
+    }
+
+    async fn debts(&self, target: Target, limit: usize) -> Result<Vec<Debt>, Fault> {
+        let work = move |transaction: &Transaction<'_>| {
+            let sql = "SELECT id, version FROM debts WHERE target = ?1 ORDER BY seq LIMIT ?2";
+            let mut statement = transaction.prepare_cached(sql)?;
+            let debts = statement.query_map(params![target.as_str(), limit_of(limit)], |row| {
+                Ok(Debt { id: row.get(0)?, target, version: version(row.get(1)?) })
+            })?;
+            Ok(debts.collect::<Result<_, _>>()?)
+        };
+        self.database.read(DEBTS, work).await
+    }
+
+    async fn paid(&self, debts: &[Debt]) -> Result<(), Fault> {
+        let debts = debts.to_vec();
+        let work = move |transaction: &Transaction<'_>| {
+            let sql = "DELETE FROM debts WHERE target = ?1 AND id = ?2 AND version <= ?3";
+            let mut statement = transaction.prepare_cached(sql)?;
+            for debt in &debts {
+                statement.execute(params![debt.target.as_str(), debt.id, debt.version.signed()])?;
+            }
+            Ok(())
+        };
+        self.database.write(DEBTS, Durability::Synced, work).await
+    }
+
+    async fn debt_counts(&self) -> Result<BTreeMap<Target, u64>, Fault> {
+        let work = |transaction: &Transaction<'_>| {
+            let mut statement = transaction.prepare_cached("SELECT count(*) FROM debts WHERE target = ?1")?;
+            let count = |target: Target| {
+                Ok((target, statement.query_row([target.as_str()], |row| row.get::<_, i64>(0))?.unsigned_abs()))
+            };
+            Target::ALL.into_iter().map(count).collect()
+        };
+        self.database.read(DEBTS, work).await
+    }
+}
+
+pub(super) fn version(number: i64) -> SyncVersion {
+    SyncVersion::new(number.unsigned_abs())
+}
+
+/// The bytes above which a page begins: every id is above none.
+pub(super) fn above(after: Option<Uuid>) -> Vec<u8> {
+    after.map_or_else(Vec::new, |id| id.as_bytes().to_vec())
+}
+
+pub(super) fn limit_of(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
+fn seen(row: Row) -> Option<Seen> {
+    let state = row.state?;
+    Some(Seen { id: row.id, version: row.version, fingerprint: row_fingerprint(&state) })
+}
+
+/// A page of rows whose ids are those of `ids`, a query with one column `id`.
+fn page(
+    ids: &str,
+    transaction: &Transaction<'_>,
+    after: Option<Uuid>,
+    limit: usize,
+) -> Result<Vec<Option<Row>>, Error> {
+    let mut statement = transaction.prepare_cached(&format!("{ids} WHERE id > ?1 ORDER BY id LIMIT ?2"))?;
+    let ids = statement.query_map(params![above(after), limit_of(limit)], |row| row.get::<_, Uuid>(0))?;
+    ids.map(|id| row(transaction, id?)).collect()
+}
+
+fn row(transaction: &Transaction<'_>, id: Uuid) -> Result<Option<Row>, Error> {
+    let state = state(transaction, id)?;
+    let mut statement = transaction.prepare_cached("SELECT version, lives FROM records WHERE id = ?1")?;
+    let record = statement.query_row([id], |row| Ok((version(row.get(0)?), row.get::<_, bool>(1)?))).optional()?;
+    Ok(match (record, state) {
+        (None, None) => None,
+        (None, state) => Some(Row { id, version: SyncVersion::default(), lives: None, state }),
+        (Some((version, lives)), state) => Some(Row { id, version, lives: Some(lives), state }),
+    })
+}
+
+fn state(transaction: &Transaction<'_>, id: Uuid) -> Result<Option<Arc<State>>, Error> {
+    let mut statement = transaction.prepare_cached("SELECT chunk, embedding_stale FROM rows WHERE id = ?1")?;
+    let found = statement.query_row([id], |row| Ok((row.get::<_, String>(0)?, row.get(1)?))).optional()?;
+    let Some((json, embedding_stale)) = found else {
+        return Ok(None);
+    };
+    let chunk: Chunk =
+        serde_json::from_str(&json).map_err(|error| Error::Unreadable("a row", format!("{id}: {error}")))?;
+    Ok(Some(Arc::new(State { chunk, embedding_stale })))
+}
+
+fn held(transaction: &Transaction<'_>, id: Uuid) -> Result<Held, Error> {
+    let mut statement = transaction.prepare_cached("SELECT record, row_digest FROM records WHERE id = ?1")?;
+    let found = statement
+        .query_row([id], |row| Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, Option<[u8; 16]>>(1)?)))
+        .optional()?;
+    let state = state(transaction, id)?;
+    let Some((record, row)) = found else {
+        return Ok(Held { record: None, state, row: None });
+    };
+    let record = Record::decode(&record).map_err(|error| Error::Unreadable("a record", format!("{id}: {error}")))?;
+    Ok(Held { record: Some(record), state, row: row.map(Hash::from_bytes) })
+}
+
+fn store(transaction: &Transaction<'_>, commit: &Commit) -> Result<(), Error> {
+    if commit.row_changed {
+        set_row(transaction, commit.id, commit.state.as_deref())?;
+    }
+    set_record(transaction, commit.id, &commit.record, commit.row)?;
+    for target in &commit.owed {
+        owe(transaction, &Debt { id: commit.id, target: *target, version: commit.record.version })?;
+    }
+    Ok(())
+}
+
+fn set_row(transaction: &Transaction<'_>, id: Uuid, state: Option<&State>) -> Result<(), Error> {
+    let Some(state) = state else {
+        transaction.prepare_cached("DELETE FROM rows WHERE id = ?1")?.execute([id])?;
+        return Ok(());
+    };
+    let json = serde_json::to_string(&state.chunk)
+        .map_err(|error| Error::Unreadable("a chunk as JSON", format!("{id}: {error}")))?;
+    let sql = "INSERT INTO rows (id, chunk, embedding_stale) VALUES (?1, ?2, ?3)
+        ON CONFLICT (id) DO UPDATE SET chunk = excluded.chunk, embedding_stale = excluded.embedding_stale";
+    transaction.prepare_cached(sql)?.execute(params![id, json, state.embedding_stale])?;
+    Ok(())
+}
+
+fn set_record(transaction: &Transaction<'_>, id: Uuid, record: &Record, row: Option<Hash>) -> Result<(), Error> {
+    let bytes = record.encode().map_err(|error| Error::Unreadable("a record as bytes", format!("{id}: {error}")))?;
+    let sql = "INSERT INTO records (id, version, lives, record, row_digest) VALUES (?1, ?2, ?3, ?4, ?5)
+        ON CONFLICT (id) DO UPDATE SET version = excluded.version, lives = excluded.lives, record = excluded.record,
+            row_digest = excluded.row_digest";
+    let digest = row.map(|row| *row.bytes());
+    transaction.prepare_cached(sql)?.execute(params![id, record.version.signed(), record.lives(), bytes, digest])?;
+    Ok(())
+}
+
+fn owe(transaction: &Transaction<'_>, debt: &Debt) -> Result<(), Error> {
+    let sql = "INSERT INTO debts (target, id, version) VALUES (?1, ?2, ?3)
+        ON CONFLICT (target, id) DO UPDATE SET version = max(version, excluded.version)";
+    transaction.prepare_cached(sql)?.execute(params![debt.target.as_str(), debt.id, debt.version.signed()])?;
+    Ok(())
+}
+
+/// A state as another store would be handed it: guarded by the version in the record, which remembers nothing else of it.
+fn apply(transaction: &Transaction<'_>, write: &Write) -> Result<Applied, Error> {
+    let held = held(transaction, write.id)?;
+    let mut record = held.record.unwrap_or_default();
+    if record.version >= write.version {
+        return Ok(Applied::Skipped);
+    }
+    record.version = write.version;
+    let row = write.state.as_deref().map(|state| row_fingerprint(state).digest());
+    set_row(transaction, write.id, write.state.as_deref())?;
+    set_record(transaction, write.id, &record, row)?;
+    Ok(Applied::Written)
+}
