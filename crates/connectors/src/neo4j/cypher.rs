@@ -99,15 +99,19 @@ pub(super) const LINK: &str = "UNWIND $rows AS row
     SET l = row.said";
 
 /// `$rows` of `{source, target, type, chunks, confidences, chunk, version, confidence}`: evidence that is new, and the
-/// newest of what the written chunks say, which holds unless something newer does.
+/// newest of what the written chunks say, which holds unless something newer does. A chunk that is evidence already (it
+/// stayed on the list when somebody else deleted its node) is struck off first.
 pub(super) const SAY: &str = "UNWIND $rows AS row
     MATCH (s:Entity {id: row.source}) MATCH (t:Entity {id: row.target})
     MERGE (s)-[r:RELATES_TO {type: row.type}]->(t)
     WITH row, r, [] + coalesce(r.evidence, []) AS ids, [] + coalesce(r.evidence_confidence, []) AS said
+    WITH row, r, ids, said[..size(ids)] + [i IN range(size(said), size(ids) - 1) | 0.0] AS said,
+        CASE WHEN any(chunk IN row.chunks WHERE chunk IN ids)
+            THEN [i IN range(0, size(ids) - 1) WHERE NOT ids[i] IN row.chunks] END AS kept
     FOREACH (_ IN CASE WHEN size(row.chunks) = 0 THEN [] ELSE [1] END |
-        SET r.evidence = ids + row.chunks,
+        SET r.evidence = CASE WHEN kept IS NULL THEN ids ELSE [i IN kept | ids[i]] END + row.chunks,
             r.evidence_confidence =
-                said[..size(ids)] + [i IN range(size(said), size(ids) - 1) | 0.0] + row.confidences)
+                CASE WHEN kept IS NULL THEN said ELSE [i IN kept | said[i]] END + row.confidences)
     WITH row, r
     WHERE r.sync_version IS NULL OR r.sync_version < row.version
         OR (r.sync_version = row.version AND r.said_by <= row.chunk)

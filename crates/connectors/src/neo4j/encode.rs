@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use super::store::WRITE;
 
-/// The longest name of a data set, in bytes: the server's indexes hold no key above 8 KiB.
-const NAME_MOST: usize = 4096;
+/// The longest name of a data set, in bytes: the server's indexes hold no key above some 8,160.
+const NAME_MOST: usize = 8000;
 
 /// What a chunk is to be from now on.
 pub(super) struct Next {

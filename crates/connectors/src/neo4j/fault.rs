@@ -75,6 +75,8 @@ fn server(error: &Neo4jError) -> FaultClass {
         Neo4jErrorKind::Client(Neo4jClientErrorKind::TransactionTerminated) => FaultClass::Busy,
         Neo4jErrorKind::Client(_) => refusal(error.code()),
         Neo4jErrorKind::Database if error.code().contains(".Schema.") => FaultClass::Misconfigured,
+        // A value that it cannot hold, as far as known only one too long for an index.
+        Neo4jErrorKind::Database if error.code().ends_with(".Statement.ExecutionFailed") => FaultClass::Rejected,
         Neo4jErrorKind::Database | Neo4jErrorKind::Unknown => FaultClass::Unavailable,
     }
 }

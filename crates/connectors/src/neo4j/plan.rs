@@ -136,9 +136,8 @@ fn part_of(steps: &[Step<'_>]) -> Vec<BoltType> {
             last.entry(dataset).and_modify(|held| *held = said.max(*held)).or_insert(said);
         }
     }
-    let row = |(dataset, (_, project)): (&str, (_, &str))| {
-        map([("dataset", dataset.into()), ("project", project.into())])
-    };
+    let row =
+        |(dataset, (_, project)): (&str, (_, &str))| map([("dataset", dataset.into()), ("project", project.into())]);
     last.into_iter().map(row).collect()
 }
 

@@ -1,6 +1,7 @@
 //! The constraints without which MERGE is not unique, and the look at what is there.
 
-use neo4rs::{Query, query};
+use chunk_sync_engine::ports::FaultClass;
+use neo4rs::query;
 
 use super::fault::Error;
 use super::server::Server;
@@ -18,11 +19,15 @@ const CONSTRAINTS: [&str; 4] = [
 /// Indexes of constraints on a graph that is already large are built for so long at most, in one call.
 const ONLINE: &str = "CALL db.awaitIndexes(20)";
 
-const VERSION: &str = "CALL dbms.components() YIELD name, versions WHERE name = 'Neo4j Kernel' RETURN versions[0] AS version";
+const VERSION: &str =
+    "CALL dbms.components() YIELD name, versions WHERE name = 'Neo4j Kernel' RETURN versions[0] AS version";
 
 const UNIQUE: &str = "SHOW CONSTRAINTS YIELD type, labelsOrTypes, properties
     WHERE type IN ['UNIQUENESS', 'NODE_KEY', 'NODE_PROPERTY_UNIQUENESS'] AND properties = ['id']
     RETURN labelsOrTypes[0] AS label";
+
+/// How often a constraint is asked for again where others are in the way.
+const ATTEMPTS: usize = 10;
 
 /// The oldest server whose Cypher is spoken.
 const OLDEST: u32 = 5;
@@ -37,16 +42,35 @@ pub fn statements() -> &'static [&'static str] {
 pub(super) async fn prepare(server: &Server) -> Result<(), Error> {
     let versions: Vec<String> = column(server, VERSION, "version").await?;
     refuse_old(versions.first().map_or("", String::as_str))?;
-    for statement in CONSTRAINTS {
-        alone(server, query(statement)).await?;
+    // Where all are there nothing is asked for, not even the right to create them.
+    if missing(server).await?.is_some() {
+        for statement in CONSTRAINTS {
+            create(server, statement).await?;
+        }
     }
-    alone(server, query(ONLINE)).await?;
-    let unique: Vec<String> = column(server, UNIQUE, "label").await?;
-    match LABELS.iter().find(|label| !unique.iter().any(|found| found == *label)) {
+    alone(server, ONLINE).await?;
+    match missing(server).await? {
         Some(label) => Err(Error::Setup(format!(
             "{label}.id has no unique constraint, though one is named as ours is: see SHOW CONSTRAINTS"
         ))),
         None => Ok(()),
+    }
+}
+
+/// A label whose `id` is not unique.
+async fn missing(server: &Server) -> Result<Option<&'static str>, Error> {
+    let unique: Vec<String> = column(server, UNIQUE, "label").await?;
+    Ok(LABELS.into_iter().find(|label| !unique.iter().any(|found| found == label)))
+}
+
+/// Those who do the same at the same time are in each other's way, but for one.
+async fn create(server: &Server, statement: &str) -> Result<(), Error> {
+    let mut attempts = 1..=ATTEMPTS;
+    loop {
+        match alone(server, statement).await {
+            Err(error) if error.class() == FaultClass::Busy && attempts.next().is_some() => {}
+            done => return done,
+        }
     }
 }
 
@@ -61,9 +85,9 @@ fn refuse_old(version: &str) -> Result<(), Error> {
 }
 
 /// Statements on the schema share no transaction with others.
-async fn alone(server: &Server, statement: Query) -> Result<(), Error> {
+async fn alone(server: &Server, statement: &str) -> Result<(), Error> {
     let mut transaction = server.begin().await?;
-    match transaction.run(statement).await {
+    match transaction.run(query(statement)).await {
         Ok(()) => transaction.commit().await,
         Err(error) => {
             transaction.rollback().await;
