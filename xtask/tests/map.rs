@@ -14,7 +14,9 @@ fn map() -> String {
 /// What stands between backticks and looks like a path of this repository.
 fn paths(text: &str) -> Vec<&str> {
     let quoted = text.split('`').skip(1).step_by(2);
-    quoted.filter(|word| ["crates/", "xtask", "config/", "docs/", "bench"].iter().any(|p| word.starts_with(p))).collect()
+    quoted
+        .filter(|word| ["crates/", "xtask", "config/", "docs/", "bench"].iter().any(|p| word.starts_with(p)))
+        .collect()
 }
 
 #[test]
