@@ -163,7 +163,7 @@ fn graph(row: &mut RowImage, rest: &Rest) -> Graph {
         Some(Value::Array(refs)) => refs,
         _ => Vec::new(),
     };
-    let mut entities: Vec<Entity> = refs.into_iter().filter_map(entity).collect();
+    let mut entities: Vec<Entity> = refs.iter().filter_map(entity).collect();
     entities.sort_by(|a, b| a.id.cmp(&b.id));
     entities.dedup_by(|a, b| a.id == b.id);
     let known = |id: &str| entities.binary_search_by(|entity| entity.id.as_str().cmp(id)).is_ok();
@@ -178,7 +178,7 @@ fn key(relationship: &Relationship) -> impl Ord {
 }
 
 /// An entity in full, or what is known of one that is only named: by its id, or by an object that has one.
-fn entity(said: Value) -> Option<Entity> {
+fn entity(said: &Value) -> Option<Entity> {
     let named = |id: &str, name: &str| Entity {
         id: id.to_owned(),
         kind: EntityType::Concept,
@@ -186,9 +186,9 @@ fn entity(said: Value) -> Option<Entity> {
         confidence: 1.0,
         source_positions: Vec::new(),
     };
-    let entity = match &said {
+    let entity = match said {
         Value::String(id) => named(id, id),
-        Value::Object(map) => Entity::deserialize(&said).ok().or_else(|| {
+        Value::Object(map) => Entity::deserialize(said).ok().or_else(|| {
             let id = map.get("id")?.as_str()?;
             Some(named(id, map.get("name").and_then(Value::as_str).unwrap_or(id)))
         })?,
