@@ -17,6 +17,8 @@ mod row;
 mod schema;
 mod sql;
 mod store;
+#[cfg(test)]
+mod tests;
 mod tls;
 
 pub use cell::Indexed;
