@@ -96,6 +96,18 @@ impl RedisBus {
         })
     }
 
+    /// Leaves the group: what this process had and did not finish is for others at once. Dropping the bus says the same,
+    /// but nobody waits for it. Nothing is read after that.
+    ///
+    /// # Errors
+    /// Where the server was not told: then others wait until this process has been silent long enough.
+    pub async fn leave(&self) -> Result<(), Fault> {
+        if self.desk.lock().await.close() {
+            alive::leave(&self.shared).await.map_err(|error| error.into_fault("redis bus: leave"))?;
+        }
+        Ok(())
+    }
+
     /// How many unfinished entries somebody removed from the stream, as far as this process met them. Anything but 0 is a
     /// loss of events.
     #[must_use]

@@ -69,6 +69,13 @@ impl Desk {
         }
     }
 
+    /// Ends whatever is under way; whether there was a reader at all.
+    pub(super) fn close(&mut self) -> bool {
+        let turn = self.under_way.take();
+        let reader = self.reader.take();
+        turn.is_some() || reader.is_some()
+    }
+
     async fn turn(&mut self, shared: &Arc<Shared>, max: usize, wait: Duration) -> Result<(), Error> {
         let under_way = self.under_way.get_or_insert_with(|| {
             // One that got lost has left everything in the server's list.
@@ -235,7 +242,7 @@ impl Reader {
         let keys = &shared.keys;
         self.nothing_missed = false;
         let names = [&*keys.stream, &*keys.seen];
-        let answer = shared.connection.script(&CLAIM, &names, |command| {
+        let answer = shared.connection.script_once(&CLAIM, &names, |command| {
             command.arg(&keys.group).arg(&keys.consumer).arg(&keys.alive_prefix);
             command.arg(max.clamp(1, PAGE)).arg(idle).arg(u8::from(silent));
         });

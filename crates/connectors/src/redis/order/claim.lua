@@ -27,8 +27,10 @@ local function take(open)
   room = room - #ids
 end
 
+local known = {}
 for _, flat in ipairs(redis.call('XINFO', 'CONSUMERS', stream, group)) do
   local consumer = named(flat)
+  known[consumer.name] = true
   if consumer.name ~= me and redis.call('EXISTS', alive .. consumer.name) == 0 then
     local left = redis.call('HGET', seen, consumer.name) == 'left'
     if consumer.pending == 0 then
@@ -42,6 +44,13 @@ for _, flat in ipairs(redis.call('XINFO', 'CONSUMERS', stream, group)) do
         take(open)
       end
     end
+  end
+end
+
+-- Who died before its first read is not among the consumers.
+for _, name in ipairs(redis.call('HKEYS', seen)) do
+  if not known[name] and redis.call('EXISTS', alive .. name) == 0 then
+    redis.call('HDEL', seen, name)
   end
 end
 
