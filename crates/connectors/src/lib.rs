@@ -3,4 +3,5 @@
 //! The same shape everywhere: `config`, `encode` and `store` (or `bus`), and `fault` for what can go wrong.
 
 pub mod embedded;
+pub mod neo4j;
 pub mod redis;

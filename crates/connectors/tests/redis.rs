@@ -7,6 +7,8 @@
 
 #[path = "redis/bench.rs"]
 mod bench;
+#[path = "redis/contract.rs"]
+mod contract;
 #[path = "redis/crash.rs"]
 mod crash;
 #[path = "redis/entries.rs"]

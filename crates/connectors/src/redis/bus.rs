@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use chunk_sync_engine::ports::{Bus, DeadLetter, Delivery, Depth, EntryId, Fault, FaultClass, Letter};
 use chunk_sync_model::Event;
 use redis::{Cmd, Pipeline, Value};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::answer;
 use super::fault::Error;
@@ -52,7 +52,10 @@ impl Bus for RedisBus {
 
     async fn read(&self, max: usize, wait: Duration) -> Result<Vec<Delivery>, Fault> {
         let deadline = Instant::now() + wait;
-        let mut desk = self.desk.lock().await;
+        // Another call may be reading; what it does not take is there the next time.
+        let Ok(mut desk) = timeout_at(deadline, self.desk.lock()).await else {
+            return Ok(Vec::new());
+        };
         desk.read(&self.shared, max.max(1), deadline).await.map_err(|error| error.into_fault(READ))
     }
 

@@ -1,0 +1,30 @@
+//! The graph in Neo4j 5 or later, over Bolt.
+//!
+//! ```text
+//! (Chunk {id, content_hash, chunk_type, source_type, system_origin, created_at, updated_at, sync_version})
+//!   -[:BELONGS_TO]->(Dataset {id})-[:PART_OF]->(Project {id})
+//!   -[:CONTAINS_ENTITY {name, type, confidence, position}]->(Entity {id, name, type, confidence, first_seen, last_seen})
+//! (Entity)-[:RELATES_TO {type, confidence, evidence, evidence_confidence}]->(Entity)
+//! ```
+//!
+//! What one chunk says of an entity stands on its own `CONTAINS_ENTITY`; what it says of a relation stands in the two
+//! parallel lists of `RELATES_TO`, chunk id and confidence. From these a document is read back, and from these the shared
+//! properties can be made again. The shared properties themselves (`name`, `type`, `confidence`) are those of the
+//! supporter with the highest sync version, the greater id where two are equal; `said_by` and `sync_version` beside them
+//! say which chunk that is, so that an ordinary write need not look at all supporters.
+//!
+//! Times are RFC 3339 text. Not here: vectors, `SIMILAR_TO` and whatever else others keep in the same graph.
+
+mod config;
+mod cypher;
+mod decode;
+mod encode;
+mod fault;
+mod plan;
+mod schema;
+mod server;
+mod store;
+
+pub use config::Neo4jConfig;
+pub use schema::statements;
+pub use store::Neo4jStore;

@@ -1,0 +1,97 @@
+//! What Neo4j and its client say, as the engine understands it.
+
+use std::io::ErrorKind;
+
+use chunk_sync_engine::ports::{Fault, FaultClass};
+use neo4rs::{Neo4jClientErrorKind, Neo4jError, Neo4jErrorKind};
+
+/// What can go wrong in a transaction of ours.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    #[error(transparent)]
+    Client(#[from] neo4rs::Error),
+    #[error("no answer within {0:?}; what was asked may or may not have happened")]
+    Deadline(std::time::Duration),
+    #[error("a node was deleted by somebody else while its lock was waited for")]
+    Vanished,
+    #[error("an answer cannot be read: {0}")]
+    Answer(#[from] neo4rs::DeError),
+    #[error("{0}")]
+    Setup(String),
+}
+
+impl Error {
+    pub(super) fn class(&self) -> FaultClass {
+        match self {
+            Self::Client(error) => client(error),
+            Self::Deadline(_) => FaultClass::Timeout,
+            Self::Vanished => FaultClass::Busy,
+            Self::Answer(_) => FaultClass::Corrupt,
+            Self::Setup(_) => FaultClass::Misconfigured,
+        }
+    }
+
+    /// Whether a smaller batch could fare better: one write is to blame, or all of them are too much at once.
+    pub(super) fn wants_less(&self) -> bool {
+        let memory = |error: &Neo4jError| error.code().contains("OutOfMemory");
+        match self {
+            Self::Client(neo4rs::Error::Neo4j(error)) if memory(error) => true,
+            _ => self.class() == FaultClass::Rejected,
+        }
+    }
+
+    pub(super) fn into_fault(self, context: &'static str) -> Fault {
+        Fault::new(self.class(), context, self)
+    }
+}
+
+fn client(error: &neo4rs::Error) -> FaultClass {
+    use neo4rs::Error;
+    match error {
+        Error::Neo4j(error) => server(error),
+        Error::AuthenticationError(_) => FaultClass::Denied,
+        Error::ConnectionTimedOut => FaultClass::Timeout,
+        // A certificate that is not trusted.
+        Error::IOError { detail } if detail.kind() == ErrorKind::InvalidData => FaultClass::Misconfigured,
+        Error::UrlParseError(_)
+        | Error::UnsupportedScheme(_)
+        | Error::InvalidDnsName(_)
+        | Error::InvalidConfig
+        | Error::UnsupportedVersion(..)
+        | Error::ProtocolMismatch(_) => FaultClass::Misconfigured,
+        Error::StringTooLong | Error::MapTooBig | Error::BytesTooBig | Error::ListTooLong => FaultClass::Rejected,
+        Error::DeserializationError(_) | Error::ConversionError => FaultClass::Corrupt,
+        // Whatever else is a connection that broke or a message that makes no sense on it.
+        _ => FaultClass::Unavailable,
+    }
+}
+
+fn server(error: &Neo4jError) -> FaultClass {
+    match error.kind() {
+        Neo4jErrorKind::Transient if error.code().ends_with("Unavailable") => FaultClass::Unavailable,
+        Neo4jErrorKind::Transient => FaultClass::Busy,
+        Neo4jErrorKind::Client(Neo4jClientErrorKind::Security(_)) => FaultClass::Denied,
+        // A lock that was not had in time, a transaction that an operator or a limit of the server ended.
+        Neo4jErrorKind::Client(Neo4jClientErrorKind::TransactionTerminated) => FaultClass::Busy,
+        Neo4jErrorKind::Client(_) => refusal(error.code()),
+        Neo4jErrorKind::Database if error.code().contains(".Schema.") => FaultClass::Misconfigured,
+        // A value that it cannot hold, as far as known only one too long for an index.
+        Neo4jErrorKind::Database if error.code().ends_with(".Statement.ExecutionFailed") => FaultClass::Rejected,
+        Neo4jErrorKind::Database | Neo4jErrorKind::Unknown => FaultClass::Unavailable,
+    }
+}
+
+/// What a `Neo.ClientError` that is none of the above blames.
+fn refusal(code: &str) -> FaultClass {
+    let what = code.strip_prefix("Neo.ClientError.").unwrap_or(code);
+    match what {
+        // Deleted by somebody else between being found and being locked.
+        "Statement.EntityNotFound" => FaultClass::Busy,
+        "Schema.ConstraintValidationFailed" => FaultClass::Rejected,
+        "Statement.SyntaxError" | "Statement.SemanticError" => FaultClass::Misconfigured,
+        _ if what.starts_with("Transaction.") => FaultClass::Busy,
+        _ if what.starts_with("Statement.") => FaultClass::Rejected,
+        // Database, Schema, Cluster, Procedure, Request: the server is not set up as needed.
+        _ => FaultClass::Misconfigured,
+    }
+}

@@ -1,0 +1,13 @@
+//! The graph in a real Neo4j, which is named by `CHUNK_SYNC_TEST_NEO4J_URL`, `_USER` and `_PASSWORD`. It is emptied.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "neo4j/converge.rs"]
+mod converge;
+#[path = "neo4j/faults.rs"]
+mod faults;
+#[path = "neo4j/fixture.rs"]
+mod fixture;
+#[path = "neo4j/shared.rs"]
+mod shared;
+#[path = "neo4j/strangers.rs"]
+mod strangers;

@@ -1,0 +1,167 @@
+//! Many writers at once, against a plain computation of what must come out.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use chunk_sync_connectors::neo4j::Neo4jStore;
+use chunk_sync_engine::ports::{Applied, Store, Write};
+use chunk_sync_samples::rng::Rng;
+use chunk_sync_testkit::Fixture;
+
+use super::fixture::{Neo4j, config, delete, draft, id};
+
+const WRITERS: usize = 4;
+const ROUNDS: usize = 12;
+const CHUNKS: usize = 60;
+const ENTITIES: usize = 9;
+
+/// What a chunk says at a version: few entities, so that all writers meet at each of them.
+fn random(rng: &mut Rng, number: u128, version: u64) -> Write {
+    if rng.one_in(5) {
+        return delete(number, version);
+    }
+    let day = 1 + rng.below(20);
+    let (created, updated) = (format!("2026-01-{day:02}T00:00:00Z"), format!("2026-02-{day:02}T00:00:00.{day}Z"));
+    let mut chunk = draft(number).times(&created, &updated);
+    let drawn: Vec<usize> = (0..ENTITIES).filter(|_| rng.one_in(3)).collect();
+    for entity in &drawn {
+        chunk = chunk.entity(&format!("e{entity}"), &format!("name {version}"), rng.hundredths(0, 100));
+    }
+    for ends in drawn.windows(2) {
+        if rng.one_in(2) {
+            chunk = chunk.relation(&format!("e{}", ends[0]), &format!("e{}", ends[1]), rng.hundredths(0, 100));
+        }
+    }
+    chunk.at(version)
+}
+
+/// The entities and relations that the newest state of each chunk amounts to.
+fn computed(newest: &BTreeMap<u128, Write>) -> Vec<String> {
+    let mut living: Vec<_> = newest.values().filter(|write| write.state.is_some()).collect();
+    living.sort_by_key(|write| (write.version, write.id));
+    let mut entities = BTreeMap::new();
+    let mut relations = BTreeMap::new();
+    for write in living {
+        let chunk = &write.state.as_ref().unwrap().chunk;
+        let (created, updated) = (chunk.metadata.created_at, chunk.metadata.updated_at);
+        for entity in &chunk.graph.entities {
+            let (said, first, last) = entities.entry(&entity.id).or_insert((None, created, updated));
+            (*first, *last) = ((*first).min(created), (*last).max(updated));
+            *said = Some(format!("{} {:.2}", entity.name, entity.confidence));
+        }
+        for relation in &chunk.graph.relationships {
+            let key = format!("{}>{}", relation.source_entity_id, relation.target_entity_id);
+            let (said, evidence): &mut (f64, BTreeMap<_, _>) = relations.entry(key).or_default();
+            *said = relation.confidence;
+            evidence.insert(write.id.to_string(), relation.confidence);
+        }
+    }
+    let mut lines: Vec<_> = entities
+        .iter()
+        .map(|(id, (said, first, last))| format!("{id} {} {first} {last}", said.as_ref().unwrap()))
+        .collect();
+    for (key, (said, evidence)) in relations {
+        let mut line = format!("{key} {said:.2}");
+        evidence.iter().for_each(|(chunk, confidence)| write!(line, " {chunk}:{confidence:.2}").unwrap());
+        lines.push(line);
+    }
+    lines
+}
+
+async fn held(neo4j: &Neo4j) -> Vec<String> {
+    let mut lines = Vec::new();
+    let entities = "MATCH (e:Entity) RETURN e.id AS id, e.name AS name, e.confidence AS confidence,
+        e.first_seen + ' ' + e.last_seen AS seen ORDER BY id";
+    for row in neo4j.rows(neo4rs::query(entities)).await {
+        let text = |key| row.get::<String>(key).unwrap();
+        lines.push(format!(
+            "{} {} {:.2} {}",
+            text("id"),
+            text("name"),
+            row.get::<f64>("confidence").unwrap(),
+            text("seen")
+        ));
+    }
+    let relations = "MATCH (s)-[r:RELATES_TO]->(t) RETURN s.id + '>' + t.id AS key, r.confidence AS confidence,
+        r.evidence AS evidence, r.evidence_confidence AS said ORDER BY key";
+    for row in neo4j.rows(neo4rs::query(relations)).await {
+        let mut line = format!("{} {:.2}", row.get::<String>("key").unwrap(), row.get::<f64>("confidence").unwrap());
+        let (ids, said): (Vec<String>, Vec<f64>) = (row.get("evidence").unwrap(), row.get("said").unwrap());
+        let evidence: BTreeMap<_, _> = ids.into_iter().zip(said).collect();
+        evidence.iter().for_each(|(chunk, confidence)| write!(line, " {chunk}:{confidence:.2}").unwrap());
+        lines.push(line);
+    }
+    lines
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn four_writers_over_shared_entities_come_to_what_a_plain_computation_says() {
+    let neo4j = Neo4j::fresh().await;
+    let seed =
+        std::env::var("CHUNK_SYNC_TEST_SEED").map_or_else(|_| u64::from(std::process::id()), |s| s.parse().unwrap());
+    println!("CHUNK_SYNC_TEST_SEED={seed}");
+    let mut newest = BTreeMap::new();
+    let mut writers = Vec::new();
+    for writer in 0..WRITERS {
+        // Each writer has chunks of its own, for a deleted chunk has no version that could hold an older write off.
+        let mut rng = Rng::new(seed + writer as u64);
+        let mut batches = Vec::new();
+        for round in 0..ROUNDS {
+            let mut batch = BTreeMap::new();
+            for _ in 0..CHUNKS / 4 {
+                let number = (rng.below(CHUNKS) * WRITERS + writer) as u128;
+                let version = (round * 1000 + rng.below(1000)) as u64 + 1;
+                batch.insert(number, random(&mut rng, number, version));
+            }
+            newest.extend(batch.clone());
+            batches.push(batch.into_values().collect::<Vec<_>>());
+        }
+        writers.push(tokio::spawn(persist(batches)));
+    }
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    assert_eq!(held(&neo4j).await, computed(&newest));
+    let seen = neo4j.store.scan(None, 10_000).await.unwrap();
+    let living: Vec<_> = newest.values().filter(|write| write.state.is_some()).collect();
+    assert_eq!(seen.len(), living.len());
+    for (seen, write) in seen.iter().zip(living) {
+        assert_eq!((seen.id, seen.version), (write.id, write.version));
+        assert_eq!(seen.fingerprint, neo4j.store.expect(write.state.as_ref().unwrap()));
+    }
+}
+
+/// Writes until all is durable, as the engine would: others may be in the way now and then.
+async fn persist(batches: Vec<Vec<Write>>) {
+    let store = Arc::new(Neo4jStore::new(&config()).unwrap());
+    for mut batch in batches {
+        while !batch.is_empty() {
+            let applied = store.apply(&batch).await;
+            let mut applied = applied.iter();
+            batch.retain(|_| match applied.next().unwrap() {
+                Applied::Failed(fault) => {
+                    assert!(fault.class.is_transient(), "{fault}");
+                    true
+                }
+                Applied::Written | Applied::Skipped => false,
+            });
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn writers_of_the_same_chunks_leave_the_newest() {
+    let neo4j = Neo4j::fresh().await;
+    let batch = |version| (0..40).map(|n| draft(n).entity("e", &format!("v{version}"), 0.5).at(version)).collect();
+    let writers: Vec<_> = (1..=8).map(|version| tokio::spawn(persist(vec![batch(version)]))).collect();
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    let seen = neo4j.store.scan(None, 100).await.unwrap();
+    assert_eq!(
+        seen.iter().map(|seen| (seen.id, seen.version.get())).collect::<Vec<_>>(),
+        (0..40).map(|n| (id(n), 8)).collect::<Vec<_>>()
+    );
+    assert_eq!(neo4j.texts("MATCH (e:Entity) RETURN e.name AS value").await, ["v8"]);
+}

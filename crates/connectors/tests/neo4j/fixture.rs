@@ -1,0 +1,184 @@
+//! A database to oneself, chunks to put into it, and a look at it past the store.
+
+use std::fs::File;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use chunk_sync_connectors::neo4j::{Neo4jConfig, Neo4jStore};
+use chunk_sync_engine::ports::{Applied, Store, Write};
+use chunk_sync_model::{State, SyncVersion};
+use chunk_sync_testkit::Fixture;
+use neo4rs::{Config, ConfigBuilder, Graph, Query, Row, query};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+const EMPTY: &str = "MATCH (n) WITH n LIMIT 5000 DETACH DELETE n RETURN count(n) AS count";
+
+pub(crate) struct Neo4j {
+    pub(crate) store: Arc<Neo4jStore>,
+    pub(crate) raw: Graph,
+    _turn: File,
+}
+
+fn variable(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| {
+        panic!(
+            "{name} is not set: these tests want a Neo4j 5 of their own, \
+             named by CHUNK_SYNC_TEST_NEO4J_URL (bolt://127.0.0.1:7687), _USER and _PASSWORD; they empty it"
+        )
+    })
+}
+
+pub(crate) fn config() -> Neo4jConfig {
+    Neo4jConfig {
+        url: variable("CHUNK_SYNC_TEST_NEO4J_URL"),
+        user: variable("CHUNK_SYNC_TEST_NEO4J_USER"),
+        password: variable("CHUNK_SYNC_TEST_NEO4J_PASSWORD").into(),
+        database: "neo4j".to_owned(),
+        timeout: Neo4jConfig::TIMEOUT,
+    }
+}
+
+fn client() -> Config {
+    let password = variable("CHUNK_SYNC_TEST_NEO4J_PASSWORD");
+    let builder = ConfigBuilder::default().uri(config().url).user(config().user).password(password).db("neo4j");
+    builder.build().unwrap()
+}
+
+/// The community edition has one database, so tests take turns, also with those of other processes: whoever has the lock
+/// on a file has the database until the file is closed.
+async fn turn() -> File {
+    let path = std::env::temp_dir().join("chunk-sync-test-neo4j.lock");
+    let wait = move || {
+        let file = File::create(path).unwrap();
+        file.lock().unwrap();
+        file
+    };
+    tokio::task::spawn_blocking(wait).await.unwrap()
+}
+
+#[async_trait]
+impl Fixture for Neo4j {
+    type Port = dyn Store;
+
+    async fn fresh() -> Self {
+        let store = Arc::new(Neo4jStore::new(&config()).unwrap());
+        let turn = turn().await;
+        store.check().await.expect("the Neo4j of CHUNK_SYNC_TEST_NEO4J_URL takes no writes");
+        let raw = Graph::connect(client()).unwrap();
+        let fixture = Self { store, raw, _turn: turn };
+        while fixture.rows(query(EMPTY)).await[0].get::<i64>("count").unwrap() > 0 {}
+        fixture.store.prepare().await.unwrap();
+        fixture
+    }
+
+    fn port(&self) -> Arc<dyn Store> {
+        self.store.clone()
+    }
+
+    async fn reopen(&mut self) {
+        self.store = Arc::new(Neo4jStore::new(&config()).unwrap());
+    }
+}
+
+impl Neo4j {
+    /// The rows of a statement, which takes effect at once.
+    pub(crate) async fn rows(&self, query: Query) -> Vec<Row> {
+        let mut stream = self.raw.execute(query).await.unwrap();
+        let mut rows = Vec::new();
+        while let Some(row) = stream.next().await.unwrap() {
+            rows.push(row);
+        }
+        rows
+    }
+
+    /// What somebody else does in the graph.
+    pub(crate) async fn meddle(&self, statement: &str) {
+        self.raw.run(query(statement)).await.unwrap();
+    }
+
+    /// The `value` of each row of a statement, as text.
+    pub(crate) async fn texts(&self, statement: &str) -> Vec<String> {
+        self.rows(query(statement)).await.iter().map(|row| row.get("value").unwrap()).collect()
+    }
+
+    pub(crate) async fn write(&self, writes: &[Write]) {
+        for (write, applied) in writes.iter().zip(self.store.apply(writes).await) {
+            assert!(matches!(applied, Applied::Written), "{}: {applied:?}", write.id);
+        }
+    }
+
+    /// Whether the chunk reads as what was written.
+    pub(crate) async fn differing(&self, write: &Write) -> Vec<String> {
+        let seen = self.store.read(&[write.id]).await.unwrap().remove(0).expect("the chunk is there");
+        seen.fingerprint.differing(&self.store.expect(write.state.as_ref().unwrap()))
+    }
+}
+
+/// A chunk by its number; what is not said of it is the same for all.
+pub(crate) struct Draft(Value);
+
+pub(crate) fn id(number: u128) -> Uuid {
+    Uuid::from_u128(number)
+}
+
+pub(crate) fn draft(number: u128) -> Draft {
+    Draft(json!({
+        "id": id(number),
+        "system_origin": "claude",
+        "content": "a chunk with something in it",
+        "chunk_type": "text",
+        "source": {"type": "file"},
+        "location": {"start_char": 0, "end_char": 28, "chunk_index": 0},
+        "graph": {"entities": [], "relationships": []},
+        "organization": {},
+        "metadata": {"created_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-02T00:00:00Z"},
+    }))
+}
+
+impl Draft {
+    /// Names an entity.
+    pub(crate) fn entity(self, id: &str, name: &str, confidence: f64) -> Self {
+        self.entity_at(id, name, confidence, &[3, 7])
+    }
+
+    pub(crate) fn entity_at(mut self, id: &str, name: &str, confidence: f64, positions: &[u64]) -> Self {
+        let entity = json!({"id": id, "type": "concept", "name": name, "confidence": confidence,
+            "source_positions": positions});
+        self.0["graph"]["entities"].as_array_mut().unwrap().push(entity);
+        self
+    }
+
+    pub(crate) fn relation(mut self, source: &str, target: &str, confidence: f64) -> Self {
+        let relation = json!({"source_entity_id": source, "target_entity_id": target, "type": "references",
+            "confidence": confidence});
+        self.0["graph"]["relationships"].as_array_mut().unwrap().push(relation);
+        self
+    }
+
+    pub(crate) fn times(mut self, created: &str, updated: &str) -> Self {
+        self.0["metadata"] = json!({"created_at": created, "updated_at": updated});
+        self
+    }
+
+    pub(crate) fn organization(mut self, organization: Value) -> Self {
+        self.0["organization"] = organization;
+        self
+    }
+
+    pub(crate) fn at(self, version: u64) -> Write {
+        write(self.0, version)
+    }
+}
+
+pub(crate) fn write(chunk: Value, version: u64) -> Write {
+    let chunk = serde_json::from_value(chunk).unwrap();
+    let state = State { chunk, embedding_stale: false };
+    let version = SyncVersion::new(version);
+    Write { id: state.chunk.id, version, state: Some(Arc::new(state)), vectors_since: version }
+}
+
+pub(crate) fn delete(number: u128, version: u64) -> Write {
+    let version = SyncVersion::new(version);
+    Write { id: id(number), version, state: None, vectors_since: version }
+}

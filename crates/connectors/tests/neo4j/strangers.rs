@@ -1,0 +1,125 @@
+//! What others keep or change in the same graph, and text that would like to be Cypher.
+
+use chunk_sync_engine::ports::{Store, Write};
+use chunk_sync_model::SyncVersion;
+use chunk_sync_testkit::Fixture;
+use serde_json::json;
+
+use super::fixture::{Neo4j, delete, draft, id};
+
+fn pair() -> Write {
+    draft(1).entity("e", "e", 0.5).entity("f", "f", 0.25).relation("e", "f", 0.75).at(10)
+}
+
+#[tokio::test]
+async fn similarity_and_properties_of_others_survive_an_update() {
+    let neo4j = Neo4j::fresh().await;
+    neo4j.write(&[draft(1).entity("e", "e", 0.5).at(1), draft(2).at(1)]).await;
+    neo4j.meddle("MATCH (a:Chunk), (b:Chunk) WHERE a.id < b.id SET a.colour = 'red' CREATE (a)-[:SIMILAR_TO {score: 0.5}]->(b)").await;
+    let changed = draft(1).entity("f", "f", 0.5).at(2);
+    neo4j.write(&[changed.clone(), draft(2).at(2)]).await;
+    let found = "MATCH (a)-[s:SIMILAR_TO]->(b) RETURN a.colour + s.score AS value";
+    assert_eq!(neo4j.texts(found).await, ["red0.5"]);
+    assert!(neo4j.differing(&changed).await.is_empty());
+    neo4j.write(&[delete(1, 3)]).await;
+    assert!(neo4j.texts(found).await.is_empty());
+    assert_eq!(neo4j.texts("MATCH (c:Chunk) RETURN c.id AS value").await, [id(2).to_string()]);
+}
+
+#[tokio::test]
+async fn cypher_in_names_is_inert() {
+    let neo4j = Neo4j::fresh().await;
+    let nasty = [
+        "'}) DETACH DELETE n //",
+        "\"}) MATCH (n) DETACH DELETE n //",
+        "`:Chunk` {id: $id}",
+        "\\u0027}) RETURN 1 //",
+        "$rows } ] ) ; MATCH (n) DELETE n",
+    ];
+    neo4j.write(&[draft(1).entity("e", "e", 0.5).at(1)]).await;
+    let mut chunk = draft(2).organization(json!({"cognee_dataset": nasty[0]}));
+    for (at, text) in nasty.iter().enumerate() {
+        chunk = chunk.entity(text, nasty[(at + 1) % nasty.len()], 0.5).relation(text, nasty[0], 0.5);
+    }
+    let write = chunk.at(1);
+    neo4j.write(std::slice::from_ref(&write)).await;
+    assert!(neo4j.differing(&write).await.is_empty());
+    let mut ids = neo4j.texts("MATCH (e:Entity) RETURN e.id AS value").await;
+    ids.sort_unstable();
+    let mut wanted = nasty.to_vec();
+    wanted.push("e");
+    wanted.sort_unstable();
+    assert_eq!(ids, wanted);
+    neo4j.write(&[delete(2, 2)]).await;
+    assert_eq!(neo4j.texts("MATCH (e:Entity) RETURN e.id AS value").await, ["e"]);
+}
+
+#[tokio::test]
+async fn whatever_is_changed_in_the_graph_is_seen_and_mended_by_the_next_write() {
+    let meddling = [
+        ("content_hash", "MATCH (c:Chunk) SET c.content_hash = 7"),
+        ("updated_at", "MATCH (c:Chunk) REMOVE c.updated_at"),
+        ("dataset", "MATCH (c:Chunk) CREATE (c)-[:BELONGS_TO]->(:Dataset {id: 'theirs'})"),
+        ("entities", "MATCH (:Chunk)-[l:CONTAINS_ENTITY]->(:Entity {id: 'e'}) DELETE l"),
+        ("entities", "MATCH (:Chunk)-[l:CONTAINS_ENTITY]->(:Entity {id: 'e'}) SET l.position = 'here', l.name = 'x'"),
+        ("entities", "MATCH (c:Chunk), (e:Entity {id: 'e'}) CREATE (c)-[:CONTAINS_ENTITY {name: 'x'}]->(e)"),
+        ("entities", "MATCH (c:Chunk) CREATE (c)-[:CONTAINS_ENTITY]->(:Entity {id: 'theirs'})"),
+        ("entities", "MATCH (e:Entity {id: 'f'}) DETACH DELETE e"),
+        ("relations", "MATCH ()-[r:RELATES_TO]->() DELETE r"),
+        ("relations", "MATCH ()-[r:RELATES_TO]->() SET r.evidence = []"),
+        ("relations", "MATCH ()-[r:RELATES_TO]->() SET r.evidence = 'none'"),
+        ("relations", "MATCH ()-[r:RELATES_TO]->() REMOVE r.evidence_confidence"),
+        ("relations", "MATCH ()-[r:RELATES_TO]->() SET r.evidence_confidence = [0.5]"),
+        ("relations", "MATCH (s)-[r:RELATES_TO]->(t) CREATE (s)-[x:RELATES_TO]->(t) SET x = properties(r)"),
+        ("relations", "MATCH (s)-[r:RELATES_TO]->(t) CREATE (t)-[x:RELATES_TO]->(s) SET x = properties(r)"),
+    ];
+    let neo4j = Neo4j::fresh().await;
+    for (field, statement) in meddling {
+        neo4j.meddle("MATCH (n) DETACH DELETE n").await;
+        neo4j.write(&[pair()]).await;
+        neo4j.meddle(statement).await;
+        let differing = neo4j.differing(&pair()).await;
+        assert!(differing.iter().any(|name| name == field), "{statement}: {differing:?}");
+        let mended = Write { version: SyncVersion::new(11), ..pair() };
+        neo4j.write(&[mended]).await;
+        assert_eq!(neo4j.differing(&pair()).await, Vec::<String>::new(), "{statement}");
+        let links = neo4j.texts("MATCH (:Chunk)-[l]->() RETURN type(l) AS value").await;
+        assert_eq!(links, ["CONTAINS_ENTITY"; 2], "{statement}");
+        let ours = "MATCH ()-[r:RELATES_TO]->() RETURN toString(size([id IN r.evidence WHERE id <> 'none'])) AS value";
+        assert_eq!(neo4j.texts(ours).await, ["1"], "{statement}");
+    }
+}
+
+#[tokio::test]
+async fn a_chunk_whose_node_somebody_else_deleted_is_no_evidence_twice() {
+    let neo4j = Neo4j::fresh().await;
+    let other = draft(2).entity("e", "e", 0.5).entity("f", "f", 0.5).relation("e", "f", 0.125).at(3);
+    neo4j.write(&[pair(), other.clone()]).await;
+    neo4j.meddle("MATCH (c:Chunk) WHERE c.id ENDS WITH '1' DETACH DELETE c").await;
+    neo4j.write(&[pair()]).await;
+    assert!(neo4j.differing(&pair()).await.is_empty());
+    assert!(neo4j.differing(&other).await.is_empty());
+    let said =
+        "MATCH ()-[r:RELATES_TO]->() UNWIND r.evidence_confidence AS one RETURN toString(one) AS value ORDER BY one";
+    assert_eq!(neo4j.texts(said).await, ["0.125", "0.75"]);
+}
+
+#[tokio::test]
+async fn a_chunk_that_somebody_else_made_is_seen_at_version_zero_and_taken_over() {
+    let neo4j = Neo4j::fresh().await;
+    neo4j.rows(neo4rs::query("CREATE (c:Chunk {id: $id, sync_version: 'new'})").param("id", id(1).to_string())).await;
+    neo4j.meddle("CREATE (:Chunk {id: 'theirs'}), (:Chunk {id: 7}), (:Chunk)").await;
+    let seen = neo4j.store.scan(None, 10).await.unwrap();
+    assert_eq!(seen.iter().map(|seen| (seen.id, seen.version.get())).collect::<Vec<_>>(), [(id(1), 0)]);
+    neo4j.write(&[pair()]).await;
+    assert!(neo4j.differing(&pair()).await.is_empty());
+}
+
+#[tokio::test]
+async fn an_entity_that_somebody_else_made_is_taken_over() {
+    let neo4j = Neo4j::fresh().await;
+    neo4j.meddle("CREATE (:Entity {id: 'e', name: 'theirs'})-[:RELATES_TO {type: 'references', evidence: 'said so'}]->(:Entity {id: 'f'})").await;
+    neo4j.write(&[pair()]).await;
+    assert!(neo4j.differing(&pair()).await.is_empty());
+    assert_eq!(neo4j.texts("MATCH (e:Entity) RETURN e.name AS value ORDER BY value").await, ["e", "f"]);
+}
