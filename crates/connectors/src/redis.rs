@@ -1,4 +1,51 @@
-//! The bus on Redis Streams, one endpoint.
+//! The bus on Redis Streams, one endpoint: the stream with its group of workers, and the stream of dead letters.
+//!
+//! # In the server
+//! Beside both streams, three kinds of keys, named after stream and group:
+//! - `…:alive:<consumer>`: vanishes unless its process renews it. Gone, the process is dead, and its entries are others'.
+//! - `…:order`, a hash: chunk → its entries that have been read and are not finished, ascending, each with its consumer.
+//! - `…:seen`, a hash: consumer → the entry up to which all it has read is in those lists; `left` where it said goodbye.
+//!
+//! All three are only hints for what the group's own list of pending entries says. Lost, they are made anew.
+//!
+//! # Order
+//! Entries of one chunk take effect in the order of the stream, whatever the number of processes:
+//! - What a process has read it *registers*: one script puts it into the lists of the chunks, and says what may be handed
+//!   out: an entry all of whose earlier ones in its list are this process' own. The others it holds, and asks again.
+//! - Reading and registering are two steps. So the script first asks, for each other consumer, for the lowest entry that
+//!   this one has pending and not registered (`XPENDING` above `seen`); what lies above it is not decided yet. Whoever has
+//!   the lowest such entry can always go on, so nobody waits for ever.
+//! - Acknowledging takes entries off the lists in the same script.
+//! - In front of an entry of its own the script looks up the first one that is another's: finished by somebody who did not
+//!   know the list, it is struck out; claimed, its consumer is corrected.
+//! - A list has one entry as a rule; for a batch that is one `HMGET` and one `HSET`, or `HDEL`.
+//!
+//! # What a crash of a process does
+//! - while publishing: what of a pipeline had arrived is there; the publisher was told nothing and publishes again;
+//! - after reading, before registering: its entries are pending; all that was read later waits at the other processes until
+//!   it counts as dead (`alive_for`) and its entries have been claimed (`claim_after`), which lowers the claimer's `seen` in
+//!   the same script. Nothing is lost, nothing repeated;
+//! - after registering: only later entries of the same chunks wait, and as long. What it had been handed comes again, at
+//!   another process, and counts one delivery more;
+//! - in an acknowledgement: the script ran, or it did not and the entries come again;
+//! - in a burial: the letter is added first; a crash before the acknowledgement brings the entry again and buries it twice;
+//! - an answer on its way to a living process: the entries are pending and unknown to it; after every error and at the start
+//!   it compares the server's list with its own and fetches those before anything new;
+//! - it did not crash but stood still: when its key is gone it drops what it holds, joins again and looks what is still
+//!   its own. What it had handed out before may be carried twice, harmlessly: the merge knows versions;
+//! - an entry that kills every process that gets it: from the fourth delivery on it is handed out alone, so that the count
+//!   of the others beside it does not grow with its own.
+//!
+//! # What a failure of the server does
+//! - A restart: whatever it has on disk goes on. All alive keys may have run out meanwhile; nobody counts as dead before he
+//!   had as long to renew his key as he has anyway.
+//! - Group or data gone (`FLUSHALL`): the group is made anew and reads the stream, if there is one, from its start. What had
+//!   been read before is still handed out and is carried; for that, order between processes is not kept. What had not been
+//!   read is lost with the data.
+//! - Entries removed by somebody before they were finished are losses: said as errors, and counted ([`RedisBus::lost`]).
+//!
+//! Entries of the living are never claimed, however long they take: `XAUTOCLAIM` would take those as well, so the dead
+//! consumers' entries are claimed by `XPENDING` and `XCLAIM`.
 
 mod alive;
 mod answer;

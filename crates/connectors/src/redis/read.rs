@@ -4,7 +4,7 @@
 //! The reader works in turns, each a task of its own that nothing but the end of the bus cuts short: a call that is
 //! dropped leaves it alone, and the next call takes what it brought.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +28,10 @@ const HELD_PAUSE: Duration = Duration::from_millis(10);
 
 /// The longest that one read waits in the server, so that the dead are looked for meanwhile.
 const LONGEST_BLOCK: Duration = Duration::from_secs(1);
+
+/// An entry delivered so often without being finished may be what kills its consumers. It is handed out with no other such
+/// entry beside it, and only that counts as a delivery: whatever merely lay beside the culprit gets finished.
+const SUSPECT: u32 = 3;
 
 /// Entries handled by one command.
 const PAGE: usize = 1_000;
@@ -108,9 +112,12 @@ struct Reader {
     held: BTreeMap<EntryId, Held>,
     /// Its turn has come; nobody has asked for it yet.
     ready: VecDeque<(Delivery, Option<Uuid>)>,
+    /// The suspect entry handed out last.
+    suspect: Option<EntryId>,
 }
 
 struct Held {
+    /// Which delivery it is; of a suspect, which it will be.
     attempt: u32,
     chunk: Option<Uuid>,
     fields: Fields,
@@ -225,9 +232,11 @@ impl Reader {
     }
 
     fn knows(&self, shared: &Shared, id: EntryId) -> bool {
-        self.held.contains_key(&id)
-            || self.ready.iter().any(|(delivery, _)| delivery.id == id)
-            || shared.handed_out().contains_key(&id)
+        self.held.contains_key(&id) || self.is_out(shared, id)
+    }
+
+    fn is_out(&self, shared: &Shared, id: EntryId) -> bool {
+        self.ready.iter().any(|(delivery, _)| delivery.id == id) || shared.handed_out().contains_key(&id)
     }
 
     /// Takes what dead consumers left; whether there was any.
@@ -244,7 +253,7 @@ impl Reader {
         let names = [&*keys.stream, &*keys.seen];
         let answer = shared.connection.script_once(&CLAIM, &names, |command| {
             command.arg(&keys.group).arg(&keys.consumer).arg(&keys.alive_prefix);
-            command.arg(max.clamp(1, PAGE)).arg(idle).arg(u8::from(silent));
+            command.arg(max.clamp(1, PAGE)).arg(idle).arg(u8::from(silent)).arg(SUSPECT);
         });
         let mut parts = answer::list(answer.await?)?.into_iter();
         let (Some(entries), Some(deliveries), Some(gone)) = (parts.next(), parts.next(), parts.next()) else {
@@ -256,7 +265,7 @@ impl Reader {
             info!(entries = entries.len(), "took over what another worker had not finished");
         }
         for (entry, deliveries) in entries.into_iter().zip(&deliveries) {
-            self.keep(entry.id, answer::count(deliveries)?, entry.fields);
+            self.keep(entry.id, answer::count(deliveries)?.saturating_add(1), entry.fields);
         }
         for id in answer::list(gone)? {
             shared.lose(answer::entry_id(id)?);
@@ -311,14 +320,40 @@ impl Reader {
             return Ok(());
         };
         self.registered = true;
+        let turns: Vec<_> = turns.iter().map(|turn| *turn == Value::Int(1)).collect();
+        self.pick_suspect(shared, &turns).await?;
+        let mut barred = HashSet::new();
         for ((id, held), turn) in std::mem::take(&mut self.held).into_iter().zip(turns) {
-            if turn == Value::Int(1) {
+            let passes = held.attempt <= SUSPECT || self.suspect == Some(id);
+            if turn && passes && !held.chunk.is_some_and(|chunk| barred.contains(&chunk)) {
                 let delivery = Delivery { id, attempt: held.attempt, fields: held.fields };
                 self.ready.push_back((delivery, held.chunk));
             } else {
+                barred.extend(held.chunk);
                 self.held.insert(id, held);
             }
         }
+        Ok(())
+    }
+
+    /// Lets a suspect go, unless one is out: of those whose turn has come, the first of its chunk and the least often
+    /// delivered, so that what really kills comes last. It counts as delivered before it is.
+    async fn pick_suspect(&mut self, shared: &Shared, turns: &[bool]) -> Result<(), Error> {
+        if self.suspect.is_some_and(|id| self.is_out(shared, id)) {
+            return Ok(());
+        }
+        let mut chunks = HashSet::new();
+        let suspects = self.held.iter().zip(turns).filter(|((_, held), turn)| **turn && held.attempt > SUSPECT);
+        let firsts = suspects.filter(|((_, held), _)| held.chunk.is_none_or(|chunk| chunks.insert(chunk)));
+        let Some(((id, held), _)) = firsts.min_by_key(|((_, held), _)| held.attempt) else {
+            return Ok(());
+        };
+        let (id, keys) = (*id, &shared.keys);
+        let mut command = redis::cmd("XCLAIM");
+        command.arg(&keys.stream).arg(&keys.group).arg(&keys.consumer).arg(0).arg(id.to_string());
+        command.arg("RETRYCOUNT").arg(held.attempt).arg("JUSTID");
+        shared.connection.query::<Value>(&command).await?;
+        self.suspect = Some(id);
         Ok(())
     }
 }

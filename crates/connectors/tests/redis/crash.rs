@@ -32,7 +32,7 @@ async fn each_death_counts_an_attempt() {
     let config = config(&shared_url());
     let publisher = bus(&config).await;
     let given = publisher.publish(&events(1)).await.unwrap();
-    for attempt in 1..=3 {
+    for attempt in 1..=5 {
         let process = Process::start(&config);
         let read = loop {
             let read = process.read(10, Duration::from_millis(200)).await.unwrap();
@@ -43,6 +43,40 @@ async fn each_death_counts_an_attempt() {
         assert_eq!((read[0].id, read[0].attempt), (given[0], attempt));
         process.kill();
     }
+}
+
+#[tokio::test]
+async fn an_entry_that_kills_whoever_gets_it_takes_no_other_along() {
+    let config = RedisConfig {
+        alive_for: Duration::from_millis(400),
+        claim_after: Duration::from_millis(100),
+        ..config(&shared_url())
+    };
+    let publisher = bus(&config).await;
+    let x = Uuid::new_v4();
+    // Before and behind the culprit there are others, some of them of its own chunk.
+    let sent: Vec<_> = (0..40).map(|i| if i % 10 == 5 { event_of(x) } else { event_of(Uuid::new_v4()) }).collect();
+    let given = publisher.publish(&sent).await.unwrap();
+    let culprit = given[15];
+    let (mut attempts, mut most, mut finished) = (0, 0, HashSet::new());
+    while attempts < 8 {
+        let process = Process::start(&config);
+        loop {
+            let read = process.read(100, Duration::from_millis(100)).await.unwrap();
+            if let Some(killer) = read.iter().find(|delivery| delivery.id == culprit) {
+                attempts = killer.attempt;
+                break;
+            }
+            most = read.iter().map(|delivery| delivery.attempt).fold(most, u32::max);
+            finished.extend(ids(&read));
+            process.acknowledge(ids(&read)).await.unwrap();
+        }
+        process.kill();
+    }
+    assert!(most <= 4, "another was tried {most} times");
+    // What is left is of the culprit's chunk, behind it.
+    let left: Vec<_> = given.iter().filter(|id| !finished.contains(*id)).copied().collect();
+    assert_eq!(left, [given[15], given[25], given[35]]);
 }
 
 #[tokio::test]
