@@ -53,6 +53,7 @@ mod bus;
 mod config;
 mod connection;
 mod dead;
+mod desk;
 mod fault;
 mod order;
 mod read;
@@ -69,8 +70,8 @@ use uuid::Uuid;
 pub use config::RedisConfig;
 
 use connection::Connection;
+use desk::Desk;
 use fault::Error;
-use read::Desk;
 
 /// The bus on a server.
 pub struct RedisBus {
