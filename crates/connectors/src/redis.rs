@@ -1,24 +1,25 @@
 //! The bus on Redis Streams, one endpoint: the stream with its group of workers, and the stream of dead letters.
 //!
 //! # In the server
-//! Beside both streams, three kinds of keys, named after stream and group:
+//! Beside both streams, keys named after stream and group:
 //! - `…:alive:<consumer>`: vanishes unless its process renews it. Gone, the process is dead, and its entries are others'.
-//! - `…:order`, a hash: chunk → its entries that have been read and are not finished, ascending, each with its consumer.
-//! - `…:seen`, a hash: consumer → the entry up to which all it has read is in those lists; `left` where it said goodbye.
+//! - `…:register:<consumer>`, a hash: page → entries that it has read, each with half of its chunk's id. A page is written
+//!   for each batch and removed when all of it is finished.
+//! - `…:seen`, a hash: consumer → the entry up to which all it has read is registered; `left` where it said goodbye.
 //!
-//! All three are only hints for what the group's own list of pending entries says. Lost, they are made anew.
+//! They are hints: what is unfinished, and whose, only the group's own list of pending entries says. Lost, they are made
+//! anew.
 //!
 //! # Order
 //! Entries of one chunk take effect in the order of the stream, whatever the number of processes:
-//! - What a process has read it *registers*: one script puts it into the lists of the chunks, and says what may be handed
-//!   out: an entry all of whose earlier ones in its list are this process' own. The others it holds, and asks again.
-//! - Reading and registering are two steps. So the script first asks, for each other consumer, for the lowest entry that
-//!   this one has pending and not registered (`XPENDING` above `seen`); what lies above it is not decided yet. Whoever has
-//!   the lowest such entry can always go on, so nobody waits for ever.
-//! - Acknowledging takes entries off the lists in the same script.
-//! - In front of an entry of its own the script looks up the first one that is another's: finished by somebody who did not
-//!   know the list, it is struck out; claimed, its consumer is corrected.
-//! - A list has one entry as a rule; for a batch that is one `HMGET` and one `HSET`, or `HDEL`.
+//! - What a process has read it *registers*: one script writes the page and answers with the pages of the others. Where
+//!   these have an earlier entry of the same chunk (rare), the list of pending entries is asked whether it is unfinished
+//!   and at another. If so, the later one is held and asked for again; so is what comes after it in its chunk. All else is
+//!   handed out.
+//! - Reading and registering are two steps. So the script also tells the lowest entry that another has pending and not
+//!   registered (`XPENDING` above its `seen`): what lies above is held. Whoever has the lowest such entry can always go on,
+//!   so nobody waits for ever.
+//! - A process alone pays one small write a batch for this, and nothing when it acknowledges.
 //!
 //! # What a crash of a process does
 //! - while publishing: what of a pipeline had arrived is there; the publisher was told nothing and publishes again;
@@ -55,23 +56,23 @@ mod connection;
 mod dead;
 mod desk;
 mod fault;
+mod ledger;
 mod order;
 mod read;
 mod trim;
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chunk_sync_engine::ports::{EntryId, Fault};
-use uuid::Uuid;
 
 pub use config::RedisConfig;
 
 use connection::Connection;
 use desk::Desk;
 use fault::Error;
+use ledger::Ledger;
 
 /// The bus on a server.
 pub struct RedisBus {
@@ -87,8 +88,7 @@ struct Shared {
     keys: Keys,
     alive_for: Duration,
     claim_after: Duration,
-    /// What the engine has and has not finished, with its chunk.
-    handed_out: Mutex<HashMap<EntryId, Option<Uuid>>>,
+    ledger: Mutex<Ledger>,
     /// Unread and pending entries as of the last publication; not known yet is more than any bound.
     backlog: AtomicU64,
     lost: AtomicU64,
@@ -100,12 +100,13 @@ struct Keys {
     dead: String,
     group: String,
     consumer: String,
-    /// Hash: chunk → its unfinished entries that have been read, with their consumers.
-    order: String,
     /// Hash: consumer → the entry up to which it has registered what it read, or `left`.
     seen: String,
-    alive_prefix: String,
+    /// Hash of this consumer: page → entries that it has read, with what stands for their chunks.
+    register: String,
+    register_prefix: String,
     alive: String,
+    alive_prefix: String,
 }
 
 impl RedisBus {
@@ -116,14 +117,15 @@ impl RedisBus {
     /// loopback without verified TLS and a password.
     pub fn new(config: &RedisConfig) -> Result<Self, Fault> {
         let of_group = |what: &str| format!("{}:{}:{what}", config.stream, config.group);
-        let alive_prefix = of_group("alive:");
+        let (alive_prefix, register_prefix) = (of_group("alive:"), of_group("register:"));
         let keys = Keys {
             stream: config.stream.clone(),
             dead: config.dead_stream.clone(),
             group: config.group.clone(),
             consumer: config.consumer.clone(),
-            order: of_group("order"),
             seen: of_group("seen"),
+            register: format!("{register_prefix}{}", config.consumer),
+            register_prefix,
             alive: format!("{alive_prefix}{}", config.consumer),
             alive_prefix,
         };
@@ -132,7 +134,7 @@ impl RedisBus {
             keys,
             alive_for: config.alive_for,
             claim_after: config.claim_after,
-            handed_out: Mutex::default(),
+            ledger: Mutex::default(),
             backlog: AtomicU64::new(u64::MAX),
             lost: AtomicU64::new(0),
         };
@@ -165,8 +167,8 @@ impl RedisBus {
 }
 
 impl Shared {
-    fn handed_out(&self) -> MutexGuard<'_, HashMap<EntryId, Option<Uuid>>> {
-        self.handed_out.lock().unwrap_or_else(PoisonError::into_inner)
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lose(&self, id: EntryId) {

@@ -4,8 +4,9 @@
 //! The reader works in turns, each a task of its own that nothing but the end of the bus cuts short.
 
 mod pending;
+mod turns;
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +22,8 @@ use super::Shared;
 use super::alive::Alive;
 use super::answer;
 use super::fault::Error;
-use super::order::{REGISTER, chunk_of};
+use super::ledger::Page;
+use super::order::chunk_of;
 
 /// How often held back entries are looked at again.
 const HELD_PAUSE: Duration = Duration::from_millis(10);
@@ -50,25 +52,30 @@ pub(super) struct Reader {
     /// Read, and its turn has not come.
     held: BTreeMap<EntryId, Held>,
     /// Its turn has come; nobody has asked for it yet.
-    ready: VecDeque<(Delivery, Option<Uuid>)>,
+    ready: VecDeque<(Delivery, Option<Page>)>,
     /// The suspect entry handed out last.
     suspect: Option<EntryId>,
+    /// Lines of the register that are void, by their pages. They stay there until the others know that this consumer has
+    /// to register anew what stood on them, or until it has.
+    void: Vec<Page>,
 }
 
 struct Held {
     /// Which delivery it is; of a suspect, which it will be.
     attempt: u32,
     chunk: Option<Uuid>,
+    /// Where it is registered; `None` if it is not yet, or is about no chunk.
+    page: Option<Page>,
     fields: Fields,
 }
 
 impl Reader {
     /// Hands out. Nothing is waited for here: a call that is dropped has taken nothing.
     pub(super) fn take_ready(&mut self, shared: &Shared, max: usize) -> Vec<Delivery> {
-        let mut handed_out = shared.handed_out();
+        let mut ledger = shared.ledger();
         let ready = self.ready.drain(..max.min(self.ready.len()));
-        let hand = |(delivery, chunk): (Delivery, _)| {
-            handed_out.insert(delivery.id, chunk);
+        let hand = |(delivery, page): (Delivery, _)| {
+            ledger.hand_out(delivery.id, page);
             delivery
         };
         ready.map(hand).collect()
@@ -95,6 +102,7 @@ impl Reader {
         if let Some(alive) = self.alive.take() {
             alive.lapse();
         }
+        self.void.extend(self.held.values_mut().filter_map(|held| held.page.take()));
         shared.make_group().await
     }
 
@@ -109,7 +117,7 @@ impl Reader {
             let wait = if self.held.is_empty() { wait.min(LONGEST_BLOCK) } else { Duration::ZERO };
             self.read_new(shared, room, wait).await?;
         }
-        self.register(shared).await
+        self.take_turns(shared).await
     }
 
     /// Joins, also anew after this consumer was taken for dead: what it has here may be somebody else's by now, and what
@@ -120,13 +128,19 @@ impl Reader {
         }
         if self.alive.take().is_some() {
             warn!(consumer = shared.keys.consumer, "was silent too long and counted as dead: joining again");
-            self.held.clear();
-            self.ready.clear();
+            let held = std::mem::take(&mut self.held).into_values().filter_map(|held| held.page);
+            self.void.extend(held.chain(self.ready.drain(..).filter_map(|(_, page)| page)));
         }
         (self.nothing_missed, self.registered) = (false, false);
         self.alive = Some(Alive::join(shared).await?);
         self.joined_at = Some(Instant::now());
+        self.strike_void(shared);
         Ok(())
+    }
+
+    fn strike_void(&mut self, shared: &Shared) {
+        let mut ledger = shared.ledger();
+        self.void.drain(..).for_each(|page| ledger.strike(page));
     }
 
     async fn read_new(&mut self, shared: &Shared, count: usize, wait: Duration) -> Result<(), Error> {
@@ -149,70 +163,12 @@ impl Reader {
 
     fn keep(&mut self, id: EntryId, attempt: u32, fields: Fields) {
         self.highest = self.highest.max(Some(id));
-        self.held.insert(id, Held { attempt, chunk: chunk_of(&fields), fields });
-    }
-
-    /// Registers what is held, and makes ready that whose turn has come, in the order of the stream.
-    async fn register(&mut self, shared: &Shared) -> Result<(), Error> {
-        if self.held.is_empty() && self.registered {
-            return Ok(());
-        }
-        let keys = &shared.keys;
-        let highest = self.highest.map_or_else(|| "0-0".to_owned(), |id| id.to_string());
-        let names = [&*keys.stream, &*keys.order, &*keys.seen, &*keys.alive];
-        let held = &self.held;
-        let answer = shared.connection.script(&REGISTER, &names, |command| {
-            command.arg(&keys.group).arg(&keys.consumer).arg(highest);
-            for (id, entry) in held {
-                command.arg(id.to_string()).arg(entry.chunk.map(|chunk| chunk.to_string()).unwrap_or_default());
-            }
-        });
-        let Value::Array(turns) = answer.await? else {
-            // Taken for dead: the next turn joins again.
-            self.alive.iter().for_each(Alive::lapse);
-            return Ok(());
-        };
-        self.registered = true;
-        let turns: Vec<_> = turns.iter().map(|turn| *turn == Value::Int(1)).collect();
-        self.pick_suspect(shared, &turns).await?;
-        let mut barred = HashSet::new();
-        for ((id, held), turn) in std::mem::take(&mut self.held).into_iter().zip(turns) {
-            let passes = held.attempt <= SUSPECT || self.suspect == Some(id);
-            if turn && passes && !held.chunk.is_some_and(|chunk| barred.contains(&chunk)) {
-                let delivery = Delivery { id, attempt: held.attempt, fields: held.fields };
-                self.ready.push_back((delivery, held.chunk));
-            } else {
-                barred.extend(held.chunk);
-                self.held.insert(id, held);
-            }
-        }
-        Ok(())
-    }
-
-    /// Lets a suspect go, unless one is out: of those whose turn has come, the first of its chunk and the least often
-    /// delivered, so that what really kills comes last. It counts as delivered before it is.
-    async fn pick_suspect(&mut self, shared: &Shared, turns: &[bool]) -> Result<(), Error> {
-        if self.suspect.is_some_and(|id| self.is_out(shared, id)) {
-            return Ok(());
-        }
-        let mut chunks = HashSet::new();
-        let suspects = self.held.iter().zip(turns).filter(|((_, held), turn)| **turn && held.attempt > SUSPECT);
-        let firsts = suspects.filter(|((_, held), _)| held.chunk.is_none_or(|chunk| chunks.insert(chunk)));
-        let Some(((id, held), _)) = firsts.min_by_key(|((_, held), _)| held.attempt) else {
-            return Ok(());
-        };
-        let (id, keys) = (*id, &shared.keys);
-        let mut command = redis::cmd("XCLAIM");
-        command.arg(&keys.stream).arg(&keys.group).arg(&keys.consumer).arg(0).arg(id.to_string());
-        command.arg("RETRYCOUNT").arg(held.attempt).arg("JUSTID");
-        shared.connection.query::<Value>(&command).await?;
-        self.suspect = Some(id);
-        Ok(())
+        self.held.insert(id, Held { attempt, chunk: chunk_of(&fields), page: None, fields });
     }
 
     /// Whether the engine has it, or the next call gets it.
     fn is_out(&self, shared: &Shared, id: EntryId) -> bool {
-        self.ready.iter().any(|(delivery, _)| delivery.id == id) || shared.handed_out().contains_key(&id)
+        self.ready.iter().any(|(delivery, _)| delivery.id == id) || shared.ledger().is_handed_out(id)
     }
 }
 

@@ -38,8 +38,14 @@ async fn what_is_published_is_read_in_order_and_gone_once_finished() {
     assert_eq!(bus.depth().await.unwrap(), Depth::default());
     assert_eq!(bus.trim().await.unwrap(), 234);
     assert!(bus.read(10, SHORT).await.unwrap().is_empty());
-    // The order of nothing takes no room.
-    assert!(!send::<bool>(&shared_url(), &["EXISTS", &format!("{}:sync-workers:order", config.stream)]).await);
+    // What is told of finished entries goes with the next acknowledgement.
+    let last = bus.publish(&events(1)).await.unwrap();
+    read_all(&bus, 1).await;
+    bus.acknowledge(&last).await.unwrap();
+    let registers: Vec<String> = send(&shared_url(), &["KEYS", &format!("{}:*:register:*", config.stream)]).await;
+    for register in registers {
+        assert!(send::<u64>(&shared_url(), &["HLEN", &register]).await <= 1);
+    }
 }
 
 #[tokio::test]

@@ -1,11 +1,11 @@
 -- Takes entries of consumers that are dead, lowest first, and forgets dead consumers that have none.
--- KEYS: stream, seen. ARGV: group, consumer, what alive keys begin with, how many at most, how long an entry has to have
+-- KEYS: stream, seen. ARGV: group, consumer, what alive keys and registers begin with, how many at most, how long an entry has to have
 -- lain (ms), whether consumers that only fell silent count as dead (1) or just those that said they leave (0), and after
 -- how many deliveries an entry is suspect: taking it is no delivery then, handing it out will be.
 -- Answers the entries taken, their deliveries before, and the ids of those whose entry had been deleted.
 local stream, seen = KEYS[1], KEYS[2]
-local group, me, alive, room = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
-local idle, silent, suspect = tonumber(ARGV[5]), ARGV[6] == '1', tonumber(ARGV[7])
+local group, me, alive, registers, room = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
+local idle, silent, suspect = tonumber(ARGV[6]), ARGV[7] == '1', tonumber(ARGV[8])
 
 local entries, deliveries, lost = {}, {}, {}
 
@@ -38,6 +38,7 @@ for _, flat in ipairs(redis.call('XINFO', 'CONSUMERS', stream, group)) do
       if left or (silent and consumer.idle >= idle) then
         redis.call('XGROUP', 'DELCONSUMER', stream, group, consumer.name)
         redis.call('HDEL', seen, consumer.name)
+        redis.call('DEL', registers .. consumer.name)
       end
     elseif room > 0 and (left or silent) then
       take(redis.call('XPENDING', stream, group, 'IDLE', left and 0 or idle, '-', '+', room, consumer.name))
@@ -49,6 +50,7 @@ end
 for _, name in ipairs(redis.call('HKEYS', seen)) do
   if not known[name] and redis.call('EXISTS', alive .. name) == 0 then
     redis.call('HDEL', seen, name)
+    redis.call('DEL', registers .. name)
   end
 end
 

@@ -74,7 +74,7 @@ impl Reader {
         self.nothing_missed = false;
         let names = [&*keys.stream, &*keys.seen];
         let answer = shared.connection.script_once(&CLAIM, &names, |command| {
-            command.arg(&keys.group).arg(&keys.consumer).arg(&keys.alive_prefix);
+            command.arg(&keys.group).arg(&keys.consumer).arg(&keys.alive_prefix).arg(&keys.register_prefix);
             command.arg(max.clamp(1, PAGE)).arg(idle).arg(u8::from(silent)).arg(SUSPECT);
         });
         let mut parts = answer::list(answer.await?)?.into_iter();
