@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use chunk_sync_engine::ports::{Delivery, EntryId};
 use redis::Value;
 
-use super::{Held, Reader, SUSPECT};
+use super::{Reader, SUSPECT};
 use crate::redis::Shared;
 use crate::redis::answer;
 use crate::redis::fault::Error;
@@ -89,16 +89,16 @@ impl Reader {
         let unfinished = ask(shared, &questions).await?;
         let waits: HashSet<EntryId> =
             questions.iter().zip(unfinished).filter(|(_, is)| *is).map(|((id, _), _)| *id).collect();
-        let (mut blocked, mut chunks) = (HashSet::new(), HashSet::new());
-        for (id, Held { chunk, attempt, .. }) in &self.held {
-            let Some(chunk) = chunk else { continue };
+        let (mut blocked, mut marks) = (HashSet::new(), HashSet::new());
+        for (id, held) in &self.held {
+            let Some(mark) = held.chunk.map(mark_of) else { continue };
             let behind = others.limit.is_some_and(|limit| *id >= limit);
-            if behind || waits.contains(id) || chunks.contains(chunk) {
+            if behind || waits.contains(id) || marks.contains(&mark) {
                 blocked.insert(*id);
-                chunks.insert(*chunk);
-            } else if *attempt > SUSPECT {
+                marks.insert(mark);
+            } else if held.attempt > SUSPECT {
                 // Itself it may go; what comes after it in its chunk goes once it is out.
-                chunks.insert(*chunk);
+                marks.insert(mark);
             }
         }
         Ok(blocked)
