@@ -129,8 +129,8 @@ async fn whatever_processes_do_each_chunk_keeps_its_order_and_nothing_is_left() 
     let publisher = bus(&config).await;
     let chunks: Vec<_> = (0..12).map(|_| Uuid::new_v4()).collect();
     let mut oracle = Oracle { chunk_of: HashMap::new(), stream: Vec::new(), finished: HashSet::new() };
-    let mut processes: Vec<_> = (0..3).map(|_| (Process::start(&config), HashSet::new())).collect();
-    let (mut unpublished, mut kills) = (1_500, 0);
+    let mut processes: Vec<_> = (0..4).map(|_| (Process::start(&config), HashSet::new())).collect();
+    let (mut unpublished, mut kills) = (3_000, 0);
     let deadline = Instant::now() + Duration::from_secs(90);
 
     while unpublished > 0 || oracle.finished.len() < oracle.stream.len() {
@@ -143,31 +143,39 @@ async fn whatever_processes_do_each_chunk_keeps_its_order_and_nothing_is_left() 
         oracle.stream.extend(given);
         unpublished -= count;
 
-        let who = rng.random_range(0..processes.len());
-        if kills < 6 && rng.random_bool(0.04) {
+        // All read at once; some are killed on the way.
+        let read = |process: &Process, rng: &mut StdRng| {
+            process.start_read(rng.random_range(1..30), Duration::from_millis(rng.random_range(0..15)))
+        };
+        let reads: Vec<_> = processes.iter().map(|(process, _)| read(process, &mut rng)).collect();
+        let victim = (kills < 6 && rng.random_bool(0.1)).then(|| rng.random_range(0..processes.len()));
+        if let Some(victim) = victim {
             kills += 1;
-            let dead = std::mem::replace(&mut processes[who], (Process::start(&config), HashSet::new()));
+            let dead = std::mem::replace(&mut processes[victim], (Process::start(&config), HashSet::new()));
+            tokio::time::sleep(Duration::from_micros(rng.random_range(0..4_000))).await;
             dead.0.kill();
-            continue;
         }
-        let (process, has) = &mut processes[who];
-        let wait = Duration::from_millis(rng.random_range(0..15));
-        for delivery in process.read(rng.random_range(1..30), wait).await.unwrap() {
-            oracle.judge(delivery.id, has);
-            has.insert(delivery.id);
+        for (who, read) in reads.into_iter().enumerate().filter(|(who, _)| Some(*who) != victim) {
+            let (_, has) = &mut processes[who];
+            for delivery in read.await.unwrap().unwrap() {
+                oracle.judge(delivery.id, has);
+                has.insert(delivery.id);
+            }
         }
-        // Batches end in any order, each chunk's within it in its own.
-        let mut some: Vec<_> = has.iter().copied().filter(|_| rng.random_bool(0.6)).collect();
-        some.sort_unstable();
-        some.retain(|id| {
-            let earlier = has.iter().any(|other| other < id && oracle.chunk_of[other] == oracle.chunk_of[id]);
-            !earlier || rng.random_bool(0.3)
-        });
-        for id in &some {
-            has.remove(id);
-            oracle.finished.insert(*id);
+        for (process, has) in &mut processes {
+            // Batches end in any order, each chunk's within it in its own.
+            let mut some: Vec<_> = has.iter().copied().filter(|_| rng.random_bool(0.6)).collect();
+            some.sort_unstable();
+            some.retain(|id| {
+                let earlier = has.iter().any(|other| other < id && oracle.chunk_of[other] == oracle.chunk_of[id]);
+                !earlier || rng.random_bool(0.3)
+            });
+            for id in &some {
+                has.remove(id);
+                oracle.finished.insert(*id);
+            }
+            process.acknowledge(some).await.unwrap();
         }
-        process.acknowledge(some).await.unwrap();
     }
     let depth = publisher.depth().await.unwrap();
     assert_eq!((depth.unread, depth.pending, publisher.lost()), (0, 0, 0));

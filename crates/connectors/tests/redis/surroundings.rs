@@ -8,6 +8,7 @@ use chunk_sync_engine::ports::{Bus, Delivery, EntryId, Fault};
 use chunk_sync_model::event::{Body, EventType, Fields};
 use chunk_sync_model::{Event, Origin, Target, Time};
 use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 pub(crate) const SHORT: Duration = Duration::from_millis(50);
@@ -110,20 +111,24 @@ impl Process {
     }
 
     /// Runs a call of the bus within the process.
-    pub(crate) async fn run<T, F>(&self, call: impl FnOnce(Arc<RedisBus>) -> F) -> T
+    pub(crate) fn start_call<T, F>(&self, call: impl FnOnce(Arc<RedisBus>) -> F) -> JoinHandle<T>
     where
         T: Send + 'static,
         F: Future<Output = T> + Send + 'static,
     {
-        self.runtime.as_ref().unwrap().spawn(call(Arc::clone(&self.bus))).await.unwrap()
+        self.runtime.as_ref().unwrap().spawn(call(Arc::clone(&self.bus)))
+    }
+
+    pub(crate) fn start_read(&self, max: usize, wait: Duration) -> JoinHandle<Result<Vec<Delivery>, Fault>> {
+        self.start_call(move |bus| async move { bus.read(max, wait).await })
     }
 
     pub(crate) async fn read(&self, max: usize, wait: Duration) -> Result<Vec<Delivery>, Fault> {
-        self.run(move |bus| async move { bus.read(max, wait).await }).await
+        self.start_read(max, wait).await.unwrap()
     }
 
     pub(crate) async fn acknowledge(&self, ids: Vec<EntryId>) -> Result<(), Fault> {
-        self.run(move |bus| async move { bus.acknowledge(&ids).await }).await
+        self.start_call(move |bus| async move { bus.acknowledge(&ids).await }).await.unwrap()
     }
 
     pub(crate) fn kill(mut self) {
