@@ -1,5 +1,5 @@
 //! The graph in a real Neo4j, which is named by `CHUNK_SYNC_TEST_NEO4J_URL`, `_USER` and `_PASSWORD`. It is emptied.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 #[path = "neo4j/converge.rs"]
 mod converge;

@@ -12,24 +12,18 @@ pub(super) const LOCK_ENTITIES: &str = "UNWIND $ids AS id MERGE (e:Entity {id: i
 /// How many of `$ids` are there: fewer than were locked means that somebody deleted one just before.
 pub(super) const COUNT_ENTITIES: &str = "UNWIND $ids AS id MATCH (e:Entity {id: id}) RETURN count(e) AS count";
 
-/// What a chunk `c` holds, as `decode` reads it. A relation is the chunk's where it is named as evidence and contains
-/// both ends. The list of evidence is bound once, because each mention of a property reads all of it anew.
+/// What a chunk `c` holds but for its relations, as `decode` reads it.
 macro_rules! document {
     () => {
-        "WITH c, [(c)-[:CONTAINS_ENTITY]->(e:Entity) | e] AS held
-        RETURN c.id AS id, c.sync_version AS version,
+        "RETURN c.id AS id, c.sync_version AS version,
             [c.content_hash, c.chunk_type, c.source_type, c.system_origin, c.created_at, c.updated_at] AS node,
             [(c)-[:BELONGS_TO]->(d:Dataset) | d.id] AS datasets,
-            [(c)-[l:CONTAINS_ENTITY]->(e:Entity) | [e.id, l.name, l.type, l.confidence, l.position]] AS entities,
-            [(c)-[:CONTAINS_ENTITY]->(s:Entity)-[r:RELATES_TO]->(t:Entity)
-                WHERE t IN held AND c.id IN ([] + r.evidence)
-                | [s.id, t.id, r.type, head([said IN [[] + r.evidence] |
-                    [i IN range(0, size(said) - 1) WHERE said[i] = c.id | ([] + r.evidence_confidence)[i]][0]])]
-            ] AS relations"
+            [(c)-[l:CONTAINS_ENTITY]->(e:Entity) | [e.id, l.name, l.type, l.confidence, l.position,
+                l.relates_to, l.relates_as, l.relates_confidence]] AS entities"
     };
 }
 
-/// The documents of the chunks `$ids`, where they are there.
+/// The documents of the chunks `$ids`, where they are there, without relations.
 pub(super) const READ: &str = concat!("UNWIND $ids AS id MATCH (c:Chunk {id: id}) ", document!());
 
 /// At most `$limit` documents above the id `$after`, ascending. Nodes whose id is no lower-case UUID are somebody else's.
@@ -40,6 +34,17 @@ pub(super) const SCAN: &str = concat!(
     document!(),
     " ORDER BY id"
 );
+
+/// The relations for which chunks `$ids`, which contain both ends, are evidence. Each list of evidence is read once,
+/// however many of the chunks are on it; where somebody else put another value in its place, that counts as a list of one.
+pub(super) const EVIDENCE: &str = "UNWIND $ids AS id
+    MATCH (c:Chunk {id: id})
+    WITH c, [(c)-[:CONTAINS_ENTITY]->(e:Entity) | e] AS held
+    UNWIND held AS s
+    MATCH (s)-[r:RELATES_TO]->(t:Entity) WHERE t IN held
+    WITH s, r, t, collect(c.id) AS chunks
+    WITH s, r, t, chunks, [] + coalesce(r.evidence, []) AS evidence
+    RETURN s.id AS source, t.id AS target, r.type AS type, [id IN chunks WHERE id IN evidence] AS chunks";
 
 /// `$rows` of `{chunk, entities}`: the chunk says nothing of these entities any more, or something else.
 pub(super) const UNLINK: &str = "UNWIND $rows AS row
@@ -58,10 +63,9 @@ pub(super) const UNSAY: &str = "UNWIND $rows AS row
     WITH row, collect(r) AS copies
     FOREACH (copy IN tail(copies) | DELETE copy)
     WITH row, head(copies) AS r
-    WITH row, r, [] + coalesce(r.evidence, []) AS ids, [] + coalesce(r.evidence_confidence, []) AS said
-    WITH r, ids, said, [i IN range(0, size(ids) - 1) WHERE NOT ids[i] IN row.chunks] AS kept
-    SET r.evidence = [i IN kept | ids[i]], r.evidence_confidence = [i IN kept | coalesce(said[i], 0.0)]
-    WITH r, kept WHERE size(kept) = 0
+    WITH r, [id IN [] + coalesce(r.evidence, []) WHERE NOT id IN row.chunks] AS left
+    SET r.evidence = left
+    WITH r, left WHERE size(left) = 0
     DELETE r";
 
 /// `$ids`: chunks that are deleted.
@@ -98,20 +102,14 @@ pub(super) const LINK: &str = "UNWIND $rows AS row
     CREATE (c)-[l:CONTAINS_ENTITY]->(e)
     SET l = row.said";
 
-/// `$rows` of `{source, target, type, chunks, confidences, chunk, version, confidence}`: evidence that is new, and the
-/// newest of what the written chunks say, which holds unless something newer does. A chunk that is evidence already (it
-/// stayed on the list when somebody else deleted its node) is struck off first.
+/// `$rows` of `{source, target, type, chunks, chunk, version, confidence}`: evidence that is new, and the newest of what
+/// the written chunks say, which holds unless something newer does. A chunk can be evidence already: it stays on the
+/// list when somebody else deletes its node.
 pub(super) const SAY: &str = "UNWIND $rows AS row
     MATCH (s:Entity {id: row.source}) MATCH (t:Entity {id: row.target})
     MERGE (s)-[r:RELATES_TO {type: row.type}]->(t)
-    WITH row, r, [] + coalesce(r.evidence, []) AS ids, [] + coalesce(r.evidence_confidence, []) AS said
-    WITH row, r, ids, said[..size(ids)] + [i IN range(size(said), size(ids) - 1) | 0.0] AS said,
-        CASE WHEN any(chunk IN row.chunks WHERE chunk IN ids)
-            THEN [i IN range(0, size(ids) - 1) WHERE NOT ids[i] IN row.chunks] END AS kept
-    FOREACH (_ IN CASE WHEN size(row.chunks) = 0 THEN [] ELSE [1] END |
-        SET r.evidence = CASE WHEN kept IS NULL THEN ids ELSE [i IN kept | ids[i]] END + row.chunks,
-            r.evidence_confidence =
-                CASE WHEN kept IS NULL THEN said ELSE [i IN kept | said[i]] END + row.confidences)
+    FOREACH (new IN CASE WHEN size(row.chunks) = 0 THEN [] ELSE [row.chunks] END |
+        SET r.evidence = [id IN [] + coalesce(r.evidence, []) WHERE NOT id IN new] + new)
     WITH row, r
     WHERE r.sync_version IS NULL OR r.sync_version < row.version
         OR (r.sync_version = row.version AND r.said_by <= row.chunk)
@@ -152,10 +150,14 @@ pub(super) const RELATIONS_AGAIN: &str = "UNWIND $rows AS row
     WITH row, s, t
     MATCH (s)-[r:RELATES_TO {type: row.type}]->(t)
     WHERE r.said_by IN row.left
-    WITH r, r.evidence AS ids, r.evidence_confidence AS said
-    UNWIND range(0, size(ids) - 1) AS i
-    MATCH (c:Chunk {id: ids[i]})
-    WITH r, max([coalesce(c.sync_version, 0), c.id, said[i]]) AS best
+    WITH row, s, r
+    UNWIND r.evidence AS id
+    MATCH (c:Chunk {id: id})
+    WITH row, s, r, c
+    MATCH (c)-[l:CONTAINS_ENTITY]->(s)
+    UNWIND range(0, size(l.relates_to) - 1) AS i
+    WITH row, r, c, l, i WHERE l.relates_to[i] = row.target AND l.relates_as[i] = row.type
+    WITH r, max([coalesce(c.sync_version, 0), c.id, l.relates_confidence[i]]) AS best
     SET r.confidence = best[2], r.said_by = best[1], r.sync_version = best[0]";
 
 /// `$ids` of entities that a chunk left: those whom nobody contains any more go.

@@ -1,5 +1,7 @@
 //! Values as Bolt carries them, and a write as the graph is to hold it.
 
+use std::collections::BTreeMap;
+
 use chunk_sync_engine::ports::{Fault, FaultClass, Write};
 use chunk_sync_model::document::{GraphDocument, Mention};
 use chunk_sync_model::{SyncVersion, Time};
@@ -78,13 +80,41 @@ pub(super) fn node(document: &GraphDocument, version: SyncVersion) -> BoltType {
     ])
 }
 
+/// What a chunk says of an entity, and of relations that lead away from it: all that stands on one `CONTAINS_ENTITY`.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Link {
+    pub(super) mention: Mention,
+    /// Target, type and confidence, in the order of a document.
+    pub(super) relates: Vec<(String, String, f64)>,
+}
+
+/// The links of a document, by entity.
+pub(super) fn links(document: &GraphDocument) -> BTreeMap<&str, Link> {
+    let link = |mention: &Mention| Link { mention: mention.clone(), relates: Vec::new() };
+    let mut links: BTreeMap<_, _> = document.entities.iter().map(|(id, m)| (id.as_str(), link(m))).collect();
+    for relation in &document.relations {
+        if let Some(link) = links.get_mut(relation.source.as_str()) {
+            link.relates.push((relation.target.clone(), relation.kind.clone(), relation.confidence));
+        }
+    }
+    links
+}
+
 /// The properties of a `CONTAINS_ENTITY`.
-pub(super) fn said(mention: &Mention) -> BoltType {
+pub(super) fn properties(link: &Link) -> BoltType {
+    let Link { mention, relates } = link;
     let positions = mention.positions.iter().filter_map(|position| i64::try_from(*position).ok());
-    map([
+    let said = [
         ("name", mention.name.as_str().into()),
         ("type", mention.kind.as_str().into()),
         ("confidence", mention.confidence.into()),
         ("position", positions.collect()),
-    ])
+    ];
+    let related = [
+        ("relates_to", relates.iter().map(|(target, ..)| target.as_str()).collect()),
+        ("relates_as", relates.iter().map(|(_, kind, _)| kind.as_str()).collect()),
+        ("relates_confidence", relates.iter().map(|(.., confidence)| *confidence).collect()),
+    ];
+    // Most say nothing of relations, and need no lists for that.
+    map(said.into_iter().chain(related.into_iter().filter(|_| !relates.is_empty())))
 }
