@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use chunk_sync_engine::ports::{Fault, FaultClass, Write};
 use chunk_sync_model::document::{GraphDocument, Mention};
 use chunk_sync_model::{SyncVersion, Time};
-use neo4rs::{BoltMap, BoltString, BoltType};
+use neo4rs::BoltType;
 use uuid::Uuid;
 
 use super::store::WRITE;
@@ -62,22 +62,14 @@ pub(super) fn text(id: Uuid) -> String {
     id.hyphenated().to_string()
 }
 
-/// A map, as a row of parameters is one.
-pub(super) fn map<'a>(fields: impl IntoIterator<Item = (&'a str, BoltType)>) -> BoltType {
-    BoltType::Map(fields.into_iter().map(|(key, value)| (BoltString::from(key), value)).collect::<BoltMap>())
+/// A row of parameters.
+pub(super) fn row<const N: usize>(values: [BoltType; N]) -> BoltType {
+    values.into_iter().collect()
 }
 
-/// The properties of a chunk's node, but for its id.
-pub(super) fn node(document: &GraphDocument, version: SyncVersion) -> BoltType {
-    map([
-        ("content_hash", document.content_hash.as_str().into()),
-        ("chunk_type", document.chunk_type.as_str().into()),
-        ("source_type", document.source_type.as_str().into()),
-        ("system_origin", document.system_origin.as_str().into()),
-        ("created_at", document.created_at.as_str().into()),
-        ("updated_at", document.updated_at.as_str().into()),
-        ("sync_version", version.signed().into()),
-    ])
+/// A list of texts.
+pub(super) fn list(texts: &[&str]) -> BoltType {
+    texts.iter().copied().collect()
 }
 
 /// What a chunk says of an entity, and of relations that lead away from it: all that stands on one `CONTAINS_ENTITY`.
@@ -100,21 +92,21 @@ pub(super) fn links(document: &GraphDocument) -> BTreeMap<&str, Link> {
     links
 }
 
-/// The properties of a `CONTAINS_ENTITY`.
-pub(super) fn properties(link: &Link) -> BoltType {
-    let Link { mention, relates } = link;
+/// A link as a row of [`cypher::CHUNKS`](super::cypher::CHUNKS) has it.
+pub(super) fn link_row(entity: &str, Link { mention, relates }: &Link) -> BoltType {
     let positions = mention.positions.iter().filter_map(|position| i64::try_from(*position).ok());
-    let said = [
-        ("name", mention.name.as_str().into()),
-        ("type", mention.kind.as_str().into()),
-        ("confidence", mention.confidence.into()),
-        ("position", positions.collect()),
+    let mut values: Vec<BoltType> = vec![
+        entity.into(),
+        mention.name.as_str().into(),
+        mention.kind.as_str().into(),
+        mention.confidence.into(),
+        positions.collect(),
     ];
-    let related = [
-        ("relates_to", relates.iter().map(|(target, ..)| target.as_str()).collect()),
-        ("relates_as", relates.iter().map(|(_, kind, _)| kind.as_str()).collect()),
-        ("relates_confidence", relates.iter().map(|(.., confidence)| *confidence).collect()),
-    ];
-    // Most say nothing of relations, and need no lists for that.
-    map(said.into_iter().chain(related.into_iter().filter(|_| !relates.is_empty())))
+    // Most say nothing of relations, and have no lists of them.
+    if !relates.is_empty() {
+        values.push(relates.iter().map(|(target, ..)| target.as_str()).collect());
+        values.push(relates.iter().map(|(_, kind, _)| kind.as_str()).collect());
+        values.push(relates.iter().map(|(.., confidence)| *confidence).collect());
+    }
+    values.into()
 }

@@ -8,7 +8,7 @@ use neo4rs::BoltType;
 
 use super::cypher;
 use super::decode::{Held, entity};
-use super::encode::{Change, Link, Next, links, map, node, properties};
+use super::encode::{Change, Link, Next, link_row, links, list, row};
 
 /// A chunk that is to be written, what the graph holds of it, and the links on which either stands.
 pub(super) struct Step<'a> {
@@ -66,7 +66,6 @@ pub(super) fn statements(steps: &[Step<'_>]) -> Vec<Statement> {
         (cypher::DATASETS, "ids", datasets(steps)),
         (cypher::PART_OF, "rows", part_of(steps)),
         (cypher::BELONG, "rows", belong(steps)),
-        (cypher::LINK, "rows", steps.iter().flat_map(link).collect()),
         (cypher::SAY, "rows", say(&relations)),
         (cypher::ENTITIES, "rows", entities.iter().filter_map(|(id, tally)| tally.newest(id)).collect()),
         (cypher::ENTITIES_AGAIN, "rows", entities.iter().filter_map(|(id, tally)| tally.again(id)).collect()),
@@ -78,22 +77,26 @@ pub(super) fn statements(steps: &[Step<'_>]) -> Vec<Statement> {
 }
 
 fn chunk(step: &Step<'_>) -> Option<BoltType> {
-    Some(map([("id", step.id.into()), ("node", node(step.next()?, step.version))]))
+    let next = step.next()?;
+    let new = step.says.iter().filter(|(id, _)| !step.keeps(id));
+    Some(row([
+        step.id.into(),
+        next.content_hash.as_str().into(),
+        next.chunk_type.as_str().into(),
+        next.source_type.as_str().into(),
+        next.system_origin.as_str().into(),
+        next.created_at.as_str().into(),
+        next.updated_at.as_str().into(),
+        step.version.signed().into(),
+        new.map(|(entity, link)| link_row(entity, link)).collect(),
+    ]))
 }
 
 fn unlink(step: &Step<'_>) -> Option<BoltType> {
     // A chunk that is deleted takes its links with it.
     step.next?;
     let gone: Vec<_> = step.said.keys().filter(|id| !step.keeps(id)).map(|id| entity(id)).collect();
-    (!gone.is_empty()).then(|| map([("chunk", step.id.into()), ("entities", texts(&gone))]))
-}
-
-fn link(step: &Step<'_>) -> Vec<BoltType> {
-    let new = step.says.iter().filter(|(id, _)| !step.keeps(id));
-    let row = |(id, link): (&&str, &Link)| {
-        map([("chunk", step.id.into()), ("entity", (*id).into()), ("said", properties(link))])
-    };
-    new.map(row).collect()
+    (!gone.is_empty()).then(|| row([step.id.into(), list(&gone)]))
 }
 
 /// Whether the chunk moves, from where it is to another data set or to none.
@@ -107,9 +110,9 @@ fn leaves(step: &&Step<'_>) -> bool {
 
 fn belong(steps: &[Step<'_>]) -> Vec<BoltType> {
     let moved = steps.iter().filter(|step| moves(step));
-    let mut rows: Vec<_> = moved.filter_map(|step| Some((step.next()?.dataset.as_deref()?, step.id))).collect();
-    rows.sort_unstable();
-    rows.into_iter().map(|(dataset, id)| map([("chunk", id.into()), ("dataset", dataset.into())])).collect()
+    let mut pairs: Vec<_> = moved.filter_map(|step| Some((step.next()?.dataset.as_deref()?, step.id))).collect();
+    pairs.sort_unstable();
+    pairs.into_iter().map(|(dataset, id)| row([dataset.into(), id.into()])).collect()
 }
 
 fn projects(steps: &[Step<'_>]) -> Vec<BoltType> {
@@ -131,9 +134,7 @@ fn part_of(steps: &[Step<'_>]) -> Vec<BoltType> {
             last.entry(dataset).and_modify(|held| *held = said.max(*held)).or_insert(said);
         }
     }
-    let row =
-        |(dataset, (_, project)): (&str, (_, &str))| map([("dataset", dataset.into()), ("project", project.into())]);
-    last.into_iter().map(row).collect()
+    last.into_iter().map(|(dataset, (_, project))| row([dataset.into(), project.into()])).collect()
 }
 
 /// What the chunks of a batch, taken together, mean for an entity.
@@ -190,33 +191,22 @@ impl<'a> Tally<'a> {
 
     fn newest(&self, id: &str) -> Option<BoltType> {
         let ((version, chunk, mention), (first, last)) = (self.best?, self.seen?);
-        Some(map([
-            ("id", id.into()),
-            ("chunk", chunk.into()),
-            ("version", version.signed().into()),
-            ("name", mention.name.as_str().into()),
-            ("type", mention.kind.as_str().into()),
-            ("confidence", mention.confidence.into()),
-            ("first", first.to_string().into()),
-            ("last", last.to_string().into()),
+        Some(row([
+            id.into(),
+            chunk.into(),
+            version.signed().into(),
+            mention.name.as_str().into(),
+            mention.kind.as_str().into(),
+            mention.confidence.into(),
+            first.to_string().into(),
+            last.to_string().into(),
         ]))
     }
 
     fn again(&self, id: &str) -> Option<BoltType> {
         let taken = !(self.left.is_empty() && self.firsts.is_empty() && self.lasts.is_empty());
-        taken.then(|| {
-            map([
-                ("id", id.into()),
-                ("left", texts(&self.left)),
-                ("firsts", texts(&self.firsts)),
-                ("lasts", texts(&self.lasts)),
-            ])
-        })
+        taken.then(|| row([id.into(), list(&self.left), list(&self.firsts), list(&self.lasts)]))
     }
-}
-
-fn texts(texts: &[&str]) -> BoltType {
-    texts.iter().copied().collect()
 }
 
 /// Source, target and type of a relation.
@@ -268,33 +258,27 @@ fn by_key(document: &GraphDocument) -> BTreeMap<Key<'_>, f64> {
 }
 
 fn unsay(relations: &BTreeMap<Key<'_>, Evidence<'_>>) -> Vec<BoltType> {
-    rows(relations, |e| (!e.struck.is_empty()).then(|| [("chunks", texts(&e.struck))]))
+    let struck = relations.iter().filter(|(_, evidence)| !evidence.struck.is_empty());
+    struck.map(|((s, t, kind), e)| row([(*s).into(), (*t).into(), (*kind).into(), list(&e.struck)])).collect()
 }
 
 fn relations_again(relations: &BTreeMap<Key<'_>, Evidence<'_>>) -> Vec<BoltType> {
-    rows(relations, |e| (!e.left.is_empty()).then(|| [("left", texts(&e.left))]))
+    let lost = relations.iter().filter(|(_, evidence)| !evidence.left.is_empty());
+    lost.map(|((s, t, kind), e)| row([(*s).into(), (*t).into(), (*kind).into(), list(&e.left)])).collect()
 }
 
 fn say(relations: &BTreeMap<Key<'_>, Evidence<'_>>) -> Vec<BoltType> {
-    rows(relations, |evidence| {
+    let said = |((source, target, kind), evidence): (&Key<'_>, &Evidence<'_>)| {
         let (version, chunk, confidence) = evidence.best?;
-        Some([
-            ("chunks", texts(&evidence.added)),
-            ("chunk", chunk.into()),
-            ("version", version.signed().into()),
-            ("confidence", confidence.into()),
-        ])
-    })
-}
-
-/// A row for each relation of which there is something to say.
-fn rows<'a, const N: usize>(
-    relations: &BTreeMap<Key<'a>, Evidence<'a>>,
-    fields: impl Fn(&Evidence<'a>) -> Option<[(&'static str, BoltType); N]>,
-) -> Vec<BoltType> {
-    let row = |((source, target, kind), evidence): (&Key<'a>, &Evidence<'a>)| {
-        let key = [("source", (*source).into()), ("target", (*target).into()), ("type", (*kind).into())];
-        Some(map(key.into_iter().chain(fields(evidence)?)))
+        Some(row([
+            (*source).into(),
+            (*target).into(),
+            (*kind).into(),
+            list(&evidence.added),
+            chunk.into(),
+            version.signed().into(),
+            confidence.into(),
+        ]))
     };
-    relations.iter().filter_map(row).collect()
+    relations.iter().filter_map(said).collect()
 }
