@@ -48,9 +48,9 @@ pub(super) const EVIDENCE: &str = "UNWIND $ids AS id
     WITH s, r, t, chunks, [] + coalesce(r.evidence, []) AS evidence
     RETURN s.id AS source, t.id AS target, r.type AS type, [id IN chunks WHERE id IN evidence] AS chunks";
 
-/// `$rows` of chunk, entities: the chunk says nothing of these any more, or something else.
+/// `$rows` of chunk, entities: the chunk says nothing of these any more, or something else; null stands for all.
 pub(super) const UNLINK: &str = "UNWIND $rows AS row
-    MATCH (:Chunk {id: row[0]})-[l:CONTAINS_ENTITY]->(e) WHERE e.id IN row[1]
+    MATCH (:Chunk {id: row[0]})-[l:CONTAINS_ENTITY]->(e) WHERE row[1] IS NULL OR e.id IN row[1]
     DELETE l";
 
 /// `$ids`: the chunks leave their data sets.

@@ -20,7 +20,7 @@ pub(super) struct Held {
     /// `None` where somebody else made the node, or we did just now.
     pub(super) version: Option<SyncVersion>,
     pub(super) document: GraphDocument,
-    /// What is there is not as we leave it: twice, or said in one place and not in the other.
+    /// What is there is not as we leave it: twice, without an id, or said in one place and not in the other.
     pub(super) torn: bool,
     /// What the chunk itself says of relations: confidence by source, target and type.
     said: BTreeMap<[String; 3], f64>,
@@ -55,6 +55,10 @@ impl Held {
         for link in list(row.get("entities")?) {
             let link = list(link);
             let [mut id, name, kind] = texts(&link);
+            if !matches!(link.first(), Some(BoltType::String(_))) {
+                id = SECOND.to_string();
+                torn = true;
+            }
             relates(&id, &link, &mut said);
             while entities.contains_key(&id) {
                 id.push(SECOND);
@@ -103,7 +107,7 @@ impl Held {
     }
 }
 
-/// The id of an entity, without what sets a second link to it apart.
+/// The id of an entity, without what sets a second link to it apart; empty for one that only somebody else can have.
 pub(super) fn entity(id: &str) -> &str {
     id.trim_end_matches(SECOND)
 }

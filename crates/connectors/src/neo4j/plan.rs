@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chunk_sync_model::document::{GraphDocument, Mention};
 use chunk_sync_model::{SyncVersion, Time};
-use neo4rs::BoltType;
+use neo4rs::{BoltNull, BoltType};
 
 use super::cypher;
 use super::decode::{Held, entity};
@@ -40,7 +40,7 @@ impl<'a> Step<'a> {
 /// The entities that the chunks said or will say something of, ascending.
 pub(super) fn entities(steps: &[Step<'_>]) -> Vec<BoltType> {
     let named = steps.iter().flat_map(|step| step.says.keys().chain(step.said.keys()));
-    let ids: BTreeSet<_> = named.map(|id| entity(id)).collect();
+    let ids: BTreeSet<_> = named.map(|id| entity(id)).filter(|id| !id.is_empty()).collect();
     ids.into_iter().map(BoltType::from).collect()
 }
 
@@ -95,7 +95,10 @@ fn chunk(step: &Step<'_>) -> Option<BoltType> {
 fn unlink(step: &Step<'_>) -> Option<BoltType> {
     // A chunk that is deleted takes its links with it.
     step.next?;
-    let gone: Vec<_> = step.said.keys().filter(|id| !step.keeps(id)).map(|id| entity(id)).collect();
+    if step.held.torn {
+        return Some(row([step.id.into(), BoltType::Null(BoltNull)]));
+    }
+    let gone: Vec<_> = step.said.keys().filter(|id| !step.keeps(id)).copied().collect();
     (!gone.is_empty()).then(|| row([step.id.into(), list(&gone)]))
 }
 
@@ -157,7 +160,7 @@ fn tallies<'a>(steps: &'a [Step<'_>]) -> BTreeMap<&'a str, Tally<'a>> {
         for (id, link) in &step.says {
             tallies.entry(id).or_default().says(step, &link.mention);
         }
-        for id in step.said.keys().map(|id| entity(id)) {
+        for id in step.said.keys().map(|id| entity(id)).filter(|id| !id.is_empty()) {
             tallies.entry(id).or_default().said(step, id);
         }
     }

@@ -31,9 +31,14 @@ const RETRIES: usize = 6;
 const PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
+/// How long a constraint on a graph that is already large may take to be made.
+const BUILDING: Duration = Duration::from_secs(1800);
+
 /// The graph of one database.
 pub struct Neo4jStore {
     server: Server,
+    /// The same, for what takes long.
+    patient: Server,
 }
 
 impl Neo4jStore {
@@ -42,7 +47,8 @@ impl Neo4jStore {
     /// # Errors
     /// [`Misconfigured`](FaultClass::Misconfigured) where the address is none that is spoken.
     pub fn new(config: &Neo4jConfig) -> Result<Self, Fault> {
-        Ok(Self { server: Server::new(config)? })
+        let patient = Neo4jConfig { timeout: config.timeout.max(BUILDING), ..config.clone() };
+        Ok(Self { server: Server::new(config)?, patient: Server::new(&patient)? })
     }
 
     /// Writes a batch, in ascending order of id, all of it or nothing.
@@ -110,7 +116,7 @@ impl Store for Neo4jStore {
     }
 
     async fn prepare(&self) -> Result<(), Fault> {
-        schema::prepare(&self.server).await.map_err(|error| error.into_fault("neo4j: constraints"))
+        schema::prepare(&self.server, &self.patient).await.map_err(|error| error.into_fault("neo4j: constraints"))
     }
 
     async fn apply(&self, writes: &[Write]) -> Vec<Applied> {

@@ -64,6 +64,8 @@ async fn whatever_is_changed_in_the_graph_is_seen_and_mended_by_the_next_write()
         ("entities", "MATCH (:Chunk)-[l:CONTAINS_ENTITY]->(:Entity {id: 'e'}) SET l.position = 'here', l.name = 'x'"),
         ("entities", "MATCH (c:Chunk), (e:Entity {id: 'e'}) CREATE (c)-[:CONTAINS_ENTITY {name: 'x'}]->(e)"),
         ("entities", "MATCH (c:Chunk) CREATE (c)-[:CONTAINS_ENTITY]->(:Entity {id: 'theirs'})"),
+        ("entities", "MATCH (c:Chunk) CREATE (c)-[:CONTAINS_ENTITY]->(:Entity {id: 7, name: 'theirs'})"),
+        ("entities", "MATCH (c:Chunk) CREATE (c)-[:CONTAINS_ENTITY]->(:Entity)"),
         ("entities", "MATCH (e:Entity {id: 'f'}) DETACH DELETE e"),
         ("relations", "MATCH ()-[r:RELATES_TO]->() DELETE r"),
         ("relations", "MATCH ()-[r:RELATES_TO]->() SET r.evidence = []"),
