@@ -4,3 +4,4 @@
 
 pub mod embedded;
 pub mod neo4j;
+pub mod redis;

@@ -88,6 +88,11 @@ impl Log {
         completed.await.map_err(|error| fault(&error))
     }
 
+    /// At an orderly end: what was completed is known to be at the next start.
+    pub(crate) async fn sync(&self) -> Result<(), Fault> {
+        self.on_disk(Wal::sync).await.map_err(|error| fault(&error))
+    }
+
     /// Removes files whose operations ended long enough ago, and shows the size of the rest.
     pub(crate) async fn retire(&self) -> Result<(), Fault> {
         let keep = self.keep;

@@ -191,7 +191,9 @@ async fn work(
         );
     }
     *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(recovered);
-    worker.run().await
+    let log = worker.log.clone();
+    worker.run().await?;
+    log.sync().await
 }
 
 /// Every second: gauges; every ten: what is finished is forgotten.

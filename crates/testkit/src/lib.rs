@@ -1,11 +1,22 @@
-//! Behavioural suites, faults and in-memory ports, for tests only.
+//! Behavioural suites that every connector has to pass, for tests only.
+//!
+//! A suite is a module of claims, each an `async fn` generic over a [`Fixture`]; its macro makes a test of every one.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(missing_docs, reason = "the name of a claim says what it claims")]
+
+pub mod bus;
+pub mod graph_store;
+pub mod records;
+pub mod states;
+pub mod store;
+pub mod vector_store;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
 /// A port to be held to its contract, in surroundings of its own: a directory, database, stream or key space that no other
-/// test sees.
+/// test sees. Embedding models are those of `Limits::default()`.
 #[async_trait]
 pub trait Fixture: Sized + Send + Sync {
     /// The trait of the engine that is held to its contract, such as `dyn Store`.
@@ -19,4 +30,133 @@ pub trait Fixture: Sized + Send + Sync {
 
     /// Drops the port and opens another on the same surroundings, as after a restart of the process.
     async fn reopen(&mut self);
+}
+
+/// One test for each claim of a suite.
+#[macro_export]
+macro_rules! suite {
+    ($suite:ident, $fixture:ty, [$($claim:ident),* $(,)?]) => {
+        mod $suite {
+            #[allow(unused_imports, reason = "wherever the fixture is defined")]
+            use super::*;
+
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $claim() {
+                    $crate::$suite::$claim::<$fixture>().await;
+                }
+            )*
+        }
+    };
+}
+
+/// What every store keeps.
+#[macro_export]
+macro_rules! store_suite {
+    ($fixture:ty) => {
+        $crate::suite!(
+            store,
+            $fixture,
+            [
+                a_newer_state_replaces_an_older_one,
+                an_older_or_equal_version_changes_nothing,
+                a_repeated_batch_is_harmless,
+                a_deleted_chunk_is_gone_and_can_come_again,
+                deleting_what_is_not_there_is_durable,
+                every_state_is_read_back_as_expected,
+                a_page_follows_the_other_without_gap_or_repetition,
+                answers_come_in_the_order_asked,
+                what_was_answered_survives_a_restart,
+                preparing_twice_loses_nothing,
+                one_batch_may_hold_a_thousand_writes,
+                of_two_writers_at_once_the_newer_state_stays,
+                counts_follow_what_is_held,
+            ]
+        );
+    };
+}
+
+/// What a store with typed vectors keeps beside that.
+#[macro_export]
+macro_rules! vector_store_suite {
+    ($fixture:ty) => {
+        $crate::suite!(
+            vector_store,
+            $fixture,
+            [
+                a_vector_of_the_wrong_dimension_fails_alone,
+                a_write_without_new_vectors_replaces_all_but_them,
+                vectors_are_written_where_older_ones_are_held,
+                a_vector_that_is_gone_is_gone,
+            ]
+        );
+    };
+}
+
+/// What a graph keeps beside that.
+#[macro_export]
+macro_rules! graph_store_suite {
+    ($fixture:ty) => {
+        $crate::suite!(
+            graph_store,
+            $fixture,
+            [
+                it_counts_what_all_chunks_say_together,
+                what_only_a_chunk_supported_goes_with_it,
+                what_others_support_stays,
+                an_empty_graph_has_nothing,
+            ]
+        );
+    };
+}
+
+/// What the system of record keeps.
+#[macro_export]
+macro_rules! records_suite {
+    ($fixture:ty) => {
+        $crate::suite!(
+            records,
+            $fixture,
+            [
+                a_merge_finds_what_the_last_one_left,
+                a_tombstone_stays_when_the_row_goes,
+                a_record_changes_without_its_row,
+                rows_are_paged_in_order_of_id,
+                merges_of_one_chunk_happen_one_after_the_other,
+                debts_are_paid_oldest_first,
+                a_debt_keeps_its_greatest_version,
+                what_is_owed_is_recorded_with_the_row,
+                records_and_debts_survive_a_restart,
+                hundreds_are_merged_at_once,
+            ]
+        );
+    };
+}
+
+/// What every bus keeps.
+#[macro_export]
+macro_rules! bus_suite {
+    ($fixture:ty) => {
+        $crate::suite!(
+            bus,
+            $fixture,
+            [
+                what_is_published_is_read_in_order,
+                what_is_acknowledged_is_not_handed_out_again,
+                what_is_unfinished_comes_again_first_and_is_counted,
+                a_read_hands_out_no_more_than_asked,
+                a_waiting_read_wakes_when_something_comes,
+                a_dropped_read_loses_nothing,
+                two_readers_never_get_the_same,
+                a_letter_keeps_its_fields_and_says_why,
+                letters_are_listed_and_dropped,
+                malformed_entries_pass_unaltered_and_stop_nobody,
+                the_depth_tells_unread_from_pending,
+                trimming_leaves_what_is_unfinished,
+                a_full_bus_is_busy_until_there_is_room,
+                preparing_again_loses_nothing,
+                publishers_at_once_lose_nothing,
+            ]
+        );
+    };
 }

@@ -1,0 +1,168 @@
+//! `demo`: the whole job on embedded stores in a directory of its own, which is removed at the end. It takes the way that
+//! every event takes; nothing is staged but the input.
+
+mod crash;
+mod story;
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use chunk_sync_engine::verify::{Options, Report, verify};
+use chunk_sync_engine::{Health, Service};
+use chunk_sync_model::{Chunk, Event};
+use clap::Args;
+use serde::Serialize;
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::{Ended, Failure, output};
+use crate::wiring::{self, Wired};
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// Work in this directory, which must not be there yet, and leave it there; else in a temporary one.
+    #[arg(long, value_name = "DIR")]
+    keep: Option<PathBuf>,
+}
+
+/// What the demonstration came to.
+#[derive(Debug, Serialize)]
+struct Outcome {
+    events: u64,
+    conflicts: u64,
+    replayed: u64,
+    seconds: f64,
+    verification: Report,
+}
+
+pub(super) async fn execute(arguments: &Arguments, json: bool) -> Result<Ended, Failure> {
+    let started = Instant::now();
+    let temporary = tempfile::Builder::new().prefix("chunk-sync-demo-").tempdir().map_err(anyhow::Error::from)?;
+    let dir = match &arguments.keep {
+        Some(dir) if dir.exists() => {
+            return Err(Failure::Usage(format!("{} is there already: name a directory that is not", dir.display())));
+        }
+        Some(dir) => dir.clone(),
+        None => temporary.path().join("data"),
+    };
+    let mut demo = Demo { place: Place::new(&dir)?, json, events: 0, conflicts: 0 };
+    let outcome = demo.play(started).await?;
+    if json {
+        output::json(&outcome)?;
+    } else {
+        let kept = arguments.keep.as_ref().map_or_else(String::new, |dir| {
+            format!("; look around with `chunk-sync --config {} verify`", dir.join(Place::CONFIG).display())
+        });
+        output::line(format_args!("The demo took {:.1} s{kept}.", outcome.seconds))?;
+    }
+    Ok(if outcome.verification.consistent { Ended::Fine } else { Ended::Found })
+}
+
+/// The directory, and the configuration that lies in it.
+struct Place {
+    dir: PathBuf,
+    config: PathBuf,
+}
+
+impl Place {
+    const CONFIG: &str = "chunk-sync.toml";
+
+    fn new(dir: &Path) -> Result<Self, Failure> {
+        let config = dir.join(Self::CONFIG);
+        let stores = toml::Value::from(dir.join("stores").display().to_string());
+        let text = format!(
+            "mode = \"embedded\"\nembedded.dir = {stores}\nhttp.listen = \"127.0.0.1:0\"\nlog.level = \"warn\"\n"
+        );
+        std::fs::create_dir_all(dir).and_then(|()| std::fs::write(&config, text)).map_err(anyhow::Error::from)?;
+        Ok(Self { dir: dir.to_owned(), config })
+    }
+
+    /// Its configuration, whatever the environment says.
+    fn load(&self) -> Result<crate::config::Config, Failure> {
+        Ok(crate::config::load(Some(&self.config), &[])?.0)
+    }
+}
+
+/// The stores and the service on them.
+struct Running {
+    wired: Wired,
+    service: Service,
+}
+
+struct Demo {
+    place: Place,
+    json: bool,
+    events: u64,
+    conflicts: u64,
+}
+
+impl Demo {
+    async fn play(&mut self, started: Instant) -> Result<Outcome, Failure> {
+        self.say("chunk-sync on embedded stores: SQLite for rows, graph and bus, Qdrant's engine for vectors.\n")?;
+        let running = self.start().await?;
+        self.story(&running).await?;
+        self.stop(running).await?;
+        let replayed = self.crash().await?;
+        self.say("\n5. Verify: every store is read, and its chunks held against the rows.")?;
+        let wired = wiring::open(&self.place.load()?, "demo").await?;
+        let verification = verify(&wired.ports, &Options::default(), &|_| {}).await?;
+        self.say(&super::verify::text(&verification))?;
+        let seconds = started.elapsed().as_secs_f64();
+        Ok(Outcome { events: self.events, conflicts: self.conflicts, replayed, seconds, verification })
+    }
+
+    /// A line of the story: part of the result for people, a remark beside it for programs.
+    fn say(&self, text: &str) -> Result<(), Failure> {
+        if self.json {
+            output::note(text);
+            return Ok(());
+        }
+        output::line(text)
+    }
+
+    async fn start(&self) -> Result<Running, Failure> {
+        let config = self.place.load()?;
+        let wired = wiring::open(&config, "demo").await?;
+        let service = Service::start(wired.ports.clone(), config.settings).await?;
+        Ok(Running { wired, service })
+    }
+
+    async fn stop(&mut self, running: Running) -> Result<Health, Failure> {
+        let health = running.service.health();
+        self.conflicts += health.done.conflicts;
+        running.service.stop().await?;
+        Ok(health)
+    }
+
+    /// Publishes and waits until every store holds it; how long that took.
+    async fn carry(&mut self, running: &Running, events: &[Value]) -> Result<f64, Failure> {
+        let started = Instant::now();
+        self.publish(&running.wired, events).await?;
+        running.service.until_idle().await?;
+        Ok(started.elapsed().as_secs_f64())
+    }
+
+    async fn publish(&mut self, wired: &Wired, events: &[Value]) -> Result<(), Failure> {
+        for batch in events.chunks(256) {
+            let parse = |event: &Value| wired.publisher.parse(&event.to_string(), jiff::Timestamp::now().into());
+            let parsed: Vec<Event> = batch.iter().map(parse).collect::<Result<_, _>>().map_err(anyhow::Error::from)?;
+            wired.publisher.publish(parsed).await?;
+        }
+        self.events += events.len() as u64;
+        Ok(())
+    }
+}
+
+/// The merged chunk as the row shows it.
+async fn row(wired: &Wired, id: Uuid) -> Result<Option<Chunk>, Failure> {
+    let rows = wired.ports.records.rows_of(&[id]).await?;
+    Ok(rows.into_iter().flatten().find_map(|row| row.state).map(|state| state.chunk.clone()))
+}
+
+/// An event about a chunk.
+fn event(kind: &str, source: &str, chunk: &Value, timestamp: &Value) -> Value {
+    serde_json::json!({
+        "event_id": Uuid::new_v4(), "type": kind, "source": source, "targets": ["postgres", "qdrant", "neo4j"],
+        "chunk": chunk, "timestamp": timestamp,
+    })
+}

@@ -1,0 +1,94 @@
+//! The fourth act: a service of its own process is killed in the middle of its work, and another takes over.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, anyhow};
+use chunk_sync_samples::generate::Generator;
+use serde_json::Value;
+
+use super::{Demo, Failure};
+use crate::cli::output;
+use crate::wiring;
+
+/// How many events are on the bus when the service is started.
+const EVENTS: usize = 2_000;
+
+/// How much of them the log has when the service is killed, in bytes: about a third.
+const LOGGED: u64 = 6_000_000;
+
+/// How long the service may take to come so far.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+impl Demo {
+    /// Kills and recovers; how many events were replayed from the log.
+    pub(super) async fn crash(&mut self) -> Result<u64, Failure> {
+        self.say(&format!(
+            "\n4. Crash: {} more events, and a service that is killed half-way.",
+            output::number(EVENTS as u64)
+        ))?;
+        let events: Vec<Value> = Generator::new(11).take(EVENTS).collect();
+        {
+            let wired = wiring::open(&self.place.load()?, "demo").await?;
+            self.publish(&wired, &events).await?;
+        }
+        let started = Instant::now();
+        let mut child = self.spawn()?;
+        let logged = until_logged(&self.place.dir.join("stores").join("wal"), &mut child).await;
+        // On this system that is SIGKILL.
+        child.kill().and_then(|()| child.wait()).context("the service cannot be killed")?;
+        logged?;
+        let killed = started.elapsed().as_secs_f64();
+        let wired = wiring::open(&self.place.load()?, "demo").await?;
+        let left = wired.ports.bus.depth().await?;
+        drop(wired);
+        self.say(&format!(
+            "   kill -9 after {killed:.2} s: {} events not finished",
+            output::number(left.unread + left.pending)
+        ))?;
+        let started = Instant::now();
+        let running = self.start().await?;
+        running.service.until_idle().await?;
+        let health = self.stop(running).await?;
+        let replayed = health.recovered.map_or(0, |recovered| recovered.replayed);
+        self.say(&format!(
+            "   restarted: {} replayed from the log, everything settled after {:.2} s",
+            output::number(replayed),
+            started.elapsed().as_secs_f64()
+        ))?;
+        Ok(replayed)
+    }
+
+    /// This very program as a service on the directory of the demonstration.
+    fn spawn(&self) -> Result<Child, Failure> {
+        let program = std::env::current_exe().context("this program cannot be found")?;
+        let mut command = Command::new(program);
+        for (name, _) in crate::config::environment().iter().filter(|(name, _)| name.starts_with("CHUNK_SYNC_")) {
+            command.env_remove(name);
+        }
+        command.arg("--config").arg(&self.place.config).args(["run", "--drain"]);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Ok(command.spawn().context("the service cannot be started")?)
+    }
+}
+
+/// Waits until the log of the service has grown so far.
+async fn until_logged(wal: &Path, child: &mut Child) -> Result<(), Failure> {
+    let began = Instant::now();
+    while began.elapsed() < PATIENCE {
+        if size(wal) >= LOGGED {
+            return Ok(());
+        }
+        if let Some(status) = child.try_wait().map_err(anyhow::Error::from)? {
+            return Err(Failure::Unable(anyhow!("the service ended before it could be killed: {status}")));
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    Err(Failure::Unable(anyhow!("the service carried too little within {} s", PATIENCE.as_secs())))
+}
+
+fn size(dir: &Path) -> u64 {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.len()).sum()
+}

@@ -1,0 +1,161 @@
+//! `run`: the service, until it is told to stop or, with `--drain`, until nothing is left to do.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use chunk_sync_engine::{Health, Service};
+use clap::Args;
+use serde::Serialize;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
+use tracing::{info, warn};
+
+use super::progress::Progress;
+use super::{Ended, Failure, output};
+use crate::config::Config;
+use crate::http::{self, App};
+use crate::status::LastVerification;
+use crate::telemetry;
+use crate::wiring::{self, Wired};
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// End as soon as the bus is empty and everything read from it is settled.
+    #[arg(long)]
+    drain: bool,
+}
+
+/// What was done, said at the end.
+#[derive(Debug, Serialize)]
+struct Summary {
+    settled: u64,
+    replayed: u64,
+    conflicts: u64,
+    dead_letters: u64,
+    seconds: f64,
+}
+
+pub(super) async fn execute(config: Config, arguments: &Arguments, json: bool) -> Result<Ended, Failure> {
+    let started = Instant::now();
+    telemetry::init_logs(&config.log);
+    let metrics = telemetry::install_metrics();
+    let mut signals = Signals::listen()?;
+    let listener = TcpListener::bind(config.http.listen).await.with_context(|| {
+        format!("{} cannot be listened on: end what has it, or set http.listen", config.http.listen)
+    })?;
+    let address = listener.local_addr().map_err(anyhow::Error::from)?;
+    let wired = wiring::open(&config, "run").await?;
+    let service = Arc::new(Service::start(wired.ports.clone(), config.settings).await?);
+    let app = App {
+        mode: wired.mode,
+        service: Arc::clone(&service),
+        ports: wired.ports.clone(),
+        publisher: wired.publisher.clone(),
+        metrics,
+        http: config.http,
+        verified: LastVerification::default(),
+    };
+    let (end, ending) = oneshot::channel::<()>();
+    let server = tokio::spawn(http::serve(listener, app, async {
+        // The sender is dropped or used: both are the end.
+        let _ = ending.await;
+    }));
+    info!("carrying events; status page on http://{address}/; SIGTERM or Ctrl-C ends it in order");
+    tokio::select! {
+        () = signals.next() => info!("told to stop: finishing what is under way"),
+        result = service.ended() => result?,
+        result = idle(&service, &wired), if arguments.drain => result?,
+    }
+    let _ = end.send(());
+    let stop = async {
+        server.await.map_err(anyhow::Error::from)?.context("the HTTP server ended")?;
+        let health = service.health();
+        match Arc::into_inner(service) {
+            Some(service) => service.stop().await?,
+            None => warn!("somebody still holds the service: it ends with the process"),
+        }
+        Ok::<Health, Failure>(health)
+    };
+    let health = tokio::select! {
+        health = stop => health?,
+        () = signals.next() => {
+            warn!("told twice: stopping at once; the log has what was under way");
+            return Ok(Ended::Fine);
+        }
+    };
+    if arguments.drain {
+        wired.tidy().await?;
+    }
+    let dead_letters = wired.ports.bus.depth().await?.dead;
+    say(&health, dead_letters, started.elapsed(), json)?;
+    Ok(Ended::Fine)
+}
+
+/// What tells the service to stop.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, Failure> {
+        let listen = |kind| signal(kind).context("signals cannot be listened to");
+        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+async fn idle(service: &Service, wired: &Wired) -> Result<(), Failure> {
+    let progress = Progress::new("carrying", 1);
+    let mut ticks = tokio::time::interval(Duration::from_millis(250));
+    let idle = service.until_idle();
+    tokio::pin!(idle);
+    let result = loop {
+        tokio::select! {
+            result = &mut idle => break result,
+            _ = ticks.tick() => {
+                let done = service.health().done;
+                let depth = wired.ports.bus.depth().await?;
+                progress.set(done.settled, Some(done.settled + depth.unread + depth.pending));
+            }
+        }
+    };
+    progress.finish();
+    Ok(result?)
+}
+
+fn say(health: &Health, dead_letters: u64, took: Duration, json: bool) -> Result<(), Failure> {
+    let done = health.done;
+    let summary = Summary {
+        settled: done.settled,
+        replayed: done.replayed,
+        conflicts: done.conflicts,
+        dead_letters,
+        seconds: took.as_secs_f64(),
+    };
+    if json {
+        return output::json(&summary);
+    }
+    let replayed = match done.replayed {
+        0 => String::new(),
+        replayed => format!(", {} replayed from the log", output::number(replayed)),
+    };
+    let dead = match dead_letters {
+        0 => String::new(),
+        dead => format!("; {} lie on the bus", output::count(dead, "dead letter")),
+    };
+    output::line(format_args!(
+        "settled {} in {:.1} s{replayed}, {}{dead}",
+        output::count(done.settled, "event"),
+        took.as_secs_f64(),
+        output::count(done.conflicts, "conflict"),
+    ))
+}

@@ -1,0 +1,164 @@
+//! `status`: how the service is doing. A running one is asked over HTTP; where none runs, the stores are.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use axum::body::Body;
+use axum::http::{Request, StatusCode, header};
+use chunk_sync_model::Target;
+use hyper_util::rt::TokioIo;
+use secrecy::ExposeSecret;
+use serde::Serialize;
+use tokio::net::TcpStream;
+
+use super::{Ended, Failure, output};
+use crate::config::{Config, Http};
+use crate::status::{Failing, Status};
+use crate::wiring;
+
+/// How long the service may take to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The greatest answer that is read.
+const MAX_ANSWER: usize = 1 << 20;
+
+/// What is known where no service runs.
+#[derive(Debug, Serialize)]
+struct Resting {
+    running: bool,
+    unread: u64,
+    pending: u64,
+    dead: u64,
+    debts: BTreeMap<Target, u64>,
+    chunks: BTreeMap<Target, u64>,
+}
+
+pub(super) async fn execute(config: &Config, json: bool) -> Result<Ended, Failure> {
+    if let Some(status) = running(&config.http).await? {
+        if json {
+            output::json(&status)?;
+        } else {
+            output::line(text(&status, config.http.listen))?;
+        }
+        return Ok(if status.ready { Ended::Fine } else { Ended::Found });
+    }
+    let resting = resting(config).await?;
+    if json {
+        output::json(&resting)?;
+    } else {
+        output::line(resting_text(&resting, config.http.listen))?;
+    }
+    Ok(Ended::Fine)
+}
+
+/// The status of the service that listens where the configuration says; `None` where nobody does.
+async fn running(http: &Http) -> Result<Option<Status>, Failure> {
+    let Ok(stream) = TcpStream::connect(reachable(http.listen)).await else {
+        return Ok(None);
+    };
+    match tokio::time::timeout(PATIENCE, ask(stream, http)).await {
+        Ok(status) => Ok(Some(status.with_context(|| format!("{} does not say how it is doing", http.listen))?)),
+        Err(_) => Err(Failure::Unable(anyhow!("{} does not answer within {} s", http.listen, PATIENCE.as_secs()))),
+    }
+}
+
+/// Where to call somebody who listens on every address.
+fn reachable(listen: SocketAddr) -> SocketAddr {
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listen.port())
+}
+
+async fn ask(stream: TcpStream, http: &Http) -> anyhow::Result<Status> {
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(connection);
+    let mut request = Request::get("/v1/status").header(header::HOST, reachable(http.listen).to_string());
+    if let Some(token) = &http.token {
+        request = request.header(header::AUTHORIZATION, format!("Bearer {}", token.expose_secret()));
+    }
+    let answer = sender.send_request(request.body(Body::empty())?).await?;
+    let status = answer.status();
+    let body = axum::body::to_bytes(Body::new(answer.into_body()), MAX_ANSWER).await?;
+    if status == StatusCode::UNAUTHORIZED {
+        bail!("it wants another token than http.token of this configuration");
+    }
+    if !status.is_success() {
+        bail!("{status}: {}", String::from_utf8_lossy(&body));
+    }
+    serde_json::from_slice(&body).context("the answer is not that of this version of chunk-sync")
+}
+
+async fn resting(config: &Config) -> Result<Resting, Failure> {
+    let wired = wiring::open(config, "status").await?;
+    let depth = wired.ports.bus.depth().await?;
+    let mut chunks = BTreeMap::from([(Target::Postgres, wired.ports.records.counts().await?.chunks)]);
+    for store in &wired.ports.stores {
+        chunks.insert(store.target(), store.counts().await?.chunks);
+    }
+    let debts = wired.ports.records.debt_counts().await?;
+    Ok(Resting { running: false, unread: depth.unread, pending: depth.pending, dead: depth.dead, debts, chunks })
+}
+
+fn resting_text(resting: &Resting, listen: SocketAddr) -> String {
+    let rows = resting.chunks.iter().map(|(target, chunks)| {
+        let debts = resting.debts.get(target).copied().unwrap_or_default();
+        vec![target.to_string(), output::number(*chunks), output::number(debts)]
+    });
+    let waiting = resting.unread + resting.pending;
+    format!(
+        "no service listens on {listen}\nqueue: {} waiting, {}\n{}",
+        output::count(waiting, "event"),
+        output::count(resting.dead, "dead letter"),
+        output::table(&["store", "chunks", "debts"], rows)
+    )
+}
+
+fn text(status: &Status, listen: SocketAddr) -> String {
+    let mut lines = vec![format!(
+        "{} {} on {listen}, {}, up {:.0} s",
+        if status.ready { "ready" } else { "not ready" },
+        status.version,
+        status.mode,
+        status.uptime_seconds
+    )];
+    lines.extend(status.waiting_for.iter().map(|reason| format!("waiting: {reason}")));
+    if let Some(queue) = &status.queue {
+        let oldest = queue.oldest_seconds.map_or_else(String::new, |age| format!(", the oldest {age:.1} s old"));
+        lines.push(format!(
+            "queue: {} unread, {} pending{oldest}; {}",
+            output::number(queue.unread),
+            output::number(queue.pending),
+            output::count(queue.dead, "dead letter")
+        ));
+    }
+    lines.push(format!(
+        "since the start: {} settled, {} replayed, {}",
+        output::count(status.done.settled, "event"),
+        output::number(status.done.replayed),
+        output::count(status.done.conflicts, "conflict")
+    ));
+    let rows = status.stores.iter().map(|store| {
+        let debts = store.debts.map_or_else(|| "?".to_owned(), output::number);
+        vec![store.target.to_string(), debts, condition(store.failing.as_ref(), store.owing)]
+    });
+    lines.push(output::table(&["store", "debts", "condition"], rows));
+    lines.push(match &status.verification {
+        Some(last) => format!("last verified {}: {}", last.at, output::percent(last.consistency)),
+        None => "not verified since the start".to_owned(),
+    });
+    lines.extend(status.unknown.iter().map(|unknown| format!("unknown: {unknown}")));
+    lines.join("\n")
+}
+
+fn condition(failing: Option<&Failing>, owing: bool) -> String {
+    match (failing, owing) {
+        (Some(failing), _) => format!("failing since {}: {}", failing.since, failing.fault),
+        (None, true) => "paying its debts".to_owned(),
+        (None, false) => "well".to_owned(),
+    }
+}

@@ -1,0 +1,248 @@
+//! The smallest bus and stores that the engine can work with: in memory, and failing as told.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chunk_sync_engine::ports::{
+    Applied, Bus, Commit, Counts, DeadLetter, Debt, Decide, Delivery, Depth, EntryId, Fault, FaultClass, Held, Letter,
+    Records, Row, Seen, Store, Write,
+};
+use chunk_sync_model::document::Fingerprint;
+use chunk_sync_model::{Event, State, Target};
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+/// What fails from now on, and how.
+#[derive(Default)]
+pub(super) struct Weather {
+    pub(super) publish: Option<FaultClass>,
+    pub(super) depth: Option<FaultClass>,
+    pub(super) bury: Option<FaultClass>,
+    pub(super) records: Option<FaultClass>,
+    pub(super) projections: Option<FaultClass>,
+}
+
+/// Bus, records and projections in one.
+#[derive(Default)]
+pub(super) struct World {
+    pub(super) weather: Mutex<Weather>,
+    /// Publications wait for it while it is there.
+    pub(super) gate: Mutex<Option<Arc<Notify>>>,
+    /// Told when a publication has come in.
+    pub(super) came: Notify,
+    waiting: Mutex<VecDeque<Delivery>>,
+    more: Notify,
+    taken: Mutex<u64>,
+    chunks: Mutex<HashMap<Uuid, Commit>>,
+    debts: Mutex<Vec<Debt>>,
+}
+
+fn fails(class: Option<FaultClass>, context: &'static str) -> Result<(), Fault> {
+    class.map_or(Ok(()), |class| Err(Fault::new(class, context, "as the test wants it")))
+}
+
+impl World {
+    pub(super) fn weather(&self) -> MutexGuard<'_, Weather> {
+        self.weather.lock().unwrap()
+    }
+
+    /// Puts an entry on the bus that nobody can read.
+    pub(super) fn malformed(&self) {
+        let id = EntryId { millis: 1, sequence: 0 };
+        self.waiting.lock().unwrap().push_back(Delivery { id, attempt: 1, fields: Vec::new() });
+        self.more.notify_one();
+    }
+
+    pub(super) fn owes(&self, debt: Debt) {
+        self.debts.lock().unwrap().push(debt);
+    }
+}
+
+#[async_trait]
+impl Bus for World {
+    async fn prepare(&self) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    async fn publish(&self, events: &[Event]) -> Result<Vec<EntryId>, Fault> {
+        self.came.notify_one();
+        let gate = self.gate.lock().unwrap().clone();
+        if let Some(gate) = gate {
+            gate.notified().await;
+        }
+        fails(self.weather().publish, "bus")?;
+        let bytes = |(name, value): (&str, String)| (name.as_bytes().to_vec(), value.into_bytes());
+        let mut waiting = self.waiting.lock().unwrap();
+        let ids = events.iter().zip(1..).map(|(event, sequence)| {
+            let id = EntryId { millis: 1_700_000_000_000, sequence };
+            waiting.push_back(Delivery { id, attempt: 1, fields: event.to_fields().into_iter().map(bytes).collect() });
+            id
+        });
+        let ids = ids.collect();
+        self.more.notify_one();
+        Ok(ids)
+    }
+
+    async fn read(&self, max: usize, wait: Duration) -> Result<Vec<Delivery>, Fault> {
+        if self.waiting.lock().unwrap().is_empty() {
+            let _ = tokio::time::timeout(wait, self.more.notified()).await;
+        }
+        let mut waiting = self.waiting.lock().unwrap();
+        let n = waiting.len().min(max);
+        *self.taken.lock().unwrap() += n as u64;
+        Ok(waiting.drain(..n).collect())
+    }
+
+    async fn acknowledge(&self, ids: &[EntryId]) -> Result<(), Fault> {
+        *self.taken.lock().unwrap() -= ids.len() as u64;
+        Ok(())
+    }
+
+    async fn bury(&self, letters: &[DeadLetter]) -> Result<(), Fault> {
+        fails(self.weather().bury, "bury")?;
+        *self.taken.lock().unwrap() -= letters.len() as u64;
+        Ok(())
+    }
+
+    async fn dead(&self, _: Option<EntryId>, _: usize) -> Result<Vec<Letter>, Fault> {
+        Ok(Vec::new())
+    }
+
+    async fn drop_dead(&self, _: EntryId) -> Result<bool, Fault> {
+        Ok(false)
+    }
+
+    async fn depth(&self) -> Result<Depth, Fault> {
+        fails(self.weather().depth, "depth")?;
+        let waiting = self.waiting.lock().unwrap();
+        let oldest = waiting.front().map(|delivery| delivery.id);
+        Ok(Depth { unread: waiting.len() as u64, pending: *self.taken.lock().unwrap(), dead: 3, oldest })
+    }
+
+    async fn trim(&self) -> Result<u64, Fault> {
+        Ok(0)
+    }
+}
+
+/// A projection of the world: it takes everything, or fails.
+pub(super) struct Projection(pub(super) Target, pub(super) Arc<World>);
+
+#[async_trait]
+impl Store for Projection {
+    fn target(&self) -> Target {
+        self.0
+    }
+
+    async fn prepare(&self) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    async fn apply(&self, writes: &[Write]) -> Vec<Applied> {
+        let answer =
+            fails(self.1.weather().projections, "projection").map_or_else(Applied::Failed, |()| Applied::Written);
+        vec![answer; writes.len()]
+    }
+
+    async fn read(&self, ids: &[Uuid]) -> Result<Vec<Option<Seen>>, Fault> {
+        Ok(vec![None; ids.len()])
+    }
+
+    async fn scan(&self, _: Option<Uuid>, _: usize) -> Result<Vec<Seen>, Fault> {
+        Ok(Vec::new())
+    }
+
+    fn expect(&self, _: &State) -> Fingerprint {
+        Fingerprint::default()
+    }
+
+    async fn counts(&self) -> Result<Counts, Fault> {
+        Ok(Counts::default())
+    }
+
+    async fn check(&self) -> Result<(), Fault> {
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Store for World {
+    fn target(&self) -> Target {
+        Target::Postgres
+    }
+
+    async fn prepare(&self) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    async fn apply(&self, writes: &[Write]) -> Vec<Applied> {
+        vec![Applied::Written; writes.len()]
+    }
+
+    async fn read(&self, ids: &[Uuid]) -> Result<Vec<Option<Seen>>, Fault> {
+        Ok(vec![None; ids.len()])
+    }
+
+    async fn scan(&self, _: Option<Uuid>, _: usize) -> Result<Vec<Seen>, Fault> {
+        Ok(Vec::new())
+    }
+
+    fn expect(&self, _: &State) -> Fingerprint {
+        Fingerprint::default()
+    }
+
+    async fn counts(&self) -> Result<Counts, Fault> {
+        Ok(Counts { chunks: self.chunks.lock().unwrap().len() as u64, others: BTreeMap::new() })
+    }
+
+    async fn check(&self) -> Result<(), Fault> {
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Records for World {
+    async fn merge(&self, ids: &[Uuid], decide: Decide<'_>) -> Result<(), Fault> {
+        fails(self.weather().records, "records")?;
+        let mut chunks = self.chunks.lock().unwrap();
+        let held = |id: &Uuid| {
+            let commit = chunks.get(id).cloned();
+            commit.map(|c| Held { record: Some(c.record), state: c.state, row: c.row }).unwrap_or_default()
+        };
+        for commit in decide(ids.iter().map(held).collect()) {
+            chunks.insert(commit.id, commit);
+        }
+        Ok(())
+    }
+
+    async fn rows(&self, _: Option<Uuid>, _: usize) -> Result<Vec<Row>, Fault> {
+        Ok(Vec::new())
+    }
+
+    async fn rows_of(&self, ids: &[Uuid]) -> Result<Vec<Option<Row>>, Fault> {
+        Ok(vec![None; ids.len()])
+    }
+
+    async fn owe(&self, debts: &[Debt]) -> Result<(), Fault> {
+        self.debts.lock().unwrap().extend_from_slice(debts);
+        Ok(())
+    }
+
+    async fn debts(&self, target: Target, limit: usize) -> Result<Vec<Debt>, Fault> {
+        Ok(self.debts.lock().unwrap().iter().filter(|debt| debt.target == target).take(limit).copied().collect())
+    }
+
+    async fn paid(&self, debts: &[Debt]) -> Result<(), Fault> {
+        self.debts.lock().unwrap().retain(|debt| !debts.contains(debt));
+        Ok(())
+    }
+
+    async fn debt_counts(&self) -> Result<BTreeMap<Target, u64>, Fault> {
+        let mut counts = BTreeMap::new();
+        for debt in self.debts.lock().unwrap().iter() {
+            *counts.entry(debt.target).or_default() += 1;
+        }
+        Ok(counts)
+    }
+}

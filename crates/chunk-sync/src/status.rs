@@ -1,0 +1,288 @@
+//! How the service is doing, in one document: `/v1/status` answers it, the status page draws it, and `status` prints it.
+//! It is gathered here and nowhere else.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use chunk_sync_engine::ports::{Depth, EntryId, Fault};
+use chunk_sync_engine::verify::Report;
+use chunk_sync_engine::{Condition, Health, Ports, Service};
+use chunk_sync_model::{Target, Time};
+use serde::{Deserialize, Serialize};
+
+/// How long the bus and the system of record may take to say how much waits: whoever looks is told what else is known.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How the service is doing.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// Of the service.
+    pub version: String,
+    /// `embedded` or `servers`.
+    pub mode: String,
+    /// When it was started.
+    pub started: Time,
+    /// How long ago that is.
+    pub uptime_seconds: f64,
+    /// Whether events are being carried.
+    pub ready: bool,
+    /// Why not; empty where it is ready.
+    pub waiting_for: Vec<String>,
+    /// What was found in the log at the start; absent until that has been replayed.
+    pub recovered: Option<Recovered>,
+    /// What waits on the bus; absent where the bus does not say, see `unknown`.
+    pub queue: Option<Queue>,
+    /// The stores, the system of record first.
+    pub stores: Vec<Store>,
+    /// What has been done since the start.
+    pub done: Done,
+    /// The last verification; absent where none was made since the start.
+    pub verification: Option<Verification>,
+    /// What could not be found out, and why.
+    pub unknown: Vec<String>,
+}
+
+/// What was found in the log at the start.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Recovered {
+    /// Operations carried again.
+    pub replayed: u64,
+    /// Operations that can no longer be read as events.
+    pub unreadable: u64,
+    /// Damaged lines set aside.
+    pub damaged: u64,
+    /// Whether the last line was torn.
+    pub torn: bool,
+}
+
+/// What waits on the bus.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Queue {
+    /// Entries that nobody has read yet.
+    pub unread: u64,
+    /// Entries read, not yet acknowledged.
+    pub pending: u64,
+    /// Dead letters.
+    pub dead: u64,
+    /// Age of the oldest entry that is not finished.
+    pub oldest_seconds: Option<f64>,
+}
+
+/// How one store is doing.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Store {
+    /// Which.
+    pub target: Target,
+    /// Its fault, while it fails.
+    pub failing: Option<Failing>,
+    /// Whether what is merged now is recorded as its debt.
+    pub owing: bool,
+    /// Chunks that it has yet to be told; absent where that is not known.
+    pub debts: Option<u64>,
+}
+
+/// What is wrong with a store, and since when.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Failing {
+    /// Since when.
+    pub since: Time,
+    /// The class of the last fault.
+    pub class: String,
+    /// The last fault.
+    pub fault: String,
+}
+
+/// What has been done since the start.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Done {
+    /// Events settled.
+    pub settled: u64,
+    /// Events read and not yet settled.
+    pub under_way: u64,
+    /// Parts on which two writers met.
+    pub conflicts: u64,
+    /// Events replayed from the log.
+    pub replayed: u64,
+}
+
+/// A verification, without the list of what differs.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Verification {
+    /// When it ended.
+    pub at: Time,
+    /// Nothing differed.
+    pub consistent: bool,
+    /// Ids in any store or living record.
+    pub chunks: u64,
+    /// Chunks equal in all stores, in per cent of them.
+    pub consistency: f64,
+    /// How long it took.
+    pub seconds: f64,
+    /// What each store had, and what was wrong with it.
+    pub stores: BTreeMap<Target, Verdict>,
+}
+
+/// What verification found of one store.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Verdict {
+    /// Chunks in it.
+    pub count: u64,
+    /// Chunks that it should have and had not.
+    pub missing: u64,
+    /// Chunks that it had and should not have.
+    pub orphaned: u64,
+    /// Chunks that it had otherwise than it should.
+    pub different: u64,
+    /// Chunks that it had in an older version.
+    pub stale: u64,
+}
+
+/// The last verification of this process: whoever verifies puts it there, whoever shows the status looks.
+#[derive(Clone, Debug, Default)]
+pub struct LastVerification(Arc<Mutex<Option<Verification>>>);
+
+impl LastVerification {
+    /// Takes note of a verification that has just ended.
+    pub fn note(&self, report: &Report) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Verification::of(report, now()));
+    }
+
+    fn get(&self) -> Option<Verification> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Status {
+    /// Asks everything that knows something. Never fails and never waits long: what cannot be found out is said.
+    pub async fn gather(
+        mode: &str,
+        started: Time,
+        service: &Service,
+        ports: &Ports,
+        verified: &LastVerification,
+    ) -> Self {
+        let now = now();
+        let (depth, debts) = tokio::join!(
+            asked("the queue", ports.bus.depth()),
+            asked("the debts of the stores", ports.records.debt_counts())
+        );
+        let health = service.health();
+        let unknown = [depth.as_ref().err(), debts.as_ref().err()].into_iter().flatten().cloned().collect();
+        Self {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            mode: mode.to_owned(),
+            started,
+            uptime_seconds: now.seconds_since(started),
+            ready: health.is_ready(),
+            waiting_for: waiting_for(&health),
+            recovered: health.recovered.as_ref().map(Recovered::of),
+            queue: depth.ok().map(|depth| Queue::of(depth, now)),
+            stores: stores(&health, debts.ok().as_ref()),
+            done: Done::of(health.done),
+            verification: verified.get(),
+            unknown,
+        }
+    }
+}
+
+/// Why events are not being carried; empty where they are.
+pub(crate) fn waiting_for(health: &Health) -> Vec<String> {
+    let ended = health.ended.as_ref().map(|result| match result {
+        Ok(()) => "the worker has been stopped".to_owned(),
+        Err(fault) => format!("the worker had to stop; restart the service once this is mended: {fault}"),
+    });
+    let records = health
+        .records
+        .as_ref()
+        .map(|(_, fault)| format!("the system of record fails, and merging waits for it: {fault}"));
+    let replay = (health.recovered.is_none() && ended.is_none())
+        .then(|| "the write-ahead log of the last run is being replayed".to_owned());
+    [replay, ended, records].into_iter().flatten().collect()
+}
+
+fn now() -> Time {
+    jiff::Timestamp::now().into()
+}
+
+async fn asked<T>(what: &str, answer: impl Future<Output = Result<T, Fault>>) -> Result<T, String> {
+    match tokio::time::timeout(PATIENCE, answer).await {
+        Ok(answer) => answer.map_err(|fault| format!("{what}: {fault}")),
+        Err(_) => Err(format!("{what}: no answer within {} s", PATIENCE.as_secs())),
+    }
+}
+
+/// How each store is doing, the system of record first; `debts` where they are known.
+pub(crate) fn stores(health: &Health, debts: Option<&BTreeMap<Target, u64>>) -> Vec<Store> {
+    let owed = |target| debts.map(|debts| debts.get(target).copied().unwrap_or_default());
+    let records = Condition { failing: health.records.clone(), owing: false };
+    std::iter::once(&(Target::Postgres, records))
+        .chain(&health.stores)
+        .map(|(target, condition)| Store {
+            target: *target,
+            failing: condition.failing.as_ref().map(Failing::of),
+            owing: condition.owing,
+            debts: owed(target),
+        })
+        .collect()
+}
+
+impl Failing {
+    fn of((since, fault): &(Time, Fault)) -> Self {
+        Self { since: *since, class: fault.class.as_str().to_owned(), fault: fault.to_string() }
+    }
+}
+
+impl Recovered {
+    fn of(recovered: &chunk_sync_engine::Recovered) -> Self {
+        Self {
+            replayed: recovered.replayed,
+            unreadable: recovered.unreadable,
+            damaged: recovered.damaged,
+            torn: recovered.torn,
+        }
+    }
+}
+
+impl Queue {
+    fn of(depth: Depth, now: Time) -> Self {
+        Self {
+            unread: depth.unread,
+            pending: depth.pending,
+            dead: depth.dead,
+            oldest_seconds: depth.oldest.map(|entry| age(entry, now)),
+        }
+    }
+}
+
+/// Seconds since the entry was added, by the clock of whoever gave it its id.
+fn age(entry: EntryId, now: Time) -> f64 {
+    let micros = i64::try_from(entry.millis).unwrap_or(i64::MAX).saturating_mul(1000);
+    now.seconds_since(Time::from_micros(micros)).max(0.0)
+}
+
+impl Done {
+    fn of(done: chunk_sync_engine::Done) -> Self {
+        Self { settled: done.settled, under_way: done.under_way, conflicts: done.conflicts, replayed: done.replayed }
+    }
+}
+
+impl Verification {
+    fn of(report: &Report, at: Time) -> Self {
+        let verdict = |store: &chunk_sync_engine::verify::StoreReport| Verdict {
+            count: store.count,
+            missing: store.missing,
+            orphaned: store.orphaned,
+            different: store.different,
+            stale: store.stale,
+        };
+        Self {
+            at,
+            consistent: report.consistent,
+            chunks: report.chunks,
+            consistency: report.consistency,
+            seconds: report.seconds,
+            stores: report.stores.iter().map(|(target, store)| (*target, verdict(store))).collect(),
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! The engine's seam on Redis Streams: `XADD`, reading, `XACK`, and how much waits.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chunk_sync_engine::ports::{Bus, DeadLetter, Delivery, Depth, EntryId, Fault, FaultClass, Letter};
+use chunk_sync_model::Event;
+use redis::{Cmd, Pipeline, Value};
+use tokio::time::{Instant, sleep};
+
+use super::answer;
+use super::fault::Error;
+use super::order::FINISH;
+use super::{RedisBus, Shared, dead, trim};
+
+const PREPARE: &str = "redis bus: prepare";
+const PUBLISH: &str = "redis bus: publish";
+const READ: &str = "redis bus: read";
+const FINISHED: &str = "redis bus: acknowledge";
+const DEAD: &str = "redis bus: dead letters";
+const DEPTH: &str = "redis bus: depth";
+
+/// The most that one pipeline sends: events, and bytes of them.
+const BATCH: usize = 500;
+const BATCH_BYTES: usize = 4 << 20;
+
+/// How often a publisher looks for room.
+const ROOM_PAUSE: Duration = Duration::from_millis(20);
+
+#[async_trait]
+impl Bus for RedisBus {
+    async fn prepare(&self) -> Result<(), Fault> {
+        let fault = |error: Error| error.into_fault(PREPARE);
+        let facts: String = self.shared.connection.query(&redis::cmd("INFO")).await.map_err(fault)?;
+        super::config::check_server(&facts)?;
+        self.shared.make_group().await.map_err(fault)
+    }
+
+    async fn publish(&self, events: &[Event]) -> Result<Vec<EntryId>, Fault> {
+        let mut ids = Vec::with_capacity(events.len());
+        let mut rest = events;
+        while !rest.is_empty() {
+            self.room().await?;
+            let (pipeline, count) = self.shared.additions(rest);
+            let added = self.shared.add(&pipeline, count).await.map_err(|error| error.into_fault(PUBLISH))?;
+            ids.extend(added);
+            rest = &rest[count..];
+        }
+        Ok(ids)
+    }
+
+    async fn read(&self, max: usize, wait: Duration) -> Result<Vec<Delivery>, Fault> {
+        let deadline = Instant::now() + wait;
+        let mut desk = self.desk.lock().await;
+        desk.read(&self.shared, max.max(1), deadline).await.map_err(|error| error.into_fault(READ))
+    }
+
+    async fn acknowledge(&self, ids: &[EntryId]) -> Result<(), Fault> {
+        self.shared.finish(ids).await.map_err(|error| error.into_fault(FINISHED))
+    }
+
+    async fn bury(&self, letters: &[DeadLetter]) -> Result<(), Fault> {
+        dead::bury(&self.shared, letters).await.map_err(|error| error.into_fault(DEAD))
+    }
+
+    async fn dead(&self, after: Option<EntryId>, limit: usize) -> Result<Vec<Letter>, Fault> {
+        dead::letters(&self.shared, after, limit).await.map_err(|error| error.into_fault(DEAD))
+    }
+
+    async fn drop_dead(&self, id: EntryId) -> Result<bool, Fault> {
+        dead::remove(&self.shared, id).await.map_err(|error| error.into_fault(DEAD))
+    }
+
+    async fn depth(&self) -> Result<Depth, Fault> {
+        trim::depth(&self.shared).await.map_err(|error| error.into_fault(DEPTH))
+    }
+
+    async fn trim(&self) -> Result<u64, Fault> {
+        trim::trim(&self.shared).await.map_err(|error| error.into_fault("redis bus: trim"))
+    }
+}
+
+impl RedisBus {
+    /// Waits until the bus has room. What was measured with the last publication saves a question.
+    async fn room(&self) -> Result<(), Fault> {
+        let deadline = Instant::now() + self.room_wait;
+        let mut backlog = self.shared.backlog.load(Ordering::Relaxed);
+        while backlog >= self.max_backlog {
+            let depth = trim::depth(&self.shared).await.map_err(|error| error.into_fault(PUBLISH))?;
+            backlog = depth.unread + depth.pending;
+            if backlog < self.max_backlog {
+                break;
+            }
+            if Instant::now() >= deadline {
+                let message = format!(
+                    "{backlog} events wait on the bus, the most it may hold being {}: let `chunk-sync run` carry them first",
+                    self.max_backlog
+                );
+                return Err(Fault::new(FaultClass::Busy, PUBLISH, message));
+            }
+            sleep(ROOM_PAUSE).await;
+        }
+        Ok(())
+    }
+}
+
+impl Shared {
+    /// The commands that add the first of these events, and of how many; last the question how much waits then.
+    fn additions(&self, events: &[Event]) -> (Pipeline, usize) {
+        let (mut pipeline, mut count, mut bytes) = (redis::pipe(), 0, 0);
+        for event in events.iter().take(BATCH) {
+            let fields = event.to_fields();
+            bytes += fields.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+            if count > 0 && bytes > BATCH_BYTES {
+                break;
+            }
+            pipeline.add_command(add_command(&self.keys.stream, &fields));
+            count += 1;
+        }
+        pipeline.cmd("XINFO").arg("GROUPS").arg(&self.keys.stream);
+        (pipeline, count)
+    }
+
+    async fn add(&self, pipeline: &Pipeline, count: usize) -> Result<Vec<EntryId>, Error> {
+        let mut answers: Vec<Value> = self.connection.pipeline(pipeline).await?;
+        let groups = answers.pop().ok_or(Error::Answer("no answer to a question"))?;
+        if let Some(group) = answer::group(groups, &self.keys.group)? {
+            // Unknown, it is counted before the next publication.
+            self.backlog.store(group.lag.map_or(u64::MAX, |lag| lag + group.pending), Ordering::Relaxed);
+        }
+        let ids: Vec<_> = answers.into_iter().map(answer::entry_id).collect::<Result<_, _>>()?;
+        if ids.len() == count { Ok(ids) } else { Err(Error::Answer("another number of ids than of events")) }
+    }
+
+    /// Acknowledges, and lets the next entries of the same chunks go.
+    pub(super) async fn finish(&self, ids: &[EntryId]) -> Result<(), Error> {
+        let keys = &self.keys;
+        for part in ids.chunks(BATCH) {
+            let chunks: Vec<_> = {
+                let handed_out = self.handed_out();
+                part.iter().map(|id| handed_out.get(id).copied().flatten()).collect()
+            };
+            let names = [&*keys.stream, &*keys.order];
+            let finish = self.connection.script::<u64>(&FINISH, &names, |command| {
+                command.arg(&keys.group);
+                for (id, chunk) in part.iter().zip(&chunks) {
+                    command.arg(id.to_string()).arg(chunk.map(|chunk| chunk.to_string()).unwrap_or_default());
+                }
+            });
+            finish.await?;
+            let mut handed_out = self.handed_out();
+            for id in part {
+                handed_out.remove(id);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `XADD` of these fields under a new id.
+pub(super) fn add_command<V: redis::ToRedisArgs>(stream: &str, fields: &[(impl redis::ToRedisArgs, V)]) -> Cmd {
+    let mut command = redis::cmd("XADD");
+    command.arg(stream).arg("*");
+    for (name, value) in fields {
+        command.arg(name).arg(value);
+    }
+    command
+}

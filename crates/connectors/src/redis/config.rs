@@ -1,0 +1,195 @@
+//! What the bus on Redis can be told, and what is refused before anything is sent.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use chunk_sync_engine::ports::{Fault, FaultClass};
+use redis::io::tcp::TcpSettings;
+use redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
+use secrecy::{ExposeSecret, SecretString};
+use tracing::warn;
+use uuid::Uuid;
+
+use super::fault::Error;
+
+const CONTEXT: &str = "redis: configuration";
+
+/// Where the bus is and how it is used.
+#[derive(Clone, Debug)]
+pub struct RedisConfig {
+    /// `redis://` or `rediss://`, with user and password where the server wants them.
+    pub url: SecretString,
+    /// The stream of events.
+    pub stream: String,
+    /// The stream of dead letters.
+    pub dead_stream: String,
+    /// The group of workers.
+    pub group: String,
+    /// This process among them; unique.
+    pub consumer: String,
+    /// The most events that may wait, unread and pending together, before publishers have to.
+    pub max_backlog: u64,
+    /// How long a publisher waits for room before it is told that there is none.
+    pub room_wait: Duration,
+    /// A process that has not said for so long that it lives is dead.
+    pub alive_for: Duration,
+    /// How long an entry of a dead process has to lie untouched before another takes it.
+    pub claim_after: Duration,
+    /// How long an answer may take, apart from the time that a read waits on purpose.
+    pub answer_within: Duration,
+    /// Allows a server off loopback without verified TLS and a password.
+    pub allow_insecure: bool,
+}
+
+impl RedisConfig {
+    /// The defaults for the server at `url`.
+    #[must_use]
+    pub fn new(url: SecretString) -> Self {
+        Self {
+            url,
+            stream: "chunk:sync:stream".to_owned(),
+            dead_stream: "chunk:sync:dead".to_owned(),
+            group: "sync-workers".to_owned(),
+            consumer: unique_consumer(),
+            max_backlog: 100_000,
+            room_wait: Duration::from_secs(5),
+            alive_for: Duration::from_secs(5),
+            claim_after: Duration::from_secs(5),
+            answer_within: Duration::from_secs(10),
+            allow_insecure: false,
+        }
+    }
+
+    /// A client for this server, without delay on its connections.
+    pub(super) fn client(&self) -> Result<Client, Fault> {
+        let info = self.url.expose_secret().into_connection_info().map_err(|_| {
+            // What the parser says may quote the URL, and with it the password.
+            let message = "the URL is none: write redis://user:password@host:6379/0, or rediss:// for TLS";
+            Fault::new(FaultClass::Misconfigured, CONTEXT, message)
+        })?;
+        self.check_secure(&info)?;
+        let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true));
+        Client::open(info).map_err(|error| Error::from(error).into_fault(CONTEXT))
+    }
+
+    fn check_secure(&self, info: &ConnectionInfo) -> Result<(), Fault> {
+        let (host, verified) = match info.addr() {
+            ConnectionAddr::Tcp(host, _) => (host, false),
+            ConnectionAddr::TcpTls { host, insecure, .. } => (host, !insecure),
+            _ => return Ok(()),
+        };
+        if is_loopback(host) || (verified && info.redis_settings().password().is_some()) {
+            return Ok(());
+        }
+        let message = format!(
+            "{host} is another machine, and the connection has no {}: use rediss:// with a password, or set \
+             allow_insecure = true where the network is trusted",
+            if verified { "password" } else { "verified TLS" }
+        );
+        if self.allow_insecure {
+            warn!("{message}");
+            return Ok(());
+        }
+        Err(Fault::new(FaultClass::Misconfigured, CONTEXT, message))
+    }
+}
+
+/// Refuses a server, by what its `INFO` says, that is too old, or that may throw away entries when its memory is full.
+pub(super) fn check_server(info: &str) -> Result<(), Fault> {
+    let fact = |name: &str| info.lines().find_map(|line| line.trim().strip_prefix(name)?.strip_prefix(':'));
+    let version = fact("redis_version").unwrap_or("of unknown version");
+    let major: Option<u32> = version.split('.').next().and_then(|major| major.parse().ok());
+    if major.is_some_and(|major| major < 7) {
+        let message = format!("the server is Redis {version}: version 7 or later is needed");
+        return Err(Fault::new(FaultClass::Misconfigured, CONTEXT, message));
+    }
+    let policy = fact("maxmemory_policy").unwrap_or("noeviction");
+    if policy == "noeviction" {
+        return Ok(());
+    }
+    let message = format!(
+        "maxmemory-policy is {policy}: the server may throw away events when its memory is full; set it to noeviction"
+    );
+    if fact("maxmemory").is_none_or(|bytes| bytes == "0") {
+        // Without a limit nothing is thrown away; one that is set later would begin to.
+        warn!("{message}");
+        return Ok(());
+    }
+    Err(Fault::new(FaultClass::Misconfigured, CONTEXT, message))
+}
+
+fn is_loopback(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
+}
+
+/// `host-pid-random`: the random part tells apart what runs in containers, where every process is number 1.
+fn unique_consumer() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host: String =
+        host.trim().chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' }).collect();
+    let random = Uuid::new_v4().simple().to_string();
+    format!("{}-{}-{}", if host.is_empty() { "host" } else { &host }, std::process::id(), &random[..8])
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn refused(url: &str) -> Option<Fault> {
+        RedisConfig::new(url.into()).client().err()
+    }
+
+    #[test]
+    fn loopback_needs_neither_tls_nor_password() {
+        for url in ["redis://127.0.0.1:6379/0", "redis://localhost", "redis://[::1]:6379", "redis+unix:///tmp/r.sock"] {
+            assert!(refused(url).is_none(), "{url}");
+        }
+    }
+
+    #[test]
+    fn another_machine_needs_verified_tls_and_a_password() {
+        for url in [
+            "redis://db.example:6379",
+            "redis://:pw@db.example:6379",
+            "rediss://db.example:6379",
+            "rediss://10.0.0.7:6379",
+        ] {
+            assert_eq!(refused(url).unwrap().class, FaultClass::Misconfigured, "{url}");
+        }
+        assert!(refused("rediss://:pw@db.example:6379").is_none());
+        let open = RedisConfig { allow_insecure: true, ..RedisConfig::new("redis://db.example:6379".into()) };
+        assert!(open.client().is_ok());
+    }
+
+    #[test]
+    fn no_error_and_no_debug_output_shows_the_password() {
+        let planted = "pl4nted";
+        for url in ["redis://:pl4nted@db.example", "redis//:pl4nted@db", "redis://:pl4nted@[db", "http://u:pl4nted@db"]
+        {
+            let config = RedisConfig::new(url.into());
+            let fault = config.client().err().unwrap();
+            assert!(!format!("{fault} {fault:?} {config:?}").contains(planted), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_may_throw_away_events_is_refused() {
+        let info = |policy: &str, bytes: u64, version: &str| {
+            format!("redis_version:{version}\r\nmaxmemory:{bytes}\r\nmaxmemory_policy:{policy}\r\n")
+        };
+        assert!(check_server(&info("noeviction", 1 << 30, "7.0.15")).is_ok());
+        assert!(check_server(&info("allkeys-lru", 0, "7.0.15")).is_ok());
+        let refused = check_server(&info("allkeys-lru", 1 << 30, "7.0.15")).unwrap_err();
+        assert_eq!(refused.class, FaultClass::Misconfigured);
+        assert!(refused.message.contains("set it to noeviction"), "{refused}");
+        assert!(check_server(&info("noeviction", 0, "6.2.1")).is_err());
+    }
+
+    #[test]
+    fn no_two_consumers_have_the_same_name() {
+        assert_ne!(unique_consumer(), unique_consumer());
+    }
+}

@@ -1,0 +1,38 @@
+//! Dead letters: a stream of their own.
+
+use chunk_sync_engine::ports::{DeadLetter, EntryId, Letter};
+use redis::Value;
+
+use super::Shared;
+use super::answer;
+use super::bus::add_command;
+use super::fault::Error;
+
+/// Adds them to the dead letters, then acknowledges them. A crash in between leaves them in both places, and they are
+/// buried a second time.
+pub(super) async fn bury(shared: &Shared, letters: &[DeadLetter]) -> Result<(), Error> {
+    for part in letters.chunks(100) {
+        let mut pipeline = redis::pipe();
+        for letter in part {
+            pipeline.add_command(add_command(&shared.keys.dead, &letter.fields()));
+        }
+        shared.connection.pipeline::<Vec<Value>>(&pipeline).await?;
+        let ids: Vec<_> = part.iter().map(|letter| letter.id).collect();
+        shared.finish(&ids).await?;
+    }
+    Ok(())
+}
+
+/// The letters above `after`, at most `limit`.
+pub(super) async fn letters(shared: &Shared, after: Option<EntryId>, limit: usize) -> Result<Vec<Letter>, Error> {
+    let after = after.map_or_else(|| "-".to_owned(), |id| format!("({id}"));
+    let mut command = redis::cmd("XRANGE");
+    command.arg(&shared.keys.dead).arg(after).arg("+").arg("COUNT").arg(limit);
+    let entries = answer::entries(shared.connection.query(&command).await?)?;
+    Ok(entries.into_iter().map(|entry| Letter { id: entry.id, fields: entry.fields }).collect())
+}
+
+/// Removes a letter; whether it was there.
+pub(super) async fn remove(shared: &Shared, id: EntryId) -> Result<bool, Error> {
+    shared.connection.query(redis::cmd("XDEL").arg(&shared.keys.dead).arg(id.to_string())).await
+}

@@ -1,0 +1,99 @@
+//! What Redis says, as the engine understands it.
+
+use chunk_sync_engine::ports::{Fault, FaultClass};
+use redis::{ErrorKind, RedisError};
+
+/// What can go wrong in a call of ours.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    #[error(transparent)]
+    Redis(#[from] RedisError),
+    #[error("the server's answer is not understood: {0}")]
+    Answer(&'static str),
+    #[error("the read ended unfinished: {0}")]
+    Interrupted(#[from] tokio::task::JoinError),
+}
+
+impl Error {
+    pub(super) fn into_fault(self, context: &'static str) -> Fault {
+        match &self {
+            Self::Redis(error) => {
+                let (class, remedy) = class(error);
+                match remedy {
+                    "" => Fault::new(class, context, error),
+                    remedy => Fault::new(class, context, format!("{error}: {remedy}")),
+                }
+            }
+            Self::Answer(_) => Fault::new(FaultClass::Corrupt, context, self),
+            Self::Interrupted(_) => Fault::new(FaultClass::Unavailable, context, self),
+        }
+    }
+
+    /// Whether the group, or the stream with it, has vanished.
+    pub(super) fn is_no_group(&self) -> bool {
+        let Self::Redis(error) = self else { return false };
+        code(error).as_deref() == Some("NOGROUP") || error.to_string().contains("no such key")
+    }
+
+    /// Whether the group that was to be made exists.
+    pub(super) fn is_group_there(&self) -> bool {
+        matches!(self, Self::Redis(error) if code(error).as_deref() == Some("BUSYGROUP"))
+    }
+
+    /// Whether the connection is no more to be used: whatever still comes on it may belong to another question.
+    pub(super) fn is_of_connection(&self) -> bool {
+        let Self::Redis(error) = self else { return true };
+        let kind = matches!(error.kind(), ErrorKind::Io | ErrorKind::Parse | ErrorKind::AuthenticationFailed);
+        kind || code(error).as_deref() == Some("READONLY")
+    }
+}
+
+/// The server's word for it, such as `NOGROUP`; of a pipeline, the first.
+fn code(error: &RedisError) -> Option<String> {
+    let first = || error.clone().into_server_errors()?.first().map(|(_, error)| error.code().to_owned());
+    error.code().map(str::to_owned).or_else(first)
+}
+
+fn class(error: &RedisError) -> (FaultClass, &'static str) {
+    match error.kind() {
+        ErrorKind::Io if error.is_timeout() => return (FaultClass::Timeout, ""),
+        ErrorKind::Io | ErrorKind::Parse => return (FaultClass::Unavailable, ""),
+        ErrorKind::AuthenticationFailed => return (FaultClass::Denied, "check user and password in the URL"),
+        _ => {}
+    }
+    match code(error).as_deref().unwrap_or_default() {
+        "NOAUTH" | "WRONGPASS" => (FaultClass::Denied, "check user and password in the URL"),
+        "NOPERM" => (FaultClass::Denied, "let the user read and write the keys of the streams and run scripts"),
+        "OOM" => (FaultClass::Busy, "the server's memory is full: let the workers catch up, or raise maxmemory"),
+        "BUSY" | "TRYAGAIN" => (FaultClass::Busy, ""),
+        "LOADING" | "MASTERDOWN" | "CLUSTERDOWN" => (FaultClass::Unavailable, ""),
+        "READONLY" => (FaultClass::Unavailable, "this is a replica: name the primary in the URL"),
+        "NOREPLICAS" => (FaultClass::Unavailable, "too few replicas are connected"),
+        "MISCONF" => (FaultClass::Misconfigured, "the server cannot write to its disk"),
+        "WRONGTYPE" => (FaultClass::Misconfigured, "the key is something else: choose other stream names"),
+        _ if error.to_string().contains("max number of clients") => (FaultClass::Busy, ""),
+        _ => (FaultClass::Misconfigured, ""),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn class_of(kind: ErrorKind) -> FaultClass {
+        Error::from(RedisError::from((kind, "told"))).into_fault("test").class
+    }
+
+    #[test]
+    fn what_the_client_meets_is_told_apart() {
+        let late = std::io::Error::from(std::io::ErrorKind::TimedOut);
+        assert_eq!(Error::from(RedisError::from(late)).into_fault("test").class, FaultClass::Timeout);
+        assert_eq!(class_of(ErrorKind::Io), FaultClass::Unavailable);
+        assert_eq!(class_of(ErrorKind::AuthenticationFailed), FaultClass::Denied);
+        assert_eq!(class_of(ErrorKind::Server(redis::ServerErrorKind::ReadOnly)), FaultClass::Unavailable);
+        assert_eq!(class_of(ErrorKind::Server(redis::ServerErrorKind::BusyLoading)), FaultClass::Unavailable);
+        assert_eq!(class_of(ErrorKind::Server(redis::ServerErrorKind::NoPerm)), FaultClass::Denied);
+    }
+}

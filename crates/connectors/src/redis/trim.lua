@@ -1,0 +1,31 @@
+-- Forgets what every group has finished. KEYS: stream, order. ARGV: our group. Answers how many entries went.
+local stream, order, group = KEYS[1], KEYS[2], ARGV[1]
+if redis.call('EXISTS', stream) == 0 then
+  return 0
+end
+
+local bound = false
+for _, flat in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
+  local other = named(flat)
+  local open = redis.call('XPENDING', stream, other.name)
+  local first = open[2]
+  if open[1] == 0 then
+    -- Nothing pending: everything up to the last one delivered, that one included.
+    local millis, sequence = string.match(other['last-delivered-id'], '^(%d+)-(%d+)$')
+    local number = tonumber(sequence)
+    -- Beyond 2^53 a number of Lua is not exact: one entry stays a little longer.
+    first = number < 9007199254740992 and millis .. '-' .. string.format('%.0f', number + 1)
+      or other['last-delivered-id']
+    if other.name == group then
+      -- No entry is unfinished, so no list is true that is still there.
+      redis.call('DEL', order)
+    end
+  end
+  if not bound or less(first, bound) then
+    bound = first
+  end
+end
+if not bound then
+  return 0
+end
+return redis.call('XTRIM', stream, 'MINID', bound)

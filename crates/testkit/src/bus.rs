@@ -1,0 +1,327 @@
+//! What every bus keeps.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use chunk_sync_engine::ports::{Bus, DeadLetter, Delivery, EntryId, FaultClass};
+use chunk_sync_model::event::Fields;
+use chunk_sync_model::{Event, Limits, Target, Time};
+
+use crate::Fixture;
+use crate::states::{bare, chunk, states};
+
+type Port = dyn Bus;
+
+/// Long enough for whatever must happen.
+const LONG: Duration = Duration::from_secs(20);
+
+/// A read that finds nothing ends after this.
+const SHORT: Duration = Duration::from_millis(50);
+
+/// What a bus must offer beside its port to be held to its contract.
+#[async_trait]
+pub trait BusFixture: Fixture<Port = Port> {
+    /// Fresh surroundings whose bus holds at most so many unfinished entries.
+    async fn narrow(bound: u64) -> Self;
+
+    /// Adds an entry as somebody else's client would, whatever its fields.
+    async fn add(&self, fields: Fields) -> EntryId;
+}
+
+fn events(count: usize) -> Vec<Event> {
+    states(count).iter().map(|state| Event::of_chunk(state.chunk.clone())).collect()
+}
+
+fn event_of(delivery: &Delivery) -> Event {
+    Event::from_fields(&delivery.fields, &Limits::default()).unwrap()
+}
+
+fn ids(deliveries: &[Delivery]) -> Vec<EntryId> {
+    deliveries.iter().map(|delivery| delivery.id).collect()
+}
+
+/// Reads until `count` entries are there.
+async fn read(bus: &Port, count: usize) -> Vec<Delivery> {
+    let (mut all, began) = (Vec::new(), Instant::now());
+    while all.len() < count {
+        assert!(began.elapsed() < LONG, "{} of {count} entries came", all.len());
+        all.extend(bus.read(count - all.len(), Duration::from_secs(1)).await.unwrap());
+    }
+    all
+}
+
+async fn nothing_left(bus: &Port) {
+    let left = bus.read(10, SHORT).await.unwrap();
+    assert!(left.is_empty(), "{:?} came again", ids(&left));
+}
+
+pub async fn what_is_published_is_read_in_order<F: BusFixture>() {
+    let fixture = F::fresh().await;
+    let (bus, events) = (fixture.port(), events(700));
+    assert!(bus.publish(&[]).await.unwrap().is_empty());
+    let mut published = bus.publish(&events[..600]).await.unwrap();
+    published.extend(bus.publish(&events[600..]).await.unwrap());
+    assert!(published.is_sorted_by(|a, b| a < b), "ids ascend");
+    let deliveries = read(&*bus, 700).await;
+    assert_eq!(ids(&deliveries), published);
+    assert!(deliveries.iter().map(event_of).eq(events));
+    assert!(deliveries.iter().all(|delivery| delivery.attempt == 1));
+}
+
+pub async fn what_is_acknowledged_is_not_handed_out_again<F: BusFixture>() {
+    let mut fixture = F::fresh().await;
+    fixture.port().publish(&events(10)).await.unwrap();
+    let deliveries = read(&*fixture.port(), 10).await;
+    fixture.port().acknowledge(&ids(&deliveries)).await.unwrap();
+    // An acknowledgement may be repeated.
+    fixture.port().acknowledge(&ids(&deliveries[..2])).await.unwrap();
+    nothing_left(&*fixture.port()).await;
+    fixture.reopen().await;
+    nothing_left(&*fixture.port()).await;
+}
+
+pub async fn what_is_unfinished_comes_again_first_and_is_counted<F: BusFixture>() {
+    let mut fixture = F::fresh().await;
+    let events = events(6);
+    let published = fixture.port().publish(&events[..4]).await.unwrap();
+    let deliveries = read(&*fixture.port(), 4).await;
+    fixture.port().acknowledge(&[deliveries[1].id]).await.unwrap();
+    let later = fixture.port().publish(&events[4..]).await.unwrap();
+    for attempt in 2..4 {
+        fixture.reopen().await;
+        let again = read(&*fixture.port(), 3).await;
+        assert_eq!(ids(&again), [published[0], published[2], published[3]]);
+        assert!(again.iter().all(|delivery| delivery.attempt == attempt), "{again:?}");
+    }
+    assert_eq!(ids(&read(&*fixture.port(), 2).await), later);
+}
+
+pub async fn a_read_hands_out_no_more_than_asked<F: BusFixture>() {
+    let fixture = F::fresh().await;
+    let bus = fixture.port();
+    bus.publish(&events(5)).await.unwrap();
+    assert_eq!(bus.read(2, LONG).await.unwrap().len(), 2);
+    assert_eq!(bus.read(2, LONG).await.unwrap().len(), 2);
+    assert_eq!(bus.read(2, LONG).await.unwrap().len(), 1);
+}
+
+pub async fn a_waiting_read_wakes_when_something_comes<F: BusFixture>() {
+    let fixture = F::fresh().await;
+    let bus = fixture.port();
+    let began = Instant::now();
+    nothing_left(&*bus).await;
+    assert!(began.elapsed() >= SHORT, "it waited");
+    let reader = tokio::spawn({
+        let bus = Arc::clone(&bus);
+        async move { bus.read(10, LONG).await.unwrap() }
+    });
+    bus.publish(&events(1)).await.unwrap();
+    let came = tokio::time::timeout(LONG / 2, reader).await.expect("it woke before its time was up").unwrap();
+    assert_eq!(came.len(), 1);
+}
+
+pub async fn a_dropped_read_loses_nothing<F: BusFixture>() {
+    let fixture = F::fresh().await;
+    let (bus, events) = (fixture.port(), events(60));
+    let mut came = Vec::new();
+    for some in events.chunks(3) {
+        let publishing = tokio::spawn({
+            let (bus, some) = (Arc::clone(&bus), some.to_vec());
+            async move { bus.publish(&some).await.unwrap() }
+        });
+        // Whichever is first: a read that has something keeps it, one that is dropped took nothing.
+        tokio::select! {
+            biased;
+            deliveries = bus.read(10, LONG) => came.extend(deliveries.unwrap()),
+            published = publishing => drop(published.unwrap()),
+        }
+    }
+    came.extend(read(&*bus, 60 - came.len()).await);
+    came.sort_by_key(|delivery| delivery.id);
+    let mut seen: Vec<_> = came.iter().map(|delivery| event_of(delivery).event_id).collect();
+    let mut published: Vec<_> = events.iter().map(|event| event.event_id).collect();
+    seen.sort_unstable();
+    published.sort_unstable();
+    assert_eq!(seen, published);
+}
+
+pub async fn two_readers_never_get_the_same<F: BusFixture>() {
+    let fixture = F::fresh().await;
+    let bus = fixture.port();
+    bus.publish(&events(300)).await.unwrap();
+    let reader = || {
+        let bus = Arc::clone(&bus);
+        tokio::spawn(async move {
+            let mut all = Vec::new();
+            loop {
+                let some = bus.read(7, SHORT).await.unwrap();
+                if some.is_empty() {
+                    return all;
+                }
+                all.extend(ids(&some));
+            }
+        })
+    };
+    let (one, two) = (reader(), reader());
+    let mut all = one.await.unwrap();
+    all.extend(two.await.unwrap());
+    all.sort_unstable();
+    all.dedup();
+    assert_eq!(all.len(), 300);
+}
+
+fn letter(delivery: &Delivery) -> DeadLetter {
+    DeadLetter {
+        id: delivery.id,
+        fields: delivery.fields.clone(),
+        at: Time::from_micros(1_700_000_000_000_001),
+        class: FaultClass::Rejected,
+        error: "it cannot be".into(),
+        field: Some("chunk.id".into()),
+        attempts: delivery.attempt,
+        missing: vec![Target::Qdrant, Target::Neo4j],
+    }
+}
+
+pub async fn a_letter_keeps_its_fields_and_says_why<F: BusFixture>() {
+    let mut fixture = F::fresh().await;
+    let bus = fixture.port();
+    let raw: Fields = vec![(b"event_id".to_vec(), b"x".to_vec()), (b"chunk".to_vec(), vec![0xff, 0x00, 0x80])];
+    fixture.add(raw.clone()).await;
+    let delivery = read(&*bus, 1).await.remove(0);
+    bus.bury(&[letter(&delivery)]).await.unwrap();
+    // As after a crash between burial and answer.
+    bus.bury(&[letter(&delivery)]).await.unwrap();
+    nothing_left(&*bus).await;
+    drop(bus);
+    fixture.reopen().await;
+    nothing_left(&*fixture.port()).await;
+    let letters = fixture.port().dead(None, 10).await.unwrap();
+    assert!(!letters.is_empty());
+    let field = |name: &str| {
+        let found = letters[0].fields.iter().find(|(field, _)| field == name.as_bytes());
+        found.map(|(_, value)| String::from_utf8_lossy(value).into_owned())
+    };
+    assert!(raw.iter().all(|pair| letters[0].fields.contains(pair)), "{:?}", letters[0]);
+    assert_eq!(field("dead_at").as_deref(), Some("2023-11-14T22:13:20.000001Z"));
+    assert_eq!(field("stream_id"), Some(delivery.id.to_string()));
+    assert_eq!(field("error_type").as_deref(), Some("rejected"));
+    assert_eq!(field("error").as_deref(), Some("it cannot be"));
+    assert_eq!(field("field").as_deref(), Some("chunk.id"));
+    assert_eq!(field("attempts").as_deref(), Some("1"));
+    assert_eq!(field("missing").as_deref(), Some(r#"["qdrant","neo4j"]"#));
+    assert_eq!(field("raw_b64").as_deref(), Some(r#"{"chunk":"/wCA"}"#));
+}
+
+pub async fn letters_are_listed_and_dropped<F: BusFixture>() {
+    let fixture = F::fresh().await;
+    let bus = fixture.port();
+    bus.publish(&events(5)).await.unwrap();
+    let deliveries = read(&*bus, 5).await;
+    bus.bury(&deliveries.iter().map(letter).collect::<Vec<_>>()).await.unwrap();
+    let first = bus.dead(None, 2).await.unwrap();
+    let rest = bus.dead(Some(first[1].id), 10).await.unwrap();
+    let all: Vec<_> = first.iter().chain(&rest).map(|letter| letter.id).collect();
+    assert!(all.len() == 5 && all.is_sorted_by(|a, b| a < b), "{all:?}");
+    assert_eq!(bus.depth().await.unwrap().dead, 5);
+    assert!(bus.drop_dead(all[3]).await.unwrap());
+    assert!(!bus.drop_dead(all[3]).await.unwrap());
+    assert_eq!(bus.dead(Some(all[2]), 10).await.unwrap()[0].id, all[4]);
+    assert_eq!(bus.depth().await.unwrap().dead, 4);
+}
+
+pub async fn malformed_entries_pass_unaltered_and_stop_nobody<F: BusFixture>() {
+    let fixture = F::fresh().await;
+    let bus = fixture.port();
+    let raw: Vec<Fields> = vec![
+        vec![(b"nonsense".to_vec(), b"1".to_vec())],
+        vec![(vec![0xc3, 0x28], vec![]), (b"chunk".to_vec(), vec![0xff])],
+    ];
+    for fields in &raw {
+        fixture.add(fields.clone()).await;
+    }
+    bus.publish(&events(1)).await.unwrap();
+    let deliveries = read(&*bus, 3).await;
+    assert_eq!([&deliveries[0].fields, &deliveries[1].fields], [&raw[0], &raw[1]]);
+    event_of(&deliveries[2]);
+}
+
+pub async fn the_depth_tells_unread_from_pending<F: BusFixture>() {
+    let fixture = F::fresh().await;
+    let bus = fixture.port();
+    let empty = bus.depth().await.unwrap();
+    assert_eq!((empty.unread, empty.pending, empty.dead, empty.oldest), (0, 0, 0, None));
+    let published = bus.publish(&events(9)).await.unwrap();
+    let unread = bus.depth().await.unwrap();
+    assert_eq!((unread.unread, unread.pending, unread.oldest), (9, 0, Some(published[0])));
+    let deliveries = read(&*bus, 4).await;
+    bus.acknowledge(&ids(&deliveries[..1])).await.unwrap();
+    let some = bus.depth().await.unwrap();
+    assert_eq!((some.unread, some.pending, some.oldest), (5, 3, Some(published[1])));
+}
+
+pub async fn trimming_leaves_what_is_unfinished<F: BusFixture>() {
+    let mut fixture = F::fresh().await;
+    let bus = fixture.port();
+    let published = bus.publish(&events(50)).await.unwrap();
+    let deliveries = read(&*bus, 30).await;
+    bus.acknowledge(&ids(&deliveries[..20])).await.unwrap();
+    bus.trim().await.unwrap();
+    bus.trim().await.unwrap();
+    let depth = bus.depth().await.unwrap();
+    assert_eq!((depth.unread, depth.pending), (20, 10));
+    drop(bus);
+    fixture.reopen().await;
+    assert_eq!(ids(&read(&*fixture.port(), 30).await), published[20..]);
+}
+
+pub async fn a_full_bus_is_busy_until_there_is_room<F: BusFixture>() {
+    let fixture = F::narrow(10).await;
+    let (bus, events) = (fixture.port(), events(21));
+    bus.publish(&events[..10]).await.unwrap();
+    let busy = bus.publish(&events[10..20]).await.unwrap_err();
+    assert_eq!(busy.class, FaultClass::Busy, "{busy}");
+    let publisher = tokio::spawn({
+        let (bus, event) = (Arc::clone(&bus), events[20].clone());
+        async move { bus.publish(&[event]).await }
+    });
+    let deliveries = read(&*bus, 10).await;
+    bus.acknowledge(&ids(&deliveries)).await.unwrap();
+    publisher.await.unwrap().expect("it goes on as soon as there is room");
+    assert_eq!(event_of(&read(&*bus, 1).await[0]), events[20]);
+}
+
+pub async fn preparing_again_loses_nothing<F: BusFixture>() {
+    let fixture = F::fresh().await;
+    let bus = fixture.port();
+    bus.publish(&events(3)).await.unwrap();
+    let deliveries = read(&*bus, 1).await;
+    bus.prepare().await.unwrap();
+    let depth = bus.depth().await.unwrap();
+    assert_eq!((depth.unread, depth.pending, depth.oldest), (2, 1, Some(deliveries[0].id)));
+    assert_eq!(read(&*bus, 2).await.len(), 2);
+}
+
+pub async fn publishers_at_once_lose_nothing<F: BusFixture>() {
+    let fixture = F::fresh().await;
+    let bus = fixture.port();
+    let publishers = (0..4).map(|publisher| {
+        let bus = Arc::clone(&bus);
+        tokio::spawn(async move {
+            for batch in 0..10 {
+                let event = |i: usize| Event::of_chunk(chunk(&bare(&format!("{publisher} {batch} {i}"))));
+                bus.publish(&(0..25).map(event).collect::<Vec<_>>()).await.unwrap();
+            }
+        })
+    });
+    let publishers: Vec<_> = publishers.collect();
+    let mut deliveries = read(&*bus, 1000).await;
+    for publisher in publishers {
+        publisher.await.unwrap();
+    }
+    nothing_left(&*bus).await;
+    deliveries.sort_by_key(|delivery| delivery.id);
+    deliveries.dedup_by_key(|delivery| event_of(delivery).event_id);
+    assert_eq!(deliveries.len(), 1000);
+}

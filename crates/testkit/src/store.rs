@@ -1,0 +1,196 @@
+//! What every store keeps.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use chunk_sync_engine::ports::{Applied, Store, Write};
+use chunk_sync_model::{State, SyncVersion};
+use uuid::Uuid;
+
+use crate::Fixture;
+use crate::states::{awkward, changed, delete, states, version, write};
+
+type Port = dyn Store;
+
+/// Writes, all of which the store has to take.
+pub(crate) async fn written(store: &Port, writes: &[Write]) {
+    for (write, answer) in writes.iter().zip(store.apply(writes).await) {
+        assert!(matches!(answer, Applied::Written), "{} was answered {answer:?}", write.id);
+    }
+}
+
+/// Asserts that the store holds just this of the chunk.
+pub(crate) async fn holds(store: &Port, id: Uuid, wanted: Option<(&State, SyncVersion)>) {
+    let seen = store.read(&[id]).await.unwrap().remove(0);
+    match (seen, wanted) {
+        (None, None) => {}
+        (Some(seen), Some((state, version))) => {
+            assert_eq!((seen.id, seen.version), (id, version));
+            let expected = store.expect(state);
+            assert_eq!(seen.fingerprint.differing(&expected), Vec::<String>::new(), "of {}", state.chunk.content);
+        }
+        (seen, wanted) => panic!("held is {seen:?}, wanted {:?}", wanted.map(|(_, version)| version)),
+    }
+}
+
+pub async fn a_newer_state_replaces_an_older_one<F: Fixture<Port = Port>>() {
+    let fixture = F::fresh().await;
+    let (store, old) = (fixture.port(), states(1).remove(0));
+    let new = changed(&old, "what it says now");
+    written(&*store, &[write(&old, 5)]).await;
+    holds(&*store, old.chunk.id, Some((&old, version(5)))).await;
+    written(&*store, &[write(&new, 6)]).await;
+    holds(&*store, old.chunk.id, Some((&new, version(6)))).await;
+}
+
+pub async fn an_older_or_equal_version_changes_nothing<F: Fixture<Port = Port>>() {
+    let fixture = F::fresh().await;
+    let (store, held) = (fixture.port(), states(1).remove(0));
+    let other = changed(&held, "what must not appear");
+    written(&*store, &[write(&held, 5)]).await;
+    for late in [write(&other, 5), write(&other, 4), delete(held.chunk.id, 5), delete(held.chunk.id, 1)] {
+        let answers = store.apply(&[late]).await;
+        assert!(matches!(answers[..], [Applied::Skipped]), "{answers:?}");
+    }
+    holds(&*store, held.chunk.id, Some((&held, version(5)))).await;
+}
+
+pub async fn a_repeated_batch_is_harmless<F: Fixture<Port = Port>>() {
+    let fixture = F::fresh().await;
+    let (store, states) = (fixture.port(), states(20));
+    let mut writes: Vec<_> = states.iter().map(|state| write(state, 9)).collect();
+    writes[3] = delete(states[3].chunk.id, 9);
+    for _ in 0..3 {
+        assert!(store.apply(&writes).await.iter().all(Applied::is_durable));
+    }
+    for (i, state) in states.iter().enumerate() {
+        holds(&*store, state.chunk.id, (i != 3).then_some((&**state, version(9)))).await;
+    }
+}
+
+pub async fn a_deleted_chunk_is_gone_and_can_come_again<F: Fixture<Port = Port>>() {
+    let fixture = F::fresh().await;
+    let (store, state) = (fixture.port(), states(1).remove(0));
+    let id = state.chunk.id;
+    written(&*store, &[write(&state, 1)]).await;
+    written(&*store, &[delete(id, 2)]).await;
+    holds(&*store, id, None).await;
+    written(&*store, &[write(&state, 3)]).await;
+    holds(&*store, id, Some((&state, version(3)))).await;
+}
+
+pub async fn deleting_what_is_not_there_is_durable<F: Fixture<Port = Port>>() {
+    let fixture = F::fresh().await;
+    let store = fixture.port();
+    let answers = store.apply(&[delete(Uuid::max(), 1), delete(Uuid::nil(), 1)]).await;
+    assert!(answers.iter().all(Applied::is_durable), "{answers:?}");
+    holds(&*store, Uuid::max(), None).await;
+}
+
+pub async fn every_state_is_read_back_as_expected<F: Fixture<Port = Port>>() {
+    let mut fixture = F::fresh().await;
+    let states: Vec<Arc<State>> = awkward().into_iter().chain(states(60)).collect();
+    let writes: Vec<_> = states.iter().map(|state| write(state, (1 << 53) - 1)).collect();
+    written(&*fixture.port(), &writes).await;
+    for _ in 0..2 {
+        for state in &states {
+            holds(&*fixture.port(), state.chunk.id, Some((state, SyncVersion::MAX))).await;
+        }
+        fixture.reopen().await;
+    }
+}
+
+pub async fn a_page_follows_the_other_without_gap_or_repetition<F: Fixture<Port = Port>>() {
+    let fixture = F::fresh().await;
+    let store = fixture.port();
+    assert!(store.scan(None, 10).await.unwrap().is_empty());
+    let states = states(53);
+    written(&*store, &states.iter().map(|state| write(state, 2)).collect::<Vec<_>>()).await;
+    let expected: BTreeMap<Uuid, _> = states.iter().map(|state| (state.chunk.id, store.expect(state))).collect();
+    for size in [1, 7, 53, 1000] {
+        let (mut seen, mut after) = (Vec::new(), None);
+        loop {
+            let page = store.scan(after, size).await.unwrap();
+            after = page.last().map(|seen| seen.id).or(after);
+            let ended = page.len() < size;
+            seen.extend(page);
+            if ended {
+                break;
+            }
+        }
+        let ids: Vec<Uuid> = seen.iter().map(|seen| seen.id).collect();
+        assert_eq!(ids, expected.keys().copied().collect::<Vec<_>>(), "pages of {size}");
+        assert!(seen.iter().all(|seen| expected[&seen.id] == seen.fingerprint && seen.version == version(2)));
+    }
+}
+
+pub async fn answers_come_in_the_order_asked<F: Fixture<Port = Port>>() {
+    let fixture = F::fresh().await;
+    let (store, states) = (fixture.port(), states(4));
+    written(&*store, &states.iter().map(|state| write(state, 1)).collect::<Vec<_>>()).await;
+    let asked = [states[2].chunk.id, Uuid::nil(), states[0].chunk.id, Uuid::max(), states[3].chunk.id];
+    let seen = store.read(&asked).await.unwrap();
+    let ids: Vec<_> = seen.iter().map(|seen| seen.as_ref().map(|seen| seen.id)).collect();
+    assert_eq!(ids, [Some(asked[0]), None, Some(asked[2]), None, Some(asked[4])]);
+    assert!(store.read(&[]).await.unwrap().is_empty());
+    assert!(store.apply(&[]).await.is_empty());
+}
+
+pub async fn what_was_answered_survives_a_restart<F: Fixture<Port = Port>>() {
+    let mut fixture = F::fresh().await;
+    let states = states(30);
+    written(&*fixture.port(), &states.iter().map(|state| write(state, 3)).collect::<Vec<_>>()).await;
+    written(&*fixture.port(), &[delete(states[0].chunk.id, 4)]).await;
+    fixture.reopen().await;
+    holds(&*fixture.port(), states[0].chunk.id, None).await;
+    for state in &states[1..] {
+        holds(&*fixture.port(), state.chunk.id, Some((state, version(3)))).await;
+    }
+    // The guard survives with the state.
+    let answers = fixture.port().apply(&[write(&states[1], 3)]).await;
+    assert!(matches!(answers[..], [Applied::Skipped]), "{answers:?}");
+}
+
+pub async fn preparing_twice_loses_nothing<F: Fixture<Port = Port>>() {
+    let fixture = F::fresh().await;
+    let (store, state) = (fixture.port(), states(1).remove(0));
+    written(&*store, &[write(&state, 1)]).await;
+    store.prepare().await.unwrap();
+    store.prepare().await.unwrap();
+    store.check().await.unwrap();
+    holds(&*store, state.chunk.id, Some((&state, version(1)))).await;
+}
+
+pub async fn one_batch_may_hold_a_thousand_writes<F: Fixture<Port = Port>>() {
+    let fixture = F::fresh().await;
+    let (store, states) = (fixture.port(), states(1000));
+    written(&*store, &states.iter().map(|state| write(state, 1)).collect::<Vec<_>>()).await;
+    let ids: Vec<_> = states.iter().map(|state| state.chunk.id).collect();
+    assert!(store.read(&ids).await.unwrap().iter().all(Option::is_some));
+}
+
+pub async fn of_two_writers_at_once_the_newer_state_stays<F: Fixture<Port = Port>>() {
+    let fixture = F::fresh().await;
+    let (store, states) = (fixture.port(), states(8));
+    let newer: Vec<_> = states.iter().map(|state| changed(state, "the newer of the two")).collect();
+    for round in 0..5 {
+        let old: Vec<_> = states.iter().map(|state| write(state, 10 * round + 1)).collect();
+        let mut new: Vec<_> = newer.iter().map(|state| write(state, 10 * round + 2)).collect();
+        // The other way round, so that whoever locks one after the other meets itself.
+        new.reverse();
+        let (first, second) = tokio::join!(store.apply(&old), store.apply(&new));
+        assert!(first.iter().chain(&second).all(Applied::is_durable), "{first:?} {second:?}");
+        for state in &newer {
+            holds(&*store, state.chunk.id, Some((state, version(10 * round + 2)))).await;
+        }
+    }
+}
+
+pub async fn counts_follow_what_is_held<F: Fixture<Port = Port>>() {
+    let fixture = F::fresh().await;
+    let (store, states) = (fixture.port(), states(10));
+    assert_eq!(store.counts().await.unwrap().chunks, 0);
+    written(&*store, &states.iter().map(|state| write(state, 1)).collect::<Vec<_>>()).await;
+    written(&*store, &[write(&states[0], 2), delete(states[1].chunk.id, 2)]).await;
+    assert_eq!(store.counts().await.unwrap().chunks, 9);
+}

@@ -1,0 +1,78 @@
+//! What a store with typed vectors keeps beside what every store does.
+
+use std::sync::Arc;
+
+use chunk_sync_engine::ports::{Applied, FaultClass, Store};
+use chunk_sync_model::State;
+
+use crate::Fixture;
+use crate::states::{changed, states, version, write};
+use crate::store::{holds, written};
+
+type Port = dyn Store;
+
+pub async fn a_vector_of_the_wrong_dimension_fails_alone<F: Fixture<Port = Port>>() {
+    let fixture = F::fresh().await;
+    let (store, states) = (fixture.port(), states(5));
+    let mut bad = State::clone(&states[2]);
+    bad.chunk.embeddings.dense[0].vector = vec![1.0; 3].into();
+    let mut writes: Vec<_> = states.iter().map(|state| write(state, 1)).collect();
+    writes[2].state = Some(Arc::new(bad));
+    for (i, answer) in store.apply(&writes).await.into_iter().enumerate() {
+        match answer {
+            Applied::Failed(fault) if i == 2 => {
+                assert_eq!(fault.class, FaultClass::Rejected, "{fault}");
+                assert!(fault.message.contains("768"), "{fault} does not say what is configured");
+            }
+            answer => assert!(matches!(answer, Applied::Written) && i != 2, "{i}: {answer:?}"),
+        }
+    }
+    for (i, state) in states.iter().enumerate() {
+        holds(&*store, state.chunk.id, (i != 2).then_some((&**state, version(1)))).await;
+    }
+}
+
+pub async fn a_write_without_new_vectors_replaces_all_but_them<F: Fixture<Port = Port>>() {
+    let fixture = F::fresh().await;
+    let (store, held) = (fixture.port(), states(1).remove(0));
+    written(&*store, &[write(&held, 3)]).await;
+    let mut next = State::clone(&held);
+    next.chunk.summary = None;
+    next.chunk.metadata.extra.clear();
+    next.chunk.metadata.extra.insert("added".into(), 1.into());
+    next.embedding_stale = true;
+    let next = Arc::new(next);
+    let mut only_payload = write(&next, 4);
+    only_payload.vectors_since = version(2);
+    written(&*store, &[only_payload]).await;
+    holds(&*store, held.chunk.id, Some((&next, version(4)))).await;
+}
+
+pub async fn vectors_are_written_where_older_ones_are_held<F: Fixture<Port = Port>>() {
+    let fixture = F::fresh().await;
+    let (store, held) = (fixture.port(), states(1).remove(0));
+    written(&*store, &[write(&held, 3)]).await;
+    // The vectors changed at 5, which this store missed; 6 changed the payload only.
+    let next = changed(&held, "a state after one that was missed");
+    let mut late = write(&next, 6);
+    late.vectors_since = version(5);
+    written(&*store, &[late.clone()]).await;
+    holds(&*store, held.chunk.id, Some((&next, version(6)))).await;
+    // And where nothing is held at all.
+    let other = states(2).remove(1);
+    let mut first = write(&other, 6);
+    first.vectors_since = version(1);
+    written(&*store, &[first]).await;
+    holds(&*store, other.chunk.id, Some((&other, version(6)))).await;
+}
+
+pub async fn a_vector_that_is_gone_is_gone<F: Fixture<Port = Port>>() {
+    let fixture = F::fresh().await;
+    let (store, held) = (fixture.port(), states(1).remove(0));
+    written(&*store, &[write(&held, 1)]).await;
+    let mut without = State::clone(&held);
+    without.chunk.embeddings = Default::default();
+    let without = Arc::new(without);
+    written(&*store, &[write(&without, 2)]).await;
+    holds(&*store, held.chunk.id, Some((&without, version(2)))).await;
+}

@@ -1,0 +1,253 @@
+//! The servers that live tests talk to, run natively on loopback: started together, found again by a later call,
+//! stopped one by one. How each single server is installed, started and asked is in its own module below.
+
+mod dev;
+mod download;
+mod neo4j;
+mod ports;
+mod postgres;
+mod process;
+mod redis;
+mod state;
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use rustix::process::Signal;
+
+use dev::Dev;
+pub(crate) use download::find_program;
+use state::{Running, State};
+
+/// How long a server may take from its start to its first answer; Neo4j on a busy machine needs half a minute.
+const START_LIMIT: Duration = Duration::from_secs(180);
+
+/// One kind of server: where its programs come from, how it is run, and how one knows that it serves.
+trait Server {
+    /// The name on the command line, in the state file, and of the data directory.
+    fn name(&self) -> &'static str;
+    /// Makes sure that the programs are on this machine.
+    fn install(&self, dev: &Dev) -> Result<()>;
+    /// Makes the data directory where there is none yet.
+    fn init(&self, dev: &Dev) -> Result<()>;
+    /// The command that serves on `port` in the foreground.
+    fn command(&self, dev: &Dev, port: u16) -> Result<Command>;
+    /// Whether the server on `port` answers in its own protocol.
+    fn answers(&self, port: u16) -> bool;
+    /// The signal that asks for an orderly and quick stop.
+    fn stop_signal(&self) -> Signal;
+    /// The environment variables that lead a test to it.
+    fn variables(&self, port: u16, password: &str) -> Vec<(&'static str, String)>;
+}
+
+static SERVERS: [&(dyn Server + Sync); 4] = [&postgres::DEBIAN_15, &postgres::WHEEL_18, &redis::Redis, &neo4j::Neo4j];
+
+/// The servers of one checkout.
+pub(crate) struct Services {
+    dev: Dev,
+}
+
+impl Services {
+    /// The servers whose state lies under `root`, the workspace's directory.
+    pub(crate) fn new(root: &Path) -> Self {
+        Self { dev: Dev::new(root) }
+    }
+
+    /// The names of the servers that run now.
+    pub(crate) fn running(&self) -> Result<Vec<String>> {
+        let state = State::load(&self.dev.state())?;
+        Ok(state.iter().filter(|running| running.process.is_alive()).map(|running| running.name.clone()).collect())
+    }
+
+    /// Starts what is wanted and does not run yet, all at once, and returns when everything wanted answers.
+    pub(crate) fn up(&self, wanted: &[&str]) -> Result<()> {
+        let _lock = self.dev.lock()?;
+        let mut state = State::load(&self.dev.state())?;
+        let missing = forget_the_gone(&mut state, wanted);
+        if missing.is_empty() {
+            println!("already up: {}", wanted.join(", "));
+        }
+        for server in &missing {
+            server.install(&self.dev).with_context(|| format!("cannot install {}", server.name()))?;
+            server.init(&self.dev).with_context(|| format!("cannot prepare the data of {}", server.name()))?;
+        }
+        let began = Instant::now();
+        for server in &missing {
+            self.start(*server, &mut state)?;
+        }
+        for server in select(wanted) {
+            let running = state.get(server.name()).context("a server that was started is in the state")?;
+            self.wait_for_answer(server, running, began)?;
+            if missing.iter().any(|started| started.name() == server.name()) {
+                println!("{:<10}  up on 127.0.0.1:{} after {:.1?}", server.name(), running.port, began.elapsed());
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts `server` and notes it down at once, so that `down` finds it whatever happens next.
+    fn start(&self, server: &dyn Server, state: &mut State) -> Result<()> {
+        let taken: Vec<u16> = state.iter().map(|running| running.port).collect();
+        let offset = SERVERS.iter().position(|other| other.name() == server.name()).unwrap_or_default();
+        let base = ports::base(self.dev.root(), offset);
+        let port = ports::choose(base, |port| !taken.contains(&port) && ports::is_free(port))
+            .context("no free port on loopback")?;
+        let process = process::spawn(server.command(&self.dev, port)?, &self.dev.log(server.name())?)
+            .with_context(|| format!("cannot start {}", server.name()))?;
+        state.insert(Running { name: server.name().to_owned(), port, process });
+        state.save()
+    }
+
+    fn wait_for_answer(&self, server: &dyn Server, running: &Running, began: Instant) -> Result<()> {
+        let log = self.dev.log(server.name())?;
+        let failed = |how: &str| {
+            let end = dev::tail(&log);
+            bail!("{} {how}; the end of {}:\n{end}", server.name(), log.display())
+        };
+        loop {
+            // The process first: an answer could come from somebody else who took the port before it.
+            if !running.process.is_alive() {
+                return failed("ended before it answered");
+            }
+            if server.answers(running.port) {
+                return Ok(());
+            }
+            if began.elapsed() > START_LIMIT {
+                return failed(&format!("does not answer after {START_LIMIT:?}"));
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// Stops what is wanted of the processes that `up` started; other servers are left alone.
+    pub(crate) fn down(&self, wanted: &[&str]) -> Result<()> {
+        let _lock = self.dev.lock()?;
+        let mut state = State::load(&self.dev.state())?;
+        let ours: Vec<(&dyn Server, Running)> = select(wanted)
+            .filter_map(|server| Some((server as &dyn Server, state.get(server.name())?.clone())))
+            .collect();
+        if ours.is_empty() {
+            println!("nothing to stop");
+        }
+        for (server, running) in &ours {
+            process::signal(running.process, server.stop_signal())?;
+        }
+        for (server, running) in ours {
+            let ending = process::wait_for_end(running.process)
+                .with_context(|| format!("{} does not stop (pid {})", server.name(), running.process.pid))?;
+            println!("{:<10}  {ending}", server.name());
+            state.remove(server.name());
+            state.save()?;
+        }
+        Ok(())
+    }
+
+    /// A table of what is wanted: name, state, pid, port, log.
+    pub(crate) fn status(&self, wanted: &[&str]) -> Result<String> {
+        let state = State::load(&self.dev.state())?;
+        let mut table = format!("{:<10}  {:<13}  {:>7}  {:>5}  log\n", "server", "state", "pid", "port");
+        for server in select(wanted) {
+            let log = self.dev.log(server.name())?;
+            let log = log.strip_prefix(self.dev.root()).unwrap_or(&log).display();
+            let line = match state.get(server.name()) {
+                None => format!("{:<10}  {:<13}  {:>7}  {:>5}  -\n", server.name(), "down", "-", "-"),
+                Some(Running { port, process, .. }) => {
+                    let word = match (process.is_alive(), server.answers(*port)) {
+                        (false, _) => "gone",
+                        (true, false) => "not answering",
+                        (true, true) => "up",
+                    };
+                    format!("{:<10}  {word:<13}  {:>7}  {port:>5}  {log}\n", server.name(), process.pid)
+                }
+            };
+            table.push_str(&line);
+        }
+        Ok(table)
+    }
+
+    /// The variables that lead a test to what is wanted; an error when one of them does not run.
+    pub(crate) fn variables(&self, wanted: &[&str]) -> Result<Vec<(&'static str, String)>> {
+        let state = State::load(&self.dev.state())?;
+        let mut variables = Vec::new();
+        for server in select(wanted) {
+            let Some(running) = state.get(server.name()).filter(|running| running.process.is_alive()) else {
+                bail!("{} is not up: run `cargo xtask services up`", server.name());
+            };
+            variables.extend(server.variables(running.port, &self.dev.password()?));
+        }
+        Ok(variables)
+    }
+}
+
+/// Drops from `state` the wanted servers whose process is no more, and tells which of the wanted have to be started.
+fn forget_the_gone(state: &mut State, wanted: &[&str]) -> Vec<&'static dyn Server> {
+    let mut missing: Vec<&'static dyn Server> = Vec::new();
+    for server in select(wanted) {
+        match state.get(server.name()) {
+            Some(running) if running.process.is_alive() => continue,
+            Some(running) => {
+                println!("{:<10}  is gone (it was pid {}): started again", server.name(), running.process.pid);
+                // PostgreSQL takes the dead owner of its lock file for alive as long as it has an entry.
+                running.process.wait_for_burial();
+                state.remove(server.name());
+            }
+            None => {}
+        }
+        missing.push(server);
+    }
+    missing
+}
+
+fn select(wanted: &[&str]) -> impl Iterator<Item = &'static (dyn Server + Sync)> {
+    SERVERS.into_iter().filter(|server| wanted.contains(&server.name()))
+}
+
+/// The names of all servers.
+pub(crate) fn all() -> Vec<&'static str> {
+    SERVERS.iter().map(|server| server.name()).collect()
+}
+
+/// Reads `--only a,b` (or `--only=a,b`); without it, all servers are meant.
+pub(crate) fn parse_only(arguments: &[&str]) -> Result<Vec<&'static str>> {
+    let list = match arguments {
+        [] => return Ok(all()),
+        ["--only", list] => list,
+        [one] if one.starts_with("--only=") => &one["--only=".len()..],
+        _ => bail!("expected `--only LIST`, found `{}`", arguments.join(" ")),
+    };
+    list.split(',')
+        .map(|name| {
+            let known = SERVERS.iter().find(|server| server.name() == name.trim());
+            known
+                .map(|server| server.name())
+                .with_context(|| format!("no server `{name}`: there are {}", all().join(", ")))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn without_only_every_server_is_meant() {
+        assert_eq!(parse_only(&[]).unwrap(), ["postgres15", "postgres18", "redis", "neo4j"]);
+    }
+
+    #[test]
+    fn only_takes_a_list_in_either_form() {
+        assert_eq!(parse_only(&["--only", "redis,neo4j"]).unwrap(), ["redis", "neo4j"]);
+        assert_eq!(parse_only(&["--only=postgres15"]).unwrap(), ["postgres15"]);
+    }
+
+    #[test]
+    fn an_unknown_server_is_refused_by_name() {
+        let error = parse_only(&["--only", "redis,mysql"]).unwrap_err().to_string();
+        assert!(error.contains("mysql") && error.contains("postgres18"), "{error}");
+        assert!(parse_only(&["--all"]).is_err());
+    }
+}
