@@ -11,3 +11,11 @@ mod fixture;
 mod shared;
 #[path = "neo4j/strangers.rs"]
 mod strangers;
+
+/// What every store and every graph keeps.
+mod contract {
+    use super::fixture::Neo4j;
+
+    chunk_sync_testkit::store_suite!(Neo4j);
+    chunk_sync_testkit::graph_store_suite!(Neo4j);
+}

@@ -170,10 +170,10 @@ pub(super) const ORPHANS: &str = "UNWIND $ids AS id
     DETACH DELETE e";
 
 /// How much there is, by the server's own books.
-pub(super) const COUNTS: &str = "MATCH (n:Chunk) RETURN 'chunks' AS name, count(n) AS count
-    UNION ALL MATCH (n:Entity) RETURN 'entities' AS name, count(n) AS count
-    UNION ALL MATCH ()-[r:CONTAINS_ENTITY]->() RETURN 'entity_links' AS name, count(r) AS count
-    UNION ALL MATCH ()-[r:RELATES_TO]->() RETURN 'relations' AS name, count(r) AS count";
+pub(super) const COUNTS: &str = "MATCH (n:Chunk) WITH count(n) AS count RETURN 'chunks' AS name, count
+    UNION ALL MATCH (n:Entity) WITH count(n) AS count RETURN 'entities' AS name, count
+    UNION ALL MATCH ()-[r:CONTAINS_ENTITY]->() WITH count(r) AS count RETURN 'entity_links' AS name, count
+    UNION ALL MATCH ()-[r:RELATES_TO]->() WITH count(r) AS count RETURN 'relations' AS name, count";
 
 /// Fails where the user may not write, or the database takes no writes; leaves nothing.
 pub(super) const CHECK: &str = "CREATE (n) DELETE n";

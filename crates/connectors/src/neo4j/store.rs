@@ -23,6 +23,9 @@ use super::server::{Server, Transaction};
 pub(super) const WRITE: &str = "neo4j: write";
 const READ: &str = "neo4j: read";
 
+/// What is counted beside chunks.
+const OTHERS: [&str; 3] = ["entities", "entity_links", "relations"];
+
 /// Chunks in one transaction.
 const BATCH: usize = 256;
 
@@ -170,15 +173,13 @@ impl Store for Neo4jStore {
 
     async fn counts(&self) -> Result<Counts, Fault> {
         let rows = self.rows(query(cypher::COUNTS)).await.map_err(|error| error.into_fault(READ))?;
-        let mut counts = Counts::default();
+        let mut counts = Counts { chunks: 0, others: OTHERS.into_iter().map(|name| (name, 0)).collect() };
         for row in rows {
             let read = |error| Error::Answer(error).into_fault(READ);
             let name: String = row.get("name").map_err(read)?;
-            let count = row.get::<i64>("count").map_err(read)?.unsigned_abs();
-            match ["entities", "entity_links", "relations"].into_iter().find(|known| *known == name) {
-                Some(known) => {
-                    counts.others.insert(known, count);
-                }
+            let count = row.get("count").map_err(read)?;
+            match counts.others.get_mut(name.as_str()) {
+                Some(other) => *other = count,
                 None => counts.chunks = count,
             }
         }
