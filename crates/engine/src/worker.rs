@@ -78,6 +78,8 @@ impl Worker {
             }
         };
         reader.abort();
+        // It was only waiting: that it was cut short is no news.
+        let _ = reader.await;
         match result {
             Ok(()) => self.finish(under_way).await,
             Err(fault) => Err(fault),
