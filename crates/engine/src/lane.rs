@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use chunk_sync_model::{Target, Time};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use crate::clock;
@@ -41,14 +42,17 @@ pub struct Condition {
 }
 
 impl Lane {
-    /// A lane to `store`; debts are kept beside the rows. Ends when the last clone is dropped.
-    pub(crate) fn start(store: Arc<dyn Store>, records: Arc<dyn Records>, settings: WorkerSettings) -> Self {
+    /// A lane to `store`, and what drives it, which ends when the last clone is dropped; debts are kept beside the rows.
+    pub(crate) fn start(
+        store: Arc<dyn Store>,
+        records: Arc<dyn Records>,
+        settings: WorkerSettings,
+    ) -> (Self, JoinHandle<()>) {
         let (parcels, inbox) = mpsc::channel(settings.in_flight.max(1));
         let condition = Arc::new(Mutex::new(Condition::default()));
         let lane = Self { target: store.target(), parcels, condition: Arc::clone(&condition) };
         let driver = Driver { store, records, settings, condition };
-        tokio::spawn(driver.run(inbox));
-        lane
+        (lane, tokio::spawn(driver.run(inbox)))
     }
 
     pub(crate) fn target(&self) -> Target {

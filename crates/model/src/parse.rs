@@ -79,6 +79,15 @@ pub(crate) fn fact(json: &str) -> Result<Chunk, Invalid> {
     Ok(chunk)
 }
 
+impl Chunk {
+    /// The chunk as a writer's view: in its one form, and without what the service computed.
+    #[must_use]
+    pub fn into_view(mut self) -> Self {
+        canonical(&mut self);
+        self
+    }
+}
+
 fn check(chunk: &Chunk, limits: &Limits) -> Result<(), Invalid> {
     check_content(&chunk.content, limits)?;
     check_embeddings(chunk, limits)?;
