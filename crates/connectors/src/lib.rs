@@ -4,4 +4,5 @@
 
 pub mod embedded;
 pub mod neo4j;
+pub mod qdrant;
 pub mod redis;
