@@ -31,9 +31,13 @@ impl Server {
         Self { client, timeout, version: OnceCell::new() }
     }
 
-    /// The answer to a call, if it comes in time.
-    pub(super) async fn call<T>(&self, call: impl Future<Output = Result<T, QdrantError>>) -> Result<T, Error> {
-        timeout(self.timeout, call).await.map_err(|_| Error::Deadline(self.timeout))?.map_err(Error::from)
+    /// The answer to a call, if it comes in time. The client's futures are large: they live on the heap.
+    pub(super) fn call<T>(
+        &self,
+        call: impl Future<Output = Result<T, QdrantError>>,
+    ) -> impl Future<Output = Result<T, Error>> {
+        let (call, patience) = (timeout(self.timeout, Box::pin(call)), self.timeout);
+        async move { call.await.map_err(|_| Error::Deadline(patience))?.map_err(Error::from) }
     }
 
     /// Its version, asked once. One that is older than any that is spoken to is refused.
