@@ -3,15 +3,15 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
-use qdrant_client::qdrant::collections_server::Collections;
-use qdrant_client::qdrant::vectors_config::Config;
-use qdrant_client::qdrant::*;
-use qdrant_edge::{
+use ::qdrant_client::qdrant::collections_server::Collections;
+use ::qdrant_client::qdrant::vectors_config::Config;
+use ::qdrant_client::qdrant::*;
+use ::qdrant_edge::{
     EdgeConfig, EdgeShard, EdgeSparseVectorParams, EdgeVectorParams, HnswIndexConfig, PayloadSchemaType as Schema,
 };
 use tonic::{Request, Response, Status};
 
-use crate::service::{Service, blocking, seconds, service};
+use crate::service::{blocking, seconds, service};
 
 service! { Collections {
     async fn get(

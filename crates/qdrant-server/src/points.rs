@@ -2,10 +2,10 @@
 
 use std::time::Instant;
 
-use qdrant_client::qdrant::points_server::Points;
-use qdrant_client::qdrant::points_update_operation::PointStructList;
-use qdrant_client::qdrant::*;
-use qdrant_edge::{CountRequest, PayloadOps, Record, ScrollRequest, UpdateOperation};
+use ::qdrant_client::qdrant::points_server::Points;
+use ::qdrant_client::qdrant::points_update_operation::PointStructList;
+use ::qdrant_client::qdrant::*;
+use ::qdrant_edge::{CountRequest, PayloadOps, Record, ScrollRequest, UpdateOperation};
 use tonic::{Request, Response, Status};
 
 use crate::convert::{filter, point_id, point_ids, told_id, told_point, with_payload, with_vectors};
