@@ -8,7 +8,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use qdrant_edge::{EdgeConfig, EdgeShard, OperationError};
 use tonic::Status;
 
-pub(crate) type Engine = Arc<Mutex<EdgeShard>>;
+/// One collection; nothing once it is closed.
+pub(crate) type Engine = Arc<Mutex<Option<EdgeShard>>>;
+
+fn engine(shard: EdgeShard) -> Engine {
+    Arc::new(Mutex::new(Some(shard)))
+}
+
+/// Ends with the engine's files on disk and out of use. Whoever is at it finishes first.
+fn close(engine: &Engine) {
+    drop(engine.lock().unwrap_or_else(PoisonError::into_inner).take());
+}
 
 /// All collections below a directory.
 pub(crate) struct Engines {
@@ -24,7 +34,7 @@ impl Engines {
             let entry = entry?;
             let Ok(name) = entry.file_name().into_string() else { continue };
             let shard = EdgeShard::load(&entry.path(), None).map_err(io::Error::other)?;
-            open.insert(name, Arc::new(Mutex::new(shard)));
+            open.insert(name, engine(shard));
         }
         Ok(Self { dir: dir.to_owned(), open: Mutex::new(open) })
     }
@@ -50,7 +60,7 @@ impl Engines {
         std::fs::create_dir(&dir).map_err(|error| Status::internal(error.to_string()))?;
         let shard = EdgeShard::new(&dir, config).map_err(|error| refusal(&error))?;
         shard.flush();
-        open.insert(name.to_owned(), Arc::new(Mutex::new(shard)));
+        open.insert(name.to_owned(), engine(shard));
         Ok(())
     }
 
@@ -58,10 +68,14 @@ impl Engines {
     pub(crate) fn delete(&self, name: &str) -> Result<bool, Status> {
         let mut open = self.lock();
         let Some(engine) = open.remove(name) else { return Ok(false) };
-        // Whoever is at it finishes first.
-        let engine = engine.lock().unwrap_or_else(PoisonError::into_inner);
-        std::fs::remove_dir_all(engine.path()).map_err(|error| Status::internal(error.to_string()))?;
+        close(&engine);
+        std::fs::remove_dir_all(self.dir.join(name)).map_err(|error| Status::internal(error.to_string()))?;
         Ok(true)
+    }
+
+    /// Closes all of them.
+    pub(crate) fn close(&self) {
+        std::mem::take(&mut *self.lock()).values().for_each(close);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Engine>> {

@@ -49,9 +49,10 @@ impl Default for Options {
     }
 }
 
-/// A running server. Dropped, it stops soon; [`stop`](Self::stop) waits for it.
+/// A running server. Dropped, it closes its collections at once, and its port soon; [`stop`](Self::stop) waits for both.
 pub struct TestServer {
     address: SocketAddr,
+    engines: Arc<Engines>,
     gate: Arc<Gate>,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<Result<(), tonic::transport::Error>>,
@@ -64,12 +65,12 @@ impl TestServer {
     /// Where the directory cannot be read, or the port cannot be had.
     pub async fn start(dir: &Path, options: Options) -> io::Result<Self> {
         let dir = dir.to_owned();
-        let engines = tokio::task::spawn_blocking(move || Engines::open(&dir)).await??;
+        let engines = Arc::new(tokio::task::spawn_blocking(move || Engines::open(&dir)).await??);
         let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, options.port)).await?;
         let address = listener.local_addr()?;
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         let gate = Arc::new(Gate::default());
-        let service = Service::new(Arc::new(engines), Arc::clone(&gate), &options.version);
+        let service = Service::new(Arc::clone(&engines), Arc::clone(&gate), &options.version);
         let keyed = keyed(options.api_key);
         let points = PointsServer::new(service.clone()).max_decoding_message_size(usize::MAX);
         let (stop, stopped) = oneshot::channel::<()>();
@@ -81,7 +82,7 @@ impl TestServer {
                 // Dropped or sent, either means to stop.
                 let _ = stopped.await;
             });
-        Ok(Self { address, gate, stop: Some(stop), task: tokio::spawn(serving) })
+        Ok(Self { address, engines, gate, stop: Some(stop), task: tokio::spawn(serving) })
     }
 
     /// Where it is reached: `http://127.0.0.1:PORT`.
@@ -100,7 +101,13 @@ impl TestServer {
     pub async fn stop(mut self) {
         drop(self.stop.take());
         // A server that failed is stopped as well.
-        let _ = self.task.await;
+        let _ = (&mut self.task).await;
+    }
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        self.engines.close();
     }
 }
 

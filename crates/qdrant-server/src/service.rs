@@ -38,7 +38,8 @@ impl Service {
         blocking(move || {
             let engine = engines.get(&name)?;
             let engine = engine.lock().map_err(|_| Status::internal("the engine failed in an earlier call"))?;
-            work(&engine).map_err(|error| refusal(&error))
+            let engine = engine.as_ref().ok_or_else(|| Status::unavailable("the collection is closed"))?;
+            work(engine).map_err(|error| refusal(&error))
         })
         .await
     }

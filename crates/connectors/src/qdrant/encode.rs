@@ -12,7 +12,7 @@ use qdrant_client::qdrant::{
     DenseVector, NamedVectors, PointId, PointStruct, RetrievedPoint, SparseIndices, SparseVector, Value, Vector,
     Vectors, vector, vector_output, vectors,
 };
-use serde_json::Value as Json;
+use serde_json::{Map, Value as Json};
 use uuid::Uuid;
 
 use super::store::WRITE;
@@ -111,7 +111,8 @@ pub(super) fn seen(point: RetrievedPoint) -> Option<Seen> {
     let id = chunk_id(point.id.as_ref())?;
     let version = version(&point.payload);
     let fields = point.payload.into_iter().filter(|(key, _)| key != VERSION);
-    let payload = fields.map(|(key, value)| (key, value.into_json())).collect();
+    let mut payload: Map<_, _> = fields.map(|(key, value)| (key, value.into_json())).collect();
+    payload.values_mut().for_each(Json::sort_all_objects);
     let mut document = VectorDocument { dense: Default::default(), sparse: None, payload };
     if let Some(Held::Vectors(named)) = point.vectors.and_then(|vectors| vectors.vectors_options) {
         for (name, vector) in named.vectors {
@@ -129,7 +130,11 @@ pub(super) fn seen(point: RetrievedPoint) -> Option<Seen> {
 /// The fingerprint of a state as a server holds it.
 pub(super) fn expected(state: &State, limits: &Limits) -> Fingerprint {
     let mut document = VectorDocument::of(state, limits);
-    document.payload.values_mut().for_each(round);
+    for value in document.payload.values_mut() {
+        round(value);
+        // A message keeps no order of keys.
+        value.sort_all_objects();
+    }
     document.fingerprint()
 }
 

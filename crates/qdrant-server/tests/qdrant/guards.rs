@@ -32,6 +32,18 @@ async fn a_newer_state_of_another_process_is_never_overwritten() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_without_conditions_goes_back_where_two_processes_write() {
+    let vectors = Vectors::of("1.15.5").await;
+    let state = states(1).remove(0);
+    let (older, newer) = (write(&state, 1), write(&changed(&state, "the newer of the two"), 2));
+    overtaken(&vectors, older.clone(), &newer).await;
+    // What the next write or verification mends, and why one process alone may write there.
+    holds(&vectors.store, &older).await;
+    written(&vectors.store, std::slice::from_ref(&newer)).await;
+    holds(&vectors.store, &newer).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_late_delete_leaves_a_newer_state_whatever_the_server() {
     for version in ["1.18.1", "1.15.5"] {
         let vectors = Vectors::of(version).await;
