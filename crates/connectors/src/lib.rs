@@ -5,4 +5,5 @@
 pub mod embedded;
 pub mod neo4j;
 pub mod postgres;
+pub mod qdrant;
 pub mod redis;
