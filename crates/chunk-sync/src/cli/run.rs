@@ -88,6 +88,7 @@ pub(super) async fn execute(config: Config, arguments: &Arguments, json: bool) -
     if arguments.drain {
         wired.tidy().await?;
     }
+    wired.leave().await?;
     let dead_letters = wired.ports.bus.depth().await?.dead;
     say(&health, dead_letters, started.elapsed(), json)?;
     Ok(Ended::Fine)
