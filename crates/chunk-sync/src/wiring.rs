@@ -6,7 +6,7 @@ mod servers;
 use std::sync::Arc;
 
 use chunk_sync_connectors::redis::RedisBus;
-use chunk_sync_engine::ports::Fault;
+use chunk_sync_engine::ports::{Capture, Fault};
 use chunk_sync_engine::{Ports, Publisher};
 
 use crate::config::{Config, Mode};
@@ -17,6 +17,8 @@ pub(crate) struct Wired {
     pub(crate) mode: &'static str,
     pub(crate) ports: Ports,
     pub(crate) publisher: Publisher,
+    /// What others write into the system of record, where that can be captured.
+    pub(crate) capture: Option<Arc<dyn Capture>>,
     /// The bus, where it has to be told that this process leaves.
     bus: Option<Arc<RedisBus>>,
     #[cfg(feature = "edge")]

@@ -21,7 +21,7 @@ pub(super) async fn open(dir: &Path, command: &str, limits: &Arc<Limits>) -> Res
         let publisher = Publisher::new(Arc::clone(&embedded.bus) as _, limits);
         let stores: Vec<Arc<dyn chunk_sync_engine::ports::Store>> = vec![Arc::new(vectors.clone()), embedded.graph];
         let ports = Ports { bus: embedded.bus, records: embedded.rows, stores };
-        Ok(Wired { mode: "embedded", ports, publisher, bus: None, vectors: Some(vectors) })
+        Ok(Wired { mode: "embedded", ports, publisher, capture: None, bus: None, vectors: Some(vectors) })
     });
     opened.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use chunk_sync_connectors::neo4j::{Neo4jConfig, Neo4jStore};
-use chunk_sync_connectors::postgres::{PostgresConfig, PostgresRecords};
+use chunk_sync_connectors::postgres::{CaptureConfig, PostgresCapture, PostgresConfig, PostgresRecords};
 use chunk_sync_connectors::qdrant::{QdrantConfig, QdrantStore};
 use chunk_sync_connectors::redis::{RedisBus, RedisConfig};
 use chunk_sync_engine::ports::{Fault, FaultClass};
@@ -22,14 +22,17 @@ pub(super) async fn open(servers: &Servers, limits: &Arc<Limits>) -> Result<Wire
     let bus = Arc::new(RedisBus::new(&redis(&servers.redis, insecure))?);
     let vectors = QdrantStore::new(&qdrant(&servers.qdrant, limits, insecure))?;
     let graph = Neo4jStore::new(&neo4j(&servers.neo4j, insecure)?)?;
-    let records = PostgresRecords::connect(postgres(&servers.postgres, limits, insecure)).await?;
+    let records = Arc::new(PostgresRecords::connect(postgres(&servers.postgres, limits, insecure)).await?);
+    let log = CaptureConfig::new(servers.postgres.replication_url.expose().into());
+    let capture = PostgresCapture::new(Arc::clone(&records), log);
     let publisher = Publisher::new(Arc::clone(&bus) as _, Arc::clone(limits));
     let stores: Vec<Arc<dyn chunk_sync_engine::ports::Store>> = vec![Arc::new(vectors), Arc::new(graph)];
-    let ports = Ports { bus: Arc::clone(&bus) as _, records: Arc::new(records), stores };
+    let ports = Ports { bus: Arc::clone(&bus) as _, records, stores };
     Ok(Wired {
         mode: "servers",
         ports,
         publisher,
+        capture: Some(Arc::new(capture)),
         bus: Some(bus),
         #[cfg(feature = "edge")]
         vectors: None,

@@ -133,6 +133,17 @@ impl PostgresRecords {
         self.pool.settle(client, rows)
     }
 
+    /// The first value of the first row, as text.
+    pub(super) async fn ask(&self, sql: &str) -> Result<Option<String>, Error> {
+        let client = self.pool.get().await?;
+        let rows = self.pool.within(async { Ok(client.simple_query(sql).await?) }).await;
+        let rows = self.pool.settle(client, rows)?;
+        Ok(rows.iter().find_map(|message| match message {
+            tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+            _ => None,
+        }))
+    }
+
     pub(super) async fn count(&self) -> Result<u64, Error> {
         let layout = self.layout().await?;
         let rows = self.query(&layout.statements.count, &[]).await?;

@@ -167,7 +167,7 @@ fn create_table(config: &PostgresConfig, extension: &Extension) -> Vec<String> {
     statements
 }
 
-fn table(config: &PostgresConfig) -> String {
+pub(super) fn table(config: &PostgresConfig) -> String {
     format!("{}.{}", quoted(&config.schema), quoted(&config.table))
 }
 
