@@ -2,8 +2,10 @@
 //!
 //! Exit codes: 0 fine, 1 found something (drift, refused input), 2 wrong usage or configuration, 3 could not do it.
 
+mod backfill;
 mod config;
 mod demo;
+mod init;
 mod output;
 mod progress;
 mod publish;
@@ -38,10 +40,14 @@ struct Cli {
 enum Command {
     /// Show the whole job on embedded stores and sample chunks: no server needed.
     Demo(demo::Arguments),
+    /// Create what the service needs and is not there yet: tables, publication, slot, collection, constraints, group.
+    Init(init::Arguments),
     /// The service: carries events from the bus into every store until it is told to stop.
     Run(run::Arguments),
     /// Put events, or bare chunks, from JSON lines on the bus.
     Publish(publish::Arguments),
+    /// Carry the rows of PostgreSQL that nobody has carried yet into the other stores. Can be interrupted and begun again.
+    Backfill,
     /// Compare the stores chunk by chunk.
     Verify(verify::Arguments),
     /// How the service is doing: its queue, its stores, its debts.
@@ -135,6 +141,8 @@ impl Cli {
         };
         match self.command {
             Command::Demo(arguments) => demo::execute(&arguments, json).await,
+            Command::Init(arguments) => init::execute(&load()?.0, &arguments, json).await,
+            Command::Backfill => backfill::execute(&load()?.0, json).await,
             Command::Run(arguments) => run::execute(load()?.0, &arguments, json).await,
             Command::Publish(arguments) => publish::execute(&load()?.0, &arguments, json).await,
             Command::Verify(arguments) => verify::execute(&load()?.0, &arguments, json).await,

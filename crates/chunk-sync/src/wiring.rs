@@ -58,3 +58,12 @@ pub(crate) async fn open(config: &Config, command: &str) -> Result<Wired, Fault>
     wired.ports.bus.prepare().await?;
     Ok(wired)
 }
+
+/// The statements by which [`open`] and the preparation of the stores would create what is missing, each with its store.
+/// What the others are asked for is printed whole, for they only create what is not there.
+pub(crate) async fn statements(config: &Config) -> Result<Vec<(&'static str, String)>, Fault> {
+    match &config.mode {
+        Mode::Embedded { .. } => Ok(Vec::new()),
+        Mode::Servers(servers) => servers::statements(servers, &Arc::new(config.settings.limits.clone())).await,
+    }
+}

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chunk_sync_model::{Body, Event, EventType, Origin, Target, Time, Writer};
+use chunk_sync_model::{Event, Time};
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 use uuid::Uuid;
@@ -25,6 +25,7 @@ use crate::publish::Publisher;
 use crate::retry::Pauses;
 use crate::service::Ports;
 use crate::settings::WorkerSettings;
+use crate::signal::signal;
 
 /// Rows read and events published at once.
 const BATCH: usize = 256;
@@ -172,28 +173,10 @@ impl Captor {
     async fn events(&self, rows: &[(Uuid, Touch)], at: Time, end: Position) -> Result<Vec<Event>, Fault> {
         let ids: Vec<Uuid> = rows.iter().map(|(id, _)| *id).collect();
         let standing = self.ports.records.rows_of(&ids).await?;
+        let place = end.to_string();
         let event = |((id, touch), row): (&(Uuid, Touch), Option<crate::ports::Row>)| {
             let state = row.and_then(|row| row.state);
-            let (kind, source, body) = match &state {
-                Some(state) => {
-                    let kind = if *touch == Touch::Inserted { EventType::Create } else { EventType::Update };
-                    (kind, state.chunk.system_origin, Body::Chunk(Box::new(state.chunk.clone())))
-                }
-                None => (EventType::Delete, Origin::Hybrid, Body::Id(*id)),
-            };
-            Event {
-                event_id: Uuid::new_v5(id, format!("{end} {kind:?}").as_bytes()),
-                kind,
-                source,
-                writer: Writer::Postgres,
-                targets: vec![Target::Qdrant, Target::Neo4j],
-                timestamp: at,
-                retry_count: 0,
-                unchanged: Vec::new(),
-                set: Vec::new(),
-                position: Some(end.to_string()),
-                body,
-            }
+            signal(*id, *touch, state.as_deref(), at, &place)
         };
         Ok(rows.iter().zip(standing).map(event).collect())
     }

@@ -5,6 +5,7 @@
 //! `merge` again. [`verify`] stands beside and reads the stores only.
 
 mod absorb;
+pub mod backfill;
 pub mod capture;
 mod clock;
 mod lane;
@@ -20,6 +21,7 @@ mod retry;
 pub mod service;
 pub mod settings;
 mod settle;
+mod signal;
 pub mod verify;
 mod worker;
 

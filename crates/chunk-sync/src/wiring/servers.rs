@@ -39,6 +39,22 @@ pub(super) async fn open(servers: &Servers, limits: &Arc<Limits>) -> Result<Wire
     })
 }
 
+pub(super) async fn statements(servers: &Servers, limits: &Arc<Limits>) -> Result<Vec<(&'static str, String)>, Fault> {
+    let insecure = servers.allow_insecure;
+    let records = Arc::new(PostgresRecords::connect(postgres(&servers.postgres, limits, insecure)).await?);
+    let log = CaptureConfig::new(servers.postgres.replication_url.expose().into());
+    let capture = PostgresCapture::new(Arc::clone(&records), log);
+    let postgres = records.statements().await?.into_iter().chain(capture.statements().await?);
+    let qdrant = chunk_sync_connectors::qdrant::statements(&servers.qdrant.collection, limits);
+    let redis = format!("XGROUP CREATE {} {} 0 MKSTREAM", servers.redis.stream, servers.redis.group);
+    Ok(postgres
+        .map(|statement| ("postgres", statement))
+        .chain(qdrant.into_iter().map(|statement| ("qdrant", statement)))
+        .chain(chunk_sync_connectors::neo4j::statements().iter().map(|statement| ("neo4j", (*statement).to_owned())))
+        .chain([("redis", redis)])
+        .collect())
+}
+
 fn postgres(postgres: &Postgres, limits: &Arc<Limits>, allow_insecure: bool) -> PostgresConfig {
     PostgresConfig {
         schema: postgres.schema.clone(),

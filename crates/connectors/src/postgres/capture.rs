@@ -122,6 +122,10 @@ impl PostgresCapture {
 
 #[async_trait]
 impl Capture for PostgresCapture {
+    async fn prepare(&self) -> Result<(), Fault> {
+        self.create_missing().await
+    }
+
     async fn open(&self) -> Result<Box<dyn Source>, Fault> {
         self.create_missing().await?;
         self.check_slot().await?;

@@ -60,7 +60,10 @@ pub trait Source: Send {
 /// Where changes are captured from.
 #[async_trait]
 pub trait Capture: Send + Sync {
-    /// Creates what is missing, and begins to read where reading was last confirmed.
+    /// Creates what is missing. Safe to repeat.
+    async fn prepare(&self) -> Result<(), Fault>;
+
+    /// Prepares, and begins to read where reading was last confirmed.
     /// [`Busy`](super::FaultClass::Busy) where another process does so already.
     async fn open(&self) -> Result<Box<dyn Source>, Fault>;
 

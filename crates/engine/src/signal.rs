@@ -1,0 +1,30 @@
+//! An event that says no more than: look at this row.
+
+use chunk_sync_model::{Body, Event, EventType, Origin, State, Target, Time, Writer};
+use uuid::Uuid;
+
+use crate::ports::Touch;
+
+/// A signal for a row as it stands; `state` is `None` where it is gone. `place` tells signals for one row apart.
+pub(crate) fn signal(id: Uuid, touch: Touch, state: Option<&State>, at: Time, place: &str) -> Event {
+    let (kind, source, body) = match state {
+        Some(state) => {
+            let kind = if touch == Touch::Inserted { EventType::Create } else { EventType::Update };
+            (kind, state.chunk.system_origin, Body::Chunk(Box::new(state.chunk.clone())))
+        }
+        None => (EventType::Delete, Origin::Hybrid, Body::Id(id)),
+    };
+    Event {
+        event_id: Uuid::new_v5(&id, format!("{place} {}", kind.as_str()).as_bytes()),
+        kind,
+        source,
+        writer: Writer::Postgres,
+        targets: vec![Target::Qdrant, Target::Neo4j],
+        timestamp: at,
+        retry_count: 0,
+        unchanged: Vec::new(),
+        set: Vec::new(),
+        position: Some(place.to_owned()),
+        body,
+    }
+}
