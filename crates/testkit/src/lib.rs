@@ -1,11 +1,13 @@
 //! Behavioural suites that every connector has to pass, for tests only.
 //!
 //! A suite is a module of claims, each an `async fn` generic over a [`Fixture`]; its macro makes a test of every one.
+//! Beside them live the ports in memory, on which the suites themselves are tested.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![allow(missing_docs, reason = "the name of a claim says what it claims")]
 
 pub mod bus;
 pub mod graph_store;
+pub mod memory;
 pub mod records;
 pub mod states;
 pub mod store;
