@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use chunk_sync_engine::ports::Store;
+use chunk_sync_engine::ports::{Applied, Store, Write};
 use chunk_sync_model::State;
 use serde_json::json;
 
 use crate::Fixture;
+use crate::history::History;
 use crate::states::{bare, delete, entity, relationship, state, states, version, write};
 use crate::store::{holds, written};
 
@@ -69,6 +70,86 @@ pub async fn what_others_support_stays<F: Fixture<Port = Port>>() {
     assert_eq!(counts(&*store).await, [3, 3, 2]);
     // What the other said of b and c never was its affair.
     holds(&*store, one.chunk.id, Some((&one, version(1)))).await;
+}
+
+/// What an entity is called is settled among those who name it; what each of them said remains its own.
+pub async fn each_chunk_keeps_its_own_words_of_what_it_shares<F: Fixture<Port = Port>>() {
+    let fixture = F::fresh().await;
+    let store = fixture.port();
+    let said = |name: &str, kind: &str, confidence: f64, positions: &[u64]| {
+        let mut json = bare(name);
+        let (mut a, mut calls) = (entity("a", name), relationship("a", "b", "calls"));
+        (a["type"], a["confidence"], a["source_positions"]) = (kind.into(), confidence.into(), positions.into());
+        calls["confidence"] = confidence.into();
+        json["graph"] = json!({ "entities": [a, entity("b", name)], "relationships": [calls] });
+        state(&json)
+    };
+    let low = said("low", "class", 0.25, &[]);
+    let high = said("high", "function", 0.75, &[4]);
+    let middle = said("middle", "person", 1.0, &[9, 1, 9]);
+    written(&*store, &[write(&low, 5)]).await;
+    written(&*store, &[write(&high, 9)]).await;
+    written(&*store, &[write(&middle, 7)]).await;
+    for (state, held) in [(&low, 5), (&high, 9), (&middle, 7)] {
+        holds(&*store, state.chunk.id, Some((state, version(held)))).await;
+    }
+    assert_eq!(counts(&*store).await, [2, 6, 1]);
+    // The newest supporter falls silent, then another goes.
+    let silent = naming("high", &["b"]);
+    written(&*store, &[write(&silent, 10)]).await;
+    written(&*store, &[delete(middle.chunk.id, 11)]).await;
+    holds(&*store, silent.chunk.id, Some((&silent, version(10)))).await;
+    holds(&*store, low.chunk.id, Some((&low, version(5)))).await;
+    assert_eq!(counts(&*store).await, [2, 3, 1]);
+}
+
+pub async fn counts_are_plain_counts_after_any_history<F: Fixture<Port = Port>>() {
+    let fixture = F::fresh().await;
+    let store = fixture.port();
+    // Few entities, so that every chunk shares some with every other.
+    let variants: [&[&str]; 6] = [&["a", "b", "c"], &["c", "b", "a"], &["b"], &[], &["a", "c", "d", "e"], &["e", "a"]];
+    let states = |name: &str| variants.map(|entities| naming(name, entities)).into();
+    let mut history = History::new(["one", "two", "three", "four", "five"].map(states).into());
+    for _ in 0..25 {
+        history.go_on(&*store).await;
+        history.is_held_by(&*store).await;
+        assert_eq!(counts(&*store).await, counted(&history.states()));
+    }
+}
+
+pub async fn chunks_that_share_entities_are_written_at_once<F: Fixture<Port = Port>>() {
+    let fixture = F::fresh().await;
+    let store = fixture.port();
+    // Every chunk meets every other at the same entities, half of them the other way round.
+    let named = |i: usize, first: &[&str], second: &[&str]| {
+        naming(&format!("{i}"), if i.is_multiple_of(2) { first } else { second })
+    };
+    let first: Vec<_> = (0..48).map(|i| named(i, &["a", "b", "c", "d"], &["d", "c", "b", "a"])).collect();
+    at_once(&store, first.chunks(6).map(|chunks| chunks.iter().map(|state| write(state, 1)).collect())).await;
+    assert_eq!(counts(&*store).await, counted(&first));
+    // Some go and others shrink at the same time.
+    let second: Vec<_> = (0..48).map(|i| named(i, &["b", "a"], &[])).collect();
+    let change = |(i, state): (usize, &Arc<State>)| {
+        if i < 24 { delete(state.chunk.id, 2) } else { write(state, 2) }
+    };
+    let changes: Vec<_> = second.iter().enumerate().map(change).collect();
+    at_once(&store, changes.chunks(6).map(<[_]>::to_vec)).await;
+    assert_eq!(counts(&*store).await, counted(&second[24..]));
+    for state in &second[24..] {
+        holds(&*store, state.chunk.id, Some((state, version(2)))).await;
+    }
+}
+
+/// Applies the batches at the same time.
+async fn at_once(store: &Arc<Port>, batches: impl Iterator<Item = Vec<Write>>) {
+    let apply = |batch: Vec<Write>| {
+        let store = Arc::clone(store);
+        tokio::spawn(async move { store.apply(&batch).await })
+    };
+    for applied in batches.map(apply).collect::<Vec<_>>() {
+        let answers = applied.await.unwrap();
+        assert!(answers.iter().all(|answer| matches!(answer, Applied::Written)), "{answers:?}");
+    }
 }
 
 pub async fn an_empty_graph_has_nothing<F: Fixture<Port = Port>>() {

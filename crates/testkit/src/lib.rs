@@ -1,11 +1,14 @@
 //! Behavioural suites that every connector has to pass, for tests only.
 //!
 //! A suite is a module of claims, each an `async fn` generic over a [`Fixture`]; its macro makes a test of every one.
+//! Beside them live the ports in memory, on which the suites themselves are tested.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![allow(missing_docs, reason = "the name of a claim says what it claims")]
 
 pub mod bus;
 pub mod graph_store;
+mod history;
+pub mod memory;
 pub mod records;
 pub mod states;
 pub mod store;
@@ -61,10 +64,14 @@ macro_rules! store_suite {
                 a_newer_state_replaces_an_older_one,
                 an_older_or_equal_version_changes_nothing,
                 a_repeated_batch_is_harmless,
+                each_write_of_a_batch_is_answered_for_itself,
+                any_history_ends_as_a_plain_map_would,
                 a_deleted_chunk_is_gone_and_can_come_again,
                 deleting_what_is_not_there_is_durable,
                 every_state_is_read_back_as_expected,
+                any_state_replaces_any_other,
                 a_page_follows_the_other_without_gap_or_repetition,
+                the_first_and_the_last_id_are_listed_too,
                 answers_come_in_the_order_asked,
                 what_was_answered_survives_a_restart,
                 preparing_twice_loses_nothing,
@@ -88,6 +95,7 @@ macro_rules! vector_store_suite {
                 a_write_without_new_vectors_replaces_all_but_them,
                 vectors_are_written_where_older_ones_are_held,
                 a_vector_that_is_gone_is_gone,
+                one_batch_may_hold_writes_of_every_kind,
             ]
         );
     };
@@ -104,6 +112,9 @@ macro_rules! graph_store_suite {
                 it_counts_what_all_chunks_say_together,
                 what_only_a_chunk_supported_goes_with_it,
                 what_others_support_stays,
+                each_chunk_keeps_its_own_words_of_what_it_shares,
+                counts_are_plain_counts_after_any_history,
+                chunks_that_share_entities_are_written_at_once,
                 an_empty_graph_has_nothing,
             ]
         );
@@ -119,15 +130,24 @@ macro_rules! records_suite {
             $fixture,
             [
                 a_merge_finds_what_the_last_one_left,
+                every_state_comes_back_from_a_merge_as_it_was,
+                what_is_held_comes_in_the_order_asked,
                 a_tombstone_stays_when_the_row_goes,
+                a_deleted_row_can_come_again,
                 a_record_changes_without_its_row,
                 rows_are_paged_in_order_of_id,
                 merges_of_one_chunk_happen_one_after_the_other,
+                merges_that_share_chunks_the_other_way_round_all_happen,
+                an_abandoned_merge_happened_wholly_or_not_at_all,
+                a_row_is_never_read_without_its_record,
                 debts_are_paid_oldest_first,
                 a_debt_keeps_its_greatest_version,
+                a_debt_renewed_while_it_is_paid_stays,
+                hundreds_of_debts_are_owed_and_paid_at_once,
                 what_is_owed_is_recorded_with_the_row,
                 records_and_debts_survive_a_restart,
                 hundreds_are_merged_at_once,
+                asking_for_nothing_is_harmless,
             ]
         );
     };

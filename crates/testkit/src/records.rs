@@ -1,15 +1,21 @@
 //! What the system of record keeps.
 
-use std::sync::Arc;
+mod debts;
 
-use chunk_sync_engine::ports::{Commit, Debt, Held, Records};
+use std::sync::Arc;
+use std::time::Duration;
+
+use chunk_sync_engine::ports::{Commit, Held, Records};
 use chunk_sync_model::document::row_fingerprint;
 use chunk_sync_model::merge::{Change, merge};
 use chunk_sync_model::{Event, EventType, Record, State, SyncVersion, Target, Time};
 use uuid::Uuid;
 
 use crate::Fixture;
-use crate::states::{states, version};
+use crate::states::{all, rotated, states, version};
+use debts::debt;
+
+pub use debts::*;
 
 type Port = dyn Records;
 
@@ -69,6 +75,59 @@ pub async fn a_merge_finds_what_the_last_one_left<F: Fixture<Port = Port>>() {
     assert_eq!(found.state.map(|state| row_fingerprint(&state).digest()), expected.row);
 }
 
+/// Merges one state for each chunk under that version, whatever is held.
+async fn set(records: &Port, states: &[Arc<State>], number: u64) {
+    let ids: Vec<Uuid> = states.iter().map(|state| state.chunk.id).collect();
+    let one = |(state, held): (&Arc<State>, Held)| {
+        let record = Record { version: version(number), ..held.record.unwrap_or_default() };
+        commit(state.chunk.id, record, Some(Arc::clone(state)))
+    };
+    records.merge(&ids, &|held| states.iter().zip(held).map(one).collect()).await.unwrap();
+}
+
+/// Asserts that of each chunk just this is held under that version.
+async fn are_held(records: &Port, states: &[Arc<State>], number: u64) {
+    let ids: Vec<Uuid> = states.iter().map(|state| state.chunk.id).collect();
+    let rows = records.rows_of(&ids).await.unwrap();
+    for (wanted, row) in states.iter().zip(rows) {
+        let row = row.unwrap();
+        assert_eq!((row.id, row.version), (wanted.chunk.id, version(number)));
+        assert_eq!(row.state.as_ref(), Some(wanted));
+        let held = held(records, wanted.chunk.id).await;
+        assert_eq!((held.state.as_ref(), held.record.unwrap().version), (Some(wanted), version(number)));
+        assert_eq!(held.row, Some(row_fingerprint(wanted).digest()));
+    }
+}
+
+/// To the last bit: a row that looks like another than was written would be taken for somebody else's change.
+pub async fn every_state_comes_back_from_a_merge_as_it_was<F: Fixture<Port = Port>>() {
+    let mut fixture = F::fresh().await;
+    let states = all();
+    set(&*fixture.port(), &states, 3).await;
+    are_held(&*fixture.port(), &states, 3).await;
+    let others = rotated(&states);
+    set(&*fixture.port(), &others, 4).await;
+    are_held(&*fixture.port(), &others, 4).await;
+    fixture.reopen().await;
+    are_held(&*fixture.port(), &others, 4).await;
+}
+
+pub async fn what_is_held_comes_in_the_order_asked<F: Fixture<Port = Port>>() {
+    let fixture = F::fresh().await;
+    let (records, states) = (fixture.port(), states(9));
+    put(&*records, &states[..6]).await;
+    let ids: Vec<Uuid> = [7, 2, 0, 8, 5, 1].map(|i: usize| states[i].chunk.id).into();
+    let found = std::sync::Mutex::new(Vec::new());
+    let decide = |held: Vec<Held>| {
+        *found.lock().unwrap() = held.iter().map(|held| held.state.as_ref().map(|state| state.chunk.id)).collect();
+        Vec::new()
+    };
+    records.merge(&ids, &decide).await.unwrap();
+    let wanted: Vec<_> =
+        ids.iter().map(|id| states[..6].iter().any(|state| state.chunk.id == *id).then_some(*id)).collect();
+    assert_eq!(found.into_inner().unwrap(), wanted);
+}
+
 pub async fn a_tombstone_stays_when_the_row_goes<F: Fixture<Port = Port>>() {
     let fixture = F::fresh().await;
     let (records, states) = (fixture.port(), states(2));
@@ -83,6 +142,25 @@ pub async fn a_tombstone_stays_when_the_row_goes<F: Fixture<Port = Port>>() {
     assert!(listed.iter().any(|row| row.id == id));
     assert_eq!(records.counts().await.unwrap().chunks, 1);
     assert!(held(&*records, id).await.row.is_none());
+}
+
+pub async fn a_deleted_row_can_come_again<F: Fixture<Port = Port>>() {
+    let fixture = F::fresh().await;
+    let (records, state) = (fixture.port(), states(1).remove(0));
+    put(&*records, std::slice::from_ref(&state)).await;
+    remove(&*records, &state).await;
+    let id = state.chunk.id;
+    let gone = records.rows_of(&[id]).await.unwrap().remove(0).unwrap();
+    let mut again = event(&state);
+    again.kind = EventType::Create;
+    again.event_id = Uuid::new_v5(&again.event_id, b"again");
+    again.timestamp = Time::from_micros(state.chunk.metadata.updated_at.micros() + 2);
+    records.merge(&[id], &|held| held.into_iter().map(|held| merged(held, &again)).collect()).await.unwrap();
+    let row = records.rows_of(&[id]).await.unwrap().remove(0).unwrap();
+    assert_eq!((row.lives, row.state.as_ref()), (Some(true), Some(&state)));
+    assert!(row.version > gone.version);
+    assert!(held(&*records, id).await.row.is_some());
+    assert_eq!(records.counts().await.unwrap().chunks, 1);
 }
 
 pub async fn a_record_changes_without_its_row<F: Fixture<Port = Port>>() {
@@ -137,12 +215,7 @@ pub async fn merges_of_one_chunk_happen_one_after_the_other<F: Fixture<Port = Po
     let merges = (0..16).map(|_| {
         let records = Arc::clone(&records);
         tokio::spawn(async move {
-            let decide = |held: Vec<Held>| {
-                let mut record = held.into_iter().next().unwrap().record.unwrap_or_default();
-                record.version = SyncVersion::new(record.version.get() + 1);
-                vec![Commit { row_changed: false, ..commit(id, record, None) }]
-            };
-            records.merge(&[id], &decide).await.unwrap();
+            records.merge(&[id], &|held| counted_up(&[id], held)).await.unwrap();
         })
     });
     for merge in merges.collect::<Vec<_>>() {
@@ -151,53 +224,92 @@ pub async fn merges_of_one_chunk_happen_one_after_the_other<F: Fixture<Port = Po
     assert_eq!(held(&*records, id).await.record.unwrap().version, version(16));
 }
 
-fn debt(number: u128, target: Target, owed: u64) -> Debt {
-    Debt { id: Uuid::from_u128(number), target, version: version(owed) }
+/// Counts the record of every chunk one up.
+fn counted_up(ids: &[Uuid], held: Vec<Held>) -> Vec<Commit> {
+    let up = |(id, held): (&Uuid, Held)| {
+        let mut record = held.record.unwrap_or_default();
+        record.version = version(record.version.get() + 1);
+        Commit { row_changed: false, ..commit(*id, record, None) }
+    };
+    ids.iter().zip(held).map(up).collect()
 }
 
-pub async fn debts_are_paid_oldest_first<F: Fixture<Port = Port>>() {
+pub async fn merges_that_share_chunks_the_other_way_round_all_happen<F: Fixture<Port = Port>>() {
     let fixture = F::fresh().await;
-    let records = fixture.port();
-    let debts: Vec<_> = [9, 2, 5].map(|number| debt(number, Target::Neo4j, 1)).into();
-    for debt in &debts {
-        records.owe(std::slice::from_ref(debt)).await.unwrap();
+    let ids: Vec<Uuid> = states(10).iter().map(|state| state.chunk.id).collect();
+    let merges = (0..12).map(|i| {
+        let (records, mut ids) = (fixture.port(), ids.clone());
+        match i % 3 {
+            0 => {}
+            1 => ids.reverse(),
+            _ => ids.rotate_left(i % 10),
+        }
+        tokio::spawn(async move { records.merge(&ids, &|held| counted_up(&ids, held)).await })
+    });
+    for merge in merges.collect::<Vec<_>>() {
+        merge.await.unwrap().unwrap();
     }
-    records.owe(&[debt(1, Target::Qdrant, 1)]).await.unwrap();
-    assert_eq!(records.debts(Target::Neo4j, 2).await.unwrap(), debts[..2]);
-    records.paid(&debts[..1]).await.unwrap();
-    assert_eq!(records.debts(Target::Neo4j, 10).await.unwrap(), debts[1..]);
-    let counts = records.debt_counts().await.unwrap();
-    let count = |target| counts.get(&target).copied().unwrap_or_default();
-    assert_eq!((count(Target::Neo4j), count(Target::Qdrant), count(Target::Postgres)), (2, 1, 0));
+    for row in fixture.port().rows_of(&ids).await.unwrap() {
+        assert_eq!(row.unwrap().version, version(12));
+    }
 }
 
-pub async fn a_debt_keeps_its_greatest_version<F: Fixture<Port = Port>>() {
+/// Whoever asked goes away at some moment; nothing may be left half done, and nothing locked.
+pub async fn an_abandoned_merge_happened_wholly_or_not_at_all<F: Fixture<Port = Port>>() {
     let fixture = F::fresh().await;
-    let records = fixture.port();
-    for owed in [4, 7, 5] {
-        records.owe(&[debt(1, Target::Qdrant, owed)]).await.unwrap();
+    let (records, states) = (fixture.port(), states(12 * 20));
+    for (round, states) in states.chunks(20).enumerate() {
+        let limit = Duration::from_micros(50 << round);
+        let abandoned = tokio::time::timeout(limit, set(&*records, states, 1)).await.is_err();
+        // Read under the locks of a merge, so that what is still under way has ended.
+        let ids: Vec<Uuid> = states.iter().map(|state| state.chunk.id).collect();
+        let found = std::sync::Mutex::new(Vec::new());
+        let decide = |held: Vec<Held>| {
+            *found.lock().unwrap() = held;
+            Vec::new()
+        };
+        records.merge(&ids, &decide).await.unwrap();
+        let found = found.into_inner().unwrap();
+        let happened = found[0].record.is_some();
+        assert!(happened || abandoned, "what was answered is gone");
+        for (held, state) in found.iter().zip(states) {
+            assert_eq!((held.record.is_some(), held.row.is_some()), (happened, happened), "given up after {limit:?}");
+            assert_eq!(held.state.as_ref(), happened.then_some(state), "given up after {limit:?}");
+        }
+        set(&*records, states, 2).await;
+        are_held(&*records, states, 2).await;
     }
-    assert_eq!(records.debts(Target::Qdrant, 10).await.unwrap(), [debt(1, Target::Qdrant, 7)]);
-    // What was paid is older than what is owed by now.
-    records.paid(&[debt(1, Target::Qdrant, 6)]).await.unwrap();
-    assert_eq!(records.debts(Target::Qdrant, 10).await.unwrap().len(), 1);
-    records.paid(&[debt(1, Target::Qdrant, 7)]).await.unwrap();
-    assert!(records.debts(Target::Qdrant, 10).await.unwrap().is_empty());
 }
 
-pub async fn what_is_owed_is_recorded_with_the_row<F: Fixture<Port = Port>>() {
+/// A state that was read beside the version of another would be carried into the stores under it, and stay there.
+pub async fn a_row_is_never_read_without_its_record<F: Fixture<Port = Port>>() {
     let fixture = F::fresh().await;
     let (records, state) = (fixture.port(), states(1).remove(0));
-    let id = state.chunk.id;
-    let decide = |held: Vec<Held>| {
-        let commit = merged(held.into_iter().next().unwrap(), &event(&state));
-        vec![Commit { owed: vec![Target::Neo4j, Target::Qdrant], ..commit }]
+    let numbered = |number: u64| {
+        let mut numbered = State::clone(&state);
+        numbered.chunk.summary = Some(number.to_string());
+        [Arc::new(numbered)]
     };
-    records.merge(&[id], &decide).await.unwrap();
-    let version = held(&*records, id).await.record.unwrap().version;
-    for target in [Target::Neo4j, Target::Qdrant] {
-        assert_eq!(records.debts(target, 9).await.unwrap(), [Debt { id, target, version }]);
+    set(&*records, &numbered(1), 1).await;
+    let (writer, written) = (fixture.port(), (2..60).map(numbered).collect::<Vec<_>>());
+    let writing = tokio::spawn(async move {
+        for (number, state) in (2..).zip(&written) {
+            set(&*writer, state, number).await;
+        }
+    });
+    loop {
+        let ended = writing.is_finished();
+        let mut rows = records.rows(None, 10).await.unwrap();
+        rows.extend(records.rows_of(&[state.chunk.id]).await.unwrap().into_iter().flatten());
+        assert_eq!(rows.len(), 2);
+        for row in rows {
+            assert_eq!(row.state.unwrap().chunk.summary, Some(row.version.to_string()));
+        }
+        if ended {
+            break;
+        }
     }
+    writing.await.unwrap();
 }
 
 pub async fn records_and_debts_survive_a_restart<F: Fixture<Port = Port>>() {
@@ -220,4 +332,22 @@ pub async fn hundreds_are_merged_at_once<F: Fixture<Port = Port>>() {
     assert_eq!(records.counts().await.unwrap().chunks, 500);
     let rows = records.rows(None, 1000).await.unwrap();
     assert!(rows.iter().all(|row| row.lives == Some(true) && row.state.is_some()) && rows.len() == 500);
+}
+
+pub async fn asking_for_nothing_is_harmless<F: Fixture<Port = Port>>() {
+    let fixture = F::fresh().await;
+    let (records, states) = (fixture.port(), states(1));
+    put(&*records, &states).await;
+    records
+        .merge(&[], &|held| {
+            assert!(held.is_empty());
+            Vec::new()
+        })
+        .await
+        .unwrap();
+    assert!(records.rows_of(&[]).await.unwrap().is_empty());
+    records.owe(&[]).await.unwrap();
+    records.paid(&[]).await.unwrap();
+    assert!(records.debts(Target::Neo4j, 9).await.unwrap().is_empty());
+    assert_eq!(records.rows(None, 9).await.unwrap().len(), 1);
 }

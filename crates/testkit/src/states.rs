@@ -1,12 +1,13 @@
 //! States to be written: the samples, generated ones, and awkward ones.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use chunk_sync_engine::ports::Write;
 use chunk_sync_model::chunk::Dense;
 use chunk_sync_model::event::Body;
 use chunk_sync_model::{Chunk, Event, Limits, State, SyncVersion};
 use chunk_sync_samples::embed;
+use chunk_sync_samples::generate::Generator;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -34,7 +35,35 @@ pub fn state(json: &Value) -> Arc<State> {
 /// So many states, all different, the same at each call.
 #[must_use]
 pub fn states(count: usize) -> Vec<Arc<State>> {
-    chunk_sync_samples::generate::Generator::new(3).take(count).map(|json| state(&json)).collect()
+    // Kept, because making them takes longer than most tests do.
+    static MADE: Mutex<Vec<Arc<State>>> = Mutex::new(Vec::new());
+    let mut made = MADE.lock().unwrap();
+    let (there, missing) = (made.len(), count.saturating_sub(made.len()));
+    made.extend(Generator::new(3).skip(there).take(missing).map(|json| state(&json)));
+    made[..count].to_vec()
+}
+
+/// The samples, as they ship.
+#[must_use]
+pub fn samples() -> Vec<Arc<State>> {
+    chunk_sync_samples::samples().iter().map(state).collect()
+}
+
+/// Every state that there is reason to try.
+#[must_use]
+pub fn all() -> Vec<Arc<State>> {
+    awkward().into_iter().chain(samples()).chain(states(20)).collect()
+}
+
+/// Under each id the state of the next.
+#[must_use]
+pub fn rotated(states: &[Arc<State>]) -> Vec<Arc<State>> {
+    let under = |(state, next): (&Arc<State>, &Arc<State>)| {
+        let mut next = State::clone(next);
+        next.chunk.id = state.chunk.id;
+        Arc::new(next)
+    };
+    states.iter().zip(states.iter().cycle().skip(1)).map(under).collect()
 }
 
 /// A state as it should be held from `number` on, its vectors new.

@@ -8,7 +8,8 @@ use chunk_sync_model::{State, SyncVersion};
 use uuid::Uuid;
 
 use crate::Fixture;
-use crate::states::{awkward, changed, delete, states, version, write};
+use crate::history::History;
+use crate::states::{all, changed, delete, rotated, state, states, version, write};
 
 type Port = dyn Store;
 
@@ -68,6 +69,56 @@ pub async fn a_repeated_batch_is_harmless<F: Fixture<Port = Port>>() {
     }
 }
 
+pub async fn each_write_of_a_batch_is_answered_for_itself<F: Fixture<Port = Port>>() {
+    let fixture = F::fresh().await;
+    let (store, states) = (fixture.port(), states(6));
+    written(&*store, &states[..5].iter().map(|state| write(state, 5)).collect::<Vec<_>>()).await;
+    let newer = changed(&states[0], "what it says after the batch");
+    let batch = [
+        write(&changed(&states[1], "what is as old must not appear"), 5),
+        write(&newer, 6),
+        delete(states[2].chunk.id, 4),
+        delete(states[3].chunk.id, 6),
+        write(&changed(&states[4], "what is older must not appear"), 4),
+        write(&states[5], 1),
+    ];
+    let answers = store.apply(&batch).await;
+    use Applied::{Skipped, Written};
+    assert!(matches!(answers[..], [Skipped, Written, Skipped, Written, Skipped, Written]), "{answers:?}");
+    holds(&*store, newer.chunk.id, Some((&newer, version(6)))).await;
+    holds(&*store, states[3].chunk.id, None).await;
+    holds(&*store, states[5].chunk.id, Some((&states[5], version(1)))).await;
+    for untouched in [1, 2, 4] {
+        holds(&*store, states[untouched].chunk.id, Some((&states[untouched], version(5)))).await;
+    }
+}
+
+/// The states that the history of a chunk may go through: in one other vectors, in one none, in one other words only.
+fn variants(state: &Arc<State>) -> Vec<Arc<State>> {
+    let (mut without, mut other) = (State::clone(state), State::clone(state));
+    without.chunk.embeddings = Default::default();
+    without.chunk.graph = Default::default();
+    other.chunk.summary = Some("the same vectors under other words".into());
+    other.chunk.metadata.extra.clear();
+    other.embedding_stale = true;
+    vec![Arc::clone(state), changed(state, "what it says in another of its states"), without.into(), other.into()]
+}
+
+pub async fn any_history_ends_as_a_plain_map_would<F: Fixture<Port = Port>>() {
+    let mut fixture = F::fresh().await;
+    let mut history = History::new(states(12).iter().map(variants).collect());
+    for _ in 0..3 {
+        let store = fixture.port();
+        for _ in 0..8 {
+            history.go_on(&*store).await;
+            history.is_held_by(&*store).await;
+        }
+        drop(store);
+        fixture.reopen().await;
+    }
+    history.is_held_by(&*fixture.port()).await;
+}
+
 pub async fn a_deleted_chunk_is_gone_and_can_come_again<F: Fixture<Port = Port>>() {
     let fixture = F::fresh().await;
     let (store, state) = (fixture.port(), states(1).remove(0));
@@ -89,7 +140,7 @@ pub async fn deleting_what_is_not_there_is_durable<F: Fixture<Port = Port>>() {
 
 pub async fn every_state_is_read_back_as_expected<F: Fixture<Port = Port>>() {
     let mut fixture = F::fresh().await;
-    let states: Vec<Arc<State>> = awkward().into_iter().chain(states(60)).collect();
+    let states = all();
     let writes: Vec<_> = states.iter().map(|state| write(state, (1 << 53) - 1)).collect();
     written(&*fixture.port(), &writes).await;
     for _ in 0..2 {
@@ -97,6 +148,17 @@ pub async fn every_state_is_read_back_as_expected<F: Fixture<Port = Port>>() {
             holds(&*fixture.port(), state.chunk.id, Some((state, SyncVersion::MAX))).await;
         }
         fixture.reopen().await;
+    }
+}
+
+pub async fn any_state_replaces_any_other<F: Fixture<Port = Port>>() {
+    let fixture = F::fresh().await;
+    let (store, states) = (fixture.port(), all());
+    written(&*store, &states.iter().map(|state| write(state, 1)).collect::<Vec<_>>()).await;
+    let others = rotated(&states);
+    written(&*store, &others.iter().map(|state| write(state, 2)).collect::<Vec<_>>()).await;
+    for state in &others {
+        holds(&*store, state.chunk.id, Some((state, version(2)))).await;
     }
 }
 
@@ -121,6 +183,23 @@ pub async fn a_page_follows_the_other_without_gap_or_repetition<F: Fixture<Port 
         let ids: Vec<Uuid> = seen.iter().map(|seen| seen.id).collect();
         assert_eq!(ids, expected.keys().copied().collect::<Vec<_>>(), "pages of {size}");
         assert!(seen.iter().all(|seen| expected[&seen.id] == seen.fingerprint && seen.version == version(2)));
+    }
+}
+
+pub async fn the_first_and_the_last_id_are_listed_too<F: Fixture<Port = Port>>() {
+    let fixture = F::fresh().await;
+    let store = fixture.port();
+    // Bytes decide, and none of them is a sign.
+    let ids = [0, 1, 0x7f << 120, 0x80 << 120, u128::MAX].map(Uuid::from_u128);
+    let under = |id: Uuid| {
+        let mut json = crate::states::bare("at the edge");
+        json["id"] = id.to_string().into();
+        state(&json)
+    };
+    written(&*store, &ids.map(|id| write(&under(id), 1))).await;
+    for (after, rest) in std::iter::once(None).chain(ids.map(Some)).zip((0..=ids.len()).map(|gone| &ids[gone..])) {
+        let seen = store.scan(after, 10).await.unwrap();
+        assert_eq!(seen.iter().map(|seen| seen.id).collect::<Vec<_>>(), rest, "after {after:?}");
     }
 }
 
@@ -173,12 +252,14 @@ pub async fn of_two_writers_at_once_the_newer_state_stays<F: Fixture<Port = Port
     let fixture = F::fresh().await;
     let (store, states) = (fixture.port(), states(8));
     let newer: Vec<_> = states.iter().map(|state| changed(state, "the newer of the two")).collect();
-    for round in 0..5 {
-        let old: Vec<_> = states.iter().map(|state| write(state, 10 * round + 1)).collect();
+    for round in 0..6 {
+        let mut old: Vec<_> = states.iter().map(|state| write(state, 10 * round + 1)).collect();
+        old[5] = delete(states[5].chunk.id, 10 * round + 1);
         let mut new: Vec<_> = newer.iter().map(|state| write(state, 10 * round + 2)).collect();
         // The other way round, so that whoever locks one after the other meets itself.
         new.reverse();
-        let (first, second) = tokio::join!(store.apply(&old), store.apply(&new));
+        let (first, second) = if round % 2 == 0 { (&old, &new) } else { (&new, &old) };
+        let (first, second) = tokio::join!(store.apply(first), store.apply(second));
         assert!(first.iter().chain(&second).all(Applied::is_durable), "{first:?} {second:?}");
         for state in &newer {
             holds(&*store, state.chunk.id, Some((state, version(10 * round + 2)))).await;

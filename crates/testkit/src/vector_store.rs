@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use chunk_sync_engine::ports::{Applied, FaultClass, Store};
+use chunk_sync_engine::ports::{Applied, FaultClass, Store, Write};
 use chunk_sync_model::State;
 
 use crate::Fixture;
-use crate::states::{changed, states, version, write};
+use crate::states::{changed, delete, states, version, write};
 use crate::store::{holds, written};
 
 type Port = dyn Store;
@@ -46,6 +46,14 @@ pub async fn a_write_without_new_vectors_replaces_all_but_them<F: Fixture<Port =
     only_payload.vectors_since = version(2);
     written(&*store, &[only_payload]).await;
     holds(&*store, held.chunk.id, Some((&next, version(4)))).await;
+    // A mark that no longer applies goes as well.
+    let mut fresh = State::clone(&next);
+    fresh.embedding_stale = false;
+    let fresh = Arc::new(fresh);
+    let mut only_payload = write(&fresh, 5);
+    only_payload.vectors_since = version(2);
+    written(&*store, &[only_payload]).await;
+    holds(&*store, held.chunk.id, Some((&fresh, version(5)))).await;
 }
 
 pub async fn vectors_are_written_where_older_ones_are_held<F: Fixture<Port = Port>>() {
@@ -75,4 +83,44 @@ pub async fn a_vector_that_is_gone_is_gone<F: Fixture<Port = Port>>() {
     let without = Arc::new(without);
     written(&*store, &[write(&without, 2)]).await;
     holds(&*store, held.chunk.id, Some((&without, version(2)))).await;
+    // One model in place of another.
+    written(&*store, &[write(&held, 3)]).await;
+    let mut other = State::clone(&held);
+    other.chunk.embeddings.dense[0].model = "coderank".into();
+    other.chunk.embeddings.sparse = None;
+    let other = Arc::new(other);
+    written(&*store, &[write(&other, 4)]).await;
+    holds(&*store, held.chunk.id, Some((&other, version(4)))).await;
+}
+
+/// Whoever sorts the writes of a batch by what is to be done still answers each of them for itself.
+pub async fn one_batch_may_hold_writes_of_every_kind<F: Fixture<Port = Port>>() {
+    let fixture = F::fresh().await;
+    let (store, states) = (fixture.port(), states(12));
+    written(&*store, &states[..8].iter().map(|state| write(state, 5)).collect::<Vec<_>>()).await;
+    let (mut writes, mut wanted) = (Vec::new(), Vec::new());
+    for (i, state) in states.iter().enumerate() {
+        let mut payload = State::clone(state);
+        payload.chunk.summary = Some("other words for the same vector".into());
+        let (payload, other) = (Arc::new(payload), changed(state, "what it says with another vector"));
+        let held = (i < 8).then(|| (Arc::clone(state), version(5)));
+        let (write, after) = match i % 4 {
+            0 => (delete(state.chunk.id, 6), None),
+            1 => {
+                let mut bad = State::clone(state);
+                bad.chunk.embeddings.dense[0].vector = vec![1.0; 769].into();
+                (write(&bad.into(), 6), held)
+            }
+            2 => (Write { vectors_since: version(5), ..write(&payload, 6) }, Some((payload, version(6)))),
+            _ => (write(&other, 6), Some((other, version(6)))),
+        };
+        writes.push(write);
+        wanted.push(after);
+    }
+    for (i, answer) in store.apply(&writes).await.into_iter().enumerate() {
+        assert_eq!(answer.is_durable(), i % 4 != 1, "{i}: {answer:?}");
+    }
+    for (state, wanted) in states.iter().zip(&wanted) {
+        holds(&*store, state.chunk.id, wanted.as_ref().map(|(state, version)| (&**state, *version))).await;
+    }
 }

@@ -1,0 +1,9 @@
+//! Stores in memory, for suites and simulated tests: honest and simple, and nothing in them fails of itself.
+//!
+//! A clone is another handle on the same things, so that whoever keeps one can end a process and open its stores again.
+
+mod records;
+mod store;
+
+pub use records::MemoryRecords;
+pub use store::MemoryStore;

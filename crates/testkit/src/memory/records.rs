@@ -1,0 +1,190 @@
+//! The system of record in memory: rows, records and debts behind one lock, which is the transaction.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use chunk_sync_engine::ports::{Applied, Commit, Counts, Debt, Decide, Fault, Held, Records, Row, Seen, Store, Write};
+use chunk_sync_model::document::{Fingerprint, row_fingerprint};
+use chunk_sync_model::{Hash, Record, State, SyncVersion, Target};
+use uuid::Uuid;
+
+use super::store::above;
+
+/// The system of record in memory. Its clones hold the same rows.
+#[derive(Clone, Default)]
+pub struct MemoryRecords {
+    tables: Arc<Mutex<Tables>>,
+}
+
+#[derive(Default)]
+struct Tables {
+    rows: BTreeMap<Uuid, Arc<State>>,
+    /// Each with what was last said of its row.
+    records: BTreeMap<Uuid, (Record, Option<Hash>)>,
+    /// The version owed, and which debt it was.
+    debts: BTreeMap<(Target, Uuid), (u64, SyncVersion)>,
+    /// How many debts there have been.
+    debts_ever: u64,
+}
+
+impl Tables {
+    fn held(&self, id: Uuid) -> Held {
+        let state = self.rows.get(&id).cloned();
+        let (record, row) = self.records.get(&id).cloned().map_or((None, None), |(record, row)| (Some(record), row));
+        Held { record, state, row }
+    }
+
+    fn set_row(&mut self, id: Uuid, state: Option<Arc<State>>) {
+        match state {
+            Some(state) => self.rows.insert(id, state),
+            None => self.rows.remove(&id),
+        };
+    }
+
+    fn store(&mut self, commit: Commit) {
+        let (id, version) = (commit.id, commit.record.version);
+        if commit.row_changed {
+            self.set_row(id, commit.state);
+        }
+        self.records.insert(id, (commit.record, commit.row));
+        for target in commit.owed {
+            self.owe(Debt { id, target, version });
+        }
+    }
+
+    fn owe(&mut self, debt: Debt) {
+        self.debts_ever += 1;
+        let (_, owed) = self.debts.entry((debt.target, debt.id)).or_insert((self.debts_ever, debt.version));
+        *owed = debt.version.max(*owed);
+    }
+
+    fn paid(&mut self, debt: Debt) {
+        let key = (debt.target, debt.id);
+        if self.debts.get(&key).is_some_and(|(_, owed)| *owed <= debt.version) {
+            self.debts.remove(&key);
+        }
+    }
+
+    fn debts(&self, target: Target, limit: usize) -> Vec<Debt> {
+        let mut debts: Vec<_> = self.debts.iter().filter(|((of, _), _)| *of == target).collect();
+        debts.sort_by_key(|(_, (turn, _))| *turn);
+        debts
+            .into_iter()
+            .take(limit)
+            .map(|((_, id), (_, version))| Debt { id: *id, target, version: *version })
+            .collect()
+    }
+
+    fn row(&self, id: Uuid) -> Option<Row> {
+        let (record, state) = (self.records.get(&id).map(|(record, _)| record), self.rows.get(&id).cloned());
+        (record.is_some() || state.is_some()).then(|| Row {
+            id,
+            version: record.map(|record| record.version).unwrap_or_default(),
+            lives: record.map(Record::lives),
+            state,
+        })
+    }
+
+    fn seen(&self, id: Uuid) -> Option<Seen> {
+        let row = self.row(id)?;
+        Some(Seen { id, version: row.version, fingerprint: row_fingerprint(row.state.as_deref()?) })
+    }
+
+    /// A state as another store would be handed it, guarded by the version in its record.
+    fn apply(&mut self, write: &Write) -> Applied {
+        let mut record = self.held(write.id).record.unwrap_or_default();
+        if record.version >= write.version {
+            return Applied::Skipped;
+        }
+        record.version = write.version;
+        let row = write.state.as_deref().map(|state| row_fingerprint(state).digest());
+        self.set_row(write.id, write.state.clone());
+        self.records.insert(write.id, (record, row));
+        Applied::Written
+    }
+}
+
+#[async_trait]
+impl Store for MemoryRecords {
+    fn target(&self) -> Target {
+        Target::Postgres
+    }
+
+    async fn prepare(&self) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    async fn apply(&self, writes: &[Write]) -> Vec<Applied> {
+        let mut tables = self.tables.lock().unwrap();
+        writes.iter().map(|write| tables.apply(write)).collect()
+    }
+
+    async fn read(&self, ids: &[Uuid]) -> Result<Vec<Option<Seen>>, Fault> {
+        let tables = self.tables.lock().unwrap();
+        Ok(ids.iter().map(|id| tables.seen(*id)).collect())
+    }
+
+    async fn scan(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Seen>, Fault> {
+        let tables = self.tables.lock().unwrap();
+        Ok(tables.rows.range(above(after)).take(limit).filter_map(|(id, _)| tables.seen(*id)).collect())
+    }
+
+    fn expect(&self, state: &State) -> Fingerprint {
+        row_fingerprint(state)
+    }
+
+    async fn counts(&self) -> Result<Counts, Fault> {
+        let chunks = self.tables.lock().unwrap().rows.len() as u64;
+        Ok(Counts { chunks, others: BTreeMap::new() })
+    }
+
+    async fn check(&self) -> Result<(), Fault> {
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Records for MemoryRecords {
+    async fn merge(&self, ids: &[Uuid], decide: Decide<'_>) -> Result<(), Fault> {
+        let mut tables = self.tables.lock().unwrap();
+        let held = ids.iter().map(|id| tables.held(*id)).collect();
+        decide(held).into_iter().for_each(|commit| tables.store(commit));
+        Ok(())
+    }
+
+    async fn rows(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Row>, Fault> {
+        let tables = self.tables.lock().unwrap();
+        let records = tables.records.range(above(after)).take(limit).map(|(id, _)| *id);
+        let rows = tables.rows.range(above(after)).take(limit).map(|(id, _)| *id);
+        let ids: BTreeSet<Uuid> = records.chain(rows).collect();
+        Ok(ids.into_iter().take(limit).filter_map(|id| tables.row(id)).collect())
+    }
+
+    async fn rows_of(&self, ids: &[Uuid]) -> Result<Vec<Option<Row>>, Fault> {
+        let tables = self.tables.lock().unwrap();
+        Ok(ids.iter().map(|id| tables.row(*id)).collect())
+    }
+
+    async fn owe(&self, debts: &[Debt]) -> Result<(), Fault> {
+        let mut tables = self.tables.lock().unwrap();
+        debts.iter().for_each(|debt| tables.owe(*debt));
+        Ok(())
+    }
+
+    async fn debts(&self, target: Target, limit: usize) -> Result<Vec<Debt>, Fault> {
+        Ok(self.tables.lock().unwrap().debts(target, limit))
+    }
+
+    async fn paid(&self, debts: &[Debt]) -> Result<(), Fault> {
+        let mut tables = self.tables.lock().unwrap();
+        debts.iter().for_each(|debt| tables.paid(*debt));
+        Ok(())
+    }
+
+    async fn debt_counts(&self) -> Result<BTreeMap<Target, u64>, Fault> {
+        let tables = self.tables.lock().unwrap();
+        let count = |target| (target, tables.debts.keys().filter(|(of, _)| *of == target).count() as u64);
+        Ok(Target::ALL.map(count).into())
+    }
+}

@@ -1,0 +1,167 @@
+//! One of the stores in memory: of each chunk the document that the real store would hold, and its version.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use chunk_sync_engine::ports::{Applied, Counts, Fault, FaultClass, Seen, Store, Write};
+use chunk_sync_model::document::{Fingerprint, GraphDocument, VectorDocument, row_fingerprint};
+use chunk_sync_model::{Limits, State, SyncVersion, Target};
+use uuid::Uuid;
+
+/// A store of any kind in memory. Its clones hold the same chunks.
+#[derive(Clone)]
+pub struct MemoryStore {
+    target: Target,
+    limits: Arc<Limits>,
+    held: Arc<Mutex<BTreeMap<Uuid, Held>>>,
+}
+
+struct Held {
+    version: SyncVersion,
+    document: Document,
+}
+
+/// What a store holds of a chunk.
+enum Document {
+    Row(Arc<State>),
+    Vectors(VectorDocument),
+    Graph(GraphDocument),
+}
+
+impl MemoryStore {
+    /// An empty store of that kind, with vectors of the models in `limits`.
+    #[must_use]
+    pub fn new(target: Target, limits: Limits) -> Self {
+        Self { target, limits: Arc::new(limits), held: Arc::default() }
+    }
+
+    fn document(&self, state: &Arc<State>) -> Document {
+        match self.target {
+            Target::Postgres => Document::Row(Arc::clone(state)),
+            Target::Qdrant => Document::Vectors(VectorDocument::of(state, &self.limits)),
+            Target::Neo4j => Document::Graph(GraphDocument::of(state)),
+        }
+    }
+
+    fn apply_one(&self, held: &mut BTreeMap<Uuid, Held>, write: &Write) -> Applied {
+        let there = held.get(&write.id);
+        if there.is_some_and(|there| there.version >= write.version) {
+            return Applied::Skipped;
+        }
+        let Some(state) = &write.state else {
+            held.remove(&write.id);
+            return Applied::Written;
+        };
+        let mut document = self.document(state);
+        if let Document::Vectors(new) = &mut document {
+            if let Err(fault) = check(state, &self.limits) {
+                return Applied::Failed(fault);
+            }
+            keep_vectors(there, write.vectors_since, new);
+        }
+        held.insert(write.id, Held { version: write.version, document });
+        Applied::Written
+    }
+}
+
+/// Takes what is said of the vectors at its word: where none has changed since what is held, those held stay. A caller who
+/// is wrong about it is found out.
+fn keep_vectors(held: Option<&Held>, since: SyncVersion, new: &mut VectorDocument) {
+    if let Some(Held { version, document: Document::Vectors(old) }) = held
+        && *version >= since
+    {
+        new.dense.clone_from(&old.dense);
+        new.sparse.clone_from(&old.sparse);
+    }
+}
+
+fn check(state: &State, limits: &Limits) -> Result<(), Fault> {
+    for dense in &state.chunk.embeddings.dense {
+        let (name, length) = (&dense.model, dense.vector.len());
+        if let Some(model) = limits.model(name).filter(|model| model.size != length) {
+            let message = format!("the vector of `{name}` has {length} numbers; configured are {}", model.size);
+            return Err(Fault::new(FaultClass::Rejected, "memory", message).at("chunk.embeddings.dense"));
+        }
+    }
+    Ok(())
+}
+
+impl Held {
+    fn seen(&self, id: Uuid) -> Seen {
+        let fingerprint = match &self.document {
+            Document::Row(state) => row_fingerprint(state),
+            Document::Vectors(document) => document.fingerprint(),
+            Document::Graph(document) => document.fingerprint(),
+        };
+        Seen { id, version: self.version, fingerprint }
+    }
+}
+
+/// Everything above an id.
+pub(super) fn above(after: Option<Uuid>) -> (Bound<Uuid>, Bound<Uuid>) {
+    (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded)
+}
+
+fn graph_counts<'a>(graphs: impl Iterator<Item = &'a GraphDocument>) -> BTreeMap<&'static str, u64> {
+    let (mut entities, mut links, mut relations) = (BTreeSet::new(), 0, BTreeSet::new());
+    for graph in graphs {
+        entities.extend(graph.entities.keys());
+        links += graph.entities.len() as u64;
+        relations.extend(graph.relations.iter().map(|r| (&r.source, &r.target, &r.kind)));
+    }
+    BTreeMap::from([
+        ("entities", entities.len() as u64),
+        ("entity_links", links),
+        ("relations", relations.len() as u64),
+    ])
+}
+
+#[async_trait]
+impl Store for MemoryStore {
+    fn target(&self) -> Target {
+        self.target
+    }
+
+    async fn prepare(&self) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    async fn apply(&self, writes: &[Write]) -> Vec<Applied> {
+        let mut held = self.held.lock().unwrap();
+        writes.iter().map(|write| self.apply_one(&mut held, write)).collect()
+    }
+
+    async fn read(&self, ids: &[Uuid]) -> Result<Vec<Option<Seen>>, Fault> {
+        let held = self.held.lock().unwrap();
+        Ok(ids.iter().map(|id| held.get(id).map(|held| held.seen(*id))).collect())
+    }
+
+    async fn scan(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Seen>, Fault> {
+        let held = self.held.lock().unwrap();
+        Ok(held.range(above(after)).take(limit).map(|(id, held)| held.seen(*id)).collect())
+    }
+
+    fn expect(&self, state: &State) -> Fingerprint {
+        match self.target {
+            Target::Postgres => row_fingerprint(state),
+            Target::Qdrant => VectorDocument::of(state, &self.limits).fingerprint(),
+            Target::Neo4j => GraphDocument::of(state).fingerprint(),
+        }
+    }
+
+    async fn counts(&self) -> Result<Counts, Fault> {
+        let held = self.held.lock().unwrap();
+        let graphs = held.values().filter_map(|held| match &held.document {
+            Document::Graph(document) => Some(document),
+            Document::Row(_) | Document::Vectors(_) => None,
+        });
+        let others = if self.target == Target::Neo4j { graph_counts(graphs) } else { BTreeMap::new() };
+        Ok(Counts { chunks: held.len() as u64, others })
+    }
+
+    async fn check(&self) -> Result<(), Fault> {
+        Ok(())
+    }
+}
