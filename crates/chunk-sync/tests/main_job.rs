@@ -1,0 +1,116 @@
+//! The program as a person runs it, on the embedded stores.
+#![cfg(feature = "edge")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use chunk_sync_samples::generate::Generator;
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A directory with a configuration in it.
+fn place() -> TempDir {
+    let dir = TempDir::new().unwrap();
+    let config = format!(
+        "mode = \"embedded\"\nembedded.dir = {:?}\nhttp.listen = \"127.0.0.1:0\"\nlog.level = \"warn\"\n",
+        dir.path().join("data")
+    );
+    std::fs::write(dir.path().join("chunk-sync.toml"), config).unwrap();
+    dir
+}
+
+fn program(dir: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_chunk-sync"));
+    command.current_dir(dir).args(arguments).stdin(Stdio::null());
+    command
+}
+
+fn run(dir: &Path, arguments: &[&str]) -> (i32, String, String) {
+    let Output { status, stdout, stderr } = program(dir, arguments).output().unwrap();
+    (status.code().expect("it ended by itself"), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+}
+
+/// Runs it, and asserts that all is well.
+fn fine(dir: &Path, arguments: &[&str]) -> String {
+    let (code, out, err) = run(dir, arguments);
+    assert_eq!(code, 0, "{arguments:?}: {out}{err}");
+    out
+}
+
+fn lines(count: usize) -> Vec<String> {
+    Generator::new(21).take(count).map(|chunk| chunk.to_string()).collect()
+}
+
+fn verified(dir: &Path) -> Value {
+    serde_json::from_str(&fine(dir, &["verify", "--json"])).unwrap()
+}
+
+#[test]
+fn the_demo_ends_with_everything_consistent() {
+    let dir = place();
+    let out = fine(dir.path(), &["demo"]);
+    assert!(out.contains("100 % of 1,656 chunks consistent"), "{out}");
+    assert!(out.contains("replayed from the log"), "{out}");
+}
+
+#[test]
+fn bad_lines_are_named_and_the_good_ones_published() {
+    let dir = place();
+    let mut input = lines(6);
+    input[1] = "no json".to_owned();
+    input[3] = input[3].replacen("\"chunk_type\":", "\"chunk_tipe\":", 1);
+    std::fs::write(dir.path().join("in.jsonl"), input.join("\n")).unwrap();
+    let (code, out, err) = run(dir.path(), &["publish", "in.jsonl"]);
+    assert_eq!((code, out.as_str()), (1, "published 4 events from in.jsonl, refused 2 lines\n"), "{err}");
+    let refusals: Vec<&str> = err.lines().collect();
+    assert!(refusals[0].starts_with("in.jsonl:2: event: "), "{err}");
+    assert!(refusals[1].starts_with("in.jsonl:4: chunk.chunk_tipe: unknown field"), "{err}");
+    fine(dir.path(), &["run", "--drain"]);
+    assert_eq!(verified(dir.path())["chunks"], 4);
+}
+
+#[test]
+fn a_service_that_is_killed_again_and_again_loses_nothing() {
+    let dir = place();
+    std::fs::write(dir.path().join("in.jsonl"), lines(1200).join("\n")).unwrap();
+    fine(dir.path(), &["publish", "in.jsonl"]);
+    let wal = dir.path().join("data/wal");
+    let mut killed = 0;
+    while killed < 3 {
+        let before = size(&wal);
+        let mut child = program(dir.path(), &["run", "--drain"]).stdout(Stdio::null()).spawn().unwrap();
+        let began = Instant::now();
+        while size(&wal) < before + 1_000_000 {
+            assert!(began.elapsed() < Duration::from_secs(120), "it logs nothing");
+            assert!(child.try_wait().unwrap().is_none(), "it ended before it was killed {} times", killed + 1);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        killed += 1;
+    }
+    fine(dir.path(), &["run", "--drain"]);
+    let report = verified(dir.path());
+    assert_eq!((&report["consistent"], &report["chunks"]), (&true.into(), &1200.into()), "{report}");
+    for store in ["postgres", "qdrant", "neo4j"] {
+        assert_eq!(report["stores"][store]["count"], 1200, "{report}");
+    }
+}
+
+#[test]
+fn wrong_usage_and_wrong_configuration_end_with_2() {
+    let dir = place();
+    assert_eq!(run(dir.path(), &["publish", "not-there.jsonl"]).0, 2);
+    assert_eq!(run(dir.path(), &["fly"]).0, 2);
+    std::fs::write(dir.path().join("chunk-sync.toml"), "worker.batsh = 3\n").unwrap();
+    let (code, _, err) = run(dir.path(), &["verify"]);
+    assert_eq!(code, 2);
+    assert!(err.contains("worker.batsh") && err.contains("worker.batch"), "{err}");
+}
+
+fn size(dir: &Path) -> u64 {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.len()).sum()
+}
