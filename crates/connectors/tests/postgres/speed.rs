@@ -32,12 +32,12 @@ async fn rows_a_second() {
             let merges = [("new", &new), ("new vectors", &vectors), ("same vectors", &rest)];
             for (number, (what, states)) in (1..).zip(merges) {
                 let rows = per_second(merge_all(&records, states, number, at_once)).await;
-                println!("{server}: {what}, {at_once} at once: {rows:.0} rows/s");
+                eprintln!("{server}: {what}, {at_once} at once: {rows:.0} rows/s");
             }
         }
-        println!("{server}: scan: {:.0} rows/s", per_second(scan(&records)).await);
+        eprintln!("{server}: scan: {:.0} rows/s", per_second(scan(&records)).await);
         database.meddle("CREATE TABLE bare (id uuid PRIMARY KEY, content text, vector real[], record bytea)").await;
-        println!("{server}: bare inserts of as much: {:.0} rows/s", per_second(bare(&database, &new)).await);
+        eprintln!("{server}: bare inserts of as much: {:.0} rows/s", per_second(bare(&database, &new)).await);
     }
 }
 
