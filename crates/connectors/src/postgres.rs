@@ -10,6 +10,7 @@ mod config;
 mod decode;
 mod encode;
 mod fault;
+mod json;
 mod merge;
 mod pool;
 mod records;

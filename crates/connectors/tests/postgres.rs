@@ -4,8 +4,12 @@
 
 #[path = "postgres/fixture.rs"]
 mod fixture;
+#[path = "postgres/oddities.rs"]
+mod oddities;
 #[path = "postgres/schema.rs"]
 mod schema;
+#[path = "postgres/speed.rs"]
+mod speed;
 #[path = "postgres/strangers.rs"]
 mod strangers;
 #[path = "postgres/trouble.rs"]
@@ -21,6 +25,17 @@ macro_rules! suites {
 
             chunk_sync_testkit::store_suite!(Rows);
             chunk_sync_testkit::records_suite!(RowsAndRecords);
+            // Of what a store with typed vectors keeps, all but that it refuses a vector of another length: the row's
+            // column stays empty then, and the vector lies beside it. Lengths are the business of whoever publishes.
+            chunk_sync_testkit::suite!(
+                vector_store,
+                Rows,
+                [
+                    a_write_without_new_vectors_replaces_all_but_them,
+                    vectors_are_written_where_older_ones_are_held,
+                    a_vector_that_is_gone_is_gone,
+                ]
+            );
         }
     };
 }

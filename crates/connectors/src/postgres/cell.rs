@@ -9,6 +9,8 @@ use serde_json::Value;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type};
 use uuid::Uuid;
 
+use super::json;
+
 /// 2000-01-01, from which PostgreSQL counts, in microseconds since 1970.
 const POSTGRES_EPOCH: i64 = 946_684_800_000_000;
 
@@ -172,7 +174,9 @@ impl<'a> FromSql<'a> for Cell {
             Type::BOOL => Self::Bool(bool::from_sql(ty, raw)?),
             Type::UUID => Self::Uuid(Uuid::from_sql(ty, raw)?),
             Type::TIMESTAMP | Type::TIMESTAMPTZ => time(&numbers::<8, i64>(raw, i64::from_be_bytes)?),
-            Type::JSON | Type::JSONB => Value::from_sql(ty, raw).map_or(Self::Null, Self::Json),
+            Type::JSON => Self::Json(json::parse(std::str::from_utf8(raw)?)),
+            // A byte before it says the version of the form.
+            Type::JSONB => Self::Json(json::parse(std::str::from_utf8(after(raw, 1)?)?)),
             Type::FLOAT4_ARRAY => <Vec<f32>>::from_sql(ty, raw).map_or(Self::Null, |x| Self::Dense(x.into())),
             _ => match ty.name() {
                 "vector" => Self::Dense(numbers::<4, f32>(after(raw, 4)?, f32::from_be_bytes)?.into()),

@@ -24,6 +24,13 @@ pub struct Decoded {
     pub defaults: Vec<&'static str>,
 }
 
+impl Decoded {
+    /// Whether the row did not say when it was made or changed.
+    pub(super) fn dated(&self) -> bool {
+        self.defaults.iter().any(|name| ["created_at", "updated_at"].contains(name))
+    }
+}
+
 /// Reads a row. `at` stands for times that it does not say; the limits name the embedding model where the row does not.
 #[must_use]
 pub fn decode(mut row: RowImage, limits: &Limits, at: Time) -> Decoded {

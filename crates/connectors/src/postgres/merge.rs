@@ -11,6 +11,7 @@ use chunk_sync_engine::ports::{Commit, Debt, Decide, Fault, Held};
 use chunk_sync_model::{Hash, Record, State};
 use deadpool_postgres::{Client, Transaction};
 use futures::future::{join_all, try_join4};
+use jiff::Timestamp;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{IsolationLevel, Statement};
 use uuid::Uuid;
@@ -85,7 +86,7 @@ impl PostgresRecords {
             async { Ok::<_, Error>(transaction.query(&own, &[]).await?) },
             async { Ok(transaction.query(&lock, &keys).await?) },
             async { Ok(transaction.query(&records, &parameters).await?) },
-            read_states(transaction, &layout.statements.lock_rows, &self.config, ids),
+            read_states(transaction, &layout.statements.lock_rows, &self.config, ids, Timestamp::now().into()),
         )
         .await?;
         let mut remembered = HashMap::with_capacity(records.len());
@@ -141,8 +142,10 @@ impl Changes {
     ) -> Result<Self, Error> {
         let mut changes = Self::default();
         for commit in commits {
-            if commit.row_changed {
-                changes.row(commit.id, commit.state.as_deref().map(&encode), rows.get(&commit.id));
+            let held = rows.get(&commit.id);
+            // Times that the row does not say would be others at the next look, and the row somebody else's again.
+            if commit.row_changed || held.is_some_and(|held| held.dated) {
+                changes.row(commit.id, commit.state.as_deref().map(&encode), held);
             }
             changes.record(commit)?;
             let debt = |target: &_| Debt { id: commit.id, target: *target, version: commit.record.version };

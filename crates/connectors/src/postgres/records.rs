@@ -269,10 +269,9 @@ async fn read(
         Pick::Page(of, after, limit) => page(&snapshot, layout, of, after, limit).await?,
     };
     let versions = snapshot.prepare_cached(sql::VERSIONS).await?;
-    let (states, versions) = try_join(read_states(&snapshot, &layout.statements.rows, config, &ids), async {
-        Ok(snapshot.query(&versions, &[&ids]).await?)
-    })
-    .await?;
+    // A row that says no times shows the same ones at each reading, until a merge gives it some.
+    let states = read_states(&snapshot, &layout.statements.rows, config, &ids, Time::from_micros(0));
+    let (states, versions) = try_join(states, async { Ok(snapshot.query(&versions, &[&ids]).await?) }).await?;
     snapshot.commit().await?;
     let mut rows = HashMap::new();
     for (id, held) in states {
@@ -311,17 +310,20 @@ async fn page(
 /// A row as it is held, and as a state.
 pub(super) struct HeldRow {
     pub(super) state: Arc<State>,
+    /// Whether it was given times that the row does not say.
+    pub(super) dated: bool,
     pub(super) dense: Option<chunk_sync_model::vector::Vector>,
     pub(super) sparse: Option<super::cell::Indexed>,
     pub(super) further: Vec<Further>,
 }
 
-/// The rows of these ids; `rows` is the statement that reads them.
+/// The rows of these ids; `rows` is the statement that reads them, and `at` stands for times that they do not say.
 pub(super) async fn read_states(
     client: &impl GenericClient,
     rows: &str,
     config: &PostgresConfig,
     ids: &[Uuid],
+    at: Time,
 ) -> Result<HashMap<Uuid, HeldRow>, Error> {
     let (rows, further) = (client.prepare_cached(rows).await?, client.prepare_cached(sql::FURTHER).await?);
     let (rows, further) = try_join(client.query(&rows, &[&ids]), client.query(&further, &[&ids])).await?;
@@ -336,9 +338,9 @@ pub(super) async fn read_states(
         image.further.sort_by(|a, b| (a.alternative, &a.dense.model).cmp(&(b.alternative, &b.dense.model)));
         let (id, dense, sparse, further) =
             (image.id, image.dense_vector.clone(), image.sparse_vector.clone(), image.further.clone());
-        // A row that says no times shows these until it is captured, which brings the time of its commit.
-        let state = Arc::new(decode(image, &config.limits, Time::from_micros(0)).state);
-        states.insert(id, HeldRow { state, dense, sparse, further });
+        let decoded = decode(image, &config.limits, at);
+        let dated = decoded.dated();
+        states.insert(id, HeldRow { state: Arc::new(decoded.state), dated, dense, sparse, further });
     }
     Ok(states)
 }
