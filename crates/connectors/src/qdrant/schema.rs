@@ -196,7 +196,9 @@ mod tests {
     fn a_difference_is_told_with_the_vector_what_is_held_and_what_is_wanted() {
         let size = changed(|held| vectors(held).get_mut("dense_gte").unwrap().size = 384);
         assert_eq!(size, "it holds `dense_gte` with 384 numbers, configured are 768");
-        let missing = changed(|held| drop(vectors(held).remove("dense_alternative")));
+        let missing = changed(|held| {
+            vectors(held).remove("dense_alternative");
+        });
         assert!(missing.contains("no vector `dense_alternative`"), "{missing}");
         let dot = changed(|held| vectors(held).get_mut("dense_gte").unwrap().distance = Distance::Dot.into());
         assert_eq!(dot, "it compares `dense_gte` by Dot, wanted is Cosine");
@@ -204,7 +206,9 @@ mod tests {
             vectors(held).get_mut("dense_gte").unwrap().datatype = Some(Datatype::Float16.into());
         };
         assert!(changed(half).contains("Float16"));
-        let extra = changed(|held| drop(vectors(held).insert("dense_other".into(), VectorParams::default())));
+        let extra = changed(|held| {
+            vectors(held).insert("dense_other".into(), VectorParams::default());
+        });
         assert!(extra.contains("`dense_other`, which is not configured"), "{extra}");
         assert!(changed(|held| held.sparse_vectors_config = None).contains("sparse_splade"));
         let unnamed = Config::Params(VectorParams { size: 768, ..VectorParams::default() });
