@@ -4,14 +4,14 @@
 //! (Chunk {id, content_hash, chunk_type, source_type, system_origin, created_at, updated_at, sync_version})
 //!   -[:BELONGS_TO]->(Dataset {id})-[:PART_OF]->(Project {id})
 //!   -[:CONTAINS_ENTITY {name, type, confidence, position}]->(Entity {id, name, type, confidence, first_seen, last_seen})
-//! (Entity)-[:RELATES_TO {type, confidence, evidence, evidence_confidence}]->(Entity)
+//! (Entity)-[:RELATES_TO {type, confidence, evidence}]->(Entity)
 //! ```
 //!
-//! What one chunk says of an entity stands on its own `CONTAINS_ENTITY`; what it says of a relation stands in the two
-//! parallel lists of `RELATES_TO`, chunk id and confidence. From these a document is read back, and from these the shared
-//! properties can be made again. The shared properties themselves (`name`, `type`, `confidence`) are those of the
-//! supporter with the highest sync version, the greater id where two are equal; `said_by` and `sync_version` beside them
-//! say which chunk that is, so that an ordinary write need not look at all supporters.
+//! What one chunk says of an entity stands on its own `CONTAINS_ENTITY`, and there too what it says of relations that lead
+//! away from the entity, in the parallel lists `relates_to`, `relates_as` and `relates_confidence`. From these, and from
+//! the `evidence` that must agree, a document is read back, and the shared properties can be made again. Those themselves
+//! (`name`, `type`, `confidence`) are what the supporter with the highest sync version says, the greater id where two are
+//! equal; `said_by` and `sync_version` beside them name it, so that an ordinary write need not look at all supporters.
 //!
 //! Times are RFC 3339 text. Not here: vectors, `SIMILAR_TO` and whatever else others keep in the same graph.
 
@@ -20,6 +20,7 @@ mod cypher;
 mod decode;
 mod encode;
 mod fault;
+mod message;
 mod plan;
 mod schema;
 mod server;

@@ -1,5 +1,5 @@
 //! The graph in a real Neo4j, which is named by `CHUNK_SYNC_TEST_NEO4J_URL`, `_USER` and `_PASSWORD`. It is emptied.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 #[path = "neo4j/converge.rs"]
 mod converge;
@@ -11,3 +11,11 @@ mod fixture;
 mod shared;
 #[path = "neo4j/strangers.rs"]
 mod strangers;
+
+/// What every store and every graph keeps.
+mod contract {
+    use super::fixture::Neo4j;
+
+    chunk_sync_testkit::store_suite!(Neo4j);
+    chunk_sync_testkit::graph_store_suite!(Neo4j);
+}

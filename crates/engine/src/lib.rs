@@ -4,6 +4,7 @@
 //! Top to bottom: [`publish`] → bus → `worker` → `log` → `merge` → `lane` (one per store) → `settle`; `recover` enters at
 //! `merge` again. [`verify`] stands beside and reads the stores only.
 
+mod absorb;
 mod clock;
 mod lane;
 mod log;

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use chunk_sync_model::document::row_fingerprint;
+use chunk_sync_model::Target;
 use chunk_sync_model::merge::{Change, Conflict, Effect, merge};
-use chunk_sync_model::{Target, Writer};
 use uuid::Uuid;
 
+use crate::absorb::{Written, absorb, digest};
+use crate::clock;
 use crate::metrics;
 use crate::operation::Operation;
 use crate::ports::{Commit, Fault, Held, Records, Write};
@@ -33,11 +34,13 @@ impl Outcome {
     }
 }
 
-/// Merges the operations, each chunk's in their order, in one transaction. `owing` are the stores that are told later.
+/// Merges the operations, each chunk's in their order, in one transaction. `owing` are the stores that are told later,
+/// `max_ahead` is the clock's bound in microseconds.
 pub(crate) async fn merge_all(
     records: &dyn Records,
     operations: &[&Operation],
     owing: &[Target],
+    max_ahead: i64,
 ) -> Result<Outcome, Fault> {
     let mut chunks: BTreeMap<Uuid, Vec<&Operation>> = BTreeMap::new();
     for operation in operations {
@@ -45,6 +48,7 @@ pub(crate) async fn merge_all(
     }
     let ids: Vec<Uuid> = chunks.keys().copied().collect();
     let outcome = Mutex::new(Outcome::default());
+    let now = Written { at: clock::now(), max_ahead };
     let decide = |held: Vec<Held>| {
         let started = Instant::now();
         // Decided anew where the transaction is repeated: nothing of the earlier attempt may stay.
@@ -52,7 +56,7 @@ pub(crate) async fn merge_all(
         let commits = chunks
             .iter()
             .zip(held)
-            .map(|((id, operations), held)| decide(*id, operations, held, owing, &mut new))
+            .map(|((id, operations), held)| decide(*id, operations, held, owing, now, &mut new))
             .collect();
         *outcome.lock().unwrap_or_else(PoisonError::into_inner) = new;
         metrics::took(metrics::Operation::Merge, started);
@@ -64,28 +68,45 @@ pub(crate) async fn merge_all(
     Ok(outcome.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
-fn decide(id: Uuid, operations: &[&Operation], held: Held, owing: &[Target], outcome: &mut Outcome) -> Commit {
+fn decide(
+    id: Uuid,
+    operations: &[&Operation],
+    held: Held,
+    owing: &[Target],
+    now: Written,
+    outcome: &mut Outcome,
+) -> Commit {
     let before = held.record.as_ref().map(|record| record.version).unwrap_or_default();
-    let (mut record, mut state, mut row_changed, mut tell) = (held.record, held.state.clone(), false, false);
+    let row = held.state.clone();
+    // A captured event is the signal to look at the row, and says when it was written.
+    let signal = operations.iter().rev().find(|operation| operation.is_signal());
+    let written = signal.map_or(now, |signal| Written { at: signal.event.timestamp, ..now });
+    let (mut record, mut state, mut tell, mut vectors_changed) = match absorb(id, held, written) {
+        Ok(merged) => {
+            outcome.conflicts.extend(merged.conflicts);
+            (Some(merged.record), merged.state, true, merged.vectors_changed)
+        }
+        Err(held) => (held.record, held.state, false, false),
+    };
     for operation in operations {
+        if operation.is_signal() {
+            // A row that is just as it was last written or seen: the stores were told with it. Where the signal was
+            // perhaps carried before, they are told again.
+            tell |= operation.repeated;
+            continue;
+        }
         let merged = merge(record, state, &Change::from(&operation.event));
-        row_changed |= merged.effect == Effect::Shown;
         outcome.repeated += u64::from(merged.effect == Effect::Nothing);
         outcome.conflicts.extend(merged.conflicts);
-        // A captured row that is just as we wrote it is our own write coming back: the stores were told with it.
-        let own_echo =
-            operation.event.writer == Writer::Postgres && merged.effect != Effect::Shown && !operation.repeated;
-        tell |= !own_echo;
+        vectors_changed |= merged.vectors_changed;
+        tell = true;
         (record, state) = (Some(merged.record), merged.state);
     }
     let record = record.unwrap_or_default();
-    let embeddings =
-        |state: &Option<std::sync::Arc<chunk_sync_model::State>>| state.as_ref().map(|s| s.chunk.embeddings.clone());
-    let same_vectors = row_changed && embeddings(&held.state) == embeddings(&state);
-    let vectors_since = if same_vectors { before } else { record.version };
+    let vectors_since = if vectors_changed { record.version } else { before };
     if tell {
         outcome.writes.push(Write { id, version: record.version, state: state.clone(), vectors_since });
     }
-    let row = state.as_ref().map(|state| row_fingerprint(state).digest());
-    Commit { id, record, state, row_changed, row, owed: if tell { owing.to_vec() } else { Vec::new() } }
+    let (row_changed, owed) = (state != row, if tell { owing.to_vec() } else { Vec::new() });
+    Commit { id, record, row: digest(state.as_deref()), state, row_changed, owed }
 }

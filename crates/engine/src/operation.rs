@@ -1,7 +1,7 @@
 //! An event on its way: from the moment it is read until it is settled.
 
 use chunk_sync_model::event::Fields;
-use chunk_sync_model::{Event, Invalid, Limits, Time};
+use chunk_sync_model::{Event, Invalid, Limits, Time, Writer};
 
 use crate::metrics;
 use crate::ports::{DeadLetter, Delivery, EntryId, Fault, FaultClass};
@@ -55,6 +55,11 @@ impl Operation {
             }
             Err(invalid) => Err(Box::new(entry.letter(&refusal(&invalid), now))),
         }
+    }
+
+    /// Whether it only says that a row was written: what it is now is read where it stands.
+    pub(crate) fn is_signal(&self) -> bool {
+        self.event.writer == Writer::Postgres
     }
 
     /// Whom metrics count it for.

@@ -55,6 +55,7 @@ pub enum StartError {
 pub struct Service {
     bus: Arc<dyn Bus>,
     lanes: Vec<Lane>,
+    drivers: Vec<JoinHandle<()>>,
     progress: Arc<Progress>,
     recovered: Arc<Mutex<Option<Recovered>>>,
     ended: watch::Receiver<Option<Result<(), Fault>>>,
@@ -99,7 +100,7 @@ impl Service {
         let lane = |store: &Arc<dyn Store>| {
             Lane::start(Arc::clone(store), Arc::clone(&ports.records), settings.worker.clone())
         };
-        let lanes: Vec<Lane> = ports.stores.iter().map(lane).collect();
+        let (lanes, drivers): (Vec<Lane>, Vec<JoinHandle<()>>) = ports.stores.iter().map(lane).unzip();
         let worker = Worker {
             bus: Arc::clone(&ports.bus),
             records: Arc::clone(&ports.records),
@@ -120,7 +121,7 @@ impl Service {
             end.send_replace(Some(result));
         });
         let housekeeping = tokio::spawn(keep_house(ports.clone(), log, Arc::clone(&progress), stop));
-        Ok(Self { bus: ports.bus, lanes, progress, recovered, ended, stopper, housekeeping })
+        Ok(Self { bus: ports.bus, lanes, drivers, progress, recovered, ended, stopper, housekeeping })
     }
 
     /// How the service is doing right now.
@@ -164,14 +165,18 @@ impl Service {
         }
     }
 
-    /// Reads nothing more, finishes what is under way, and ends.
+    /// Reads nothing more, finishes what is under way, and ends: nothing beyond the seams is in use any more.
     ///
     /// # Errors
     /// What the worker met on the way.
     pub async fn stop(self) -> Result<(), Fault> {
         self.stopper.stop();
         let result = self.ended().await;
-        self.housekeeping.abort();
+        drop(self.lanes);
+        for task in self.drivers.into_iter().chain([self.housekeeping]) {
+            // Whoever panicked said so; the others ended by themselves.
+            let _ = task.await;
+        }
         result
     }
 }

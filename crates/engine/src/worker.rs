@@ -78,6 +78,8 @@ impl Worker {
             }
         };
         reader.abort();
+        // It was only waiting: that it was cut short is no news.
+        let _ = reader.await;
         match result {
             Ok(()) => self.finish(under_way).await,
             Err(fault) => Err(fault),
@@ -127,7 +129,7 @@ impl Worker {
         let mut pauses = Pauses::new(&self.settings.worker);
         while let Some(part) = open.pop() {
             let batch: Vec<&Operation> = part.iter().map(|i| &operations[*i]).collect();
-            match merge_all(&*self.records, &batch, &self.owing()).await {
+            match merge_all(&*self.records, &batch, &self.owing(), self.settings.limits.max_ahead_micros).await {
                 Ok(outcome) => whole.join(outcome),
                 Err(fault) if fault.class == FaultClass::Disk => return Err(fault),
                 Err(fault) if fault.class.is_transient() => {

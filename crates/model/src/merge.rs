@@ -66,6 +66,8 @@ pub struct Merged {
     pub state: Option<Arc<State>>,
     /// Whether anything came of it.
     pub effect: Effect,
+    /// Whether other vectors show than before.
+    pub vectors_changed: bool,
     /// The parts that the change met another writer on.
     pub conflicts: Vec<Conflict>,
 }
@@ -107,16 +109,29 @@ pub fn merge(record: Option<Record>, held: Option<Arc<State>>, change: &Change<'
     let mut record = record.unwrap_or_default();
     let before = show::show(&record);
     let Some(changed) = change::apply(&mut record, &before, change) else {
-        return Merged { record, state: held, effect: Effect::Nothing, conflicts: Vec::new() };
+        return Merged { record, state: held, effect: Effect::Nothing, vectors_changed: false, conflicts: Vec::new() };
     };
     let after = show::show(&record);
+    let vectors_changed = !before.vectors().eq(after.vectors());
     let conflicts = conflicts(&changed, &before, &after, change.writer);
     let state = assemble::assemble(&mut record, &after, held.as_deref(), change.view);
     if state.as_ref() == held.as_deref() {
-        return Merged { record, state: held, effect: Effect::Remembered, conflicts };
+        return Merged { record, state: held, effect: Effect::Remembered, vectors_changed, conflicts };
     }
     record.version = record.version.next(record.newest_change());
-    Merged { record, state: state.map(Arc::new), effect: Effect::Shown, conflicts }
+    Merged { record, state: state.map(Arc::new), effect: Effect::Shown, vectors_changed, conflicts }
+}
+
+impl Merged {
+    /// What came of a row that somebody else wrote: it shows already, and yet is a state of its own that no store has seen.
+    #[must_use]
+    pub fn renewed(mut self) -> Self {
+        if self.effect == Effect::Remembered {
+            self.record.version = self.record.version.next(self.record.newest_change());
+            self.effect = Effect::Shown;
+        }
+        self
+    }
 }
 
 /// The parts a change set: what its writer said of them before, and what it says now.

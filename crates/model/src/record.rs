@@ -130,8 +130,15 @@ impl Record {
         self.writers.iter().filter_map(|(writer, history)| history.own_delete(*writer)).max()
     }
 
+    /// The largest `updated_at` that anybody said.
+    #[must_use]
+    pub fn updated_at(&self) -> Option<Time> {
+        self.writers.values().filter_map(|history| history.said.updated_at).max()
+    }
+
     /// The time of the newest change.
-    pub(crate) fn newest_change(&self) -> Time {
+    #[must_use]
+    pub fn newest_change(&self) -> Time {
         self.writers.values().map(|history| history.last).max().unwrap_or(Time::from_micros(0))
     }
 }

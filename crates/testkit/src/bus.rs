@@ -121,6 +121,24 @@ pub async fn a_waiting_read_wakes_when_something_comes<F: BusFixture>() {
     assert_eq!(came.len(), 1);
 }
 
+pub async fn a_call_that_nobody_polls_holds_up_no_other<F: BusFixture>() {
+    let fixture = F::fresh().await;
+    let bus = fixture.port();
+    bus.publish(&events(200)).await.unwrap();
+    let reader = tokio::spawn({
+        let bus = Arc::clone(&bus);
+        async move { read(&*bus, 200).await }
+    });
+    for _ in 0..100 {
+        // Begun, and then left alone, as in a `select!` that is busy with another branch.
+        let mut left = bus.depth();
+        let _ = futures::poll!(&mut left);
+        let depth = tokio::time::timeout(LONG, bus.depth()).await;
+        depth.expect("it waits for a call that nobody polls").unwrap();
+    }
+    reader.await.unwrap();
+}
+
 pub async fn a_dropped_read_loses_nothing<F: BusFixture>() {
     let fixture = F::fresh().await;
     let (bus, events) = (fixture.port(), events(60));

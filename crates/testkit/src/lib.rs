@@ -146,6 +146,7 @@ macro_rules! bus_suite {
                 what_is_unfinished_comes_again_first_and_is_counted,
                 a_read_hands_out_no_more_than_asked,
                 a_waiting_read_wakes_when_something_comes,
+                a_call_that_nobody_polls_holds_up_no_other,
                 a_dropped_read_loses_nothing,
                 two_readers_never_get_the_same,
                 a_letter_keeps_its_fields_and_says_why,

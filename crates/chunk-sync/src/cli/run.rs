@@ -88,6 +88,7 @@ pub(super) async fn execute(config: Config, arguments: &Arguments, json: bool) -
     if arguments.drain {
         wired.tidy().await?;
     }
+    wired.leave().await?;
     let dead_letters = wired.ports.bus.depth().await?.dead;
     say(&health, dead_letters, started.elapsed(), json)?;
     Ok(Ended::Fine)
@@ -115,21 +116,27 @@ impl Signals {
 
 async fn idle(service: &Service, wired: &Wired) -> Result<(), Failure> {
     let progress = Progress::new("carrying", 1);
-    let mut ticks = tokio::time::interval(Duration::from_millis(250));
-    let idle = service.until_idle();
-    tokio::pin!(idle);
-    let result = loop {
-        tokio::select! {
-            result = &mut idle => break result,
-            _ = ticks.tick() => {
-                let done = service.health().done;
-                let depth = wired.ports.bus.depth().await?;
-                progress.set(done.settled, Some(done.settled + depth.unread + depth.pending));
-            }
-        }
+    let result = tokio::select! {
+        result = service.until_idle() => result.map_err(Failure::from),
+        fault = show(&progress, service, wired) => Err(fault),
     };
     progress.finish();
-    Ok(result?)
+    result
+}
+
+/// Shows how far the service is until the bus cannot say.
+async fn show(progress: &Progress, service: &Service, wired: &Wired) -> Failure {
+    let mut ticks = tokio::time::interval(Duration::from_millis(250));
+    loop {
+        ticks.tick().await;
+        match wired.ports.bus.depth().await {
+            Ok(depth) => {
+                let settled = service.health().done.settled;
+                progress.set(settled, Some(settled + depth.unread + depth.pending));
+            }
+            Err(fault) => return fault.into(),
+        }
+    }
 }
 
 fn say(health: &Health, dead_letters: u64, took: Duration, json: bool) -> Result<(), Failure> {

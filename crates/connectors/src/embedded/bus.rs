@@ -8,6 +8,7 @@
 //! - in a burial: dead letter and acknowledgement are one transaction.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -39,7 +40,9 @@ pub struct EmbeddedBus {
     max_backlog: u64,
     /// The number of the last entry handed out by this process. Moved on only when the entries are on their way to the
     /// caller, with nothing left to wait for: a read that is dropped before has taken nothing.
-    handed: Mutex<i64>,
+    handed: AtomicI64,
+    /// One reader takes at a time.
+    taking: Mutex<()>,
     published: Notify,
     finished: Notify,
 }
@@ -47,7 +50,7 @@ pub struct EmbeddedBus {
 impl EmbeddedBus {
     pub(super) fn new(database: Arc<Database>, max_backlog: u64) -> Self {
         let (published, finished) = (Notify::new(), Notify::new());
-        Self { database, max_backlog, handed: Mutex::new(0), published, finished }
+        Self { database, max_backlog, handed: AtomicI64::new(0), taking: Mutex::new(()), published, finished }
     }
 
     /// Adds an entry of any fields, as a foreign client of a server could.
@@ -98,8 +101,8 @@ impl EmbeddedBus {
     }
 
     async fn take(&self, max: usize) -> Result<Vec<Delivery>, Fault> {
-        let mut handed = self.handed.lock().await;
-        let after = *handed;
+        let _taking = self.taking.lock().await;
+        let after = self.handed.load(Ordering::Acquire);
         let work = move |transaction: &Transaction<'_>| take(transaction, after, max);
         let unread = move |transaction: &Transaction<'_>| {
             let sql = "SELECT EXISTS (SELECT 1 FROM bus_entries WHERE id > ?1)";
@@ -110,7 +113,7 @@ impl EmbeddedBus {
         }
         let deliveries = self.database.write(READ, Durability::Lazy, work).await?;
         if let Some(last) = deliveries.last() {
-            *handed = number(last.id);
+            self.handed.store(number(last.id), Ordering::Release);
         }
         Ok(deliveries)
     }
@@ -196,7 +199,7 @@ impl Bus for EmbeddedBus {
     }
 
     async fn depth(&self) -> Result<Depth, Fault> {
-        let handed = *self.handed.lock().await;
+        let handed = self.handed.load(Ordering::Acquire);
         let work = move |transaction: &Transaction<'_>| {
             let sql =
                 "SELECT count(*) FILTER (WHERE id > ?1), count(*) FILTER (WHERE id <= ?1), min(id) FROM bus_entries";

@@ -3,10 +3,14 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use chunk_sync_engine::ports::{Fault, FaultClass};
 
 const CONTEXT: &str = "embedded stores";
+
+/// How long what this very process has just let go of may take to close.
+const CLOSING: Duration = Duration::from_secs(2);
 
 /// The lock on a directory. The system gives it up when the process ends, however it ends.
 #[derive(Debug)]
@@ -20,23 +24,40 @@ impl Lock {
         let disk = |error| Fault::new(FaultClass::Disk, CONTEXT, format!("{}: {error}", path.display()));
         let mut file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(disk)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(held(dir, &mut file)),
-            Err(TryLockError::Error(error)) => return Err(disk(error)),
+        let began = Instant::now();
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) => {
+                    let holder = holder(&mut file).map_err(disk)?;
+                    if !holder.starts_with(&process()) || began.elapsed() > CLOSING {
+                        return Err(held(dir, &holder));
+                    }
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                Err(TryLockError::Error(error)) => return Err(disk(error)),
+            }
         }
         file.set_len(0).map_err(disk)?;
         file.rewind().map_err(disk)?;
-        write!(file, "process {}, `chunk-sync {command}`", std::process::id()).map_err(disk)?;
+        write!(file, "{}, `chunk-sync {command}`", process()).map_err(disk)?;
         Ok(Self { _file: file })
     }
 }
 
-fn held(dir: &Path, file: &mut File) -> Fault {
+fn process() -> String {
+    format!("process {}", std::process::id())
+}
+
+fn holder(file: &mut File) -> std::io::Result<String> {
     let mut holder = String::new();
-    if file.read_to_string(&mut holder).is_err() || holder.is_empty() {
-        holder = "another process".to_owned();
-    }
+    file.rewind()?;
+    file.read_to_string(&mut holder)?;
+    Ok(holder)
+}
+
+fn held(dir: &Path, holder: &str) -> Fault {
+    let holder = if holder.is_empty() { "another process" } else { holder };
     let message = format!(
         "{} is held by {holder}: one process at a time may use it. Stop that one first, or talk to it over HTTP",
         dir.display()

@@ -19,7 +19,7 @@ const FETCH: usize = 1000;
 #[derive(Clone, Debug)]
 pub struct Neo4jConfig {
     /// `bolt://host:7687`, `neo4j://host:7687`, or either with `+s` for TLS. Whichever scheme, the one server named is
-    /// spoken to.
+    /// spoken to. Without name and password.
     pub url: String,
     /// The user's name.
     pub user: String,
@@ -41,9 +41,12 @@ impl Neo4jConfig {
     /// [`Misconfigured`](FaultClass::Misconfigured) where the address is none that is spoken.
     pub(super) fn client(&self) -> Result<neo4rs::Config, Fault> {
         let wrong = |error: String| Fault::new(FaultClass::Misconfigured, "neo4j: address", error);
-        let scheme = self.url.split_once("://").map(|(scheme, _)| scheme);
-        if !scheme.is_some_and(|scheme| SCHEMES.contains(&scheme)) {
+        let place = self.url.split_once("://").filter(|(scheme, _)| SCHEMES.contains(scheme)).map(|(_, place)| place);
+        let Some(place) = place else {
             return Err(wrong(format!("no URL that begins with {}://", SCHEMES.join(":// or "))));
+        };
+        if place.contains('@') {
+            return Err(wrong("name and password do not belong here: they have settings of their own".to_owned()));
         }
         ConfigBuilder::default()
             .uri(self.url.as_str())

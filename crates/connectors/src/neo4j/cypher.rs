@@ -1,5 +1,7 @@
 //! Every statement on the graph's data. Values come as parameters only; labels, types and property names stand here.
 //!
+//! Rows are lists, each value at its place, for names would be the greater part of what is sent.
+//!
 //! A transaction of writes runs them in the order of this page. Setting an `id` to itself writes nothing, but takes the
 //! node's lock until the transaction ends; what the node holds is read by a later statement, and so under the lock.
 
@@ -12,24 +14,18 @@ pub(super) const LOCK_ENTITIES: &str = "UNWIND $ids AS id MERGE (e:Entity {id: i
 /// How many of `$ids` are there: fewer than were locked means that somebody deleted one just before.
 pub(super) const COUNT_ENTITIES: &str = "UNWIND $ids AS id MATCH (e:Entity {id: id}) RETURN count(e) AS count";
 
-/// What a chunk `c` holds, as `decode` reads it. A relation is the chunk's where it is named as evidence and contains
-/// both ends. The list of evidence is bound once, because each mention of a property reads all of it anew.
+/// What a chunk `c` holds but for its relations, as `decode` reads it.
 macro_rules! document {
     () => {
-        "WITH c, [(c)-[:CONTAINS_ENTITY]->(e:Entity) | e] AS held
-        RETURN c.id AS id, c.sync_version AS version,
+        "RETURN c.id AS id, c.sync_version AS version,
             [c.content_hash, c.chunk_type, c.source_type, c.system_origin, c.created_at, c.updated_at] AS node,
             [(c)-[:BELONGS_TO]->(d:Dataset) | d.id] AS datasets,
-            [(c)-[l:CONTAINS_ENTITY]->(e:Entity) | [e.id, l.name, l.type, l.confidence, l.position]] AS entities,
-            [(c)-[:CONTAINS_ENTITY]->(s:Entity)-[r:RELATES_TO]->(t:Entity)
-                WHERE t IN held AND c.id IN ([] + r.evidence)
-                | [s.id, t.id, r.type, head([said IN [[] + r.evidence] |
-                    [i IN range(0, size(said) - 1) WHERE said[i] = c.id | ([] + r.evidence_confidence)[i]][0]])]
-            ] AS relations"
+            [(c)-[l:CONTAINS_ENTITY]->(e:Entity) | [e.id, l.name, l.type, l.confidence, l.position,
+                l.relates_to, l.relates_as, l.relates_confidence]] AS entities"
     };
 }
 
-/// The documents of the chunks `$ids`, where they are there.
+/// The documents of the chunks `$ids`, where they are there, without relations.
 pub(super) const READ: &str = concat!("UNWIND $ids AS id MATCH (c:Chunk {id: id}) ", document!());
 
 /// At most `$limit` documents above the id `$after`, ascending. Nodes whose id is no lower-case UUID are somebody else's.
@@ -41,34 +37,54 @@ pub(super) const SCAN: &str = concat!(
     " ORDER BY id"
 );
 
-/// `$rows` of `{chunk, entities}`: the chunk says nothing of these entities any more, or something else.
+/// The relations for which chunks `$ids`, which contain both ends, are evidence. Each list of evidence is read once,
+/// however many of the chunks are on it; where somebody else put another value in its place, that counts as a list of one.
+pub(super) const EVIDENCE: &str = "UNWIND $ids AS id
+    MATCH (c:Chunk {id: id})
+    WITH c, [(c)-[:CONTAINS_ENTITY]->(e:Entity) | e] AS held
+    UNWIND held AS s
+    MATCH (s)-[r:RELATES_TO]->(t:Entity) WHERE t IN held
+    WITH s, r, t, collect(c.id) AS chunks
+    WITH s, r, t, chunks, [] + coalesce(r.evidence, []) AS evidence
+    RETURN s.id AS source, t.id AS target, r.type AS type, [id IN chunks WHERE id IN evidence] AS chunks";
+
+/// `$rows` of chunk, entities: the chunk says nothing of these any more, or something else; null stands for all.
 pub(super) const UNLINK: &str = "UNWIND $rows AS row
-    MATCH (:Chunk {id: row.chunk})-[l:CONTAINS_ENTITY]->(e) WHERE e.id IN row.entities
+    MATCH (:Chunk {id: row[0]})-[l:CONTAINS_ENTITY]->(e) WHERE row[1] IS NULL OR e.id IN row[1]
     DELETE l";
 
 /// `$ids`: the chunks leave their data sets.
 pub(super) const LEAVE: &str = "UNWIND $ids AS id MATCH (:Chunk {id: id})-[b:BELONGS_TO]->(:Dataset) DELETE b";
 
-/// `$rows` of `{source, target, type, chunks}`: these chunks are no evidence any more. A relation without evidence goes;
-/// so do copies of one, which only somebody else can have made.
+/// `$rows` of source, target, type, chunks: these are no evidence any more. A relation without evidence goes; so do
+/// copies of one, which only somebody else can have made.
 pub(super) const UNSAY: &str = "UNWIND $rows AS row
-    MATCH (s:Entity {id: row.source}) MATCH (t:Entity {id: row.target})
+    MATCH (s:Entity {id: row[0]}) MATCH (t:Entity {id: row[1]})
     WITH row, s, t
-    MATCH (s)-[r:RELATES_TO {type: row.type}]->(t)
-    WITH row, collect(r) AS copies
+    MATCH (s)-[r:RELATES_TO {type: row[2]}]->(t)
+    WITH row[3] AS chunks, s, t, collect(r) AS copies
     FOREACH (copy IN tail(copies) | DELETE copy)
-    WITH row, head(copies) AS r
-    WITH row, r, [] + coalesce(r.evidence, []) AS ids, [] + coalesce(r.evidence_confidence, []) AS said
-    WITH r, ids, said, [i IN range(0, size(ids) - 1) WHERE NOT ids[i] IN row.chunks] AS kept
-    SET r.evidence = [i IN kept | ids[i]], r.evidence_confidence = [i IN kept | coalesce(said[i], 0.0)]
-    WITH r, kept WHERE size(kept) = 0
+    WITH chunks, head(copies) AS r
+    WITH r, [id IN [] + coalesce(r.evidence, []) WHERE NOT id IN chunks] AS left
+    SET r.evidence = left
+    WITH r, left WHERE size(left) = 0
     DELETE r";
 
 /// `$ids`: chunks that are deleted.
 pub(super) const DELETE: &str = "UNWIND $ids AS id MATCH (c:Chunk {id: id}) DETACH DELETE c";
 
-/// `$rows` of `{id, node}`: the properties of chunks. Others' properties stay.
-pub(super) const CHUNKS: &str = "UNWIND $rows AS row MATCH (c:Chunk {id: row.id}) SET c += row.node";
+/// `$rows` of id, content hash, chunk type, source type, system origin, created, updated, sync version, links; each link of
+/// entity, name, type, confidence, positions, and of its relations targets, types, confidences. The properties of chunks,
+/// beside which others' stay, and what they say anew.
+pub(super) const CHUNKS: &str = "UNWIND $rows AS row
+    MATCH (c:Chunk {id: row[0]})
+    SET c.content_hash = row[1], c.chunk_type = row[2], c.source_type = row[3], c.system_origin = row[4],
+        c.created_at = row[5], c.updated_at = row[6], c.sync_version = row[7]
+    WITH c, row[8] AS links
+    UNWIND links AS link
+    MATCH (e:Entity {id: link[0]})
+    CREATE (c)-[:CONTAINS_ENTITY {name: link[1], type: link[2], confidence: link[3], position: link[4],
+        relates_to: link[5], relates_as: link[6], relates_confidence: link[7]}]->(e)";
 
 /// `$ids` of projects.
 pub(super) const PROJECTS: &str = "UNWIND $ids AS id MERGE (:Project {id: id})";
@@ -76,69 +92,54 @@ pub(super) const PROJECTS: &str = "UNWIND $ids AS id MERGE (:Project {id: id})";
 /// `$ids` of data sets.
 pub(super) const DATASETS: &str = "UNWIND $ids AS id MERGE (:Dataset {id: id})";
 
-/// `$rows` of `{dataset, project}`: a data set is part of one project, the one said last.
+/// `$rows` of data set, project: a data set is part of one project, the one said last.
 pub(super) const PART_OF: &str = "UNWIND $rows AS row
-    MATCH (d:Dataset {id: row.dataset}) MATCH (p:Project {id: row.project})
+    MATCH (d:Dataset {id: row[0]}) MATCH (p:Project {id: row[1]})
     WHERE NOT EXISTS { (d)-[:PART_OF]->(p) }
-    SET d.id = row.dataset
+    SET d.id = row[0]
     WITH d, p
     OPTIONAL MATCH (d)-[old:PART_OF]->(:Project)
     DELETE old
     WITH DISTINCT d, p
     MERGE (d)-[:PART_OF]->(p)";
 
-/// `$rows` of `{chunk, dataset}`, by data set.
+/// `$rows` of data set, chunk, ascending: the chunks enter the data sets.
 pub(super) const BELONG: &str = "UNWIND $rows AS row
-    MATCH (c:Chunk {id: row.chunk}) MATCH (d:Dataset {id: row.dataset})
+    MATCH (d:Dataset {id: row[0]}) MATCH (c:Chunk {id: row[1]})
     CREATE (c)-[:BELONGS_TO]->(d)";
 
-/// `$rows` of `{chunk, entity, said}`: what a chunk says of an entity.
-pub(super) const LINK: &str = "UNWIND $rows AS row
-    MATCH (c:Chunk {id: row.chunk}) MATCH (e:Entity {id: row.entity})
-    CREATE (c)-[l:CONTAINS_ENTITY]->(e)
-    SET l = row.said";
-
-/// `$rows` of `{source, target, type, chunks, confidences, chunk, version, confidence}`: evidence that is new, and the
-/// newest of what the written chunks say, which holds unless something newer does. A chunk that is evidence already (it
-/// stayed on the list when somebody else deleted its node) is struck off first.
+/// `$rows` of source, target, type, chunks, chunk, version, confidence: evidence that is new, and the newest of what the
+/// written chunks say, which holds unless something newer does. A chunk can be evidence already: it stays on the list
+/// when somebody else deletes its node.
 pub(super) const SAY: &str = "UNWIND $rows AS row
-    MATCH (s:Entity {id: row.source}) MATCH (t:Entity {id: row.target})
-    MERGE (s)-[r:RELATES_TO {type: row.type}]->(t)
-    WITH row, r, [] + coalesce(r.evidence, []) AS ids, [] + coalesce(r.evidence_confidence, []) AS said
-    WITH row, r, ids, said[..size(ids)] + [i IN range(size(said), size(ids) - 1) | 0.0] AS said,
-        CASE WHEN any(chunk IN row.chunks WHERE chunk IN ids)
-            THEN [i IN range(0, size(ids) - 1) WHERE NOT ids[i] IN row.chunks] END AS kept
-    FOREACH (_ IN CASE WHEN size(row.chunks) = 0 THEN [] ELSE [1] END |
-        SET r.evidence = CASE WHEN kept IS NULL THEN ids ELSE [i IN kept | ids[i]] END + row.chunks,
-            r.evidence_confidence =
-                CASE WHEN kept IS NULL THEN said ELSE [i IN kept | said[i]] END + row.confidences)
-    WITH row, r
-    WHERE r.sync_version IS NULL OR r.sync_version < row.version
-        OR (r.sync_version = row.version AND r.said_by <= row.chunk)
-    SET r.confidence = row.confidence, r.said_by = row.chunk, r.sync_version = row.version";
+    MATCH (s:Entity {id: row[0]}) MATCH (t:Entity {id: row[1]})
+    MERGE (s)-[r:RELATES_TO {type: row[2]}]->(t)
+    FOREACH (new IN CASE WHEN size(row[3]) = 0 THEN [] ELSE [row[3]] END |
+        SET r.evidence = [id IN [] + coalesce(r.evidence, []) WHERE NOT id IN new] + new)
+    WITH r, row[4] AS chunk, row[5] AS version, row[6] AS confidence
+    WHERE r.sync_version IS NULL OR r.sync_version < version OR (r.sync_version = version AND r.said_by <= chunk)
+    SET r.confidence = confidence, r.said_by = chunk, r.sync_version = version";
 
-/// `$rows` of `{id, chunk, version, name, type, confidence, first, last}`: the newest of what the written chunks say of
-/// an entity, which holds unless something newer does, and when the first and the last of them were made and changed.
-/// Times compare as text once their `Z` is gone, behind which fewer digits would come after more.
+/// `$rows` of entity, chunk, version, name, type, confidence, first, last: the newest of what the written chunks say of an
+/// entity, which holds unless something newer does, and when the first of them was made and the last changed. Times
+/// compare as text once their `Z` is gone, behind which fewer digits would come after more.
 pub(super) const ENTITIES: &str = "UNWIND $rows AS row
-    MATCH (e:Entity {id: row.id})
+    MATCH (e:Entity {id: row[0]})
     SET e.first_seen = CASE
-            WHEN coalesce(replace(toStringOrNull(e.first_seen), 'Z', '') <= replace(row.first, 'Z', ''), false)
-            THEN e.first_seen ELSE row.first END,
+            WHEN coalesce(replace(toStringOrNull(e.first_seen), 'Z', '') <= replace(row[6], 'Z', ''), false)
+            THEN e.first_seen ELSE row[6] END,
         e.last_seen = CASE
-            WHEN coalesce(replace(toStringOrNull(e.last_seen), 'Z', '') >= replace(row.last, 'Z', ''), false)
-            THEN e.last_seen ELSE row.last END
-    WITH row, e
-    WHERE e.sync_version IS NULL OR e.sync_version < row.version
-        OR (e.sync_version = row.version AND e.said_by <= row.chunk)
-    SET e.name = row.name, e.type = row.type, e.confidence = row.confidence,
-        e.said_by = row.chunk, e.sync_version = row.version";
+            WHEN coalesce(replace(toStringOrNull(e.last_seen), 'Z', '') >= replace(row[7], 'Z', ''), false)
+            THEN e.last_seen ELSE row[7] END
+    WITH e, row, row[1] AS chunk, row[2] AS version
+    WHERE e.sync_version IS NULL OR e.sync_version < version OR (e.sync_version = version AND e.said_by <= chunk)
+    SET e.name = row[3], e.type = row[4], e.confidence = row[5], e.said_by = chunk, e.sync_version = version";
 
-/// `$rows` of `{id, left, firsts, lasts}`: entities from whom a supporter was taken, with what it may have decided. Where
-/// it did, all supporters are looked at.
+/// `$rows` of entity, chunks, firsts, lasts: entities from whom a supporter was taken, with what it may have decided.
+/// Where it did, all supporters are looked at.
 pub(super) const ENTITIES_AGAIN: &str = "UNWIND $rows AS row
-    MATCH (e:Entity {id: row.id})
-    WHERE e.said_by IN row.left OR e.first_seen IN row.firsts OR e.last_seen IN row.lasts
+    MATCH (e:Entity {id: row[0]})
+    WHERE e.said_by IN row[1] OR e.first_seen IN row[2] OR e.last_seen IN row[3]
     MATCH (e)<-[l:CONTAINS_ENTITY]-(c:Chunk)
     WITH e, max([coalesce(c.sync_version, 0), c.id, l.name, l.type, l.confidence]) AS best,
         min([replace(toStringOrNull(c.created_at), 'Z', ''), c.created_at]) AS first,
@@ -146,16 +147,21 @@ pub(super) const ENTITIES_AGAIN: &str = "UNWIND $rows AS row
     SET e.name = best[2], e.type = best[3], e.confidence = best[4], e.said_by = best[1], e.sync_version = best[0],
         e.first_seen = first[1], e.last_seen = last[1]";
 
-/// `$rows` of `{source, target, type, left}`: relations that lost evidence. Where it had decided, all of it is looked at.
+/// `$rows` of source, target, type, chunks: relations that lost this evidence. Where it had decided, all that is left is
+/// looked at.
 pub(super) const RELATIONS_AGAIN: &str = "UNWIND $rows AS row
-    MATCH (s:Entity {id: row.source}) MATCH (t:Entity {id: row.target})
+    MATCH (s:Entity {id: row[0]}) MATCH (t:Entity {id: row[1]})
     WITH row, s, t
-    MATCH (s)-[r:RELATES_TO {type: row.type}]->(t)
-    WHERE r.said_by IN row.left
-    WITH r, r.evidence AS ids, r.evidence_confidence AS said
-    UNWIND range(0, size(ids) - 1) AS i
-    MATCH (c:Chunk {id: ids[i]})
-    WITH r, max([coalesce(c.sync_version, 0), c.id, said[i]]) AS best
+    MATCH (s)-[r:RELATES_TO {type: row[2]}]->(t)
+    WHERE r.said_by IN row[3]
+    WITH row, s, r
+    UNWIND r.evidence AS id
+    MATCH (c:Chunk {id: id})
+    WITH row, s, r, c
+    MATCH (c)-[l:CONTAINS_ENTITY]->(s)
+    UNWIND range(0, size(l.relates_to) - 1) AS i
+    WITH row, r, c, l, i WHERE l.relates_to[i] = row[1] AND l.relates_as[i] = row[2]
+    WITH r, max([coalesce(c.sync_version, 0), c.id, l.relates_confidence[i]]) AS best
     SET r.confidence = best[2], r.said_by = best[1], r.sync_version = best[0]";
 
 /// `$ids` of entities that a chunk left: those whom nobody contains any more go.
@@ -164,10 +170,10 @@ pub(super) const ORPHANS: &str = "UNWIND $ids AS id
     DETACH DELETE e";
 
 /// How much there is, by the server's own books.
-pub(super) const COUNTS: &str = "MATCH (n:Chunk) RETURN 'chunks' AS name, count(n) AS count
-    UNION ALL MATCH (n:Entity) RETURN 'entities' AS name, count(n) AS count
-    UNION ALL MATCH ()-[r:CONTAINS_ENTITY]->() RETURN 'entity_links' AS name, count(r) AS count
-    UNION ALL MATCH ()-[r:RELATES_TO]->() RETURN 'relations' AS name, count(r) AS count";
+pub(super) const COUNTS: &str = "MATCH (n:Chunk) WITH count(n) AS count RETURN 'chunks' AS name, count
+    UNION ALL MATCH (n:Entity) WITH count(n) AS count RETURN 'entities' AS name, count
+    UNION ALL MATCH ()-[r:CONTAINS_ENTITY]->() WITH count(r) AS count RETURN 'entity_links' AS name, count
+    UNION ALL MATCH ()-[r:RELATES_TO]->() WITH count(r) AS count RETURN 'relations' AS name, count";
 
 /// Fails where the user may not write, or the database takes no writes; leaves nothing.
 pub(super) const CHECK: &str = "CREATE (n) DELETE n";

@@ -1,7 +1,7 @@
 //! Documents made again from what the graph holds. Anybody may have written there, so nothing is taken for granted: what
 //! has another shape than ours reads as a value that no document of ours has, and never fails.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use chunk_sync_engine::ports::Seen;
 use chunk_sync_model::SyncVersion;
@@ -20,21 +20,54 @@ pub(super) struct Held {
     /// `None` where somebody else made the node, or we did just now.
     pub(super) version: Option<SyncVersion>,
     pub(super) document: GraphDocument,
-    /// There are two of something of which there should be one.
-    pub(super) doubled: bool,
+    /// What is there is not as we leave it: twice, without an id, or said in one place and not in the other.
+    pub(super) torn: bool,
+    /// What the chunk itself says of relations: confidence by source, target and type.
+    said: BTreeMap<[String; 3], f64>,
+}
+
+/// Documents in the order of their rows; the rows of relations say for which chunks each of them holds.
+pub(super) fn held(documents: &[Row], relations: &[Row]) -> Result<Vec<Held>, Error> {
+    let mut held = documents.iter().map(Held::of).collect::<Result<Vec<_>, _>>()?;
+    let places: HashMap<String, usize> = held.iter().enumerate().map(|(at, held)| (held.id.clone(), at)).collect();
+    for row in relations {
+        let key: [String; 3] = texts(&[row.get("source")?, row.get("target")?, row.get("type")?]);
+        for chunk in list(row.get("chunks")?) {
+            if let Some(held) = places.get(&text(&chunk)).and_then(|at| held.get_mut(*at)) {
+                held.supports(key.clone());
+            }
+        }
+    }
+    held.iter_mut().for_each(Held::finish);
+    Ok(held)
 }
 
 impl Held {
-    pub(super) fn of(row: &Row) -> Result<Self, Error> {
+    fn of(row: &Row) -> Result<Self, Error> {
         let [content_hash, chunk_type, source_type, system_origin, created_at, updated_at] =
             texts(&list(row.get("node")?));
-        let (dataset, two_datasets) = dataset(row.get("datasets")?);
-        let (entities, two_entities) = entities(row.get("entities")?);
-        let (relations, two_relations) = relations(row.get("relations")?);
+        let mut torn = false;
         let version = match row.get("version")? {
             BoltType::Integer(version) => u64::try_from(version.value).ok().map(SyncVersion::new),
             _ => None,
         };
+        let (mut entities, mut said) = (BTreeMap::new(), BTreeMap::new());
+        for link in list(row.get("entities")?) {
+            let link = list(link);
+            let [mut id, name, kind] = texts(&link);
+            if !matches!(link.first(), Some(BoltType::String(_))) {
+                id = SECOND.to_string();
+                torn = true;
+            }
+            relates(&id, &link, &mut said);
+            while entities.contains_key(&id) {
+                id.push(SECOND);
+                torn = true;
+            }
+            let mention = Mention { name, kind, confidence: number(link.get(3)), positions: positions(link.get(4)) };
+            entities.insert(id, mention);
+        }
+        let dataset = dataset(row.get("datasets")?);
         let document = GraphDocument {
             content_hash,
             chunk_type,
@@ -45,9 +78,26 @@ impl Held {
             dataset,
             project: None,
             entities,
-            relations,
+            relations: Vec::new(),
         };
-        Ok(Self { id: row.get("id")?, version, document, doubled: two_datasets || two_entities || two_relations })
+        Ok(Self { id: row.get("id")?, version, document, torn, said })
+    }
+
+    /// Takes in a relation that names the chunk as evidence.
+    fn supports(&mut self, key: [String; 3]) {
+        let said = self.said.get(&key).copied();
+        self.torn |= said.is_none();
+        let [source, target, kind] = key;
+        let confidence = said.unwrap_or(f64::NAN);
+        self.document.relations.push(Relation { source, target, kind, confidence });
+    }
+
+    fn finish(&mut self) {
+        let relations = &mut self.document.relations;
+        sort_relations(relations);
+        let key = |at: &Relation| (at.source.clone(), at.target.clone(), at.kind.clone());
+        let twice = relations.windows(2).any(|pair| key(&pair[0]) == key(&pair[1]));
+        self.torn |= twice || relations.len() != self.said.len();
     }
 
     /// As the engine sees it; `None` where the id is none of ours.
@@ -57,42 +107,24 @@ impl Held {
     }
 }
 
-fn dataset(found: BoltType) -> (Option<String>, bool) {
+/// The id of an entity, without what sets a second link to it apart; empty for one that only somebody else can have.
+pub(super) fn entity(id: &str) -> &str {
+    id.trim_end_matches(SECOND)
+}
+
+fn dataset(found: BoltType) -> Option<String> {
     let mut names: Vec<_> = list(found).into_iter().map(|name| text(&name)).collect();
     names.sort_unstable();
-    let name = (!names.is_empty()).then(|| names.join(&SECOND.to_string()));
-    (name, names.len() > 1)
+    (!names.is_empty()).then(|| names.join(&SECOND.to_string()))
 }
 
-fn entities(found: BoltType) -> (BTreeMap<String, Mention>, bool) {
-    let mut entities = BTreeMap::new();
-    let mut doubled = false;
-    for link in list(found) {
-        let link = list(link);
-        let [mut id, name, kind] = texts(&link);
-        while entities.contains_key(&id) {
-            id.push(SECOND);
-            doubled = true;
-        }
-        let mention = Mention { name, kind, confidence: number(link.get(3)), positions: positions(link.get(4)) };
-        entities.insert(id, mention);
+fn relates(source: &str, link: &[BoltType], said: &mut BTreeMap<[String; 3], f64>) {
+    let column = |at: usize| link.get(at).cloned().map(list).unwrap_or_default();
+    let (targets, kinds, confidences) = (column(5), column(6), column(7));
+    for (at, target) in targets.iter().enumerate() {
+        let kind = kinds.get(at).map_or_else(String::new, text);
+        said.insert([source.to_owned(), text(target), kind], number(confidences.get(at)));
     }
-    (entities, doubled)
-}
-
-fn relations(found: BoltType) -> (Vec<Relation>, bool) {
-    let mut relations: Vec<_> = list(found)
-        .into_iter()
-        .map(|relation| {
-            let relation = list(relation);
-            let [source, target, kind] = texts(&relation);
-            Relation { source, target, kind, confidence: number(relation.get(3)) }
-        })
-        .collect();
-    sort_relations(&mut relations);
-    let key = |relation: &Relation| (relation.source.clone(), relation.target.clone(), relation.kind.clone());
-    let doubled = relations.windows(2).any(|pair| key(&pair[0]) == key(&pair[1]));
-    (relations, doubled)
 }
 
 fn list(value: BoltType) -> Vec<BoltType> {

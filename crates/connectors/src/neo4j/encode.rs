@@ -1,9 +1,11 @@
 //! Values as Bolt carries them, and a write as the graph is to hold it.
 
+use std::collections::BTreeMap;
+
 use chunk_sync_engine::ports::{Fault, FaultClass, Write};
 use chunk_sync_model::document::{GraphDocument, Mention};
 use chunk_sync_model::{SyncVersion, Time};
-use neo4rs::{BoltMap, BoltString, BoltType};
+use neo4rs::BoltType;
 use uuid::Uuid;
 
 use super::store::WRITE;
@@ -60,31 +62,51 @@ pub(super) fn text(id: Uuid) -> String {
     id.hyphenated().to_string()
 }
 
-/// A map, as a row of parameters is one.
-pub(super) fn map<'a>(fields: impl IntoIterator<Item = (&'a str, BoltType)>) -> BoltType {
-    BoltType::Map(fields.into_iter().map(|(key, value)| (BoltString::from(key), value)).collect::<BoltMap>())
+/// A row of parameters.
+pub(super) fn row<const N: usize>(values: [BoltType; N]) -> BoltType {
+    values.into_iter().collect()
 }
 
-/// The properties of a chunk's node, but for its id.
-pub(super) fn node(document: &GraphDocument, version: SyncVersion) -> BoltType {
-    map([
-        ("content_hash", document.content_hash.as_str().into()),
-        ("chunk_type", document.chunk_type.as_str().into()),
-        ("source_type", document.source_type.as_str().into()),
-        ("system_origin", document.system_origin.as_str().into()),
-        ("created_at", document.created_at.as_str().into()),
-        ("updated_at", document.updated_at.as_str().into()),
-        ("sync_version", version.signed().into()),
-    ])
+/// A list of texts.
+pub(super) fn list(texts: &[&str]) -> BoltType {
+    texts.iter().copied().collect()
 }
 
-/// The properties of a `CONTAINS_ENTITY`.
-pub(super) fn said(mention: &Mention) -> BoltType {
+/// What a chunk says of an entity, and of relations that lead away from it: all that stands on one `CONTAINS_ENTITY`.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Link {
+    pub(super) mention: Mention,
+    /// Target, type and confidence, in the order of a document.
+    pub(super) relates: Vec<(String, String, f64)>,
+}
+
+/// The links of a document, by entity.
+pub(super) fn links(document: &GraphDocument) -> BTreeMap<&str, Link> {
+    let link = |mention: &Mention| Link { mention: mention.clone(), relates: Vec::new() };
+    let mut links: BTreeMap<_, _> = document.entities.iter().map(|(id, m)| (id.as_str(), link(m))).collect();
+    for relation in &document.relations {
+        if let Some(link) = links.get_mut(relation.source.as_str()) {
+            link.relates.push((relation.target.clone(), relation.kind.clone(), relation.confidence));
+        }
+    }
+    links
+}
+
+/// A link as a row of [`cypher::CHUNKS`](super::cypher::CHUNKS) has it.
+pub(super) fn link_row(entity: &str, Link { mention, relates }: &Link) -> BoltType {
     let positions = mention.positions.iter().filter_map(|position| i64::try_from(*position).ok());
-    map([
-        ("name", mention.name.as_str().into()),
-        ("type", mention.kind.as_str().into()),
-        ("confidence", mention.confidence.into()),
-        ("position", positions.collect()),
-    ])
+    let mut values: Vec<BoltType> = vec![
+        entity.into(),
+        mention.name.as_str().into(),
+        mention.kind.as_str().into(),
+        mention.confidence.into(),
+        positions.collect(),
+    ];
+    // Most say nothing of relations, and have no lists of them.
+    if !relates.is_empty() {
+        values.push(relates.iter().map(|(target, ..)| target.as_str()).collect());
+        values.push(relates.iter().map(|(_, kind, _)| kind.as_str()).collect());
+        values.push(relates.iter().map(|(.., confidence)| *confidence).collect());
+    }
+    values.into()
 }

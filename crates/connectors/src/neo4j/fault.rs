@@ -89,6 +89,8 @@ fn refusal(code: &str) -> FaultClass {
         "Statement.EntityNotFound" => FaultClass::Busy,
         "Schema.ConstraintValidationFailed" => FaultClass::Rejected,
         "Statement.SyntaxError" | "Statement.SemanticError" => FaultClass::Misconfigured,
+        // A limit of the server's own.
+        _ if what.starts_with("Transaction.TransactionTimedOut") => FaultClass::Timeout,
         _ if what.starts_with("Transaction.") => FaultClass::Busy,
         _ if what.starts_with("Statement.") => FaultClass::Rejected,
         // Database, Schema, Cluster, Procedure, Request: the server is not set up as needed.

@@ -16,8 +16,8 @@ const CONSTRAINTS: [&str; 4] = [
     "CREATE CONSTRAINT chunk_sync_dataset_id IF NOT EXISTS FOR (n:Dataset) REQUIRE n.id IS UNIQUE",
 ];
 
-/// Indexes of constraints on a graph that is already large are built for so long at most, in one call.
-const ONLINE: &str = "CALL db.awaitIndexes(20)";
+/// An index that others have just asked for may still be in the making.
+const ONLINE: &str = "CALL db.awaitIndexes(1200)";
 
 const VERSION: &str =
     "CALL dbms.components() YIELD name, versions WHERE name = 'Neo4j Kernel' RETURN versions[0] AS version";
@@ -39,16 +39,16 @@ pub fn statements() -> &'static [&'static str] {
 }
 
 /// Creates what is missing, waits until it is in force, and refuses a server or a constraint that will not do.
-pub(super) async fn prepare(server: &Server) -> Result<(), Error> {
+pub(super) async fn prepare(server: &Server, patient: &Server) -> Result<(), Error> {
     let versions: Vec<String> = column(server, VERSION, "version").await?;
     refuse_old(versions.first().map_or("", String::as_str))?;
     // Where all are there nothing is asked for, not even the right to create them.
     if missing(server).await?.is_some() {
         for statement in CONSTRAINTS {
-            create(server, statement).await?;
+            create(patient, statement).await?;
         }
     }
-    alone(server, ONLINE).await?;
+    alone(patient, ONLINE).await?;
     match missing(server).await? {
         Some(label) => Err(Error::Setup(format!(
             "{label}.id has no unique constraint, though one is named as ours is: see SHOW CONSTRAINTS"

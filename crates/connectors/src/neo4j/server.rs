@@ -9,11 +9,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chunk_sync_engine::ports::Fault;
-use neo4rs::{Graph, Query, Row, Txn};
+use neo4rs::{BoltType, Graph, Query, Row, Txn, query};
 use tokio::time::{Instant, timeout_at};
 
 use super::config::Neo4jConfig;
 use super::fault::Error;
+use super::message::cut;
 
 /// A server, and a pool of connections to it.
 pub(super) struct Server {
@@ -68,6 +69,28 @@ impl Transaction<'_> {
         let (late, deadline) = (Error::Deadline(self.server.timeout), self.deadline);
         timeout_at(deadline, self.txn()?.run(query)).await.map_err(|_| late)??;
         Ok(())
+    }
+
+    /// Runs a statement on each row of its one parameter, for what it does; without rows it does nothing.
+    pub(super) async fn run_on(&mut self, text: &str, parameter: &str, rows: Vec<BoltType>) -> Result<(), Error> {
+        for part in cut(text, rows) {
+            self.run(query(text).param(parameter, part)).await?;
+        }
+        Ok(())
+    }
+
+    /// Runs a statement on each row of its one parameter, for its rows.
+    pub(super) async fn rows_on(
+        &mut self,
+        text: &str,
+        parameter: &str,
+        rows: Vec<BoltType>,
+    ) -> Result<Vec<Row>, Error> {
+        let mut found = Vec::new();
+        for part in cut(text, rows) {
+            found.extend(self.rows(query(text).param(parameter, part)).await?);
+        }
+        Ok(found)
     }
 
     /// Runs a statement for its rows.

@@ -8,20 +8,23 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use chunk_sync_engine::ports::{Applied, Counts, Fault, FaultClass, Seen, Store, Write};
 use chunk_sync_model::document::{Fingerprint, GraphDocument};
 use chunk_sync_model::{State, Target};
-use neo4rs::{Query, query};
+use neo4rs::{BoltType, Query, Row, query};
 use uuid::Uuid;
 
 use super::config::Neo4jConfig;
 use super::cypher;
-use super::decode::Held;
+use super::decode::{Held, held};
 use super::encode::{Change, change, text};
 use super::fault::Error;
-use super::plan::{self, Step};
+use super::plan::{self, Statement, Step};
 use super::schema;
 use super::server::{Server, Transaction};
 
 pub(super) const WRITE: &str = "neo4j: write";
 const READ: &str = "neo4j: read";
+
+/// What is counted beside chunks.
+const OTHERS: [&str; 3] = ["entities", "entity_links", "relations"];
 
 /// Chunks in one transaction.
 const BATCH: usize = 256;
@@ -31,9 +34,14 @@ const RETRIES: usize = 6;
 const PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
+/// How long a constraint on a graph that is already large may take to be made.
+const BUILDING: Duration = Duration::from_secs(1800);
+
 /// The graph of one database.
 pub struct Neo4jStore {
     server: Server,
+    /// The same, for what takes long.
+    patient: Server,
 }
 
 impl Neo4jStore {
@@ -42,7 +50,8 @@ impl Neo4jStore {
     /// # Errors
     /// [`Misconfigured`](FaultClass::Misconfigured) where the address is none that is spoken.
     pub fn new(config: &Neo4jConfig) -> Result<Self, Fault> {
-        Ok(Self { server: Server::new(config)? })
+        let patient = Neo4jConfig { timeout: config.timeout.max(BUILDING), ..config.clone() };
+        Ok(Self { server: Server::new(config)?, patient: Server::new(&patient)? })
     }
 
     /// Writes a batch, in ascending order of id, all of it or nothing.
@@ -75,18 +84,26 @@ impl Neo4jStore {
         }
     }
 
-    /// The rows of one statement that only reads.
-    async fn documents(&self, query: Query) -> Result<Vec<Held>, Fault> {
-        let rows = self.rows(query).await.map_err(|error| error.into_fault(READ))?;
-        rows.iter().map(|row| Held::of(row).map_err(|error| error.into_fault(READ))).collect()
-    }
-
-    async fn rows(&self, query: Query) -> Result<Vec<neo4rs::Row>, Error> {
+    /// The rows of one statement that leaves nothing.
+    async fn rows(&self, query: Query) -> Result<Vec<Row>, Error> {
         let mut transaction = self.server.begin().await?;
         let rows = transaction.rows(query).await;
         transaction.rollback().await;
         rows
     }
+
+    async fn documents(&self, which: Which<'_>) -> Result<Vec<Held>, Error> {
+        let mut transaction = self.server.begin().await?;
+        let held = documents(&mut transaction, which).await;
+        transaction.rollback().await;
+        held
+    }
+}
+
+/// Whose documents are read.
+enum Which<'a> {
+    These(&'a [String]),
+    Above(Option<Uuid>, usize),
 }
 
 /// A write that was asked for, with its place among the others.
@@ -102,7 +119,7 @@ impl Store for Neo4jStore {
     }
 
     async fn prepare(&self) -> Result<(), Fault> {
-        schema::prepare(&self.server).await.map_err(|error| error.into_fault("neo4j: constraints"))
+        schema::prepare(&self.server, &self.patient).await.map_err(|error| error.into_fault("neo4j: constraints"))
     }
 
     async fn apply(&self, writes: &[Write]) -> Vec<Applied> {
@@ -140,16 +157,14 @@ impl Store for Neo4jStore {
 
     async fn read(&self, ids: &[Uuid]) -> Result<Vec<Option<Seen>>, Fault> {
         let texts: Vec<String> = ids.iter().copied().map(text).collect();
-        let documents = self.documents(query(cypher::READ).param("ids", texts)).await?;
+        let documents = self.documents(Which::These(&texts)).await.map_err(|error| error.into_fault(READ))?;
         let seen: HashMap<_, _> = documents.iter().filter_map(Held::seen).map(|seen| (seen.id, seen)).collect();
         Ok(ids.iter().map(|id| seen.get(id).cloned()).collect())
     }
 
     async fn scan(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Seen>, Fault> {
-        let scan = query(cypher::SCAN)
-            .param("after", after.map_or_else(String::new, text))
-            .param("limit", i64::try_from(limit).unwrap_or(i64::MAX));
-        Ok(self.documents(scan).await?.iter().filter_map(Held::seen).collect())
+        let documents = self.documents(Which::Above(after, limit)).await.map_err(|error| error.into_fault(READ))?;
+        Ok(documents.iter().filter_map(Held::seen).collect())
     }
 
     fn expect(&self, state: &State) -> Fingerprint {
@@ -158,15 +173,13 @@ impl Store for Neo4jStore {
 
     async fn counts(&self) -> Result<Counts, Fault> {
         let rows = self.rows(query(cypher::COUNTS)).await.map_err(|error| error.into_fault(READ))?;
-        let mut counts = Counts::default();
+        let mut counts = Counts { chunks: 0, others: OTHERS.into_iter().map(|name| (name, 0)).collect() };
         for row in rows {
             let read = |error| Error::Answer(error).into_fault(READ);
             let name: String = row.get("name").map_err(read)?;
-            let count = row.get::<i64>("count").map_err(read)?.unsigned_abs();
-            match ["entities", "entity_links", "relations"].into_iter().find(|known| *known == name) {
-                Some(known) => {
-                    counts.others.insert(known, count);
-                }
+            let count = row.get("count").map_err(read)?;
+            match counts.others.get_mut(name.as_str()) {
+                Some(other) => *other = count,
                 None => counts.chunks = count,
             }
         }
@@ -180,41 +193,54 @@ impl Store for Neo4jStore {
 
 /// Everything about a batch in one transaction: locks, then what is held, then the difference.
 async fn write(transaction: &mut Transaction<'_>, batch: &[Asked]) -> Result<Vec<Applied>, Error> {
-    let ids: Vec<&str> = batch.iter().map(|asked| asked.change.id.as_str()).collect();
-    transaction.run(query(cypher::LOCK_CHUNKS).param("ids", ids.as_slice())).await?;
-    let mut held = HashMap::new();
-    for row in transaction.rows(query(cypher::READ).param("ids", ids)).await? {
-        let document = Held::of(&row)?;
-        held.insert(document.id.clone(), document);
-    }
+    let ids: Vec<String> = batch.iter().map(|asked| asked.change.id.clone()).collect();
+    transaction.run_on(cypher::LOCK_CHUNKS, "ids", values(&ids)).await?;
+    let held = documents(transaction, Which::These(&ids)).await?;
+    let held: HashMap<&str, &Held> = held.iter().map(|held| (held.id.as_str(), held)).collect();
     let mut steps = Vec::with_capacity(batch.len());
     let mut applied = Vec::with_capacity(batch.len());
     for Asked { change, .. } in batch {
-        let held = held.remove(&change.id).ok_or(Error::Vanished)?;
+        let held = *held.get(change.id.as_str()).ok_or(Error::Vanished)?;
         if held.version.is_some_and(|held| held >= change.version) {
             applied.push(Applied::Skipped);
         } else {
             applied.push(Applied::Written);
-            steps.push(Step { change, held });
+            steps.push(Step::new(change, held));
         }
     }
-    lock_entities(transaction, &steps).await?;
-    for statement in plan::statements(&steps) {
-        transaction.run(statement).await?;
+    lock_entities(transaction, plan::entities(&steps)).await?;
+    for Statement { text, parameter, rows } in plan::statements(&steps) {
+        transaction.run_on(text, parameter, rows).await?;
     }
     Ok(applied)
 }
 
-async fn lock_entities(transaction: &mut Transaction<'_>, steps: &[Step<'_>]) -> Result<(), Error> {
-    let ids: Vec<String> = plan::entities(steps).into_iter().collect();
-    if ids.is_empty() {
-        return Ok(());
+async fn lock_entities(transaction: &mut Transaction<'_>, ids: Vec<BoltType>) -> Result<(), Error> {
+    let wanted = ids.len();
+    transaction.run_on(cypher::LOCK_ENTITIES, "ids", ids.clone()).await?;
+    let mut there = 0;
+    for row in transaction.rows_on(cypher::COUNT_ENTITIES, "ids", ids).await? {
+        there += row.get::<usize>("count")?;
     }
-    transaction.run(query(cypher::LOCK_ENTITIES).param("ids", ids.as_slice())).await?;
-    let wanted = ids.len() as i64;
-    let rows = transaction.rows(query(cypher::COUNT_ENTITIES).param("ids", ids)).await?;
-    match rows.first().map(|row| row.get::<i64>("count")).transpose()? {
-        Some(count) if count == wanted => Ok(()),
-        _ => Err(Error::Vanished),
-    }
+    if there == wanted { Ok(()) } else { Err(Error::Vanished) }
+}
+
+/// What the graph holds of chunks: the documents, and who is evidence for what.
+async fn documents(transaction: &mut Transaction<'_>, which: Which<'_>) -> Result<Vec<Held>, Error> {
+    let documents = match which {
+        Which::These(ids) => transaction.rows_on(cypher::READ, "ids", values(ids)).await?,
+        Which::Above(after, limit) => {
+            let scan = query(cypher::SCAN)
+                .param("after", after.map_or_else(String::new, text))
+                .param("limit", i64::try_from(limit).unwrap_or(i64::MAX));
+            transaction.rows(scan).await?
+        }
+    };
+    let found = documents.iter().map(|row| row.get("id")).collect::<Result<Vec<String>, _>>()?;
+    let relations = transaction.rows_on(cypher::EVIDENCE, "ids", values(&found)).await?;
+    held(&documents, &relations)
+}
+
+fn values(texts: &[String]) -> Vec<BoltType> {
+    texts.iter().map(|text| text.as_str().into()).collect()
 }

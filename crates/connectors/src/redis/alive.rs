@@ -51,8 +51,10 @@ async fn renew(shared: Arc<Shared>, lapsed: Arc<AtomicBool>, mut left: oneshot::
         tokio::select! {
             biased;
             _ = &mut left => {
-                if !lapsed.load(Ordering::Acquire) {
-                    leave(&shared).await;
+                if !lapsed.load(Ordering::Acquire)
+                    && let Err(error) = leave(&shared).await
+                {
+                    warn!(%error, "left without a word: others wait until this consumer has been silent long enough");
                 }
                 return;
             }
@@ -67,13 +69,12 @@ async fn renew(shared: Arc<Shared>, lapsed: Arc<AtomicBool>, mut left: oneshot::
     }
 }
 
-async fn leave(shared: &Shared) {
+/// Says that this consumer leaves: what it had not finished is for others.
+pub(super) async fn leave(shared: &Shared) -> Result<(), Error> {
     let keys = &shared.keys;
     let mut pipe = redis::pipe();
     pipe.atomic().hset(&keys.seen, &keys.consumer, "left").ignore().del(&keys.alive).ignore();
-    if let Err(error) = shared.connection.pipeline::<()>(&pipe).await {
-        warn!(%error, "left without a word: others wait until this consumer has been silent long enough");
-    }
+    shared.connection.pipeline(&pipe).await
 }
 
 fn millis(time: Duration) -> u64 {

@@ -7,11 +7,10 @@ use async_trait::async_trait;
 use chunk_sync_engine::ports::{Bus, DeadLetter, Delivery, Depth, EntryId, Fault, FaultClass, Letter};
 use chunk_sync_model::Event;
 use redis::{Cmd, Pipeline, Value};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::answer;
 use super::fault::Error;
-use super::order::FINISH;
 use super::{RedisBus, Shared, dead, trim};
 
 const PREPARE: &str = "redis bus: prepare";
@@ -52,7 +51,10 @@ impl Bus for RedisBus {
 
     async fn read(&self, max: usize, wait: Duration) -> Result<Vec<Delivery>, Fault> {
         let deadline = Instant::now() + wait;
-        let mut desk = self.desk.lock().await;
+        // Another call may be reading; what it does not take is there the next time.
+        let Ok(mut desk) = timeout_at(deadline, self.desk.lock()).await else {
+            return Ok(Vec::new());
+        };
         desk.read(&self.shared, max.max(1), deadline).await.map_err(|error| error.into_fault(READ))
     }
 
@@ -133,26 +135,25 @@ impl Shared {
         if ids.len() == count { Ok(ids) } else { Err(Error::Answer("another number of ids than of events")) }
     }
 
-    /// Acknowledges, and lets the next entries of the same chunks go.
+    /// Acknowledges, and removes pages of the register of which all is finished.
     pub(super) async fn finish(&self, ids: &[EntryId]) -> Result<(), Error> {
-        let keys = &self.keys;
         for part in ids.chunks(BATCH) {
-            let chunks: Vec<_> = {
-                let handed_out = self.handed_out();
-                part.iter().map(|id| handed_out.get(id).copied().flatten()).collect()
-            };
-            let names = [&*keys.stream, &*keys.order];
-            let finish = self.connection.script::<u64>(&FINISH, &names, |command| {
-                command.arg(&keys.group);
-                for (id, chunk) in part.iter().zip(&chunks) {
-                    command.arg(id.to_string()).arg(chunk.map(|chunk| chunk.to_string()).unwrap_or_default());
-                }
-            });
-            finish.await?;
-            let mut handed_out = self.handed_out();
+            let emptied = self.ledger().take_emptied();
+            let mut pipeline = redis::pipe();
+            pipeline.cmd("XACK").arg(&self.keys.stream).arg(&self.keys.group).ignore();
             for id in part {
-                handed_out.remove(id);
+                pipeline.arg(id.to_string());
             }
+            if !emptied.is_empty() {
+                pipeline.cmd("HDEL").arg(&self.keys.register).arg(&emptied).ignore();
+            }
+            let finished = self.connection.pipeline::<()>(&pipeline).await;
+            let mut ledger = self.ledger();
+            if let Err(error) = finished {
+                ledger.keep_emptied(emptied);
+                return Err(error);
+            }
+            ledger.finish(part);
         }
         Ok(())
     }

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, Pipeline, Script, ServerErrorKind};
+use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, Pipeline, Script};
 use tokio::sync::Mutex;
 
 use super::config::RedisConfig;
@@ -29,6 +29,20 @@ struct Shared {
     open: Option<MultiplexedConnection>,
 }
 
+enum Question<'a> {
+    One(&'a Cmd),
+    Many(&'a Pipeline),
+}
+
+impl Question<'_> {
+    async fn put<T: FromRedisValue>(&self, mut connection: MultiplexedConnection) -> Result<T, Error> {
+        Ok(match self {
+            Self::One(command) => command.query_async(&mut connection).await?,
+            Self::Many(commands) => commands.query_async(&mut connection).await?,
+        })
+    }
+}
+
 impl Connection {
     pub(super) fn new(config: &RedisConfig) -> Result<Self, Fault> {
         Ok(Self { client: config.client()?, answer_within: config.answer_within, shared: Mutex::default() })
@@ -39,16 +53,15 @@ impl Connection {
         self.open(wait + Duration::from_secs(5)).await
     }
 
+    /// Asks; once more where the connection broke since it was last used, as all do when the server restarts. What must
+    /// not be repeated unnoticed is asked with [`Self::script_once`].
     pub(super) async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, Error> {
-        let (generation, mut connection) = self.shared().await?;
-        let answer = command.query_async(&mut connection).await.map_err(Error::from);
-        self.judge(generation, answer).await
+        self.ask(&Question::One(command)).await
     }
 
+    /// The same with several commands.
     pub(super) async fn pipeline<T: FromRedisValue>(&self, commands: &Pipeline) -> Result<T, Error> {
-        let (generation, mut connection) = self.shared().await?;
-        let answer = commands.query_async(&mut connection).await.map_err(Error::from);
-        self.judge(generation, answer).await
+        self.ask(&Question::Many(commands)).await
     }
 
     /// Runs a script with these keys; `arguments` adds what follows them. A server that does not know it is told.
@@ -58,29 +71,70 @@ impl Connection {
         keys: &[&str],
         arguments: impl FnOnce(&mut Cmd),
     ) -> Result<T, Error> {
-        let mut command = redis::cmd("EVALSHA");
-        command.arg(script.get_hash()).arg(keys.len()).arg(keys);
-        arguments(&mut command);
+        let command = invocation(script, keys, arguments);
         match self.query(&command).await {
-            Err(Error::Redis(error)) if error.kind() == ServerErrorKind::NoScript.into() => {
-                let (generation, mut connection) = self.shared().await?;
-                let loaded = script.load_async(&mut connection).await.map_err(Error::from);
-                self.judge(generation, loaded).await?;
+            Err(error) if error.is_no_script() => {
+                self.teach(script).await?;
                 self.query(&command).await
             }
             answer => answer,
         }
     }
 
-    async fn shared(&self) -> Result<(u64, MultiplexedConnection), Error> {
+    /// The same, and where the connection breaks it is not asked again.
+    pub(super) async fn script_once<T: FromRedisValue>(
+        &self,
+        script: &Script,
+        keys: &[&str],
+        arguments: impl FnOnce(&mut Cmd),
+    ) -> Result<T, Error> {
+        let command = invocation(script, keys, arguments);
+        match self.ask_once(&Question::One(&command)).await?.1 {
+            Err(error) if error.is_no_script() => {
+                self.teach(script).await?;
+                self.ask_once(&Question::One(&command)).await?.1
+            }
+            answer => answer,
+        }
+    }
+
+    async fn teach(&self, script: &Script) -> Result<(), Error> {
+        let (_, _, mut connection) = self.shared().await?;
+        script.load_async(&mut connection).await?;
+        Ok(())
+    }
+
+    async fn ask<T: FromRedisValue>(&self, question: &Question<'_>) -> Result<T, Error> {
+        let (fresh, answer) = self.ask_once(question).await?;
+        match answer {
+            Err(error) if !fresh && error.is_broken() => self.ask_once(question).await?.1,
+            answer => answer,
+        }
+    }
+
+    /// The answer, and whether the connection had been opened just for it.
+    async fn ask_once<T: FromRedisValue>(&self, question: &Question<'_>) -> Result<(bool, Result<T, Error>), Error> {
+        let (generation, fresh, connection) = self.shared().await?;
+        let answer = question.put(connection).await;
+        if answer.as_ref().is_err_and(Error::is_of_connection) {
+            let mut shared = self.shared.lock().await;
+            if shared.generation == generation {
+                shared.open = None;
+            }
+        }
+        Ok((fresh, answer))
+    }
+
+    /// The shared connection, and whether it was opened just now.
+    async fn shared(&self) -> Result<(u64, bool, MultiplexedConnection), Error> {
         let mut shared = self.shared.lock().await;
         if let Some(connection) = &shared.open {
-            return Ok((shared.generation, connection.clone()));
+            return Ok((shared.generation, false, connection.clone()));
         }
         let connection = self.open(self.answer_within).await?;
         shared.generation += 1;
         shared.open = Some(connection.clone());
-        Ok((shared.generation, connection))
+        Ok((shared.generation, true, connection))
     }
 
     async fn open(&self, answer_within: Duration) -> Result<MultiplexedConnection, Error> {
@@ -89,14 +143,11 @@ impl Connection {
             .set_response_timeout(Some(answer_within));
         Ok(self.client.get_multiplexed_async_connection_with_config(&config).await?)
     }
+}
 
-    async fn judge<T>(&self, generation: u64, answer: Result<T, Error>) -> Result<T, Error> {
-        if answer.as_ref().is_err_and(Error::is_of_connection) {
-            let mut shared = self.shared.lock().await;
-            if shared.generation == generation {
-                shared.open = None;
-            }
-        }
-        answer
-    }
+fn invocation(script: &Script, keys: &[&str], arguments: impl FnOnce(&mut Cmd)) -> Cmd {
+    let mut command = redis::cmd("EVALSHA");
+    command.arg(script.get_hash()).arg(keys.len()).arg(keys);
+    arguments(&mut command);
+    command
 }

@@ -1,7 +1,7 @@
 //! What Redis says, as the engine understands it.
 
 use chunk_sync_engine::ports::{Fault, FaultClass};
-use redis::{ErrorKind, RedisError};
+use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 /// What can go wrong in a call of ours.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +38,16 @@ impl Error {
     /// Whether the group that was to be made exists.
     pub(super) fn is_group_there(&self) -> bool {
         matches!(self, Self::Redis(error) if code(error).as_deref() == Some("BUSYGROUP"))
+    }
+
+    /// Whether the server does not know the script.
+    pub(super) fn is_no_script(&self) -> bool {
+        matches!(self, Self::Redis(error) if error.kind() == ServerErrorKind::NoScript.into())
+    }
+
+    /// Whether the connection broke, and not just took too long.
+    pub(super) fn is_broken(&self) -> bool {
+        matches!(self, Self::Redis(error) if error.is_connection_dropped())
     }
 
     /// Whether the connection is no more to be used: whatever still comes on it may belong to another question.
@@ -92,8 +102,8 @@ mod tests {
         assert_eq!(Error::from(RedisError::from(late)).into_fault("test").class, FaultClass::Timeout);
         assert_eq!(class_of(ErrorKind::Io), FaultClass::Unavailable);
         assert_eq!(class_of(ErrorKind::AuthenticationFailed), FaultClass::Denied);
-        assert_eq!(class_of(ErrorKind::Server(redis::ServerErrorKind::ReadOnly)), FaultClass::Unavailable);
-        assert_eq!(class_of(ErrorKind::Server(redis::ServerErrorKind::BusyLoading)), FaultClass::Unavailable);
-        assert_eq!(class_of(ErrorKind::Server(redis::ServerErrorKind::NoPerm)), FaultClass::Denied);
+        assert_eq!(class_of(ErrorKind::Server(ServerErrorKind::ReadOnly)), FaultClass::Unavailable);
+        assert_eq!(class_of(ErrorKind::Server(ServerErrorKind::BusyLoading)), FaultClass::Unavailable);
+        assert_eq!(class_of(ErrorKind::Server(ServerErrorKind::NoPerm)), FaultClass::Denied);
     }
 }

@@ -1,5 +1,5 @@
--- Forgets what every group has finished. KEYS: stream, order. ARGV: our group. Answers how many entries went.
-local stream, order, group = KEYS[1], KEYS[2], ARGV[1]
+-- Forgets what every group has finished. KEYS: stream. Answers how many entries went.
+local stream = KEYS[1]
 if redis.call('EXISTS', stream) == 0 then
   return 0
 end
@@ -16,10 +16,6 @@ for _, flat in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
     -- Beyond 2^53 a number of Lua is not exact: one entry stays a little longer.
     first = number < 9007199254740992 and millis .. '-' .. string.format('%.0f', number + 1)
       or other['last-delivered-id']
-    if other.name == group then
-      -- No entry is unfinished, so no list is true that is still there.
-      redis.call('DEL', order)
-    end
   end
   if not bound or less(first, bound) then
     bound = first

@@ -10,12 +10,7 @@ use super::order::TRIM;
 
 /// Removes what lies below the first entry that some group has not finished; how many went.
 pub(super) async fn trim(shared: &Shared) -> Result<u64, Error> {
-    let keys = &shared.keys;
-    let names = [&*keys.stream, &*keys.order];
-    let arguments = |command: &mut Cmd| {
-        command.arg(&keys.group);
-    };
-    shared.connection.script(&TRIM, &names, arguments).await
+    shared.connection.script(&TRIM, &[&shared.keys.stream], |_| {}).await
 }
 
 /// How much waits.

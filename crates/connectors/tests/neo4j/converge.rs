@@ -83,15 +83,19 @@ async fn held(neo4j: &Neo4j) -> Vec<String> {
             text("seen")
         ));
     }
-    let relations = "MATCH (s)-[r:RELATES_TO]->(t) RETURN s.id + '>' + t.id AS key, r.confidence AS confidence,
-        r.evidence AS evidence, r.evidence_confidence AS said ORDER BY key";
+    let relations = "MATCH (s)-[r:RELATES_TO]->(t) UNWIND r.evidence AS id
+        OPTIONAL MATCH (:Chunk {id: id})-[l:CONTAINS_ENTITY]->(s)
+        WITH s, r, t, id, [i IN range(0, size(l.relates_to) - 1) WHERE l.relates_to[i] = t.id | l.relates_confidence[i]] AS said
+        RETURN s.id + '>' + t.id AS key, r.confidence AS confidence, id, head(said) AS said ORDER BY key, id";
+    let mut evidence = BTreeMap::new();
     for row in neo4j.rows(neo4rs::query(relations)).await {
-        let mut line = format!("{} {:.2}", row.get::<String>("key").unwrap(), row.get::<f64>("confidence").unwrap());
-        let (ids, said): (Vec<String>, Vec<f64>) = (row.get("evidence").unwrap(), row.get("said").unwrap());
-        let evidence: BTreeMap<_, _> = ids.into_iter().zip(said).collect();
-        evidence.iter().for_each(|(chunk, confidence)| write!(line, " {chunk}:{confidence:.2}").unwrap());
-        lines.push(line);
+        let text = |key| row.get::<String>(key).unwrap();
+        let number = |key| row.get::<f64>(key).unwrap();
+        let line: &mut String =
+            evidence.entry(text("key")).or_insert_with(|| format!("{} {:.2}", text("key"), number("confidence")));
+        write!(line, " {}:{:.2}", text("id"), number("said")).unwrap();
     }
+    lines.extend(evidence.into_values());
     lines
 }
 

@@ -29,6 +29,12 @@ pub struct ShownPart {
 }
 
 impl Shown {
+    /// The vectors that show, alternatives among them.
+    pub(super) fn vectors(&self) -> impl Iterator<Item = (&Part, Hash)> {
+        let of_parts = self.parts.iter().filter(|(part, _)| matches!(part, Part::Dense(_) | Part::Sparse));
+        of_parts.chain(&self.alternatives).map(|(part, shown)| (part, shown.hash))
+    }
+
     pub(super) fn hash(&self, part: &Part) -> Option<Hash> {
         match part {
             Part::Existence => self.exists.then(|| Hash::of_bytes(b"exists")),

@@ -75,10 +75,8 @@ impl Demo {
         let id = chunk["id"].as_str().and_then(|id| id.parse::<Uuid>().ok()).unwrap_or_default();
         let Some(merged) = row(&running.wired, id).await? else { return Ok(()) };
         self.say(&format!("   shown:       {:?}", merged.content))?;
-        for key in ["resolution_strategy", "previous_version"] {
-            let value = merged.metadata.extra.get(key).map_or_else(String::new, ToString::to_string);
-            self.say(&format!("   {key}: {value}"))?;
-        }
+        let conflicts = running.service.health().done.conflicts;
+        self.say(&format!("   conflicts:   {} so far, each resolved: the newer shows", output::number(conflicts)))?;
         let embeddings = &merged.embeddings;
         self.say(&format!(
             "   embeddings:  {}; dense of {}, dense_alternative of {}",

@@ -1,0 +1,21 @@
+//! The bus on a real Redis: order over several processes, crashes, a server that restarts or loses its data.
+//!
+//! Most tests share the server named by `CHUNK_SYNC_TEST_REDIS_URL`, each with streams of its own; what stops or spoils a
+//! server starts one (`redis-server` has to be on the path).
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
+
+#[path = "redis/bench.rs"]
+mod bench;
+#[path = "redis/contract.rs"]
+mod contract;
+#[path = "redis/crash.rs"]
+mod crash;
+#[path = "redis/entries.rs"]
+mod entries;
+#[path = "redis/order.rs"]
+mod order;
+#[path = "redis/server.rs"]
+mod server;
+#[path = "redis/surroundings.rs"]
+mod surroundings;

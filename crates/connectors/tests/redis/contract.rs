@@ -1,0 +1,61 @@
+//! The bus held to the contract of every bus.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use chunk_sync_connectors::redis::{RedisBus, RedisConfig};
+use chunk_sync_engine::ports::{Bus, EntryId};
+use chunk_sync_model::event::Fields;
+use chunk_sync_testkit::Fixture;
+use chunk_sync_testkit::bus::BusFixture;
+
+use super::surroundings::{bus, config, shared_url, stranger};
+
+struct Streams {
+    config: RedisConfig,
+    bus: Arc<RedisBus>,
+}
+
+impl Streams {
+    async fn with(config: RedisConfig) -> Self {
+        let bus = bus(&config).await;
+        Self { config, bus }
+    }
+}
+
+#[async_trait]
+impl Fixture for Streams {
+    type Port = dyn Bus;
+
+    async fn fresh() -> Self {
+        Self::with(config(&shared_url())).await
+    }
+
+    fn port(&self) -> Arc<dyn Bus> {
+        Arc::clone(&self.bus) as _
+    }
+
+    async fn reopen(&mut self) {
+        self.bus.leave().await.unwrap();
+        self.bus = bus(&self.config).await;
+    }
+}
+
+#[async_trait]
+impl BusFixture for Streams {
+    async fn narrow(bound: u64) -> Self {
+        Self::with(RedisConfig { max_backlog: bound, ..config(&shared_url()) }).await
+    }
+
+    async fn add(&self, fields: Fields) -> EntryId {
+        let mut command = redis::cmd("XADD");
+        command.arg(&self.config.stream).arg("*");
+        for (name, value) in fields {
+            command.arg(name).arg(value);
+        }
+        let id: String = command.query_async(&mut stranger(&shared_url()).await).await.unwrap();
+        id.parse().unwrap()
+    }
+}
+
+chunk_sync_testkit::bus_suite!(Streams);

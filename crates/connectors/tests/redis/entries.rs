@@ -1,0 +1,247 @@
+//! What becomes of entries: published, read, finished, buried, trimmed.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use chunk_sync_engine::ports::{Bus, DeadLetter, Depth, FaultClass};
+use chunk_sync_model::{Event, Limits, Target, Time};
+use uuid::Uuid;
+
+use super::surroundings::{
+    LONG, Process, SHORT, another, bus, config, event_of, events, ids, read_all, send, shared_url, stranger, value,
+};
+use chunk_sync_connectors::redis::{RedisBus, RedisConfig};
+
+#[tokio::test]
+async fn what_is_published_is_read_in_order_and_gone_once_finished() {
+    let config = config(&shared_url());
+    let bus = bus(&config).await;
+    let sent = events(1_234);
+    let given = bus.publish(&sent).await.unwrap();
+    assert_eq!(given.len(), sent.len());
+    assert!(given.is_sorted());
+    let depth = bus.depth().await.unwrap();
+    assert_eq!(depth, Depth { unread: 1_234, pending: 0, dead: 0, oldest: Some(given[0]) });
+
+    let read = read_all(&bus, sent.len()).await;
+    assert_eq!(ids(&read), given);
+    assert!(read.iter().all(|delivery| delivery.attempt == 1));
+    let limits = Limits::default();
+    let received: Vec<_> = read.iter().map(|delivery| Event::from_fields(&delivery.fields, &limits).unwrap()).collect();
+    assert_eq!(received, sent);
+
+    bus.acknowledge(&given[..1_000]).await.unwrap();
+    let depth = bus.depth().await.unwrap();
+    assert_eq!(depth, Depth { unread: 0, pending: 234, dead: 0, oldest: Some(given[1_000]) });
+    assert_eq!(bus.trim().await.unwrap(), 1_000);
+    bus.acknowledge(&given[1_000..]).await.unwrap();
+    assert_eq!(bus.depth().await.unwrap(), Depth::default());
+    assert_eq!(bus.trim().await.unwrap(), 234);
+    assert!(bus.read(10, SHORT).await.unwrap().is_empty());
+    // What is told of finished entries goes with the next acknowledgement.
+    let last = bus.publish(&events(1)).await.unwrap();
+    read_all(&bus, 1).await;
+    bus.acknowledge(&last).await.unwrap();
+    let registers: Vec<String> = send(&shared_url(), &["KEYS", &format!("{}:*:register:*", config.stream)]).await;
+    for register in registers {
+        assert!(send::<u64>(&shared_url(), &["HLEN", &register]).await <= 1);
+    }
+}
+
+#[tokio::test]
+async fn a_read_that_is_dropped_loses_nothing_and_repeats_nothing() {
+    let config = config(&shared_url());
+    let bus = bus(&config).await;
+    let given = bus.publish(&events(300)).await.unwrap();
+    let mut read = Vec::new();
+    for i in 0.. {
+        // Dropped at ever other points: before the question, on the way, when the answer is there.
+        let patience = Duration::from_micros(i * 37 % 3_000);
+        if let Ok(batch) = tokio::time::timeout(patience, bus.read(7, SHORT)).await {
+            read.extend(ids(&batch.unwrap()));
+        }
+        if read.len() >= given.len() {
+            break;
+        }
+    }
+    assert_eq!(read, given);
+    assert!(bus.read(10, SHORT).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn an_entry_published_while_a_read_waits_ends_the_wait() {
+    let config = config(&shared_url());
+    let bus = bus(&config).await;
+    let waiting = tokio::spawn({
+        let bus = bus.clone();
+        async move { bus.read(10, LONG).await.unwrap() }
+    });
+    let given = bus.publish(&events(1)).await.unwrap();
+    let read = tokio::time::timeout(Duration::from_secs(5), waiting).await.expect("the read went on waiting").unwrap();
+    assert_eq!(ids(&read), given);
+}
+
+#[tokio::test]
+async fn fields_of_any_bytes_come_as_they_were_and_survive_burial() {
+    let config = config(&shared_url());
+    let bus = bus(&config).await;
+    let (name, raw) = (b"n\xff\x00".as_slice(), b"\xc3\x28\r\n\0".as_slice());
+    let mut stranger = stranger(&shared_url()).await;
+    let mut add = redis::cmd("XADD");
+    add.arg(&config.stream).arg("*").arg("chunk").arg(raw).arg(name).arg("x").arg("chunk").arg("second");
+    add.exec_async(&mut stranger).await.unwrap();
+
+    let read = read_all(&bus, 1).await;
+    let sent = vec![
+        (b"chunk".to_vec(), raw.to_vec()),
+        (name.to_vec(), b"x".to_vec()),
+        (b"chunk".to_vec(), b"second".to_vec()),
+    ];
+    assert_eq!(read[0].fields, sent);
+    let letter = DeadLetter {
+        id: read[0].id,
+        fields: read[0].fields.clone(),
+        at: Time::from_micros(1_700_000_000_000_000),
+        class: FaultClass::Rejected,
+        error: "chunk: is not UTF-8".to_owned(),
+        field: Some("chunk".to_owned()),
+        attempts: 1,
+        missing: vec![Target::Qdrant],
+    };
+    bus.bury(std::slice::from_ref(&letter)).await.unwrap();
+    assert_eq!(bus.depth().await.unwrap(), Depth { dead: 1, ..Depth::default() });
+    let letters = bus.dead(None, 10).await.unwrap();
+    assert_eq!(letters[0].fields, letter.fields());
+    assert!(value(&letters[0].fields, "raw_b64").is_some());
+    assert!(bus.dead(Some(letters[0].id), 10).await.unwrap().is_empty());
+    assert!(bus.drop_dead(letters[0].id).await.unwrap());
+    assert!(!bus.drop_dead(letters[0].id).await.unwrap());
+}
+
+#[tokio::test]
+async fn an_entry_with_thousands_of_fields_can_be_read_and_buried() {
+    let config = config(&shared_url());
+    let bus = bus(&config).await;
+    let mut add = redis::cmd("XADD");
+    add.arg(&config.stream).arg("*");
+    for i in 0..20_000 {
+        add.arg(i).arg("x");
+    }
+    add.exec_async(&mut stranger(&shared_url()).await).await.unwrap();
+    let read = read_all(&bus, 1).await;
+    let letter = DeadLetter {
+        id: read[0].id,
+        fields: read[0].fields.clone(),
+        at: Time::from_micros(0),
+        class: FaultClass::Rejected,
+        error: "event_id: missing".to_owned(),
+        field: None,
+        attempts: 1,
+        missing: Vec::new(),
+    };
+    bus.bury(&[letter]).await.unwrap();
+    assert_eq!(bus.depth().await.unwrap(), Depth { dead: 1, ..Depth::default() });
+}
+
+#[tokio::test]
+async fn trimming_keeps_what_any_group_has_not_finished() {
+    let config = config(&shared_url());
+    let workers = bus(&config).await;
+    let others = bus(&RedisConfig { group: "others".to_owned(), ..config.clone() }).await;
+    let given = workers.publish(&events(10)).await.unwrap();
+    let read = read_all(&workers, 10).await;
+    workers.acknowledge(&ids(&read)).await.unwrap();
+    // The other group has read nothing, then has read four and finished two.
+    assert_eq!(workers.trim().await.unwrap(), 0);
+    let read = others.read(4, SHORT).await.unwrap();
+    assert_eq!(ids(&read), given[..4]);
+    others.acknowledge(&given[..2]).await.unwrap();
+    assert_eq!(workers.trim().await.unwrap(), 2);
+    assert_eq!(others.depth().await.unwrap().unread, 6);
+    assert_eq!(ids(&read_all(&others, 6).await), given[4..]);
+}
+
+#[tokio::test]
+async fn an_entry_deleted_before_it_was_finished_is_counted_as_lost() {
+    let config = config(&shared_url());
+    let first = Process::start(&config);
+    let bus = bus(&config).await;
+    let given = bus.publish(&events(3)).await.unwrap();
+    assert_eq!(first.read(10, SHORT).await.unwrap().len(), 3);
+    send::<u64>(&shared_url(), &["XDEL", &config.stream, &given[1].to_string()]).await;
+    first.kill();
+    let read = read_all(&bus, 2).await;
+    assert_eq!(ids(&read), [given[0], given[2]]);
+    assert_eq!(bus.lost(), 1);
+    bus.acknowledge(&ids(&read)).await.unwrap();
+    assert_eq!(bus.depth().await.unwrap(), Depth::default());
+}
+
+#[tokio::test]
+async fn unread_entries_are_counted_where_the_server_cannot_say() {
+    let config = config(&shared_url());
+    let bus = bus(&config).await;
+    let given = bus.publish(&events(5)).await.unwrap();
+    assert_eq!(bus.read(1, SHORT).await.unwrap().len(), 1);
+    send::<u64>(&shared_url(), &["XDEL", &config.stream, &given[3].to_string()]).await;
+    let depth = bus.depth().await.unwrap();
+    assert_eq!((depth.unread, depth.pending, depth.oldest), (3, 1, Some(given[0])));
+    bus.acknowledge(&given[..1]).await.unwrap();
+    assert_eq!(bus.depth().await.unwrap().oldest, Some(given[1]));
+}
+
+#[tokio::test]
+async fn publishers_wait_for_room_and_are_told_that_there_is_none() {
+    let config = RedisConfig { max_backlog: 10, room_wait: Duration::from_millis(300), ..config(&shared_url()) };
+    let bus = bus(&config).await;
+    let given = bus.publish(&events(10)).await.unwrap();
+    let fault = bus.publish(&events(1)).await.unwrap_err();
+    assert_eq!(fault.class, FaultClass::Busy);
+    // Reading makes no room, finishing does.
+    assert_eq!(read_all(&bus, 10).await.len(), 10);
+    assert_eq!(bus.publish(&events(1)).await.unwrap_err().class, FaultClass::Busy);
+    let patient = RedisBus::new(&RedisConfig { room_wait: LONG, ..another(&config) }).unwrap();
+    let publishing = tokio::spawn(async move { patient.publish(&events(1)).await });
+    bus.acknowledge(&given).await.unwrap();
+    assert_eq!(publishing.await.unwrap().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn events_published_before_there_is_a_group_are_read() {
+    let config = config(&shared_url());
+    let early = RedisBus::new(&another(&config)).unwrap();
+    let given = early.publish(&events(3)).await.unwrap();
+    assert_eq!(early.depth().await.unwrap().unread, 3);
+    let bus = bus(&config).await;
+    assert_eq!(ids(&read_all(&bus, 3).await), given);
+}
+
+#[tokio::test]
+async fn many_readers_share_the_entries_without_any_twice() {
+    let config = config(&shared_url());
+    let buses = [bus(&config).await, bus(&config).await, bus(&config).await];
+    let given = buses[0].publish(&events(900)).await.unwrap();
+    let mut seen = HashSet::new();
+    while seen.len() < given.len() {
+        for bus in &buses {
+            let batch = ids(&bus.read(50, SHORT).await.unwrap());
+            bus.acknowledge(&batch).await.unwrap();
+            assert!(batch.into_iter().all(|id| seen.insert(id)), "an entry came twice");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_event_of_a_foreign_client_is_an_event() {
+    let config = config(&shared_url());
+    let bus = bus(&config).await;
+    let chunk = Uuid::new_v4();
+    let mut add = redis::cmd("XADD");
+    add.arg(&config.stream).arg("*").arg("ignored").arg("x");
+    for (name, value) in event_of(chunk).to_fields() {
+        add.arg(name).arg(value);
+    }
+    add.exec_async(&mut stranger(&shared_url()).await).await.unwrap();
+    let read = read_all(&bus, 1).await;
+    assert_eq!(Event::from_fields(&read[0].fields, &Limits::default()).unwrap().chunk_id(), chunk);
+}

@@ -1,0 +1,152 @@
+//! What somebody else wrote into the system of record, taken for what it is: a change by the writer `postgres`.
+//!
+//! The record keeps the digest of the row that was last written or seen. A row with another digest is not ours: it is
+//! merged as a view of its own before anything else of its chunk is, so that no merge ever writes over it unseen. A
+//! captured event is no more than the signal to look.
+
+use chunk_sync_model::document::row_fingerprint;
+use chunk_sync_model::merge::{Change, Merged, merge};
+use chunk_sync_model::{Chunk, EventType, Hash, Record, State, Time, Writer};
+use uuid::Uuid;
+
+use crate::ports::Held;
+
+/// When a row was written, as far as anybody can tell.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Written {
+    /// When its transaction committed; where no captured event says it, now.
+    pub(crate) at: Time,
+    /// How far ahead of that a row may say it was changed, in microseconds.
+    pub(crate) max_ahead: i64,
+}
+
+/// The digest of a row.
+pub(crate) fn digest(state: Option<&State>) -> Option<Hash> {
+    state.map(|state| row_fingerprint(state).digest())
+}
+
+/// Merges the row as it stands, where it is not the one that was last written or seen; `Err` gives back what is held.
+pub(crate) fn absorb(id: Uuid, held: Held, written: Written) -> Result<Merged, Held> {
+    let row = digest(held.state.as_deref());
+    if row == held.row {
+        return Err(held);
+    }
+    let known = held.record.as_ref().and_then(Record::updated_at);
+    let view = held.state.as_deref().map(|state| state.chunk.clone().into_view());
+    let view = view.as_ref();
+    let change = Change {
+        writer: Writer::Postgres,
+        time: after(held.record.as_ref(), time(view, known, written)),
+        // The same row is the same change, however often it is seen.
+        event: Uuid::new_v5(&id, row.map(|row| *row.bytes()).unwrap_or_default().as_slice()),
+        kind: if view.is_some() { EventType::Update } else { EventType::Delete },
+        view,
+        unchanged: &[],
+        set: &[],
+    };
+    Ok(merge(held.record, held.state.clone(), &change).renewed())
+}
+
+/// What the row says of the time if it moved and can be believed, else when it was written.
+fn time(view: Option<&Chunk>, known: Option<Time>, written: Written) -> Time {
+    let latest = written.at.micros().saturating_add(written.max_ahead);
+    let said = view.map(|chunk| chunk.metadata.updated_at);
+    let moved = said.filter(|said| known.is_none_or(|known| *said > known) && said.micros() <= latest);
+    moved.unwrap_or(written.at)
+}
+
+/// Whoever wrote the row wrote on top of all that it showed: that is later, whatever the clocks say.
+fn after(record: Option<&Record>, time: Time) -> Time {
+    record.map_or(time, |record| time.max(Time::from_micros(record.newest_change().micros().saturating_add(1))))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use std::sync::Arc;
+
+    use chunk_sync_model::merge::Effect;
+    use chunk_sync_model::{Body, Event, Limits};
+    use serde_json::json;
+
+    use super::*;
+
+    /// In the year 2033.
+    fn written() -> Written {
+        Written { at: Time::from_micros(2_000_000_000_000_000), max_ahead: 300_000_000 }
+    }
+
+    fn state(content: &str, updated_at: &str) -> Arc<State> {
+        let json = json!({
+            "id": Uuid::max(), "system_origin": "claude", "content": content, "chunk_type": "text",
+            "source": { "type": "api" }, "location": { "start_char": 0, "end_char": 9, "chunk_index": 0 },
+            "organization": {}, "metadata": { "created_at": "2026-01-01T00:00:00Z", "updated_at": updated_at },
+        });
+        let Body::Chunk(chunk) = Event::from_json(&json.to_string(), &Limits::default()).unwrap().body else {
+            panic!("a chunk");
+        };
+        Arc::new(State { chunk: *chunk, embedding_stale: false })
+    }
+
+    /// What is held after claude wrote the chunk through the service.
+    fn held(state: &Arc<State>) -> Held {
+        let event = Event::of_chunk(state.chunk.clone());
+        let merged = merge(None, None, &Change::from(&event));
+        let row = digest(merged.state.as_deref());
+        Held { record: Some(merged.record), state: merged.state, row }
+    }
+
+    #[test]
+    fn a_row_as_it_was_last_written_is_nobodys_change() {
+        let held = held(&state("as it was written", "2026-01-02T00:00:00Z"));
+        assert!(absorb(Uuid::max(), held, written()).is_err());
+        assert!(absorb(Uuid::max(), Held::default(), written()).is_err());
+    }
+
+    #[test]
+    fn another_row_is_a_change_by_whoever_wrote_into_the_table() {
+        let mut held = held(&state("as it was written", "2026-01-02T00:00:00Z"));
+        let before = held.record.as_ref().unwrap().version;
+        let row = state("what somebody wrote", "2026-01-03T00:00:00Z");
+        held.state = Some(Arc::clone(&row));
+        let merged = absorb(Uuid::max(), held, written()).unwrap();
+        assert_eq!((merged.effect, merged.state.as_deref()), (Effect::Shown, Some(&*row)));
+        assert!(merged.record.version > before);
+        let last = merged.record.writers[&Writer::Postgres].last;
+        assert_eq!(last, row.chunk.metadata.updated_at, "it moved forward, and counts");
+    }
+
+    #[test]
+    fn a_time_that_did_not_move_or_lies_ahead_is_not_believed() {
+        for updated_at in ["2026-01-02T00:00:00Z", "2026-01-01T06:00:00Z", "2099-01-01T00:00:00Z"] {
+            let mut held = held(&state("as it was written", "2026-01-02T00:00:00Z"));
+            held.state = Some(state("what somebody wrote", updated_at));
+            let merged = absorb(Uuid::max(), held, written()).unwrap();
+            assert_eq!(merged.record.writers[&Writer::Postgres].last, written().at, "{updated_at}");
+        }
+    }
+
+    #[test]
+    fn what_was_written_on_top_is_later_whatever_the_clocks_say() {
+        let mut held = held(&state("as it was written", "2026-01-02T00:00:00Z"));
+        let row = state("what somebody wrote", "2026-01-02T00:00:00Z");
+        held.state = Some(Arc::clone(&row));
+        let early = Written { at: Time::from_micros(1_000_000), ..written() };
+        let merged = absorb(Uuid::max(), held, early).unwrap();
+        assert_eq!(merged.state.unwrap().chunk.content, row.chunk.content);
+    }
+
+    #[test]
+    fn a_row_that_is_gone_is_a_delete() {
+        let held = Held { state: None, ..held(&state("as it was written", "2026-01-02T00:00:00Z")) };
+        let merged = absorb(Uuid::max(), held, written()).unwrap();
+        assert!(merged.state.is_none() && !merged.record.lives());
+    }
+
+    #[test]
+    fn a_row_that_no_merge_has_seen_is_a_chunk() {
+        let held = Held { state: Some(state("there before the service", "2026-01-02T00:00:00Z")), ..Held::default() };
+        let merged = absorb(Uuid::max(), held, written()).unwrap();
+        assert!(merged.state.is_some() && merged.record.lives());
+    }
+}
