@@ -158,11 +158,15 @@ mod tests {
 
     #[test]
     fn a_payload_comes_back_as_it_went() {
-        let sent = json!({
+        let mut sent = json!({
             "integers": [0, -1, i64::MIN, i64::MAX], "floats": [1.0, -0.0, 0.1, 5e-324, 1.5e300, 1e16],
             "nested": { "a": { "b": [null, true, {}, [], "", { "c": 1 }] }, "": 0 },
         });
-        assert_eq!(Value::from(sent.clone()).into_json().to_string(), sent.to_string());
+        let mut held = Value::from(sent.clone()).into_json();
+        held.sort_all_objects();
+        sent.sort_all_objects();
+        // As text, in which 1.0 is not 1.
+        assert_eq!(held.to_string(), sent.to_string());
     }
 
     #[test]

@@ -220,17 +220,19 @@ mod tests {
     fn the_requests_name_every_vector_and_every_index() {
         let models = vec![EmbeddingModel { model: "m".into(), vector: "dense_m".into(), size: 3 }];
         let requests = statements("chunks", &Limits { models, ..Limits::default() });
-        let (first, body) = requests[0].split_once(" {").unwrap();
-        assert_eq!(first, "PUT /collections/chunks");
-        for word in ["\"dense_m\":{\"distance\":\"Cosine\",\"size\":3}", "dense_alternative", "\"sparse_splade\":{}"] {
-            assert!(body.contains(word), "{body} lacks {word}");
-        }
+        let request = |number: usize| {
+            let (path, body) = requests[number].split_once(" {").unwrap();
+            (path, serde_json::from_str::<serde_json::Value>(&format!("{{{body}")).unwrap())
+        };
+        let (path, body) = request(0);
+        assert_eq!(path, "PUT /collections/chunks");
+        let vector = json!({ "size": 3, "distance": "Cosine" });
+        assert_eq!(body["vectors"], json!({ "dense_m": vector, "dense_alternative": vector }));
+        assert_eq!(body["sparse_vectors"], json!({ "sparse_splade": {} }));
+        assert_eq!(body["hnsw_config"], json!({ "m": 16, "ef_construct": 200 }));
         assert_eq!(requests.len(), 9);
-        assert!(
-            requests.contains(
-                &"PUT /collections/chunks/index?wait=true {\"field_name\":\"is_code\",\"field_schema\":\"bool\"}"
-                    .to_owned()
-            )
-        );
+        let (path, body) = request(7);
+        assert_eq!(path, "PUT /collections/chunks/index?wait=true");
+        assert_eq!(body, json!({ "field_name": "is_code", "field_schema": "bool" }));
     }
 }
