@@ -99,6 +99,8 @@ impl Failure {
 /// Runs the command that the arguments name.
 #[must_use]
 pub fn main() -> ExitCode {
+    // More than one could be compiled in, and a connection does not choose. It fails only where one is installed already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

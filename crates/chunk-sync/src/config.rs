@@ -65,6 +65,8 @@ pub struct Servers {
     pub qdrant: Qdrant,
     /// The graph.
     pub neo4j: Neo4j,
+    /// Other machines may be spoken to without TLS or password.
+    pub allow_insecure: bool,
 }
 
 /// PostgreSQL.

@@ -4,4 +4,6 @@
 
 pub mod embedded;
 pub mod neo4j;
+pub mod postgres;
+pub mod qdrant;
 pub mod redis;

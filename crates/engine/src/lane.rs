@@ -1,6 +1,7 @@
 //! A lane leads to one store. What it is handed it writes in order, alone: while its store fails it tries again, the
 //! other lanes go on, and after a while the store owes what it misses instead of holding everybody up.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -51,7 +52,7 @@ impl Lane {
         let (parcels, inbox) = mpsc::channel(settings.in_flight.max(1));
         let condition = Arc::new(Mutex::new(Condition::default()));
         let lane = Self { target: store.target(), parcels, condition: Arc::clone(&condition) };
-        let driver = Driver { store, records, settings, condition };
+        let driver = Driver { store, records, settings, condition, prepared: AtomicBool::new(false) };
         (lane, tokio::spawn(driver.run(inbox)))
     }
 
@@ -77,6 +78,8 @@ struct Driver {
     records: Arc<dyn Records>,
     settings: WorkerSettings,
     condition: Arc<Mutex<Condition>>,
+    /// Whether what the store needs is there: a store may be down when the service starts.
+    prepared: AtomicBool,
 }
 
 impl Driver {
@@ -140,7 +143,10 @@ impl Driver {
 
     async fn apply(&self, writes: &[Write]) -> Vec<Applied> {
         let started = Instant::now();
-        let answers = self.store.apply(writes).await;
+        let answers = match self.prepare().await {
+            Ok(()) => self.store.apply(writes).await,
+            Err(fault) => vec![Applied::Failed(fault); writes.len()],
+        };
         metrics::took(metrics::Operation::Apply(self.store.target()), started);
         let mut last = None;
         for (write, answer) in writes.iter().zip(&answers) {
@@ -151,6 +157,14 @@ impl Driver {
         }
         self.observe(last);
         answers
+    }
+
+    async fn prepare(&self) -> Result<(), Fault> {
+        if !self.prepared.load(Ordering::Relaxed) {
+            self.store.prepare().await?;
+            self.prepared.store(true, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     fn is_owing(&self) -> bool {

@@ -5,6 +5,7 @@
 //! `merge` again. [`verify`] stands beside and reads the stores only.
 
 mod absorb;
+pub mod capture;
 mod clock;
 mod lane;
 mod log;
@@ -22,6 +23,7 @@ mod settle;
 pub mod verify;
 mod worker;
 
+pub use capture::Capturing;
 pub use lane::Condition;
 pub use progress::Done;
 pub use publish::Publisher;

@@ -1,9 +1,11 @@
 //! Every seam to the outside. The engine owns the traits; connectors implement them.
 
 mod bus;
+mod capture;
 mod fault;
 mod store;
 
 pub use bus::{Bus, DEAD_FIELDS, DeadLetter, Delivery, Depth, EntryId, Letter};
+pub use capture::{Capture, Captured, Position, Source, Touch};
 pub use fault::{Fault, FaultClass};
 pub use store::{Applied, Commit, Counts, Debt, Decide, Held, Records, Row, Seen, Store, Write};

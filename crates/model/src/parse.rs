@@ -132,6 +132,11 @@ fn canonical(chunk: &mut Chunk) {
     for marker in MARKERS {
         chunk.metadata.extra.remove(*marker);
     }
+    // Negative zero becomes zero.
+    chunk.graph.entities.iter_mut().for_each(|entity| entity.confidence += 0.0);
+    chunk.graph.relationships.iter_mut().for_each(|relationship| relationship.confidence += 0.0);
+    chunk.code_metadata.iter_mut().for_each(|code| code.confidence += 0.0);
+    chunk.metadata.processing_time_ms.iter_mut().for_each(|ms| *ms += 0.0);
     chunk.metadata.extra.values_mut().for_each(canonical_numbers);
     if let Some(features) = chunk.code_metadata.as_mut().and_then(|code| code.ast_features.as_mut()) {
         canonical_numbers(features);
@@ -163,9 +168,9 @@ fn canonical_numbers(value: &mut Value) {
             #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within the range just checked")]
             if float == 0.0 && float.is_sign_negative() {
                 *value = Value::from(0.0);
-            } else if float.fract() == 0.0 && (1e16..1.8e19).contains(&float) {
+            } else if float.fract() == 0.0 && (1e16..18_446_744_073_709_551_616.0).contains(&float) {
                 *value = Value::from(float as u64);
-            } else if float.fract() == 0.0 && (-9.2e18..=-1e16).contains(&float) {
+            } else if float.fract() == 0.0 && (-9_223_372_036_854_775_808.0..=-1e16).contains(&float) {
                 *value = Value::from(float as i64);
             }
         }

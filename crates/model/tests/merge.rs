@@ -345,7 +345,7 @@ proptest! {
         complete.extend([0, 1, 2]);
         let (first, second) = (play(&histories, &complete), play(&histories, &[other, vec![0, 1, 2]].concat()));
         prop_assert_eq!(first.state.as_deref(), second.state.as_deref());
-        let writers = |held: &Held| held.record.clone().map(|record| strip(record));
+        let writers = |held: &Held| held.record.clone().map(strip);
         prop_assert_eq!(writers(&first), writers(&second));
     }
 }

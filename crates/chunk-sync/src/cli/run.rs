@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use chunk_sync_engine::{Health, Service};
+use chunk_sync_engine::{Capturing, Health, Service};
 use clap::Args;
 use serde::Serialize;
 use tokio::net::TcpListener;
@@ -47,7 +47,12 @@ pub(super) async fn execute(config: Config, arguments: &Arguments, json: bool) -
     })?;
     let address = listener.local_addr().map_err(anyhow::Error::from)?;
     let wired = wiring::open(&config, "run").await?;
+    let worker = config.settings.worker.clone();
     let service = Arc::new(Service::start(wired.ports.clone(), config.settings).await?);
+    let capturing = wired
+        .capture
+        .clone()
+        .map(|capture| Capturing::start(capture, wired.ports.clone(), wired.publisher.clone(), worker));
     let app = App {
         mode: wired.mode,
         service: Arc::clone(&service),
@@ -70,6 +75,9 @@ pub(super) async fn execute(config: Config, arguments: &Arguments, json: bool) -
     }
     let _ = end.send(());
     let stop = async {
+        if let Some(capturing) = capturing {
+            capturing.stop().await;
+        }
         server.await.map_err(anyhow::Error::from)?.context("the HTTP server ended")?;
         let health = service.health();
         match Arc::into_inner(service) {
@@ -88,6 +96,7 @@ pub(super) async fn execute(config: Config, arguments: &Arguments, json: bool) -
     if arguments.drain {
         wired.tidy().await?;
     }
+    wired.leave().await?;
     let dead_letters = wired.ports.bus.depth().await?.dead;
     say(&health, dead_letters, started.elapsed(), json)?;
     Ok(Ended::Fine)

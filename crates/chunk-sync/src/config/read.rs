@@ -90,7 +90,7 @@ fn servers(reader: &mut Reader<'_>) -> Option<Servers> {
     if redis.stream == redis.dead_stream {
         reader.wrong("redis.dead_stream", "must be another stream than `redis.stream`");
     }
-    Some(Servers { postgres, redis, qdrant, neo4j })
+    Some(Servers { postgres, redis, qdrant, neo4j, allow_insecure: reader.flag("allow_insecure") })
 }
 
 fn limits(reader: &mut Reader<'_>) -> Limits {

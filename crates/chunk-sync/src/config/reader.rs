@@ -31,6 +31,11 @@ impl<'a> Reader<'a> {
         value.map_or(&[], Vec::as_slice)
     }
 
+    /// Whether it is set; the layers have seen to it that it is a truth value.
+    pub(super) fn flag(&self, key: &str) -> bool {
+        self.layers.get(key).and_then(|entry| entry.value.as_bool()).unwrap_or_default()
+    }
+
     /// A text; `None` where it is not set.
     pub(super) fn text(&self, key: &str) -> Option<&'a str> {
         let value = self.layers.get(key)?.value.as_str();

@@ -198,6 +198,11 @@ impl Bus for EmbeddedBus {
         self.database.write(DEAD, Durability::Synced, work).await
     }
 
+    async fn incarnation(&self) -> Result<String, Fault> {
+        // What is answered for is on disk.
+        Ok(String::new())
+    }
+
     async fn depth(&self) -> Result<Depth, Fault> {
         let handed = self.handed.load(Ordering::Acquire);
         let work = move |transaction: &Transaction<'_>| {

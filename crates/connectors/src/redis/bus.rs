@@ -8,6 +8,7 @@ use chunk_sync_engine::ports::{Bus, DeadLetter, Delivery, Depth, EntryId, Fault,
 use chunk_sync_model::Event;
 use redis::{Cmd, Pipeline, Value};
 use tokio::time::{Instant, sleep, timeout_at};
+use uuid::Uuid;
 
 use super::answer;
 use super::fault::Error;
@@ -72,6 +73,10 @@ impl Bus for RedisBus {
 
     async fn drop_dead(&self, id: EntryId) -> Result<bool, Fault> {
         dead::remove(&self.shared, id).await.map_err(|error| error.into_fault(DEAD))
+    }
+
+    async fn incarnation(&self) -> Result<String, Fault> {
+        self.shared.incarnation().await.map_err(|error| error.into_fault(DEPTH))
     }
 
     async fn depth(&self) -> Result<Depth, Fault> {
@@ -167,4 +172,19 @@ pub(super) fn add_command<V: redis::ToRedisArgs>(stream: &str, fields: &[(impl r
         command.arg(name).arg(value);
     }
     command
+}
+
+impl Shared {
+    /// A restart may lose what was not on disk yet, and gives the server another `run_id`; whoever empties the database
+    /// takes the marker with it.
+    async fn incarnation(&self) -> Result<String, Error> {
+        let marker = format!("{}:{}:incarnation", self.keys.stream, self.keys.group);
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("SET").arg(&marker).arg(Uuid::new_v4().to_string()).arg("NX").ignore();
+        pipeline.cmd("GET").arg(&marker);
+        pipeline.cmd("INFO").arg("server");
+        let (marker, facts): (String, String) = self.connection.pipeline(&pipeline).await?;
+        let run = facts.lines().find_map(|line| line.strip_prefix("run_id:")).unwrap_or_default();
+        Ok(format!("{run} {marker}"))
+    }
 }

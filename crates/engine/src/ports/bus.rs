@@ -159,6 +159,9 @@ pub trait Bus: Send + Sync {
     /// Removes a dead letter; whether it was there.
     async fn drop_dead(&self, id: EntryId) -> Result<bool, Fault>;
 
+    /// A name that is another one as soon as the bus may have lost entries that it had answered for.
+    async fn incarnation(&self) -> Result<String, Fault>;
+
     /// How much waits.
     async fn depth(&self) -> Result<Depth, Fault>;
 

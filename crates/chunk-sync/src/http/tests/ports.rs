@@ -114,6 +114,10 @@ impl Bus for World {
         Ok(false)
     }
 
+    async fn incarnation(&self) -> Result<String, Fault> {
+        Ok(String::new())
+    }
+
     async fn depth(&self) -> Result<Depth, Fault> {
         fails(self.weather().depth, "depth")?;
         let waiting = self.waiting.lock().unwrap();

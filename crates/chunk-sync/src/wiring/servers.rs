@@ -1,0 +1,87 @@
+//! The real servers.
+
+use std::sync::Arc;
+
+use chunk_sync_connectors::neo4j::{Neo4jConfig, Neo4jStore};
+use chunk_sync_connectors::postgres::{CaptureConfig, PostgresCapture, PostgresConfig, PostgresRecords};
+use chunk_sync_connectors::qdrant::{QdrantConfig, QdrantStore};
+use chunk_sync_connectors::redis::{RedisBus, RedisConfig};
+use chunk_sync_engine::ports::{Fault, FaultClass};
+use chunk_sync_engine::{Ports, Publisher};
+use chunk_sync_model::Limits;
+use tracing::warn;
+
+use super::Wired;
+use crate::config::{Address, Neo4j, Postgres, Qdrant, Redis, Servers};
+
+pub(super) async fn open(servers: &Servers, limits: &Arc<Limits>) -> Result<Wired, Fault> {
+    let insecure = servers.allow_insecure;
+    if insecure {
+        warn!("allow_insecure is set: servers on other machines are spoken to without TLS or password");
+    }
+    let bus = Arc::new(RedisBus::new(&redis(&servers.redis, insecure))?);
+    let vectors = QdrantStore::new(&qdrant(&servers.qdrant, limits, insecure))?;
+    let graph = Neo4jStore::new(&neo4j(&servers.neo4j, insecure)?)?;
+    let records = Arc::new(PostgresRecords::connect(postgres(&servers.postgres, limits, insecure)).await?);
+    let log = CaptureConfig::new(servers.postgres.replication_url.expose().into());
+    let capture = PostgresCapture::new(Arc::clone(&records), log);
+    let publisher = Publisher::new(Arc::clone(&bus) as _, Arc::clone(limits));
+    let stores: Vec<Arc<dyn chunk_sync_engine::ports::Store>> = vec![Arc::new(vectors), Arc::new(graph)];
+    let ports = Ports { bus: Arc::clone(&bus) as _, records, stores };
+    Ok(Wired {
+        mode: "servers",
+        ports,
+        publisher,
+        capture: Some(Arc::new(capture)),
+        bus: Some(bus),
+        #[cfg(feature = "edge")]
+        vectors: None,
+    })
+}
+
+fn postgres(postgres: &Postgres, limits: &Arc<Limits>, allow_insecure: bool) -> PostgresConfig {
+    PostgresConfig {
+        schema: postgres.schema.clone(),
+        table: postgres.table.clone(),
+        allow_insecure,
+        ..PostgresConfig::new(postgres.url.expose().into(), Arc::clone(limits))
+    }
+}
+
+fn redis(redis: &Redis, allow_insecure: bool) -> RedisConfig {
+    RedisConfig {
+        stream: redis.stream.clone(),
+        dead_stream: redis.dead_stream.clone(),
+        group: redis.group.clone(),
+        allow_insecure,
+        ..RedisConfig::new(redis.url.expose().into())
+    }
+}
+
+fn qdrant(qdrant: &Qdrant, limits: &Arc<Limits>, allow_insecure: bool) -> QdrantConfig {
+    QdrantConfig {
+        api_key: qdrant.api_key.clone(),
+        collection: qdrant.collection.clone(),
+        allow_insecure,
+        ..QdrantConfig::new(qdrant.url.expose(), Arc::clone(limits))
+    }
+}
+
+fn neo4j(neo4j: &Neo4j, allow_insecure: bool) -> Result<Neo4jConfig, Fault> {
+    if !(allow_insecure || neo4j.url.expose().contains("+s://") || is_loopback(&neo4j.url)) {
+        let message = format!("{} is another machine: write bolt+s or neo4j+s, or set allow_insecure", neo4j.url);
+        return Err(Fault::new(FaultClass::Misconfigured, "neo4j", message));
+    }
+    Ok(Neo4jConfig {
+        url: neo4j.url.expose().to_owned(),
+        user: neo4j.user.clone(),
+        password: neo4j.password.clone().unwrap_or_default(),
+        database: neo4j.database.clone(),
+        timeout: Neo4jConfig::TIMEOUT,
+    })
+}
+
+fn is_loopback(address: &Address) -> bool {
+    let host = address.host();
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}

@@ -1,0 +1,30 @@
+//! The system of record on PostgreSQL 15 and later: a row per chunk in a table that others write too, and beside it, in
+//! the schema `chunk_sync`, its record, its debts and the vectors that the row has no column for, in one transaction.
+//!
+//! The table is taken as it is: whether its vectors are pgvector's types or plain arrays and JSON, and how wide its
+//! numbers are, is looked at and adapted to. Not here: the replication log, and what a change means.
+
+mod capture;
+mod cell;
+mod config;
+mod decode;
+mod encode;
+mod fault;
+mod merge;
+mod pool;
+mod records;
+mod rest;
+mod row;
+mod schema;
+mod sql;
+mod store;
+#[cfg(test)]
+mod tests;
+mod tls;
+
+pub use capture::{CaptureConfig, PostgresCapture};
+pub use cell::Indexed;
+pub use config::PostgresConfig;
+pub use decode::{Decoded, decode};
+pub use records::PostgresRecords;
+pub use row::{Further, RowImage};

@@ -1,0 +1,260 @@
+//! The bytes of `pgoutput`, protocol version 1, as far as they say which rows were touched. Pure, and never panics.
+//!
+//! Source of the format: PostgreSQL's documentation, "Logical Replication Message Formats".
+
+use std::collections::HashMap;
+
+use chunk_sync_engine::ports::Touch;
+use uuid::Uuid;
+
+/// Bytes that are no message of this protocol, or a table without a column `id`.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub(super) enum Malformed {
+    #[error("a message that is cut off")]
+    Short,
+    #[error("a row of a table that was not described")]
+    UnknownTable,
+    #[error("the table has no column `id` that is published: publish the whole table, or its column id")]
+    NoId,
+    #[error("a row whose id is no UUID")]
+    NotUuid,
+}
+
+/// What a message says.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Message {
+    /// Rows touched, in order.
+    Rows(Vec<(Uuid, Touch)>),
+    /// The table was emptied.
+    Truncate,
+    /// Nothing of interest.
+    Other,
+}
+
+/// Where the id stands in the rows of each table that was described.
+#[derive(Debug, Default)]
+pub(super) struct Tables(HashMap<u32, Option<usize>>);
+
+impl Tables {
+    /// Reads one message.
+    pub(super) fn read(&mut self, message: &[u8]) -> Result<Message, Malformed> {
+        let mut bytes = Bytes(message);
+        match bytes.u8()? {
+            b'R' => self.describe(&mut bytes).map(|()| Message::Other),
+            b'I' => {
+                let id = self.row(&mut bytes)?;
+                Ok(Message::Rows(vec![(id, Touch::Inserted)]))
+            }
+            b'U' => self.update(&mut bytes),
+            b'D' => {
+                let id = self.row(&mut bytes)?;
+                Ok(Message::Rows(vec![(id, Touch::Deleted)]))
+            }
+            b'T' => Ok(Message::Truncate),
+            _ => Ok(Message::Other),
+        }
+    }
+
+    fn describe(&mut self, bytes: &mut Bytes<'_>) -> Result<(), Malformed> {
+        let table = bytes.u32()?;
+        // Its schema, its name, and how rows are identified.
+        bytes.text()?;
+        bytes.text()?;
+        bytes.u8()?;
+        let mut id = None;
+        for column in 0..bytes.u16()? as usize {
+            bytes.u8()?;
+            if bytes.text()? == b"id" {
+                id = Some(column);
+            }
+            // Its type and its modifier.
+            bytes.take(8)?;
+        }
+        self.0.insert(table, id);
+        Ok(())
+    }
+
+    /// A changed key is a row that went and another that came.
+    fn update(&self, bytes: &mut Bytes<'_>) -> Result<Message, Malformed> {
+        let place = self.place(bytes)?;
+        let mut rows = Vec::new();
+        let mut kind = bytes.u8()?;
+        let old = if matches!(kind, b'K' | b'O') {
+            let old = id(bytes, place)?;
+            kind = bytes.u8()?;
+            Some(old)
+        } else {
+            None
+        };
+        if kind != b'N' {
+            return Err(Malformed::Short);
+        }
+        let new = id(bytes, place)?;
+        match old {
+            Some(old) if old != new => rows.extend([(old, Touch::Deleted), (new, Touch::Inserted)]),
+            _ => rows.push((new, Touch::Updated)),
+        }
+        Ok(Message::Rows(rows))
+    }
+
+    fn row(&self, bytes: &mut Bytes<'_>) -> Result<Uuid, Malformed> {
+        let place = self.place(bytes)?;
+        bytes.u8()?;
+        id(bytes, place)
+    }
+
+    fn place(&self, bytes: &mut Bytes<'_>) -> Result<usize, Malformed> {
+        self.0.get(&bytes.u32()?).ok_or(Malformed::UnknownTable)?.ok_or(Malformed::NoId)
+    }
+}
+
+/// The id of a row, all of whose columns are read.
+fn id(bytes: &mut Bytes<'_>, place: usize) -> Result<Uuid, Malformed> {
+    let mut found = None;
+    for column in 0..bytes.u16()? as usize {
+        let value = match bytes.u8()? {
+            b't' | b'b' => {
+                let length = bytes.u32()? as usize;
+                Some(bytes.take(length)?)
+            }
+            // NULL, or left out because it did not change.
+            _ => None,
+        };
+        if column == place {
+            found = value;
+        }
+    }
+    let text = found.and_then(|value| std::str::from_utf8(value).ok()).ok_or(Malformed::NotUuid)?;
+    text.parse().map_err(|_| Malformed::NotUuid)
+}
+
+/// Bytes that are read from the front.
+struct Bytes<'a>(&'a [u8]);
+
+impl<'a> Bytes<'a> {
+    fn take(&mut self, length: usize) -> Result<&'a [u8], Malformed> {
+        let (taken, rest) = self.0.split_at_checked(length).ok_or(Malformed::Short)?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
+        let (taken, rest) = self.0.split_first_chunk::<N>().ok_or(Malformed::Short)?;
+        self.0 = rest;
+        Ok(*taken)
+    }
+
+    fn u8(&mut self) -> Result<u8, Malformed> {
+        Ok(u8::from_be_bytes(self.array()?))
+    }
+
+    fn u16(&mut self) -> Result<u16, Malformed> {
+        Ok(u16::from_be_bytes(self.array()?))
+    }
+
+    fn u32(&mut self) -> Result<u32, Malformed> {
+        Ok(u32::from_be_bytes(self.array()?))
+    }
+
+    /// Up to a zero.
+    fn text(&mut self) -> Result<&'a [u8], Malformed> {
+        let end = self.0.iter().position(|byte| *byte == 0).ok_or(Malformed::Short)?;
+        let text = self.take(end)?;
+        self.u8()?;
+        Ok(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const TABLE: u32 = 77;
+
+    fn described(columns: &[&str]) -> Tables {
+        let mut message = vec![b'R'];
+        message.extend(TABLE.to_be_bytes());
+        message.extend(b"unified\0chunks\0d");
+        message.extend(u16::try_from(columns.len()).unwrap().to_be_bytes());
+        for name in columns {
+            message.push(1);
+            message.extend(name.as_bytes());
+            message.push(0);
+            message.extend([0; 8]);
+        }
+        let mut tables = Tables::default();
+        assert_eq!(tables.read(&message), Ok(Message::Other));
+        tables
+    }
+
+    fn row(values: &[Option<&str>]) -> Vec<u8> {
+        let mut bytes = u16::try_from(values.len()).unwrap().to_be_bytes().to_vec();
+        for value in values {
+            match value {
+                Some(text) => {
+                    bytes.push(b't');
+                    bytes.extend(u32::try_from(text.len()).unwrap().to_be_bytes());
+                    bytes.extend(text.as_bytes());
+                }
+                None => bytes.push(b'u'),
+            }
+        }
+        bytes
+    }
+
+    fn message(kind: u8, parts: &[(u8, Vec<u8>)]) -> Vec<u8> {
+        let mut bytes = vec![kind];
+        bytes.extend(TABLE.to_be_bytes());
+        for (kind, row) in parts {
+            bytes.push(*kind);
+            bytes.extend(row);
+        }
+        bytes
+    }
+
+    const ONE: &str = "00000000-0000-0000-0000-000000000001";
+    const TWO: &str = "00000000-0000-0000-0000-000000000002";
+
+    #[test]
+    fn each_kind_of_change_names_its_row() {
+        let mut tables = described(&["content", "id", "dense_vector"]);
+        let values = row(&[Some("text"), Some(ONE), None]);
+        let one = ONE.parse().unwrap();
+        let cases = [
+            (message(b'I', &[(b'N', values.clone())]), Touch::Inserted),
+            (message(b'U', &[(b'N', values.clone())]), Touch::Updated),
+            (message(b'U', &[(b'O', values.clone()), (b'N', values.clone())]), Touch::Updated),
+            (message(b'D', &[(b'K', values)]), Touch::Deleted),
+        ];
+        for (bytes, touch) in cases {
+            assert_eq!(tables.read(&bytes), Ok(Message::Rows(vec![(one, touch)])));
+        }
+        assert_eq!(tables.read(b"T\0\0\0\x01\0\0\0\0M"), Ok(Message::Truncate));
+    }
+
+    #[test]
+    fn a_changed_key_is_one_row_gone_and_another_come() {
+        let mut tables = described(&["id"]);
+        let bytes = message(b'U', &[(b'K', row(&[Some(ONE)])), (b'N', row(&[Some(TWO)]))]);
+        let rows = vec![(ONE.parse().unwrap(), Touch::Deleted), (TWO.parse().unwrap(), Touch::Inserted)];
+        assert_eq!(tables.read(&bytes), Ok(Message::Rows(rows)));
+    }
+
+    #[test]
+    fn whatever_is_cut_off_is_said_and_never_read_past() {
+        let whole = message(b'U', &[(b'K', row(&[Some(ONE)])), (b'N', row(&[Some(TWO)]))]);
+        for length in 0..whole.len() {
+            assert!(described(&["id"]).read(&whole[..length]).is_err(), "{length}");
+        }
+    }
+
+    #[test]
+    fn a_table_without_an_id_is_refused() {
+        let bytes = message(b'I', &[(b'N', row(&[Some(ONE)]))]);
+        assert_eq!(described(&["key"]).read(&bytes), Err(Malformed::NoId));
+        assert_eq!(Tables::default().read(&bytes), Err(Malformed::UnknownTable));
+        let bytes = message(b'I', &[(b'N', row(&[Some("1")]))]);
+        assert_eq!(described(&["id"]).read(&bytes), Err(Malformed::NotUuid));
+    }
+}

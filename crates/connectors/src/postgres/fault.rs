@@ -1,0 +1,154 @@
+//! What PostgreSQL and its client say, as the engine understands it.
+
+use std::error::Error as _;
+use std::io::ErrorKind;
+
+use chunk_sync_engine::ports::{Fault, FaultClass};
+use deadpool_postgres::{PoolError, TimeoutType};
+use tokio_postgres::error::{DbError, SqlState};
+
+/// What can go wrong in a transaction of ours.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    #[error("{}", said(.0))]
+    Client(#[from] tokio_postgres::Error),
+    #[error("no connection is free")]
+    NoConnection,
+    #[error("no connection was made in time")]
+    SlowConnection,
+    #[error("no answer within {0:?}; what was asked may or may not have happened")]
+    Deadline(std::time::Duration),
+    #[error("somebody else wrote a row of the same id meanwhile")]
+    Overtaken,
+    #[error("{0}")]
+    Setup(String),
+    #[error("the server is a standby: it takes no writes")]
+    Standby,
+    #[error("the record of {0} cannot be read: {1}")]
+    Record(uuid::Uuid, chunk_sync_model::record::RecordError),
+}
+
+/// The message and code of the server; never the detail, which may quote the row.
+fn said(error: &tokio_postgres::Error) -> String {
+    match error.as_db_error() {
+        Some(db) => {
+            let hint = db.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
+            format!("{} (SQLSTATE {}){hint}", db.message(), db.code().code())
+        }
+        None => error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}")),
+    }
+}
+
+impl From<PoolError> for Error {
+    fn from(error: PoolError) -> Self {
+        match error {
+            PoolError::Backend(error) => Self::Client(error),
+            PoolError::Timeout(TimeoutType::Wait) | PoolError::Closed => Self::NoConnection,
+            PoolError::Timeout(TimeoutType::Create | TimeoutType::Recycle) => Self::SlowConnection,
+            PoolError::NoRuntimeSpecified | PoolError::PostCreateHook(_) => Self::NoConnection,
+        }
+    }
+}
+
+impl Error {
+    pub(super) fn class(&self) -> FaultClass {
+        match self {
+            Self::Client(error) => client(error),
+            Self::NoConnection | Self::Overtaken => FaultClass::Busy,
+            Self::SlowConnection | Self::Deadline(_) => FaultClass::Timeout,
+            Self::Setup(_) => FaultClass::Misconfigured,
+            Self::Standby => FaultClass::Unavailable,
+            Self::Record(..) => FaultClass::Corrupt,
+        }
+    }
+
+    /// Whether this is only the echo of an error that an earlier statement of the transaction had.
+    pub(super) fn is_echo(&self) -> bool {
+        matches!(self, Self::Client(error) if error.code() == Some(&SqlState::IN_FAILED_SQL_TRANSACTION))
+    }
+
+    pub(super) fn into_fault(self, context: &'static str) -> Fault {
+        let fault = Fault::new(self.class(), context, &self);
+        match &self {
+            Self::Client(error) => match error.as_db_error().and_then(DbError::column) {
+                Some(column) => fault.at(column),
+                None => fault,
+            },
+            _ => fault,
+        }
+    }
+}
+
+fn client(error: &tokio_postgres::Error) -> FaultClass {
+    if let Some(code) = error.code() {
+        return server(code.code());
+    }
+    let io = error.source().and_then(|source| source.downcast_ref::<std::io::Error>()).map(std::io::Error::kind);
+    match (io, error.to_string().as_str()) {
+        (Some(ErrorKind::TimedOut), _) => FaultClass::Timeout,
+        (_, text) if text.starts_with("error performing TLS") => FaultClass::Misconfigured,
+        (_, text) if text.starts_with("invalid configuration") => FaultClass::Misconfigured,
+        (_, text) if text.starts_with("authentication error") => FaultClass::Denied,
+        (_, text) if text.starts_with("error serializing parameter") => FaultClass::Rejected,
+        (_, text) if text.starts_with("error deserializing column") => FaultClass::Corrupt,
+        // A connection that broke, or was never had.
+        _ => FaultClass::Unavailable,
+    }
+}
+
+/// The class of a SQLSTATE: first those that differ from their kind, then the kinds, which are their first two letters.
+fn server(code: &str) -> FaultClass {
+    match code {
+        // Nobody knows whether it was committed; a limit of time ended it.
+        "40003" | "57014" | "25P03" | "25P04" => FaultClass::Timeout,
+        "42501" => FaultClass::Denied,
+        // The disk or memory of the server is full, or the server has become a standby: others are not in the way.
+        "53100" | "53200" | "25006" => FaultClass::Unavailable,
+        "55000" | "57P04" => FaultClass::Misconfigured,
+        "XX001" | "XX002" => FaultClass::Corrupt,
+        _ => kind(code.get(..2).unwrap_or_default()),
+    }
+}
+
+fn kind(kind: &str) -> FaultClass {
+    match kind {
+        // Rollback, insufficient resources, object in use, snapshot too old.
+        "40" | "53" | "55" | "72" => FaultClass::Busy,
+        "28" => FaultClass::Denied,
+        // Not supported, no such statement, database, schema, table, column or right of the kind, configuration file.
+        "0A" | "26" | "3D" | "3F" | "42" | "F0" => FaultClass::Misconfigured,
+        // A value that no column can hold, a constraint, a trigger or a limit that refuses it.
+        "09" | "21" | "22" | "23" | "27" | "2F" | "38" | "39" | "44" | "54" | "P0" => FaultClass::Rejected,
+        // The connection, an operator, the system, and whatever else is the server's own trouble.
+        _ => FaultClass::Unavailable,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_code_has_the_class_whose_answer_helps() {
+        for (class, codes) in [
+            (FaultClass::Busy, &["40001", "40P01", "55P03", "55006", "53300"][..]),
+            (FaultClass::Unavailable, &["08006", "57P01", "57P02", "57P03", "53100", "58030", "25006", "XX000"]),
+            (FaultClass::Timeout, &["57014", "25P03"]),
+            (FaultClass::Denied, &["28000", "28P01", "42501"]),
+            (FaultClass::Misconfigured, &["3D000", "3F000", "42P01", "42703", "42704", "42804", "0A000"]),
+            (FaultClass::Rejected, &["22021", "22P05", "22001", "22003", "22000", "23502", "23514", "54000", "P0001"]),
+            (FaultClass::Corrupt, &["XX001", "XX002"]),
+        ] {
+            for code in codes {
+                assert_eq!(server(code), class, "{code}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_unknown_code_is_the_servers_own_trouble() {
+        for code in ["", "Z", "ZZ999"] {
+            assert_eq!(server(code), FaultClass::Unavailable, "{code}");
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! The transaction of a merge: lock, read, decide, write.
+//!
+//! Locks are taken in ascending order of key or id, so that two merges never wait for each other in a circle. A chunk may
+//! have neither row nor record yet, so an advisory lock stands for it; the row itself is locked too, against those who
+//! write into the table directly. One of them may still insert a row after it was found missing: then nothing is written,
+//! and all is done over with that row in view.
+
+use std::collections::{BTreeSet, HashMap};
+
+use chunk_sync_engine::ports::{Commit, Debt, Decide, Fault, Held};
+use chunk_sync_model::{Hash, Record, State};
+use deadpool_postgres::{Client, Transaction};
+use futures::future::{join_all, try_join4};
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{IsolationLevel, Statement};
+use uuid::Uuid;
+
+use super::cell::Cell;
+use super::encode::encode;
+use super::fault::Error;
+use super::records::{HeldRow, PostgresRecords, begin, on_debts, read_states};
+use super::row::{COLUMNS, Further, RowImage};
+use super::schema::Layout;
+use super::sql;
+
+/// How often a merge is done over before it is left to whoever asked for it.
+const ATTEMPTS: u32 = 3;
+
+impl PostgresRecords {
+    pub(super) async fn merge_all(&self, ids: &[Uuid], decide: Decide<'_>) -> Result<(), Fault> {
+        let mut attempts = 1;
+        loop {
+            match self.merge_once(ids, decide).await {
+                Err(Error::Overtaken) if attempts < ATTEMPTS => attempts += 1,
+                done => return done.map_err(|error| self.fault(error, "postgres: merge")),
+            }
+        }
+    }
+
+    async fn merge_once(&self, ids: &[Uuid], decide: Decide<'_>) -> Result<(), Error> {
+        let layout = self.layout().await?;
+        let mut client = self.pool.get().await?;
+        let merged = self.pool.within(self.merge_on(&mut client, &layout, ids, decide)).await;
+        self.pool.settle(client, merged)
+    }
+
+    async fn merge_on(
+        &self,
+        client: &mut Client,
+        layout: &Layout,
+        ids: &[Uuid],
+        decide: Decide<'_>,
+    ) -> Result<(), Error> {
+        let transaction = begin(client, IsolationLevel::ReadCommitted, false).await?;
+        let (mut records, rows) = self.lock(&transaction, layout, ids).await?;
+        let held = |id: &Uuid| {
+            let state = rows.get(id).map(|row| row.state.clone());
+            let (record, row) = records.remove(id).map_or((None, None), |(record, row)| (Some(record), row));
+            Held { record, state, row }
+        };
+        let commits = decide(ids.iter().map(held).collect());
+        let changes = Changes::of(&commits, &rows, |state| encode(state, &layout.room, &self.config.limits))?;
+        changes.write(&transaction, layout).await?;
+        Ok(transaction.commit().await?)
+    }
+
+    /// Locks the chunks, and reads what there is of them: in one go, each statement sent without waiting for the one
+    /// before, but run after it.
+    async fn lock(
+        &self,
+        transaction: &Transaction<'_>,
+        layout: &Layout,
+        ids: &[Uuid],
+    ) -> Result<(HashMap<Uuid, (Record, Option<Hash>)>, HashMap<Uuid, HeldRow>), Error> {
+        let keys: Vec<i32> = ids.iter().map(key).collect::<BTreeSet<_>>().into_iter().collect();
+        let own = transaction.prepare_cached(sql::OWN).await?;
+        let lock = transaction.prepare_cached(sql::LOCK).await?;
+        let records = transaction.prepare_cached(sql::RECORDS).await?;
+        // Prepared before anything is sent, so that nothing comes between.
+        transaction.prepare_cached(&layout.statements.lock_rows).await?;
+        transaction.prepare_cached(sql::FURTHER).await?;
+        let parameters: [&(dyn ToSql + Sync); 1] = [&ids];
+        let keys: [&(dyn ToSql + Sync); 1] = [&keys];
+        let (_, _, records, rows) = try_join4(
+            async { Ok::<_, Error>(transaction.query(&own, &[]).await?) },
+            async { Ok(transaction.query(&lock, &keys).await?) },
+            async { Ok(transaction.query(&records, &parameters).await?) },
+            read_states(transaction, &layout.statements.lock_rows, &self.config, ids),
+        )
+        .await?;
+        let mut remembered = HashMap::with_capacity(records.len());
+        for row in records {
+            let id: Uuid = row.try_get(0)?;
+            let record = Record::decode(row.try_get(1)?).map_err(|error| Error::Record(id, error))?;
+            let digest: Option<&[u8]> = row.try_get(2)?;
+            let digest = digest.and_then(|bytes| bytes.try_into().ok()).map(Hash::from_bytes);
+            remembered.insert(id, (record, digest));
+        }
+        Ok((remembered, rows))
+    }
+}
+
+/// The advisory lock that stands for a chunk; where two have the same, one waits needlessly.
+fn key(id: &Uuid) -> i32 {
+    let (a, b) = id.as_u64_pair();
+    let mixed = (a ^ b.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    #[allow(clippy::cast_possible_truncation, reason = "the upper half is what is wanted")]
+    let key = (mixed >> 32) as i32;
+    key
+}
+
+/// What a transaction writes.
+#[derive(Default)]
+struct Changes {
+    inserts: Vec<RowImage>,
+    updates: Vec<RowImage>,
+    /// Updates of rows whose vectors stay.
+    updates_of_rest: Vec<RowImage>,
+    deletes: Vec<Uuid>,
+    /// Chunks whose vectors in the own table are others now, and those vectors.
+    further: Vec<(Uuid, Vec<Further>)>,
+    records: RecordColumns,
+    debts: Vec<Debt>,
+}
+
+/// The records to be written, column by column.
+#[derive(Default)]
+struct RecordColumns {
+    ids: Vec<Uuid>,
+    versions: Vec<i64>,
+    live: Vec<bool>,
+    records: Vec<Vec<u8>>,
+    digests: Vec<Option<[u8; 16]>>,
+}
+
+impl Changes {
+    fn of(
+        commits: &[Commit],
+        rows: &HashMap<Uuid, HeldRow>,
+        encode: impl Fn(&State) -> RowImage,
+    ) -> Result<Self, Error> {
+        let mut changes = Self::default();
+        for commit in commits {
+            if commit.row_changed {
+                changes.row(commit.id, commit.state.as_deref().map(&encode), rows.get(&commit.id));
+            }
+            changes.record(commit)?;
+            let debt = |target: &_| Debt { id: commit.id, target: *target, version: commit.record.version };
+            changes.debts.extend(commit.owed.iter().map(debt));
+        }
+        Ok(changes)
+    }
+
+    fn row(&mut self, id: Uuid, row: Option<RowImage>, held: Option<&HeldRow>) {
+        let (mut wanted, mut there): (Vec<Further>, &[Further]) = (Vec::new(), &[]);
+        if let Some(held) = held {
+            there = &held.further;
+        }
+        match (row, held) {
+            (None, _) => self.deletes.push(id),
+            (Some(mut row), None) => {
+                wanted = std::mem::take(&mut row.further);
+                self.inserts.push(row);
+            }
+            (Some(mut row), Some(held)) => {
+                wanted = std::mem::take(&mut row.further);
+                let same = row.dense_vector == held.dense && row.sparse_vector == held.sparse;
+                if same { self.updates_of_rest.push(row) } else { self.updates.push(row) }
+            }
+        }
+        if wanted != there {
+            self.further.push((id, wanted));
+        }
+    }
+
+    fn record(&mut self, commit: &Commit) -> Result<(), Error> {
+        let bytes = commit.record.encode().map_err(|error| Error::Record(commit.id, error))?;
+        let columns = &mut self.records;
+        columns.ids.push(commit.id);
+        columns.versions.push(commit.record.version.signed());
+        columns.live.push(commit.record.lives());
+        columns.records.push(bytes);
+        columns.digests.push(commit.row.map(|row| *row.bytes()));
+        Ok(())
+    }
+
+    async fn write(self, transaction: &Transaction<'_>, layout: &Layout) -> Result<(), Error> {
+        let statements = &layout.statements;
+        if !self.deletes.is_empty() {
+            execute(transaction, &statements.delete, &[&self.deletes]).await?;
+        }
+        let size = layout.sparse_size;
+        let inserted = rows(transaction, &statements.insert, self.inserts, size, |_| true).await?;
+        if inserted.contains(&0) {
+            return Err(Error::Overtaken);
+        }
+        rows(transaction, &statements.update, self.updates, size, |_| true).await?;
+        let rest = |column: usize| !sql::VECTORS.contains(&COLUMNS[column].name);
+        rows(transaction, &statements.update_rest, self.updates_of_rest, size, rest).await?;
+        set_further(transaction, &self.further).await?;
+        let records = &self.records;
+        if !records.ids.is_empty() {
+            let digests: Vec<Option<&[u8]>> = records.digests.iter().map(|d| d.as_ref().map(|d| &d[..])).collect();
+            execute(
+                transaction,
+                sql::SET_RECORDS,
+                &[&records.ids, &records.versions, &records.live, &records.records, &digests],
+            )
+            .await?;
+        }
+        on_debts(transaction, sql::OWE, &self.debts).await
+    }
+}
+
+async fn execute(transaction: &Transaction<'_>, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<u64, Error> {
+    let statement = transaction.prepare_cached(sql).await?;
+    Ok(transaction.execute(&statement, parameters).await?)
+}
+
+/// Writes rows by one statement each, all sent at once; how many rows each of them changed.
+async fn rows(
+    transaction: &Transaction<'_>,
+    sql: &str,
+    rows: Vec<RowImage>,
+    sparse_size: u32,
+    written: impl Fn(usize) -> bool,
+) -> Result<Vec<u64>, Error> {
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    let statement = transaction.prepare_cached(sql).await?;
+    let parameters = rows.into_iter().map(|row| {
+        let id = Cell::from(row.id);
+        let cells = row.into_cells(sparse_size).into_iter().enumerate().filter(|(column, _)| written(*column));
+        std::iter::once(id).chain(cells.map(|(_, cell)| cell)).collect()
+    });
+    send(transaction, &statement, parameters.collect()).await
+}
+
+async fn send(transaction: &Transaction<'_>, statement: &Statement, rows: Vec<Vec<Cell>>) -> Result<Vec<u64>, Error> {
+    let sent = rows.into_iter().map(|row| async move { transaction.execute_raw(statement, row).await });
+    first_error(join_all(sent).await)
+}
+
+/// The answers, or the error that the others follow from.
+fn first_error<T>(answers: Vec<Result<T, tokio_postgres::Error>>) -> Result<Vec<T>, Error> {
+    let mut error = None;
+    let mut found = Vec::with_capacity(answers.len());
+    for answer in answers {
+        match answer.map_err(Error::from) {
+            Ok(answer) => found.push(answer),
+            Err(failed) if error.as_ref().is_none_or(Error::is_echo) => error = Some(failed),
+            Err(_) => {}
+        }
+    }
+    error.map_or(Ok(found), Err)
+}
+
+async fn set_further(transaction: &Transaction<'_>, further: &[(Uuid, Vec<Further>)]) -> Result<(), Error> {
+    if further.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<Uuid> = further.iter().map(|(id, _)| *id).collect();
+    execute(transaction, sql::DROP_FURTHER, &[&ids]).await?;
+    let statement = transaction.prepare_cached(sql::ADD_FURTHER).await?;
+    let rows = further.iter().flat_map(|(id, vectors)| vectors.iter().map(|vector| further_cells(*id, vector)));
+    send(transaction, &statement, rows.collect()).await.map(drop)
+}
+
+fn further_cells(id: Uuid, further: &Further) -> Vec<Cell> {
+    let dense = &further.dense;
+    vec![
+        id.into(),
+        dense.model.clone().into(),
+        further.alternative.into(),
+        dense.vector.clone().into(),
+        dense.timestamp.into(),
+    ]
+}

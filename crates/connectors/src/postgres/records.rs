@@ -1,0 +1,383 @@
+//! The records beside the rows, their debts, and how both are read. Writing them is in [`super::merge`].
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use chunk_sync_engine::ports::{Debt, Decide, Fault, FaultClass, Records, Row, Store as _};
+use chunk_sync_model::chunk::Dense;
+use chunk_sync_model::{State, SyncVersion, Target, Time};
+use deadpool_postgres::{Client, GenericClient, Transaction};
+use futures::future::try_join;
+use tokio_postgres::IsolationLevel;
+use uuid::Uuid;
+
+use super::cell::Cell;
+use super::config::PostgresConfig;
+use super::decode::decode;
+use super::fault::Error;
+use super::pool::Pool;
+use super::row::{COLUMNS, Further, RowImage};
+use super::schema::{self, Extension, Facts, Layout};
+use super::sql;
+
+const PREPARE: &str = "postgres: prepare";
+const READ: &str = "postgres: read";
+const DEBTS: &str = "postgres: debts";
+
+/// The rows, their records and their debts.
+pub struct PostgresRecords {
+    pub(super) config: PostgresConfig,
+    pub(super) pool: Pool,
+    layout: Mutex<Option<Arc<Layout>>>,
+}
+
+impl PostgresRecords {
+    /// Reaches the server; the tables need not be there yet.
+    ///
+    /// # Errors
+    /// Where the configuration is unsound or the server does not answer or lets nobody in.
+    pub async fn connect(config: PostgresConfig) -> Result<Self, Fault> {
+        let records = Self { pool: Pool::new(&config)?, config, layout: Mutex::default() };
+        records.check().await?;
+        Ok(records)
+    }
+
+    /// The statements that [`prepare`](chunk_sync_engine::ports::Store::prepare) would run now.
+    ///
+    /// # Errors
+    /// Where the server cannot be asked, or is too old.
+    pub async fn statements(&self) -> Result<Vec<String>, Fault> {
+        let facts = self.facts().await.map_err(|error| error.into_fault(PREPARE))?;
+        Ok(schema::statements(&self.config, &facts))
+    }
+
+    pub(super) async fn create_missing(&self) -> Result<(), Fault> {
+        let mut client = self.pool.get().await.map_err(|error| error.into_fault(PREPARE))?;
+        let created = self.pool.within(create_missing(&mut client, &self.config)).await;
+        self.forget();
+        self.pool.settle(client, created).map_err(|error| error.into_fault(PREPARE))?;
+        self.layout().await.map(drop).map_err(|error| error.into_fault(PREPARE))
+    }
+
+    async fn facts(&self) -> Result<Facts, Error> {
+        let client = self.pool.get().await?;
+        let facts = self.pool.within(schema::look(&client, &self.config)).await;
+        self.pool.settle(client, facts)
+    }
+
+    /// How the tables are spoken to, as they were when they were last looked at.
+    pub(super) async fn layout(&self) -> Result<Arc<Layout>, Error> {
+        if let Some(layout) = &*self.known() {
+            return Ok(Arc::clone(layout));
+        }
+        let layout = Arc::new(schema::layout(&self.config, &self.facts().await?)?);
+        *self.known() = Some(Arc::clone(&layout));
+        Ok(layout)
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, Option<Arc<Layout>>> {
+        self.layout.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn forget(&self) {
+        *self.known() = None;
+        self.pool.forget_statements();
+    }
+
+    /// The fault of an error; where the tables are not what they were, they are looked at anew next time.
+    pub(super) fn fault(&self, error: Error, context: &'static str) -> Fault {
+        if error.class() == FaultClass::Misconfigured {
+            self.forget();
+        }
+        error.into_fault(context)
+    }
+
+    /// The rows and records of these ids, from one snapshot.
+    async fn known_of(&self, pick: Pick<'_>) -> Result<(Vec<Uuid>, HashMap<Uuid, Row>), Fault> {
+        let known = async {
+            let layout = self.layout().await?;
+            let mut client = self.pool.get().await?;
+            let read = self.pool.within(read(&mut client, &layout, &self.config, pick)).await;
+            self.pool.settle(client, read)
+        };
+        known.await.map_err(|error| self.fault(error, READ))
+    }
+
+    /// A page of rows whose ids a statement picks.
+    pub(super) async fn page(&self, of: Of, after: Option<Uuid>, limit: usize) -> Result<Vec<Row>, Fault> {
+        let (ids, mut rows) = self.known_of(Pick::Page(of, after, limit)).await?;
+        Ok(ids.iter().filter_map(|id| rows.remove(id)).collect())
+    }
+
+    async fn with_debts(&self, sql: &str, debts: &[Debt]) -> Result<(), Fault> {
+        let work = async {
+            let client = self.pool.get().await?;
+            let done = self.pool.within(on_debts(&client, sql, debts)).await;
+            self.pool.settle(client, done)
+        };
+        work.await.map_err(|error| self.fault(error, DEBTS))
+    }
+
+    async fn query(
+        &self,
+        sql: &str,
+        params: &[&(dyn tokio_postgres::types::ToSql + Sync)],
+    ) -> Result<Vec<tokio_postgres::Row>, Error> {
+        let client = self.pool.get().await?;
+        let rows = self.pool.within(async {
+            let statement = client.prepare_cached(sql).await?;
+            Ok(client.query(&statement, params).await?)
+        });
+        let rows = rows.await;
+        self.pool.settle(client, rows)
+    }
+
+    /// The first value of the first row, as text.
+    pub(super) async fn ask(&self, sql: &str) -> Result<Option<String>, Error> {
+        let client = self.pool.get().await?;
+        let rows = self.pool.within(async { Ok(client.simple_query(sql).await?) }).await;
+        let rows = self.pool.settle(client, rows)?;
+        Ok(rows.iter().find_map(|message| match message {
+            tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+            _ => None,
+        }))
+    }
+
+    pub(super) async fn count(&self) -> Result<u64, Error> {
+        let layout = self.layout().await?;
+        let rows = self.query(&layout.statements.count, &[]).await?;
+        Ok(rows.first().map_or(Ok(0), |row| row.try_get::<_, i64>(0))?.unsigned_abs())
+    }
+
+    /// Whether the server takes writes.
+    pub(super) async fn is_writable(&self) -> Result<(), Error> {
+        let rows = self.query(sql::CHECK, &[]).await?;
+        match rows.first().map_or(Ok(false), |row| row.try_get(0))? {
+            true => Err(Error::Standby),
+            false => Ok(()),
+        }
+    }
+}
+
+#[async_trait]
+impl Records for PostgresRecords {
+    async fn merge(&self, ids: &[Uuid], decide: Decide<'_>) -> Result<(), Fault> {
+        self.merge_all(ids, decide).await
+    }
+
+    async fn rows(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Row>, Fault> {
+        self.page(Of::RowsAndRecords, after, limit).await
+    }
+
+    async fn rows_of(&self, ids: &[Uuid]) -> Result<Vec<Option<Row>>, Fault> {
+        let (ids, rows) = self.known_of(Pick::Ids(ids)).await?;
+        Ok(ids.iter().map(|id| rows.get(id).cloned()).collect())
+    }
+
+    async fn owe(&self, debts: &[Debt]) -> Result<(), Fault> {
+        self.with_debts(sql::OWE, debts).await
+    }
+
+    async fn debts(&self, target: Target, limit: usize) -> Result<Vec<Debt>, Fault> {
+        let rows = self.query(sql::DEBTS, &[&target.as_str(), &limit_of(limit)]).await;
+        let read =
+            |row: &tokio_postgres::Row| Ok(Debt { id: row.try_get(0)?, target, version: version(row.try_get(1)?) });
+        let debts = rows.and_then(|rows| rows.iter().map(read).collect::<Result<_, Error>>());
+        debts.map_err(|error| self.fault(error, DEBTS))
+    }
+
+    async fn paid(&self, debts: &[Debt]) -> Result<(), Fault> {
+        self.with_debts(sql::PAID, debts).await
+    }
+
+    async fn debt_counts(&self) -> Result<BTreeMap<Target, u64>, Fault> {
+        let rows = self.query(sql::DEBT_COUNTS, &[]).await.map_err(|error| self.fault(error, DEBTS))?;
+        let mut counts: BTreeMap<Target, u64> = Target::ALL.into_iter().map(|target| (target, 0)).collect();
+        for row in rows {
+            let read = |row: &tokio_postgres::Row| Ok::<_, tokio_postgres::Error>((row.try_get(0)?, row.try_get(1)?));
+            let (name, count): (String, i64) = read(&row).map_err(|error| self.fault(error.into(), DEBTS))?;
+            if let Some(target) = Target::ALL.into_iter().find(|target| target.as_str() == name) {
+                counts.insert(target, count.unsigned_abs());
+            }
+        }
+        Ok(counts)
+    }
+}
+
+/// Creates what is missing; whoever does so at the same time waits.
+async fn create_missing(client: &mut Client, config: &PostgresConfig) -> Result<(), Error> {
+    let mut transaction = begin(client, IsolationLevel::ReadCommitted, false).await?;
+    transaction.execute(schema::LOCK, &[]).await?;
+    let mut facts = schema::look(&transaction, config).await?;
+    if facts.columns.is_empty() && facts.extension == Extension::Available {
+        facts.extension = create_extension(&mut transaction, config).await?;
+    }
+    for statement in schema::statements(config, &facts) {
+        tracing::debug!(statement, "postgres: prepare");
+        transaction.batch_execute(&statement).await?;
+    }
+    Ok(transaction.commit().await?)
+}
+
+/// Creates the extension, unless the user may not: then vectors are plain arrays and JSON.
+async fn create_extension(transaction: &mut Transaction<'_>, config: &PostgresConfig) -> Result<Extension, Error> {
+    let nested = transaction.transaction().await?;
+    match nested.batch_execute("CREATE EXTENSION vector").await.map_err(Error::from) {
+        Ok(()) => nested.commit().await?,
+        Err(error) if error.class() == FaultClass::Denied => {
+            nested.rollback().await?;
+            tracing::warn!(%error, "the extension vector cannot be created: vectors will be real[] and jsonb");
+            return Ok(Extension::Absent);
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(schema::look(transaction, config).await?.extension)
+}
+
+pub(super) async fn begin(
+    client: &mut Client,
+    level: IsolationLevel,
+    read_only: bool,
+) -> Result<Transaction<'_>, Error> {
+    Ok(client.build_transaction().isolation_level(level).read_only(read_only).start().await?)
+}
+
+/// Which tables ids are picked from.
+#[derive(Clone, Copy)]
+pub(super) enum Of {
+    Rows,
+    RowsAndRecords,
+}
+
+/// Which rows are read.
+enum Pick<'a> {
+    Ids(&'a [Uuid]),
+    Page(Of, Option<Uuid>, usize),
+}
+
+/// Reads rows and records from one snapshot; which ids were picked, and what there is of them.
+async fn read(
+    client: &mut Client,
+    layout: &Layout,
+    config: &PostgresConfig,
+    pick: Pick<'_>,
+) -> Result<(Vec<Uuid>, HashMap<Uuid, Row>), Error> {
+    let snapshot = begin(client, IsolationLevel::RepeatableRead, true).await?;
+    let ids = match pick {
+        Pick::Ids(ids) => ids.to_vec(),
+        Pick::Page(of, after, limit) => page(&snapshot, layout, of, after, limit).await?,
+    };
+    let versions = snapshot.prepare_cached(sql::VERSIONS).await?;
+    let (states, versions) = try_join(read_states(&snapshot, &layout.statements.rows, config, &ids), async {
+        Ok(snapshot.query(&versions, &[&ids]).await?)
+    })
+    .await?;
+    snapshot.commit().await?;
+    let mut rows = HashMap::new();
+    for (id, held) in states {
+        let state = Some(held.state);
+        rows.insert(id, Row { id, version: SyncVersion::default(), lives: None, state });
+    }
+    for record in versions {
+        let id = record.try_get(0)?;
+        let row = rows.entry(id).or_insert(Row { id, version: SyncVersion::default(), lives: None, state: None });
+        row.version = version(record.try_get(1)?);
+        row.lives = Some(record.try_get(2)?);
+    }
+    Ok((ids, rows))
+}
+
+async fn page(
+    snapshot: &Transaction<'_>,
+    layout: &Layout,
+    of: Of,
+    after: Option<Uuid>,
+    limit: usize,
+) -> Result<Vec<Uuid>, Error> {
+    let statements = &layout.statements;
+    let (first, next) = match of {
+        Of::Rows => (&statements.row_ids, &statements.row_ids_after),
+        Of::RowsAndRecords => (&statements.ids, &statements.ids_after),
+    };
+    let limit = limit_of(limit);
+    let rows = match after {
+        None => snapshot.query(&snapshot.prepare_cached(first).await?, &[&limit]).await?,
+        Some(after) => snapshot.query(&snapshot.prepare_cached(next).await?, &[&limit, &after]).await?,
+    };
+    Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
+}
+
+/// A row as it is held, and as a state.
+pub(super) struct HeldRow {
+    pub(super) state: Arc<State>,
+    pub(super) dense: Option<chunk_sync_model::vector::Vector>,
+    pub(super) sparse: Option<super::cell::Indexed>,
+    pub(super) further: Vec<Further>,
+}
+
+/// The rows of these ids; `rows` is the statement that reads them.
+pub(super) async fn read_states(
+    client: &impl GenericClient,
+    rows: &str,
+    config: &PostgresConfig,
+    ids: &[Uuid],
+) -> Result<HashMap<Uuid, HeldRow>, Error> {
+    let (rows, further) = (client.prepare_cached(rows).await?, client.prepare_cached(sql::FURTHER).await?);
+    let (rows, further) = try_join(client.query(&rows, &[&ids]), client.query(&further, &[&ids])).await?;
+    let mut vectors: HashMap<Uuid, Vec<Further>> = HashMap::new();
+    for row in &further {
+        vectors.entry(row.try_get(0)?).or_default().push(further_of(row)?);
+    }
+    let mut states = HashMap::with_capacity(rows.len());
+    for row in &rows {
+        let mut image = image(row)?;
+        image.further = vectors.remove(&image.id).unwrap_or_default();
+        image.further.sort_by(|a, b| (a.alternative, &a.dense.model).cmp(&(b.alternative, &b.dense.model)));
+        let (id, dense, sparse, further) =
+            (image.id, image.dense_vector.clone(), image.sparse_vector.clone(), image.further.clone());
+        // A row that says no times shows these until it is captured, which brings the time of its commit.
+        let state = Arc::new(decode(image, &config.limits, Time::from_micros(0)).state);
+        states.insert(id, HeldRow { state, dense, sparse, further });
+    }
+    Ok(states)
+}
+
+fn image(row: &tokio_postgres::Row) -> Result<RowImage, Error> {
+    let cells: Vec<Cell> = (1..=COLUMNS.len()).map(|place| row.try_get(place)).collect::<Result<_, _>>()?;
+    Ok(RowImage::from_cells(row.try_get(0)?, cells))
+}
+
+fn further_of(row: &tokio_postgres::Row) -> Result<Further, Error> {
+    let made_at = match row.try_get(4)? {
+        Cell::Time(time) => Some(time),
+        _ => None,
+    };
+    let dense = Dense { model: row.try_get(1)?, vector: row.try_get::<_, Vec<f32>>(3)?.into(), timestamp: made_at };
+    Ok(Further { alternative: row.try_get(2)?, dense })
+}
+
+/// Runs a statement on debts, whose parameters are their ids, targets and versions, in the order in which all lock them.
+pub(super) async fn on_debts(client: &impl GenericClient, sql: &str, debts: &[Debt]) -> Result<(), Error> {
+    if debts.is_empty() {
+        return Ok(());
+    }
+    let mut sorted: BTreeMap<(Uuid, &str), i64> = BTreeMap::new();
+    for debt in debts {
+        let version = sorted.entry((debt.id, debt.target.as_str())).or_default();
+        *version = debt.version.signed().max(*version);
+    }
+    let (keys, versions): (Vec<(Uuid, &str)>, Vec<i64>) = sorted.into_iter().unzip();
+    let (ids, targets): (Vec<Uuid>, Vec<&str>) = keys.into_iter().unzip();
+    let statement = client.prepare_cached(sql).await?;
+    client.execute(&statement, &[&ids, &targets, &versions]).await?;
+    Ok(())
+}
+
+fn version(number: i64) -> SyncVersion {
+    SyncVersion::new(number.unsigned_abs())
+}
+
+fn limit_of(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,142 @@
+//! A row of the table of chunks as its columns say it, each of them optional. Not here: what it means as a chunk.
+
+use chunk_sync_model::Time;
+use chunk_sync_model::chunk::Dense;
+use chunk_sync_model::vector::Vector;
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::cell::{Cell, FromCell, Indexed};
+
+/// What kind of value a column holds; several types of PostgreSQL serve for one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Text,
+    Int,
+    Real,
+    Bool,
+    Uuid,
+    Json,
+    Time,
+    Dense,
+    Sparse,
+}
+
+/// A column that is read and written, `id` not among them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Column {
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+}
+
+macro_rules! columns {
+    ($($(#[$doc:meta])* $name:ident: $type:ty, $kind:ident;)*) => {
+        /// A row as it stands in the table: `None` where a column is NULL.
+        #[derive(Clone, Debug, Default, PartialEq)]
+        pub struct RowImage {
+            /// `id`
+            pub id: Uuid,
+            $($(#[$doc])* pub $name: Option<$type>,)*
+            /// What the table has no column for, from the service's own table.
+            pub further: Vec<Further>,
+        }
+
+        /// The columns in the order in which they are read and written.
+        pub(super) const COLUMNS: &[Column] = &[$(Column { name: stringify!($name), kind: Kind::$kind }),*];
+
+        impl RowImage {
+            /// The values of [`COLUMNS`].
+            pub(super) fn into_cells(self, sparse_size: u32) -> Vec<Cell> {
+                let mut cells = vec![$(Cell::from(self.$name)),*];
+                for cell in &mut cells {
+                    if let Cell::Sparse(_, size) = cell {
+                        *size = sparse_size;
+                    }
+                }
+                cells
+            }
+
+            /// The row of that id with these values of [`COLUMNS`].
+            pub(super) fn from_cells(id: Uuid, cells: impl IntoIterator<Item = Cell>) -> Self {
+                let mut cells = cells.into_iter();
+                Self {
+                    id,
+                    $($name: cells.next().and_then(<$type>::from_cell),)*
+                    further: Vec::new(),
+                }
+            }
+        }
+    };
+}
+
+columns! {
+    /// `content`
+    content: String, Text;
+    /// `summary`
+    summary: String, Text;
+    /// `chunk_type`
+    chunk_type: String, Text;
+    /// `dense_vector`
+    dense_vector: Vector, Dense;
+    /// `sparse_vector`
+    sparse_vector: Indexed, Sparse;
+    /// `embedding_model`: that of `dense_vector`.
+    embedding_model: String, Text;
+    /// `source_type`
+    source_type: String, Text;
+    /// `source_url`
+    source_url: String, Text;
+    /// `relative_path`
+    relative_path: String, Text;
+    /// `start_line`
+    start_line: i64, Int;
+    /// `end_line`
+    end_line: i64, Int;
+    /// `start_char`
+    start_char: i64, Int;
+    /// `end_char`
+    end_char: i64, Int;
+    /// `project_id`
+    project_id: Uuid, Uuid;
+    /// `dataset_id`
+    dataset_id: Uuid, Uuid;
+    /// `cognee_dataset_id`: the data set's name in cognee, where that is a UUID.
+    cognee_dataset_id: Uuid, Uuid;
+    /// `language`
+    language: String, Text;
+    /// `file_extension`: follows from `relative_path`; written, never read.
+    file_extension: String, Text;
+    /// `is_code`
+    is_code: bool, Bool;
+    /// `confidence`
+    confidence: f64, Real;
+    /// `graph_node_id`
+    graph_node_id: String, Text;
+    /// `entity_refs`: an array of entities as in a chunk.
+    entity_refs: Value, Json;
+    /// `metadata`: as in a chunk, and under `_chunk` what has no column.
+    metadata: Value, Json;
+    /// `created_at`
+    created_at: Time, Time;
+    /// `updated_at`
+    updated_at: Time, Time;
+    /// `indexed_at`
+    indexed_at: Time, Time;
+    /// `cognified_at`
+    cognified_at: Time, Time;
+}
+
+/// A dense vector that the row has no column for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Further {
+    /// Whether it is the alternative of a conflict that was kept both ways.
+    pub alternative: bool,
+    /// The vector.
+    pub dense: Dense,
+}
+
+impl From<Indexed> for Cell {
+    fn from(sparse: Indexed) -> Self {
+        Self::Sparse(sparse, 0)
+    }
+}

@@ -1,0 +1,373 @@
+//! What the tables are to be: the statements that create what is missing, and what an existing table of chunks must have
+//! to serve. Pure but for [`look`]: what is there is looked at first, then judged.
+
+use std::collections::BTreeMap;
+
+use deadpool_postgres::GenericClient;
+
+use super::config::PostgresConfig;
+use super::encode::Room;
+use super::fault::Error;
+use super::row::{COLUMNS, Kind};
+use super::sql::{Statements, quoted};
+use chunk_sync_model::limits::SPARSE_SIZE;
+
+/// The oldest version that is spoken to, as `server_version_num` says it.
+const OLDEST: i32 = 150_000;
+
+/// Changes of the service's own tables, in order; each is made once. New ones are added at the end, none is altered.
+///
+/// A record changes with every merge and is mostly hashes: room on its page lets it be replaced there without touching
+/// the index, and it is neither compressed nor moved out while it fits on a page.
+const MIGRATIONS: &[&[&str]] = &[&[
+    "CREATE TABLE chunk_sync.records (
+    id uuid PRIMARY KEY,
+    sync_version bigint NOT NULL,
+    lives boolean NOT NULL,
+    record bytea NOT NULL,
+    row_digest bytea
+) WITH (toast_tuple_target = 8160, fillfactor = 70)",
+    "CREATE TABLE chunk_sync.debts (
+    chunk_id uuid NOT NULL,
+    target text NOT NULL,
+    sync_version bigint NOT NULL,
+    since timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (chunk_id, target)
+)",
+    "CREATE INDEX debts_by_age ON chunk_sync.debts (target, since, chunk_id)",
+    "CREATE TABLE chunk_sync.embeddings (
+    chunk_id uuid NOT NULL,
+    model text NOT NULL,
+    alternative boolean NOT NULL,
+    vector real[] NOT NULL,
+    made_at timestamptz,
+    PRIMARY KEY (chunk_id, model, alternative)
+)",
+    "ALTER TABLE chunk_sync.embeddings ALTER COLUMN vector SET STORAGE EXTERNAL",
+]];
+
+const VERSIONS: &str = "CREATE TABLE chunk_sync.schema_version (
+    version integer PRIMARY KEY,
+    made_at timestamptz NOT NULL DEFAULT now()
+)";
+
+/// The extension with the vector types.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Extension {
+    Absent,
+    /// It can be created.
+    Available,
+    /// It is there, in this schema; whether it is new enough to have `sparsevec`.
+    Created {
+        schema: String,
+        sparsevec: bool,
+    },
+}
+
+/// A column of the table of chunks as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Found {
+    /// The name of its type, without schema: `int8`, `vector`, `_float4`.
+    pub(super) type_name: String,
+    /// The type as a declaration shows it.
+    pub(super) declared: String,
+    /// The length of a vector, where one is declared.
+    pub(super) size: Option<u32>,
+    pub(super) is_enum: bool,
+    pub(super) not_null: bool,
+    /// It gets a value of itself.
+    pub(super) has_default: bool,
+    /// It takes no other value than its own.
+    pub(super) is_generated: bool,
+}
+
+/// What is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Facts {
+    pub(super) extension: Extension,
+    /// Whether the schema of the table of chunks exists.
+    pub(super) schema: bool,
+    /// Whether the service's own does.
+    pub(super) own_schema: bool,
+    /// The version of the own tables; `None` where there are none.
+    pub(super) version: Option<i32>,
+    /// The columns of the table of chunks; empty where there is none.
+    pub(super) columns: BTreeMap<String, Found>,
+    /// Whether no two rows can have the same id.
+    pub(super) unique: bool,
+}
+
+/// How the tables are spoken to.
+#[derive(Debug)]
+pub(super) struct Layout {
+    pub(super) room: Room,
+    /// The dimensions that a `sparsevec` is declared with.
+    pub(super) sparse_size: u32,
+    pub(super) statements: Statements,
+}
+
+/// What has to be done to get from what is there to what is needed, as text, one statement each.
+pub(super) fn statements(config: &PostgresConfig, facts: &Facts) -> Vec<String> {
+    let mut statements = Vec::new();
+    if facts.columns.is_empty() {
+        if !facts.schema {
+            statements.push(format!("CREATE SCHEMA {}", quoted(&config.schema)));
+        }
+        if facts.extension == Extension::Available {
+            statements.push("CREATE EXTENSION vector".to_owned());
+        }
+        statements.extend(create_table(config, &facts.extension));
+    }
+    if !facts.own_schema {
+        statements.push("CREATE SCHEMA chunk_sync".to_owned());
+    }
+    if facts.version.is_none() {
+        statements.push(VERSIONS.to_owned());
+    }
+    let made = usize::try_from(facts.version.unwrap_or_default()).unwrap_or_default();
+    for (version, migration) in (1..).zip(MIGRATIONS).skip(made) {
+        statements.extend(migration.iter().map(|&statement| statement.to_owned()));
+        statements.push(format!("INSERT INTO chunk_sync.schema_version (version) VALUES ({version})"));
+    }
+    statements
+}
+
+fn create_table(config: &PostgresConfig, extension: &Extension) -> Vec<String> {
+    let size = config.limits.models.first().map_or(768, |model| model.size);
+    let (prefix, dense, sparse) = match extension {
+        Extension::Absent => (String::new(), false, false),
+        Extension::Available => (String::new(), true, true),
+        Extension::Created { schema, sparsevec } => (format!("{}.", quoted(schema)), true, *sparsevec),
+    };
+    let mut lines = vec!["    id uuid PRIMARY KEY".to_owned(), "    legacy_id text".to_owned()];
+    lines.extend(COLUMNS.iter().map(|column| {
+        let declared = match (column.kind, column.name) {
+            (Kind::Text, _) => "text".to_owned(),
+            (Kind::Int, _) => "bigint".to_owned(),
+            (Kind::Real, _) => "double precision".to_owned(),
+            (Kind::Bool, _) => "boolean".to_owned(),
+            (Kind::Uuid, _) => "uuid".to_owned(),
+            (Kind::Json, "metadata") => "jsonb DEFAULT '{}'".to_owned(),
+            (Kind::Json, _) => "jsonb".to_owned(),
+            (Kind::Time, "created_at" | "updated_at") => "timestamptz DEFAULT now()".to_owned(),
+            (Kind::Time, _) => "timestamptz".to_owned(),
+            (Kind::Dense, _) if dense => format!("{prefix}vector({size})"),
+            (Kind::Dense, _) => "real[]".to_owned(),
+            (Kind::Sparse, _) if sparse => format!("{prefix}sparsevec({SPARSE_SIZE})"),
+            (Kind::Sparse, _) => "jsonb".to_owned(),
+        };
+        format!("    {} {declared}", column.name)
+    }));
+    let table = table(config);
+    let mut statements = vec![format!("CREATE TABLE {table} (\n{}\n)", lines.join(",\n"))];
+    if !dense {
+        // Numbers do not get shorter by compression; it would only cost time.
+        statements.push(format!("ALTER TABLE {table} ALTER COLUMN dense_vector SET STORAGE EXTERNAL"));
+    }
+    statements
+}
+
+pub(super) fn table(config: &PostgresConfig) -> String {
+    format!("{}.{}", quoted(&config.schema), quoted(&config.table))
+}
+
+/// How to speak to what is there, or why it does not serve, with the remedy.
+pub(super) fn layout(config: &PostgresConfig, facts: &Facts) -> Result<Layout, Error> {
+    let table = table(config);
+    if facts.columns.is_empty() {
+        return Err(Error::Setup(format!("there is no table {table}: run `chunk-sync init`")));
+    }
+    let newest = i32::try_from(MIGRATIONS.len()).unwrap_or(i32::MAX);
+    match facts.version {
+        Some(version) if version == newest => {}
+        Some(version) if version > newest => {
+            return Err(Error::Setup(format!(
+                "the tables in schema chunk_sync are of version {version}, and this version of the service knows \
+                 {newest}: run a newer one"
+            )));
+        }
+        _ => {
+            return Err(Error::Setup(
+                "the tables in schema chunk_sync are missing or old: run `chunk-sync init`".into(),
+            ));
+        }
+    }
+    check_id(&table, facts)?;
+    for column in COLUMNS {
+        check_column(&table, column.name, column.kind, facts.columns.get(column.name))?;
+    }
+    check_others(&table, facts)?;
+    let found = |name: &str| &facts.columns[name];
+    let sparse = found("sparse_vector");
+    let greatest = |name: &str| match found(name).type_name.as_str() {
+        "int2" => i16::MAX.into(),
+        "int4" => i32::MAX.into(),
+        _ => i64::MAX,
+    };
+    let sparse_size = sparse.size.unwrap_or(SPARSE_SIZE);
+    Ok(Layout {
+        room: Room {
+            dense: found("dense_vector").size.map(|size| size as usize),
+            sparse: (sparse.type_name == "sparsevec").then_some(sparse_size),
+            numbers: ["start_line", "end_line", "start_char", "end_char"].map(greatest),
+            confidence: found("confidence").type_name == "float8",
+        },
+        sparse_size,
+        statements: Statements::new(&table),
+    })
+}
+
+fn check_id(table: &str, facts: &Facts) -> Result<(), Error> {
+    match facts.columns.get("id") {
+        Some(id) if id.type_name == "uuid" && facts.unique => Ok(()),
+        Some(id) if id.type_name == "uuid" => Err(Error::Setup(format!(
+            "two rows of {table} can have the same id: ALTER TABLE {table} ADD PRIMARY KEY (id)"
+        ))),
+        Some(id) => Err(Error::Setup(format!("column id of {table} is {}, not uuid", id.declared))),
+        None => Err(Error::Setup(format!("{table} has no column id: it needs a uuid as its primary key"))),
+    }
+}
+
+fn check_column(table: &str, name: &str, kind: Kind, found: Option<&Found>) -> Result<(), Error> {
+    let types = types(kind);
+    let Some(found) = found else {
+        return Err(Error::Setup(format!(
+            "{table} has no column {name}: ALTER TABLE {table} ADD COLUMN {name} {}",
+            types[0].1
+        )));
+    };
+    let named = types.iter().any(|(type_name, _)| *type_name == found.type_name);
+    let serves = named || (kind == Kind::Text && found.is_enum);
+    if !serves {
+        let wanted: Vec<_> = types.iter().map(|(_, declared)| *declared).collect();
+        return Err(Error::Setup(format!(
+            "column {name} of {table} is {}; what serves is {}",
+            found.declared,
+            wanted.join(", ")
+        )));
+    }
+    if found.is_generated {
+        return Err(Error::Setup(format!(
+            "column {name} of {table} is generated, and cannot be written: ALTER TABLE {table} ALTER COLUMN {name} \
+             DROP EXPRESSION"
+        )));
+    }
+    if found.not_null && !ALWAYS.contains(&name) {
+        return Err(Error::Setup(format!(
+            "column {name} of {table} must not be NULL, and not every chunk has a value for it: ALTER TABLE {table} \
+             ALTER COLUMN {name} DROP NOT NULL"
+        )));
+    }
+    Ok(())
+}
+
+/// Columns that are never written as NULL.
+const ALWAYS: &[&str] =
+    &["content", "chunk_type", "source_type", "entity_refs", "metadata", "created_at", "updated_at"];
+
+/// The types that serve for a kind, by their name in the catalogue and in a declaration; the best one first.
+fn types(kind: Kind) -> &'static [(&'static str, &'static str)] {
+    match kind {
+        Kind::Text => &[("text", "text"), ("varchar", "varchar")],
+        Kind::Int => &[("int8", "bigint"), ("int4", "integer"), ("int2", "smallint")],
+        Kind::Real => &[("float8", "double precision"), ("float4", "real")],
+        Kind::Bool => &[("bool", "boolean")],
+        Kind::Uuid => &[("uuid", "uuid")],
+        Kind::Json => &[("jsonb", "jsonb"), ("json", "json")],
+        Kind::Time => &[("timestamptz", "timestamptz"), ("timestamp", "timestamp")],
+        Kind::Dense => &[("_float4", "real[]"), ("vector", "vector")],
+        Kind::Sparse => &[("jsonb", "jsonb"), ("json", "json"), ("sparsevec", "sparsevec")],
+    }
+}
+
+/// What is not known is left alone, unless a row cannot be written without it.
+fn check_others(table: &str, facts: &Facts) -> Result<(), Error> {
+    let known = |name: &str| name == "id" || name == "legacy_id" || COLUMNS.iter().any(|column| column.name == name);
+    let stuck = |found: &Found| found.not_null && !found.has_default && !found.is_generated;
+    if let Some((name, _)) =
+        facts.columns.iter().find(|(name, found)| (!known(name) || *name == "legacy_id") && stuck(found))
+    {
+        let name = quoted(name);
+        return Err(Error::Setup(format!(
+            "column {name} of {table} must not be NULL and has no default, and the service has no value for it: \
+             ALTER TABLE {table} ALTER COLUMN {name} DROP NOT NULL"
+        )));
+    }
+    let others: Vec<&str> = facts.columns.keys().map(String::as_str).filter(|name| !known(name)).collect();
+    if !others.is_empty() {
+        tracing::info!(table, columns = others.join(", "), "left alone: columns that the service does not know");
+    }
+    Ok(())
+}
+
+/// Keeps other instances from preparing at the same time, until the transaction ends.
+pub(super) const LOCK: &str = "SELECT pg_advisory_xact_lock(hashtextextended('chunk_sync: prepare', 0))";
+
+const SERVER: &str = "SELECT current_setting('server_version_num')::integer, current_setting('server_version'),
+    current_setting('server_encoding')";
+
+const PRESENT: &str = "SELECT
+    EXISTS (SELECT FROM pg_namespace WHERE nspname = $1),
+    EXISTS (SELECT FROM pg_namespace WHERE nspname = 'chunk_sync'),
+    to_regclass('chunk_sync.schema_version') IS NOT NULL,
+    EXISTS (SELECT FROM pg_available_extensions WHERE name = 'vector'),
+    (SELECT n.nspname::text FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'vector'),
+    EXISTS (SELECT FROM pg_extension e JOIN pg_type t ON t.typnamespace = e.extnamespace
+            WHERE e.extname = 'vector' AND t.typname = 'sparsevec'),
+    EXISTS (SELECT FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+            JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = i.indkey[0]
+            WHERE n.nspname = $1 AND c.relname = $2 AND i.indisunique AND i.indisvalid AND i.indimmediate
+            AND i.indpred IS NULL AND i.indnkeyatts = 1 AND a.attname = 'id')";
+
+const COLUMNS_THERE: &str =
+    "SELECT a.attname::text, t.typname::text, format_type(a.atttypid, a.atttypmod), a.atttypmod,
+    t.typtype = 'e', a.attnotnull, a.atthasdef OR a.attidentity <> '', a.attgenerated <> ''
+    FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+    JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = $1 AND c.relname = $2 AND a.attnum > 0 AND NOT a.attisdropped";
+
+/// Looks at what is there.
+pub(super) async fn look(client: &impl GenericClient, config: &PostgresConfig) -> Result<Facts, Error> {
+    let server = client.query_one(SERVER, &[]).await?;
+    check_server(server.try_get(0)?, server.try_get(1)?, server.try_get(2)?)?;
+    let present = client.query_one(PRESENT, &[&config.schema, &config.table]).await?;
+    let version = match present.try_get(2)? {
+        true => client.query_one("SELECT max(version) FROM chunk_sync.schema_version", &[]).await?.try_get(0)?,
+        false => None,
+    };
+    let extension = match present.try_get::<_, Option<String>>(4)? {
+        Some(schema) => Extension::Created { schema, sparsevec: present.try_get(5)? },
+        None if present.try_get(3)? => Extension::Available,
+        None => Extension::Absent,
+    };
+    let mut columns = BTreeMap::new();
+    for row in client.query(COLUMNS_THERE, &[&config.schema, &config.table]).await? {
+        let type_name: String = row.try_get(1)?;
+        let sized = matches!(type_name.as_str(), "vector" | "sparsevec");
+        let size = u32::try_from(row.try_get::<_, i32>(3)?).ok().filter(|_| sized);
+        let found = Found {
+            type_name,
+            declared: row.try_get(2)?,
+            size,
+            is_enum: row.try_get(4)?,
+            not_null: row.try_get(5)?,
+            has_default: row.try_get(6)?,
+            is_generated: row.try_get(7)?,
+        };
+        columns.insert(row.try_get(0)?, found);
+    }
+    let unique = present.try_get(6)?;
+    Ok(Facts { extension, schema: present.try_get(0)?, own_schema: present.try_get(1)?, version, columns, unique })
+}
+
+fn check_server(number: i32, version: &str, encoding: &str) -> Result<(), Error> {
+    if number < OLDEST {
+        return Err(Error::Setup(format!("the server is PostgreSQL {version}; 15 or later is needed")));
+    }
+    if encoding != "UTF8" {
+        return Err(Error::Setup(format!(
+            "the database is encoded in {encoding}, which cannot hold every text: create one with ENCODING 'UTF8'"
+        )));
+    }
+    Ok(())
+}

@@ -1,0 +1,186 @@
+//! A chunk's document ↔ a point.
+
+use std::collections::HashMap;
+
+use chunk_sync_engine::ports::{Fault, FaultClass, Seen};
+use chunk_sync_model::document::{Fingerprint, SPARSE_VECTOR, VectorDocument};
+use chunk_sync_model::{Limits, State, SyncVersion};
+use qdrant_client::qdrant::point_id::PointIdOptions;
+use qdrant_client::qdrant::value::Kind;
+use qdrant_client::qdrant::vectors_output::VectorsOptions as Held;
+use qdrant_client::qdrant::{
+    DenseVector, NamedVectors, PointId, PointStruct, RetrievedPoint, SparseIndices, SparseVector, Value, Vector,
+    Vectors, vector, vector_output, vectors,
+};
+use serde_json::{Map, Value as Json};
+use uuid::Uuid;
+
+use super::store::WRITE;
+
+/// The payload key that holds the sync version.
+pub(super) const VERSION: &str = "sync_version";
+
+/// How a vector is put into a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wire {
+    /// In a field of its own kind, as servers from 1.16 on prefer it.
+    Typed,
+    /// In the fields that every server reads.
+    Flat,
+}
+
+/// Refuses vectors that the collection has no place for: the document would leave them out.
+pub(super) fn check(state: &State, limits: &Limits) -> Result<(), Fault> {
+    for dense in &state.chunk.embeddings.dense {
+        let Some(model) = limits.model(&dense.model) else { continue };
+        let refuse = |message| Err(Fault::new(FaultClass::Rejected, WRITE, message).at("chunk.embeddings.dense"));
+        if dense.vector.len() != model.size {
+            let (name, size, held) = (&dense.model, model.size, dense.vector.len());
+            return refuse(format!("the vector of `{name}` has {held} numbers; configured are {size}"));
+        }
+        if dense.vector.iter().any(|number| !number.is_finite()) {
+            return refuse(format!("the vector of `{}` has a number that is not finite", dense.model));
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn point_id(id: Uuid) -> PointId {
+    PointId { point_id_options: Some(PointIdOptions::Uuid(id.to_string())) }
+}
+
+/// The chunk of a point; `None` for a number, which no chunk has as its id.
+pub(super) fn chunk_id(id: Option<&PointId>) -> Option<Uuid> {
+    match id?.point_id_options.as_ref()? {
+        PointIdOptions::Uuid(text) => Uuid::parse_str(text).ok(),
+        PointIdOptions::Num(_) => None,
+    }
+}
+
+pub(super) fn payload(document: VectorDocument, version: SyncVersion) -> HashMap<String, Value> {
+    let mut payload: HashMap<_, _> =
+        document.payload.into_iter().map(|(key, value)| (key, Value::from(value))).collect();
+    payload.insert(VERSION.to_owned(), version.signed().into());
+    payload
+}
+
+pub(super) fn point(id: Uuid, version: SyncVersion, mut document: VectorDocument, wire: Wire) -> PointStruct {
+    let dense = std::mem::take(&mut document.dense).into_iter().map(|(name, numbers)| (name, dense(numbers, wire)));
+    let sparse =
+        document.sparse.take().map(|(indices, values)| (SPARSE_VECTOR.to_owned(), sparse(indices, values, wire)));
+    let named = NamedVectors { vectors: dense.chain(sparse).collect() };
+    PointStruct {
+        id: Some(point_id(id)),
+        vectors: Some(Vectors { vectors_options: Some(vectors::VectorsOptions::Vectors(named)) }),
+        payload: payload(document, version),
+    }
+}
+
+#[allow(deprecated, reason = "older servers read no others")]
+fn dense(data: Vec<f32>, wire: Wire) -> Vector {
+    match wire {
+        Wire::Typed => typed(vector::Vector::Dense(DenseVector { data })),
+        Wire::Flat => Vector { data, ..Vector::default() },
+    }
+}
+
+#[allow(deprecated, reason = "older servers read no others")]
+fn sparse(indices: Vec<u32>, values: Vec<f32>, wire: Wire) -> Vector {
+    match wire {
+        Wire::Typed => typed(vector::Vector::Sparse(SparseVector { values, indices })),
+        Wire::Flat => Vector { data: values, indices: Some(SparseIndices { data: indices }), ..Vector::default() },
+    }
+}
+
+fn typed(vector: vector::Vector) -> Vector {
+    Vector { vector: Some(vector), ..Vector::default() }
+}
+
+/// The version that a point shows; zero where somebody else wrote it. A double counts, because filters count it too.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "beyond the ends it is the end")]
+pub(super) fn version(payload: &HashMap<String, Value>) -> SyncVersion {
+    match payload.get(VERSION).and_then(|value| value.kind.as_ref()) {
+        Some(Kind::IntegerValue(shown)) => SyncVersion::new(u64::try_from(*shown).unwrap_or(0)),
+        Some(Kind::DoubleValue(shown)) => SyncVersion::new(*shown as u64),
+        _ => SyncVersion::default(),
+    }
+}
+
+/// What a point holds. `None` for an id that is no UUID: no chunk has one.
+pub(super) fn seen(point: RetrievedPoint) -> Option<Seen> {
+    let id = chunk_id(point.id.as_ref())?;
+    let version = version(&point.payload);
+    let fields = point.payload.into_iter().filter(|(key, _)| key != VERSION);
+    let mut payload: Map<_, _> = fields.map(|(key, value)| (key, value.into_json())).collect();
+    payload.values_mut().for_each(Json::sort_all_objects);
+    let mut document = VectorDocument { dense: Default::default(), sparse: None, payload };
+    if let Some(Held::Vectors(named)) = point.vectors.and_then(|vectors| vectors.vectors_options) {
+        for (name, vector) in named.vectors {
+            match vector.into_vector() {
+                vector_output::Vector::Dense(vector) => drop(document.dense.insert(name, vector.data)),
+                vector_output::Vector::Sparse(vector) => document.sparse = Some((vector.indices, vector.values)),
+                // The collection has none.
+                vector_output::Vector::MultiDense(_) => {}
+            }
+        }
+    }
+    Some(Seen { id, version, fingerprint: document.fingerprint() })
+}
+
+/// The fingerprint of a state as a server holds it.
+pub(super) fn expected(state: &State, limits: &Limits) -> Fingerprint {
+    let mut document = VectorDocument::of(state, limits);
+    for value in document.payload.values_mut() {
+        round(value);
+        // A message keeps no order of keys.
+        value.sort_all_objects();
+    }
+    document.fingerprint()
+}
+
+/// Makes doubles of the integers that gRPC has no place for.
+fn round(value: &mut Json) {
+    match value {
+        Json::Number(number) if number.is_u64() && !number.is_i64() => {
+            *value = number.as_f64().map_or(Json::Null, Json::from);
+        }
+        Json::Array(values) => values.iter_mut().for_each(round),
+        Json::Object(fields) => fields.values_mut().for_each(round),
+        Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_payload_comes_back_as_it_went() {
+        let sent = json!({
+            "integers": [0, -1, i64::MIN, i64::MAX], "floats": [1.0, -0.0, 0.1, 5e-324, 1.5e300, 1e16],
+            "nested": { "a": { "b": [null, true, {}, [], "", { "c": 1 }] }, "": 0 },
+        });
+        assert_eq!(Value::from(sent.clone()).into_json().to_string(), sent.to_string());
+    }
+
+    #[test]
+    fn integers_beyond_the_sign_are_expected_as_they_are_held() {
+        let sent = json!([u64::MAX, { "a": 1_u64 << 63 }, i64::MAX, 7]);
+        let mut expected = sent.clone();
+        round(&mut expected);
+        assert_eq!(Value::from(sent).into_json(), expected);
+        assert_eq!(expected, json!([18_446_744_073_709_551_615.0, { "a": 9_223_372_036_854_775_808.0 }, i64::MAX, 7]));
+    }
+
+    #[test]
+    fn a_point_shows_its_version_or_none() {
+        let shown = |value: Json| version(&HashMap::from([(VERSION.to_owned(), Value::from(value))])).get();
+        assert_eq!(shown(json!(1_790_000_000_000_001_u64)), 1_790_000_000_000_001);
+        assert_eq!(shown(json!(12.0)), 12);
+        assert_eq!((shown(json!(-3)), shown(json!("9")), shown(json!(null))), (0, 0, 0));
+        assert_eq!(shown(json!(1e300)), SyncVersion::MAX.get());
+        assert_eq!(version(&HashMap::new()), SyncVersion::default());
+    }
+}

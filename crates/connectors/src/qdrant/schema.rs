@@ -1,0 +1,236 @@
+//! What the collection looks like: its vectors, its indexes, and whether one that is there looks the same.
+
+use std::collections::{BTreeMap, HashMap};
+
+use chunk_sync_model::Limits;
+use chunk_sync_model::document::{ALTERNATIVE_VECTOR, SPARSE_VECTOR};
+use qdrant_client::qdrant::vectors_config::Config;
+use qdrant_client::qdrant::{
+    CollectionInfo, CollectionParams, CreateCollection, CreateFieldIndexCollection, Datatype, Distance, FieldType,
+    HnswConfigDiff, SparseVectorConfig, SparseVectorParams, VectorParams, VectorParamsMap, VectorsConfig,
+};
+use serde_json::json;
+use tracing::info;
+
+use super::encode::VERSION;
+use super::fault::Error;
+use super::server::Server;
+
+/// The fields by which people filter, with the names that HTTP has for their types.
+const INDEXES: [(&str, FieldType, &str); 8] = [
+    ("project_id", FieldType::Keyword, "keyword"),
+    ("dataset_id", FieldType::Keyword, "keyword"),
+    ("cognee_dataset", FieldType::Keyword, "keyword"),
+    ("source_type", FieldType::Keyword, "keyword"),
+    ("language", FieldType::Keyword, "keyword"),
+    ("system_origin", FieldType::Keyword, "keyword"),
+    ("is_code", FieldType::Bool, "bool"),
+    ("created_at", FieldType::Datetime, "datetime"),
+];
+
+/// Edges a node of the graph that searches walk, and how many neighbours are weighed for them.
+const M: u64 = 16;
+const EF_CONSTRUCT: u64 = 200;
+
+/// The dense vectors by name, with their sizes.
+fn sizes(limits: &Limits) -> BTreeMap<String, u64> {
+    let alternative = limits.models.first().map(|model| (ALTERNATIVE_VECTOR.to_owned(), model.size as u64));
+    limits.models.iter().map(|model| (model.vector.clone(), model.size as u64)).chain(alternative).collect()
+}
+
+/// The requests that set a collection up, as they are made over HTTP.
+#[must_use]
+pub fn statements(collection: &str, limits: &Limits) -> Vec<String> {
+    let dense = |(name, size)| (name, json!({ "size": size, "distance": "Cosine" }));
+    let body = json!({
+        "vectors": sizes(limits).into_iter().map(dense).collect::<BTreeMap<_, _>>(),
+        "sparse_vectors": { SPARSE_VECTOR: {} },
+        "hnsw_config": { "m": M, "ef_construct": EF_CONSTRUCT },
+    });
+    let index = |(field, _, kind)| {
+        let body = json!({ "field_name": field, "field_schema": kind });
+        format!("PUT /collections/{collection}/index?wait=true {body}")
+    };
+    std::iter::once(format!("PUT /collections/{collection} {body}")).chain(INDEXES.map(index)).collect()
+}
+
+/// Creates what is missing, and refuses a server or a collection that will not do.
+pub(super) async fn prepare(server: &Server, collection: &str, limits: &Limits) -> Result<(), Error> {
+    server.version().await?;
+    let held = match look(server, collection).await {
+        Err(error) if error.is_not_found() => {
+            let created = server.call(server.client.create_collection(creation(collection, limits))).await;
+            // Somebody else may have been the first: what counts is what is there.
+            look(server, collection).await.map_err(|missing| created.err().unwrap_or(missing))?
+        }
+        held => held?,
+    };
+    let config = held.config.unwrap_or_default();
+    if let Some(difference) = differs(&config.params.unwrap_or_default(), limits) {
+        return Err(Error::Setup(format!(
+            "the collection `{collection}` will not do: {difference}. Configure [[embedding]] as the collection is, or \
+             name another one in qdrant.collection, and fill it with `chunk-sync backfill`"
+        )));
+    }
+    let strict = config.strict_mode_config.unwrap_or_default();
+    // Where filters are held to have an index, the one that guards versions needs it too.
+    let guard = strict.enabled == Some(true) && strict.unindexed_filtering_update == Some(false);
+    let guard = guard.then_some((VERSION, FieldType::Integer));
+    for (field, kind) in INDEXES.map(|(field, kind, _)| (field, kind)).into_iter().chain(guard) {
+        if !held.payload_schema.contains_key(field) {
+            server.call(server.client.create_field_index(index(collection, field, kind))).await?;
+            info!(collection, field, "index created");
+        }
+    }
+    Ok(())
+}
+
+/// The collection as it is.
+pub(super) async fn look(server: &Server, collection: &str) -> Result<CollectionInfo, Error> {
+    let answer = server.call(server.client.collection_info(collection)).await?;
+    answer.result.ok_or_else(|| Error::Setup(format!("the server says nothing of the collection `{collection}`")))
+}
+
+fn creation(collection: &str, limits: &Limits) -> CreateCollection {
+    let dense =
+        |(name, size)| (name, VectorParams { size, distance: Distance::Cosine.into(), ..VectorParams::default() });
+    let map = sizes(limits).into_iter().map(dense).collect();
+    let sparse = HashMap::from([(SPARSE_VECTOR.to_owned(), SparseVectorParams::default())]);
+    CreateCollection {
+        collection_name: collection.to_owned(),
+        vectors_config: Some(VectorsConfig { config: Some(Config::ParamsMap(VectorParamsMap { map })) }),
+        sparse_vectors_config: Some(SparseVectorConfig { map: sparse }),
+        hnsw_config: Some(HnswConfigDiff { m: Some(M), ef_construct: Some(EF_CONSTRUCT), ..HnswConfigDiff::default() }),
+        ..CreateCollection::default()
+    }
+}
+
+fn index(collection: &str, field: &str, kind: FieldType) -> CreateFieldIndexCollection {
+    CreateFieldIndexCollection {
+        collection_name: collection.to_owned(),
+        wait: Some(true),
+        field_name: field.to_owned(),
+        field_type: Some(kind.into()),
+        ..CreateFieldIndexCollection::default()
+    }
+}
+
+/// What keeps a collection from being used with the models that are configured.
+fn differs(held: &CollectionParams, limits: &Limits) -> Option<String> {
+    let wanted = sizes(limits);
+    let vectors = match held.vectors_config.as_ref().and_then(|vectors| vectors.config.as_ref()) {
+        Some(Config::ParamsMap(vectors)) => &vectors.map,
+        Some(Config::Params(_)) => return Some("its vector has no name".to_owned()),
+        None => return Some("it has no dense vectors".to_owned()),
+    };
+    for (name, size) in &wanted {
+        match vectors.get(name) {
+            Some(held) => {
+                if let Some(difference) = other_vector(name, held, *size) {
+                    return Some(difference);
+                }
+            }
+            None => return Some(format!("it has no vector `{name}`, which is configured with {size} numbers")),
+        }
+    }
+    // Writing a point would wipe them out.
+    if let Some(extra) = vectors.keys().filter(|name| !wanted.contains_key(*name)).min() {
+        return Some(format!("it holds a vector `{extra}`, which is not configured"));
+    }
+    let sparse = held.sparse_vectors_config.as_ref().map(|sparse| &sparse.map);
+    match sparse.and_then(|sparse| sparse.keys().find(|name| *name != SPARSE_VECTOR)) {
+        Some(extra) => Some(format!("it holds a sparse vector `{extra}`, which is not configured")),
+        None if sparse.is_none_or(HashMap::is_empty) => Some(format!("it has no sparse vector `{SPARSE_VECTOR}`")),
+        None => None,
+    }
+}
+
+fn other_vector(name: &str, held: &VectorParams, size: u64) -> Option<String> {
+    if held.size != size {
+        return Some(format!("it holds `{name}` with {} numbers, configured are {size}", held.size));
+    }
+    if held.distance() != Distance::Cosine {
+        return Some(format!("it compares `{name}` by {}, wanted is Cosine", held.distance().as_str_name()));
+    }
+    // What is read back has to be what was written.
+    let datatype = held.datatype();
+    if !matches!(datatype, Datatype::Default | Datatype::Float32) {
+        return Some(format!("it keeps `{name}` as {}, wanted is Float32", datatype.as_str_name()));
+    }
+    held.multivector_config.map(|_| format!("it holds many vectors a point in `{name}`, wanted is one"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use chunk_sync_model::EmbeddingModel;
+
+    use super::*;
+
+    fn params(limits: &Limits) -> CollectionParams {
+        let created = creation("any", limits);
+        CollectionParams {
+            vectors_config: created.vectors_config,
+            sparse_vectors_config: created.sparse_vectors_config,
+            ..CollectionParams::default()
+        }
+    }
+
+    fn vectors(params: &mut CollectionParams) -> &mut HashMap<String, VectorParams> {
+        match params.vectors_config.as_mut().unwrap().config.as_mut().unwrap() {
+            Config::ParamsMap(vectors) => &mut vectors.map,
+            Config::Params(_) => unreachable!(),
+        }
+    }
+
+    fn changed(change: impl Fn(&mut CollectionParams)) -> String {
+        let limits = Limits::default();
+        let mut held = params(&limits);
+        assert_eq!(differs(&held, &limits), None);
+        change(&mut held);
+        differs(&held, &limits).unwrap()
+    }
+
+    #[test]
+    fn a_difference_is_told_with_the_vector_what_is_held_and_what_is_wanted() {
+        let size = changed(|held| vectors(held).get_mut("dense_gte").unwrap().size = 384);
+        assert_eq!(size, "it holds `dense_gte` with 384 numbers, configured are 768");
+        let missing = changed(|held| {
+            vectors(held).remove("dense_alternative");
+        });
+        assert!(missing.contains("no vector `dense_alternative`"), "{missing}");
+        let dot = changed(|held| vectors(held).get_mut("dense_gte").unwrap().distance = Distance::Dot.into());
+        assert_eq!(dot, "it compares `dense_gte` by Dot, wanted is Cosine");
+        let half = |held: &mut CollectionParams| {
+            vectors(held).get_mut("dense_gte").unwrap().datatype = Some(Datatype::Float16.into());
+        };
+        assert!(changed(half).contains("Float16"));
+        let extra = changed(|held| {
+            vectors(held).insert("dense_other".into(), VectorParams::default());
+        });
+        assert!(extra.contains("`dense_other`, which is not configured"), "{extra}");
+        assert!(changed(|held| held.sparse_vectors_config = None).contains("sparse_splade"));
+        let unnamed = Config::Params(VectorParams { size: 768, ..VectorParams::default() });
+        let unnamed = VectorsConfig { config: Some(unnamed) };
+        assert_eq!(changed(|held| held.vectors_config = Some(unnamed.clone())), "its vector has no name");
+    }
+
+    #[test]
+    fn the_requests_name_every_vector_and_every_index() {
+        let models = vec![EmbeddingModel { model: "m".into(), vector: "dense_m".into(), size: 3 }];
+        let requests = statements("chunks", &Limits { models, ..Limits::default() });
+        let (first, body) = requests[0].split_once(" {").unwrap();
+        assert_eq!(first, "PUT /collections/chunks");
+        for word in ["\"dense_m\":{\"distance\":\"Cosine\",\"size\":3}", "dense_alternative", "\"sparse_splade\":{}"] {
+            assert!(body.contains(word), "{body} lacks {word}");
+        }
+        assert_eq!(requests.len(), 9);
+        assert!(
+            requests.contains(
+                &"PUT /collections/chunks/index?wait=true {\"field_name\":\"is_code\",\"field_schema\":\"bool\"}"
+                    .to_owned()
+            )
+        );
+    }
+}

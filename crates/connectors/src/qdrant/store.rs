@@ -1,0 +1,221 @@
+//! The store: batches of one exchange each, halved where one write is to blame.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, OnceLock};
+
+use async_trait::async_trait;
+use chunk_sync_engine::ports::{Applied, Counts, Fault, FaultClass, Seen, Store, Write};
+use chunk_sync_model::document::Fingerprint;
+use chunk_sync_model::{Limits, State, SyncVersion, Target};
+use futures::{StreamExt, stream};
+use qdrant_client::qdrant::{
+    CountPoints, GetPoints, PayloadIncludeSelector, PointId, PointsUpdateOperation, ScrollPoints, UpdateBatchPoints,
+    UpdateStatus, WithPayloadSelector, WithVectorsSelector, with_payload_selector, with_vectors_selector,
+};
+use tokio::sync::Mutex;
+use uuid::Uuid;
+
+use super::config::QdrantConfig;
+use super::encode::{VERSION, chunk_id, expected, point_id, seen, version};
+use super::fault::Error;
+use super::plan::{Plan, plan};
+use super::schema;
+use super::server::Server;
+
+pub(super) const WRITE: &str = "qdrant: write";
+const READ: &str = "qdrant: read";
+
+/// Points in one message. There is no limit on its length but memory.
+const BATCH: usize = 256;
+
+/// Batches of one call that are under way at once.
+const STREAMS: usize = 2;
+
+/// The points of one collection.
+pub struct QdrantStore {
+    server: Server,
+    collection: String,
+    limits: Arc<Limits>,
+    /// Held from reading versions to writing points, where the server does not compare them itself.
+    turn: Mutex<()>,
+}
+
+impl QdrantStore {
+    /// A store on the server of `config`. Connects at the first call.
+    ///
+    /// # Errors
+    /// [`Misconfigured`](FaultClass::Misconfigured) where the address is none, or would be spoken to in the open.
+    pub fn new(config: &QdrantConfig) -> Result<Self, Fault> {
+        Ok(Self {
+            server: Server::new(config.client()?, config.timeout),
+            collection: config.collection.clone(),
+            limits: Arc::clone(&config.limits),
+            turn: Mutex::new(()),
+        })
+    }
+
+    /// Writes a batch, in halves where the server refuses it: a write that can never succeed fails alone. Does nothing
+    /// once `failed` says that the server does not answer, because every batch would wait in turn.
+    async fn persist(&self, batch: &[Write], failed: &OnceLock<Fault>) -> Vec<Applied> {
+        let mut answers = Vec::with_capacity(batch.len());
+        let mut parts = vec![batch];
+        while let Some(part) = parts.pop() {
+            let fault = match failed.get() {
+                Some(fault) => fault.clone(),
+                None => match self.write(part).await {
+                    Ok(applied) => {
+                        answers.extend(applied);
+                        continue;
+                    }
+                    Err(error) if error.class() == FaultClass::Rejected && part.len() > 1 => {
+                        let (front, back) = part.split_at(part.len() / 2);
+                        parts.extend([back, front]);
+                        continue;
+                    }
+                    Err(error) => error.into_fault(WRITE),
+                },
+            };
+            if !matches!(fault.class, FaultClass::Busy | FaultClass::Rejected) {
+                failed.get_or_init(|| fault.clone());
+            }
+            answers.extend(part.iter().map(|_| Applied::Failed(fault.clone())));
+        }
+        answers
+    }
+
+    /// Writes a part, as far as the server holds nothing newer. After an error any of it may be written.
+    async fn write(&self, part: &[Write]) -> Result<Vec<Applied>, Error> {
+        let server = self.server.version().await?;
+        let _turn = if server.is_conditional() { None } else { Some(self.turn.lock().await) };
+        let held = self.versions(part).await?;
+        let Plan { operations, answers } = plan(part, &held, &self.limits, server);
+        if !operations.is_empty() {
+            self.update(operations).await?;
+        }
+        Ok(answers)
+    }
+
+    /// The versions of those chunks that are held.
+    async fn versions(&self, writes: &[Write]) -> Result<HashMap<Uuid, SyncVersion>, Error> {
+        let include = PayloadIncludeSelector { fields: vec![VERSION.to_owned()] };
+        let request = GetPoints {
+            collection_name: self.collection.clone(),
+            ids: writes.iter().map(|write| point_id(write.id)).collect(),
+            with_payload: Some(with_payload_selector::SelectorOptions::Include(include).into()),
+            ..GetPoints::default()
+        };
+        let points = self.server.call(self.server.client.get_points(request)).await?.result;
+        Ok(points.iter().filter_map(|point| Some((chunk_id(point.id.as_ref())?, version(&point.payload)))).collect())
+    }
+
+    /// On return all of it is durable.
+    async fn update(&self, operations: Vec<PointsUpdateOperation>) -> Result<(), Error> {
+        let request = UpdateBatchPoints {
+            collection_name: self.collection.clone(),
+            wait: Some(true),
+            operations,
+            ..UpdateBatchPoints::default()
+        };
+        let results = self.server.call(self.server.client.update_points_batch(request)).await?.result;
+        match results.iter().map(|result| result.status()).find(|status| *status != UpdateStatus::Completed) {
+            Some(status) => Err(Error::Unconfirmed(status.as_str_name())),
+            None => Ok(()),
+        }
+    }
+
+    async fn points(&self, ids: &[Uuid]) -> Result<HashMap<Uuid, Seen>, Error> {
+        let request = GetPoints {
+            collection_name: self.collection.clone(),
+            ids: ids.iter().copied().map(point_id).collect(),
+            with_payload: Some(whole_payload()),
+            with_vectors: Some(all_vectors()),
+            ..GetPoints::default()
+        };
+        let points = self.server.call(self.server.client.get_points(request)).await?.result;
+        Ok(points.into_iter().filter_map(seen).map(|seen| (seen.id, seen)).collect())
+    }
+
+    /// A page from `offset` on, itself included, and where the next one begins.
+    async fn page(&self, offset: PointId, limit: usize) -> Result<(Vec<Seen>, Option<PointId>), Error> {
+        let request = ScrollPoints {
+            collection_name: self.collection.clone(),
+            offset: Some(offset),
+            limit: Some(u32::try_from(limit).unwrap_or(u32::MAX)),
+            with_payload: Some(whole_payload()),
+            with_vectors: Some(all_vectors()),
+            ..ScrollPoints::default()
+        };
+        let page = self.server.call(self.server.client.scroll(request)).await?;
+        Ok((page.result.into_iter().filter_map(seen).collect(), page.next_page_offset))
+    }
+}
+
+#[async_trait]
+impl Store for QdrantStore {
+    fn target(&self) -> Target {
+        Target::Qdrant
+    }
+
+    async fn prepare(&self) -> Result<(), Fault> {
+        let prepared = schema::prepare(&self.server, &self.collection, &self.limits).await;
+        prepared.map_err(|error| error.into_fault("qdrant: collection"))
+    }
+
+    async fn apply(&self, writes: &[Write]) -> Vec<Applied> {
+        let failed = OnceLock::new();
+        let batches: Vec<_> = writes.chunks(BATCH).map(|batch| self.persist(batch, &failed)).collect();
+        let answers: Vec<_> = stream::iter(batches).buffered(STREAMS).collect().await;
+        answers.concat()
+    }
+
+    async fn read(&self, ids: &[Uuid]) -> Result<Vec<Option<Seen>>, Fault> {
+        let mut found = HashMap::with_capacity(ids.len());
+        for ids in ids.chunks(BATCH) {
+            found.extend(self.points(ids).await.map_err(|error| error.into_fault(READ))?);
+        }
+        Ok(ids.iter().map(|id| found.remove(id)).collect())
+    }
+
+    async fn scan(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Seen>, Fault> {
+        let mut found = Vec::new();
+        // The offset itself is part of the answer. Points with a number come before all others.
+        let mut next = Some(point_id(after.unwrap_or_default()));
+        while let Some(offset) = next.filter(|_| found.len() < limit) {
+            let wanted = (limit - found.len()).saturating_add(1).min(BATCH);
+            let (page, following) = self.page(offset, wanted).await.map_err(|error| error.into_fault(READ))?;
+            found.extend(page.into_iter().filter(|seen| after.is_none_or(|after| seen.id > after)));
+            next = following;
+        }
+        found.truncate(limit);
+        Ok(found)
+    }
+
+    fn expect(&self, state: &State) -> Fingerprint {
+        expected(state, &self.limits)
+    }
+
+    async fn counts(&self) -> Result<Counts, Fault> {
+        let request =
+            CountPoints { collection_name: self.collection.clone(), exact: Some(true), ..CountPoints::default() };
+        let answer = self.server.call(self.server.client.count(request)).await;
+        let count = answer.map_err(|error| error.into_fault(READ))?.result.unwrap_or_default();
+        Ok(Counts { chunks: count.count, others: BTreeMap::new() })
+    }
+
+    async fn check(&self) -> Result<(), Fault> {
+        let looked = async {
+            self.server.version().await?;
+            // Health is told to everybody; the collection only to whoever has the key.
+            schema::look(&self.server, &self.collection).await
+        };
+        looked.await.map(drop).map_err(|error| error.into_fault("qdrant: check"))
+    }
+}
+
+fn whole_payload() -> WithPayloadSelector {
+    with_payload_selector::SelectorOptions::Enable(true).into()
+}
+
+fn all_vectors() -> WithVectorsSelector {
+    with_vectors_selector::SelectorOptions::Enable(true).into()
+}

@@ -1,0 +1,163 @@
+//! A database to oneself on one of the servers, and a look at it past the store.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use chunk_sync_connectors::postgres::{PostgresConfig, PostgresRecords};
+use chunk_sync_engine::ports::{Records, Store};
+use chunk_sync_testkit::Fixture;
+use tokio_postgres::{Client, NoTls, Row};
+use uuid::Uuid;
+
+/// A server by the variable that names it.
+pub(crate) trait Server: Send + Sync + 'static {
+    const VARIABLE: &'static str;
+}
+
+/// PostgreSQL 15, where the extension is not to be had.
+pub(crate) struct Pg15;
+/// PostgreSQL 18 with pgvector.
+pub(crate) struct Pg18;
+
+impl Server for Pg15 {
+    const VARIABLE: &'static str = "CHUNK_SYNC_TEST_PG15_URL";
+}
+
+impl Server for Pg18 {
+    const VARIABLE: &'static str = "CHUNK_SYNC_TEST_PG18_URL";
+}
+
+fn server(variable: &str) -> String {
+    std::env::var(variable).unwrap_or_else(|_| {
+        panic!(
+            "{variable} is not set: these tests want PostgreSQL 15 without and 18 with pgvector, named by \
+             CHUNK_SYNC_TEST_PG15_URL and CHUNK_SYNC_TEST_PG18_URL (postgres://user:password@127.0.0.1:5432/postgres), \
+             where they create and drop databases"
+        )
+    })
+}
+
+async fn client(url: &str) -> Client {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.expect("the server lets nobody in");
+    tokio::spawn(connection);
+    client
+}
+
+/// A database that is dropped with this.
+pub(crate) struct Database {
+    server: String,
+    pub(crate) name: String,
+    pub(crate) url: String,
+}
+
+impl Database {
+    pub(crate) async fn fresh<S: Server>() -> Self {
+        let server = server(S::VARIABLE);
+        let name = format!("chunk_sync_test_{}", Uuid::new_v4().simple());
+        let (prefix, _) = server.rsplit_once('/').expect("a URL that ends in a database");
+        let url = format!("{prefix}/{name}");
+        client(&server).await.batch_execute(&format!("CREATE DATABASE {name} TEMPLATE template0")).await.unwrap();
+        Self { server, name, url }
+    }
+
+    pub(crate) fn config(&self) -> PostgresConfig {
+        PostgresConfig::new(self.url.as_str().into(), Arc::default())
+    }
+
+    /// Records on it that nothing has been prepared for.
+    pub(crate) async fn records(&self) -> PostgresRecords {
+        PostgresRecords::connect(self.config()).await.unwrap()
+    }
+
+    pub(crate) async fn prepared(&self) -> PostgresRecords {
+        let records = self.records().await;
+        records.prepare().await.unwrap();
+        records
+    }
+
+    /// What somebody else does there.
+    pub(crate) async fn meddle(&self, statements: &str) {
+        self.client().await.batch_execute(statements).await.unwrap();
+    }
+
+    pub(crate) async fn one(&self, query: &str) -> Row {
+        self.client().await.query_one(query, &[]).await.unwrap()
+    }
+
+    pub(crate) async fn client(&self) -> Client {
+        client(&self.url).await
+    }
+
+    /// A user of this database alone, with these attributes.
+    pub(crate) async fn role(&self, attributes: &str) -> Role<'_> {
+        let name = format!("{}_role", self.name);
+        self.meddle(&format!("CREATE ROLE {name} LOGIN PASSWORD 'pw' {attributes}")).await;
+        let (_, place) = self.url.rsplit_once('@').expect("a URL with a user");
+        Role { url: format!("postgres://{name}:pw@{place}"), name, database: self }
+    }
+}
+
+/// A user, who goes with the database.
+pub(crate) struct Role<'a> {
+    pub(crate) name: String,
+    url: String,
+    database: &'a Database,
+}
+
+impl Role<'_> {
+    pub(crate) fn config(&self) -> PostgresConfig {
+        PostgresConfig { url: self.url.as_str().into(), ..self.database.config() }
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        let server = self.server.clone();
+        let statements =
+            [format!("DROP DATABASE {} WITH (FORCE)", self.name), format!("DROP ROLE IF EXISTS {}_role", self.name)];
+        // Another runtime: the one of the test may be waiting for this very thread.
+        let dropped = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let client = client(&server).await;
+                for statement in statements {
+                    client.batch_execute(&statement).await.unwrap();
+                }
+            });
+        });
+        assert!(dropped.join().is_ok() || std::thread::panicking());
+    }
+}
+
+macro_rules! fixture {
+    ($name:ident, $port:ty) => {
+        pub(crate) struct $name<S> {
+            records: Arc<PostgresRecords>,
+            database: Database,
+            server: PhantomData<S>,
+        }
+
+        #[async_trait]
+        impl<S: Server> Fixture for $name<S> {
+            type Port = $port;
+
+            async fn fresh() -> Self {
+                let database = Database::fresh::<S>().await;
+                let records = Arc::new(database.prepared().await);
+                Self { records, database, server: PhantomData }
+            }
+
+            fn port(&self) -> Arc<$port> {
+                Arc::clone(&self.records) as _
+            }
+
+            async fn reopen(&mut self) {
+                self.records = Arc::new(self.database.records().await);
+            }
+        }
+    };
+}
+
+fixture!(AsStore, dyn Store);
+fixture!(AsRecords, dyn Records);

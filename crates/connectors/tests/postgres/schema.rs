@@ -1,0 +1,191 @@
+//! What is created, and what is made of a table that is there already.
+
+use std::sync::Arc;
+
+use chunk_sync_connectors::postgres::{PostgresConfig, PostgresRecords};
+use chunk_sync_engine::ports::{Applied, FaultClass, Store};
+use chunk_sync_testkit::states::{awkward, states, write};
+
+use crate::fixture::{Database, Pg15, Pg18};
+
+/// A table such as others may have made it, with a vector column that holds nothing of ours.
+const OTHERS: &str = "
+    CREATE SCHEMA unified;
+    CREATE TYPE unified.kind AS ENUM ('text', 'code', 'mixed');
+    CREATE TABLE unified.chunks (
+        note text DEFAULT 'theirs', legacy_id bigint, id uuid NOT NULL, content text NOT NULL, summary varchar,
+        chunk_type unified.kind NOT NULL DEFAULT 'text', dense_vector real[], sparse_vector json,
+        embedding_model varchar(99), source_type varchar(20) NOT NULL, source_url text, relative_path text,
+        start_line smallint, end_line integer, start_char integer, end_char integer,
+        project_id uuid, dataset_id uuid, cognee_dataset_id uuid, language text, file_extension text, is_code boolean,
+        confidence real, graph_node_id text, entity_refs json NOT NULL, metadata json NOT NULL,
+        created_at timestamp NOT NULL, updated_at timestamp, indexed_at timestamp, cognified_at timestamptz,
+        seq bigint GENERATED ALWAYS AS IDENTITY, \"odd \"\"name\" int
+    );
+    CREATE UNIQUE INDEX ON unified.chunks (id);";
+
+async fn all_come_back(records: &dyn Store) {
+    let states: Vec<_> = awkward().into_iter().chain(states(20)).collect();
+    let writes: Vec<_> = states.iter().map(|state| write(state, 5)).collect();
+    for applied in records.apply(&writes).await {
+        assert!(matches!(applied, Applied::Written), "{applied:?}");
+    }
+    let ids: Vec<_> = states.iter().map(|state| state.chunk.id).collect();
+    for (state, seen) in states.iter().zip(records.read(&ids).await.unwrap()) {
+        let differing = seen.unwrap().fingerprint.differing(&records.expect(state));
+        assert!(differing.is_empty(), "{differing:?} of {}", state.chunk.content);
+    }
+}
+
+#[tokio::test]
+async fn a_table_that_others_made_holds_everything_too() {
+    let database = Database::fresh::<Pg15>().await;
+    database.meddle(OTHERS).await;
+    let records = database.prepared().await;
+    all_come_back(&records).await;
+    let row =
+        database.one("SELECT count(DISTINCT note), max(note), count(DISTINCT chunk_type) FROM unified.chunks").await;
+    assert_eq!((row.get::<_, i64>(0), row.get::<_, &str>(1), row.get::<_, i64>(2)), (1, "theirs", 3));
+}
+
+#[tokio::test]
+async fn a_vector_of_another_length_leaves_its_column_empty_and_nothing_is_lost() {
+    let database = Database::fresh::<Pg18>().await;
+    database.meddle("CREATE SCHEMA ext; CREATE EXTENSION vector SCHEMA ext").await;
+    let records = database.prepared().await;
+    database
+        .meddle(
+            "ALTER TABLE unified.chunks ALTER dense_vector TYPE ext.vector(3), \
+             ALTER sparse_vector TYPE ext.sparsevec(7), ALTER confidence TYPE real",
+        )
+        .await;
+    records.prepare().await.unwrap();
+    all_come_back(&records).await;
+    let row = database
+        .one("SELECT count(dense_vector), (SELECT count(*) FROM chunk_sync.embeddings) FROM unified.chunks")
+        .await;
+    assert_eq!(row.get::<_, i64>(0), 0);
+    assert!(row.get::<_, i64>(1) > 20);
+}
+
+#[tokio::test]
+async fn the_statements_of_a_dry_run_leave_nothing_to_do() {
+    for database in [Database::fresh::<Pg15>().await, Database::fresh::<Pg18>().await] {
+        let records = database.records().await;
+        let statements = records.statements().await.unwrap();
+        assert_eq!(records.statements().await.unwrap(), statements, "nothing was done");
+        database.meddle(&statements.join(";\n")).await;
+        assert!(records.statements().await.unwrap().is_empty());
+        records.prepare().await.unwrap();
+        all_come_back(&records).await;
+    }
+}
+
+#[tokio::test]
+async fn vectors_are_of_pgvectors_types_where_it_is_to_be_had() {
+    let types = "SELECT string_agg(format_type(atttypid, atttypmod), ' ' ORDER BY attnum) FROM pg_attribute
+        WHERE attrelid = 'unified.chunks'::regclass AND attname IN ('dense_vector', 'sparse_vector')";
+    let (old, new) = (Database::fresh::<Pg15>().await, Database::fresh::<Pg18>().await);
+    for (database, expected) in [(old, "real[] jsonb"), (new, "vector(768) sparsevec(30522)")] {
+        database.prepared().await;
+        assert_eq!(database.one(types).await.get::<_, &str>(0), expected);
+    }
+}
+
+#[tokio::test]
+async fn who_may_not_create_the_extension_does_without() {
+    let database = Database::fresh::<Pg18>().await;
+    let role = database.role("NOSUPERUSER").await;
+    database.meddle(&format!("GRANT CREATE ON DATABASE {} TO {}", database.name, role.name)).await;
+    let records = PostgresRecords::connect(role.config()).await.unwrap();
+    records.prepare().await.unwrap();
+    all_come_back(&records).await;
+    // The rights to create are needed once.
+    database.meddle(&format!("REVOKE CREATE ON DATABASE {} FROM {}", database.name, role.name)).await;
+    records.prepare().await.unwrap();
+    let other = PostgresRecords::connect(PostgresConfig { schema: "elsewhere".into(), ..role.config() }).await.unwrap();
+    assert_eq!(other.prepare().await.unwrap_err().class, FaultClass::Denied);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn instances_that_prepare_at_once_are_not_in_each_others_way() {
+    let database = Database::fresh::<Pg18>().await;
+    let instances = (0..6).map(|_| {
+        let config = database.config();
+        tokio::spawn(async move { PostgresRecords::connect(config).await.unwrap().prepare().await })
+    });
+    for instance in instances.collect::<Vec<_>>() {
+        instance.await.unwrap().unwrap();
+    }
+    assert_eq!(database.one("SELECT count(*) FROM chunk_sync.schema_version").await.get::<_, i64>(0), 1);
+}
+
+#[tokio::test]
+async fn names_with_anything_in_them_are_quoted() {
+    let database = Database::fresh::<Pg15>().await;
+    let (schema, table) = ("a\"; DROP TABLE x; --".to_owned(), "täble'$1".to_owned());
+    let config = PostgresConfig { schema, table, ..database.config() };
+    let records = PostgresRecords::connect(config).await.unwrap();
+    records.prepare().await.unwrap();
+    all_come_back(&records).await;
+}
+
+#[tokio::test]
+async fn a_table_that_does_not_serve_is_refused_with_the_remedy() {
+    let database = Database::fresh::<Pg15>().await;
+    let records = database.prepared().await;
+    for (harm, remedy) in [
+        ("DROP COLUMN entity_refs", "ALTER TABLE \"unified\".\"chunks\" ADD COLUMN entity_refs jsonb"),
+        ("ALTER summary SET NOT NULL", "ALTER TABLE \"unified\".\"chunks\" ALTER COLUMN summary DROP NOT NULL"),
+        ("ADD theirs int NOT NULL", "ALTER TABLE \"unified\".\"chunks\" ALTER COLUMN \"theirs\" DROP NOT NULL"),
+        ("DROP CONSTRAINT chunks_pkey", "ALTER TABLE \"unified\".\"chunks\" ADD PRIMARY KEY (id)"),
+    ] {
+        database.meddle(&format!("ALTER TABLE unified.chunks {harm}")).await;
+        let fault = records.prepare().await.unwrap_err();
+        assert_eq!(fault.class, FaultClass::Misconfigured, "{harm}");
+        assert!(fault.message.contains(remedy), "{harm}: {}", fault.message);
+        database.meddle(remedy).await;
+        records.prepare().await.unwrap();
+    }
+    database.meddle("ALTER TABLE unified.chunks ALTER is_code TYPE text").await;
+    let fault = records.prepare().await.unwrap_err();
+    assert!(fault.message.contains("is_code") && fault.message.contains("boolean"), "{}", fault.message);
+}
+
+#[tokio::test]
+async fn tables_of_a_newer_version_are_left_alone() {
+    let database = Database::fresh::<Pg15>().await;
+    let records = database.prepared().await;
+    database.meddle("INSERT INTO chunk_sync.schema_version (version) VALUES (1000)").await;
+    let fault = records.prepare().await.unwrap_err();
+    assert_eq!(fault.class, FaultClass::Misconfigured);
+    assert!(fault.message.contains("1000"), "{}", fault.message);
+}
+
+#[tokio::test]
+async fn a_table_that_is_altered_while_it_is_used_is_looked_at_anew() {
+    let database = Database::fresh::<Pg15>().await;
+    let records = Arc::new(database.prepared().await);
+    all_come_back(&*records).await;
+    database
+        .meddle("ALTER TABLE unified.chunks ALTER confidence TYPE real, ALTER end_char TYPE integer, ADD note text")
+        .await;
+    // The first may fail by it; nothing that is said to be transient fails for ever.
+    let state = states(1).remove(0);
+    let first = records.apply(&[write(&state, 8)]).await.remove(0);
+    assert!(!matches!(&first, Applied::Failed(fault) if !fault.class.is_transient()), "{first:?}");
+    let again = records.read(&[state.chunk.id]).await;
+    assert!(again.is_ok() || records.read(&[state.chunk.id]).await.is_ok(), "{again:?}");
+    assert!(records.apply(&[write(&state, 9)]).await[0].is_durable());
+}
+
+#[tokio::test]
+async fn nothing_works_before_the_tables_are_there_and_the_fault_says_why() {
+    let database = Database::fresh::<Pg15>().await;
+    let records = database.records().await;
+    let fault = records.counts().await.unwrap_err();
+    assert_eq!(fault.class, FaultClass::Misconfigured);
+    assert!(fault.message.contains("chunk-sync init"), "{}", fault.message);
+    database.prepared().await;
+    assert_eq!(records.counts().await.unwrap().chunks, 0);
+}

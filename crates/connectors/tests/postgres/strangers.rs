@@ -1,0 +1,195 @@
+//! Others write into the same table.
+
+use std::sync::Mutex;
+
+use chunk_sync_engine::ports::{Applied, Commit, FaultClass, Held, Records, Store};
+use chunk_sync_model::document::row_fingerprint;
+use chunk_sync_model::version::Origin;
+use chunk_sync_model::{Record, State, SyncVersion, Time};
+use chunk_sync_testkit::states::{awkward, changed, states, version, write};
+use uuid::Uuid;
+
+use crate::fixture::{Database, Pg15, Pg18};
+
+#[tokio::test]
+async fn a_row_with_nothing_but_an_id_is_read() {
+    for database in [Database::fresh::<Pg15>().await, Database::fresh::<Pg18>().await] {
+        let records = database.prepared().await;
+        database.meddle("INSERT INTO unified.chunks (id, content) VALUES (gen_random_uuid(), 'short')").await;
+        let nulls = "INSERT INTO unified.chunks (id, metadata, created_at, updated_at, entity_refs, project_id)
+            VALUES ('ffffffff-ffff-ffff-ffff-ffffffffffff', NULL, NULL, 'infinity', '7', gen_random_uuid())";
+        database.meddle(nulls).await;
+        let rows = records.rows(None, 10).await.unwrap();
+        assert!(rows.iter().all(|row| row.lives.is_none() && row.version == SyncVersion::default()));
+        let state = |at: usize| rows[at].state.as_ref().unwrap();
+        assert_eq!(state(0).chunk.content, "short");
+        assert!(state(0).chunk.metadata.created_at > Time::from_micros(0), "the column's default");
+        assert_eq!((state(1).chunk.system_origin, state(1).chunk.content.as_str()), (Origin::Claude, ""));
+        assert_eq!(state(1).chunk.metadata.updated_at, Time::from_micros(0));
+        // Read twice, it is the same.
+        assert_eq!(records.scan(None, 10).await.unwrap(), records.scan(None, 10).await.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn what_somebody_changed_is_what_is_read() {
+    let database = Database::fresh::<Pg18>().await;
+    let records = database.prepared().await;
+    let state = states(1).remove(0);
+    let id = state.chunk.id;
+    records.apply(&[write(&state, 1)]).await;
+    database
+        .meddle(
+            "UPDATE unified.chunks SET content = 'theirs', metadata = metadata || '{\"stars\": 5}', end_line = NULL,
+                sparse_vector = '{1:0.5,30522:2}/30522', dense_vector = array_fill(0.5::real, ARRAY[768])",
+        )
+        .await;
+    let read = records.rows_of(&[id]).await.unwrap().remove(0).unwrap().state.unwrap();
+    let mut expected = State::clone(&state);
+    expected.chunk.content = "theirs".to_owned();
+    expected.chunk.metadata.extra.insert("stars".to_owned(), 5.into());
+    expected.chunk.location.end_line = None;
+    let embeddings = &mut expected.chunk.embeddings;
+    let sparse = embeddings.sparse.as_mut().unwrap();
+    (sparse.indices, sparse.values) = (vec![0, 30_521], vec![0.5, 2.0]);
+    embeddings.dense[0].vector = vec![0.5; 768].into();
+    assert_eq!(*read, expected);
+}
+
+#[tokio::test]
+async fn a_row_that_somebody_inserts_meanwhile_is_merged_and_not_overwritten() {
+    let database = Database::fresh::<Pg15>().await;
+    let records = database.prepared().await;
+    let state = states(1).remove(0);
+    let id = state.chunk.id;
+    let seen = Mutex::new(Vec::new());
+    let url = database.url.clone();
+    let decide = |held: Vec<Held>| {
+        let found = held[0].state.as_ref().map(|state| state.chunk.content.clone());
+        let first = seen.lock().unwrap().is_empty();
+        seen.lock().unwrap().push(found);
+        if first {
+            insert_by_another(&url, id);
+        }
+        let row = Some(row_fingerprint(&state).digest());
+        let (record, state) = (Record { version: version(3), ..Record::default() }, Some(state.clone()));
+        vec![Commit { id, record, state, row_changed: true, row, owed: Vec::new() }]
+    };
+    records.merge(&[id], &decide).await.unwrap();
+    assert_eq!(seen.into_inner().unwrap(), [None, Some("theirs".to_owned())]);
+    let seen = records.read(&[id]).await.unwrap().remove(0).unwrap();
+    assert!(seen.fingerprint.differing(&records.expect(&state)).is_empty());
+}
+
+/// On another thread, as the decision itself must not wait for anything.
+fn insert_by_another(url: &str, id: Uuid) {
+    let url = url.to_owned();
+    let inserted = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
+            tokio::spawn(connection);
+            let sql = "INSERT INTO unified.chunks (id, content) VALUES ($1, 'theirs')";
+            client.execute(sql, &[&id]).await.unwrap();
+        });
+    });
+    inserted.join().unwrap();
+}
+
+#[tokio::test]
+async fn a_merge_waits_for_whoever_is_writing_the_row_and_sees_it() {
+    let database = Database::fresh::<Pg15>().await;
+    let records = std::sync::Arc::new(database.prepared().await);
+    let state = states(1).remove(0);
+    let id = state.chunk.id;
+    records.apply(&[write(&state, 1)]).await;
+    let mut other = database.client().await;
+    let transaction = other.transaction().await.unwrap();
+    transaction.execute("UPDATE unified.chunks SET summary = 'theirs'", &[]).await.unwrap();
+    let merge = tokio::spawn({
+        let records = records.clone();
+        async move {
+            let seen = Mutex::new(None);
+            let decide = |held: Vec<Held>| {
+                *seen.lock().unwrap() = held[0].state.as_ref().and_then(|state| state.chunk.summary.clone());
+                Vec::new()
+            };
+            records.merge(&[id], &decide).await.unwrap();
+            seen.into_inner().unwrap()
+        }
+    });
+    let waiting =
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    while database.one(waiting).await.get::<_, i64>(0) == 0 {
+        tokio::task::yield_now().await;
+    }
+    transaction.commit().await.unwrap();
+    assert_eq!(merge.await.unwrap().as_deref(), Some("theirs"));
+}
+
+#[tokio::test]
+async fn what_the_service_does_not_know_survives_its_writes() {
+    let database = Database::fresh::<Pg15>().await;
+    let records = database.prepared().await;
+    let mut state = State::clone(&awkward()[0]);
+    records.apply(&[write(&state.clone().into(), 1)]).await;
+    database.meddle("ALTER TABLE unified.chunks ADD note text").await;
+    database.meddle("UPDATE unified.chunks SET note = 'n', legacy_id = 'l', file_extension = 'f'").await;
+    state.chunk.content = "something else".to_owned();
+    while !records.apply(&[write(&state.clone().into(), 2)]).await[0].is_durable() {}
+    let row = database.one("SELECT note || legacy_id || file_extension || content FROM unified.chunks").await;
+    assert_eq!(row.get::<_, &str>(0), "nlfsomething else");
+}
+
+#[tokio::test]
+async fn vectors_that_did_not_change_are_not_written() {
+    let database = Database::fresh::<Pg18>().await;
+    let records = database.prepared().await;
+    let state = states(1).remove(0);
+    records.apply(&[write(&state, 1)]).await;
+    database
+        .meddle(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+                $$ BEGIN RAISE EXCEPTION 'no new vectors today'; END $$;
+             CREATE TRIGGER guard BEFORE UPDATE OF dense_vector, sparse_vector ON unified.chunks
+                FOR EACH ROW EXECUTE FUNCTION refuse();",
+        )
+        .await;
+    let mut same = State::clone(&state);
+    same.chunk.summary = Some("another".to_owned());
+    let applied = records.apply(&[write(&same.into(), 2)]).await;
+    assert!(matches!(applied[..], [Applied::Written]), "{applied:?}");
+    let applied = records.apply(&[write(&changed(&state, "what it says now"), 3)]).await;
+    let [Applied::Failed(fault)] = &applied[..] else { panic!("{applied:?}") };
+    assert_eq!(fault.class, FaultClass::Rejected);
+    assert!(fault.message.contains("no new vectors today (SQLSTATE P0001)"), "{fault}");
+}
+
+#[tokio::test]
+async fn own_transactions_are_marked_before_their_first_change() {
+    let database = Database::fresh::<Pg15>().await;
+    let records = database.prepared().await;
+    let log = database.client().await;
+    let slot = format!("s{}", Uuid::new_v4().simple());
+    let create = format!("SELECT pg_create_logical_replication_slot('{slot}', 'test_decoding')");
+    log.execute(&create, &[]).await.unwrap();
+    records.apply(&states(3).iter().map(|state| write(state, 1)).collect::<Vec<_>>()).await;
+    let changes = format!("SELECT data FROM pg_logical_slot_get_changes('{slot}', NULL, NULL)");
+    let changes: Vec<String> = log.query(&changes, &[]).await.unwrap().iter().map(|row| row.get(0)).collect();
+    log.execute(&format!("SELECT pg_drop_replication_slot('{slot}')"), &[]).await.unwrap();
+    assert!(changes[0].starts_with("BEGIN"), "{}", changes[0]);
+    assert_eq!(changes[1], "message: transactional: 1 prefix: chunk_sync, sz: 3 content:own");
+    assert_eq!(changes.iter().filter(|change| change.starts_with("table unified.chunks: INSERT")).count(), 3);
+}
+
+#[tokio::test]
+async fn a_row_that_goes_takes_its_further_vectors_with_it() {
+    let database = Database::fresh::<Pg15>().await;
+    let records = database.prepared().await;
+    let both = awkward().into_iter().find(|state| state.chunk.embeddings.dense_alternative.is_some()).unwrap();
+    records.apply(&[write(&both, 1)]).await;
+    let count = "SELECT count(*) FROM chunk_sync.embeddings";
+    assert_eq!(database.one(count).await.get::<_, i64>(0), 1);
+    records.apply(&[chunk_sync_testkit::states::delete(both.chunk.id, 2)]).await;
+    assert_eq!(database.one(count).await.get::<_, i64>(0), 0);
+}

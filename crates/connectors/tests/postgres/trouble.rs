@@ -1,0 +1,160 @@
+//! What goes wrong, and what the engine is told of it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use chunk_sync_connectors::postgres::{PostgresConfig, PostgresRecords};
+use chunk_sync_engine::ports::{Applied, Fault, FaultClass, Records, Store};
+use chunk_sync_model::State;
+use chunk_sync_testkit::states::{changed, states, write};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::fixture::{Database, Pg15};
+
+async fn refused(url: &str) -> Fault {
+    let config = PostgresConfig::new(url.into(), Arc::default());
+    let config = PostgresConfig { connect_timeout: Duration::from_millis(500), ..config };
+    PostgresRecords::connect(config).await.err().expect("it must not connect")
+}
+
+#[tokio::test]
+async fn each_way_of_not_being_let_in_has_its_class() {
+    let database = Database::fresh::<Pg15>().await;
+    // Accepted by the system, answered by nobody.
+    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("postgres://me:pl4nted@{}/db", nobody.local_addr().unwrap());
+    assert_eq!(refused(&url).await.class, FaultClass::Timeout);
+    drop(nobody);
+    assert_eq!(refused(&url).await.class, FaultClass::Unavailable);
+    let (_, place) = database.url.rsplit_once('@').unwrap();
+    let fault = refused(&format!("postgres://postgres:pl4nted@{place}")).await;
+    assert_eq!(fault.class, FaultClass::Denied);
+    assert!(!format!("{fault} {fault:?}").contains("pl4nted"));
+    assert_eq!(refused(&format!("{}x", database.url)).await.class, FaultClass::Misconfigured);
+    let fault = refused(&format!("{}?sslmode=require", database.url)).await;
+    assert_eq!(fault.class, FaultClass::Misconfigured);
+    assert!(fault.message.contains("does not support TLS"), "{fault}");
+}
+
+#[tokio::test]
+async fn one_that_cannot_be_held_fails_alone() {
+    let database = Database::fresh::<Pg15>().await;
+    let records = database.prepared().await;
+    let mut all = states(5);
+    let mut bad = State::clone(&all[2]);
+    bad.chunk.metadata.extra.insert("nul".to_owned(), "\0".into());
+    all[2] = Arc::new(bad);
+    let mut bad = State::clone(&all[4]);
+    bad.chunk.content.push('\0');
+    all[4] = Arc::new(bad);
+    let applied = records.apply(&all.iter().map(|state| write(state, 1)).collect::<Vec<_>>()).await;
+    for (at, applied) in applied.iter().enumerate() {
+        match applied {
+            Applied::Failed(fault) => assert!(at % 2 == 0 && at > 0 && fault.class == FaultClass::Rejected, "{fault}"),
+            applied => assert!(matches!((at, applied), (0 | 1 | 3, Applied::Written)), "{at}: {applied:?}"),
+        }
+    }
+    assert_eq!(records.counts().await.unwrap().chunks, 3);
+}
+
+#[tokio::test]
+async fn a_lock_that_is_not_had_in_time_is_busy_and_a_slow_statement_a_timeout() {
+    let database = Database::fresh::<Pg15>().await;
+    let state = states(1).remove(0);
+    database.prepared().await.apply(&[write(&state, 1)]).await;
+    let mut other = database.client().await;
+    let transaction = other.transaction().await.unwrap();
+    transaction.execute("SELECT FROM unified.chunks FOR UPDATE", &[]).await.unwrap();
+    let (short, long) = (Duration::from_millis(200), Duration::from_secs(20));
+    for (lock_timeout, statement_timeout, class) in
+        [(short, long, FaultClass::Busy), (long, short, FaultClass::Timeout)]
+    {
+        let config = PostgresConfig { lock_timeout, statement_timeout, ..database.config() };
+        let hasty = PostgresRecords::connect(config).await.unwrap();
+        let fault = hasty.merge(&[state.chunk.id], &|_| Vec::new()).await.unwrap_err();
+        assert_eq!(fault.class, class, "{fault}");
+        // Whoever waited in vain is in nobody's way afterwards.
+        hasty.debt_counts().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn connections_that_an_operator_ends_are_replaced() {
+    let database = Database::fresh::<Pg15>().await;
+    let records = database.prepared().await;
+    let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+        WHERE datname = current_database() AND application_name = 'chunk-sync'";
+    for round in 1..5 {
+        let state = states(1).remove(0);
+        let failed = match &records.apply(&[write(&state, round)]).await[0] {
+            Applied::Failed(fault) => Some(fault.class),
+            _ => None,
+        };
+        assert!(matches!(failed, None | Some(FaultClass::Unavailable)), "{failed:?}");
+        assert!(records.apply(&[write(&state, round)]).await[0].is_durable());
+        assert!(database.one(end).await.get::<_, i64>(0) > 0);
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_takes_no_writes_is_unavailable() {
+    let database = Database::fresh::<Pg15>().await;
+    let records = database.prepared().await;
+    database.meddle(&format!("ALTER DATABASE {} SET default_transaction_read_only = on", database.name)).await;
+    let standby = PostgresRecords::connect(database.config()).await.err().unwrap();
+    assert_eq!(standby.class, FaultClass::Unavailable);
+    assert!(standby.message.contains("takes no writes"), "{standby}");
+    records.check().await.unwrap();
+}
+
+/// A way to the server that can fall silent without being cut.
+async fn muted(server: &str, mute: Arc<AtomicBool>) -> String {
+    let (credentials, place) = server.rsplit_once('@').unwrap();
+    let (address, name) = place.split_once('/').unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("{credentials}@{}/{name}", listener.local_addr().unwrap());
+    let address = address.to_owned();
+    tokio::spawn(async move {
+        while let Ok((near, _)) = listener.accept().await {
+            let far = TcpStream::connect(&address).await.unwrap();
+            let ((near_in, near_out), (far_in, far_out)) = (near.into_split(), far.into_split());
+            tokio::spawn(carry(near_in, far_out, Arc::default()));
+            tokio::spawn(carry(far_in, near_out, Arc::clone(&mute)));
+        }
+    });
+    url
+}
+
+/// Carries bytes until it is told to be silent; then it swallows them.
+async fn carry(
+    mut from: tokio::net::tcp::OwnedReadHalf,
+    mut to: tokio::net::tcp::OwnedWriteHalf,
+    mute: Arc<AtomicBool>,
+) {
+    let mut bytes = vec![0; 64 * 1024];
+    while let Ok(count @ 1..) = from.read(&mut bytes).await {
+        if !mute.load(Ordering::SeqCst) && to.write_all(&bytes[..count]).await.is_err() {
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_falls_silent_is_a_timeout_and_its_connection_is_not_used_again() {
+    let database = Database::fresh::<Pg15>().await;
+    let mute = Arc::new(AtomicBool::new(false));
+    let url = muted(&database.url, Arc::clone(&mute)).await;
+    let config = PostgresConfig::new(url.into(), Arc::default());
+    let statement_timeout = Duration::from_millis(700);
+    let records = PostgresRecords::connect(PostgresConfig { statement_timeout, pool_size: 1, ..config }).await.unwrap();
+    records.prepare().await.unwrap();
+    let state = states(1).remove(0);
+    assert!(records.apply(&[write(&state, 1)]).await[0].is_durable());
+    mute.store(true, Ordering::SeqCst);
+    let applied = records.apply(&[write(&changed(&state, "said into the void"), 2)]).await;
+    assert!(matches!(&applied[0], Applied::Failed(fault) if fault.class == FaultClass::Timeout), "{applied:?}");
+    mute.store(false, Ordering::SeqCst);
+    assert!(records.apply(&[write(&state, 3)]).await[0].is_durable());
+}

@@ -1,0 +1,228 @@
+//! Capture: what others change in the system of record becomes events on the bus, and goes the way of all events.
+//!
+//! A captured event is a signal. Its chunk is the row as it stands when it is published; the merge looks at the row again,
+//! under its lock, and compares it with what was last written or seen there. So two changes of one row in quick succession
+//! may be carried as one, and none is carried twice.
+//!
+//! # What a crash does
+//! A position is confirmed only when every entry published up to it is finished on the bus: held by all stores, or owed
+//! with the row. A crash before that, or a bus that lost what it had (its incarnation is another), begins again at the last
+//! position confirmed; what is carried twice changes nothing.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chunk_sync_model::{Body, Event, EventType, Origin, Target, Time, Writer};
+use tokio::task::JoinHandle;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use crate::metrics;
+use crate::ports::{Capture, Captured, EntryId, Fault, FaultClass, Position, Source, Touch};
+use crate::progress::{Stop, Stopper};
+use crate::publish::Publisher;
+use crate::retry::Pauses;
+use crate::service::Ports;
+use crate::settings::WorkerSettings;
+
+/// Rows read and events published at once.
+const BATCH: usize = 256;
+
+/// Transactions published and not confirmed, at most.
+const OPEN: usize = 4096;
+
+/// How often it is looked what can be confirmed.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// How often an idle log is written to.
+const BEAT: Duration = Duration::from_secs(10);
+
+/// The running capture.
+pub struct Capturing {
+    stopper: Stopper,
+    task: JoinHandle<()>,
+}
+
+impl Capturing {
+    /// Begins to capture, or stands by until whoever does has ended.
+    #[must_use]
+    pub fn start(capture: Arc<dyn Capture>, ports: Ports, publisher: Publisher, settings: WorkerSettings) -> Self {
+        let (stopper, stop) = Stopper::new();
+        let captor = Captor { capture, ports, publisher, settings };
+        Self { stopper, task: tokio::spawn(captor.run(stop)) }
+    }
+
+    /// Ends it: what is not confirmed is captured again by the next.
+    pub async fn stop(self) {
+        self.stopper.stop();
+        // It ended, or it panicked and said so.
+        let _ = self.task.await;
+    }
+}
+
+struct Captor {
+    capture: Arc<dyn Capture>,
+    ports: Ports,
+    publisher: Publisher,
+    settings: WorkerSettings,
+}
+
+/// What has been published and is not confirmed yet.
+#[derive(Default)]
+struct Open {
+    /// The last entry of each transaction, and where that ends.
+    ends: VecDeque<(EntryId, Position)>,
+    last: Option<EntryId>,
+}
+
+impl Captor {
+    async fn run(self, stop: Stop) {
+        let (mut pauses, mut standing_by) = (Pauses::new(&self.settings), false);
+        loop {
+            let began = Instant::now();
+            let Some(ended) = stop.during(self.session()).await else { return };
+            match ended {
+                Err(fault) if fault.class == FaultClass::Busy => {
+                    if !std::mem::replace(&mut standing_by, true) {
+                        info!(%fault, "another process captures: standing by");
+                    }
+                }
+                Err(fault) => {
+                    standing_by = false;
+                    warn!(%fault, "the capture was interrupted: beginning again where it was confirmed");
+                }
+                Ok(never) => match never {},
+            }
+            if began.elapsed() > self.settings.retry_max || standing_by {
+                pauses = Pauses::new(&self.settings);
+            }
+            let pause = if standing_by { Duration::from_secs(1) } else { pauses.next() };
+            if stop.during(tokio::time::sleep(pause)).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Reads the log until something fails.
+    async fn session(&self) -> Result<std::convert::Infallible, Fault> {
+        let incarnation = self.ports.bus.incarnation().await?;
+        let mut source = self.capture.open().await?;
+        info!("capturing what others write into the system of record");
+        let (mut open, mut looks, mut beats) =
+            (Open::default(), tokio::time::interval(LOOK), tokio::time::interval(BEAT));
+        loop {
+            tokio::select! {
+                biased;
+                _ = looks.tick() => self.confirm(&mut *source, &mut open, &incarnation).await?,
+                _ = beats.tick() => self.capture.beat().await?,
+                captured = source.next(), if open.ends.len() < OPEN => {
+                    let started = Instant::now();
+                    let captured = captured?;
+                    let end = captured.end;
+                    if let Some(last) = self.publish(captured).await? {
+                        open.last = Some(last);
+                        metrics::took(metrics::Operation::Capture, started);
+                    }
+                    match open.last {
+                        Some(last) => open.ends.push_back((last, end)),
+                        None => source.confirm(end),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Confirms what is finished on the bus.
+    async fn confirm(&self, source: &mut dyn Source, open: &mut Open, incarnation: &str) -> Result<(), Fault> {
+        if open.ends.is_empty() {
+            return Ok(());
+        }
+        let oldest = self.ports.bus.depth().await?.oldest;
+        // Asked last: where it is still the same, what the bus does not have it has finished.
+        if self.ports.bus.incarnation().await? != incarnation {
+            return Err(Fault::new(FaultClass::Unavailable, "capture", "the bus may have lost what it had"));
+        }
+        let finished = |last: &EntryId| oldest.is_none_or(|oldest| *last < oldest);
+        while let Some((_, end)) = open.ends.pop_front_if(|(last, _)| finished(last)) {
+            source.confirm(end);
+        }
+        if open.ends.is_empty() {
+            open.last = None;
+        }
+        Ok(())
+    }
+
+    /// Publishes the rows of a transaction as they stand; the last entry.
+    async fn publish(&self, captured: Captured) -> Result<Option<EntryId>, Fault> {
+        let mut rows = captured.rows;
+        if captured.truncated {
+            let mut gone: Vec<_> = self.gone().await?.into_iter().map(|id| (id, Touch::Deleted)).collect();
+            gone.append(&mut rows);
+            rows = gone;
+        }
+        let mut last = None;
+        for rows in folded(rows).chunks(BATCH) {
+            let events = self.events(rows, captured.at, captured.end).await?;
+            last = self.publisher.publish(events).await?.last().copied().or(last);
+        }
+        Ok(last)
+    }
+
+    async fn events(&self, rows: &[(Uuid, Touch)], at: Time, end: Position) -> Result<Vec<Event>, Fault> {
+        let ids: Vec<Uuid> = rows.iter().map(|(id, _)| *id).collect();
+        let standing = self.ports.records.rows_of(&ids).await?;
+        let event = |((id, touch), row): (&(Uuid, Touch), Option<crate::ports::Row>)| {
+            let state = row.and_then(|row| row.state);
+            let (kind, source, body) = match &state {
+                Some(state) => {
+                    let kind = if *touch == Touch::Inserted { EventType::Create } else { EventType::Update };
+                    (kind, state.chunk.system_origin, Body::Chunk(Box::new(state.chunk.clone())))
+                }
+                None => (EventType::Delete, Origin::Hybrid, Body::Id(*id)),
+            };
+            Event {
+                event_id: Uuid::new_v5(id, format!("{end} {kind:?}").as_bytes()),
+                kind,
+                source,
+                writer: Writer::Postgres,
+                targets: vec![Target::Qdrant, Target::Neo4j],
+                timestamp: at,
+                retry_count: 0,
+                unchanged: Vec::new(),
+                set: Vec::new(),
+                position: Some(end.to_string()),
+                body,
+            }
+        };
+        Ok(rows.iter().zip(standing).map(event).collect())
+    }
+
+    /// The chunks that live in their records and have no row any more.
+    async fn gone(&self) -> Result<Vec<Uuid>, Fault> {
+        let (mut gone, mut after) = (Vec::new(), None);
+        loop {
+            let page = self.ports.records.rows(after, BATCH).await?;
+            let ended = page.len() < BATCH;
+            after = page.last().map(|row| row.id).or(after);
+            gone.extend(page.iter().filter(|row| row.lives == Some(true) && row.state.is_none()).map(|row| row.id));
+            if ended {
+                return Ok(gone);
+            }
+        }
+    }
+}
+
+/// Each row once, where it was last touched: what it says is read there anyway.
+fn folded(rows: Vec<(Uuid, Touch)>) -> Vec<(Uuid, Touch)> {
+    let mut last: BTreeMap<Uuid, (usize, Touch)> = BTreeMap::new();
+    for (i, (id, touch)) in rows.into_iter().enumerate() {
+        let first = last.get(&id).map(|(_, first)| *first);
+        // A row that came and changed in one transaction came.
+        let touch = if first == Some(Touch::Inserted) && touch == Touch::Updated { Touch::Inserted } else { touch };
+        last.insert(id, (i, touch));
+    }
+    let mut rows: Vec<_> = last.into_iter().map(|(id, (i, touch))| (i, id, touch)).collect();
+    rows.sort_unstable_by_key(|(i, ..)| *i);
+    rows.into_iter().map(|(_, id, touch)| (id, touch)).collect()
+}

@@ -1,0 +1,93 @@
+//! Updates, as the engine takes them.
+
+use qdrant_client::qdrant::points_selector::PointsSelectorOneOf;
+use qdrant_client::qdrant::points_update_operation::{Operation, PointStructList};
+use qdrant_client::qdrant::{CreateFieldIndexCollection, PointsSelector, PointsUpdateOperation, Value};
+use qdrant_edge::{
+    ConditionalInsertOperation, CreateIndex, EdgeShard, FieldIndexOperations, OperationError, PayloadFieldSchema,
+    PayloadOps, PointInsertOperations, PointOperations, SetPayloadOp, UpdateOperation,
+};
+use std::collections::HashMap;
+use tonic::Status;
+
+use crate::collections::KINDS;
+use crate::convert::{filter, path, payload, point, point_ids};
+
+/// Applies updates in their order, and makes them durable where the answer is waited for. The first that fails ends it;
+/// those before it stay.
+pub(crate) fn apply(engine: &EdgeShard, operations: Vec<UpdateOperation>, wait: bool) -> Result<(), OperationError> {
+    let applied = operations.into_iter().try_for_each(|operation| engine.update(operation));
+    if wait {
+        engine.flush();
+    }
+    applied
+}
+
+pub(crate) fn of_batch(operation: PointsUpdateOperation, modern: bool) -> Result<UpdateOperation, Status> {
+    match operation.operation {
+        Some(Operation::Upsert(list)) => upsert(list, modern),
+        Some(Operation::DeletePoints(delete)) => self::delete(delete.points),
+        Some(Operation::SetPayload(set)) => {
+            set_payload(set.payload, set.points_selector, set.key.as_deref(), PayloadOps::SetPayload)
+        }
+        Some(Operation::OverwritePayload(set)) => {
+            set_payload(set.payload, set.points_selector, set.key.as_deref(), PayloadOps::OverwritePayload)
+        }
+        _ => Err(Status::unimplemented("the test server upserts, deletes points, and sets or overwrites payload")),
+    }
+}
+
+pub(crate) fn upsert(list: PointStructList, modern: bool) -> Result<UpdateOperation, Status> {
+    if list.update_mode.is_some() || list.shard_key_selector.is_some() {
+        return Err(Status::unimplemented("the test server has neither modes of upserts nor shard keys"));
+    }
+    let points = list.points.into_iter().map(|told| point(told, modern)).collect::<Result<_, _>>()?;
+    let points_op = PointInsertOperations::PointsList(points);
+    let operation = match list.update_filter.filter(|_| modern) {
+        Some(condition) => PointOperations::UpsertPointsConditional(ConditionalInsertOperation {
+            points_op,
+            condition: filter(condition)?,
+            update_mode: None,
+        }),
+        None => PointOperations::UpsertPoints(points_op),
+    };
+    Ok(UpdateOperation::PointOperation(operation))
+}
+
+pub(crate) fn delete(points: Option<PointsSelector>) -> Result<UpdateOperation, Status> {
+    let operation = match selected(points)? {
+        PointsSelectorOneOf::Points(list) => PointOperations::DeletePoints { ids: point_ids(list.ids)? },
+        PointsSelectorOneOf::Filter(which) => PointOperations::DeletePointsByFilter(filter(which)?),
+    };
+    Ok(UpdateOperation::PointOperation(operation))
+}
+
+pub(crate) fn set_payload(
+    fields: HashMap<String, Value>,
+    points: Option<PointsSelector>,
+    key: Option<&str>,
+    how: fn(SetPayloadOp) -> PayloadOps,
+) -> Result<UpdateOperation, Status> {
+    let (points, filter) = match selected(points)? {
+        PointsSelectorOneOf::Points(list) => (Some(point_ids(list.ids)?), None),
+        PointsSelectorOneOf::Filter(which) => (None, Some(filter(which)?)),
+    };
+    let key = key.map(path).transpose()?;
+    Ok(UpdateOperation::PayloadOperation(how(SetPayloadOp { payload: payload(fields), points, filter, key })))
+}
+
+pub(crate) fn create_index(request: &CreateFieldIndexCollection) -> Result<UpdateOperation, Status> {
+    let wanted = request.field_type();
+    let kind = KINDS.iter().find(|(told, _, _)| *told == wanted && request.field_type.is_some());
+    let (_, _, kind) = kind.ok_or_else(|| Status::unimplemented("the test server wants the type of an index"))?;
+    let index = CreateIndex {
+        field_name: path(&request.field_name)?,
+        field_schema: Some(PayloadFieldSchema::FieldType(*kind)),
+    };
+    Ok(UpdateOperation::FieldIndexOperation(FieldIndexOperations::CreateIndex(index)))
+}
+
+fn selected(points: Option<PointsSelector>) -> Result<PointsSelectorOneOf, Status> {
+    let selector = points.and_then(|points| points.points_selector_one_of);
+    selector.ok_or_else(|| Status::invalid_argument("Validation error in body: no points are selected"))
+}
