@@ -43,7 +43,7 @@ enum Flaw {
     KeepsOrphans,
     TakesTheSharedAlong,
     OneNameForAll,
-    BusyWhenMet,
+    LosesWhenMet,
     // Of the system of record.
     ForgetsTheDigest,
     ListsNoTombstones,
@@ -115,7 +115,7 @@ found_out!(graph_store, flawed_store::Graph, {
     what_others_support_stays: TakesTheSharedAlong;
     each_chunk_keeps_its_own_words_of_what_it_shares: OneNameForAll;
     counts_are_plain_counts_after_any_history: KeepsOrphans, TakesTheSharedAlong;
-    chunks_that_share_entities_are_written_at_once: BusyWhenMet;
+    chunks_that_share_entities_are_written_at_once: LosesWhenMet;
     an_empty_graph_has_nothing: KeepsOrphans;
 });
 

@@ -127,9 +127,9 @@ impl Store for FlawedStore {
     }
 
     async fn apply(&self, writes: &[Write]) -> Vec<Applied> {
-        if self.flaw == Flaw::BusyWhenMet {
+        if self.flaw == Flaw::LosesWhenMet {
             if self.busy.swap(true, Ordering::SeqCst) {
-                return writes.iter().map(|_| failed()).collect();
+                return writes.iter().map(|_| Applied::Written).collect();
             }
             tokio::task::yield_now().await;
         }
