@@ -194,6 +194,7 @@ pub async fn rows_are_paged_in_order_of_id<F: Fixture<Port = Port>>() {
             let page = records.rows(after, size).await.unwrap();
             after = page.last().map(|row| row.id).or(after);
             let ended = page.len() < size;
+            assert!(seen.len() <= ids.len(), "pages of {size} go on and on");
             seen.extend(page.into_iter().map(|row| row.id));
             if ended {
                 break;

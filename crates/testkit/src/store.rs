@@ -175,6 +175,7 @@ pub async fn a_page_follows_the_other_without_gap_or_repetition<F: Fixture<Port 
             let page = store.scan(after, size).await.unwrap();
             after = page.last().map(|seen| seen.id).or(after);
             let ended = page.len() < size;
+            assert!(seen.len() <= expected.len(), "pages of {size} go on and on");
             seen.extend(page);
             if ended {
                 break;

@@ -34,10 +34,14 @@ pub async fn a_vector_of_the_wrong_dimension_fails_alone<F: Fixture<Port = Port>
 
 pub async fn a_write_without_new_vectors_replaces_all_but_them<F: Fixture<Port = Port>>() {
     let fixture = F::fresh().await;
-    let (store, held) = (fixture.port(), states(1).remove(0));
+    let (store, mut held) = (fixture.port(), State::clone(&states(1)[0]));
+    held.chunk.summary = Some("a key that goes".into());
+    held.chunk.source.path = Some("one/more".into());
+    held.chunk.metadata.extra.insert("removed".into(), 1.into());
+    let held = Arc::new(held);
     written(&*store, &[write(&held, 3)]).await;
     let mut next = State::clone(&held);
-    next.chunk.summary = None;
+    (next.chunk.summary, next.chunk.source.path) = (None, None);
     next.chunk.metadata.extra.clear();
     next.chunk.metadata.extra.insert("added".into(), 1.into());
     next.embedding_stale = true;

@@ -1,0 +1,142 @@
+//! The suites can fail: for each claim there is a store that breaks it, and is found out.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "flaws/flawed_records.rs"]
+mod flawed_records;
+#[path = "flaws/flawed_store.rs"]
+mod flawed_store;
+
+use std::future::Future;
+
+tokio::task_local! {
+    /// What is wrong with the ports that a claim is made of.
+    static FLAW: Flaw;
+}
+
+/// What is wrong with a port.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Flaw {
+    // Of any store.
+    KeepsTheFirst,
+    LastWins,
+    EqualWins,
+    RefusesRepetition,
+    FirstAnswerForAll,
+    LosesTheThird,
+    DeletesNothing,
+    RefusesToDeleteNothing,
+    EmptySummaryIsNone,
+    KeepsTheOldSummary,
+    PageBeginsAtAfter,
+    NilIsBelowTheFirst,
+    AnswersSorted,
+    ForgetsOnReopen,
+    PrepareEmpties,
+    TakesAHundred,
+    CountsAllEver,
+    // Of a store with vectors.
+    FailsTogether,
+    KeepsVectors,
+    KeepsVectorsThatAreGone,
+    // Of a graph.
+    CountsLinksForEntities,
+    KeepsOrphans,
+    TakesTheSharedAlong,
+    OneNameForAll,
+    LosesWhenMet,
+    // Of the system of record.
+    ForgetsTheDigest,
+    ListsNoTombstones,
+    DeletesForGood,
+    AlwaysWritesTheRow,
+    DecidesOnWhatWas,
+    MergesOneByOne,
+    ReadsTwice,
+    DebtsById,
+    LastDebtWins,
+    PaysWhateverVersion,
+    OwesNothingWithTheRow,
+    NoIdsMeanAll,
+}
+
+/// Asserts that the claim fails of ports with that flaw.
+async fn is_found_out(flaw: Flaw, claim: impl Future<Output = ()> + Send + 'static) {
+    let ended = tokio::spawn(FLAW.scope(flaw, claim)).await;
+    assert!(ended.is_err_and(|error| error.is_panic()), "the claim holds even with {flaw:?}");
+}
+
+/// A test for each claim of a suite, with the flaws that break it.
+macro_rules! found_out {
+    ($suite:ident, $fixture:ty, { $($claim:ident: $($flaw:ident),+;)* }) => {
+        mod $suite {
+            use super::*;
+
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $claim() {
+                    $(is_found_out(Flaw::$flaw, chunk_sync_testkit::$suite::$claim::<$fixture>()).await;)+
+                }
+            )*
+        }
+    };
+}
+
+found_out!(store, flawed_store::Rows, {
+    a_newer_state_replaces_an_older_one: KeepsTheFirst;
+    an_older_or_equal_version_changes_nothing: LastWins, EqualWins;
+    a_repeated_batch_is_harmless: RefusesRepetition;
+    each_write_of_a_batch_is_answered_for_itself: FirstAnswerForAll;
+    any_history_ends_as_a_plain_map_would: LosesTheThird, EqualWins, KeepsTheOldSummary;
+    a_deleted_chunk_is_gone_and_can_come_again: DeletesNothing;
+    deleting_what_is_not_there_is_durable: RefusesToDeleteNothing;
+    every_state_is_read_back_as_expected: EmptySummaryIsNone;
+    any_state_replaces_any_other: KeepsTheOldSummary;
+    a_page_follows_the_other_without_gap_or_repetition: PageBeginsAtAfter;
+    the_first_and_the_last_id_are_listed_too: NilIsBelowTheFirst;
+    answers_come_in_the_order_asked: AnswersSorted;
+    what_was_answered_survives_a_restart: ForgetsOnReopen;
+    preparing_twice_loses_nothing: PrepareEmpties;
+    one_batch_may_hold_a_thousand_writes: TakesAHundred;
+    of_two_writers_at_once_the_newer_state_stays: LastWins;
+    counts_follow_what_is_held: CountsAllEver;
+});
+
+found_out!(vector_store, flawed_store::Vectors, {
+    a_vector_of_the_wrong_dimension_fails_alone: FailsTogether;
+    a_write_without_new_vectors_replaces_all_but_them: KeepsTheOldSummary;
+    vectors_are_written_where_older_ones_are_held: KeepsVectors;
+    a_vector_that_is_gone_is_gone: KeepsVectorsThatAreGone;
+    one_batch_may_hold_writes_of_every_kind: FirstAnswerForAll, FailsTogether;
+});
+
+found_out!(graph_store, flawed_store::Graph, {
+    it_counts_what_all_chunks_say_together: CountsLinksForEntities;
+    what_only_a_chunk_supported_goes_with_it: KeepsOrphans;
+    what_others_support_stays: TakesTheSharedAlong;
+    each_chunk_keeps_its_own_words_of_what_it_shares: OneNameForAll;
+    counts_are_plain_counts_after_any_history: KeepsOrphans, TakesTheSharedAlong;
+    chunks_that_share_entities_are_written_at_once: LosesWhenMet;
+    an_empty_graph_has_nothing: KeepsOrphans;
+});
+
+found_out!(records, flawed_records::FlawedRecords, {
+    a_merge_finds_what_the_last_one_left: ForgetsTheDigest;
+    every_state_comes_back_from_a_merge_as_it_was: EmptySummaryIsNone;
+    what_is_held_comes_in_the_order_asked: AnswersSorted;
+    a_tombstone_stays_when_the_row_goes: ListsNoTombstones;
+    a_deleted_row_can_come_again: DeletesForGood;
+    a_record_changes_without_its_row: AlwaysWritesTheRow;
+    rows_are_paged_in_order_of_id: PageBeginsAtAfter;
+    merges_of_one_chunk_happen_one_after_the_other: DecidesOnWhatWas;
+    merges_that_share_chunks_the_other_way_round_all_happen: DecidesOnWhatWas;
+    an_abandoned_merge_happened_wholly_or_not_at_all: MergesOneByOne;
+    a_row_is_never_read_without_its_record: ReadsTwice;
+    debts_are_paid_oldest_first: DebtsById;
+    a_debt_keeps_its_greatest_version: LastDebtWins, PaysWhateverVersion;
+    a_debt_renewed_while_it_is_paid_stays: PaysWhateverVersion;
+    hundreds_of_debts_are_owed_and_paid_at_once: TakesAHundred;
+    what_is_owed_is_recorded_with_the_row: OwesNothingWithTheRow;
+    records_and_debts_survive_a_restart: ForgetsOnReopen;
+    hundreds_are_merged_at_once: TakesAHundred;
+    asking_for_nothing_is_harmless: NoIdsMeanAll;
+});

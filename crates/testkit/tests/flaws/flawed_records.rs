@@ -1,0 +1,197 @@
+//! Systems of record with something wrong with them: a good one in memory, and a flaw in front of it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chunk_sync_engine::ports::{Applied, Commit, Counts, Debt, Decide, Fault, Held, Records, Row, Seen, Store, Write};
+use chunk_sync_model::document::Fingerprint;
+use chunk_sync_model::{State, SyncVersion, Target};
+use chunk_sync_testkit::Fixture;
+use chunk_sync_testkit::memory::MemoryRecords;
+use uuid::Uuid;
+
+use super::{FLAW, Flaw};
+
+/// Long enough for others to come between.
+const WHILE: Duration = Duration::from_millis(2);
+
+#[derive(Clone)]
+pub(super) struct FlawedRecords {
+    flaw: Flaw,
+    good: MemoryRecords,
+}
+
+impl FlawedRecords {
+    /// What a merge would find.
+    async fn held(&self, ids: &[Uuid]) -> Vec<Held> {
+        let found = Mutex::new(Vec::new());
+        let decide = |held: Vec<Held>| {
+            *found.lock().unwrap() = held;
+            Vec::new()
+        };
+        self.good.merge(ids, &decide).await.unwrap();
+        found.into_inner().unwrap()
+    }
+
+    fn tampered(&self, mut commits: Vec<Commit>, held: &[Held]) -> Vec<Commit> {
+        if self.flaw == Flaw::TakesAHundred {
+            commits.truncate(100);
+        }
+        for (commit, held) in commits.iter_mut().zip(held) {
+            match self.flaw {
+                Flaw::ForgetsTheDigest => commit.row = None,
+                Flaw::AlwaysWritesTheRow => commit.row_changed = true,
+                Flaw::OwesNothingWithTheRow => commit.owed.clear(),
+                Flaw::DeletesForGood if held.record.is_some() && held.state.is_none() => commit.state = None,
+                Flaw::EmptySummaryIsNone => commit.state = commit.state.as_deref().map(without_empty_summary),
+                _ => {}
+            }
+        }
+        commits
+    }
+
+    fn listed(&self, rows: impl Iterator<Item = Row>) -> Vec<Row> {
+        rows.filter(|row| self.flaw != Flaw::ListsNoTombstones || row.lives != Some(false)).collect()
+    }
+}
+
+fn without_empty_summary(state: &State) -> Arc<State> {
+    let mut state = State::clone(state);
+    state.chunk.summary = state.chunk.summary.filter(|summary| !summary.is_empty());
+    Arc::new(state)
+}
+
+#[async_trait]
+impl Records for FlawedRecords {
+    async fn merge(&self, ids: &[Uuid], decide: Decide<'_>) -> Result<(), Fault> {
+        let mut ids = ids.to_vec();
+        if self.flaw == Flaw::AnswersSorted {
+            ids.sort_unstable();
+        }
+        match self.flaw {
+            Flaw::DecidesOnWhatWas => {
+                let held = self.held(&ids).await;
+                tokio::time::sleep(WHILE).await;
+                self.good.merge(&ids, &|_| decide(held.clone())).await
+            }
+            Flaw::MergesOneByOne => {
+                for commit in decide(self.held(&ids).await) {
+                    self.good.merge(&[commit.id], &|_| vec![commit.clone()]).await?;
+                    tokio::time::sleep(WHILE).await;
+                }
+                Ok(())
+            }
+            _ => self.good.merge(&ids, &|held| self.tampered(decide(held.clone()), &held)).await,
+        }
+    }
+
+    async fn rows(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Row>, Fault> {
+        let after = match self.flaw {
+            Flaw::PageBeginsAtAfter => after.and_then(|id| id.as_u128().checked_sub(1)).map(Uuid::from_u128),
+            _ => after,
+        };
+        Ok(self.listed(self.good.rows(after, limit).await?.into_iter()))
+    }
+
+    async fn rows_of(&self, ids: &[Uuid]) -> Result<Vec<Option<Row>>, Fault> {
+        if self.flaw == Flaw::NoIdsMeanAll && ids.is_empty() {
+            return Ok(self.good.rows(None, usize::MAX).await?.into_iter().map(Some).collect());
+        }
+        let mut rows = self.good.rows_of(ids).await?;
+        if self.flaw == Flaw::ReadsTwice {
+            tokio::time::sleep(WHILE).await;
+            for (row, later) in rows.iter_mut().zip(self.good.rows_of(ids).await?) {
+                if let (Some(row), Some(later)) = (row, later) {
+                    row.state = later.state;
+                }
+            }
+        }
+        Ok(rows)
+    }
+
+    async fn owe(&self, debts: &[Debt]) -> Result<(), Fault> {
+        if self.flaw == Flaw::LastDebtWins {
+            let paid: Vec<Debt> = debts.iter().map(|debt| Debt { version: SyncVersion::MAX, ..*debt }).collect();
+            self.good.paid(&paid).await?;
+        }
+        let most = if self.flaw == Flaw::TakesAHundred { 100 } else { usize::MAX };
+        self.good.owe(&debts[..debts.len().min(most)]).await
+    }
+
+    async fn debts(&self, target: Target, limit: usize) -> Result<Vec<Debt>, Fault> {
+        let mut debts = self.good.debts(target, limit).await?;
+        if self.flaw == Flaw::DebtsById {
+            debts.sort_by_key(|debt| debt.id);
+        }
+        Ok(debts)
+    }
+
+    async fn paid(&self, debts: &[Debt]) -> Result<(), Fault> {
+        let mut debts = debts.to_vec();
+        if self.flaw == Flaw::PaysWhateverVersion {
+            tokio::task::yield_now().await;
+            debts.iter_mut().for_each(|debt| debt.version = SyncVersion::MAX);
+        }
+        self.good.paid(&debts).await
+    }
+
+    async fn debt_counts(&self) -> Result<BTreeMap<Target, u64>, Fault> {
+        self.good.debt_counts().await
+    }
+}
+
+#[async_trait]
+impl Store for FlawedRecords {
+    fn target(&self) -> Target {
+        self.good.target()
+    }
+
+    async fn prepare(&self) -> Result<(), Fault> {
+        self.good.prepare().await
+    }
+
+    async fn apply(&self, writes: &[Write]) -> Vec<Applied> {
+        self.good.apply(writes).await
+    }
+
+    async fn read(&self, ids: &[Uuid]) -> Result<Vec<Option<Seen>>, Fault> {
+        self.good.read(ids).await
+    }
+
+    async fn scan(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Seen>, Fault> {
+        self.good.scan(after, limit).await
+    }
+
+    fn expect(&self, state: &State) -> Fingerprint {
+        self.good.expect(state)
+    }
+
+    async fn counts(&self) -> Result<Counts, Fault> {
+        self.good.counts().await
+    }
+
+    async fn check(&self) -> Result<(), Fault> {
+        self.good.check().await
+    }
+}
+
+#[async_trait]
+impl Fixture for FlawedRecords {
+    type Port = dyn Records;
+
+    async fn fresh() -> Self {
+        Self { flaw: FLAW.get(), good: MemoryRecords::default() }
+    }
+
+    fn port(&self) -> Arc<dyn Records> {
+        Arc::new(self.clone())
+    }
+
+    async fn reopen(&mut self) {
+        if self.flaw == Flaw::ForgetsOnReopen {
+            self.good = MemoryRecords::default();
+        }
+    }
+}
