@@ -87,7 +87,7 @@ pub(crate) async fn holds(store: &QdrantStore, write: &Write) {
 
 /// The server of `QDRANT_URL` with a collection of its own, else a test server of today.
 pub(crate) enum Today {
-    Real { config: QdrantConfig, store: Arc<QdrantStore>, raw: Qdrant },
+    Real { config: QdrantConfig, store: Arc<QdrantStore>, raw: Box<Qdrant> },
     Ours(Box<Vectors>),
 }
 
@@ -109,7 +109,7 @@ impl Fixture for Today {
         };
         let store = Arc::new(QdrantStore::new(&config).unwrap());
         store.prepare().await.expect("the Qdrant of QDRANT_URL takes no collection");
-        Self::Real { config, store, raw }
+        Self::Real { config, store, raw: Box::new(raw) }
     }
 
     fn port(&self) -> Arc<dyn Store> {
