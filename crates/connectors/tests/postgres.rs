@@ -1,6 +1,6 @@
 //! The system of record on real servers, which are named by `CHUNK_SYNC_TEST_PG15_URL` (without pgvector) and
 //! `CHUNK_SYNC_TEST_PG18_URL` (with it). Every test has a database of its own there, which it drops at its end.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
 #[path = "postgres/fixture.rs"]
 mod fixture;
