@@ -80,6 +80,10 @@ pub struct Postgres {
     pub schema: String,
     /// Its name.
     pub table: String,
+    /// The publication that capture reads.
+    pub publication: String,
+    /// The replication slot.
+    pub slot: String,
 }
 
 /// Redis.

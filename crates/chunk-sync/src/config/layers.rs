@@ -161,6 +161,7 @@ fn syntax(text: &str, error: &toml::de::Error) -> String {
 fn parse(text: &str, like: &Value) -> Result<Value, String> {
     match like {
         Value::Integer(_) => text.trim().parse().map(Value::Integer).map_err(|_| "must be a whole number".to_owned()),
+        Value::Boolean(_) => text.trim().parse().map(Value::Boolean).map_err(|_| "must be true or false".to_owned()),
         Value::Array(list) if list.iter().any(Value::is_table) => serde_json::from_str(text).map_err(|error| {
             let place = format!("column {}", error.column());
             format!("must be a JSON array of objects with model, vector and size ({place})")

@@ -69,7 +69,12 @@ fn servers(reader: &mut Reader<'_>) -> Option<Servers> {
         url: url?,
         schema,
         table,
+        publication: reader.required("postgres.publication"),
+        slot: reader.required("postgres.slot"),
     };
+    if !postgres.slot.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_') {
+        reader.wrong("postgres.slot", "may have small letters, digits and underscores only: PostgreSQL's own rule");
+    }
     let redis = Redis {
         stream: reader.required("redis.stream"),
         dead_stream: reader.required("redis.dead_stream"),

@@ -23,8 +23,7 @@ pub(super) async fn open(servers: &Servers, limits: &Arc<Limits>) -> Result<Wire
     let vectors = QdrantStore::new(&qdrant(&servers.qdrant, limits, insecure))?;
     let graph = Neo4jStore::new(&neo4j(&servers.neo4j, insecure)?)?;
     let records = Arc::new(PostgresRecords::connect(postgres(&servers.postgres, limits, insecure)).await?);
-    let log = CaptureConfig::new(servers.postgres.replication_url.expose().into());
-    let capture = PostgresCapture::new(Arc::clone(&records), log);
+    let capture = PostgresCapture::new(Arc::clone(&records), capture(&servers.postgres));
     let publisher = Publisher::new(Arc::clone(&bus) as _, Arc::clone(limits));
     let stores: Vec<Arc<dyn chunk_sync_engine::ports::Store>> = vec![Arc::new(vectors), Arc::new(graph)];
     let ports = Ports { bus: Arc::clone(&bus) as _, records, stores };
@@ -42,8 +41,7 @@ pub(super) async fn open(servers: &Servers, limits: &Arc<Limits>) -> Result<Wire
 pub(super) async fn statements(servers: &Servers, limits: &Arc<Limits>) -> Result<Vec<(&'static str, String)>, Fault> {
     let insecure = servers.allow_insecure;
     let records = Arc::new(PostgresRecords::connect(postgres(&servers.postgres, limits, insecure)).await?);
-    let log = CaptureConfig::new(servers.postgres.replication_url.expose().into());
-    let capture = PostgresCapture::new(Arc::clone(&records), log);
+    let capture = PostgresCapture::new(Arc::clone(&records), capture(&servers.postgres));
     let postgres = records.statements().await?.into_iter().chain(capture.statements().await?);
     let qdrant = chunk_sync_connectors::qdrant::statements(&servers.qdrant.collection, limits);
     let redis = format!("XGROUP CREATE {} {} 0 MKSTREAM", servers.redis.stream, servers.redis.group);
@@ -61,6 +59,14 @@ fn postgres(postgres: &Postgres, limits: &Arc<Limits>, allow_insecure: bool) -> 
         table: postgres.table.clone(),
         allow_insecure,
         ..PostgresConfig::new(postgres.url.expose().into(), Arc::clone(limits))
+    }
+}
+
+fn capture(postgres: &Postgres) -> CaptureConfig {
+    CaptureConfig {
+        url: postgres.replication_url.expose().into(),
+        publication: postgres.publication.clone(),
+        slot: postgres.slot.clone(),
     }
 }
 

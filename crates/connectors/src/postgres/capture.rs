@@ -35,14 +35,6 @@ pub struct CaptureConfig {
     pub slot: String,
 }
 
-impl CaptureConfig {
-    /// The usual names at this server.
-    #[must_use]
-    pub fn new(url: SecretString) -> Self {
-        Self { url, publication: "unified_chunks_pub".to_owned(), slot: "chunk_sync_slot".to_owned() }
-    }
-}
-
 /// Capture from the log of the system of record.
 pub struct PostgresCapture {
     records: Arc<PostgresRecords>,
@@ -96,13 +88,22 @@ impl PostgresCapture {
     async fn check_slot(&self) -> Result<(), Fault> {
         let name = self.config.slot.replace('\'', "''");
         let sql = format!(
-            "SELECT coalesce(wal_status, '') || ' ' || active::text FROM pg_replication_slots WHERE slot_name = '{name}'"
+            "SELECT CASE WHEN database IS DISTINCT FROM current_database() OR plugin IS DISTINCT FROM 'pgoutput' \
+             THEN 'foreign' ELSE coalesce(wal_status, '') END || ' ' || active::text \
+             FROM pg_replication_slots WHERE slot_name = '{name}'"
         );
         let state = self.ask(&sql).await?.unwrap_or_default();
         if state.starts_with("lost") {
             let message = format!(
                 "the slot {} was invalidated and has lost changes: drop it by pg_drop_replication_slot, start again, and \
                  run `backfill` and `verify`",
+                self.config.slot
+            );
+            return Err(Fault::new(FaultClass::Misconfigured, CONTEXT, message));
+        }
+        if state.starts_with("foreign") {
+            let message = format!(
+                "the slot {} belongs to another database or plugin: name another one in postgres.slot",
                 self.config.slot
             );
             return Err(Fault::new(FaultClass::Misconfigured, CONTEXT, message));
