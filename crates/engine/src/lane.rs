@@ -114,7 +114,8 @@ impl Driver {
     async fn deliver_batch(&self, batch: &[Write]) -> Vec<Landed> {
         let mut landed: Vec<Option<Landed>> = vec![None; batch.len()];
         let mut pauses = Pauses::new(&self.settings);
-        let began = Instant::now();
+        // Patience is counted as pauses are: by the timer.
+        let began = tokio::time::Instant::now();
         loop {
             let open: Vec<usize> = (0..batch.len()).filter(|i| landed[*i].is_none()).collect();
             if open.is_empty() {

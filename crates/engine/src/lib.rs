@@ -26,11 +26,12 @@ pub mod verify;
 mod worker;
 
 pub use capture::Capturing;
+pub use clock::Clock;
 pub use lane::Condition;
 pub use progress::Done;
 pub use publish::Publisher;
 pub use recover::Recovered;
-pub use service::{Health, Ports, Service, StartError};
+pub use service::{Health, Ports, Service, StartError, Surroundings};
 pub use settings::{Settings, WalSettings, WorkerSettings};
 
 use chunk_sync_model::Part;

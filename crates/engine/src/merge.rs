@@ -10,7 +10,6 @@ use chunk_sync_model::merge::{Change, Conflict, Effect, merge};
 use uuid::Uuid;
 
 use crate::absorb::{Written, absorb, digest};
-use crate::clock;
 use crate::metrics;
 use crate::operation::Operation;
 use crate::ports::{Commit, Fault, Held, Records, Write};
@@ -35,12 +34,12 @@ impl Outcome {
 }
 
 /// Merges the operations, each chunk's in their order, in one transaction. `owing` are the stores that are told later,
-/// `max_ahead` is the clock's bound in microseconds.
+/// `now` is when a row was written of which no captured event says it.
 pub(crate) async fn merge_all(
     records: &dyn Records,
     operations: &[&Operation],
     owing: &[Target],
-    max_ahead: i64,
+    now: Written,
 ) -> Result<Outcome, Fault> {
     let mut chunks: BTreeMap<Uuid, Vec<&Operation>> = BTreeMap::new();
     for operation in operations {
@@ -48,7 +47,6 @@ pub(crate) async fn merge_all(
     }
     let ids: Vec<Uuid> = chunks.keys().copied().collect();
     let outcome = Mutex::new(Outcome::default());
-    let now = Written { at: clock::now(), max_ahead };
     let decide = |held: Vec<Held>| {
         let started = Instant::now();
         // Decided anew where the transaction is repeated: nothing of the earlier attempt may stay.

@@ -18,7 +18,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
-use crate::clock;
+use crate::absorb::Written;
+use crate::clock::Clock;
 use crate::lane::Lane;
 use crate::log::Log;
 use crate::merge::{Outcome, merge_all};
@@ -37,6 +38,7 @@ pub(crate) struct Worker {
     pub(crate) records: Arc<dyn Records>,
     pub(crate) lanes: Vec<Lane>,
     pub(crate) log: Log,
+    pub(crate) clock: Clock,
     pub(crate) settings: Arc<Settings>,
     pub(crate) progress: Arc<Progress>,
     pub(crate) stop: Stop,
@@ -88,7 +90,7 @@ impl Worker {
 
     /// From delivered to handed to the lanes. `None` where nothing was left to settle, or the worker was stopped first.
     async fn take(&self, deliveries: Vec<Delivery>) -> Result<Option<Batch>, Fault> {
-        let now = clock::now();
+        let now = self.clock.now();
         let (mut operations, mut letters) = (Vec::with_capacity(deliveries.len()), Vec::new());
         for delivery in deliveries {
             match Operation::of(delivery, &self.settings.limits, self.settings.worker.max_deliveries, now) {
@@ -129,7 +131,8 @@ impl Worker {
         let mut pauses = Pauses::new(&self.settings.worker);
         while let Some(part) = open.pop() {
             let batch: Vec<&Operation> = part.iter().map(|i| &operations[*i]).collect();
-            match merge_all(&*self.records, &batch, &self.owing(), self.settings.limits.max_ahead_micros).await {
+            let now = Written { at: self.clock.now(), max_ahead: self.settings.limits.max_ahead_micros };
+            match merge_all(&*self.records, &batch, &self.owing(), now).await {
                 Ok(outcome) => whole.join(outcome),
                 Err(fault) if fault.class == FaultClass::Disk => return Err(fault),
                 Err(fault) if fault.class.is_transient() => {
@@ -184,6 +187,7 @@ impl Worker {
         Settler {
             bus: Arc::clone(&self.bus),
             log: self.log.clone(),
+            clock: self.clock.clone(),
             settings: Arc::clone(&self.settings),
             progress: Arc::clone(&self.progress),
             stop: self.stop.clone(),
