@@ -94,6 +94,17 @@ impl MemoryBus {
         self.server.published.notify_waiters();
     }
 
+    /// Loses unfinished entries for ever, as a server may that crashes; how many.
+    pub fn forget(&self, which: impl Fn(&[(Vec<u8>, Vec<u8>)]) -> bool) -> u64 {
+        let mut streams = self.server.streams.lock().unwrap();
+        let before = streams.entries.len();
+        streams.entries.retain(|_, entry| !which(&entry.fields));
+        let lost = before - streams.entries.len();
+        drop(streams);
+        self.server.finished.notify_waiters();
+        lost as u64
+    }
+
     /// Adds an entry of any fields, as a foreign client of a server could.
     pub fn add(&self, fields: Fields) -> EntryId {
         let chunk = fields.iter().find(|(name, _)| name == b"chunk");
@@ -135,6 +146,9 @@ impl Streams {
 
     /// In the order of the stream what no living process has, save what would overtake an entry of its chunk elsewhere.
     fn take(&mut self, process: u64, max: usize) -> Vec<Delivery> {
+        if !self.living.contains(&process) {
+            return Vec::new();
+        }
         let (mut deliveries, mut elsewhere) = (Vec::new(), BTreeSet::new());
         for (id, entry) in &mut self.entries {
             let holder = entry.holder.filter(|holder| self.living.contains(holder));
