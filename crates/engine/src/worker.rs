@@ -111,28 +111,35 @@ impl Worker {
 
     /// From logged to handed to the lanes: the way that replayed operations take as well.
     pub(crate) async fn carry(&self, operations: Vec<Operation>) -> Result<Option<Batch>, Fault> {
-        let Some((outcome, refused)) = self.merge(&operations).await? else {
+        // Asked once: a store that is told later has the debt with the row, and any other is told now, whatever became of
+        // it during the merge. Asked again it might be neither.
+        let owing = self.owing();
+        let Some((outcome, refused)) = self.merge(&operations, &owing).await? else {
             return Ok(None);
         };
         self.count(&outcome);
         let writes: Arc<[_]> = outcome.writes.into();
         let mut answers = Vec::with_capacity(self.lanes.len());
-        for lane in self.lanes.iter().filter(|lane| !writes.is_empty() && !lane.condition().owing) {
+        for lane in self.lanes.iter().filter(|lane| !writes.is_empty() && !owing.contains(&lane.target())) {
             answers.push((lane.target(), lane.send(Arc::clone(&writes)).await));
         }
         Ok(Some(Batch { operations, writes, answers, refused }))
     }
 
-    /// Merges, however long the system of record takes to answer. An operation that it refuses is found by halving.
-    /// `None` where the worker was stopped first.
-    async fn merge(&self, operations: &[Operation]) -> Result<Option<(Outcome, Vec<(usize, Fault)>)>, Fault> {
+    /// Merges, however long the system of record takes to answer; `owing` are the stores told later. An operation that it
+    /// refuses is found by halving. `None` where the worker was stopped first.
+    async fn merge(
+        &self,
+        operations: &[Operation],
+        owing: &[Target],
+    ) -> Result<Option<(Outcome, Vec<(usize, Fault)>)>, Fault> {
         let (mut whole, mut refused) = (Outcome::default(), Vec::new());
         let mut open = vec![(0..operations.len()).collect::<Vec<_>>()];
         let mut pauses = Pauses::new(&self.settings.worker);
         while let Some(part) = open.pop() {
             let batch: Vec<&Operation> = part.iter().map(|i| &operations[*i]).collect();
             let now = Written { at: self.clock.now(), max_ahead: self.settings.limits.max_ahead_micros };
-            match merge_all(&*self.records, &batch, &self.owing(), now).await {
+            match merge_all(&*self.records, &batch, owing, now).await {
                 Ok(outcome) => whole.join(outcome),
                 Err(fault) if fault.class == FaultClass::Disk => return Err(fault),
                 Err(fault) if fault.class.is_transient() => {
