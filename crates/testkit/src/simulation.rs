@@ -42,7 +42,6 @@ use chunk_sync_model::{Target, Time};
 use chunk_sync_samples::rng::Rng;
 use chunk_sync_wal::disk::Disk;
 use chunk_sync_wal::testing::CrashDisk;
-use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
@@ -51,7 +50,7 @@ use oracle::Oracle;
 use process::{Machine, weathered_bus};
 use scenario::Scenario;
 pub use tally::Tally;
-use weather::{Life, Place, Way, Weather};
+use weather::{Life, Place, Signal, Way, Weather};
 use writers::{Author, WRITERS, chunk_id, malformed};
 
 /// In calm weather everything is settled within this time.
@@ -100,7 +99,8 @@ struct World {
     records: Arc<dyn Records>,
     stores: Vec<Arc<dyn Store>>,
     crashes: AtomicU32,
-    closing: watch::Sender<bool>,
+    /// There is nothing left to do but to come to rest.
+    closing: Signal,
     zero: Instant,
 }
 
@@ -122,7 +122,7 @@ async fn live(seed: u64, processes: usize, plant: Plant) -> Result<Tally, String
     world.settle_without(world.scenario.down).await?;
     world.weather.rejoin();
     world.settle_without(None).await?;
-    world.closing.send_replace(true);
+    world.closing.give();
     for machine in machines {
         match timeout(SOON, machine).await {
             Ok(ended) => ended.map_err(|error| error.to_string())?,
@@ -144,7 +144,7 @@ impl World {
             records: (plant.records)(Arc::new(MemoryRecords::default())),
             stores: [Target::Qdrant, Target::Neo4j].map(store).into(),
             crashes: AtomicU32::new(scenario.crashes),
-            closing: watch::Sender::new(false),
+            closing: Signal::default(),
             zero: Instant::now(),
             scenario,
             plant,
@@ -249,11 +249,6 @@ impl World {
 
     fn tally(&self, count: impl FnOnce(&mut Tally)) {
         count(&mut self.weather.sky().tally);
-    }
-
-    /// Waits until there is nothing left to do but to come to rest.
-    async fn closing(&self) {
-        let _ = self.closing.subscribe().wait_for(|closing| *closing).await;
     }
 
     fn tallied(&self) -> Tally {

@@ -53,6 +53,15 @@ const fn some(count: u64) -> u64 {
     if cfg!(debug_assertions) { count / 20 } else { count }
 }
 
+/// A failing seed can be looked into only if it fails again.
+#[test]
+fn a_seed_is_one_and_the_same_life() {
+    for seed in 0..some(400) {
+        let lives = [(); 2].map(|()| run(seed, 1, Plant::default()));
+        assert_eq!(lives[0], lives[1], "seed {seed}");
+    }
+}
+
 #[test]
 fn one_process_loses_and_repeats_nothing() {
     holds("one_process_loses_and_repeats_nothing", 1, some(2_000));

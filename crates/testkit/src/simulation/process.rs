@@ -143,7 +143,7 @@ impl Machine {
             () = life.over() => End::Killed,
             _ = service.ended() => End::GaveUp,
             () = fate => End::Stopped,
-            () = self.world.closing() => match service.until_idle().await {
+            () = self.world.closing.given() => match service.until_idle().await {
                 Ok(()) => End::Done,
                 Err(_) => End::GaveUp,
             },

@@ -48,7 +48,8 @@ impl Scenario {
         }
         let down = [None, None, None, Some(Target::Qdrant), Some(Target::Neo4j)];
         Self {
-            chunks: 1 + rng.below(5),
+            // Few that are changed again and again, or many of which each counts.
+            chunks: [1, 2, 4, 40][rng.below(4)],
             changes: 4 + rng.below(16),
             gap: [20, 2_000, 30_000][rng.below(3)],
             malformed: rng.below(3),

@@ -1,7 +1,7 @@
 //! What can go wrong between a process and what it talks to, drawn call by call; and the death of a process.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use chunk_sync_engine::ports::{Fault, FaultClass};
 use chunk_sync_model::Target;
 use chunk_sync_samples::rng::Rng;
 use chunk_sync_wal::testing::CrashDisk;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 use super::tally::Tally;
@@ -141,9 +141,34 @@ fn refusal(class: FaultClass) -> Fault {
     Fault::new(class, "simulation", "bad weather")
 }
 
+/// Given once, for ever. Whoever waits is woken in the order of waiting, the same in every run.
+#[derive(Default)]
+pub(super) struct Signal {
+    given: AtomicBool,
+    waiting: Notify,
+}
+
+impl Signal {
+    pub(super) fn give(&self) {
+        self.given.store(true, Ordering::Relaxed);
+        self.waiting.notify_waiters();
+    }
+
+    pub(super) fn is_given(&self) -> bool {
+        self.given.load(Ordering::Relaxed)
+    }
+
+    pub(super) async fn given(&self) {
+        let waiting = self.waiting.notified();
+        if !self.is_given() {
+            waiting.await;
+        }
+    }
+}
+
 /// A process, from its start to its death. Whatever it still tries after that never comes to an end.
 pub(super) struct Life {
-    dead: watch::Sender<bool>,
+    dead: Signal,
     /// Beginnings and ends of calls until it dies.
     calls_left: AtomicU64,
     disk: Option<CrashDisk>,
@@ -153,7 +178,7 @@ impl Life {
     /// A process with that disk, which dies in the midst of the given call.
     pub(super) fn new(disk: Option<CrashDisk>, calls_left: Option<u64>) -> Arc<Self> {
         let calls_left = AtomicU64::new(calls_left.unwrap_or(u64::MAX));
-        Arc::new(Self { dead: watch::Sender::new(false), calls_left, disk })
+        Arc::new(Self { dead: Signal::default(), calls_left, disk })
     }
 
     /// It dies now.
@@ -161,16 +186,16 @@ impl Life {
         if let Some(disk) = &self.disk {
             disk.power_off_after(0);
         }
-        self.dead.send_replace(true);
+        self.dead.give();
     }
 
     /// Waits for its death.
     pub(super) async fn over(&self) {
-        let _ = self.dead.subscribe().wait_for(|dead| *dead).await;
+        self.dead.given().await;
     }
 
     fn is_over(&self) -> bool {
-        *self.dead.borrow()
+        self.dead.is_given()
     }
 }
 
