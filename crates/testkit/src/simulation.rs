@@ -167,7 +167,9 @@ impl World {
             let (event_id, fields) = malformed(number + rng.below(3) * 3, &self.scenario.settings.limits);
             self.oracle.known().bad.insert(event_id);
             self.bus.add(fields);
-            self.forget(&self.bus, rng.one_in(2));
+            if rng.one_in(2) {
+                self.forget();
+            }
         }
         for author in authors {
             match timeout(LATE, author).await {
@@ -233,8 +235,8 @@ impl World {
     }
 
     /// The bus loses what is in the log, as a server may that does not sync; what is set aside must stay.
-    fn forget(&self, bus: &MemoryBus, all: bool) {
-        if !self.scenario.forgetful || self.weather.is_calm() || !all {
+    fn forget(&self) {
+        if !self.scenario.forgetful || self.weather.is_calm() {
             return;
         }
         let known = self.oracle.known();
@@ -243,7 +245,7 @@ impl World {
             let id = field.and_then(|(_, value)| std::str::from_utf8(value).ok()?.parse::<Uuid>().ok());
             id.is_some_and(|id| known.logged.contains(&id) && !known.bad.contains(&id.to_string()))
         };
-        let forgotten = bus.forget(logged);
+        let forgotten = self.bus.forget(logged);
         self.tally(|tally| tally.forgotten += forgotten);
     }
 

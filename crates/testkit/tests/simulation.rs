@@ -66,3 +66,8 @@ fn a_seed_is_one_and_the_same_life() {
 fn one_process_loses_and_repeats_nothing() {
     holds("one_process_loses_and_repeats_nothing", 1, some(2_000));
 }
+
+#[test]
+fn two_processes_lose_and_repeat_nothing() {
+    holds("two_processes_lose_and_repeat_nothing", 2, some(2_000));
+}

@@ -81,7 +81,7 @@ impl Machine {
             let all = self.rng.one_in(2);
             let rng = &mut self.rng;
             self.disk = self.disk.crash(&mut |most| if all { most } else { rng.below(most + 1) });
-            self.world.forget(&self.bus, self.rng.one_in(2));
+            self.world.forget();
             sleep(Duration::from_millis(self.rng.below(30_000) as u64)).await;
         }
     }
