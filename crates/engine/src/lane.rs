@@ -22,6 +22,7 @@ pub(crate) type Landed = Result<(), Fault>;
 /// Writes handed to a lane, and where it answers.
 struct Parcel {
     writes: Arc<[Write]>,
+    repeated: bool,
     done: oneshot::Sender<Vec<Landed>>,
 }
 
@@ -64,11 +65,12 @@ impl Lane {
         self.condition.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Hands the writes over; the answers, one each, come when every one is durable, owed or refused.
-    pub(crate) async fn send(&self, writes: Arc<[Write]>) -> oneshot::Receiver<Vec<Landed>> {
+    /// Hands the writes over; the answers, one each, come when every one is durable, owed or refused. `repeated` where the
+    /// bus does not keep other processes from the chunks meanwhile.
+    pub(crate) async fn send(&self, writes: Arc<[Write]>, repeated: bool) -> oneshot::Receiver<Vec<Landed>> {
         let (done, answer) = oneshot::channel();
         // A lane that has ended drops the parcel, and with it the sender: the receiver says so.
-        let _ = self.parcels.send(Parcel { writes, done }).await;
+        let _ = self.parcels.send(Parcel { writes, repeated, done }).await;
         answer
     }
 }
@@ -92,6 +94,9 @@ impl Driver {
                 parcel = inbox.recv() => match parcel {
                     Some(parcel) => {
                         let landed = self.deliver(&parcel.writes).await;
+                        if parcel.repeated {
+                            self.look_again(&parcel.writes).await;
+                        }
                         // Whoever no longer waits for the answer finds the writes repeated after a restart.
                         let _ = parcel.done.send(landed);
                     }
@@ -189,6 +194,32 @@ impl Driver {
             fault.map(|fault| (condition.failing.as_ref().map_or(clock::now(), |(since, _)| *since), fault.clone()));
     }
 
+    /// Sees to it that none of the writes has undone what another process did to its chunk meanwhile.
+    async fn look_again(&self, writes: &[Write]) {
+        let mut pauses = Pauses::new(&self.settings);
+        while let Err(fault) = self.owe_overtaken(writes).await {
+            let target = self.store.target();
+            warn!(%target, %fault, "the system of record fails: waiting to see what became of chunks written again");
+            tokio::time::sleep(pauses.next()).await;
+        }
+    }
+
+    /// Records as debts the chunks that have moved on since. A store that deletes forgets the version with the chunk: where
+    /// another process deleted it just before the write came, the write has brought it back.
+    async fn owe_overtaken(&self, writes: &[Write]) -> Result<(), Fault> {
+        let alive: Vec<&Write> = writes.iter().filter(|write| write.state.is_some()).collect();
+        if alive.is_empty() {
+            return Ok(());
+        }
+        let rows = self.records.rows_of(&alive.iter().map(|write| write.id).collect::<Vec<_>>()).await?;
+        let overtaken = alive.iter().zip(rows).filter_map(|(write, row)| {
+            let version = row.map(|row| row.version).filter(|version| *version > write.version)?;
+            Some(Debt { id: write.id, target: self.store.target(), version })
+        });
+        let overtaken: Vec<Debt> = overtaken.collect();
+        if overtaken.is_empty() { Ok(()) } else { self.records.owe(&overtaken).await }
+    }
+
     /// Records the writes as debts of the store; whether that is durable.
     async fn owe(&self, writes: impl Iterator<Item = &Write>) -> bool {
         let target = self.store.target();
@@ -235,6 +266,8 @@ impl Driver {
         };
         let writes: Vec<Write> = debts.iter().zip(rows).map(write).collect();
         let answers = self.apply(&writes).await;
+        // Another process may pay the same debts, and go on before this one has.
+        self.owe_overtaken(&writes).await?;
         let settled: Vec<Debt> =
             debts.iter().zip(&answers).filter(|(_, answer)| answer.is_durable()).map(|(debt, _)| *debt).collect();
         self.records.paid(&settled).await?;

@@ -119,9 +119,10 @@ impl Worker {
         };
         self.count(&outcome);
         let writes: Arc<[_]> = outcome.writes.into();
+        let repeated = operations.iter().any(|operation| operation.repeated);
         let mut answers = Vec::with_capacity(self.lanes.len());
         for lane in self.lanes.iter().filter(|lane| !writes.is_empty() && !owing.contains(&lane.target())) {
-            answers.push((lane.target(), lane.send(Arc::clone(&writes)).await));
+            answers.push((lane.target(), lane.send(Arc::clone(&writes), repeated).await));
         }
         Ok(Some(Batch { operations, writes, answers, refused }))
     }
