@@ -7,6 +7,7 @@
 mod absorb;
 pub mod backfill;
 pub mod capture;
+mod caught;
 mod clock;
 mod lane;
 mod log;

@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 use crate::absorb::Written;
+use crate::caught::caught;
 use crate::clock::Clock;
 use crate::lane::Lane;
 use crate::log::Log;
@@ -140,7 +141,7 @@ impl Worker {
         while let Some(part) = open.pop() {
             let batch: Vec<&Operation> = part.iter().map(|i| &operations[*i]).collect();
             let now = Written { at: self.clock.now(), max_ahead: self.settings.limits.max_ahead_micros };
-            match merge_all(&*self.records, &batch, owing, now).await {
+            match caught("merge", merge_all(&*self.records, &batch, owing, now)).await.flatten() {
                 Ok(outcome) => whole.join(outcome),
                 Err(fault) if fault.class == FaultClass::Disk => return Err(fault),
                 Err(fault) if fault.class.is_transient() => {
