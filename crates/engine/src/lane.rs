@@ -1,15 +1,18 @@
 //! A lane leads to one store. What it is handed it writes in order, alone: while its store fails it tries again, the
 //! other lanes go on, and after a while the store owes what it misses instead of holding everybody up.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use chunk_sync_model::{Target, Time};
+use chunk_sync_model::{SyncVersion, Target, Time};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
+use uuid::Uuid;
 
+use crate::caught::caught;
 use crate::clock;
 use crate::metrics;
 use crate::ports::{Applied, Debt, Fault, Records, Store, Write};
@@ -53,7 +56,8 @@ impl Lane {
         let (parcels, inbox) = mpsc::channel(settings.in_flight.max(1));
         let condition = Arc::new(Mutex::new(Condition::default()));
         let lane = Self { target: store.target(), parcels, condition: Arc::clone(&condition) };
-        let driver = Driver { store, records, settings, condition, prepared: AtomicBool::new(false) };
+        let driver =
+            Driver { store, records, settings, condition, prepared: AtomicBool::new(false), refused: BTreeMap::new() };
         (lane, tokio::spawn(driver.run(inbox)))
     }
 
@@ -82,10 +86,12 @@ struct Driver {
     condition: Arc<Mutex<Condition>>,
     /// Whether what the store needs is there: a store may be down when the service starts.
     prepared: AtomicBool,
+    /// Debts that the store refuses, each with the version it refused: nobody is left to be told but the log.
+    refused: BTreeMap<Uuid, SyncVersion>,
 }
 
 impl Driver {
-    async fn run(self, mut inbox: mpsc::Receiver<Parcel>) {
+    async fn run(mut self, mut inbox: mpsc::Receiver<Parcel>) {
         let mut debts = tokio::time::interval(self.settings.retry_max.min(std::time::Duration::from_secs(1)));
         debts.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -150,7 +156,7 @@ impl Driver {
     async fn apply(&self, writes: &[Write]) -> Vec<Applied> {
         let started = Instant::now();
         let answers = match self.prepare().await {
-            Ok(()) => self.store.apply(writes).await,
+            Ok(()) => self.apply_caught(writes).await,
             Err(fault) => vec![Applied::Failed(fault); writes.len()],
         };
         metrics::took(metrics::Operation::Apply(self.store.target()), started);
@@ -163,6 +169,22 @@ impl Driver {
         }
         self.observe(last);
         answers
+    }
+
+    /// Applies the writes; where that panics, each for itself.
+    async fn apply_caught(&self, writes: &[Write]) -> Vec<Applied> {
+        match caught("apply", self.store.apply(writes)).await {
+            Ok(answers) => answers,
+            Err(fault) if writes.len() <= 1 => vec![Applied::Failed(fault); writes.len()],
+            Err(_) => {
+                let mut answers = Vec::with_capacity(writes.len());
+                for write in writes.chunks(1) {
+                    let answer = caught("apply", self.store.apply(write)).await;
+                    answers.extend(answer.unwrap_or_else(|fault| vec![Applied::Failed(fault)]));
+                }
+                answers
+            }
+        }
     }
 
     async fn prepare(&self) -> Result<(), Fault> {
@@ -237,7 +259,7 @@ impl Driver {
     }
 
     /// Pays what the store owes, the newest state of each chunk, as long as it takes it.
-    async fn pay(&self) {
+    async fn pay(&mut self) {
         loop {
             match self.pay_some().await {
                 Ok(0) => {
@@ -253,31 +275,43 @@ impl Driver {
         }
     }
 
-    async fn pay_some(&self) -> Result<usize, Fault> {
-        let debts = self.records.debts(self.store.target(), self.settings.store_batch.max(1)).await?;
+    /// Pays some debts, and answers how many that were. Those that the store refuses are passed over until they change, so
+    /// that they hold up no others.
+    async fn pay_some(&mut self) -> Result<usize, Fault> {
+        let limit = self.settings.store_batch.max(1) + self.refused.len();
+        let debts = self.records.debts(self.store.target(), limit).await?;
+        let ids: Vec<_> = debts.iter().map(|debt| debt.id).collect();
+        let rows = if ids.is_empty() { Vec::new() } else { self.records.rows_of(&ids).await? };
+        let write = |(debt, row): (Debt, Option<crate::ports::Row>)| {
+            let (version, state) = row.map_or((debt.version, None), |row| (row.version, row.state));
+            (debt, Write { id: debt.id, version, state, vectors_since: version })
+        };
+        let due = debts.into_iter().zip(rows).map(write);
+        let (debts, writes): (Vec<Debt>, Vec<Write>) =
+            due.filter(|(debt, write)| self.refused.get(&debt.id) != Some(&write.version)).unzip();
         if debts.is_empty() {
             return Ok(0);
         }
-        let ids: Vec<_> = debts.iter().map(|debt| debt.id).collect();
-        let rows = self.records.rows_of(&ids).await?;
-        let write = |(debt, row): (&Debt, Option<crate::ports::Row>)| {
-            let (version, state) = row.map_or((debt.version, None), |row| (row.version, row.state));
-            Write { id: debt.id, version, state, vectors_since: version }
-        };
-        let writes: Vec<Write> = debts.iter().zip(rows).map(write).collect();
         let answers = self.apply(&writes).await;
         // Another process may pay the same debts, and go on before this one has.
         self.owe_overtaken(&writes).await?;
-        let settled: Vec<Debt> =
-            debts.iter().zip(&answers).filter(|(_, answer)| answer.is_durable()).map(|(debt, _)| *debt).collect();
-        self.records.paid(&settled).await?;
-        match answers.into_iter().find_map(|answer| match answer {
-            Applied::Failed(fault) => Some(fault),
-            _ => None,
-        }) {
-            Some(fault) => Err(fault),
-            None => Ok(settled.len()),
+        let (mut settled, mut failed) = (Vec::new(), None);
+        for ((debt, write), answer) in debts.iter().zip(&writes).zip(answers) {
+            match answer {
+                Applied::Written | Applied::Skipped => settled.push(*debt),
+                Applied::Failed(fault) if fault.class.is_transient() => failed = Some(fault),
+                Applied::Failed(fault) => self.refuse(write, &fault),
+            }
         }
+        self.records.paid(&settled).await?;
+        self.refused.retain(|id, _| settled.iter().all(|debt| debt.id != *id));
+        failed.map_or(Ok(debts.len()), Err)
+    }
+
+    fn refuse(&mut self, write: &Write, fault: &Fault) {
+        let (target, chunk) = (self.store.target(), write.id);
+        warn!(%target, %chunk, %fault, "the store refuses what it owes: it stays owed until the chunk changes");
+        self.refused.insert(write.id, write.version);
     }
 }
 
