@@ -47,6 +47,7 @@ use uuid::Uuid;
 
 use crate::memory::{MemoryBus, MemoryRecords, MemoryStore};
 use oracle::Oracle;
+use ports::Poisoned;
 use process::{Machine, weathered_bus};
 use scenario::Scenario;
 pub use tally::Tally;
@@ -198,16 +199,26 @@ impl World {
 
     async fn is_settled(&self, down: Option<Target>) -> bool {
         let depth = self.bus.depth().await.unwrap();
-        let debts = self.records.debt_counts().await.unwrap();
-        let owed = debts.into_iter().any(|(target, count)| count > 0 && Some(target) != down);
-        depth.unread + depth.pending == 0 && !owed
+        if depth.unread + depth.pending > 0 {
+            return false;
+        }
+        for target in self.stores.iter().map(|store| store.target()).filter(|target| Some(*target) != down) {
+            // What a store refuses it owes for ever, but holds up nothing else.
+            let poison = self.poison(target).map(|poison| poison.id);
+            let debts = self.records.debts(target, usize::MAX).await.unwrap();
+            if debts.iter().any(|debt| Some(debt.id) != poison) {
+                return false;
+            }
+        }
+        true
     }
 
     async fn check(&self, down: Option<Target>, exactly: bool) -> Result<(), String> {
         self.oracle.verdict()?;
         self.oracle.check_records(&*self.records, exactly).await?;
         for store in self.stores.iter().filter(|store| Some(store.target()) != down) {
-            self.oracle.check_store(&**store, &*self.records).await?;
+            let poison = self.poison(store.target()).map(|poison| poison.id);
+            self.oracle.check_store(&**store, &*self.records, poison).await?;
         }
         let letters = self.bus.dead(None, usize::MAX).await.unwrap();
         let event_id = |fields: &Vec<(Vec<u8>, Vec<u8>)>| {
@@ -224,9 +235,10 @@ impl World {
         Time::from_micros(begin + (Instant::now() - self.zero).as_micros() as i64)
     }
 
-    /// The chunk that the system of record refuses.
-    fn poison(&self) -> Option<Uuid> {
-        (self.scenario.poison && self.scenario.chunks > 1).then(|| chunk_id(0))
+    /// The chunk that a store refuses.
+    fn poison(&self, target: Target) -> Option<Poisoned> {
+        let poison = self.scenario.poison.filter(|poison| poison.target == target)?;
+        Some(Poisoned { id: chunk_id(0), kills: poison.kills })
     }
 
     /// Whether a process may die once more.
@@ -243,7 +255,7 @@ impl World {
         let logged = |fields: &[(Vec<u8>, Vec<u8>)]| {
             let field = fields.iter().find(|(name, _)| name == b"event_id");
             let id = field.and_then(|(_, value)| std::str::from_utf8(value).ok()?.parse::<Uuid>().ok());
-            id.is_some_and(|id| known.logged.contains(&id) && !known.bad.contains(&id.to_string()))
+            id.is_some_and(|id| known.logged.contains(&id) && !known.is_flawed(id))
         };
         let forgotten = self.bus.forget(logged);
         self.tally(|tally| tally.forgotten += forgotten);

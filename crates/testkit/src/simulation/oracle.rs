@@ -22,10 +22,20 @@ pub(super) struct Known {
     pub(super) logged: BTreeSet<Uuid>,
     /// What must end among the dead letters, and nothing else, by `event_id`.
     pub(super) bad: BTreeSet<String>,
+    /// What may end there: a store that refuses it may also owe it for ever.
+    pub(super) doubtful: BTreeSet<String>,
     /// The newest version that was recorded of each chunk.
     recorded: BTreeMap<Uuid, SyncVersion>,
     /// What must never happen, and did.
     broken: Vec<String>,
+}
+
+impl Known {
+    /// Whether the event is one that may be set aside.
+    pub(super) fn is_flawed(&self, event: Uuid) -> bool {
+        let event = event.to_string();
+        self.bad.contains(&event) || self.doubtful.contains(&event)
+    }
 }
 
 /// A chunk's memory and state.
@@ -97,7 +107,7 @@ impl Oracle {
         if let Some(alive) = known.bad.difference(dead).next() {
             return Err(format!("{alive} is bad, and not among the dead letters"));
         }
-        match dead.difference(&known.bad).next() {
+        match dead.iter().find(|dead| !known.bad.contains(*dead) && !known.doubtful.contains(*dead)) {
             Some(good) => Err(format!("{good} is a dead letter, and nothing was wrong with it")),
             None => Ok(()),
         }
@@ -136,8 +146,13 @@ impl Oracle {
         }
     }
 
-    /// Whether a store holds what it must.
-    pub(super) async fn check_store(&self, store: &dyn Store, records: &dyn Records) -> Result<(), String> {
+    /// Whether a store holds what it must of all chunks but `poison`, which it refuses.
+    pub(super) async fn check_store(
+        &self,
+        store: &dyn Store,
+        records: &dyn Records,
+        poison: Option<Uuid>,
+    ) -> Result<(), String> {
         let (expected, target) = (self.expected(), store.target());
         let ids: Vec<Uuid> = expected.keys().copied().collect();
         let found = held(records, &ids).await;
@@ -146,6 +161,7 @@ impl Oracle {
         for ((id, (_, state)), held) in expected.iter().zip(found) {
             match (state, seen.get(id)) {
                 (None, None) => {}
+                (Some(_), None) if Some(*id) == poison => {}
                 (None, Some(seen)) => return Err(format!("{target} holds {id} at {}; it is gone", seen.version)),
                 (Some(_), None) => return Err(format!("{target} misses {id}")),
                 (Some(state), Some(seen)) => {

@@ -100,13 +100,32 @@ pub(super) struct WeatheredStore {
     pub(super) store: Arc<dyn Store>,
     pub(super) way: Way,
     pub(super) oracle: Arc<Oracle>,
+    pub(super) poison: Option<Poisoned>,
+}
+
+/// A chunk that a store can never hold.
+#[derive(Clone, Copy)]
+pub(super) struct Poisoned {
+    pub(super) id: Uuid,
+    pub(super) kills: bool,
+}
+
+impl Poisoned {
+    /// Dies, or says why not.
+    fn refuse(self) -> Fault {
+        if self.kills {
+            // A panic that nobody needs to read of.
+            std::panic::resume_unwind(Box::new("poison"));
+        }
+        Fault::new(FaultClass::Rejected, "simulation", "no store can hold it")
+    }
 }
 
 impl WeatheredStore {
     /// Given up on, and yet under way: it comes to the store later. Not to chunks that are gone by then, for a store that
     /// forgets the version with the chunk takes whatever comes.
-    fn come_late(&self, writes: &[Write], delay: Duration) {
-        let (store, oracle, writes) = (Arc::clone(&self.store), Arc::clone(&self.oracle), writes.to_vec());
+    fn come_late(&self, writes: Vec<Write>, delay: Duration) {
+        let (store, oracle) = (Arc::clone(&self.store), Arc::clone(&self.oracle));
         tokio::spawn(async move {
             sleep(delay).await;
             let ids: Vec<Uuid> = writes.iter().map(|write| write.id).collect();
@@ -166,20 +185,29 @@ impl Store for WeatheredStore {
             return vec![Applied::Failed(fault); writes.len()];
         }
         if matches!(fate, Fate::Lost) {
+            let poison = self.poison.map(|poison| poison.id);
+            let sound: Vec<Write> =
+                writes.iter().filter(|w| w.state.is_none() || Some(w.id) != poison).cloned().collect();
             match self.lateness() {
-                Some(delay) => self.come_late(writes, delay),
-                None => drop(apply_watched(&*self.store, &self.oracle, writes).await),
+                Some(delay) => self.come_late(sound, delay),
+                None => drop(apply_watched(&*self.store, &self.oracle, &sound).await),
             }
             self.way.come_back().await;
             return vec![Applied::Failed(self.way.lost()); writes.len()];
         }
-        let failing = self.failing(writes);
+        let poison = self.poison.filter(|poison| writes.iter().any(|w| w.id == poison.id && w.state.is_some()));
+        let refusal = poison.map(Poisoned::refuse);
+        let mut failing = self.failing(writes);
+        if let Some(poison) = poison {
+            failing.iter_mut().zip(writes).for_each(|(fails, write)| *fails |= write.id == poison.id);
+        }
         let sound: Vec<Write> =
             writes.iter().zip(&failing).filter(|(_, fails)| !**fails).map(|(write, _)| write.clone()).collect();
         let mut answers = apply_watched(&*self.store, &self.oracle, &sound).await.into_iter();
-        let answers = failing.into_iter().map(|fails| match fails {
-            false => answers.next().unwrap(),
-            true => Applied::Failed(failed()),
+        let answers = failing.into_iter().zip(writes).map(|(fails, write)| match &refusal {
+            _ if !fails => answers.next().unwrap(),
+            Some(fault) if poison.is_some_and(|poison| poison.id == write.id) => Applied::Failed(fault.clone()),
+            _ => Applied::Failed(failed()),
         });
         let answers = answers.collect();
         self.way.come_back().await;
@@ -211,8 +239,7 @@ pub(super) struct WeatheredRecords {
     pub(super) records: Arc<dyn Records>,
     pub(super) way: Way,
     pub(super) oracle: Arc<Oracle>,
-    /// A chunk that the system of record can never hold.
-    pub(super) poison: Option<Uuid>,
+    pub(super) poison: Option<Poisoned>,
 }
 
 #[async_trait]
@@ -253,7 +280,7 @@ impl Store for WeatheredRecords {
 #[async_trait]
 impl Records for WeatheredRecords {
     async fn merge(&self, ids: &[Uuid], decide: Decide<'_>) -> Result<(), Fault> {
-        let refused = self.poison.is_some_and(|poison| ids.contains(&poison));
+        let poison = self.poison.filter(|poison| ids.contains(&poison.id));
         let watched = |held: Vec<Held>| {
             self.oracle.held(ids, &held);
             let commits = decide(held);
@@ -261,9 +288,9 @@ impl Records for WeatheredRecords {
             commits
         };
         let merge = async {
-            match refused {
-                true => Err(Fault::new(FaultClass::Rejected, "simulation", "no table can hold it")),
-                false => self.records.merge(ids, &watched).await,
+            match poison {
+                Some(poison) => Err(poison.refuse()),
+                None => self.records.merge(ids, &watched).await,
             }
         };
         self.way.call(merge).await

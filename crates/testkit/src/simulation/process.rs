@@ -188,8 +188,8 @@ impl Machine {
         let way = |place| Way { weather: Arc::clone(&world.weather), life: Arc::clone(life), place };
         let store = |store: &Arc<dyn Store>| -> Arc<dyn Store> {
             let (store, oracle) = (Arc::clone(store), Arc::clone(&world.oracle));
-            let way = way(Place::Store(store.target()));
-            Arc::new(WeatheredStore { store, way, oracle })
+            let (way, poison) = (way(Place::Store(store.target())), world.poison(store.target()));
+            Arc::new(WeatheredStore { store, way, oracle, poison })
         };
         Ports {
             bus: weathered_bus(world, &self.bus, way(Place::Bus)),
@@ -197,7 +197,7 @@ impl Machine {
                 records: Arc::clone(&world.records),
                 way: way(Place::Store(Target::Postgres)),
                 oracle: Arc::clone(&world.oracle),
-                poison: world.poison(),
+                poison: world.poison(Target::Postgres),
             }),
             stores: world.stores.iter().map(store).collect(),
         }

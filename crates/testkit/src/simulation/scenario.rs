@@ -21,8 +21,8 @@ pub(super) struct Scenario {
     pub(super) gap: usize,
     /// Entries that nobody can read.
     pub(super) malformed: usize,
-    /// The system of record refuses one of the chunks.
-    pub(super) poison: bool,
+    /// What is wrong with the first of the chunks.
+    pub(super) poison: Option<Poison>,
     /// How often a process dies, all of them together.
     pub(super) crashes: u32,
     /// A store that is down until everything else is done.
@@ -35,6 +35,15 @@ pub(super) struct Scenario {
     pub(super) begin: Timestamp,
     pub(super) climate: BTreeMap<Place, Climate>,
     pub(super) settings: Settings,
+}
+
+/// A chunk that one of the stores can never hold.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Poison {
+    /// Which store.
+    pub(super) target: Target,
+    /// It does not say so, but dies of it.
+    pub(super) kills: bool,
 }
 
 /// Half an hour before the log's file changes, on some day.
@@ -53,7 +62,7 @@ impl Scenario {
             changes: 4 + rng.below(16),
             gap: [20, 2_000, 30_000][rng.below(3)],
             malformed: rng.below(3),
-            poison: rng.one_in(5),
+            poison: draw_poison(rng),
             crashes: rng.below(7) as u32,
             down: down[rng.below(down.len())],
             // What another process must wait for, it must find on the bus.
@@ -64,6 +73,12 @@ impl Scenario {
             settings: draw_settings(rng),
         }
     }
+}
+
+fn draw_poison(rng: &mut Rng) -> Option<Poison> {
+    let target = [Target::Postgres, Target::Postgres, Target::Qdrant, Target::Neo4j][rng.below(4)];
+    let kills = rng.one_in(2);
+    rng.one_in(3).then_some(Poison { target, kills })
 }
 
 fn draw_climate(rng: &mut Rng) -> Climate {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chunk_sync_engine::ports::{Bus, Records};
 use chunk_sync_model::event::Fields;
-use chunk_sync_model::{Event, Limits, State, Time};
+use chunk_sync_model::{Event, Limits, State, Target, Time};
 use chunk_sync_samples::rng::Rng;
 use serde_json::{Value, json};
 use tokio::time::sleep;
@@ -90,8 +90,12 @@ impl Author {
         if self.rng.one_in(8) {
             event["set"] = json!(["content"]);
         }
-        if world.poison() == Some(id) {
-            world.oracle.known().bad.insert(event["event_id"].as_str().unwrap().to_owned());
+        if let Some(poison) = world.scenario.poison.filter(|_| number == 0) {
+            let (event_id, mut known) = (event["event_id"].as_str().unwrap().to_owned(), world.oracle.known());
+            match poison.target {
+                Target::Postgres => known.bad.insert(event_id),
+                _ => known.doubtful.insert(event_id),
+            };
         }
         Event::from_json(&event.to_string(), &world.scenario.settings.limits).unwrap()
     }
