@@ -136,7 +136,7 @@ impl Machine {
                 Doom::Stop(time) => return sleep(time).await,
                 Doom::None | Doom::Calls(_) | Doom::Power(_) => {}
             }
-            std::future::pending().await
+            std::future::pending::<()>().await;
         };
         let end = tokio::select! {
             biased;

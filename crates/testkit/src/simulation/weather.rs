@@ -254,7 +254,7 @@ impl Way {
             sleep(time).await;
         }
         if self.life.is_over() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 
@@ -268,7 +268,7 @@ impl Way {
             self.life.end();
         }
         if self.life.is_over() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }
