@@ -137,11 +137,12 @@ impl Worker {
     ) -> Result<Option<(Outcome, Vec<(usize, Fault)>)>, Fault> {
         let (mut whole, mut refused) = (Outcome::default(), Vec::new());
         let mut open = vec![(0..operations.len()).collect::<Vec<_>>()];
+        let mut again = false;
         let mut pauses = Pauses::new(&self.settings.worker);
         while let Some(part) = open.pop() {
             let batch: Vec<&Operation> = part.iter().map(|i| &operations[*i]).collect();
             let now = Written { at: self.clock.now(), max_ahead: self.settings.limits.max_ahead_micros };
-            match caught("merge", merge_all(&*self.records, &batch, owing, now)).await.flatten() {
+            match caught("merge", merge_all(&*self.records, &batch, owing, now, again)).await.flatten() {
                 Ok(outcome) => whole.join(outcome),
                 Err(fault) if fault.class == FaultClass::Disk => return Err(fault),
                 Err(fault) if fault.class.is_transient() => {
@@ -151,6 +152,7 @@ impl Worker {
                     self.progress.records_failed(&fault);
                     warn!(%fault, "the system of record fails: merging waits");
                     open.push(part);
+                    again = true;
                     if self.stop.during(tokio::time::sleep(pauses.next())).await.is_none() {
                         return Ok(None);
                     }
