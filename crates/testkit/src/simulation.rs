@@ -17,12 +17,14 @@
 //! | between `Store::apply` and `Records::paid` | nothing; the debt is paid twice | guarded by the version |
 //! | before `Wal::complete`, or before it is synced | the completion | one harmless replay more |
 //! | before `Bus::acknowledge`, or before its answer | the acknowledgement | handed out once more |
+//! | between a captured row and the confirmation of its position | the signal; or it comes twice | captured again from the last confirmed position; a row as it was last seen is nobody's change |
 //! | in `Bus::bury` | nothing; the letter may be there twice | letter and acknowledgement together |
 //!
 //! # What is not simulated
 //! A write that reaches a store after it was given up on *and* after the chunk was deleted there (stores that really delete
-//! forget the version with the chunk); sectors that reach the disk out of order; what others write into the stores.
+//! forget the version with the chunk); sectors that reach the disk out of order; what others write into Qdrant and Neo4j.
 
+mod capture;
 mod disk;
 mod oracle;
 mod ports;
@@ -37,7 +39,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use chunk_sync_engine::ports::{Bus, Records, Store};
+use chunk_sync_engine::ports::{Bus, Capture, Records, Store};
 use chunk_sync_model::{Target, Time};
 use chunk_sync_samples::rng::Rng;
 use chunk_sync_wal::disk::Disk;
@@ -45,7 +47,8 @@ use chunk_sync_wal::testing::CrashDisk;
 use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
-use crate::memory::{MemoryBus, MemoryRecords, MemoryStore};
+use crate::memory::{MemoryBus, MemoryCapture, MemoryRecords, MemoryStore};
+use capture::write_rows;
 use oracle::Oracle;
 use ports::Poisoned;
 use process::{Machine, weathered_bus};
@@ -61,12 +64,14 @@ const SOON: Duration = Duration::from_secs(600);
 const LATE: Duration = Duration::from_secs(24 * 3600);
 
 /// What the ports and the disk are made of: the honest ones, or ones with a flaw that is to be found out.
-#[allow(clippy::type_complexity, reason = "four functions from a port to a port")]
+#[allow(clippy::type_complexity, reason = "five functions from a port to a port")]
 pub struct Plant {
     /// The disk of the log.
     pub disk: Box<dyn Fn(Arc<dyn Disk>) -> Arc<dyn Disk> + Send + Sync>,
     /// The bus.
     pub bus: Box<dyn Fn(Arc<dyn Bus>) -> Arc<dyn Bus> + Send + Sync>,
+    /// The log of the system of record.
+    pub capture: Box<dyn Fn(Arc<dyn Capture>) -> Arc<dyn Capture> + Send + Sync>,
     /// The system of record.
     pub records: Box<dyn Fn(Arc<dyn Records>) -> Arc<dyn Records> + Send + Sync>,
     /// Each of the other stores.
@@ -75,7 +80,13 @@ pub struct Plant {
 
 impl Default for Plant {
     fn default() -> Self {
-        Self { disk: Box::new(|disk| disk), bus: Box::new(|bus| bus), records: Box::new(|r| r), store: Box::new(|s| s) }
+        Self {
+            disk: Box::new(|disk| disk),
+            bus: Box::new(|bus| bus),
+            capture: Box::new(|capture| capture),
+            records: Box::new(|records| records),
+            store: Box::new(|store| store),
+        }
     }
 }
 
@@ -97,6 +108,9 @@ struct World {
     weather: Arc<Weather>,
     oracle: Arc<Oracle>,
     bus: MemoryBus,
+    capture: MemoryCapture,
+    /// The rows as whoever may write into the table sees them.
+    rows: MemoryRecords,
     records: Arc<dyn Records>,
     stores: Vec<Arc<dyn Store>>,
     crashes: AtomicU32,
@@ -114,8 +128,8 @@ async fn live(seed: u64, processes: usize, plant: Plant) -> Result<Tally, String
     }
     let mut machines = Vec::new();
     for _ in 0..processes {
-        let (world, bus) = (Arc::clone(&world), world.bus.another());
-        let machine = Machine { world, rng: branch(), disk: CrashDisk::default(), bus };
+        let (world, bus, capture) = (Arc::clone(&world), world.bus.another(), world.capture.another());
+        let machine = Machine { world, rng: branch(), disk: CrashDisk::default(), bus, capture };
         machines.push(tokio::spawn(machine.run()));
     }
     world.publish(&mut branch).await?;
@@ -137,12 +151,15 @@ async fn live(seed: u64, processes: usize, plant: Plant) -> Result<Tally, String
 impl World {
     fn new(scenario: Scenario, plant: Plant, rng: &mut Rng) -> Self {
         let limits = &scenario.settings.limits;
+        let rows = MemoryRecords::default();
         let store = |target| (plant.store)(Arc::new(MemoryStore::new(target, limits.clone())));
         Self {
             weather: Arc::new(Weather::new(Rng::new(rng.next_u64()), scenario.climate.clone())),
             oracle: Arc::default(),
             bus: MemoryBus::new(scenario.bound),
-            records: (plant.records)(Arc::new(MemoryRecords::default())),
+            capture: MemoryCapture::default(),
+            records: (plant.records)(Arc::new(rows.clone())),
+            rows,
             stores: [Target::Qdrant, Target::Neo4j].map(store).into(),
             crashes: AtomicU32::new(scenario.crashes),
             closing: Signal::default(),
@@ -159,9 +176,10 @@ impl World {
             weathered_bus(self, &self.bus, way)
         };
         let authors = WRITERS.map(|name| {
-            let author = Author::new(name, branch(), self.scenario.chunks);
+            let author = Author::new(name, branch());
             tokio::spawn(author.write(Arc::clone(self), publisher()))
         });
+        let stranger = tokio::spawn(write_rows(Arc::clone(self), branch()));
         let mut rng = branch();
         for number in 0..self.scenario.malformed {
             sleep(Duration::from_millis(rng.below(20_000) as u64)).await;
@@ -172,7 +190,7 @@ impl World {
                 self.forget();
             }
         }
-        for author in authors {
+        for author in authors.into_iter().chain([stranger]) {
             match timeout(LATE, author).await {
                 Ok(ended) => ended.map_err(|error| error.to_string())?,
                 Err(_) => return Err("a publisher does not come to an end".into()),
@@ -199,7 +217,7 @@ impl World {
 
     async fn is_settled(&self, down: Option<Target>) -> bool {
         let depth = self.bus.depth().await.unwrap();
-        if depth.unread + depth.pending > 0 {
+        if depth.unread + depth.pending > 0 || !self.capture.is_confirmed() {
             return false;
         }
         for target in self.stores.iter().map(|store| store.target()).filter(|target| Some(*target) != down) {
@@ -246,7 +264,8 @@ impl World {
         self.crashes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
     }
 
-    /// The bus loses what is in the log, as a server may that does not sync; what is set aside must stay.
+    /// The bus loses what is in the log, as a server may that does not sync, and what was captured; what is set aside must
+    /// stay.
     fn forget(&self) {
         if !self.scenario.forgetful || self.weather.is_calm() {
             return;
@@ -255,7 +274,9 @@ impl World {
         let logged = |fields: &[(Vec<u8>, Vec<u8>)]| {
             let field = fields.iter().find(|(name, _)| name == b"event_id");
             let id = field.and_then(|(_, value)| std::str::from_utf8(value).ok()?.parse::<Uuid>().ok());
-            id.is_some_and(|id| known.logged.contains(&id) && !known.is_flawed(id))
+            // What was captured is captured again.
+            let captured = fields.iter().any(|(name, _)| name == b"position");
+            captured || id.is_some_and(|id| known.logged.contains(&id) && !known.is_flawed(id))
         };
         let forgotten = self.bus.forget(logged);
         self.tally(|tally| tally.forgotten += forgotten);

@@ -4,6 +4,8 @@
 
 #[path = "planted/bus.rs"]
 mod bus;
+#[path = "planted/capture.rs"]
+mod capture;
 #[path = "planted/disk.rs"]
 mod disk;
 #[path = "planted/records.rs"]
@@ -129,4 +131,10 @@ fn a_bus_that_acknowledges_what_it_does_not_have() {
 fn a_bus_that_hands_out_in_another_order() {
     let plant = || Plant { bus: Box::new(|bus| Arc::new(bus::Flawed(bus, bus::Flaw::Backwards))), ..Plant::default() };
     is_found_out("a bus out of order", 40, &["the row of", "the record of"], plant);
+}
+
+#[test]
+fn a_capture_that_confirms_before_its_change_is_safe() {
+    let plant = || Plant { capture: Box::new(|log| Arc::new(capture::ConfirmsEarly(log))), ..Plant::default() };
+    is_found_out("a capture that confirms early", 200, &["misses", "holds", "the row of"], plant);
 }

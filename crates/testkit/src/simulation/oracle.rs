@@ -8,6 +8,9 @@ use chunk_sync_model::merge::{Change, merge};
 use chunk_sync_model::{Event, Record, State, SyncVersion, Target};
 use uuid::Uuid;
 
+use super::capture::SHARED;
+use super::writers::chunk_id;
+
 /// What is known without asking the service.
 #[derive(Default)]
 pub(super) struct Oracle(Mutex<Known>);
@@ -26,6 +29,8 @@ pub(super) struct Known {
     pub(super) doubtful: BTreeSet<String>,
     /// The newest version that was recorded of each chunk.
     recorded: BTreeMap<Uuid, SyncVersion>,
+    /// Keys that a stranger wrote into rows, and committed.
+    pub(super) written: Vec<(Uuid, String)>,
     /// What must never happen, and did.
     broken: Vec<String>,
 }
@@ -113,11 +118,15 @@ impl Oracle {
         }
     }
 
-    /// Every chunk as a straight merge of its events in the order of the stream leaves it.
+    /// Every chunk as a straight merge of its events in the order of the stream leaves it; not those into whose rows
+    /// somebody writes, for what comes of that depends on what he found there.
     fn expected(&self) -> BTreeMap<Uuid, Expected> {
         let known = self.known();
         let mut chunks: BTreeMap<Uuid, Expected> = BTreeMap::new();
-        for event in known.stream.values().filter(|event| !known.bad.contains(&event.event_id.to_string())) {
+        let shared: BTreeSet<Uuid> = SHARED.map(chunk_id).collect();
+        let counts =
+            |event: &&Event| !known.bad.contains(&event.event_id.to_string()) && !shared.contains(&event.chunk_id());
+        for event in known.stream.values().filter(counts) {
             let held = chunks.remove(&event.chunk_id());
             let (record, state) = held.map_or((None, None), |(record, state)| (Some(record), state));
             let merged = merge(record, state, &Change::from(event));
@@ -140,7 +149,14 @@ impl Oracle {
             }
         }
         let rows = records.rows(None, usize::MAX).await.unwrap();
-        match rows.iter().find(|row| !expected.contains_key(&row.id)) {
+        for (id, key) in &self.known().written {
+            let row = rows.iter().find(|row| row.id == *id).and_then(|row| row.state.as_ref());
+            if !row.is_some_and(|state| state.chunk.metadata.extra.contains_key(key)) {
+                return Err(format!("`{key}`, written into the row of {id}, is not there"));
+            }
+        }
+        let shared: BTreeSet<Uuid> = SHARED.map(chunk_id).collect();
+        match rows.iter().find(|row| !expected.contains_key(&row.id) && !shared.contains(&row.id)) {
             Some(row) => Err(format!("nobody published {}, and it has a row or record", row.id)),
             None => Ok(()),
         }
@@ -153,7 +169,14 @@ impl Oracle {
         records: &dyn Records,
         poison: Option<Uuid>,
     ) -> Result<(), String> {
-        let (expected, target) = (self.expected(), store.target());
+        let (mut expected, target) = (self.expected(), store.target());
+        // What a stranger had a hand in is where all agree on what shows.
+        let shared: Vec<Uuid> = SHARED.map(chunk_id).collect();
+        for (id, held) in shared.iter().zip(held(records, &shared).await) {
+            if let Some(record) = held.record {
+                expected.insert(*id, (record, held.state));
+            }
+        }
         let ids: Vec<Uuid> = expected.keys().copied().collect();
         let found = held(records, &ids).await;
         let seen: BTreeMap<Uuid, Seen> =

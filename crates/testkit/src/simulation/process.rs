@@ -4,17 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chunk_sync_engine::ports::{Bus, Store};
-use chunk_sync_engine::{Clock, Ports, Service, Surroundings};
+use chunk_sync_engine::{Capturing, Clock, Ports, Publisher, Service, Surroundings};
 use chunk_sync_model::Target;
 use chunk_sync_samples::rng::Rng;
 use chunk_sync_wal::testing::CrashDisk;
 use tokio::time::{Instant, sleep};
 
 use super::World;
+use super::capture::WeatheredCapture;
 use super::disk::WatchedDisk;
 use super::ports::{WeatheredBus, WeatheredRecords, WeatheredStore};
 use super::weather::{Life, Place, Way};
-use crate::memory::MemoryBus;
+use crate::memory::{MemoryBus, MemoryCapture};
 
 /// How often a service may end of itself though nothing goes wrong any more: whatever was about to fail may still do so.
 const ENDS: u32 = 3;
@@ -24,6 +25,7 @@ pub(super) struct Machine {
     pub(super) rng: Rng,
     pub(super) disk: CrashDisk,
     pub(super) bus: MemoryBus,
+    pub(super) capture: MemoryCapture,
 }
 
 /// How a process ended.
@@ -77,6 +79,8 @@ impl Machine {
             }
             self.bus.end();
             self.bus = self.bus.another();
+            self.capture.end();
+            self.capture = self.capture.another();
             // Not every death of a process takes the disk's cache along.
             let all = self.rng.one_in(2);
             let rng = &mut self.rng;
@@ -108,12 +112,12 @@ impl Machine {
             self.disk.power_off_after(work);
         }
         let skew = self.rng.below(60_000) as i64 - 30_000;
-        let started =
-            Service::start_in(self.surroundings(skew), self.ports(&life), self.world.scenario.settings.clone());
+        let ports = self.ports(&life);
+        let started = Service::start_in(self.surroundings(skew), ports.clone(), self.world.scenario.settings.clone());
         let end = match started.await {
             Ok(service) => {
-                let end = self.watch(service, &life, doom).await;
-                if end == End::Done { End::Done } else { end }
+                let capturing = self.capturing(&life, ports);
+                self.watch(service, capturing, &life, doom).await
             }
             Err(_) => End::GaveUp,
         };
@@ -122,7 +126,7 @@ impl Machine {
     }
 
     /// Looks on until it ends.
-    async fn watch(&mut self, service: Service, life: &Life, doom: Doom) -> End {
+    async fn watch(&mut self, service: Service, capturing: Capturing, life: &Life, doom: Doom) -> End {
         let fate = async {
             match doom {
                 Doom::Full(time) => {
@@ -156,8 +160,19 @@ impl Machine {
         tokio::select! {
             biased;
             () = life.over() => End::Killed,
-            stopped = service.stop() => if stopped.is_ok() { end } else { End::GaveUp },
+            stopped = async { capturing.stop().await; service.stop().await } => if stopped.is_ok() { end } else { End::GaveUp },
         }
+    }
+
+    fn capturing(&self, life: &Arc<Life>, ports: Ports) -> Capturing {
+        let world = &self.world;
+        let place = Place::Store(Target::Postgres);
+        let way = Way { weather: Arc::clone(&world.weather), life: Arc::clone(life), place };
+        let capture = (world.plant.capture)(Arc::new(self.capture.clone()));
+        let settings = &world.scenario.settings;
+        let publisher = Publisher::new(Arc::clone(&ports.bus), Arc::new(settings.limits.clone()));
+        let capture = Arc::new(WeatheredCapture { capture, way });
+        Capturing::start(capture, ports, publisher, settings.worker.clone())
     }
 
     fn note(&self, service: &Service) {

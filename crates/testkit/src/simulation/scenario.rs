@@ -19,6 +19,8 @@ pub(super) struct Scenario {
     pub(super) changes: usize,
     /// The longest time between two of them, in milliseconds.
     pub(super) gap: usize,
+    /// Rows written past the service.
+    pub(super) strange: usize,
     /// Entries that nobody can read.
     pub(super) malformed: usize,
     /// What is wrong with the first of the chunks.
@@ -61,6 +63,7 @@ impl Scenario {
             chunks: [1, 2, 4, 40][rng.below(4)],
             changes: 4 + rng.below(16),
             gap: [20, 2_000, 30_000][rng.below(3)],
+            strange: [0, 10][rng.below(2)],
             malformed: rng.below(3),
             poison: draw_poison(rng),
             crashes: rng.below(7) as u32,

@@ -194,7 +194,7 @@ impl Life {
         self.dead.given().await;
     }
 
-    fn is_over(&self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         self.dead.is_given()
     }
 }
@@ -224,6 +224,15 @@ impl Way {
 
     pub(super) fn lost(&self) -> Fault {
         refusal(FaultClass::Timeout)
+    }
+
+    /// The way there alone, for what is only waited for.
+    pub(super) async fn passes(&self) -> Result<(), Fault> {
+        match self.set_out().await {
+            Fate::Done => Ok(()),
+            Fate::Refused(fault) => Err(fault),
+            Fate::Lost => Err(self.lost()),
+        }
     }
 
     /// On the way there: it may take long, the process may die.

@@ -1,6 +1,7 @@
 //! The systems that publish: each changes chunks in its own view, one change after the other, and does not go on before
 //! the bus has answered for the last.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use tokio::time::sleep;
 use uuid::Uuid;
 
 use super::World;
+use super::capture::SHARED;
 use crate::states::bare;
 
 /// The systems that write.
@@ -21,8 +23,8 @@ pub(super) const WRITERS: [&str; 3] = ["claude", "cognee", "hybrid"];
 pub(super) struct Author {
     pub(super) name: &'static str,
     pub(super) rng: Rng,
-    /// The chunks as it sees them; `None` where it sees none.
-    views: Vec<Option<Value>>,
+    /// The chunks that it sees, by number, as it sees them.
+    views: BTreeMap<usize, Value>,
     /// When its last change was made, in microseconds.
     last: i64,
     /// By how much its clock is wrong, in microseconds.
@@ -41,9 +43,9 @@ pub(super) fn draw_id(rng: &mut Rng) -> Uuid {
 }
 
 impl Author {
-    pub(super) fn new(name: &'static str, mut rng: Rng, chunks: usize) -> Self {
+    pub(super) fn new(name: &'static str, mut rng: Rng) -> Self {
         let skew = (rng.below(120_000_000) as i64) - 60_000_000;
-        Self { name, rng, views: vec![None; chunks], last: 0, skew, published: Vec::new() }
+        Self { name, rng, views: BTreeMap::new(), last: 0, skew, published: Vec::new() }
     }
 
     /// Makes its changes, each published until the bus has answered for it.
@@ -63,23 +65,28 @@ impl Author {
     }
 
     async fn change(&mut self, world: &World) -> Event {
-        let number = self.rng.below(self.views.len());
+        let mut number = self.rng.below(world.scenario.chunks);
+        if world.scenario.strange > 0 && self.rng.one_in(6) {
+            number = SHARED.start + self.rng.below(SHARED.len());
+        }
+        let shared = SHARED.contains(&number);
         let id = chunk_id(number);
         if self.rng.one_in(6)
             && let Some(state) = held(&world.records, id).await
         {
-            self.views[number] = Some(view_of(&state));
+            self.views.insert(number, view_of(&state));
         }
         let time = self.time(world.now());
         let kind = match self.rng.below(10) {
-            0 => "delete",
+            // What the stranger wrote is looked for at the end.
+            0 if !shared => "delete",
             1 | 2 => "create",
             _ => "update",
         };
-        let mut view = self.views[number].take().unwrap_or_else(|| first_view(number));
+        let mut view = self.views.remove(&number).unwrap_or_else(|| first_view(number));
         if kind != "delete" {
             self.edit(&mut view, time);
-            self.views[number] = Some(view.clone());
+            self.views.insert(number, view.clone());
         } else {
             view = json!({ "id": id });
         }
@@ -164,7 +171,7 @@ impl Author {
     }
 }
 
-fn first_view(number: usize) -> Value {
+pub(super) fn first_view(number: usize) -> Value {
     let mut view = bare("first");
     view["id"] = chunk_id(number).to_string().into();
     view["embeddings"] = json!({});
