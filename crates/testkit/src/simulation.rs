@@ -199,20 +199,25 @@ impl World {
         Ok(())
     }
 
-    /// Waits until nothing is on its way, save to a store that is down, and asks whether the others hold what they must.
+    /// Waits until nothing is on its way, save to a store that is down, and the others hold what they must. What the bus
+    /// forgot is on its way unseen: they are asked again until they do.
     async fn settle_without(&self, down: Option<Target>) -> Result<(), String> {
-        let settled = async {
-            while !self.is_settled(down).await {
-                sleep(Duration::from_millis(500)).await;
-            }
-        };
-        if timeout(SOON, settled).await.is_err() {
-            let depth = self.bus.depth().await.unwrap();
-            let debts = self.records.debt_counts().await.unwrap();
+        let deadline = Instant::now() + SOON;
+        loop {
             self.oracle.verdict()?;
-            return Err(format!("it does not settle: {depth:?}, debts {debts:?}, down {down:?}"));
+            let held = match self.is_settled(down).await {
+                true => self.check(down, false).await,
+                false => Err("something is still on its way".into()),
+            };
+            match held {
+                Err(what) if Instant::now() > deadline => {
+                    let (depth, debts) = (self.bus.depth().await.unwrap(), self.records.debt_counts().await.unwrap());
+                    return Err(format!("it does not settle, {down:?} down: {what}; {depth:?}, debts {debts:?}"));
+                }
+                Err(_) => sleep(Duration::from_secs(2)).await,
+                Ok(()) => return Ok(()),
+            }
         }
-        if down.is_some() { self.check(down, false).await } else { Ok(()) }
     }
 
     async fn is_settled(&self, down: Option<Target>) -> bool {

@@ -69,5 +69,5 @@ fn one_process_loses_and_repeats_nothing() {
 
 #[test]
 fn two_processes_lose_and_repeat_nothing() {
-    holds("two_processes_lose_and_repeat_nothing", 2, some(1_000));
+    holds("two_processes_lose_and_repeat_nothing", 2, some(500));
 }

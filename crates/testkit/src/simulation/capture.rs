@@ -52,10 +52,7 @@ impl Source for WeatheredSource {
     }
 
     fn confirm(&mut self, position: Position) {
-        // A confirmation is not answered: it may be lost without anybody knowing.
-        let calm = self.way.weather.is_calm();
-        let lost = !calm && self.way.weather.sky().rng.one_in(4);
-        if !lost && !self.way.life.is_over() {
+        if !self.way.life.is_over() {
             self.source.confirm(position);
         }
     }
