@@ -11,7 +11,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use chunk_sync_model::{Event, Time};
 use tokio::task::JoinHandle;
@@ -81,7 +81,7 @@ impl Captor {
     async fn run(self, stop: Stop) {
         let (mut pauses, mut standing_by) = (Pauses::new(&self.settings), false);
         loop {
-            let began = Instant::now();
+            let began = tokio::time::Instant::now();
             let Some(ended) = stop.during(self.session()).await else { return };
             match ended {
                 Err(fault) if fault.class == FaultClass::Busy => {
@@ -118,7 +118,7 @@ impl Captor {
                 _ = looks.tick() => self.confirm(&mut *source, &mut open, &incarnation).await?,
                 _ = beats.tick() => self.capture.beat().await?,
                 captured = source.next(), if open.ends.len() < OPEN => {
-                    let started = Instant::now();
+                    let started = std::time::Instant::now();
                     let captured = captured?;
                     let end = captured.end;
                     if let Some(last) = self.publish(captured).await? {
