@@ -117,7 +117,10 @@ impl Captor {
             tokio::select! {
                 biased;
                 _ = looks.tick() => self.confirm(&mut *source, &mut open, &incarnation).await?,
-                _ = beats.tick() => self.capture.beat().await?,
+                _ = beats.tick() => {
+                    metrics::capture_lag(self.capture.lag().await?);
+                    self.capture.beat().await?;
+                }
                 captured = source.next(), if open.ends.len() < OPEN => {
                     let started = std::time::Instant::now();
                     let captured = at_hand(captured?, &mut *source)?;

@@ -87,7 +87,10 @@ impl Settler {
                 metrics::durable(&operation.event, *target);
             }
             match (&operation.entry, failure(operation)) {
-                (Some(entry), None) => finished.push(entry.id),
+                (Some(entry), None) => {
+                    metrics::settled(&operation.event, self.clock.now());
+                    finished.push(entry.id);
+                }
                 (Some(entry), Some(failure)) => {
                     let mut letter = entry.letter(&failure.fault, self.clock.now());
                     letter.missing.clone_from(&failure.missing);

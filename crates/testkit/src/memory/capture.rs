@@ -102,6 +102,10 @@ impl Capture for MemoryCapture {
     async fn beat(&self) -> Result<(), Fault> {
         Ok(())
     }
+
+    async fn lag(&self) -> Result<u64, Fault> {
+        Ok(0)
+    }
 }
 
 #[async_trait]

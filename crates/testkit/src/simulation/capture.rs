@@ -36,6 +36,10 @@ impl Capture for WeatheredCapture {
     async fn beat(&self) -> Result<(), Fault> {
         self.way.call(self.capture.beat()).await
     }
+
+    async fn lag(&self) -> Result<u64, Fault> {
+        self.way.call(self.capture.lag()).await
+    }
 }
 
 struct WeatheredSource {
