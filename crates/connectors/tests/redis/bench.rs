@@ -106,7 +106,7 @@ async fn speed_of_the_service_beside_a_bare_consumer() {
     let sent = events_of_1_kib();
     for round in 0..3 {
         let config = RedisConfig { max_backlog: 1 << 30, ..config(&shared_url()) };
-        let bus = Arc::new(bus(&config).await);
+        let bus = bus(&config).await;
         for part in sent.chunks(500) {
             bus.publish(part).await.unwrap();
         }
