@@ -163,8 +163,7 @@ impl Worker {
             metrics::repeated();
         }
         for conflict in &outcome.conflicts {
-            let prevailed = if conflict.result_hash == conflict.source_hash { "source" } else { "target" };
-            metrics::conflict(crate::conflict_kind(&conflict.part), prevailed);
+            metrics::conflict(conflict.kind.as_str(), conflict.outcome.as_str());
         }
         self.progress.met(&outcome.conflicts);
     }

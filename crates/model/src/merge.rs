@@ -7,7 +7,9 @@
 
 mod assemble;
 mod change;
+mod conflict;
 mod show;
+mod strategy;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,7 +20,9 @@ use crate::chunk::{Chunk, State};
 use crate::event::{Body, Event, EventType};
 use crate::{Hash, Part, PartPattern, Record, Time, Writer};
 
+pub use conflict::{Conflict, Kind, Outcome, Side, auto_type};
 pub use show::Shown;
+pub use strategy::{Strategies, Strategy, StrategyError};
 
 /// One change, as merge sees it.
 #[derive(Clone, Copy, Debug)]
@@ -83,25 +87,6 @@ pub enum Effect {
     Shown,
 }
 
-/// A part that the source changed while its held value was neither the source's base nor its new value.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Conflict {
-    /// Which part.
-    pub part: Part,
-    /// Who changed it now.
-    pub source: Writer,
-    /// Whose value was held; `None` where the part had been removed.
-    pub target: Option<Writer>,
-    /// What the source said before.
-    pub base_hash: Option<Hash>,
-    /// What the source says now; `None` is a removal.
-    pub source_hash: Option<Hash>,
-    /// What was held.
-    pub target_hash: Option<Hash>,
-    /// What shows now.
-    pub result_hash: Option<Hash>,
-}
-
 /// Merges one change into what is held of its chunk. `record` and `held` are what the system of record has, `None` for a
 /// chunk never seen; `held` is also `None` under a tombstone.
 #[must_use]
@@ -141,14 +126,19 @@ fn conflicts(changed: &Changed, before: &Shown, after: &Shown, source: Writer) -
     let met = |(part, (base, new)): (&Part, &(Option<Hash>, Option<Hash>))| {
         let target = before.parts.get(part);
         let target_hash = target.map(|shown| shown.hash);
+        let side = |writer, hash| Side { writer, time: None, hash, value: None };
+        let result = after.parts.get(part);
+        let result_hash = result.map(|shown| shown.hash);
+        let outcome = if result_hash == *new { Outcome::SourceKept } else { Outcome::TargetKept };
         (target_hash != *base && target_hash != *new).then(|| Conflict {
             part: part.clone(),
-            source,
-            target: target.map(|shown| shown.version.writer),
-            base_hash: *base,
-            source_hash: *new,
-            target_hash,
-            result_hash: after.parts.get(part).map(|shown| shown.hash),
+            kind: Kind::of(part),
+            strategy: Strategies::default().of(part),
+            outcome,
+            base: side(Some(source), *base),
+            source: side(Some(source), *new),
+            target: side(target.map(|shown| shown.version.writer), target_hash),
+            result: side(result.map(|shown| shown.version.writer), result_hash),
         })
     };
     changed.iter().filter_map(met).collect()

@@ -68,6 +68,10 @@ impl From<Origin> for Writer {
 }
 
 impl Writer {
+    /// Every one, in order.
+    pub const ALL: [Self; 7] =
+        [Self::Claude, Self::Cognee, Self::Hybrid, Self::Postgres, Self::Qdrant, Self::Neo4j, Self::Operator];
+
     /// Its name on the wire.
     #[must_use]
     pub fn as_str(self) -> &'static str {
