@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use chunk_sync_model::Target;
-use chunk_sync_model::merge::{Change, Conflict, Effect, merge};
+use chunk_sync_model::merge::{Change, Conflict, Effect, Strategies, merge};
 use uuid::Uuid;
 
 use crate::absorb::{Written, absorb, digest};
@@ -14,6 +14,7 @@ use crate::clock;
 use crate::metrics;
 use crate::operation::Operation;
 use crate::ports::{Commit, Fault, Held, Records, Write};
+use crate::settings::Settings;
 
 /// What became of a batch in the system of record.
 #[derive(Debug, Default)]
@@ -34,13 +35,12 @@ impl Outcome {
     }
 }
 
-/// Merges the operations, each chunk's in their order, in one transaction. `owing` are the stores that are told later,
-/// `max_ahead` is the clock's bound in microseconds.
+/// Merges the operations, each chunk's in their order, in one transaction. `owing` are the stores that are told later.
 pub(crate) async fn merge_all(
     records: &dyn Records,
     operations: &[&Operation],
     owing: &[Target],
-    max_ahead: i64,
+    settings: &Settings,
 ) -> Result<Outcome, Fault> {
     let mut chunks: BTreeMap<Uuid, Vec<&Operation>> = BTreeMap::new();
     for operation in operations {
@@ -48,7 +48,7 @@ pub(crate) async fn merge_all(
     }
     let ids: Vec<Uuid> = chunks.keys().copied().collect();
     let outcome = Mutex::new(Outcome::default());
-    let now = Written { at: clock::now(), max_ahead };
+    let now = Written { at: clock::now(), max_ahead: settings.limits.max_ahead_micros };
     let decide = |held: Vec<Held>| {
         let started = Instant::now();
         // Decided anew where the transaction is repeated: nothing of the earlier attempt may stay.
@@ -56,7 +56,7 @@ pub(crate) async fn merge_all(
         let commits = chunks
             .iter()
             .zip(held)
-            .map(|((id, operations), held)| decide(*id, operations, held, owing, now, &mut new))
+            .map(|((id, operations), held)| decide(*id, operations, held, owing, (now, &settings.strategies), &mut new))
             .collect();
         *outcome.lock().unwrap_or_else(PoisonError::into_inner) = new;
         metrics::took(metrics::Operation::Merge, started);
@@ -73,7 +73,7 @@ fn decide(
     operations: &[&Operation],
     held: Held,
     owing: &[Target],
-    now: Written,
+    (now, strategies): (Written, &Strategies),
     outcome: &mut Outcome,
 ) -> Commit {
     let before = held.record.as_ref().map(|record| record.version).unwrap_or_default();
@@ -81,7 +81,7 @@ fn decide(
     // A captured event is the signal to look at the row, and says when it was written.
     let signal = operations.iter().rev().find(|operation| operation.is_signal());
     let written = signal.map_or(now, |signal| Written { at: signal.event.timestamp, ..now });
-    let (mut record, mut state, mut tell, mut vectors_changed) = match absorb(id, held, written) {
+    let (mut record, mut state, mut tell, mut vectors_changed) = match absorb(id, held, written, strategies) {
         Ok(merged) => {
             outcome.conflicts.extend(merged.conflicts);
             (Some(merged.record), merged.state, true, merged.vectors_changed)
@@ -95,7 +95,7 @@ fn decide(
             tell |= operation.repeated;
             continue;
         }
-        let merged = merge(record, state, &Change::from(&operation.event));
+        let merged = merge(record, state, &Change::from(&operation.event), strategies);
         outcome.repeated += u64::from(merged.effect == Effect::Nothing);
         outcome.conflicts.extend(merged.conflicts);
         vectors_changed |= merged.vectors_changed;

@@ -129,7 +129,7 @@ impl Worker {
         let mut pauses = Pauses::new(&self.settings.worker);
         while let Some(part) = open.pop() {
             let batch: Vec<&Operation> = part.iter().map(|i| &operations[*i]).collect();
-            match merge_all(&*self.records, &batch, &self.owing(), self.settings.limits.max_ahead_micros).await {
+            match merge_all(&*self.records, &batch, &self.owing(), &self.settings).await {
                 Ok(outcome) => whole.join(outcome),
                 Err(fault) if fault.class == FaultClass::Disk => return Err(fault),
                 Err(fault) if fault.class.is_transient() => {

@@ -28,6 +28,12 @@ impl Hash {
         Self::cut(&sink.0.finalize())
     }
 
+    /// The one value that existence has.
+    #[must_use]
+    pub(crate) fn of_existence() -> Self {
+        Self::of_bytes(b"exists")
+    }
+
     fn cut(digest: &[u8]) -> Self {
         let mut half = [0; 16];
         half.copy_from_slice(&digest[..16]);

@@ -16,8 +16,10 @@ use crate::{ChangeVersion, Hash, Origin, Part, SyncVersion, Time, Writer};
 
 const FORMAT: u8 = 1;
 
-/// How many settings of one part by one writer are kept: the newest may show, older ones tell an echo from a change.
-pub const KEPT_SETTINGS: usize = 4;
+/// How many settings of one part by one writer are kept: the newest may show, older ones tell an echo from a change, and
+/// strategies look back on them. What a writer set before it has since changed this often is forgotten: the same value by
+/// another writer is an echo no more.
+pub const KEPT_SETTINGS: usize = 32;
 
 /// The memory of one chunk.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -164,10 +166,12 @@ impl History {
 
     /// What the writer last said of the part: the base of its next change. Its own delete empties it.
     pub(crate) fn base(&self, part: &Part) -> Option<Hash> {
-        let newest = self.parts.get(part)?.last()?;
-        let deleted = self.deletes().last();
-        let kept = deleted.is_none_or(|delete| (newest.time, newest.count) > (delete.time, delete.count));
-        newest.hash.filter(|_| kept)
+        self.parts.get(part)?.last().filter(|newest| !self.forgot(newest))?.hash
+    }
+
+    /// Whether the writer has deleted the chunk since.
+    pub(crate) fn forgot(&self, setting: &Setting) -> bool {
+        self.deletes().last().is_some_and(|delete| (setting.time, setting.count) <= (delete.time, delete.count))
     }
 
     /// Whether the writer has the chunk in view: it said something of it since its own last delete.
@@ -176,10 +180,23 @@ impl History {
     }
 
     pub(crate) fn set(&mut self, part: Part, setting: Setting) {
+        if part == Part::Existence {
+            self.exist(setting);
+            return;
+        }
         let settings = self.parts.entry(part).or_default();
         settings.push(setting);
         let surplus = settings.len().saturating_sub(KEPT_SETTINGS);
         settings.drain(..surplus);
+    }
+
+    /// Of existence two words count: the newest, and the newest delete, for it sweeps what is older however often the
+    /// chunk was created since.
+    fn exist(&mut self, setting: Setting) {
+        let settings = self.parts.entry(Part::Existence).or_default();
+        let keeps_last = setting.hash.is_some();
+        settings.retain(|earlier| keeps_last && earlier.hash.is_none());
+        settings.push(setting);
     }
 
     /// The version of the writer's newest word.

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use chunk_sync_model::merge::{Change, Effect, Merged, merge};
+use chunk_sync_model::merge::{Change, Effect, Merged, Strategies, merge};
 use chunk_sync_model::{Chunk, EventType, PartPattern, Record, State, Time, Writer};
 use proptest::prelude::*;
 use uuid::Uuid;
@@ -19,7 +19,7 @@ struct Held {
 impl Held {
     /// Merges, and sends the record through its encoding, as every merge does in life.
     fn take(&mut self, change: &Change<'_>) -> Merged {
-        let merged = merge(self.record.take(), self.state.take(), change);
+        let merged = merge(self.record.take(), self.state.take(), change, &Strategies::default());
         self.record = Some(Record::decode(&merged.record.encode().unwrap()).unwrap());
         self.state = merged.state.clone();
         merged

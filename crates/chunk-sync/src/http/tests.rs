@@ -104,6 +104,7 @@ impl Server {
 fn settings(dir: &TempDir) -> Settings {
     Settings {
         limits: Limits::default(),
+        strategies: Strategies::default(),
         worker: WorkerSettings {
             wait: Duration::from_millis(20),
             retry_min: Duration::from_millis(1),
