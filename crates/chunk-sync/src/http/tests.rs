@@ -13,6 +13,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use chunk_sync_engine::{Health, Ports, Publisher, Service, Settings, WalSettings, WorkerSettings};
+use chunk_sync_model::merge::Strategies;
 use chunk_sync_model::{Limits, Target};
 use serde_json::{Value, json};
 use tempfile::TempDir;

@@ -73,7 +73,7 @@ pub enum Outcome {
     BothKept,
     /// A text made of both shows.
     Merged,
-    /// It waits for a person; what was held shows on.
+    /// It waits for a person; what was set first shows until then.
     Open,
 }
 

@@ -26,6 +26,10 @@ impl Candidate<'_> {
 
 /// Not among them: what a delete swept away, an echo (the value that another writer had set already), and the removal of
 /// what its writer never set.
+///
+/// Whether a setting is an echo must not depend on what its writer, or another, says again without changing it. So what
+/// was set since the newest delete is an echo only of what was, too; and what was set before it and is still said counts
+/// as it stands.
 pub(super) fn effective<'a>(record: &'a Record, part: &Part, deleted: Option<ChangeVersion>) -> Vec<Candidate<'a>> {
     let mut settings: Vec<Candidate<'a>> = Vec::new();
     for (writer, history) in &record.writers {
@@ -39,19 +43,21 @@ pub(super) fn effective<'a>(record: &'a Record, part: &Part, deleted: Option<Cha
     settings.sort_unstable_by_key(|candidate| candidate.version);
     let mut effective: Vec<Candidate<'a>> = Vec::with_capacity(settings.len());
     for candidate in settings {
-        if takes_effect(&candidate, &effective) {
+        if takes_effect(&candidate, &effective, deleted) {
             effective.push(candidate);
         }
     }
     effective
 }
 
-fn takes_effect(candidate: &Candidate<'_>, earlier: &[Candidate<'_>]) -> bool {
+fn takes_effect(candidate: &Candidate<'_>, earlier: &[Candidate<'_>], deleted: Option<ChangeVersion>) -> bool {
     let own = |other: &&Candidate<'_>| other.version.writer == candidate.version.writer;
+    let since = |c: &Candidate<'_>| deleted.is_none_or(|delete| c.version > delete);
+    let same = |other: &Candidate<'_>| since(other) && other.setting.hash == candidate.setting.hash;
     candidate.setting.on_purpose
         || match candidate.setting.hash {
-            Some(_) => !earlier.iter().any(|e| !own(&e) && e.setting.hash == candidate.setting.hash),
-            None => earlier.iter().filter(own).any(|e| e.setting.hash.is_some()),
+            Some(_) => !since(candidate) || !earlier.iter().any(|other| !own(&other) && same(other)),
+            None => earlier.iter().filter(own).any(|other| other.setting.hash.is_some()),
         }
 }
 

@@ -51,7 +51,10 @@ fn newest_effective(record: &Record) -> BTreeMap<Part, BTreeMap<Writer, ChangeVe
     let parts = record.writers.values().flat_map(|history| &history.parts);
     let long = parts.filter(|(part, settings)| **part != Part::Existence && settings.len() > KEPT_VALUES);
     long.map(|(part, _)| {
-        let newest = effective(record, part, record.newest_delete()).into_iter().map(|c| (c.version.writer, c.version)).collect();
+        let newest = effective(record, part, record.newest_delete())
+            .into_iter()
+            .map(|c| (c.version.writer, c.version))
+            .collect();
         (part.clone(), newest)
     })
     .collect()

@@ -48,7 +48,8 @@ pub fn resolution(
         return Err(Unresolvable::Computed(part.clone()));
     }
     let mut chunk = held.chunk.clone().into_view();
-    if !chunk.remove(part) && value.is_none() {
+    chunk.remove(part);
+    if part.is_required() && value.is_none() {
         return Err(Unresolvable::Required(part.clone()));
     }
     if let Some(value) = value {
@@ -77,8 +78,8 @@ pub fn resolution(
 }
 
 impl Chunk {
-    /// Takes a part away; `false` where every chunk has it.
-    fn remove(&mut self, part: &Part) -> bool {
+    /// Takes a part away, unless every chunk has it.
+    fn remove(&mut self, part: &Part) {
         let graph = &mut self.graph;
         match part {
             Part::Existence | Part::Content | Part::ChunkType | Part::Source | Part::Location | Part::Organization => {
@@ -97,6 +98,5 @@ impl Chunk {
             }
             Part::Relationship(..) => graph.relationships.retain(|relationship| relationship.part() != *part),
         }
-        true
     }
 }

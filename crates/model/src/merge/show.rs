@@ -6,7 +6,7 @@ use crate::hash::content_hash;
 use crate::{ChangeVersion, Hash, Part, Record, Time};
 
 use super::decide::{Decision, Held, decide, decide_embedding};
-use super::effective::effective;
+use super::effective::{Candidate, effective};
 use super::values::Values;
 use super::{Strategies, Strategy};
 
@@ -104,7 +104,7 @@ pub(super) fn show(record: &Record, strategies: &Strategies, values: &Values<'_>
     let names: BTreeSet<&Part> = record.writers.values().flat_map(|history| history.parts.keys()).collect();
     // In the order of parts the content comes before the embeddings.
     for part in names.into_iter().filter(|part| **part != Part::Existence) {
-        let (settings, strategy) = (effective(record, part, deleted), strategies.of(part));
+        let (settings, strategy) = (settings(record, part, deleted), strategies.of(part));
         if !matches!(part, Part::Dense(_) | Part::Sparse) {
             let decision = decide(strategy, &settings, &texts);
             if *part == Part::Content {
@@ -123,6 +123,13 @@ pub(super) fn show(record: &Record, strategies: &Strategies, values: &Values<'_>
     }
     hide_loose_ends(&mut shown);
     shown
+}
+
+/// What every chunk has is there even where all of it was swept away: a view that brings the chunk back may leave it out
+/// as unchanged.
+fn settings<'a>(record: &'a Record, part: &Part, deleted: Option<ChangeVersion>) -> Vec<Candidate<'a>> {
+    let settings = effective(record, part, deleted);
+    if settings.is_empty() && part.is_required() { effective(record, part, None) } else { settings }
 }
 
 fn rival(decision: &Decision, strategy: Strategy, texts: &dyn Fn(Hash) -> Option<String>) -> Option<Rival> {
