@@ -82,9 +82,7 @@ impl Chunk {
     fn remove(&mut self, part: &Part) {
         let graph = &mut self.graph;
         match part {
-            Part::Existence | Part::Content | Part::ChunkType | Part::Source | Part::Location | Part::Organization => {
-                return false;
-            }
+            Part::Existence | Part::Content | Part::ChunkType | Part::Source | Part::Location | Part::Organization => {}
             Part::Summary => self.summary = None,
             Part::Dense(model) => self.embeddings.dense.retain(|dense| dense.model != *model),
             Part::Sparse => self.embeddings.sparse = None,
