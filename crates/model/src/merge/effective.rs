@@ -83,7 +83,9 @@ fn candidates<'a>(
     })
 }
 
-/// A setting from before the newest delete counts only if its writer has since published a view that still has it.
+/// A setting from before the newest delete counts only if its writer has since published a view that still has it; which
+/// can be the newest alone.
 fn still_said(history: &History, writer: Writer, part: &Part, setting: &Setting, delete: ChangeVersion) -> bool {
-    history.version(writer) > delete && history.base(part) == setting.hash
+    let newest = history.parts.get(part).and_then(|settings| settings.last()) == Some(setting);
+    newest && !history.forgot(setting) && history.version(writer) > delete
 }

@@ -119,7 +119,7 @@ impl Meeting<'_> {
             Outcome::Open
         } else if both && alternative.is_some() {
             Outcome::BothKept
-        } else if self.after.exists && result.hash == source.hash {
+        } else if (self.after.exists || *part == Part::Existence) && result.hash == source.hash {
             Outcome::SourceKept
         } else if result.hash != target.hash && self.merged(self.after, part) {
             Outcome::Merged
