@@ -67,7 +67,7 @@ pub enum Kind {
 pub enum Outcome {
     /// The source's value shows.
     SourceKept,
-    /// What was held shows on.
+    /// The source's value does not show: what was held does, or what that had kept from showing.
     TargetKept,
     /// Both show: the one as the alternative of the other.
     BothKept,

@@ -153,12 +153,11 @@ pub fn histories(longest: usize) -> impl Strategy<Value = Vec<Vec<Step>>> {
             let step = |(mut act, pause): (Act, i64)| {
                 micros += pause;
                 event += 1;
-                match &mut act {
-                    // A chunk of which nobody ever said the content is none.
-                    Act::View(view) if !said => view.unchanged.clear(),
-                    _ => {}
+                // A chunk of which nobody ever said the content is none.
+                if let Act::View(view) = &mut act {
+                    view.unchanged.retain(|_| said);
+                    said = true;
                 }
-                said = true;
                 Step::new(writer, micros, event, act)
             };
             acts.into_iter().map(step).collect()
