@@ -21,12 +21,17 @@ struct Change {
     version: Version,
     part: String,
     value: Option<String>,
+    /// What its writer said before, and when, since its own last delete.
     base: Option<String>,
+    said: Option<Version>,
     on_purpose: bool,
     made_for: String,
     /// Its writer has said nothing else of the part since.
     last: bool,
 }
+
+/// What a writer last said of each part, and when.
+type Said = BTreeMap<String, (Version, Option<String>)>;
 
 /// Everything that was ever said.
 #[derive(Default)]
@@ -53,7 +58,7 @@ impl History {
     fn of(histories: &[Vec<Step>]) -> Self {
         let mut all = Self::default();
         for steps in histories {
-            let (mut said, mut knows) = (BTreeMap::<String, String>::new(), false);
+            let (mut said, mut knows) = (Said::new(), false);
             for (i, step) in steps.iter().enumerate() {
                 let count = steps[..i].iter().filter(|earlier| earlier.micros == step.micros).count();
                 let version = (step.micros, step.writer, count);
@@ -62,7 +67,7 @@ impl History {
                     Act::Delete => {
                         all.words.push((version, false));
                         all.changes.iter_mut().filter(|c| c.version.1 == step.writer).for_each(|c| c.last = false);
-                        (said, knows) = (BTreeMap::new(), false);
+                        (said, knows) = (Said::new(), false);
                     }
                     Act::View(view) => {
                         if step.writer != Writer::Operator && (view.create || !knows) {
@@ -77,13 +82,13 @@ impl History {
         all
     }
 
-    fn view(&mut self, version: Version, view: &View, said: &mut BTreeMap<String, String>) {
+    fn view(&mut self, version: Version, view: &View, said: &mut Said) {
         let operator = version.1 == Writer::Operator;
         let view_parts = parts(view);
         let names: BTreeSet<String> =
             view_parts.keys().chain(said.keys()).cloned().chain(view.set.iter().map(|s| (*s).to_owned())).collect();
         let made_for = match view.unchanged.contains(&"content") {
-            true => said.get("content").cloned().unwrap_or_default(),
+            true => said.get("content").and_then(|(_, value)| value.clone()).unwrap_or_default(),
             false => content(view.content),
         };
         for part in names {
@@ -92,22 +97,20 @@ impl History {
             if (operator && !named) || left_out {
                 continue;
             }
-            let (value, base) = (view_parts.get(&part).cloned(), said.get(&part).cloned());
+            let (value, base) = (view_parts.get(&part).cloned(), said.get(&part).and_then(|(_, value)| value.clone()));
             if value == base && !named {
                 continue;
             }
             for earlier in self.changes.iter_mut().filter(|c| c.version.1 == version.1 && c.part == part) {
                 earlier.last = false;
             }
-            match &value {
-                Some(value) => said.insert(part.clone(), value.clone()),
-                None => said.remove(&part),
-            };
+            let before = said.insert(part.clone(), (version, value.clone())).map(|(version, _)| version);
             self.changes.push(Change {
                 version,
                 part,
                 value,
                 base,
+                said: before,
                 on_purpose: named,
                 made_for: made_for.clone(),
                 last: true,
@@ -150,13 +153,10 @@ impl History {
 
     /// What its writer took to be there: what it said, or what an operator decided since.
     fn base(&self, change: &Change) -> Option<String> {
-        let of_part = || self.changes.iter().filter(|c| c.part == change.part && c.version < change.version);
-        let said = of_part().filter(|c| c.version.1 == change.version.1).map(|c| c.version).max();
-        let decision = of_part().filter(|c| c.version.1 == Writer::Operator).max_by_key(|c| c.version);
+        let earlier = self.changes.iter().filter(|c| c.part == change.part && c.version < change.version);
+        let decision = earlier.filter(|c| c.version.1 == Writer::Operator).max_by_key(|c| c.version);
         match decision {
-            Some(decision) if change.base.is_none() || said.is_none_or(|said| said < decision.version) => {
-                decision.value.clone()
-            }
+            Some(decision) if change.said.is_none_or(|said| said < decision.version) => decision.value.clone(),
             _ => change.base.clone(),
         }
     }

@@ -71,7 +71,9 @@ fn candidates<'a>(
     let decided = record.writers.get(&Writer::Operator).and_then(|operator| operator.parts.get(part));
     settings.iter().enumerate().map(move |(i, setting)| {
         let version = setting.version(writer);
-        let said = i.checked_sub(1).and_then(|before| settings.get(before)).filter(|said| !history.forgot(said));
+        let said = i.checked_sub(1).and_then(|before| settings.get(before));
+        // Its own delete empties a writer's base.
+        let said = said.filter(|said| history.forgot(setting) || !history.forgot(said));
         // Every writer counts as having seen what an operator decided.
         let decision = decided.into_iter().flatten().rfind(|decision| decision.version(Writer::Operator) < version);
         let newest = match (said, decision) {
