@@ -61,7 +61,7 @@ pub fn resolution(
         }
     }
     let time = now.max(Time::from_micros(record.newest_change().micros().saturating_add(1)));
-    chunk.metadata.updated_at = time;
+    chunk.metadata.updated_at = time.max(chunk.metadata.updated_at);
     Ok(Event {
         event_id,
         kind: EventType::Update,

@@ -23,7 +23,7 @@ pub enum Strategy {
     SourceWins,
     /// What was held stays; a writer that has said what is held can change it.
     TargetWins,
-    /// While this writer has a value no other's shows, else the newest.
+    /// While this writer has a value no other's shows; once it has removed its own, the newest word counts.
     Prefer(Writer),
     /// Of content: both texts are merged line by line; where they collide the newer wins.
     MergeText,
