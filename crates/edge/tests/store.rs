@@ -15,8 +15,9 @@ use chunk_sync_testkit::states::{states, write};
 use tempfile::TempDir;
 
 struct Vectors {
-    dir: TempDir,
+    // Closed before its directory goes.
     store: Option<EdgeStore>,
+    dir: TempDir,
 }
 
 #[async_trait]
@@ -24,7 +25,7 @@ impl Fixture for Vectors {
     type Port = dyn Store;
 
     async fn fresh() -> Self {
-        let mut fixture = Self { dir: TempDir::new().unwrap(), store: None };
+        let mut fixture = Self { store: None, dir: TempDir::new().unwrap() };
         fixture.reopen().await;
         fixture
     }
@@ -60,7 +61,7 @@ fn a_directory_made_for_other_models_is_refused_with_the_difference() {
     assert_eq!(smaller.class, FaultClass::Misconfigured);
     assert!(smaller.message.contains("holds `dense_alternative` with 768 numbers, configured are 384"), "{smaller}");
     let unknown = other(vec![model("gte", 768)]);
-    assert!(unknown.message.contains("holds a vector `dense_cognee`"), "{unknown}");
+    assert!(unknown.message.contains("holds a vector `dense_coderank`"), "{unknown}");
     drop(open(dir.path()));
 }
 

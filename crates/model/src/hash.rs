@@ -21,9 +21,12 @@ impl Hash {
     /// Hashes a value by its canonical JSON (map keys are sorted, floats shortest).
     #[must_use]
     pub fn of_json<T: Serialize + ?Sized>(value: &T) -> Self {
+        // Neither fails: the types of this crate have no keys but strings, and the sink takes everything. Whether maps keep
+        // their keys in order of insertion is decided by whatever else is built along, so they are put in order here.
+        let mut value = serde_json::to_value(value).unwrap_or_default();
+        value.sort_all_objects();
         let mut sink = Sink(Sha256::new());
-        // The sink never fails, and the types of this crate have no keys but strings.
-        let written = serde_json::to_writer(&mut sink, value);
+        let written = serde_json::to_writer(&mut sink, &value);
         debug_assert!(written.is_ok(), "a value that JSON cannot hold");
         Self::cut(&sink.0.finalize())
     }

@@ -1,0 +1,272 @@
+//! A database, a stream, a collection and a graph to oneself, a configuration that names them, and a look at each past the
+//! program.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use chunk_sync_qdrant_server::{Options, TestServer};
+use chunk_sync_samples::generate::Generator;
+use neo4rs::{ConfigBuilder, Graph, query};
+use qdrant_client::Qdrant;
+use qdrant_client::qdrant::{GetPointsBuilder, PointId};
+use redis::aio::MultiplexedConnection;
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio_postgres::NoTls;
+use uuid::Uuid;
+
+/// How long anything may take to become visible.
+const LIMIT: Duration = Duration::from_secs(60);
+
+pub(crate) struct Place {
+    // Closed before its directory goes.
+    _server: TestServer,
+    dir: TempDir,
+    name: String,
+    database: String,
+    maintenance: String,
+    redis: MultiplexedConnection,
+    graph: Graph,
+    vectors: Qdrant,
+    _turn: File,
+}
+
+fn variable(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| {
+        panic!("{name} is not set: `cargo xtask services up`, then `eval $(cargo xtask services env)`")
+    })
+}
+
+/// Chunks, one JSON object a line.
+pub(crate) fn lines(count: usize) -> Vec<String> {
+    Generator::new(21).take(count).map(|chunk| chunk.to_string()).collect()
+}
+
+async fn execute(url: &str, statement: &str) {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.expect("PostgreSQL lets nobody in");
+    tokio::spawn(connection);
+    client.batch_execute(statement).await.unwrap();
+}
+
+impl Place {
+    pub(crate) async fn new() -> Self {
+        // The community edition has one database, so tests take turns, with those of other processes too.
+        let lock = std::env::temp_dir().join("chunk-sync-test-neo4j.lock");
+        let turn = tokio::task::spawn_blocking(move || {
+            let file = File::create(lock).unwrap();
+            file.lock().unwrap();
+            file
+        });
+        let turn = turn.await.unwrap();
+        let name = Uuid::new_v4().simple().to_string();
+        let maintenance = variable("CHUNK_SYNC_TEST_PG18_URL");
+        execute(&maintenance, &format!("CREATE DATABASE chunk_sync_{name} TEMPLATE template0")).await;
+        let (prefix, _) = maintenance.rsplit_once('/').unwrap();
+        let database = format!("{prefix}/chunk_sync_{name}");
+        let dir = TempDir::new().unwrap();
+        let server = TestServer::start(&dir.path().join("qdrant"), Options::default()).await.unwrap();
+        let (user, password) = (variable("CHUNK_SYNC_TEST_NEO4J_USER"), variable("CHUNK_SYNC_TEST_NEO4J_PASSWORD"));
+        let (neo4j, redis) = (variable("CHUNK_SYNC_TEST_NEO4J_URL"), variable("CHUNK_SYNC_TEST_REDIS_URL"));
+        let config = format!(
+            "http.listen = '127.0.0.1:0'\nlog.level = 'warn'\nwal.dir = '{}/wal'\n\
+             postgres.url = '{database}'\npostgres.slot = 'chunk_sync_slot_{name}'\n\
+             postgres.publication = 'unified_chunks_pub_{name}'\nqdrant.url = '{}'\n\
+             redis.url = '{redis}'\nredis.stream = '{name}:stream'\nredis.dead_stream = '{name}:dead'\n\
+             neo4j.url = '{neo4j}'\nneo4j.user = '{user}'\nneo4j.password = '{password}'\n",
+            dir.path().display(),
+            server.url(),
+        );
+        std::fs::write(dir.path().join("chunk-sync.toml"), config).unwrap();
+        let client = ConfigBuilder::default().uri(neo4j).user(user).password(password).db("neo4j").build().unwrap();
+        let graph = Graph::connect(client).unwrap();
+        graph.run(query("MATCH (n) DETACH DELETE n")).await.unwrap();
+        let redis = redis::Client::open(redis).unwrap().get_multiplexed_async_connection().await.unwrap();
+        let vectors = Qdrant::from_url(&server.url()).skip_compatibility_check().build().unwrap();
+        Self { _server: server, dir, name, database, maintenance, redis, graph, vectors, _turn: turn }
+    }
+
+    fn program(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_chunk-sync"));
+        command.current_dir(self.dir.path()).args(arguments).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs it to its end, and asserts that all is well.
+    pub(crate) fn fine(&self, arguments: &[&str]) -> String {
+        let Output { status, stdout, stderr } = self.program(arguments).output().unwrap();
+        let (out, err) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
+        assert!(status.success(), "{arguments:?} ended with {status}: {out}{err}");
+        out.into_owned()
+    }
+
+    /// Starts the service; another one has a log of its own.
+    pub(crate) fn start(&self) -> Run {
+        let wal = self.dir.path().join(format!("wal-{}", Uuid::new_v4().simple()));
+        let mut command = self.program(&["run"]);
+        Run(command.env("CHUNK_SYNC__WAL__DIR", wal).stdout(Stdio::null()).spawn().unwrap())
+    }
+
+    pub(crate) fn publish(&self, count: usize) {
+        std::fs::write(self.file(), lines(count).join("\n")).unwrap();
+        self.fine(&["publish", "in.jsonl"]);
+    }
+
+    fn file(&self) -> impl AsRef<Path> {
+        self.dir.path().join("in.jsonl")
+    }
+
+    /// Asserts that `verify` finds so many chunks in each store, all equal.
+    pub(crate) fn assert_equal(&self, chunks: u64) {
+        let report: Value = serde_json::from_str(&self.fine(&["verify", "--json"])).unwrap();
+        assert_eq!((&report["consistent"], &report["chunks"]), (&true.into(), &chunks.into()), "{report}");
+        for store in ["postgres", "qdrant", "neo4j"] {
+            assert_eq!(report["stores"][store]["count"], chunks, "{store}: {report}");
+        }
+    }
+
+    /// Waits until `seen` says so.
+    pub(crate) async fn visible<F: Future<Output = bool>>(&self, what: &str, seen: impl Fn() -> F) {
+        let began = Instant::now();
+        while !seen().await {
+            assert!(began.elapsed() < LIMIT, "{what} is not to be seen after {LIMIT:?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Waits until the stream has nothing unread and nothing unfinished.
+    pub(crate) async fn settled(&self) {
+        self.visible("an end of the work", || async {
+            let (stream, groups) = (self.info("STREAM").await, self.info("GROUPS").await);
+            let last: String = redis::from_redis_value(stream[0]["last-generated-id"].clone()).unwrap();
+            let read: String = redis::from_redis_value(groups[0]["last-delivered-id"].clone()).unwrap();
+            let pending: u64 = redis::from_redis_value(groups[0]["pending"].clone()).unwrap();
+            last == read && pending == 0
+        })
+        .await;
+    }
+
+    /// `XINFO` of the stream, one map for each thing told of.
+    async fn info(&self, of: &str) -> Vec<HashMap<String, redis::Value>> {
+        let mut info = redis::cmd("XINFO");
+        info.arg(of).arg(format!("{}:stream", self.name));
+        let mut redis = self.redis.clone();
+        match of {
+            "STREAM" => vec![info.query_async(&mut redis).await.unwrap()],
+            _ => info.query_async(&mut redis).await.unwrap(),
+        }
+    }
+
+    pub(crate) async fn sql(&self, statement: &str) {
+        execute(&self.database, statement).await;
+    }
+
+    pub(crate) async fn captured_by_somebody(&self) -> bool {
+        let (client, connection) = tokio_postgres::connect(&self.database, NoTls).await.unwrap();
+        tokio::spawn(connection);
+        let slot = format!("chunk_sync_slot_{}", self.name);
+        let active = "SELECT active FROM pg_replication_slots WHERE slot_name = $1";
+        client.query_opt(active, &[&slot]).await.unwrap().is_some_and(|row| row.get(0))
+    }
+
+    pub(crate) async fn nodes(&self) -> u64 {
+        let mut rows = self.graph.execute(query("MATCH (c:Chunk) RETURN count(c) AS count")).await.unwrap();
+        let count: i64 = rows.next().await.unwrap().unwrap().get("count").unwrap();
+        u64::try_from(count).unwrap()
+    }
+
+    pub(crate) async fn has_node(&self, id: Uuid) -> bool {
+        let one = query("MATCH (c:Chunk {id: $id}) RETURN c.id AS id").param("id", id.to_string());
+        self.graph.execute(one).await.unwrap().next().await.unwrap().is_some()
+    }
+
+    async fn payload(&self, id: Uuid) -> Option<Value> {
+        let ids = vec![PointId::from(id.to_string())];
+        // Until the service has created it there is no collection.
+        let answer =
+            self.vectors.get_points(GetPointsBuilder::new("unified_chunks", ids).with_payload(true)).await.ok()?;
+        let point = answer.result.into_iter().next()?;
+        Some(point.payload.into_iter().map(|(key, value)| (key, value.into_json())).collect())
+    }
+
+    pub(crate) async fn has_point(&self, id: Uuid) -> bool {
+        self.payload(id).await.is_some()
+    }
+
+    /// Whether the point has this text in a field.
+    pub(crate) async fn point_is(&self, id: Uuid, field: &str, text: &str) -> bool {
+        self.payload(id).await.is_some_and(|payload| payload[field] == text)
+    }
+
+    /// Whether the point has this text under a key of its metadata.
+    pub(crate) async fn point_says(&self, id: Uuid, key: &str, text: &str) -> bool {
+        self.payload(id).await.is_some_and(|payload| payload["metadata"][key] == text)
+    }
+
+    /// `XADD` of these fields.
+    pub(crate) async fn add(&self, fields: &[(&str, String)]) {
+        let mut command = redis::cmd("XADD");
+        command.arg(format!("{}:stream", self.name)).arg("*");
+        for (name, value) in fields {
+            command.arg(name).arg(value);
+        }
+        command.exec_async(&mut self.redis.clone()).await.unwrap();
+    }
+
+    /// The dead letters, each as its fields.
+    pub(crate) async fn dead(&self) -> Vec<HashMap<String, String>> {
+        let mut range = redis::cmd("XRANGE");
+        range.arg(format!("{}:dead", self.name)).arg("-").arg("+");
+        let entries: Vec<(String, HashMap<String, String>)> = range.query_async(&mut self.redis.clone()).await.unwrap();
+        entries.into_iter().map(|(_, fields)| fields).collect()
+    }
+
+    /// How many entries the stream ever had.
+    pub(crate) async fn entries_added(&self) -> u64 {
+        redis::from_redis_value(self.info("STREAM").await[0]["entries-added"].clone()).unwrap()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let Self { name, maintenance, .. } = self;
+        let (name, maintenance) = (name.clone(), maintenance.clone());
+        // Another runtime: the one of the test may be waiting for this very thread.
+        let dropped = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let slot = format!(
+                    "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots
+                     WHERE slot_name = 'chunk_sync_slot_{name}' AND active;
+                     SELECT pg_sleep(0.2);
+                     SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots
+                     WHERE slot_name = 'chunk_sync_slot_{name}'"
+                );
+                execute(&maintenance, &slot).await;
+                execute(&maintenance, &format!("DROP DATABASE chunk_sync_{name} WITH (FORCE)")).await;
+            });
+        });
+        assert!(dropped.join().is_ok() || std::thread::panicking());
+    }
+}
+
+/// A running service, killed when nobody looks after it any more.
+pub(crate) struct Run(Child);
+
+impl Run {
+    /// `kill -9`.
+    pub(crate) fn kill(mut self) {
+        assert!(self.0.try_wait().unwrap().is_none(), "it ended by itself");
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
