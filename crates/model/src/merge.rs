@@ -101,16 +101,17 @@ pub enum Effect {
 #[must_use]
 pub fn merge(record: Option<Record>, held: Option<Arc<State>>, change: &Change<'_>, strategies: &Strategies) -> Merged {
     let mut record = record.unwrap_or_default();
-    let (held_view, view) = (held.as_deref().map(|state| View::new(&state.chunk)), change.view.map(View::new));
-    let values = Values::new(held_view.as_ref(), view.as_ref());
-    let before = show::show(&record, strategies, &values);
-    let Some(changed) = change::apply(&mut record, &before, change, view.as_ref()) else {
+    if !record.admits(change.writer, change.time, change.event) {
         return Merged { record, state: held, effect: Effect::Nothing, vectors_changed: false, conflicts: Vec::new() };
-    };
+    }
+    let (held_view, view) = (held.as_deref().map(|state| View::new(&state.chunk)), change.view.map(View::new));
+    let values = Values::new(&mut record, held_view.as_ref(), view.as_ref());
+    let before = show::show(&record, strategies, &values);
+    let changed = change::apply(&mut record, &before, change, view.as_ref());
     let after = show::show(&record, strategies, &values);
     let conflicts = met::conflicts(&record, &changed, &before, &after, strategies, &values);
     let state = assemble::assemble(&record, &after, held_view.as_ref(), view.as_ref(), &values);
-    keep::keep_values(&mut record, &after, strategies, &values);
+    keep::keep_values(&mut record, &after, strategies, values);
     let vectors_changed = !before.vectors().eq(after.vectors());
     if state.as_ref() == held.as_deref() {
         return Merged { record, state: held, effect: Effect::Remembered, vectors_changed, conflicts };

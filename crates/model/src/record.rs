@@ -127,6 +127,13 @@ impl Record {
         words.max_by_key(|(version, _)| *version).is_some_and(|(_, exists)| exists)
     }
 
+    /// Whether an event is neither late nor a repetition.
+    pub(crate) fn admits(&self, writer: Writer, time: Time, event: Uuid) -> bool {
+        self.writers
+            .get(&writer)
+            .is_none_or(|history| time > history.last || (time == history.last && !history.seen.contains(&event)))
+    }
+
     /// The newest delete, by whomever.
     pub(crate) fn newest_delete(&self) -> Option<ChangeVersion> {
         self.writers.iter().filter_map(|(writer, history)| history.own_delete(*writer)).max()
@@ -150,18 +157,15 @@ impl History {
         Self { last: Time::from_micros(i64::MIN), seen: Vec::new(), said: Said::default(), parts: BTreeMap::new() }
     }
 
-    /// Counts one more event; `None` where it is late or a repetition, else the writer's count within the microsecond.
-    pub(crate) fn admit(&mut self, time: Time, event: Uuid) -> Option<u32> {
-        if time < self.last || (time == self.last && self.seen.contains(&event)) {
-            return None;
-        }
+    /// Counts one more event: how many of its microsecond came before.
+    pub(crate) fn count(&mut self, time: Time, event: Uuid) -> u32 {
         if time > self.last {
             self.last = time;
             self.seen.clear();
         }
         let count = u32::try_from(self.seen.len()).unwrap_or(u32::MAX);
         self.seen.push(event);
-        Some(count)
+        count
     }
 
     /// What the writer last said of the part: the base of its next change. Its own delete empties it.

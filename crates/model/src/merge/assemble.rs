@@ -9,7 +9,7 @@ use crate::record::Said;
 use crate::{Origin, Part, Record, Time};
 
 use super::show::{Rival, Shown, ShownPart};
-use super::values::{Values, View, kept};
+use super::values::{Values, View};
 
 /// The state that shows `shown`; `None` where the chunk is gone.
 ///
@@ -25,12 +25,12 @@ pub(super) fn assemble(
     let base = held.or(view).filter(|_| shown.exists)?;
     let mut chunk = blank(base.chunk);
     for (part, value) in &shown.parts {
-        let found = put(&mut chunk, record, values, part, value);
+        let found = put(&mut chunk, values, part, value);
         if let (None, Some((.., held))) = (found, base.parts.iter().find(|(held, ..)| held == part)) {
             chunk.put(part, *held);
         }
     }
-    put_alternative(&mut chunk, record, shown, values);
+    put_alternative(&mut chunk, shown, values);
     say(record, &mut chunk);
     if let Some(rival) = &shown.rival {
         mark(&mut chunk, rival);
@@ -48,24 +48,24 @@ fn blank(chunk: &Chunk) -> Chunk {
 }
 
 /// Puts a value in its place, wherever it is to be had; `None` where it is nowhere.
-fn put(chunk: &mut Chunk, record: &Record, values: &Values<'_>, part: &Part, shown: &ShownPart) -> Option<()> {
+fn put(chunk: &mut Chunk, values: &Values<'_>, part: &Part, shown: &ShownPart) -> Option<()> {
     if let Some(text) = &shown.merged {
         chunk.content.clone_from(text);
     } else if let Some(value) = values.get(part, shown.hash) {
         chunk.put(part, value);
     } else {
-        chunk.put_json(part, kept(record, part, shown.hash)?).ok()?;
+        chunk.put_json(part, values.kept(part, shown.hash)?).ok()?;
     }
     Some(())
 }
 
 /// One alternative has a place in a chunk: that of the first model that has one.
-fn put_alternative(chunk: &mut Chunk, record: &Record, shown: &Shown, values: &Values<'_>) {
+fn put_alternative(chunk: &mut Chunk, shown: &Shown, values: &Values<'_>) {
     let Some((part, other)) = shown.alternative() else {
         return;
     };
     let shown_first = chunk.embeddings.dense.len();
-    if put(chunk, record, values, part, other).is_some() {
+    if put(chunk, values, part, other).is_some() {
         let embeddings = &mut chunk.embeddings;
         embeddings.dense_alternative = embeddings.dense.split_off(shown_first).pop();
         embeddings.conflict_resolution = Some("keep_both".into());

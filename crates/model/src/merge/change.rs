@@ -22,15 +22,10 @@ pub(super) struct Changed {
     pub(super) knew: bool,
 }
 
-/// Adds the change to its writer's history. `None` where it is late or a repetition.
-pub(super) fn apply(
-    record: &mut Record,
-    before: &Shown,
-    change: &Change<'_>,
-    view: Option<&View<'_>>,
-) -> Option<Changed> {
+/// Adds a change that the record admits to its writer's history.
+pub(super) fn apply(record: &mut Record, before: &Shown, change: &Change<'_>, view: Option<&View<'_>>) -> Changed {
     let history = record.writers.entry(change.writer).or_insert_with(History::new);
-    let count = history.admit(change.time, change.event)?;
+    let count = history.count(change.time, change.event);
     let version = ChangeVersion { time: change.time, writer: change.writer, count };
     let mut author = Author { history, before, change, version, changed: BTreeMap::new() };
     let knew = author.knows();
@@ -38,7 +33,7 @@ pub(super) fn apply(
         Some(view) => author.views(view),
         None => author.deletes(),
     }
-    Some(Changed { version, parts: author.changed, knew })
+    Changed { version, parts: author.changed, knew }
 }
 
 struct Author<'a> {

@@ -13,10 +13,10 @@ use super::{Strategies, Strategy};
 /// newer ones of its writer turned out to be echoes of what arrives later still.
 const KEPT_VALUES: usize = 4;
 
-/// Gives each setting its value where the record needs it, and takes it where not.
+/// Gives the settings their values where the record needs them; each value once, at the first setting that has it.
 ///
 /// Under a strategy that looks back every value is needed, that of the row too: somebody may write over the row.
-pub(super) fn keep_values(record: &mut Record, shown: &Shown, strategies: &Strategies, values: &Values<'_>) {
+pub(super) fn keep_values(record: &mut Record, shown: &Shown, strategies: &Strategies, mut values: Values<'_>) {
     let newest = newest_effective(record);
     for (writer, history) in &mut record.writers {
         for (part, settings) in &mut history.parts {
@@ -31,10 +31,8 @@ pub(super) fn keep_values(record: &mut Record, shown: &Shown, strategies: &Strat
                 };
                 let version = setting.version(*writer);
                 let asked_for = i >= old || newest.get(part).is_some_and(|of| of.get(writer) == Some(&version));
-                if !looks_back && (!asked_for || in_row(shown, part, hash)) {
-                    setting.value = None;
-                } else if setting.value.is_none() {
-                    setting.value = values.get(part, hash).map(|value| value.to_json());
+                if looks_back || (asked_for && !in_row(shown, part, hash)) {
+                    setting.value = values.take(part, hash);
                 }
             }
         }

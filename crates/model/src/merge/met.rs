@@ -104,7 +104,7 @@ impl Meeting<'_> {
     }
 
     fn side(&self, part: &Part, by: Option<(crate::Writer, crate::Time)>, hash: Option<Hash>) -> Side {
-        let json = hash.and_then(|hash| self.values.json(self.record, part, hash));
+        let json = hash.and_then(|hash| self.values.json(part, hash));
         let value = match part {
             Part::Existence => Some(Value::from(hash.is_some())),
             _ => json.and_then(|json| serde_json::from_str(&json).ok()),

@@ -100,7 +100,7 @@ pub(super) fn show(record: &Record, strategies: &Strategies, values: &Values<'_>
     }
     let deleted = record.newest_delete();
     let mut shown = Shown { exists: true, ..Shown::default() };
-    let texts = |hash: Hash| values.content(record, hash);
+    let texts = |hash: Hash| values.content(hash);
     let names: BTreeSet<&Part> = record.writers.values().flat_map(|history| history.parts.keys()).collect();
     // In the order of parts the content comes before the embeddings.
     for part in names.into_iter().filter(|part| **part != Part::Existence) {

@@ -21,43 +21,65 @@ impl<'a> View<'a> {
     }
 }
 
-/// Values by their hash: within one kind of part, what has the same hash is the same.
-pub(super) struct Values<'a>(HashMap<(Discriminant<Part>, Hash), PartValue<'a>>);
+/// Within one kind of part, what has the same hash is the same.
+type Name = (Discriminant<Part>, Hash);
+
+/// Values by their hash. While a change is merged the record's own are here too, and come back into it at the end.
+pub(super) struct Values<'a> {
+    at_hand: HashMap<Name, PartValue<'a>>,
+    kept: HashMap<Name, String>,
+}
 
 impl<'a> Values<'a> {
-    pub(super) fn new(held: Option<&View<'a>>, view: Option<&View<'a>>) -> Self {
-        let mut values = HashMap::new();
+    pub(super) fn new(record: &mut Record, held: Option<&View<'a>>, view: Option<&View<'a>>) -> Self {
+        let mut at_hand = HashMap::new();
         for view in [held, view].into_iter().flatten() {
-            values.extend(view.parts.iter().map(|(part, hash, value)| ((discriminant(part), *hash), *value)));
+            at_hand.extend(view.parts.iter().map(|(part, hash, value)| (name(part, *hash), *value)));
             if let Some(alternative) = &view.chunk.embeddings.dense_alternative {
                 let value = PartValue::Dense(alternative);
-                values.insert((discriminant(&Part::Dense(String::new())), value.hash()), value);
+                at_hand.insert(name(&Part::Dense(String::new()), value.hash()), value);
             }
         }
-        Self(values)
+        let mut kept = HashMap::new();
+        let parts = record.writers.values_mut().flat_map(|history| &mut history.parts);
+        for (part, setting) in parts.flat_map(|(part, settings)| settings.iter_mut().map(move |s| (part, s))) {
+            if let (Some(hash), Some(value)) = (setting.hash, setting.value.take()) {
+                kept.insert(name(part, hash), value);
+            }
+        }
+        Self { at_hand, kept }
     }
 
     pub(super) fn get(&self, part: &Part, hash: Hash) -> Option<PartValue<'a>> {
-        self.0.get(&(discriminant(part), hash)).copied()
+        self.at_hand.get(&name(part, hash)).copied()
+    }
+
+    /// A value of the record, as JSON.
+    pub(super) fn kept(&self, part: &Part, hash: Hash) -> Option<&str> {
+        self.kept.get(&name(part, hash)).map(String::as_str)
     }
 
     /// The value as JSON, wherever it is to be had.
-    pub(super) fn json(&self, record: &Record, part: &Part, hash: Hash) -> Option<String> {
-        let kept = || kept(record, part, hash).map(ToOwned::to_owned);
+    pub(super) fn json(&self, part: &Part, hash: Hash) -> Option<String> {
+        let kept = || self.kept(part, hash).map(ToOwned::to_owned);
         self.get(part, hash).map(|value| value.to_json()).or_else(kept)
     }
 
     /// A text that somebody set the content to.
-    pub(super) fn content(&self, record: &Record, hash: Hash) -> Option<String> {
+    pub(super) fn content(&self, hash: Hash) -> Option<String> {
         match self.get(&Part::Content, hash) {
             Some(PartValue::Text(text)) => Some(text.to_owned()),
-            _ => serde_json::from_str(kept(record, &Part::Content, hash)?).ok(),
+            _ => serde_json::from_str(self.kept(&Part::Content, hash)?).ok(),
         }
+    }
+
+    /// The value as the record keeps it; each only once.
+    pub(super) fn take(&mut self, part: &Part, hash: Hash) -> Option<String> {
+        let name = name(part, hash);
+        self.kept.remove(&name).or_else(|| self.at_hand.remove(&name).map(|value| value.to_json()))
     }
 }
 
-/// A value that the record keeps, as JSON.
-pub(super) fn kept<'a>(record: &'a Record, part: &Part, hash: Hash) -> Option<&'a str> {
-    let settings = record.writers.values().filter_map(|history| history.parts.get(part)).flatten();
-    settings.filter(|setting| setting.hash == Some(hash)).find_map(|setting| setting.value.as_deref())
+fn name(part: &Part, hash: Hash) -> Name {
+    (discriminant(part), hash)
 }
