@@ -35,8 +35,8 @@ impl Meeting<'_> {
     fn on(&self, part: &Part, source: Option<Hash>) -> Option<Conflict> {
         let (base, target) = (self.base(part)?, self.target(part));
         let own = target.writer == Some(self.changed.version.writer) && !self.merged(self.before, part);
-        let changed_unknown = target.hash != base.hash && target.hash != source;
-        if !(changed_unknown || self.under_tombstone()) || own || self.revives(part) {
+        let unknown = target.hash != base.hash || self.under_tombstone();
+        if !unknown || target.hash == source || own || self.revives(part) {
             return None;
         }
         let version = self.changed.version;
