@@ -5,7 +5,7 @@
 //! captured event is no more than the signal to look.
 
 use chunk_sync_model::document::row_fingerprint;
-use chunk_sync_model::merge::{Change, Merged, merge};
+use chunk_sync_model::merge::{Change, Merged, Strategies, merge};
 use chunk_sync_model::{Chunk, EventType, Hash, Record, State, Time, Writer};
 use uuid::Uuid;
 
@@ -26,7 +26,7 @@ pub(crate) fn digest(state: Option<&State>) -> Option<Hash> {
 }
 
 /// Merges the row as it stands, where it is not the one that was last written or seen; `Err` gives back what is held.
-pub(crate) fn absorb(id: Uuid, held: Held, written: Written) -> Result<Merged, Held> {
+pub(crate) fn absorb(id: Uuid, held: Held, written: Written, strategies: &Strategies) -> Result<Merged, Held> {
     let row = digest(held.state.as_deref());
     if row == held.row {
         return Err(held);
@@ -44,7 +44,7 @@ pub(crate) fn absorb(id: Uuid, held: Held, written: Written) -> Result<Merged, H
         unchanged: &[],
         set: &[],
     };
-    Ok(merge(held.record, held.state.clone(), &change).renewed())
+    Ok(merge(held.record, held.state.clone(), &change, strategies).renewed())
 }
 
 /// What the row says of the time if it moved and can be believed, else when it was written.
@@ -91,7 +91,7 @@ mod tests {
     /// What is held after claude wrote the chunk through the service.
     fn held(state: &Arc<State>) -> Held {
         let event = Event::of_chunk(state.chunk.clone());
-        let merged = merge(None, None, &Change::from(&event));
+        let merged = merge(None, None, &Change::from(&event), &Strategies::default());
         let row = digest(merged.state.as_deref());
         Held { record: Some(merged.record), state: merged.state, row }
     }
@@ -99,8 +99,8 @@ mod tests {
     #[test]
     fn a_row_as_it_was_last_written_is_nobodys_change() {
         let held = held(&state("as it was written", "2026-01-02T00:00:00Z"));
-        assert!(absorb(Uuid::max(), held, written()).is_err());
-        assert!(absorb(Uuid::max(), Held::default(), written()).is_err());
+        assert!(absorb(Uuid::max(), held, written(), &Strategies::default()).is_err());
+        assert!(absorb(Uuid::max(), Held::default(), written(), &Strategies::default()).is_err());
     }
 
     #[test]
@@ -109,7 +109,7 @@ mod tests {
         let before = held.record.as_ref().unwrap().version;
         let row = state("what somebody wrote", "2026-01-03T00:00:00Z");
         held.state = Some(Arc::clone(&row));
-        let merged = absorb(Uuid::max(), held, written()).unwrap();
+        let merged = absorb(Uuid::max(), held, written(), &Strategies::default()).unwrap();
         assert_eq!((merged.effect, merged.state.as_deref()), (Effect::Shown, Some(&*row)));
         assert!(merged.record.version > before);
         let last = merged.record.writers[&Writer::Postgres].last;
@@ -121,7 +121,7 @@ mod tests {
         for updated_at in ["2026-01-02T00:00:00Z", "2026-01-01T06:00:00Z", "2099-01-01T00:00:00Z"] {
             let mut held = held(&state("as it was written", "2026-01-02T00:00:00Z"));
             held.state = Some(state("what somebody wrote", updated_at));
-            let merged = absorb(Uuid::max(), held, written()).unwrap();
+            let merged = absorb(Uuid::max(), held, written(), &Strategies::default()).unwrap();
             assert_eq!(merged.record.writers[&Writer::Postgres].last, written().at, "{updated_at}");
         }
     }
@@ -132,21 +132,21 @@ mod tests {
         let row = state("what somebody wrote", "2026-01-02T00:00:00Z");
         held.state = Some(Arc::clone(&row));
         let early = Written { at: Time::from_micros(1_000_000), ..written() };
-        let merged = absorb(Uuid::max(), held, early).unwrap();
+        let merged = absorb(Uuid::max(), held, early, &Strategies::default()).unwrap();
         assert_eq!(merged.state.unwrap().chunk.content, row.chunk.content);
     }
 
     #[test]
     fn a_row_that_is_gone_is_a_delete() {
         let held = Held { state: None, ..held(&state("as it was written", "2026-01-02T00:00:00Z")) };
-        let merged = absorb(Uuid::max(), held, written()).unwrap();
+        let merged = absorb(Uuid::max(), held, written(), &Strategies::default()).unwrap();
         assert!(merged.state.is_none() && !merged.record.lives());
     }
 
     #[test]
     fn a_row_that_no_merge_has_seen_is_a_chunk() {
         let held = Held { state: Some(state("there before the service", "2026-01-02T00:00:00Z")), ..Held::default() };
-        let merged = absorb(Uuid::max(), held, written()).unwrap();
+        let merged = absorb(Uuid::max(), held, written(), &Strategies::default()).unwrap();
         assert!(merged.state.is_some() && merged.record.lives());
     }
 }

@@ -34,16 +34,3 @@ pub use publish::Publisher;
 pub use recover::Recovered;
 pub use service::{Health, Ports, Service, StartError, Surroundings};
 pub use settings::{Settings, WalSettings, WorkerSettings};
-
-use chunk_sync_model::Part;
-
-/// The type of a conflict, by the part that is in conflict.
-fn conflict_kind(part: &Part) -> &'static str {
-    match part {
-        Part::Existence => "existence",
-        Part::Content => "content",
-        Part::Dense(_) | Part::Sparse => "embeddings",
-        Part::NodeId | Part::Entity(_) | Part::Relationship(..) => "graph",
-        _ => "metadata",
-    }
-}

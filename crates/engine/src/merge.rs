@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use chunk_sync_model::Target;
-use chunk_sync_model::merge::{Change, Conflict, Effect, merge};
+use chunk_sync_model::merge::{Change, Conflict, Effect, Strategies, merge};
 use uuid::Uuid;
 
 use crate::absorb::{Written, absorb, digest};
@@ -33,15 +33,23 @@ impl Outcome {
     }
 }
 
-/// Merges the operations, each chunk's in their order, in one transaction. `owing` are the stores that are told later,
-/// `now` is when a row was written of which no captured event says it. `again` where an earlier attempt failed, which may
-/// nevertheless have happened.
+/// What a batch is merged by.
+#[derive(Clone, Copy)]
+pub(crate) struct Terms<'a> {
+    /// When a row was written of which no captured event says it.
+    pub(crate) now: Written,
+    /// An earlier attempt failed, which may nevertheless have happened.
+    pub(crate) again: bool,
+    /// What decides where writers disagree.
+    pub(crate) strategies: &'a Strategies,
+}
+
+/// Merges the operations, each chunk's in their order, in one transaction. `owing` are the stores that are told later.
 pub(crate) async fn merge_all(
     records: &dyn Records,
     operations: &[&Operation],
     owing: &[Target],
-    now: Written,
-    again: bool,
+    terms: Terms<'_>,
 ) -> Result<Outcome, Fault> {
     let mut chunks: BTreeMap<Uuid, Vec<&Operation>> = BTreeMap::new();
     for operation in operations {
@@ -56,7 +64,7 @@ pub(crate) async fn merge_all(
         let commits = chunks
             .iter()
             .zip(held)
-            .map(|((id, operations), held)| decide(*id, operations, held, owing, (now, again), &mut new))
+            .map(|((id, operations), held)| decide(*id, operations, held, owing, terms, &mut new))
             .collect();
         *outcome.lock().unwrap_or_else(PoisonError::into_inner) = new;
         metrics::took(metrics::Operation::Merge, started);
@@ -73,15 +81,15 @@ fn decide(
     operations: &[&Operation],
     held: Held,
     owing: &[Target],
-    (now, again): (Written, bool),
+    terms: Terms<'_>,
     outcome: &mut Outcome,
 ) -> Commit {
     let before = held.record.as_ref().map(|record| record.version).unwrap_or_default();
     let row = held.state.clone();
     // A captured event is the signal to look at the row, and says when it was written.
     let signal = operations.iter().rev().find(|operation| operation.is_signal());
-    let written = signal.map_or(now, |signal| Written { at: signal.event.timestamp, ..now });
-    let (mut record, mut state, mut tell, mut vectors_changed) = match absorb(id, held, written) {
+    let written = signal.map_or(terms.now, |signal| Written { at: signal.event.timestamp, ..terms.now });
+    let (mut record, mut state, mut tell, mut vectors_changed) = match absorb(id, held, written, terms.strategies) {
         Ok(merged) => {
             outcome.conflicts.extend(merged.conflicts);
             (Some(merged.record), merged.state, true, merged.vectors_changed)
@@ -92,10 +100,10 @@ fn decide(
         if operation.is_signal() {
             // A row that is just as it was last written or seen: the stores were told with it. Where the signal was
             // perhaps carried before, they are told again.
-            tell |= operation.repeated || again;
+            tell |= operation.repeated || terms.again;
             continue;
         }
-        let merged = merge(record, state, &Change::from(&operation.event));
+        let merged = merge(record, state, &Change::from(&operation.event), terms.strategies);
         outcome.repeated += u64::from(merged.effect == Effect::Nothing);
         outcome.conflicts.extend(merged.conflicts);
         vectors_changed |= merged.vectors_changed;

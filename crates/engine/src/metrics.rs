@@ -14,7 +14,7 @@ pub const DESCRIPTIONS: &[(Kind, &str, &str)] = &[
     (Kind::Histogram, "sync_duration_seconds", "How long each step takes a batch"),
     (Kind::Gauge, "sync_lag_seconds", "Age of the oldest event that a store does not hold yet"),
     (Kind::Gauge, "sync_queue_size", "Entries on the bus, unread and pending"),
-    (Kind::Counter, "chunk_sync_conflicts_total", "Parts on which two writers met, by kind and who prevailed"),
+    (Kind::Counter, "chunk_sync_conflicts_total", "Parts on which two writers met, by kind and how it ended"),
     (Kind::Counter, "chunk_sync_dead_letters_total", "Events set aside, by class of fault"),
     (Kind::Counter, "chunk_sync_repeated_total", "Events that came late or once more and changed nothing"),
     (Kind::Histogram, "chunk_sync_settled_seconds", "Age of an event, by its own time, when every store held it"),
@@ -149,8 +149,8 @@ pub(crate) fn consistency(ratio: f64) {
     gauge!("chunk_sync_consistency_ratio").set(ratio);
 }
 
-pub(crate) fn conflict(kind: &'static str, prevailed: &'static str) {
-    counter!("chunk_sync_conflicts_total", "type" => kind, "outcome" => prevailed).increment(1);
+pub(crate) fn conflict(kind: &'static str, outcome: &'static str) {
+    counter!("chunk_sync_conflicts_total", "type" => kind, "outcome" => outcome).increment(1);
 }
 
 pub(crate) fn settled(event: &Event, now: Time) {

@@ -4,12 +4,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use chunk_sync_model::Limits;
+use chunk_sync_model::merge::Strategies;
 
 /// How the service works.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// What published chunks may be.
     pub limits: Limits,
+    /// What decides where writers disagree.
+    pub strategies: Strategies,
     /// The worker.
     pub worker: WorkerSettings,
     /// The write-ahead log.

@@ -23,7 +23,7 @@ use crate::caught::caught;
 use crate::clock::Clock;
 use crate::lane::Lane;
 use crate::log::Log;
-use crate::merge::{Outcome, merge_all};
+use crate::merge::{Outcome, Terms, merge_all};
 use crate::metrics;
 use crate::operation::Operation;
 use crate::ports::{Bus, DeadLetter, Delivery, Fault, FaultClass, Records};
@@ -142,7 +142,8 @@ impl Worker {
         while let Some(part) = open.pop() {
             let batch: Vec<&Operation> = part.iter().map(|i| &operations[*i]).collect();
             let now = Written { at: self.clock.now(), max_ahead: self.settings.limits.max_ahead_micros };
-            match caught("merge", merge_all(&*self.records, &batch, owing, now, again)).await.flatten() {
+            let terms = Terms { now, again, strategies: &self.settings.strategies };
+            match caught("merge", merge_all(&*self.records, &batch, owing, terms)).await.flatten() {
                 Ok(outcome) => whole.join(outcome),
                 Err(fault) if fault.class == FaultClass::Disk => return Err(fault),
                 Err(fault) if fault.class.is_transient() => {
@@ -177,8 +178,7 @@ impl Worker {
             metrics::repeated();
         }
         for conflict in &outcome.conflicts {
-            let prevailed = if conflict.result_hash == conflict.source_hash { "source" } else { "target" };
-            metrics::conflict(crate::conflict_kind(&conflict.part), prevailed);
+            metrics::conflict(conflict.kind.as_str(), conflict.outcome.as_str());
         }
         self.progress.met(&outcome.conflicts);
     }

@@ -2,12 +2,13 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
 /// The first 16 bytes of a SHA-256: identifies one value of one part. 128 bits leave accidental collisions out of
 /// reach, and the record holds one for each part of each writer, so the halves matter.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+/// In JSON it is hexadecimal.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Hash([u8; 16]);
 
 impl Hash {
@@ -30,6 +31,12 @@ impl Hash {
         Self::cut(&sink.0.finalize())
     }
 
+    /// The one value that existence has.
+    #[must_use]
+    pub(crate) fn of_existence() -> Self {
+        Self::of_bytes(b"exists")
+    }
+
     fn cut(digest: &[u8]) -> Self {
         let mut half = [0; 16];
         half.copy_from_slice(&digest[..16]);
@@ -46,6 +53,24 @@ impl Hash {
     #[must_use]
     pub fn bytes(&self) -> &[u8; 16] {
         &self.0
+    }
+}
+
+impl Serialize for Hash {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() { serializer.collect_str(self) } else { self.0.serialize(serializer) }
+    }
+}
+
+impl<'de> Deserialize<'de> for Hash {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if !deserializer.is_human_readable() {
+            return <[u8; 16]>::deserialize(deserializer).map(Self);
+        }
+        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+        let mut bytes = [0; 16];
+        hex::decode_to_slice(text.as_bytes(), &mut bytes).map_err(serde::de::Error::custom)?;
+        Ok(Self(bytes))
     }
 }
 

@@ -1,24 +1,37 @@
 //! Merge: a writer's change, what that writer said before, and what is held → the new state, its record, the conflicts.
 //!
-//! Three steps, each pure: [`change`] turns the writer's view into settings by comparing it with the writer's own base;
-//! [`show`] decides which setting of each part shows; [`assemble`] builds the chunk that shows them. The first depends on
-//! the writer's own sequence alone and the second on the set of settings alone, so the end is the same for every
-//! interleaving.
+//! Steps, each pure: `change` turns the writer's view into settings by comparing it with the writer's own base; `show`
+//! says which value of each part shows, by what `effective` and `decide` make of its settings; `assemble` builds the chunk
+//! that shows them; `keep` sees to the values that are asked for later. The first depends on the writer's own sequence
+//! alone and the second on the set of settings alone, so the end is the same for every interleaving. The conflicts that
+//! were `met` on the way are not: they are told as they happen.
 
 mod assemble;
 mod change;
+mod conflict;
+mod decide;
+mod effective;
+mod keep;
+mod met;
+mod resolve;
 mod show;
+mod strategy;
+mod text;
+mod values;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use uuid::Uuid;
 
 use crate::chunk::{Chunk, State};
 use crate::event::{Body, Event, EventType};
-use crate::{Hash, Part, PartPattern, Record, Time, Writer};
+use crate::{PartPattern, Record, Time, Writer};
 
-pub use show::Shown;
+use values::{Values, View};
+
+pub use conflict::{Conflict, Kind, Outcome, Side, auto_type};
+pub use resolve::{Unresolvable, resolution};
+pub use strategy::{Strategies, Strategy, StrategyError};
 
 /// One change, as merge sees it.
 #[derive(Clone, Copy, Debug)]
@@ -83,38 +96,23 @@ pub enum Effect {
     Shown,
 }
 
-/// A part that the source changed while its held value was neither the source's base nor its new value.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Conflict {
-    /// Which part.
-    pub part: Part,
-    /// Who changed it now.
-    pub source: Writer,
-    /// Whose value was held; `None` where the part had been removed.
-    pub target: Option<Writer>,
-    /// What the source said before.
-    pub base_hash: Option<Hash>,
-    /// What the source says now; `None` is a removal.
-    pub source_hash: Option<Hash>,
-    /// What was held.
-    pub target_hash: Option<Hash>,
-    /// What shows now.
-    pub result_hash: Option<Hash>,
-}
-
 /// Merges one change into what is held of its chunk. `record` and `held` are what the system of record has, `None` for a
 /// chunk never seen; `held` is also `None` under a tombstone.
 #[must_use]
-pub fn merge(record: Option<Record>, held: Option<Arc<State>>, change: &Change<'_>) -> Merged {
+pub fn merge(record: Option<Record>, held: Option<Arc<State>>, change: &Change<'_>, strategies: &Strategies) -> Merged {
     let mut record = record.unwrap_or_default();
-    let before = show::show(&record);
-    let Some(changed) = change::apply(&mut record, &before, change) else {
+    if !record.admits(change.writer, change.time, change.event) {
         return Merged { record, state: held, effect: Effect::Nothing, vectors_changed: false, conflicts: Vec::new() };
-    };
-    let after = show::show(&record);
+    }
+    let (held_view, view) = (held.as_deref().map(|state| View::new(&state.chunk)), change.view.map(View::new));
+    let values = Values::new(&mut record, held_view.as_ref(), view.as_ref());
+    let before = show::show(&record, strategies, &values);
+    let changed = change::apply(&mut record, &before, change, view.as_ref());
+    let after = show::show(&record, strategies, &values);
+    let conflicts = met::conflicts(&record, &changed, &before, &after, strategies, &values);
+    let state = assemble::assemble(&record, &after, held_view.as_ref(), view.as_ref(), &values);
+    keep::keep_values(&mut record, &after, strategies, values);
     let vectors_changed = !before.vectors().eq(after.vectors());
-    let conflicts = conflicts(&changed, &before, &after, change.writer);
-    let state = assemble::assemble(&mut record, &after, held.as_deref(), change.view);
     if state.as_ref() == held.as_deref() {
         return Merged { record, state: held, effect: Effect::Remembered, vectors_changed, conflicts };
     }
@@ -132,24 +130,4 @@ impl Merged {
         }
         self
     }
-}
-
-/// The parts a change set: what its writer said of them before, and what it says now.
-type Changed = BTreeMap<Part, (Option<Hash>, Option<Hash>)>;
-
-fn conflicts(changed: &Changed, before: &Shown, after: &Shown, source: Writer) -> Vec<Conflict> {
-    let met = |(part, (base, new)): (&Part, &(Option<Hash>, Option<Hash>))| {
-        let target = before.parts.get(part);
-        let target_hash = target.map(|shown| shown.hash);
-        (target_hash != *base && target_hash != *new).then(|| Conflict {
-            part: part.clone(),
-            source,
-            target: target.map(|shown| shown.version.writer),
-            base_hash: *base,
-            source_hash: *new,
-            target_hash,
-            result_hash: after.parts.get(part).map(|shown| shown.hash),
-        })
-    };
-    changed.iter().filter_map(met).collect()
 }

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::Part;
 use crate::chunk::{Chunk, Dense, Graph, Relationship, RelationshipType, Sparse};
 use crate::limits::{Limits, SPARSE_SIZE};
 
@@ -150,15 +151,27 @@ fn key(relationship: &Relationship) -> (RelationshipType, &str, &str) {
     (relationship.kind, &relationship.source_entity_id, &relationship.target_entity_id)
 }
 
-/// What a settled content conflict leaves in `metadata`; computed, so dropped on input.
-pub(crate) const MARKERS: &[&str] = &[
-    "previous_version",
-    "conflict_resolved_at",
-    "resolution_strategy",
-    "conflict_detected",
-    "conflicting_version",
-    "conflict_timestamp",
+pub(crate) const PREVIOUS_VERSION: &str = "previous_version";
+pub(crate) const CONFLICT_RESOLVED_AT: &str = "conflict_resolved_at";
+pub(crate) const RESOLUTION_STRATEGY: &str = "resolution_strategy";
+pub(crate) const CONFLICT_DETECTED: &str = "conflict_detected";
+pub(crate) const CONFLICTING_VERSION: &str = "conflicting_version";
+pub(crate) const CONFLICT_TIMESTAMP: &str = "conflict_timestamp";
+
+/// What a content conflict leaves in `metadata`; computed, so dropped on input.
+const MARKERS: &[&str] = &[
+    PREVIOUS_VERSION,
+    CONFLICT_RESOLVED_AT,
+    RESOLUTION_STRATEGY,
+    CONFLICT_DETECTED,
+    CONFLICTING_VERSION,
+    CONFLICT_TIMESTAMP,
 ];
+
+/// Whether the service computes this key of `metadata`: then nobody sets it.
+pub(crate) fn is_marker(part: &Part) -> bool {
+    matches!(part, Part::Metadata(key) if MARKERS.contains(&key.as_str()))
+}
 
 /// PostgreSQL's `jsonb` keeps numbers as decimals: it knows no negative zero, and writes 1e16 as an integer.
 fn canonical_numbers(value: &mut Value) {

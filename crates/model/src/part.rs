@@ -67,6 +67,17 @@ pub enum PartPattern {
     Relationships,
 }
 
+impl Part {
+    /// Whether every chunk has it.
+    #[must_use]
+    pub fn is_required(&self) -> bool {
+        matches!(
+            self,
+            Self::Existence | Self::Content | Self::ChunkType | Self::Source | Self::Location | Self::Organization
+        )
+    }
+}
+
 impl PartPattern {
     /// Whether `part` is the one meant, or one of the group.
     #[must_use]

@@ -16,8 +16,10 @@ use crate::{ChangeVersion, Hash, Origin, Part, SyncVersion, Time, Writer};
 
 const FORMAT: u8 = 1;
 
-/// How many settings of one part by one writer are kept: the newest may show, older ones tell an echo from a change.
-pub const KEPT_SETTINGS: usize = 4;
+/// How many settings of one part by one writer are kept: the newest may show, older ones tell an echo from a change, and
+/// strategies look back on them. What a writer set before it has since changed this often is forgotten: the same value by
+/// another writer is an echo no more.
+pub const KEPT_SETTINGS: usize = 32;
 
 /// The memory of one chunk.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -125,6 +127,13 @@ impl Record {
         words.max_by_key(|(version, _)| *version).is_some_and(|(_, exists)| exists)
     }
 
+    /// Whether an event is neither late nor a repetition.
+    pub(crate) fn admits(&self, writer: Writer, time: Time, event: Uuid) -> bool {
+        self.writers
+            .get(&writer)
+            .is_none_or(|history| time > history.last || (time == history.last && !history.seen.contains(&event)))
+    }
+
     /// The newest delete, by whomever.
     pub(crate) fn newest_delete(&self) -> Option<ChangeVersion> {
         self.writers.iter().filter_map(|(writer, history)| history.own_delete(*writer)).max()
@@ -148,26 +157,25 @@ impl History {
         Self { last: Time::from_micros(i64::MIN), seen: Vec::new(), said: Said::default(), parts: BTreeMap::new() }
     }
 
-    /// Counts one more event; `None` where it is late or a repetition, else the writer's count within the microsecond.
-    pub(crate) fn admit(&mut self, time: Time, event: Uuid) -> Option<u32> {
-        if time < self.last || (time == self.last && self.seen.contains(&event)) {
-            return None;
-        }
+    /// Counts one more event: how many of its microsecond came before.
+    pub(crate) fn count(&mut self, time: Time, event: Uuid) -> u32 {
         if time > self.last {
             self.last = time;
             self.seen.clear();
         }
         let count = u32::try_from(self.seen.len()).unwrap_or(u32::MAX);
         self.seen.push(event);
-        Some(count)
+        count
     }
 
     /// What the writer last said of the part: the base of its next change. Its own delete empties it.
     pub(crate) fn base(&self, part: &Part) -> Option<Hash> {
-        let newest = self.parts.get(part)?.last()?;
-        let deleted = self.deletes().last();
-        let kept = deleted.is_none_or(|delete| (newest.time, newest.count) > (delete.time, delete.count));
-        newest.hash.filter(|_| kept)
+        self.parts.get(part)?.last().filter(|newest| !self.forgot(newest))?.hash
+    }
+
+    /// Whether the writer has deleted the chunk since.
+    pub(crate) fn forgot(&self, setting: &Setting) -> bool {
+        self.deletes().last().is_some_and(|delete| (setting.time, setting.count) <= (delete.time, delete.count))
     }
 
     /// Whether the writer has the chunk in view: it said something of it since its own last delete.
@@ -176,10 +184,23 @@ impl History {
     }
 
     pub(crate) fn set(&mut self, part: Part, setting: Setting) {
+        if part == Part::Existence {
+            self.exist(setting);
+            return;
+        }
         let settings = self.parts.entry(part).or_default();
         settings.push(setting);
         let surplus = settings.len().saturating_sub(KEPT_SETTINGS);
         settings.drain(..surplus);
+    }
+
+    /// Of existence two words count: the newest, and the newest delete, for it sweeps what is older however often the
+    /// chunk was created since.
+    fn exist(&mut self, setting: Setting) {
+        let settings = self.parts.entry(Part::Existence).or_default();
+        let keeps_last = setting.hash.is_some();
+        settings.retain(|earlier| keeps_last && earlier.hash.is_none());
+        settings.push(setting);
     }
 
     /// The version of the writer's newest word.

@@ -68,6 +68,16 @@ impl From<Origin> for Writer {
 }
 
 impl Writer {
+    /// Every one, in order.
+    pub const ALL: [Self; 7] =
+        [Self::Claude, Self::Cognee, Self::Hybrid, Self::Postgres, Self::Qdrant, Self::Neo4j, Self::Operator];
+
+    /// Whether it stands for whoever wrote into a store directly, on top of what that store showed.
+    #[must_use]
+    pub fn is_store(self) -> bool {
+        matches!(self, Self::Postgres | Self::Qdrant | Self::Neo4j)
+    }
+
     /// Its name on the wire.
     #[must_use]
     pub fn as_str(self) -> &'static str {

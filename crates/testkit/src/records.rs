@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use chunk_sync_engine::ports::{Commit, Held, Records};
 use chunk_sync_model::document::row_fingerprint;
-use chunk_sync_model::merge::{Change, merge};
+use chunk_sync_model::merge::{Change, Strategies, merge};
 use chunk_sync_model::{Event, EventType, Record, State, SyncVersion, Target, Time};
 use uuid::Uuid;
 
@@ -21,7 +21,7 @@ type Port = dyn Records;
 
 /// What merging an event into what is held comes to.
 fn merged(held: Held, event: &Event) -> Commit {
-    let merged = merge(held.record, held.state, &Change::from(event));
+    let merged = merge(held.record, held.state, &Change::from(event), &Strategies::default());
     commit(event.chunk_id(), merged.record, merged.state)
 }
 

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use chunk_sync_engine::{Settings, WalSettings, WorkerSettings};
+use chunk_sync_model::merge::Strategies;
 use chunk_sync_model::{EmbeddingModel, Limits};
 use toml::{Table, Value};
 
@@ -28,7 +29,12 @@ const TAKEN: [&str; 2] = ["dense_alternative", "sparse_splade"];
 pub(super) fn read(layers: &Layers) -> Result<Config, Vec<Finding>> {
     let reader = &mut Reader::new(layers);
     let mode = mode(reader);
-    let settings = Settings { limits: limits(reader), worker: worker(reader), wal: wal(reader, mode.as_ref()) };
+    let settings = Settings {
+        limits: limits(reader),
+        strategies: Strategies::default(),
+        worker: worker(reader),
+        wal: wal(reader, mode.as_ref()),
+    };
     let (http, log) = (http(reader), log(reader));
     match (mode, http) {
         (Some(mode), Some(http)) if reader.findings.is_empty() => Ok(Config { mode, settings, http, log }),

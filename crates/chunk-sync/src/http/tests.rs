@@ -13,6 +13,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use chunk_sync_engine::{Health, Ports, Publisher, Service, Settings, WalSettings, WorkerSettings};
+use chunk_sync_model::merge::Strategies;
 use chunk_sync_model::{Limits, Target};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -104,6 +105,7 @@ impl Server {
 fn settings(dir: &TempDir) -> Settings {
     Settings {
         limits: Limits::default(),
+        strategies: Strategies::default(),
         worker: WorkerSettings {
             wait: Duration::from_millis(20),
             retry_min: Duration::from_millis(1),

@@ -1,90 +1,77 @@
-//! Builds the chunk that shows, and moves values between the row and the record: a value stands in the record only while
-//! the row does not show it.
-
-use std::collections::HashMap;
+//! Builds the chunk that shows, from the values at hand.
 
 use crate::chunk::{Chunk, Embeddings, Graph, State};
-use crate::part::PartValue;
+use crate::parse::{
+    CONFLICT_DETECTED, CONFLICT_RESOLVED_AT, CONFLICT_TIMESTAMP, CONFLICTING_VERSION, PREVIOUS_VERSION,
+    RESOLUTION_STRATEGY,
+};
 use crate::record::Said;
-use crate::{Hash, Origin, Part, Record, Time};
+use crate::{Origin, Part, Record, Time};
 
-use super::Shown;
-use super::show::ShownPart;
+use super::show::{Rival, Shown, ShownPart};
+use super::values::{Values, View};
 
-/// The state that shows `shown`; `None` where the chunk is gone. Every value comes from the view, from what was held or
-/// from the record.
+/// The state that shows `shown`; `None` where the chunk is gone.
+///
+/// A value that is nowhere any more (somebody wrote over it in the row, and the record had none) leaves the part as it is
+/// held: what is there is never taken away for want of something better.
 pub(super) fn assemble(
-    record: &mut Record,
+    record: &Record,
     shown: &Shown,
-    held: Option<&State>,
-    view: Option<&Chunk>,
+    held: Option<&View<'_>>,
+    view: Option<&View<'_>>,
+    values: &Values<'_>,
 ) -> Option<State> {
-    let pool = Pool::new(held.map(|state| &state.chunk), view);
-    let chunk = view.or(held.map(|state| &state.chunk)).filter(|_| shown.exists);
-    let state = chunk.and_then(|chunk| build(record, shown, &pool, blank(chunk)));
-    keep_unshown_values(record, if state.is_some() { Some(shown) } else { None }, &pool);
-    state
-}
-
-/// Values at hand, by part and hash.
-struct Pool<'a>(HashMap<(Part, Hash), PartValue<'a>>);
-
-impl<'a> Pool<'a> {
-    fn new(held: Option<&'a Chunk>, view: Option<&'a Chunk>) -> Self {
-        let mut values = HashMap::new();
-        for chunk in [held, view].into_iter().flatten() {
-            values.extend(chunk.parts().into_iter().map(|(part, value)| ((part, value.hash()), value)));
+    let base = held.or(view).filter(|_| shown.exists)?;
+    let mut chunk = blank(base.chunk);
+    for (part, value) in &shown.parts {
+        let found = put(&mut chunk, values, part, value);
+        if let (None, Some((.., held))) = (found, base.parts.iter().find(|(held, ..)| held == part)) {
+            chunk.put(part, *held);
         }
-        if let Some(alternative) = held.and_then(|chunk| chunk.embeddings.dense_alternative.as_ref()) {
-            let value = PartValue::Dense(alternative);
-            values.insert((Part::Dense(alternative.model.clone()), value.hash()), value);
-        }
-        Self(values)
     }
-
-    fn get(&self, part: &Part, hash: Hash) -> Option<PartValue<'a>> {
-        self.0.get(&(part.clone(), hash)).copied()
+    put_alternative(&mut chunk, shown, values);
+    say(record, &mut chunk);
+    if let Some(rival) = &shown.rival {
+        mark(&mut chunk, rival);
     }
+    Some(State { chunk, embedding_stale: shown.stale })
 }
 
 /// A chunk without any of the parts that can be absent.
 fn blank(chunk: &Chunk) -> Chunk {
-    let mut chunk = chunk.clone();
-    chunk.summary = None;
-    chunk.embeddings = Embeddings::default();
-    chunk.code_metadata = None;
-    chunk.graph = Graph::default();
-    chunk.metadata.extra.clear();
-    chunk
-}
-
-fn build(record: &Record, shown: &Shown, pool: &Pool<'_>, mut chunk: Chunk) -> Option<State> {
-    for (part, value) in &shown.parts {
-        put(&mut chunk, record, pool, part, *value)?;
-    }
-    // One alternative has a place in a chunk: that of the first model that has one.
-    if let Some((part, other)) = shown.alternatives.iter().next() {
-        let dense = chunk.embeddings.dense.len();
-        put(&mut chunk, record, pool, part, *other)?;
-        let alternative = chunk.embeddings.dense.split_off(dense).pop();
-        chunk.embeddings.dense_alternative = alternative;
-        chunk.embeddings.conflict_resolution = Some("keep_both".into());
-        chunk.embeddings.primary_source = shown.parts.get(part).map(|first| first.version.writer.to_string());
-        chunk.embeddings.alternative_source = Some(other.version.writer.to_string());
-    }
-    say(record, &mut chunk);
-    Some(State { chunk, embedding_stale: shown.stale })
+    let mut blank = Chunk { embeddings: Embeddings::default(), graph: Graph::default(), ..chunk.clone() };
+    blank.summary = None;
+    blank.code_metadata = None;
+    blank.metadata.extra.clear();
+    blank
 }
 
 /// Puts a value in its place, wherever it is to be had; `None` where it is nowhere.
-fn put(chunk: &mut Chunk, record: &Record, pool: &Pool<'_>, part: &Part, shown: ShownPart) -> Option<()> {
-    if let Some(value) = pool.get(part, shown.hash) {
+fn put(chunk: &mut Chunk, values: &Values<'_>, part: &Part, shown: &ShownPart) -> Option<()> {
+    if let Some(text) = &shown.merged {
+        chunk.content.clone_from(text);
+    } else if let Some(value) = values.get(part, shown.hash) {
         chunk.put(part, value);
-        return Some(());
+    } else {
+        chunk.put_json(part, values.kept(part, shown.hash)?).ok()?;
     }
-    let settings = record.writers.values().filter_map(|history| history.parts.get(part)).flatten();
-    let json = settings.filter(|s| s.hash == Some(shown.hash)).find_map(|s| s.value.as_deref())?;
-    chunk.put_json(part, json).ok()
+    Some(())
+}
+
+/// One alternative has a place in a chunk: that of the first model that has one.
+fn put_alternative(chunk: &mut Chunk, shown: &Shown, values: &Values<'_>) {
+    let Some((part, other)) = shown.alternative() else {
+        return;
+    };
+    let shown_first = chunk.embeddings.dense.len();
+    if put(chunk, values, part, other).is_some() {
+        let embeddings = &mut chunk.embeddings;
+        embeddings.dense_alternative = embeddings.dense.split_off(shown_first).pop();
+        embeddings.conflict_resolution = Some("keep_both".into());
+        embeddings.primary_source = shown.parts.get(part).map(|first| first.version.writer.to_string());
+        embeddings.alternative_source = Some(other.version.writer.to_string());
+    }
 }
 
 /// The fields that are no parts: the smallest `created_at`, the largest `updated_at`, the newest of the others.
@@ -109,25 +96,20 @@ fn say(record: &Record, chunk: &mut Chunk) {
     };
 }
 
-/// Gives each setting that the row does not show its value, and takes it from those that it does show.
-fn keep_unshown_values(record: &mut Record, shown: Option<&Shown>, pool: &Pool<'_>) {
-    let alternative = shown.and_then(|shown| shown.alternatives.iter().next());
-    for history in record.writers.values_mut() {
-        for (part, settings) in &mut history.parts {
-            let in_row = |hash: Hash| {
-                shown.and_then(|shown| shown.parts.get(part)).is_some_and(|first| first.hash == hash)
-                    || alternative.is_some_and(|(other, value)| other == part && value.hash == hash)
-            };
-            for setting in settings {
-                let Some(hash) = setting.hash.filter(|_| *part != Part::Existence) else {
-                    continue;
-                };
-                if in_row(hash) {
-                    setting.value = None;
-                } else if setting.value.is_none() {
-                    setting.value = pool.get(part, hash).map(|value| value.to_json());
-                }
-            }
-        }
+/// Says of a content that shows that it was in conflict: that there was one, with what and when; and, once it is decided,
+/// how.
+///
+/// Which of the two came to the service first is no part of the state: the same settings show the same marks in whatever
+/// order they arrived. So a conflict that is decided has both kinds of marks, whichever side was the newer.
+fn mark(chunk: &mut Chunk, rival: &Rival) {
+    let mut put = |key: &str, value: serde_json::Value| drop(chunk.metadata.extra.insert(key.to_owned(), value));
+    let met = rival.met.to_string();
+    put(CONFLICT_DETECTED, true.into());
+    put(CONFLICTING_VERSION, rival.sha256.as_str().into());
+    put(CONFLICT_TIMESTAMP, met.as_str().into());
+    if let Some(strategy) = rival.strategy {
+        put(PREVIOUS_VERSION, rival.sha256.as_str().into());
+        put(CONFLICT_RESOLVED_AT, met.as_str().into());
+        put(RESOLUTION_STRATEGY, strategy.to_string().into());
     }
 }

@@ -1,31 +1,54 @@
-//! Which setting of each part shows, as a pure function of the settings kept.
+//! Which setting of each part shows, as a pure function of the settings kept and the strategies in force.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::record::{History, Setting};
-use crate::{ChangeVersion, Hash, Part, Record, Writer};
+use crate::hash::content_hash;
+use crate::{ChangeVersion, Hash, Part, Record, Time};
+
+use super::decide::{Decision, Held, decide, decide_embedding};
+use super::effective::{Candidate, effective};
+use super::values::Values;
+use super::{Strategies, Strategy};
 
 /// What shows of a chunk, part by part.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Shown {
+pub(super) struct Shown {
     /// Whether the chunk is there; if not, no part shows.
-    pub exists: bool,
+    pub(super) exists: bool,
     /// The parts that show, [`Part::Existence`] not among them.
-    pub parts: BTreeMap<Part, ShownPart>,
+    pub(super) parts: BTreeMap<Part, ShownPart>,
     /// Where two writers disagree on an embedding: the one that does not show first.
-    pub alternatives: BTreeMap<Part, ShownPart>,
+    pub(super) alternatives: BTreeMap<Part, ShownPart>,
+    /// The parts that somebody removed, and when.
+    pub(super) removed: BTreeMap<Part, ChangeVersion>,
+    /// The parts that wait for a person.
+    pub(super) open: BTreeSet<Part>,
+    /// What the content that shows was in conflict with.
+    pub(super) rival: Option<Rival>,
     /// An embedding that shows was made for another content than the one that shows.
-    pub stale: bool,
+    pub(super) stale: bool,
 }
 
 /// The setting of a part that shows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ShownPart {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ShownPart {
     /// By whom, and when.
-    pub version: ChangeVersion,
+    pub(super) version: ChangeVersion,
     /// Which value.
-    pub hash: Hash,
-    made_for: Option<Hash>,
+    pub(super) hash: Hash,
+    /// The text itself, where it was merged and is nobody's own.
+    pub(super) merged: Option<String>,
+}
+
+/// A content that lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Rival {
+    /// SHA-256 in full.
+    pub(super) sha256: String,
+    /// When it met the one that shows.
+    pub(super) met: Time,
+    /// What decided; `None` while nothing has.
+    pub(super) strategy: Option<Strategy>,
 }
 
 impl Shown {
@@ -37,105 +60,82 @@ impl Shown {
 
     pub(super) fn hash(&self, part: &Part) -> Option<Hash> {
         match part {
-            Part::Existence => self.exists.then(|| Hash::of_bytes(b"exists")),
+            Part::Existence => self.exists.then(Hash::of_existence),
             _ => self.parts.get(part).map(|shown| shown.hash),
+        }
+    }
+
+    /// The one alternative that has a place in the chunk.
+    pub(super) fn alternative(&self) -> Option<(&Part, &ShownPart)> {
+        self.alternatives.iter().next()
+    }
+
+    fn insert(&mut self, part: &Part, decision: Decision) {
+        if let Some(alternative) = decision.alternative.and_then(Held::shows) {
+            self.alternatives.insert(part.clone(), alternative);
+        }
+        if decision.open {
+            self.open.insert(part.clone());
+        }
+        let Some(held) = decision.held else {
+            return;
+        };
+        let version = held.version;
+        match held.shows() {
+            Some(shown) => drop(self.parts.insert(part.clone(), shown)),
+            None => drop(self.removed.insert(part.clone(), version)),
         }
     }
 }
 
-pub(super) fn show(record: &Record) -> Shown {
+impl Held {
+    fn shows(self) -> Option<ShownPart> {
+        self.hash.map(|hash| ShownPart { version: self.version, hash, merged: self.merged })
+    }
+}
+
+pub(super) fn show(record: &Record, strategies: &Strategies, values: &Values<'_>) -> Shown {
     if !record.lives() {
         return Shown::default();
     }
     let deleted = record.newest_delete();
     let mut shown = Shown { exists: true, ..Shown::default() };
+    let texts = |hash: Hash| values.content(hash);
     let names: BTreeSet<&Part> = record.writers.values().flat_map(|history| history.parts.keys()).collect();
-    let mut embeddings = Vec::new();
-    for part in names {
-        let effective = effective(record, part, deleted);
-        match part {
-            Part::Existence => {}
-            Part::Dense(_) | Part::Sparse => embeddings.push((part, newest_per_writer(&effective))),
-            _ => shown.parts.extend(effective.last().and_then(|s| s.shows()).map(|value| (part.clone(), value))),
+    // In the order of parts the content comes before the embeddings.
+    for part in names.into_iter().filter(|part| **part != Part::Existence) {
+        let (settings, strategy) = (settings(record, part, deleted), strategies.of(part));
+        if !matches!(part, Part::Dense(_) | Part::Sparse) {
+            let decision = decide(strategy, &settings, &texts);
+            if *part == Part::Content {
+                shown.rival = rival(&decision, strategy, &texts);
+            }
+            shown.insert(part, decision);
+            continue;
         }
+        let content = shown.hash(&Part::Content);
+        let mut decision = decide_embedding(strategy, &settings, content);
+        shown.stale |= decision.held.as_ref().is_some_and(|held| held.hash.is_some() && held.made_for != content);
+        if *part == Part::Sparse {
+            decision.alternative = None;
+        }
+        shown.insert(part, decision);
     }
-    show_embeddings(&mut shown, embeddings);
     hide_loose_ends(&mut shown);
     shown
 }
 
-/// A setting together with its version.
-#[derive(Clone, Copy)]
-struct Candidate<'a> {
-    version: ChangeVersion,
-    setting: &'a Setting,
+/// What every chunk has is there even where all of it was swept away: a view that brings the chunk back may leave it out
+/// as unchanged.
+fn settings<'a>(record: &'a Record, part: &Part, deleted: Option<ChangeVersion>) -> Vec<Candidate<'a>> {
+    let settings = effective(record, part, deleted);
+    if settings.is_empty() && part.is_required() { effective(record, part, None) } else { settings }
 }
 
-impl Candidate<'_> {
-    fn shows(&self) -> Option<ShownPart> {
-        let Setting { hash, made_for, .. } = *self.setting;
-        hash.map(|hash| ShownPart { version: self.version, hash, made_for })
-    }
-}
-
-/// The settings of a part that took effect, in order of version. Not among them: what a delete swept away, an echo (the
-/// value that another writer had set already), and the removal of what its writer never set.
-fn effective<'a>(record: &'a Record, part: &Part, deleted: Option<ChangeVersion>) -> Vec<Candidate<'a>> {
-    let mut settings: Vec<Candidate<'a>> = Vec::new();
-    for (writer, history) in &record.writers {
-        let own = history.parts.get(part).into_iter().flatten();
-        settings.extend(own.map(|setting| Candidate { version: setting.version(*writer), setting }).filter(
-            |candidate| {
-                deleted.is_none_or(|delete| {
-                    candidate.version > delete || still_said(history, *writer, part, candidate.setting, delete)
-                })
-            },
-        ));
-    }
-    settings.sort_unstable_by_key(|candidate| candidate.version);
-    let mut effective: Vec<Candidate<'a>> = Vec::with_capacity(settings.len());
-    for candidate in settings {
-        let writer = candidate.version.writer;
-        let counts = candidate.setting.on_purpose
-            || match candidate.setting.hash {
-                Some(_) => {
-                    !effective.iter().any(|e| e.version.writer != writer && e.setting.hash == candidate.setting.hash)
-                }
-                None => effective.iter().any(|e| e.version.writer == writer && e.setting.hash.is_some()),
-            };
-        if counts {
-            effective.push(candidate);
-        }
-    }
-    effective
-}
-
-/// A setting from before the newest delete counts only if its writer has since published a view that still has it.
-fn still_said(history: &History, writer: Writer, part: &Part, setting: &Setting, delete: ChangeVersion) -> bool {
-    history.version(writer) > delete && history.base(part) == setting.hash
-}
-
-fn newest_per_writer(effective: &[Candidate<'_>]) -> Vec<ShownPart> {
-    let newest: BTreeMap<Writer, &Candidate<'_>> =
-        effective.iter().map(|candidate| (candidate.version.writer, candidate)).collect();
-    newest.values().filter_map(|candidate| candidate.shows()).collect()
-}
-
-/// Both are kept: first the newest that was made for the content that shows, then the newest by another writer.
-fn show_embeddings(shown: &mut Shown, embeddings: Vec<(&Part, Vec<ShownPart>)>) {
-    let content = shown.hash(&Part::Content);
-    for (part, mut candidates) in embeddings {
-        candidates.sort_by_key(|candidate| (candidate.made_for == content, candidate.version));
-        let Some(first) = candidates.pop() else {
-            continue;
-        };
-        shown.stale |= first.made_for != content;
-        shown.parts.insert(part.clone(), first);
-        let others = candidates.into_iter().filter(|other| other.hash != first.hash);
-        if let (Part::Dense(_), Some(other)) = (part, others.max_by_key(|other| other.version)) {
-            shown.alternatives.insert(part.clone(), other);
-        }
-    }
+fn rival(decision: &Decision, strategy: Strategy, texts: &dyn Fn(Hash) -> Option<String>) -> Option<Rival> {
+    let (lost, met) = decision.lost.as_ref()?;
+    let text = lost.merged.clone().or_else(|| texts(lost.hash?))?;
+    Some(Rival { sha256: content_hash(&text), met: *met, strategy: (!decision.open).then_some(strategy) })
 }
 
 /// A relationship shows only while both its ends do.

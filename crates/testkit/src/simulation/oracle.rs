@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use chunk_sync_engine::ports::{Commit, EntryId, Held, Records, Seen, Store};
-use chunk_sync_model::merge::{Change, merge};
+use chunk_sync_model::merge::{Change, Strategies, merge};
 use chunk_sync_model::{Event, Record, State, SyncVersion, Target};
 use uuid::Uuid;
 
@@ -129,7 +129,7 @@ impl Oracle {
         for event in known.stream.values().filter(counts) {
             let held = chunks.remove(&event.chunk_id());
             let (record, state) = held.map_or((None, None), |(record, state)| (Some(record), state));
-            let merged = merge(record, state, &Change::from(event));
+            let merged = merge(record, state, &Change::from(event), &Strategies::default());
             chunks.insert(event.chunk_id(), (merged.record, merged.state));
         }
         chunks

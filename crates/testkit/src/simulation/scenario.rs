@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use chunk_sync_engine::{Settings, WalSettings, WorkerSettings};
 use chunk_sync_model::limits::EmbeddingModel;
+use chunk_sync_model::merge::Strategies;
 use chunk_sync_model::{Limits, Target};
 use chunk_sync_samples::rng::Rng;
 use jiff::Timestamp;
@@ -111,5 +112,6 @@ fn draw_settings(rng: &mut Rng) -> Settings {
         max_bytes: [256 << 10, 1 << 30][rng.below(2)],
         keep: Duration::from_secs([0, 600][rng.below(2)]),
     };
-    Settings { limits: Limits { models: vec![model], ..Limits::default() }, worker, wal }
+    let limits = Limits { models: vec![model], ..Limits::default() };
+    Settings { limits, strategies: Strategies::default(), worker, wal }
 }

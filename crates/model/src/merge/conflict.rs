@@ -1,0 +1,143 @@
+//! What the record of conflicts says of one: the four sides of a three-way merge, by which strategy it ended, and how.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{Hash, Part, Time, Writer};
+
+use super::Strategy;
+
+/// A part that the source changed while its held value was neither the source's base nor its new value; or that it
+/// changed under a tombstone it did not know of.
+///
+/// As JSON: `part` by its name on the wire, hashes in hexadecimal, times as RFC 3339.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Conflict {
+    /// Which part.
+    #[serde(with = "name")]
+    pub part: Part,
+    /// What kind of part that is.
+    pub kind: Kind,
+    /// What decided.
+    pub strategy: Strategy,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What the source said before.
+    pub base: Side,
+    /// What the source says now.
+    pub source: Side,
+    /// What was held.
+    pub target: Side,
+    /// What shows now.
+    pub result: Side,
+}
+
+/// One of the sides.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Side {
+    /// Who said so; `None` where nobody did.
+    pub writer: Option<Writer>,
+    /// When.
+    pub time: Option<Time>,
+    /// What; `None` where the part is not there.
+    pub hash: Option<Hash>,
+    /// The value itself, as far as it is at hand.
+    pub value: Option<Value>,
+}
+
+/// Kinds of parts, in the order in which a conflict of several is named after the first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// `content`
+    Content,
+    /// Dense and sparse vectors.
+    Embeddings,
+    /// A key of `metadata`.
+    Metadata,
+    /// Node id, entities, relationships.
+    Graph,
+    /// Everything else, existence among it.
+    Other,
+}
+
+/// How a conflict ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The source's value shows.
+    SourceKept,
+    /// The source's value does not show: what was held does, or what that had kept from showing.
+    TargetKept,
+    /// Both show: the one as the alternative of the other.
+    BothKept,
+    /// A text made of both shows.
+    Merged,
+    /// It waits for a person; what was set first shows until then.
+    Open,
+}
+
+impl Kind {
+    /// Every one, in order.
+    pub const ALL: [Self; 5] = [Self::Content, Self::Embeddings, Self::Metadata, Self::Graph, Self::Other];
+
+    /// The kind of a part.
+    #[must_use]
+    pub fn of(part: &Part) -> Self {
+        match part {
+            Part::Content => Self::Content,
+            Part::Dense(_) | Part::Sparse => Self::Embeddings,
+            Part::Metadata(_) => Self::Metadata,
+            Part::NodeId | Part::Entity(_) | Part::Relationship(..) => Self::Graph,
+            _ => Self::Other,
+        }
+    }
+
+    /// Its name in reports and in the configuration.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Content => "content",
+            Self::Embeddings => "embeddings",
+            Self::Metadata => "metadata",
+            Self::Graph => "graph",
+            Self::Other => "other",
+        }
+    }
+}
+
+impl Outcome {
+    /// Its name in reports and metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::SourceKept => "source_kept",
+            Self::TargetKept => "target_kept",
+            Self::BothKept => "both_kept",
+            Self::Merged => "merged",
+            Self::Open => "open",
+        }
+    }
+}
+
+/// The type of what a change met: that of the first part in conflict; `none` without any.
+#[must_use]
+pub fn auto_type(conflicts: &[Conflict]) -> &'static str {
+    conflicts.iter().map(|conflict| conflict.kind).min().map_or("none", Kind::as_str)
+}
+
+mod name {
+    //! A part by its name on the wire.
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use crate::Part;
+
+    pub(super) fn serialize<S: Serializer>(part: &Part, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(part)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Part, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}

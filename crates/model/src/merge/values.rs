@@ -1,0 +1,85 @@
+//! The values at hand while a change is merged: those of the view, of what is held, and of the record.
+
+use std::collections::HashMap;
+use std::mem::{Discriminant, discriminant};
+
+use crate::chunk::Chunk;
+use crate::parse::is_marker;
+use crate::part::PartValue;
+use crate::{Hash, Part, Record};
+
+/// The parts of a chunk with the hash of each, computed once. Existence and computed fields are not among them.
+pub(super) struct View<'a> {
+    pub(super) chunk: &'a Chunk,
+    pub(super) parts: Vec<(Part, Hash, PartValue<'a>)>,
+}
+
+impl<'a> View<'a> {
+    pub(super) fn new(chunk: &'a Chunk) -> Self {
+        let parts = chunk.parts().into_iter().filter(|(part, _)| *part != Part::Existence && !is_marker(part));
+        Self { chunk, parts: parts.map(|(part, value)| (part, value.hash(), value)).collect() }
+    }
+}
+
+/// Within one kind of part, what has the same hash is the same.
+type Name = (Discriminant<Part>, Hash);
+
+/// Values by their hash. While a change is merged the record's own are here too, and come back into it at the end.
+pub(super) struct Values<'a> {
+    at_hand: HashMap<Name, PartValue<'a>>,
+    kept: HashMap<Name, String>,
+}
+
+impl<'a> Values<'a> {
+    pub(super) fn new(record: &mut Record, held: Option<&View<'a>>, view: Option<&View<'a>>) -> Self {
+        let mut at_hand = HashMap::new();
+        for view in [held, view].into_iter().flatten() {
+            at_hand.extend(view.parts.iter().map(|(part, hash, value)| (name(part, *hash), *value)));
+            if let Some(alternative) = &view.chunk.embeddings.dense_alternative {
+                let value = PartValue::Dense(alternative);
+                at_hand.insert(name(&Part::Dense(String::new()), value.hash()), value);
+            }
+        }
+        let mut kept = HashMap::new();
+        let parts = record.writers.values_mut().flat_map(|history| &mut history.parts);
+        for (part, setting) in parts.flat_map(|(part, settings)| settings.iter_mut().map(move |s| (part, s))) {
+            if let (Some(hash), Some(value)) = (setting.hash, setting.value.take()) {
+                kept.insert(name(part, hash), value);
+            }
+        }
+        Self { at_hand, kept }
+    }
+
+    pub(super) fn get(&self, part: &Part, hash: Hash) -> Option<PartValue<'a>> {
+        self.at_hand.get(&name(part, hash)).copied()
+    }
+
+    /// A value of the record, as JSON.
+    pub(super) fn kept(&self, part: &Part, hash: Hash) -> Option<&str> {
+        self.kept.get(&name(part, hash)).map(String::as_str)
+    }
+
+    /// The value as JSON, wherever it is to be had.
+    pub(super) fn json(&self, part: &Part, hash: Hash) -> Option<String> {
+        let kept = || self.kept(part, hash).map(ToOwned::to_owned);
+        self.get(part, hash).map(|value| value.to_json()).or_else(kept)
+    }
+
+    /// A text that somebody set the content to.
+    pub(super) fn content(&self, hash: Hash) -> Option<String> {
+        match self.get(&Part::Content, hash) {
+            Some(PartValue::Text(text)) => Some(text.to_owned()),
+            _ => serde_json::from_str(self.kept(&Part::Content, hash)?).ok(),
+        }
+    }
+
+    /// The value as the record keeps it; each only once.
+    pub(super) fn take(&mut self, part: &Part, hash: Hash) -> Option<String> {
+        let name = name(part, hash);
+        self.kept.remove(&name).or_else(|| self.at_hand.remove(&name).map(|value| value.to_json()))
+    }
+}
+
+fn name(part: &Part, hash: Hash) -> Name {
+    (discriminant(part), hash)
+}
