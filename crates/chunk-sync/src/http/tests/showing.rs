@@ -164,7 +164,10 @@ fn report() -> Report {
         consistency: 75.0,
         stores: BTreeMap::from([(Target::Neo4j, neo4j)]),
         differences: vec![difference],
+        unsettled: 0,
         seconds: 0.25,
+        differing: 1,
+        findings: Vec::new(),
     }
 }
 
