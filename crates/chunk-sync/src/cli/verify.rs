@@ -4,6 +4,7 @@ mod absence;
 mod repair;
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use chunk_sync_engine::repair::Orphans;
 use chunk_sync_engine::verify::{Options, Report, verify};
@@ -115,9 +116,10 @@ pub(super) async fn execute(config: Config, arguments: &Arguments, json: bool) -
         return Ok(Ended::Found);
     }
     let narrowed = std::mem::replace(&mut wired.ports.stores, all);
-    let published = repair::carry(config, &wired, &steps).await?;
+    let started = Instant::now();
+    repair::carry(config, &wired, &steps).await?;
     wired.ports.stores = narrowed;
-    let outcome = repair::look(&wired, &arguments.options(json), steps, published, report.findings.clone()).await?;
+    let outcome = repair::look(&wired, &arguments.options(json), steps, started, report.findings.clone()).await?;
     say(&report, Some(&outcome), json)?;
     Ok(if outcome.mended { Ended::Fine } else { Ended::Found })
 }

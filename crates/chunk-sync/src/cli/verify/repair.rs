@@ -36,12 +36,6 @@ pub(super) struct Outcome {
     seconds: f64,
 }
 
-/// Signals that were carried.
-pub(super) struct Carried {
-    published: Published,
-    started: Instant,
-}
-
 impl Outcome {
     /// Nothing has been done yet.
     pub(super) fn planned(plan: Vec<Step>) -> Self {
@@ -89,35 +83,33 @@ impl Outcome {
 }
 
 /// Publishes what is decided and has it carried.
-pub(super) async fn carry(config: Config, wired: &Wired, steps: &[Step]) -> Result<Carried, Failure> {
-    let started = Instant::now();
+pub(super) async fn carry(config: Config, wired: &Wired, steps: &[Step]) -> Result<(), Failure> {
     if steps.iter().all(|step| step.action == Action::Undecided) {
-        return Ok(Carried { published: Published::default(), started });
+        return Ok(());
     }
-    let published = match Service::start(wired.ports.clone(), config.settings).await {
+    match Service::start(wired.ports.clone(), config.settings).await {
         Ok(service) => {
             let worked = tokio::select! {
-                published = publish_and_wait(wired, steps) => published,
+                worked = publish_and_wait(wired, steps) => worked,
                 ended = service.ended() => Err(stopped(ended.err())),
             };
             service.stop().await?;
             wired.leave().await?;
-            worked?
+            worked
         }
         Err(StartError::Log(WalError::Locked { .. })) => {
             output::note("the service that runs here carries the repair");
-            publish_and_wait(wired, steps).await?
+            publish_and_wait(wired, steps).await
         }
-        Err(error) => return Err(error.into()),
-    };
-    Ok(Carried { published, started })
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn stopped(fault: Option<chunk_sync_engine::ports::Fault>) -> Failure {
     fault.map_or_else(|| Failure::Unable(anyhow!("the worker ended before the repair was carried")), Failure::from)
 }
 
-async fn publish_and_wait(wired: &Wired, steps: &[Step]) -> Result<Published, Failure> {
+async fn publish_and_wait(wired: &Wired, steps: &[Step]) -> Result<(), Failure> {
     let progress = Progress::new("repairing", steps.len() as u64);
     let published = publish(&wired.ports, &wired.publisher, steps, &|_| {}).await;
     let waited = match &published {
@@ -125,8 +117,8 @@ async fn publish_and_wait(wired: &Wired, steps: &[Step]) -> Result<Published, Fa
         _ => Ok(()),
     };
     progress.finish();
-    waited?;
-    Ok(published?)
+    published?;
+    waited
 }
 
 async fn wait(wired: &Wired, last: EntryId, signals: u64, progress: &Progress) -> Result<(), Failure> {
@@ -139,7 +131,7 @@ pub(super) async fn look(
     wired: &Wired,
     options: &Options,
     plan: Vec<Step>,
-    carried: Carried,
+    started: Instant,
     findings: Vec<Finding>,
 ) -> Result<Outcome, Failure> {
     let found = findings.len() as u64;
@@ -152,7 +144,7 @@ pub(super) async fn look(
         repaired: settled.cleared.min(found),
         plan,
         remaining,
-        seconds: carried.started.elapsed().as_secs_f64(),
+        seconds: started.elapsed().as_secs_f64(),
     })
 }
 
@@ -194,6 +186,7 @@ pub(super) async fn apply(
     let steps = read(file)?;
     let ids: Vec<_> = steps.iter().map(|step| step.id).collect();
     let findings = look_at(&wired.ports, options, &ids).await?;
-    let carried = carry(config, wired, &steps).await?;
-    look(wired, options, steps, carried, findings).await
+    let started = Instant::now();
+    carry(config, wired, &steps).await?;
+    look(wired, options, steps, started, findings).await
 }
