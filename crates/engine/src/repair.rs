@@ -86,7 +86,8 @@ fn step(finding: &Finding, orphans: Orphans) -> Step {
 
 fn decide(finding: &Finding, above: SyncVersion, orphans: Orphans) -> (Action, String) {
     if above == SyncVersion::MAX {
-        let reason = "a store shows a version that none can be above, which somebody else wrote: delete it there by hand";
+        let reason =
+            "a store shows a version that none can be above, which somebody else wrote: delete it there by hand";
         return (Action::Undecided, reason.into());
     }
     match (finding.row.is_some(), finding.lives, orphans) {
@@ -118,9 +119,14 @@ fn unknown(shown: SyncVersion) -> String {
     let origin = if shown == SyncVersion::default() {
         "somebody else wrote it there".to_owned()
     } else {
-        format!("it was written by this service at {}, and PostgreSQL has since lost it", Time::from_micros(shown.signed()))
+        format!(
+            "this service wrote it (a change of {}), and PostgreSQL has since lost it",
+            Time::from_micros(shown.signed())
+        )
     };
-    format!("neither row nor record, {origin}: publish the chunk or restore its row to keep it, or delete it with --orphans delete")
+    format!(
+        "neither row nor record, {origin}: publish the chunk or restore its row to keep it, or delete it with --orphans delete"
+    )
 }
 
 fn wrong(finding: &Finding) -> String {
@@ -173,11 +179,7 @@ pub async fn publish(
 ///
 /// # Errors
 /// Where the bus cannot say, or stands still for a minute: then nobody carries.
-pub async fn until_finished(
-    bus: &dyn Bus,
-    last: EntryId,
-    progress: &(dyn Fn(u64) + Send + Sync),
-) -> Result<(), Fault> {
+pub async fn until_finished(bus: &dyn Bus, last: EntryId, progress: &(dyn Fn(u64) + Send + Sync)) -> Result<(), Fault> {
     let (mut standing, mut since) = (None, Instant::now());
     loop {
         let depth = bus.depth().await?;

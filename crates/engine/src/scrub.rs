@@ -97,7 +97,8 @@ impl Scrubber {
     }
 
     async fn pass(&self) -> Result<Scrubbed, Fault> {
-        let options = Options { page: PAGE, rate: Some(self.settings.rate), listed: 0, kept: KEPT, ..Options::default() };
+        let options =
+            Options { page: PAGE, rate: Some(self.settings.rate), listed: 0, kept: KEPT, ..Options::default() };
         let mut report = verify::verify(&self.ports, &options, &|_| {}).await?;
         metrics::verified(&report, clock::now());
         let findings = std::mem::take(&mut report.findings);

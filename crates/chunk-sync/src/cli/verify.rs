@@ -108,7 +108,7 @@ pub(super) async fn execute(config: Config, arguments: &Arguments, json: bool) -
     }
     let steps = chunk_sync_engine::repair::plan(&report.findings, arguments.orphans.into());
     if arguments.dry_run || arguments.plan.is_some() {
-        let outcome = Outcome::planned(steps);
+        let outcome = Outcome::planned(steps, report.differing);
         if let Some(file) = &arguments.plan {
             repair::keep(&outcome.plan, file)?;
         }

@@ -16,7 +16,7 @@ pub struct Report {
     pub consistent: bool,
     /// Ids in any store or living record.
     pub chunks: u64,
-    /// Chunks equal in all stores, in per cent of them.
+    /// Chunks equal in all stores, in per cent of those that stood still.
     pub consistency: f64,
     /// What each store has, and what is wrong with it.
     pub stores: BTreeMap<Target, StoreReport>,
@@ -119,13 +119,14 @@ impl Report {
             *stores.entry(difference.store).or_default().of(difference.kind) += 1;
         }
         let (chunks, differing) = (tally.chunks, findings.len() as u64);
+        let judged = chunks.saturating_sub(tally.unsettled);
         let differences =
             findings.iter().flat_map(|finding| &finding.differences).take(options.listed).cloned().collect();
         findings.truncate(options.kept);
         Self {
             consistent: differing == 0,
             chunks,
-            consistency: share(chunks.saturating_sub(differing), chunks) * 100.0,
+            consistency: share(judged.saturating_sub(differing), judged) * 100.0,
             stores,
             differences,
             unsettled: tally.unsettled,

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-use super::place::{Finding, Place};
 use super::Options;
+use super::place::{Finding, Place};
 use crate::clock;
 use crate::ports::{EntryId, Fault, Seen};
 use crate::service::Ports;

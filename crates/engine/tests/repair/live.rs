@@ -66,7 +66,8 @@ async fn change(world: &World, states: &[Arc<State>], stop: &AtomicBool) -> u64 
         let events: Vec<Event> = (0..64)
             .map(|i| {
                 let state = &states[(changes as usize + i) % states.len()];
-                let mut event = Event::of_chunk(changed(state, &format!("change number {}", changes as usize + i)).chunk.clone());
+                let mut event =
+                    Event::of_chunk(changed(state, &format!("change number {}", changes as usize + i)).chunk.clone());
                 event.timestamp = Time::from_micros(1_790_000_000_000_000 + (changes as i64 + i as i64) * 1_000);
                 event.event_id = Uuid::new_v5(&state.chunk.id, event.timestamp.to_string().as_bytes());
                 event

@@ -26,7 +26,9 @@ pub(super) struct Outcome {
     pub(super) mended: bool,
     /// Whether anything was done.
     done: bool,
-    /// Chunks that are as they should be by now.
+    /// Chunks that differed before.
+    differing: u64,
+    /// Those among them that are as they should be by now.
     repaired: u64,
     /// What is done with each chunk, and why.
     pub(super) plan: Vec<Step>,
@@ -38,8 +40,8 @@ pub(super) struct Outcome {
 
 impl Outcome {
     /// Nothing has been done yet.
-    pub(super) fn planned(plan: Vec<Step>) -> Self {
-        Self { mended: false, done: false, repaired: 0, plan, remaining: Vec::new(), seconds: 0.0 }
+    pub(super) fn planned(plan: Vec<Step>, differing: u64) -> Self {
+        Self { mended: false, done: false, differing, repaired: 0, plan, remaining: Vec::new(), seconds: 0.0 }
     }
 
     fn count(&self, action: Action) -> u64 {
@@ -75,7 +77,7 @@ impl Outcome {
         text.push_str(&format!(
             "repaired {} of {} in {:.1} s{undecided}",
             output::number(self.repaired),
-            output::count(self.plan.len() as u64, "chunk"),
+            output::count(self.differing, "differing chunk"),
             self.seconds
         ));
         text
@@ -134,14 +136,14 @@ pub(super) async fn look(
     started: Instant,
     findings: Vec<Finding>,
 ) -> Result<Outcome, Failure> {
-    let found = findings.len() as u64;
+    let differing = findings.len() as u64;
     let settled = look_again(&wired.ports, options, findings).await?;
-    let remaining: Vec<Difference> =
-        settled.findings.into_iter().flat_map(|finding| finding.differences).collect();
+    let remaining: Vec<Difference> = settled.findings.into_iter().flat_map(|finding| finding.differences).collect();
     Ok(Outcome {
         mended: remaining.is_empty() && settled.unsettled == 0,
         done: true,
-        repaired: settled.cleared.min(found),
+        differing,
+        repaired: settled.cleared,
         plan,
         remaining,
         seconds: started.elapsed().as_secs_f64(),
@@ -177,12 +179,7 @@ fn read(file: &Path) -> Result<Vec<Step>, Failure> {
 }
 
 /// Does what a kept plan says, and looks at its chunks.
-pub(super) async fn apply(
-    config: Config,
-    wired: &Wired,
-    file: &Path,
-    options: &Options,
-) -> Result<Outcome, Failure> {
+pub(super) async fn apply(config: Config, wired: &Wired, file: &Path, options: &Options) -> Result<Outcome, Failure> {
     let steps = read(file)?;
     let ids: Vec<_> = steps.iter().map(|step| step.id).collect();
     let findings = look_at(&wired.ports, options, &ids).await?;
