@@ -48,7 +48,7 @@ enum Command {
     Publish(publish::Arguments),
     /// Carry the rows of PostgreSQL that nobody has carried yet into the other stores. Can be interrupted and begun again.
     Backfill,
-    /// Compare the stores chunk by chunk.
+    /// Compare the stores chunk by chunk, and mend what differs.
     Verify(verify::Arguments),
     /// How the service is doing: its queue, its stores, its debts.
     Status,
@@ -145,7 +145,7 @@ impl Cli {
             Command::Backfill => backfill::execute(&load()?.0, json).await,
             Command::Run(arguments) => run::execute(load()?.0, &arguments, json).await,
             Command::Publish(arguments) => publish::execute(&load()?.0, &arguments, json).await,
-            Command::Verify(arguments) => verify::execute(&load()?.0, &arguments, json).await,
+            Command::Verify(arguments) => verify::execute(load()?.0, &arguments, json).await,
             Command::Status => status::execute(&load()?.0, json).await,
             Command::Config(action) => config::execute(action, load, json),
         }

@@ -15,6 +15,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use chunk_sync_engine::Settings;
+use chunk_sync_engine::scrub::ScrubSettings;
 use secrecy::SecretString;
 
 pub use address::Address;
@@ -36,6 +37,8 @@ pub struct Config {
     pub mode: Mode,
     /// What the engine is told.
     pub settings: Settings,
+    /// How the stores are compared while the service runs; `None` where they are not.
+    pub scrub: Option<ScrubSettings>,
     /// The HTTP server.
     pub http: Http,
     /// The log for people.

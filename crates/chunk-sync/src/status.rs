@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chunk_sync_engine::ports::{Depth, EntryId, Fault};
-use chunk_sync_engine::verify::Report;
+use chunk_sync_engine::scrub::Scrubbed;
 use chunk_sync_engine::{Condition, Health, Ports, Service};
 use chunk_sync_model::{Target, Time};
 use serde::{Deserialize, Serialize};
@@ -119,6 +119,12 @@ pub struct Verification {
     pub consistency: f64,
     /// How long it took.
     pub seconds: f64,
+    /// Chunks that differed and were mended.
+    #[serde(default)]
+    pub repaired: u64,
+    /// Chunks that differed and that a person must decide on.
+    #[serde(default)]
+    pub undecided: u64,
     /// What each store had, and what was wrong with it.
     pub stores: BTreeMap<Target, Verdict>,
 }
@@ -144,8 +150,8 @@ pub struct LastVerification(Arc<Mutex<Option<Verification>>>);
 
 impl LastVerification {
     /// Takes note of a verification that has just ended.
-    pub fn note(&self, report: &Report) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Verification::of(report, now()));
+    pub fn note(&self, scrubbed: &Scrubbed) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Verification::of(scrubbed, now()));
     }
 
     fn get(&self) -> Option<Verification> {
@@ -268,7 +274,8 @@ impl Done {
 }
 
 impl Verification {
-    fn of(report: &Report, at: Time) -> Self {
+    fn of(scrubbed: &Scrubbed, at: Time) -> Self {
+        let report = &scrubbed.report;
         let verdict = |store: &chunk_sync_engine::verify::StoreReport| Verdict {
             count: store.count,
             missing: store.missing,
@@ -282,6 +289,8 @@ impl Verification {
             chunks: report.chunks,
             consistency: report.consistency,
             seconds: report.seconds,
+            repaired: scrubbed.repaired,
+            undecided: scrubbed.undecided,
             stores: report.stores.iter().map(|(target, store)| (*target, verdict(store))).collect(),
         }
     }

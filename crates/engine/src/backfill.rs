@@ -5,7 +5,7 @@
 
 use uuid::Uuid;
 
-use crate::ports::{Fault, FaultClass, Row, Touch};
+use crate::ports::{Fault, Row, Touch};
 use crate::publish::Publisher;
 use crate::service::Ports;
 use crate::signal::signal;
@@ -39,12 +39,7 @@ pub async fn backfill(
         done.rows += page.iter().filter(|row| row.state.is_some()).count() as u64;
         let events: Vec<_> = page.iter().filter_map(unknown).collect();
         done.published += events.len() as u64;
-        while let Err(fault) = publisher.publish(events.clone()).await {
-            // The bus is full: the service behind it makes room.
-            if fault.class != FaultClass::Busy {
-                return Err(fault);
-            }
-        }
+        publisher.publish_when_there_is_room(events).await?;
         progress(done);
         if ended {
             return Ok(done);

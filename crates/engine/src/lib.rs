@@ -2,7 +2,8 @@
 //! the outside is a trait in [`ports`].
 //!
 //! Top to bottom: [`publish`] → bus → `worker` → `log` → `merge` → `lane` (one per store) → `settle`; `recover` enters at
-//! `merge` again. [`verify`] stands beside and reads the stores only.
+//! `merge` again. [`verify`] stands beside and reads the stores only; [`repair`] publishes what it found, and the scrubber
+//! does both all the time.
 
 mod absorb;
 pub mod backfill;
@@ -18,7 +19,9 @@ pub mod ports;
 mod progress;
 pub mod publish;
 mod recover;
+pub mod repair;
 mod retry;
+pub mod scrub;
 pub mod service;
 pub mod settings;
 mod settle;

@@ -86,8 +86,8 @@ fn decide(
 ) -> Commit {
     let before = held.record.as_ref().map(|record| record.version).unwrap_or_default();
     let row = held.state.clone();
-    // A captured event is the signal to look at the row, and says when it was written.
-    let signal = operations.iter().rev().find(|operation| operation.is_signal());
+    // A captured event is the signal to look at the row, and says when it was written; a repair does not know.
+    let signal = operations.iter().rev().find(|operation| operation.is_signal() && !operation.is_repair());
     let written = signal.map_or(terms.now, |signal| Written { at: signal.event.timestamp, ..terms.now });
     let (mut record, mut state, mut tell, mut vectors_changed) = match absorb(id, held, written, terms.strategies) {
         Ok(merged) => {
@@ -110,7 +110,12 @@ fn decide(
         tell = true;
         (record, state) = (Some(merged.record), merged.state);
     }
-    let record = record.unwrap_or_default();
+    let mut record = record.unwrap_or_default();
+    if let Some(above) = operations.iter().filter(|o| o.is_repair()).map(|o| o.event.timestamp).max() {
+        // Stores leave alone what has no newer version, whatever they hold in truth.
+        record.version = record.version.next(above);
+        (tell, vectors_changed) = (true, true);
+    }
     let vectors_since = if vectors_changed { record.version } else { before };
     if tell {
         outcome.writes.push(Write { id, version: record.version, state: state.clone(), vectors_since });

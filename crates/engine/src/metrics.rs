@@ -6,6 +6,7 @@ use chunk_sync_model::{Event, EventType, Target, Time, Writer};
 use metrics::{Counter, Histogram, counter, gauge, histogram};
 
 use crate::ports::FaultClass;
+use crate::verify::Report;
 
 /// Every metric with its description, for the endpoint that shows them.
 pub const DESCRIPTIONS: &[(Kind, &str, &str)] = &[
@@ -22,7 +23,11 @@ pub const DESCRIPTIONS: &[(Kind, &str, &str)] = &[
     (Kind::Gauge, "chunk_sync_debts", "Chunks that a store has yet to be told"),
     (Kind::Gauge, "chunk_sync_dead_letters", "Dead letters waiting for a person"),
     (Kind::Gauge, "chunk_sync_wal_bytes", "Size of the write-ahead log on disk"),
-    (Kind::Gauge, "chunk_sync_consistency_ratio", "Share of chunks equal in all stores, as last verified"),
+    (Kind::Gauge, "chunk_sync_consistency_ratio", "Share of chunks that a store, or all of them, hold as they should"),
+    (Kind::Gauge, "chunk_sync_verified_timestamp_seconds", "When all chunks were last compared, in seconds since 1970"),
+    (Kind::Gauge, "chunk_sync_verify_seconds", "How long it took to compare all chunks"),
+    (Kind::Counter, "chunk_sync_differences_total", "Chunks found not as they should be, by store and kind"),
+    (Kind::Counter, "chunk_sync_repaired_total", "Chunks found not as they should be, and mended"),
 ];
 
 /// What kind of metric a name is.
@@ -145,8 +150,22 @@ pub(crate) fn wal_bytes(bytes: u64) {
     gauge!("chunk_sync_wal_bytes").set(bytes as f64);
 }
 
-pub(crate) fn consistency(ratio: f64) {
-    gauge!("chunk_sync_consistency_ratio").set(ratio);
+/// What verification of all chunks found.
+pub(crate) fn verified(report: &Report, at: Time) {
+    gauge!("chunk_sync_consistency_ratio", "target" => "all").set(report.consistency / 100.0);
+    for (target, store) in &report.stores {
+        gauge!("chunk_sync_consistency_ratio", "target" => target.as_str()).set(store.ratio(report.chunks));
+        for (kind, found) in store.kinds() {
+            let labels = [("target", target.as_str()), ("kind", kind.as_str())];
+            counter!("chunk_sync_differences_total", &labels).increment(found);
+        }
+    }
+    gauge!("chunk_sync_verified_timestamp_seconds").set(at.seconds_since(Time::from_micros(0)));
+    gauge!("chunk_sync_verify_seconds").set(report.seconds);
+}
+
+pub(crate) fn repaired(chunks: u64) {
+    counter!("chunk_sync_repaired_total").increment(chunks);
 }
 
 pub(crate) fn conflict(kind: &'static str, outcome: &'static str) {

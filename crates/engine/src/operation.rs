@@ -5,6 +5,7 @@ use chunk_sync_model::{Event, Invalid, Limits, Time, Writer};
 
 use crate::metrics;
 use crate::ports::{DeadLetter, Delivery, EntryId, Fault, FaultClass};
+use crate::signal::REPAIR;
 
 /// One event being carried.
 #[derive(Clone, Debug)]
@@ -60,6 +61,12 @@ impl Operation {
     /// Whether it only says that a row was written: what it is now is read where it stands.
     pub(crate) fn is_signal(&self) -> bool {
         self.event.writer == Writer::Postgres
+    }
+
+    /// Whether every store is to be told what the row says, though nothing of it changed; its time is the version that the
+    /// new one has to reach.
+    pub(crate) fn is_repair(&self) -> bool {
+        self.is_signal() && self.event.set.contains(&REPAIR)
     }
 
     /// Whom metrics count it for.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use chunk_sync_model::{Event, Invalid, Limits, Time};
 use tokio::sync::broadcast;
 
-use crate::ports::{Bus, EntryId, Fault};
+use crate::ports::{Bus, EntryId, Fault, FaultClass};
 
 /// How many events a listener may lag behind before it misses some.
 const LISTENERS_BUFFER: usize = 1024;
@@ -49,6 +49,19 @@ impl Publisher {
             }
         }
         Ok(ids)
+    }
+
+    /// The same, however long the bus is full: the service behind it makes room.
+    ///
+    /// # Errors
+    /// What the bus says beside that it is full.
+    pub(crate) async fn publish_when_there_is_room(&self, events: Vec<Event>) -> Result<Vec<EntryId>, Fault> {
+        loop {
+            match self.publish(events.clone()).await {
+                Err(fault) if fault.class == FaultClass::Busy => {}
+                result => return result,
+            }
+        }
     }
 
     /// From now on, every event published through this publisher or a clone of it.

@@ -1,9 +1,20 @@
 //! An event that says no more than: look at this row.
 
-use chunk_sync_model::{Body, Event, EventType, Origin, State, Target, Time, Writer};
+use chunk_sync_model::{Body, Event, EventType, Origin, Part, PartPattern, State, SyncVersion, Target, Time, Writer};
 use uuid::Uuid;
 
 use crate::ports::Touch;
+
+/// What a signal sets on purpose that asks for every store to be told anew, even where the row is as it was last seen.
+pub(crate) const REPAIR: PartPattern = PartPattern::One(Part::Existence);
+
+/// A signal that has every store told what the row says, under a version above `above`; `state` is `None` where it is gone.
+/// `place` tells the repairs of one row apart.
+pub(crate) fn repair(id: Uuid, state: Option<&State>, above: SyncVersion, now: Time, place: &str) -> Event {
+    // A version is at least the microseconds of the newest change, so a time says as well which one is to be reached.
+    let reached = Time::from_micros(above.signed().saturating_add(1)).max(now);
+    Event { set: vec![REPAIR], ..signal(id, Touch::Updated, state, reached, place) }
+}
 
 /// A signal for a row as it stands; `state` is `None` where it is gone. `place` tells signals for one row apart.
 pub(crate) fn signal(id: Uuid, touch: Touch, state: Option<&State>, at: Time, place: &str) -> Event {

@@ -2,9 +2,13 @@
 //! made again from what is there, and held against the document of the row.
 //!
 //! All stores are walked side by side in ascending order of id, a page at a time, so memory does not grow with them. What
-//! differs is looked at once more at the end, for while the service runs a chunk may be on its way.
+//! differs is looked at again until it stands still, for while the service runs a chunk may be on its way.
 
+mod absence;
+mod pace;
+mod place;
 mod report;
+mod settle;
 mod walk;
 
 use std::collections::BTreeMap;
@@ -13,29 +17,72 @@ use std::time::{Duration, Instant};
 use chunk_sync_model::Target;
 use uuid::Uuid;
 
-use crate::metrics;
-use crate::ports::{Fault, Row, Seen, Store};
+use crate::ports::{Counts, Fault};
 use crate::service::Ports;
 
+pub use absence::{Absence, absence};
+pub use place::Finding;
 pub use report::{Difference, Kind, Report, StoreReport};
+pub use settle::{Settled, look_again, look_at};
+
+use pace::Pace;
+use place::Place;
+use settle::settle;
 use walk::Walk;
+
+/// Chunks that differ and are looked at again at once, at most.
+const SUSPECTS: usize = 1 << 16;
 
 /// How to verify.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Chunks read from a store at once.
     pub page: usize,
-    /// How often what differs is looked at again before it counts.
-    pub second_looks: u32,
-    /// How long to wait before each second look.
-    pub pause: Duration,
+    /// Chunks compared a second, at most.
+    pub rate: Option<u32>,
+    /// How long a difference must stand still before it counts.
+    pub still: Duration,
+    /// How long to wait for what is under way before a difference that stands still counts nevertheless, and before a chunk
+    /// that does not stand still is given up.
+    pub patience: Duration,
     /// Differences listed, at most; all are counted.
     pub listed: usize,
+    /// Findings kept for a repair, at most; all are counted.
+    pub kept: usize,
+    /// Only chunks of this project, by their rows.
+    pub project: Option<Uuid>,
+    /// Only chunks of this data set, by their rows.
+    pub dataset: Option<Uuid>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { page: 512, second_looks: 1, pause: Duration::from_secs(1), listed: 10_000 }
+        Self {
+            page: 512,
+            rate: None,
+            still: Duration::from_millis(700),
+            patience: Duration::from_secs(15),
+            listed: 10_000,
+            kept: usize::MAX,
+            project: None,
+            dataset: None,
+        }
+    }
+}
+
+impl Options {
+    /// Whether chunks are left out.
+    fn is_partial(&self) -> bool {
+        self.project.is_some() || self.dataset.is_some()
+    }
+
+    /// Whether the place counts: it stands in a store or living record, and its row is among those asked for.
+    fn concerns(&self, place: &Place) -> bool {
+        let organization = place.row.as_ref().and_then(|row| Some(&row.state.as_ref()?.chunk.organization));
+        let of = |wanted: Option<Uuid>, is: Option<Uuid>| wanted.is_none() || wanted == is;
+        place.is_there()
+            && of(self.project, organization.and_then(|o| o.project_id))
+            && of(self.dataset, organization.and_then(|o| o.dataset_id))
     }
 }
 
@@ -45,118 +92,62 @@ impl Default for Options {
 /// Where a store cannot be read: nothing is known then.
 pub async fn verify(ports: &Ports, options: &Options, progress: &(dyn Fn(u64) + Send + Sync)) -> Result<Report, Fault> {
     let started = Instant::now();
-    let mut findings = first_look(ports, options, progress).await?;
-    for _ in 0..options.second_looks {
-        if findings.differing.is_empty() {
-            break;
+    let (mut tally, mut suspects, mut pace) = (Tally::default(), Vec::new(), Pace::new(options.rate));
+    let mut walk = Walk::new(ports, options.page);
+    while let Some(place) = walk.next().await? {
+        if !options.concerns(&place) {
+            continue;
         }
-        tokio::time::sleep(options.pause).await;
-        look_again(ports, options, &mut findings).await?;
+        tally.count(&place, ports);
+        suspects.extend(place.finding(&ports.stores));
+        if suspects.len() >= SUSPECTS {
+            tally.judge(settle(ports, options, std::mem::take(&mut suspects)).await?);
+        }
+        if tally.chunks.is_multiple_of(256) {
+            progress(tally.chunks);
+        }
+        pace.step().await;
     }
+    progress(tally.chunks);
+    tally.judge(settle(ports, options, suspects).await?);
+    if !options.is_partial() {
+        tally.counts = counts(ports).await?;
+    }
+    Ok(Report::new(tally, options, started.elapsed()))
+}
+
+async fn counts(ports: &Ports) -> Result<BTreeMap<Target, Counts>, Fault> {
     let mut counts = BTreeMap::from([(Target::Postgres, ports.records.counts().await?)]);
     for store in &ports.stores {
         counts.insert(store.target(), store.counts().await?);
     }
-    let report = Report::new(&findings, counts, options.listed, started.elapsed());
-    metrics::consistency(report.consistency / 100.0);
-    Ok(report)
+    Ok(counts)
 }
 
 /// What is known so far.
 #[derive(Debug, Default)]
-struct Findings {
+struct Tally {
     /// Ids in any store or living record.
     chunks: u64,
-    /// What differs, by id.
-    differing: BTreeMap<Uuid, Vec<Difference>>,
+    /// Those that changed whenever they were looked at.
+    unsettled: u64,
+    counts: BTreeMap<Target, Counts>,
+    findings: Vec<Finding>,
 }
 
-async fn first_look(
-    ports: &Ports,
-    options: &Options,
-    progress: &(dyn Fn(u64) + Send + Sync),
-) -> Result<Findings, Fault> {
-    let mut findings = Findings::default();
-    let mut walk = Walk::new(ports, options.page);
-    while let Some(place) = walk.next().await? {
-        if !place.is_there() {
-            continue;
-        }
-        findings.chunks += 1;
-        let differences = place.differences(&ports.stores);
-        if !differences.is_empty() {
-            findings.differing.insert(place.id, differences);
-        }
-        if findings.chunks.is_multiple_of(256) {
-            progress(findings.chunks);
+impl Tally {
+    fn count(&mut self, place: &Place, ports: &Ports) {
+        self.chunks += 1;
+        let row = (Target::Postgres, place.row.as_ref().is_some_and(|row| row.state.is_some()));
+        let others = ports.stores.iter().zip(&place.seen).map(|(store, seen)| (store.target(), seen.is_some()));
+        for (target, there) in std::iter::once(row).chain(others) {
+            self.counts.entry(target).or_default().chunks += u64::from(there);
         }
     }
-    progress(findings.chunks);
-    Ok(findings)
-}
 
-async fn look_again(ports: &Ports, options: &Options, findings: &mut Findings) -> Result<(), Fault> {
-    let ids: Vec<Uuid> = findings.differing.keys().copied().collect();
-    for ids in ids.chunks(options.page) {
-        let rows = ports.records.rows_of(ids).await?;
-        let mut seen: Vec<Vec<Option<Seen>>> = Vec::with_capacity(ports.stores.len());
-        for store in &ports.stores {
-            seen.push(store.read(ids).await?);
-        }
-        for (i, (id, row)) in ids.iter().zip(rows).enumerate() {
-            let place = Place { id: *id, row, seen: seen.iter_mut().map(|store| store[i].take()).collect() };
-            let differences = place.differences(&ports.stores);
-            if !place.is_there() {
-                findings.chunks -= 1;
-            }
-            if differences.is_empty() {
-                findings.differing.remove(id);
-            } else {
-                findings.differing.insert(*id, differences);
-            }
-        }
-    }
-    Ok(())
-}
-
-/// One id, and what each store has under it.
-#[derive(Debug)]
-struct Place {
-    id: Uuid,
-    row: Option<Row>,
-    /// In the order of the stores.
-    seen: Vec<Option<Seen>>,
-}
-
-impl Place {
-    /// Whether the id stands in any store or living record: a mere tombstone does not count.
-    fn is_there(&self) -> bool {
-        let row = self.row.as_ref().is_some_and(|row| row.state.is_some() || row.lives == Some(true));
-        row || self.seen.iter().any(Option::is_some)
-    }
-
-    fn differences(&self, stores: &[std::sync::Arc<dyn Store>]) -> Vec<Difference> {
-        let Some((row, state)) = self.row.as_ref().and_then(|row| Some((row, row.state.as_ref()?))) else {
-            return self.without_row(stores);
-        };
-        let differences = stores.iter().zip(&self.seen).filter_map(|(store, seen)| {
-            let Some(seen) = seen else {
-                return Some(Difference::new(self.id, store.target(), Kind::Missing));
-            };
-            let fields = seen.fingerprint.differing(&store.expect(state));
-            let kind = if seen.version < row.version { Kind::Stale } else { Kind::Different };
-            (!fields.is_empty()).then(|| Difference { fields, ..Difference::new(self.id, store.target(), kind) })
-        });
-        differences.collect()
-    }
-
-    fn without_row(&self, stores: &[std::sync::Arc<dyn Store>]) -> Vec<Difference> {
-        let lives = self.row.as_ref().is_some_and(|row| row.lives == Some(true));
-        let row = lives.then(|| Difference::new(self.id, Target::Postgres, Kind::Missing));
-        // Of a chunk whose row is lost it is the row that is wrong, not what the other stores still have.
-        let others = stores.iter().zip(&self.seen).filter(|(_, seen)| seen.is_some() && !lives);
-        row.into_iter()
-            .chain(others.map(|(store, _)| Difference::new(self.id, store.target(), Kind::Orphaned)))
-            .collect()
+    fn judge(&mut self, settled: Settled) {
+        self.chunks -= settled.vanished;
+        self.unsettled += settled.unsettled;
+        self.findings.extend(settled.findings);
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use chunk_sync_engine::scrub::{Scrubbed, Scrubbing};
 use chunk_sync_engine::{Capturing, Health, Service};
 use clap::Args;
 use serde::Serialize;
@@ -53,6 +54,12 @@ pub(super) async fn execute(config: Config, arguments: &Arguments, json: bool) -
         .capture
         .clone()
         .map(|capture| Capturing::start(capture, wired.ports.clone(), wired.publisher.clone(), worker));
+    let verified = LastVerification::default();
+    let scrubbing = config.scrub.filter(|_| !arguments.drain).map(|scrub| {
+        let verified = verified.clone();
+        let told = Arc::new(move |scrubbed: &Scrubbed| verified.note(scrubbed));
+        Scrubbing::start(wired.ports.clone(), wired.publisher.clone(), scrub, told)
+    });
     let app = App {
         mode: wired.mode,
         service: Arc::clone(&service),
@@ -60,7 +67,7 @@ pub(super) async fn execute(config: Config, arguments: &Arguments, json: bool) -
         publisher: wired.publisher.clone(),
         metrics,
         http: config.http,
-        verified: LastVerification::default(),
+        verified,
     };
     let (end, ending) = oneshot::channel::<()>();
     let server = tokio::spawn(http::serve(listener, app, async {
@@ -75,6 +82,9 @@ pub(super) async fn execute(config: Config, arguments: &Arguments, json: bool) -
     }
     let _ = end.send(());
     let stop = async {
+        if let Some(scrubbing) = scrubbing {
+            scrubbing.stop().await;
+        }
         if let Some(capturing) = capturing {
             capturing.stop().await;
         }

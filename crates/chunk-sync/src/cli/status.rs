@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 
 use super::{Ended, Failure, output};
 use crate::config::{Config, Http};
-use crate::status::{Failing, Status};
+use crate::status::{Failing, Status, Verification};
 use crate::wiring;
 
 /// How long the service may take to answer.
@@ -148,11 +148,24 @@ fn text(status: &Status, listen: SocketAddr) -> String {
     });
     lines.push(output::table(&["store", "debts", "condition"], rows));
     lines.push(match &status.verification {
-        Some(last) => format!("last verified {}: {}", last.at, output::percent(last.consistency)),
+        Some(last) => verification(last),
         None => "not verified since the start".to_owned(),
     });
     lines.extend(status.unknown.iter().map(|unknown| format!("unknown: {unknown}")));
     lines.join("\n")
+}
+
+fn verification(last: &Verification) -> String {
+    let chunks = output::count(last.chunks, "chunk");
+    let mut text = format!("last verified {}: {} of {chunks} consistent", last.at, output::percent(last.consistency));
+    if last.repaired > 0 {
+        text.push_str(&format!(", {} mended since", output::number(last.repaired)));
+    }
+    if last.undecided > 0 {
+        let undecided = output::number(last.undecided);
+        text.push_str(&format!(", {undecided} undecided: `chunk-sync verify --dry-run` says why"));
+    }
+    text
 }
 
 fn condition(failing: Option<&Failing>, owing: bool) -> String {

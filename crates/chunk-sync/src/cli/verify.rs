@@ -1,38 +1,186 @@
-//! `verify`: the stores compared chunk by chunk, by what they really hold.
+//! `verify`: the stores compared chunk by chunk, by what they really hold; what differs repaired, where that is asked for.
 
+mod absence;
+mod repair;
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use chunk_sync_engine::repair::Orphans;
 use chunk_sync_engine::verify::{Options, Report, verify};
 use chunk_sync_model::Target;
-use clap::Args;
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+use uuid::Uuid;
 
 use super::progress::Progress;
 use super::{Ended, Failure, output};
 use crate::config::Config;
-use crate::wiring;
+use crate::wiring::{self, Wired};
+
+use repair::Outcome;
 
 /// Differences printed where nobody asked for more.
 const LISTED: usize = 20;
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+A repair takes the way of every change: the row decides, where it is gone its tombstone does, and all stores are told under a \
+new version. What neither row nor record decides is listed and left alone.
+
+Exit codes: 0 all stores agree, or do so by now; 1 they do not; 3 a store cannot be read.")]
 pub(super) struct Arguments {
+    /// Mend what differs, wait until that is done, and look again.
+    #[arg(long)]
+    repair: bool,
+    /// Show what a repair would do with each chunk, and why; do nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Keep what a repair would do in FILE, one JSON object a line, for --apply; do nothing.
+    #[arg(long, value_name = "FILE")]
+    plan: Option<PathBuf>,
+    /// Do what a kept plan says. Lines may be taken out of it; what a line does is decided by the row as it is by then.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["repair", "dry_run", "plan", "deleted"])]
+    apply: Option<PathBuf>,
+    /// What a repair does with chunks that only Qdrant or Neo4j has, and no record knows.
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t = Choice::List)]
+    orphans: Choice,
+    /// Instead of comparing, look whether these deleted chunks are gone from every store.
+    #[arg(long, value_name = "ID", num_args = 1.., conflicts_with_all = ["repair", "dry_run", "plan"])]
+    deleted: Vec<Uuid>,
+    /// Hold only these stores against the rows.
+    #[arg(long, value_name = "STORE,…", value_delimiter = ',', value_enum)]
+    stores: Vec<Projection>,
+    /// Only chunks of this project, by their rows.
+    #[arg(long, value_name = "UUID")]
+    project: Option<Uuid>,
+    /// Only chunks of this data set, by their rows.
+    #[arg(long, value_name = "UUID")]
+    dataset: Option<Uuid>,
+    /// Compare at most so many chunks a second.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    rate: Option<u32>,
     /// How many differences are listed; all are counted.
     #[arg(long, value_name = "N", default_value_t = LISTED)]
     list: usize,
 }
 
-pub(super) async fn execute(config: &Config, arguments: &Arguments, json: bool) -> Result<Ended, Failure> {
-    let wired = wiring::open(config, "verify").await?;
+/// What becomes of orphans that no record knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Choice {
+    /// They are listed: a lost row cannot be told from a stray point.
+    List,
+    /// They are deleted.
+    Delete,
+}
+
+/// A store that is held against the rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Projection {
+    Qdrant,
+    Neo4j,
+}
+
+/// The result as JSON.
+#[derive(Serialize)]
+struct Whole<'a> {
+    #[serde(flatten)]
+    report: &'a Report,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    repair: Option<&'a Outcome>,
+}
+
+pub(super) async fn execute(config: Config, arguments: &Arguments, json: bool) -> Result<Ended, Failure> {
+    let mut wired = wiring::open(&config, "verify").await?;
+    if !arguments.deleted.is_empty() {
+        return absence::execute(&wired, &arguments.deleted, json).await;
+    }
+    if let Some(plan) = &arguments.apply {
+        let outcome = repair::apply(config, &wired, plan, &arguments.options(json)).await?;
+        return say_applied(&outcome, json);
+    }
+    let all = wired.ports.stores.clone();
+    arguments.narrow(&mut wired);
+    let report = compare(&wired, arguments, json).await?;
+    if !(arguments.repair || arguments.dry_run || arguments.plan.is_some()) || report.consistent {
+        say(&report, None, json)?;
+        return Ok(if report.consistent { Ended::Fine } else { Ended::Found });
+    }
+    let steps = chunk_sync_engine::repair::plan(&report.findings, arguments.orphans.into());
+    if arguments.dry_run || arguments.plan.is_some() {
+        let outcome = Outcome::planned(steps, report.differing);
+        if let Some(file) = &arguments.plan {
+            repair::keep(&outcome.plan, file)?;
+        }
+        say(&report, Some(&outcome), json)?;
+        return Ok(Ended::Found);
+    }
+    let narrowed = std::mem::replace(&mut wired.ports.stores, all);
+    let started = Instant::now();
+    repair::carry(config, &wired, &steps).await?;
+    wired.ports.stores = narrowed;
+    let outcome = repair::look(&wired, &arguments.options(json), steps, started, report.findings.clone()).await?;
+    say(&report, Some(&outcome), json)?;
+    Ok(if outcome.mended { Ended::Fine } else { Ended::Found })
+}
+
+async fn compare(wired: &Wired, arguments: &Arguments, json: bool) -> Result<Report, Failure> {
     let total = wired.ports.records.counts().await?.chunks;
     let progress = Progress::new("comparing", total);
-    let options = Options { listed: if json { usize::MAX } else { arguments.list }, ..Options::default() };
+    let options = arguments.options(json);
     let report = verify(&wired.ports, &options, &|done| progress.set(done, Some(total.max(done)))).await;
     progress.finish();
-    let report = report?;
-    if json {
-        output::json(&report)?;
-    } else {
-        output::line(text(&report))?;
+    Ok(report?)
+}
+
+impl Arguments {
+    fn options(&self, json: bool) -> Options {
+        Options {
+            listed: if json { usize::MAX } else { self.list },
+            rate: self.rate,
+            project: self.project,
+            dataset: self.dataset,
+            ..Options::default()
+        }
     }
-    Ok(if report.consistent { Ended::Fine } else { Ended::Found })
+
+    /// Leaves the stores that were named.
+    fn narrow(&self, wired: &mut Wired) {
+        let named = |target: Target| match target {
+            Target::Postgres => true,
+            Target::Qdrant => self.stores.contains(&Projection::Qdrant),
+            Target::Neo4j => self.stores.contains(&Projection::Neo4j),
+        };
+        if !self.stores.is_empty() {
+            wired.ports.stores.retain(|store| named(store.target()));
+        }
+    }
+}
+
+impl From<Choice> for Orphans {
+    fn from(choice: Choice) -> Self {
+        match choice {
+            Choice::List => Self::List,
+            Choice::Delete => Self::Delete,
+        }
+    }
+}
+
+fn say(report: &Report, repair: Option<&Outcome>, json: bool) -> Result<(), Failure> {
+    if json {
+        return output::json(&Whole { report, repair });
+    }
+    output::line(text(report))?;
+    repair.map_or(Ok(()), |outcome| output::line(outcome.text()))
+}
+
+fn say_applied(outcome: &Outcome, json: bool) -> Result<Ended, Failure> {
+    if json {
+        output::json(outcome)?;
+    } else {
+        output::line(outcome.text())?;
+    }
+    Ok(if outcome.mended { Ended::Fine } else { Ended::Found })
 }
 
 /// The report for people.
@@ -49,10 +197,14 @@ pub(super) fn text(report: &Report) -> String {
         };
         text.push_str(&format!("\n{} {} {}{fields}", difference.id, difference.store, difference.kind.as_str()));
     }
-    let wrong: u64 = report.stores.values().map(|s| s.missing + s.orphaned + s.different + s.stale).sum();
+    let wrong: u64 = report.stores.values().map(chunk_sync_engine::verify::StoreReport::wrong).sum();
     let unlisted = wrong.saturating_sub(report.differences.len() as u64);
     if unlisted > 0 {
         text.push_str(&format!("\n… and {} more: --list {wrong}, or --json, shows all", output::number(unlisted)));
+    }
+    if report.unsettled > 0 {
+        let moving = output::count(report.unsettled, "chunk");
+        text.push_str(&format!("\n{moving} changed whenever looked at: neither equal nor different"));
     }
     text.push_str(&format!("\n{}", graph(report)));
     text.push_str(&format!(

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use chunk_sync_engine::scrub::ScrubSettings;
 use chunk_sync_engine::{Settings, WalSettings, WorkerSettings};
 use chunk_sync_model::merge::Strategies;
 use chunk_sync_model::{EmbeddingModel, Limits};
@@ -35,9 +36,9 @@ pub(super) fn read(layers: &Layers) -> Result<Config, Vec<Finding>> {
         worker: worker(reader),
         wal: wal(reader, mode.as_ref()),
     };
-    let (http, log) = (http(reader), log(reader));
+    let (scrub, http, log) = (scrub(reader), http(reader), log(reader));
     match (mode, http) {
-        (Some(mode), Some(http)) if reader.findings.is_empty() => Ok(Config { mode, settings, http, log }),
+        (Some(mode), Some(http)) if reader.findings.is_empty() => Ok(Config { mode, settings, scrub, http, log }),
         _ => Err(std::mem::take(&mut reader.findings)),
     }
 }
@@ -194,6 +195,15 @@ fn wal(reader: &mut Reader<'_>, mode: Option<&Mode>) -> WalSettings {
         max_bytes: reader.size("wal.max_bytes", "16MiB", "1024TiB"),
         keep: reader.duration("wal.keep", "0s", "365d"),
     }
+}
+
+fn scrub(reader: &mut Reader<'_>) -> Option<ScrubSettings> {
+    let settings = ScrubSettings {
+        interval: reader.duration("scrub.interval", "1s", "30d"),
+        rate: reader.count("scrub.rate", 1..=1_000_000),
+        repair: reader.flag("scrub.repair"),
+    };
+    reader.flag("scrub.enabled").then_some(settings)
 }
 
 fn http(reader: &mut Reader<'_>) -> Option<Http> {

@@ -179,12 +179,16 @@ fn page(
 
 fn row(transaction: &Transaction<'_>, id: Uuid) -> Result<Option<Row>, Error> {
     let state = state(transaction, id)?;
-    let mut statement = transaction.prepare_cached("SELECT version, lives FROM records WHERE id = ?1")?;
-    let record = statement.query_row([id], |row| Ok((version(row.get(0)?), row.get::<_, bool>(1)?))).optional()?;
+    let mut statement = transaction.prepare_cached("SELECT version, lives, row_digest FROM records WHERE id = ?1")?;
+    let record = statement
+        .query_row([id], |row| Ok((version(row.get(0)?), row.get(1)?, row.get::<_, Option<[u8; 16]>>(2)?)))
+        .optional()?;
     Ok(match (record, state) {
         (None, None) => None,
-        (None, state) => Some(Row { id, version: SyncVersion::default(), lives: None, state }),
-        (Some((version, lives)), state) => Some(Row { id, version, lives: Some(lives), state }),
+        (None, state) => Some(Row { id, version: SyncVersion::default(), lives: None, seen: None, state }),
+        (Some((version, lives, seen)), state) => {
+            Some(Row { id, version, lives: Some(lives), seen: seen.map(Hash::from_bytes), state })
+        }
     })
 }
 

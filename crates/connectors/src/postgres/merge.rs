@@ -93,12 +93,16 @@ impl PostgresRecords {
         for row in records {
             let id: Uuid = row.try_get(0)?;
             let record = Record::decode(row.try_get(1)?).map_err(|error| Error::Record(id, error))?;
-            let digest: Option<&[u8]> = row.try_get(2)?;
-            let digest = digest.and_then(|bytes| bytes.try_into().ok()).map(Hash::from_bytes);
-            remembered.insert(id, (record, digest));
+            remembered.insert(id, (record, digest(&row, 2)?));
         }
         Ok((remembered, rows))
     }
+}
+
+/// The digest of a row as it was last written or seen, from that column of its record.
+pub(super) fn digest(record: &tokio_postgres::Row, column: usize) -> Result<Option<Hash>, Error> {
+    let bytes: Option<&[u8]> = record.try_get(column)?;
+    Ok(bytes.and_then(|bytes| bytes.try_into().ok()).map(Hash::from_bytes))
 }
 
 /// The advisory lock that stands for a chunk; where two have the same, one waits needlessly.

@@ -276,13 +276,15 @@ async fn read(
     let mut rows = HashMap::new();
     for (id, held) in states {
         let state = Some(held.state);
-        rows.insert(id, Row { id, version: SyncVersion::default(), lives: None, state });
+        rows.insert(id, Row { id, version: SyncVersion::default(), lives: None, seen: None, state });
     }
     for record in versions {
         let id = record.try_get(0)?;
-        let row = rows.entry(id).or_insert(Row { id, version: SyncVersion::default(), lives: None, state: None });
+        let none = Row { id, version: SyncVersion::default(), lives: None, seen: None, state: None };
+        let row = rows.entry(id).or_insert(none);
         row.version = version(record.try_get(1)?);
         row.lives = Some(record.try_get(2)?);
+        row.seen = super::merge::digest(&record, 3)?;
     }
     Ok((ids, rows))
 }

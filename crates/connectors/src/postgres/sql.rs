@@ -21,7 +21,8 @@ pub(super) const LOCK: &str = "SELECT pg_advisory_xact_lock(1667787627, key) FRO
 pub(super) const RECORDS: &str = "SELECT id, record, row_digest FROM chunk_sync.records WHERE id = ANY($1) \
     ORDER BY id FOR UPDATE";
 
-pub(super) const VERSIONS: &str = "SELECT id, sync_version, lives FROM chunk_sync.records WHERE id = ANY($1)";
+pub(super) const VERSIONS: &str = "SELECT id, sync_version, lives, row_digest FROM chunk_sync.records \
+    WHERE id = ANY($1)";
 
 pub(super) const FURTHER: &str = "SELECT chunk_id, model, alternative, vector, made_at FROM chunk_sync.embeddings \
     WHERE chunk_id = ANY($1)";

@@ -141,6 +141,8 @@ pub struct Row {
     pub version: SyncVersion,
     /// Whether the record says that the chunk is there; `None` without a record.
     pub lives: Option<bool>,
+    /// What was said of the row when it was last written or seen, [`Commit::row`].
+    pub seen: Option<Hash>,
     /// The row itself.
     pub state: Option<Arc<State>>,
 }

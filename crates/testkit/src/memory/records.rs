@@ -77,11 +77,13 @@ impl Tables {
     }
 
     fn row(&self, id: Uuid) -> Option<Row> {
-        let (record, state) = (self.records.get(&id).map(|(record, _)| record), self.rows.get(&id).cloned());
+        let (kept, state) = (self.records.get(&id), self.rows.get(&id).cloned());
+        let record = kept.map(|(record, _)| record);
         (record.is_some() || state.is_some()).then(|| Row {
             id,
             version: record.map(|record| record.version).unwrap_or_default(),
             lives: record.map(Record::lives),
+            seen: kept.and_then(|(_, seen)| *seen),
             state,
         })
     }

@@ -37,6 +37,15 @@ impl MemoryStore {
         Self { target, limits: Arc::new(limits), held: Arc::default() }
     }
 
+    /// Puts a state there, or takes the chunk away, past every guard: what somebody else does to a store.
+    pub fn tamper(&self, id: Uuid, version: SyncVersion, state: Option<&Arc<State>>) {
+        let mut held = self.held.lock().unwrap();
+        match state {
+            Some(state) => held.insert(id, Held { version, document: self.document(state) }),
+            None => held.remove(&id),
+        };
+    }
+
     fn document(&self, state: &Arc<State>) -> Document {
         match self.target {
             Target::Postgres => Document::Row(Arc::clone(state)),

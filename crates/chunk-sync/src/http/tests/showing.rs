@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use chunk_sync_engine::ports::{Debt, FaultClass};
+use chunk_sync_engine::scrub::Scrubbed;
 use chunk_sync_engine::verify::{Kind, Report, StoreReport};
 use chunk_sync_model::{SyncVersion, Target};
 use chunk_sync_wal::{Options, Pending, Wal};
@@ -132,7 +133,7 @@ async fn the_status_says_what_was_done_what_waits_what_is_owed_and_what_was_veri
     server.world.weather().projections = Some(FaultClass::Unavailable);
     server.world.owes(Debt { id: uuid::Uuid::nil(), target: Target::Neo4j, version: SyncVersion::new(7) });
     server.until(|health| health.stores.iter().any(|(_, store)| store.failing.is_some())).await;
-    server.verified.note(&report());
+    server.verified.note(&Scrubbed { report: report(), repaired: 1, undecided: 0 });
     let answer = Request::get("/v1/status").token(SECRET).send(server.address).await;
     let status: Status = serde_json::from_str(&answer.body).unwrap();
     assert_eq!((status.version.as_str(), status.mode.as_str()), (env!("CARGO_PKG_VERSION"), "embedded"));
@@ -146,7 +147,7 @@ async fn the_status_says_what_was_done_what_waits_what_is_owed_and_what_was_veri
         [(Target::Postgres, Some(0), false), (Target::Qdrant, Some(0), false), (Target::Neo4j, Some(1), true)];
     assert_eq!(stores, expected);
     let verification = status.verification.unwrap();
-    assert_eq!((verification.chunks, verification.consistency), (4, 75.0));
+    assert_eq!((verification.chunks, verification.consistency, verification.repaired), (4, 75.0, 1));
     assert_eq!(verification.stores[&Target::Neo4j].missing, 1);
 }
 
@@ -164,7 +165,10 @@ fn report() -> Report {
         consistency: 75.0,
         stores: BTreeMap::from([(Target::Neo4j, neo4j)]),
         differences: vec![difference],
+        unsettled: 0,
         seconds: 0.25,
+        differing: 1,
+        findings: Vec::new(),
     }
 }
 

@@ -1,0 +1,189 @@
+//! `verify --repair`, `--plan` and `--apply`: what differs goes on the bus as signals; this process carries them itself, or
+//! waits for the service that does.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context, anyhow};
+use chunk_sync_engine::ports::EntryId;
+use chunk_sync_engine::repair::{Action, Published, Step, publish, until_finished};
+use chunk_sync_engine::verify::{Difference, Finding, Options, look_again, look_at};
+use chunk_sync_engine::{Service, StartError};
+use chunk_sync_wal::WalError;
+use serde::Serialize;
+
+use crate::cli::progress::Progress;
+use crate::cli::{Failure, output};
+use crate::config::Config;
+use crate::wiring::Wired;
+
+/// What a repair came to, or would come to.
+#[derive(Debug, Serialize)]
+pub(super) struct Outcome {
+    /// Nothing differs any more.
+    pub(super) mended: bool,
+    /// Whether anything was done.
+    done: bool,
+    /// Chunks that differed before.
+    differing: u64,
+    /// Those among them that are as they should be by now.
+    repaired: u64,
+    /// What is done with each chunk, and why.
+    pub(super) plan: Vec<Step>,
+    /// What still differs.
+    remaining: Vec<Difference>,
+    /// From the first signal until nothing of it was left to do.
+    seconds: f64,
+}
+
+impl Outcome {
+    /// Nothing has been done yet.
+    pub(super) fn planned(plan: Vec<Step>, differing: u64) -> Self {
+        Self { mended: false, done: false, differing, repaired: 0, plan, remaining: Vec::new(), seconds: 0.0 }
+    }
+
+    fn count(&self, action: Action) -> u64 {
+        self.plan.iter().filter(|step| step.action == action).count() as u64
+    }
+
+    /// For people.
+    pub(super) fn text(&self) -> String {
+        let undecided = self.plan.iter().filter(|step| step.action == Action::Undecided);
+        let steps: Vec<&Step> = if self.done { undecided.collect() } else { self.plan.iter().collect() };
+        let mut text = String::new();
+        for step in steps {
+            text.push_str(&format!("{} {}: {}\n", step.id, step.action.as_str(), step.why));
+        }
+        let undecided = match self.count(Action::Undecided) {
+            0 => String::new(),
+            undecided => format!("; {} undecided", output::number(undecided)),
+        };
+        if !self.done {
+            let (carry, delete) = (self.count(Action::Carry), output::number(self.count(Action::Delete)));
+            text.push_str(&format!(
+                "a repair would carry {} and delete {delete}{undecided}",
+                output::count(carry, "chunk")
+            ));
+            return text;
+        }
+        for difference in &self.remaining {
+            if !self.plan.iter().any(|step| step.id == difference.id && step.action == Action::Undecided) {
+                let kind = difference.kind.as_str();
+                text.push_str(&format!("{} {} still {kind}\n", difference.id, difference.store));
+            }
+        }
+        text.push_str(&format!(
+            "repaired {} of {} in {:.1} s{undecided}",
+            output::number(self.repaired),
+            output::count(self.differing, "differing chunk"),
+            self.seconds
+        ));
+        text
+    }
+}
+
+/// Publishes what is decided and has it carried.
+pub(super) async fn carry(config: Config, wired: &Wired, steps: &[Step]) -> Result<(), Failure> {
+    if steps.iter().all(|step| step.action == Action::Undecided) {
+        return Ok(());
+    }
+    match Service::start(wired.ports.clone(), config.settings).await {
+        Ok(service) => {
+            let worked = tokio::select! {
+                worked = publish_and_wait(wired, steps) => worked,
+                ended = service.ended() => Err(stopped(ended.err())),
+            };
+            service.stop().await?;
+            wired.leave().await?;
+            worked
+        }
+        Err(StartError::Log(WalError::Locked { .. })) => {
+            output::note("the service that runs here carries the repair");
+            publish_and_wait(wired, steps).await
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn stopped(fault: Option<chunk_sync_engine::ports::Fault>) -> Failure {
+    fault.map_or_else(|| Failure::Unable(anyhow!("the worker ended before the repair was carried")), Failure::from)
+}
+
+async fn publish_and_wait(wired: &Wired, steps: &[Step]) -> Result<(), Failure> {
+    let progress = Progress::new("repairing", steps.len() as u64);
+    let published = publish(&wired.ports, &wired.publisher, steps, &|_| {}).await;
+    let waited = match &published {
+        Ok(Published { last: Some(last), signals }) => wait(wired, *last, *signals, &progress).await,
+        _ => Ok(()),
+    };
+    progress.finish();
+    published?;
+    waited
+}
+
+async fn wait(wired: &Wired, last: EntryId, signals: u64, progress: &Progress) -> Result<(), Failure> {
+    let show = |waiting: u64| progress.set(signals.saturating_sub(waiting), Some(signals));
+    Ok(until_finished(&*wired.ports.bus, last, &show).await?)
+}
+
+/// Looks again at what was found.
+pub(super) async fn look(
+    wired: &Wired,
+    options: &Options,
+    plan: Vec<Step>,
+    started: Instant,
+    findings: Vec<Finding>,
+) -> Result<Outcome, Failure> {
+    let differing = findings.len() as u64;
+    let settled = look_again(&wired.ports, options, findings).await?;
+    let remaining: Vec<Difference> = settled.findings.into_iter().flat_map(|finding| finding.differences).collect();
+    Ok(Outcome {
+        mended: remaining.is_empty() && settled.unsettled == 0,
+        done: true,
+        differing,
+        repaired: settled.cleared,
+        plan,
+        remaining,
+        seconds: started.elapsed().as_secs_f64(),
+    })
+}
+
+/// Keeps a plan as JSON lines.
+pub(super) fn keep(plan: &[Step], file: &Path) -> Result<(), Failure> {
+    let write = || -> std::io::Result<()> {
+        let mut out = BufWriter::new(File::create(file)?);
+        for step in plan {
+            serde_json::to_writer(&mut out, step)?;
+            out.write_all(b"\n")?;
+        }
+        out.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()
+    };
+    Ok(write().with_context(|| format!("the plan cannot be kept in {}", file.display()))?)
+}
+
+fn read(file: &Path) -> Result<Vec<Step>, Failure> {
+    let unreadable = |error: std::io::Error| Failure::Usage(format!("{} cannot be read: {error}", file.display()));
+    let lines = BufReader::new(File::open(file).map_err(unreadable)?).lines();
+    let mut steps = Vec::new();
+    for (line, number) in lines.zip(1..) {
+        let line = line.map_err(unreadable)?;
+        if !line.trim().is_empty() {
+            let step = serde_json::from_str(&line)
+                .map_err(|error| Failure::Usage(format!("{}:{number}: no line of a plan: {error}", file.display())))?;
+            steps.push(step);
+        }
+    }
+    Ok(steps)
+}
+
+/// Does what a kept plan says, and looks at its chunks.
+pub(super) async fn apply(config: Config, wired: &Wired, file: &Path, options: &Options) -> Result<Outcome, Failure> {
+    let steps = read(file)?;
+    let ids: Vec<_> = steps.iter().map(|step| step.id).collect();
+    let findings = look_at(&wired.ports, options, &ids).await?;
+    let started = Instant::now();
+    carry(config, wired, &steps).await?;
+    look(wired, options, steps, started, findings).await
+}

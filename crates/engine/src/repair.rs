@@ -1,0 +1,202 @@
+//! Repair: what verification found is mended on the way that every change takes. A repair is a signal on the bus that says:
+//! look at this row, and tell every store what it says under a new version. Nothing is written beside that way.
+//!
+//! What is to be done with a chunk its row and its record decide, when the signal is merged and not when the plan was made:
+//! a row that changed meanwhile is told as it is then. A plan therefore never goes stale, and making it twice does no harm.
+//! Where neither row nor record is left, nobody can know whether the chunk was lost or deleted: it is listed.
+
+use std::time::{Duration, Instant};
+
+use chunk_sync_model::{SyncVersion, Target, Time};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::clock;
+use crate::ports::{Bus, EntryId, Fault, FaultClass};
+use crate::publish::Publisher;
+use crate::service::Ports;
+use crate::signal;
+use crate::verify::{Finding, Kind};
+
+/// Rows read and signals published at once.
+const BATCH: usize = 256;
+
+/// How long the bus may stand still before nobody is taken to be there who carries.
+const NOBODY: Duration = Duration::from_secs(60);
+
+/// What is to be done with one chunk, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Step {
+    /// Which chunk.
+    pub id: Uuid,
+    /// What is to be done.
+    pub action: Action,
+    /// What differs, and what decides.
+    pub why: String,
+    /// The greatest version that a store shows: only one above it is taken.
+    pub above: SyncVersion,
+}
+
+/// What is done with a chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    /// Its row is told to every store; where the row was changed unseen, that is merged first.
+    Carry,
+    /// It is deleted everywhere.
+    Delete,
+    /// Nothing: a person must decide.
+    Undecided,
+}
+
+impl Action {
+    /// Its name in plans.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Carry => "carry",
+            Self::Delete => "delete",
+            Self::Undecided => "undecided",
+        }
+    }
+}
+
+/// What is done with chunks of which neither row nor record is left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Orphans {
+    /// They are listed.
+    #[default]
+    List,
+    /// They are deleted: somebody said so.
+    Delete,
+}
+
+/// What is to be done about each finding.
+#[must_use]
+pub fn plan(findings: &[Finding], orphans: Orphans) -> Vec<Step> {
+    findings.iter().map(|finding| step(finding, orphans)).collect()
+}
+
+fn step(finding: &Finding, orphans: Orphans) -> Step {
+    let above = finding.shown.iter().map(|(_, version)| *version).max().unwrap_or_default();
+    let (action, reason) = decide(finding, above, orphans);
+    Step { id: finding.id, action, why: format!("{}: {reason}", wrong(finding)), above }
+}
+
+fn decide(finding: &Finding, above: SyncVersion, orphans: Orphans) -> (Action, String) {
+    if above == SyncVersion::MAX {
+        let reason =
+            "a store shows a version that none can be above, which somebody else wrote: delete it there by hand";
+        return (Action::Undecided, reason.into());
+    }
+    match (finding.row.is_some(), finding.lives, orphans) {
+        (true, None, _) => (Action::Carry, "the row was never carried".into()),
+        (true, Some(_), _) if changed(finding) => {
+            (Action::Carry, "the row was changed, and that was not carried".into())
+        }
+        (true, Some(_), _) if above > finding.version => {
+            (Action::Carry, format!("the row decides, under a version above {above}, which a store shows"))
+        }
+        (true, Some(_), _) => (Action::Carry, "the row decides".into()),
+        (false, Some(true), _) => (Action::Delete, "the row was deleted, and that was not carried".into()),
+        (false, Some(false), _) => {
+            let deleted = Time::from_micros(finding.version.signed());
+            (Action::Delete, format!("the record has a tombstone of {deleted}"))
+        }
+        (false, None, Orphans::Delete) => (Action::Delete, "neither row nor record, and told to delete such".into()),
+        (false, None, Orphans::List) => (Action::Undecided, unknown(above)),
+    }
+}
+
+/// Whether the row itself is what differs.
+fn changed(finding: &Finding) -> bool {
+    finding.differences.iter().any(|difference| difference.store == Target::Postgres)
+}
+
+/// What is said of a chunk that has neither row nor record.
+fn unknown(shown: SyncVersion) -> String {
+    let origin = if shown == SyncVersion::default() {
+        "somebody else wrote it there".to_owned()
+    } else {
+        format!(
+            "this service wrote it (a change of {}), and PostgreSQL has since lost it",
+            Time::from_micros(shown.signed())
+        )
+    };
+    format!(
+        "neither row nor record, {origin}: publish the chunk or restore its row to keep it, or delete it with --orphans delete"
+    )
+}
+
+fn wrong(finding: &Finding) -> String {
+    let one = |difference: &crate::verify::Difference| match (difference.kind, difference.store) {
+        (Kind::Different, Target::Postgres) => "postgres changed".to_owned(),
+        (kind, store) => format!("{store} {}", kind.as_str()),
+    };
+    finding.differences.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+/// What was published.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Published {
+    /// Signals.
+    pub signals: u64,
+    /// The last one's entry.
+    pub last: Option<EntryId>,
+}
+
+/// Publishes a signal for every step that is decided. `progress` is told how many have been published.
+///
+/// # Errors
+/// What the system of record or the bus says; what was published is.
+pub async fn publish(
+    ports: &Ports,
+    publisher: &Publisher,
+    steps: &[Step],
+    progress: &(dyn Fn(u64) + Send + Sync),
+) -> Result<Published, Fault> {
+    // Unlike any other repair, so that none is taken for a repetition of an earlier one.
+    let place = format!("repair {}", Uuid::new_v4());
+    let decided: Vec<&Step> = steps.iter().filter(|step| step.action != Action::Undecided).collect();
+    let mut published = Published::default();
+    for steps in decided.chunks(BATCH) {
+        let ids: Vec<Uuid> = steps.iter().map(|step| step.id).collect();
+        let (rows, now) = (ports.records.rows_of(&ids).await?, clock::now());
+        let signal = |(step, row): (&&Step, Option<crate::ports::Row>)| {
+            let state = row.and_then(|row| row.state);
+            signal::repair(step.id, state.as_deref(), step.above, now, &place)
+        };
+        let events: Vec<_> = steps.iter().zip(rows).map(signal).collect();
+        published.signals += events.len() as u64;
+        published.last = publisher.publish_when_there_is_room(events).await?.last().copied().or(published.last);
+        progress(published.signals);
+    }
+    Ok(published)
+}
+
+/// Waits until everything published up to `last` is finished. `progress` is told how much waits on the bus.
+///
+/// # Errors
+/// Where the bus cannot say, or stands still for a minute: then nobody carries.
+pub async fn until_finished(bus: &dyn Bus, last: EntryId, progress: &(dyn Fn(u64) + Send + Sync)) -> Result<(), Fault> {
+    let (mut standing, mut since) = (None, Instant::now());
+    loop {
+        let depth = bus.depth().await?;
+        if depth.oldest.is_none_or(|oldest| oldest > last) {
+            return Ok(());
+        }
+        progress(depth.unread + depth.pending);
+        if standing != Some(depth) {
+            (standing, since) = (Some(depth), Instant::now());
+        }
+        if since.elapsed() > NOBODY {
+            let message = format!(
+                "nothing was finished for {} s: start `chunk-sync run`, or see why it waits; the signals stay on the bus",
+                NOBODY.as_secs()
+            );
+            return Err(Fault::new(FaultClass::Timeout, "repair", message));
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}

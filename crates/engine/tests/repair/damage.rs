@@ -1,0 +1,246 @@
+//! Every kind of damage: named exactly, and mended.
+
+use std::sync::Arc;
+
+use chunk_sync_engine::repair::{Action, Orphans, plan, publish};
+use chunk_sync_engine::verify::{Kind, absence};
+use chunk_sync_model::{Event, State, SyncVersion, Target, Time};
+use chunk_sync_testkit::states::{changed, states};
+use uuid::Uuid;
+
+use super::world::{World, delete};
+
+const COUNT: usize = 12;
+
+/// A world in which all is well, and one of its chunks.
+async fn world() -> (World, Arc<State>) {
+    let states = states(COUNT);
+    let world = World::with(&states).await;
+    assert!(world.verify().await.consistent);
+    (world, Arc::clone(&states[5]))
+}
+
+fn altered(state: &Arc<State>, alter: impl FnOnce(&mut State)) -> Arc<State> {
+    let mut altered = State::clone(state);
+    alter(&mut altered);
+    Arc::new(altered)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_point_is_put_back() {
+    let (world, state) = world().await;
+    let id = state.chunk.id;
+    world.vectors.tamper(id, SyncVersion::default(), None);
+    assert_eq!(world.differences(id).await, [("qdrant", "missing", String::new())]);
+    let report = world.verify().await;
+    assert_eq!((report.chunks, report.stores[&Target::Qdrant].missing), (COUNT as u64, 1));
+    assert_eq!(report.stores[&Target::Qdrant].count, COUNT as u64 - 1);
+    let plan = world.mend(Orphans::List).await;
+    assert_eq!((plan.len(), plan[0].id, plan[0].action), (1, id, Action::Carry));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_node_is_put_back() {
+    let (world, state) = world().await;
+    let id = state.chunk.id;
+    for table in ["graph_mentions WHERE chunk", "graph_relations WHERE chunk", "graph_chunks WHERE id"] {
+        let sql = format!("DELETE FROM {table} = ?1");
+        if table.starts_with("graph_chunks") || !state.chunk.graph.entities.is_empty() {
+            world.sql(&sql, id);
+        }
+    }
+    assert_eq!(world.differences(id).await, [("neo4j", "missing", String::new())]);
+    world.mend(Orphans::List).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_payload_is_named_by_its_field_and_put_back() {
+    let (world, state) = world().await;
+    let id = state.chunk.id;
+    let version = world.version(id).await;
+    let tampered = altered(&world.row(id).await.unwrap(), |s| s.chunk.summary = Some("somebody's own".to_owned()));
+    world.vectors.tamper(id, version, Some(&tampered));
+    assert_eq!(world.differences(id).await, [("qdrant", "different", "summary".to_owned())]);
+    world.mend(Orphans::List).await;
+    assert!(world.version(id).await > version);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_vector_is_named_and_put_back() {
+    let (world, state) = world().await;
+    let id = state.chunk.id;
+    let tampered = altered(&world.row(id).await.unwrap(), |s| {
+        s.chunk.embeddings.dense[0].vector = vec![0.5_f32; 768].into();
+    });
+    world.vectors.tamper(id, world.version(id).await, Some(&tampered));
+    assert_eq!(world.differences(id).await, [("qdrant", "different", "dense_gte".to_owned())]);
+    world.mend(Orphans::List).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_node_is_named_by_its_property_and_put_back() {
+    let (world, state) = world().await;
+    let id = state.chunk.id;
+    world.sql("UPDATE graph_chunks SET content_hash = 'none' WHERE id = ?1", id);
+    assert_eq!(world.differences(id).await, [("neo4j", "different", "content_hash".to_owned())]);
+    world.mend(Orphans::List).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_was_left_behind_is_stale_and_catches_up() {
+    let (world, state) = world().await;
+    let id = state.chunk.id;
+    let old = altered(&world.row(id).await.unwrap(), |s| s.chunk.content = "what stood there before".to_owned());
+    world.vectors.tamper(id, SyncVersion::new(1), Some(&old));
+    assert_eq!(world.differences(id).await, [("qdrant", "stale", "content".to_owned())]);
+    world.mend(Orphans::List).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_was_changed_unseen_is_named_and_carried() {
+    let (world, state) = world().await;
+    let id = state.chunk.id;
+    let sql = "UPDATE rows SET chunk = json_set(chunk, '$.content', 'what somebody wrote into the row') WHERE id = ?1";
+    world.sql(sql, id);
+    let named = world.differences(id).await;
+    assert_eq!(named[0], ("postgres", "different", "row".to_owned()));
+    assert_eq!(named[1], ("qdrant", "different", "content".to_owned()));
+    assert_eq!(named[2], ("neo4j", "different", "content_hash".to_owned()));
+    let plan = world.mend(Orphans::List).await;
+    assert!(plan[0].why.ends_with("the row was changed, and that was not carried"), "{}", plan[0].why);
+    assert_eq!(world.row(id).await.unwrap().chunk.content, "what somebody wrote into the row");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_only_the_row_can_show_is_named_too() {
+    let (world, state) = world().await;
+    let id = state.chunk.id;
+    world.sql("UPDATE rows SET chunk = json_set(chunk, '$.location.chunk_index', 777) WHERE id = ?1", id);
+    assert_eq!(world.differences(id).await, [("postgres", "different", "row".to_owned())]);
+    world.mend(Orphans::List).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_was_deleted_unseen_is_deleted_everywhere() {
+    let (world, state) = world().await;
+    let id = state.chunk.id;
+    world.sql("DELETE FROM rows WHERE id = ?1", id);
+    assert_eq!(world.differences(id).await, [("postgres", "missing", String::new())]);
+    let plan = world.mend(Orphans::List).await;
+    assert_eq!(plan[0].action, Action::Delete);
+    assert!(absence(&world.ports, &[id]).await.unwrap()[0].absent);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_orphan_with_a_tombstone_is_deleted() {
+    let (world, state) = world().await;
+    let id = state.chunk.id;
+    let before = world.row(id).await.unwrap();
+    world.carry(vec![delete(id)]).await;
+    assert!(world.verify().await.consistent);
+    // Under a version above that of the tombstone, as a point has that was written with a clock ahead.
+    let shown = SyncVersion::new(world.version(id).await.get() + 1_000_000);
+    world.vectors.tamper(id, shown, Some(&before));
+    assert_eq!(world.differences(id).await, [("qdrant", "orphaned", String::new())]);
+    let left = absence(&world.ports, &[id]).await.unwrap().remove(0);
+    assert!(!left.absent && left.present.contains(&Target::Qdrant) && left.tombstone.is_some());
+    let plan = world.mend(Orphans::List).await;
+    assert_eq!(plan[0].action, Action::Delete);
+    assert!(plan[0].why.contains("the record has a tombstone of"), "{}", plan[0].why);
+    assert!(world.version(id).await > shown);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_orphan_that_no_record_knows_is_listed_and_kept_until_somebody_says_otherwise() {
+    let (world, state) = world().await;
+    for (name, shown) in [("a stray", 0), ("a lost one", 1_700_000_000_000_000)] {
+        let id = Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes());
+        let stray = altered(&state, |s| s.chunk.id = id);
+        world.vectors.tamper(id, SyncVersion::new(shown), Some(&stray));
+        assert_eq!(world.differences(id).await, [("qdrant", "orphaned", String::new())]);
+        let kept = world.repair(Orphans::List).await;
+        assert_eq!((kept.plan[0].action, kept.remaining.len()), (Action::Undecided, 1));
+        assert_eq!(kept.plan[0].why.contains("PostgreSQL has since lost it"), shown > 0, "{}", kept.plan[0].why);
+        let plan = world.mend(Orphans::Delete).await;
+        assert_eq!(plan[0].action, Action::Delete);
+        assert!(absence(&world.ports, &[id]).await.unwrap()[0].absent);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_in_the_future_is_overtaken_and_takes_the_next_change() {
+    let (world, state) = world().await;
+    let id = state.chunk.id;
+    let shown = SyncVersion::new(7_000_000_000_000_000);
+    world.vectors.tamper(id, shown, world.row(id).await.as_ref());
+    assert_eq!(world.differences(id).await, [("qdrant", "different", "sync_version".to_owned())]);
+    world.mend(Orphans::List).await;
+    assert!(world.version(id).await > shown);
+    let mut next = Event::of_chunk(changed(&state, "what is said after the repair").chunk.clone());
+    next.timestamp = Time::from_micros(next.timestamp.micros() + 1_000_000);
+    world.carry(vec![next]).await;
+    assert!(world.verify().await.consistent);
+    assert_eq!(world.row(id).await.unwrap().chunk.content, "what is said after the repair");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_none_can_be_above_is_left_to_a_person() {
+    let (world, state) = world().await;
+    let id = state.chunk.id;
+    world.vectors.tamper(id, SyncVersion::MAX, Some(&changed(&state, "by somebody from the year 2255")));
+    let mended = world.repair(Orphans::List).await;
+    assert_eq!((mended.plan[0].id, mended.plan[0].action), (id, Action::Undecided));
+    assert!(mended.plan[0].why.contains("delete it there by hand"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_was_never_carried_is_carried() {
+    let (world, state) = world().await;
+    let id = state.chunk.id;
+    world.sql("DELETE FROM records WHERE id = ?1", id);
+    world.vectors.tamper(id, SyncVersion::default(), None);
+    assert_eq!(world.differences(id).await, [("qdrant", "missing", String::new())]);
+    world.mend(Orphans::List).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_store_is_filled_again() {
+    let states = states(40);
+    let world = World::with(&states).await;
+    for state in &states {
+        world.vectors.tamper(state.chunk.id, SyncVersion::default(), None);
+    }
+    let report = world.verify().await;
+    assert_eq!((report.consistency, report.stores[&Target::Qdrant].missing), (0.0, 40));
+    assert!(report.differences.iter().all(|d| d.kind == Kind::Missing));
+    assert_eq!(world.mend(Orphans::List).await.len(), 40);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_that_is_carried_out_late_or_twice_does_what_the_row_says_by_then() {
+    let (world, state) = world().await;
+    let id = state.chunk.id;
+    world.sql("DELETE FROM rows WHERE id = ?1", id);
+    let kept = plan(&world.verify().await.findings, Orphans::List);
+    assert_eq!(kept[0].action, Action::Delete);
+    world.carry(vec![Event::of_chunk(changed(&state, "published again meanwhile").chunk.clone())]).await;
+    for _ in 0..2 {
+        publish(&world.ports, &world.publisher, &kept, &|_| {}).await.unwrap();
+        let before = world.version(id).await;
+        world.carry(Vec::new()).await;
+        assert!(world.version(id).await > before, "the second repair is no repetition of the first");
+    }
+    assert!(world.verify().await.consistent);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_chunks_of_a_project_are_compared_where_one_is_named() {
+    let states = states(COUNT);
+    let world = World::with(&states).await;
+    let project = states.iter().find_map(|s| s.chunk.organization.project_id).expect("one has a project");
+    let of = states.iter().filter(|s| s.chunk.organization.project_id == Some(project)).count();
+    let options = chunk_sync_engine::verify::Options { project: Some(project), ..World::options() };
+    let report = chunk_sync_engine::verify::verify(&world.ports, &options, &|_| {}).await.unwrap();
+    assert_eq!((report.chunks, report.stores[&Target::Qdrant].count), (of as u64, of as u64));
+    assert!(of < COUNT, "not all are of one project");
+}

@@ -1,0 +1,141 @@
+//! Stores with chunks in them, a service that carries, and hands that do damage.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chunk_sync_connectors::embedded::{Embedded, FILE, MAX_BACKLOG};
+use chunk_sync_engine::repair::{Orphans, Step, plan, publish, until_finished};
+use chunk_sync_engine::verify::{Difference, Options, Report, look_again, verify};
+use chunk_sync_engine::{Ports, Publisher, Service, Settings, WalSettings, WorkerSettings};
+use chunk_sync_model::{Body, Event, EventType, Limits, Origin, State, SyncVersion, Target, Time, Writer};
+use chunk_sync_testkit::memory::MemoryStore;
+use rusqlite::Connection;
+use tempfile::TempDir;
+use uuid::Uuid;
+
+/// Rows, graph and bus on disk, vectors in memory.
+pub(crate) struct World {
+    pub(crate) ports: Ports,
+    pub(crate) publisher: Publisher,
+    pub(crate) vectors: MemoryStore,
+    dir: TempDir,
+}
+
+/// What a repair came to.
+pub(crate) struct Mended {
+    pub(crate) plan: Vec<Step>,
+    pub(crate) remaining: Vec<Difference>,
+}
+
+impl World {
+    pub(crate) fn empty() -> Self {
+        let dir = TempDir::new().unwrap();
+        let embedded = Embedded::open(dir.path(), "test", MAX_BACKLOG).unwrap();
+        let vectors = MemoryStore::new(Target::Qdrant, Limits::default());
+        let publisher = Publisher::new(embedded.bus.clone(), Arc::new(Limits::default()));
+        let stores: Vec<Arc<dyn chunk_sync_engine::ports::Store>> = vec![Arc::new(vectors.clone()), embedded.graph];
+        Self { ports: Ports { bus: embedded.bus, records: embedded.rows, stores }, publisher, vectors, dir }
+    }
+
+    /// With these chunks in all stores.
+    pub(crate) async fn with(states: &[Arc<State>]) -> Self {
+        let world = Self::empty();
+        let events = states.iter().map(|state| Event::of_chunk(state.chunk.clone())).collect();
+        world.carry(events).await;
+        world
+    }
+
+    pub(crate) fn options() -> Options {
+        Options { still: Duration::from_millis(50), ..Options::default() }
+    }
+
+    pub(crate) async fn service(&self) -> Service {
+        let settings = Settings {
+            limits: Limits::default(),
+            worker: WorkerSettings { wait: Duration::from_millis(20), ..WorkerSettings::default() },
+            wal: WalSettings { dir: self.dir.path().join("wal"), max_bytes: 1 << 30, keep: Duration::from_secs(3600) },
+        };
+        Service::start(self.ports.clone(), settings).await.unwrap()
+    }
+
+    /// Publishes the events, and has everything on the bus carried.
+    pub(crate) async fn carry(&self, events: Vec<Event>) {
+        let service = self.service().await;
+        if !events.is_empty() {
+            self.publisher.publish(events).await.unwrap();
+        }
+        service.until_idle().await.unwrap();
+        service.stop().await.unwrap();
+    }
+
+    pub(crate) async fn verify(&self) -> Report {
+        verify(&self.ports, &Self::options(), &|_| {}).await.unwrap()
+    }
+
+    /// What differs: the store, the kind and the fields of the chunk.
+    pub(crate) async fn differences(&self, id: Uuid) -> Vec<(&'static str, &'static str, String)> {
+        let report = self.verify().await;
+        let of = |d: &Difference| (d.store.as_str(), d.kind.as_str(), d.fields.join(" "));
+        assert!(report.differences.iter().all(|d| d.id == id), "another chunk differs: {:?}", report.differences);
+        report.differences.iter().map(of).collect()
+    }
+
+    pub(crate) async fn repair(&self, orphans: Orphans) -> Mended {
+        let findings = self.verify().await.findings;
+        let plan = plan(&findings, orphans);
+        let service = self.service().await;
+        let published = publish(&self.ports, &self.publisher, &plan, &|_| {}).await.unwrap();
+        if let Some(last) = published.last {
+            until_finished(&*self.ports.bus, last, &|_| {}).await.unwrap();
+        }
+        service.stop().await.unwrap();
+        let settled = look_again(&self.ports, &Self::options(), findings).await.unwrap();
+        let remaining = settled.findings.into_iter().flat_map(|finding| finding.differences).collect();
+        Mended { plan, remaining }
+    }
+
+    /// Repairs, and asserts that nothing differs any more.
+    pub(crate) async fn mend(&self, orphans: Orphans) -> Vec<Step> {
+        let mended = self.repair(orphans).await;
+        assert_eq!(mended.remaining, [], "{:?}", mended.plan);
+        let report = self.verify().await;
+        assert!(report.consistent, "{:?}", report.differences);
+        mended.plan
+    }
+
+    /// The version of the chunk's record.
+    pub(crate) async fn version(&self, id: Uuid) -> SyncVersion {
+        self.ports.records.rows_of(&[id]).await.unwrap()[0].as_ref().unwrap().version
+    }
+
+    pub(crate) async fn row(&self, id: Uuid) -> Option<Arc<State>> {
+        self.ports.records.rows_of(&[id]).await.unwrap().pop().flatten()?.state
+    }
+
+    /// Somebody runs a statement on the file of rows and graph.
+    pub(crate) fn sql(&self, sql: &str, id: Uuid) {
+        let file: PathBuf = self.dir.path().join(FILE);
+        let connection = Connection::open(file).unwrap();
+        connection.busy_timeout(Duration::from_secs(10)).unwrap();
+        assert!(connection.execute(sql, [id]).unwrap() > 0, "nothing was damaged");
+    }
+}
+
+/// The delete of a chunk by claude, made now.
+pub(crate) fn delete(id: Uuid) -> Event {
+    let now: Time = jiff::Timestamp::now().into();
+    Event {
+        event_id: Uuid::new_v5(&id, b"delete"),
+        kind: EventType::Delete,
+        source: Origin::Claude,
+        writer: Writer::Claude,
+        targets: Target::ALL.to_vec(),
+        body: Body::Id(id),
+        timestamp: now,
+        retry_count: 0,
+        unchanged: Vec::new(),
+        set: Vec::new(),
+        position: None,
+    }
+}
