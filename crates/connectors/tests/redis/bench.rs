@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::free::Free;
 use super::surroundings::{SHORT, bus, config, shared_url, stranger};
 use chunk_sync_connectors::redis::RedisConfig;
+use chunk_sync_model::merge::Strategies;
 use chunk_sync_model::{Event, Limits, Target};
 
 const COUNT: usize = 40_000;
@@ -112,7 +113,12 @@ async fn speed_of_the_service_beside_a_bare_consumer() {
         }
         let dir = tempfile::tempdir().unwrap();
         let wal = WalSettings { dir: dir.path().to_owned(), max_bytes: 1 << 40, keep: Duration::from_secs(3600) };
-        let settings = Settings { limits: Limits::default(), worker: WorkerSettings::default(), wal };
+        let settings = Settings {
+            limits: Limits::default(),
+            strategies: Strategies::default(),
+            worker: WorkerSettings::default(),
+            wal,
+        };
         let stores: Vec<Arc<dyn Store>> = vec![Arc::new(Free(Target::Qdrant)), Arc::new(Free(Target::Neo4j))];
         let ports = Ports { bus: bus.clone(), records: Arc::new(Free(Target::Postgres)), stores };
         let carried = per_second(async {

@@ -21,6 +21,10 @@ impl Capture for ConfirmsEarly {
     async fn beat(&self) -> Result<(), Fault> {
         self.0.beat().await
     }
+
+    async fn lag(&self) -> Result<u64, Fault> {
+        self.0.lag().await
+    }
 }
 
 struct Hasty(Box<dyn Source>);
