@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use chunk_sync_engine::scrub::ScrubSettings;
 use chunk_sync_engine::{Settings, WalSettings, WorkerSettings};
-use chunk_sync_model::merge::Strategies;
+use chunk_sync_model::merge::{Kind, Strategies, StrategyError};
 use chunk_sync_model::{EmbeddingModel, Limits};
 use toml::{Table, Value};
 
@@ -32,7 +32,7 @@ pub(super) fn read(layers: &Layers) -> Result<Config, Vec<Finding>> {
     let mode = mode(reader);
     let settings = Settings {
         limits: limits(reader),
-        strategies: Strategies::default(),
+        strategies: strategies(reader),
         worker: worker(reader),
         wal: wal(reader, mode.as_ref()),
     };
@@ -165,6 +165,34 @@ fn model(value: &Value) -> Result<EmbeddingModel, String> {
         Some(size @ 1..=16_000) => Ok(EmbeddingModel { model, vector, size }),
         _ => Err("`size` must be a whole number between 1 and 16000".to_owned()),
     }
+}
+
+fn strategies(reader: &mut Reader<'_>) -> Strategies {
+    let mut strategies = Strategies::default();
+    let put = |reader: &mut Reader<'_>, key: &str, new: Result<Strategies, StrategyError>| match new {
+        Ok(new) => new,
+        Err(error) => {
+            reader.wrong(key, error.to_string());
+            Strategies::default()
+        }
+    };
+    for kind in Kind::ALL {
+        let key = format!("conflicts.{}", kind.as_str());
+        let name = reader.required(&key);
+        strategies = put(reader, &key, strategies.with(kind, &name));
+    }
+    for rule in reader.list("conflicts.parts") {
+        let rule = rule.as_str().unwrap_or_default();
+        let Some((part, name)) = rule.rsplit_once('=') else {
+            reader.wrong(
+                "conflicts.parts",
+                format!("`{rule}` must be a part and its strategy, `metadata.title = manual`"),
+            );
+            continue;
+        };
+        strategies = put(reader, "conflicts.parts", strategies.with_part(part.trim(), name.trim()));
+    }
+    strategies
 }
 
 fn worker(reader: &mut Reader<'_>) -> WorkerSettings {

@@ -198,3 +198,25 @@ fn what_is_shown_can_be_read_back() {
         assert_eq!((&a.key, &a.value), (&b.key, &b.value));
     }
 }
+
+#[test]
+fn conflicts_end_by_the_strategy_of_their_part() {
+    use chunk_sync_model::Part;
+    let file = "[conflicts]\ncontent = 'prefer:claude'\nparts = ['metadata.score_* = target_wins', 'summary=manual']\n";
+    let (config, _) = with(file, &[("CHUNK_SYNC__CONFLICTS__GRAPH", "manual")]).unwrap();
+    let of = |part: &str| config.settings.strategies.of(&part.parse::<Part>().unwrap()).to_string();
+    assert_eq!(of("content"), "prefer:claude");
+    assert_eq!((of("metadata.score_a"), of("metadata.title")), ("target_wins".into(), "last_write_wins".into()));
+    assert_eq!((of("summary"), of("graph.node_id")), ("manual".into(), "manual".into()));
+    assert_eq!(of("embeddings.dense.gte"), "keep_both");
+    let error = refused(
+        "[conflicts]\nmetadata = 'merge_text'\ncontent = 'mine'\nparts = ['content', 'nothing = manual']\n",
+        &[],
+    );
+    assert!(error.contains("conflicts.metadata: `merge_text` is no strategy for metadata"), "{error}");
+    assert!(error.contains("conflicts.content: `mine` is no strategy"), "{error}");
+    assert!(
+        error.contains("`content` must be a part and its strategy") && error.contains("`nothing` names no part"),
+        "{error}"
+    );
+}
