@@ -13,6 +13,8 @@ mod contract;
 mod crash;
 #[path = "redis/entries.rs"]
 mod entries;
+#[path = "redis/free.rs"]
+mod free;
 #[path = "redis/order.rs"]
 mod order;
 #[path = "redis/server.rs"]

@@ -11,9 +11,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use chunk_sync_model::{Event, Time};
+use futures::FutureExt;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 use uuid::Uuid;
@@ -30,7 +31,7 @@ use crate::signal::signal;
 /// Rows read and events published at once.
 const BATCH: usize = 256;
 
-/// Transactions published and not confirmed, at most.
+/// Batches published and not confirmed, at most.
 const OPEN: usize = 4096;
 
 /// How often it is looked what can be confirmed.
@@ -72,7 +73,7 @@ struct Captor {
 /// What has been published and is not confirmed yet.
 #[derive(Default)]
 struct Open {
-    /// The last entry of each transaction, and where that ends.
+    /// The last entry of each batch of transactions, and where those end.
     ends: VecDeque<(EntryId, Position)>,
     last: Option<EntryId>,
 }
@@ -81,7 +82,7 @@ impl Captor {
     async fn run(self, stop: Stop) {
         let (mut pauses, mut standing_by) = (Pauses::new(&self.settings), false);
         loop {
-            let began = Instant::now();
+            let began = tokio::time::Instant::now();
             let Some(ended) = stop.during(self.session()).await else { return };
             match ended {
                 Err(fault) if fault.class == FaultClass::Busy => {
@@ -116,11 +117,14 @@ impl Captor {
             tokio::select! {
                 biased;
                 _ = looks.tick() => self.confirm(&mut *source, &mut open, &incarnation).await?,
-                _ = beats.tick() => self.capture.beat().await?,
+                _ = beats.tick() => {
+                    metrics::capture_lag(self.capture.lag().await?);
+                    self.capture.beat().await?;
+                }
                 captured = source.next(), if open.ends.len() < OPEN => {
-                    let started = Instant::now();
-                    let captured = captured?;
-                    let end = captured.end;
+                    let started = std::time::Instant::now();
+                    let captured = at_hand(captured?, &mut *source)?;
+                    let end = captured.last().map(|captured| captured.end).unwrap_or_default();
                     if let Some(last) = self.publish(captured).await? {
                         open.last = Some(last);
                         metrics::took(metrics::Operation::Capture, started);
@@ -154,29 +158,27 @@ impl Captor {
         Ok(())
     }
 
-    /// Publishes the rows of a transaction as they stand; the last entry.
-    async fn publish(&self, captured: Captured) -> Result<Option<EntryId>, Fault> {
-        let mut rows = captured.rows;
-        if captured.truncated {
-            let mut gone: Vec<_> = self.gone().await?.into_iter().map(|id| (id, Touch::Deleted)).collect();
-            gone.append(&mut rows);
-            rows = gone;
+    /// Publishes the rows of transactions as they stand; the last entry.
+    async fn publish(&self, captured: Vec<Captured>) -> Result<Option<EntryId>, Fault> {
+        let mut rows = Vec::new();
+        for Captured { rows: touched, truncated, at, end } in captured {
+            let gone = if truncated { self.gone().await? } else { Vec::new() };
+            let touched = gone.into_iter().map(|id| (id, Touch::Deleted)).chain(touched);
+            rows.extend(touched.map(|(id, touch)| Touched { id, touch, at, end }));
         }
         let mut last = None;
         for rows in folded(rows).chunks(BATCH) {
-            let events = self.events(rows, captured.at, captured.end).await?;
-            last = self.publisher.publish(events).await?.last().copied().or(last);
+            last = self.publisher.publish(self.events(rows).await?).await?.last().copied().or(last);
         }
         Ok(last)
     }
 
-    async fn events(&self, rows: &[(Uuid, Touch)], at: Time, end: Position) -> Result<Vec<Event>, Fault> {
-        let ids: Vec<Uuid> = rows.iter().map(|(id, _)| *id).collect();
+    async fn events(&self, rows: &[Touched]) -> Result<Vec<Event>, Fault> {
+        let ids: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
         let standing = self.ports.records.rows_of(&ids).await?;
-        let place = end.to_string();
-        let event = |((id, touch), row): (&(Uuid, Touch), Option<crate::ports::Row>)| {
+        let event = |(touched, row): (&Touched, Option<crate::ports::Row>)| {
             let state = row.and_then(|row| row.state);
-            signal(*id, *touch, state.as_deref(), at, &place)
+            signal(touched.id, touched.touch, state.as_deref(), touched.at, &touched.end.to_string())
         };
         Ok(rows.iter().zip(standing).map(event).collect())
     }
@@ -196,16 +198,43 @@ impl Captor {
     }
 }
 
-/// Each row once, where it was last touched: what it says is read there anyway.
-fn folded(rows: Vec<(Uuid, Touch)>) -> Vec<(Uuid, Touch)> {
-    let mut last: BTreeMap<Uuid, (usize, Touch)> = BTreeMap::new();
-    for (i, (id, touch)) in rows.into_iter().enumerate() {
-        let first = last.get(&id).map(|(_, first)| *first);
-        // A row that came and changed in one transaction came.
-        let touch = if first == Some(Touch::Inserted) && touch == Touch::Updated { Touch::Inserted } else { touch };
-        last.insert(id, (i, touch));
+/// One row of a transaction.
+#[derive(Clone, Copy)]
+struct Touched {
+    id: Uuid,
+    touch: Touch,
+    /// When its transaction committed.
+    at: Time,
+    /// Where that ends.
+    end: Position,
+}
+
+/// The transaction together with those behind it that have arrived already: one by one they would each cost a look at
+/// their rows and a write to the bus.
+fn at_hand(first: Captured, source: &mut dyn Source) -> Result<Vec<Captured>, Fault> {
+    let mut rows = first.rows.len();
+    let mut captured = vec![first];
+    while rows < BATCH && captured.len() < BATCH {
+        let Some(next) = source.next().now_or_never() else { break };
+        let next = next?;
+        rows += next.rows.len();
+        captured.push(next);
     }
-    let mut rows: Vec<_> = last.into_iter().map(|(id, (i, touch))| (i, id, touch)).collect();
-    rows.sort_unstable_by_key(|(i, ..)| *i);
-    rows.into_iter().map(|(_, id, touch)| (id, touch)).collect()
+    Ok(captured)
+}
+
+/// Each row once, where it was last touched: what it says is read there anyway.
+fn folded(rows: Vec<Touched>) -> Vec<Touched> {
+    let mut last: BTreeMap<Uuid, (usize, Touched)> = BTreeMap::new();
+    for (i, mut row) in rows.into_iter().enumerate() {
+        let first = last.get(&row.id).map(|(_, first)| first.touch);
+        // A row that came and changed came.
+        if first == Some(Touch::Inserted) && row.touch == Touch::Updated {
+            row.touch = Touch::Inserted;
+        }
+        last.insert(row.id, (i, row));
+    }
+    let mut rows: Vec<_> = last.into_values().collect();
+    rows.sort_unstable_by_key(|(i, _)| *i);
+    rows.into_iter().map(|(_, row)| row).collect()
 }

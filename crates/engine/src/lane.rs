@@ -1,15 +1,18 @@
 //! A lane leads to one store. What it is handed it writes in order, alone: while its store fails it tries again, the
 //! other lanes go on, and after a while the store owes what it misses instead of holding everybody up.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use chunk_sync_model::{Target, Time};
+use chunk_sync_model::{SyncVersion, Target, Time};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
+use uuid::Uuid;
 
+use crate::caught::caught;
 use crate::clock;
 use crate::metrics;
 use crate::ports::{Applied, Debt, Fault, Records, Store, Write};
@@ -22,6 +25,7 @@ pub(crate) type Landed = Result<(), Fault>;
 /// Writes handed to a lane, and where it answers.
 struct Parcel {
     writes: Arc<[Write]>,
+    repeated: bool,
     done: oneshot::Sender<Vec<Landed>>,
 }
 
@@ -52,7 +56,8 @@ impl Lane {
         let (parcels, inbox) = mpsc::channel(settings.in_flight.max(1));
         let condition = Arc::new(Mutex::new(Condition::default()));
         let lane = Self { target: store.target(), parcels, condition: Arc::clone(&condition) };
-        let driver = Driver { store, records, settings, condition, prepared: AtomicBool::new(false) };
+        let driver =
+            Driver { store, records, settings, condition, prepared: AtomicBool::new(false), refused: BTreeMap::new() };
         (lane, tokio::spawn(driver.run(inbox)))
     }
 
@@ -64,11 +69,12 @@ impl Lane {
         self.condition.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Hands the writes over; the answers, one each, come when every one is durable, owed or refused.
-    pub(crate) async fn send(&self, writes: Arc<[Write]>) -> oneshot::Receiver<Vec<Landed>> {
+    /// Hands the writes over; the answers, one each, come when every one is durable, owed or refused. `repeated` where the
+    /// bus does not keep other processes from the chunks meanwhile.
+    pub(crate) async fn send(&self, writes: Arc<[Write]>, repeated: bool) -> oneshot::Receiver<Vec<Landed>> {
         let (done, answer) = oneshot::channel();
         // A lane that has ended drops the parcel, and with it the sender: the receiver says so.
-        let _ = self.parcels.send(Parcel { writes, done }).await;
+        let _ = self.parcels.send(Parcel { writes, repeated, done }).await;
         answer
     }
 }
@@ -80,10 +86,12 @@ struct Driver {
     condition: Arc<Mutex<Condition>>,
     /// Whether what the store needs is there: a store may be down when the service starts.
     prepared: AtomicBool,
+    /// Debts that the store refuses, each with the version it refused: nobody is left to be told but the log.
+    refused: BTreeMap<Uuid, SyncVersion>,
 }
 
 impl Driver {
-    async fn run(self, mut inbox: mpsc::Receiver<Parcel>) {
+    async fn run(mut self, mut inbox: mpsc::Receiver<Parcel>) {
         let mut debts = tokio::time::interval(self.settings.retry_max.min(std::time::Duration::from_secs(1)));
         debts.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -92,6 +100,9 @@ impl Driver {
                 parcel = inbox.recv() => match parcel {
                     Some(parcel) => {
                         let landed = self.deliver(&parcel.writes).await;
+                        if parcel.repeated {
+                            self.look_again(&parcel.writes).await;
+                        }
                         // Whoever no longer waits for the answer finds the writes repeated after a restart.
                         let _ = parcel.done.send(landed);
                     }
@@ -114,7 +125,8 @@ impl Driver {
     async fn deliver_batch(&self, batch: &[Write]) -> Vec<Landed> {
         let mut landed: Vec<Option<Landed>> = vec![None; batch.len()];
         let mut pauses = Pauses::new(&self.settings);
-        let began = Instant::now();
+        // Patience is counted as pauses are: by the timer.
+        let began = tokio::time::Instant::now();
         loop {
             let open: Vec<usize> = (0..batch.len()).filter(|i| landed[*i].is_none()).collect();
             if open.is_empty() {
@@ -144,7 +156,7 @@ impl Driver {
     async fn apply(&self, writes: &[Write]) -> Vec<Applied> {
         let started = Instant::now();
         let answers = match self.prepare().await {
-            Ok(()) => self.store.apply(writes).await,
+            Ok(()) => self.apply_caught(writes).await,
             Err(fault) => vec![Applied::Failed(fault); writes.len()],
         };
         metrics::took(metrics::Operation::Apply(self.store.target()), started);
@@ -157,6 +169,22 @@ impl Driver {
         }
         self.observe(last);
         answers
+    }
+
+    /// Applies the writes; where that panics, each for itself.
+    async fn apply_caught(&self, writes: &[Write]) -> Vec<Applied> {
+        match caught("apply", self.store.apply(writes)).await {
+            Ok(answers) => answers,
+            Err(fault) if writes.len() <= 1 => vec![Applied::Failed(fault); writes.len()],
+            Err(_) => {
+                let mut answers = Vec::with_capacity(writes.len());
+                for write in writes.chunks(1) {
+                    let answer = caught("apply", self.store.apply(write)).await;
+                    answers.extend(answer.unwrap_or_else(|fault| vec![Applied::Failed(fault)]));
+                }
+                answers
+            }
+        }
     }
 
     async fn prepare(&self) -> Result<(), Fault> {
@@ -188,6 +216,32 @@ impl Driver {
             fault.map(|fault| (condition.failing.as_ref().map_or(clock::now(), |(since, _)| *since), fault.clone()));
     }
 
+    /// Sees to it that none of the writes has undone what another process did to its chunk meanwhile.
+    async fn look_again(&self, writes: &[Write]) {
+        let mut pauses = Pauses::new(&self.settings);
+        while let Err(fault) = self.owe_overtaken(writes).await {
+            let target = self.store.target();
+            warn!(%target, %fault, "the system of record fails: waiting to see what became of chunks written again");
+            tokio::time::sleep(pauses.next()).await;
+        }
+    }
+
+    /// Records as debts the chunks that have moved on since. A store that deletes forgets the version with the chunk: where
+    /// another process deleted it just before the write came, the write has brought it back.
+    async fn owe_overtaken(&self, writes: &[Write]) -> Result<(), Fault> {
+        let alive: Vec<&Write> = writes.iter().filter(|write| write.state.is_some()).collect();
+        if alive.is_empty() {
+            return Ok(());
+        }
+        let rows = self.records.rows_of(&alive.iter().map(|write| write.id).collect::<Vec<_>>()).await?;
+        let overtaken = alive.iter().zip(rows).filter_map(|(write, row)| {
+            let version = row.map(|row| row.version).filter(|version| *version > write.version)?;
+            Some(Debt { id: write.id, target: self.store.target(), version })
+        });
+        let overtaken: Vec<Debt> = overtaken.collect();
+        if overtaken.is_empty() { Ok(()) } else { self.records.owe(&overtaken).await }
+    }
+
     /// Records the writes as debts of the store; whether that is durable.
     async fn owe(&self, writes: impl Iterator<Item = &Write>) -> bool {
         let target = self.store.target();
@@ -205,7 +259,7 @@ impl Driver {
     }
 
     /// Pays what the store owes, the newest state of each chunk, as long as it takes it.
-    async fn pay(&self) {
+    async fn pay(&mut self) {
         loop {
             match self.pay_some().await {
                 Ok(0) => {
@@ -221,29 +275,43 @@ impl Driver {
         }
     }
 
-    async fn pay_some(&self) -> Result<usize, Fault> {
-        let debts = self.records.debts(self.store.target(), self.settings.store_batch.max(1)).await?;
+    /// Pays some debts, and answers how many that were. Those that the store refuses are passed over until they change, so
+    /// that they hold up no others.
+    async fn pay_some(&mut self) -> Result<usize, Fault> {
+        let limit = self.settings.store_batch.max(1) + self.refused.len();
+        let debts = self.records.debts(self.store.target(), limit).await?;
+        let ids: Vec<_> = debts.iter().map(|debt| debt.id).collect();
+        let rows = if ids.is_empty() { Vec::new() } else { self.records.rows_of(&ids).await? };
+        let write = |(debt, row): (Debt, Option<crate::ports::Row>)| {
+            let (version, state) = row.map_or((debt.version, None), |row| (row.version, row.state));
+            (debt, Write { id: debt.id, version, state, vectors_since: version })
+        };
+        let due = debts.into_iter().zip(rows).map(write);
+        let (debts, writes): (Vec<Debt>, Vec<Write>) =
+            due.filter(|(debt, write)| self.refused.get(&debt.id) != Some(&write.version)).unzip();
         if debts.is_empty() {
             return Ok(0);
         }
-        let ids: Vec<_> = debts.iter().map(|debt| debt.id).collect();
-        let rows = self.records.rows_of(&ids).await?;
-        let write = |(debt, row): (&Debt, Option<crate::ports::Row>)| {
-            let (version, state) = row.map_or((debt.version, None), |row| (row.version, row.state));
-            Write { id: debt.id, version, state, vectors_since: version }
-        };
-        let writes: Vec<Write> = debts.iter().zip(rows).map(write).collect();
         let answers = self.apply(&writes).await;
-        let settled: Vec<Debt> =
-            debts.iter().zip(&answers).filter(|(_, answer)| answer.is_durable()).map(|(debt, _)| *debt).collect();
-        self.records.paid(&settled).await?;
-        match answers.into_iter().find_map(|answer| match answer {
-            Applied::Failed(fault) => Some(fault),
-            _ => None,
-        }) {
-            Some(fault) => Err(fault),
-            None => Ok(settled.len()),
+        // Another process may pay the same debts, and go on before this one has.
+        self.owe_overtaken(&writes).await?;
+        let (mut settled, mut failed) = (Vec::new(), None);
+        for ((debt, write), answer) in debts.iter().zip(&writes).zip(answers) {
+            match answer {
+                Applied::Written | Applied::Skipped => settled.push(*debt),
+                Applied::Failed(fault) if fault.class.is_transient() => failed = Some(fault),
+                Applied::Failed(fault) => self.refuse(write, &fault),
+            }
         }
+        self.records.paid(&settled).await?;
+        self.refused.retain(|id, _| settled.iter().all(|debt| debt.id != *id));
+        failed.map_or(Ok(debts.len()), Err)
+    }
+
+    fn refuse(&mut self, write: &Write, fault: &Fault) {
+        let (target, chunk) = (self.store.target(), write.id);
+        warn!(%target, %chunk, %fault, "the store refuses what it owes: it stays owed until the chunk changes");
+        self.refused.insert(write.id, write.version);
     }
 }
 

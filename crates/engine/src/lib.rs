@@ -8,6 +8,7 @@
 mod absorb;
 pub mod backfill;
 pub mod capture;
+mod caught;
 mod clock;
 mod lane;
 mod log;
@@ -29,11 +30,12 @@ pub mod verify;
 mod worker;
 
 pub use capture::Capturing;
+pub use clock::Clock;
 pub use lane::Condition;
 pub use progress::Done;
 pub use publish::Publisher;
 pub use recover::Recovered;
-pub use service::{Health, Ports, Service, StartError};
+pub use service::{Health, Ports, Service, StartError, Surroundings};
 pub use settings::{Settings, WalSettings, WorkerSettings};
 
 use chunk_sync_model::Part;

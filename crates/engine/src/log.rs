@@ -6,10 +6,12 @@ use std::time::Duration;
 use chunk_sync_wal::{Completion, Options, Outcome, Pending, Recovery, Wal, WalError};
 use tracing::warn;
 
+use crate::clock::Clock;
 use crate::metrics;
 use crate::operation::Operation;
 use crate::ports::{Fault, FaultClass};
 use crate::progress::Stop;
+use crate::service::Surroundings;
 use crate::settings::WalSettings;
 
 /// How long to wait for room in a full log before looking again.
@@ -20,6 +22,9 @@ const FULL_PAUSE: Duration = Duration::from_millis(200);
 pub(crate) struct Log {
     wal: Arc<Mutex<Wal>>,
     keep: Duration,
+    clock: Clock,
+    /// Whether its disk may keep a thread waiting.
+    blocks: bool,
 }
 
 /// How an operation ended.
@@ -31,11 +36,11 @@ pub(crate) struct Ending<'a> {
 
 impl Log {
     /// Opens the log and finds out what is pending.
-    pub(crate) async fn open(settings: &WalSettings) -> Result<(Self, Recovery), WalError> {
-        let (dir, options, keep) = (settings.dir.clone(), Options { max_bytes: settings.max_bytes }, settings.keep);
-        let opened = tokio::task::spawn_blocking(move || Wal::open(&dir, options)).await;
-        let (wal, recovery) = opened.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
-        Ok((Self { wal: Arc::new(Mutex::new(wal)), keep }, recovery))
+    pub(crate) async fn open(surroundings: Surroundings, settings: &WalSettings) -> Result<(Self, Recovery), WalError> {
+        let Surroundings { disk, clock } = surroundings;
+        let (blocks, options) = (disk.blocks(), Options { max_bytes: settings.max_bytes });
+        let (wal, recovery) = aside(blocks, move || Wal::open_on(disk, options)).await?;
+        Ok((Self { wal: Arc::new(Mutex::new(wal)), keep: settings.keep, clock, blocks }, recovery))
     }
 
     /// Makes the operations durable. Waits while the log is full: that is back-pressure, not loss. A stop ends the wait
@@ -45,13 +50,14 @@ impl Log {
         let mut said = false;
         loop {
             let batch = Arc::clone(&lines);
+            let now = self.clock.timestamp();
             let appended = self.on_disk(move |wal| {
                 let pending: Vec<_> =
                     batch.iter().map(|(id, json)| Pending { operation_id: id, operation: json }).collect();
-                match wal.append(&pending, jiff::Timestamp::now()) {
+                match wal.append(&pending, now) {
                     Err(WalError::Full { .. }) => {
                         wal.reclaim()?;
-                        wal.append(&pending, jiff::Timestamp::now())
+                        wal.append(&pending, now)
                     }
                     other => other,
                 }
@@ -75,6 +81,7 @@ impl Log {
     pub(crate) async fn complete(&self, endings: &[Ending<'_>]) -> Result<(), Fault> {
         let endings: Vec<(String, Option<String>)> =
             endings.iter().map(|e| (e.operation.to_owned(), e.error.clone())).collect();
+        let now = self.clock.timestamp();
         let completed = self.on_disk(move |wal| {
             let completions: Vec<_> = endings
                 .iter()
@@ -83,7 +90,7 @@ impl Log {
                     outcome: error.as_deref().map_or(Outcome::Complete, |error| Outcome::Failed { error }),
                 })
                 .collect();
-            wal.complete(&completions, jiff::Timestamp::now())
+            wal.complete(&completions, now)
         });
         completed.await.map_err(|error| fault(&error))
     }
@@ -95,9 +102,9 @@ impl Log {
 
     /// Removes files whose operations ended long enough ago, and shows the size of the rest.
     pub(crate) async fn retire(&self) -> Result<(), Fault> {
-        let keep = self.keep;
+        let (keep, now) = (self.keep, self.clock.timestamp());
         let retired = self.on_disk(move |wal| {
-            wal.retire(jiff::Timestamp::now(), keep)?;
+            wal.retire(now, keep)?;
             Ok(wal.bytes())
         });
         metrics::wal_bytes(retired.await.map_err(|error| fault(&error))?);
@@ -110,9 +117,30 @@ impl Log {
         F: FnOnce(&mut Wal) -> Result<T, WalError> + Send + 'static,
     {
         let wal = Arc::clone(&self.wal);
-        let done = tokio::task::spawn_blocking(move || work(&mut wal.lock().unwrap_or_else(PoisonError::into_inner)));
-        done.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+        self.aside(move || work(&mut wal.lock().unwrap_or_else(PoisonError::into_inner))).await
     }
+
+    /// Work that waits for the log's disk.
+    pub(crate) async fn aside<T, F>(&self, work: F) -> T
+    where
+        T: Send + 'static,
+        F: FnOnce() -> T + Send + 'static,
+    {
+        aside(self.blocks, work).await
+    }
+}
+
+/// Work that `blocks` is done where it holds up nobody else.
+pub(crate) async fn aside<T, F>(blocks: bool, work: F) -> T
+where
+    T: Send + 'static,
+    F: FnOnce() -> T + Send + 'static,
+{
+    if !blocks {
+        return work();
+    }
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
 }
 
 /// A log that fails stops the worker: nothing goes on as though it had been written.

@@ -10,7 +10,6 @@ use chunk_sync_model::merge::{Change, Conflict, Effect, merge};
 use uuid::Uuid;
 
 use crate::absorb::{Written, absorb, digest};
-use crate::clock;
 use crate::metrics;
 use crate::operation::Operation;
 use crate::ports::{Commit, Fault, Held, Records, Write};
@@ -35,12 +34,14 @@ impl Outcome {
 }
 
 /// Merges the operations, each chunk's in their order, in one transaction. `owing` are the stores that are told later,
-/// `max_ahead` is the clock's bound in microseconds.
+/// `now` is when a row was written of which no captured event says it. `again` where an earlier attempt failed, which may
+/// nevertheless have happened.
 pub(crate) async fn merge_all(
     records: &dyn Records,
     operations: &[&Operation],
     owing: &[Target],
-    max_ahead: i64,
+    now: Written,
+    again: bool,
 ) -> Result<Outcome, Fault> {
     let mut chunks: BTreeMap<Uuid, Vec<&Operation>> = BTreeMap::new();
     for operation in operations {
@@ -48,7 +49,6 @@ pub(crate) async fn merge_all(
     }
     let ids: Vec<Uuid> = chunks.keys().copied().collect();
     let outcome = Mutex::new(Outcome::default());
-    let now = Written { at: clock::now(), max_ahead };
     let decide = |held: Vec<Held>| {
         let started = Instant::now();
         // Decided anew where the transaction is repeated: nothing of the earlier attempt may stay.
@@ -56,7 +56,7 @@ pub(crate) async fn merge_all(
         let commits = chunks
             .iter()
             .zip(held)
-            .map(|((id, operations), held)| decide(*id, operations, held, owing, now, &mut new))
+            .map(|((id, operations), held)| decide(*id, operations, held, owing, (now, again), &mut new))
             .collect();
         *outcome.lock().unwrap_or_else(PoisonError::into_inner) = new;
         metrics::took(metrics::Operation::Merge, started);
@@ -73,7 +73,7 @@ fn decide(
     operations: &[&Operation],
     held: Held,
     owing: &[Target],
-    now: Written,
+    (now, again): (Written, bool),
     outcome: &mut Outcome,
 ) -> Commit {
     let before = held.record.as_ref().map(|record| record.version).unwrap_or_default();
@@ -92,7 +92,7 @@ fn decide(
         if operation.is_signal() {
             // A row that is just as it was last written or seen: the stores were told with it. Where the signal was
             // perhaps carried before, they are told again.
-            tell |= operation.repeated;
+            tell |= operation.repeated || again;
             continue;
         }
         let merged = merge(record, state, &Change::from(&operation.event));

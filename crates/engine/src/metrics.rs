@@ -18,6 +18,8 @@ pub const DESCRIPTIONS: &[(Kind, &str, &str)] = &[
     (Kind::Counter, "chunk_sync_conflicts_total", "Parts on which two writers met, by kind and who prevailed"),
     (Kind::Counter, "chunk_sync_dead_letters_total", "Events set aside, by class of fault"),
     (Kind::Counter, "chunk_sync_repeated_total", "Events that came late or once more and changed nothing"),
+    (Kind::Histogram, "chunk_sync_settled_seconds", "Age of an event, by its own time, when every store held it"),
+    (Kind::Gauge, "chunk_sync_capture_lag_bytes", "How much of its log PostgreSQL keeps for the slot"),
     (Kind::Gauge, "chunk_sync_debts", "Chunks that a store has yet to be told"),
     (Kind::Gauge, "chunk_sync_dead_letters", "Dead letters waiting for a person"),
     (Kind::Gauge, "chunk_sync_wal_bytes", "Size of the write-ahead log on disk"),
@@ -168,6 +170,17 @@ pub(crate) fn repaired(chunks: u64) {
 
 pub(crate) fn conflict(kind: &'static str, prevailed: &'static str) {
     counter!("chunk_sync_conflicts_total", "type" => kind, "outcome" => prevailed).increment(1);
+}
+
+pub(crate) fn settled(event: &Event, now: Time) {
+    #[allow(clippy::cast_precision_loss, reason = "a duration")]
+    let age = now.micros().saturating_sub(event.timestamp.micros()).max(0) as f64 / 1e6;
+    histogram!("chunk_sync_settled_seconds", "source" => source(event)).record(age);
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a gauge")]
+pub(crate) fn capture_lag(bytes: u64) {
+    gauge!("chunk_sync_capture_lag_bytes").set(bytes as f64);
 }
 
 pub(crate) fn dead(class: FaultClass) {

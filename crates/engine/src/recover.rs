@@ -43,12 +43,12 @@ pub(crate) async fn recover(worker: &Worker, recovery: Recovery) -> Result<Recov
     let mut pending = recovery.pending;
     loop {
         let size = worker.settings.worker.batch;
-        // Reading the log blocks; a batch is a few megabytes.
-        let read = tokio::task::spawn_blocking(move || {
+        // A batch is a few megabytes.
+        let read = worker.log.aside(move || {
             let batch: Result<Vec<Entry>, _> = pending.by_ref().take(size).collect();
             (pending, batch)
         });
-        let (rest, batch) = read.await.map_err(|error| Fault::new(FaultClass::Disk, "write-ahead log", error))?;
+        let (rest, batch) = read.await;
         pending = rest;
         let batch = batch.map_err(|error| Fault::new(FaultClass::Disk, "write-ahead log", error))?;
         if batch.is_empty() || worker.stop.is_requested() {

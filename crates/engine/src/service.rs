@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use chunk_sync_model::{Target, Time};
 use chunk_sync_wal::WalError;
+use chunk_sync_wal::disk::{Disk, RealDisk};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
+use crate::clock::Clock;
 use crate::lane::{Condition, Lane};
-use crate::log::Log;
+use crate::log::{Log, aside};
 use crate::metrics;
 use crate::ports::{Bus, Fault, FaultClass, Records, Store};
 use crate::progress::{Done, Progress, Stop, Stopper};
@@ -41,6 +43,15 @@ impl Ports {
         }
         self.bus.prepare().await
     }
+}
+
+/// The machine that the service runs on, as far as it depends on one.
+#[derive(Clone, Debug)]
+pub struct Surroundings {
+    /// The disk of the log, which nobody else writes.
+    pub disk: Arc<dyn Disk>,
+    /// What time it is.
+    pub clock: Clock,
 }
 
 /// Why the service did not start.
@@ -93,7 +104,19 @@ impl Service {
     /// # Errors
     /// Where the log cannot be opened: another process has it, or the disk fails.
     pub async fn start(ports: Ports, settings: Settings) -> Result<Self, StartError> {
-        let (log, recovery) = Log::open(&settings.wal).await?;
+        let dir = settings.wal.dir.clone();
+        let disk = aside(true, move || RealDisk::locked(&dir)).await?;
+        let surroundings = Surroundings { disk: Arc::new(disk), clock: Clock::default() };
+        Self::start_in(surroundings, ports, settings).await
+    }
+
+    /// The same on another machine than this: the directory of the log is that disk.
+    ///
+    /// # Errors
+    /// Where the log cannot be opened.
+    pub async fn start_in(surroundings: Surroundings, ports: Ports, settings: Settings) -> Result<Self, StartError> {
+        let clock = surroundings.clock.clone();
+        let (log, recovery) = Log::open(surroundings, &settings.wal).await?;
         let (stopper, stop) = Stopper::new();
         let settings = Arc::new(settings);
         let progress = Arc::new(Progress::default());
@@ -106,6 +129,7 @@ impl Service {
             records: Arc::clone(&ports.records),
             lanes: lanes.clone(),
             log: log.clone(),
+            clock,
             settings,
             progress: Arc::clone(&progress),
             stop: stop.clone(),

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use tracing::warn;
 use uuid::Uuid;
 
-use crate::clock;
+use crate::clock::Clock;
 use crate::lane::Landed;
 use crate::log::{Ending, Log};
 use crate::metrics;
@@ -34,6 +34,7 @@ pub(crate) struct Batch {
 pub(crate) struct Settler {
     pub(crate) bus: Arc<dyn Bus>,
     pub(crate) log: Log,
+    pub(crate) clock: Clock,
     pub(crate) settings: Arc<Settings>,
     pub(crate) progress: Arc<Progress>,
     pub(crate) stop: Stop,
@@ -86,9 +87,12 @@ impl Settler {
                 metrics::durable(&operation.event, *target);
             }
             match (&operation.entry, failure(operation)) {
-                (Some(entry), None) => finished.push(entry.id),
+                (Some(entry), None) => {
+                    metrics::settled(&operation.event, self.clock.now());
+                    finished.push(entry.id);
+                }
                 (Some(entry), Some(failure)) => {
-                    let mut letter = entry.letter(&failure.fault, clock::now());
+                    let mut letter = entry.letter(&failure.fault, self.clock.now());
                     letter.missing.clone_from(&failure.missing);
                     warn!(entry = %letter.id, error = %letter.error, "set aside");
                     metrics::dead(letter.class);

@@ -18,7 +18,9 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
-use crate::clock;
+use crate::absorb::Written;
+use crate::caught::caught;
+use crate::clock::Clock;
 use crate::lane::Lane;
 use crate::log::Log;
 use crate::merge::{Outcome, merge_all};
@@ -37,6 +39,7 @@ pub(crate) struct Worker {
     pub(crate) records: Arc<dyn Records>,
     pub(crate) lanes: Vec<Lane>,
     pub(crate) log: Log,
+    pub(crate) clock: Clock,
     pub(crate) settings: Arc<Settings>,
     pub(crate) progress: Arc<Progress>,
     pub(crate) stop: Stop,
@@ -88,7 +91,7 @@ impl Worker {
 
     /// From delivered to handed to the lanes. `None` where nothing was left to settle, or the worker was stopped first.
     async fn take(&self, deliveries: Vec<Delivery>) -> Result<Option<Batch>, Fault> {
-        let now = clock::now();
+        let now = self.clock.now();
         let (mut operations, mut letters) = (Vec::with_capacity(deliveries.len()), Vec::new());
         for delivery in deliveries {
             match Operation::of(delivery, &self.settings.limits, self.settings.worker.max_deliveries, now) {
@@ -109,27 +112,37 @@ impl Worker {
 
     /// From logged to handed to the lanes: the way that replayed operations take as well.
     pub(crate) async fn carry(&self, operations: Vec<Operation>) -> Result<Option<Batch>, Fault> {
-        let Some((outcome, refused)) = self.merge(&operations).await? else {
+        // Asked once: a store that is told later has the debt with the row, and any other is told now, whatever became of
+        // it during the merge. Asked again it might be neither.
+        let owing = self.owing();
+        let Some((outcome, refused)) = self.merge(&operations, &owing).await? else {
             return Ok(None);
         };
         self.count(&outcome);
         let writes: Arc<[_]> = outcome.writes.into();
+        let repeated = operations.iter().any(|operation| operation.repeated);
         let mut answers = Vec::with_capacity(self.lanes.len());
-        for lane in self.lanes.iter().filter(|lane| !writes.is_empty() && !lane.condition().owing) {
-            answers.push((lane.target(), lane.send(Arc::clone(&writes)).await));
+        for lane in self.lanes.iter().filter(|lane| !writes.is_empty() && !owing.contains(&lane.target())) {
+            answers.push((lane.target(), lane.send(Arc::clone(&writes), repeated).await));
         }
         Ok(Some(Batch { operations, writes, answers, refused }))
     }
 
-    /// Merges, however long the system of record takes to answer. An operation that it refuses is found by halving.
-    /// `None` where the worker was stopped first.
-    async fn merge(&self, operations: &[Operation]) -> Result<Option<(Outcome, Vec<(usize, Fault)>)>, Fault> {
+    /// Merges, however long the system of record takes to answer; `owing` are the stores told later. An operation that it
+    /// refuses is found by halving. `None` where the worker was stopped first.
+    async fn merge(
+        &self,
+        operations: &[Operation],
+        owing: &[Target],
+    ) -> Result<Option<(Outcome, Vec<(usize, Fault)>)>, Fault> {
         let (mut whole, mut refused) = (Outcome::default(), Vec::new());
         let mut open = vec![(0..operations.len()).collect::<Vec<_>>()];
+        let mut again = false;
         let mut pauses = Pauses::new(&self.settings.worker);
         while let Some(part) = open.pop() {
             let batch: Vec<&Operation> = part.iter().map(|i| &operations[*i]).collect();
-            match merge_all(&*self.records, &batch, &self.owing(), self.settings.limits.max_ahead_micros).await {
+            let now = Written { at: self.clock.now(), max_ahead: self.settings.limits.max_ahead_micros };
+            match caught("merge", merge_all(&*self.records, &batch, owing, now, again)).await.flatten() {
                 Ok(outcome) => whole.join(outcome),
                 Err(fault) if fault.class == FaultClass::Disk => return Err(fault),
                 Err(fault) if fault.class.is_transient() => {
@@ -139,6 +152,7 @@ impl Worker {
                     self.progress.records_failed(&fault);
                     warn!(%fault, "the system of record fails: merging waits");
                     open.push(part);
+                    again = true;
                     if self.stop.during(tokio::time::sleep(pauses.next())).await.is_none() {
                         return Ok(None);
                     }
@@ -184,6 +198,7 @@ impl Worker {
         Settler {
             bus: Arc::clone(&self.bus),
             log: self.log.clone(),
+            clock: self.clock.clone(),
             settings: Arc::clone(&self.settings),
             progress: Arc::clone(&self.progress),
             stop: self.stop.clone(),

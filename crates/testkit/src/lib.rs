@@ -10,6 +10,7 @@ pub mod graph_store;
 mod history;
 pub mod memory;
 pub mod records;
+pub mod simulation;
 pub mod states;
 pub mod store;
 pub mod vector_store;

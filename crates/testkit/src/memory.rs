@@ -1,9 +1,13 @@
-//! Stores in memory, for suites and simulated tests: honest and simple, and nothing in them fails of itself.
+//! Ports in memory, for suites and simulated tests: honest and simple, and nothing in them fails of itself.
 //!
 //! A clone is another handle on the same things, so that whoever keeps one can end a process and open its stores again.
 
+mod bus;
+mod capture;
 mod records;
 mod store;
 
+pub use bus::MemoryBus;
+pub use capture::MemoryCapture;
 pub use records::MemoryRecords;
 pub use store::MemoryStore;

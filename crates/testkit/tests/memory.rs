@@ -4,10 +4,12 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{Records, Store};
+use chunk_sync_engine::ports::{Bus, EntryId, Records, Store};
+use chunk_sync_model::event::Fields;
 use chunk_sync_model::{Limits, Target};
 use chunk_sync_testkit::Fixture;
-use chunk_sync_testkit::memory::{MemoryRecords, MemoryStore};
+use chunk_sync_testkit::bus::BusFixture;
+use chunk_sync_testkit::memory::{MemoryBus, MemoryRecords, MemoryStore};
 
 macro_rules! fixture {
     ($name:ident, $port:ty, $memory:ty, $fresh:expr) => {
@@ -59,4 +61,81 @@ mod system_of_record {
     use super::*;
     chunk_sync_testkit::store_suite!(RecordsAsStore);
     chunk_sync_testkit::records_suite!(RecordsAsRecords);
+}
+
+struct Events(MemoryBus);
+
+#[async_trait]
+impl Fixture for Events {
+    type Port = dyn Bus;
+
+    async fn fresh() -> Self {
+        Self(MemoryBus::default())
+    }
+
+    fn port(&self) -> Arc<dyn Bus> {
+        Arc::new(self.0.clone())
+    }
+
+    async fn reopen(&mut self) {
+        self.0.end();
+        self.0 = self.0.another();
+    }
+}
+
+#[async_trait]
+impl BusFixture for Events {
+    async fn narrow(bound: u64) -> Self {
+        Self(MemoryBus::new(bound as usize))
+    }
+
+    async fn add(&self, fields: Fields) -> EntryId {
+        self.0.add(fields)
+    }
+}
+
+mod events {
+    use super::*;
+    use chunk_sync_engine::ports::Delivery;
+    use chunk_sync_model::Event;
+    use chunk_sync_testkit::states::{bare, changed, state};
+    use std::time::Duration;
+
+    chunk_sync_testkit::bus_suite!(Events);
+
+    const SHORT: Duration = Duration::from_millis(10);
+
+    /// Two versions of one chunk, and another chunk.
+    fn three() -> Vec<Event> {
+        let [one, two] = ["one", "two"].map(|name| state(&bare(name)));
+        [&one, &changed(&one, "another content"), &two].map(|state| Event::of_chunk(state.chunk.clone())).into()
+    }
+
+    fn ids(deliveries: &[Delivery]) -> Vec<EntryId> {
+        deliveries.iter().map(|delivery| delivery.id).collect()
+    }
+
+    #[tokio::test]
+    async fn no_process_overtakes_another_on_a_chunk() {
+        let one = MemoryBus::default();
+        let two = one.another();
+        let published = one.publish(&three()).await.unwrap();
+        assert_eq!(ids(&one.read(1, SHORT).await.unwrap()), published[..1]);
+        assert_eq!(ids(&two.read(9, SHORT).await.unwrap()), published[2..]);
+        one.acknowledge(&published[..1]).await.unwrap();
+        assert_eq!(ids(&two.read(9, SHORT).await.unwrap()), published[1..2]);
+    }
+
+    #[tokio::test]
+    async fn what_a_dead_process_had_goes_to_the_living() {
+        let one = MemoryBus::default();
+        let two = one.another();
+        let published = one.publish(&three()).await.unwrap();
+        one.read(9, SHORT).await.unwrap();
+        assert!(two.read(9, SHORT).await.unwrap().is_empty());
+        one.end();
+        let claimed = two.read(9, SHORT).await.unwrap();
+        assert_eq!(ids(&claimed), published);
+        assert!(claimed.iter().all(|delivery| delivery.attempt == 2));
+    }
 }

@@ -24,6 +24,10 @@ pub trait Disk: Debug + Send + Sync {
     fn remove(&self, name: &str) -> io::Result<()>;
     /// Makes creations and removals survive a crash.
     fn sync_dir(&self) -> io::Result<()>;
+    /// Whether calls may keep their thread waiting. A disk in memory has them done at once, in whatever order it is called.
+    fn blocks(&self) -> bool {
+        true
+    }
 }
 
 /// One open file.

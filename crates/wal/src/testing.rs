@@ -159,6 +159,10 @@ impl Disk for CrashDisk {
         state.synced_names = state.names.clone();
         Ok(())
     }
+
+    fn blocks(&self) -> bool {
+        false
+    }
 }
 
 #[derive(Debug)]

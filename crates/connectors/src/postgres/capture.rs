@@ -136,4 +136,13 @@ impl Capture for PostgresCapture {
     async fn beat(&self) -> Result<(), Fault> {
         self.ask("SELECT pg_logical_emit_message(true, 'chunk_sync', 'heartbeat')::text").await.map(drop)
     }
+
+    async fn lag(&self) -> Result<u64, Fault> {
+        let name = self.config.slot.replace('\'', "''");
+        let sql = format!(
+            "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn)::text FROM pg_replication_slots \
+             WHERE slot_name = '{name}'"
+        );
+        Ok(self.ask(&sql).await?.and_then(|bytes| bytes.parse().ok()).unwrap_or_default())
+    }
 }

@@ -1,14 +1,17 @@
 //! How fast the bus is beside a bare consumer that only reads and acknowledges, in the same run.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chunk_sync_engine::ports::Bus;
+use chunk_sync_engine::ports::{Bus, Store};
+use chunk_sync_engine::{Ports, Service, Settings, WalSettings, WorkerSettings};
 use redis::Value;
 use uuid::Uuid;
 
+use super::free::Free;
 use super::surroundings::{SHORT, bus, config, shared_url, stranger};
 use chunk_sync_connectors::redis::RedisConfig;
-use chunk_sync_model::{Event, Limits};
+use chunk_sync_model::{Event, Limits, Target};
 
 const COUNT: usize = 40_000;
 
@@ -94,4 +97,34 @@ fn events_of_1_kib() -> Vec<Event> {
     let bytes: usize = events[0].to_fields().iter().map(|(name, value)| name.len() + value.len()).sum();
     eprintln!("{bytes} bytes an event");
     events
+}
+
+/// The whole way through the service (bus, log, merge, stores that cost nothing, acknowledgement) beside the bare consumer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement, and not a test"]
+async fn speed_of_the_service_beside_a_bare_consumer() {
+    let sent = events_of_1_kib();
+    for round in 0..3 {
+        let config = RedisConfig { max_backlog: 1 << 30, ..config(&shared_url()) };
+        let bus = bus(&config).await;
+        for part in sent.chunks(500) {
+            bus.publish(part).await.unwrap();
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let wal = WalSettings { dir: dir.path().to_owned(), max_bytes: 1 << 40, keep: Duration::from_secs(3600) };
+        let settings = Settings { limits: Limits::default(), worker: WorkerSettings::default(), wal };
+        let stores: Vec<Arc<dyn Store>> = vec![Arc::new(Free(Target::Qdrant)), Arc::new(Free(Target::Neo4j))];
+        let ports = Ports { bus: bus.clone(), records: Arc::new(Free(Target::Postgres)), stores };
+        let carried = per_second(async {
+            let service = Service::start(ports, settings).await.unwrap();
+            service.until_idle().await.unwrap();
+            service.stop().await.unwrap();
+        });
+        let carried = carried.await;
+        let bare = per_second(bare_consumer(&config, 256)).await;
+        eprintln!(
+            "round {round}: {carried:.0} events/s through the service, bare {bare:.0}/s: {:.0} %",
+            100.0 * carried / bare
+        );
+    }
 }

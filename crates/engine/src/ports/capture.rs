@@ -69,4 +69,7 @@ pub trait Capture: Send + Sync {
 
     /// Writes something of no meaning into the log, so that an idle table does not keep it from being forgotten.
     async fn beat(&self) -> Result<(), Fault>;
+
+    /// How many bytes of the log are kept because they are not confirmed.
+    async fn lag(&self) -> Result<u64, Fault>;
 }

@@ -107,6 +107,16 @@ impl Tables {
     }
 }
 
+impl MemoryRecords {
+    /// Writes a row past its record, as somebody else would; whether there was one.
+    pub fn write_row(&self, id: Uuid, state: Option<Arc<State>>) -> bool {
+        let mut tables = self.tables.lock().unwrap();
+        let there = tables.rows.contains_key(&id);
+        tables.set_row(id, state);
+        there
+    }
+}
+
 #[async_trait]
 impl Store for MemoryRecords {
     fn target(&self) -> Target {

@@ -1,0 +1,79 @@
+//! Stores that cost nothing, to measure all the rest.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use chunk_sync_engine::ports::{Applied, Counts, Debt, Decide, Fault, Held, Records, Row, Seen, Store, Write};
+use chunk_sync_model::document::Fingerprint;
+use chunk_sync_model::{State, Target};
+use uuid::Uuid;
+
+/// Takes everything and holds nothing.
+pub(crate) struct Free(pub(crate) Target);
+
+#[async_trait]
+impl Store for Free {
+    fn target(&self) -> Target {
+        self.0
+    }
+
+    async fn prepare(&self) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    async fn apply(&self, writes: &[Write]) -> Vec<Applied> {
+        vec![Applied::Written; writes.len()]
+    }
+
+    async fn read(&self, ids: &[Uuid]) -> Result<Vec<Option<Seen>>, Fault> {
+        Ok(vec![None; ids.len()])
+    }
+
+    async fn scan(&self, _: Option<Uuid>, _: usize) -> Result<Vec<Seen>, Fault> {
+        Ok(Vec::new())
+    }
+
+    fn expect(&self, _: &State) -> Fingerprint {
+        Fingerprint(BTreeMap::new())
+    }
+
+    async fn counts(&self) -> Result<Counts, Fault> {
+        Ok(Counts::default())
+    }
+
+    async fn check(&self) -> Result<(), Fault> {
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Records for Free {
+    async fn merge(&self, ids: &[Uuid], decide: Decide<'_>) -> Result<(), Fault> {
+        decide(vec![Held::default(); ids.len()]);
+        Ok(())
+    }
+
+    async fn rows(&self, _: Option<Uuid>, _: usize) -> Result<Vec<Row>, Fault> {
+        Ok(Vec::new())
+    }
+
+    async fn rows_of(&self, ids: &[Uuid]) -> Result<Vec<Option<Row>>, Fault> {
+        Ok(ids.iter().map(|_| None).collect())
+    }
+
+    async fn owe(&self, _: &[Debt]) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    async fn debts(&self, _: Target, _: usize) -> Result<Vec<Debt>, Fault> {
+        Ok(Vec::new())
+    }
+
+    async fn paid(&self, _: &[Debt]) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    async fn debt_counts(&self) -> Result<BTreeMap<Target, u64>, Fault> {
+        Ok(BTreeMap::new())
+    }
+}

@@ -1,0 +1,264 @@
+//! The bus in memory: as a server would be that several processes share, and that outlives them all.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chunk_sync_engine::ports::{Bus, DeadLetter, Delivery, Depth, EntryId, Fault, FaultClass, Letter};
+use chunk_sync_model::Event;
+use chunk_sync_model::event::Fields;
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
+use uuid::Uuid;
+
+/// How long a publisher waits for room before it is told that there is none.
+const ROOM_WAIT: Duration = Duration::from_secs(5);
+
+/// The bus as one process sees it. Its clones are the same process.
+#[derive(Clone)]
+pub struct MemoryBus {
+    server: Arc<Server>,
+    process: u64,
+}
+
+struct Server {
+    streams: Mutex<Streams>,
+    /// The most unfinished entries.
+    bound: usize,
+    published: Notify,
+    finished: Notify,
+}
+
+#[derive(Default)]
+struct Streams {
+    /// What is not finished.
+    entries: BTreeMap<u64, Entry>,
+    dead: BTreeMap<u64, Fields>,
+    /// Processes that have not ended, of all that there have been.
+    living: BTreeSet<u64>,
+    processes: u64,
+    ids: u64,
+    /// How often it has lost entries.
+    losses: u64,
+}
+
+struct Entry {
+    fields: Fields,
+    /// Whose order it keeps; an entry of no chunk keeps none.
+    chunk: Option<Uuid>,
+    attempts: u32,
+    /// The process that was handed it last.
+    holder: Option<u64>,
+}
+
+impl Default for MemoryBus {
+    fn default() -> Self {
+        Self::new(usize::MAX)
+    }
+}
+
+impl MemoryBus {
+    /// An empty bus that holds at most so many unfinished entries, as its first process sees it.
+    #[must_use]
+    pub fn new(bound: usize) -> Self {
+        let (published, finished) = (Notify::new(), Notify::new());
+        let server = Server { streams: Mutex::default(), bound, published, finished };
+        Self { server: Arc::new(server), process: 0 }.another()
+    }
+
+    /// The same bus as one more process sees it.
+    #[must_use]
+    pub fn another(&self) -> Self {
+        let mut streams = self.server.streams.lock().unwrap();
+        streams.processes += 1;
+        let process = streams.processes;
+        streams.living.insert(process);
+        drop(streams);
+        Self { server: Arc::clone(&self.server), process }
+    }
+
+    /// This process has ended, however it did: what it had is for the others.
+    pub fn end(&self) {
+        self.server.streams.lock().unwrap().living.remove(&self.process);
+        self.server.published.notify_waiters();
+    }
+
+    /// What was handed out did not arrive, or is to come once more.
+    pub fn hand_back(&self, ids: &[EntryId]) {
+        let mut streams = self.server.streams.lock().unwrap();
+        for id in ids {
+            if let Some(entry) = streams.entries.get_mut(&id.sequence) {
+                entry.holder = None;
+            }
+        }
+        drop(streams);
+        self.server.published.notify_waiters();
+    }
+
+    /// Loses unfinished entries for ever, as a server may that crashes; how many.
+    pub fn forget(&self, which: impl Fn(&[(Vec<u8>, Vec<u8>)]) -> bool) -> u64 {
+        let mut streams = self.server.streams.lock().unwrap();
+        let before = streams.entries.len();
+        streams.entries.retain(|_, entry| !which(&entry.fields));
+        let lost = before - streams.entries.len();
+        streams.losses += u64::from(lost > 0);
+        drop(streams);
+        self.server.finished.notify_waiters();
+        lost as u64
+    }
+
+    /// Adds an entry of any fields, as a foreign client of a server could.
+    pub fn add(&self, fields: Fields) -> EntryId {
+        let chunk = fields.iter().find(|(name, _)| name == b"chunk");
+        let chunk = chunk.and_then(|(_, json)| serde_json::from_slice::<serde_json::Value>(json).ok());
+        let chunk = chunk.and_then(|json| json.get("id")?.as_str()?.parse().ok());
+        let id = self.server.streams.lock().unwrap().add(fields, chunk);
+        self.server.published.notify_waiters();
+        id
+    }
+
+    /// Waits until the bus has room for one more.
+    async fn room(&self) -> Result<(), Fault> {
+        let deadline = Instant::now() + ROOM_WAIT;
+        loop {
+            let finished = self.server.finished.notified();
+            tokio::pin!(finished);
+            finished.as_mut().enable();
+            if self.server.streams.lock().unwrap().entries.len() < self.server.bound {
+                return Ok(());
+            }
+            if timeout_at(deadline, finished).await.is_err() {
+                return Err(Fault::new(FaultClass::Busy, "memory", "the bus is full"));
+            }
+        }
+    }
+}
+
+impl Streams {
+    fn next_id(&mut self) -> u64 {
+        self.ids += 1;
+        self.ids
+    }
+
+    fn add(&mut self, fields: Fields, chunk: Option<Uuid>) -> EntryId {
+        let id = self.next_id();
+        self.entries.insert(id, Entry { fields, chunk, attempts: 0, holder: None });
+        entry_id(id)
+    }
+
+    /// In the order of the stream what no living process has, save what would overtake an entry of its chunk elsewhere.
+    fn take(&mut self, process: u64, max: usize) -> Vec<Delivery> {
+        if !self.living.contains(&process) {
+            return Vec::new();
+        }
+        let (mut deliveries, mut elsewhere) = (Vec::new(), BTreeSet::new());
+        for (id, entry) in &mut self.entries {
+            let holder = entry.holder.filter(|holder| self.living.contains(holder));
+            if holder.is_none() && deliveries.len() < max && !entry.chunk.is_some_and(|c| elsewhere.contains(&c)) {
+                entry.holder = Some(process);
+                entry.attempts += 1;
+                deliveries.push(Delivery { id: entry_id(*id), attempt: entry.attempts, fields: entry.fields.clone() });
+            } else if holder != Some(process) {
+                elsewhere.extend(entry.chunk);
+            }
+        }
+        deliveries
+    }
+
+    fn bury(&mut self, letters: &[DeadLetter]) {
+        for letter in letters {
+            let id = self.next_id();
+            self.dead.insert(id, letter.fields());
+        }
+    }
+
+    fn depth(&self) -> Depth {
+        let unread = self.entries.values().filter(|entry| entry.attempts == 0).count() as u64;
+        Depth {
+            unread,
+            pending: self.entries.len() as u64 - unread,
+            dead: self.dead.len() as u64,
+            oldest: self.entries.first_key_value().map(|(id, _)| entry_id(*id)),
+        }
+    }
+}
+
+#[async_trait]
+impl Bus for MemoryBus {
+    async fn prepare(&self) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    async fn publish(&self, events: &[Event]) -> Result<Vec<EntryId>, Fault> {
+        if events.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.room().await?;
+        let bytes = |(name, value): (&str, String)| (name.as_bytes().to_vec(), value.into_bytes());
+        let mut streams = self.server.streams.lock().unwrap();
+        let mut add =
+            |event: &Event| streams.add(event.to_fields().into_iter().map(bytes).collect(), Some(event.chunk_id()));
+        let ids = events.iter().map(&mut add).collect();
+        drop(streams);
+        self.server.published.notify_waiters();
+        Ok(ids)
+    }
+
+    async fn read(&self, max: usize, wait: Duration) -> Result<Vec<Delivery>, Fault> {
+        let deadline = Instant::now() + wait;
+        loop {
+            // Listens before it looks: what is published in between wakes it.
+            let published = self.server.published.notified();
+            tokio::pin!(published);
+            published.as_mut().enable();
+            let deliveries = self.server.streams.lock().unwrap().take(self.process, max);
+            if !deliveries.is_empty() || timeout_at(deadline, published).await.is_err() {
+                return Ok(deliveries);
+            }
+        }
+    }
+
+    async fn acknowledge(&self, ids: &[EntryId]) -> Result<(), Fault> {
+        let mut streams = self.server.streams.lock().unwrap();
+        ids.iter().for_each(|id| drop(streams.entries.remove(&id.sequence)));
+        drop(streams);
+        // What waited for an entry of its chunk can be read now, too.
+        self.server.published.notify_waiters();
+        self.server.finished.notify_waiters();
+        Ok(())
+    }
+
+    async fn bury(&self, letters: &[DeadLetter]) -> Result<(), Fault> {
+        self.server.streams.lock().unwrap().bury(letters);
+        self.acknowledge(&letters.iter().map(|letter| letter.id).collect::<Vec<_>>()).await
+    }
+
+    async fn dead(&self, after: Option<EntryId>, limit: usize) -> Result<Vec<Letter>, Fault> {
+        let first = after.map_or(0, |after| after.sequence + 1);
+        let streams = self.server.streams.lock().unwrap();
+        let letter = |(id, fields): (&u64, &Fields)| Letter { id: entry_id(*id), fields: fields.clone() };
+        Ok(streams.dead.range(first..).take(limit).map(letter).collect())
+    }
+
+    async fn drop_dead(&self, id: EntryId) -> Result<bool, Fault> {
+        Ok(self.server.streams.lock().unwrap().dead.remove(&id.sequence).is_some())
+    }
+
+    async fn incarnation(&self) -> Result<String, Fault> {
+        Ok(self.server.streams.lock().unwrap().losses.to_string())
+    }
+
+    async fn depth(&self) -> Result<Depth, Fault> {
+        Ok(self.server.streams.lock().unwrap().depth())
+    }
+
+    async fn trim(&self) -> Result<u64, Fault> {
+        // An acknowledgement removes its entry: nothing finished is ever there.
+        Ok(0)
+    }
+}
+
+fn entry_id(sequence: u64) -> EntryId {
+    EntryId { millis: 0, sequence }
+}

@@ -1,0 +1,299 @@
+//! The real engine and the real log on a simulated machine: a disk that crashes, ports that fail, hours in milliseconds.
+//!
+//! [`run`] lives through what one seed stands for: systems publish changes through bad weather to one or more processes
+//! that are killed again and again; then it clears up, and [everything](oracle) must be where it belongs.
+//!
+//! # Which crash would lose or repeat what
+//! | crash | would be lost or repeated | why it is not |
+//! |---|---|---|
+//! | in `Bus::publish`, or before its answer | the event; or it comes twice | its publisher was told nothing and publishes again; the second merges to nothing |
+//! | between `Bus::read` and `Wal::append` | the entries handed out | not acknowledged: handed out again |
+//! | in `Wal::append`, before its sync | a torn line | nothing was promised: cut off at the start, and the entry comes again |
+//! | after that sync, before `Records::merge` | nothing, even if the bus forgets it now | pending in the log: replayed before anything new is read |
+//! | in `Records::merge`, or before its answer | the merge, whole; or it is repeated | one transaction; a repetition finds its event in the record, and is told to the stores all the same |
+//! | between merge and `Store::apply` | the write to that store | replayed: the state as it is now is written |
+//! | in `Store::apply`, or before its answer | part of a batch; or it is repeated | each write is guarded by its version |
+//! | before or after `Records::owe` | the debt | the batch is not settled before the debt is recorded, and is replayed |
+//! | between `Store::apply` and `Records::paid` | nothing; the debt is paid twice | guarded by the version |
+//! | before `Wal::complete`, or before it is synced | the completion | one harmless replay more |
+//! | before `Bus::acknowledge`, or before its answer | the acknowledgement | handed out once more |
+//! | between a captured row and the confirmation of its position | the signal; or it comes twice | captured again from the last confirmed position; a row as it was last seen is nobody's change |
+//! | in `Bus::bury` | nothing; the letter may be there twice | letter and acknowledgement together |
+//!
+//! # What is not simulated
+//! A write that reaches a store after it was given up on *and* after the chunk was deleted there (stores that really delete
+//! forget the version with the chunk); sectors that reach the disk out of order; what others write into Qdrant and Neo4j.
+
+mod capture;
+mod disk;
+mod oracle;
+mod ports;
+mod process;
+mod scenario;
+mod tally;
+mod weather;
+mod writers;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use chunk_sync_engine::ports::{Bus, Capture, Records, Store};
+use chunk_sync_model::{Target, Time};
+use chunk_sync_samples::rng::Rng;
+use chunk_sync_wal::disk::Disk;
+use chunk_sync_wal::testing::CrashDisk;
+use tokio::time::{Instant, sleep, timeout};
+use uuid::Uuid;
+
+use crate::memory::{MemoryBus, MemoryCapture, MemoryRecords, MemoryStore};
+use capture::write_rows;
+use oracle::Oracle;
+use ports::Poisoned;
+use process::{Machine, weathered_bus};
+use scenario::Scenario;
+pub use tally::Tally;
+use weather::{Life, Place, Signal, Way, Weather};
+use writers::{Author, WRITERS, chunk_id, malformed};
+
+/// In calm weather everything is settled within this time.
+const SOON: Duration = Duration::from_secs(600);
+
+/// However bad the weather: publishers come to an end within this time.
+const LATE: Duration = Duration::from_secs(24 * 3600);
+
+/// What the ports and the disk are made of: the honest ones, or ones with a flaw that is to be found out.
+#[allow(clippy::type_complexity, reason = "five functions from a port to a port")]
+pub struct Plant {
+    /// The disk of the log.
+    pub disk: Box<dyn Fn(Arc<dyn Disk>) -> Arc<dyn Disk> + Send + Sync>,
+    /// The bus.
+    pub bus: Box<dyn Fn(Arc<dyn Bus>) -> Arc<dyn Bus> + Send + Sync>,
+    /// The log of the system of record.
+    pub capture: Box<dyn Fn(Arc<dyn Capture>) -> Arc<dyn Capture> + Send + Sync>,
+    /// The system of record.
+    pub records: Box<dyn Fn(Arc<dyn Records>) -> Arc<dyn Records> + Send + Sync>,
+    /// Each of the other stores.
+    pub store: Box<dyn Fn(Arc<dyn Store>) -> Arc<dyn Store> + Send + Sync>,
+}
+
+impl Default for Plant {
+    fn default() -> Self {
+        Self {
+            disk: Box::new(|disk| disk),
+            bus: Box::new(|bus| bus),
+            capture: Box::new(|capture| capture),
+            records: Box::new(|records| records),
+            store: Box::new(|store| store),
+        }
+    }
+}
+
+/// Lives through the seed with so many processes.
+///
+/// # Errors
+/// Says what was lost, repeated, gone back or stuck.
+pub fn run(seed: u64, processes: usize, plant: Plant) -> Result<Tally, String> {
+    // The engine's pauses have a jitter of this generator, which is the thread's own.
+    fastrand::seed(seed);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    runtime.map_err(|error| error.to_string())?.block_on(live(seed, processes, plant))
+}
+
+/// All that there is.
+struct World {
+    scenario: Scenario,
+    plant: Plant,
+    weather: Arc<Weather>,
+    oracle: Arc<Oracle>,
+    bus: MemoryBus,
+    capture: MemoryCapture,
+    /// The rows as whoever may write into the table sees them.
+    rows: MemoryRecords,
+    records: Arc<dyn Records>,
+    stores: Vec<Arc<dyn Store>>,
+    crashes: AtomicU32,
+    /// There is nothing left to do but to come to rest.
+    closing: Signal,
+    zero: Instant,
+}
+
+async fn live(seed: u64, processes: usize, plant: Plant) -> Result<Tally, String> {
+    let mut rng = Rng::new(seed);
+    let world = Arc::new(World::new(Scenario::draw(&mut rng, processes), plant, &mut rng));
+    let mut branch = || Rng::new(rng.next_u64());
+    if let Some(down) = world.scenario.down {
+        world.weather.cut_off(Place::Store(down), LATE * 2);
+    }
+    let mut machines = Vec::new();
+    for _ in 0..processes {
+        let (world, bus, capture) = (Arc::clone(&world), world.bus.another(), world.capture.another());
+        let machine = Machine { world, rng: branch(), disk: CrashDisk::default(), bus, capture };
+        machines.push(tokio::spawn(machine.run()));
+    }
+    world.publish(&mut branch).await?;
+    world.weather.clear();
+    world.settle_without(world.scenario.down).await?;
+    world.weather.rejoin();
+    world.settle_without(None).await?;
+    world.closing.give();
+    for machine in machines {
+        match timeout(SOON, machine).await {
+            Ok(ended) => ended.map_err(|error| error.to_string())?,
+            Err(_) => return Err("a process does not come to rest".into()),
+        }
+    }
+    world.check(None, processes == 1).await?;
+    Ok(world.tallied())
+}
+
+impl World {
+    fn new(scenario: Scenario, plant: Plant, rng: &mut Rng) -> Self {
+        let limits = &scenario.settings.limits;
+        let rows = MemoryRecords::default();
+        let store = |target| (plant.store)(Arc::new(MemoryStore::new(target, limits.clone())));
+        Self {
+            weather: Arc::new(Weather::new(Rng::new(rng.next_u64()), scenario.climate.clone())),
+            oracle: Arc::default(),
+            bus: MemoryBus::new(scenario.bound),
+            capture: MemoryCapture::default(),
+            records: (plant.records)(Arc::new(rows.clone())),
+            rows,
+            stores: [Target::Qdrant, Target::Neo4j].map(store).into(),
+            crashes: AtomicU32::new(scenario.crashes),
+            closing: Signal::default(),
+            zero: Instant::now(),
+            scenario,
+            plant,
+        }
+    }
+
+    /// All that is ever published.
+    async fn publish(self: &Arc<Self>, branch: &mut impl FnMut() -> Rng) -> Result<(), String> {
+        let publisher = || {
+            let way = Way { weather: Arc::clone(&self.weather), life: Life::new(None, None), place: Place::Bus };
+            weathered_bus(self, &self.bus, way)
+        };
+        let authors = WRITERS.map(|name| {
+            let author = Author::new(name, branch());
+            tokio::spawn(author.write(Arc::clone(self), publisher()))
+        });
+        let stranger = tokio::spawn(write_rows(Arc::clone(self), branch()));
+        let mut rng = branch();
+        for number in 0..self.scenario.malformed {
+            sleep(Duration::from_millis(rng.below(20_000) as u64)).await;
+            let (event_id, fields) = malformed(number + rng.below(3) * 3, &self.scenario.settings.limits);
+            self.oracle.known().bad.insert(event_id);
+            self.bus.add(fields);
+            if rng.one_in(2) {
+                self.forget();
+            }
+        }
+        for author in authors.into_iter().chain([stranger]) {
+            match timeout(LATE, author).await {
+                Ok(ended) => ended.map_err(|error| error.to_string())?,
+                Err(_) => return Err("a publisher does not come to an end".into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until nothing is on its way, save to a store that is down, and the others hold what they must. What the bus
+    /// forgot is on its way unseen: they are asked again until they do.
+    async fn settle_without(&self, down: Option<Target>) -> Result<(), String> {
+        let deadline = Instant::now() + SOON;
+        loop {
+            self.oracle.verdict()?;
+            let held = match self.is_settled(down).await {
+                true => self.check(down, false).await,
+                false => Err("something is still on its way".into()),
+            };
+            match held {
+                Err(what) if Instant::now() > deadline => {
+                    let (depth, debts) = (self.bus.depth().await.unwrap(), self.records.debt_counts().await.unwrap());
+                    return Err(format!("it does not settle, {down:?} down: {what}; {depth:?}, debts {debts:?}"));
+                }
+                Err(_) => sleep(Duration::from_secs(2)).await,
+                Ok(()) => return Ok(()),
+            }
+        }
+    }
+
+    async fn is_settled(&self, down: Option<Target>) -> bool {
+        let depth = self.bus.depth().await.unwrap();
+        if depth.unread + depth.pending > 0 || !self.capture.is_confirmed() {
+            return false;
+        }
+        for target in self.stores.iter().map(|store| store.target()).filter(|target| Some(*target) != down) {
+            // What a store refuses it owes for ever, but holds up nothing else.
+            let poison = self.poison(target).map(|poison| poison.id);
+            let debts = self.records.debts(target, usize::MAX).await.unwrap();
+            if debts.iter().any(|debt| Some(debt.id) != poison) {
+                return false;
+            }
+        }
+        true
+    }
+
+    async fn check(&self, down: Option<Target>, exactly: bool) -> Result<(), String> {
+        self.oracle.verdict()?;
+        self.oracle.check_records(&*self.records, exactly).await?;
+        for store in self.stores.iter().filter(|store| Some(store.target()) != down) {
+            let poison = self.poison(store.target()).map(|poison| poison.id);
+            self.oracle.check_store(&**store, &*self.records, poison).await?;
+        }
+        let letters = self.bus.dead(None, usize::MAX).await.unwrap();
+        let event_id = |fields: &Vec<(Vec<u8>, Vec<u8>)>| {
+            let field = fields.iter().find(|(name, _)| name == b"event_id");
+            field.map(|(_, value)| String::from_utf8_lossy(value).into_owned())
+        };
+        let dead: BTreeSet<String> = letters.iter().filter_map(|letter| event_id(&letter.fields)).collect();
+        self.tally(|tally| tally.dead = dead.len() as u64);
+        self.oracle.buried(&dead)
+    }
+
+    fn now(&self) -> Time {
+        let begin = self.scenario.begin.as_microsecond();
+        Time::from_micros(begin + (Instant::now() - self.zero).as_micros() as i64)
+    }
+
+    /// The chunk that a store refuses.
+    fn poison(&self, target: Target) -> Option<Poisoned> {
+        let poison = self.scenario.poison.filter(|poison| poison.target == target)?;
+        Some(Poisoned { id: chunk_id(0), kills: poison.kills })
+    }
+
+    /// Whether a process may die once more.
+    fn take_crash(&self) -> bool {
+        self.crashes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
+    }
+
+    /// The bus loses what is in the log, as a server may that does not sync, and what was captured; what is set aside must
+    /// stay.
+    fn forget(&self) {
+        if !self.scenario.forgetful || self.weather.is_calm() {
+            return;
+        }
+        let known = self.oracle.known();
+        let logged = |fields: &[(Vec<u8>, Vec<u8>)]| {
+            let field = fields.iter().find(|(name, _)| name == b"event_id");
+            let id = field.and_then(|(_, value)| std::str::from_utf8(value).ok()?.parse::<Uuid>().ok());
+            // What was captured is captured again.
+            let captured = fields.iter().any(|(name, _)| name == b"position");
+            captured || id.is_some_and(|id| known.logged.contains(&id) && !known.is_flawed(id))
+        };
+        let forgotten = self.bus.forget(logged);
+        self.tally(|tally| tally.forgotten += forgotten);
+    }
+
+    fn tally(&self, count: impl FnOnce(&mut Tally)) {
+        count(&mut self.weather.sky().tally);
+    }
+
+    fn tallied(&self) -> Tally {
+        let (events, published_again) = self.oracle.counts();
+        let seconds = (Instant::now() - self.zero).as_secs();
+        Tally { events, published_again, seconds, ..self.weather.sky().tally }
+    }
+}

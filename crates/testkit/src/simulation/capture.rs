@@ -1,0 +1,88 @@
+//! The log of the system of record as a process sees it through the weather, and the stranger who writes into its rows.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chunk_sync_engine::ports::{Capture, Captured, Fault, Position, Records, Source};
+use chunk_sync_model::{Body, Event, State};
+use chunk_sync_samples::rng::Rng;
+use serde_json::json;
+use tokio::time::sleep;
+
+use super::World;
+use super::weather::Way;
+use super::writers::{chunk_id, first_view};
+
+/// Chunks into whose rows the stranger writes, by number; others may write to them, too.
+pub(super) const SHARED: std::ops::Range<usize> = 1_000..1_003;
+
+pub(super) struct WeatheredCapture {
+    pub(super) capture: Arc<dyn Capture>,
+    pub(super) way: Way,
+}
+
+#[async_trait]
+impl Capture for WeatheredCapture {
+    async fn prepare(&self) -> Result<(), Fault> {
+        self.way.call(self.capture.prepare()).await
+    }
+
+    async fn open(&self) -> Result<Box<dyn Source>, Fault> {
+        let source = self.way.call(self.capture.open()).await?;
+        Ok(Box::new(WeatheredSource { source, way: self.way.clone() }))
+    }
+
+    async fn beat(&self) -> Result<(), Fault> {
+        self.way.call(self.capture.beat()).await
+    }
+
+    async fn lag(&self) -> Result<u64, Fault> {
+        self.way.call(self.capture.lag()).await
+    }
+}
+
+struct WeatheredSource {
+    source: Box<dyn Source>,
+    way: Way,
+}
+
+#[async_trait]
+impl Source for WeatheredSource {
+    /// One that is dropped loses nothing: the weather is over before the source is asked.
+    async fn next(&mut self) -> Result<Captured, Fault> {
+        self.way.passes().await?;
+        self.way.unless_dead(self.source.next()).await
+    }
+
+    fn confirm(&mut self, position: Position) {
+        if !self.way.life.is_over() {
+            self.source.confirm(position);
+        }
+    }
+}
+
+/// Writes into rows, past the service: a key of its own each time, on top of what the row shows.
+pub(super) async fn write_rows(world: Arc<World>, mut rng: Rng) {
+    for change in 0..world.scenario.strange {
+        sleep(Duration::from_millis(rng.below(world.scenario.gap) as u64)).await;
+        let number = SHARED.start + rng.below(SHARED.len());
+        let (id, key) = (chunk_id(number), format!("k{change}"));
+        let row = world.rows.rows_of(&[id]).await.unwrap().remove(0).and_then(|row| row.state);
+        let mut state = row.map_or_else(|| first_state(&world, number), |row| State::clone(&row));
+        state.chunk.metadata.extra.insert(key.clone(), json!(change));
+        if rng.one_in(2) {
+            state.chunk.metadata.updated_at = world.now().max(state.chunk.metadata.updated_at);
+        }
+        world.capture.write(&world.rows, Arc::new(state), world.now());
+        world.oracle.known().written.push((id, key));
+    }
+}
+
+fn first_state(world: &World, number: usize) -> State {
+    let event = Event::from_json(&first_view(number).to_string(), &world.scenario.settings.limits).unwrap();
+    match event.body {
+        Body::Chunk(chunk) => State { chunk: *chunk, embedding_stale: false },
+        Body::Id(_) => unreachable!("a bare chunk is one"),
+    }
+}

@@ -1,0 +1,323 @@
+//! The ports as a process sees them through the weather.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chunk_sync_engine::ports::{
+    Applied, Bus, Counts, DeadLetter, Debt, Decide, Delivery, Depth, EntryId, Fault, FaultClass, Held, Letter, Records,
+    Row, Seen, Store, Write,
+};
+use chunk_sync_model::document::Fingerprint;
+use chunk_sync_model::{Event, State, Target};
+use tokio::time::sleep;
+use uuid::Uuid;
+
+use super::oracle::Oracle;
+use super::weather::{Fate, Way};
+use crate::memory::MemoryBus;
+
+pub(super) struct WeatheredBus {
+    pub(super) bus: Arc<dyn Bus>,
+    /// The same, where what did not arrive is handed back.
+    pub(super) memory: MemoryBus,
+    pub(super) way: Way,
+    pub(super) oracle: Arc<Oracle>,
+}
+
+#[async_trait]
+impl Bus for WeatheredBus {
+    async fn prepare(&self) -> Result<(), Fault> {
+        self.way.call(self.bus.prepare()).await
+    }
+
+    async fn publish(&self, events: &[Event]) -> Result<Vec<EntryId>, Fault> {
+        let publish = async {
+            let ids = self.bus.publish(events).await?;
+            self.oracle.published(&ids, events);
+            Ok(ids)
+        };
+        self.way.call(publish).await
+    }
+
+    async fn read(&self, max: usize, wait: Duration) -> Result<Vec<Delivery>, Fault> {
+        let fate = self.way.set_out().await;
+        if let Fate::Refused(fault) = fate {
+            return Err(fault);
+        }
+        let deliveries = self.way.unless_dead(self.bus.read(max, wait)).await?;
+        let ids: Vec<EntryId> = deliveries.iter().map(|delivery| delivery.id).collect();
+        if matches!(fate, Fate::Lost) {
+            self.memory.hand_back(&ids);
+            return Err(self.way.lost());
+        }
+        {
+            // As though somebody had thought that it got lost: it comes now, and once more.
+            let mut sky = self.way.weather.sky();
+            sky.tally.deliveries += deliveries.len() as u64;
+            sky.tally.redelivered += deliveries.iter().filter(|delivery| delivery.attempt > 1).count() as u64;
+            let calm = sky.is_calm();
+            let again: Vec<EntryId> = ids.into_iter().filter(|_| !calm && sky.rng.one_in(50)).collect();
+            if !again.is_empty() {
+                self.memory.hand_back(&again);
+            }
+        }
+        self.way.come_back().await;
+        Ok(deliveries)
+    }
+
+    async fn acknowledge(&self, ids: &[EntryId]) -> Result<(), Fault> {
+        self.way.call(self.bus.acknowledge(ids)).await
+    }
+
+    async fn bury(&self, letters: &[DeadLetter]) -> Result<(), Fault> {
+        self.way.call(self.bus.bury(letters)).await
+    }
+
+    async fn dead(&self, after: Option<EntryId>, limit: usize) -> Result<Vec<Letter>, Fault> {
+        self.way.call(self.bus.dead(after, limit)).await
+    }
+
+    async fn drop_dead(&self, id: EntryId) -> Result<bool, Fault> {
+        self.way.call(self.bus.drop_dead(id)).await
+    }
+
+    async fn incarnation(&self) -> Result<String, Fault> {
+        self.way.call(self.bus.incarnation()).await
+    }
+
+    async fn depth(&self) -> Result<Depth, Fault> {
+        self.way.call(self.bus.depth()).await
+    }
+
+    async fn trim(&self) -> Result<u64, Fault> {
+        self.way.call(self.bus.trim()).await
+    }
+}
+
+pub(super) struct WeatheredStore {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) way: Way,
+    pub(super) oracle: Arc<Oracle>,
+    pub(super) poison: Option<Poisoned>,
+}
+
+/// A chunk that a store can never hold.
+#[derive(Clone, Copy)]
+pub(super) struct Poisoned {
+    pub(super) id: Uuid,
+    pub(super) kills: bool,
+}
+
+impl Poisoned {
+    /// Dies, or says why not.
+    fn refuse(self) -> Fault {
+        if self.kills {
+            // A panic that nobody needs to read of.
+            std::panic::resume_unwind(Box::new("poison"));
+        }
+        Fault::new(FaultClass::Rejected, "simulation", "no store can hold it")
+    }
+}
+
+impl WeatheredStore {
+    /// Given up on, and yet under way: it comes to the store later. Not to chunks that are gone by then, for a store that
+    /// forgets the version with the chunk takes whatever comes.
+    fn come_late(&self, writes: Vec<Write>, delay: Duration) {
+        let (store, oracle) = (Arc::clone(&self.store), Arc::clone(&self.oracle));
+        tokio::spawn(async move {
+            sleep(delay).await;
+            let ids: Vec<Uuid> = writes.iter().map(|write| write.id).collect();
+            let there = store.read(&ids).await.unwrap_or_default();
+            let late = writes.into_iter().zip(there).filter_map(|(write, there)| there.map(|_| write));
+            apply_watched(&*store, &oracle, &late.collect::<Vec<_>>()).await;
+        });
+    }
+
+    /// Draws whether a call that gets no answer is only late, and by how much.
+    fn lateness(&self) -> Option<Duration> {
+        let mut sky = self.way.weather.sky();
+        let late = sky.rng.one_in(3);
+        sky.tally.late += u64::from(late);
+        late.then(|| Duration::from_millis(sky.rng.below(20_000) as u64))
+    }
+
+    /// Draws which writes of a batch fail for themselves.
+    fn failing(&self, writes: &[Write]) -> Vec<bool> {
+        let mut sky = self.way.weather.sky();
+        let some = !sky.is_calm() && sky.rng.one_in(20);
+        writes.iter().map(|_| some && sky.rng.one_in(3)).collect()
+    }
+}
+
+/// Applies the writes under the eyes of the oracle. Stores in memory answer at once: nothing comes in between.
+async fn apply_watched(store: &dyn Store, oracle: &Oracle, writes: &[Write]) -> Vec<Applied> {
+    let ids: Vec<Uuid> = writes.iter().map(|write| write.id).collect();
+    let before = store.read(&ids).await.unwrap_or_default();
+    let answers = store.apply(writes).await;
+    let after = store.read(&ids).await.unwrap_or_default();
+    for (before, after) in before.iter().zip(&after) {
+        if let (Some(before), Some(after)) = (before, after) {
+            oracle.store_went(store.target(), before, after);
+        }
+    }
+    answers
+}
+
+fn failed() -> Fault {
+    Fault::new(FaultClass::Busy, "simulation", "this one failed")
+}
+
+#[async_trait]
+impl Store for WeatheredStore {
+    fn target(&self) -> Target {
+        self.store.target()
+    }
+
+    async fn prepare(&self) -> Result<(), Fault> {
+        self.way.call(self.store.prepare()).await
+    }
+
+    async fn apply(&self, writes: &[Write]) -> Vec<Applied> {
+        let fate = self.way.set_out().await;
+        if let Fate::Refused(fault) = fate {
+            return vec![Applied::Failed(fault); writes.len()];
+        }
+        if matches!(fate, Fate::Lost) {
+            let poison = self.poison.map(|poison| poison.id);
+            let sound: Vec<Write> =
+                writes.iter().filter(|w| w.state.is_none() || Some(w.id) != poison).cloned().collect();
+            match self.lateness() {
+                Some(delay) => self.come_late(sound, delay),
+                None => drop(apply_watched(&*self.store, &self.oracle, &sound).await),
+            }
+            self.way.come_back().await;
+            return vec![Applied::Failed(self.way.lost()); writes.len()];
+        }
+        let poison = self.poison.filter(|poison| writes.iter().any(|w| w.id == poison.id && w.state.is_some()));
+        let refusal = poison.map(Poisoned::refuse);
+        let mut failing = self.failing(writes);
+        if let Some(poison) = poison {
+            failing.iter_mut().zip(writes).for_each(|(fails, write)| *fails |= write.id == poison.id);
+        }
+        let sound: Vec<Write> =
+            writes.iter().zip(&failing).filter(|(_, fails)| !**fails).map(|(write, _)| write.clone()).collect();
+        let mut answers = apply_watched(&*self.store, &self.oracle, &sound).await.into_iter();
+        let answers = failing.into_iter().zip(writes).map(|(fails, write)| match &refusal {
+            _ if !fails => answers.next().unwrap(),
+            Some(fault) if poison.is_some_and(|poison| poison.id == write.id) => Applied::Failed(fault.clone()),
+            _ => Applied::Failed(failed()),
+        });
+        let answers = answers.collect();
+        self.way.come_back().await;
+        answers
+    }
+
+    async fn read(&self, ids: &[Uuid]) -> Result<Vec<Option<Seen>>, Fault> {
+        self.way.call(self.store.read(ids)).await
+    }
+
+    async fn scan(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Seen>, Fault> {
+        self.way.call(self.store.scan(after, limit)).await
+    }
+
+    fn expect(&self, state: &State) -> Fingerprint {
+        self.store.expect(state)
+    }
+
+    async fn counts(&self) -> Result<Counts, Fault> {
+        self.way.call(self.store.counts()).await
+    }
+
+    async fn check(&self) -> Result<(), Fault> {
+        self.way.call(self.store.check()).await
+    }
+}
+
+pub(super) struct WeatheredRecords {
+    pub(super) records: Arc<dyn Records>,
+    pub(super) way: Way,
+    pub(super) oracle: Arc<Oracle>,
+    pub(super) poison: Option<Poisoned>,
+}
+
+#[async_trait]
+impl Store for WeatheredRecords {
+    fn target(&self) -> Target {
+        self.records.target()
+    }
+
+    async fn prepare(&self) -> Result<(), Fault> {
+        self.way.call(self.records.prepare()).await
+    }
+
+    async fn apply(&self, writes: &[Write]) -> Vec<Applied> {
+        self.records.apply(writes).await
+    }
+
+    async fn read(&self, ids: &[Uuid]) -> Result<Vec<Option<Seen>>, Fault> {
+        self.way.call(self.records.read(ids)).await
+    }
+
+    async fn scan(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Seen>, Fault> {
+        self.way.call(self.records.scan(after, limit)).await
+    }
+
+    fn expect(&self, state: &State) -> Fingerprint {
+        self.records.expect(state)
+    }
+
+    async fn counts(&self) -> Result<Counts, Fault> {
+        self.way.call(self.records.counts()).await
+    }
+
+    async fn check(&self) -> Result<(), Fault> {
+        self.way.call(self.records.check()).await
+    }
+}
+
+#[async_trait]
+impl Records for WeatheredRecords {
+    async fn merge(&self, ids: &[Uuid], decide: Decide<'_>) -> Result<(), Fault> {
+        let poison = self.poison.filter(|poison| ids.contains(&poison.id));
+        let watched = |held: Vec<Held>| {
+            self.oracle.held(ids, &held);
+            let commits = decide(held);
+            self.oracle.merged(&commits);
+            commits
+        };
+        let merge = async {
+            match poison {
+                Some(poison) => Err(poison.refuse()),
+                None => self.records.merge(ids, &watched).await,
+            }
+        };
+        self.way.call(merge).await
+    }
+
+    async fn rows(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Row>, Fault> {
+        self.way.call(self.records.rows(after, limit)).await
+    }
+
+    async fn rows_of(&self, ids: &[Uuid]) -> Result<Vec<Option<Row>>, Fault> {
+        self.way.call(self.records.rows_of(ids)).await
+    }
+
+    async fn owe(&self, debts: &[Debt]) -> Result<(), Fault> {
+        self.way.weather.sky().tally.debts += debts.len() as u64;
+        self.way.call(self.records.owe(debts)).await
+    }
+
+    async fn debts(&self, target: Target, limit: usize) -> Result<Vec<Debt>, Fault> {
+        self.way.call(self.records.debts(target, limit)).await
+    }
+
+    async fn paid(&self, debts: &[Debt]) -> Result<(), Fault> {
+        self.way.call(self.records.paid(debts)).await
+    }
+
+    async fn debt_counts(&self) -> Result<BTreeMap<Target, u64>, Fault> {
+        self.way.call(self.records.debt_counts()).await
+    }
+}

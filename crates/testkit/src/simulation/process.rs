@@ -1,0 +1,225 @@
+//! A machine that runs the service: it dies, stops, loses its disk's cache, and starts again, until the world closes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chunk_sync_engine::ports::{Bus, Store};
+use chunk_sync_engine::{Capturing, Clock, Ports, Publisher, Service, Surroundings};
+use chunk_sync_model::Target;
+use chunk_sync_samples::rng::Rng;
+use chunk_sync_wal::testing::CrashDisk;
+use tokio::time::{Instant, sleep};
+
+use super::World;
+use super::capture::WeatheredCapture;
+use super::disk::WatchedDisk;
+use super::ports::{WeatheredBus, WeatheredRecords, WeatheredStore};
+use super::weather::{Life, Place, Way};
+use crate::memory::{MemoryBus, MemoryCapture};
+
+/// How often a service may end of itself though nothing goes wrong any more: whatever was about to fail may still do so.
+const ENDS: u32 = 3;
+
+pub(super) struct Machine {
+    pub(super) world: Arc<World>,
+    pub(super) rng: Rng,
+    pub(super) disk: CrashDisk,
+    pub(super) bus: MemoryBus,
+    pub(super) capture: MemoryCapture,
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, PartialEq)]
+enum End {
+    Killed,
+    /// The service gave up, as it does when its disk fails.
+    GaveUp,
+    Stopped,
+    /// Nothing was left to do.
+    Done,
+}
+
+/// What is going to happen to a process.
+enum Doom {
+    None,
+    /// At the beginning or end of so many calls.
+    Calls(u64),
+    /// The disk takes so much more.
+    Power(u64),
+    /// After that time the disk is full.
+    Full(Duration),
+    /// After that time a sync fails.
+    Sync(Duration),
+    /// After that time somebody stops it.
+    Stop(Duration),
+}
+
+impl Machine {
+    /// One process after the other.
+    pub(super) async fn run(mut self) {
+        let mut ends = 0;
+        loop {
+            let doom = self.doom();
+            let end = self.live(doom).await;
+            match end {
+                End::Done => return,
+                End::Killed => self.world.tally(|tally| tally.crashes += 1),
+                End::Stopped => self.world.tally(|tally| tally.stops += 1),
+                End::GaveUp => self.world.tally(|tally| {
+                    tally.crashes += 1;
+                    tally.disk_failures += 1;
+                }),
+            }
+            if self.world.weather.is_calm() {
+                ends += 1;
+            }
+            if ends > ENDS {
+                self.world.oracle.broke("the service keeps ending in calm weather".into());
+                return;
+            }
+            self.bus.end();
+            self.bus = self.bus.another();
+            self.capture.end();
+            self.capture = self.capture.another();
+            // Not every death of a process takes the disk's cache along.
+            let all = self.rng.one_in(2);
+            let rng = &mut self.rng;
+            self.disk = self.disk.crash(&mut |most| if all { most } else { rng.below(most + 1) });
+            self.world.forget();
+            sleep(Duration::from_millis(self.rng.below(30_000) as u64)).await;
+        }
+    }
+
+    fn doom(&mut self) -> Doom {
+        if self.world.weather.is_calm() || !self.world.take_crash() {
+            return Doom::None;
+        }
+        let span = 1 << self.rng.below(10);
+        let soon = Duration::from_millis(self.rng.below(60_000) as u64);
+        match self.rng.below(8) {
+            0..=3 => Doom::Calls(1 + self.rng.below(span) as u64),
+            4 => Doom::Power(self.rng.below(span * 64) as u64),
+            5 => Doom::Full(soon),
+            6 => Doom::Sync(soon),
+            _ => Doom::Stop(soon),
+        }
+    }
+
+    async fn live(&mut self, doom: Doom) -> End {
+        let calls = if let Doom::Calls(calls) = doom { Some(calls) } else { None };
+        let life = Life::new(Some(self.disk.clone()), calls);
+        if let Doom::Power(work) = doom {
+            self.disk.power_off_after(work);
+        }
+        let skew = self.rng.below(60_000) as i64 - 30_000;
+        let ports = self.ports(&life);
+        let started = Service::start_in(self.surroundings(skew), ports.clone(), self.world.scenario.settings.clone());
+        let end = match started.await {
+            Ok(service) => {
+                let capturing = self.capturing(&life, ports);
+                self.watch(service, capturing, &life, doom).await
+            }
+            Err(_) => End::GaveUp,
+        };
+        life.end();
+        end
+    }
+
+    /// Looks on until it ends.
+    async fn watch(&mut self, service: Service, capturing: Capturing, life: &Life, doom: Doom) -> End {
+        let fate = async {
+            match doom {
+                Doom::Full(time) => {
+                    sleep(time).await;
+                    self.disk.fail_next_append_after(self.rng.below(600));
+                }
+                Doom::Sync(time) => {
+                    sleep(time).await;
+                    self.disk.fail_next_sync();
+                }
+                Doom::Stop(time) => return sleep(time).await,
+                Doom::None | Doom::Calls(_) | Doom::Power(_) => {}
+            }
+            std::future::pending::<()>().await;
+        };
+        let end = tokio::select! {
+            biased;
+            () = life.over() => End::Killed,
+            _ = service.ended() => End::GaveUp,
+            () = fate => End::Stopped,
+            () = self.world.closing.given() => match service.until_idle().await {
+                Ok(()) => End::Done,
+                Err(_) => End::GaveUp,
+            },
+        };
+        self.note(&service);
+        if end == End::Killed || end == End::GaveUp {
+            return end;
+        }
+        // Told to stop it finishes what is under way, and may be killed over it.
+        tokio::select! {
+            biased;
+            () = life.over() => End::Killed,
+            stopped = async { capturing.stop().await; service.stop().await } => if stopped.is_ok() { end } else { End::GaveUp },
+        }
+    }
+
+    fn capturing(&self, life: &Arc<Life>, ports: Ports) -> Capturing {
+        let world = &self.world;
+        let place = Place::Store(Target::Postgres);
+        let way = Way { weather: Arc::clone(&world.weather), life: Arc::clone(life), place };
+        let capture = (world.plant.capture)(Arc::new(self.capture.clone()));
+        let settings = &world.scenario.settings;
+        let publisher = Publisher::new(Arc::clone(&ports.bus), Arc::new(settings.limits.clone()));
+        let capture = Arc::new(WeatheredCapture { capture, way });
+        Capturing::start(capture, ports, publisher, settings.worker.clone())
+    }
+
+    fn note(&self, service: &Service) {
+        let health = service.health();
+        let recovered = health.recovered.unwrap_or_default();
+        self.world.tally(|tally| {
+            tally.replayed += recovered.replayed;
+            tally.torn += u64::from(recovered.torn);
+        });
+        if recovered.damaged > 0 || recovered.unreadable > 0 {
+            self.world.oracle.broke("a crash damaged lines that were good".into());
+        }
+    }
+
+    fn surroundings(&self, skew: i64) -> Surroundings {
+        let (begin, zero) = (self.world.scenario.begin.as_millisecond() + skew, self.world.zero);
+        let now = move || {
+            let micros = begin * 1_000 + (Instant::now() - zero).as_micros() as i64;
+            jiff::Timestamp::from_microsecond(micros).unwrap()
+        };
+        let disk = (self.world.plant.disk)(Arc::new(self.disk.clone()));
+        let disk = WatchedDisk { disk, oracle: Arc::clone(&self.world.oracle) };
+        Surroundings { disk: Arc::new(disk), clock: Clock::new(now) }
+    }
+
+    fn ports(&self, life: &Arc<Life>) -> Ports {
+        let world = &self.world;
+        let way = |place| Way { weather: Arc::clone(&world.weather), life: Arc::clone(life), place };
+        let store = |store: &Arc<dyn Store>| -> Arc<dyn Store> {
+            let (store, oracle) = (Arc::clone(store), Arc::clone(&world.oracle));
+            let (way, poison) = (way(Place::Store(store.target())), world.poison(store.target()));
+            Arc::new(WeatheredStore { store, way, oracle, poison })
+        };
+        Ports {
+            bus: weathered_bus(world, &self.bus, way(Place::Bus)),
+            records: Arc::new(WeatheredRecords {
+                records: Arc::clone(&world.records),
+                way: way(Place::Store(Target::Postgres)),
+                oracle: Arc::clone(&world.oracle),
+                poison: world.poison(Target::Postgres),
+            }),
+            stores: world.stores.iter().map(store).collect(),
+        }
+    }
+}
+
+pub(super) fn weathered_bus(world: &World, memory: &MemoryBus, way: Way) -> Arc<dyn Bus> {
+    let bus = (world.plant.bus)(Arc::new(memory.clone()));
+    Arc::new(WeatheredBus { bus, memory: memory.clone(), way, oracle: Arc::clone(&world.oracle) })
+}

@@ -1,0 +1,115 @@
+//! What a seed stands for: how much happens, how bad the weather is, and how the service is set up.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use chunk_sync_engine::{Settings, WalSettings, WorkerSettings};
+use chunk_sync_model::limits::EmbeddingModel;
+use chunk_sync_model::{Limits, Target};
+use chunk_sync_samples::rng::Rng;
+use jiff::Timestamp;
+
+use super::weather::{Climate, Place};
+
+/// All that is drawn before anything happens.
+pub(super) struct Scenario {
+    pub(super) chunks: usize,
+    /// Changes by each of the writers.
+    pub(super) changes: usize,
+    /// The longest time between two of them, in milliseconds.
+    pub(super) gap: usize,
+    /// Rows written past the service.
+    pub(super) strange: usize,
+    /// Entries that nobody can read.
+    pub(super) malformed: usize,
+    /// What is wrong with the first of the chunks.
+    pub(super) poison: Option<Poison>,
+    /// How often a process dies, all of them together.
+    pub(super) crashes: u32,
+    /// A store that is down until everything else is done.
+    pub(super) down: Option<Target>,
+    /// The bus may forget what is in the log.
+    pub(super) forgetful: bool,
+    /// The most unfinished entries on the bus.
+    pub(super) bound: usize,
+    /// When it begins.
+    pub(super) begin: Timestamp,
+    pub(super) climate: BTreeMap<Place, Climate>,
+    pub(super) settings: Settings,
+}
+
+/// A chunk that one of the stores can never hold.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Poison {
+    /// Which store.
+    pub(super) target: Target,
+    /// It does not say so, but dies of it.
+    pub(super) kills: bool,
+}
+
+/// Half an hour before the log's file changes, on some day.
+const HALF_PAST: i64 = 1_780_000_200;
+
+impl Scenario {
+    pub(super) fn draw(rng: &mut Rng, processes: usize) -> Self {
+        let mut climate = BTreeMap::new();
+        for place in [Place::Bus].into_iter().chain(Target::ALL.map(Place::Store)) {
+            climate.insert(place, draw_climate(rng));
+        }
+        let down = [None, None, None, Some(Target::Qdrant), Some(Target::Neo4j)];
+        Self {
+            // Few that are changed again and again, or many of which each counts.
+            chunks: [1, 2, 4, 40][rng.below(4)],
+            changes: 4 + rng.below(16),
+            gap: [20, 2_000, 30_000][rng.below(3)],
+            strange: [0, 10][rng.below(2)],
+            malformed: rng.below(3),
+            poison: draw_poison(rng),
+            crashes: rng.below(7) as u32,
+            down: down[rng.below(down.len())],
+            // What another process must wait for, it must find on the bus.
+            forgetful: processes == 1 && rng.one_in(2),
+            bound: [8, 1_000][rng.below(2)],
+            begin: Timestamp::from_second(HALF_PAST + rng.below(1_800) as i64).unwrap(),
+            climate,
+            settings: draw_settings(rng),
+        }
+    }
+}
+
+fn draw_poison(rng: &mut Rng) -> Option<Poison> {
+    let target = [Target::Postgres, Target::Postgres, Target::Qdrant, Target::Neo4j][rng.below(4)];
+    let kills = rng.one_in(2);
+    rng.one_in(3).then_some(Poison { target, kills })
+}
+
+fn draw_climate(rng: &mut Rng) -> Climate {
+    Climate {
+        refusals: [0, 10, 50, 300][rng.below(4)],
+        lost: [0, 10, 50, 300][rng.below(4)],
+        delays: [0, 100, 500][rng.below(3)],
+        partitions: [0, 0, 10][rng.below(3)],
+    }
+}
+
+fn draw_settings(rng: &mut Rng) -> Settings {
+    let model = EmbeddingModel { model: "gte".into(), vector: "dense_gte".into(), size: 4 };
+    let worker = WorkerSettings {
+        batch: [1, 3, 16, 256][rng.below(4)],
+        wait: Duration::from_secs(1),
+        in_flight: 1 + rng.below(4),
+        store_batch: [1, 2, 256][rng.below(3)],
+        retry_min: Duration::from_millis(50),
+        retry_max: Duration::from_secs([1, 30][rng.below(2)]),
+        patience: Duration::from_secs([0, 1, 5, 30][rng.below(4)]),
+        // Duplicates and crashes count as deliveries; nothing honest comes near this.
+        max_deliveries: 1_000,
+    };
+    let wal = WalSettings {
+        dir: PathBuf::new(),
+        max_bytes: [256 << 10, 1 << 30][rng.below(2)],
+        keep: Duration::from_secs([0, 600][rng.below(2)]),
+    };
+    Settings { limits: Limits { models: vec![model], ..Limits::default() }, worker, wal }
+}

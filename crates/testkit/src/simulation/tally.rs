@@ -1,0 +1,47 @@
+//! What happened in a simulation, counted: whoever reads that it held wants to know what it held against.
+
+use std::fmt;
+use std::ops::AddAssign;
+
+macro_rules! tally {
+    ($($name:ident: $what:literal),* $(,)?) => {
+        /// What happened, counted.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct Tally {
+            $(#[doc = $what] pub $name: u64,)*
+        }
+
+        impl AddAssign for Tally {
+            fn add_assign(&mut self, other: Self) {
+                $(self.$name += other.$name;)*
+            }
+        }
+
+        impl fmt::Display for Tally {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                $(writeln!(f, "{:>9}  {}", self.$name, $what)?;)*
+                Ok(())
+            }
+        }
+    };
+}
+
+tally! {
+    events: "events acknowledged to their publishers",
+    published_again: "of them more than once on the bus",
+    deliveries: "entries handed out",
+    redelivered: "of them not for the first time",
+    crashes: "processes killed",
+    disk_failures: "of them by their disk",
+    stops: "processes stopped in order",
+    replayed: "operations replayed from the log",
+    torn: "torn last lines cut off",
+    refused: "calls refused",
+    lost: "answers lost",
+    late: "writes that came to a store after it was given up on",
+    partitions: "places cut off for a while",
+    forgotten: "entries that the bus forgot once they were in the log",
+    debts: "debts recorded",
+    dead: "bad entries set aside",
+    seconds: "simulated seconds",
+}

@@ -1,0 +1,140 @@
+//! The simulation can fail: each of these ports breaks one promise, and is found out within a few seeds.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::print_stderr, reason = "which seed found it, and how fast")]
+
+#[path = "planted/bus.rs"]
+mod bus;
+#[path = "planted/capture.rs"]
+mod capture;
+#[path = "planted/disk.rs"]
+mod disk;
+#[path = "planted/records.rs"]
+mod records;
+#[path = "planted/store.rs"]
+mod store;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use chunk_sync_testkit::simulation::{Plant, run};
+
+/// Every so manieth time.
+#[derive(Clone)]
+struct Every(u64, Arc<AtomicU64>);
+
+impl Every {
+    fn new(times: u64) -> Self {
+        Self(times, Arc::default())
+    }
+
+    fn now(&self) -> bool {
+        self.1.fetch_add(1, Ordering::Relaxed) % self.0 == self.0 - 1
+    }
+}
+
+/// Asserts that the flaw is found within so many seeds, and that what is said of it says so much.
+fn is_found_out(flaw: &str, seeds: u64, says: &[&str], plant: impl Fn() -> Plant) {
+    let began = Instant::now();
+    for seed in 0..seeds {
+        if let Err(what) = run(seed, 1, plant()) {
+            let short: String = what.chars().take(160).collect();
+            eprintln!("{flaw}: found by seed {seed} after {:.1?}: {short}", began.elapsed());
+            assert!(says.iter().any(|says| what.contains(says)), "found, but for another reason: {what}");
+            return;
+        }
+    }
+    panic!("{flaw}: not found in {seeds} seeds");
+}
+
+#[test]
+fn a_log_that_says_synced_before_it_is() {
+    let plant = || Plant { disk: Box::new(|disk| Arc::new(disk::NeverSyncs(disk))), ..Plant::default() };
+    is_found_out("a log that never syncs", 400, &["the row of", "the record of", "misses", "damaged lines"], plant);
+}
+
+#[test]
+fn a_system_of_record_that_settles_without_recording() {
+    let plant = || Plant {
+        records: Box::new(|records| Arc::new(records::Flawed::new(records, records::Flaw::RecordsNothing))),
+        ..Plant::default()
+    };
+    is_found_out("records that record nothing", 20, &["the row of", "a merge of"], plant);
+}
+
+#[test]
+fn a_system_of_record_that_forgets_debts() {
+    let plant = || Plant {
+        records: Box::new(|records| Arc::new(records::Flawed::new(records, records::Flaw::ForgetsDebts))),
+        ..Plant::default()
+    };
+    is_found_out("records that forget debts", 60, &["misses", "holds"], plant);
+}
+
+#[test]
+fn a_system_of_record_that_strikes_off_newer_debts() {
+    let plant = || Plant {
+        records: Box::new(|records| Arc::new(records::Flawed::new(records, records::Flaw::PaysWhateverVersion))),
+        ..Plant::default()
+    };
+    is_found_out("records that strike off newer debts", 2_000, &["misses", "holds"], plant);
+}
+
+#[test]
+fn a_system_of_record_that_records_no_debt_lets_a_dead_store_stop_the_others() {
+    let plant = || Plant {
+        records: Box::new(|records| Arc::new(records::Flawed::new(records, records::Flaw::RefusesDebts))),
+        ..Plant::default()
+    };
+    is_found_out("records that refuse debts", 40, &["does not settle", "does not come to an end"], plant);
+}
+
+#[test]
+fn a_store_that_takes_older_states() {
+    let plant = || Plant { store: Box::new(|store| Arc::new(store::Unguarded(store))), ..Plant::default() };
+    is_found_out("an unguarded store", 100, &["went back"], plant);
+}
+
+#[test]
+fn a_store_that_answers_before_it_has_written() {
+    let plant =
+        || Plant { store: Box::new(|store| Arc::new(store::Forgets(store, Every::new(20)))), ..Plant::default() };
+    is_found_out("a store that forgets", 40, &["misses", "holds"], plant);
+}
+
+#[test]
+fn a_bus_that_takes_a_read_for_an_acknowledgement() {
+    let plant =
+        || Plant { bus: Box::new(|bus| Arc::new(bus::Flawed(bus, bus::Flaw::FinishesOnRead))), ..Plant::default() };
+    is_found_out(
+        "a bus that forgets what it handed out",
+        60,
+        &["the row of", "the record of", "a row or record", "not among"],
+        plant,
+    );
+}
+
+#[test]
+fn a_bus_that_acknowledges_what_it_does_not_have() {
+    let every = Every::new(50);
+    let plant = || {
+        let every = every.clone();
+        let flaw = move |bus| -> Arc<dyn chunk_sync_engine::ports::Bus> {
+            Arc::new(bus::Flawed(bus, bus::Flaw::LosesPublished(every.clone())))
+        };
+        Plant { bus: Box::new(flaw), ..Plant::default() }
+    };
+    is_found_out("a bus that loses what was published", 40, &["never lay on the bus"], plant);
+}
+
+#[test]
+fn a_bus_that_hands_out_in_another_order() {
+    let plant = || Plant { bus: Box::new(|bus| Arc::new(bus::Flawed(bus, bus::Flaw::Backwards))), ..Plant::default() };
+    is_found_out("a bus out of order", 40, &["the row of", "the record of"], plant);
+}
+
+#[test]
+fn a_capture_that_confirms_before_its_change_is_safe() {
+    let plant = || Plant { capture: Box::new(|log| Arc::new(capture::ConfirmsEarly(log))), ..Plant::default() };
+    is_found_out("a capture that confirms early", 200, &["misses", "holds", "the row of"], plant);
+}

@@ -1,0 +1,83 @@
+//! A system of record that breaks a promise.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use chunk_sync_engine::ports::{
+    Applied, Commit, Counts, Debt, Decide, Fault, FaultClass, Held, Records, Row, Seen, Store, Write,
+};
+use chunk_sync_model::document::Fingerprint;
+use chunk_sync_model::{State, SyncVersion, Target};
+use uuid::Uuid;
+
+use super::Every;
+use super::store::store;
+
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Flaw {
+    RecordsNothing,
+    ForgetsDebts,
+    PaysWhateverVersion,
+    RefusesDebts,
+}
+
+pub(super) struct Flawed(Arc<dyn Records>, Flaw, Every);
+
+impl Flawed {
+    pub(super) fn new(records: Arc<dyn Records>, flaw: Flaw) -> Self {
+        Self(records, flaw, Every::new(10))
+    }
+}
+
+store!(Flawed, |self, writes| { self.0.apply(writes).await });
+
+#[async_trait]
+impl Records for Flawed {
+    async fn merge(&self, ids: &[Uuid], decide: Decide<'_>) -> Result<(), Fault> {
+        let skips = self.1 == Flaw::RecordsNothing && self.2.now();
+        let decide = |held: Vec<Held>| -> Vec<Commit> {
+            let mut commits = decide(held);
+            if skips {
+                commits.clear();
+            }
+            if matches!(self.1, Flaw::ForgetsDebts | Flaw::RefusesDebts) {
+                commits.iter_mut().for_each(|commit| commit.owed.clear());
+            }
+            commits
+        };
+        self.0.merge(ids, &decide).await
+    }
+
+    async fn rows(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Row>, Fault> {
+        self.0.rows(after, limit).await
+    }
+
+    async fn rows_of(&self, ids: &[Uuid]) -> Result<Vec<Option<Row>>, Fault> {
+        self.0.rows_of(ids).await
+    }
+
+    async fn owe(&self, debts: &[Debt]) -> Result<(), Fault> {
+        match self.1 {
+            Flaw::ForgetsDebts => Ok(()),
+            Flaw::RefusesDebts => Err(Fault::new(FaultClass::Unavailable, "planted", "no debts here")),
+            _ => self.0.owe(debts).await,
+        }
+    }
+
+    async fn debts(&self, target: Target, limit: usize) -> Result<Vec<Debt>, Fault> {
+        self.0.debts(target, limit).await
+    }
+
+    async fn paid(&self, debts: &[Debt]) -> Result<(), Fault> {
+        let mut debts = debts.to_vec();
+        if self.1 == Flaw::PaysWhateverVersion {
+            debts.iter_mut().for_each(|debt| debt.version = SyncVersion::new((1 << 53) - 1));
+        }
+        self.0.paid(&debts).await
+    }
+
+    async fn debt_counts(&self) -> Result<BTreeMap<Target, u64>, Fault> {
+        self.0.debt_counts().await
+    }
+}

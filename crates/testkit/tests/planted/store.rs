@@ -1,0 +1,70 @@
+//! Stores that break a promise.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use chunk_sync_engine::ports::{Applied, Counts, Fault, Seen, Store, Write};
+use chunk_sync_model::document::Fingerprint;
+use chunk_sync_model::{State, SyncVersion, Target};
+use uuid::Uuid;
+
+use super::Every;
+
+/// A store that is another in all but what it does with writes.
+macro_rules! store {
+    ($store:ty, |$self:ident, $writes:ident| $apply:block) => {
+        #[async_trait]
+        impl Store for $store {
+            fn target(&self) -> Target {
+                self.0.target()
+            }
+
+            async fn prepare(&self) -> Result<(), Fault> {
+                self.0.prepare().await
+            }
+
+            async fn apply(&$self, $writes: &[Write]) -> Vec<Applied> $apply
+
+            async fn read(&self, ids: &[Uuid]) -> Result<Vec<Option<Seen>>, Fault> {
+                self.0.read(ids).await
+            }
+
+            async fn scan(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Seen>, Fault> {
+                self.0.scan(after, limit).await
+            }
+
+            fn expect(&self, state: &State) -> Fingerprint {
+                self.0.expect(state)
+            }
+
+            async fn counts(&self) -> Result<Counts, Fault> {
+                self.0.counts().await
+            }
+
+            async fn check(&self) -> Result<(), Fault> {
+                self.0.check().await
+            }
+        }
+    };
+}
+pub(super) use store;
+
+/// The last write wins, whatever its version.
+pub(super) struct Unguarded(pub(super) Arc<dyn Store>);
+
+store!(Unguarded, |self, writes| {
+    let latest = SyncVersion::new((1 << 53) - 1);
+    let gone = writes.iter().map(|write| Write { version: latest, state: None, ..write.clone() });
+    self.0.apply(&gone.collect::<Vec<_>>()).await;
+    self.0.apply(writes).await
+});
+
+/// It says that it has written what it has not.
+pub(super) struct Forgets(pub(super) Arc<dyn Store>, pub(super) Every);
+
+store!(Forgets, |self, writes| {
+    match self.1.now() {
+        true => vec![Applied::Written; writes.len()],
+        false => self.0.apply(writes).await,
+    }
+});
