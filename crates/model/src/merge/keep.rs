@@ -1,6 +1,6 @@
 //! Which values the record keeps: those that the row does not show and that may yet be asked for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use crate::{ChangeVersion, Hash, Part, Record, Writer};
 
@@ -16,8 +16,9 @@ const KEPT_VALUES: usize = 4;
 /// Gives the settings their values where the record needs them; each value once, at the first setting that has it.
 ///
 /// Under a strategy that looks back every value is needed, that of the row too: somebody may write over the row.
-pub(super) fn keep_values(record: &mut Record, shown: &Shown, strategies: &Strategies, mut values: Values<'_>) {
+pub(super) fn keep_values(record: &mut Record, shown: &Shown, strategies: &Strategies, values: &Values<'_>) {
     let newest = newest_effective(record);
+    let mut given = HashSet::new();
     for (writer, history) in &mut record.writers {
         for (part, settings) in &mut history.parts {
             if *part == Part::Existence {
@@ -31,8 +32,9 @@ pub(super) fn keep_values(record: &mut Record, shown: &Shown, strategies: &Strat
                 };
                 let version = setting.version(*writer);
                 let asked_for = i >= old || newest.get(part).is_some_and(|of| of.get(writer) == Some(&version));
-                if looks_back || (asked_for && !in_row(shown, part, hash)) {
-                    setting.value = values.take(part, hash);
+                let wanted = looks_back || (asked_for && !in_row(shown, part, hash));
+                if wanted && given.insert((part.clone(), hash)) {
+                    setting.value = values.json(part, hash);
                 }
             }
         }
