@@ -9,9 +9,13 @@ use super::show::Shown;
 use super::values::Values;
 use super::{Strategies, Strategy};
 
-/// Of how many of a writer's newest settings of a part the values are kept. An older one would have to show only if all
-/// newer ones of its writer turned out to be echoes of what arrives later still.
-const KEPT_VALUES: usize = 4;
+/// Of how many of a writer's newest settings of a part the values are kept; beside that of the newest which took effect.
+///
+/// An older one would have to show only if all of these turned out to be echoes of what arrives later still. Then its value
+/// is gone, and what is held stays. Vectors are large, and two writers' are never the same by chance.
+fn kept_values(part: &Part) -> usize {
+    if matches!(part, Part::Dense(_) | Part::Sparse) { 4 } else { 8 }
+}
 
 /// Gives the settings their values where the record needs them; each value once, at the first setting that has it.
 ///
@@ -25,7 +29,7 @@ pub(super) fn keep_values(record: &mut Record, shown: &Shown, strategies: &Strat
                 continue;
             }
             let looks_back = strategies.of(part).looks_back();
-            let old = settings.len().saturating_sub(KEPT_VALUES);
+            let old = settings.len().saturating_sub(kept_values(part));
             for (i, setting) in settings.iter_mut().enumerate() {
                 let Some(hash) = setting.hash else {
                     continue;
@@ -49,7 +53,7 @@ fn in_row(shown: &Shown, part: &Part, hash: Hash) -> bool {
 /// Of the parts with more settings than values are kept: the newest setting of each writer that took effect.
 fn newest_effective(record: &Record) -> BTreeMap<Part, BTreeMap<Writer, ChangeVersion>> {
     let parts = record.writers.values().flat_map(|history| &history.parts);
-    let long = parts.filter(|(part, settings)| **part != Part::Existence && settings.len() > KEPT_VALUES);
+    let long = parts.filter(|(part, settings)| **part != Part::Existence && settings.len() > kept_values(part));
     long.map(|(part, _)| {
         let newest = effective(record, part, record.newest_delete())
             .into_iter()
