@@ -111,7 +111,7 @@ pub fn merge(record: Option<Record>, held: Option<Arc<State>>, change: &Change<'
     let after = show::show(&record, strategies, &values);
     let conflicts = met::conflicts(&record, &changed, &before, &after, strategies, &values);
     let state = assemble::assemble(&record, &after, held_view.as_ref(), view.as_ref(), &values);
-    keep::keep_values(&mut record, &after, strategies, values);
+    keep::keep_values(&mut record, &after, strategies, &values);
     let vectors_changed = !before.vectors().eq(after.vectors());
     if state.as_ref() == held.as_deref() {
         return Merged { record, state: held, effect: Effect::Remembered, vectors_changed, conflicts };

@@ -150,3 +150,16 @@ fn a_row_changed_directly_prevails_also_where_it_goes_back_to_an_older_value() {
     let same = held.chunk().clone();
     assert_ne!(held.take(&update(Writer::Postgres, 5, &same)).effect, Effect::Shown, "our own write came back");
 }
+
+#[test]
+fn two_keys_with_the_same_value_each_keep_it() {
+    let mut held = Held::default();
+    held.take(&update(A, 1, &chunk("claude", "the content", &[("one", "same"), ("two", "same")])));
+    held.take(&update(B, 2, &chunk("cognee", "the content", &[("one", "other"), ("two", "other")])));
+    let keeps = |held: &Held, key: &str| {
+        let part = format!("metadata.{key}").parse().unwrap();
+        held.record.as_ref().unwrap().writers[&A].parts[&part][0].value.clone()
+    };
+    assert_eq!(keeps(&held, "one").as_deref(), Some("\"same\""));
+    assert_eq!(keeps(&held, "two").as_deref(), Some("\"same\""));
+}

@@ -31,7 +31,7 @@ proptest! {
 
     #[test]
     fn every_interleaving_with_any_repetition_comes_to_the_same_state(
-        histories in histories(5), one in order(), other in order(),
+        histories in histories(4), one in order(), other in order(),
     ) {
         let strategies = Strategies::default();
         let (one, other) = (play(&histories, &one, &strategies), play(&histories, &other, &strategies));
@@ -41,7 +41,7 @@ proptest! {
 
     #[test]
     fn so_it_does_under_every_strategy(
-        histories in histories(5), strategies in strategies(), one in order(), other in order(),
+        histories in histories(4), strategies in strategies(), one in order(), other in order(),
     ) {
         let (one, other) = (play(&histories, &one, &strategies), play(&histories, &other, &strategies));
         prop_assert_eq!(one.state.as_deref(), other.state.as_deref());
@@ -80,7 +80,7 @@ proptest! {
     /// Once deleted, a chunk comes back only by a newer create, or by the first view of a writer that did not know it.
     #[test]
     fn nothing_but_a_newer_create_or_first_view_brings_a_deleted_chunk_back(
-        histories in histories(5), order in order(), strategies in strategies(),
+        histories in histories(4), order in order(), strategies in strategies(),
     ) {
         let mut held = Held::under(strategies);
         let mut deleted = i64::MIN;
@@ -103,7 +103,7 @@ proptest! {
 
     #[test]
     fn late_and_repeated_events_change_nothing(
-        histories in histories(5), strategies in strategies(), order in order(), again in order(),
+        histories in histories(4), strategies in strategies(), order in order(), again in order(),
     ) {
         let mut held = play(&histories, &order, &strategies);
         let before = held.clone();
@@ -118,7 +118,7 @@ proptest! {
 
     #[test]
     fn every_state_that_shows_has_a_greater_version_and_no_other_change_has(
-        histories in histories(5), strategies in strategies(), order in order(),
+        histories in histories(4), strategies in strategies(), order in order(),
     ) {
         let mut held = Held::under(strategies);
         for step in arrivals(&histories, &order) {
@@ -135,7 +135,7 @@ proptest! {
 
     /// A conflict has four sides, its outcome is that which shows, and it comes back from JSON as it was.
     #[test]
-    fn every_conflict_says_what_shows(histories in histories(5), strategies in strategies(), order in order()) {
+    fn every_conflict_says_what_shows(histories in histories(4), strategies in strategies(), order in order()) {
         use chunk_sync_model::merge::{Conflict, Outcome};
         let mut held = Held::under(strategies);
         for step in arrivals(&histories, &order) {

@@ -125,11 +125,14 @@ pub(super) fn show(record: &Record, strategies: &Strategies, values: &Values<'_>
     shown
 }
 
-/// What every chunk has is there even where all of it was swept away: a view that brings the chunk back may leave it out
-/// as unchanged.
+/// What every chunk has is there even where all of it was swept away, for a view that brings the chunk back may leave it
+/// out as unchanged: then the newest that there was.
 fn settings<'a>(record: &'a Record, part: &Part, deleted: Option<ChangeVersion>) -> Vec<Candidate<'a>> {
     let settings = effective(record, part, deleted);
-    if settings.is_empty() && part.is_required() { effective(record, part, None) } else { settings }
+    if settings.is_empty() && part.is_required() {
+        return effective(record, part, None).pop().into_iter().collect();
+    }
+    settings
 }
 
 fn rival(decision: &Decision, strategy: Strategy, texts: &dyn Fn(Hash) -> Option<String>) -> Option<Rival> {

@@ -72,12 +72,6 @@ impl<'a> Values<'a> {
             _ => serde_json::from_str(self.kept(&Part::Content, hash)?).ok(),
         }
     }
-
-    /// The value as the record keeps it; each only once.
-    pub(super) fn take(&mut self, part: &Part, hash: Hash) -> Option<String> {
-        let name = name(part, hash);
-        self.kept.remove(&name).or_else(|| self.at_hand.remove(&name).map(|value| value.to_json()))
-    }
 }
 
 fn name(part: &Part, hash: Hash) -> Name {

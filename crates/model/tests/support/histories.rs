@@ -139,7 +139,8 @@ fn decision() -> impl Strategy<Value = Act> {
     (view(), part).prop_map(|(view, part)| Act::View(View { set: vec![part], unchanged: vec![], ..view }))
 }
 
-/// Histories of three writers and an operator, each in its own order of time, with ties within and between them.
+/// Histories of three writers and an operator, each in its own order of time, with ties within and between them. None is
+/// longer than there are values kept of a vector: what holds without exception holds up to there.
 pub fn histories(longest: usize) -> impl Strategy<Value = Vec<Vec<Step>>> {
     let acts = proptest::collection::vec((act(), 0..4_i64), 0..=longest);
     let decisions = proptest::collection::vec((decision(), 0..12_i64), 0..=1);
