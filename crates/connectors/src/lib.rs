@@ -7,3 +7,4 @@ pub mod neo4j;
 pub mod postgres;
 pub mod qdrant;
 pub mod redis;
+mod remote;

@@ -16,7 +16,7 @@ use tracing::{info, warn};
 use super::fault::Error;
 use super::records::PostgresRecords;
 use super::schema;
-use super::sql::quoted;
+use super::sql::{literal, quoted};
 use stream::Stream;
 
 const CONTEXT: &str = "postgres: capture";
@@ -53,7 +53,7 @@ impl PostgresCapture {
     /// # Errors
     /// Where the server cannot be asked.
     pub async fn statements(&self) -> Result<Vec<String>, Fault> {
-        let (mut statements, literal) = (Vec::new(), |text: &str| format!("'{}'", text.replace('\'', "''")));
+        let mut statements = Vec::new();
         let published = format!("SELECT 1 FROM pg_publication WHERE pubname = {}", literal(&self.config.publication));
         if self.ask(&published).await?.is_none() {
             // The id is enough: what a row says is read where it stands.
@@ -86,11 +86,11 @@ impl PostgresCapture {
 
     /// Refuses a slot that has lost its place, loudly: going on would skip changes in silence.
     async fn check_slot(&self) -> Result<(), Fault> {
-        let name = self.config.slot.replace('\'', "''");
         let sql = format!(
             "SELECT CASE WHEN database IS DISTINCT FROM current_database() OR plugin IS DISTINCT FROM 'pgoutput' \
              THEN 'foreign' ELSE coalesce(wal_status, '') END || ' ' || active::text \
-             FROM pg_replication_slots WHERE slot_name = '{name}'"
+             FROM pg_replication_slots WHERE slot_name = {}",
+            literal(&self.config.slot)
         );
         let state = self.ask(&sql).await?.unwrap_or_default();
         if state.starts_with("lost") {
@@ -138,10 +138,10 @@ impl Capture for PostgresCapture {
     }
 
     async fn lag(&self) -> Result<u64, Fault> {
-        let name = self.config.slot.replace('\'', "''");
         let sql = format!(
             "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn)::text FROM pg_replication_slots \
-             WHERE slot_name = '{name}'"
+             WHERE slot_name = {}",
+            literal(&self.config.slot)
         );
         Ok(self.ask(&sql).await?.and_then(|bytes| bytes.parse().ok()).unwrap_or_default())
     }

@@ -8,7 +8,8 @@ use chunk_sync_engine::ports::{Fault, FaultClass};
 use chunk_sync_model::Limits;
 use secrecy::{ExposeSecret, SecretString};
 use tokio_postgres::config::{Host, SslMode};
-use tracing::warn;
+
+use crate::remote::{insecure, is_loopback};
 
 const CONTEXT: &str = "postgres: configuration";
 
@@ -100,23 +101,14 @@ impl PostgresConfig {
                 return Ok(());
             }
         };
-        let message = format!(
-            "{host} is another machine, and the connection has no {missing}: use sslmode=require with a password, or \
-             set allow_insecure = true where the network is trusted"
-        );
-        if self.allow_insecure {
-            warn!("{message}");
-            return Ok(());
-        }
-        Err(Fault::new(FaultClass::Misconfigured, CONTEXT, message))
+        insecure(CONTEXT, &host, missing, "sslmode=require with a password", self.allow_insecure)
     }
 }
 
 /// The host, where it is another machine.
 fn off_loopback(host: &Host) -> Option<String> {
     match host {
-        Host::Tcp(name) if name.eq_ignore_ascii_case("localhost") => None,
-        Host::Tcp(name) => (!name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())).then(|| name.clone()),
+        Host::Tcp(name) => (!is_loopback(name)).then(|| name.clone()),
         #[cfg(unix)]
         Host::Unix(_) => None,
     }

@@ -8,6 +8,11 @@ pub(super) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
+/// A text as a statement shows it, whatever is in it.
+pub(super) fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
 /// Columns that big values lie in; a row whose vectors did not change is updated without them, so that they are neither
 /// written nor carried once more.
 pub(super) const VECTORS: [&str; 2] = ["dense_vector", "sparse_vector"];

@@ -1,6 +1,5 @@
 //! How the server is reached, and what is refused before anything is sent.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +9,8 @@ use qdrant_client::Qdrant;
 use qdrant_client::config::QdrantConfig as ClientConfig;
 use secrecy::{ExposeSecret, SecretString};
 use tonic::transport::Uri;
-use tracing::warn;
+
+use crate::remote::{insecure, is_loopback};
 
 const CONTEXT: &str = "qdrant: configuration";
 
@@ -98,26 +98,13 @@ impl QdrantConfig {
         if is_loopback(host) || (verified && keyed) {
             return Ok(());
         }
-        let message = format!(
-            "{host} is another machine, and the connection has no {}: use https:// with an api_key, or set \
-             allow_insecure = true where the network is trusted",
-            if verified { "api_key" } else { "verified TLS" }
-        );
-        if self.allow_insecure {
-            warn!("{message}");
-            return Ok(());
-        }
-        Err(misconfigured(message))
+        let missing = if verified { "api_key" } else { "verified TLS" };
+        insecure(CONTEXT, host, missing, "https:// with an api_key", self.allow_insecure)
     }
 }
 
 fn misconfigured(message: String) -> Fault {
     Fault::new(FaultClass::Misconfigured, CONTEXT, message)
-}
-
-fn is_loopback(host: &str) -> bool {
-    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]

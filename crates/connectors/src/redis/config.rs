@@ -1,6 +1,5 @@
 //! What the bus on Redis can be told, and what is refused before anything is sent.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use chunk_sync_engine::ports::{Fault, FaultClass};
@@ -11,6 +10,7 @@ use tracing::warn;
 use uuid::Uuid;
 
 use super::fault::Error;
+use crate::remote::{insecure, is_loopback};
 
 const CONTEXT: &str = "redis: configuration";
 
@@ -81,16 +81,8 @@ impl RedisConfig {
         if is_loopback(host) || (verified && info.redis_settings().password().is_some()) {
             return Ok(());
         }
-        let message = format!(
-            "{host} is another machine, and the connection has no {}: use rediss:// with a password, or set \
-             allow_insecure = true where the network is trusted",
-            if verified { "password" } else { "verified TLS" }
-        );
-        if self.allow_insecure {
-            warn!("{message}");
-            return Ok(());
-        }
-        Err(Fault::new(FaultClass::Misconfigured, CONTEXT, message))
+        let missing = if verified { "password" } else { "verified TLS" };
+        insecure(CONTEXT, host, missing, "rediss:// with a password", self.allow_insecure)
     }
 }
 
@@ -116,11 +108,6 @@ pub(super) fn check_server(info: &str) -> Result<(), Fault> {
         return Ok(());
     }
     Err(Fault::new(FaultClass::Misconfigured, CONTEXT, message))
-}
-
-fn is_loopback(host: &str) -> bool {
-    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
 }
 
 /// `host-pid-random`: the random part tells apart what runs in containers, where every process is number 1.
