@@ -3,6 +3,10 @@
 #![cfg(feature = "edge")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
+#[path = "servers/drill.rs"]
+mod drill;
+#[path = "servers/hands.rs"]
+mod hands;
 #[path = "servers/place.rs"]
 mod place;
 #[path = "servers/scenarios.rs"]

@@ -112,6 +112,13 @@ impl Place {
         out.into_owned()
     }
 
+    /// Runs it to its end, and asserts that it found something; its result as JSON.
+    pub(crate) fn found(&self, arguments: &[&str]) -> Value {
+        let Output { status, stdout, stderr } = self.program(arguments).output().unwrap();
+        assert_eq!(status.code(), Some(1), "{arguments:?}: {}", String::from_utf8_lossy(&stderr));
+        serde_json::from_slice(&stdout).unwrap()
+    }
+
     /// Starts the service; another one has a log of its own.
     pub(crate) fn start(&self) -> Run {
         let wal = self.dir.path().join(format!("wal-{}", Uuid::new_v4().simple()));
@@ -171,6 +178,14 @@ impl Place {
 
     pub(crate) async fn sql(&self, statement: &str) {
         execute(&self.database, statement).await;
+    }
+
+    /// The ids of all rows, in order.
+    pub(crate) async fn ids(&self) -> Vec<Uuid> {
+        let (client, connection) = tokio_postgres::connect(&self.database, NoTls).await.unwrap();
+        tokio::spawn(connection);
+        let rows = client.query("SELECT id FROM unified.chunks ORDER BY id", &[]).await.unwrap();
+        rows.iter().map(|row| row.get(0)).collect()
     }
 
     pub(crate) async fn captured_by_somebody(&self) -> bool {

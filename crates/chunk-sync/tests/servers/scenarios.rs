@@ -16,20 +16,12 @@ use chunk_sync_engine::ports::{Applied, Store, Write};
 use chunk_sync_model::{Limits, State, Time};
 use chunk_sync_testkit::memory::World;
 use chunk_sync_testkit::scenarios::{Edits, Hands, Outcomes, all, edited, play};
-use neo4rs::{Query, query};
-use qdrant_client::Payload;
-use qdrant_client::qdrant::{
-    DeletePointsBuilder, GetPointsBuilder, PointId, PointStruct, PointsIdsList, SetPayloadPointsBuilder,
-    UpsertPointsBuilder, Vector, vectors_output::VectorsOptions,
-};
+use neo4rs::query;
 use rusqlite::Connection;
-use serde_json::Value;
 use tempfile::TempDir;
 use uuid::Uuid;
 
 use crate::place::Place;
-
-const COLLECTION: &str = "unified_chunks";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_scenario_comes_to_the_same_in_memory_on_disk_and_on_servers() {
@@ -141,24 +133,6 @@ impl<'a> OnServers<'a> {
         ports.prepare().await.unwrap();
         Self { ports, place }
     }
-
-    async fn cypher(&self, statement: Query) {
-        self.place.graph.run(statement).await.unwrap();
-    }
-
-    async fn vector(&self, id: Uuid, numbers: &Value) {
-        let ids = vec![PointId::from(id.to_string())];
-        let get = GetPointsBuilder::new(COLLECTION, ids).with_payload(true).with_vectors(true);
-        let point = self.place.vectors.get_points(get).await.unwrap().result.remove(0);
-        let Some(VectorsOptions::Vectors(held)) = point.vectors.and_then(|vectors| vectors.vectors_options) else {
-            panic!("the point has no named vectors");
-        };
-        assert_eq!(held.vectors.keys().collect::<Vec<_>>(), ["dense_gte"]);
-        let numbers: Vec<f32> = serde_json::from_value(numbers.clone()).unwrap();
-        let vectors = std::collections::HashMap::from([("dense_gte".to_owned(), Vector::new_dense(numbers))]);
-        let point = PointStruct::new(id.to_string(), vectors, Payload::from(point.payload));
-        self.place.vectors.upsert_points(UpsertPointsBuilder::new(COLLECTION, vec![point]).wait(true)).await.unwrap();
-    }
 }
 
 #[async_trait]
@@ -179,29 +153,26 @@ impl Hands for OnServers<'_> {
     }
 
     async fn point(&self, id: Uuid, edits: Option<&Edits>) {
-        let ids = PointsIdsList { ids: vec![id.to_string().into()] };
         for (path, value) in edits.into_iter().flatten() {
-            if *path == "embeddings.dense" {
-                self.vector(id, &value["vector"]).await;
-                continue;
+            match *path {
+                "embeddings.dense" => {
+                    self.place.write_vector(id, serde_json::from_value(value["vector"].clone()).unwrap()).await;
+                }
+                path => self.place.write_payload(id, serde_json::json!({ path: value })).await,
             }
-            let payload = Payload::try_from(serde_json::json!({ *path: value })).unwrap();
-            let set = SetPayloadPointsBuilder::new(COLLECTION, payload).points_selector(ids.clone()).wait(true);
-            self.place.vectors.set_payload(set).await.unwrap();
         }
         if edits.is_none() {
-            let delete = DeletePointsBuilder::new(COLLECTION).points(ids).wait(true);
-            self.place.vectors.delete_points(delete).await.unwrap();
+            self.place.delete_points(&[id]).await;
         }
     }
 
     async fn node(&self, id: Uuid, edits: Option<&Edits>) {
         for (property, value) in edits.into_iter().flatten() {
             let set = query(&format!("MATCH (c:Chunk {{id: $id}}) SET c.{property} = $value"));
-            self.cypher(set.param("id", id.to_string()).param("value", value.as_str().unwrap())).await;
+            self.place.cypher(set.param("id", id.to_string()).param("value", value.as_str().unwrap())).await;
         }
         if edits.is_none() {
-            self.cypher(query("MATCH (c:Chunk {id: $id}) DETACH DELETE c").param("id", id.to_string())).await;
+            self.place.cypher(query("MATCH (c:Chunk {id: $id}) DETACH DELETE c").param("id", id.to_string())).await;
         }
     }
 }
