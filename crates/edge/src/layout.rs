@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use chunk_sync_model::Limits;
 use chunk_sync_model::document::{ALTERNATIVE_VECTOR, SPARSE_VECTOR};
 use qdrant_edge::{
-    Distance, EdgeConfig, EdgeSparseVectorParams, EdgeVectorParams, HnswIndexConfig, PayloadFieldSchema,
-    PayloadSchemaType,
+    CreateVectorName, DenseVectorConfig, Distance, EdgeConfig, EdgeSparseVectorParams, EdgeVectorParams,
+    HnswIndexConfig, PayloadFieldSchema, PayloadSchemaType, VectorNameConfig, VectorNameOperations,
 };
 
 /// The payload key that holds the sync version.
@@ -45,17 +45,27 @@ pub(crate) fn config(limits: &Limits) -> EdgeConfig {
     }
 }
 
+/// The operations that add the vectors of models that are new in the configuration.
+pub(crate) fn additions(held: &EdgeConfig, limits: &Limits) -> Vec<VectorNameOperations> {
+    let new = sizes(limits).into_iter().filter(|(name, _)| !held.vectors.contains_key(name));
+    let create = |(vector_name, size)| {
+        let dense = DenseVectorConfig { size, distance: Distance::Cosine, multivector_config: None, datatype: None };
+        let config = VectorNameConfig::dense(dense);
+        VectorNameOperations::CreateVectorName(CreateVectorName { vector_name, config })
+    };
+    new.map(create).collect()
+}
+
 /// What keeps a directory from being used with the models that are configured.
 pub(crate) fn differs(held: &EdgeConfig, limits: &Limits) -> Option<String> {
     let wanted = sizes(limits);
     let held: BTreeMap<&String, usize> = held.vectors.iter().map(|(name, vector)| (name, vector.size)).collect();
-    for (name, size) in &wanted {
-        match held.get(name) {
-            Some(held) if held == size => {}
-            Some(held) => return Some(format!("it holds `{name}` with {held} numbers, configured are {size}")),
-            None => return Some(format!("it has no vector `{name}`, which is configured with {size} numbers")),
+    for (name, held) in held {
+        match wanted.get(name) {
+            Some(size) if held == *size => {}
+            Some(size) => return Some(format!("it holds `{name}` with {held} numbers, configured are {size}")),
+            None => return Some(format!("it holds a vector `{name}`, which is not configured")),
         }
     }
-    let extra = held.keys().find(|name| !wanted.contains_key(**name))?;
-    Some(format!("it holds a vector `{extra}`, which is not configured"))
+    None
 }

@@ -8,7 +8,9 @@ use std::sync::{Mutex, MutexGuard};
 
 use chunk_sync_engine::ports::{Fault, FaultClass};
 use chunk_sync_model::Limits;
-use qdrant_edge::{CreateIndex, EdgeConfig, EdgeShard, FieldIndexOperations, OperationError, UpdateOperation};
+use qdrant_edge::{
+    CreateIndex, EdgeConfig, EdgeShard, FieldIndexOperations, OperationError, UpdateOperation, VectorNameOperations,
+};
 
 use crate::layout;
 
@@ -25,11 +27,12 @@ impl Shard {
         std::fs::create_dir_all(dir).map_err(disk)?;
         let engine = match EdgeConfig::load(dir) {
             Some(held) => {
-                if let Some(difference) = layout::differs(&held.map_err(|error| fault(&error))?, limits) {
+                let held = held.map_err(|error| fault(&error))?;
+                if let Some(difference) = layout::differs(&held, limits) {
                     return Err(other_layout(dir, &difference));
                 }
                 shorten_log(&dir.join("wal")).map_err(disk)?;
-                EdgeShard::load(dir, Some(layout::config(limits)))
+                load(dir, layout::additions(&held, limits), limits)
             }
             None => EdgeShard::new(dir, layout::config(limits)),
         };
@@ -45,6 +48,17 @@ impl Shard {
             Fault::new(FaultClass::Unavailable, CONTEXT, "the engine failed earlier in this process: restart it")
         })
     }
+}
+
+/// Loads what is there, as it was configured where something is to be added first.
+fn load(dir: &Path, additions: Vec<VectorNameOperations>, limits: &Limits) -> Result<EdgeShard, OperationError> {
+    if additions.is_empty() {
+        return EdgeShard::load(dir, Some(layout::config(limits)));
+    }
+    let engine = EdgeShard::load(dir, None)?;
+    additions.into_iter().try_for_each(|add| engine.update(UpdateOperation::VectorNameOperation(add)))?;
+    engine.flush();
+    Ok(engine)
 }
 
 fn create_indexes(engine: &EdgeShard) -> Result<(), OperationError> {

@@ -66,6 +66,32 @@ fn a_directory_made_for_other_models_is_refused_with_the_difference() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_model_that_is_new_is_added_and_what_was_there_stays() {
+    let mut fixture = Vectors::fresh().await;
+    let states = states(30);
+    let writes: Vec<_> = states.iter().map(|state| write(state, 1)).collect();
+    fixture.port().apply(&writes).await;
+    let before = fixture.port().scan(None, 100).await.unwrap();
+    fixture.store = None;
+    let mut limits = Limits::default();
+    limits.models.push(EmbeddingModel { model: "new".into(), vector: "dense_new".into(), size: 16 });
+    let open = || EdgeStore::open(&fixture.dir.path().join("vectors"), Arc::new(limits.clone())).unwrap();
+    let mut with_new = chunk_sync_model::State::clone(&states[0]);
+    let mut dense = with_new.chunk.embeddings.dense[0].clone();
+    (dense.model, dense.vector) = ("new".to_owned(), vec![0.25_f32; 16].into());
+    with_new.chunk.embeddings.dense.push(dense);
+    let store = open();
+    assert_eq!(store.scan(None, 100).await.unwrap(), before);
+    assert!(matches!(store.apply(&[write(&Arc::new(with_new.clone()), 2)]).await[..], [Applied::Written]));
+    drop(store);
+    // Opened with it once more, and the segments merged.
+    let store = open();
+    store.optimize().unwrap();
+    let held = store.read(&[with_new.chunk.id]).await.unwrap().pop().flatten().unwrap();
+    assert_eq!(held.fingerprint, store.expect(&with_new));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn merging_segments_changes_nothing_that_is_held() {
     let mut fixture = Vectors::fresh().await;
     let states = states(300);

@@ -75,7 +75,7 @@ fn done(result: bool, begun: Instant) -> Response<CollectionOperationResponse> {
 }
 
 /// The distances by both of their names.
-const DISTANCES: [(Distance, qdrant_edge::Distance); 4] = [
+pub(crate) const DISTANCES: [(Distance, qdrant_edge::Distance); 4] = [
     (Distance::Cosine, qdrant_edge::Distance::Cosine),
     (Distance::Euclid, qdrant_edge::Distance::Euclid),
     (Distance::Dot, qdrant_edge::Distance::Dot),

@@ -1,16 +1,18 @@
 //! Updates, as the engine takes them.
 
+use qdrant_client::qdrant::create_vector_name_request::VectorConfig;
 use qdrant_client::qdrant::points_selector::PointsSelectorOneOf;
 use qdrant_client::qdrant::points_update_operation::{Operation, PointStructList};
 use qdrant_client::qdrant::{CreateFieldIndexCollection, PointsSelector, PointsUpdateOperation, Value};
 use qdrant_edge::{
-    ConditionalInsertOperation, CreateIndex, EdgeShard, FieldIndexOperations, OperationError, PayloadFieldSchema,
-    PayloadOps, PointInsertOperations, PointOperations, SetPayloadOp, UpdateOperation,
+    ConditionalInsertOperation, CreateIndex, CreateVectorName, DenseVectorConfig, EdgeShard, FieldIndexOperations,
+    OperationError, PayloadFieldSchema, PayloadOps, PointInsertOperations, PointOperations, SetPayloadOp,
+    UpdateOperation, VectorNameConfig, VectorNameOperations,
 };
 use std::collections::HashMap;
 use tonic::Status;
 
-use crate::collections::KINDS;
+use crate::collections::{DISTANCES, KINDS};
 use crate::convert::{filter, path, payload, point, point_ids};
 
 /// Applies updates in their order, and makes them durable where the answer is waited for. The first that fails ends it;
@@ -52,6 +54,18 @@ pub(crate) fn upsert(list: PointStructList, modern: bool) -> Result<UpdateOperat
         None => PointOperations::UpsertPoints(points_op),
     };
     Ok(UpdateOperation::PointOperation(operation))
+}
+
+pub(crate) fn create_vector(vector_name: String, config: Option<VectorConfig>) -> Result<UpdateOperation, Status> {
+    let Some(VectorConfig::DenseConfig(dense)) = config else {
+        return Err(Status::unimplemented("the test server adds dense vectors"));
+    };
+    let distance = DISTANCES.iter().find(|(told, _)| *told == dense.distance());
+    let (_, distance) = distance.ok_or_else(|| Status::invalid_argument("a vector without distance"))?;
+    let size = usize::try_from(dense.size).unwrap_or(usize::MAX);
+    let dense = DenseVectorConfig { size, distance: *distance, multivector_config: None, datatype: None };
+    let create = CreateVectorName { vector_name, config: VectorNameConfig::dense(dense) };
+    Ok(UpdateOperation::VectorNameOperation(VectorNameOperations::CreateVectorName(create)))
 }
 
 pub(crate) fn delete(points: Option<PointsSelector>) -> Result<UpdateOperation, Status> {

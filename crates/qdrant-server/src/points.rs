@@ -86,6 +86,18 @@ service! { Points {
         self.update_one(request.collection_name, operation, request.wait).await
     }
 
+    async fn create_vector_name(
+        &self,
+        request: Request<CreateVectorNameRequest>,
+    ) -> Result<Response<PointsOperationResponse>, Status> {
+        if !self.modern {
+            return Err(Status::unimplemented(""));
+        }
+        let request = request.into_inner();
+        let operation = operation::create_vector(request.vector_name, request.vector_config)?;
+        self.update_one(request.collection_name, operation, request.wait).await
+    }
+
     async fn update_batch(&self, request: Request<UpdateBatchPoints>) -> Result<Response<UpdateBatchResponse>, Status> {
         let begun = Instant::now();
         let UpdateBatchPoints { collection_name, wait, operations, .. } = request.into_inner();
@@ -143,7 +155,6 @@ service! { Points {
     delete_payload: DeletePayloadPoints => PointsOperationResponse,
     clear_payload: ClearPayloadPoints => PointsOperationResponse,
     delete_field_index: DeleteFieldIndexCollection => PointsOperationResponse,
-    create_vector_name: CreateVectorNameRequest => PointsOperationResponse,
     delete_vector_name: DeleteVectorNameRequest => PointsOperationResponse,
     search: SearchPoints => SearchResponse,
     search_batch: SearchBatchPoints => SearchBatchResponse,

@@ -50,11 +50,14 @@ async fn damage(place: &Place) -> Differences {
         place.cypher(set.param("id", id.to_string())).await;
         expected.insert((*id, "neo4j", "different", "chunk_type"));
     }
-    for id in &ids[14..16] {
-        let cut = query("MATCH (:Chunk {id: $id})-[r:CONTAINS_ENTITY]->() WITH r LIMIT 1 DELETE r");
-        place.cypher(cut.param("id", id.to_string())).await;
-        expected.insert((*id, "neo4j", "different", "entities"));
-    }
+    // Of an entity on which none of the chunk's relations hangs, for those are found through its entities.
+    let link = "MATCH (c:Chunk)-[r:CONTAINS_ENTITY]->(e) WHERE c.id > $above \
+                AND NOT EXISTS { (e)-[t:RELATES_TO]-() WHERE c.id IN t.evidence }";
+    expected.insert((cut(place, link, ids[20]).await, "neo4j", "different", "entities"));
+    let relation = "MATCH (c:Chunk)-[:CONTAINS_ENTITY]->()-[r:RELATES_TO]->() WHERE c.id > $above \
+                    AND r.evidence = [c.id]";
+    let above = expected.iter().map(|(id, ..)| *id).filter(|id| ids.contains(id)).max().unwrap();
+    expected.insert((cut(place, relation, above).await, "neo4j", "different", "relations"));
     for id in &ids[16..19] {
         let row = format!("UPDATE unified.chunks SET content = 'what somebody wrote into the row' WHERE id = '{id}'");
         place.sql(&format!("SET session_replication_role = replica; {row}")).await;
@@ -66,6 +69,16 @@ async fn damage(place: &Place) -> Differences {
         expected.insert((*id, "neo4j", "missing", ""));
     }
     expected
+}
+
+/// Deletes one of these relationships, and says of which chunk.
+async fn cut(place: &Place, relationships: &str, above: Uuid) -> Uuid {
+    let cut = query(&format!("{relationships} WITH c.id AS id, r ORDER BY id LIMIT 1 DELETE r RETURN id"));
+    let mut rows = place.graph.execute(cut.param("above", above.to_string())).await.unwrap();
+    let id: String = rows.next().await.unwrap().expect("there is one").get("id").unwrap();
+    // The statement has happened once its rows are all taken.
+    while rows.next().await.unwrap().is_some() {}
+    id.parse().unwrap()
 }
 
 fn owned(difference: &(Uuid, &str, &str, &str)) -> (Uuid, String, String, String) {

@@ -52,6 +52,11 @@ impl Error {
         matches!(self, Self::Status(status) if status.code() == Code::NotFound)
     }
 
+    /// Whether the server does not know what it was asked for.
+    pub(super) fn is_unknown_call(&self) -> bool {
+        matches!(self, Self::Status(status) if status.code() == Code::Unimplemented)
+    }
+
     pub(super) fn into_fault(self, context: &'static str) -> Fault {
         let remedy = match &self {
             Self::Status(status) => answer(status).1,

@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, HashMap};
 
 use chunk_sync_model::Limits;
 use chunk_sync_model::document::{ALTERNATIVE_VECTOR, SPARSE_VECTOR};
+use qdrant_client::qdrant::create_vector_name_request::VectorConfig;
 use qdrant_client::qdrant::vectors_config::Config;
 use qdrant_client::qdrant::{
-    CollectionInfo, CollectionParams, CreateCollection, CreateFieldIndexCollection, Datatype, Distance, FieldType,
-    HnswConfigDiff, SparseVectorConfig, SparseVectorParams, VectorParams, VectorParamsMap, VectorsConfig,
+    CollectionInfo, CollectionParams, CreateCollection, CreateFieldIndexCollection, CreateVectorNameRequest, Datatype,
+    DenseVectorCreationConfig, Distance, FieldType, HnswConfigDiff, SparseVectorConfig, SparseVectorParams,
+    VectorParams, VectorParamsMap, VectorsConfig,
 };
 use serde_json::json;
 use tracing::info;
@@ -65,14 +67,14 @@ pub(super) async fn prepare(server: &Server, collection: &str, limits: &Limits) 
         }
         held => held?,
     };
-    let config = held.config.unwrap_or_default();
-    if let Some(difference) = differs(&config.params.unwrap_or_default(), limits) {
+    let held = add_vectors(server, collection, limits, held).await?;
+    if let Some(difference) = differs(&params(&held), limits) {
         return Err(Error::Setup(format!(
             "the collection `{collection}` will not do: {difference}. Configure [[embedding]] as the collection is, or \
              name another one in qdrant.collection, and fill it with `chunk-sync backfill`"
         )));
     }
-    let strict = config.strict_mode_config.unwrap_or_default();
+    let strict = held.config.and_then(|config| config.strict_mode_config).unwrap_or_default();
     // Where filters are held to have an index, the one that guards versions needs it too.
     let guard = strict.enabled == Some(true) && strict.unindexed_filtering_update == Some(false);
     let guard = guard.then_some((VERSION, FieldType::Integer));
@@ -83,6 +85,46 @@ pub(super) async fn prepare(server: &Server, collection: &str, limits: &Limits) 
         }
     }
     Ok(())
+}
+
+/// Adds the vectors of models that are new in the configuration, where the server can (1.18 and later): whatever is there
+/// stays as it is, and can be searched meanwhile.
+async fn add_vectors(
+    server: &Server,
+    collection: &str,
+    limits: &Limits,
+    held: CollectionInfo,
+) -> Result<CollectionInfo, Error> {
+    let params = params(&held);
+    let new = missing(&params, limits);
+    if new.is_empty() || unfit(&params, limits).is_some() {
+        return Ok(held);
+    }
+    let mut refused = None;
+    for (name, size) in new {
+        match server.call(server.client.create_vector_name(addition(collection, &name, size))).await {
+            Ok(_) => info!(collection, vector = name, "vector added"),
+            Err(error) if error.is_unknown_call() => return Ok(held),
+            Err(error) => refused = Some(error),
+        }
+    }
+    // Somebody else may have been the first: what counts is what is there.
+    let now = look(server, collection).await?;
+    match refused {
+        Some(error) if !missing(&self::params(&now), limits).is_empty() => Err(error),
+        _ => Ok(now),
+    }
+}
+
+fn addition(collection: &str, name: &str, size: u64) -> CreateVectorNameRequest {
+    let config = DenseVectorCreationConfig { size, distance: Distance::Cosine.into(), ..Default::default() };
+    CreateVectorNameRequest {
+        collection_name: collection.to_owned(),
+        wait: Some(true),
+        vector_name: name.to_owned(),
+        vector_config: Some(VectorConfig::DenseConfig(config)),
+        ..CreateVectorNameRequest::default()
+    }
 }
 
 /// The collection as it is.
@@ -115,22 +157,47 @@ fn index(collection: &str, field: &str, kind: FieldType) -> CreateFieldIndexColl
     }
 }
 
+fn params(held: &CollectionInfo) -> CollectionParams {
+    held.config.as_ref().and_then(|config| config.params.clone()).unwrap_or_default()
+}
+
+/// The vectors of the collection, or why it has none that would do.
+fn vectors(held: &CollectionParams) -> Result<&HashMap<String, VectorParams>, String> {
+    match held.vectors_config.as_ref().and_then(|vectors| vectors.config.as_ref()) {
+        Some(Config::ParamsMap(vectors)) => Ok(&vectors.map),
+        Some(Config::Params(_)) => Err("its vector has no name".to_owned()),
+        None => Err("it has no dense vectors".to_owned()),
+    }
+}
+
+/// The vectors that are configured and not there, with their sizes.
+fn missing(held: &CollectionParams, limits: &Limits) -> Vec<(String, u64)> {
+    let held = vectors(held).ok();
+    sizes(limits).into_iter().filter(|(name, _)| held.is_some_and(|held| !held.contains_key(name))).collect()
+}
+
 /// What keeps a collection from being used with the models that are configured.
 fn differs(held: &CollectionParams, limits: &Limits) -> Option<String> {
+    let missing = || {
+        let (name, size) = missing(held, limits).into_iter().next()?;
+        Some(format!(
+            "it has no vector `{name}`, which is configured with {size} numbers, and the server is older than 1.18, \
+             which could add it"
+        ))
+    };
+    unfit(held, limits).or_else(missing)
+}
+
+/// What keeps a collection from being used, but for vectors that it does not have.
+fn unfit(held: &CollectionParams, limits: &Limits) -> Option<String> {
     let wanted = sizes(limits);
-    let vectors = match held.vectors_config.as_ref().and_then(|vectors| vectors.config.as_ref()) {
-        Some(Config::ParamsMap(vectors)) => &vectors.map,
-        Some(Config::Params(_)) => return Some("its vector has no name".to_owned()),
-        None => return Some("it has no dense vectors".to_owned()),
+    let vectors = match vectors(held) {
+        Ok(vectors) => vectors,
+        Err(none) => return Some(none),
     };
     for (name, size) in &wanted {
-        match vectors.get(name) {
-            Some(held) => {
-                if let Some(difference) = other_vector(name, held, *size) {
-                    return Some(difference);
-                }
-            }
-            None => return Some(format!("it has no vector `{name}`, which is configured with {size} numbers")),
+        if let Some(difference) = vectors.get(name).and_then(|held| other_vector(name, held, *size)) {
+            return Some(difference);
         }
     }
     // Writing a point would wipe them out.
@@ -168,7 +235,7 @@ mod tests {
 
     use super::*;
 
-    fn params(limits: &Limits) -> CollectionParams {
+    fn created(limits: &Limits) -> CollectionParams {
         let created = creation("any", limits);
         CollectionParams {
             vectors_config: created.vectors_config,
@@ -186,7 +253,7 @@ mod tests {
 
     fn changed(change: impl Fn(&mut CollectionParams)) -> String {
         let limits = Limits::default();
-        let mut held = params(&limits);
+        let mut held = created(&limits);
         assert_eq!(differs(&held, &limits), None);
         change(&mut held);
         differs(&held, &limits).unwrap()

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use chunk_sync_connectors::qdrant::{QdrantConfig, QdrantStore};
-use chunk_sync_engine::ports::{Fault, FaultClass, Store};
-use chunk_sync_model::{EmbeddingModel, Limits};
+use chunk_sync_engine::ports::{Applied, Fault, FaultClass, Store};
+use chunk_sync_model::{EmbeddingModel, Limits, State};
 use chunk_sync_qdrant_server::Options;
+use chunk_sync_testkit::states::{states, write};
 use qdrant_client::qdrant::{CreateCollectionBuilder, Distance, VectorParamsBuilder, VectorsConfigBuilder};
 
 use crate::fixture::Vectors;
@@ -28,12 +29,41 @@ async fn a_collection_made_for_other_models_is_refused_with_the_difference_and_t
     assert_eq!(smaller.class, FaultClass::Misconfigured);
     assert!(smaller.message.contains("holds `dense_alternative` with 768 numbers, configured are 384"), "{smaller}");
     assert!(smaller.message.contains("Configure [[embedding]] as the collection is"), "{smaller}");
-    let missing = vec![model("gte", 768), model("coderank", 768), model("cognee", 768), model("new", 1024)];
-    let missing = refused(&vectors, missing).await;
-    assert!(missing.message.contains("no vector `dense_new`, which is configured with 1024 numbers"), "{missing}");
     let extra = refused(&vectors, vec![model("gte", 768), model("coderank", 768)]).await;
     assert!(extra.message.contains("holds a vector `dense_cognee`, which is not configured"), "{extra}");
     vectors.store.prepare().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_model_that_is_new_is_added_where_the_server_can_and_what_was_there_stays() {
+    let vectors = Vectors::of("1.18.1").await;
+    let state = &states(1)[0];
+    assert!(matches!(vectors.store.apply(&[write(state, 1)]).await[..], [Applied::Written]));
+    let mut models = Limits::default().models;
+    models.push(model("new", 16));
+    let limits = Arc::new(Limits { models, ..Limits::default() });
+    let store = QdrantStore::new(&QdrantConfig { limits, ..vectors.config.clone() }).unwrap();
+    store.prepare().await.unwrap();
+    store.prepare().await.unwrap();
+    let held = store.read(&[state.chunk.id]).await.unwrap().pop().flatten().unwrap();
+    assert_eq!(held.fingerprint, store.expect(state));
+    let mut with_new = State::clone(state);
+    let mut dense = with_new.chunk.embeddings.dense[0].clone();
+    (dense.model, dense.vector) = ("new".to_owned(), vec![0.25_f32; 16].into());
+    with_new.chunk.embeddings.dense.push(dense);
+    let with_new = Arc::new(with_new);
+    assert!(matches!(store.apply(&[write(&with_new, 2)]).await[..], [Applied::Written]));
+    let held = store.read(&[state.chunk.id]).await.unwrap().pop().flatten().unwrap();
+    assert_eq!(held.fingerprint, store.expect(&with_new));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_model_that_is_new_is_refused_where_the_server_cannot_add_it() {
+    let vectors = Vectors::of("1.7.4").await;
+    let models = vec![model("gte", 768), model("coderank", 768), model("cognee", 768), model("new", 1024)];
+    let missing = refused(&vectors, models).await;
+    assert!(missing.message.contains("no vector `dense_new`, which is configured with 1024 numbers"), "{missing}");
+    assert!(missing.message.contains("name another one in qdrant.collection"), "{missing}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
