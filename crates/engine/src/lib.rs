@@ -10,6 +10,8 @@ pub mod backfill;
 pub mod capture;
 mod caught;
 mod clock;
+mod house;
+mod journal;
 mod lane;
 mod log;
 mod merge;

@@ -27,7 +27,7 @@ fn merged(held: Held, event: &Event) -> Commit {
 
 fn commit(id: Uuid, record: Record, state: Option<Arc<State>>) -> Commit {
     let row = state.as_ref().map(|state| row_fingerprint(state).digest());
-    Commit { id, record, state, row_changed: true, row, owed: Vec::new() }
+    Commit { id, record, state, row_changed: true, row, owed: Vec::new(), decided: Vec::new(), conflicts: Vec::new() }
 }
 
 fn event(state: &State) -> Event {

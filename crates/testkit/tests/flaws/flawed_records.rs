@@ -5,9 +5,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{Applied, Commit, Counts, Debt, Decide, Fault, Held, Records, Row, Seen, Store, Write};
+use chunk_sync_engine::ports::{
+    Applied, Commit, ConflictFilter, Counts, Debt, Decide, Fault, Held, Recorded, Records, Row, Seen, Store, Write,
+};
 use chunk_sync_model::document::Fingerprint;
-use chunk_sync_model::{State, SyncVersion, Target};
+use chunk_sync_model::{State, SyncVersion, Target, Time};
 use chunk_sync_testkit::Fixture;
 use chunk_sync_testkit::memory::MemoryRecords;
 use uuid::Uuid;
@@ -139,6 +141,18 @@ impl Records for FlawedRecords {
 
     async fn debt_counts(&self) -> Result<BTreeMap<Target, u64>, Fault> {
         self.good.debt_counts().await
+    }
+
+    async fn conflicts(&self, filter: &ConflictFilter, limit: usize) -> Result<Vec<Recorded>, Fault> {
+        self.good.conflicts(filter, limit).await
+    }
+
+    async fn open_conflicts(&self) -> Result<u64, Fault> {
+        self.good.open_conflicts().await
+    }
+
+    async fn forget_conflicts(&self, before: Time, limit: usize) -> Result<u64, Fault> {
+        self.good.forget_conflicts(before, limit).await
     }
 }
 
