@@ -1,5 +1,6 @@
 //! What the system of record keeps.
 
+mod conflicts;
 mod debts;
 
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use crate::Fixture;
 use crate::states::{all, rotated, states, version};
 use debts::debt;
 
+pub use conflicts::*;
 pub use debts::*;
 
 type Port = dyn Records;

@@ -44,7 +44,30 @@ const MIGRATIONS: &[&[&str]] = &[&[
     PRIMARY KEY (chunk_id, model, alternative)
 )",
     "ALTER TABLE chunk_sync.embeddings ALTER COLUMN vector SET STORAGE EXTERNAL",
-]];
+], CONFLICTS];
+
+/// The record of conflicts. What is looked for often: those of a chunk, the few that are open, and those settled long ago.
+const CONFLICTS: &[&str] = &[
+    "CREATE TABLE chunk_sync.conflicts (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    chunk_id uuid NOT NULL,
+    met_at timestamptz NOT NULL,
+    part text NOT NULL,
+    kind text NOT NULL,
+    strategy text NOT NULL,
+    outcome text NOT NULL,
+    source_writer text,
+    target_writer text,
+    sync_version bigint NOT NULL,
+    conflict json NOT NULL,
+    closed_at timestamptz,
+    closed_by text
+)",
+    "CREATE INDEX conflicts_of_chunk ON chunk_sync.conflicts (chunk_id)",
+    "CREATE INDEX conflicts_open ON chunk_sync.conflicts (id) WHERE outcome = 'open' AND closed_at IS NULL",
+    "CREATE INDEX conflicts_settled ON chunk_sync.conflicts (coalesce(closed_at, met_at))
+    WHERE outcome <> 'open' OR closed_at IS NOT NULL",
+];
 
 const VERSIONS: &str = "CREATE TABLE chunk_sync.schema_version (
     version integer PRIMARY KEY,
