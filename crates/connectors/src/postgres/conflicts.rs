@@ -4,6 +4,7 @@ use chunk_sync_engine::ports::{Closed, Commit, ConflictFilter, Met, Recorded};
 use chunk_sync_model::merge::{Conflict, Strategy};
 use chunk_sync_model::{Time, Writer};
 use deadpool_postgres::Transaction;
+use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::cell::{Cell, FromCell};
@@ -60,12 +61,8 @@ impl Entries {
     pub(super) async fn write(&self, transaction: &Transaction<'_>) -> Result<(), Error> {
         let Self { closed, met } = self;
         if !closed.chunks.is_empty() {
-            let columns = execute(
-                transaction,
-                sql::CLOSE_CONFLICTS,
-                &[&closed.chunks, &closed.parts, &closed.at, &closed.by],
-            );
-            columns.await?;
+            let columns: [&(dyn ToSql + Sync); 4] = [&closed.chunks, &closed.parts, &closed.at, &closed.by];
+            execute(transaction, sql::CLOSE_CONFLICTS, &columns).await?;
         }
         if !met.chunks.is_empty() {
             met.write(transaction).await?;
@@ -93,7 +90,7 @@ impl MetColumns {
     }
 
     async fn write(&self, transaction: &Transaction<'_>) -> Result<(), Error> {
-        let columns: [&(dyn tokio_postgres::types::ToSql + Sync); 12] = [
+        let columns: [&(dyn ToSql + Sync); 12] = [
             &self.chunks,
             &self.at,
             &self.parts,
