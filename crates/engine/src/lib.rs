@@ -10,6 +10,7 @@ pub mod backfill;
 pub mod capture;
 mod caught;
 mod clock;
+pub mod conflicts;
 mod house;
 mod journal;
 mod lane;
