@@ -38,7 +38,7 @@ fn content() -> Recorded {
 
 #[test]
 fn a_list_has_a_line_each_and_says_what_is_left_out() {
-    let mut open = entry("graph.relationships.calls.[\"a\u{1b}[31m\",\"b\"]", json!(1), json!(2), json!(3));
+    let mut open = entry("metadata.a\u{1b}[31m", json!(1), json!(2), json!(3));
     open.met.conflict.outcome = Outcome::Open;
     let mut closed = open.clone();
     closed.met.closed = Some(Closed { at: open.met.at, by: Writer::Operator });
