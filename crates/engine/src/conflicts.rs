@@ -9,7 +9,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::clock;
-use crate::ports::{Fault, Held, Met, Records, Recorded};
+use crate::ports::{Fault, Held, Met, Recorded, Records};
 use crate::publish::Publisher;
 
 /// What a part is to be.

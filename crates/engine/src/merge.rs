@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use chunk_sync_model::{Target, Writer};
 use chunk_sync_model::merge::{Change, Effect, Strategies, merge};
+use chunk_sync_model::{Target, Writer};
 use uuid::Uuid;
 
 use crate::absorb::{Written, absorb, digest};

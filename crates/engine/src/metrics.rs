@@ -29,7 +29,11 @@ pub const DESCRIPTIONS: &[(Kind, &str, &str)] = &[
     (Kind::Gauge, "chunk_sync_consistency_ratio", "Share of chunks that a store, or all of them, hold as they should"),
     (Kind::Gauge, "chunk_sync_verified_timestamp_seconds", "When all chunks were last compared, in seconds since 1970"),
     (Kind::Gauge, "chunk_sync_verify_seconds", "How long it took to compare all chunks"),
-    (Kind::Gauge, "chunk_sync_stale_embeddings", "Chunks with an embedding of an older content, by the last comparison"),
+    (
+        Kind::Gauge,
+        "chunk_sync_stale_embeddings",
+        "Chunks with an embedding of an older content, by the last comparison",
+    ),
     (Kind::Counter, "chunk_sync_differences_total", "Chunks found not as they should be, by store and kind"),
     (Kind::Counter, "chunk_sync_repaired_total", "Chunks found not as they should be, and mended"),
 ];

@@ -95,7 +95,13 @@ fn view(id: u128, origin: Origin, seconds: u8, content: &str, title: Option<&str
 fn delete(id: u128) -> Event {
     let body = Body::Id(Uuid::from_u128(id));
     let timestamp = jiff::Timestamp::now().into();
-    Event { kind: EventType::Delete, event_id: Uuid::new_v4(), timestamp, body, ..view(id, Origin::Claude, 0, "", None) }
+    Event {
+        kind: EventType::Delete,
+        event_id: Uuid::new_v4(),
+        timestamp,
+        body,
+        ..view(id, Origin::Claude, 0, "", None)
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -129,15 +135,15 @@ async fn an_operators_event_closes_what_was_open_and_every_store_shows_its_word(
     let world = World::new().await;
     let edits = |id| {
         let text = "what both say of it";
-        vec![
-            view(id, Origin::Claude, 1, text, Some("by claude")),
-            view(id, Origin::Cognee, 2, text, Some("by cognee")),
-        ]
+        vec![view(id, Origin::Claude, 1, text, Some("by claude")), view(id, Origin::Cognee, 2, text, Some("by cognee"))]
     };
     world.carry([edits(1), edits(2), edits(3)].concat()).await;
     let open = world.recorded(true).await;
     assert_eq!(open.iter().map(|entry| entry.chunk.as_u128()).collect::<Vec<_>>(), [3, 2, 1]);
-    assert_eq!((world.ports.records.open_conflicts().await.unwrap(), world.title(1).await.as_deref()), (3, Some("by claude")));
+    assert_eq!(
+        (world.ports.records.open_conflicts().await.unwrap(), world.title(1).await.as_deref()),
+        (3, Some("by claude"))
+    );
     let source = world.decide(&open[2], &Choice::Source).await.unwrap();
     // What shows is decided for, and something that nobody had said.
     let target = world.decide(&open[1], &Choice::Target).await.unwrap();
@@ -171,7 +177,12 @@ async fn what_lost_can_come_back_and_what_is_so_already_is_told() {
     assert_eq!(row.state.unwrap().chunk.content, "said by claude");
     world.agrees().await;
     // A late change that does not show is the one that lost.
-    world.carry(vec![view(2, Origin::Cognee, 2, "said by cognee", None), view(2, Origin::Claude, 1, "said by claude", None)]).await;
+    world
+        .carry(vec![
+            view(2, Origin::Cognee, 2, "said by cognee", None),
+            view(2, Origin::Claude, 1, "said by claude", None),
+        ])
+        .await;
     let late = world.recorded(false).await.remove(0);
     assert_eq!((late.met.conflict.outcome, Choice::reverting(&late.met)), (Outcome::TargetKept, Choice::Source));
 }

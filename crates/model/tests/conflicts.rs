@@ -233,8 +233,9 @@ fn a_manual_conflict_waits_and_queues_until_an_operator_decides() {
 #[test]
 fn whoever_ends_an_open_conflict_is_told_that_it_did() {
     let mut held = content("manual");
-    let mut says =
-        |writer: Writer, micros: i64, text: &str| held.take(&update(writer, micros, &chunk(writer.as_str(), text, &[])));
+    let mut says = |writer: Writer, micros: i64, text: &str| {
+        held.take(&update(writer, micros, &chunk(writer.as_str(), text, &[])))
+    };
     assert_eq!(says(A, 1, "by claude").decided, []);
     assert_eq!(says(B, 2, "by cognee").decided, [], "it is open from here on");
     assert_eq!(says(A, 3, "by claude, later").decided, []);

@@ -7,6 +7,7 @@ use chunk_sync_engine::ports::{ConflictFilter, Met, Recorded};
 use chunk_sync_model::merge::{Kind, Outcome, Side, Strategy};
 use chunk_sync_model::{Time, Writer};
 use clap::{Args, Subcommand};
+use comfy_table::presets::NOTHING;
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -134,8 +135,8 @@ fn text(found: &[Recorded], more: bool, open: u64) -> String {
     let mut text = String::new();
     if !found.is_empty() {
         let heading = ["id", "when", "chunk", "part", "source", "target", "strategy", "outcome"];
-        text.push_str(&output::text_table(&heading, found.iter().map(row)).to_string());
-        text.push('\n');
+        let mut table = output::text_table(&heading, found.iter().map(row));
+        text.push_str(&format!("{}\n", table.load_style(NOTHING)));
     }
     if let (true, Some(last)) = (more, found.last()) {
         text.push_str(&format!("… and older ones: --below {}\n", last.id));
@@ -158,10 +159,10 @@ fn row(entry: &Recorded) -> Vec<String> {
     ]
 }
 
-/// How it ended, and who decided what was left open.
+/// How it ended; of what was left open and decided since, who did.
 fn outcome(met: &Met) -> String {
     match met.closed {
-        Some(closed) => format!("{}, closed by {}", met.conflict.outcome.as_str(), closed.by),
+        Some(closed) => format!("closed by {}", closed.by),
         None => met.conflict.outcome.as_str().to_owned(),
     }
 }

@@ -125,7 +125,9 @@ fn resting_text(resting: &Resting, listen: SocketAddr) -> String {
 fn conflicts(open: u64) -> String {
     match open {
         0 => "conflicts: none open".to_owned(),
-        open => format!("conflicts: {} open: `chunk-sync conflicts list --open` names what waits", output::number(open)),
+        open => {
+            format!("conflicts: {} open: `chunk-sync conflicts list --open` names what waits", output::number(open))
+        }
     }
 }
 

@@ -22,7 +22,8 @@ pub(super) fn write(transaction: &Transaction<'_>, commit: &Commit) -> Result<()
 }
 
 fn add(transaction: &Transaction<'_>, chunk: Uuid, met: &Met) -> Result<(), Error> {
-    let sql = "INSERT INTO conflicts (chunk, met_at, part, kind, strategy, outcome, source_writer, target_writer, version,
+    let sql =
+        "INSERT INTO conflicts (chunk, met_at, part, kind, strategy, outcome, source_writer, target_writer, version,
             conflict, closed_at, closed_by) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
     let conflict = &met.conflict;
     transaction.prepare_cached(sql)?.execute(params![
@@ -75,8 +76,7 @@ pub(super) fn list(
 fn entry(row: &Row<'_>) -> Result<Recorded, Error> {
     let id = row.get::<_, i64>(0)?.unsigned_abs();
     let unreadable = |error: String| Error::Unreadable("a conflict", format!("{id}: {error}"));
-    let conflict =
-        Conflict::from_json(row.get_ref(4)?.as_str().map_err(|error| unreadable(error.to_string()))?);
+    let conflict = Conflict::from_json(row.get_ref(4)?.as_str().map_err(|error| unreadable(error.to_string()))?);
     let by = row.get::<_, Option<String>>(6)?.map(|by| by.parse()).transpose().map_err(unreadable)?;
     let at = row.get::<_, Option<i64>>(5)?.map(Time::from_micros);
     let met = Met {

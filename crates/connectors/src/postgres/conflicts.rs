@@ -142,7 +142,8 @@ fn entry(row: &tokio_postgres::Row) -> Result<Recorded, Error> {
     let id = row.try_get::<_, i64>(0)?.unsigned_abs();
     let conflict = Conflict::from_json(row.try_get(4)?).map_err(|error| Error::Conflict(id, error.to_string()))?;
     let time = |column: usize| Ok::<_, Error>(Time::from_cell(row.try_get::<_, Cell>(column)?));
-    let by = row.try_get::<_, Option<&str>>(6)?.map(str::parse).transpose().map_err(|error| Error::Conflict(id, error))?;
+    let by =
+        row.try_get::<_, Option<&str>>(6)?.map(str::parse).transpose().map_err(|error| Error::Conflict(id, error))?;
     let closed = time(5)?.zip(by).map(|(at, by)| Closed { at, by });
     let at = time(2)?.unwrap_or_else(|| Time::from_micros(0));
     let met = Met { at, sync_version: version(row.try_get(3)?), closed, conflict };

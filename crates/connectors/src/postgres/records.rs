@@ -4,9 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{
-    ConflictFilter, Debt, Decide, Fault, FaultClass, Recorded, Records, Row, Store as _,
-};
+use chunk_sync_engine::ports::{ConflictFilter, Debt, Decide, Fault, FaultClass, Recorded, Records, Row, Store as _};
 use chunk_sync_model::chunk::Dense;
 use chunk_sync_model::{State, SyncVersion, Target, Time};
 use deadpool_postgres::{Client, GenericClient, Transaction};

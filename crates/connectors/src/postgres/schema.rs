@@ -19,23 +19,24 @@ const OLDEST: i32 = 150_000;
 ///
 /// A record changes with every merge and is mostly hashes: room on its page lets it be replaced there without touching
 /// the index, and it is neither compressed nor moved out while it fits on a page.
-const MIGRATIONS: &[&[&str]] = &[&[
-    "CREATE TABLE chunk_sync.records (
+const MIGRATIONS: &[&[&str]] = &[
+    &[
+        "CREATE TABLE chunk_sync.records (
     id uuid PRIMARY KEY,
     sync_version bigint NOT NULL,
     lives boolean NOT NULL,
     record bytea NOT NULL,
     row_digest bytea
 ) WITH (toast_tuple_target = 8160, fillfactor = 70)",
-    "CREATE TABLE chunk_sync.debts (
+        "CREATE TABLE chunk_sync.debts (
     chunk_id uuid NOT NULL,
     target text NOT NULL,
     sync_version bigint NOT NULL,
     since timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (chunk_id, target)
 )",
-    "CREATE INDEX debts_by_age ON chunk_sync.debts (target, since, chunk_id)",
-    "CREATE TABLE chunk_sync.embeddings (
+        "CREATE INDEX debts_by_age ON chunk_sync.debts (target, since, chunk_id)",
+        "CREATE TABLE chunk_sync.embeddings (
     chunk_id uuid NOT NULL,
     model text NOT NULL,
     alternative boolean NOT NULL,
@@ -43,8 +44,10 @@ const MIGRATIONS: &[&[&str]] = &[&[
     made_at timestamptz,
     PRIMARY KEY (chunk_id, model, alternative)
 )",
-    "ALTER TABLE chunk_sync.embeddings ALTER COLUMN vector SET STORAGE EXTERNAL",
-], CONFLICTS];
+        "ALTER TABLE chunk_sync.embeddings ALTER COLUMN vector SET STORAGE EXTERNAL",
+    ],
+    CONFLICTS,
+];
 
 /// The record of conflicts. What is looked for often: those of a chunk, the few that are open, and those settled long ago.
 const CONFLICTS: &[&str] = &[

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    Applied, Commit, ConflictFilter, Counts, Debt, Decide, Decided, Fault, Held, Met, Recorded, Records, Row, Seen, Store,
-    Write,
+    Applied, Commit, ConflictFilter, Counts, Debt, Decide, Decided, Fault, Held, Met, Recorded, Records, Row, Seen,
+    Store, Write,
 };
 use chunk_sync_model::document::{Fingerprint, row_fingerprint};
 use chunk_sync_model::{Hash, Record, State, SyncVersion, Target, Time};
@@ -76,7 +76,8 @@ impl Tables {
 
     fn forget_conflicts(&mut self, before: Time, limit: usize) -> usize {
         let old = |entry: &&Recorded| entry.met.settled_at().is_some_and(|at| at < before);
-        let mut old: Vec<_> = self.conflicts.iter().filter(old).map(|entry| (entry.met.settled_at(), entry.id)).collect();
+        let mut old: Vec<_> =
+            self.conflicts.iter().filter(old).map(|entry| (entry.met.settled_at(), entry.id)).collect();
         old.sort_unstable();
         old.truncate(limit);
         self.conflicts.retain(|entry| !old.iter().any(|(_, id)| *id == entry.id));

@@ -52,7 +52,8 @@ pub async fn conflicts_are_recorded_with_the_row_as_they_were_met<F: Fixture<Por
     let mut second = met("graph.relationships.calls.[\"a.b\",\"c\"]", Strategy::Prefer(Writer::Claude), 2);
     second.conflict.base = Side { value: None, ..side(Writer::Hybrid, "not kept") };
     second.closed = Some(Closed { at: at(3), by: Writer::Operator });
-    let entered = [vec![met("content", Strategy::LastWriteWins, 1), second], vec![met("metadata.ti tle", Strategy::Manual, 1)]];
+    let entered =
+        [vec![met("content", Strategy::LastWriteWins, 1), second], vec![met("metadata.ti tle", Strategy::Manual, 1)]];
     let decide = |held: Vec<Held>| {
         let mut commits = counted_up(&ids, held);
         commits.iter_mut().zip(&entered).for_each(|(commit, met)| commit.conflicts.clone_from(met));
@@ -161,7 +162,8 @@ pub async fn settled_conflicts_are_forgotten_oldest_first_and_open_ones_never<F:
     let (records, id) = (fixture.port(), Uuid::from_u128(1));
     let told = |seconds| met("content", Strategy::LastWriteWins, seconds);
     let open = |part, seconds| met(part, Strategy::Manual, seconds);
-    enter(&*records, id, Vec::new(), vec![told(4), told(1), open("content", 0), open("summary", 0), told(2), told(3)]).await;
+    enter(&*records, id, Vec::new(), vec![told(4), told(1), open("content", 0), open("summary", 0), told(2), told(3)])
+        .await;
     // Closed late: it counts from then on.
     enter(&*records, id, vec![decided("summary", Writer::Operator, 5)], Vec::new()).await;
     let left = || async {

@@ -195,7 +195,8 @@ impl Records for FlawedRecords {
 
     async fn forget_conflicts(&self, before: Time, limit: usize) -> Result<u64, Fault> {
         if self.flaw == Flaw::ForgetsOpenConflicts {
-            for entry in self.good.conflicts(&ConflictFilter { open: true, ..ConflictFilter::default() }, limit).await? {
+            for entry in self.good.conflicts(&ConflictFilter { open: true, ..ConflictFilter::default() }, limit).await?
+            {
                 let closed = Closed { at: Time::from_micros(0), by: Writer::Operator };
                 let decided = Decided { part: entry.met.conflict.part.clone(), closed };
                 let decide = |held: Vec<Held>| {

@@ -104,8 +104,11 @@ pub(super) async fn revert(wired: &Wired, arguments: &Revert, json: bool) -> Res
 fn read(file: &Path, part: &Part) -> Result<Value, Failure> {
     let name = if file.as_os_str() == "-" { "standard input".to_owned() } else { file.display().to_string() };
     let mut bytes = Vec::new();
-    let input: std::io::Result<Box<dyn Read>> =
-        if file.as_os_str() == "-" { Ok(Box::new(std::io::stdin())) } else { std::fs::File::open(file).map(|file| Box::new(file) as _) };
+    let input: std::io::Result<Box<dyn Read>> = if file.as_os_str() == "-" {
+        Ok(Box::new(std::io::stdin()))
+    } else {
+        std::fs::File::open(file).map(|file| Box::new(file) as _)
+    };
     let read = input.and_then(|input| input.take(MAX_FILE + 1).read_to_end(&mut bytes));
     read.map_err(|error| Failure::Usage(format!("{name} cannot be read: {error}")))?;
     parse(&bytes, part).map_err(|error| Failure::Input(format!("{name}: {error}")))
@@ -115,7 +118,8 @@ fn parse(bytes: &[u8], part: &Part) -> Result<Value, String> {
     if bytes.len() as u64 > MAX_FILE {
         return Err(format!("longer than {MAX_FILE} bytes"));
     }
-    let text = std::str::from_utf8(bytes).map_err(|error| format!("is not UTF-8 from byte {} on", error.valid_up_to()))?;
+    let text =
+        std::str::from_utf8(bytes).map_err(|error| format!("is not UTF-8 from byte {} on", error.valid_up_to()))?;
     match part {
         Part::Content | Part::Summary => Ok(text.into()),
         _ => serde_json::from_str(text).map_err(|error| format!("no JSON: {error}")),
@@ -153,12 +157,16 @@ fn text(published: &Published, taken: &str) -> String {
 
 /// What was chosen, in words.
 fn taken(entry: &Recorded, choice: &Choice) -> String {
-    let Some((name, side)) = choice.side(&entry.met) else {
-        return "what the file has".to_owned();
+    let said = match choice {
+        Choice::Source => "what the source said",
+        Choice::Target => "what was held",
+        Choice::Base => "what it began with",
+        Choice::Value(_) => "what was handed in",
     };
-    let by = side.writer.map_or_else(String::new, |writer| format!(" of {writer}"));
-    let at = side.time.map_or_else(String::new, |time| format!(", {time}"));
-    format!("that of the {name}{}", if by.is_empty() { at } else { format!(" ({}{at})", by.trim_start()) })
+    match choice.side(&entry.met).and_then(|(_, side)| side.writer.zip(side.time)) {
+        Some((writer, time)) => format!("{said} ({writer}, {time})"),
+        None => said.to_owned(),
+    }
 }
 
 /// What the file has may be wrong; what cannot be had otherwise was asked for wrongly.

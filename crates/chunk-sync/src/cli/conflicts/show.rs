@@ -11,7 +11,6 @@ use diffy::Line;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::outcome;
 use crate::cli::{Ended, Failure, output};
 
 /// Narrower terminals show the sides one below the other.
@@ -56,20 +55,23 @@ pub(super) fn text(entry: &Recorded, look: Look) -> String {
         ("result", &conflict.result),
     ];
     let mut text = format!(
-        "conflict {}: {} of chunk {}\nmet {} as sync version {}; {} decided: {}\n",
+        "conflict {}: {} of chunk {}\nmet {} as sync version {}; {}: {}\n",
         entry.id,
         output::printable(&conflict.part.to_string()),
         entry.chunk,
         met.at,
         met.sync_version,
         conflict.strategy,
-        outcome(met)
+        conflict.outcome.as_str()
     );
     if let Some(closed) = met.closed {
         text.push_str(&format!("closed {} by {}\n", closed.at, closed.by));
     }
     if met.is_open() {
-        text.push_str(&format!("it waits: `chunk-sync conflicts resolve {} --take source|target|base|FILE`\n", entry.id));
+        text.push_str(&format!(
+            "it waits: `chunk-sync conflicts resolve {} --take source|target|base|FILE`\n",
+            entry.id
+        ));
     }
     match look.width.filter(|width| *width >= SIDE_BY_SIDE) {
         Some(width) => text.push_str(&beside(&conflict.part, sides, width)),
@@ -92,7 +94,8 @@ fn beside(part: &Part, sides: [(&str, &Side); 4], width: u16) -> String {
     let row = |name: &str, cell: &dyn Fn(&Side) -> String| {
         std::iter::once(name.to_owned()).chain(sides.iter().map(|(_, side)| cell(side))).collect()
     };
-    let rows = [row("who", &|side| who(side)), row("when", &|side| when(side)), row("what", &|side| what(part, side))];
+    let when = |side: &Side| side.time.map_or_else(String::new, |time| time.to_string());
+    let rows = [row("who", &who), row("when", &when), row("what", &|side| what(part, side))];
     let heading: Vec<&str> = std::iter::once("").chain(sides.map(|(name, _)| name)).collect();
     let mut table = output::text_table(&heading, rows);
     table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
@@ -100,16 +103,15 @@ fn beside(part: &Part, sides: [(&str, &Side); 4], width: u16) -> String {
 }
 
 fn below(part: &Part, sides: [(&str, &Side); 4]) -> String {
-    let side = |(name, side): (&str, &Side)| format!("\n{name}: {}, {}\n{}\n", who(side), when(side), what(part, side));
+    let side = |(name, side): (&str, &Side)| {
+        let when = side.time.map_or_else(String::new, |time| format!(", {time}"));
+        format!("\n{name}: {}{when}\n{}\n", who(side), what(part, side).trim_end_matches('\n'))
+    };
     sides.map(side).concat()
 }
 
 fn who(side: &Side) -> String {
     side.writer.map_or_else(|| "nobody".to_owned(), |writer| writer.to_string())
-}
-
-fn when(side: &Side) -> String {
-    side.time.map_or_else(|| "at no time".to_owned(), |time| time.to_string())
 }
 
 /// What the side says, for people.
