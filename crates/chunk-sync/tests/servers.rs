@@ -3,11 +3,20 @@
 #![cfg(feature = "edge")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
+#[path = "servers/drill.rs"]
+mod drill;
+#[path = "servers/hands.rs"]
+mod hands;
 #[path = "servers/place.rs"]
 mod place;
+#[path = "servers/scenarios.rs"]
+mod scenarios;
 
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use chunk_sync_wal::disk::RealDisk;
 use place::Place;
 use serde_json::Value;
 use uuid::Uuid;
@@ -138,4 +147,24 @@ async fn of_two_services_one_captures_and_the_other_takes_over() {
     place.settled().await;
     place.assert_equal(202);
     second.kill();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repair_is_carried_though_the_service_that_had_the_log_ends_meanwhile() {
+    let place = Place::new().await;
+    place.fine(&["init"]);
+    place.publish(20);
+    place.fine(&["run", "--drain"]);
+    place.lose_nodes().await;
+    let log = RealDisk::locked(&place.log()).unwrap();
+    let mut repair = place.program(&["verify", "--repair"]);
+    let mut repair = repair.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(repair.stderr.take().unwrap()).lines();
+    let waits = said.find(|line| line.as_ref().unwrap().contains("carries the repair"));
+    assert!(waits.is_some(), "it did not say for whom it waits");
+    drop(log);
+    let began = Instant::now();
+    let ended = tokio::task::spawn_blocking(move || repair.wait().unwrap()).await.unwrap();
+    assert!(ended.success() && began.elapsed() < Duration::from_secs(30), "{ended} after {:?}", began.elapsed());
+    place.assert_equal(20);
 }

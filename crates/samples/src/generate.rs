@@ -1,8 +1,7 @@
 //! An endless, seeded stream of chunks, and realistic updates of a chunk.
 //!
 //! Sentences and functions of the samples are put together anew, under changed names, with entities
-//! that many chunks share. The same seed gives the same chunks everywhere. What is not here: conflicting
-//! writers, deletes and schedules of events; those are made by whoever tests the synchronizer.
+//! that many chunks share. The same seed gives the same chunks everywhere. Two writers at the same chunks are in [`ConcurrentEdits`].
 
 use std::fmt::Write as _;
 
@@ -13,7 +12,9 @@ use uuid::Uuid;
 use crate::embed;
 use crate::pool::{Entity, POOL, Pool};
 pub use crate::rng::Rng;
+pub use concurrent::ConcurrentEdits;
 
+mod concurrent;
 mod edit;
 
 /// 2025-01-01T00:00:00Z in microseconds: the creation of chunk 0.

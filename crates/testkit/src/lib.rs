@@ -10,6 +10,7 @@ pub mod graph_store;
 mod history;
 pub mod memory;
 pub mod records;
+pub mod scenarios;
 pub mod simulation;
 pub mod states;
 pub mod store;

@@ -6,8 +6,10 @@ mod bus;
 mod capture;
 mod records;
 mod store;
+mod world;
 
 pub use bus::MemoryBus;
 pub use capture::MemoryCapture;
 pub use records::MemoryRecords;
 pub use store::MemoryStore;
+pub use world::World;

@@ -40,7 +40,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "FILE")]
     plan: Option<PathBuf>,
     /// Do what a kept plan says. Lines may be taken out of it; what a line does is decided by the row as it is by then.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["repair", "dry_run", "plan", "deleted"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["repair", "dry_run", "plan", "deleted", "stores", "project", "dataset", "rate"])]
     apply: Option<PathBuf>,
     /// What a repair does with chunks that only Qdrant or Neo4j has, and no record knows.
     #[arg(long, value_name = "WHAT", value_enum, default_value_t = Choice::List)]

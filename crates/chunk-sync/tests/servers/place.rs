@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -25,16 +25,20 @@ pub(crate) struct Place {
     // Closed before its directory goes.
     _server: TestServer,
     dir: TempDir,
-    name: String,
-    database: String,
+    /// Of the streams, and part of the names of database, slot and publication.
+    pub(crate) name: String,
+    /// The URL of the database.
+    pub(crate) database: String,
     maintenance: String,
+    /// The URL of the server with the vectors.
+    pub(crate) qdrant: String,
     redis: MultiplexedConnection,
-    graph: Graph,
-    vectors: Qdrant,
+    pub(crate) graph: Graph,
+    pub(crate) vectors: Qdrant,
     _turn: File,
 }
 
-fn variable(name: &str) -> String {
+pub(crate) fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| {
         panic!("{name} is not set: `cargo xtask services up`, then `eval $(cargo xtask services env)`")
     })
@@ -85,10 +89,16 @@ impl Place {
         graph.run(query("MATCH (n) DETACH DELETE n")).await.unwrap();
         let redis = redis::Client::open(redis).unwrap().get_multiplexed_async_connection().await.unwrap();
         let vectors = Qdrant::from_url(&server.url()).skip_compatibility_check().build().unwrap();
-        Self { _server: server, dir, name, database, maintenance, redis, graph, vectors, _turn: turn }
+        let qdrant = server.url();
+        Self { _server: server, dir, name, database, maintenance, qdrant, redis, graph, vectors, _turn: turn }
     }
 
-    fn program(&self, arguments: &[&str]) -> Command {
+    /// The directory of the log.
+    pub(crate) fn log(&self) -> PathBuf {
+        self.dir.path().join("wal")
+    }
+
+    pub(crate) fn program(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_chunk-sync"));
         command.current_dir(self.dir.path()).args(arguments).stdin(Stdio::null());
         command
@@ -100,6 +110,13 @@ impl Place {
         let (out, err) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
         assert!(status.success(), "{arguments:?} ended with {status}: {out}{err}");
         out.into_owned()
+    }
+
+    /// Runs it to its end, and asserts that it found something; its result as JSON.
+    pub(crate) fn found(&self, arguments: &[&str]) -> Value {
+        let Output { status, stdout, stderr } = self.program(arguments).output().unwrap();
+        assert_eq!(status.code(), Some(1), "{arguments:?}: {}", String::from_utf8_lossy(&stderr));
+        serde_json::from_slice(&stdout).unwrap()
     }
 
     /// Starts the service; another one has a log of its own.
@@ -163,12 +180,25 @@ impl Place {
         execute(&self.database, statement).await;
     }
 
+    /// The ids of all rows, in order.
+    pub(crate) async fn ids(&self) -> Vec<Uuid> {
+        let (client, connection) = tokio_postgres::connect(&self.database, NoTls).await.unwrap();
+        tokio::spawn(connection);
+        let rows = client.query("SELECT id FROM unified.chunks ORDER BY id", &[]).await.unwrap();
+        rows.iter().map(|row| row.get(0)).collect()
+    }
+
     pub(crate) async fn captured_by_somebody(&self) -> bool {
         let (client, connection) = tokio_postgres::connect(&self.database, NoTls).await.unwrap();
         tokio::spawn(connection);
         let slot = format!("chunk_sync_slot_{}", self.name);
         let active = "SELECT active FROM pg_replication_slots WHERE slot_name = $1";
         client.query_opt(active, &[&slot]).await.unwrap().is_some_and(|row| row.get(0))
+    }
+
+    /// Somebody empties the graph.
+    pub(crate) async fn lose_nodes(&self) {
+        self.graph.run(query("MATCH (n) DETACH DELETE n")).await.unwrap();
     }
 
     pub(crate) async fn nodes(&self) -> u64 {

@@ -32,7 +32,7 @@ fn touch(chunk: &mut Value, rng: &mut Rng) {
     chunk["metadata"]["updated_at"] = stamp(before + step).into();
 }
 
-fn content(chunk: &mut Value, rng: &mut Rng) {
+pub(super) fn content(chunk: &mut Value, rng: &mut Rng) {
     let old = chunk["content"].as_str().unwrap_or_default();
     let mut new = if old.len() > ROOMY || rng.one_in(4) { first_half(old) } else { old }.to_owned();
     new.push('\n');
@@ -76,7 +76,7 @@ fn reembed(chunk: &mut Value, content: &str) {
     }
 }
 
-fn metadata(chunk: &mut Value, rng: &mut Rng) {
+pub(super) fn metadata(chunk: &mut Value, rng: &mut Rng) {
     let metadata = &mut chunk["metadata"];
     metadata["quality_score"] = rng.hundredths(40, 99).into();
     metadata["revision"] = (metadata["revision"].as_u64().unwrap_or(1) + 1).into();

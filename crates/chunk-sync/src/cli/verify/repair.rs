@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use chunk_sync_engine::ports::EntryId;
@@ -84,26 +84,39 @@ impl Outcome {
     }
 }
 
-/// Publishes what is decided and has it carried.
+/// How often a log that somebody else has is asked for.
+const ASKED: Duration = Duration::from_secs(1);
+
+/// Publishes what is decided and has it carried: by the service that has the log, or by this process, also where that
+/// service ends meanwhile.
 pub(super) async fn carry(config: Config, wired: &Wired, steps: &[Step]) -> Result<(), Failure> {
     if steps.iter().all(|step| step.action == Action::Undecided) {
         return Ok(());
     }
-    match Service::start(wired.ports.clone(), config.settings).await {
-        Ok(service) => {
-            let worked = tokio::select! {
-                worked = publish_and_wait(wired, steps) => worked,
-                ended = service.ended() => Err(stopped(ended.err())),
-            };
-            service.stop().await?;
-            wired.leave().await?;
-            worked
+    let work = publish_and_wait(wired, steps);
+    tokio::pin!(work);
+    let mut said = false;
+    loop {
+        match Service::start(wired.ports.clone(), config.settings.clone()).await {
+            Ok(service) => {
+                let worked = tokio::select! {
+                    worked = &mut work => worked,
+                    ended = service.ended() => Err(stopped(ended.err())),
+                };
+                service.stop().await?;
+                wired.leave().await?;
+                return worked;
+            }
+            Err(StartError::Log(WalError::Locked { .. })) => {
+                if !std::mem::replace(&mut said, true) {
+                    output::note("the service that runs here carries the repair");
+                }
+                if let Ok(worked) = tokio::time::timeout(ASKED, &mut work).await {
+                    return worked;
+                }
+            }
+            Err(error) => return Err(error.into()),
         }
-        Err(StartError::Log(WalError::Locked { .. })) => {
-            output::note("the service that runs here carries the repair");
-            publish_and_wait(wired, steps).await
-        }
-        Err(error) => Err(error.into()),
     }
 }
 

@@ -1,0 +1,178 @@
+//! The scenarios of concurrent changes on the embedded stores and on the servers: both come to the very same chunks as the
+//! ports in memory do.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use chunk_sync_connectors::embedded::{Embedded, FILE, MAX_BACKLOG};
+use chunk_sync_connectors::neo4j::{Neo4jConfig, Neo4jStore};
+use chunk_sync_connectors::postgres::{PostgresConfig, PostgresRecords};
+use chunk_sync_connectors::qdrant::{QdrantConfig, QdrantStore};
+use chunk_sync_connectors::redis::{RedisBus, RedisConfig};
+use chunk_sync_edge::EdgeStore;
+use chunk_sync_engine::Ports;
+use chunk_sync_engine::ports::{Applied, Store, Write};
+use chunk_sync_model::{Limits, State, Time};
+use chunk_sync_testkit::memory::World;
+use chunk_sync_testkit::scenarios::{Edits, Hands, Outcomes, all, edited, play};
+use neo4rs::query;
+use rusqlite::Connection;
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use crate::place::Place;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_scenario_comes_to_the_same_in_memory_on_disk_and_on_servers() {
+    let (now, dir) = (jiff::Timestamp::now().into(), TempDir::new().unwrap());
+    let scenarios = all();
+    let memory = World::default();
+    let expected = play(&scenarios, &memory.ports(), &memory, &dir.path().join("memory"), now).await;
+    let embedded = OnDisk::open(&dir.path().join("embedded"));
+    let on_disk = play(&scenarios, &embedded.ports, &embedded, &dir.path().join("disk"), now).await;
+    assert_same(&expected, &on_disk);
+    let place = Place::new().await;
+    let servers = OnServers::open(&place).await;
+    let on_servers = play(&scenarios, &servers.ports, &servers, &dir.path().join("servers"), now).await;
+    assert_same(&expected, &on_servers);
+}
+
+fn assert_same(expected: &Outcomes, found: &Outcomes) {
+    for (name, outcome) in expected {
+        assert_eq!(outcome, &found[name], "{name}");
+    }
+    assert_eq!(expected.len(), found.len());
+}
+
+async fn row(ports: &Ports, id: Uuid) -> Arc<State> {
+    let row = ports.records.rows_of(&[id]).await.unwrap().pop().flatten();
+    row.and_then(|row| row.state).expect("the row is there")
+}
+
+/// Everything below one directory.
+struct OnDisk {
+    ports: Ports,
+    vectors: EdgeStore,
+    file: PathBuf,
+}
+
+impl OnDisk {
+    fn open(dir: &Path) -> Self {
+        let embedded = Embedded::open(dir, "test", MAX_BACKLOG).unwrap();
+        let vectors = EdgeStore::open(&dir.join("vectors"), Arc::new(Limits::default())).unwrap();
+        let stores: Vec<Arc<dyn Store>> = vec![Arc::new(vectors.clone()), embedded.graph];
+        let ports = Ports { bus: embedded.bus, records: embedded.rows, stores };
+        Self { ports, vectors, file: dir.join(FILE) }
+    }
+
+    fn sql(&self, sql: &str, parameters: impl rusqlite::Params) {
+        let connection = Connection::open(&self.file).unwrap();
+        connection.busy_timeout(std::time::Duration::from_secs(10)).unwrap();
+        connection.execute(sql, parameters).unwrap();
+    }
+}
+
+#[async_trait]
+impl Hands for OnDisk {
+    async fn row(&self, id: Uuid, edits: Option<&Edits>) {
+        let Some(edits) = edits else { return self.sql("DELETE FROM rows WHERE id = ?1", [id]) };
+        let chunk = serde_json::to_string(&edited(&*row(&self.ports, id).await, edits).chunk).unwrap();
+        self.sql("UPDATE rows SET chunk = ?2 WHERE id = ?1", (id, chunk));
+    }
+
+    /// The engine has no other way in than this store, whose guard asks for a newer version.
+    async fn point(&self, id: Uuid, edits: Option<&Edits>) {
+        let held = self.vectors.read(&[id]).await.unwrap().pop().flatten().expect("the point is there");
+        let version = held.version.next(Time::from_micros(0));
+        let state = match edits {
+            Some(edits) => Some(edited(&*row(&self.ports, id).await, edits)),
+            None => None,
+        };
+        let write = Write { id, version, state, vectors_since: version };
+        assert!(matches!(self.vectors.apply(&[write]).await[..], [Applied::Written]));
+    }
+
+    async fn node(&self, id: Uuid, edits: Option<&Edits>) {
+        for (property, value) in edits.into_iter().flatten() {
+            let sql = format!("UPDATE graph_chunks SET {property} = ?2 WHERE id = ?1");
+            self.sql(&sql, (id, value.as_str().unwrap()));
+        }
+        if edits.is_none() {
+            self.sql("DELETE FROM graph_chunks WHERE id = ?1", [id]);
+        }
+    }
+}
+
+/// PostgreSQL, Redis, Neo4j, and Qdrant's engine behind its protocol.
+struct OnServers<'a> {
+    ports: Ports,
+    place: &'a Place,
+}
+
+impl<'a> OnServers<'a> {
+    async fn open(place: &'a Place) -> Self {
+        let limits = Arc::new(Limits::default());
+        let postgres = PostgresConfig::new(place.database.clone().into(), Arc::clone(&limits));
+        let records = Arc::new(PostgresRecords::connect(postgres).await.unwrap());
+        let redis = RedisConfig {
+            stream: format!("{}:stream", place.name),
+            dead_stream: format!("{}:dead", place.name),
+            ..RedisConfig::new(crate::place::variable("CHUNK_SYNC_TEST_REDIS_URL").into())
+        };
+        let vectors = QdrantStore::new(&QdrantConfig::new(place.qdrant.clone(), limits)).unwrap();
+        let neo4j = Neo4jConfig {
+            url: crate::place::variable("CHUNK_SYNC_TEST_NEO4J_URL"),
+            user: crate::place::variable("CHUNK_SYNC_TEST_NEO4J_USER"),
+            password: crate::place::variable("CHUNK_SYNC_TEST_NEO4J_PASSWORD").into(),
+            database: "neo4j".to_owned(),
+            timeout: Neo4jConfig::TIMEOUT,
+        };
+        let stores: Vec<Arc<dyn Store>> = vec![Arc::new(vectors), Arc::new(Neo4jStore::new(&neo4j).unwrap())];
+        let ports = Ports { bus: Arc::new(RedisBus::new(&redis).unwrap()), records, stores };
+        ports.prepare().await.unwrap();
+        Self { ports, place }
+    }
+}
+
+#[async_trait]
+impl Hands for OnServers<'_> {
+    async fn row(&self, id: Uuid, edits: Option<&Edits>) {
+        let Some(edits) = edits else {
+            return self.place.sql(&format!("DELETE FROM unified.chunks WHERE id = '{id}'")).await;
+        };
+        let set: Vec<String> = edits
+            .iter()
+            .map(|(path, value)| match (path.rsplit_once('.'), value.as_str().unwrap()) {
+                (None, text) => format!("{path} = '{text}'"),
+                (Some((_, "updated_at")), text) => format!("updated_at = '{text}'"),
+                (Some((_, key)), text) => format!("metadata = metadata || '{{\"{key}\": \"{text}\"}}'"),
+            })
+            .collect();
+        self.place.sql(&format!("UPDATE unified.chunks SET {} WHERE id = '{id}'", set.join(", "))).await;
+    }
+
+    async fn point(&self, id: Uuid, edits: Option<&Edits>) {
+        for (path, value) in edits.into_iter().flatten() {
+            match *path {
+                "embeddings.dense" => {
+                    self.place.write_vector(id, serde_json::from_value(value["vector"].clone()).unwrap()).await;
+                }
+                path => self.place.write_payload(id, serde_json::json!({ path: value })).await,
+            }
+        }
+        if edits.is_none() {
+            self.place.delete_points(&[id]).await;
+        }
+    }
+
+    async fn node(&self, id: Uuid, edits: Option<&Edits>) {
+        for (property, value) in edits.into_iter().flatten() {
+            let set = query(&format!("MATCH (c:Chunk {{id: $id}}) SET c.{property} = $value"));
+            self.place.cypher(set.param("id", id.to_string()).param("value", value.as_str().unwrap())).await;
+        }
+        if edits.is_none() {
+            self.place.cypher(query("MATCH (c:Chunk {id: $id}) DETACH DELETE c").param("id", id.to_string())).await;
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! All ports in memory, and the hands of somebody who reaches past the service.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use chunk_sync_engine::Ports;
+use chunk_sync_engine::ports::{Records, Store};
+use chunk_sync_model::{Limits, Target};
+use uuid::Uuid;
+
+use super::{MemoryBus, MemoryRecords, MemoryStore};
+use crate::scenarios::{Edits, Hands, edited};
+
+/// All ports in memory.
+pub struct World {
+    bus: MemoryBus,
+    records: MemoryRecords,
+    vectors: MemoryStore,
+    graph: MemoryStore,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        let store = |target| MemoryStore::new(target, Limits::default());
+        let (bus, records) = (MemoryBus::default(), MemoryRecords::default());
+        Self { bus, records, vectors: store(Target::Qdrant), graph: store(Target::Neo4j) }
+    }
+}
+
+impl World {
+    /// Handles on them.
+    #[must_use]
+    pub fn ports(&self) -> Ports {
+        let stores: Vec<Arc<dyn Store>> = vec![Arc::new(self.vectors.clone()), Arc::new(self.graph.clone())];
+        Ports { bus: Arc::new(self.bus.clone()), records: Arc::new(self.records.clone()), stores }
+    }
+
+    async fn write(&self, store: &MemoryStore, id: Uuid, edits: Option<&Edits>) {
+        let held = store.read(&[id]).await.unwrap().pop().flatten().expect("the chunk is there");
+        let row = self.records.rows_of(&[id]).await.unwrap().pop().flatten().and_then(|row| row.state);
+        let state = edits.map(|edits| edited(&row.expect("the row is there"), edits));
+        store.tamper(id, held.version, state.as_ref());
+    }
+}
+
+#[async_trait]
+impl Hands for World {
+    async fn row(&self, id: Uuid, edits: Option<&Edits>) {
+        let row = self.records.rows_of(&[id]).await.unwrap().pop().flatten().and_then(|row| row.state);
+        self.records.write_row(id, edits.map(|edits| edited(&row.expect("the row is there"), edits)));
+    }
+
+    async fn point(&self, id: Uuid, edits: Option<&Edits>) {
+        self.write(&self.vectors, id, edits).await;
+    }
+
+    async fn node(&self, id: Uuid, edits: Option<&Edits>) {
+        self.write(&self.graph, id, edits).await;
+    }
+}

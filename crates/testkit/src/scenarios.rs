@@ -1,0 +1,246 @@
+//! Scenarios of two writers, an operator and strangers at the stores, played through the whole service on any ports: what a
+//! table says must show, shows, the stores agree, and every world comes to the very same chunk.
+//!
+//! Scenarios are about a chunk each, so they are played together, a step of each at a time; those of other strategies in
+//! a service of their own.
+
+mod content;
+mod embeddings;
+mod existence;
+mod parts;
+mod script;
+mod stores;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chunk_sync_engine::repair::{Orphans, plan, publish, until_finished};
+use chunk_sync_engine::verify::{Options, verify};
+use chunk_sync_engine::{Ports, Publisher, Service, Settings, WalSettings, WorkerSettings};
+use chunk_sync_model::merge::{Kind, Strategies};
+use chunk_sync_model::{Body, Chunk, Event, Limits, State, Time};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+pub use script::{Edits, Scenario, Step};
+
+/// Somebody who writes into the stores past the service. The version that a store shows stays as it is.
+#[async_trait]
+pub trait Hands: Send + Sync {
+    /// Writes these fields of a row, or deletes it.
+    async fn row(&self, id: Uuid, edits: Option<&Edits>);
+
+    /// Writes these fields of a point, or deletes it.
+    async fn point(&self, id: Uuid, edits: Option<&Edits>);
+
+    /// Writes these properties of a node, or deletes it.
+    async fn node(&self, id: Uuid, edits: Option<&Edits>);
+}
+
+/// What became of a chunk: the chunk as it shows, and whether it is marked stale. `None` where it is gone.
+pub type Outcomes = BTreeMap<&'static str, Option<(Chunk, bool)>>;
+
+/// Every scenario.
+#[must_use]
+pub fn all() -> Vec<Scenario> {
+    [content::table(), embeddings::table(), parts::table(), existence::table(), stores::table()].concat()
+}
+
+/// Plays every scenario, asserts what its table says and that the stores agree, and tells what became of each.
+pub async fn play(scenarios: &[Scenario], ports: &Ports, hands: &dyn Hands, dir: &Path, now: Time) -> Outcomes {
+    let names: BTreeSet<_> = scenarios.iter().map(|scenario| scenario.name).collect();
+    assert_eq!(names.len(), scenarios.len(), "two scenarios of one name");
+    let groups: BTreeSet<_> = scenarios.iter().map(|scenario| scenario.strategies).collect();
+    for strategies in groups {
+        let group: Vec<&Scenario> = scenarios.iter().filter(|scenario| scenario.strategies == strategies).collect();
+        let settings = settings(strategies, dir);
+        let service = Service::start(ports.clone(), settings).await.unwrap();
+        let mut stage = Stage { ports, hands, service, now, views: BTreeMap::new(), said: BTreeMap::new() };
+        let longest = group.iter().map(|scenario| scenario.steps.len()).max().unwrap_or_default();
+        for round in 0..longest {
+            stage.round(&group, round).await;
+        }
+        stage.service.stop().await.unwrap();
+    }
+    let report = verify(ports, &Options::default(), &|_| {}).await.unwrap();
+    assert!(report.consistent, "the stores differ at the end: {:?}", report.differences);
+    let mut outcomes = Outcomes::new();
+    let mut wrong = Vec::new();
+    for scenario in scenarios {
+        let state = row(ports, scenario.id()).await;
+        wrong.extend(scenario.misses(state.as_deref()));
+        outcomes.insert(scenario.name, state.map(|state| (state.chunk.clone(), state.embedding_stale)));
+    }
+    assert!(wrong.is_empty(), "{} claims do not hold:\n{}", wrong.len(), wrong.join("\n"));
+    outcomes
+}
+
+fn settings(strategies: &[(&str, &str)], dir: &Path) -> Settings {
+    let with = |all: Strategies, (name, strategy): &(&str, &str)| match Kind::ALL.iter().find(|k| k.as_str() == *name) {
+        Some(kind) => all.with(*kind, strategy).unwrap(),
+        None => all.with_part(name, strategy).unwrap(),
+    };
+    Settings {
+        limits: Limits::default(),
+        strategies: strategies.iter().fold(Strategies::default(), with),
+        worker: WorkerSettings { wait: Duration::from_millis(20), ..WorkerSettings::default() },
+        wal: WalSettings { dir: dir.join("wal"), max_bytes: 1 << 30, keep: Duration::from_secs(3600) },
+    }
+}
+
+/// What a chunk is with these fields written into it.
+#[must_use]
+pub fn edited(state: &State, edits: &Edits) -> Arc<State> {
+    let mut chunk = serde_json::to_value(&state.chunk).unwrap();
+    for (path, value) in edits {
+        script::put(&mut chunk, path, value.clone());
+    }
+    Arc::new(State { chunk: serde_json::from_value(chunk).unwrap(), ..state.clone() })
+}
+
+async fn row(ports: &Ports, id: Uuid) -> Option<Arc<State>> {
+    ports.records.rows_of(&[id]).await.unwrap().pop().flatten()?.state
+}
+
+struct Stage<'a> {
+    ports: &'a Ports,
+    hands: &'a dyn Hands,
+    service: Service,
+    now: Time,
+    /// What each writer last said in a scenario: the chunk as JSON.
+    views: BTreeMap<(&'static str, &'static str), Value>,
+    /// The events of a scenario.
+    said: BTreeMap<&'static str, Vec<Event>>,
+}
+
+impl Stage<'_> {
+    async fn round(&mut self, group: &[&Scenario], round: usize) {
+        let mut events = Vec::new();
+        let mut strangers = false;
+        for scenario in group {
+            let Some(step) = scenario.steps.get(round) else { continue };
+            strangers |= self.strangers(scenario, step).await;
+            events.extend(self.events(scenario, step).await);
+        }
+        // Entries of any client: what the publisher would refuse must be refused by the worker, too.
+        if !events.is_empty() {
+            self.ports.bus.publish(&events).await.unwrap();
+        }
+        self.service.until_idle().await.unwrap();
+        if strangers {
+            self.repair().await;
+        }
+    }
+
+    /// Has the stores compared, and what differs mended.
+    async fn repair(&self) {
+        let options = Options { still: Duration::from_millis(50), ..Options::default() };
+        let findings = verify(self.ports, &options, &|_| {}).await.unwrap().findings;
+        let publisher = Publisher::new(Arc::clone(&self.ports.bus), Arc::new(Limits::default()));
+        let published = publish(self.ports, &publisher, &plan(&findings, Orphans::List), &|_| {}).await.unwrap();
+        if let Some(last) = published.last {
+            until_finished(&*self.ports.bus, last, &|_| {}).await.unwrap();
+        }
+        self.service.until_idle().await.unwrap();
+    }
+
+    /// What somebody does to the stores; whether it was anything.
+    async fn strangers(&self, scenario: &Scenario, step: &Step) -> bool {
+        let id = scenario.id();
+        match step {
+            Step::Row(edits) => self.hands.row(id, self.placed(edits).as_ref()).await,
+            Step::Point(edits) => self.hands.point(id, edits.as_ref()).await,
+            Step::Node(edits) => self.hands.node(id, edits.as_ref()).await,
+            Step::Stores { row, point, node } => {
+                self.hands.row(id, self.placed(&Some(row.clone())).as_ref()).await;
+                self.hands.point(id, Some(point)).await;
+                self.hands.node(id, Some(node)).await;
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    /// Edits with the second in which they are made as a time.
+    fn placed(&self, edits: &Option<Edits>) -> Option<Edits> {
+        let placed = |(path, value): &(&'static str, Value)| match (*path, value.as_i64()) {
+            ("metadata.updated_at", Some(second)) => (*path, self.at(second).to_string().into()),
+            _ => (*path, value.clone()),
+        };
+        Some(edits.as_ref()?.iter().map(placed).collect())
+    }
+
+    async fn events(&mut self, scenario: &Scenario, step: &Step) -> Vec<Event> {
+        let event = match step {
+            Step::Says { writer, at, kind, edits, set, unchanged } => {
+                let view = self.view(scenario, writer);
+                for (path, value) in edits {
+                    script::put(view, path, value.clone());
+                }
+                let view = view.clone();
+                self.event(scenario, writer, kind, *at, view, set, unchanged)
+            }
+            Step::Deletes { writer, at } => {
+                self.views.remove(&(scenario.name, *writer));
+                let chunk = json!({ "id": scenario.id() });
+                self.event(scenario, writer, "delete", *at, chunk, &[], &[])
+            }
+            Step::Reads { writer } => {
+                let held = row(self.ports, scenario.id()).await.unwrap_or_else(|| panic!("{}: gone", scenario.name));
+                let view = serde_json::to_value(&held.chunk).unwrap();
+                self.views.insert((scenario.name, *writer), view);
+                return Vec::new();
+            }
+            Step::Decides { part, value, at } => {
+                let held = row(self.ports, scenario.id()).await.unwrap();
+                let mut view = serde_json::to_value(&held.chunk).unwrap();
+                script::put(&mut view, part, value.clone());
+                self.event(scenario, "operator", "update", *at, view, &[part], &[])
+            }
+            Step::Again => return self.said.get(scenario.name).cloned().unwrap_or_default(),
+            Step::Row(_) | Step::Point(_) | Step::Node(_) | Step::Stores { .. } => return Vec::new(),
+        };
+        self.said.entry(scenario.name).or_default().push(event.clone());
+        vec![event]
+    }
+
+    fn view(&mut self, scenario: &Scenario, writer: &'static str) -> &mut Value {
+        let first = || script::bare(scenario.id(), writer, self.now);
+        self.views.entry((scenario.name, writer)).or_insert_with(first)
+    }
+
+    fn at(&self, second: i64) -> Time {
+        Time::from_micros(self.now.micros() + (second - script::PAST) * 1_000_000)
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "the fields of an event")]
+    fn event(
+        &self,
+        scenario: &Scenario,
+        writer: &str,
+        kind: &str,
+        at: i64,
+        mut chunk: Value,
+        set: &[&str],
+        unchanged: &[&str],
+    ) -> Event {
+        let at = self.at(at).to_string();
+        if kind != "delete" {
+            chunk["metadata"]["updated_at"] = at.clone().into();
+        }
+        let nth = self.said.get(scenario.name).map_or(0, Vec::len);
+        let source = if writer == "operator" { "claude" } else { writer };
+        let json = json!({
+            "event_id": Uuid::new_v5(&scenario.id(), nth.to_string().as_bytes()),
+            "type": kind, "source": source, "writer": writer, "targets": ["postgres", "qdrant", "neo4j"],
+            "chunk": chunk, "timestamp": at, "set": set, "unchanged": unchanged,
+        });
+        let event = Event::from_json(&json.to_string(), &Limits::default());
+        let event = event.unwrap_or_else(|invalid| panic!("{}: {invalid}", scenario.name));
+        assert!(matches!(&event.body, Body::Id(id) if *id == scenario.id()) || event.chunk_id() == scenario.id());
+        event
+    }
+}

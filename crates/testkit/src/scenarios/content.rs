@@ -1,0 +1,151 @@
+//! The text: who shows, and what is said of who does not.
+
+use chunk_sync_model::hash::content_hash;
+use serde_json::{Value, json};
+
+use super::Scenario;
+use super::script::scenario;
+
+const A: &str = "what claude makes of it";
+const B: &str = "what cognee makes of it";
+
+fn text(text: &str) -> (&'static str, Value) {
+    ("content", text.into())
+}
+
+fn hash(text: &str) -> Value {
+    content_hash(text).into()
+}
+
+/// Both know the chunk.
+fn known(name: &'static str) -> Scenario {
+    scenario(name).creates("claude", 1, []).says("cognee", 2, [])
+}
+
+pub(super) fn table() -> Vec<Scenario> {
+    vec![
+        scenario("content: what is said first shows").creates("claude", 1, [text(A)]).shows([
+            text(A),
+            ("metadata.conflict_detected", Value::Null),
+            ("system_origin", "claude".into()),
+        ]),
+        scenario("content: a writer's own next word is no conflict")
+            .creates("claude", 1, [])
+            .says("claude", 2, [text(A)])
+            .says("claude", 3, [text(B)])
+            .shows([text(B), ("metadata.previous_version", Value::Null)]),
+        known("content: of two words the newer shows")
+            .says("claude", 10, [text(A)])
+            .says("cognee", 11, [text(B)])
+            .shows([
+                text(B),
+                ("metadata.previous_version", hash(A)),
+                ("metadata.resolution_strategy", "last_write_wins".into()),
+                ("metadata.conflict_detected", true.into()),
+                ("system_origin", "hybrid".into()),
+            ]),
+        known("content: an older word that comes late does not show")
+            .says("claude", 11, [text(A)])
+            .says("cognee", 10, [text(B)])
+            .shows([text(A)]),
+        known("content: of two words of one time the version decides")
+            .says("cognee", 10, [text(B)])
+            .says("claude", 10, [text(A)])
+            .shows([text(B)]),
+        known("content: the same word by both is no conflict")
+            .says("claude", 10, [text(A)])
+            .says("cognee", 11, [text(A)])
+            .shows([text(A), ("metadata.previous_version", Value::Null), ("metadata.conflict_detected", Value::Null)]),
+        known("content: a clock four minutes ahead counts as it says")
+            .says("cognee", 86_400 + 240, [text(B)])
+            .says("claude", 20, [text(A)])
+            .shows([text(B)]),
+        known("content: a clock ten minutes ahead is refused")
+            .says("claude", 10, [text(A)])
+            .says("cognee", 86_400 + 600, [text(B)])
+            .shows([text(A)]),
+        known("content: the source wins where that is the strategy")
+            .under(&[("content", "source_wins")])
+            .says("claude", 10, [text(A)])
+            .says("cognee", 11, [text(B)])
+            .shows([text(B)]),
+        known("content: what was held stays where the target wins")
+            .under(&[("content", "target_wins")])
+            .says("claude", 10, [text(A)])
+            .says("cognee", 11, [text(B)])
+            .shows([text(A)]),
+        known("content: the preferred writer shows, however old")
+            .under(&[("content", "prefer:claude")])
+            .says("claude", 10, [text(A)])
+            .says("cognee", 11, [text(B)])
+            .shows([text(A)]),
+        scenario("content: texts that change at different lines are merged")
+            .under(&[("content", "merge_text")])
+            .creates("claude", 1, [text("first line\nsecond line\nthird line\n")])
+            .reads("cognee")
+            .says("cognee", 2, [])
+            .says("claude", 10, [text("the first line\nsecond line\nthird line\n")])
+            .says("cognee", 11, [text("first line\nsecond line\nthe third line\n")])
+            .shows([text("the first line\nsecond line\nthe third line\n")]),
+        scenario("content: texts that collide in a line end with the newer")
+            .under(&[("content", "merge_text")])
+            .creates("claude", 1, [text("first line\nsecond line\nthird line\n")])
+            .reads("cognee")
+            .says("cognee", 2, [])
+            .says("claude", 10, [text("first line\nclaude's line\nthird line\n")])
+            .says("cognee", 11, [text("first line\ncognee's line\nthird line\n")])
+            .shows([text("first line\ncognee's line\nthird line\n")]),
+        known("content: a manual conflict shows what was held")
+            .under(&[("content", "manual")])
+            .says("claude", 10, [text(A)])
+            .says("cognee", 11, [text(B)])
+            .shows([text(A), ("metadata.conflict_detected", true.into()), ("metadata.conflicting_version", hash(B))]),
+        known("content: a manual conflict ends with an operator's word")
+            .under(&[("content", "manual")])
+            .says("claude", 10, [text(A)])
+            .says("cognee", 11, [text(B)])
+            .step(super::Step::Decides { part: "content", value: B.into(), at: 20 })
+            .shows([text(B)]),
+        known("content: after an operator's word a change is a change again")
+            .says("claude", 10, [text(A)])
+            .says("cognee", 11, [text(B)])
+            .step(super::Step::Decides { part: "content", value: A.into(), at: 20 })
+            .says("claude", 30, [text("what claude says after all that")])
+            .shows([text("what claude says after all that"), ("metadata.conflict_detected", Value::Null)]),
+        known("content: a summary is a part of its own")
+            .says("claude", 10, [text(A)])
+            .says("cognee", 11, [("summary", "in short".into())])
+            .shows([text(A), ("summary", "in short".into()), ("metadata.previous_version", Value::Null)]),
+        known("content: whoever writes back what it read changes one field")
+            .says("claude", 10, [text(A), ("metadata.topic", "tea".into())])
+            .reads("cognee")
+            .says("cognee", 11, [("metadata.mood", "calm".into())])
+            .says("claude", 12, [text("what claude makes of it now")])
+            .shows([
+                text("what claude makes of it now"),
+                ("metadata.topic", "tea".into()),
+                ("metadata.mood", "calm".into()),
+                ("metadata.previous_version", Value::Null),
+            ]),
+        known("content: to go back to an old word without saying so is an echo")
+            .says("claude", 10, [text(A)])
+            .says("claude", 11, [text(B)])
+            .says("cognee", 12, [text(A)])
+            .shows([text(B)]),
+        known("content: to go back to an old word on purpose names it in `set`")
+            .says("claude", 10, [text(A)])
+            .says("claude", 11, [text(B)])
+            .event("cognee", 12, "update", [text(A)], &["content"], &[])
+            .shows([text(A)]),
+        known("content: whatever comes once more changes nothing")
+            .says("claude", 10, [text(A), ("metadata.topic", json!(["tea"]))])
+            .says("cognee", 11, [text(B), ("metadata.mood", "calm".into())])
+            .step(super::Step::Again)
+            .step(super::Step::Again)
+            .shows([text(B), ("metadata.topic", json!(["tea"])), ("metadata.mood", "calm".into())]),
+        known("content: what an event does not carry stays")
+            .says("claude", 10, [text(A)])
+            .event("cognee", 11, "update", [text("not meant at all")], &[], &["content"])
+            .shows([text(A)]),
+    ]
+}

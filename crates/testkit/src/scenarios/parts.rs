@@ -1,0 +1,115 @@
+//! Metadata key by key, the graph element by element, and the parts that are one value.
+
+use serde_json::{Value, json};
+
+use super::Scenario;
+use super::script::{calls, entity, scenario};
+
+fn known(name: &'static str) -> Scenario {
+    scenario(name).creates("claude", 1, []).says("cognee", 2, [])
+}
+
+fn topic(topic: &str) -> (&'static str, Value) {
+    ("metadata.topic", topic.into())
+}
+
+fn entities<const N: usize>(entities: [Value; N]) -> (&'static str, Value) {
+    ("graph.entities", entities.to_vec().into())
+}
+
+pub(super) fn table() -> Vec<Scenario> {
+    vec![
+        known("metadata: different keys live side by side")
+            .says("claude", 10, [topic("tea")])
+            .says("cognee", 11, [("metadata.mood", "calm".into())])
+            .shows([topic("tea"), ("metadata.mood", "calm".into())]),
+        known("metadata: of one key the newer value shows")
+            .says("claude", 11, [topic("tea")])
+            .says("cognee", 10, [topic("coffee")])
+            .shows([topic("tea")]),
+        known("metadata: to leave out what one never said means nothing")
+            .says("claude", 10, [topic("tea")])
+            .says("cognee", 11, [("metadata.mood", "calm".into())])
+            .says("cognee", 12, [("metadata.mood", "gay".into())])
+            .shows([topic("tea"), ("metadata.mood", "gay".into())]),
+        known("metadata: to leave out what one had said takes it away")
+            .says("claude", 10, [topic("tea")])
+            .says("cognee", 11, [("metadata.mood", "calm".into())])
+            .says("claude", 12, [("metadata.topic", Value::Null)])
+            .shows([("metadata.topic", Value::Null), ("metadata.mood", "calm".into())]),
+        known("metadata: one takes a key away, the other changes it later")
+            .says("claude", 10, [topic("tea")])
+            .reads("cognee")
+            .says("cognee", 11, [])
+            .says("claude", 12, [("metadata.topic", Value::Null)])
+            .says("cognee", 13, [topic("coffee")])
+            .shows([topic("coffee")]),
+        known("metadata: a key can have a strategy of its own")
+            .under(&[("metadata.owner", "prefer:claude")])
+            .says("claude", 10, [("metadata.owner", "ann".into()), topic("tea")])
+            .says("cognee", 11, [("metadata.owner", "bob".into()), topic("coffee")])
+            .shows([("metadata.owner", "ann".into()), topic("coffee")]),
+        known("metadata: values of any form are compared as values")
+            .says("claude", 10, [("metadata.form", json!({"a": 1, "b": [1, 2, {"c": null}]}))])
+            .says("cognee", 11, [("metadata.form", json!({"b": [1, 2, {"c": null}], "a": 1}))])
+            .shows([("metadata.form", json!({"a": 1, "b": [1, 2, {"c": null}]}))]),
+        known("graph: what both found is there")
+            .says("claude", 10, [entities([entity("s1-a", "a")])])
+            .says("cognee", 11, [entities([entity("s1-b", "b")])])
+            .shows([("entity.s1-a", "a".into()), ("entity.s1-b", "b".into())]),
+        known("graph: of one entity the newer word shows")
+            .says("claude", 11, [entities([entity("s2-a", "by claude")])])
+            .says("cognee", 10, [entities([entity("s2-a", "by cognee")])])
+            .shows([("entity.s2-a", "by claude".into())]),
+        known("graph: a relationship shows while both its ends do")
+            .says(
+                "claude",
+                10,
+                [
+                    entities([entity("s3-a", "a"), entity("s3-b", "b")]),
+                    ("graph.relationships", json!([calls("s3-a", "s3-b")])),
+                ],
+            )
+            .says("claude", 11, [entities([entity("s3-a", "a")]), ("graph.relationships", Value::Null)])
+            .shows([("entity.s3-a", "a".into()), ("entity.s3-b", Value::Null), ("calls", json!([]))]),
+        known("graph: an entity that one drops and the other said later stays")
+            .says("claude", 10, [entities([entity("s4-a", "a")])])
+            .says("cognee", 11, [entities([entity("s4-a", "the same, in other words")])])
+            .says("claude", 12, [entities([])])
+            .says("cognee", 13, [entities([entity("s4-a", "in other words still")])])
+            .shows([("entity.s4-a", "in other words still".into())]),
+        known("graph: relationships of both hang on the same entities")
+            .says(
+                "claude",
+                10,
+                [
+                    entities([entity("s5-a", "a"), entity("s5-b", "b")]),
+                    ("graph.relationships", json!([calls("s5-a", "s5-b")])),
+                ],
+            )
+            .reads("cognee")
+            .says("cognee", 11, [("graph.relationships", json!([calls("s5-a", "s5-b"), calls("s5-b", "s5-a")]))])
+            .shows([("calls", json!([["s5-a", "s5-b"], ["s5-b", "s5-a"]]))]),
+        known("parts: source, place and code are each one value, the newer's")
+            .says(
+                "claude",
+                10,
+                [
+                    ("source", json!({ "type": "file", "path": "a.rs" })),
+                    ("code_metadata", json!({ "language": "rust", "is_code": true, "confidence": 1.0 })),
+                ],
+            )
+            .says("cognee", 11, [("source", json!({ "type": "web", "url": "http://b" }))])
+            .says("cognee", 12, [("location", json!({ "start_char": 5, "end_char": 9, "chunk_index": 3 }))])
+            .shows([
+                ("source.type", "web".into()),
+                ("source.path", Value::Null),
+                ("location.chunk_index", 3.into()),
+                ("code_metadata.language", "rust".into()),
+            ]),
+        known("parts: to which project it belongs the newer says")
+            .says("claude", 10, [("organization", json!({ "scope": "project" }))])
+            .says("cognee", 9, [("organization", json!({ "scope": "user" }))])
+            .shows([("organization.scope", "project".into())]),
+    ]
+}

@@ -1,0 +1,208 @@
+//! What a scenario is made of, and how its claims are read off a chunk.
+
+use chunk_sync_model::{State, Time};
+use chunk_sync_samples::embed;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+/// Fields by their path in the JSON of a chunk, and what they are to be; null takes one away.
+pub type Edits = Vec<(&'static str, Value)>;
+
+/// Second 0 of every scenario lies so many seconds before now.
+pub(super) const PAST: i64 = 86_400;
+
+/// One thing that somebody does.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// A writer changes its view and publishes it whole.
+    Says {
+        writer: &'static str,
+        at: i64,
+        kind: &'static str,
+        edits: Edits,
+        set: Vec<&'static str>,
+        unchanged: Vec<&'static str>,
+    },
+    /// A writer deletes the chunk.
+    Deletes { writer: &'static str, at: i64 },
+    /// A writer takes what shows for its view.
+    Reads { writer: &'static str },
+    /// An operator sets a part.
+    Decides { part: &'static str, value: Value, at: i64 },
+    /// Every event so far comes once more.
+    Again,
+    /// Somebody writes the row, or deletes it.
+    Row(Option<Edits>),
+    /// Somebody writes the point, or deletes it.
+    Point(Option<Edits>),
+    /// Somebody writes the node, or deletes it.
+    Node(Option<Edits>),
+    /// Somebody writes all three.
+    Stores { row: Edits, point: Edits, node: Edits },
+}
+
+/// What is done to a chunk, and what must show in the end.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    pub name: &'static str,
+    /// Kinds or names of parts, each with its strategy.
+    pub strategies: &'static [(&'static str, &'static str)],
+    pub steps: Vec<Step>,
+    /// What must show; `None` where the chunk must be gone.
+    pub shows: Option<Edits>,
+}
+
+/// A scenario without steps.
+pub(super) fn scenario(name: &'static str) -> Scenario {
+    Scenario { name, strategies: &[], steps: Vec::new(), shows: None }
+}
+
+impl Scenario {
+    /// Its chunk.
+    #[must_use]
+    pub fn id(&self) -> Uuid {
+        Uuid::new_v5(&Uuid::NAMESPACE_OID, self.name.as_bytes())
+    }
+
+    pub(super) fn under(self, strategies: &'static [(&'static str, &'static str)]) -> Self {
+        Self { strategies, ..self }
+    }
+
+    pub(super) fn step(mut self, step: Step) -> Self {
+        self.steps.push(step);
+        self
+    }
+
+    /// An update.
+    pub(super) fn says<const N: usize>(self, writer: &'static str, at: i64, edits: [(&'static str, Value); N]) -> Self {
+        self.event(writer, at, "update", edits, &[], &[])
+    }
+
+    /// A create.
+    pub(super) fn creates<const N: usize>(
+        self,
+        writer: &'static str,
+        at: i64,
+        edits: [(&'static str, Value); N],
+    ) -> Self {
+        self.event(writer, at, "create", edits, &[], &[])
+    }
+
+    /// An update that names parts as set on purpose, or as not carried.
+    pub(super) fn event<const N: usize>(
+        self,
+        writer: &'static str,
+        at: i64,
+        kind: &'static str,
+        edits: [(&'static str, Value); N],
+        set: &[&'static str],
+        unchanged: &[&'static str],
+    ) -> Self {
+        let (set, unchanged) = (set.to_vec(), unchanged.to_vec());
+        self.step(Step::Says { writer, at, kind, edits: edits.to_vec(), set, unchanged })
+    }
+
+    pub(super) fn deletes(self, writer: &'static str, at: i64) -> Self {
+        self.step(Step::Deletes { writer, at })
+    }
+
+    pub(super) fn reads(self, writer: &'static str) -> Self {
+        self.step(Step::Reads { writer })
+    }
+
+    pub(super) fn shows<const N: usize>(self, shows: [(&'static str, Value); N]) -> Self {
+        Self { shows: Some(shows.to_vec()), ..self }
+    }
+
+    /// What its table says that is not so.
+    pub(super) fn misses(&self, state: Option<&State>) -> Vec<String> {
+        let (expected, state) = match (&self.shows, state) {
+            (None, None) => return Vec::new(),
+            (None, Some(_)) => return vec![format!("{}: the chunk is there", self.name)],
+            (Some(_), None) => return vec![format!("{}: the chunk is gone", self.name)],
+            (Some(expected), Some(state)) => (expected, state),
+        };
+        let wrong = |(path, value): &(&str, Value)| {
+            let found = look(state, path);
+            (found != *value).then(|| format!("{}: {path} shows {found}, not {value}", self.name))
+        };
+        expected.iter().filter_map(wrong).collect()
+    }
+}
+
+/// A chunk with nothing that is not required.
+pub(super) fn bare(id: Uuid, writer: &str, now: Time) -> Value {
+    let created = Time::from_micros(now.micros() - (PAST + 60) * 1_000_000).to_string();
+    json!({
+        "id": id, "system_origin": writer, "content": "what stands there at first", "chunk_type": "text",
+        "source": { "type": "api" }, "location": { "start_char": 0, "end_char": 26, "chunk_index": 0 },
+        "organization": {}, "metadata": { "created_at": created, "updated_at": created },
+    })
+}
+
+/// A vector of `gte` that is told from others by its first number, which is at least 1.
+pub(super) fn gte(number: u8, at: i64) -> Value {
+    dense("gte", number, at)
+}
+
+/// The same of any model.
+pub(super) fn dense(model: &str, number: u8, at: i64) -> Value {
+    let mut vector = embed::dense("a scenario", 768);
+    vector[0] = f32::from(number);
+    json!({ "model": model, "vector": vector, "timestamp": format!("2026-01-01T00:{:02}:{:02}Z", at / 60, at % 60) })
+}
+
+/// A sparse vector with a name.
+pub(super) fn sparse(model: &str, at: i64) -> Value {
+    json!({ "model": model, "indices": [1, 7], "values": [0.5, 0.25], "timestamp": format!("2026-01-01T00:00:{at:02}Z") })
+}
+
+/// An entity.
+pub(super) fn entity(id: &str, name: &str) -> Value {
+    json!({ "id": id, "type": "concept", "name": name, "confidence": 0.5, "source_positions": [0] })
+}
+
+/// That one entity calls another.
+pub(super) fn calls(from: &str, to: &str) -> Value {
+    json!({ "source_entity_id": from, "target_entity_id": to, "type": "calls", "confidence": 0.5 })
+}
+
+/// Puts a value at a path of names between dots; null takes away what is there.
+pub(super) fn put(json: &mut Value, path: &str, value: Value) {
+    let (parents, name) = path.rsplit_once('.').unwrap_or(("", path));
+    let parents = parents.split('.').filter(|parent| !parent.is_empty());
+    let parent = parents.fold(json, |json, name| &mut json[name]);
+    match (&value, parent.as_object_mut()) {
+        (Value::Null, Some(parent)) => drop(parent.remove(name)),
+        _ => parent[name] = value,
+    }
+}
+
+/// What shows at a path: a field of the JSON, or `dense.MODEL`, `alternative` (their first numbers), `sparse` (its model),
+/// `stale`, `entity.ID` (its name), `calls` (pairs of ids). Null where there is nothing.
+fn look(state: &State, path: &str) -> Value {
+    let (chunk, graph) = (&state.chunk, &state.chunk.graph);
+    let first = |dense: &chunk_sync_model::chunk::Dense| Value::from(f64::from(dense.vector[0]));
+    match path.split_once('.') {
+        Some(("dense", model)) => {
+            chunk.embeddings.dense.iter().find(|dense| dense.model == model).map_or(Value::Null, first)
+        }
+        Some(("entity", id)) => graph
+            .entities
+            .iter()
+            .find(|entity| entity.id == id)
+            .map_or(Value::Null, |entity| entity.name.clone().into()),
+        None if path == "alternative" => chunk.embeddings.dense_alternative.as_ref().map_or(Value::Null, first),
+        None if path == "sparse" => {
+            chunk.embeddings.sparse.as_ref().map_or(Value::Null, |sparse| sparse.model.clone().into())
+        }
+        None if path == "stale" => state.embedding_stale.into(),
+        None if path == "calls" => {
+            graph.relationships.iter().map(|r| json!([r.source_entity_id, r.target_entity_id])).collect()
+        }
+        _ => {
+            let json = serde_json::to_value(chunk).unwrap();
+            path.split('.').try_fold(&json, |json, name| json.get(name)).cloned().unwrap_or_default()
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! Strangers at the stores: a row is somebody's word, what is written into the others is put back.
+
+use chunk_sync_model::hash::content_hash;
+use serde_json::Value;
+
+use super::script::{gte, scenario};
+use super::{Scenario, Step};
+
+const TEXT: &str = "what a stranger writes there";
+
+fn known(name: &'static str) -> Scenario {
+    let vector = ("embeddings.dense", gte(1, 1));
+    scenario(name).creates("claude", 1, [vector, ("metadata.topic", "tea".into())]).says("cognee", 2, [])
+}
+
+fn text() -> (&'static str, Value) {
+    ("content", TEXT.into())
+}
+
+fn first() -> (&'static str, Value) {
+    ("content", "what stands there at first".into())
+}
+
+fn at(second: i64) -> (&'static str, Value) {
+    ("metadata.updated_at", second.into())
+}
+
+pub(super) fn table() -> Vec<Scenario> {
+    vec![
+        known("stores: a text written into the row is everywhere").step(Step::Row(Some(vec![text(), at(50)]))).shows([
+            text(),
+            ("metadata.topic", "tea".into()),
+            ("dense.gte", 1.0.into()),
+            ("stale", true.into()),
+        ]),
+        known("stores: a key written into the row changes that key")
+            .step(Step::Row(Some(vec![("metadata.topic", "coffee".into()), at(50)])))
+            .shows([first(), ("metadata.topic", "coffee".into()), ("stale", false.into())]),
+        known("stores: a row that is deleted is gone everywhere").step(Step::Row(None)),
+        known("stores: a row written by hand, and an older word that comes late")
+            .step(Step::Row(Some(vec![text(), at(50)])))
+            .says("claude", 40, [("content", "what claude had said before".into())])
+            .shows([text()]),
+        known("stores: a row written by hand, and a newer word")
+            .step(Step::Row(Some(vec![text(), at(50)])))
+            .says("claude", 60, [("content", "what claude said after".into())])
+            .shows([
+                ("content", "what claude said after".into()),
+                ("metadata.previous_version", content_hash(TEXT).into()),
+            ]),
+        known("stores: a text written into a point is put back")
+            .step(Step::Point(Some(vec![text()])))
+            .shows([first(), ("metadata.topic", "tea".into())]),
+        known("stores: a vector written into a point is put back")
+            .step(Step::Point(Some(vec![("embeddings.dense", gte(9, 9))])))
+            .shows([first(), ("dense.gte", 1.0.into()), ("alternative", Value::Null)]),
+        known("stores: a point that is deleted comes back").step(Step::Point(None)).shows([first()]),
+        known("stores: a property written into a node is put back")
+            .step(Step::Node(Some(vec![("chunk_type", "code".into())])))
+            .shows([first(), ("chunk_type", "text".into())]),
+        known("stores: a node that is deleted comes back").step(Step::Node(None)).shows([first()]),
+        known("stores: where all three differ the row's word counts")
+            .step(Step::Stores {
+                row: vec![text(), at(50)],
+                point: vec![("content", "something else again in the point".into())],
+                node: vec![("chunk_type", "code".into())],
+            })
+            .shows([text()]),
+        known("stores: a point that is written to takes the next word")
+            .step(Step::Point(Some(vec![("content", "something else in the point".into())])))
+            .says("cognee", 60, [text()])
+            .shows([text()]),
+    ]
+}

@@ -1,0 +1,28 @@
+//! The scenarios on the ports in memory.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use chunk_sync_testkit::memory::World;
+use chunk_sync_testkit::scenarios::{Outcomes, Scenario, all, play};
+
+async fn played(scenarios: &[Scenario]) -> Outcomes {
+    let dir = std::env::temp_dir().join(format!("chunk-sync-scenarios-{}", uuid::Uuid::new_v4()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let world = World::default();
+    let outcomes = play(scenarios, &world.ports(), &world, &dir, jiff::Timestamp::now().into()).await;
+    std::fs::remove_dir_all(&dir).unwrap();
+    outcomes
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_every_scenario_says_shows() {
+    assert!(played(&all()).await.len() >= 40);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[should_panic(expected = "2 claims do not hold")]
+async fn a_claim_that_does_not_hold_is_found() {
+    let mut two: Vec<Scenario> = all().into_iter().filter(|scenario| scenario.shows.is_some()).take(2).collect();
+    two[0].shows = Some(vec![("content", "another text".into())]);
+    two[1].shows = None;
+    played(&two).await;
+}
