@@ -4,6 +4,7 @@
 
 mod backfill;
 mod config;
+mod conflicts;
 mod demo;
 mod init;
 mod output;
@@ -50,7 +51,10 @@ enum Command {
     Backfill,
     /// Compare the stores chunk by chunk, and mend what differs.
     Verify(verify::Arguments),
-    /// How the service is doing: its queue, its stores, its debts.
+    /// The record of conflicts: what writers met on, what lost, and what waits for a person.
+    #[command(subcommand)]
+    Conflicts(conflicts::Action),
+    /// How the service is doing: its queue, its stores, its debts, its open conflicts.
     Status,
     /// The configuration.
     #[command(subcommand)]
@@ -73,6 +77,9 @@ enum Failure {
     Usage(String),
     #[error(transparent)]
     Refused(#[from] Refused),
+    /// What was handed in keeps no rule.
+    #[error("{0}")]
+    Input(String),
     #[error(transparent)]
     Fault(#[from] Fault),
     #[error(transparent)]
@@ -84,6 +91,7 @@ enum Failure {
 impl Failure {
     fn code(&self) -> u8 {
         match self {
+            Self::Input(_) => 1,
             Self::Usage(_) | Self::Refused(_) => 2,
             Self::Fault(fault) if fault.class == FaultClass::Misconfigured => 2,
             Self::Fault(_) | Self::Start(_) | Self::Unable(_) => 3,
@@ -146,6 +154,7 @@ impl Cli {
             Command::Run(arguments) => run::execute(load()?.0, &arguments, json).await,
             Command::Publish(arguments) => publish::execute(&load()?.0, &arguments, json).await,
             Command::Verify(arguments) => verify::execute(load()?.0, &arguments, json).await,
+            Command::Conflicts(action) => conflicts::execute(&load()?.0, action, json).await,
             Command::Status => status::execute(&load()?.0, json).await,
             Command::Config(action) => config::execute(action, load, json),
         }

@@ -35,6 +35,9 @@ pub struct Status {
     pub queue: Option<Queue>,
     /// The stores, the system of record first.
     pub stores: Vec<Store>,
+    /// Conflicts that wait for a person; absent where that is not known.
+    #[serde(default)]
+    pub open_conflicts: Option<u64>,
     /// What has been done since the start.
     pub done: Done,
     /// The last verification; absent where none was made since the start.
@@ -169,12 +172,14 @@ impl Status {
         verified: &LastVerification,
     ) -> Self {
         let now = now();
-        let (depth, debts) = tokio::join!(
+        let (depth, debts, open_conflicts) = tokio::join!(
             asked("the queue", ports.bus.depth()),
-            asked("the debts of the stores", ports.records.debt_counts())
+            asked("the debts of the stores", ports.records.debt_counts()),
+            asked("the open conflicts", ports.records.open_conflicts())
         );
         let health = service.health();
-        let unknown = [depth.as_ref().err(), debts.as_ref().err()].into_iter().flatten().cloned().collect();
+        let unknown = [depth.as_ref().err(), debts.as_ref().err(), open_conflicts.as_ref().err()];
+        let unknown = unknown.into_iter().flatten().cloned().collect();
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             mode: mode.to_owned(),
@@ -185,6 +190,7 @@ impl Status {
             recovered: health.recovered.as_ref().map(Recovered::of),
             queue: depth.ok().map(|depth| Queue::of(depth, now)),
             stores: stores(&health, debts.ok().as_ref()),
+            open_conflicts: open_conflicts.ok(),
             done: Done::of(health.done),
             verification: verified.get(),
             unknown,

@@ -3,6 +3,7 @@
 //! One process at a time holds the directory. Vectors are not kept here: they have an engine of their own.
 
 mod bus;
+mod conflicts;
 mod database;
 mod fault;
 mod graph;

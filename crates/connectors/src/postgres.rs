@@ -1,5 +1,5 @@
 //! The system of record on PostgreSQL 15 and later: a row per chunk in a table that others write too, and beside it, in
-//! the schema `chunk_sync`, its record, its debts and the vectors that the row has no column for, in one transaction.
+//! the schema `chunk_sync`, its record, its debts, its conflicts and the vectors that the row has no column for, in one transaction.
 //!
 //! The table is taken as it is: whether its vectors are pgvector's types or plain arrays and JSON, and how wide its
 //! numbers are, is looked at and adapted to. Not here: the replication log, and what a change means.
@@ -7,6 +7,7 @@
 mod capture;
 mod cell;
 mod config;
+mod conflicts;
 mod decode;
 mod encode;
 mod fault;

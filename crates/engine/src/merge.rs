@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use chunk_sync_model::Target;
-use chunk_sync_model::merge::{Change, Conflict, Effect, Strategies, merge};
+use chunk_sync_model::merge::{Change, Effect, Strategies, merge};
+use chunk_sync_model::{Target, Writer};
 use uuid::Uuid;
 
 use crate::absorb::{Written, absorb, digest};
+use crate::journal::{Journal, Mark};
 use crate::metrics;
 use crate::operation::Operation;
 use crate::ports::{Commit, Fault, Held, Records, Write};
@@ -19,8 +20,8 @@ use crate::ports::{Commit, Fault, Held, Records, Write};
 pub(crate) struct Outcome {
     /// What the other stores are to hold, one write per chunk.
     pub(crate) writes: Vec<Write>,
-    /// What the operations met.
-    pub(crate) conflicts: Vec<Conflict>,
+    /// What the operations met; the conflicts themselves are on record with the rows.
+    pub(crate) conflicts: Vec<Mark>,
     /// Operations that came late or once more.
     pub(crate) repeated: u64,
 }
@@ -89,9 +90,10 @@ fn decide(
     // A captured event is the signal to look at the row, and says when it was written; a repair does not know.
     let signal = operations.iter().rev().find(|operation| operation.is_signal() && !operation.is_repair());
     let written = signal.map_or(terms.now, |signal| Written { at: signal.event.timestamp, ..terms.now });
+    let mut journal = Journal::new(terms.now.at);
     let (mut record, mut state, mut tell, mut vectors_changed) = match absorb(id, held, written, terms.strategies) {
         Ok(merged) => {
-            outcome.conflicts.extend(merged.conflicts);
+            journal.note(Writer::Postgres, merged.record.version, merged.decided, merged.conflicts);
             (Some(merged.record), merged.state, true, merged.vectors_changed)
         }
         Err(held) => (held.record, held.state, false, false),
@@ -105,7 +107,7 @@ fn decide(
         }
         let merged = merge(record, state, &Change::from(&operation.event), terms.strategies);
         outcome.repeated += u64::from(merged.effect == Effect::Nothing);
-        outcome.conflicts.extend(merged.conflicts);
+        journal.note(operation.event.writer, merged.record.version, merged.decided, merged.conflicts);
         vectors_changed |= merged.vectors_changed;
         tell = true;
         (record, state) = (Some(merged.record), merged.state);
@@ -120,6 +122,8 @@ fn decide(
     if tell {
         outcome.writes.push(Write { id, version: record.version, state: state.clone(), vectors_since });
     }
+    outcome.conflicts.extend(journal.marks());
     let (row_changed, owed) = (state != row, if tell { owing.to_vec() } else { Vec::new() });
-    Commit { id, record, row: digest(state.as_deref()), state, row_changed, owed }
+    let Journal { decided, met: conflicts, .. } = journal;
+    Commit { id, record, row: digest(state.as_deref()), state, row_changed, owed, decided, conflicts }
 }

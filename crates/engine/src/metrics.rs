@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use chunk_sync_model::merge::{self, Outcome, Strategy};
 use chunk_sync_model::{Event, EventType, Target, Time, Writer};
 use metrics::{Counter, Histogram, counter, gauge, histogram};
 
@@ -15,7 +16,9 @@ pub const DESCRIPTIONS: &[(Kind, &str, &str)] = &[
     (Kind::Histogram, "sync_duration_seconds", "How long each step takes a batch"),
     (Kind::Gauge, "sync_lag_seconds", "Age of the oldest event that a store does not hold yet"),
     (Kind::Gauge, "sync_queue_size", "Entries on the bus, unread and pending"),
-    (Kind::Counter, "chunk_sync_conflicts_total", "Parts on which two writers met, by kind and how it ended"),
+    (Kind::Counter, "chunk_sync_conflicts_total", "Parts on which two writers met, by kind, strategy and how it ended"),
+    (Kind::Gauge, "chunk_sync_conflicts_open", "Conflicts on record that wait for a person"),
+    (Kind::Gauge, "chunk_sync_conflicts_automatic_ratio", "Share of the conflicts since the start that needed nobody"),
     (Kind::Counter, "chunk_sync_dead_letters_total", "Events set aside, by class of fault"),
     (Kind::Counter, "chunk_sync_repeated_total", "Events that came late or once more and changed nothing"),
     (Kind::Histogram, "chunk_sync_settled_seconds", "Age of an event, by its own time, when every store held it"),
@@ -26,6 +29,11 @@ pub const DESCRIPTIONS: &[(Kind, &str, &str)] = &[
     (Kind::Gauge, "chunk_sync_consistency_ratio", "Share of chunks that a store, or all of them, hold as they should"),
     (Kind::Gauge, "chunk_sync_verified_timestamp_seconds", "When all chunks were last compared, in seconds since 1970"),
     (Kind::Gauge, "chunk_sync_verify_seconds", "How long it took to compare all chunks"),
+    (
+        Kind::Gauge,
+        "chunk_sync_stale_embeddings",
+        "Chunks with an embedding of an older content, by the last comparison",
+    ),
     (Kind::Counter, "chunk_sync_differences_total", "Chunks found not as they should be, by store and kind"),
     (Kind::Counter, "chunk_sync_repaired_total", "Chunks found not as they should be, and mended"),
 ];
@@ -102,6 +110,7 @@ pub fn show_all() {
         let _ = duration(operation);
     }
     queue(0, 0);
+    automatic(0, 0);
 }
 
 fn duration(operation: Operation) -> Histogram {
@@ -151,6 +160,7 @@ pub(crate) fn wal_bytes(bytes: u64) {
 }
 
 /// What verification of all chunks found.
+#[allow(clippy::cast_precision_loss, reason = "a gauge")]
 pub(crate) fn verified(report: &Report, at: Time) {
     gauge!("chunk_sync_consistency_ratio", "target" => "all").set(report.consistency / 100.0);
     for (target, store) in &report.stores {
@@ -162,14 +172,31 @@ pub(crate) fn verified(report: &Report, at: Time) {
     }
     gauge!("chunk_sync_verified_timestamp_seconds").set(at.seconds_since(Time::from_micros(0)));
     gauge!("chunk_sync_verify_seconds").set(report.seconds);
+    gauge!("chunk_sync_stale_embeddings").set(report.stale_embeddings as f64);
 }
 
 pub(crate) fn repaired(chunks: u64) {
     counter!("chunk_sync_repaired_total").increment(chunks);
 }
 
-pub(crate) fn conflict(kind: &'static str, outcome: &'static str) {
-    counter!("chunk_sync_conflicts_total", "type" => kind, "outcome" => outcome).increment(1);
+pub(crate) fn conflict(kind: merge::Kind, strategy: Strategy, outcome: Outcome) {
+    let labels = [
+        ("type", kind.as_str().to_owned()),
+        ("strategy", strategy.to_string()),
+        ("outcome", outcome.as_str().to_owned()),
+    ];
+    counter!("chunk_sync_conflicts_total", &labels).increment(1);
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a gauge")]
+pub(crate) fn automatic(conflicts: u64, left_open: u64) {
+    let share = if conflicts == 0 { 1.0 } else { 1.0 - left_open as f64 / conflicts as f64 };
+    gauge!("chunk_sync_conflicts_automatic_ratio").set(share);
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a gauge")]
+pub(crate) fn open_conflicts(count: u64) {
+    gauge!("chunk_sync_conflicts_open").set(count as f64);
 }
 
 pub(crate) fn settled(event: &Event, now: Time) {

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use chunk_sync_model::merge::Conflict;
+use chunk_sync_model::merge::Outcome;
 use chunk_sync_model::{Target, Time};
 use tokio::sync::{Notify, watch};
 
 use crate::clock;
+use crate::journal::Mark;
 use crate::metrics;
 use crate::operation::Operation;
 use crate::ports::Fault;
@@ -64,6 +65,7 @@ struct Inner {
     under_way: BTreeMap<String, (&'static str, Time)>,
     settled: u64,
     conflicts: u64,
+    left_open: u64,
     replayed: u64,
     records: Option<(Time, Fault)>,
 }
@@ -108,8 +110,12 @@ impl Progress {
         self.changed.notify_waiters();
     }
 
-    pub(crate) fn met(&self, conflicts: &[Conflict]) {
-        self.lock().conflicts += conflicts.len() as u64;
+    /// Counts what was met, and shows the share of all since the start that needed nobody.
+    pub(crate) fn met(&self, conflicts: &[Mark]) {
+        let mut inner = self.lock();
+        inner.conflicts += conflicts.len() as u64;
+        inner.left_open += conflicts.iter().filter(|mark| mark.outcome == Outcome::Open).count() as u64;
+        metrics::automatic(inner.conflicts, inner.left_open);
     }
 
     pub(crate) fn records_failed(&self, fault: &Fault) {

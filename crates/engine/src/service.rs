@@ -8,14 +8,14 @@ use chunk_sync_wal::WalError;
 use chunk_sync_wal::disk::{Disk, RealDisk};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 use crate::clock::Clock;
+use crate::house::House;
 use crate::lane::{Condition, Lane};
 use crate::log::{Log, aside};
-use crate::metrics;
 use crate::ports::{Bus, Fault, FaultClass, Records, Store};
-use crate::progress::{Done, Progress, Stop, Stopper};
+use crate::progress::{Done, Progress, Stopper};
 use crate::recover::{Recovered, recover};
 use crate::settings::Settings;
 use crate::worker::Worker;
@@ -120,6 +120,7 @@ impl Service {
         let (stopper, stop) = Stopper::new();
         let settings = Arc::new(settings);
         let progress = Arc::new(Progress::default());
+        let keep_conflicts = settings.keep_conflicts;
         let lane = |store: &Arc<dyn Store>| {
             Lane::start(Arc::clone(store), Arc::clone(&ports.records), settings.worker.clone())
         };
@@ -129,7 +130,7 @@ impl Service {
             records: Arc::clone(&ports.records),
             lanes: lanes.clone(),
             log: log.clone(),
-            clock,
+            clock: clock.clone(),
             settings,
             progress: Arc::clone(&progress),
             stop: stop.clone(),
@@ -144,7 +145,8 @@ impl Service {
             }
             end.send_replace(Some(result));
         });
-        let housekeeping = tokio::spawn(keep_house(ports.clone(), log, Arc::clone(&progress), stop));
+        let house = House { ports: ports.clone(), log, clock, keep_conflicts, progress: Arc::clone(&progress) };
+        let housekeeping = tokio::spawn(house.keep(stop));
         Ok(Self { bus: ports.bus, lanes, drivers, progress, recovered, ended, stopper, housekeeping })
     }
 
@@ -223,40 +225,4 @@ async fn work(
     let log = worker.log.clone();
     worker.run().await?;
     log.sync().await
-}
-
-/// Every second: gauges; every ten: what is finished is forgotten.
-async fn keep_house(ports: Ports, log: Log, progress: Arc<Progress>, mut stop: Stop) {
-    let mut ticks = tokio::time::interval(Duration::from_secs(1));
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    for tick in 0_u64.. {
-        tokio::select! {
-            biased;
-            () = stop.requested() => return,
-            _ = ticks.tick() => {}
-        }
-        progress.show_lag();
-        if let Err(fault) = show_gauges(&ports).await {
-            warn!(%fault, "the gauges cannot be read");
-        }
-        if tick % 10 == 0
-            && let Err(fault) = tidy(&ports, &log).await
-        {
-            warn!(%fault, "what is finished cannot be forgotten");
-        }
-    }
-}
-
-async fn show_gauges(ports: &Ports) -> Result<(), Fault> {
-    let depth = ports.bus.depth().await?;
-    metrics::queue(depth.unread + depth.pending, depth.dead);
-    for (target, count) in ports.records.debt_counts().await? {
-        metrics::debts(target, count);
-    }
-    Ok(())
-}
-
-async fn tidy(ports: &Ports, log: &Log) -> Result<(), Fault> {
-    ports.bus.trim().await?;
-    log.retire().await
 }

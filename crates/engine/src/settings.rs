@@ -13,6 +13,8 @@ pub struct Settings {
     pub limits: Limits,
     /// What decides where writers disagree.
     pub strategies: Strategies,
+    /// How long a conflict stays on record once it is settled.
+    pub keep_conflicts: Duration,
     /// The worker.
     pub worker: WorkerSettings,
     /// The write-ahead log.

@@ -131,6 +131,8 @@ struct Tally {
     chunks: u64,
     /// Those that changed whenever they were looked at.
     unsettled: u64,
+    /// Rows whose embedding was made for an older content.
+    stale_embeddings: u64,
     counts: BTreeMap<Target, Counts>,
     findings: Vec<Finding>,
 }
@@ -138,7 +140,9 @@ struct Tally {
 impl Tally {
     fn count(&mut self, place: &Place, ports: &Ports) {
         self.chunks += 1;
-        let row = (Target::Postgres, place.row.as_ref().is_some_and(|row| row.state.is_some()));
+        let state = place.row.as_ref().and_then(|row| row.state.as_ref());
+        self.stale_embeddings += u64::from(state.is_some_and(|state| state.embedding_stale));
+        let row = (Target::Postgres, state.is_some());
         let others = ports.stores.iter().zip(&place.seen).map(|(store, seen)| (store.target(), seen.is_some()));
         for (target, there) in std::iter::once(row).chain(others) {
             self.counts.entry(target).or_default().chunks += u64::from(there);

@@ -177,8 +177,8 @@ impl Worker {
         for _ in 0..outcome.repeated {
             metrics::repeated();
         }
-        for conflict in &outcome.conflicts {
-            metrics::conflict(conflict.kind.as_str(), conflict.outcome.as_str());
+        for mark in &outcome.conflicts {
+            metrics::conflict(mark.kind, mark.strategy, mark.outcome);
         }
         self.progress.met(&outcome.conflicts);
     }

@@ -25,7 +25,7 @@ use uuid::Uuid;
 
 use crate::chunk::{Chunk, State};
 use crate::event::{Body, Event, EventType};
-use crate::{PartPattern, Record, Time, Writer};
+use crate::{Part, PartPattern, Record, Time, Writer};
 
 use values::{Values, View};
 
@@ -83,6 +83,8 @@ pub struct Merged {
     pub vectors_changed: bool,
     /// The parts that the change met another writer on.
     pub conflicts: Vec<Conflict>,
+    /// The parts that waited for a person and wait no more, and those that a person decided on.
+    pub decided: Vec<Part>,
 }
 
 /// How far a change went.
@@ -102,7 +104,14 @@ pub enum Effect {
 pub fn merge(record: Option<Record>, held: Option<Arc<State>>, change: &Change<'_>, strategies: &Strategies) -> Merged {
     let mut record = record.unwrap_or_default();
     if !record.admits(change.writer, change.time, change.event) {
-        return Merged { record, state: held, effect: Effect::Nothing, vectors_changed: false, conflicts: Vec::new() };
+        return Merged {
+            record,
+            state: held,
+            effect: Effect::Nothing,
+            vectors_changed: false,
+            conflicts: Vec::new(),
+            decided: Vec::new(),
+        };
     }
     let (held_view, view) = (held.as_deref().map(|state| View::new(&state.chunk)), change.view.map(View::new));
     let values = Values::new(&mut record, held_view.as_ref(), view.as_ref());
@@ -110,14 +119,15 @@ pub fn merge(record: Option<Record>, held: Option<Arc<State>>, change: &Change<'
     let changed = change::apply(&mut record, &before, change, view.as_ref());
     let after = show::show(&record, strategies, &values);
     let conflicts = met::conflicts(&record, &changed, &before, &after, strategies, &values);
+    let decided = met::decided(&changed, &before, &after);
     let state = assemble::assemble(&record, &after, held_view.as_ref(), view.as_ref(), &values);
     keep::keep_values(&mut record, &after, strategies, &values);
     let vectors_changed = !before.vectors().eq(after.vectors());
     if state.as_ref() == held.as_deref() {
-        return Merged { record, state: held, effect: Effect::Remembered, vectors_changed, conflicts };
+        return Merged { record, state: held, effect: Effect::Remembered, vectors_changed, conflicts, decided };
     }
     record.version = record.version.next(record.newest_change());
-    Merged { record, state: state.map(Arc::new), effect: Effect::Shown, vectors_changed, conflicts }
+    Merged { record, state: state.map(Arc::new), effect: Effect::Shown, vectors_changed, conflicts, decided }
 }
 
 impl Merged {

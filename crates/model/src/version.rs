@@ -1,6 +1,7 @@
 //! Who changed something, and in which order changes count.
 
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -90,6 +91,15 @@ impl Writer {
             Self::Neo4j => "neo4j",
             Self::Operator => "operator",
         }
+    }
+}
+
+impl FromStr for Writer {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let known = Self::ALL.into_iter().find(|writer| writer.as_str() == name);
+        known.ok_or_else(|| format!("`{name}` is none of {}", Self::ALL.map(Self::as_str).join(", ")))
     }
 }
 

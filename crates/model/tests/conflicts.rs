@@ -231,6 +231,50 @@ fn a_manual_conflict_waits_and_queues_until_an_operator_decides() {
 }
 
 #[test]
+fn whoever_ends_an_open_conflict_is_told_that_it_did() {
+    let mut held = content("manual");
+    let mut says = |writer: Writer, micros: i64, text: &str| {
+        held.take(&update(writer, micros, &chunk(writer.as_str(), text, &[])))
+    };
+    assert_eq!(says(A, 1, "by claude").decided, []);
+    assert_eq!(says(B, 2, "by cognee").decided, [], "it is open from here on");
+    assert_eq!(says(A, 3, "by claude, later").decided, []);
+    assert_eq!(says(B, 4, "by claude, later").decided, [], "an echo sets nothing");
+    let (record, state) = (held.record.clone().unwrap(), held.state.clone().unwrap());
+    let (now, part) = (Time::from_micros(2_000_000_000_000_000), Part::Content);
+    let decision = |value: &str, id: u128| {
+        resolution(&record, &state, &part, Some(&json!(value)), now, Uuid::from_u128(id)).unwrap()
+    };
+    // What shows is decided on as well.
+    let event = decision("by claude", 5);
+    let change = Change::from(&event);
+    assert_eq!(held.take(&change).decided, [Part::Content]);
+    assert_eq!(held.take(&change).decided, [], "the same again says nothing");
+    let (event, mut plain) = (decision("by another", 6), Held { strategies: Strategies::default(), ..held.clone() });
+    assert_eq!(plain.take(&Change::from(&event)).decided, [Part::Content], "whatever the strategy is by now");
+    held.take(&update(B, now.micros() + 60_000_000, &chunk("cognee", "by cognee, again", &[])));
+    let met = held.take(&update(A, now.micros() + 61_000_000, &chunk("claude", "by claude, again", &[])));
+    assert_eq!(met.conflicts[0].outcome, Outcome::Open);
+    assert_eq!(held.take(&delete(B, now.micros() + 62_000_000)).decided, [Part::Content], "there is nothing to decide");
+}
+
+#[test]
+fn a_recorded_conflict_has_each_value_once_and_comes_back_whole() {
+    for strategy in ["last_write_wins", "target_wins", "manual", "merge_text"] {
+        let mut held = content(strategy);
+        says(&mut held, A, 1, BASE);
+        says(&mut held, B, 2, BASE);
+        says(&mut held, A, 3, &BASE.replace("first", "1st"));
+        let met = says(&mut held, B, 4, &BASE.replace("second", "2nd")).remove(0);
+        let json = met.to_json();
+        assert_eq!(Conflict::from_json(&json).unwrap(), met, "{strategy}");
+        let texts = json.matches("fourth line").count();
+        assert_eq!(texts, if met.outcome == Outcome::Merged { 4 } else { 3 }, "{json}");
+    }
+    assert!(Conflict::from_json("{}").is_err());
+}
+
+#[test]
 fn an_operators_word_is_on_one_part_and_holds_against_what_was_said_before() {
     let mut held = Held::default();
     held.take(&update(A, 1, &chunk("claude", "the content", &[("title", "one"), ("other", "a")])));

@@ -1,5 +1,6 @@
 //! What the system of record keeps.
 
+mod conflicts;
 mod debts;
 
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use crate::Fixture;
 use crate::states::{all, rotated, states, version};
 use debts::debt;
 
+pub use conflicts::*;
 pub use debts::*;
 
 type Port = dyn Records;
@@ -27,7 +29,7 @@ fn merged(held: Held, event: &Event) -> Commit {
 
 fn commit(id: Uuid, record: Record, state: Option<Arc<State>>) -> Commit {
     let row = state.as_ref().map(|state| row_fingerprint(state).digest());
-    Commit { id, record, state, row_changed: true, row, owed: Vec::new() }
+    Commit { id, record, state, row_changed: true, row, owed: Vec::new(), decided: Vec::new(), conflicts: Vec::new() }
 }
 
 fn event(state: &State) -> Event {

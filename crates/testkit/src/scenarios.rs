@@ -86,6 +86,7 @@ fn settings(strategies: &[(&str, &str)], dir: &Path) -> Settings {
     Settings {
         limits: Limits::default(),
         strategies: strategies.iter().fold(Strategies::default(), with),
+        keep_conflicts: Duration::from_secs(3600),
         worker: WorkerSettings { wait: Duration::from_millis(20), ..WorkerSettings::default() },
         wal: WalSettings { dir: dir.join("wal"), max_bytes: 1 << 30, keep: Duration::from_secs(3600) },
     }

@@ -56,6 +56,13 @@ enum Flaw {
     LastDebtWins,
     PaysWhateverVersion,
     OwesNothingWithTheRow,
+    RoundsTimesOfConflicts,
+    RecordsConflictsBeforehand,
+    IgnoresWhoMet,
+    PagesBeginBelow,
+    DecidesOnAllParts,
+    ClosesWhatIsMetNext,
+    ForgetsOpenConflicts,
     NoIdsMeanAll,
 }
 
@@ -136,6 +143,12 @@ found_out!(records, flawed_records::FlawedRecords, {
     a_debt_renewed_while_it_is_paid_stays: PaysWhateverVersion;
     hundreds_of_debts_are_owed_and_paid_at_once: TakesAHundred;
     what_is_owed_is_recorded_with_the_row: OwesNothingWithTheRow;
+    conflicts_are_recorded_with_the_row_as_they_were_met: RoundsTimesOfConflicts, ForgetsOnReopen;
+    a_merge_that_did_not_happen_records_no_conflict: RecordsConflictsBeforehand;
+    conflicts_are_listed_by_what_is_asked_for: IgnoresWhoMet, PagesBeginBelow;
+    what_is_decided_closes_what_is_open_of_that_part: DecidesOnAllParts, ClosesWhatIsMetNext;
+    settled_conflicts_are_forgotten_oldest_first_and_open_ones_never: ForgetsOpenConflicts;
+    hundreds_of_conflicts_are_recorded_and_closed_at_once: TakesAHundred;
     records_and_debts_survive_a_restart: ForgetsOnReopen;
     hundreds_are_merged_at_once: TakesAHundred;
     asking_for_nothing_is_harmless: NoIdsMeanAll;

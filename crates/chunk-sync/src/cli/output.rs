@@ -33,15 +33,38 @@ pub(super) fn note(text: impl Display) {
 
 /// A table with a heading; all columns but the first are numbers.
 pub(super) fn table(heading: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let mut table = text_table(heading, rows);
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table.to_string()
+}
+
+/// A table with a heading, of texts.
+pub(super) fn text_table(heading: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> Table {
     let mut table = Table::new();
     table.load_style(UTF8_HORIZONTAL_ONLY).set_header(heading);
     for row in rows {
         table.add_row(row);
     }
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
+    table
+}
+
+/// A text of somebody else's as it may be shown on a terminal: what would steer that, or turn the order of what is read, is
+/// written as an escape. Lines and tabs stay.
+pub(super) fn printable(text: &str) -> String {
+    let steers = |c: char| {
+        (c.is_control() && !matches!(c, '\n' | '\t')) || matches!(c, '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
+    };
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if steers(c) {
+            shown.extend(c.escape_unicode());
+        } else {
+            shown.push(c);
+        }
     }
-    table.to_string()
+    shown
 }
 
 /// A number with its thousands apart: `12,345`.
@@ -78,6 +101,11 @@ mod tests {
             ["0", "999", "1,000", "1,234,567"],
             [0, 999, 1000, 1_234_567].map(number).each_ref().map(String::as_str)
         );
+    }
+
+    #[test]
+    fn what_would_steer_a_terminal_is_shown_and_not_done() {
+        assert_eq!(printable("a\u{1b}[31m\r\u{202e}b\n\tü"), "a\\u{1b}[31m\\u{d}\\u{202e}b\n\tü");
     }
 
     #[test]

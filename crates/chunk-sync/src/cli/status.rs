@@ -31,6 +31,7 @@ struct Resting {
     unread: u64,
     pending: u64,
     dead: u64,
+    open_conflicts: u64,
     debts: BTreeMap<Target, u64>,
     chunks: BTreeMap<Target, u64>,
 }
@@ -101,7 +102,9 @@ async fn resting(config: &Config) -> Result<Resting, Failure> {
         chunks.insert(store.target(), store.counts().await?.chunks);
     }
     let debts = wired.ports.records.debt_counts().await?;
-    Ok(Resting { running: false, unread: depth.unread, pending: depth.pending, dead: depth.dead, debts, chunks })
+    let open_conflicts = wired.ports.records.open_conflicts().await?;
+    let (unread, pending, dead) = (depth.unread, depth.pending, depth.dead);
+    Ok(Resting { running: false, unread, pending, dead, open_conflicts, debts, chunks })
 }
 
 fn resting_text(resting: &Resting, listen: SocketAddr) -> String {
@@ -111,11 +114,21 @@ fn resting_text(resting: &Resting, listen: SocketAddr) -> String {
     });
     let waiting = resting.unread + resting.pending;
     format!(
-        "no service listens on {listen}\nqueue: {} waiting, {}\n{}",
+        "no service listens on {listen}\nqueue: {} waiting, {}\n{}\n{}",
         output::count(waiting, "event"),
         output::count(resting.dead, "dead letter"),
+        conflicts(resting.open_conflicts),
         output::table(&["store", "chunks", "debts"], rows)
     )
+}
+
+fn conflicts(open: u64) -> String {
+    match open {
+        0 => "conflicts: none open".to_owned(),
+        open => {
+            format!("conflicts: {} open: `chunk-sync conflicts list --open` names what waits", output::number(open))
+        }
+    }
 }
 
 fn text(status: &Status, listen: SocketAddr) -> String {
@@ -142,6 +155,7 @@ fn text(status: &Status, listen: SocketAddr) -> String {
         output::number(status.done.replayed),
         output::count(status.done.conflicts, "conflict")
     ));
+    lines.extend(status.open_conflicts.map(conflicts));
     let rows = status.stores.iter().map(|store| {
         let debts = store.debts.map_or_else(|| "?".to_owned(), output::number);
         vec![store.target.to_string(), debts, condition(store.failing.as_ref(), store.owing)]

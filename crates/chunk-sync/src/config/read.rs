@@ -33,6 +33,7 @@ pub(super) fn read(layers: &Layers) -> Result<Config, Vec<Finding>> {
     let settings = Settings {
         limits: limits(reader),
         strategies: strategies(reader),
+        keep_conflicts: reader.duration("conflicts.keep", "0s", "3650d"),
         worker: worker(reader),
         wal: wal(reader, mode.as_ref()),
     };

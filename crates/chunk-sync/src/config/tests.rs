@@ -209,6 +209,7 @@ fn conflicts_end_by_the_strategy_of_their_part() {
     assert_eq!((of("metadata.score_a"), of("metadata.title")), ("target_wins".into(), "last_write_wins".into()));
     assert_eq!((of("summary"), of("graph.node_id")), ("manual".into(), "manual".into()));
     assert_eq!(of("embeddings.dense.gte"), "keep_both");
+    assert_eq!(config.settings.keep_conflicts.as_secs(), 30 * 86_400);
     let error = refused(
         "[conflicts]\nmetadata = 'merge_text'\ncontent = 'mine'\nparts = ['content', 'nothing = manual']\n",
         &[],

@@ -106,6 +106,7 @@ fn settings(dir: &TempDir) -> Settings {
     Settings {
         limits: Limits::default(),
         strategies: Strategies::default(),
+        keep_conflicts: Duration::from_secs(3600),
         worker: WorkerSettings {
             wait: Duration::from_millis(20),
             retry_min: Duration::from_millis(1),

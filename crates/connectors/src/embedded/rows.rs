@@ -1,21 +1,26 @@
-//! The system of record in SQLite: a row per chunk, and beside it its record and its debts, in one transaction.
+//! The system of record in SQLite: a row per chunk, and beside it its record, its debts and its conflicts, in one
+//! transaction.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{Applied, Commit, Counts, Debt, Decide, Fault, Held, Records, Row, Seen, Store, Write};
+use chunk_sync_engine::ports::{
+    Applied, Commit, ConflictFilter, Counts, Debt, Decide, Fault, Held, Recorded, Records, Row, Seen, Store, Write,
+};
 use chunk_sync_model::document::{Fingerprint, row_fingerprint};
-use chunk_sync_model::{Chunk, Hash, Record, State, SyncVersion, Target};
+use chunk_sync_model::{Chunk, Hash, Record, State, SyncVersion, Target, Time};
 use rusqlite::{OptionalExtension, Transaction, params};
 use uuid::Uuid;
 
+use super::conflicts;
 use super::database::{Database, Durability};
 use super::fault::Error;
 
 const MERGE: &str = "embedded rows: merge";
 const READ: &str = "embedded rows: read";
 const DEBTS: &str = "embedded rows: debts";
+const CONFLICTS: &str = "embedded rows: conflicts";
 
 /// The rows, their records and their debts.
 pub struct Rows {
@@ -145,6 +150,20 @@ impl Records for Rows {
         };
         self.database.read(DEBTS, work).await
     }
+
+    async fn conflicts(&self, filter: &ConflictFilter, limit: usize) -> Result<Vec<Recorded>, Fault> {
+        let filter = filter.clone();
+        self.database.read(CONFLICTS, move |transaction| conflicts::list(transaction, &filter, limit)).await
+    }
+
+    async fn open_conflicts(&self) -> Result<u64, Fault> {
+        self.database.read(CONFLICTS, conflicts::count_open).await
+    }
+
+    async fn forget_conflicts(&self, before: Time, limit: usize) -> Result<u64, Fault> {
+        let work = move |transaction: &Transaction<'_>| conflicts::forget(transaction, before, limit);
+        self.database.write(CONFLICTS, Durability::Lazy, work).await
+    }
 }
 
 pub(super) fn version(number: i64) -> SyncVersion {
@@ -224,7 +243,7 @@ fn store(transaction: &Transaction<'_>, commit: &Commit) -> Result<(), Error> {
     for target in &commit.owed {
         owe(transaction, &Debt { id: commit.id, target: *target, version: commit.record.version })?;
     }
-    Ok(())
+    conflicts::write(transaction, commit)
 }
 
 fn set_row(transaction: &Transaction<'_>, id: Uuid, state: Option<&State>) -> Result<(), Error> {

@@ -3,9 +3,11 @@
 use rusqlite::Connection;
 
 use super::fault::Error;
+use super::rows::limit_of;
 
-/// The number in the file's `user_version`.
-const VERSION: i64 = 1;
+/// Changes of the tables, in order; each is made once. New ones are added at the end, none is altered. How many have been
+/// made is the number in the file's `user_version`.
+const MIGRATIONS: &[&str] = &[TABLES, CONFLICTS];
 
 const TABLES: &str = "
 -- The rows: a chunk as JSON, its vectors in base64.
@@ -49,20 +51,29 @@ CREATE TABLE bus_fields (id INTEGER PRIMARY KEY, fields BLOB NOT NULL);
 CREATE TABLE bus_dead (id INTEGER PRIMARY KEY AUTOINCREMENT, fields BLOB NOT NULL);
 ";
 
-/// Creates the tables in an empty file; refuses a file of another version.
+const CONFLICTS: &str = "
+-- The record of conflicts; AUTOINCREMENT gives no number twice.
+CREATE TABLE conflicts (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, chunk BLOB NOT NULL, met_at INTEGER NOT NULL, part TEXT NOT NULL,
+    kind TEXT NOT NULL, strategy TEXT NOT NULL, outcome TEXT NOT NULL, source_writer TEXT, target_writer TEXT,
+    version INTEGER NOT NULL, conflict TEXT NOT NULL, closed_at INTEGER, closed_by TEXT);
+CREATE INDEX conflicts_of_chunk ON conflicts (chunk);
+CREATE INDEX conflicts_open ON conflicts (id) WHERE outcome = 'open' AND closed_at IS NULL;
+CREATE INDEX conflicts_settled ON conflicts (coalesce(closed_at, met_at))
+    WHERE outcome <> 'open' OR closed_at IS NOT NULL;
+";
+
+/// Creates the tables that the file lacks; refuses a file of a newer version.
 pub(super) fn prepare(connection: &mut Connection) -> Result<(), Error> {
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     let version: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    match version {
-        VERSION => {}
-        0 => {
-            transaction.execute_batch(TABLES)?;
-            transaction.pragma_update(None, "user_version", VERSION)?;
-        }
-        other => {
-            let message = format!("it has version {other}, this program reads version {VERSION}");
-            return Err(Error::Unreadable("the file of the embedded stores", message));
-        }
+    let missing = usize::try_from(version).ok().and_then(|made| MIGRATIONS.get(made..)).ok_or_else(|| {
+        let message = format!("it has version {version}, this program reads version {}", MIGRATIONS.len());
+        Error::Unreadable("the file of the embedded stores", message)
+    })?;
+    if !missing.is_empty() {
+        missing.iter().try_for_each(|migration| transaction.execute_batch(migration))?;
+        transaction.pragma_update(None, "user_version", limit_of(MIGRATIONS.len()))?;
     }
     transaction.commit()?;
     Ok(())

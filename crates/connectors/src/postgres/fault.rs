@@ -26,6 +26,8 @@ pub(super) enum Error {
     Standby,
     #[error("the record of {0} cannot be read: {1}")]
     Record(uuid::Uuid, chunk_sync_model::record::RecordError),
+    #[error("conflict {0} cannot be read: {1}")]
+    Conflict(u64, String),
 }
 
 /// The message and code of the server; never the detail, which may quote the row.
@@ -58,7 +60,7 @@ impl Error {
             Self::SlowConnection | Self::Deadline(_) => FaultClass::Timeout,
             Self::Setup(_) => FaultClass::Misconfigured,
             Self::Standby => FaultClass::Unavailable,
-            Self::Record(..) => FaultClass::Corrupt,
+            Self::Record(..) | Self::Conflict(..) => FaultClass::Corrupt,
         }
     }
 

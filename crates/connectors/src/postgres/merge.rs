@@ -17,6 +17,7 @@ use tokio_postgres::{IsolationLevel, Statement};
 use uuid::Uuid;
 
 use super::cell::Cell;
+use super::conflicts::Entries;
 use super::encode::encode;
 use super::fault::Error;
 use super::records::{HeldRow, PostgresRecords, begin, on_debts, read_states};
@@ -126,6 +127,7 @@ struct Changes {
     further: Vec<(Uuid, Vec<Further>)>,
     records: RecordColumns,
     debts: Vec<Debt>,
+    conflicts: Entries,
 }
 
 /// The records to be written, column by column.
@@ -154,6 +156,7 @@ impl Changes {
             changes.record(commit)?;
             let debt = |target: &_| Debt { id: commit.id, target: *target, version: commit.record.version };
             changes.debts.extend(commit.owed.iter().map(debt));
+            changes.conflicts.add(commit);
         }
         Ok(changes)
     }
@@ -215,11 +218,16 @@ impl Changes {
             )
             .await?;
         }
+        self.conflicts.write(transaction).await?;
         on_debts(transaction, sql::OWE, &self.debts).await
     }
 }
 
-async fn execute(transaction: &Transaction<'_>, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<u64, Error> {
+pub(super) async fn execute(
+    transaction: &Transaction<'_>,
+    sql: &str,
+    parameters: &[&(dyn ToSql + Sync)],
+) -> Result<u64, Error> {
     let statement = transaction.prepare_cached(sql).await?;
     Ok(transaction.execute(&statement, parameters).await?)
 }

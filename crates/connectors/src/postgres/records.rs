@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{Debt, Decide, Fault, FaultClass, Records, Row, Store as _};
+use chunk_sync_engine::ports::{ConflictFilter, Debt, Decide, Fault, FaultClass, Recorded, Records, Row, Store as _};
 use chunk_sync_model::chunk::Dense;
 use chunk_sync_model::{State, SyncVersion, Target, Time};
 use deadpool_postgres::{Client, GenericClient, Transaction};
@@ -24,6 +24,7 @@ use super::sql;
 const PREPARE: &str = "postgres: prepare";
 const READ: &str = "postgres: read";
 const DEBTS: &str = "postgres: debts";
+const CONFLICTS: &str = "postgres: conflicts";
 
 /// The rows, their records and their debts.
 pub struct PostgresRecords {
@@ -119,7 +120,7 @@ impl PostgresRecords {
         work.await.map_err(|error| self.fault(error, DEBTS))
     }
 
-    async fn query(
+    pub(super) async fn query(
         &self,
         sql: &str,
         params: &[&(dyn tokio_postgres::types::ToSql + Sync)],
@@ -202,6 +203,18 @@ impl Records for PostgresRecords {
             }
         }
         Ok(counts)
+    }
+
+    async fn conflicts(&self, filter: &ConflictFilter, limit: usize) -> Result<Vec<Recorded>, Fault> {
+        self.recorded(filter, limit).await.map_err(|error| self.fault(error, CONFLICTS))
+    }
+
+    async fn open_conflicts(&self) -> Result<u64, Fault> {
+        self.count_open().await.map_err(|error| self.fault(error, CONFLICTS))
+    }
+
+    async fn forget_conflicts(&self, before: Time, limit: usize) -> Result<u64, Fault> {
+        self.forget_settled(before, limit).await.map_err(|error| self.fault(error, CONFLICTS))
     }
 }
 
@@ -378,10 +391,10 @@ pub(super) async fn on_debts(client: &impl GenericClient, sql: &str, debts: &[De
     Ok(())
 }
 
-fn version(number: i64) -> SyncVersion {
+pub(super) fn version(number: i64) -> SyncVersion {
     SyncVersion::new(number.unsigned_abs())
 }
 
-fn limit_of(limit: usize) -> i64 {
+pub(super) fn limit_of(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
 }

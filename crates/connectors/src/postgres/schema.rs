@@ -19,23 +19,24 @@ const OLDEST: i32 = 150_000;
 ///
 /// A record changes with every merge and is mostly hashes: room on its page lets it be replaced there without touching
 /// the index, and it is neither compressed nor moved out while it fits on a page.
-const MIGRATIONS: &[&[&str]] = &[&[
-    "CREATE TABLE chunk_sync.records (
+const MIGRATIONS: &[&[&str]] = &[
+    &[
+        "CREATE TABLE chunk_sync.records (
     id uuid PRIMARY KEY,
     sync_version bigint NOT NULL,
     lives boolean NOT NULL,
     record bytea NOT NULL,
     row_digest bytea
 ) WITH (toast_tuple_target = 8160, fillfactor = 70)",
-    "CREATE TABLE chunk_sync.debts (
+        "CREATE TABLE chunk_sync.debts (
     chunk_id uuid NOT NULL,
     target text NOT NULL,
     sync_version bigint NOT NULL,
     since timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (chunk_id, target)
 )",
-    "CREATE INDEX debts_by_age ON chunk_sync.debts (target, since, chunk_id)",
-    "CREATE TABLE chunk_sync.embeddings (
+        "CREATE INDEX debts_by_age ON chunk_sync.debts (target, since, chunk_id)",
+        "CREATE TABLE chunk_sync.embeddings (
     chunk_id uuid NOT NULL,
     model text NOT NULL,
     alternative boolean NOT NULL,
@@ -43,8 +44,33 @@ const MIGRATIONS: &[&[&str]] = &[&[
     made_at timestamptz,
     PRIMARY KEY (chunk_id, model, alternative)
 )",
-    "ALTER TABLE chunk_sync.embeddings ALTER COLUMN vector SET STORAGE EXTERNAL",
-]];
+        "ALTER TABLE chunk_sync.embeddings ALTER COLUMN vector SET STORAGE EXTERNAL",
+    ],
+    CONFLICTS,
+];
+
+/// The record of conflicts. What is looked for often: those of a chunk, the few that are open, and those settled long ago.
+const CONFLICTS: &[&str] = &[
+    "CREATE TABLE chunk_sync.conflicts (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    chunk_id uuid NOT NULL,
+    met_at timestamptz NOT NULL,
+    part text NOT NULL,
+    kind text NOT NULL,
+    strategy text NOT NULL,
+    outcome text NOT NULL,
+    source_writer text,
+    target_writer text,
+    sync_version bigint NOT NULL,
+    conflict json NOT NULL,
+    closed_at timestamptz,
+    closed_by text
+)",
+    "CREATE INDEX conflicts_of_chunk ON chunk_sync.conflicts (chunk_id)",
+    "CREATE INDEX conflicts_open ON chunk_sync.conflicts (id) WHERE outcome = 'open' AND closed_at IS NULL",
+    "CREATE INDEX conflicts_settled ON chunk_sync.conflicts (coalesce(closed_at, met_at))
+    WHERE outcome <> 'open' OR closed_at IS NOT NULL",
+];
 
 const VERSIONS: &str = "CREATE TABLE chunk_sync.schema_version (
     version integer PRIMARY KEY,

@@ -1,4 +1,4 @@
-//! The statements on rows, records and debts, as text. Values are parameters, always; only the names of the table and its
+//! The statements on rows, records, debts and conflicts, as text. Values are parameters, always; only the names of the table and its
 //! columns are part of the text.
 
 use super::row::COLUMNS;
@@ -58,6 +58,36 @@ pub(super) const PAID: &str = "DELETE FROM chunk_sync.debts d USING ( \
     ) paid WHERE d.chunk_id = paid.chunk_id AND d.target = paid.target AND d.sync_version <= paid.sync_version";
 
 pub(super) const DEBT_COUNTS: &str = "SELECT target, count(*) FROM chunk_sync.debts GROUP BY target";
+
+pub(super) const ADD_CONFLICTS: &str = "INSERT INTO chunk_sync.conflicts (chunk_id, met_at, part, kind, strategy, \
+    outcome, source_writer, target_writer, sync_version, conflict, closed_at, closed_by) \
+    SELECT chunk_id, met_at, part, kind, strategy, outcome, source, target, version, conflict::json, closed_at, closed_by \
+    FROM unnest($1::uuid[], $2::timestamptz[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], \
+        $9::bigint[], $10::text[], $11::timestamptz[], $12::text[]) WITH ORDINALITY \
+        AS met (chunk_id, met_at, part, kind, strategy, outcome, source, target, version, conflict, closed_at, closed_by, nth) \
+    ORDER BY nth";
+
+pub(super) const CLOSE_CONFLICTS: &str = "UPDATE chunk_sync.conflicts c \
+    SET closed_at = decided.closed_at, closed_by = decided.closed_by \
+    FROM unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::text[]) AS decided (chunk_id, part, closed_at, closed_by) \
+    WHERE c.chunk_id = decided.chunk_id AND c.part = decided.part AND c.outcome = 'open' AND c.closed_at IS NULL";
+
+pub(super) const CONFLICTS: &str = "SELECT id, chunk_id, met_at, sync_version, conflict::text, closed_at, closed_by \
+    FROM chunk_sync.conflicts WHERE ($1::uuid IS NULL OR chunk_id = $1) AND ($2::text IS NULL OR kind = $2) \
+    AND ($3::text IS NULL OR strategy = $3) AND ($4::text IS NULL OR outcome = $4) \
+    AND ($5::text IS NULL OR source_writer = $5 OR target_writer = $5) \
+    AND (NOT $6::boolean OR (outcome = 'open' AND closed_at IS NULL)) \
+    AND ($7::timestamptz IS NULL OR met_at >= $7) AND ($8::bigint IS NULL OR id < $8) ORDER BY id DESC LIMIT $9";
+
+pub(super) const OPEN_CONFLICTS: &str = "SELECT count(*) FROM chunk_sync.conflicts \
+    WHERE outcome = 'open' AND closed_at IS NULL";
+
+/// As an array, so that they are looked for once; those that another instance removes just now are its to remove.
+pub(super) const FORGET_CONFLICTS: &str = "DELETE FROM chunk_sync.conflicts WHERE id = ANY(ARRAY( \
+        SELECT id FROM chunk_sync.conflicts \
+        WHERE (outcome <> 'open' OR closed_at IS NOT NULL) AND coalesce(closed_at, met_at) < $1 \
+        ORDER BY coalesce(closed_at, met_at) LIMIT $2 FOR UPDATE SKIP LOCKED \
+    )) RETURNING 1";
 
 pub(super) const CHECK: &str = "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean";
 

@@ -86,7 +86,16 @@ fn apply(write: &Write, held: Held) -> (Applied, Option<Commit>) {
     }
     record.version = write.version;
     let row = write.state.as_deref().map(|state| row_fingerprint(state).digest());
-    let commit = Commit { id: write.id, record, state: write.state.clone(), row_changed: true, row, owed: Vec::new() };
+    let commit = Commit {
+        id: write.id,
+        record,
+        state: write.state.clone(),
+        row_changed: true,
+        row,
+        owed: Vec::new(),
+        decided: Vec::new(),
+        conflicts: Vec::new(),
+    };
     (Applied::Written, Some(commit))
 }
 

@@ -22,7 +22,16 @@ async fn merge(records: &PostgresRecords, id: Uuid, number: u64, change: impl Fn
         *found.lock().unwrap() = Some(held);
         let (record, row) =
             (Record { version: version(number), ..Record::default() }, row_fingerprint(&state).digest());
-        vec![Commit { id, record, state: Some(Arc::new(state)), row_changed, row: Some(row), owed: Vec::new() }]
+        vec![Commit {
+            id,
+            record,
+            state: Some(Arc::new(state)),
+            row_changed,
+            row: Some(row),
+            owed: Vec::new(),
+            decided: Vec::new(),
+            conflicts: Vec::new(),
+        }]
     };
     records.merge(&[id], &decide).await.unwrap();
     found.into_inner().unwrap().unwrap()

@@ -75,6 +75,8 @@ async fn merge(records: &PostgresRecords, states: &[Arc<State>], number: u64) {
                 row_changed: true,
                 row: Some(row_fingerprint(state).digest()),
                 owed: vec![Target::Qdrant, Target::Neo4j],
+                decided: Vec::new(),
+                conflicts: Vec::new(),
             })
             .collect()
     };

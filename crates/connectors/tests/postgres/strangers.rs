@@ -73,7 +73,16 @@ async fn a_row_that_somebody_inserts_meanwhile_is_merged_and_not_overwritten() {
         }
         let row = Some(row_fingerprint(&state).digest());
         let (record, state) = (Record { version: version(3), ..Record::default() }, Some(state.clone()));
-        vec![Commit { id, record, state, row_changed: true, row, owed: Vec::new() }]
+        vec![Commit {
+            id,
+            record,
+            state,
+            row_changed: true,
+            row,
+            owed: Vec::new(),
+            decided: Vec::new(),
+            conflicts: Vec::new(),
+        }]
     };
     records.merge(&[id], &decide).await.unwrap();
     assert_eq!(seen.into_inner().unwrap(), [None, Some("theirs".to_owned())]);

@@ -116,6 +116,7 @@ async fn speed_of_the_service_beside_a_bare_consumer() {
         let settings = Settings {
             limits: Limits::default(),
             strategies: Strategies::default(),
+            keep_conflicts: Duration::from_secs(3600),
             worker: WorkerSettings::default(),
             wal,
         };

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{Applied, Counts, Debt, Decide, Fault, Held, Records, Row, Seen, Store, Write};
+use chunk_sync_engine::ports::{
+    Applied, ConflictFilter, Counts, Debt, Decide, Fault, Held, Recorded, Records, Row, Seen, Store, Write,
+};
 use chunk_sync_model::document::Fingerprint;
-use chunk_sync_model::{State, Target};
+use chunk_sync_model::{State, Target, Time};
 use uuid::Uuid;
 
 /// Takes everything and holds nothing.
@@ -75,5 +77,17 @@ impl Records for Free {
 
     async fn debt_counts(&self) -> Result<BTreeMap<Target, u64>, Fault> {
         Ok(BTreeMap::new())
+    }
+
+    async fn conflicts(&self, _: &ConflictFilter, _: usize) -> Result<Vec<Recorded>, Fault> {
+        Ok(Vec::new())
+    }
+
+    async fn open_conflicts(&self) -> Result<u64, Fault> {
+        Ok(0)
+    }
+
+    async fn forget_conflicts(&self, _: Time, _: usize) -> Result<u64, Fault> {
+        Ok(0)
     }
 }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use chunk_sync_model::document::Fingerprint;
-use chunk_sync_model::{Hash, Record, State, SyncVersion, Target};
+use chunk_sync_model::{Hash, Record, State, SyncVersion, Target, Time};
 use uuid::Uuid;
 
-use super::Fault;
+use super::{ConflictFilter, Decided, Fault, Met, Recorded};
 
 /// A state that a store is to hold from now on, unless it holds a newer one.
 #[derive(Clone, Debug)]
@@ -111,7 +111,7 @@ pub struct Held {
     pub row: Option<Hash>,
 }
 
-/// What a merge decided: row, record and debts become durable together or not at all.
+/// What a merge decided: row, record, debts and conflicts become durable together or not at all.
 #[derive(Clone, Debug)]
 pub struct Commit {
     /// Which chunk.
@@ -126,6 +126,10 @@ pub struct Commit {
     pub row: Option<Hash>,
     /// The stores that are told later: each owes this version from now on.
     pub owed: Vec<Target>,
+    /// Parts of which the conflicts that are open on the record are closed; those of `conflicts` come after.
+    pub decided: Vec<Decided>,
+    /// What was met, in order: new entries of the record of conflicts.
+    pub conflicts: Vec<Met>,
 }
 
 /// Decides on the chunks of a transaction: one [`Held`] for each id asked for, in that order. May be called again where
@@ -158,7 +162,7 @@ pub struct Debt {
     pub version: SyncVersion,
 }
 
-/// The system of record: the rows, and beside each its record and its debts, in one transaction.
+/// The system of record: the rows, and beside each its record, its debts and its conflicts, in one transaction.
 #[async_trait]
 pub trait Records: Store {
     /// Reads row and record of every id under their locks, has `decide` merge, and writes what it decided; all of it in
@@ -183,4 +187,20 @@ pub trait Records: Store {
 
     /// How many debts each store has.
     async fn debt_counts(&self) -> Result<BTreeMap<Target, u64>, Fault>;
+
+    /// Entries of the record of conflicts, the newest first, at most `limit`.
+    async fn conflicts(&self, filter: &ConflictFilter, limit: usize) -> Result<Vec<Recorded>, Fault>;
+
+    /// How many of them wait for a person.
+    async fn open_conflicts(&self) -> Result<u64, Fault>;
+
+    /// Removes entries that were settled before that time, the oldest first, at most `limit`; how many there were. Open
+    /// ones stay.
+    async fn forget_conflicts(&self, before: Time, limit: usize) -> Result<u64, Fault>;
+
+    /// The entry of the record of conflicts with that number.
+    async fn conflict(&self, id: u64) -> Result<Option<Recorded>, Fault> {
+        let filter = ConflictFilter { below: Some(id.saturating_add(1)), ..ConflictFilter::default() };
+        Ok(self.conflicts(&filter, 1).await?.pop().filter(|entry| entry.id == id))
+    }
 }

@@ -27,6 +27,9 @@ pub struct Report {
     pub unsettled: u64,
     /// How long it took.
     pub seconds: f64,
+    /// Rows with an embedding that was made for an older content: they wait for whoever embeds.
+    #[serde(skip)]
+    pub stale_embeddings: u64,
     /// Chunks that differ anywhere.
     #[serde(skip)]
     pub differing: u64,
@@ -131,6 +134,7 @@ impl Report {
             differences,
             unsettled: tally.unsettled,
             seconds: took.as_secs_f64(),
+            stale_embeddings: tally.stale_embeddings,
             differing,
             findings,
         }

@@ -1,5 +1,7 @@
 //! What the record of conflicts says of one: the four sides of a three-way merge, by which strategy it ended, and how.
 
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -107,6 +109,9 @@ impl Kind {
 }
 
 impl Outcome {
+    /// Every one.
+    pub const ALL: [Self; 5] = [Self::SourceKept, Self::TargetKept, Self::BothKept, Self::Merged, Self::Open];
+
     /// Its name in reports and metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -118,6 +123,66 @@ impl Outcome {
             Self::Open => "open",
         }
     }
+}
+
+impl Conflict {
+    /// As JSON, in which a value that several sides have stands once: values are what a record of conflicts consists of.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let mut slim = self.clone();
+        let mut hashes: Vec<Hash> = Vec::new();
+        for side in slim.sides_mut() {
+            match side.hash {
+                Some(hash) if hashes.contains(&hash) => side.value = None,
+                Some(hash) if side.value.is_some() => hashes.push(hash),
+                _ => {}
+            }
+        }
+        // Neither has keys that are not strings, nor floats that are not finite: JSON holds them.
+        serde_json::to_string(&slim).unwrap_or_default()
+    }
+
+    /// What [`to_json`](Self::to_json) made.
+    ///
+    /// # Errors
+    /// Where it did not.
+    pub fn from_json(json: &str) -> Result<Self, serde_json::Error> {
+        let mut conflict: Self = serde_json::from_str(json)?;
+        let values: Vec<(Option<Hash>, Value)> =
+            conflict.sides_mut().into_iter().filter_map(|side| Some((side.hash, side.value.clone()?))).collect();
+        for side in conflict.sides_mut().into_iter().filter(|side| side.hash.is_some() && side.value.is_none()) {
+            side.value = values.iter().find(|(hash, _)| *hash == side.hash).map(|(_, value)| value.clone());
+        }
+        Ok(conflict)
+    }
+
+    fn sides_mut(&mut self) -> [&mut Side; 4] {
+        [&mut self.base, &mut self.source, &mut self.target, &mut self.result]
+    }
+}
+
+impl FromStr for Kind {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        named(&Self::ALL, Self::as_str, name)
+    }
+}
+
+impl FromStr for Outcome {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        named(&Self::ALL, Self::as_str, name)
+    }
+}
+
+/// The one of that name, or which names there are.
+fn named<T: Copy>(all: &[T], name_of: fn(T) -> &'static str, name: &str) -> Result<T, String> {
+    all.iter().copied().find(|one| name_of(*one) == name).ok_or_else(|| {
+        let names: Vec<_> = all.iter().map(|one| name_of(*one)).collect();
+        format!("`{name}` is none of {}", names.join(", "))
+    })
 }
 
 /// The type of what a change met: that of the first part in conflict; `none` without any.

@@ -1,8 +1,10 @@
-//! The conflicts that a change met, with all that their record needs.
+//! The conflicts that a change met, with all that their record needs, and those that it ended.
+
+use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::{Hash, Part, Record};
+use crate::{Hash, Part, Record, Writer};
 
 use super::change::Changed;
 use super::effective::effective;
@@ -20,6 +22,14 @@ pub(super) fn conflicts(
 ) -> Vec<Conflict> {
     let meeting = Meeting { record, changed, before, after, strategies, values };
     changed.parts.iter().filter_map(|(part, hash)| meeting.on(part, *hash)).collect()
+}
+
+/// The parts that waited for a person before the change and do no more; and those that an operator decided on, whatever
+/// decided on them before.
+pub(super) fn decided(changed: &Changed, before: &Shown, after: &Shown) -> Vec<Part> {
+    let by_operator = changed.parts.keys().filter(|_| changed.version.writer == Writer::Operator);
+    let parts: BTreeSet<&Part> = before.open.iter().chain(by_operator).collect();
+    parts.into_iter().filter(|part| !after.open.contains(*part)).cloned().collect()
 }
 
 struct Meeting<'a> {
@@ -58,7 +68,7 @@ impl Meeting<'_> {
     /// it saw.
     fn base(&self, part: &Part) -> Option<Side> {
         let version = self.changed.version;
-        if version.writer.is_store() || version.writer == crate::Writer::Operator {
+        if version.writer.is_store() || version.writer == Writer::Operator {
             return None;
         }
         if *part == Part::Existence {
@@ -103,7 +113,7 @@ impl Meeting<'_> {
         }
     }
 
-    fn side(&self, part: &Part, by: Option<(crate::Writer, crate::Time)>, hash: Option<Hash>) -> Side {
+    fn side(&self, part: &Part, by: Option<(Writer, crate::Time)>, hash: Option<Hash>) -> Side {
         let json = hash.and_then(|hash| self.values.json(part, hash));
         let value = match part {
             Part::Existence => Some(Value::from(hash.is_some())),

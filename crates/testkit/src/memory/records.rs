@@ -1,12 +1,15 @@
-//! The system of record in memory: rows, records and debts behind one lock, which is the transaction.
+//! The system of record in memory: rows, records, debts and conflicts behind one lock, which is the transaction.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{Applied, Commit, Counts, Debt, Decide, Fault, Held, Records, Row, Seen, Store, Write};
+use chunk_sync_engine::ports::{
+    Applied, Commit, ConflictFilter, Counts, Debt, Decide, Decided, Fault, Held, Met, Recorded, Records, Row, Seen,
+    Store, Write,
+};
 use chunk_sync_model::document::{Fingerprint, row_fingerprint};
-use chunk_sync_model::{Hash, Record, State, SyncVersion, Target};
+use chunk_sync_model::{Hash, Record, State, SyncVersion, Target, Time};
 use uuid::Uuid;
 
 use super::store::above;
@@ -26,6 +29,10 @@ struct Tables {
     debts: BTreeMap<(Target, Uuid), (u64, SyncVersion)>,
     /// How many debts there have been.
     debts_ever: u64,
+    /// The record of conflicts, the oldest first.
+    conflicts: Vec<Recorded>,
+    /// How many conflicts there have been.
+    conflicts_ever: u64,
 }
 
 impl Tables {
@@ -51,6 +58,30 @@ impl Tables {
         for target in commit.owed {
             self.owe(Debt { id, target, version });
         }
+        commit.decided.iter().for_each(|decided| self.close(id, decided));
+        commit.conflicts.into_iter().for_each(|met| self.enter(id, met));
+    }
+
+    fn close(&mut self, chunk: Uuid, decided: &Decided) {
+        let of = |entry: &&mut Recorded| entry.chunk == chunk && entry.met.conflict.part == decided.part;
+        for entry in self.conflicts.iter_mut().filter(of).filter(|entry| entry.met.is_open()) {
+            entry.met.closed = Some(decided.closed);
+        }
+    }
+
+    fn enter(&mut self, chunk: Uuid, met: Met) {
+        self.conflicts_ever += 1;
+        self.conflicts.push(Recorded { id: self.conflicts_ever, chunk, met });
+    }
+
+    fn forget_conflicts(&mut self, before: Time, limit: usize) -> usize {
+        let old = |entry: &&Recorded| entry.met.settled_at().is_some_and(|at| at < before);
+        let mut old: Vec<_> =
+            self.conflicts.iter().filter(old).map(|entry| (entry.met.settled_at(), entry.id)).collect();
+        old.sort_unstable();
+        old.truncate(limit);
+        self.conflicts.retain(|entry| !old.iter().any(|(_, id)| *id == entry.id));
+        old.len()
     }
 
     fn owe(&mut self, debt: Debt) {
@@ -198,5 +229,17 @@ impl Records for MemoryRecords {
         let tables = self.tables.lock().unwrap();
         let count = |target| (target, tables.debts.keys().filter(|(of, _)| *of == target).count() as u64);
         Ok(Target::ALL.map(count).into())
+    }
+    async fn conflicts(&self, filter: &ConflictFilter, limit: usize) -> Result<Vec<Recorded>, Fault> {
+        let tables = self.tables.lock().unwrap();
+        Ok(tables.conflicts.iter().rev().filter(|entry| filter.fits(entry)).take(limit).cloned().collect())
+    }
+
+    async fn open_conflicts(&self) -> Result<u64, Fault> {
+        Ok(self.tables.lock().unwrap().conflicts.iter().filter(|entry| entry.met.is_open()).count() as u64)
+    }
+
+    async fn forget_conflicts(&self, before: Time, limit: usize) -> Result<u64, Fault> {
+        Ok(self.tables.lock().unwrap().forget_conflicts(before, limit) as u64)
     }
 }

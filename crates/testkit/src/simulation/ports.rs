@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    Applied, Bus, Counts, DeadLetter, Debt, Decide, Delivery, Depth, EntryId, Fault, FaultClass, Held, Letter, Records,
-    Row, Seen, Store, Write,
+    Applied, Bus, ConflictFilter, Counts, DeadLetter, Debt, Decide, Delivery, Depth, EntryId, Fault, FaultClass, Held,
+    Letter, Recorded, Records, Row, Seen, Store, Write,
 };
 use chunk_sync_model::document::Fingerprint;
-use chunk_sync_model::{Event, State, Target};
+use chunk_sync_model::{Event, State, Target, Time};
 use tokio::time::sleep;
 use uuid::Uuid;
 
@@ -319,5 +319,17 @@ impl Records for WeatheredRecords {
 
     async fn debt_counts(&self) -> Result<BTreeMap<Target, u64>, Fault> {
         self.way.call(self.records.debt_counts()).await
+    }
+
+    async fn conflicts(&self, filter: &ConflictFilter, limit: usize) -> Result<Vec<Recorded>, Fault> {
+        self.way.call(self.records.conflicts(filter, limit)).await
+    }
+
+    async fn open_conflicts(&self) -> Result<u64, Fault> {
+        self.way.call(self.records.open_conflicts()).await
+    }
+
+    async fn forget_conflicts(&self, before: Time, limit: usize) -> Result<u64, Fault> {
+        self.way.call(self.records.forget_conflicts(before, limit)).await
     }
 }

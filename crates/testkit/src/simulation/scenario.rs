@@ -113,5 +113,6 @@ fn draw_settings(rng: &mut Rng) -> Settings {
         keep: Duration::from_secs([0, 600][rng.below(2)]),
     };
     let limits = Limits { models: vec![model], ..Limits::default() };
-    Settings { limits, strategies: Strategies::default(), worker, wal }
+    let keep_conflicts = Duration::from_secs(30 * 86_400);
+    Settings { limits, strategies: Strategies::default(), keep_conflicts, worker, wal }
 }

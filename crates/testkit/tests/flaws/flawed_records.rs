@@ -5,9 +5,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{Applied, Commit, Counts, Debt, Decide, Fault, Held, Records, Row, Seen, Store, Write};
+use chunk_sync_engine::ports::{
+    Applied, Closed, Commit, ConflictFilter, Counts, Debt, Decide, Decided, Fault, Held, Recorded, Records, Row, Seen,
+    Store, Write,
+};
 use chunk_sync_model::document::Fingerprint;
-use chunk_sync_model::{State, SyncVersion, Target};
+use chunk_sync_model::{Part, State, SyncVersion, Target, Time, Writer};
 use chunk_sync_testkit::Fixture;
 use chunk_sync_testkit::memory::MemoryRecords;
 use uuid::Uuid;
@@ -44,6 +47,12 @@ impl FlawedRecords {
                 Flaw::ForgetsTheDigest => commit.row = None,
                 Flaw::AlwaysWritesTheRow => commit.row_changed = true,
                 Flaw::OwesNothingWithTheRow => commit.owed.clear(),
+                Flaw::RoundsTimesOfConflicts => commit.conflicts.iter_mut().for_each(|met| met.at = rounded(met.at)),
+                Flaw::DecidesOnAllParts => commit.decided = commit.decided.iter().flat_map(everything).collect(),
+                Flaw::ClosesWhatIsMetNext => {
+                    let decided = commit.decided.first().map(|decided| decided.closed);
+                    commit.conflicts.iter_mut().for_each(|met| met.closed = met.closed.or(decided));
+                }
                 Flaw::DeletesForGood if held.record.is_some() && held.state.is_none() => commit.state = None,
                 Flaw::EmptySummaryIsNone => commit.state = commit.state.as_deref().map(without_empty_summary),
                 _ => {}
@@ -61,6 +70,26 @@ fn without_empty_summary(state: &State) -> Arc<State> {
     let mut state = State::clone(state);
     state.chunk.summary = state.chunk.summary.filter(|summary| !summary.is_empty());
     Arc::new(state)
+}
+
+fn rounded(time: Time) -> Time {
+    Time::from_micros(time.micros() / 1_000 * 1_000)
+}
+
+/// The decision, on more parts than it is on.
+fn everything(decided: &Decided) -> [Decided; 2] {
+    [decided.clone(), Decided { part: Part::Summary, ..decided.clone() }]
+}
+
+/// Only the conflicts of the commits, beside the record that is held.
+fn with_what_was(commits: &[Commit], held: &[Held]) -> Vec<Commit> {
+    let one = |(commit, held): (&Commit, &Held)| Commit {
+        record: held.record.clone().unwrap_or_default(),
+        row_changed: false,
+        row: held.row,
+        ..commit.clone()
+    };
+    commits.iter().zip(held).map(one).collect()
 }
 
 #[async_trait]
@@ -82,6 +111,15 @@ impl Records for FlawedRecords {
                     tokio::time::sleep(WHILE).await;
                 }
                 Ok(())
+            }
+            Flaw::RecordsConflictsBeforehand => {
+                let mut commits = decide(self.held(&ids).await);
+                let conflicts = |commit: &Commit| Commit { decided: Vec::new(), ..commit.clone() };
+                let early: Vec<Commit> = commits.iter().map(conflicts).collect();
+                self.good.merge(&ids, &|held| with_what_was(&early, &held)).await?;
+                tokio::time::sleep(WHILE).await;
+                commits.iter_mut().for_each(|commit| commit.conflicts.clear());
+                self.good.merge(&ids, &|_| commits.clone()).await
             }
             _ => self.good.merge(&ids, &|held| self.tampered(decide(held.clone()), &held)).await,
         }
@@ -139,6 +177,38 @@ impl Records for FlawedRecords {
 
     async fn debt_counts(&self) -> Result<BTreeMap<Target, u64>, Fault> {
         self.good.debt_counts().await
+    }
+
+    async fn conflicts(&self, filter: &ConflictFilter, limit: usize) -> Result<Vec<Recorded>, Fault> {
+        let mut filter = filter.clone();
+        match self.flaw {
+            Flaw::IgnoresWhoMet => filter.writer = None,
+            Flaw::PagesBeginBelow => filter.below = filter.below.map(|id| id + 1),
+            _ => {}
+        }
+        self.good.conflicts(&filter, limit).await
+    }
+
+    async fn open_conflicts(&self) -> Result<u64, Fault> {
+        self.good.open_conflicts().await
+    }
+
+    async fn forget_conflicts(&self, before: Time, limit: usize) -> Result<u64, Fault> {
+        if self.flaw == Flaw::ForgetsOpenConflicts {
+            for entry in self.good.conflicts(&ConflictFilter { open: true, ..ConflictFilter::default() }, limit).await?
+            {
+                let closed = Closed { at: Time::from_micros(0), by: Writer::Operator };
+                let decided = Decided { part: entry.met.conflict.part.clone(), closed };
+                let decide = |held: Vec<Held>| {
+                    let record = held[0].record.clone().unwrap_or_default();
+                    let (state, row, decided) = (None, held[0].row, vec![decided.clone()]);
+                    let (row_changed, owed, conflicts) = (false, Vec::new(), Vec::new());
+                    vec![Commit { id: entry.chunk, record, state, row_changed, row, owed, decided, conflicts }]
+                };
+                self.good.merge(&[entry.chunk], &decide).await?;
+            }
+        }
+        self.good.forget_conflicts(before, limit).await
     }
 }
 

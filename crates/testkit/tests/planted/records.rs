@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    Applied, Commit, Counts, Debt, Decide, Fault, FaultClass, Held, Records, Row, Seen, Store, Write,
+    Applied, Commit, ConflictFilter, Counts, Debt, Decide, Fault, FaultClass, Held, Recorded, Records, Row, Seen,
+    Store, Write,
 };
 use chunk_sync_model::document::Fingerprint;
-use chunk_sync_model::{State, SyncVersion, Target};
+use chunk_sync_model::{State, SyncVersion, Target, Time};
 use uuid::Uuid;
 
 use super::Every;
@@ -79,5 +80,17 @@ impl Records for Flawed {
 
     async fn debt_counts(&self) -> Result<BTreeMap<Target, u64>, Fault> {
         self.0.debt_counts().await
+    }
+
+    async fn conflicts(&self, filter: &ConflictFilter, limit: usize) -> Result<Vec<Recorded>, Fault> {
+        self.0.conflicts(filter, limit).await
+    }
+
+    async fn open_conflicts(&self) -> Result<u64, Fault> {
+        self.0.open_conflicts().await
+    }
+
+    async fn forget_conflicts(&self, before: Time, limit: usize) -> Result<u64, Fault> {
+        self.0.forget_conflicts(before, limit).await
     }
 }

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    Applied, Bus, Commit, Counts, DeadLetter, Debt, Decide, Delivery, Depth, EntryId, Fault, FaultClass, Held, Letter,
-    Records, Row, Seen, Store, Write,
+    Applied, Bus, Commit, ConflictFilter, Counts, DeadLetter, Debt, Decide, Delivery, Depth, EntryId, Fault,
+    FaultClass, Held, Letter, Recorded, Records, Row, Seen, Store, Write,
 };
 use chunk_sync_model::document::Fingerprint;
-use chunk_sync_model::{Event, State, Target};
+use chunk_sync_model::{Event, State, Target, Time};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
@@ -248,5 +248,17 @@ impl Records for World {
             *counts.entry(debt.target).or_default() += 1;
         }
         Ok(counts)
+    }
+
+    async fn conflicts(&self, _: &ConflictFilter, _: usize) -> Result<Vec<Recorded>, Fault> {
+        Ok(Vec::new())
+    }
+
+    async fn open_conflicts(&self) -> Result<u64, Fault> {
+        Ok(0)
+    }
+
+    async fn forget_conflicts(&self, _: Time, _: usize) -> Result<u64, Fault> {
+        Ok(0)
     }
 }

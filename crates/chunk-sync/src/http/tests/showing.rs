@@ -167,6 +167,7 @@ fn report() -> Report {
         differences: vec![difference],
         unsettled: 0,
         seconds: 0.25,
+        stale_embeddings: 0,
         differing: 1,
         findings: Vec::new(),
     }

@@ -1,0 +1,102 @@
+//! The record of conflicts in SQLite: statements within a transaction of the rows.
+
+use chunk_sync_engine::ports::{Closed, Commit, ConflictFilter, Met, Recorded};
+use chunk_sync_model::merge::{Conflict, Strategy};
+use chunk_sync_model::{Time, Writer};
+use rusqlite::{Row, Transaction, params};
+use uuid::Uuid;
+
+use super::fault::Error;
+use super::rows::{limit_of, version};
+
+/// Closes what a merge decided, then adds what it met.
+pub(super) fn write(transaction: &Transaction<'_>, commit: &Commit) -> Result<(), Error> {
+    for decided in &commit.decided {
+        let sql = "UPDATE conflicts SET closed_at = ?3, closed_by = ?4
+            WHERE chunk = ?1 AND part = ?2 AND outcome = 'open' AND closed_at IS NULL";
+        let Closed { at, by } = decided.closed;
+        let part = decided.part.to_string();
+        transaction.prepare_cached(sql)?.execute(params![commit.id, part, at.micros(), by.as_str()])?;
+    }
+    commit.conflicts.iter().try_for_each(|met| add(transaction, commit.id, met))
+}
+
+fn add(transaction: &Transaction<'_>, chunk: Uuid, met: &Met) -> Result<(), Error> {
+    let sql =
+        "INSERT INTO conflicts (chunk, met_at, part, kind, strategy, outcome, source_writer, target_writer, version,
+            conflict, closed_at, closed_by) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
+    let conflict = &met.conflict;
+    transaction.prepare_cached(sql)?.execute(params![
+        chunk,
+        met.at.micros(),
+        conflict.part.to_string(),
+        conflict.kind.as_str(),
+        conflict.strategy.to_string(),
+        conflict.outcome.as_str(),
+        conflict.source.writer.map(Writer::as_str),
+        conflict.target.writer.map(Writer::as_str),
+        met.sync_version.signed(),
+        conflict.to_json(),
+        met.closed.map(|closed| closed.at.micros()),
+        met.closed.map(|closed| closed.by.as_str()),
+    ])?;
+    Ok(())
+}
+
+pub(super) fn list(
+    transaction: &Transaction<'_>,
+    filter: &ConflictFilter,
+    limit: usize,
+) -> Result<Vec<Recorded>, Error> {
+    let sql = "SELECT id, chunk, met_at, version, conflict, closed_at, closed_by FROM conflicts
+        WHERE (?1 IS NULL OR chunk = ?1) AND (?2 IS NULL OR kind = ?2) AND (?3 IS NULL OR strategy = ?3)
+            AND (?4 IS NULL OR outcome = ?4) AND (?5 IS NULL OR ?5 IN (source_writer, target_writer))
+            AND (NOT ?6 OR (outcome = 'open' AND closed_at IS NULL)) AND (?7 IS NULL OR met_at >= ?7)
+            AND (?8 IS NULL OR id < ?8)
+        ORDER BY id DESC LIMIT ?9";
+    let mut statement = transaction.prepare_cached(sql)?;
+    let mut rows = statement.query(params![
+        filter.chunk,
+        filter.kind.map(|kind| kind.as_str()),
+        filter.strategy.as_ref().map(Strategy::to_string),
+        filter.outcome.map(|outcome| outcome.as_str()),
+        filter.writer.map(Writer::as_str),
+        filter.open,
+        filter.since.map(Time::micros),
+        filter.below.map(|id| i64::try_from(id).unwrap_or(i64::MAX)),
+        limit_of(limit),
+    ])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        found.push(entry(row)?);
+    }
+    Ok(found)
+}
+
+fn entry(row: &Row<'_>) -> Result<Recorded, Error> {
+    let id = row.get::<_, i64>(0)?.unsigned_abs();
+    let unreadable = |error: String| Error::Unreadable("a conflict", format!("{id}: {error}"));
+    let conflict = Conflict::from_json(row.get_ref(4)?.as_str().map_err(|error| unreadable(error.to_string()))?);
+    let by = row.get::<_, Option<String>>(6)?.map(|by| by.parse()).transpose().map_err(unreadable)?;
+    let at = row.get::<_, Option<i64>>(5)?.map(Time::from_micros);
+    let met = Met {
+        at: Time::from_micros(row.get(2)?),
+        sync_version: version(row.get(3)?),
+        closed: at.zip(by).map(|(at, by)| Closed { at, by }),
+        conflict: conflict.map_err(|error| unreadable(error.to_string()))?,
+    };
+    Ok(Recorded { id, chunk: row.get(1)?, met })
+}
+
+pub(super) fn count_open(transaction: &Transaction<'_>) -> Result<u64, Error> {
+    let sql = "SELECT count(*) FROM conflicts WHERE outcome = 'open' AND closed_at IS NULL";
+    let mut statement = transaction.prepare_cached(sql)?;
+    Ok(statement.query_row([], |row| row.get::<_, i64>(0))?.unsigned_abs())
+}
+
+pub(super) fn forget(transaction: &Transaction<'_>, before: Time, limit: usize) -> Result<u64, Error> {
+    let sql = "DELETE FROM conflicts WHERE id IN (
+        SELECT id FROM conflicts WHERE (outcome <> 'open' OR closed_at IS NOT NULL) AND coalesce(closed_at, met_at) < ?1
+        ORDER BY coalesce(closed_at, met_at) LIMIT ?2)";
+    Ok(transaction.prepare_cached(sql)?.execute(params![before.micros(), limit_of(limit)])? as u64)
+}

@@ -1,0 +1,151 @@
+//! The record of conflicts: entries are written in the transaction of the row they are about, and read one by one.
+
+use chunk_sync_engine::ports::{Closed, Commit, ConflictFilter, Met, Recorded};
+use chunk_sync_model::merge::{Conflict, Strategy};
+use chunk_sync_model::{Time, Writer};
+use deadpool_postgres::Transaction;
+use tokio_postgres::types::ToSql;
+use uuid::Uuid;
+
+use super::cell::{Cell, FromCell};
+use super::fault::Error;
+use super::merge::execute;
+use super::records::{PostgresRecords, limit_of, version};
+use super::sql;
+
+/// What a transaction does to the record, column by column.
+#[derive(Default)]
+pub(super) struct Entries {
+    closed: ClosedColumns,
+    met: MetColumns,
+}
+
+/// Parts whose open entries are closed.
+#[derive(Default)]
+struct ClosedColumns {
+    chunks: Vec<Uuid>,
+    parts: Vec<String>,
+    at: Vec<Cell>,
+    by: Vec<&'static str>,
+}
+
+/// New entries.
+#[derive(Default)]
+struct MetColumns {
+    chunks: Vec<Uuid>,
+    at: Vec<Cell>,
+    parts: Vec<String>,
+    kinds: Vec<&'static str>,
+    strategies: Vec<String>,
+    outcomes: Vec<&'static str>,
+    sources: Vec<Option<&'static str>>,
+    targets: Vec<Option<&'static str>>,
+    versions: Vec<i64>,
+    conflicts: Vec<String>,
+    closed_at: Vec<Cell>,
+    closed_by: Vec<Option<&'static str>>,
+}
+
+impl Entries {
+    pub(super) fn add(&mut self, commit: &Commit) {
+        for decided in &commit.decided {
+            let columns = &mut self.closed;
+            columns.chunks.push(commit.id);
+            columns.parts.push(decided.part.to_string());
+            columns.at.push(decided.closed.at.into());
+            columns.by.push(decided.closed.by.as_str());
+        }
+        commit.conflicts.iter().for_each(|met| self.met.add(commit.id, met));
+    }
+
+    pub(super) async fn write(&self, transaction: &Transaction<'_>) -> Result<(), Error> {
+        let Self { closed, met } = self;
+        if !closed.chunks.is_empty() {
+            let columns: [&(dyn ToSql + Sync); 4] = [&closed.chunks, &closed.parts, &closed.at, &closed.by];
+            execute(transaction, sql::CLOSE_CONFLICTS, &columns).await?;
+        }
+        if !met.chunks.is_empty() {
+            met.write(transaction).await?;
+        }
+        Ok(())
+    }
+}
+
+impl MetColumns {
+    fn add(&mut self, chunk: Uuid, met: &Met) {
+        let conflict = &met.conflict;
+        let writer = |writer: Option<Writer>| writer.map(Writer::as_str);
+        self.chunks.push(chunk);
+        self.at.push(met.at.into());
+        self.parts.push(conflict.part.to_string());
+        self.kinds.push(conflict.kind.as_str());
+        self.strategies.push(conflict.strategy.to_string());
+        self.outcomes.push(conflict.outcome.as_str());
+        self.sources.push(writer(conflict.source.writer));
+        self.targets.push(writer(conflict.target.writer));
+        self.versions.push(met.sync_version.signed());
+        self.conflicts.push(conflict.to_json());
+        self.closed_at.push(met.closed.map(|closed| closed.at).into());
+        self.closed_by.push(writer(met.closed.map(|closed| closed.by)));
+    }
+
+    async fn write(&self, transaction: &Transaction<'_>) -> Result<(), Error> {
+        let columns: [&(dyn ToSql + Sync); 12] = [
+            &self.chunks,
+            &self.at,
+            &self.parts,
+            &self.kinds,
+            &self.strategies,
+            &self.outcomes,
+            &self.sources,
+            &self.targets,
+            &self.versions,
+            &self.conflicts,
+            &self.closed_at,
+            &self.closed_by,
+        ];
+        execute(transaction, sql::ADD_CONFLICTS, &columns).await.map(drop)
+    }
+}
+
+impl PostgresRecords {
+    pub(super) async fn recorded(&self, filter: &ConflictFilter, limit: usize) -> Result<Vec<Recorded>, Error> {
+        let kind = filter.kind.map(|kind| kind.as_str());
+        let strategy = filter.strategy.as_ref().map(Strategy::to_string);
+        let outcome = filter.outcome.map(|outcome| outcome.as_str());
+        let writer = filter.writer.map(Writer::as_str);
+        let since = Cell::from(filter.since);
+        let below = filter.below.map(|id| i64::try_from(id).unwrap_or(i64::MAX));
+        let limit = limit_of(limit);
+        let rows = self
+            .query(
+                sql::CONFLICTS,
+                &[&filter.chunk, &kind, &strategy, &outcome, &writer, &filter.open, &since, &below, &limit],
+            )
+            .await?;
+        rows.iter().map(entry).collect()
+    }
+
+    pub(super) async fn count_open(&self) -> Result<u64, Error> {
+        let rows = self.query(sql::OPEN_CONFLICTS, &[]).await?;
+        Ok(rows.first().map_or(Ok(0), |row| row.try_get::<_, i64>(0))?.unsigned_abs())
+    }
+
+    pub(super) async fn forget_settled(&self, before: Time, limit: usize) -> Result<u64, Error> {
+        let (before, limit) = (Cell::from(before), limit_of(limit));
+        let removed = self.query(sql::FORGET_CONFLICTS, &[&before, &limit]).await?;
+        Ok(removed.len() as u64)
+    }
+}
+
+fn entry(row: &tokio_postgres::Row) -> Result<Recorded, Error> {
+    let id = row.try_get::<_, i64>(0)?.unsigned_abs();
+    let conflict = Conflict::from_json(row.try_get(4)?).map_err(|error| Error::Conflict(id, error.to_string()))?;
+    let time = |column: usize| Ok::<_, Error>(Time::from_cell(row.try_get::<_, Cell>(column)?));
+    let by =
+        row.try_get::<_, Option<&str>>(6)?.map(str::parse).transpose().map_err(|error| Error::Conflict(id, error))?;
+    let closed = time(5)?.zip(by).map(|(at, by)| Closed { at, by });
+    let at = time(2)?.unwrap_or_else(|| Time::from_micros(0));
+    let met = Met { at, sync_version: version(row.try_get(3)?), closed, conflict };
+    Ok(Recorded { id, chunk: row.try_get(1)?, met })
+}

@@ -1,0 +1,79 @@
+//! Housekeeping beside the worker: gauges are read, and what is finished is forgotten.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chunk_sync_model::Time;
+use tracing::warn;
+
+use crate::clock::Clock;
+use crate::log::Log;
+use crate::metrics;
+use crate::ports::Fault;
+use crate::progress::{Progress, Stop};
+use crate::service::Ports;
+
+/// Settled conflicts removed in one go, and goes in a row: a backlog is worked off without holding up the merges.
+const FORGOTTEN: usize = 500;
+const GOES: usize = 20;
+
+/// What is kept in order.
+pub(crate) struct House {
+    pub(crate) ports: Ports,
+    pub(crate) log: Log,
+    pub(crate) clock: Clock,
+    /// How long a conflict stays on record once it is settled.
+    pub(crate) keep_conflicts: Duration,
+    pub(crate) progress: Arc<Progress>,
+}
+
+impl House {
+    /// Every second: gauges; every ten: what is finished is forgotten.
+    pub(crate) async fn keep(self, mut stop: Stop) {
+        let mut ticks = tokio::time::interval(Duration::from_secs(1));
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        for tick in 0_u64.. {
+            tokio::select! {
+                biased;
+                () = stop.requested() => return,
+                _ = ticks.tick() => {}
+            }
+            self.progress.show_lag();
+            if let Err(fault) = self.show_gauges().await {
+                warn!(%fault, "the gauges cannot be read");
+            }
+            if tick % 10 == 0
+                && let Err(fault) = self.tidy().await
+            {
+                warn!(%fault, "what is finished cannot be forgotten");
+            }
+        }
+    }
+
+    async fn show_gauges(&self) -> Result<(), Fault> {
+        let depth = self.ports.bus.depth().await?;
+        metrics::queue(depth.unread + depth.pending, depth.dead);
+        for (target, count) in self.ports.records.debt_counts().await? {
+            metrics::debts(target, count);
+        }
+        metrics::open_conflicts(self.ports.records.open_conflicts().await?);
+        Ok(())
+    }
+
+    async fn tidy(&self) -> Result<(), Fault> {
+        self.ports.bus.trim().await?;
+        self.log.retire().await?;
+        self.forget_conflicts().await
+    }
+
+    async fn forget_conflicts(&self) -> Result<(), Fault> {
+        let keep = i64::try_from(self.keep_conflicts.as_micros()).unwrap_or(i64::MAX);
+        let before = Time::from_micros(self.clock.now().micros().saturating_sub(keep));
+        for _ in 0..GOES {
+            if self.ports.records.forget_conflicts(before, FORGOTTEN).await? < FORGOTTEN as u64 {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
