@@ -5,6 +5,7 @@
 mod backfill;
 mod config;
 mod conflicts;
+mod dead;
 mod demo;
 mod init;
 mod output;
@@ -54,6 +55,9 @@ enum Command {
     /// The record of conflicts: what writers met on, what lost, and what waits for a person.
     #[command(subcommand)]
     Conflicts(conflicts::Action),
+    /// Entries that could not succeed: why, and what becomes of them.
+    #[command(subcommand)]
+    Dead(dead::Action),
     /// How the service is doing: its queue, its stores, its debts, its open conflicts.
     Status,
     /// The configuration.
@@ -155,6 +159,7 @@ impl Cli {
             Command::Publish(arguments) => publish::execute(&load()?.0, &arguments, json).await,
             Command::Verify(arguments) => verify::execute(load()?.0, &arguments, json).await,
             Command::Conflicts(action) => conflicts::execute(&load()?.0, action, json).await,
+            Command::Dead(action) => dead::execute(&load()?.0, action, json).await,
             Command::Status => status::execute(&load()?.0, json).await,
             Command::Config(action) => config::execute(action, load, json),
         }

@@ -11,6 +11,7 @@ pub mod capture;
 mod caught;
 mod clock;
 pub mod conflicts;
+pub mod dead;
 mod house;
 mod journal;
 mod lane;

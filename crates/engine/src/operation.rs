@@ -2,6 +2,7 @@
 
 use chunk_sync_model::event::Fields;
 use chunk_sync_model::{Event, Invalid, Limits, Time, Writer};
+use tracing::warn;
 
 use crate::metrics;
 use crate::ports::{DeadLetter, Delivery, EntryId, Fault, FaultClass};
@@ -83,7 +84,7 @@ impl Operation {
 impl Entry {
     pub(crate) fn letter(&self, fault: &Fault, at: Time) -> DeadLetter {
         DeadLetter {
-            id: self.id,
+            id: Some(self.id),
             fields: self.fields.clone(),
             at,
             class: fault.class,
@@ -93,6 +94,13 @@ impl Entry {
             missing: Vec::new(),
         }
     }
+}
+
+/// Says and counts what goes to the dead letters.
+pub(crate) fn say_set_aside(letter: &DeadLetter) {
+    let entry = letter.id.map_or_else(|| "of the log".to_owned(), |id| id.to_string());
+    warn!(entry, field = letter.field.as_deref().unwrap_or("-"), error = %letter.error, "set aside");
+    metrics::dead(letter.class);
 }
 
 fn refusal(invalid: &Invalid) -> Fault {

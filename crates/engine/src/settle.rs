@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::lane::Landed;
 use crate::log::{Ending, Log};
 use crate::metrics;
-use crate::operation::Operation;
+use crate::operation::{Operation, say_set_aside};
 use crate::ports::{Bus, Fault, Write};
 use crate::progress::{Progress, Stop};
 use crate::retry::Pauses;
@@ -94,8 +94,7 @@ impl Settler {
                 (Some(entry), Some(failure)) => {
                     let mut letter = entry.letter(&failure.fault, self.clock.now());
                     letter.missing.clone_from(&failure.missing);
-                    warn!(entry = %letter.id, error = %letter.error, "set aside");
-                    metrics::dead(letter.class);
+                    say_set_aside(&letter);
                     letters.push(letter);
                 }
                 (None, _) => {}

@@ -25,7 +25,7 @@ use crate::lane::Lane;
 use crate::log::Log;
 use crate::merge::{Outcome, Terms, merge_all};
 use crate::metrics;
-use crate::operation::Operation;
+use crate::operation::{Operation, say_set_aside};
 use crate::ports::{Bus, DeadLetter, Delivery, Fault, FaultClass, Records};
 use crate::progress::{Progress, Stop};
 use crate::retry::Pauses;
@@ -188,8 +188,7 @@ impl Worker {
             return Ok(());
         }
         for letter in letters {
-            warn!(entry = %letter.id, field = letter.field.as_deref().unwrap_or("-"), error = %letter.error, "set aside");
-            metrics::dead(letter.class);
+            say_set_aside(letter);
         }
         self.settler().until_done(|| self.bus.bury(letters)).await
     }
