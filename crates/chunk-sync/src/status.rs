@@ -210,7 +210,8 @@ pub(crate) fn waiting_for(health: &Health) -> Vec<String> {
         .map(|(_, fault)| format!("the system of record fails, and merging waits for it: {fault}"));
     let replay = (health.recovered.is_none() && ended.is_none())
         .then(|| "the write-ahead log of the last run is being replayed".to_owned());
-    [replay, ended, records].into_iter().flatten().collect()
+    let held = health.held.as_ref().map(|(since, fault)| format!("held back since {since}: {fault}"));
+    [replay, ended, records, held].into_iter().flatten().collect()
 }
 
 fn now() -> Time {

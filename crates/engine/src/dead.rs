@@ -6,12 +6,16 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use chunk_sync_model::event::Fields;
-use chunk_sync_model::{Event, Record, Target, Time};
+use chunk_sync_model::{Event, Limits, Record, Target, Time};
 use serde_json::Value;
+use tracing::info;
 use uuid::Uuid;
 
 use crate::Publisher;
 use crate::ports::{Bus, DEAD_FIELDS, EntryId, Fault, Held, Letter, Records};
+
+/// Letters looked at in one go.
+const PAGE: usize = 100;
 
 /// Why an entry was set aside, as its letter says it. A stranger may have written the letter: what cannot be read is absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -123,11 +127,32 @@ pub async fn superseded(records: &dyn Records, events: &[(Event, Vec<Target>)]) 
     Ok(events.iter().map(judge).collect())
 }
 
+/// Drops what is superseded among the next letters after `after`; the last one looked at, `None` after the last of all.
+pub(crate) async fn tidy(
+    bus: &dyn Bus,
+    records: &dyn Records,
+    limits: &Limits,
+    after: Option<EntryId>,
+) -> Result<Option<EntryId>, Fault> {
+    let letters = bus.dead(after, PAGE).await?;
+    let read = |letter: &Letter| {
+        let event = Event::from_fields(&letter.original(), limits).ok()?;
+        Some((letter.id, (event, letter.reasons().missing)))
+    };
+    let (ids, events): (Vec<EntryId>, Vec<_>) = letters.iter().filter_map(read).unzip();
+    for (id, is_superseded) in ids.into_iter().zip(superseded(records, &events).await?) {
+        if is_superseded && bus.drop_dead(id).await? {
+            info!(letter = %id, "dropped: something newer came since");
+        }
+    }
+    Ok(letters.last().filter(|_| letters.len() == PAGE).map(|letter| letter.id))
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use chunk_sync_model::Writer;
     use chunk_sync_model::merge::{Change, Strategies, merge};
-    use chunk_sync_model::{Limits, Writer};
     use serde_json::json;
 
     use super::*;

@@ -72,11 +72,8 @@ impl Index {
 
     /// The pending operations in the order of the log.
     pub(crate) fn into_order(self) -> Vec<Begun> {
-        let begun = |(operation_id, open): (Arc<str>, Open)| Begun {
-            operation_id,
-            place: open.place,
-            replays: open.replays,
-        };
+        let begun =
+            |(operation_id, open): (Arc<str>, Open)| Begun { operation_id, place: open.place, replays: open.replays };
         let mut order: Vec<_> = self.open.into_iter().map(begun).collect();
         order.sort_unstable_by_key(|begun| begun.place);
         order

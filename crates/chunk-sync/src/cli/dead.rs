@@ -123,7 +123,8 @@ impl Selection {
             return Err(Failure::Usage("either ids or filters".to_owned()));
         }
         if self.ids.is_empty() && !filtered && !self.all {
-            let text = "which ones? Name their ids (`chunk-sync dead list` has them), a filter such as --type, or --all";
+            let text =
+                "which ones? Name their ids (`chunk-sync dead list` has them), a filter such as --type, or --all";
             return Err(Failure::Usage(text.to_owned()));
         }
         Ok(())
