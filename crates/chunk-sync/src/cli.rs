@@ -14,6 +14,7 @@ mod publish;
 mod run;
 mod status;
 mod verify;
+mod wal;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -58,6 +59,9 @@ enum Command {
     /// Entries that could not succeed: why, and what becomes of them.
     #[command(subcommand)]
     Dead(dead::Action),
+    /// The write-ahead log: what is in it, whether it is sound, and carrying what is pending.
+    #[command(subcommand)]
+    Wal(wal::Action),
     /// How the service is doing: its queue, its stores, its debts, its open conflicts.
     Status,
     /// The configuration.
@@ -160,6 +164,7 @@ impl Cli {
             Command::Verify(arguments) => verify::execute(load()?.0, &arguments, json).await,
             Command::Conflicts(action) => conflicts::execute(&load()?.0, action, json).await,
             Command::Dead(action) => dead::execute(&load()?.0, action, json).await,
+            Command::Wal(action) => wal::execute(load()?.0, action, json).await,
             Command::Status => status::execute(&load()?.0, json).await,
             Command::Config(action) => config::execute(action, load, json),
         }

@@ -51,6 +51,9 @@ pub struct Status {
 pub struct Recovered {
     /// Operations carried again.
     pub replayed: u64,
+    /// Operations set aside, for no start came to the end of them.
+    #[serde(default)]
+    pub given_up: u64,
     /// Operations that can no longer be read as events.
     pub unreadable: u64,
     /// Damaged lines set aside.
@@ -250,6 +253,7 @@ impl Recovered {
     fn of(recovered: &chunk_sync_engine::Recovered) -> Self {
         Self {
             replayed: recovered.replayed,
+            given_up: recovered.given_up,
             unreadable: recovered.unreadable,
             damaged: recovered.damaged,
             torn: recovered.torn,
