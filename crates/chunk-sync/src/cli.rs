@@ -7,6 +7,7 @@ mod config;
 mod conflicts;
 mod dead;
 mod demo;
+mod doctor;
 mod init;
 mod output;
 mod progress;
@@ -64,6 +65,8 @@ enum Command {
     Wal(wal::Action),
     /// How the service is doing: its queue, its stores, its debts, its open conflicts.
     Status,
+    /// Look at every connection, right, version and setting that the service needs, and say what to change.
+    Doctor(doctor::Arguments),
     /// The configuration.
     #[command(subcommand)]
     Config(config::Action),
@@ -166,6 +169,7 @@ impl Cli {
             Command::Dead(action) => dead::execute(&load()?.0, action, json).await,
             Command::Wal(action) => wal::execute(load()?.0, action, json).await,
             Command::Status => status::execute(&load()?.0, json).await,
+            Command::Doctor(arguments) => doctor::execute(&load()?.0, &arguments, json).await,
             Command::Config(action) => config::execute(action, load, json),
         }
     }

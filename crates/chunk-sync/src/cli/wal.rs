@@ -13,6 +13,8 @@ use clap::Subcommand;
 use super::{Ended, Failure};
 use crate::config::Config;
 
+pub(super) use look::{free, size};
+
 #[derive(Debug, Subcommand)]
 #[command(after_help = "\
 Exit codes: 0 fine; 1 the log is damaged; 2 wrong usage or configuration; 3 a service has the log, or a store cannot be reached.")]
