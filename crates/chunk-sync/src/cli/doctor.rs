@@ -55,8 +55,16 @@ pub(super) async fn execute(config: &Config, arguments: &Arguments, json: bool) 
     match (unreachable, failed) {
         (0, 0) => Ok(Ended::Fine),
         (0, _) => Ok(Ended::Found),
-        _ => Err(Failure::Unable(anyhow::anyhow!("{} did not answer", output::count(unreachable, "question")))),
+        _ => Err(Failure::Unable(anyhow::anyhow!("no answer from {}", silent(&findings)))),
     }
+}
+
+/// Who did not answer.
+fn silent(findings: &[Finding]) -> String {
+    let silent = findings.iter().filter(|finding| finding.level == Level::Unreachable);
+    let mut places: Vec<&str> = silent.map(|finding| finding.place).collect();
+    places.dedup();
+    places.join(", ")
 }
 
 fn text(finding: &Finding) -> String {

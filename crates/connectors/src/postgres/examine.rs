@@ -42,14 +42,19 @@ const PUBLICATION: &str = "SELECT p.pubinsert AND p.pubupdate AND p.pubdelete AN
     EXISTS (SELECT FROM pg_publication_tables t WHERE t.pubname = p.pubname AND t.schemaname = $2 AND t.tablename = $3)
     FROM pg_publication p WHERE p.pubname = $1";
 
-/// The right to create a schema, to use our own, and to read and write the table; `NULL` where there is none yet.
-const RIGHTS: &str = "SELECT current_user::text, has_database_privilege(current_database(), 'CREATE'),
-    (SELECT has_schema_privilege(oid, 'CREATE') AND has_schema_privilege(oid, 'USAGE') FROM pg_namespace
-        WHERE nspname = 'chunk_sync'),
-    (SELECT has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
+/// The right to create a schema, to use our own with its tables, to create in that of the table, and to read and write the
+/// table; `NULL` where there is none yet.
+const RIGHTS: &str = "WITH tables AS (SELECT n.nspname, c.relname, has_table_privilege(c.oid, 'SELECT')
         AND has_table_privilege(c.oid, 'INSERT') AND has_table_privilege(c.oid, 'UPDATE')
-        AND has_table_privilege(c.oid, 'DELETE') FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-        WHERE n.nspname = $1 AND c.relname = $2)";
+        AND has_table_privilege(c.oid, 'DELETE') AS granted
+        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p')),
+    schemas AS (SELECT nspname, has_schema_privilege(oid, 'USAGE') AS used, has_schema_privilege(oid, 'CREATE') AS extended
+        FROM pg_namespace)
+    SELECT current_user::text, has_database_privilege(current_database(), 'CREATE'),
+    (SELECT used AND extended FROM schemas WHERE nspname = 'chunk_sync'),
+    (SELECT bool_and(granted) FROM tables WHERE nspname = 'chunk_sync'),
+    (SELECT extended FROM schemas WHERE nspname = $1),
+    (SELECT used AND granted FROM schemas JOIN tables USING (nspname) WHERE nspname = $1 AND relname = $2)";
 
 /// Looks at everything that the service needs of the server.
 pub async fn examine(config: &PostgresConfig, capture: &CaptureConfig) -> Vec<Finding> {
@@ -67,17 +72,18 @@ async fn look(findings: &mut Findings, config: &PostgresConfig, capture: &Captur
     let pool = Pool::new(config).map_err(|fault| Error::Setup(fault.message))?;
     let client = pool.get().await?;
     server(findings, &client).await?;
-    let facts = match schema::look(&client, config).await {
-        Ok(facts) => facts,
+    let may_look = rights(findings, &client, config).await?;
+    match schema::look(&client, config).await {
+        Ok(facts) => table(findings, config, &facts),
         // The version or the encoding: nothing else counts then.
         Err(Error::Setup(text)) => {
             findings.failed("version", text, "use another server, or another database on it");
             return Ok(());
         }
+        // What the missing rights keep from being seen.
+        Err(_) if !may_look => {}
         Err(error) => return Err(error),
-    };
-    rights(findings, &client, config, &facts).await?;
-    table(findings, config, &facts);
+    }
     replication(findings, &client, config, capture).await?;
     slot(findings, &client, capture).await?;
     publication(findings, &client, config, capture).await
@@ -95,28 +101,34 @@ async fn server(findings: &mut Findings, client: &Client) -> Result<(), Error> {
     Ok(())
 }
 
-async fn rights(findings: &mut Findings, client: &Client, config: &PostgresConfig, facts: &Facts) -> Result<(), Error> {
+async fn rights(findings: &mut Findings, client: &Client, config: &PostgresConfig) -> Result<bool, Error> {
     let row = client.query_one(RIGHTS, &[&config.schema, &config.table]).await?;
     let user = quoted(row.try_get(0)?);
-    let (create, own, table): (bool, Option<bool>, Option<bool>) = (row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
-    let mut missing = Vec::new();
-    if !create && (own.is_none() || (!facts.schema && facts.columns.is_empty())) {
-        missing.push(format!("GRANT CREATE ON DATABASE … TO {user}"));
-    }
-    if own == Some(false) {
-        missing.push(format!("GRANT CREATE, USAGE ON SCHEMA chunk_sync TO {user}"));
-    }
-    if table == Some(false) {
-        let (schema, table) = (quoted(&config.schema), schema::table(config));
-        missing.push(format!("GRANT USAGE ON SCHEMA {schema} TO {user}"));
-        missing.push(format!("GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO {user}"));
-    }
+    let create: bool = row.try_get(1)?;
+    let right = |i| row.try_get::<_, Option<bool>>(i);
+    let (own, own_tables, schema, table) = (right(2)?, right(3)?, right(4)?, right(5)?);
+    let (named, full) = (quoted(&config.schema), schema::table(config));
+    let missing: Vec<String> = [
+        (!create && (own.is_none() || schema.is_none()), format!("GRANT CREATE ON DATABASE … TO {user}")),
+        (own == Some(false), format!("GRANT CREATE, USAGE ON SCHEMA chunk_sync TO {user}")),
+        (own_tables == Some(false), format!("GRANT ALL ON ALL TABLES IN SCHEMA chunk_sync TO {user}")),
+        (table.is_none() && schema == Some(false), format!("GRANT CREATE, USAGE ON SCHEMA {named} TO {user}")),
+        (
+            table == Some(false),
+            format!(
+                "GRANT USAGE ON SCHEMA {named} TO {user}; GRANT SELECT, INSERT, UPDATE, DELETE ON {full} TO {user}"
+            ),
+        ),
+    ]
+    .into_iter()
+    .filter_map(|(is_missing, grant)| is_missing.then_some(grant))
+    .collect();
     if missing.is_empty() {
         findings.ok("rights", format!("{user} may read, write and create what is needed"));
     } else {
         findings.failed("rights", format!("{user} lacks rights"), missing.join("; "));
     }
-    Ok(())
+    Ok(missing.is_empty())
 }
 
 fn table(findings: &mut Findings, config: &PostgresConfig, facts: &Facts) {
