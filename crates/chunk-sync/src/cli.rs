@@ -51,7 +51,7 @@ enum Command {
     /// Put events, or bare chunks, from JSON lines on the bus.
     Publish(publish::Arguments),
     /// Carry the rows of PostgreSQL that nobody has carried yet into the other stores. Can be interrupted and begun again.
-    Backfill,
+    Backfill(backfill::Arguments),
     /// Compare the stores chunk by chunk, and mend what differs.
     Verify(verify::Arguments),
     /// The record of conflicts: what writers met on, what lost, and what waits for a person.
@@ -161,7 +161,7 @@ impl Cli {
         match self.command {
             Command::Demo(arguments) => demo::execute(&arguments, json).await,
             Command::Init(arguments) => init::execute(&load()?.0, &arguments, json).await,
-            Command::Backfill => backfill::execute(&load()?.0, json).await,
+            Command::Backfill(arguments) => backfill::execute(&load()?.0, &arguments, json).await,
             Command::Run(arguments) => run::execute(load()?.0, &arguments, json).await,
             Command::Publish(arguments) => publish::execute(&load()?.0, &arguments, json).await,
             Command::Verify(arguments) => verify::execute(load()?.0, &arguments, json).await,

@@ -5,6 +5,7 @@
 
 use uuid::Uuid;
 
+use crate::pace::Pace;
 use crate::ports::{Fault, Row, Touch};
 use crate::publish::Publisher;
 use crate::service::Ports;
@@ -22,16 +23,17 @@ pub struct Backfilled {
     pub published: u64,
 }
 
-/// Publishes a signal for every row without a record. `progress` is told what has been done so far.
+/// Publishes a signal for every row without a record, at most `rate` a second. `progress` is told what has been done so far.
 ///
 /// # Errors
 /// What the system of record or the bus says; what was published is.
 pub async fn backfill(
     ports: &Ports,
     publisher: &Publisher,
+    rate: Option<u32>,
     progress: &(dyn Fn(Backfilled) + Send + Sync),
 ) -> Result<Backfilled, Fault> {
-    let (mut done, mut after) = (Backfilled::default(), None);
+    let (mut done, mut after, mut pace) = (Backfilled::default(), None, Pace::new(rate));
     loop {
         let page = ports.records.rows(after, BATCH).await?;
         let ended = page.len() < BATCH;
@@ -39,6 +41,7 @@ pub async fn backfill(
         done.rows += page.iter().filter(|row| row.state.is_some()).count() as u64;
         let events: Vec<_> = page.iter().filter_map(unknown).collect();
         done.published += events.len() as u64;
+        pace.steps(events.len()).await;
         publisher.publish_when_there_is_room(events).await?;
         progress(done);
         if ended {

@@ -21,6 +21,7 @@ mod log;
 mod merge;
 pub mod metrics;
 mod operation;
+mod pace;
 pub mod ports;
 mod progress;
 pub mod publish;

@@ -5,7 +5,6 @@
 //! differs is looked at again until it stands still, for while the service runs a chunk may be on its way.
 
 mod absence;
-mod pace;
 mod place;
 mod report;
 mod settle;
@@ -17,6 +16,7 @@ use std::time::{Duration, Instant};
 use chunk_sync_model::Target;
 use uuid::Uuid;
 
+use crate::pace::Pace;
 use crate::ports::{Counts, Fault};
 use crate::service::Ports;
 
@@ -25,7 +25,6 @@ pub use place::Finding;
 pub use report::{Difference, Kind, Report, StoreReport};
 pub use settle::{Settled, look_again, look_at};
 
-use pace::Pace;
 use place::Place;
 use settle::settle;
 use walk::Walk;

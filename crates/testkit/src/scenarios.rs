@@ -17,10 +17,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use chunk_sync_engine::ports::ConflictFilter;
 use chunk_sync_engine::repair::{Orphans, plan, publish, until_finished};
 use chunk_sync_engine::verify::{Options, verify};
 use chunk_sync_engine::{Ports, Publisher, Service, Settings, WalSettings, WorkerSettings};
-use chunk_sync_model::merge::{Kind, Strategies};
+use chunk_sync_model::merge::{Conflict, Kind, Strategies};
 use chunk_sync_model::{Body, Chunk, Event, Limits, State, Time};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -40,8 +41,17 @@ pub trait Hands: Send + Sync {
     async fn node(&self, id: Uuid, edits: Option<&Edits>);
 }
 
-/// What became of a chunk: the chunk as it shows, and whether it is marked stale. `None` where it is gone.
-pub type Outcomes = BTreeMap<&'static str, Option<(Chunk, bool)>>;
+/// What became of a chunk.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// The chunk as it shows, and whether it is marked stale; `None` where it is gone.
+    pub shown: Option<(Chunk, bool)>,
+    /// What is on record, in the order of part and ending.
+    pub conflicts: Vec<Conflict>,
+}
+
+/// What became of each.
+pub type Outcomes = BTreeMap<&'static str, Outcome>;
 
 /// Every scenario.
 #[must_use]
@@ -71,8 +81,10 @@ pub async fn play(scenarios: &[Scenario], ports: &Ports, hands: &dyn Hands, dir:
     let mut wrong = Vec::new();
     for scenario in scenarios {
         let state = row(ports, scenario.id()).await;
-        wrong.extend(scenario.misses(state.as_deref()));
-        outcomes.insert(scenario.name, state.map(|state| (state.chunk.clone(), state.embedding_stale)));
+        let conflicts = conflicts(ports, scenario.id()).await;
+        wrong.extend(scenario.misses(state.as_deref(), &conflicts));
+        let shown = state.map(|state| (state.chunk.clone(), state.embedding_stale));
+        outcomes.insert(scenario.name, Outcome { shown, conflicts });
     }
     assert!(wrong.is_empty(), "{} claims do not hold:\n{}", wrong.len(), wrong.join("\n"));
     outcomes
@@ -104,6 +116,15 @@ pub fn edited(state: &State, edits: &Edits) -> Arc<State> {
 
 async fn row(ports: &Ports, id: Uuid) -> Option<Arc<State>> {
     ports.records.rows_of(&[id]).await.unwrap().pop().flatten()?.state
+}
+
+/// What is on record of a chunk.
+async fn conflicts(ports: &Ports, id: Uuid) -> Vec<Conflict> {
+    let filter = ConflictFilter { chunk: Some(id), ..ConflictFilter::default() };
+    let recorded = ports.records.conflicts(&filter, 1_000).await.unwrap();
+    let mut conflicts: Vec<Conflict> = recorded.into_iter().map(|entry| entry.met.conflict).collect();
+    conflicts.sort_by_key(|conflict| (conflict.part.to_string(), conflict.outcome));
+    conflicts
 }
 
 struct Stage<'a> {

@@ -1,18 +1,26 @@
 //! `backfill`: rows that nobody has carried yet, PostgreSQL → the other stores, by way of the bus.
 
-use chunk_sync_engine::backfill::backfill;
+use chunk_sync_engine::backfill::{Backfilled, backfill};
+use clap::Args;
 
 use super::progress::Progress;
 use super::{Ended, Failure, output};
 use crate::config::Config;
 use crate::wiring;
 
-pub(super) async fn execute(config: &Config, json: bool) -> Result<Ended, Failure> {
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// Publish at most so many rows a second.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    rate: Option<u32>,
+}
+
+pub(super) async fn execute(config: &Config, arguments: &Arguments, json: bool) -> Result<Ended, Failure> {
     let wired = wiring::open(config, "backfill").await?;
     let total = wired.ports.records.counts().await?.chunks;
     let progress = Progress::new("backfill", total);
-    let done =
-        backfill(&wired.ports, &wired.publisher, &|done| progress.set(done.rows, Some(total.max(done.rows)))).await;
+    let show = |done: Backfilled| progress.set(done.rows, Some(total.max(done.rows)));
+    let done = backfill(&wired.ports, &wired.publisher, arguments.rate, &show).await;
     progress.finish();
     let done = done?;
     if json {

@@ -55,6 +55,12 @@ async fn execute(url: &str, statement: &str) {
     client.batch_execute(statement).await.unwrap();
 }
 
+fn client() -> neo4rs::Config {
+    let name = |name: &str| variable(&format!("CHUNK_SYNC_TEST_NEO4J_{name}"));
+    let builder = ConfigBuilder::default().uri(name("URL")).user(name("USER")).password(name("PASSWORD")).db("neo4j");
+    builder.build().unwrap()
+}
+
 impl Place {
     pub(crate) async fn new() -> Self {
         // The community edition has one database, so tests take turns, with those of other processes too.
@@ -84,8 +90,7 @@ impl Place {
             server.url(),
         );
         std::fs::write(dir.path().join("chunk-sync.toml"), config).unwrap();
-        let client = ConfigBuilder::default().uri(neo4j).user(user).password(password).db("neo4j").build().unwrap();
-        let graph = Graph::connect(client).unwrap();
+        let graph = Graph::connect(client()).unwrap();
         graph.run(query("MATCH (n) DETACH DELETE n")).await.unwrap();
         let redis = redis::Client::open(redis).unwrap().get_multiplexed_async_connection().await.unwrap();
         let vectors = Qdrant::from_url(&server.url()).skip_compatibility_check().build().unwrap();
@@ -276,6 +281,7 @@ impl Drop for Place {
                 );
                 execute(&maintenance, &slot).await;
                 execute(&maintenance, &format!("DROP DATABASE chunk_sync_{name} WITH (FORCE)")).await;
+                Graph::connect(client()).unwrap().run(query("MATCH (n) DETACH DELETE n")).await.unwrap();
             });
         });
         assert!(dropped.join().is_ok() || std::thread::panicking());

@@ -3,13 +3,15 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use super::Place;
-use crate::ports::{Fault, Records, Row, Seen, Store};
+use crate::ports::{Fault, FaultClass, Records, Row, Seen, Store};
 use crate::service::Ports;
 
-/// The stores, each with the page it stands on.
+/// The stores, each with the page it stands on and the next one on its way: reading one store takes as long as reading
+/// all of them.
 pub(super) struct Walk {
     page: usize,
     records: Arc<dyn Records>,
@@ -25,16 +27,12 @@ impl Walk {
 
     /// The next id that stands anywhere, with what each store has under it; `None` at the end.
     pub(super) async fn next(&mut self) -> Result<Option<Place>, Fault> {
-        if let Some(after) = self.rows.wants() {
-            let page = self.records.rows(after, self.page).await?;
-            self.rows.turn(page, self.page, |row| row.id);
+        self.order();
+        self.rows.arrive(self.page, |row| row.id).await?;
+        for (_, pages) in &mut self.stores {
+            pages.arrive(self.page, |seen| seen.id).await?;
         }
-        for (store, pages) in &mut self.stores {
-            if let Some(after) = pages.wants() {
-                let page = store.scan(after, self.page).await?;
-                pages.turn(page, self.page, |seen| seen.id);
-            }
-        }
+        self.order();
         let heads = self.stores.iter().filter_map(|(_, pages)| pages.head(|seen| seen.id));
         let Some(id) = heads.chain(self.rows.head(|row| row.id)).min() else {
             return Ok(None);
@@ -43,32 +41,65 @@ impl Walk {
         let seen = self.stores.iter_mut().map(|(_, pages)| pages.take(id, |seen| seen.id)).collect();
         Ok(Some(Place { id, row, seen }))
     }
+
+    /// Sends for the next page of whatever store has none on its way.
+    fn order(&mut self) {
+        let page = self.page;
+        let records = &self.records;
+        self.rows.order(|after| {
+            let records = Arc::clone(records);
+            async move { records.rows(after, page).await }
+        });
+        for (store, pages) in &mut self.stores {
+            pages.order(|after| {
+                let store = Arc::clone(store);
+                async move { store.scan(after, page).await }
+            });
+        }
+    }
 }
 
-/// One page of a store, and where the next begins.
+/// One page of a store, the next one on its way, and where that begins.
 struct Pages<T> {
     items: VecDeque<T>,
+    /// Ends with whoever waits for it.
+    coming: JoinSet<Result<Vec<T>, Fault>>,
     last: Option<Uuid>,
     ended: bool,
 }
 
 impl<T> Default for Pages<T> {
     fn default() -> Self {
-        Self { items: VecDeque::new(), last: None, ended: false }
+        Self { items: VecDeque::new(), coming: JoinSet::new(), last: None, ended: false }
     }
 }
 
-impl<T> Pages<T> {
-    /// The id after which the next page begins, if one is wanted now.
-    #[allow(clippy::option_option, reason = "none wanted, from the beginning, after an id")]
-    fn wants(&self) -> Option<Option<Uuid>> {
-        (self.items.is_empty() && !self.ended).then_some(self.last)
+impl<T: Send + 'static> Pages<T> {
+    /// Sends for the page after the last id known, unless one is on its way or none is left.
+    fn order<F>(&mut self, read: impl FnOnce(Option<Uuid>) -> F)
+    where
+        F: Future<Output = Result<Vec<T>, Fault>> + Send + 'static,
+    {
+        if !self.ended && self.coming.is_empty() {
+            self.coming.spawn(read(self.last));
+        }
     }
 
-    fn turn(&mut self, page: Vec<T>, wanted: usize, id: impl Fn(&T) -> Uuid) {
-        self.ended = page.len() < wanted;
-        self.last = page.last().map(id).or(self.last);
-        self.items = page.into();
+    /// Takes the page that is on its way where all of the one before is taken.
+    async fn arrive(&mut self, wanted: usize, id: impl Fn(&T) -> Uuid) -> Result<(), Fault> {
+        if !self.items.is_empty() {
+            return Ok(());
+        }
+        if let Some(page) = self.coming.join_next().await {
+            let page = page.unwrap_or_else(|end| match end.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(end) => Err(Fault::new(FaultClass::Unavailable, "verify", end)),
+            })?;
+            self.ended = page.len() < wanted;
+            self.last = page.last().map(id).or(self.last);
+            self.items = page.into();
+        }
+        Ok(())
     }
 
     fn head(&self, id: impl Fn(&T) -> Uuid) -> Option<Uuid> {

@@ -35,6 +35,7 @@ pub(super) fn table() -> Vec<Scenario> {
             .says("claude", 3, [text(B)])
             .shows([text(B), ("metadata.previous_version", Value::Null)]),
         known("content: of two words the newer shows")
+            .meets([("content", "source_kept")])
             .says("claude", 10, [text(A)])
             .says("cognee", 11, [text(B)])
             .shows([
@@ -45,10 +46,12 @@ pub(super) fn table() -> Vec<Scenario> {
                 ("system_origin", "hybrid".into()),
             ]),
         known("content: an older word that comes late does not show")
+            .meets([("content", "target_kept")])
             .says("claude", 11, [text(A)])
             .says("cognee", 10, [text(B)])
             .shows([text(A)]),
         known("content: of two words of one time the version decides")
+            .meets([("content", "target_kept")])
             .says("cognee", 10, [text(B)])
             .says("claude", 10, [text(A)])
             .shows([text(B)]),
@@ -57,6 +60,7 @@ pub(super) fn table() -> Vec<Scenario> {
             .says("cognee", 11, [text(A)])
             .shows([text(A), ("metadata.previous_version", Value::Null), ("metadata.conflict_detected", Value::Null)]),
         known("content: a clock four minutes ahead counts as it says")
+            .meets([("content", "target_kept")])
             .says("cognee", 86_400 + 240, [text(B)])
             .says("claude", 20, [text(A)])
             .shows([text(B)]),
@@ -65,21 +69,25 @@ pub(super) fn table() -> Vec<Scenario> {
             .says("cognee", 86_400 + 600, [text(B)])
             .shows([text(A)]),
         known("content: the source wins where that is the strategy")
+            .meets([("content", "source_kept")])
             .under(&[("content", "source_wins")])
             .says("claude", 10, [text(A)])
             .says("cognee", 11, [text(B)])
             .shows([text(B)]),
         known("content: what was held stays where the target wins")
+            .meets([("content", "target_kept")])
             .under(&[("content", "target_wins")])
             .says("claude", 10, [text(A)])
             .says("cognee", 11, [text(B)])
             .shows([text(A)]),
         known("content: the preferred writer shows, however old")
+            .meets([("content", "target_kept")])
             .under(&[("content", "prefer:claude")])
             .says("claude", 10, [text(A)])
             .says("cognee", 11, [text(B)])
             .shows([text(A)]),
         scenario("content: texts that change at different lines are merged")
+            .meets([("content", "merged")])
             .under(&[("content", "merge_text")])
             .creates("claude", 1, [text("first line\nsecond line\nthird line\n")])
             .reads("cognee")
@@ -88,6 +96,7 @@ pub(super) fn table() -> Vec<Scenario> {
             .says("cognee", 11, [text("first line\nsecond line\nthe third line\n")])
             .shows([text("the first line\nsecond line\nthe third line\n")]),
         scenario("content: texts that collide in a line end with the newer")
+            .meets([("content", "source_kept")])
             .under(&[("content", "merge_text")])
             .creates("claude", 1, [text("first line\nsecond line\nthird line\n")])
             .reads("cognee")
@@ -96,17 +105,20 @@ pub(super) fn table() -> Vec<Scenario> {
             .says("cognee", 11, [text("first line\ncognee's line\nthird line\n")])
             .shows([text("first line\ncognee's line\nthird line\n")]),
         known("content: a manual conflict shows what was held")
+            .meets([("content", "open")])
             .under(&[("content", "manual")])
             .says("claude", 10, [text(A)])
             .says("cognee", 11, [text(B)])
             .shows([text(A), ("metadata.conflict_detected", true.into()), ("metadata.conflicting_version", hash(B))]),
         known("content: a manual conflict ends with an operator's word")
+            .meets([("content", "open")])
             .under(&[("content", "manual")])
             .says("claude", 10, [text(A)])
             .says("cognee", 11, [text(B)])
             .step(super::Step::Decides { part: "content", value: B.into(), at: 20 })
             .shows([text(B)]),
         known("content: after an operator's word a change is a change again")
+            .meets([("content", "source_kept")])
             .says("claude", 10, [text(A)])
             .says("cognee", 11, [text(B)])
             .step(super::Step::Decides { part: "content", value: A.into(), at: 20 })
@@ -133,11 +145,13 @@ pub(super) fn table() -> Vec<Scenario> {
             .says("cognee", 12, [text(A)])
             .shows([text(B)]),
         known("content: to go back to an old word on purpose names it in `set`")
+            .meets([("content", "source_kept")])
             .says("claude", 10, [text(A)])
             .says("claude", 11, [text(B)])
             .event("cognee", 12, "update", [text(A)], &["content"], &[])
             .shows([text(A)]),
         known("content: whatever comes once more changes nothing")
+            .meets([("content", "source_kept")])
             .says("claude", 10, [text(A), ("metadata.topic", json!(["tea"]))])
             .says("cognee", 11, [text(B), ("metadata.mood", "calm".into())])
             .step(super::Step::Again)

@@ -15,15 +15,18 @@ fn both(name: &'static str) -> Scenario {
 
 pub(super) fn table() -> Vec<Scenario> {
     vec![
-        both("embeddings: of one model the newer shows and the other is kept").shows([
-            ("dense.gte", 2.0.into()),
-            ("alternative", 1.0.into()),
-            ("embeddings.conflict_resolution", "keep_both".into()),
-            ("embeddings.primary_source", "cognee".into()),
-            ("embeddings.alternative_source", "claude".into()),
-            ("stale", false.into()),
-        ]),
+        both("embeddings: of one model the newer shows and the other is kept")
+            .meets([("embeddings.dense.gte", "both_kept")])
+            .shows([
+                ("dense.gte", 2.0.into()),
+                ("alternative", 1.0.into()),
+                ("embeddings.conflict_resolution", "keep_both".into()),
+                ("embeddings.primary_source", "cognee".into()),
+                ("embeddings.alternative_source", "claude".into()),
+                ("stale", false.into()),
+            ]),
         scenario("embeddings: the newer shows whichever came first")
+            .meets([("embeddings.dense.gte", "both_kept")])
             .creates("cognee", 2, [vector(2, 2)])
             .says("claude", 1, [vector(1, 1)])
             .shows([("dense.gte", 2.0.into()), ("alternative", 1.0.into())]),
@@ -40,12 +43,15 @@ pub(super) fn table() -> Vec<Scenario> {
             .says("claude", 2, [("embeddings.dense", json!([gte(2, 2), dense("coderank", 3, 1)]))])
             .shows([("dense.gte", 2.0.into()), ("dense.coderank", 3.0.into()), ("alternative", Value::Null)]),
         both("embeddings: the newest alone, where that is the strategy")
+            .meets([("embeddings.dense.gte", "source_kept")])
             .under(&[("embeddings", "newest")])
             .shows([("dense.gte", 2.0.into()), ("alternative", Value::Null)]),
         both("embeddings: the preferred writer's shows")
+            .meets([("embeddings.dense.gte", "target_kept")])
             .under(&[("embeddings", "prefer:claude")])
             .shows([("dense.gte", 1.0.into()), ("alternative", Value::Null)]),
         both("embeddings: a manual conflict shows what was held")
+            .meets([("embeddings.dense.gte", "open")])
             .under(&[("embeddings", "manual")])
             .shows([("dense.gte", 1.0.into())]),
         scenario("embeddings: one made for another text is marked stale")
@@ -59,6 +65,7 @@ pub(super) fn table() -> Vec<Scenario> {
             .says("claude", 11, [vector(2, 11)])
             .shows([("dense.gte", 2.0.into()), ("stale", false.into())]),
         scenario("embeddings: one for the text that shows comes before a newer one for another")
+            .meets([("content", "target_kept"), ("embeddings.dense.gte", "both_kept")])
             .creates("claude", 1, [vector(1, 1)])
             .says("cognee", 2, [])
             .says("claude", 20, [("content", "what claude has made of the text".into()), vector(3, 20)])
@@ -71,11 +78,13 @@ pub(super) fn table() -> Vec<Scenario> {
                 ("stale", false.into()),
             ]),
         scenario("embeddings: a sparse one that only one side has stays")
+            .meets([("embeddings.dense.gte", "both_kept")])
             .creates("claude", 1, [vector(1, 1), ("embeddings.sparse", sparse("splade", 1))])
             .says("cognee", 2, [vector(2, 2)])
             .says("cognee", 3, [vector(3, 3)])
             .shows([("sparse", "splade".into()), ("dense.gte", 3.0.into()), ("alternative", 1.0.into())]),
         scenario("embeddings: of two sparse ones the newer shows")
+            .meets([("embeddings.sparse", "source_kept")])
             .creates("claude", 1, [("embeddings.sparse", sparse("splade", 1))])
             .says("cognee", 2, [("embeddings.sparse", sparse("bm25", 2))])
             .shows([("sparse", "bm25".into())]),

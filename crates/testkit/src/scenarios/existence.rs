@@ -17,6 +17,7 @@ pub(super) fn table() -> Vec<Scenario> {
     vec![
         known("delete: it is gone").deletes("claude", 10),
         known("delete: what the other says later, knowing the chunk, does not bring it back")
+            .meets([("content", "target_kept")])
             .deletes("claude", 10)
             .says("cognee", 11, [text()]),
         known("delete: an update that comes first does not save it").says("cognee", 11, [text()]).deletes("claude", 10),
@@ -28,10 +29,14 @@ pub(super) fn table() -> Vec<Scenario> {
             .deletes("claude", 10)
             .shows([text()]),
         known("delete: a newer create brings it back")
+            .meets([("existence", "source_kept")])
             .deletes("claude", 10)
             .creates("cognee", 20, [text()])
             .shows([text()]),
-        known("delete: an older create does not").deletes("claude", 10).creates("cognee", 9, [text()]),
+        known("delete: an older create does not")
+            .meets([("content", "target_kept"), ("existence", "target_kept")])
+            .deletes("claude", 10)
+            .creates("cognee", 9, [text()]),
         known("delete: whoever deleted it and says it anew brings it back")
             .deletes("claude", 10)
             .says("claude", 11, [text()])

@@ -24,6 +24,7 @@ pub(super) fn table() -> Vec<Scenario> {
             .says("cognee", 11, [("metadata.mood", "calm".into())])
             .shows([topic("tea"), ("metadata.mood", "calm".into())]),
         known("metadata: of one key the newer value shows")
+            .meets([("metadata.topic", "target_kept")])
             .says("claude", 11, [topic("tea")])
             .says("cognee", 10, [topic("coffee")])
             .shows([topic("tea")]),
@@ -38,6 +39,7 @@ pub(super) fn table() -> Vec<Scenario> {
             .says("claude", 12, [("metadata.topic", Value::Null)])
             .shows([("metadata.topic", Value::Null), ("metadata.mood", "calm".into())]),
         known("metadata: one takes a key away, the other changes it later")
+            .meets([("metadata.topic", "source_kept")])
             .says("claude", 10, [topic("tea")])
             .reads("cognee")
             .says("cognee", 11, [])
@@ -45,6 +47,7 @@ pub(super) fn table() -> Vec<Scenario> {
             .says("cognee", 13, [topic("coffee")])
             .shows([topic("coffee")]),
         known("metadata: a key can have a strategy of its own")
+            .meets([("metadata.owner", "target_kept"), ("metadata.topic", "source_kept")])
             .under(&[("metadata.owner", "prefer:claude")])
             .says("claude", 10, [("metadata.owner", "ann".into()), topic("tea")])
             .says("cognee", 11, [("metadata.owner", "bob".into()), topic("coffee")])
@@ -58,6 +61,7 @@ pub(super) fn table() -> Vec<Scenario> {
             .says("cognee", 11, [entities([entity("s1-b", "b")])])
             .shows([("entity.s1-a", "a".into()), ("entity.s1-b", "b".into())]),
         known("graph: of one entity the newer word shows")
+            .meets([("graph.entities.s2-a", "target_kept")])
             .says("claude", 11, [entities([entity("s2-a", "by claude")])])
             .says("cognee", 10, [entities([entity("s2-a", "by cognee")])])
             .shows([("entity.s2-a", "by claude".into())]),
@@ -73,6 +77,11 @@ pub(super) fn table() -> Vec<Scenario> {
             .says("claude", 11, [entities([entity("s3-a", "a")]), ("graph.relationships", Value::Null)])
             .shows([("entity.s3-a", "a".into()), ("entity.s3-b", Value::Null), ("calls", json!([]))]),
         known("graph: an entity that one drops and the other said later stays")
+            .meets([
+                ("graph.entities.s4-a", "source_kept"),
+                ("graph.entities.s4-a", "source_kept"),
+                ("graph.entities.s4-a", "source_kept"),
+            ])
             .says("claude", 10, [entities([entity("s4-a", "a")])])
             .says("cognee", 11, [entities([entity("s4-a", "the same, in other words")])])
             .says("claude", 12, [entities([])])
@@ -91,6 +100,7 @@ pub(super) fn table() -> Vec<Scenario> {
             .says("cognee", 11, [("graph.relationships", json!([calls("s5-a", "s5-b"), calls("s5-b", "s5-a")]))])
             .shows([("calls", json!([["s5-a", "s5-b"], ["s5-b", "s5-a"]]))]),
         known("parts: source, place and code are each one value, the newer's")
+            .meets([("source", "source_kept")])
             .says(
                 "claude",
                 10,
@@ -108,6 +118,7 @@ pub(super) fn table() -> Vec<Scenario> {
                 ("code_metadata.language", "rust".into()),
             ]),
         known("parts: to which project it belongs the newer says")
+            .meets([("organization", "target_kept")])
             .says("claude", 10, [("organization", json!({ "scope": "project" }))])
             .says("cognee", 9, [("organization", json!({ "scope": "user" }))])
             .shows([("organization.scope", "project".into())]),

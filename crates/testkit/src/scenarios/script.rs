@@ -1,5 +1,6 @@
 //! What a scenario is made of, and how its claims are read off a chunk.
 
+use chunk_sync_model::merge::Conflict;
 use chunk_sync_model::{State, Time};
 use chunk_sync_samples::embed;
 use serde_json::{Value, json};
@@ -50,11 +51,13 @@ pub struct Scenario {
     pub steps: Vec<Step>,
     /// What must show; `None` where the chunk must be gone.
     pub shows: Option<Edits>,
+    /// What must be on record: part and ending, in that order.
+    pub meets: Vec<(&'static str, &'static str)>,
 }
 
 /// A scenario without steps.
 pub(super) fn scenario(name: &'static str) -> Scenario {
-    Scenario { name, strategies: &[], steps: Vec::new(), shows: None }
+    Scenario { name, strategies: &[], steps: Vec::new(), shows: None, meets: Vec::new() }
 }
 
 impl Scenario {
@@ -114,8 +117,20 @@ impl Scenario {
         Self { shows: Some(shows.to_vec()), ..self }
     }
 
+    pub(super) fn meets<const N: usize>(self, meets: [(&'static str, &'static str); N]) -> Self {
+        Self { meets: meets.to_vec(), ..self }
+    }
+
     /// What its table says that is not so.
-    pub(super) fn misses(&self, state: Option<&State>) -> Vec<String> {
+    pub(super) fn misses(&self, state: Option<&State>, conflicts: &[Conflict]) -> Vec<String> {
+        let met: Vec<_> = conflicts.iter().map(|met| (met.part.to_string(), met.outcome.as_str())).collect();
+        let wrong = !met.iter().map(|(part, outcome)| (part.as_str(), *outcome)).eq(self.meets.iter().copied());
+        let wrong = wrong.then(|| format!("{}: on record is {met:?}, not {:?}", self.name, self.meets));
+        self.hides(state).into_iter().chain(wrong).collect()
+    }
+
+    /// What must show and does not.
+    fn hides(&self, state: Option<&State>) -> Vec<String> {
         let (expected, state) = match (&self.shows, state) {
             (None, None) => return Vec::new(),
             (None, Some(_)) => return vec![format!("{}: the chunk is there", self.name)],

@@ -38,10 +38,12 @@ pub(super) fn table() -> Vec<Scenario> {
             .shows([first(), ("metadata.topic", "coffee".into()), ("stale", false.into())]),
         known("stores: a row that is deleted is gone everywhere").step(Step::Row(None)),
         known("stores: a row written by hand, and an older word that comes late")
+            .meets([("content", "target_kept")])
             .step(Step::Row(Some(vec![text(), at(50)])))
             .says("claude", 40, [("content", "what claude had said before".into())])
             .shows([text()]),
         known("stores: a row written by hand, and a newer word")
+            .meets([("content", "source_kept")])
             .step(Step::Row(Some(vec![text(), at(50)])))
             .says("claude", 60, [("content", "what claude said after".into())])
             .shows([
