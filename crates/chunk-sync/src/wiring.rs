@@ -72,14 +72,17 @@ pub(crate) async fn examine(config: &Config) -> Vec<Finding> {
     }
 }
 
-/// The findings of a place, if they come in time.
-async fn in_time(place: &'static str, examination: impl Future<Output = Vec<Finding>>) -> Vec<Finding> {
-    timeout(PATIENCE, Box::pin(examination)).await.unwrap_or_else(|_| {
-        let mut findings = Findings::of(place);
-        let message = format!("not examined within {} s", PATIENCE.as_secs());
-        findings.fault("server", &Fault::new(FaultClass::Timeout, place, message));
-        findings.into_list()
-    })
+/// The findings of a place, if they come in time. The clients' futures are large: they live on the heap.
+fn in_time(place: &'static str, examination: impl Future<Output = Vec<Finding>>) -> impl Future<Output = Vec<Finding>> {
+    let examination = timeout(PATIENCE, Box::pin(examination));
+    async move {
+        examination.await.unwrap_or_else(|_| {
+            let mut findings = Findings::of(place);
+            let message = format!("not examined within {} s", PATIENCE.as_secs());
+            findings.fault("server", &Fault::new(FaultClass::Timeout, place, message));
+            findings.into_list()
+        })
+    }
 }
 
 /// The statements by which [`open`] and the preparation of the stores would create what is missing, each with its store.
