@@ -5,7 +5,9 @@
 mod backfill;
 mod config;
 mod conflicts;
+mod dead;
 mod demo;
+mod doctor;
 mod init;
 mod output;
 mod progress;
@@ -13,6 +15,7 @@ mod publish;
 mod run;
 mod status;
 mod verify;
+mod wal;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -54,8 +57,16 @@ enum Command {
     /// The record of conflicts: what writers met on, what lost, and what waits for a person.
     #[command(subcommand)]
     Conflicts(conflicts::Action),
+    /// Entries that could not succeed: why, and what becomes of them.
+    #[command(subcommand)]
+    Dead(dead::Action),
+    /// The write-ahead log: what is in it, whether it is sound, and carrying what is pending.
+    #[command(subcommand)]
+    Wal(wal::Action),
     /// How the service is doing: its queue, its stores, its debts, its open conflicts.
     Status,
+    /// Look at every connection, right, version and setting that the service needs, and say what to change.
+    Doctor(doctor::Arguments),
     /// The configuration.
     #[command(subcommand)]
     Config(config::Action),
@@ -155,7 +166,10 @@ impl Cli {
             Command::Publish(arguments) => publish::execute(&load()?.0, &arguments, json).await,
             Command::Verify(arguments) => verify::execute(load()?.0, &arguments, json).await,
             Command::Conflicts(action) => conflicts::execute(&load()?.0, action, json).await,
+            Command::Dead(action) => dead::execute(&load()?.0, action, json).await,
+            Command::Wal(action) => wal::execute(load()?.0, action, json).await,
             Command::Status => status::execute(&load()?.0, json).await,
+            Command::Doctor(arguments) => doctor::execute(&load()?.0, &arguments, json).await,
             Command::Config(action) => config::execute(action, load, json),
         }
     }

@@ -51,6 +51,9 @@ pub struct Status {
 pub struct Recovered {
     /// Operations carried again.
     pub replayed: u64,
+    /// Operations set aside, for no start came to the end of them.
+    #[serde(default)]
+    pub given_up: u64,
     /// Operations that can no longer be read as events.
     pub unreadable: u64,
     /// Damaged lines set aside.
@@ -210,7 +213,8 @@ pub(crate) fn waiting_for(health: &Health) -> Vec<String> {
         .map(|(_, fault)| format!("the system of record fails, and merging waits for it: {fault}"));
     let replay = (health.recovered.is_none() && ended.is_none())
         .then(|| "the write-ahead log of the last run is being replayed".to_owned());
-    [replay, ended, records].into_iter().flatten().collect()
+    let held = health.held.as_ref().map(|(since, fault)| format!("held back since {since}: {fault}"));
+    [replay, ended, records, held].into_iter().flatten().collect()
 }
 
 fn now() -> Time {
@@ -249,6 +253,7 @@ impl Recovered {
     fn of(recovered: &chunk_sync_engine::Recovered) -> Self {
         Self {
             replayed: recovered.replayed,
+            given_up: recovered.given_up,
             unreadable: recovered.unreadable,
             damaged: recovered.damaged,
             torn: recovered.torn,

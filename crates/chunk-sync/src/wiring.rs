@@ -4,10 +4,12 @@ mod embedded;
 mod servers;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use chunk_sync_connectors::redis::RedisBus;
-use chunk_sync_engine::ports::{Capture, Fault};
+use chunk_sync_engine::ports::{Capture, Fault, FaultClass, Finding, Findings};
 use chunk_sync_engine::{Ports, Publisher};
+use tokio::time::timeout;
 
 use crate::config::{Config, Mode};
 
@@ -57,6 +59,27 @@ pub(crate) async fn open(config: &Config, command: &str) -> Result<Wired, Fault>
     wired.ports.records.prepare().await?;
     wired.ports.bus.prepare().await?;
     Ok(wired)
+}
+
+/// How long an examination of one server may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What each store and the bus are found to be like; nothing is opened for it, created or changed.
+pub(crate) async fn examine(config: &Config) -> Vec<Finding> {
+    match &config.mode {
+        Mode::Embedded { dir } => embedded::examine(dir).await,
+        Mode::Servers(servers) => servers::examine(servers, &Arc::new(config.settings.limits.clone())).await,
+    }
+}
+
+/// The findings of a place, if they come in time.
+async fn in_time(place: &'static str, examination: impl Future<Output = Vec<Finding>>) -> Vec<Finding> {
+    timeout(PATIENCE, examination).await.unwrap_or_else(|_| {
+        let mut findings = Findings::of(place);
+        let message = format!("not examined within {} s", PATIENCE.as_secs());
+        findings.fault("server", &Fault::new(FaultClass::Timeout, place, message));
+        findings.into_list()
+    })
 }
 
 /// The statements by which [`open`] and the preparation of the stores would create what is missing, each with its store.

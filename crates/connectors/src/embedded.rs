@@ -5,6 +5,7 @@
 mod bus;
 mod conflicts;
 mod database;
+mod examine;
 mod fault;
 mod graph;
 mod lock;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use chunk_sync_engine::ports::{Fault, FaultClass};
 
 pub use bus::EmbeddedBus;
+pub use examine::examine;
 pub use graph::Graph;
 pub use rows::Rows;
 

@@ -19,6 +19,7 @@ mod config;
 mod cypher;
 mod decode;
 mod encode;
+mod examine;
 mod fault;
 mod message;
 mod plan;
@@ -27,5 +28,6 @@ mod server;
 mod store;
 
 pub use config::Neo4jConfig;
+pub use examine::{examine, link};
 pub use schema::statements;
 pub use store::Neo4jStore;

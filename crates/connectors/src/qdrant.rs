@@ -14,6 +14,7 @@
 
 mod config;
 mod encode;
+mod examine;
 mod fault;
 mod plan;
 mod schema;
@@ -21,5 +22,6 @@ mod server;
 mod store;
 
 pub use config::QdrantConfig;
+pub use examine::examine;
 pub use schema::statements;
 pub use store::QdrantStore;

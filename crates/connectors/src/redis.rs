@@ -55,6 +55,7 @@ mod config;
 mod connection;
 mod dead;
 mod desk;
+mod examine;
 mod fault;
 mod ledger;
 mod order;
@@ -68,6 +69,7 @@ use std::time::Duration;
 use chunk_sync_engine::ports::{EntryId, Fault};
 
 pub use config::RedisConfig;
+pub use examine::examine;
 
 use connection::Connection;
 use desk::Desk;

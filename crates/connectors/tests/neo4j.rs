@@ -3,6 +3,8 @@
 
 #[path = "neo4j/converge.rs"]
 mod converge;
+#[path = "neo4j/examine.rs"]
+mod examine;
 #[path = "neo4j/faults.rs"]
 mod faults;
 #[path = "neo4j/fixture.rs"]

@@ -13,6 +13,8 @@ mod contract;
 mod crash;
 #[path = "redis/entries.rs"]
 mod entries;
+#[path = "redis/examine.rs"]
+mod examine;
 #[path = "redis/free.rs"]
 mod free;
 #[path = "redis/order.rs"]

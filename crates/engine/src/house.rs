@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chunk_sync_model::Time;
+use chunk_sync_model::{Limits, Time};
 use tracing::warn;
 
 use crate::clock::Clock;
+use crate::dead;
 use crate::log::Log;
 use crate::metrics;
-use crate::ports::Fault;
+use crate::ports::{EntryId, Fault};
 use crate::progress::{Progress, Stop};
 use crate::service::Ports;
 
@@ -24,6 +25,7 @@ pub(crate) struct House {
     pub(crate) clock: Clock,
     /// How long a conflict stays on record once it is settled.
     pub(crate) keep_conflicts: Duration,
+    pub(crate) limits: Limits,
     pub(crate) progress: Arc<Progress>,
 }
 
@@ -32,6 +34,7 @@ impl House {
     pub(crate) async fn keep(self, mut stop: Stop) {
         let mut ticks = tokio::time::interval(Duration::from_secs(1));
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut dead = None;
         for tick in 0_u64.. {
             tokio::select! {
                 biased;
@@ -43,7 +46,7 @@ impl House {
                 warn!(%fault, "the gauges cannot be read");
             }
             if tick % 10 == 0
-                && let Err(fault) = self.tidy().await
+                && let Err(fault) = self.tidy(&mut dead).await
             {
                 warn!(%fault, "what is finished cannot be forgotten");
             }
@@ -60,10 +63,13 @@ impl House {
         Ok(())
     }
 
-    async fn tidy(&self) -> Result<(), Fault> {
+    /// Of the dead letters a page is looked at each time, the one after `dead`.
+    async fn tidy(&self, dead: &mut Option<EntryId>) -> Result<(), Fault> {
         self.ports.bus.trim().await?;
         self.log.retire().await?;
-        self.forget_conflicts().await
+        self.forget_conflicts().await?;
+        *dead = dead::tidy(&*self.ports.bus, &*self.ports.records, &self.limits, dead.take()).await?;
+        Ok(())
     }
 
     async fn forget_conflicts(&self) -> Result<(), Fault> {

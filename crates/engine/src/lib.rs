@@ -7,10 +7,13 @@
 
 mod absorb;
 pub mod backfill;
+mod breaker;
 pub mod capture;
 mod caught;
 mod clock;
 pub mod conflicts;
+pub mod dead;
+mod given_up;
 mod house;
 mod journal;
 mod lane;

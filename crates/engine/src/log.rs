@@ -77,6 +77,17 @@ impl Log {
         }
     }
 
+    /// Notes that operations of the last run are about to be done again; durable on return.
+    pub(crate) async fn begin_again(&self, operations: &[Operation]) -> Result<(), Fault> {
+        let ids: Vec<String> = operations.iter().map(|operation| operation.id.clone()).collect();
+        let now = self.clock.timestamp();
+        let begun = self.on_disk(move |wal| {
+            let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+            wal.begin_again(&ids, now)
+        });
+        begun.await.map_err(|error| fault(&error))
+    }
+
     /// Notes how operations ended. Not synced: a completion that a crash loses is one harmless replay more.
     pub(crate) async fn complete(&self, endings: &[Ending<'_>]) -> Result<(), Fault> {
         let endings: Vec<(String, Option<String>)> =

@@ -1,7 +1,8 @@
 //! An event on its way: from the moment it is read until it is settled.
 
 use chunk_sync_model::event::Fields;
-use chunk_sync_model::{Event, Invalid, Limits, Time, Writer};
+use chunk_sync_model::{Event, Invalid, Limits, Target, Time, Writer};
+use tracing::warn;
 
 use crate::metrics;
 use crate::ports::{DeadLetter, Delivery, EntryId, Fault, FaultClass};
@@ -18,6 +19,8 @@ pub(crate) struct Operation {
     pub(crate) entry: Option<Entry>,
     /// It may have been carried before, wholly or in part: nothing is known of what the stores hold.
     pub(crate) repeated: bool,
+    /// How often it was begun, this time not counted where it comes from the log.
+    pub(crate) tries: u32,
 }
 
 /// The stream entry behind an operation.
@@ -38,12 +41,7 @@ impl Operation {
     ) -> Result<Self, Box<DeadLetter>> {
         let entry = Entry { id: delivery.id, fields: delivery.fields, attempt: delivery.attempt };
         if entry.attempt > max_attempts {
-            let fault = Fault::new(
-                FaultClass::Rejected,
-                "delivery",
-                format!("handed out {} times without being finished: it may be what stops its workers", entry.attempt),
-            );
-            return Err(Box::new(entry.letter(&fault, now)));
+            return Err(Box::new(entry.letter(&fatal(entry.attempt - 1), now)));
         }
         let event = Event::from_fields(&entry.fields, limits).and_then(|event| {
             event.check_clock(now, limits)?;
@@ -52,7 +50,7 @@ impl Operation {
         match event {
             Ok(event) => {
                 let id = format!("{}-{}", event.event_id, entry.attempt);
-                Ok(Self { id, event, repeated: entry.attempt > 1, entry: Some(entry) })
+                Ok(Self { id, event, repeated: entry.attempt > 1, tries: entry.attempt, entry: Some(entry) })
             }
             Err(invalid) => Err(Box::new(entry.letter(&refusal(&invalid), now))),
         }
@@ -74,25 +72,61 @@ impl Operation {
         metrics::source(&self.event)
     }
 
-    /// An operation that the log still has as pending.
-    pub(crate) fn replayed(id: String, event: Event) -> Self {
-        Self { id, event, entry: None, repeated: true }
+    /// Why it is set aside: the letter of its entry, or where only the log had it, one made of its event.
+    pub(crate) fn letter(&self, fault: &Fault, missing: &[Target], at: Time) -> DeadLetter {
+        let bytes = |(name, value): (&str, String)| (name.as_bytes().to_vec(), value.into_bytes());
+        let mut letter = match &self.entry {
+            Some(entry) => entry.letter(fault, at),
+            None => DeadLetter {
+                id: None,
+                fields: self.event.to_fields().into_iter().map(bytes).collect(),
+                ..letter(fault, at)
+            },
+        };
+        letter.attempts = letter.attempts.max(self.tries);
+        letter.missing = missing.to_vec();
+        letter
+    }
+
+    /// An operation that the log still has as pending, begun again so often by starts before this one.
+    pub(crate) fn replayed(id: String, event: Event, replays: u32) -> Self {
+        // The name ends in the number of the delivery.
+        let delivery = id.rsplit('-').next().and_then(|delivery| delivery.parse().ok()).unwrap_or(1_u32);
+        Self { id, event, entry: None, repeated: true, tries: delivery.saturating_add(replays) }
     }
 }
 
 impl Entry {
     pub(crate) fn letter(&self, fault: &Fault, at: Time) -> DeadLetter {
-        DeadLetter {
-            id: self.id,
-            fields: self.fields.clone(),
-            at,
-            class: fault.class,
-            error: fault.message.clone(),
-            field: fault.field.clone(),
-            attempts: self.attempt,
-            missing: Vec::new(),
-        }
+        DeadLetter { id: Some(self.id), fields: self.fields.clone(), attempts: self.attempt, ..letter(fault, at) }
     }
+}
+
+/// What a letter says of the fault.
+fn letter(fault: &Fault, at: Time) -> DeadLetter {
+    DeadLetter {
+        id: None,
+        fields: Vec::new(),
+        at,
+        class: fault.class,
+        error: fault.message.clone(),
+        field: fault.field.clone(),
+        attempts: 0,
+        missing: Vec::new(),
+    }
+}
+
+/// An operation that was begun as often as may be and never ended: it may be what ends its workers.
+pub(crate) fn fatal(tries: u32) -> Fault {
+    let message = format!("begun {tries} times without being finished: it may be what stops its workers");
+    Fault::new(FaultClass::Rejected, "delivery", message)
+}
+
+/// Says and counts what goes to the dead letters.
+pub(crate) fn say_set_aside(letter: &DeadLetter) {
+    let entry = letter.id.map_or_else(|| "of the log".to_owned(), |id| id.to_string());
+    warn!(entry, field = letter.field.as_deref().unwrap_or("-"), error = %letter.error, "set aside");
+    metrics::dead(letter.class);
 }
 
 fn refusal(invalid: &Invalid) -> Fault {

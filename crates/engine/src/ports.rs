@@ -4,10 +4,12 @@ mod bus;
 mod capture;
 mod conflicts;
 mod fault;
+mod finding;
 mod store;
 
 pub use bus::{Bus, DEAD_FIELDS, DeadLetter, Delivery, Depth, EntryId, Letter};
 pub use capture::{Capture, Captured, Position, Source, Touch};
 pub use conflicts::{Closed, ConflictFilter, Decided, Met, Recorded};
 pub use fault::{Fault, FaultClass};
+pub use finding::{Finding, Findings, Level};
 pub use store::{Applied, Commit, Counts, Debt, Decide, Held, Records, Row, Seen, Store, Write};

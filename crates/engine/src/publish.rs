@@ -35,6 +35,16 @@ impl Publisher {
         Ok(event)
     }
 
+    /// Reads the fields of an entry, as a worker will once they are published, and holds the time against the clock.
+    ///
+    /// # Errors
+    /// Names the field that keeps no rule.
+    pub fn read(&self, fields: &[(Vec<u8>, Vec<u8>)], now: Time) -> Result<Event, Invalid> {
+        let event = Event::from_fields(fields, &self.limits)?;
+        event.check_clock(now, &self.limits)?;
+        Ok(event)
+    }
+
     /// Puts the events on the bus in their order; durable there on return.
     ///
     /// # Errors

@@ -2,13 +2,18 @@
 //!
 //! Replaying twice is replaying once: a change that was merged merges to nothing, a store that has the state skips it, and
 //! whatever is missing anywhere is written.
+//!
+//! An operation that ends the process would end it at every start. So the log is told before an operation is done again,
+//! and one that was begun as often as an entry may be delivered goes to the dead letters. As long as nobody knows which of
+//! a batch it is, all of it is suspect: what a start has begun again before is carried alone, and only that goes on to
+//! be counted which does not end then.
 
-use chunk_sync_model::Event;
+use chunk_sync_model::{Event, Target};
 use chunk_sync_wal::{Entry, Recovery};
 use tracing::{info, warn};
 
 use crate::log::Ending;
-use crate::operation::Operation;
+use crate::operation::{self, Operation};
 use crate::ports::{Fault, FaultClass};
 use crate::worker::Worker;
 
@@ -17,6 +22,8 @@ use crate::worker::Worker;
 pub struct Recovered {
     /// Operations carried again.
     pub replayed: u64,
+    /// Operations set aside, for none of the starts that began them came to their end.
+    pub given_up: u64,
     /// Operations that can no longer be read as events; their entries come again from the bus, or went to the dead letters.
     pub unreadable: u64,
     /// Damaged lines set aside.
@@ -54,17 +61,34 @@ pub(crate) async fn recover(worker: &Worker, recovery: Recovery) -> Result<Recov
         if batch.is_empty() || worker.stop.is_requested() {
             break;
         }
-        replay(worker, batch, &mut recovered).await?;
+        for run in runs(batch) {
+            replay(worker, run, &mut recovered).await?;
+        }
         info!(replayed = recovered.replayed, "replaying the log");
     }
     Ok(recovered)
 }
 
-async fn replay(worker: &Worker, batch: Vec<Entry>, recovered: &mut Recovered) -> Result<(), Fault> {
-    let mut operations = Vec::with_capacity(batch.len());
+/// The batch in its order, cut into what is carried together: suspects go alone.
+fn runs(batch: Vec<Entry>) -> Vec<Vec<Entry>> {
+    let mut runs: Vec<Vec<Entry>> = Vec::new();
     for entry in batch {
+        match runs.last_mut() {
+            Some(run) if entry.replays == 0 && run.iter().all(|other| other.replays == 0) => run.push(entry),
+            _ => runs.push(vec![entry]),
+        }
+    }
+    runs
+}
+
+async fn replay(worker: &Worker, run: Vec<Entry>, recovered: &mut Recovered) -> Result<(), Fault> {
+    if worker.stop.is_requested() {
+        return Ok(());
+    }
+    let mut operations = Vec::with_capacity(run.len());
+    for entry in run {
         match Event::from_json(&entry.operation, &worker.settings.limits) {
-            Ok(event) => operations.push(Operation::replayed(entry.operation_id, event)),
+            Ok(event) => operations.push(Operation::replayed(entry.operation_id, event, entry.replays)),
             Err(invalid) => {
                 recovered.unreadable += 1;
                 warn!(operation = entry.operation_id, error = %invalid, "a logged operation is no event by today's limits");
@@ -73,10 +97,49 @@ async fn replay(worker: &Worker, batch: Vec<Entry>, recovered: &mut Recovered) -
             }
         }
     }
+    let max = worker.settings.worker.max_deliveries;
+    let (fatal, operations): (Vec<_>, Vec<_>) = operations.into_iter().partition(|o| o.tries >= max);
+    give_up(worker, fatal, recovered).await?;
+    if operations.is_empty() {
+        return Ok(());
+    }
     recovered.replayed += operations.len() as u64;
     worker.progress.took(&operations);
+    worker.log.begin_again(&operations).await?;
     match worker.carry(operations).await? {
-        Some(batch) => worker.settler().settle(batch).await,
+        Some(batch) => worker.clone().settle(batch).await,
         None => Ok(()),
+    }
+}
+
+/// Sets aside what no start has come to the end of.
+async fn give_up(worker: &Worker, operations: Vec<Operation>, recovered: &mut Recovered) -> Result<(), Fault> {
+    for operation in operations {
+        let fault = operation::fatal(operation.tries);
+        let letter = operation.letter(&fault, &Target::ALL, worker.clock.now());
+        if !worker.settler().bury(&[letter]).await? {
+            return Ok(());
+        }
+        worker.given_up.note(&operation.event);
+        worker.log.complete(&[Ending { operation: &operation.id, error: Some(fault.to_string()) }]).await?;
+        recovered.given_up += 1;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn suspects_go_alone_and_the_order_stays() {
+        let entry = |(id, replays): (&str, u32)| Entry { operation_id: id.into(), operation: "{}".into(), replays };
+        let batch = [("a", 0), ("b", 0), ("c", 1), ("d", 0), ("e", 2), ("f", 1), ("g", 0), ("h", 0)].map(entry);
+        let runs: Vec<Vec<String>> = runs(batch.into())
+            .into_iter()
+            .map(|run| run.into_iter().map(|entry| entry.operation_id).collect())
+            .collect();
+        assert_eq!(runs.concat().concat(), "abcdefgh");
+        assert_eq!(runs.iter().map(Vec::len).collect::<Vec<_>>(), [2, 1, 1, 1, 1, 2]);
     }
 }

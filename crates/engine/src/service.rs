@@ -4,12 +4,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chunk_sync_model::{Target, Time};
-use chunk_sync_wal::WalError;
 use chunk_sync_wal::disk::{Disk, RealDisk};
+use chunk_sync_wal::{Recovery, WalError};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{error, info};
 
+use crate::breaker::Breaker;
 use crate::clock::Clock;
 use crate::house::House;
 use crate::lane::{Condition, Lane};
@@ -19,6 +20,9 @@ use crate::progress::{Done, Progress, Stopper};
 use crate::recover::{Recovered, recover};
 use crate::settings::Settings;
 use crate::worker::Worker;
+
+/// How often it is looked whether something has changed that nobody tells of.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// Everything beyond the seams.
 #[derive(Clone)]
@@ -60,6 +64,9 @@ pub enum StartError {
     /// The log could not be opened.
     #[error("the write-ahead log cannot be opened")]
     Log(#[from] WalError),
+    /// What it has as pending could not be carried.
+    #[error("what is pending in the write-ahead log cannot be carried")]
+    Replay(#[source] Fault),
 }
 
 /// The running service. Dropping it stops it without draining; what was under way is in the log.
@@ -68,10 +75,55 @@ pub struct Service {
     lanes: Vec<Lane>,
     drivers: Vec<JoinHandle<()>>,
     progress: Arc<Progress>,
+    breaker: Arc<Breaker>,
+    clock: Clock,
+    patience: Duration,
     recovered: Arc<Mutex<Option<Recovered>>>,
     ended: watch::Receiver<Option<Result<(), Fault>>>,
     stopper: Stopper,
     housekeeping: JoinHandle<()>,
+}
+
+/// A worker with its log open and its lanes started, before it does anything.
+struct Made {
+    worker: Worker,
+    recovery: Recovery,
+    drivers: Vec<JoinHandle<()>>,
+    stopper: Stopper,
+}
+
+impl Made {
+    async fn of(surroundings: Surroundings, ports: &Ports, settings: Settings) -> Result<Self, StartError> {
+        let clock = surroundings.clock.clone();
+        let (log, recovery) = Log::open(surroundings, &settings.wal).await?;
+        let (stopper, stop) = Stopper::new();
+        let lane = |store: &Arc<dyn Store>| {
+            Lane::start(Arc::clone(store), Arc::clone(&ports.records), settings.worker.clone())
+        };
+        let (lanes, drivers): (Vec<Lane>, Vec<JoinHandle<()>>) = ports.stores.iter().map(lane).unzip();
+        let worker = Worker {
+            bus: Arc::clone(&ports.bus),
+            records: Arc::clone(&ports.records),
+            lanes,
+            log,
+            clock,
+            settings: Arc::new(settings),
+            progress: Arc::default(),
+            breaker: Arc::default(),
+            given_up: Arc::default(),
+            stop,
+        };
+        Ok(Self { worker, recovery, drivers, stopper })
+    }
+}
+
+impl Surroundings {
+    /// This machine, with the directory of the log for this process alone.
+    async fn here(settings: &Settings) -> Result<Self, StartError> {
+        let dir = settings.wal.dir.clone();
+        let disk = aside(true, move || RealDisk::locked(&dir)).await?;
+        Ok(Self { disk: Arc::new(disk), clock: Clock::default() })
+    }
 }
 
 /// How the service is doing.
@@ -83,6 +135,8 @@ pub struct Health {
     pub ended: Option<Result<(), Fault>>,
     /// Since when the system of record has been failing, and its last fault.
     pub records: Option<(Time, Fault)>,
+    /// Since when nearly everything is refused and therefore held back, and why.
+    pub held: Option<(Time, Fault)>,
     /// How each of the other stores is doing.
     pub stores: Vec<(Target, Condition)>,
     /// What has been done since the start.
@@ -90,10 +144,11 @@ pub struct Health {
 }
 
 impl Health {
-    /// Whether events are being carried: the log is replayed, the worker works, the system of record answers.
+    /// Whether events are being carried: the log is replayed, the worker works, the system of record answers, and not
+    /// nearly everything is refused.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.recovered.is_some() && self.ended.is_none() && self.records.is_none()
+        self.recovered.is_some() && self.ended.is_none() && self.records.is_none() && self.held.is_none()
     }
 }
 
@@ -104,10 +159,7 @@ impl Service {
     /// # Errors
     /// Where the log cannot be opened: another process has it, or the disk fails.
     pub async fn start(ports: Ports, settings: Settings) -> Result<Self, StartError> {
-        let dir = settings.wal.dir.clone();
-        let disk = aside(true, move || RealDisk::locked(&dir)).await?;
-        let surroundings = Surroundings { disk: Arc::new(disk), clock: Clock::default() };
-        Self::start_in(surroundings, ports, settings).await
+        Self::start_in(Surroundings::here(&settings).await?, ports, settings).await
     }
 
     /// The same on another machine than this: the directory of the log is that disk.
@@ -115,26 +167,8 @@ impl Service {
     /// # Errors
     /// Where the log cannot be opened.
     pub async fn start_in(surroundings: Surroundings, ports: Ports, settings: Settings) -> Result<Self, StartError> {
-        let clock = surroundings.clock.clone();
-        let (log, recovery) = Log::open(surroundings, &settings.wal).await?;
-        let (stopper, stop) = Stopper::new();
-        let settings = Arc::new(settings);
-        let progress = Arc::new(Progress::default());
-        let keep_conflicts = settings.keep_conflicts;
-        let lane = |store: &Arc<dyn Store>| {
-            Lane::start(Arc::clone(store), Arc::clone(&ports.records), settings.worker.clone())
-        };
-        let (lanes, drivers): (Vec<Lane>, Vec<JoinHandle<()>>) = ports.stores.iter().map(lane).unzip();
-        let worker = Worker {
-            bus: Arc::clone(&ports.bus),
-            records: Arc::clone(&ports.records),
-            lanes: lanes.clone(),
-            log: log.clone(),
-            clock: clock.clone(),
-            settings,
-            progress: Arc::clone(&progress),
-            stop: stop.clone(),
-        };
+        let Made { worker, recovery, drivers, stopper } = Made::of(surroundings, &ports, settings).await?;
+        let Worker { lanes, log, clock, progress, breaker, stop, settings, .. } = worker.clone();
         let recovered = Arc::new(Mutex::new(None));
         let (end, ended) = watch::channel(None);
         let told = Arc::clone(&recovered);
@@ -145,9 +179,61 @@ impl Service {
             }
             end.send_replace(Some(result));
         });
-        let house = House { ports: ports.clone(), log, clock, keep_conflicts, progress: Arc::clone(&progress) };
+        let house = House {
+            ports: ports.clone(),
+            log,
+            clock: clock.clone(),
+            keep_conflicts: settings.keep_conflicts,
+            limits: settings.limits.clone(),
+            progress: Arc::clone(&progress),
+        };
         let housekeeping = tokio::spawn(house.keep(stop));
-        Ok(Self { bus: ports.bus, lanes, drivers, progress, recovered, ended, stopper, housekeeping })
+        Ok(Self {
+            bus: ports.bus,
+            lanes,
+            drivers,
+            progress,
+            breaker,
+            clock,
+            patience: settings.worker.patience,
+            recovered,
+            ended,
+            stopper,
+            housekeeping,
+        })
+    }
+
+    /// Carries what the last run left pending in the log, as every start does, and nothing else.
+    ///
+    /// # Errors
+    /// Where the log cannot be opened, or nearly everything in it is refused.
+    pub async fn replay(ports: Ports, settings: Settings) -> Result<Recovered, StartError> {
+        let patience = settings.worker.patience;
+        let Made { worker, recovery, drivers, stopper } =
+            Made::of(Surroundings::here(&settings).await?, &ports, settings).await?;
+        let (log, breaker, clock) = (worker.log.clone(), Arc::clone(&worker.breaker), worker.clock.clone());
+        let held = async {
+            loop {
+                match breaker.lasting(clock.now(), patience) {
+                    Some(fault) => return fault,
+                    None => tokio::time::sleep(LOOK).await,
+                }
+            }
+        };
+        let replayed = tokio::select! {
+            replayed = recover(&worker, recovery) => replayed,
+            // What is cut short is pending still.
+            fault = held => Err(fault),
+        };
+        stopper.stop();
+        drop(worker);
+        for driver in drivers {
+            // Whoever panicked said so; the others end by themselves.
+            let _ = driver.await;
+        }
+        let recovered = replayed.map_err(StartError::Replay)?;
+        log.sync().await.map_err(StartError::Replay)?;
+        Ok(recovered)
     }
 
     /// How the service is doing right now.
@@ -157,6 +243,7 @@ impl Service {
             recovered: self.recovered.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             ended: self.ended.borrow().clone(),
             records: self.progress.records(),
+            held: self.breaker.held(),
             stores: self.lanes.iter().map(|lane| (lane.target(), lane.condition())).collect(),
             done: self.progress.done(),
         }
@@ -165,12 +252,16 @@ impl Service {
     /// Waits until the bus is empty and everything read from it is settled.
     ///
     /// # Errors
-    /// Where the worker ended before that, or the bus cannot say.
+    /// Where the worker ended before that, or the bus cannot say; and where nearly everything is refused for longer than
+    /// the patience with a failing store, for that may last until a person acts.
     pub async fn until_idle(&self) -> Result<(), Fault> {
         loop {
             let changed = self.progress.changed.notified();
             if let Some(result) = self.health().ended {
                 return result;
+            }
+            if let Some(fault) = self.breaker.lasting(self.clock.now(), self.patience) {
+                return Err(fault);
             }
             let depth = self.bus.depth().await?;
             let recovered = self.health().recovered.is_some();
@@ -178,7 +269,7 @@ impl Service {
                 return Ok(());
             }
             // The notification is the common case; the time covers what another process finishes.
-            let _ = tokio::time::timeout(Duration::from_millis(200), changed).await;
+            let _ = tokio::time::timeout(LOOK, changed).await;
         }
     }
 
@@ -207,11 +298,7 @@ impl Service {
     }
 }
 
-async fn work(
-    worker: Worker,
-    recovery: chunk_sync_wal::Recovery,
-    told: &Mutex<Option<Recovered>>,
-) -> Result<(), Fault> {
+async fn work(worker: Worker, recovery: Recovery, told: &Mutex<Option<Recovered>>) -> Result<(), Fault> {
     let recovered = recover(&worker, recovery).await?;
     if recovered != Recovered::default() {
         info!(

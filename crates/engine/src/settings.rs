@@ -40,6 +40,8 @@ pub struct WorkerSettings {
     pub patience: Duration,
     /// Deliveries after which an entry that keeps killing its worker is set aside.
     pub max_deliveries: u32,
+    /// Where nearly everything is refused, it is kept and tried again, and not set aside.
+    pub hold: bool,
 }
 
 /// Where the log is and how much of it.
@@ -64,6 +66,7 @@ impl Default for WorkerSettings {
             retry_max: Duration::from_secs(30),
             patience: Duration::from_secs(5),
             max_deliveries: 16,
+            hold: true,
         }
     }
 }

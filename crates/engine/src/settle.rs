@@ -10,12 +10,14 @@ use tokio::sync::oneshot;
 use tracing::warn;
 use uuid::Uuid;
 
+use crate::breaker::Breaker;
 use crate::clock::Clock;
+use crate::given_up::GivenUp;
 use crate::lane::Landed;
 use crate::log::{Ending, Log};
 use crate::metrics;
-use crate::operation::Operation;
-use crate::ports::{Bus, Fault, Write};
+use crate::operation::{Operation, say_set_aside};
+use crate::ports::{Bus, DeadLetter, EntryId, Fault, Write};
 use crate::progress::{Progress, Stop};
 use crate::retry::Pauses;
 use crate::settings::Settings;
@@ -37,6 +39,8 @@ pub(crate) struct Settler {
     pub(crate) clock: Clock,
     pub(crate) settings: Arc<Settings>,
     pub(crate) progress: Arc<Progress>,
+    pub(crate) breaker: Arc<Breaker>,
+    pub(crate) given_up: Arc<GivenUp>,
     pub(crate) stop: Stop,
 }
 
@@ -47,8 +51,9 @@ struct Failure {
 }
 
 impl Settler {
-    /// Waits for the lanes, then completes and acknowledges.
-    pub(crate) async fn settle(self, batch: Batch) -> Result<(), Fault> {
+    /// Waits for the lanes, then completes and acknowledges. What is held back by the breaker is given back, to be carried
+    /// again: it is still pending in the log, and on the bus.
+    pub(crate) async fn settle(&self, batch: Batch) -> Result<Vec<Operation>, Fault> {
         let Batch { operations, writes, answers, refused } = batch;
         let mut failures: HashMap<Uuid, Failure> = HashMap::new();
         for (i, fault) in refused {
@@ -58,17 +63,33 @@ impl Settler {
         for (target, answer) in answers {
             // The lane has ended: the process is stopping, and the log has the batch.
             let Ok(landed) = answer.await else {
-                return Ok(());
+                return Ok(Vec::new());
             };
             for (write, fault) in writes.iter().zip(landed).filter_map(|(write, landed)| Some((write, landed.err()?))) {
                 failures.entry(write.id).or_insert(Failure { fault, missing: Vec::new() }).missing.push(target);
             }
         }
         let started = Instant::now();
-        self.close(&operations, &failures).await?;
-        metrics::took(metrics::Operation::Settle, started);
-        self.progress.settled(&operations);
-        Ok(())
+        let may_bury = self.may_bury(&operations, &failures);
+        let (mut held, ended): (Vec<_>, Vec<_>) = operations
+            .into_iter()
+            .partition(|operation| !may_bury && failures.contains_key(&operation.event.chunk_id()));
+        if !ended.is_empty() {
+            self.close(&ended, &failures).await?;
+            metrics::took(metrics::Operation::Settle, started);
+            self.progress.settled(&ended);
+        }
+        held.iter_mut().for_each(|operation| operation.repeated = true);
+        Ok(held)
+    }
+
+    /// Whether what failed is poison. Looked at are the last of many that succeed, too: they are what says that it is.
+    fn may_bury(&self, operations: &[Operation], failures: &HashMap<Uuid, Failure>) -> bool {
+        let ended = operations.iter().map(|operation| {
+            let chunk = operation.event.chunk_id();
+            (chunk, failures.get(&chunk).map(|failure| &failure.fault))
+        });
+        self.breaker.judge(ended, self.clock.now()) || !self.settings.worker.hold
     }
 
     async fn close(&self, operations: &[Operation], failures: &HashMap<Uuid, Failure>) -> Result<(), Fault> {
@@ -91,29 +112,42 @@ impl Settler {
                     metrics::settled(&operation.event, self.clock.now());
                     finished.push(entry.id);
                 }
-                (Some(entry), Some(failure)) => {
-                    let mut letter = entry.letter(&failure.fault, self.clock.now());
-                    letter.missing.clone_from(&failure.missing);
-                    warn!(entry = %letter.id, error = %letter.error, "set aside");
-                    metrics::dead(letter.class);
-                    letters.push(letter);
-                }
-                (None, _) => {}
+                (_, Some(failure)) => letters.push(operation.letter(&failure.fault, missing, self.clock.now())),
+                (None, None) => {}
             }
         }
-        if !letters.is_empty() {
-            self.until_done(|| self.bus.bury(&letters)).await?;
+        // Before the log says that they ended: a crash in between has them refused and buried once more, and never lost.
+        if !self.bury(&letters).await? {
+            return Ok(());
+        }
+        for operation in operations.iter().filter(|operation| operation.entry.is_none()) {
+            if failure(operation).is_some() {
+                self.given_up.note(&operation.event);
+            }
         }
         self.log.complete(&endings).await?;
-        if !finished.is_empty() {
-            self.until_done(|| self.bus.acknowledge(&finished)).await?;
-        }
-        Ok(())
+        self.acknowledge(&finished).await
     }
 
-    /// Repeats a call to the bus until it succeeds or fails for good. Where the worker is stopped first, the entries are
-    /// handed out again later.
-    pub(crate) async fn until_done<'a, F, C>(&self, call: C) -> Result<(), Fault>
+    /// Sets aside, however long the bus takes; false where the worker was stopped first.
+    pub(crate) async fn bury(&self, letters: &[DeadLetter]) -> Result<bool, Fault> {
+        if letters.is_empty() {
+            return Ok(true);
+        }
+        letters.iter().for_each(say_set_aside);
+        self.until_done(|| self.bus.bury(letters)).await
+    }
+
+    /// Acknowledges, however long the bus takes. Where the worker is stopped first, the entries are handed out again later.
+    pub(crate) async fn acknowledge(&self, finished: &[EntryId]) -> Result<(), Fault> {
+        if finished.is_empty() {
+            return Ok(());
+        }
+        self.until_done(|| self.bus.acknowledge(finished)).await.map(drop)
+    }
+
+    /// Repeats a call to the bus until it succeeds or fails for good; false where the worker was stopped first.
+    async fn until_done<'a, F, C>(&self, call: C) -> Result<bool, Fault>
     where
         C: Fn() -> F,
         F: Future<Output = Result<(), Fault>> + 'a,
@@ -121,11 +155,11 @@ impl Settler {
         let mut pauses = Pauses::new(&self.settings.worker);
         loop {
             match call().await {
-                Ok(()) => return Ok(()),
+                Ok(()) => return Ok(true),
                 Err(fault) if fault.class.is_transient() => {
                     warn!(%fault, "the bus fails: trying again");
                     if self.stop.during(tokio::time::sleep(pauses.next())).await.is_none() {
-                        return Ok(());
+                        return Ok(false);
                     }
                 }
                 Err(fault) => return Err(fault),

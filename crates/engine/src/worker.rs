@@ -8,7 +8,12 @@
 //! - before the log has the batch: nothing happened, the bus hands the entries out again;
 //! - between log and merge, merge and lanes, lanes and completion: the log replays the batch, and a repetition merges to
 //!   nothing and is skipped by every store that has it;
-//! - between completion and acknowledgement: the bus hands the entries out again, with the same harmless end.
+//! - between completion and acknowledgement: the bus hands the entries out again, with the same harmless end;
+//! - while the breaker holds a batch back (see `breaker.rs`): it is pending in the log and on the bus, as before the merge.
+//!
+//! A held batch is carried again beside newer ones, so of its chunks a later event may be merged first. That is what
+//! happens to one that is set aside and published again, too: a late event changes only what its writer has not changed
+//! since.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -19,14 +24,16 @@ use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 use crate::absorb::Written;
+use crate::breaker::Breaker;
 use crate::caught::caught;
 use crate::clock::Clock;
+use crate::given_up::GivenUp;
 use crate::lane::Lane;
 use crate::log::Log;
 use crate::merge::{Outcome, Terms, merge_all};
 use crate::metrics;
 use crate::operation::Operation;
-use crate::ports::{Bus, DeadLetter, Delivery, Fault, FaultClass, Records};
+use crate::ports::{Bus, Delivery, EntryId, Fault, FaultClass, Records};
 use crate::progress::{Progress, Stop};
 use crate::retry::Pauses;
 use crate::settings::Settings;
@@ -42,6 +49,8 @@ pub(crate) struct Worker {
     pub(crate) clock: Clock,
     pub(crate) settings: Arc<Settings>,
     pub(crate) progress: Arc<Progress>,
+    pub(crate) breaker: Arc<Breaker>,
+    pub(crate) given_up: Arc<GivenUp>,
     pub(crate) stop: Stop,
 }
 
@@ -73,7 +82,7 @@ impl Worker {
                 Turn::Settled(Err(fault)) => break Err(fault),
                 Turn::Delivered(batch) => match self.take(batch).await {
                     Ok(Some(batch)) => {
-                        under_way.spawn(self.settler().settle(batch));
+                        under_way.spawn(self.clone().settle(batch));
                     }
                     Ok(None) => {}
                     Err(fault) => break Err(fault),
@@ -99,8 +108,12 @@ impl Worker {
                 Err(letter) => letters.push(*letter),
             }
         }
+        let settler = self.settler();
+        settler.bury(&letters).await?;
+        let (operations, known): (Vec<_>, Vec<_>) = operations.into_iter().partition(|o| !self.given_up.awaited(o));
+        let known: Vec<EntryId> = known.iter().filter_map(|o| Some(o.entry.as_ref()?.id)).collect();
+        settler.acknowledge(&known).await?;
         self.progress.took(&operations);
-        self.bury(&letters).await?;
         if operations.is_empty() {
             return Ok(None);
         }
@@ -126,6 +139,21 @@ impl Worker {
             answers.push((lane.target(), lane.send(Arc::clone(&writes), repeated).await));
         }
         Ok(Some(Batch { operations, writes, answers, refused }))
+    }
+
+    /// From handed to the lanes to settled. What the breaker holds back is carried again, with pauses, until it ends.
+    pub(crate) async fn settle(self, mut batch: Batch) -> Result<(), Fault> {
+        let mut pauses = Pauses::new(&self.settings.worker);
+        loop {
+            let held = self.settler().settle(batch).await?;
+            if held.is_empty() || self.stop.during(tokio::time::sleep(pauses.next())).await.is_none() {
+                return Ok(());
+            }
+            match self.carry(held).await? {
+                Some(again) => batch = again,
+                None => return Ok(()),
+            }
+        }
     }
 
     /// Merges, however long the system of record takes to answer; `owing` are the stores told later. An operation that it
@@ -183,17 +211,6 @@ impl Worker {
         self.progress.met(&outcome.conflicts);
     }
 
-    async fn bury(&self, letters: &[DeadLetter]) -> Result<(), Fault> {
-        if letters.is_empty() {
-            return Ok(());
-        }
-        for letter in letters {
-            warn!(entry = %letter.id, field = letter.field.as_deref().unwrap_or("-"), error = %letter.error, "set aside");
-            metrics::dead(letter.class);
-        }
-        self.settler().until_done(|| self.bus.bury(letters)).await
-    }
-
     pub(crate) fn settler(&self) -> Settler {
         Settler {
             bus: Arc::clone(&self.bus),
@@ -201,6 +218,8 @@ impl Worker {
             clock: self.clock.clone(),
             settings: Arc::clone(&self.settings),
             progress: Arc::clone(&self.progress),
+            breaker: Arc::clone(&self.breaker),
+            given_up: Arc::clone(&self.given_up),
             stop: self.stop.clone(),
         }
     }

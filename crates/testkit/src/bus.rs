@@ -191,7 +191,7 @@ pub async fn two_readers_never_get_the_same<F: BusFixture>() {
 
 fn letter(delivery: &Delivery) -> DeadLetter {
     DeadLetter {
-        id: delivery.id,
+        id: Some(delivery.id),
         fields: delivery.fields.clone(),
         at: Time::from_micros(1_700_000_000_000_001),
         class: FaultClass::Rejected,
@@ -247,6 +247,18 @@ pub async fn letters_are_listed_and_dropped<F: BusFixture>() {
     assert!(!bus.drop_dead(all[3]).await.unwrap());
     assert_eq!(bus.dead(Some(all[2]), 10).await.unwrap()[0].id, all[4]);
     assert_eq!(bus.depth().await.unwrap().dead, 4);
+}
+
+pub async fn a_letter_without_an_entry_is_only_added<F: BusFixture>() {
+    let fixture = F::fresh().await;
+    let bus = fixture.port();
+    bus.publish(&events(1)).await.unwrap();
+    let delivery = read(&*bus, 1).await.remove(0);
+    bus.bury(&[DeadLetter { id: None, ..letter(&delivery) }]).await.unwrap();
+    let depth = bus.depth().await.unwrap();
+    assert_eq!((depth.pending, depth.dead), (1, 1), "the entry stays");
+    let letters = bus.dead(None, 10).await.unwrap();
+    assert_eq!(letters[0].text("stream_id").as_deref(), Some(""));
 }
 
 pub async fn malformed_entries_pass_unaltered_and_stop_nobody<F: BusFixture>() {

@@ -179,6 +179,7 @@ macro_rules! bus_suite {
                 two_readers_never_get_the_same,
                 a_letter_keeps_its_fields_and_says_why,
                 letters_are_listed_and_dropped,
+                a_letter_without_an_entry_is_only_added,
                 malformed_entries_pass_unaltered_and_stop_nobody,
                 the_depth_tells_unread_from_pending,
                 trimming_leaves_what_is_unfinished,

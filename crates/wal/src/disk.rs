@@ -9,6 +9,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use crate::WalError;
 
@@ -45,6 +46,40 @@ pub trait DiskFile: Debug + Send {
 /// Says who has the directory; never part of the log.
 const LOCK: &str = "wal.lock";
 
+/// Whoever asks for the [`holder`] has the lock for an instant: a refusal is looked into for as long.
+const LOOKED: Duration = Duration::from_millis(100);
+
+/// Who has the log in `dir`: `None` where nobody does, `Some(None)` where somebody does who has not said so yet.
+pub fn holder(dir: &Path) -> Result<Option<Option<u32>>, WalError> {
+    let path = dir.join(LOCK);
+    let on_lock = |action| WalError::disk(action, path.display().to_string());
+    let mut lock = match File::open(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        lock => lock.map_err(on_lock("open"))?,
+    };
+    match lock.try_lock_shared() {
+        Ok(()) => Ok(None),
+        Err(TryLockError::WouldBlock) => Ok(Some(said_by(&mut lock).map_err(on_lock("read"))?)),
+        Err(TryLockError::Error(error)) => Err(on_lock("lock")(error)),
+    }
+}
+
+fn said_by(lock: &mut File) -> io::Result<Option<u32>> {
+    let mut holder = String::new();
+    lock.read_to_string(&mut holder)?;
+    Ok(holder.trim().parse().ok())
+}
+
+fn try_lock(lock: &File) -> Result<(), TryLockError> {
+    let began = Instant::now();
+    loop {
+        match lock.try_lock() {
+            Err(TryLockError::WouldBlock) if began.elapsed() < LOOKED => std::thread::sleep(LOOKED / 20),
+            tried => return tried,
+        }
+    }
+}
+
 /// A directory of the file system. Only the holder of its lock can write.
 #[derive(Debug)]
 pub struct RealDisk {
@@ -65,12 +100,11 @@ impl RealDisk {
             .truncate(false)
             .open(&path)
             .map_err(on_lock("open"))?;
-        match lock.try_lock() {
+        match try_lock(&lock) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                lock.read_to_string(&mut holder).map_err(on_lock("read"))?;
-                return Err(WalError::Locked { dir: dir.to_owned(), holder: holder.trim().parse().ok() });
+                let holder = said_by(&mut lock).map_err(on_lock("read"))?;
+                return Err(WalError::Locked { dir: dir.to_owned(), holder });
             }
             Err(TryLockError::Error(error)) => return Err(on_lock("lock")(error)),
         }
@@ -200,7 +234,10 @@ mod tests {
         let text = refused.to_string();
         assert!(text.contains(dir.to_str().unwrap()), "{text}");
         assert!(text.contains(&format!("process {}", std::process::id())), "{text}");
+        assert_eq!(holder(&dir).unwrap(), Some(Some(std::process::id())));
         drop(held);
+        assert_eq!(holder(&dir).unwrap(), None);
+        assert_eq!(holder(root.path()).unwrap(), None, "a directory without a log");
         RealDisk::locked(&dir).unwrap();
     }
 

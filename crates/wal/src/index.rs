@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::hour::Hour;
-use crate::line::Line;
+use crate::line::{AGAIN, Line};
 
 /// Where a line lies. Orders as the log does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,31 +20,62 @@ pub(crate) struct Place {
 /// Operations that have begun and not ended, as far as the log was read.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
-    open: HashMap<Arc<str>, (Place, Timestamp)>,
+    open: HashMap<Arc<str>, Open>,
+    unmatched: u64,
+}
+
+/// A pending operation.
+#[derive(Debug, Clone, Copy)]
+struct Open {
+    place: Place,
+    since: Timestamp,
+    replays: u32,
+}
+
+/// A pending operation in the order of the log.
+#[derive(Debug, Clone)]
+pub(crate) struct Begun {
+    pub(crate) operation_id: Arc<str>,
+    pub(crate) place: Place,
+    /// How often a start has begun to do it again.
+    pub(crate) replays: u32,
 }
 
 impl Index {
-    /// Goes on by one line. The first pending line of an operation stands; repeats of it mean nothing.
+    /// Goes on by one line. The first pending line of an operation stands; of repeats only those count that begin it again.
     pub(crate) fn take(&mut self, line: &Line<'_>, place: Place) {
-        if line.operation.is_none() {
-            self.open.remove(&*line.operation_id);
-        } else if !self.open.contains_key(&*line.operation_id) {
-            self.open.insert(Arc::from(&*line.operation_id), (place, line.timestamp));
+        let Some(operation) = line.operation else {
+            self.unmatched += u64::from(self.open.remove(&*line.operation_id).is_none());
+            return;
+        };
+        match self.open.get_mut(&*line.operation_id) {
+            Some(open) => open.replays += u32::from(operation == AGAIN),
+            None => {
+                let open = Open { place, since: line.timestamp, replays: 0 };
+                self.open.insert(Arc::from(&*line.operation_id), open);
+            }
         }
     }
 
+    /// Completions of operations that did not begin in what was read.
+    pub(crate) fn unmatched(&self) -> u64 {
+        self.unmatched
+    }
+
     pub(crate) fn hours(&self) -> impl Iterator<Item = Hour> {
-        self.open.values().map(|(place, _)| place.hour)
+        self.open.values().map(|open| open.place.hour)
     }
 
     pub(crate) fn oldest(&self) -> Option<Timestamp> {
-        self.open.values().map(|(_, timestamp)| *timestamp).min()
+        self.open.values().map(|open| open.since).min()
     }
 
     /// The pending operations in the order of the log.
-    pub(crate) fn into_order(self) -> Vec<(Arc<str>, Place)> {
-        let mut order: Vec<_> = self.open.into_iter().map(|(id, (place, _))| (id, place)).collect();
-        order.sort_unstable_by_key(|(_, place)| *place);
+    pub(crate) fn into_order(self) -> Vec<Begun> {
+        let begun =
+            |(operation_id, open): (Arc<str>, Open)| Begun { operation_id, place: open.place, replays: open.replays };
+        let mut order: Vec<_> = self.open.into_iter().map(begun).collect();
+        order.sort_unstable_by_key(|begun| begun.place);
         order
     }
 }

@@ -28,6 +28,9 @@ pub struct Report {
     pub pending: u64,
     /// When the oldest of them was appended.
     pub oldest_pending: Option<Timestamp>,
+    /// Completions of operations that did not begin in these files: as a rule their files were removed, else the beginnings
+    /// are among the damaged lines. Nothing comes of them.
+    pub unmatched: u64,
     /// Lines that cannot be believed.
     pub damaged: Vec<Flawed>,
     /// A last line without its end. While a service is writing, that is a write under way; otherwise it is what a crash
@@ -92,6 +95,7 @@ pub fn inspect_on(disk: &dyn Disk) -> Result<Report, WalError> {
         }
     }
     report.oldest_pending = index.oldest();
+    report.unmatched = index.unmatched();
     report.files = files.into_values().collect();
     report.bytes = report.files.iter().map(|file| file.bytes).sum();
     report.lines = report.files.iter().map(|file| file.lines).sum();

@@ -19,9 +19,10 @@ mod set_aside;
 pub mod testing;
 mod writer;
 
+pub use disk::holder;
 pub use error::WalError;
 pub use inspect::{FileReport, Flawed, Report, inspect, inspect_on};
 pub use line::{Completion, MAX_LINE, Outcome, Pending};
-pub use recovery::{Entry, Recovery, Replay};
+pub use recovery::{Entry, Recovery, Replay, pending};
 pub use scan::{Damage, Torn};
 pub use writer::{Options, Wal};

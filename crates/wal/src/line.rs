@@ -11,7 +11,8 @@
 //!
 //! - `timestamp`: when the line was written, RFC 3339, UTC, microseconds.
 //! - `operation_id`: unique for the operation. A second pending line of an operation that is not completed repeats it and
-//!   means nothing; one after its completion begins it again.
+//!   means nothing, unless its operation is `{}`: then a start has begun to do it again. One after its completion begins
+//!   it anew.
 //! - `operation`: a JSON object, as the caller gave it, except that line breaks between its tokens become spaces (inside
 //!   a JSON string a line break is always escaped, so nothing else can be meant). U+2028 and its like are ordinary text.
 //! - `crc32c`: always last; the Castagnoli checksum of the bytes from `{` up to but not including `,"crc32c"`, as eight
@@ -62,6 +63,9 @@ pub enum Outcome<'a> {
         error: &'a str,
     },
 }
+
+/// What stands for the operation where one that is pending is begun again.
+pub(crate) const AGAIN: &str = "{}";
 
 /// A line as read.
 #[derive(Debug, PartialEq, Eq)]

@@ -11,12 +11,13 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Read};
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::WalError;
-use crate::disk::{Disk, DiskFile, ReadFrom};
+use crate::disk::{Disk, DiskFile, ReadFrom, RealDisk};
 use crate::hour::Hour;
-use crate::index::{Index, Place};
+use crate::index::{Begun, Index};
 use crate::line;
 use crate::scan::{Damage, Scan, Torn, scan};
 use crate::set_aside::{Aside, name_for};
@@ -43,6 +44,8 @@ pub struct Entry {
     pub operation_id: String,
     /// One JSON object, as it was appended.
     pub operation: String,
+    /// How often a start has begun to do it again, as [`Wal::begin_again`](crate::Wal::begin_again) noted.
+    pub replays: u32,
 }
 
 /// The pending operations in the order of the log, each read from the disk when it is asked for; take a batch with
@@ -50,7 +53,7 @@ pub struct Entry {
 #[derive(Debug)]
 pub struct Replay {
     disk: Arc<dyn Disk>,
-    rest: VecDeque<(Arc<str>, Place)>,
+    rest: VecDeque<Begun>,
     file: Option<(Hour, Box<dyn DiskFile>)>,
 }
 
@@ -60,7 +63,7 @@ pub(crate) struct State {
     /// Length of every file.
     pub(crate) files: BTreeMap<Hour, u64>,
     /// Pending operations in order.
-    pub(crate) open: Vec<(Arc<str>, Place)>,
+    pub(crate) open: Vec<Begun>,
 }
 
 pub(crate) fn recover(disk: &Arc<dyn Disk>) -> Result<(State, Recovery), WalError> {
@@ -83,6 +86,24 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>) -> Result<(State, Recovery), WalErro
     let pending = Replay { disk: Arc::clone(disk), rest: open.iter().cloned().collect(), file: None };
     let recovery = Recovery { pending, torn, damaged, lines, files: files.len() };
     Ok((State { files, open }, recovery))
+}
+
+/// What is pending in the log in `dir`, for looking only; nothing is mended, and a service may be writing meanwhile.
+pub fn pending(dir: &Path) -> Result<Replay, WalError> {
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk::read_only(dir));
+    let files = log_files(&*disk).map_err(WalError::disk("list", dir.display().to_string()))?;
+    let newest = files.last_key_value().map(|(hour, _)| *hour);
+    let mut index = Index::default();
+    for hour in files.into_keys() {
+        let scanned = disk.open(&hour.file()).and_then(|file| scan(&*file, hour, Some(hour) == newest, &mut index));
+        match scanned {
+            Ok(_) => {}
+            // Retired since the list was made, and all before it: what began there has ended.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => index = Index::default(),
+            Err(error) => return Err(WalError::disk("read", hour.file())(error)),
+        }
+    }
+    Ok(Replay { disk, rest: index.into_order().into(), file: None })
 }
 
 /// The files of the log with their lengths, oldest first. Whatever else lies in the directory is none of its business.
@@ -114,7 +135,8 @@ fn recover_file(disk: &dyn Disk, hour: Hour, newest: bool, index: &mut Index) ->
 }
 
 impl Replay {
-    fn read(&mut self, operation_id: &str, place: Place) -> Result<Entry, WalError> {
+    fn read(&mut self, begun: &Begun) -> Result<Entry, WalError> {
+        let Begun { operation_id, place, replays } = begun;
         let name = place.hour.file();
         let file = match self.file.take() {
             Some((hour, file)) if hour == place.hour => file,
@@ -127,12 +149,12 @@ impl Replay {
             .map_err(WalError::disk("read", &*name))?;
         self.file = Some((place.hour, file));
         let operation = match line::parse(&bytes) {
-            Ok(line) if line.operation_id == operation_id => line.operation.map(str::to_owned),
+            Ok(line) if *line.operation_id == **operation_id => line.operation.map(str::to_owned),
             _ => None,
         };
-        let operation_id = operation_id.to_owned();
+        let operation_id = operation_id.to_string();
         match operation {
-            Some(operation) => Ok(Entry { operation_id, operation }),
+            Some(operation) => Ok(Entry { operation_id, operation, replays: *replays }),
             None => Err(WalError::Changed { file: name, offset: place.offset, operation_id }),
         }
     }
@@ -142,8 +164,8 @@ impl Iterator for Replay {
     type Item = Result<Entry, WalError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let (operation_id, place) = self.rest.pop_front()?;
-        Some(self.read(&operation_id, place))
+        let begun = self.rest.pop_front()?;
+        Some(self.read(&begun))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

@@ -22,7 +22,7 @@ use jiff::Timestamp;
 use crate::WalError;
 use crate::disk::{Disk, DiskFile, RealDisk};
 use crate::hour::Hour;
-use crate::line::{Completion, Encoder, Pending};
+use crate::line::{AGAIN, Completion, Encoder, Pending};
 use crate::recovery::{Recovery, State, recover};
 
 /// How a log is kept.
@@ -72,11 +72,11 @@ impl Wal {
         let (State { files, open }, recovery) = recover(&disk)?;
         let mut files: BTreeMap<_, _> =
             files.into_iter().map(|(hour, bytes)| (hour, FileState { bytes, open: 0 })).collect();
-        for (_, place) in &open {
-            files.entry(place.hour).or_default().open += 1;
+        for begun in &open {
+            files.entry(begun.place.hour).or_default().open += 1;
         }
         let newest = files.last_key_value().map(|(hour, _)| *hour);
-        let open = open.into_iter().map(|(id, place)| (id, place.hour)).collect();
+        let open = open.into_iter().map(|begun| (begun.operation_id, begun.place.hour)).collect();
         Ok((Self { disk, options, files, open, newest, writing: None, poisoned: None }, recovery))
     }
 
@@ -102,6 +102,24 @@ impl Wal {
             }
         }
         Ok(())
+    }
+
+    /// Records that operations which are pending are about to be done again; durable when this returns. Whoever opens the
+    /// log later is told how often that was. Written also where the log is full, as completions are, and for the same
+    /// reason: they are what makes room.
+    pub fn begin_again(&mut self, operation_ids: &[&str], now: Timestamp) -> Result<(), WalError> {
+        self.check_sound()?;
+        let mut lines = Encoder::new(now, operation_ids.len() * 160);
+        let open = operation_ids.iter().filter(|id| self.open.contains_key(**id));
+        for operation_id in open {
+            lines.pending(&Pending { operation_id, operation: AGAIN })?;
+        }
+        let lines = lines.into_bytes();
+        if lines.is_empty() {
+            return Ok(());
+        }
+        self.write(&lines, now)?;
+        self.sync()
     }
 
     /// Records that operations have ended; see above for when that is durable. An operation that is not pending is passed

@@ -120,10 +120,11 @@ impl Machine {
         let entry = |number: u64| Entry {
             operation_id: number.to_string(),
             operation: format!(r#"{{"number":{number},"text":"{}"}}"#, "\u{2028}é\\n".repeat(text)),
+            replays: 0,
         };
         let entries: BTreeMap<u64, Entry> = numbers.clone().map(|number| (number, entry(number))).collect();
         let pending = |entry| {
-            let Entry { operation_id, operation }: &Entry = entry;
+            let Entry { operation_id, operation, .. }: &Entry = entry;
             Pending { operation_id, operation }
         };
         let batch: Vec<Pending<'_>> = entries.values().map(pending).collect();

@@ -357,3 +357,47 @@ fn a_line_that_changes_after_opening_is_not_replayed() {
     assert!(matches!(error, WalError::Changed { offset: 0, .. }), "{error}");
     assert_eq!(recovery.pending.next().unwrap().unwrap().operation_id, "b");
 }
+
+#[test]
+fn what_is_begun_again_is_counted_until_it_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let replays = |recovery: Recovery| -> Vec<(String, u32)> {
+        recovery.pending.map(|entry| entry.unwrap()).map(|entry| (entry.operation_id, entry.replays)).collect()
+    };
+    append(&mut open(dir.path()).0, &["a", "b"], "04:15:00");
+    for start in 0..3 {
+        let (mut wal, recovery) = open(dir.path());
+        assert_eq!(replays(recovery), [("a".to_owned(), start), ("b".to_owned(), 0)]);
+        // Repeated as a whole it is the same operation twice, and no new beginning.
+        append(&mut wal, &["b"], "04:16:00");
+        wal.begin_again(&["a", "nobody"], at("05:00:00")).unwrap();
+        assert_eq!(wal.pending(), 2);
+    }
+    let looked: Vec<_> = chunk_sync_wal::pending(dir.path()).unwrap().map(|entry| entry.unwrap()).collect();
+    assert_eq!((looked.len(), looked[0].replays, &*looked[0].operation), (2, 3, r#"{"x":1}"#));
+    let mut wal = open(dir.path()).0;
+    complete(&mut wal, &["a"], "05:01:00");
+    append(&mut wal, &["a"], "05:02:00");
+    drop(wal);
+    assert_eq!(replays(open(dir.path()).1), [("b".to_owned(), 0), ("a".to_owned(), 0)]);
+}
+
+#[test]
+fn a_full_log_still_takes_what_is_begun_again() {
+    let dir = tempfile::tempdir().unwrap();
+    append(&mut open(dir.path()).0, &["a"], "04:15:00");
+    let (mut wal, _) = Wal::open(dir.path(), Options { max_bytes: 1 }).unwrap();
+    wal.begin_again(&["a"], at("04:16:00")).unwrap();
+}
+
+#[test]
+fn a_completion_without_its_beginning_is_counted_and_harmless() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut wal = open(dir.path()).0;
+    append(&mut wal, &["a"], "04:15:00");
+    complete(&mut wal, &["a"], "05:15:00");
+    assert_eq!(inspect(dir.path()).unwrap().unmatched, 0);
+    wal.retire(at("09:00:00"), HOUR).unwrap();
+    let report = inspect(dir.path()).unwrap();
+    assert_eq!((report.unmatched, report.pending, report.damaged.len()), (1, 0, 0));
+}

@@ -2,13 +2,16 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context;
 use chunk_sync_engine::Publisher;
+use chunk_sync_engine::ports::{Fault, FaultClass};
 use chunk_sync_model::Event;
 use clap::Args;
 use serde::Serialize;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::progress::Progress;
 use super::{Ended, Failure, output};
@@ -24,10 +27,21 @@ const MAX_LINE: u64 = 16 * 1024 * 1024;
 /// Refused lines that are listed as JSON; all are counted.
 const LISTED: usize = 10_000;
 
+/// First and longest pause before events are published once more; it doubles in between.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Where the bus goes away meanwhile, it is tried again for a while; then what is said is how far the lines have come. To publish \
+lines twice does no harm: an event that was carried already changes nothing.
+
+Exit codes: 0 all are on the bus; 1 lines were refused; 2 there is no such file; 3 the bus cannot be reached.")]
 pub(super) struct Arguments {
     /// JSON lines, one event or bare chunk each; standard input if none or `-`.
     file: Option<PathBuf>,
+    /// How long a bus that does not take events is tried again, from the last that it took.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    wait: u64,
 }
 
 /// A line that was not published.
@@ -43,6 +57,8 @@ struct Refusal {
 #[derive(Debug, Default, Serialize)]
 struct Summary {
     published: u64,
+    /// All lines up to this one are on the bus, but for those refused.
+    lines: u64,
     refused: u64,
     refusals: Vec<Refusal>,
 }
@@ -54,6 +70,7 @@ struct Batch {
     refusals: Vec<Refusal>,
     /// How far into the file they reach.
     bytes: u64,
+    lines: u64,
 }
 
 pub(super) async fn execute(config: &Config, arguments: &Arguments, json: bool) -> Result<Ended, Failure> {
@@ -67,9 +84,10 @@ pub(super) async fn execute(config: &Config, arguments: &Arguments, json: bool) 
         move || lines.read_all(&sender)
     });
     let mut summary = Summary::default();
-    let published = publish(&wired.publisher, reads, size, &mut summary).await;
+    let patience = Duration::from_secs(arguments.wait);
+    let published = publish(&wired.publisher, reads, size, patience, &mut summary).await;
     say(&summary, &name, json)?;
-    published?;
+    published.map_err(|fault| stuck(fault, &summary, &name))?;
     let read = parsing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     read.with_context(|| format!("{name} cannot be read to its end"))?;
     Ok(if summary.refused == 0 { Ended::Fine } else { Ended::Found })
@@ -92,8 +110,9 @@ async fn publish(
     publisher: &Publisher,
     mut reads: mpsc::Receiver<Batch>,
     size: Option<u64>,
+    patience: Duration,
     summary: &mut Summary,
-) -> Result<(), Failure> {
+) -> Result<(), Fault> {
     let progress = Progress::new("publishing", size.unwrap_or(0).min(1));
     let result = loop {
         let Some(read) = reads.recv().await else { break Ok(()) };
@@ -105,15 +124,60 @@ async fn publish(
             }
         }
         let count = read.events.len() as u64;
-        if let Err(fault) = publisher.publish(read.events).await {
-            break Err(Failure::Fault(fault));
+        if let Err(fault) = persist(publisher, read.events, patience, &|text| progress.note(text)).await {
+            break Err(fault);
         }
         summary.published += count;
+        summary.lines = read.lines;
         let seen = summary.published + summary.refused;
         progress.set(seen, size.map(|size| estimate(seen, read.bytes, size)));
     };
     progress.finish();
     result
+}
+
+/// Publishes, and again where the bus is away or full, as long as it may take. What of them a broken connection left on the
+/// bus is there twice then.
+async fn persist(
+    publisher: &Publisher,
+    events: Vec<Event>,
+    patience: Duration,
+    note: &(dyn Fn(&str) + Send + Sync),
+) -> Result<(), Fault> {
+    let deadline = Instant::now() + patience;
+    let mut pause = PAUSES.0;
+    loop {
+        let fault = match publisher.publish(events.clone()).await {
+            Ok(_) => return Ok(()),
+            Err(fault) => fault,
+        };
+        let passes = matches!(fault.class, FaultClass::Unavailable | FaultClass::Timeout | FaultClass::Busy);
+        let left = deadline.saturating_duration_since(Instant::now());
+        if !passes || left.is_zero() {
+            return Err(fault);
+        }
+        if pause == PAUSES.0 {
+            note(&format!("{fault}: trying again for {} s", left.as_secs().max(1)));
+        }
+        tokio::time::sleep(pause.min(left)).await;
+        pause = (2 * pause).min(PAUSES.1);
+    }
+}
+
+/// The end of it, with how far it came.
+fn stuck(fault: Fault, summary: &Summary, name: &str) -> Failure {
+    let lines = summary.lines;
+    let reached = match lines {
+        0 => format!("nothing of {name} is known to be on the bus"),
+        1 => format!("line 1 of {name} is on the bus"),
+        lines => format!("lines 1 to {lines} of {name} are on the bus"),
+    };
+    let text = format!(
+        "{}; {reached}. Go on with line {}, or publish all of it again: what is there twice does no harm",
+        fault.message,
+        lines + 1
+    );
+    Failure::Fault(Fault { message: text, ..fault })
 }
 
 /// How many lines a file of `size` bytes will turn out to have, by those seen so far.
@@ -155,7 +219,7 @@ impl Lines {
                     None => ended = true,
                 }
             }
-            read.bytes = self.bytes;
+            (read.bytes, read.lines) = (self.bytes, self.line);
             if sender.blocking_send(read).is_err() {
                 return Ok(());
             }
@@ -207,5 +271,76 @@ impl Lines {
                 return Ok(skipped);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::io::Cursor;
+    use std::sync::{Arc, Mutex};
+
+    use chunk_sync_engine::ports::Bus;
+    use chunk_sync_model::Limits;
+    use chunk_sync_testkit::memory::MemoryBus;
+    use chunk_sync_testkit::states::{bare, state};
+
+    use super::*;
+
+    /// A publisher to a bus that has room for so many events.
+    fn publisher(room: usize) -> (MemoryBus, Publisher) {
+        let bus = MemoryBus::new(room);
+        (bus.clone(), Publisher::new(Arc::new(bus), Arc::new(Limits::default())))
+    }
+
+    /// Reads that many lines, every third of which is blank, and publishes them.
+    async fn run(publisher: &Publisher, lines: usize, patience: Duration) -> (Result<(), Fault>, Summary) {
+        let line = |i: usize| match i % 3 {
+            0 => "\n".to_owned(),
+            _ => format!("{}\n", Event::of_chunk(state(&bare(&i.to_string())).chunk.clone()).to_json()),
+        };
+        let input = Box::new(Cursor::new((1..=lines).map(line).collect::<String>()));
+        let (sender, reads) = mpsc::channel(4);
+        let lines = Lines { input, name: "file".into(), publisher: publisher.clone(), line: 0, bytes: 0 };
+        let parsing = std::thread::spawn(move || lines.read_all(&sender));
+        let mut summary = Summary::default();
+        let published = publish(publisher, reads, None, patience, &mut summary).await;
+        parsing.join().unwrap().unwrap();
+        (published, summary)
+    }
+
+    #[tokio::test]
+    async fn whoever_is_stopped_midway_is_told_where_to_go_on() {
+        let (bus, publisher) = publisher(1);
+        let (published, summary) = run(&publisher, 1000, Duration::ZERO).await;
+        // A bus with room takes a whole batch.
+        assert_eq!((summary.published, bus.depth().await.unwrap().unread), (256, 256));
+        assert_eq!(summary.lines, 383, "256 events and 127 blank lines");
+        let failure = stuck(published.unwrap_err(), &summary, "file");
+        assert_eq!(failure.code(), 3);
+        let text = failure.text();
+        assert!(text.contains("lines 1 to 383 of file are on the bus. Go on with line 384"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn a_bus_that_comes_back_in_time_gets_the_rest() {
+        let (bus, publisher) = publisher(1);
+        let said = Arc::new(Mutex::new(Vec::new()));
+        let events = || vec![Event::of_chunk(state(&bare("one")).chunk.clone())];
+        publisher.publish(events()).await.unwrap();
+        let waiting = tokio::spawn({
+            let (publisher, said, events) = (publisher.clone(), Arc::clone(&said), events());
+            async move {
+                let note = move |text: &str| said.lock().unwrap().push(text.to_owned());
+                persist(&publisher, events, Duration::from_secs(60), &note).await
+            }
+        });
+        while said.lock().unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let read = bus.read(1, Duration::from_secs(1)).await.unwrap();
+        bus.acknowledge(&[read[0].id]).await.unwrap();
+        waiting.await.unwrap().unwrap();
+        assert_eq!(said.lock().unwrap().len(), 1, "said once");
     }
 }

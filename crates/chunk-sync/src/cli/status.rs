@@ -55,7 +55,7 @@ pub(super) async fn execute(config: &Config, json: bool) -> Result<Ended, Failur
 }
 
 /// The status of the service that listens where the configuration says; `None` where nobody does.
-async fn running(http: &Http) -> Result<Option<Status>, Failure> {
+pub(super) async fn running(http: &Http) -> Result<Option<Status>, Failure> {
     let Ok(stream) = TcpStream::connect(reachable(http.listen)).await else {
         return Ok(None);
     };

@@ -206,6 +206,7 @@ fn worker(reader: &mut Reader<'_>) -> WorkerSettings {
         retry_max: reader.duration("worker.retry_max", "1ms", "1h"),
         patience: reader.duration("worker.patience", "0s", "1h"),
         max_deliveries: reader.count("worker.max_deliveries", 1..=1_000),
+        hold: reader.flag("worker.hold"),
     };
     if settings.retry_min > settings.retry_max {
         reader.wrong("worker.retry_max", "must not be shorter than `worker.retry_min`");

@@ -3,10 +3,31 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use chunk_sync_engine::ports::Fault;
+use chunk_sync_connectors::embedded;
+use chunk_sync_engine::ports::{Fault, Finding};
 use chunk_sync_model::Limits;
 
 use super::Wired;
+
+pub(super) async fn examine(dir: &Path) -> Vec<Finding> {
+    let dir = dir.to_owned();
+    let looked = super::in_time("embedded", async move {
+        let looked = tokio::task::spawn_blocking(move || embedded::examine(&dir)).await;
+        looked.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+    });
+    #[allow(unused_mut, reason = "a build with the engine has nothing to add")]
+    let mut found = looked.await;
+    #[cfg(not(feature = "edge"))]
+    {
+        let mut findings = chunk_sync_engine::ports::Findings::of("embedded");
+        findings.failed("vectors", "this build is without their engine", REMEDY);
+        found.extend(findings.into_list());
+    }
+    found
+}
+
+#[cfg(not(feature = "edge"))]
+const REMEDY: &str = "name the servers' URLs, or build it with `--features edge`, which is the default";
 
 #[cfg(feature = "edge")]
 pub(super) async fn open(dir: &Path, command: &str, limits: &Arc<Limits>) -> Result<Wired, Fault> {
@@ -28,7 +49,6 @@ pub(super) async fn open(dir: &Path, command: &str, limits: &Arc<Limits>) -> Res
 
 #[cfg(not(feature = "edge"))]
 pub(super) async fn open(_: &Path, _: &str, _: &Arc<Limits>) -> Result<Wired, Fault> {
-    let message = "this build is without the embedded vector engine: name the servers' URLs, or build it with \
-        `--features edge`, which is the default";
+    let message = format!("this build is without the embedded vector engine: {REMEDY}");
     Err(Fault::new(chunk_sync_engine::ports::FaultClass::Misconfigured, "embedded mode", message))
 }

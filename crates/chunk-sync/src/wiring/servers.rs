@@ -1,17 +1,18 @@
 //! The real servers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use chunk_sync_connectors::neo4j::{Neo4jConfig, Neo4jStore};
 use chunk_sync_connectors::postgres::{CaptureConfig, PostgresCapture, PostgresConfig, PostgresRecords};
 use chunk_sync_connectors::qdrant::{QdrantConfig, QdrantStore};
 use chunk_sync_connectors::redis::{RedisBus, RedisConfig};
-use chunk_sync_engine::ports::{Fault, FaultClass};
+use chunk_sync_engine::ports::{Fault, FaultClass, Finding};
 use chunk_sync_engine::{Ports, Publisher};
 use chunk_sync_model::Limits;
 use tracing::warn;
 
-use super::Wired;
+use super::{Wired, in_time};
 use crate::config::{Address, Neo4j, Postgres, Qdrant, Redis, Servers};
 
 pub(super) async fn open(servers: &Servers, limits: &Arc<Limits>) -> Result<Wired, Fault> {
@@ -51,6 +52,38 @@ pub(super) async fn statements(servers: &Servers, limits: &Arc<Limits>) -> Resul
         .chain(chunk_sync_connectors::neo4j::statements().iter().map(|statement| ("neo4j", (*statement).to_owned())))
         .chain([("redis", redis)])
         .collect())
+}
+
+/// Looks at all four at once, with less patience than the service has.
+pub(super) async fn examine(servers: &Servers, limits: &Arc<Limits>) -> Vec<Finding> {
+    let insecure = servers.allow_insecure;
+    let (connect_timeout, timeout) = (Duration::from_secs(3), Duration::from_secs(4));
+    let rows = PostgresConfig {
+        connect_timeout,
+        statement_timeout: timeout,
+        lock_timeout: timeout,
+        ..postgres(&servers.postgres, limits, insecure)
+    };
+    let log = capture(&servers.postgres);
+    let bus = RedisConfig { answer_within: timeout, ..redis(&servers.redis, insecure) };
+    let vectors = QdrantConfig { timeout, connect_timeout, ..qdrant(&servers.qdrant, limits, insecure) };
+    let examined = tokio::join!(
+        in_time("postgres", chunk_sync_connectors::postgres::examine(&rows, &log)),
+        in_time("redis", chunk_sync_connectors::redis::examine(&bus)),
+        in_time("qdrant", chunk_sync_connectors::qdrant::examine(&vectors)),
+        in_time("neo4j", graph(&servers.neo4j, insecure, timeout)),
+    );
+    <[_; 4]>::from(examined).concat()
+}
+
+async fn graph(server: &Neo4j, insecure: bool, timeout: Duration) -> Vec<Finding> {
+    use chunk_sync_connectors::neo4j::{examine, link};
+
+    let (mut found, go_on) = link(neo4j(server, false).map(drop), neo4j(server, insecure).map(drop));
+    if let (true, Ok(config)) = (go_on, neo4j(server, insecure)) {
+        found.extend(examine(&Neo4jConfig { timeout, ..config }).await);
+    }
+    found
 }
 
 fn postgres(postgres: &Postgres, limits: &Arc<Limits>, allow_insecure: bool) -> PostgresConfig {

@@ -165,7 +165,7 @@ impl Bus for EmbeddedBus {
             for (id, letter) in (first..).zip(&letters) {
                 let sql = "INSERT INTO bus_dead (id, fields) VALUES (?1, ?2)";
                 transaction.prepare_cached(sql)?.execute(params![id, encode(&letter.fields())?])?;
-                remove(transaction, letter.id)?;
+                letter.id.map_or(Ok(()), |entry| remove(transaction, entry))?;
             }
             Ok(())
         };
@@ -265,7 +265,7 @@ fn first_of(millis: u64) -> i64 {
 }
 
 fn number(id: EntryId) -> i64 {
-    let number = (id.millis << SEQUENCE_BITS) + id.sequence;
+    let number = (id.millis << SEQUENCE_BITS).saturating_add(id.sequence);
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 

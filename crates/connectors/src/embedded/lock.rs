@@ -12,6 +12,9 @@ const CONTEXT: &str = "embedded stores";
 /// How long what this very process has just let go of may take to close.
 const CLOSING: Duration = Duration::from_secs(2);
 
+/// Whoever asks for the holder has the lock for an instant.
+const LOOKED: Duration = Duration::from_millis(100);
+
 /// The lock on a directory. The system gives it up when the process ends, however it ends.
 #[derive(Debug)]
 pub(super) struct Lock {
@@ -30,7 +33,8 @@ impl Lock {
                 Ok(()) => break,
                 Err(TryLockError::WouldBlock) => {
                     let holder = holder(&mut file).map_err(disk)?;
-                    if !holder.starts_with(&process()) || began.elapsed() > CLOSING {
+                    let patience = if holder.starts_with(&process()) { CLOSING } else { LOOKED };
+                    if began.elapsed() > patience {
                         return Err(held(dir, &holder));
                     }
                     std::thread::sleep(Duration::from_millis(10));
@@ -42,6 +46,19 @@ impl Lock {
         file.rewind().map_err(disk)?;
         write!(file, "{}, `chunk-sync {command}`", process()).map_err(disk)?;
         Ok(Self { _file: file })
+    }
+}
+
+/// Who holds the directory, in words; `None` where nobody does.
+pub(super) fn held_by(dir: &Path) -> std::io::Result<Option<String>> {
+    let mut file = match File::open(dir.join("LOCK")) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        file => file?,
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(None),
+        Err(TryLockError::WouldBlock) => holder(&mut file).map(Some),
+        Err(TryLockError::Error(error)) => Err(error),
     }
 }
 

@@ -40,16 +40,15 @@ pub fn statements() -> &'static [&'static str] {
 
 /// Creates what is missing, waits until it is in force, and refuses a server or a constraint that will not do.
 pub(super) async fn prepare(server: &Server, patient: &Server) -> Result<(), Error> {
-    let versions: Vec<String> = column(server, VERSION, "version").await?;
-    refuse_old(versions.first().map_or("", String::as_str))?;
+    version(server).await?;
     // Where all are there nothing is asked for, not even the right to create them.
-    if missing(server).await?.is_some() {
+    if !missing(server).await?.is_empty() {
         for statement in CONSTRAINTS {
             create(patient, statement).await?;
         }
     }
     alone(patient, ONLINE).await?;
-    match missing(server).await? {
+    match missing(server).await?.first() {
         Some(label) => Err(Error::Setup(format!(
             "{label}.id has no unique constraint, though one is named as ours is: see SHOW CONSTRAINTS"
         ))),
@@ -57,10 +56,17 @@ pub(super) async fn prepare(server: &Server, patient: &Server) -> Result<(), Err
     }
 }
 
-/// A label whose `id` is not unique.
-async fn missing(server: &Server) -> Result<Option<&'static str>, Error> {
+/// The version of the server, unless it is too old.
+pub(super) async fn version(server: &Server) -> Result<String, Error> {
+    let version = column(server, VERSION, "version").await?.into_iter().next().unwrap_or_default();
+    refuse_old(&version)?;
+    Ok(version)
+}
+
+/// The labels whose `id` is not unique.
+pub(super) async fn missing(server: &Server) -> Result<Vec<&'static str>, Error> {
     let unique: Vec<String> = column(server, UNIQUE, "label").await?;
-    Ok(LABELS.into_iter().find(|label| !unique.iter().any(|found| found == label)))
+    Ok(LABELS.into_iter().filter(|label| !unique.iter().any(|found| found == label)).collect())
 }
 
 /// Those who do the same at the same time are in each other's way, but for one.

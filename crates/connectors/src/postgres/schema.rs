@@ -19,7 +19,7 @@ const OLDEST: i32 = 150_000;
 ///
 /// A record changes with every merge and is mostly hashes: room on its page lets it be replaced there without touching
 /// the index, and it is neither compressed nor moved out while it fits on a page.
-const MIGRATIONS: &[&[&str]] = &[
+pub(super) const MIGRATIONS: &[&[&str]] = &[
     &[
         "CREATE TABLE chunk_sync.records (
     id uuid PRIMARY KEY,

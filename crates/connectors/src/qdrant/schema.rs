@@ -176,6 +176,20 @@ fn missing(held: &CollectionParams, limits: &Limits) -> Vec<(String, u64)> {
     sizes(limits).into_iter().filter(|(name, _)| held.is_some_and(|held| !held.contains_key(name))).collect()
 }
 
+/// What keeps the collection from being used, and else the vectors that it does not have yet.
+pub(super) fn judge(held: &CollectionInfo, limits: &Limits) -> Result<Vec<String>, String> {
+    let params = params(held);
+    match unfit(&params, limits) {
+        Some(difference) => Err(difference),
+        None => Ok(missing(&params, limits).into_iter().map(|(name, _)| name).collect()),
+    }
+}
+
+/// The fields by which people filter that have no index.
+pub(super) fn unindexed(held: &CollectionInfo) -> Vec<&'static str> {
+    INDEXES.iter().map(|(field, ..)| *field).filter(|field| !held.payload_schema.contains_key(*field)).collect()
+}
+
 /// What keeps a collection from being used with the models that are configured.
 fn differs(held: &CollectionParams, limits: &Limits) -> Option<String> {
     let missing = || {

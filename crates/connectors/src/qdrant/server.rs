@@ -1,5 +1,6 @@
 //! The server as one is told about it, and calls to it that have an end.
 
+use std::fmt;
 use std::time::Duration;
 
 use qdrant_client::{Qdrant, QdrantError};
@@ -14,6 +15,9 @@ const OLDEST: (u64, u64) = (1, 7);
 
 /// The oldest that takes an upsert with a condition; older ones ignore the condition.
 const CONDITIONAL: (u64, u64) = (1, 16);
+
+/// The oldest that adds a vector to a collection that is there.
+const ADDING: (u64, u64) = (1, 18);
 
 /// A server, and what it said of itself when it was first asked.
 pub(super) struct Server {
@@ -55,6 +59,12 @@ impl Server {
     }
 }
 
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.0, self.1)
+    }
+}
+
 impl Version {
     /// Of `1.18.1`, `v1.18.1-dev` and the like.
     fn of(told: &str) -> Option<Self> {
@@ -65,6 +75,11 @@ impl Version {
     /// Whether an upsert with a condition is one.
     pub(super) fn is_conditional(self) -> bool {
         (self.0, self.1) >= CONDITIONAL
+    }
+
+    /// Whether a collection can get one more vector.
+    pub(super) fn adds_vectors(self) -> bool {
+        (self.0, self.1) >= ADDING
     }
 
     /// How it wants vectors.

@@ -17,7 +17,7 @@ pub(super) async fn bury(shared: &Shared, letters: &[DeadLetter]) -> Result<(), 
             pipeline.add_command(add_command(&shared.keys.dead, &letter.fields()));
         }
         shared.connection.pipeline::<Vec<Value>>(&pipeline).await?;
-        let ids: Vec<_> = part.iter().map(|letter| letter.id).collect();
+        let ids: Vec<_> = part.iter().filter_map(|letter| letter.id).collect();
         shared.finish(&ids).await?;
     }
     Ok(())

@@ -99,7 +99,7 @@ async fn fields_of_any_bytes_come_as_they_were_and_survive_burial() {
     ];
     assert_eq!(read[0].fields, sent);
     let letter = DeadLetter {
-        id: read[0].id,
+        id: Some(read[0].id),
         fields: read[0].fields.clone(),
         at: Time::from_micros(1_700_000_000_000_000),
         class: FaultClass::Rejected,
@@ -130,7 +130,7 @@ async fn an_entry_with_thousands_of_fields_can_be_read_and_buried() {
     add.exec_async(&mut stranger(&shared_url()).await).await.unwrap();
     let read = read_all(&bus, 1).await;
     let letter = DeadLetter {
-        id: read[0].id,
+        id: Some(read[0].id),
         fields: read[0].fields.clone(),
         at: Time::from_micros(0),
         class: FaultClass::Rejected,

@@ -53,8 +53,8 @@ pub struct Delivery {
 /// An entry that cannot succeed, with the reason.
 #[derive(Clone, Debug)]
 pub struct DeadLetter {
-    /// Which entry.
-    pub id: EntryId,
+    /// Which entry; `None` where the bus does not have it any more, or nobody knows where: only the log had its event.
+    pub id: Option<EntryId>,
     /// Its fields, unchanged.
     pub fields: Fields,
     /// When it was given up.
@@ -79,7 +79,7 @@ impl DeadLetter {
         let missing: Vec<_> = self.missing.iter().map(|target| target.as_str()).collect();
         let reasons = [
             ("dead_at", self.at.to_string()),
-            ("stream_id", self.id.to_string()),
+            ("stream_id", self.id.map(|id| id.to_string()).unwrap_or_default()),
             ("error_type", self.class.as_str().to_owned()),
             ("error", self.error.clone()),
             ("field", self.field.clone().unwrap_or_default()),
@@ -150,7 +150,7 @@ pub trait Bus: Send + Sync {
     async fn acknowledge(&self, ids: &[EntryId]) -> Result<(), Fault>;
 
     /// Moves entries to the dead letters and acknowledges them; a crash in between leaves them in both places, never in
-    /// neither.
+    /// neither. A letter without an entry is only added.
     async fn bury(&self, letters: &[DeadLetter]) -> Result<(), Fault>;
 
     /// The dead letters above `after`, at most `limit`.

@@ -231,7 +231,7 @@ impl Bus for MemoryBus {
 
     async fn bury(&self, letters: &[DeadLetter]) -> Result<(), Fault> {
         self.server.streams.lock().unwrap().bury(letters);
-        self.acknowledge(&letters.iter().map(|letter| letter.id).collect::<Vec<_>>()).await
+        self.acknowledge(&letters.iter().filter_map(|letter| letter.id).collect::<Vec<_>>()).await
     }
 
     async fn dead(&self, after: Option<EntryId>, limit: usize) -> Result<Vec<Letter>, Fault> {

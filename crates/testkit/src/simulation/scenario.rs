@@ -106,6 +106,7 @@ fn draw_settings(rng: &mut Rng) -> Settings {
         patience: Duration::from_secs([0, 1, 5, 30][rng.below(4)]),
         // Duplicates and crashes count as deliveries; nothing honest comes near this.
         max_deliveries: 1_000,
+        hold: true,
     };
     let wal = WalSettings {
         dir: PathBuf::new(),

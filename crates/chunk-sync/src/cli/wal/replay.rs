@@ -1,0 +1,155 @@
+//! `wal replay`: what is pending goes the way that it would go at the next start, and nothing else does.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::anyhow;
+use chunk_sync_engine::{Recovered, Service};
+use chunk_sync_model::{Event, Limits, Target};
+use chunk_sync_wal::{Entry, pending};
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::held_by;
+use crate::cli::{Ended, Failure, output};
+use crate::config::Config;
+use crate::telemetry;
+use crate::wiring;
+
+/// Operations that are listed for people; all are counted.
+const LISTED: usize = 50;
+
+/// What is pending, as JSON.
+#[derive(Serialize)]
+struct Planned {
+    dry_run: bool,
+    pending: usize,
+    operations: Vec<Operation>,
+}
+
+#[derive(Serialize)]
+struct Operation {
+    operation_id: String,
+    chunk: Option<Uuid>,
+    #[serde(rename = "type")]
+    kind: Option<&'static str>,
+    source: Option<&'static str>,
+    targets: Vec<Target>,
+    /// How often a start has begun to carry it again.
+    replays: u32,
+    /// Why it is no event by today's limits.
+    unreadable: Option<String>,
+}
+
+/// What was carried, as JSON.
+#[derive(Serialize)]
+struct Carried {
+    replayed: u64,
+    given_up: u64,
+    unreadable: u64,
+    damaged: u64,
+    torn: bool,
+    dead_letters: u64,
+    seconds: f64,
+}
+
+pub(super) async fn list(config: &Config, json: bool) -> Result<Ended, Failure> {
+    let (dir, limits) = (config.settings.wal.dir.clone(), config.settings.limits.clone());
+    let read = tokio::task::spawn_blocking(move || read(&dir, &limits, if json { usize::MAX } else { LISTED }));
+    let planned = read.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
+    if json {
+        output::json(&planned)?;
+        return Ok(Ended::Fine);
+    }
+    for operation in &planned.operations {
+        output::line(text(operation))?;
+    }
+    let left = planned.pending - planned.operations.len();
+    let more = if left > 0 { format!(" ({} not listed)", output::number(left as u64)) } else { String::new() };
+    output::line(format_args!("would replay {}{more}", output::count(planned.pending as u64, "operation")))?;
+    Ok(Ended::Fine)
+}
+
+fn read(dir: &Path, limits: &Limits, most: usize) -> Result<Planned, Failure> {
+    if !dir.is_dir() {
+        return Ok(Planned { dry_run: true, pending: 0, operations: Vec::new() });
+    }
+    let entries = pending(dir).map_err(anyhow::Error::from)?;
+    let count = entries.len();
+    let operations = entries.take(most).map(|entry| entry.map(|entry| Operation::of(&entry, limits)));
+    let operations = operations.collect::<Result<_, _>>().map_err(anyhow::Error::from)?;
+    Ok(Planned { dry_run: true, pending: count, operations })
+}
+
+impl Operation {
+    fn of(entry: &Entry, limits: &Limits) -> Self {
+        let event = Event::from_json(&entry.operation, limits);
+        let read = event.as_ref().ok();
+        Self {
+            operation_id: entry.operation_id.clone(),
+            chunk: read.map(Event::chunk_id),
+            kind: read.map(|event| event.kind.as_str()),
+            source: read.map(|event| event.source.as_str()),
+            targets: read.map(|event| event.targets.clone()).unwrap_or_default(),
+            replays: entry.replays,
+            unreadable: event.as_ref().err().map(ToString::to_string),
+        }
+    }
+}
+
+fn text(operation: &Operation) -> String {
+    let again = match operation.replays {
+        0 => String::new(),
+        replays => format!(", begun again {}", output::count(u64::from(replays), "time")),
+    };
+    let what = match (&operation.unreadable, operation.kind, operation.chunk) {
+        (None, Some(kind), Some(chunk)) => format!("{kind} of chunk {chunk} by {}", operation.source.unwrap_or("-")),
+        (unreadable, ..) => format!("no event by today's limits: {}", unreadable.as_deref().unwrap_or("-")),
+    };
+    output::printable(&format!("{}: {what}{again}", operation.operation_id))
+}
+
+pub(super) async fn execute(config: Config, json: bool) -> Result<Ended, Failure> {
+    let dir = &config.settings.wal.dir;
+    if let Some(holder) = held_by(dir)? {
+        return Err(Failure::Unable(anyhow!(
+            "the log in {} is in use by {holder}, which has replayed it; stop that first",
+            dir.display()
+        )));
+    }
+    telemetry::init_logs(&config.log);
+    let began = Instant::now();
+    let wired = wiring::open(&config, "wal replay").await?;
+    let recovered = Service::replay(wired.ports.clone(), config.settings).await?;
+    wired.leave().await?;
+    let dead_letters = wired.ports.bus.depth().await?.dead;
+    say(&recovered, dead_letters, began.elapsed(), json)?;
+    Ok(Ended::Fine)
+}
+
+fn say(recovered: &Recovered, dead_letters: u64, took: Duration, json: bool) -> Result<(), Failure> {
+    let &Recovered { replayed, given_up, unreadable, damaged, torn } = recovered;
+    let seconds = took.as_secs_f64();
+    if json {
+        return output::json(&Carried { replayed, given_up, unreadable, damaged, torn, dead_letters, seconds });
+    }
+    let mut text = format!("replayed {} in {seconds:.1} s", output::count(replayed, "operation"));
+    for (count, what) in [
+        (given_up, "set aside as what no start came to the end of"),
+        (unreadable, "no events any more by today's limits, and ended"),
+    ] {
+        if count > 0 {
+            text.push_str(&format!("; {} {what}", output::number(count)));
+        }
+    }
+    if damaged > 0 {
+        text.push_str(&format!("; {} set aside", output::count(damaged, "damaged line")));
+    }
+    if torn {
+        text.push_str("; a torn last line cut off");
+    }
+    if dead_letters > 0 {
+        text.push_str(&format!("; {} lie on the bus", output::count(dead_letters, "dead letter")));
+    }
+    output::line(text)
+}

@@ -1,0 +1,334 @@
+//! What keeps a server from being used, or will one day: link, version, clock, rights, what capture needs, and the table.
+//! Looks only; nothing is created or changed.
+
+use chunk_sync_engine::ports::{Finding, Findings};
+use chunk_sync_model::Time;
+use deadpool_postgres::Client;
+use secrecy::ExposeSecret;
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+
+use super::capture::CaptureConfig;
+use super::config::PostgresConfig;
+use super::fault::Error;
+use super::pool::Pool;
+use super::schema::{self, Extension, Facts};
+use super::sql::quoted;
+use crate::remote;
+
+const PLACE: &str = "postgres";
+
+/// A slot that is further behind is worth a word.
+const FAR_BEHIND: i64 = 1 << 30;
+
+const HERE: &str = "SELECT current_setting('server_version'), pg_is_in_recovery(), (extract(epoch FROM clock_timestamp()) * 1e6)::bigint";
+
+/// What capture needs of the server: log level, slots, senders, and of the role that replicates.
+const CAPTURE: &str = "SELECT current_setting('wal_level'),
+    current_setting('max_replication_slots')::bigint - (SELECT count(*) FROM pg_replication_slots),
+    current_setting('max_wal_senders')::bigint - (SELECT count(*) FROM pg_stat_replication),
+    (SELECT rolreplication OR rolsuper FROM pg_roles WHERE rolname = $1)";
+
+const SLOT: &str = "SELECT coalesce(database::text, ''), coalesce(plugin::text, ''), coalesce(wal_status, ''), active,
+    database IS NOT DISTINCT FROM current_database(),
+    coalesce(pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END,
+        confirmed_flush_lsn), 0)::bigint
+    FROM pg_replication_slots WHERE slot_name = $1";
+
+const SUBSCRIPTIONS: &str =
+    "SELECT subname::text, subenabled FROM pg_subscription WHERE subslotname = $1 ORDER BY subname";
+
+const PUBLICATION: &str = "SELECT p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate,
+    EXISTS (SELECT FROM pg_publication_tables t WHERE t.pubname = p.pubname AND t.schemaname = $2 AND t.tablename = $3)
+    FROM pg_publication p WHERE p.pubname = $1";
+
+/// The right to create a schema, to use our own with its tables, to create in that of the table, and to read and write the
+/// table; `NULL` where there is none yet.
+const RIGHTS: &str = "WITH tables AS (SELECT n.nspname, c.relname, has_table_privilege(c.oid, 'SELECT')
+        AND has_table_privilege(c.oid, 'INSERT') AND has_table_privilege(c.oid, 'UPDATE')
+        AND has_table_privilege(c.oid, 'DELETE') AS granted
+        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p')),
+    schemas AS (SELECT nspname, has_schema_privilege(oid, 'USAGE') AS used, has_schema_privilege(oid, 'CREATE') AS extended
+        FROM pg_namespace)
+    SELECT current_user::text, has_database_privilege(current_database(), 'CREATE'),
+    (SELECT used AND extended FROM schemas WHERE nspname = 'chunk_sync'),
+    (SELECT bool_and(granted) FROM tables WHERE nspname = 'chunk_sync'),
+    (SELECT extended FROM schemas WHERE nspname = $1),
+    (SELECT used AND granted FROM schemas JOIN tables USING (nspname) WHERE nspname = $1 AND relname = $2)";
+
+/// Looks at everything that the service needs of the server.
+pub async fn examine(config: &PostgresConfig, capture: &CaptureConfig) -> Vec<Finding> {
+    let mut findings = Findings::of(PLACE);
+    let strict = PostgresConfig { allow_insecure: false, ..config.clone() };
+    if remote::examine(&mut findings, strict.client().map(drop), config.client().map(drop))
+        && let Err(error) = look(&mut findings, config, capture).await
+    {
+        findings.fault("server", &error.into_fault(PLACE));
+    }
+    findings.into_list()
+}
+
+async fn look(findings: &mut Findings, config: &PostgresConfig, capture: &CaptureConfig) -> Result<(), Error> {
+    let pool = Pool::new(config).map_err(|fault| Error::Setup(fault.message))?;
+    let client = pool.get().await?;
+    server(findings, &client).await?;
+    let may_look = rights(findings, &client, config).await?;
+    match schema::look(&client, config).await {
+        Ok(facts) => table(findings, config, &facts),
+        // The version or the encoding: nothing else counts then.
+        Err(Error::Setup(text)) => {
+            findings.failed("version", text, "use another server, or another database on it");
+            return Ok(());
+        }
+        // What the missing rights keep from being seen.
+        Err(_) if !may_look => {}
+        Err(error) => return Err(error),
+    }
+    replication(findings, &client, config, capture).await?;
+    slot(findings, &client, capture).await?;
+    publication(findings, &client, config, capture).await
+}
+
+async fn server(findings: &mut Findings, client: &Client) -> Result<(), Error> {
+    let before = remote::now();
+    let here = client.query_one(HERE, &[]).await?;
+    let after = remote::now();
+    findings.ok("server", format!("PostgreSQL {}", here.try_get::<_, String>(0)?));
+    if here.try_get(1)? {
+        findings.failed("role", "it is a standby, and takes no writes", "name the primary in postgres.url");
+    }
+    findings.clock(before, Time::from_micros(here.try_get(2)?), after);
+    Ok(())
+}
+
+async fn rights(findings: &mut Findings, client: &Client, config: &PostgresConfig) -> Result<bool, Error> {
+    let row = client.query_one(RIGHTS, &[&config.schema, &config.table]).await?;
+    let user = quoted(row.try_get(0)?);
+    let create: bool = row.try_get(1)?;
+    let right = |i| row.try_get::<_, Option<bool>>(i);
+    let (own, own_tables, schema, table) = (right(2)?, right(3)?, right(4)?, right(5)?);
+    let (named, full) = (quoted(&config.schema), schema::table(config));
+    let missing: Vec<String> = [
+        (!create && (own.is_none() || schema.is_none()), format!("GRANT CREATE ON DATABASE … TO {user}")),
+        (own == Some(false), format!("GRANT CREATE, USAGE ON SCHEMA chunk_sync TO {user}")),
+        (own_tables == Some(false), format!("GRANT ALL ON ALL TABLES IN SCHEMA chunk_sync TO {user}")),
+        (table.is_none() && schema == Some(false), format!("GRANT CREATE, USAGE ON SCHEMA {named} TO {user}")),
+        (
+            table == Some(false),
+            format!(
+                "GRANT USAGE ON SCHEMA {named} TO {user}; GRANT SELECT, INSERT, UPDATE, DELETE ON {full} TO {user}"
+            ),
+        ),
+    ]
+    .into_iter()
+    .filter_map(|(is_missing, grant)| is_missing.then_some(grant))
+    .collect();
+    if missing.is_empty() {
+        findings.ok("rights", format!("{user} may read, write and create what is needed"));
+    } else {
+        findings.failed("rights", format!("{user} lacks rights"), missing.join("; "));
+    }
+    Ok(missing.is_empty())
+}
+
+fn table(findings: &mut Findings, config: &PostgresConfig, facts: &Facts) {
+    const INIT: &str = "run `chunk-sync init`";
+    match &facts.extension {
+        Extension::Absent => findings.warning(
+            "pgvector",
+            "not installed: vectors are kept as real[] and jsonb, and cannot be searched in PostgreSQL",
+            "install the extension `vector` on the server, if that is wanted",
+        ),
+        Extension::Available => findings.ok("pgvector", "installed, and created with a new table"),
+        Extension::Created { sparsevec: true, .. } => findings.ok("pgvector", "there"),
+        Extension::Created { .. } => findings.warning(
+            "pgvector",
+            "older than 0.7: sparse vectors are kept as jsonb",
+            "ALTER EXTENSION vector UPDATE, once the server has a newer one",
+        ),
+    }
+    let table = schema::table(config);
+    if facts.columns.is_empty() {
+        findings.warning("table", format!("there is no table {table} yet"), INIT);
+    } else {
+        // Whether it fits does not depend on our own tables.
+        let newest = i32::try_from(schema::MIGRATIONS.len()).ok();
+        match schema::layout(config, &Facts { version: newest, ..facts.clone() }) {
+            Ok(layout) => {
+                findings.ok("table", format!("{table} fits"));
+                vectors(findings, config, layout.room.dense);
+            }
+            Err(error) => {
+                findings.failed("table", error.to_string(), "change the table, or name another in postgres.table")
+            }
+        }
+    }
+    let newest = i32::try_from(schema::MIGRATIONS.len()).unwrap_or(i32::MAX);
+    match facts.version {
+        Some(version) if version == newest => findings.ok("own tables", format!("version {version}")),
+        Some(version) if version > newest => findings.failed(
+            "own tables",
+            format!("of version {version}, and this version of the service knows {newest}"),
+            "run a newer chunk-sync",
+        ),
+        Some(version) => findings.warning("own tables", format!("of version {version}, the newest is {newest}"), INIT),
+        None => findings.warning("own tables", "not there yet", INIT),
+    }
+}
+
+/// Whether the vectors of the first model fit into their column.
+fn vectors(findings: &mut Findings, config: &PostgresConfig, held: Option<usize>) {
+    if let (Some(held), Some(model)) = (held, config.limits.models.first())
+        && held != model.size
+    {
+        findings.warning(
+            "dense_vector",
+            format!("holds {held} numbers, and those of {}, the first [[embedding]], have {}", model.model, model.size),
+            "its vectors go to chunk_sync.embeddings instead; put a model of the column's size first, or alter the column",
+        );
+    }
+}
+
+async fn replication(
+    findings: &mut Findings,
+    client: &Client,
+    config: &PostgresConfig,
+    capture: &CaptureConfig,
+) -> Result<(), Error> {
+    let link = PostgresConfig { url: capture.url.clone(), ..config.clone() };
+    let named = match link.client() {
+        Ok(named) => named,
+        Err(fault) => {
+            findings.fault("replication_url", &fault);
+            return Ok(());
+        }
+    };
+    if config.url.expose_secret() != capture.url.expose_secret() {
+        let reached = match Pool::new(&link) {
+            Ok(pool) => pool.get().await.map(drop).map_err(|error| error.into_fault(PLACE)),
+            Err(fault) => Err(fault),
+        };
+        match reached {
+            Ok(()) => findings.ok("replication_url", "it answers"),
+            Err(fault) => findings.fault("replication_url", &fault),
+        }
+    }
+    let user = named.get_user().unwrap_or_default();
+    let row = client.query_one(CAPTURE, &[&user]).await?;
+    match row.try_get::<_, String>(0)?.as_str() {
+        "logical" => findings.ok("wal_level", "logical"),
+        level => findings.failed(
+            "wal_level",
+            format!("{level}: what others write cannot be captured"),
+            "set wal_level = logical in postgresql.conf, and restart the server",
+        ),
+    }
+    match row.try_get::<_, Option<bool>>(3)? {
+        Some(false) => findings.failed(
+            "replication right",
+            format!("{} may not replicate", quoted(user)),
+            format!("ALTER ROLE {} REPLICATION", quoted(user)),
+        ),
+        _ => findings.ok("replication right", "there"),
+    }
+    let (slots, senders): (i64, i64) = (row.try_get(1)?, row.try_get(2)?);
+    let there = client.query_opt(SLOT, &[&capture.slot]).await?.is_some();
+    if slots < 1 && !there {
+        findings.failed(
+            "slots",
+            "none is free",
+            "raise max_replication_slots and restart, or drop a slot nobody reads",
+        );
+    }
+    if senders < 1 {
+        findings.warning("senders", "none is free", "raise max_wal_senders and restart, or end a replication");
+    }
+    Ok(())
+}
+
+async fn slot(findings: &mut Findings, client: &Client, capture: &CaptureConfig) -> Result<(), Error> {
+    let slot = &capture.slot;
+    for row in client.query(SUBSCRIPTIONS, &[slot]).await? {
+        subscription(findings, slot, &row)?;
+    }
+    let Some(row) = client.query_opt(SLOT, &[slot]).await? else {
+        findings.warning("slot", format!("there is no slot {slot} yet"), "run `chunk-sync init`, then `backfill`");
+        return Ok(());
+    };
+    let (database, plugin, status): (String, String, String) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+    let (active, ours, behind): (bool, bool, i64) = (row.try_get(3)?, row.try_get(4)?, row.try_get(5)?);
+    if !ours || plugin != "pgoutput" {
+        findings.failed(
+            "slot",
+            format!("{slot} is of database `{database}` and plugin `{plugin}`"),
+            "name another one in postgres.slot",
+        );
+    } else if status == "lost" {
+        findings.failed(
+            "slot",
+            format!("{slot} was invalidated, and has lost changes"),
+            format!("SELECT pg_drop_replication_slot('{slot}'), then `chunk-sync init`, `backfill` and `verify`"),
+        );
+    } else if status == "unreserved" {
+        findings.failed(
+            "slot",
+            format!("{slot} is {behind} bytes behind, and will be lost at the next checkpoint"),
+            "start `chunk-sync run` now, and raise max_slot_wal_keep_size",
+        );
+    } else if behind > FAR_BEHIND {
+        let reader = if active { "its reader is slow" } else { "nobody reads it" };
+        findings.warning(
+            "slot",
+            format!("{slot} is {behind} bytes behind, which the server keeps on disk: {reader}"),
+            "let `chunk-sync run` catch up, or drop the slot if the service is not coming back",
+        );
+    } else {
+        findings.ok("slot", format!("{slot}, {behind} bytes behind, {}", if active { "read" } else { "not read now" }));
+    }
+    Ok(())
+}
+
+fn subscription(findings: &mut Findings, slot: &str, row: &Row) -> Result<(), Error> {
+    let name = quoted(row.try_get(0)?);
+    let text = format!("the subscription {name} names the slot {slot}, and takes its changes from the service");
+    let remedy = format!(
+        "ALTER SUBSCRIPTION {name} DISABLE; ALTER SUBSCRIPTION {name} SET (slot_name = NONE); DROP SUBSCRIPTION {name}"
+    );
+    match row.try_get(1)? {
+        true => findings.failed("subscription", text, remedy),
+        false => findings.warning("subscription", format!("{text} once it is enabled"), remedy),
+    }
+    Ok(())
+}
+
+async fn publication(
+    findings: &mut Findings,
+    client: &Client,
+    config: &PostgresConfig,
+    capture: &CaptureConfig,
+) -> Result<(), Error> {
+    let name = &capture.publication;
+    let parameters: [&(dyn ToSql + Sync); 3] = [name, &config.schema, &config.table];
+    let Some(row) = client.query_opt(PUBLICATION, &parameters).await? else {
+        findings.warning("publication", format!("there is no publication {name} yet"), "run `chunk-sync init`");
+        return Ok(());
+    };
+    let (all, published): (bool, bool) = (row.try_get(0)?, row.try_get(1)?);
+    let (quoted, table) = (quoted(name), schema::table(config));
+    if !published {
+        findings.failed(
+            "publication",
+            format!("{name} does not publish {table}"),
+            format!("ALTER PUBLICATION {quoted} ADD TABLE {table} (id)"),
+        );
+    } else if !all {
+        findings.failed(
+            "publication",
+            format!("{name} leaves out some kinds of changes"),
+            format!("ALTER PUBLICATION {quoted} SET (publish = 'insert, update, delete, truncate')"),
+        );
+    } else {
+        findings.ok("publication", format!("{name} publishes {table}"));
+    }
+    Ok(())
+}

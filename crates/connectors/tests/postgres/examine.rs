@@ -1,0 +1,140 @@
+//! What an examination finds on servers of every kind, and that it changes nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chunk_sync_connectors::postgres::{CaptureConfig, PostgresCapture, PostgresConfig, PostgresRecords, examine};
+use chunk_sync_engine::ports::{Capture, Finding, Level, Store};
+use tokio::net::TcpListener;
+use uuid::Uuid;
+
+use crate::fixture::{Database, Pg15, Pg18, Server};
+
+struct Place {
+    database: Database,
+    config: PostgresConfig,
+    capture: CaptureConfig,
+}
+
+impl Place {
+    async fn fresh<S: Server>() -> Self {
+        let database = Database::fresh::<S>().await;
+        let config = PostgresConfig::new(database.url.as_str().into(), Arc::default());
+        let slot = format!("examined_{}", Uuid::new_v4().simple());
+        let publication = "examined_pub".to_owned();
+        let capture = CaptureConfig { url: database.url.as_str().into(), publication, slot };
+        Self { database, config, capture }
+    }
+
+    async fn prepare(&self) {
+        let records = Arc::new(PostgresRecords::connect(self.config.clone()).await.unwrap());
+        records.prepare().await.unwrap();
+        PostgresCapture::new(records, self.capture.clone()).prepare().await.unwrap();
+    }
+
+    async fn problems(&self) -> Vec<Finding> {
+        let found = examine(&self.config, &self.capture).await;
+        found.into_iter().filter(|finding| finding.level > Level::Ok).collect()
+    }
+
+    /// Leaves nothing on the server that the database does not take with it.
+    async fn leave(self) {
+        self.database.meddle(&format!("SELECT pg_drop_replication_slot('{}')", self.capture.slot)).await;
+    }
+}
+
+fn seen(found: &[Finding]) -> Vec<(&'static str, Level)> {
+    found.iter().map(|finding| (finding.subject, finding.level)).collect()
+}
+
+#[tokio::test]
+async fn before_the_first_start_there_are_warnings_and_after_it_none() {
+    let place = Place::fresh::<Pg18>().await;
+    let before = place.problems().await;
+    let expected = ["table", "own tables", "slot", "publication"].map(|subject| (subject, Level::Warning));
+    assert_eq!(seen(&before), expected, "{before:?}");
+    assert_eq!(place.problems().await, before, "it created nothing");
+    place.prepare().await;
+    assert_eq!(place.problems().await, []);
+    place.leave().await;
+}
+
+#[tokio::test]
+async fn a_server_without_pgvector_is_said() {
+    let found = Place::fresh::<Pg15>().await.problems().await;
+    assert_eq!(seen(&found)[0], ("pgvector", Level::Warning), "{found:?}");
+}
+
+#[tokio::test]
+async fn what_would_take_our_changes_is_found() {
+    let place = Place::fresh::<Pg18>().await;
+    place.prepare().await;
+    let slot = &place.capture.slot;
+    place
+        .database
+        .meddle(&format!(
+            "CREATE SUBSCRIPTION thief CONNECTION 'host=127.0.0.1 port=1' PUBLICATION p WITH (connect = false, slot_name = '{slot}')"
+        ))
+        .await;
+    let found = place.problems().await;
+    assert_eq!(seen(&found), [("subscription", Level::Warning)], "{found:?}");
+    for statement in found[0].remedy.as_ref().unwrap().split("; ") {
+        place.database.meddle(statement).await;
+    }
+    assert_eq!(place.problems().await, [], "the remedy helps");
+    place.leave().await;
+}
+
+#[tokio::test]
+async fn a_table_that_does_not_fit_is_said_with_its_column() {
+    let place = Place::fresh::<Pg18>().await;
+    place.prepare().await;
+    place.database.meddle("ALTER TABLE unified.chunks DROP COLUMN language").await;
+    let found = place.problems().await;
+    assert_eq!(seen(&found), [("table", Level::Failed)]);
+    assert!(found[0].text.contains("ADD COLUMN language text"), "{found:?}");
+    place.database.meddle("ALTER TABLE unified.chunks ADD COLUMN language text; ALTER PUBLICATION examined_pub DROP TABLE unified.chunks").await;
+    let found = place.problems().await;
+    assert_eq!(seen(&found), [("publication", Level::Failed)]);
+    place.database.meddle(found[0].remedy.as_ref().unwrap()).await;
+    assert_eq!(place.problems().await, []);
+    place.leave().await;
+}
+
+#[tokio::test]
+async fn rights_that_are_missing_are_named_and_granting_them_helps() {
+    let place = Place::fresh::<Pg18>().await;
+    place.prepare().await;
+    let config = place.database.role("").await.config();
+    let capture = CaptureConfig { url: config.url.clone(), ..place.capture.clone() };
+    let problems = async || {
+        let found = examine(&config, &capture).await;
+        found.into_iter().filter(|finding| finding.level > Level::Ok).collect::<Vec<_>>()
+    };
+    let found = problems().await;
+    assert_eq!(seen(&found), [("rights", Level::Failed), ("replication right", Level::Failed)], "{found:?}");
+    for finding in &found {
+        place.database.meddle(finding.remedy.as_ref().unwrap()).await;
+    }
+    assert_eq!(problems().await, []);
+    place.leave().await;
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_answer_is_unreachable_in_time() {
+    let mut place = Place::fresh::<Pg15>().await;
+    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    place.config.url = format!("postgres://me:pl4nted@{}/db", nobody.local_addr().unwrap()).as_str().into();
+    place.config.connect_timeout = Duration::from_millis(300);
+    let found = place.problems().await;
+    assert_eq!(seen(&found), [("server", Level::Unreachable)]);
+    drop(nobody);
+    let found = place.problems().await;
+    assert_eq!(seen(&found), [("server", Level::Unreachable)]);
+    assert!(!format!("{found:?}").contains("pl4nted"));
+    place.config.url = "postgres://me:pl4nted@db.example/db?sslmode=disable".into();
+    let found = place.problems().await;
+    assert_eq!(seen(&found), [("link", Level::Failed)]);
+    place.config.allow_insecure = true;
+    assert_eq!(seen(&place.problems().await)[0], ("link", Level::Warning));
+}

@@ -1,0 +1,239 @@
+//! Dead letters, read again: what a letter says, how it is published once more, and whether anybody still needs it. Which
+//! of them that happens to, a person says.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use chunk_sync_model::event::Fields;
+use chunk_sync_model::{Event, Limits, Record, Target, Time};
+use serde_json::Value;
+use tracing::info;
+use uuid::Uuid;
+
+use crate::Publisher;
+use crate::ports::{Bus, DEAD_FIELDS, EntryId, Fault, Held, Letter, Records};
+
+/// Letters looked at in one go.
+const PAGE: usize = 100;
+
+/// Why an entry was set aside, as its letter says it. A stranger may have written the letter: what cannot be read is absent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reasons {
+    /// When it was given up.
+    pub at: Option<Time>,
+    /// Where it stood on the bus; empty where only the log still had it.
+    pub stream_id: String,
+    /// The class of the fault, one of [`FaultClass`](crate::ports::FaultClass)'s names.
+    pub class: String,
+    /// What went wrong.
+    pub error: String,
+    /// The field to blame.
+    pub field: Option<String>,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// The stores that do not hold it.
+    pub missing: Vec<Target>,
+}
+
+impl Letter {
+    /// The text of a field; bytes that are not UTF-8 are replaced.
+    #[must_use]
+    pub fn text(&self, name: &str) -> Option<Cow<'_, str>> {
+        let field = self.fields.iter().find(|(field, _)| field == name.as_bytes());
+        field.map(|(_, value)| String::from_utf8_lossy(value))
+    }
+
+    /// Why it is there.
+    #[must_use]
+    pub fn reasons(&self) -> Reasons {
+        let text = |name| self.text(name).map(Cow::into_owned).unwrap_or_default();
+        Reasons {
+            at: text("dead_at").parse().ok(),
+            stream_id: text("stream_id"),
+            class: text("error_type"),
+            error: text("error"),
+            field: Some(text("field")).filter(|field| !field.is_empty()),
+            attempts: text("attempts").parse().unwrap_or_default(),
+            missing: serde_json::from_str(&text("missing")).unwrap_or_default(),
+        }
+    }
+
+    /// The fields of the entry as they came.
+    #[must_use]
+    pub fn original(&self) -> Fields {
+        let added = |name: &[u8]| DEAD_FIELDS.iter().any(|dead| dead.as_bytes() == name);
+        self.fields.iter().filter(|(name, _)| !added(name)).cloned().collect()
+    }
+
+    /// The chunk that it is about, also where the event as such cannot be read.
+    #[must_use]
+    pub fn chunk(&self) -> Option<Uuid> {
+        let chunk: Value = serde_json::from_str(&self.text("chunk")?).ok()?;
+        chunk.get("id")?.as_str()?.parse().ok()
+    }
+}
+
+/// The event as it is published once more: counted, and to one store only where that is wished.
+#[must_use]
+pub fn again(event: Event, target: Option<Target>) -> Event {
+    let targets = target.map_or(event.targets, |target| vec![target]);
+    Event { retry_count: event.retry_count.saturating_add(1), targets, ..event }
+}
+
+/// Whether nothing would come of the event any more: its writer has said something newer since, or it was merged and a
+/// newer state, which carries all of it, has gone to the stores since. `missing` are the stores that do not hold it.
+#[must_use]
+pub fn is_superseded(event: &Event, missing: &[Target], record: &Record) -> bool {
+    let said_since = record.writers.get(&event.writer).is_some_and(|history| history.last > event.time());
+    let merged = !missing.contains(&Target::Postgres) && !missing.is_empty();
+    said_since || (merged && record.newest_change() > event.time())
+}
+
+/// Publishes the event of a letter, and only then drops the letter; where its entry stands now. A crash in between leaves
+/// both, and the event is carried twice: its version makes that the same as once.
+///
+/// # Errors
+/// What the bus says; the letter is still there then.
+pub async fn retry(bus: &dyn Bus, publisher: &Publisher, id: EntryId, event: Event) -> Result<Option<EntryId>, Fault> {
+    let published = publisher.publish(vec![event]).await?;
+    bus.drop_dead(id).await?;
+    Ok(published.first().copied())
+}
+
+/// Which of the events, each with the stores that do not hold it, are superseded by what is on record.
+///
+/// # Errors
+/// Where the system of record cannot be asked.
+pub async fn superseded(records: &dyn Records, events: &[(Event, Vec<Target>)]) -> Result<Vec<bool>, Fault> {
+    let mut ids: Vec<Uuid> = events.iter().map(|(event, _)| event.chunk_id()).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let found = Mutex::new(BTreeMap::new());
+    // Read as a merge reads it, for only there the record is whole; nothing is written.
+    let look = |held: Vec<Held>| {
+        let records = ids.iter().copied().zip(held.into_iter().map(|held| held.record));
+        *found.lock().unwrap_or_else(PoisonError::into_inner) = records.collect();
+        Vec::new()
+    };
+    if !ids.is_empty() {
+        records.merge(&ids, &look).await?;
+    }
+    let found: BTreeMap<Uuid, Option<Record>> = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let judge = |(event, missing): &(Event, Vec<Target>)| {
+        let record = found.get(&event.chunk_id()).and_then(Option::as_ref);
+        record.is_some_and(|record| is_superseded(event, missing, record))
+    };
+    Ok(events.iter().map(judge).collect())
+}
+
+/// Drops what is superseded among the next letters after `after`; the last one looked at, `None` after the last of all.
+pub(crate) async fn tidy(
+    bus: &dyn Bus,
+    records: &dyn Records,
+    limits: &Limits,
+    after: Option<EntryId>,
+) -> Result<Option<EntryId>, Fault> {
+    let letters = bus.dead(after, PAGE).await?;
+    let read = |letter: &Letter| {
+        let event = Event::from_fields(&letter.original(), limits).ok()?;
+        Some((letter.id, (event, letter.reasons().missing)))
+    };
+    let (ids, events): (Vec<EntryId>, Vec<_>) = letters.iter().filter_map(read).unzip();
+    for (id, is_superseded) in ids.into_iter().zip(superseded(records, &events).await?) {
+        if is_superseded && bus.drop_dead(id).await? {
+            info!(letter = %id, "dropped: something newer came since");
+        }
+    }
+    Ok(letters.last().filter(|_| letters.len() == PAGE).map(|letter| letter.id))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use chunk_sync_model::Writer;
+    use chunk_sync_model::merge::{Change, Strategies, merge};
+    use serde_json::json;
+
+    use super::*;
+    use crate::ports::{DeadLetter, EntryId, FaultClass};
+
+    fn event(writer: &str, updated_at: &str) -> Event {
+        let json = json!({
+            "id": Uuid::max(), "system_origin": writer, "content": format!("of {updated_at}"), "chunk_type": "text",
+            "source": { "type": "api" }, "location": { "start_char": 0, "end_char": 9, "chunk_index": 0 },
+            "organization": {}, "metadata": { "created_at": "2026-01-01T00:00:00Z", "updated_at": updated_at },
+        });
+        Event::from_json(&json.to_string(), &Limits::default()).unwrap()
+    }
+
+    fn merged(events: &[&Event]) -> Record {
+        let mut record = None;
+        for event in events {
+            record = Some(merge(record, None, &Change::from(*event), &Strategies::default()).record);
+        }
+        record.unwrap()
+    }
+
+    #[test]
+    fn a_letter_gives_back_what_was_buried() {
+        let fields: Fields = vec![(b"chunk".to_vec(), br#"{"id":"00000000-0000-0000-0000-000000000007"}"#.to_vec())];
+        let letter = DeadLetter {
+            id: Some(EntryId { millis: 17, sequence: 3 }),
+            fields: fields.clone(),
+            at: Time::from_micros(1_700_000_000_000_001),
+            class: FaultClass::Rejected,
+            error: "no type".into(),
+            field: Some("type".into()),
+            attempts: 2,
+            missing: vec![Target::Neo4j],
+        };
+        let read = Letter { id: EntryId { millis: 18, sequence: 0 }, fields: letter.fields() };
+        assert_eq!((read.original(), read.chunk()), (fields, Some(Uuid::from_u128(7))));
+        let reasons = Reasons {
+            at: Some(letter.at),
+            stream_id: "17-3".into(),
+            class: "rejected".into(),
+            error: "no type".into(),
+            field: Some("type".into()),
+            attempts: 2,
+            missing: vec![Target::Neo4j],
+        };
+        assert_eq!(read.reasons(), reasons);
+    }
+
+    #[test]
+    fn a_foreign_letter_says_what_it_can() {
+        let fields = vec![(b"missing".to_vec(), b"all".to_vec()), (b"chunk".to_vec(), vec![0xff])];
+        let letter = Letter { id: EntryId { millis: 1, sequence: 0 }, fields };
+        assert_eq!((letter.reasons(), letter.chunk()), (Reasons::default(), None));
+    }
+
+    #[test]
+    fn another_try_is_counted_and_may_be_for_one_store() {
+        let event = event("claude", "2026-01-02T00:00:00Z");
+        let second = again(event.clone(), None);
+        assert_eq!((second.retry_count, &second.targets), (1, &event.targets));
+        let third = again(second, Some(Target::Qdrant));
+        assert_eq!((third.retry_count, third.targets, third.event_id), (2, vec![Target::Qdrant], event.event_id));
+    }
+
+    #[test]
+    fn a_newer_word_of_its_writer_supersedes_it_and_that_of_another_does_not() {
+        let dead = event("claude", "2026-01-02T00:00:00Z");
+        let refused = Target::ALL;
+        let (newer, others) = (event("claude", "2026-01-03T00:00:00Z"), event("cognee", "2026-01-04T00:00:00Z"));
+        assert!(is_superseded(&dead, &refused, &merged(&[&newer])));
+        assert!(!is_superseded(&dead, &refused, &merged(&[&others])), "what claude said is nowhere yet");
+        assert!(!is_superseded(&newer, &refused, &merged(&[&dead])));
+    }
+
+    #[test]
+    fn what_was_merged_is_superseded_by_whatever_came_since() {
+        let dead = event("claude", "2026-01-02T00:00:00Z");
+        let others = event("cognee", "2026-01-04T00:00:00Z");
+        assert!(is_superseded(&dead, &[Target::Qdrant], &merged(&[&dead, &others])));
+        assert!(!is_superseded(&dead, &[Target::Qdrant], &merged(&[&dead])), "Qdrant still lacks it");
+        assert_eq!(merged(&[&dead]).writers[&Writer::Claude].last, dead.time());
+    }
+}

@@ -1,0 +1,94 @@
+//! Events that end the process, and what becomes of the replay of one that was refused.
+
+use chunk_sync_engine::ports::Bus;
+use chunk_sync_engine::{Recovered, Service};
+use chunk_sync_model::Target;
+
+use super::world::{World, event};
+
+#[test]
+fn an_event_that_ends_the_process_is_set_aside_and_those_beside_it_are_not() {
+    let mut world = World::new();
+    world.worker.max_deliveries = 4;
+    let [before, deadly, after] = ["before", "deadly", "after"].map(event);
+    world.vectors.moods.deadly.lock().unwrap().insert(deadly.chunk_id());
+    let published = [before.clone(), deadly.clone(), after.clone()];
+    world.process(async |world| drop(world.publisher().publish(published.to_vec()).await.unwrap()));
+    for _ in 0..world.worker.max_deliveries {
+        world.dies();
+    }
+    world.process(async |world| {
+        let service = world.service().await;
+        service.until_idle().await.unwrap();
+        assert_eq!(service.health().recovered.unwrap().given_up, 1);
+        let letters = world.letters().await;
+        assert_eq!(letters.len(), 1, "{letters:?}");
+        assert_eq!(letters[0].chunk(), Some(deadly.chunk_id()));
+        assert_eq!(letters[0].reasons().attempts, 4);
+        assert!(world.holds(&before).await && world.holds(&after).await && !world.holds(&deadly).await);
+        let depth = world.bus.depth().await.unwrap();
+        assert_eq!((depth.unread, depth.pending), (0, 0), "its entry is finished as well");
+        service.stop().await.unwrap();
+    });
+    // What was set aside is done with: the log has nothing more.
+    world.process(async |world| {
+        assert_eq!(Service::replay(world.ports(), world.settings()).await.unwrap(), Recovered::default());
+    });
+}
+
+#[test]
+fn a_few_crashes_set_nothing_aside() {
+    let mut world = World::new();
+    let [one, two] = ["one", "two"].map(event);
+    world.vectors.moods.deadly.lock().unwrap().insert(two.chunk_id());
+    let published = vec![one.clone(), two.clone()];
+    world.process(async |world| drop(world.publisher().publish(published).await.unwrap()));
+    for _ in 0..4 {
+        world.dies();
+    }
+    world.vectors.moods.deadly.lock().unwrap().clear();
+    world.process(async |world| {
+        let recovered = Service::replay(world.ports(), world.settings()).await.unwrap();
+        assert_eq!((recovered.replayed, recovered.given_up), (1, 0), "the first was carried before the last crash");
+        assert!(world.holds(&one).await && world.holds(&two).await);
+        assert!(world.letters().await.is_empty());
+    });
+}
+
+/// The letters of an event that is refused when it is replayed, with or without its entry on the bus.
+fn refused_at_replay(lost: bool) -> World {
+    let mut world = World::new();
+    let event = event("refused");
+    world.vectors.moods.deadly.lock().unwrap().insert(event.chunk_id());
+    world.process(async |world| drop(world.publisher().publish(vec![event.clone()]).await.unwrap()));
+    world.dies();
+    world.vectors.moods.deadly.lock().unwrap().clear();
+    world.vectors.moods.refused.lock().unwrap().insert(event.chunk_id());
+    if lost {
+        assert_eq!(world.bus.forget(|_| true), 1);
+    }
+    world.process(async |world| {
+        let service = world.service().await;
+        service.until_idle().await.unwrap();
+        let letters = world.letters().await;
+        assert_eq!(letters.len(), 1, "{letters:?}");
+        let reasons = letters[0].reasons();
+        assert_eq!((reasons.missing, &*reasons.error), (vec![Target::Qdrant], "it will not have it"));
+        let read = world.publisher().read(&letters[0].original(), event.timestamp).unwrap();
+        assert_eq!(read, event, "all of the event is in its letter");
+        let depth = world.bus.depth().await.unwrap();
+        assert_eq!((depth.unread, depth.pending), (0, 0));
+        service.stop().await.unwrap();
+    });
+    world
+}
+
+#[test]
+fn a_refused_replay_is_set_aside_though_the_bus_lost_its_entry() {
+    refused_at_replay(true);
+}
+
+#[test]
+fn a_refused_replay_whose_entry_comes_again_has_one_letter() {
+    refused_at_replay(false);
+}

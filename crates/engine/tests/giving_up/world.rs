@@ -1,0 +1,165 @@
+//! Ports in memory that outlive the processes, one of the stores with moods, and processes that can be killed.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chunk_sync_engine::ports::{Applied, Bus, Counts, Fault, FaultClass, Letter, Seen, Store, Write};
+use chunk_sync_engine::{Ports, Publisher, Service, Settings, WalSettings, WorkerSettings};
+use chunk_sync_model::document::Fingerprint;
+use chunk_sync_model::merge::Strategies;
+use chunk_sync_model::{Event, Limits, State, Target};
+use chunk_sync_testkit::memory::{MemoryBus, MemoryRecords, MemoryStore};
+use chunk_sync_testkit::states::{bare, state};
+use tempfile::TempDir;
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+/// What the store does to some chunks.
+#[derive(Default)]
+pub(crate) struct Moods {
+    pub(crate) refused: Mutex<BTreeSet<Uuid>>,
+    pub(crate) deadly: Mutex<BTreeSet<Uuid>>,
+    /// It is about to end the process.
+    reached: Notify,
+}
+
+/// Vectors in memory, by a store that refuses some chunks, and at others ends the process: it never answers.
+#[derive(Clone)]
+pub(crate) struct Moody {
+    pub(crate) store: MemoryStore,
+    pub(crate) moods: Arc<Moods>,
+}
+
+#[async_trait]
+impl Store for Moody {
+    fn target(&self) -> Target {
+        self.store.target()
+    }
+
+    async fn prepare(&self) -> Result<(), Fault> {
+        self.store.prepare().await
+    }
+
+    async fn apply(&self, writes: &[Write]) -> Vec<Applied> {
+        if writes.iter().any(|write| self.moods.deadly.lock().unwrap().contains(&write.id)) {
+            self.moods.reached.notify_one();
+            std::future::pending::<()>().await;
+        }
+        let mut applied = Vec::new();
+        for write in writes {
+            if self.moods.refused.lock().unwrap().contains(&write.id) {
+                applied.push(Applied::Failed(Fault::new(FaultClass::Rejected, "moody", "it will not have it")));
+            } else {
+                applied.extend(self.store.apply(std::slice::from_ref(write)).await);
+            }
+        }
+        applied
+    }
+
+    async fn read(&self, ids: &[Uuid]) -> Result<Vec<Option<Seen>>, Fault> {
+        self.store.read(ids).await
+    }
+
+    async fn scan(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Seen>, Fault> {
+        self.store.scan(after, limit).await
+    }
+
+    fn expect(&self, state: &State) -> Fingerprint {
+        self.store.expect(state)
+    }
+
+    async fn counts(&self) -> Result<Counts, Fault> {
+        self.store.counts().await
+    }
+
+    async fn check(&self) -> Result<(), Fault> {
+        self.store.check().await
+    }
+}
+
+/// What outlives a process.
+pub(crate) struct World {
+    pub(crate) bus: MemoryBus,
+    pub(crate) vectors: Moody,
+    records: MemoryRecords,
+    graph: MemoryStore,
+    pub(crate) worker: WorkerSettings,
+    dir: TempDir,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        let store = |target| MemoryStore::new(target, Limits::default());
+        let retry_max = Duration::from_millis(50);
+        let worker = WorkerSettings { wait: Duration::from_millis(20), retry_max, ..WorkerSettings::default() };
+        Self {
+            bus: MemoryBus::default(),
+            vectors: Moody { store: store(Target::Qdrant), moods: Arc::default() },
+            records: MemoryRecords::default(),
+            graph: store(Target::Neo4j),
+            worker,
+            dir: TempDir::new().unwrap(),
+        }
+    }
+
+    pub(crate) fn ports(&self) -> Ports {
+        let stores: Vec<Arc<dyn Store>> = vec![Arc::new(self.vectors.clone()), Arc::new(self.graph.clone())];
+        Ports { bus: Arc::new(self.bus.clone()), records: Arc::new(self.records.clone()), stores }
+    }
+
+    pub(crate) fn settings(&self) -> Settings {
+        Settings {
+            limits: Limits::default(),
+            strategies: Strategies::default(),
+            keep_conflicts: Duration::from_secs(3600),
+            worker: self.worker.clone(),
+            wal: WalSettings { dir: self.dir.path().join("wal"), max_bytes: 1 << 30, keep: Duration::from_secs(3600) },
+        }
+    }
+
+    pub(crate) fn publisher(&self) -> Publisher {
+        Publisher::new(Arc::new(self.bus.clone()), Arc::new(Limits::default()))
+    }
+
+    pub(crate) async fn service(&self) -> Service {
+        Service::start(self.ports(), self.settings()).await.unwrap()
+    }
+
+    /// A process that starts and is killed where the store ends it.
+    pub(crate) fn dies(&mut self) {
+        self.process(async |world| {
+            let _service = world.service().await;
+            let reached = world.vectors.moods.reached.notified();
+            tokio::time::timeout(Duration::from_secs(20), reached).await.expect("nothing ended the process");
+        });
+    }
+
+    /// A process that does something, and is gone at once when it has; its bus hands what it had to the next one.
+    pub(crate) fn process(&mut self, work: impl AsyncFnOnce(&Self)) {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        runtime.block_on(work(self));
+        drop(runtime);
+        self.bus.end();
+        self.bus = self.bus.another();
+    }
+
+    pub(crate) async fn letters(&self) -> Vec<Letter> {
+        self.bus.dead(None, usize::MAX).await.unwrap()
+    }
+
+    pub(crate) async fn holds(&self, event: &Event) -> bool {
+        self.vectors.read(&[event.chunk_id()]).await.unwrap()[0].is_some()
+    }
+}
+
+/// An event about a chunk of that name.
+pub(crate) fn event(name: &str) -> Event {
+    Event::of_chunk(state(&bare(name)).chunk.clone())
+}
+
+/// Events about as many chunks.
+pub(crate) fn events(name: &str, count: usize) -> Vec<Event> {
+    (0..count).map(|i| event(&format!("{name} {i}"))).collect()
+}
