@@ -74,7 +74,7 @@ pub(crate) async fn examine(config: &Config) -> Vec<Finding> {
 
 /// The findings of a place, if they come in time.
 async fn in_time(place: &'static str, examination: impl Future<Output = Vec<Finding>>) -> Vec<Finding> {
-    timeout(PATIENCE, examination).await.unwrap_or_else(|_| {
+    timeout(PATIENCE, Box::pin(examination)).await.unwrap_or_else(|_| {
         let mut findings = Findings::of(place);
         let message = format!("not examined within {} s", PATIENCE.as_secs());
         findings.fault("server", &Fault::new(FaultClass::Timeout, place, message));

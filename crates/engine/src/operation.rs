@@ -2,6 +2,7 @@
 
 use chunk_sync_model::event::Fields;
 use chunk_sync_model::{Event, Invalid, Limits, Target, Time, Writer};
+use serde_json::Value;
 use tracing::warn;
 
 use crate::metrics;
@@ -127,6 +128,18 @@ pub(crate) fn say_set_aside(letter: &DeadLetter) {
     let entry = letter.id.map_or_else(|| "of the log".to_owned(), |id| id.to_string());
     warn!(entry, field = letter.field.as_deref().unwrap_or("-"), error = %letter.error, "set aside");
     metrics::dead(letter.class);
+}
+
+/// The letter of an operation in the log that is no event by today's limits; `None` where there is nothing in it.
+pub(crate) fn unreadable(operation: &str, invalid: &Invalid, at: Time) -> Option<DeadLetter> {
+    let object: serde_json::Map<String, Value> = serde_json::from_str(operation).ok()?;
+    let bytes = |(name, value): (String, Value)| match value {
+        Value::String(text) => (name.into_bytes(), text.into_bytes()),
+        value => (name.into_bytes(), value.to_string().into_bytes()),
+    };
+    let fields: Fields = object.into_iter().map(bytes).collect();
+    let letter = DeadLetter { fields, missing: Target::ALL.to_vec(), ..letter(&refusal(invalid), at) };
+    (!letter.fields.is_empty()).then_some(letter)
 }
 
 fn refusal(invalid: &Invalid) -> Fault {

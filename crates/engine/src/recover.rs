@@ -24,7 +24,7 @@ pub struct Recovered {
     pub replayed: u64,
     /// Operations set aside, for none of the starts that began them came to their end.
     pub given_up: u64,
-    /// Operations that can no longer be read as events; their entries come again from the bus, or went to the dead letters.
+    /// Operations that can no longer be read as events, and went to the dead letters.
     pub unreadable: u64,
     /// Damaged lines set aside.
     pub damaged: u64,
@@ -90,8 +90,13 @@ async fn replay(worker: &Worker, run: Vec<Entry>, recovered: &mut Recovered) -> 
         match Event::from_json(&entry.operation, &worker.settings.limits) {
             Ok(event) => operations.push(Operation::replayed(entry.operation_id, event, entry.replays)),
             Err(invalid) => {
-                recovered.unreadable += 1;
                 warn!(operation = entry.operation_id, error = %invalid, "a logged operation is no event by today's limits");
+                // Where the bus has its entry still, that comes again and has a letter of its own.
+                let letter = operation::unreadable(&entry.operation, &invalid, worker.clock.now());
+                if !worker.settler().bury(letter.as_slice()).await? {
+                    return Ok(());
+                }
+                recovered.unreadable += 1;
                 let ending = Ending { operation: &entry.operation_id, error: Some(invalid.to_string()) };
                 worker.log.complete(&[ending]).await?;
             }

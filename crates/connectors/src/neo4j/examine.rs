@@ -44,7 +44,7 @@ async fn look(findings: &mut Findings, server: &Server) -> Result<(), Error> {
             match fault.class {
                 FaultClass::Unavailable | FaultClass::Timeout => findings.fault("rights", &fault),
                 _ => {
-                    findings.failed("rights", fault.message, "let the user write to the database, or name another one")
+                    findings.failed("rights", fault.message, "let the user write to the database, or name another one");
                 }
             }
         }

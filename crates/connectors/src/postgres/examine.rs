@@ -159,7 +159,7 @@ fn table(findings: &mut Findings, config: &PostgresConfig, facts: &Facts) {
                 vectors(findings, config, layout.room.dense);
             }
             Err(error) => {
-                findings.failed("table", error.to_string(), "change the table, or name another in postgres.table")
+                findings.failed("table", error.to_string(), "change the table, or name another in postgres.table");
             }
         }
     }

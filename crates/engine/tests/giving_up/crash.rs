@@ -55,6 +55,25 @@ fn a_few_crashes_set_nothing_aside() {
     });
 }
 
+#[test]
+fn what_is_no_event_by_todays_limits_is_set_aside_though_the_bus_lost_its_entry() {
+    let mut world = World::new();
+    let event = event("too long by now");
+    world.vectors.moods.deadly.lock().unwrap().insert(event.chunk_id());
+    world.process(async |world| drop(world.publisher().publish(vec![event.clone()]).await.unwrap()));
+    world.dies();
+    world.bus.forget(|_| true);
+    world.process(async |world| {
+        let mut settings = world.settings();
+        settings.limits.content_max_bytes = 1;
+        assert_eq!(Service::replay(world.ports(), settings).await.unwrap().unreadable, 1);
+        let letters = world.letters().await;
+        assert_eq!((letters.len(), letters[0].reasons().field.as_deref()), (1, Some("chunk.content")));
+        let read = world.publisher().read(&letters[0].original(), event.timestamp).unwrap();
+        assert_eq!(read, event, "by the limits that it was published with it is an event still");
+    });
+}
+
 /// The letters of an event that is refused when it is replayed, with or without its entry on the bus.
 fn refused_at_replay(lost: bool) -> World {
     let mut world = World::new();

@@ -94,7 +94,7 @@ async fn address(findings: &mut Findings, http: &Http) {
             Err(error) => findings.failed("address", cannot(listen, &error), "name another one in http.listen"),
         },
         Ok(Err(failure)) => {
-            findings.failed("address", failure.text(), "end what has it, or name another in http.listen")
+            findings.failed("address", failure.text(), "end what has it, or name another in http.listen");
         }
         Err(_) => findings.failed(
             "address",
