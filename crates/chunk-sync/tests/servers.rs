@@ -5,6 +5,8 @@
 
 #[path = "servers/drill.rs"]
 mod drill;
+#[path = "servers/faults.rs"]
+mod faults;
 #[path = "servers/hands.rs"]
 mod hands;
 #[path = "servers/place.rs"]

@@ -62,6 +62,15 @@ impl Place {
         self.vectors.delete_points(delete).await.unwrap();
     }
 
+    /// Takes away whatever Redis has of this place, as after the loss of its disk.
+    pub(crate) async fn empty_streams(&self) {
+        let mut redis = self.redis.clone();
+        let keys: Vec<String> =
+            redis::cmd("KEYS").arg(format!("{}:*", self.name)).query_async(&mut redis).await.unwrap();
+        let lost: u64 = redis::cmd("DEL").arg(&keys).query_async(&mut redis).await.unwrap();
+        assert_eq!(lost, keys.len() as u64);
+    }
+
     pub(crate) async fn cypher(&self, statement: Query) {
         self.graph.run(statement).await.unwrap();
     }

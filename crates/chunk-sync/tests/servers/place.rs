@@ -32,7 +32,7 @@ pub(crate) struct Place {
     maintenance: String,
     /// The URL of the server with the vectors.
     pub(crate) qdrant: String,
-    redis: MultiplexedConnection,
+    pub(crate) redis: MultiplexedConnection,
     pub(crate) graph: Graph,
     pub(crate) vectors: Qdrant,
     _turn: File,

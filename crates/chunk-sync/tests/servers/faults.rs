@@ -1,0 +1,52 @@
+//! Servers that lose what they had or hang up, under load: nothing that was committed is lost.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio_postgres::NoTls;
+use uuid::Uuid;
+
+use crate::place::Place;
+
+const ROWS: u64 = 900;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn emptied_streams_and_cut_connections_lose_no_row() {
+    let place = Place::new().await;
+    place.fine(&["init"]);
+    let run = place.start();
+    place.visible("a service that captures", || place.captured_by_somebody()).await;
+    let written = Arc::new(AtomicU64::new(0));
+    let writing = tokio::spawn(write_rows(place.database.clone(), Arc::clone(&written)));
+    for quarter in 1..4 {
+        place.visible("rows", || async { written.load(Ordering::Relaxed) >= quarter * ROWS / 4 }).await;
+        place.empty_streams().await;
+        let others = "pid <> pg_backend_pid() AND application_name <> 'a writer' AND datname = current_database()";
+        place.sql(&format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}")).await;
+    }
+    writing.await.unwrap();
+    place.visible("every row", || async { place.nodes().await == ROWS }).await;
+    place.settled().await;
+    place.assert_equal(ROWS);
+    run.kill();
+}
+
+/// A row every few milliseconds, and every third written again.
+async fn write_rows(database: String, written: Arc<AtomicU64>) {
+    let (client, connection) =
+        tokio_postgres::connect(&format!("{database}?application_name=a%20writer"), NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let insert = "INSERT INTO unified.chunks (id, content, chunk_type, created_at, updated_at)
+                  VALUES ($1, 'a row that somebody writes by hand', 'text', now(), now())";
+    let update = "UPDATE unified.chunks SET content = 'a row that was written again', updated_at = now() WHERE id = $1";
+    for number in 0..ROWS {
+        let id = Uuid::new_v5(&Uuid::NAMESPACE_OID, &number.to_be_bytes());
+        client.execute(insert, &[&id]).await.unwrap();
+        if number % 3 == 0 {
+            client.execute(update, &[&id]).await.unwrap();
+        }
+        written.store(number + 1, Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_millis(4)).await;
+    }
+}
