@@ -11,6 +11,8 @@ mod settle;
 mod walk;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use chunk_sync_model::Target;
@@ -52,6 +54,10 @@ pub struct Options {
     pub project: Option<Uuid>,
     /// Only chunks of this data set, by their rows.
     pub dataset: Option<Uuid>,
+    /// Only chunks above this id: where a verification that was stopped goes on.
+    pub after: Option<Uuid>,
+    /// Set by whoever wants it to stop where it is, and to judge what it found so far.
+    pub stop: Arc<AtomicBool>,
 }
 
 impl Default for Options {
@@ -65,6 +71,8 @@ impl Default for Options {
             kept: usize::MAX,
             project: None,
             dataset: None,
+            after: None,
+            stop: Arc::default(),
         }
     }
 }
@@ -72,7 +80,7 @@ impl Default for Options {
 impl Options {
     /// Whether chunks are left out.
     fn is_partial(&self) -> bool {
-        self.project.is_some() || self.dataset.is_some()
+        self.project.is_some() || self.dataset.is_some() || self.after.is_some()
     }
 
     /// Whether the place counts: it stands in a store or living record, and its row is among those asked for.
@@ -92,8 +100,9 @@ impl Options {
 pub async fn verify(ports: &Ports, options: &Options, progress: &(dyn Fn(u64) + Send + Sync)) -> Result<Report, Fault> {
     let started = Instant::now();
     let (mut tally, mut suspects, mut pace) = (Tally::default(), Vec::new(), Pace::new(options.rate));
-    let mut walk = Walk::new(ports, options.page);
+    let mut walk = Walk::new(ports, options.page, options.after);
     while let Some(place) = walk.next().await? {
+        let id = place.id;
         if !options.concerns(&place) {
             continue;
         }
@@ -106,10 +115,14 @@ pub async fn verify(ports: &Ports, options: &Options, progress: &(dyn Fn(u64) + 
             progress(tally.chunks);
         }
         pace.step().await;
+        if options.stop.load(Ordering::Relaxed) {
+            tally.stopped_after = Some(id);
+            break;
+        }
     }
     progress(tally.chunks);
     tally.judge(settle(ports, options, suspects).await?);
-    if !options.is_partial() {
+    if !options.is_partial() && tally.stopped_after.is_none() {
         tally.counts = counts(ports).await?;
     }
     Ok(Report::new(tally, options, started.elapsed()))
@@ -126,6 +139,8 @@ async fn counts(ports: &Ports) -> Result<BTreeMap<Target, Counts>, Fault> {
 /// What is known so far.
 #[derive(Debug, Default)]
 struct Tally {
+    /// The last id that was compared, where it was told to stop there.
+    stopped_after: Option<Uuid>,
     /// Ids in any store or living record.
     chunks: u64,
     /// Those that changed whenever they were looked at.

@@ -112,19 +112,19 @@ pub(super) async fn execute(config: Config, arguments: &Arguments, json: bool) -
     Ok(Ended::Fine)
 }
 
-/// What tells the service to stop.
-struct Signals {
+/// What tells long work to stop.
+pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Signals {
-    fn listen() -> Result<Self, Failure> {
+    pub(super) fn listen() -> Result<Self, Failure> {
         let listen = |kind| signal(kind).context("signals cannot be listened to");
         Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
     }
 
-    async fn next(&mut self) {
+    pub(super) async fn next(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}

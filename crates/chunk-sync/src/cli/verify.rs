@@ -4,8 +4,10 @@ mod absence;
 mod repair;
 
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use anyhow::anyhow;
 use chunk_sync_engine::repair::Orphans;
 use chunk_sync_engine::verify::{Options, Report, verify};
 use chunk_sync_model::Target;
@@ -14,6 +16,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::progress::Progress;
+use super::run::Signals;
 use super::{Ended, Failure, output};
 use crate::config::Config;
 use crate::wiring::{self, Wired};
@@ -40,7 +43,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "FILE")]
     plan: Option<PathBuf>,
     /// Do what a kept plan says. Lines may be taken out of it; what a line does is decided by the row as it is by then.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["repair", "dry_run", "plan", "deleted", "stores", "project", "dataset", "rate"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["repair", "dry_run", "plan", "deleted", "stores", "project", "dataset", "after", "rate"])]
     apply: Option<PathBuf>,
     /// What a repair does with chunks that only Qdrant or Neo4j has, and no record knows.
     #[arg(long, value_name = "WHAT", value_enum, default_value_t = Choice::List)]
@@ -57,6 +60,9 @@ pub(super) struct Arguments {
     /// Only chunks of this data set, by their rows.
     #[arg(long, value_name = "UUID")]
     dataset: Option<Uuid>,
+    /// Only chunks above this id: where a comparison that was stopped goes on.
+    #[arg(long, value_name = "ID")]
+    after: Option<Uuid>,
     /// Compare at most so many chunks a second.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     rate: Option<u32>,
@@ -102,6 +108,10 @@ pub(super) async fn execute(config: Config, arguments: &Arguments, json: bool) -
     let all = wired.ports.stores.clone();
     arguments.narrow(&mut wired);
     let report = compare(&wired, arguments, json).await?;
+    if report.stopped_after.is_some() {
+        say(&report, None, json)?;
+        return Err(Failure::Unable(anyhow!("stopped before the end; nothing was repaired")));
+    }
     if !(arguments.repair || arguments.dry_run || arguments.plan.is_some()) || report.consistent {
         say(&report, None, json)?;
         return Ok(if report.consistent { Ended::Fine } else { Ended::Found });
@@ -128,7 +138,17 @@ async fn compare(wired: &Wired, arguments: &Arguments, json: bool) -> Result<Rep
     let total = wired.ports.records.counts().await?.chunks;
     let progress = Progress::new("comparing", total);
     let options = arguments.options(json);
-    let report = verify(&wired.ports, &options, &|done| progress.set(done, Some(total.max(done)))).await;
+    let mut signals = Signals::listen()?;
+    let show = |done| progress.set(done, Some(total.max(done)));
+    let work = verify(&wired.ports, &options, &show);
+    tokio::pin!(work);
+    let report = tokio::select! {
+        report = &mut work => report,
+        () = signals.next() => {
+            options.stop.store(true, Ordering::Relaxed);
+            work.await
+        }
+    };
     progress.finish();
     Ok(report?)
 }
@@ -140,6 +160,7 @@ impl Arguments {
             rate: self.rate,
             project: self.project,
             dataset: self.dataset,
+            after: self.after,
             ..Options::default()
         }
     }
@@ -205,6 +226,9 @@ pub(super) fn text(report: &Report) -> String {
     if report.unsettled > 0 {
         let moving = output::count(report.unsettled, "chunk");
         text.push_str(&format!("\n{moving} changed whenever looked at: neither equal nor different"));
+    }
+    if let Some(id) = report.stopped_after {
+        text.push_str(&format!("\nstopped after {id}: `verify --after {id}` goes on from there"));
     }
     text.push_str(&format!("\n{}", graph(report)));
     text.push_str(&format!(

@@ -25,6 +25,9 @@ pub struct Report {
     /// Chunks that changed whenever they were looked at: nobody can say whether they differ.
     #[serde(skip_serializing_if = "is_zero")]
     pub unsettled: u64,
+    /// The last id that was compared, where it was told to stop there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stopped_after: Option<Uuid>,
     /// How long it took.
     pub seconds: f64,
     /// Rows with an embedding that was made for an older content: they wait for whoever embeds.
@@ -133,6 +136,7 @@ impl Report {
             stores,
             differences,
             unsettled: tally.unsettled,
+            stopped_after: tally.stopped_after,
             seconds: took.as_secs_f64(),
             stale_embeddings: tally.stale_embeddings,
             differing,

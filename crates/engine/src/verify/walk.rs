@@ -20,9 +20,10 @@ pub(super) struct Walk {
 }
 
 impl Walk {
-    pub(super) fn new(ports: &Ports, page: usize) -> Self {
-        let stores = ports.stores.iter().map(|store| (Arc::clone(store), Pages::default())).collect();
-        Self { page: page.max(1), records: Arc::clone(&ports.records), rows: Pages::default(), stores }
+    /// From the first id above `after`.
+    pub(super) fn new(ports: &Ports, page: usize, after: Option<Uuid>) -> Self {
+        let stores = ports.stores.iter().map(|store| (Arc::clone(store), Pages::after(after))).collect();
+        Self { page: page.max(1), records: Arc::clone(&ports.records), rows: Pages::after(after), stores }
     }
 
     /// The next id that stands anywhere, with what each store has under it; `None` at the end.
@@ -68,13 +69,11 @@ struct Pages<T> {
     ended: bool,
 }
 
-impl<T> Default for Pages<T> {
-    fn default() -> Self {
-        Self { items: VecDeque::new(), coming: JoinSet::new(), last: None, ended: false }
-    }
-}
-
 impl<T: Send + 'static> Pages<T> {
+    fn after(last: Option<Uuid>) -> Self {
+        Self { items: VecDeque::new(), coming: JoinSet::new(), last, ended: false }
+    }
+
     /// Sends for the page after the last id known, unless one is on its way or none is left.
     fn order<F>(&mut self, read: impl FnOnce(Option<Uuid>) -> F)
     where

@@ -244,3 +244,30 @@ async fn only_the_chunks_of_a_project_are_compared_where_one_is_named() {
     assert_eq!((report.chunks, report.stores[&Target::Qdrant].count), (of as u64, of as u64));
     assert!(of < COUNT, "not all are of one project");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_verification_that_is_stopped_goes_on_where_it_was() {
+    let states = states(40);
+    let world = World::with(&states).await;
+    let mut ids: Vec<Uuid> = states.iter().map(|state| state.chunk.id).collect();
+    ids.sort_unstable();
+    for id in [ids[3], ids[30]] {
+        world.vectors.tamper(id, SyncVersion::default(), None);
+    }
+    let options = chunk_sync_engine::verify::Options { page: 4, rate: Some(50), ..World::options() };
+    let stop = Arc::clone(&options.stop);
+    let verifying = chunk_sync_engine::verify::verify(&world.ports, &options, &|_| {});
+    let stopping = async {
+        tokio::time::sleep(std::time::Duration::from_millis(400)).await;
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    };
+    let (first, ()) = tokio::join!(verifying, stopping);
+    let first = first.unwrap();
+    let after = first.stopped_after.expect("it was stopped");
+    assert!(first.chunks > 0 && first.chunks < 40, "{} chunks", first.chunks);
+    let options = chunk_sync_engine::verify::Options { after: Some(after), ..World::options() };
+    let rest = chunk_sync_engine::verify::verify(&world.ports, &options, &|_| {}).await.unwrap();
+    assert_eq!((rest.stopped_after, first.chunks + rest.chunks), (None, 40));
+    let found: Vec<Uuid> = [&first, &rest].iter().flat_map(|r| r.differences.iter().map(|d| d.id)).collect();
+    assert_eq!(found, [ids[3], ids[30]]);
+}

@@ -14,7 +14,7 @@ fn topic(topic: &str) -> (&'static str, Value) {
 }
 
 fn entities<const N: usize>(entities: [Value; N]) -> (&'static str, Value) {
-    ("graph.entities", entities.to_vec().into())
+    ("graph.entities", Vec::from(entities).into())
 }
 
 pub(super) fn table() -> Vec<Scenario> {

@@ -102,7 +102,7 @@ impl Scenario {
         unchanged: &[&'static str],
     ) -> Self {
         let (set, unchanged) = (set.to_vec(), unchanged.to_vec());
-        self.step(Step::Says { writer, at, kind, edits: edits.to_vec(), set, unchanged })
+        self.step(Step::Says { writer, at, kind, edits: edits.into(), set, unchanged })
     }
 
     pub(super) fn deletes(self, writer: &'static str, at: i64) -> Self {
@@ -114,7 +114,7 @@ impl Scenario {
     }
 
     pub(super) fn shows<const N: usize>(self, shows: [(&'static str, Value); N]) -> Self {
-        Self { shows: Some(shows.to_vec()), ..self }
+        Self { shows: Some(shows.into()), ..self }
     }
 
     pub(super) fn meets<const N: usize>(self, meets: [(&'static str, &'static str); N]) -> Self {
