@@ -166,6 +166,7 @@ fn report() -> Report {
         stores: BTreeMap::from([(Target::Neo4j, neo4j)]),
         differences: vec![difference],
         unsettled: 0,
+        stopped_after: None,
         seconds: 0.25,
         stale_embeddings: 0,
         differing: 1,
