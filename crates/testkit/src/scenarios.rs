@@ -20,7 +20,7 @@ use async_trait::async_trait;
 use chunk_sync_engine::ports::ConflictFilter;
 use chunk_sync_engine::repair::{Orphans, plan, publish, until_finished};
 use chunk_sync_engine::verify::{Options, verify};
-use chunk_sync_engine::{Ports, Publisher, Service, Settings, WalSettings, WorkerSettings};
+use chunk_sync_engine::{DirectSettings, Ports, Publisher, Service, Settings, WalSettings, WorkerSettings};
 use chunk_sync_model::merge::{Conflict, Kind, Strategies};
 use chunk_sync_model::{Body, Chunk, Event, Limits, State, Time};
 use serde_json::{Value, json};
@@ -98,6 +98,7 @@ fn settings(strategies: &[(&str, &str)], dir: &Path) -> Settings {
     Settings {
         limits: Limits::default(),
         strategies: strategies.iter().fold(Strategies::default(), with),
+        direct: DirectSettings::default(),
         keep_conflicts: Duration::from_secs(3600),
         worker: WorkerSettings { wait: Duration::from_millis(20), ..WorkerSettings::default() },
         wal: WalSettings { dir: dir.join("wal"), max_bytes: 1 << 30, keep: Duration::from_secs(3600) },
