@@ -70,7 +70,7 @@ pub(crate) fn found(
     looks: Option<&Vec<(Writer, Looked)>>,
     record: Option<&Record>,
     state: Option<&State>,
-    limits: &Limits,
+    rules: (&Strategies, &Limits),
     latest: Time,
 ) -> Vec<Direct> {
     let (Some(record), Some(state)) = (record, state) else {
@@ -78,7 +78,7 @@ pub(crate) fn found(
     };
     let direct = |(writer, looked): &(Writer, Looked)| {
         let found = Found { writer: *writer, version: looked.version, document: &looked.document };
-        Direct::of(record, state, found, limits, latest)
+        Direct::of(record, state, found, rules, latest)
     };
     looks.into_iter().flatten().filter_map(direct).collect()
 }

@@ -100,7 +100,7 @@ fn decide(
         terms.looks.get(&id),
         held.record.as_ref(),
         held.state.as_deref(),
-        &terms.settings.limits,
+        (strategies, &terms.settings.limits),
         Time::from_micros(terms.now.at.micros().saturating_add(terms.now.max_ahead)),
     );
     let (mut record, mut state, mut tell, mut vectors_changed) = match absorb(id, held, written, strategies) {

@@ -134,29 +134,13 @@ impl Record {
             .is_none_or(|history| time > history.last || (time == history.last && !history.seen.contains(&event)))
     }
 
-    /// Whether anybody set the part to that.
-    pub(crate) fn knows(&self, part: &Part, hash: Hash) -> bool {
-        self.said_by(part, hash).is_some()
-    }
-
     /// Who last set the part to that, and when.
     pub(crate) fn said_by(&self, part: &Part, hash: Hash) -> Option<(Writer, Time)> {
-        let said = self.settings(part).filter(|(_, setting)| setting.hash == Some(hash));
-        said.map(|(version, _)| version).max().map(|version| (version.writer, version.time))
-    }
-
-    /// What the part was last set to; `None` also where it was removed.
-    pub(crate) fn newest(&self, part: &Part) -> Option<Hash> {
-        self.settings(part).max_by_key(|(version, _)| *version)?.1.hash
-    }
-
-    fn settings<'a>(&'a self, part: &Part) -> impl Iterator<Item = (ChangeVersion, &'a Setting)> {
-        let of = |(writer, history): (&Writer, &'a History)| {
-            let writer = *writer;
-            let settings = history.parts.get(part).into_iter().flatten();
-            settings.map(move |setting| (setting.version(writer), setting)).collect::<Vec<_>>()
-        };
-        self.writers.iter().flat_map(of).collect::<Vec<_>>().into_iter()
+        let versions = self.writers.iter().filter_map(|(writer, history)| {
+            let said = history.parts.get(part)?.iter().rfind(|setting| setting.hash == Some(hash));
+            said.map(|setting| setting.version(*writer))
+        });
+        versions.max().map(|version| (version.writer, version.time))
     }
 
     /// The newest delete, by whomever.

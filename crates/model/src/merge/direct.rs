@@ -9,12 +9,14 @@
 mod graph;
 mod vectors;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
 use super::conflict::{Conflict, Kind, Outcome, Side};
-use super::strategy::Strategy;
+use super::show::show;
+use super::strategy::{Strategies, Strategy};
+use super::values::{Values, View};
 use crate::chunk::{Chunk, State};
 use crate::document::Document;
 use crate::parse::{self, is_marker};
@@ -51,7 +53,13 @@ impl Direct {
     /// What was written into a store on top of `state`, which is what the row says under `record`; `None` where nothing
     /// was. A time beyond `latest` is not believed.
     #[must_use]
-    pub fn of(record: &Record, state: &State, found: Found<'_>, limits: &Limits, latest: Time) -> Option<Self> {
+    pub fn of(
+        record: &Record,
+        state: &State,
+        found: Found<'_>,
+        (strategies, limits): (&Strategies, &Limits),
+        latest: Time,
+    ) -> Option<Self> {
         if found.version != record.version {
             return None;
         }
@@ -63,13 +71,16 @@ impl Direct {
         }
         let (held, now) = (hashes(&state.chunk), hashes(&said));
         let names = held.keys().chain(now.keys()).filter(|part| !is_marker(part));
-        let parts: BTreeMap<Part, Option<Hash>> = names
-            .filter(|part| held.get(*part) != now.get(*part))
-            .filter_map(|part| {
-                let base = base(record, part, held.get(part).copied(), now.get(part).copied())?;
-                Some((part.clone(), base))
-            })
-            .collect();
+        let differing: BTreeSet<&Part> = names.filter(|part| held.get(*part) != now.get(*part)).collect();
+        if differing.is_empty() {
+            return None;
+        }
+        let written = written(record, state, strategies);
+        let base = |part: &&Part| {
+            let (written, held, now) = (written.get(*part), held.get(*part), now.get(*part));
+            is_direct(part, written, held, now).then(|| ((*part).clone(), written.copied()))
+        };
+        let parts: BTreeMap<Part, Option<Hash>> = differing.iter().filter_map(base).collect();
         let moved = updated_at(found.document).filter(|at| *at > state.chunk.metadata.updated_at && *at <= latest);
         let after = Time::from_micros(found.version.signed().saturating_add(1));
         let time = moved.unwrap_or(after);
@@ -137,16 +148,21 @@ impl Direct {
     }
 }
 
-/// What the service had written of a part before somebody wrote over it; `None` where what is there is no direct write.
+/// What the service wrote into every store under the version of the record.
+fn written(record: &Record, state: &State, strategies: &Strategies) -> BTreeMap<Part, Hash> {
+    let (mut record, view) = (record.clone(), View::new(&state.chunk));
+    let values = Values::new(&mut record, Some(&view), None);
+    let shown = show(&record, strategies, &values);
+    shown.parts.into_iter().map(|(part, value)| (part, value.hash)).collect()
+}
+
+/// Whether a part is what somebody wrote into the store, where the row says `held` of it and the store `now`.
 ///
-/// Where the row says of the part what the record knows, that is what was written. Another value in the row was written
-/// there unseen, and then the store may just not have been told: a value that the record knows is no news.
-fn base(record: &Record, part: &Part, row: Option<Hash>, now: Option<Hash>) -> Option<Option<Hash>> {
-    if row.is_none_or(|row| record.knows(part, row)) {
-        return Some(row);
-    }
+/// Where the row does not say what was written, it was itself written to unseen, and the store just not told; it can only
+/// say something of its own in a part that it holds whole.
+fn is_direct(part: &Part, written: Option<&Hash>, held: Option<&Hash>, now: Option<&Hash>) -> bool {
     let whole = matches!(part, Part::Content | Part::Summary | Part::ChunkType | Part::Metadata(_));
-    (whole && now.is_some_and(|now| !record.knows(part, now))).then(|| record.newest(part))
+    held == written || (whole && now.is_some() && now != written)
 }
 
 fn hashes(chunk: &Chunk) -> BTreeMap<Part, Hash> {
