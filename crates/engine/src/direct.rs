@@ -38,9 +38,10 @@ pub(crate) async fn look(
     if ids.is_empty() {
         return looks;
     }
-    let asked = stores.iter().filter_map(|store| {
-        let ids = &ids;
-        Some(async move { (store.target(), tokio::time::timeout(patience, store.look(ids)).await) })
+    let ids = &ids;
+    let asked = stores.iter().map(|store| async move {
+        let answer = tokio::time::timeout(patience, store.look(ids)).await;
+        (store.target(), answer)
     });
     for (target, answer) in futures::future::join_all(asked).await {
         match answer {

@@ -26,6 +26,8 @@ pub(crate) struct Outcome {
     pub(crate) conflicts: Vec<Mark>,
     /// Operations that came late or once more.
     pub(crate) repeated: u64,
+    /// Who had written into a store directly, once for each chunk.
+    pub(crate) direct: Vec<Writer>,
 }
 
 impl Outcome {
@@ -33,6 +35,7 @@ impl Outcome {
         self.writes.extend(other.writes);
         self.conflicts.extend(other.conflicts);
         self.repeated += other.repeated;
+        self.direct.extend(other.direct);
     }
 }
 
@@ -115,6 +118,7 @@ fn decide(
         let rules = (&terms.settings.direct, strategies, &terms.settings.limits);
         let merged = direct::settle(id, &direct, held, rules, &mut journal);
         (record, state, vectors_changed) = (Some(merged.record), merged.state, merged.vectors_changed);
+        outcome.direct.push(direct.writer);
         tell = true;
     }
     for operation in operations {

@@ -214,6 +214,9 @@ impl Worker {
         for _ in 0..outcome.repeated {
             metrics::repeated();
         }
+        for writer in &outcome.direct {
+            metrics::direct(*writer);
+        }
         for mark in &outcome.conflicts {
             metrics::conflict(mark.kind, mark.strategy, mark.outcome);
         }
