@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use chunk_sync_engine::ports::{Fault, FaultClass, Looked};
-use chunk_sync_model::document::VectorDocument;
+use chunk_sync_model::document::{Document, VectorDocument};
 use chunk_sync_model::{Limits, State, SyncVersion};
 use qdrant_edge::{
     Payload, PointId, PointStructPersisted, Record, SparseVector, VectorInternal, VectorStructInternal,
