@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use chunk_sync_engine::ports::{Fault, FaultClass, Seen};
-use chunk_sync_model::document::VectorDocument;
+use chunk_sync_engine::ports::{Fault, FaultClass, Looked};
+use chunk_sync_model::document::{Document, VectorDocument};
 use chunk_sync_model::{Limits, State, SyncVersion};
 use qdrant_edge::{
     Payload, PointId, PointStructPersisted, Record, SparseVector, VectorInternal, VectorStructInternal,
@@ -65,7 +65,7 @@ pub(crate) fn version(record: &Record) -> SyncVersion {
 }
 
 /// What a point holds. `None` for an id that is no UUID: no chunk has one.
-pub(crate) fn seen(record: Record) -> Option<Seen> {
+pub(crate) fn looked(record: Record) -> Option<Looked> {
     let PointId::Uuid(id) = record.id else {
         return None;
     };
@@ -83,5 +83,5 @@ pub(crate) fn seen(record: Record) -> Option<Seen> {
             }
         }
     }
-    Some(Seen { id, version, fingerprint: document.fingerprint() })
+    Some(Looked { id, version, document: Document::Vectors(document) })
 }

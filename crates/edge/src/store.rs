@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{Applied, Counts, Fault, FaultClass, Seen, Store, Write};
+use chunk_sync_engine::ports::{Applied, Counts, Fault, FaultClass, Looked, Seen, Store, Write};
 use chunk_sync_model::document::{Fingerprint, VectorDocument};
 use chunk_sync_model::{Limits, State, SyncVersion, Target};
 use qdrant_edge::{
@@ -14,7 +14,7 @@ use qdrant_edge::{
 };
 use uuid::Uuid;
 
-use crate::encode::{check, payload, point, point_id, seen, version};
+use crate::encode::{check, looked, payload, point, point_id, version};
 use crate::layout::VERSION;
 use crate::shard::{CONTEXT, Shard, fault};
 
@@ -79,14 +79,15 @@ impl Store for EdgeStore {
         applied.unwrap_or_else(|fault| vec![Applied::Failed(fault); writes.len()])
     }
 
-    async fn read(&self, ids: &[Uuid]) -> Result<Vec<Option<Seen>>, Fault> {
+    async fn look(&self, ids: &[Uuid]) -> Result<Vec<Option<Looked>>, Fault> {
         let asked = ids.to_vec();
         let work = move |engine: &EdgeShard, _: &Limits| {
             let points: Vec<_> = asked.iter().copied().map(point_id).collect();
             engine.retrieve(&points, Some(true.into()), Some(WithVector::Bool(true)))
         };
         let records = self.on_engine(work).await?;
-        let mut found: HashMap<Uuid, Seen> = records.into_iter().filter_map(seen).map(|seen| (seen.id, seen)).collect();
+        let looked = records.into_iter().filter_map(looked);
+        let mut found: HashMap<Uuid, Looked> = looked.map(|looked| (looked.id, looked)).collect();
         Ok(ids.iter().map(|id| found.remove(id)).collect())
     }
 
@@ -103,8 +104,8 @@ impl Store for EdgeStore {
             Ok(engine.scroll(request)?.0)
         };
         let records = self.on_engine(work).await?;
-        let above = records.into_iter().filter_map(seen).filter(|seen| after.is_none_or(|after| seen.id > after));
-        Ok(above.take(limit).collect())
+        let above = records.into_iter().filter_map(looked).filter(|looked| after.is_none_or(|after| looked.id > after));
+        Ok(above.take(limit).map(|looked| looked.seen()).collect())
     }
 
     fn expect(&self, state: &State) -> Fingerprint {

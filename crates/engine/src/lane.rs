@@ -32,7 +32,7 @@ struct Parcel {
 /// The way to one store.
 #[derive(Clone)]
 pub(crate) struct Lane {
-    target: Target,
+    store: Arc<dyn Store>,
     parcels: mpsc::Sender<Parcel>,
     condition: Arc<Mutex<Condition>>,
 }
@@ -55,14 +55,19 @@ impl Lane {
     ) -> (Self, JoinHandle<()>) {
         let (parcels, inbox) = mpsc::channel(settings.in_flight.max(1));
         let condition = Arc::new(Mutex::new(Condition::default()));
-        let lane = Self { target: store.target(), parcels, condition: Arc::clone(&condition) };
+        let lane = Self { store: Arc::clone(&store), parcels, condition: Arc::clone(&condition) };
         let driver =
             Driver { store, records, settings, condition, prepared: AtomicBool::new(false), refused: BTreeMap::new() };
         (lane, tokio::spawn(driver.run(inbox)))
     }
 
     pub(crate) fn target(&self) -> Target {
-        self.target
+        self.store.target()
+    }
+
+    /// The store at its end, to look at: what is written goes by the lane.
+    pub(crate) fn store(&self) -> &Arc<dyn Store> {
+        &self.store
     }
 
     pub(crate) fn condition(&self) -> Condition {

@@ -5,15 +5,17 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use chunk_sync_model::merge::{Change, Effect, Strategies, merge};
-use chunk_sync_model::{Target, Writer};
+use chunk_sync_model::merge::{Change, Effect, merge};
+use chunk_sync_model::{Target, Time, Writer};
 use uuid::Uuid;
 
 use crate::absorb::{Written, absorb, digest};
+use crate::direct::{self, Looks, Merging};
 use crate::journal::{Journal, Mark};
 use crate::metrics;
 use crate::operation::Operation;
 use crate::ports::{Commit, Fault, Held, Records, Write};
+use crate::settings::Settings;
 
 /// What became of a batch in the system of record.
 #[derive(Debug, Default)]
@@ -24,6 +26,8 @@ pub(crate) struct Outcome {
     pub(crate) conflicts: Vec<Mark>,
     /// Operations that came late or once more.
     pub(crate) repeated: u64,
+    /// Who had written into a store directly, once for each chunk.
+    pub(crate) direct: Vec<Writer>,
 }
 
 impl Outcome {
@@ -31,6 +35,7 @@ impl Outcome {
         self.writes.extend(other.writes);
         self.conflicts.extend(other.conflicts);
         self.repeated += other.repeated;
+        self.direct.extend(other.direct);
     }
 }
 
@@ -41,8 +46,10 @@ pub(crate) struct Terms<'a> {
     pub(crate) now: Written,
     /// An earlier attempt failed, which may nevertheless have happened.
     pub(crate) again: bool,
-    /// What decides where writers disagree.
-    pub(crate) strategies: &'a Strategies,
+    /// What decides where writers disagree, and what is done about what others write into the stores.
+    pub(crate) settings: &'a Settings,
+    /// What the stores were found to hold.
+    pub(crate) looks: &'a Looks,
 }
 
 /// Merges the operations, each chunk's in their order, in one transaction. `owing` are the stores that are told later.
@@ -91,13 +98,29 @@ fn decide(
     let signal = operations.iter().rev().find(|operation| operation.is_signal() && !operation.is_repair());
     let written = signal.map_or(terms.now, |signal| Written { at: signal.event.timestamp, ..terms.now });
     let mut journal = Journal::new(terms.now.at);
-    let (mut record, mut state, mut tell, mut vectors_changed) = match absorb(id, held, written, terms.strategies) {
+    let strategies = &terms.settings.strategies;
+    let direct = direct::found(
+        terms.looks.get(&id),
+        held.record.as_ref(),
+        held.state.as_deref(),
+        (strategies, &terms.settings.limits),
+        Time::from_micros(terms.now.at.micros().saturating_add(terms.now.max_ahead)),
+    );
+    let (mut record, mut state, mut tell, mut vectors_changed) = match absorb(id, held, written, strategies) {
         Ok(merged) => {
             journal.note(Writer::Postgres, merged.record.version, merged.decided, merged.conflicts);
             (Some(merged.record), merged.state, true, merged.vectors_changed)
         }
         Err(held) => (held.record, held.state, false, false),
     };
+    for direct in direct {
+        let held = Merging { record: record.unwrap_or_default(), state, vectors_changed };
+        let rules = (&terms.settings.direct, strategies, &terms.settings.limits);
+        let merged = direct::settle(id, &direct, held, rules, &mut journal);
+        (record, state, vectors_changed) = (Some(merged.record), merged.state, merged.vectors_changed);
+        outcome.direct.push(direct.writer);
+        tell = true;
+    }
     for operation in operations {
         if operation.is_signal() {
             // A row that is just as it was last written or seen: the stores were told with it. Where the signal was
@@ -105,7 +128,7 @@ fn decide(
             tell |= operation.repeated || terms.again;
             continue;
         }
-        let merged = merge(record, state, &Change::from(&operation.event), terms.strategies);
+        let merged = merge(record, state, &Change::from(&operation.event), strategies);
         outcome.repeated += u64::from(merged.effect == Effect::Nothing);
         journal.note(operation.event.writer, merged.record.version, merged.decided, merged.conflicts);
         vectors_changed |= merged.vectors_changed;

@@ -179,6 +179,11 @@ pub(crate) fn repaired(chunks: u64) {
     counter!("chunk_sync_repaired_total").increment(chunks);
 }
 
+/// Somebody wrote into a store directly.
+pub(crate) fn direct(writer: Writer) {
+    counter!("chunk_sync_direct_writes_total", "store" => writer.as_str()).increment(1);
+}
+
 pub(crate) fn conflict(kind: merge::Kind, strategy: Strategy, outcome: Outcome) {
     let labels = [
         ("type", kind.as_str().to_owned()),

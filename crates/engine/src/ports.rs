@@ -12,4 +12,4 @@ pub use capture::{Capture, Captured, Position, Source, Touch};
 pub use conflicts::{Closed, ConflictFilter, Decided, Met, Recorded};
 pub use fault::{Fault, FaultClass};
 pub use finding::{Finding, Findings, Level};
-pub use store::{Applied, Commit, Counts, Debt, Decide, Held, Records, Row, Seen, Store, Write};
+pub use store::{Applied, Commit, Counts, Debt, Decide, Held, Looked, Records, Row, Seen, Store, Write};

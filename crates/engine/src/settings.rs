@@ -13,12 +13,43 @@ pub struct Settings {
     pub limits: Limits,
     /// What decides where writers disagree.
     pub strategies: Strategies,
+    /// What others write into Qdrant and Neo4j.
+    pub direct: DirectSettings,
     /// How long a conflict stays on record once it is settled.
     pub keep_conflicts: Duration,
     /// The worker.
     pub worker: WorkerSettings,
     /// The write-ahead log.
     pub wal: WalSettings,
+}
+
+/// What is done about what others write into Qdrant and Neo4j, past the service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DirectSettings {
+    /// What becomes of it.
+    pub writes: DirectWrites,
+    /// When it is looked for.
+    pub detect: Detect,
+}
+
+/// What becomes of a direct write.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DirectWrites {
+    /// It goes on record, and the store is told again what the row says.
+    #[default]
+    Repair,
+    /// The store is a writer like any other.
+    Merge,
+}
+
+/// When direct writes are looked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Detect {
+    /// Where verification or the scrubber found a chunk to differ.
+    #[default]
+    Verify,
+    /// Before every merge as well.
+    Always,
 }
 
 /// How the worker takes events from the bus.

@@ -27,6 +27,7 @@ use crate::absorb::Written;
 use crate::breaker::Breaker;
 use crate::caught::caught;
 use crate::clock::Clock;
+use crate::direct::{self, Looks};
 use crate::given_up::GivenUp;
 use crate::lane::Lane;
 use crate::log::Log;
@@ -170,7 +171,8 @@ impl Worker {
         while let Some(part) = open.pop() {
             let batch: Vec<&Operation> = part.iter().map(|i| &operations[*i]).collect();
             let now = Written { at: self.clock.now(), max_ahead: self.settings.limits.max_ahead_micros };
-            let terms = Terms { now, again, strategies: &self.settings.strategies };
+            let looks = self.look(&batch).await;
+            let terms = Terms { now, again, settings: &self.settings, looks: &looks };
             match caught("merge", merge_all(&*self.records, &batch, owing, terms)).await.flatten() {
                 Ok(outcome) => whole.join(outcome),
                 Err(fault) if fault.class == FaultClass::Disk => return Err(fault),
@@ -197,6 +199,13 @@ impl Worker {
         Ok(Some((whole, refused)))
     }
 
+    /// What others may have written into the stores that answer.
+    async fn look(&self, batch: &[&Operation]) -> Looks {
+        let answers = |lane: &&Lane| lane.condition().failing.is_none() && !lane.condition().owing;
+        let stores: Vec<_> = self.lanes.iter().filter(answers).map(Lane::store).collect();
+        direct::look(&stores, batch, self.settings.direct.detect, self.settings.worker.patience).await
+    }
+
     fn owing(&self) -> Vec<Target> {
         self.lanes.iter().filter(|lane| lane.condition().owing).map(Lane::target).collect()
     }
@@ -204,6 +213,9 @@ impl Worker {
     fn count(&self, outcome: &Outcome) {
         for _ in 0..outcome.repeated {
             metrics::repeated();
+        }
+        for writer in &outcome.direct {
+            metrics::direct(*writer);
         }
         for mark in &outcome.conflicts {
             metrics::conflict(mark.kind, mark.strategy, mark.outcome);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use chunk_sync_engine::conflicts::{Choice, Undecidable, decide};
 use chunk_sync_engine::ports::{ConflictFilter, Recorded, Store};
 use chunk_sync_engine::verify::{Options, verify};
-use chunk_sync_engine::{Ports, Publisher, Service, Settings, WalSettings, WorkerSettings};
+use chunk_sync_engine::{DirectSettings, Ports, Publisher, Service, Settings, WalSettings, WorkerSettings};
 use chunk_sync_model::merge::{Outcome, Strategies, Unresolvable};
 use chunk_sync_model::{Body, Chunk, Event, EventType, Limits, Origin, Target, Writer};
 use chunk_sync_testkit::memory::{MemoryBus, MemoryRecords, MemoryStore};
@@ -73,6 +73,7 @@ async fn start(ports: &Ports, dir: &TempDir, keep_conflicts: Duration) -> Servic
     let settings = Settings {
         limits: Limits::default(),
         strategies: Strategies::default().with_part("metadata.title", "manual").unwrap(),
+        direct: DirectSettings::default(),
         keep_conflicts,
         worker: WorkerSettings { wait: Duration::from_millis(20), ..WorkerSettings::default() },
         wal: WalSettings { dir: dir.path().join("wal"), max_bytes: 1 << 30, keep: Duration::from_secs(3600) },

@@ -271,6 +271,13 @@ impl Graph {
     pub fn is_empty(&self) -> bool {
         self.node_id.is_none() && self.entities.is_empty() && self.relationships.is_empty()
     }
+
+    /// Takes away the relationships of which an end is not there.
+    pub(crate) fn drop_dangling(&mut self) {
+        let entities = &self.entities;
+        let there = |id: &String| entities.iter().any(|entity| entity.id == *id);
+        self.relationships.retain(|r| there(&r.source_entity_id) && there(&r.target_entity_id));
+    }
 }
 
 /// A thing that a chunk speaks of.

@@ -4,6 +4,7 @@
 //! documents have equal fingerprints, and where they differ the fingerprint names the fields.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -28,6 +29,29 @@ impl Fingerprint {
     pub fn differing(&self, other: &Self) -> Vec<String> {
         let names = self.0.keys().chain(other.0.keys()).collect::<std::collections::BTreeSet<_>>();
         names.into_iter().filter(|name| self.0.get(*name) != other.0.get(*name)).cloned().collect()
+    }
+}
+
+/// What a store holds of a chunk.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Document {
+    /// A row.
+    Row(Arc<State>),
+    /// A point.
+    Vectors(VectorDocument),
+    /// A node and what hangs on it.
+    Graph(GraphDocument),
+}
+
+impl Document {
+    /// Its fields.
+    #[must_use]
+    pub fn fingerprint(&self) -> Fingerprint {
+        match self {
+            Self::Row(state) => row_fingerprint(state),
+            Self::Vectors(document) => document.fingerprint(),
+            Self::Graph(document) => document.fingerprint(),
+        }
     }
 }
 

@@ -10,6 +10,7 @@ mod assemble;
 mod change;
 mod conflict;
 mod decide;
+mod direct;
 mod effective;
 mod keep;
 mod met;
@@ -30,6 +31,7 @@ use crate::{Part, PartPattern, Record, Time, Writer};
 use values::{Values, View};
 
 pub use conflict::{Conflict, Kind, Outcome, Side, auto_type};
+pub use direct::{Direct, Found};
 pub use resolve::{Unresolvable, resolution};
 pub use strategy::{Strategies, Strategy, StrategyError};
 

@@ -295,6 +295,21 @@ impl Chunk {
         Ok(())
     }
 
+    /// Takes the part away; one that every chunk has stays.
+    pub(crate) fn remove(&mut self, part: &Part) {
+        match part {
+            Part::Summary => self.summary = None,
+            Part::Dense(model) => self.embeddings.dense.retain(|dense| dense.model != *model),
+            Part::Sparse => self.embeddings.sparse = None,
+            Part::CodeMetadata => self.code_metadata = None,
+            Part::NodeId => self.graph.node_id = None,
+            Part::Metadata(key) => drop(self.metadata.extra.remove(key)),
+            Part::Entity(id) => self.graph.entities.retain(|entity| entity.id != *id),
+            Part::Relationship(..) => self.graph.relationships.retain(|relationship| relationship.part() != *part),
+            Part::Existence | Part::Content | Part::ChunkType | Part::Source | Part::Location | Part::Organization => {}
+        }
+    }
+
     /// The same for a value borrowed from another chunk.
     pub fn put(&mut self, part: &Part, value: PartValue<'_>) {
         match (part, value) {

@@ -134,6 +134,15 @@ impl Record {
             .is_none_or(|history| time > history.last || (time == history.last && !history.seen.contains(&event)))
     }
 
+    /// Who last set the part to that, and when.
+    pub(crate) fn said_by(&self, part: &Part, hash: Hash) -> Option<(Writer, Time)> {
+        let versions = self.writers.iter().filter_map(|(writer, history)| {
+            let said = history.parts.get(part)?.iter().rfind(|setting| setting.hash == Some(hash));
+            said.map(|setting| setting.version(*writer))
+        });
+        versions.max().map(|version| (version.writer, version.time))
+    }
+
     /// The newest delete, by whomever.
     pub(crate) fn newest_delete(&self) -> Option<ChangeVersion> {
         self.writers.iter().filter_map(|(writer, history)| history.own_delete(*writer)).max()

@@ -20,7 +20,9 @@ use async_trait::async_trait;
 use chunk_sync_engine::ports::ConflictFilter;
 use chunk_sync_engine::repair::{Orphans, plan, publish, until_finished};
 use chunk_sync_engine::verify::{Options, verify};
-use chunk_sync_engine::{Ports, Publisher, Service, Settings, WalSettings, WorkerSettings};
+use chunk_sync_engine::{
+    Detect, DirectSettings, DirectWrites, Ports, Publisher, Service, Settings, WalSettings, WorkerSettings,
+};
 use chunk_sync_model::merge::{Conflict, Kind, Strategies};
 use chunk_sync_model::{Body, Chunk, Event, Limits, State, Time};
 use serde_json::{Value, json};
@@ -91,13 +93,24 @@ pub async fn play(scenarios: &[Scenario], ports: &Ports, hands: &dyn Hands, dir:
 }
 
 fn settings(strategies: &[(&str, &str)], dir: &Path) -> Settings {
+    let mut direct = DirectSettings::default();
     let with = |all: Strategies, (name, strategy): &(&str, &str)| match Kind::ALL.iter().find(|k| k.as_str() == *name) {
         Some(kind) => all.with(*kind, strategy).unwrap(),
         None => all.with_part(name, strategy).unwrap(),
     };
+    let mut of_parts = Vec::new();
+    for rule in strategies {
+        match rule {
+            ("direct_writes", "merge") => direct.writes = DirectWrites::Merge,
+            ("detect", "verify") => direct.detect = Detect::Verify,
+            ("detect", "always") => direct.detect = Detect::Always,
+            rule => of_parts.push(*rule),
+        }
+    }
     Settings {
         limits: Limits::default(),
-        strategies: strategies.iter().fold(Strategies::default(), with),
+        strategies: of_parts.iter().fold(Strategies::default(), with),
+        direct,
         keep_conflicts: Duration::from_secs(3600),
         worker: WorkerSettings { wait: Duration::from_millis(20), ..WorkerSettings::default() },
         wal: WalSettings { dir: dir.join("wal"), max_bytes: 1 << 30, keep: Duration::from_secs(3600) },
@@ -174,8 +187,12 @@ impl Stage<'_> {
         let id = scenario.id();
         match step {
             Step::Row(edits) => self.hands.row(id, self.placed(edits).as_ref()).await,
-            Step::Point(edits) => self.hands.point(id, edits.as_ref()).await,
+            Step::Point(edits) => self.hands.point(id, self.placed(edits).as_ref()).await,
             Step::Node(edits) => self.hands.node(id, edits.as_ref()).await,
+            Step::Unseen(edits) => {
+                self.hands.point(id, Some(edits)).await;
+                return false;
+            }
             Step::Stores { row, point, node } => {
                 self.hands.row(id, self.placed(&Some(row.clone())).as_ref()).await;
                 self.hands.point(id, Some(point)).await;
@@ -223,7 +240,7 @@ impl Stage<'_> {
                 self.event(scenario, "operator", "update", *at, view, &[part], &[])
             }
             Step::Again => return self.said.get(scenario.name).cloned().unwrap_or_default(),
-            Step::Row(_) | Step::Point(_) | Step::Node(_) | Step::Stores { .. } => return Vec::new(),
+            Step::Row(_) | Step::Point(_) | Step::Node(_) | Step::Unseen(_) | Step::Stores { .. } => return Vec::new(),
         };
         self.said.entry(scenario.name).or_default().push(event.clone());
         vec![event]

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use chunk_sync_engine::scrub::ScrubSettings;
-use chunk_sync_engine::{Settings, WalSettings, WorkerSettings};
+use chunk_sync_engine::{Detect, DirectSettings, DirectWrites, Settings, WalSettings, WorkerSettings};
 use chunk_sync_model::merge::{Kind, Strategies, StrategyError};
 use chunk_sync_model::{EmbeddingModel, Limits};
 use toml::{Table, Value};
@@ -33,6 +33,7 @@ pub(super) fn read(layers: &Layers) -> Result<Config, Vec<Finding>> {
     let settings = Settings {
         limits: limits(reader),
         strategies: strategies(reader),
+        direct: direct(reader),
         keep_conflicts: reader.duration("conflicts.keep", "0s", "3650d"),
         worker: worker(reader),
         wal: wal(reader, mode.as_ref()),
@@ -194,6 +195,26 @@ fn strategies(reader: &mut Reader<'_>) -> Strategies {
         strategies = put(reader, "conflicts.parts", strategies.with_part(part.trim(), name.trim()));
     }
     strategies
+}
+
+fn direct(reader: &mut Reader<'_>) -> DirectSettings {
+    let writes = match reader.text("conflicts.direct_writes") {
+        Some("repair") => DirectWrites::Repair,
+        Some("merge") => DirectWrites::Merge,
+        _ => {
+            reader.wrong("conflicts.direct_writes", "must be \"repair\" or \"merge\"");
+            DirectWrites::default()
+        }
+    };
+    let detect = match reader.text("conflicts.detect") {
+        Some("verify") => Detect::Verify,
+        Some("always") => Detect::Always,
+        _ => {
+            reader.wrong("conflicts.detect", "must be \"verify\" or \"always\"");
+            Detect::default()
+        }
+    };
+    DirectSettings { writes, detect }
 }
 
 fn worker(reader: &mut Reader<'_>) -> WorkerSettings {

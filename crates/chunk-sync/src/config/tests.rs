@@ -201,6 +201,7 @@ fn what_is_shown_can_be_read_back() {
 
 #[test]
 fn conflicts_end_by_the_strategy_of_their_part() {
+    use chunk_sync_engine::{Detect, DirectSettings, DirectWrites};
     use chunk_sync_model::Part;
     let file = "[conflicts]\ncontent = 'prefer:claude'\nparts = ['metadata.score_* = target_wins', 'summary=manual']\n";
     let (config, _) = with(file, &[("CHUNK_SYNC__CONFLICTS__GRAPH", "manual")]).unwrap();
@@ -210,6 +211,12 @@ fn conflicts_end_by_the_strategy_of_their_part() {
     assert_eq!((of("summary"), of("graph.node_id")), ("manual".into(), "manual".into()));
     assert_eq!(of("embeddings.dense.gte"), "keep_both");
     assert_eq!(config.settings.keep_conflicts.as_secs(), 30 * 86_400);
+    assert_eq!(config.settings.direct, DirectSettings::default());
+    let (config, _) = with("[conflicts]\ndirect_writes = 'merge'\ndetect = 'always'\n", &[]).unwrap();
+    assert_eq!(config.settings.direct, DirectSettings { writes: DirectWrites::Merge, detect: Detect::Always });
+    let error = refused("[conflicts]\ndirect_writes = 'keep'\ndetect = 'never'\n", &[]);
+    assert!(error.contains("must be \"repair\" or \"merge\""), "{error}");
+    assert!(error.contains("must be \"verify\" or \"always\""), "{error}");
     let error = refused(
         "[conflicts]\nmetadata = 'merge_text'\ncontent = 'mine'\nparts = ['content', 'nothing = manual']\n",
         &[],

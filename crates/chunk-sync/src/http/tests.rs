@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use chunk_sync_engine::{Health, Ports, Publisher, Service, Settings, WalSettings, WorkerSettings};
+use chunk_sync_engine::{DirectSettings, Health, Ports, Publisher, Service, Settings, WalSettings, WorkerSettings};
 use chunk_sync_model::merge::Strategies;
 use chunk_sync_model::{Limits, Target};
 use serde_json::{Value, json};
@@ -106,6 +106,7 @@ fn settings(dir: &TempDir) -> Settings {
     Settings {
         limits: Limits::default(),
         strategies: Strategies::default(),
+        direct: DirectSettings::default(),
         keep_conflicts: Duration::from_secs(3600),
         worker: WorkerSettings {
             wait: Duration::from_millis(20),

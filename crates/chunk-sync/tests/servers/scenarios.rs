@@ -13,11 +13,13 @@ use chunk_sync_connectors::redis::{RedisBus, RedisConfig};
 use chunk_sync_edge::EdgeStore;
 use chunk_sync_engine::Ports;
 use chunk_sync_engine::ports::{Applied, Store, Write};
+use chunk_sync_model::vector::Vector;
 use chunk_sync_model::{Limits, State, Time};
 use chunk_sync_testkit::memory::World;
 use chunk_sync_testkit::scenarios::{Edits, Hands, Outcomes, all, edited, play};
 use neo4rs::query;
 use rusqlite::Connection;
+use serde_json::json;
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -81,16 +83,18 @@ impl Hands for OnDisk {
         self.sql("UPDATE rows SET chunk = ?2 WHERE id = ?1", (id, chunk));
     }
 
-    /// The engine has no other way in than this store, whose guard asks for a newer version.
+    /// The engine has no other way in than this store.
     async fn point(&self, id: Uuid, edits: Option<&Edits>) {
         let held = self.vectors.read(&[id]).await.unwrap().pop().flatten().expect("the point is there");
-        let version = held.version.next(Time::from_micros(0));
-        let state = match edits {
-            Some(edits) => Some(edited(&*row(&self.ports, id).await, edits)),
-            None => None,
+        let write = async |version, state| {
+            let write = Write { id, version, state, vectors_since: version };
+            assert!(matches!(self.vectors.apply(&[write]).await[..], [Applied::Written]));
         };
-        let write = Write { id, version, state, vectors_since: version };
-        assert!(matches!(self.vectors.apply(&[write]).await[..], [Applied::Written]));
+        // A point that is gone has no version that would guard it.
+        write(held.version.next(Time::from_micros(0)), None).await;
+        if let Some(edits) = edits {
+            write(held.version, Some(edited(&*row(&self.ports, id).await, edits))).await;
+        }
     }
 
     async fn node(&self, id: Uuid, edits: Option<&Edits>) {
@@ -156,9 +160,12 @@ impl Hands for OnServers<'_> {
         for (path, value) in edits.into_iter().flatten() {
             match *path {
                 "embeddings.dense" => {
-                    self.place.write_vector(id, serde_json::from_value(value["vector"].clone()).unwrap()).await;
+                    let numbers: Vec<f32> = serde_json::from_value(value["vector"].clone()).unwrap();
+                    // Its own last bit may be another.
+                    self.place.write_vector(id, Vector::from(numbers).normalised()).await;
                 }
-                path => self.place.write_payload(id, serde_json::json!({ path: value })).await,
+                "metadata.updated_at" => self.place.write_payload(id, json!({ "updated_at": value })).await,
+                path => self.place.write_payload(id, json!({ path: value })).await,
             }
         }
         if edits.is_none() {

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{Applied, Counts, Fault, Seen, Store, Write};
-use chunk_sync_model::document::{Fingerprint, GraphDocument, Mention, Relation, sort_relations};
+use chunk_sync_engine::ports::{Applied, Counts, Fault, Looked, Seen, Store, Write};
+use chunk_sync_model::document::{Document, Fingerprint, GraphDocument, Mention, Relation, sort_relations};
 use chunk_sync_model::{State, SyncVersion, Target};
 use rusqlite::{OptionalExtension, Transaction, params};
 use uuid::Uuid;
@@ -48,9 +48,9 @@ impl Store for Graph {
         written.await.unwrap_or_else(|fault| vec![Applied::Failed(fault); writes.len()])
     }
 
-    async fn read(&self, ids: &[Uuid]) -> Result<Vec<Option<Seen>>, Fault> {
+    async fn look(&self, ids: &[Uuid]) -> Result<Vec<Option<Looked>>, Fault> {
         let ids = ids.to_vec();
-        self.database.read(READ, move |transaction| ids.iter().map(|id| seen(transaction, *id)).collect()).await
+        self.database.read(READ, move |transaction| ids.iter().map(|id| looked(transaction, *id)).collect()).await
     }
 
     async fn scan(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Seen>, Fault> {
@@ -58,7 +58,9 @@ impl Store for Graph {
             let sql = "SELECT id FROM graph_chunks WHERE id > ?1 ORDER BY id LIMIT ?2";
             let mut statement = transaction.prepare_cached(sql)?;
             let ids = statement.query_map(params![above(after), limit_of(limit)], |row| row.get::<_, Uuid>(0))?;
-            ids.filter_map(|id| id.map_err(Error::from).and_then(|id| seen(transaction, id)).transpose()).collect()
+            let looked =
+                ids.filter_map(|id| id.map_err(Error::from).and_then(|id| looked(transaction, id)).transpose());
+            looked.map(|looked| looked.map(|looked| looked.seen())).collect()
         };
         self.database.read(READ, work).await
     }
@@ -158,7 +160,7 @@ fn belong(transaction: &Transaction<'_>, document: &GraphDocument) -> Result<(),
 }
 
 /// The document of a chunk, made again from what the tables hold.
-fn seen(transaction: &Transaction<'_>, id: Uuid) -> Result<Option<Seen>, Error> {
+fn looked(transaction: &Transaction<'_>, id: Uuid) -> Result<Option<Looked>, Error> {
     let sql = "SELECT version, content_hash, chunk_type, source_type, system_origin, created_at, updated_at, dataset
         FROM graph_chunks WHERE id = ?1";
     let node = transaction.prepare_cached(sql)?.query_row([id], |row| {
@@ -181,7 +183,7 @@ fn seen(transaction: &Transaction<'_>, id: Uuid) -> Result<Option<Seen>, Error> 
     };
     document.entities = mentions(transaction, id)?;
     document.relations = relations(transaction, id)?;
-    Ok(Some(Seen { id, version, fingerprint: document.fingerprint() }))
+    Ok(Some(Looked { id, version, document: Document::Graph(document) }))
 }
 
 fn mentions(transaction: &Transaction<'_>, id: Uuid) -> Result<BTreeMap<String, Mention>, Error> {

@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    Applied, Commit, ConflictFilter, Counts, Debt, Decide, Fault, Held, Recorded, Records, Row, Seen, Store, Write,
+    Applied, Commit, ConflictFilter, Counts, Debt, Decide, Fault, Held, Looked, Recorded, Records, Row, Seen, Store,
+    Write,
 };
-use chunk_sync_model::document::{Fingerprint, row_fingerprint};
+use chunk_sync_model::document::{Document, Fingerprint, row_fingerprint};
 use chunk_sync_model::{Chunk, Hash, Record, State, SyncVersion, Target, Time};
 use rusqlite::{OptionalExtension, Transaction, params};
 use uuid::Uuid;
@@ -59,13 +60,13 @@ impl Store for Rows {
         written.await.unwrap_or_else(|fault| vec![Applied::Failed(fault); writes.len()])
     }
 
-    async fn read(&self, ids: &[Uuid]) -> Result<Vec<Option<Seen>>, Fault> {
-        Ok(self.rows_of(ids).await?.into_iter().map(|row| row.and_then(seen)).collect())
+    async fn look(&self, ids: &[Uuid]) -> Result<Vec<Option<Looked>>, Fault> {
+        Ok(self.rows_of(ids).await?.into_iter().map(|row| row.and_then(looked)).collect())
     }
 
     async fn scan(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Seen>, Fault> {
         let rows = self.read_rows(move |transaction| page("SELECT id FROM rows", transaction, after, limit)).await?;
-        Ok(rows.into_iter().flatten().filter_map(seen).collect())
+        Ok(rows.into_iter().flatten().filter_map(looked).map(|looked| looked.seen()).collect())
     }
 
     fn expect(&self, state: &State) -> Fingerprint {
@@ -179,9 +180,8 @@ pub(super) fn limit_of(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
 }
 
-fn seen(row: Row) -> Option<Seen> {
-    let state = row.state?;
-    Some(Seen { id: row.id, version: row.version, fingerprint: row_fingerprint(&state) })
+fn looked(row: Row) -> Option<Looked> {
+    Some(Looked { id: row.id, version: row.version, document: Document::Row(row.state?) })
 }
 
 /// A page of rows whose ids are those of `ids`, a query with one column `id`.

@@ -3,9 +3,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use chunk_sync_engine::ports::Seen;
+use chunk_sync_engine::ports::{Looked, Seen};
 use chunk_sync_model::SyncVersion;
-use chunk_sync_model::document::{GraphDocument, Mention, Relation, sort_relations};
+use chunk_sync_model::document::{Document, GraphDocument, Mention, Relation, sort_relations};
 use neo4rs::{BoltList, BoltType, Row};
 use uuid::Uuid;
 
@@ -104,6 +104,13 @@ impl Held {
     pub(super) fn seen(&self) -> Option<Seen> {
         let id = Uuid::try_parse(&self.id).ok()?;
         Some(Seen { id, version: self.version.unwrap_or_default(), fingerprint: self.document.fingerprint() })
+    }
+
+    /// The same with the document itself.
+    pub(super) fn looked(self) -> Option<Looked> {
+        let id = Uuid::try_parse(&self.id).ok()?;
+        let version = self.version.unwrap_or_default();
+        Some(Looked { id, version, document: Document::Graph(self.document) })
     }
 }
 

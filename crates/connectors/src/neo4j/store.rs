@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use backon::{BackoffBuilder, ExponentialBuilder};
-use chunk_sync_engine::ports::{Applied, Counts, Fault, FaultClass, Seen, Store, Write};
+use chunk_sync_engine::ports::{Applied, Counts, Fault, FaultClass, Looked, Seen, Store, Write};
 use chunk_sync_model::document::{Fingerprint, GraphDocument};
 use chunk_sync_model::{State, Target};
 use neo4rs::{BoltType, Query, Row, query};
@@ -155,11 +155,12 @@ impl Store for Neo4jStore {
         answers.into_values().collect()
     }
 
-    async fn read(&self, ids: &[Uuid]) -> Result<Vec<Option<Seen>>, Fault> {
+    async fn look(&self, ids: &[Uuid]) -> Result<Vec<Option<Looked>>, Fault> {
         let texts: Vec<String> = ids.iter().copied().map(text).collect();
         let documents = self.documents(Which::These(&texts)).await.map_err(|error| error.into_fault(READ))?;
-        let seen: HashMap<_, _> = documents.iter().filter_map(Held::seen).map(|seen| (seen.id, seen)).collect();
-        Ok(ids.iter().map(|id| seen.get(id).cloned()).collect())
+        let looked = documents.into_iter().filter_map(Held::looked);
+        let mut looked: HashMap<_, _> = looked.map(|looked| (looked.id, looked)).collect();
+        Ok(ids.iter().map(|id| looked.remove(id)).collect())
     }
 
     async fn scan(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Seen>, Fault> {

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{Applied, Commit, Counts, Fault, FaultClass, Held, Records, Row, Seen, Store, Write};
-use chunk_sync_model::document::{Fingerprint, row_fingerprint};
+use chunk_sync_engine::ports::{
+    Applied, Commit, Counts, Fault, FaultClass, Held, Looked, Records, Row, Seen, Store, Write,
+};
+use chunk_sync_model::document::{Document, Fingerprint, row_fingerprint};
 use chunk_sync_model::{State, Target};
 use uuid::Uuid;
 
@@ -29,12 +31,18 @@ impl Store for PostgresRecords {
         }
     }
 
-    async fn read(&self, ids: &[Uuid]) -> Result<Vec<Option<Seen>>, Fault> {
-        Ok(self.rows_of(ids).await?.into_iter().map(|row| row.and_then(seen)).collect())
+    async fn look(&self, ids: &[Uuid]) -> Result<Vec<Option<Looked>>, Fault> {
+        Ok(self.rows_of(ids).await?.into_iter().map(|row| row.and_then(looked)).collect())
     }
 
     async fn scan(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Seen>, Fault> {
-        Ok(self.page(Of::Rows, after, limit).await?.into_iter().filter_map(seen).collect())
+        Ok(self
+            .page(Of::Rows, after, limit)
+            .await?
+            .into_iter()
+            .filter_map(looked)
+            .map(|looked| looked.seen())
+            .collect())
     }
 
     fn expect(&self, state: &State) -> Fingerprint {
@@ -99,7 +107,6 @@ fn apply(write: &Write, held: Held) -> (Applied, Option<Commit>) {
     (Applied::Written, Some(commit))
 }
 
-fn seen(row: Row) -> Option<Seen> {
-    let state = row.state?;
-    Some(Seen { id: row.id, version: row.version, fingerprint: row_fingerprint(&state) })
+fn looked(row: Row) -> Option<Looked> {
+    Some(Looked { id: row.id, version: row.version, document: Document::Row(row.state?) })
 }

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use chunk_sync_engine::ports::{Fault, FaultClass, Seen};
-use chunk_sync_model::document::{Fingerprint, SPARSE_VECTOR, VectorDocument};
+use chunk_sync_engine::ports::{Fault, FaultClass, Looked};
+use chunk_sync_model::document::{Document, Fingerprint, SPARSE_VECTOR, VectorDocument};
 use chunk_sync_model::{Limits, State, SyncVersion};
 use qdrant_client::qdrant::point_id::PointIdOptions;
 use qdrant_client::qdrant::value::Kind;
@@ -107,7 +107,7 @@ pub(super) fn version(payload: &HashMap<String, Value>) -> SyncVersion {
 }
 
 /// What a point holds. `None` for an id that is no UUID: no chunk has one.
-pub(super) fn seen(point: RetrievedPoint) -> Option<Seen> {
+pub(super) fn looked(point: RetrievedPoint) -> Option<Looked> {
     let id = chunk_id(point.id.as_ref())?;
     let version = version(&point.payload);
     let fields = point.payload.into_iter().filter(|(key, _)| key != VERSION);
@@ -124,7 +124,7 @@ pub(super) fn seen(point: RetrievedPoint) -> Option<Seen> {
             }
         }
     }
-    Some(Seen { id, version, fingerprint: document.fingerprint() })
+    Some(Looked { id, version, document: Document::Vectors(document) })
 }
 
 /// The fingerprint of a state as a server holds it.

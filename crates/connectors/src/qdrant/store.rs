@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{Applied, Counts, Fault, FaultClass, Seen, Store, Write};
+use chunk_sync_engine::ports::{Applied, Counts, Fault, FaultClass, Looked, Seen, Store, Write};
 use chunk_sync_model::document::Fingerprint;
 use chunk_sync_model::{Limits, State, SyncVersion, Target};
 use futures::{StreamExt, stream};
@@ -16,7 +16,7 @@ use tokio::sync::Mutex;
 use uuid::Uuid;
 
 use super::config::QdrantConfig;
-use super::encode::{VERSION, chunk_id, expected, point_id, seen, version};
+use super::encode::{VERSION, chunk_id, expected, looked, point_id, version};
 use super::fault::Error;
 use super::plan::{Plan, plan};
 use super::schema;
@@ -123,7 +123,7 @@ impl QdrantStore {
         }
     }
 
-    async fn points(&self, ids: &[Uuid]) -> Result<HashMap<Uuid, Seen>, Error> {
+    async fn points(&self, ids: &[Uuid]) -> Result<HashMap<Uuid, Looked>, Error> {
         let request = GetPoints {
             collection_name: self.collection.clone(),
             ids: ids.iter().copied().map(point_id).collect(),
@@ -132,7 +132,7 @@ impl QdrantStore {
             ..GetPoints::default()
         };
         let points = self.server.call(self.server.client.get_points(request)).await?.result;
-        Ok(points.into_iter().filter_map(seen).map(|seen| (seen.id, seen)).collect())
+        Ok(points.into_iter().filter_map(looked).map(|looked| (looked.id, looked)).collect())
     }
 
     /// A page from `offset` on, itself included, and where the next one begins.
@@ -146,7 +146,7 @@ impl QdrantStore {
             ..ScrollPoints::default()
         };
         let page = self.server.call(self.server.client.scroll(request)).await?;
-        Ok((page.result.into_iter().filter_map(seen).collect(), page.next_page_offset))
+        Ok((page.result.into_iter().filter_map(looked).map(|looked| looked.seen()).collect(), page.next_page_offset))
     }
 }
 
@@ -168,7 +168,7 @@ impl Store for QdrantStore {
         answers.concat()
     }
 
-    async fn read(&self, ids: &[Uuid]) -> Result<Vec<Option<Seen>>, Fault> {
+    async fn look(&self, ids: &[Uuid]) -> Result<Vec<Option<Looked>>, Fault> {
         let mut found = HashMap::with_capacity(ids.len());
         for ids in ids.chunks(BATCH) {
             found.extend(self.points(ids).await.map_err(|error| error.into_fault(READ))?);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chunk_sync_engine::ports::{Bus, Store};
-use chunk_sync_engine::{Ports, Service, Settings, WalSettings, WorkerSettings};
+use chunk_sync_engine::{DirectSettings, Ports, Service, Settings, WalSettings, WorkerSettings};
 use redis::Value;
 use uuid::Uuid;
 
@@ -116,6 +116,7 @@ async fn speed_of_the_service_beside_a_bare_consumer() {
         let settings = Settings {
             limits: Limits::default(),
             strategies: Strategies::default(),
+            direct: DirectSettings::default(),
             keep_conflicts: Duration::from_secs(3600),
             worker: WorkerSettings::default(),
             wal,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    Applied, ConflictFilter, Counts, Debt, Decide, Fault, Held, Recorded, Records, Row, Seen, Store, Write,
+    Applied, ConflictFilter, Counts, Debt, Decide, Fault, Held, Looked, Recorded, Records, Row, Seen, Store, Write,
 };
 use chunk_sync_model::document::Fingerprint;
 use chunk_sync_model::{State, Target, Time};
@@ -27,7 +27,7 @@ impl Store for Free {
         vec![Applied::Written; writes.len()]
     }
 
-    async fn read(&self, ids: &[Uuid]) -> Result<Vec<Option<Seen>>, Fault> {
+    async fn look(&self, ids: &[Uuid]) -> Result<Vec<Option<Looked>>, Fault> {
         Ok(vec![None; ids.len()])
     }
 

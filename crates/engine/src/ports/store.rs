@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use chunk_sync_model::document::Fingerprint;
+use chunk_sync_model::document::{Document, Fingerprint};
 use chunk_sync_model::{Hash, Record, State, SyncVersion, Target, Time};
 use uuid::Uuid;
 
@@ -54,6 +54,25 @@ pub struct Seen {
     pub fingerprint: Fingerprint,
 }
 
+/// The same with the document itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Looked {
+    /// Which chunk.
+    pub id: Uuid,
+    /// The version that the store shows; zero where somebody else wrote the chunk there.
+    pub version: SyncVersion,
+    /// The document made again from what is held.
+    pub document: Document,
+}
+
+impl Looked {
+    /// What verification compares.
+    #[must_use]
+    pub fn seen(&self) -> Seen {
+        Seen { id: self.id, version: self.version, fingerprint: self.document.fingerprint() }
+    }
+}
+
 /// How much a store holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -82,8 +101,14 @@ pub trait Store: Send + Sync {
     /// Applies the writes; one answer each, in their order.
     async fn apply(&self, writes: &[Write]) -> Vec<Applied>;
 
-    /// What is held of these chunks, in their order; `None` where there is nothing.
-    async fn read(&self, ids: &[Uuid]) -> Result<Vec<Option<Seen>>, Fault>;
+    /// All that is held of these chunks, in their order; `None` where there is nothing.
+    async fn look(&self, ids: &[Uuid]) -> Result<Vec<Option<Looked>>, Fault>;
+
+    /// The same, for whoever only compares.
+    async fn read(&self, ids: &[Uuid]) -> Result<Vec<Option<Seen>>, Fault> {
+        let looked = self.look(ids).await?;
+        Ok(looked.iter().map(|looked| looked.as_ref().map(Looked::seen)).collect())
+    }
 
     /// The next chunks in ascending order of id (as bytes), from the first one above `after`, at most `limit`. Fewer than
     /// `limit` mean the end.

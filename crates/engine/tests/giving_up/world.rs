@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{Applied, Bus, Counts, Fault, FaultClass, Letter, Seen, Store, Write};
-use chunk_sync_engine::{Ports, Publisher, Service, Settings, WalSettings, WorkerSettings};
+use chunk_sync_engine::ports::{Applied, Bus, Counts, Fault, FaultClass, Letter, Looked, Seen, Store, Write};
+use chunk_sync_engine::{DirectSettings, Ports, Publisher, Service, Settings, WalSettings, WorkerSettings};
 use chunk_sync_model::document::Fingerprint;
 use chunk_sync_model::merge::Strategies;
 use chunk_sync_model::{Event, Limits, State, Target};
@@ -58,8 +58,8 @@ impl Store for Moody {
         applied
     }
 
-    async fn read(&self, ids: &[Uuid]) -> Result<Vec<Option<Seen>>, Fault> {
-        self.store.read(ids).await
+    async fn look(&self, ids: &[Uuid]) -> Result<Vec<Option<Looked>>, Fault> {
+        self.store.look(ids).await
     }
 
     async fn scan(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Seen>, Fault> {
@@ -113,6 +113,7 @@ impl World {
         Settings {
             limits: Limits::default(),
             strategies: Strategies::default(),
+            direct: DirectSettings::default(),
             keep_conflicts: Duration::from_secs(3600),
             worker: self.worker.clone(),
             wal: WalSettings { dir: self.dir.path().join("wal"), max_bytes: 1 << 30, keep: Duration::from_secs(3600) },

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{Applied, Counts, Fault, Seen, Store, Write};
+use chunk_sync_engine::ports::{Applied, Counts, Fault, Looked, Seen, Store, Write};
 use chunk_sync_engine::scrub::{ScrubSettings, Scrubbed, Scrubbing};
 use chunk_sync_engine::verify::{Options, verify};
 use chunk_sync_model::document::Fingerprint;
@@ -38,8 +38,8 @@ impl Store for Slow {
         self.inner.apply(writes).await
     }
 
-    async fn read(&self, ids: &[Uuid]) -> Result<Vec<Option<Seen>>, Fault> {
-        self.inner.read(ids).await
+    async fn look(&self, ids: &[Uuid]) -> Result<Vec<Option<Looked>>, Fault> {
+        self.inner.look(ids).await
     }
 
     async fn scan(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Seen>, Fault> {

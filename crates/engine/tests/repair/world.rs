@@ -7,7 +7,7 @@ use std::time::Duration;
 use chunk_sync_connectors::embedded::{Embedded, FILE, MAX_BACKLOG};
 use chunk_sync_engine::repair::{Orphans, Step, plan, publish, until_finished};
 use chunk_sync_engine::verify::{Difference, Options, Report, look_again, verify};
-use chunk_sync_engine::{Ports, Publisher, Service, Settings, WalSettings, WorkerSettings};
+use chunk_sync_engine::{DirectSettings, Ports, Publisher, Service, Settings, WalSettings, WorkerSettings};
 use chunk_sync_model::{Body, Event, EventType, Limits, Origin, State, SyncVersion, Target, Time, Writer};
 use chunk_sync_testkit::memory::MemoryStore;
 use rusqlite::Connection;
@@ -54,6 +54,7 @@ impl World {
         let settings = Settings {
             limits: Limits::default(),
             strategies: chunk_sync_model::merge::Strategies::default(),
+            direct: DirectSettings::default(),
             keep_conflicts: Duration::from_secs(3600),
             worker: WorkerSettings { wait: Duration::from_millis(20), ..WorkerSettings::default() },
             wal: WalSettings { dir: self.dir.path().join("wal"), max_bytes: 1 << 30, keep: Duration::from_secs(3600) },

@@ -3,7 +3,6 @@
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::chunk::Chunk;
 use crate::event::{Body, Event, EventType, Target};
 use crate::parse::is_marker;
 use crate::{Part, PartPattern, Record, State, Time, Writer};
@@ -60,6 +59,8 @@ pub fn resolution(
             return Err(Unresolvable::Another(part.clone()));
         }
     }
+    // Those of an entity that goes; merge takes nothing but the part from this view.
+    chunk.graph.drop_dangling();
     let time = now.max(Time::from_micros(record.newest_change().micros().saturating_add(1)));
     chunk.metadata.updated_at = time.max(chunk.metadata.updated_at);
     Ok(Event {
@@ -75,26 +76,4 @@ pub fn resolution(
         set: vec![PartPattern::One(part.clone())],
         position: None,
     })
-}
-
-impl Chunk {
-    /// Takes a part away, unless every chunk has it.
-    fn remove(&mut self, part: &Part) {
-        let graph = &mut self.graph;
-        match part {
-            Part::Existence | Part::Content | Part::ChunkType | Part::Source | Part::Location | Part::Organization => {}
-            Part::Summary => self.summary = None,
-            Part::Dense(model) => self.embeddings.dense.retain(|dense| dense.model != *model),
-            Part::Sparse => self.embeddings.sparse = None,
-            Part::CodeMetadata => self.code_metadata = None,
-            Part::NodeId => graph.node_id = None,
-            Part::Metadata(key) => drop(self.metadata.extra.remove(key)),
-            Part::Entity(id) => {
-                graph.entities.retain(|entity| entity.id != *id);
-                // They hang on it, and merge takes nothing but the entity from this view.
-                graph.relationships.retain(|r| r.source_entity_id != *id && r.target_entity_id != *id);
-            }
-            Part::Relationship(..) => graph.relationships.retain(|relationship| relationship.part() != *part),
-        }
-    }
 }

@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    Applied, Commit, ConflictFilter, Counts, Debt, Decide, Decided, Fault, Held, Met, Recorded, Records, Row, Seen,
-    Store, Write,
+    Applied, Commit, ConflictFilter, Counts, Debt, Decide, Decided, Fault, Held, Looked, Met, Recorded, Records, Row,
+    Seen, Store, Write,
 };
-use chunk_sync_model::document::{Fingerprint, row_fingerprint};
+use chunk_sync_model::document::{Document, Fingerprint, row_fingerprint};
 use chunk_sync_model::{Hash, Record, State, SyncVersion, Target, Time};
 use uuid::Uuid;
 
@@ -119,9 +119,9 @@ impl Tables {
         })
     }
 
-    fn seen(&self, id: Uuid) -> Option<Seen> {
+    fn looked(&self, id: Uuid) -> Option<Looked> {
         let row = self.row(id)?;
-        Some(Seen { id, version: row.version, fingerprint: row_fingerprint(row.state.as_deref()?) })
+        Some(Looked { id, version: row.version, document: Document::Row(row.state?) })
     }
 
     /// A state as another store would be handed it, guarded by the version in its record.
@@ -163,14 +163,15 @@ impl Store for MemoryRecords {
         writes.iter().map(|write| tables.apply(write)).collect()
     }
 
-    async fn read(&self, ids: &[Uuid]) -> Result<Vec<Option<Seen>>, Fault> {
+    async fn look(&self, ids: &[Uuid]) -> Result<Vec<Option<Looked>>, Fault> {
         let tables = self.tables.lock().unwrap();
-        Ok(ids.iter().map(|id| tables.seen(*id)).collect())
+        Ok(ids.iter().map(|id| tables.looked(*id)).collect())
     }
 
     async fn scan(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Seen>, Fault> {
         let tables = self.tables.lock().unwrap();
-        Ok(tables.rows.range(above(after)).take(limit).filter_map(|(id, _)| tables.seen(*id)).collect())
+        let looked = tables.rows.range(above(after)).take(limit).filter_map(|(id, _)| tables.looked(*id));
+        Ok(looked.map(|looked| looked.seen()).collect())
     }
 
     fn expect(&self, state: &State) -> Fingerprint {

@@ -5,8 +5,8 @@ use std::ops::Bound;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{Applied, Counts, Fault, FaultClass, Seen, Store, Write};
-use chunk_sync_model::document::{Fingerprint, GraphDocument, VectorDocument, row_fingerprint};
+use chunk_sync_engine::ports::{Applied, Counts, Fault, FaultClass, Looked, Seen, Store, Write};
+use chunk_sync_model::document::{Document, Fingerprint, GraphDocument, VectorDocument, row_fingerprint};
 use chunk_sync_model::{Limits, State, SyncVersion, Target};
 use uuid::Uuid;
 
@@ -21,13 +21,6 @@ pub struct MemoryStore {
 struct Held {
     version: SyncVersion,
     document: Document,
-}
-
-/// What a store holds of a chunk.
-enum Document {
-    Row(Arc<State>),
-    Vectors(VectorDocument),
-    Graph(GraphDocument),
 }
 
 impl MemoryStore {
@@ -98,13 +91,8 @@ fn check(state: &State, limits: &Limits) -> Result<(), Fault> {
 }
 
 impl Held {
-    fn seen(&self, id: Uuid) -> Seen {
-        let fingerprint = match &self.document {
-            Document::Row(state) => row_fingerprint(state),
-            Document::Vectors(document) => document.fingerprint(),
-            Document::Graph(document) => document.fingerprint(),
-        };
-        Seen { id, version: self.version, fingerprint }
+    fn looked(&self, id: Uuid) -> Looked {
+        Looked { id, version: self.version, document: self.document.clone() }
     }
 }
 
@@ -142,14 +130,14 @@ impl Store for MemoryStore {
         writes.iter().map(|write| self.apply_one(&mut held, write)).collect()
     }
 
-    async fn read(&self, ids: &[Uuid]) -> Result<Vec<Option<Seen>>, Fault> {
+    async fn look(&self, ids: &[Uuid]) -> Result<Vec<Option<Looked>>, Fault> {
         let held = self.held.lock().unwrap();
-        Ok(ids.iter().map(|id| held.get(id).map(|held| held.seen(*id))).collect())
+        Ok(ids.iter().map(|id| held.get(id).map(|held| held.looked(*id))).collect())
     }
 
     async fn scan(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Seen>, Fault> {
         let held = self.held.lock().unwrap();
-        Ok(held.range(above(after)).take(limit).map(|(id, held)| held.seen(*id)).collect())
+        Ok(held.range(above(after)).take(limit).map(|(id, held)| held.looked(*id).seen()).collect())
     }
 
     fn expect(&self, state: &State) -> Fingerprint {

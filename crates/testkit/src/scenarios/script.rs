@@ -38,6 +38,8 @@ pub enum Step {
     Point(Option<Edits>),
     /// Somebody writes the node, or deletes it.
     Node(Option<Edits>),
+    /// Somebody writes the point, and nobody compares it before the next step.
+    Unseen(Edits),
     /// Somebody writes all three.
     Stores { row: Edits, point: Edits, node: Edits },
 }
@@ -46,7 +48,7 @@ pub enum Step {
 #[derive(Clone, Debug)]
 pub struct Scenario {
     pub name: &'static str,
-    /// Kinds or names of parts, each with its strategy.
+    /// Kinds or names of parts, each with its strategy; `direct_writes` and `detect`, each with its setting.
     pub strategies: &'static [(&'static str, &'static str)],
     pub steps: Vec<Step>,
     /// What must show; `None` where the chunk must be gone.

@@ -1,4 +1,5 @@
-//! Strangers at the stores: a row is somebody's word, what is written into the others is put back.
+//! Strangers at the stores: a row is somebody's word; what is written into the others is put back, or merged, and never
+//! lost without a record where it was seen.
 
 use chunk_sync_model::hash::content_hash;
 use serde_json::Value;
@@ -11,6 +12,11 @@ const TEXT: &str = "what a stranger writes there";
 fn known(name: &'static str) -> Scenario {
     let vector = ("embeddings.dense", gte(1, 1));
     scenario(name).creates("claude", 1, [vector, ("metadata.topic", "tea".into())]).says("cognee", 2, [])
+}
+
+/// The same where the stores are writers like any other.
+fn merged(name: &'static str) -> Scenario {
+    known(name).under(&[("direct_writes", "merge")])
 }
 
 fn text() -> (&'static str, Value) {
@@ -51,17 +57,21 @@ pub(super) fn table() -> Vec<Scenario> {
                 ("metadata.previous_version", content_hash(TEXT).into()),
             ]),
         known("stores: a text written into a point is put back")
+            .meets([("content", "target_kept")])
             .step(Step::Point(Some(vec![text()])))
             .shows([first(), ("metadata.topic", "tea".into())]),
         known("stores: a vector written into a point is put back")
+            .meets([("embeddings.dense.gte", "target_kept")])
             .step(Step::Point(Some(vec![("embeddings.dense", gte(9, 9))])))
             .shows([first(), ("dense.gte", 1.0.into()), ("alternative", Value::Null)]),
         known("stores: a point that is deleted comes back").step(Step::Point(None)).shows([first()]),
         known("stores: a property written into a node is put back")
+            .meets([("chunk_type", "target_kept")])
             .step(Step::Node(Some(vec![("chunk_type", "code".into())])))
             .shows([first(), ("chunk_type", "text".into())]),
         known("stores: a node that is deleted comes back").step(Step::Node(None)).shows([first()]),
         known("stores: where all three differ the row's word counts")
+            .meets([("chunk_type", "target_kept"), ("content", "target_kept")])
             .step(Step::Stores {
                 row: vec![text(), at(50)],
                 point: vec![("content", "something else again in the point".into())],
@@ -70,7 +80,51 @@ pub(super) fn table() -> Vec<Scenario> {
             .shows([text()]),
         known("stores: a point that is written to takes the next word")
             .step(Step::Point(Some(vec![("content", "something else in the point".into())])))
+            .meets([("content", "target_kept")])
             .says("cognee", 60, [text()])
             .shows([text()]),
+        known("stores: a text written into a point unseen is gone with the next word")
+            .under(&[("detect", "verify")])
+            .step(Step::Unseen(vec![("content", "something else in the point".into())]))
+            .says("cognee", 60, [("metadata.author", "cognee".into())])
+            .shows([first(), ("metadata.author", "cognee".into())]),
+        known("stores: where every write looks first, it is on record before")
+            .under(&[("detect", "always")])
+            .meets([("content", "target_kept"), ("embeddings.dense.gte", "target_kept")])
+            .step(Step::Unseen(vec![
+                ("content", "something else in the point".into()),
+                ("embeddings.dense", gte(9, 9)),
+            ]))
+            .says("cognee", 60, [("metadata.author", "cognee".into())])
+            .shows([first(), ("dense.gte", 1.0.into()), ("metadata.author", "cognee".into())]),
+        merged("stores: a text written into a point is everywhere").step(Step::Point(Some(vec![text()]))).shows([
+            text(),
+            ("metadata.topic", "tea".into()),
+            ("stale", true.into()),
+        ]),
+        merged("stores: a text written into a point, and an older word that comes late")
+            .meets([("content", "target_kept")])
+            .step(Step::Point(Some(vec![text(), at(50)])))
+            .says("claude", 40, [("content", "what claude had said before".into())])
+            .shows([text()]),
+        merged("stores: a vector written into a point is in the row")
+            .step(Step::Point(Some(vec![("embeddings.dense", gte(9, 9))])))
+            .shows([first(), ("alternative", 1.0.into()), ("stale", false.into())]),
+        merged("stores: a property written into a node is everywhere")
+            .step(Step::Node(Some(vec![("chunk_type", "code".into())])))
+            .shows([first(), ("chunk_type", "code".into())]),
+        merged("stores: a text that is too short for a chunk is put back")
+            .meets([("content", "target_kept")])
+            .step(Step::Point(Some(vec![("content", "short".into())])))
+            .shows([first()]),
+        merged("stores: a point that is deleted comes back all the same").step(Step::Point(None)).shows([first()]),
+        merged("stores: where all three differ the newest word counts, part by part")
+            .meets([("content", "target_kept")])
+            .step(Step::Stores {
+                row: vec![text(), at(50)],
+                point: vec![("content", "something else again in the point".into())],
+                node: vec![("chunk_type", "code".into())],
+            })
+            .shows([text(), ("chunk_type", "code".into())]),
     ]
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
     Applied, Bus, ConflictFilter, Counts, DeadLetter, Debt, Decide, Delivery, Depth, EntryId, Fault, FaultClass, Held,
-    Letter, Recorded, Records, Row, Seen, Store, Write,
+    Letter, Looked, Recorded, Records, Row, Seen, Store, Write,
 };
 use chunk_sync_model::document::Fingerprint;
 use chunk_sync_model::{Event, State, Target, Time};
@@ -214,8 +214,8 @@ impl Store for WeatheredStore {
         answers
     }
 
-    async fn read(&self, ids: &[Uuid]) -> Result<Vec<Option<Seen>>, Fault> {
-        self.way.call(self.store.read(ids)).await
+    async fn look(&self, ids: &[Uuid]) -> Result<Vec<Option<Looked>>, Fault> {
+        self.way.call(self.store.look(ids)).await
     }
 
     async fn scan(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Seen>, Fault> {
@@ -256,8 +256,8 @@ impl Store for WeatheredRecords {
         self.records.apply(writes).await
     }
 
-    async fn read(&self, ids: &[Uuid]) -> Result<Vec<Option<Seen>>, Fault> {
-        self.way.call(self.records.read(ids)).await
+    async fn look(&self, ids: &[Uuid]) -> Result<Vec<Option<Looked>>, Fault> {
+        self.way.call(self.records.look(ids)).await
     }
 
     async fn scan(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Seen>, Fault> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use chunk_sync_engine::{Settings, WalSettings, WorkerSettings};
+use chunk_sync_engine::{DirectSettings, Settings, WalSettings, WorkerSettings};
 use chunk_sync_model::limits::EmbeddingModel;
 use chunk_sync_model::merge::Strategies;
 use chunk_sync_model::{Limits, Target};
@@ -115,5 +115,12 @@ fn draw_settings(rng: &mut Rng) -> Settings {
     };
     let limits = Limits { models: vec![model], ..Limits::default() };
     let keep_conflicts = Duration::from_secs(30 * 86_400);
-    Settings { limits, strategies: Strategies::default(), keep_conflicts, worker, wal }
+    Settings {
+        limits,
+        strategies: Strategies::default(),
+        direct: DirectSettings::default(),
+        keep_conflicts,
+        worker,
+        wal,
+    }
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    Applied, Closed, Commit, ConflictFilter, Counts, Debt, Decide, Decided, Fault, Held, Recorded, Records, Row, Seen,
-    Store, Write,
+    Applied, Closed, Commit, ConflictFilter, Counts, Debt, Decide, Decided, Fault, Held, Looked, Recorded, Records,
+    Row, Seen, Store, Write,
 };
 use chunk_sync_model::document::Fingerprint;
 use chunk_sync_model::{Part, State, SyncVersion, Target, Time, Writer};
@@ -226,8 +226,8 @@ impl Store for FlawedRecords {
         self.good.apply(writes).await
     }
 
-    async fn read(&self, ids: &[Uuid]) -> Result<Vec<Option<Seen>>, Fault> {
-        self.good.read(ids).await
+    async fn look(&self, ids: &[Uuid]) -> Result<Vec<Option<Looked>>, Fault> {
+        self.good.look(ids).await
     }
 
     async fn scan(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Seen>, Fault> {

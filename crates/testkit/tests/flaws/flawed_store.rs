@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{Applied, Counts, Fault, FaultClass, Seen, Store, Write};
+use chunk_sync_engine::ports::{Applied, Counts, Fault, FaultClass, Looked, Seen, Store, Write};
 use chunk_sync_model::document::Fingerprint;
 use chunk_sync_model::{Limits, State, SyncVersion, Target};
 use chunk_sync_testkit::Fixture;
@@ -153,12 +153,12 @@ impl Store for FlawedStore {
         answers
     }
 
-    async fn read(&self, ids: &[Uuid]) -> Result<Vec<Option<Seen>>, Fault> {
+    async fn look(&self, ids: &[Uuid]) -> Result<Vec<Option<Looked>>, Fault> {
         let mut ids = ids.to_vec();
         if self.flaw == Flaw::AnswersSorted {
             ids.sort_unstable();
         }
-        self.good.read(&ids).await
+        self.good.look(&ids).await
     }
 
     async fn scan(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Seen>, Fault> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{Applied, Counts, Fault, Seen, Store, Write};
+use chunk_sync_engine::ports::{Applied, Counts, Fault, Looked, Seen, Store, Write};
 use chunk_sync_model::document::Fingerprint;
 use chunk_sync_model::{State, SyncVersion, Target};
 use uuid::Uuid;
@@ -25,8 +25,8 @@ macro_rules! store {
 
             async fn apply(&$self, $writes: &[Write]) -> Vec<Applied> $apply
 
-            async fn read(&self, ids: &[Uuid]) -> Result<Vec<Option<Seen>>, Fault> {
-                self.0.read(ids).await
+            async fn look(&self, ids: &[Uuid]) -> Result<Vec<Option<Looked>>, Fault> {
+                self.0.look(ids).await
             }
 
             async fn scan(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Seen>, Fault> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
     Applied, Bus, Commit, ConflictFilter, Counts, DeadLetter, Debt, Decide, Delivery, Depth, EntryId, Fault,
-    FaultClass, Held, Letter, Recorded, Records, Row, Seen, Store, Write,
+    FaultClass, Held, Letter, Looked, Recorded, Records, Row, Seen, Store, Write,
 };
 use chunk_sync_model::document::Fingerprint;
 use chunk_sync_model::{Event, State, Target, Time};
@@ -149,7 +149,7 @@ impl Store for Projection {
         vec![answer; writes.len()]
     }
 
-    async fn read(&self, ids: &[Uuid]) -> Result<Vec<Option<Seen>>, Fault> {
+    async fn look(&self, ids: &[Uuid]) -> Result<Vec<Option<Looked>>, Fault> {
         Ok(vec![None; ids.len()])
     }
 
@@ -184,7 +184,7 @@ impl Store for World {
         vec![Applied::Written; writes.len()]
     }
 
-    async fn read(&self, ids: &[Uuid]) -> Result<Vec<Option<Seen>>, Fault> {
+    async fn look(&self, ids: &[Uuid]) -> Result<Vec<Option<Looked>>, Fault> {
         Ok(vec![None; ids.len()])
     }
 
