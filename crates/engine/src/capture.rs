@@ -19,6 +19,7 @@ use tokio::task::JoinHandle;
 use tracing::{info, warn};
 use uuid::Uuid;
 
+use crate::crash_point::{self, CrashPoint};
 use crate::metrics;
 use crate::ports::{Capture, Captured, EntryId, Fault, FaultClass, Position, Source, Touch};
 use crate::progress::{Stop, Stopper};
@@ -127,6 +128,7 @@ impl Captor {
                     let end = captured.last().map(|captured| captured.end).unwrap_or_default();
                     if let Some(last) = self.publish(captured).await? {
                         open.last = Some(last);
+                        crash_point::reached(CrashPoint::Captured);
                         metrics::took(metrics::Operation::Capture, started);
                     }
                     match open.last {
@@ -151,6 +153,7 @@ impl Captor {
         let finished = |last: &EntryId| oldest.is_none_or(|oldest| *last < oldest);
         while let Some((_, end)) = open.ends.pop_front_if(|(last, _)| finished(last)) {
             source.confirm(end);
+            crash_point::reached(CrashPoint::Confirmed);
         }
         if open.ends.is_empty() {
             open.last = None;

@@ -1,9 +1,9 @@
 //! A database, a stream, a collection and a graph to oneself, a configuration that names them, and a look at each past the
 //! program.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -124,6 +124,12 @@ impl Place {
         serde_json::from_slice(&stdout).unwrap()
     }
 
+    /// Starts the service with the log of the place.
+    pub(crate) fn go_on(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Child {
+        let mut command = self.program(&[&["run", "--json"][..], arguments].concat());
+        command.envs(environment.iter().copied()).stdout(Stdio::piped()).spawn().unwrap()
+    }
+
     /// Starts the service; another one has a log of its own.
     pub(crate) fn start(&self) -> Run {
         let wal = self.dir.path().join(format!("wal-{}", Uuid::new_v4().simple()));
@@ -132,12 +138,13 @@ impl Place {
     }
 
     pub(crate) fn publish(&self, count: usize) {
-        std::fs::write(self.file(), lines(count).join("\n")).unwrap();
-        self.fine(&["publish", "in.jsonl"]);
+        self.publish_lines(&lines(count));
     }
 
-    fn file(&self) -> impl AsRef<Path> {
-        self.dir.path().join("in.jsonl")
+    /// Publishes chunks, one JSON object a line.
+    pub(crate) fn publish_lines(&self, lines: &[String]) {
+        std::fs::write(self.dir.path().join("in.jsonl"), lines.join("\n")).unwrap();
+        self.fine(&["publish", "in.jsonl"]);
     }
 
     /// Asserts that `verify` finds so many chunks in each store, all equal.
@@ -183,6 +190,14 @@ impl Place {
 
     pub(crate) async fn sql(&self, statement: &str) {
         execute(&self.database, statement).await;
+    }
+
+    /// What each row says.
+    pub(crate) async fn contents(&self) -> BTreeMap<Uuid, String> {
+        let (client, connection) = tokio_postgres::connect(&self.database, NoTls).await.unwrap();
+        tokio::spawn(connection);
+        let rows = client.query("SELECT id, content FROM unified.chunks", &[]).await.unwrap();
+        rows.iter().map(|row| (row.get(0), row.get(1))).collect()
     }
 
     /// The ids of all rows, in order.
@@ -286,6 +301,15 @@ impl Drop for Place {
         });
         assert!(dropped.join().is_ok() || std::thread::panicking());
     }
+}
+
+/// Ends a service by SIGTERM; its summary.
+pub(crate) fn terminated(run: Child) -> Value {
+    let killed = Command::new("kill").arg(run.id().to_string()).status().unwrap();
+    assert!(killed.success());
+    let Output { status, stdout, .. } = run.wait_with_output().unwrap();
+    assert!(status.success(), "it ended with {status}");
+    serde_json::from_slice(&stdout).unwrap()
 }
 
 /// A running service, killed when nobody looks after it any more.
