@@ -15,8 +15,12 @@ mod hands;
 mod oracle;
 #[path = "servers/place.rs"]
 mod place;
+#[path = "servers/proxy.rs"]
+mod proxy;
 #[path = "servers/scenarios.rs"]
 mod scenarios;
+#[path = "servers/weather.rs"]
+mod weather;
 
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;

@@ -21,6 +21,9 @@ use uuid::Uuid;
 /// How long anything may take to become visible.
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// In parts, for somebody may have left more than fits into a transaction.
+const EMPTY: &str = "MATCH (n) CALL (n) { DETACH DELETE n } IN TRANSACTIONS OF 5000 ROWS";
+
 pub(crate) struct Place {
     // Closed before its directory goes.
     _server: TestServer,
@@ -91,7 +94,7 @@ impl Place {
         );
         std::fs::write(dir.path().join("chunk-sync.toml"), config).unwrap();
         let graph = Graph::connect(client()).unwrap();
-        graph.run(query("MATCH (n) DETACH DELETE n")).await.unwrap();
+        graph.run(query(EMPTY)).await.unwrap();
         let redis = redis::Client::open(redis).unwrap().get_multiplexed_async_connection().await.unwrap();
         let vectors = Qdrant::from_url(&server.url()).skip_compatibility_check().build().unwrap();
         let qdrant = server.url();
@@ -218,7 +221,7 @@ impl Place {
 
     /// Somebody empties the graph.
     pub(crate) async fn lose_nodes(&self) {
-        self.graph.run(query("MATCH (n) DETACH DELETE n")).await.unwrap();
+        self.graph.run(query(EMPTY)).await.unwrap();
     }
 
     pub(crate) async fn nodes(&self) -> u64 {
@@ -296,7 +299,7 @@ impl Drop for Place {
                 );
                 execute(&maintenance, &slot).await;
                 execute(&maintenance, &format!("DROP DATABASE chunk_sync_{name} WITH (FORCE)")).await;
-                Graph::connect(client()).unwrap().run(query("MATCH (n) DETACH DELETE n")).await.unwrap();
+                Graph::connect(client()).unwrap().run(query(EMPTY)).await.unwrap();
             });
         });
         assert!(dropped.join().is_ok() || std::thread::panicking());
