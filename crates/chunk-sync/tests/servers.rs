@@ -19,6 +19,8 @@ mod place;
 mod proxy;
 #[path = "servers/scenarios.rs"]
 mod scenarios;
+#[path = "servers/slot.rs"]
+mod slot;
 #[path = "servers/weather.rs"]
 mod weather;
 

@@ -21,6 +21,20 @@ pub(crate) struct Oracle {
 impl Oracle {
     /// Publishes new chunks and newer words on those of the load before, and writes as many rows past the service.
     pub(crate) async fn load(&mut self, place: &Place) {
+        self.write(place, EVENTS).await;
+    }
+
+    /// Writes rows past the service and deletes some of those of the load before; publishes nothing.
+    pub(crate) async fn load_rows(&mut self, place: &Place) {
+        self.write(place, 0).await;
+        let gone = |n| Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("row {} {n}", self.loads - 2).as_bytes());
+        for id in (0..3).map(gone) {
+            place.sql(&format!("DELETE FROM unified.chunks WHERE id = '{id}'")).await;
+            self.contents.remove(&id).expect("a row of the load before");
+        }
+    }
+
+    async fn write(&mut self, place: &Place, events: u64) {
         let (new, before) = (self.loads, self.loads.checked_sub(1));
         self.loads += 1;
         let of = |load: Option<u64>, kind, count| {
@@ -29,8 +43,10 @@ impl Oracle {
             })
         };
         let text = |id: Uuid| format!("what load {new} says of {id}");
-        let events: Vec<Uuid> = of(Some(new), "event", EVENTS).chain(of(before, "event", EVENTS / 2)).collect();
-        place.publish_lines(&events.iter().map(|id| line(*id, &text(*id))).collect::<Vec<_>>());
+        let events: Vec<Uuid> = of(Some(new), "event", events).chain(of(before, "event", events / 2)).collect();
+        if !events.is_empty() {
+            place.publish_lines(&events.iter().map(|id| line(*id, &text(*id))).collect::<Vec<_>>());
+        }
         let rows: Vec<Uuid> = of(Some(new), "row", ROWS).chain(of(before, "row", ROWS / 2)).collect();
         for rows in rows.chunks(6) {
             let written = rows.iter().map(|id| {

@@ -219,6 +219,13 @@ impl Place {
         client.query_opt(active, &[&slot]).await.unwrap().is_some_and(|row| row.get(0))
     }
 
+    /// How many gaps in what was captured are not closed.
+    pub(crate) async fn gaps(&self) -> i64 {
+        let (client, connection) = tokio_postgres::connect(&self.database, NoTls).await.unwrap();
+        tokio::spawn(connection);
+        client.query_one("SELECT count(gap) FROM chunk_sync.positions", &[]).await.unwrap().get(0)
+    }
+
     /// Somebody empties the graph.
     pub(crate) async fn lose_nodes(&self) {
         self.graph.run(query(EMPTY)).await.unwrap();
