@@ -29,11 +29,8 @@ async fn main() {
         load.await;
         began.elapsed()
     };
-    let (postgres, qdrant, neo4j) = tokio::join!(
-        timed(Box::pin(rows.load())),
-        timed(Box::pin(points.load())),
-        timed(Box::pin(graph.load()))
-    );
+    let (postgres, qdrant, neo4j) =
+        tokio::join!(timed(Box::pin(rows.load())), timed(Box::pin(points.load())), timed(Box::pin(graph.load())));
     let all = began.elapsed();
     let rate = |time: Duration| chunks as f64 / time.as_secs_f64();
     for (name, time) in [("postgres", postgres), ("qdrant", qdrant), ("neo4j", neo4j), ("all three", all)] {
@@ -87,7 +84,8 @@ impl Points {
     async fn read() -> Self {
         let client = Qdrant::from_url(&variable("QDRANT__URL")).skip_compatibility_check();
         let client = client.timeout(Duration::from_secs(60)).build().unwrap();
-        let of = client.collection_info("unified_chunks").await.unwrap().result.unwrap().config.unwrap().params.unwrap();
+        let of =
+            client.collection_info("unified_chunks").await.unwrap().result.unwrap().config.unwrap().params.unwrap();
         let made = CreateCollection {
             collection_name: "bare_chunks".into(),
             vectors_config: of.vectors_config,

@@ -3,16 +3,26 @@
 #![cfg(feature = "edge")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
+#[path = "servers/crash_points.rs"]
+mod crash_points;
 #[path = "servers/drill.rs"]
 mod drill;
 #[path = "servers/faults.rs"]
 mod faults;
 #[path = "servers/hands.rs"]
 mod hands;
+#[path = "servers/oracle.rs"]
+mod oracle;
 #[path = "servers/place.rs"]
 mod place;
+#[path = "servers/proxy.rs"]
+mod proxy;
 #[path = "servers/scenarios.rs"]
 mod scenarios;
+#[path = "servers/slot.rs"]
+mod slot;
+#[path = "servers/weather.rs"]
+mod weather;
 
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;

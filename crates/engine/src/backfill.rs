@@ -1,12 +1,16 @@
-//! Backfill: rows that were there before anybody captured become signals on the bus, and go the way of all events.
+//! Backfill: what was written into rows while nobody captured becomes signals on the bus, and goes the way of all events.
 //!
-//! A row counts as carried when it has a record, so whoever begins again goes on where the last one ended. Nothing newer is
-//! overwritten: the merge looks at the row as it stands then, and what it says is as old as its `updated_at`.
+//! A row counts as carried when its record says that it was last seen as it is, so whoever begins again goes on where the
+//! last one ended. Nothing newer is overwritten: the merge looks at the row as it stands then, and what a row says that was
+//! never carried is as old as its `updated_at`.
 
+use chunk_sync_model::Event;
 use uuid::Uuid;
 
+use crate::absorb::digest;
+use crate::clock;
 use crate::pace::Pace;
-use crate::ports::{Fault, Row, Touch};
+use crate::ports::{EntryId, Fault, Row, Touch};
 use crate::publish::Publisher;
 use crate::service::Ports;
 use crate::signal::signal;
@@ -19,11 +23,13 @@ const BATCH: usize = 256;
 pub struct Backfilled {
     /// Rows looked at.
     pub rows: u64,
-    /// Those among them that nobody had carried yet.
+    /// Those that nobody had carried as they are, gone ones among them.
     pub published: u64,
+    /// The last one's entry.
+    pub last: Option<EntryId>,
 }
 
-/// Publishes a signal for every row without a record, at most `rate` a second. `progress` is told what has been done so far.
+/// Publishes a signal for every row that nobody has carried as it is, or that is gone, at most `rate` a second. `progress` is told what has been done so far.
 ///
 /// # Errors
 /// What the system of record or the bus says; what was published is.
@@ -34,15 +40,17 @@ pub async fn backfill(
     progress: &(dyn Fn(Backfilled) + Send + Sync),
 ) -> Result<Backfilled, Fault> {
     let (mut done, mut after, mut pace) = (Backfilled::default(), None, Pace::new(rate));
+    // Unlike any other backfill, so that no signal is taken for a repetition of an earlier one.
+    let place = format!("backfill {}", Uuid::new_v4());
     loop {
         let page = ports.records.rows(after, BATCH).await?;
         let ended = page.len() < BATCH;
         after = page.last().map(|row: &Row| row.id).or(after);
         done.rows += page.iter().filter(|row| row.state.is_some()).count() as u64;
-        let events: Vec<_> = page.iter().filter_map(unknown).collect();
+        let events: Vec<_> = page.iter().filter_map(|row| uncarried(row, &place)).collect();
         done.published += events.len() as u64;
         pace.steps(events.len()).await;
-        publisher.publish_when_there_is_room(events).await?;
+        done.last = publisher.publish_when_there_is_room(events).await?.last().copied().or(done.last);
         progress(done);
         if ended {
             return Ok(done);
@@ -50,8 +58,13 @@ pub async fn backfill(
     }
 }
 
-fn unknown(row: &Row) -> Option<chunk_sync_model::Event> {
-    let state = row.state.as_deref().filter(|_| row.lives.is_none())?;
-    let id: Uuid = row.id;
-    Some(signal(id, Touch::Inserted, Some(state), state.chunk.metadata.updated_at, "backfill"))
+fn uncarried(row: &Row, place: &str) -> Option<Event> {
+    let state = row.state.as_deref();
+    let (touch, at) = match (state, row.lives) {
+        (Some(state), None) => (Touch::Inserted, state.chunk.metadata.updated_at),
+        (Some(state), Some(_)) if row.seen != digest(Some(state)) => (Touch::Updated, clock::now()),
+        (None, Some(true)) => (Touch::Deleted, clock::now()),
+        _ => return None,
+    };
+    Some(signal(row.id, touch, state, at, place))
 }

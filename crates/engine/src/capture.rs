@@ -7,7 +7,9 @@
 //! # What a crash does
 //! A position is confirmed only when every entry published up to it is finished on the bus: held by all stores, or owed
 //! with the row. A crash before that, or a bus that lost what it had (its incarnation is another), begins again at the last
-//! position confirmed; what is carried twice changes nothing.
+//! position confirmed; what is carried twice changes nothing. Where changes may have been missed altogether, because the log
+//! was not kept for us, the rows are compared with what was last seen of them, beside the reading that goes on; a crash
+//! before that is finished on the bus has the next session begin it anew.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -19,10 +21,13 @@ use tokio::task::JoinHandle;
 use tracing::{info, warn};
 use uuid::Uuid;
 
+use crate::backfill::{Backfilled, backfill};
+use crate::crash_point::{self, CrashPoint};
 use crate::metrics;
-use crate::ports::{Capture, Captured, EntryId, Fault, FaultClass, Position, Source, Touch};
+use crate::ports::{Capture, Captured, EntryId, Fault, FaultClass, Gap, Opened, Position, Source, Touch};
 use crate::progress::{Stop, Stopper};
 use crate::publish::Publisher;
+use crate::repair::until_finished;
 use crate::retry::Pauses;
 use crate::service::Ports;
 use crate::settings::WorkerSettings;
@@ -109,8 +114,9 @@ impl Captor {
     /// Reads the log until something fails.
     async fn session(&self) -> Result<std::convert::Infallible, Fault> {
         let incarnation = self.ports.bus.incarnation().await?;
-        let mut source = self.capture.open().await?;
+        let Opened { mut source, gap } = self.capture.open().await?;
         info!("capturing what others write into the system of record");
+        let mut catching_up = gap.map(|gap| Box::pin(self.catch_up(gap, &incarnation)));
         let (mut open, mut looks, mut beats) =
             (Open::default(), tokio::time::interval(LOOK), tokio::time::interval(BEAT));
         loop {
@@ -121,21 +127,46 @@ impl Captor {
                     metrics::capture_lag(self.capture.lag().await?);
                     self.capture.beat().await?;
                 }
+                caught_up = until(&mut catching_up), if catching_up.is_some() => {
+                    let done = caught_up?;
+                    catching_up = None;
+                    source.close_gap().await?;
+                    warn!(rows = done.rows, carried = done.published, "nothing is missing any more; `verify` shows it");
+                }
                 captured = source.next(), if open.ends.len() < OPEN => {
                     let started = std::time::Instant::now();
                     let captured = at_hand(captured?, &mut *source)?;
                     let end = captured.last().map(|captured| captured.end).unwrap_or_default();
                     if let Some(last) = self.publish(captured).await? {
                         open.last = Some(last);
+                        crash_point::reached(CrashPoint::Captured);
                         metrics::took(metrics::Operation::Capture, started);
                     }
                     match open.last {
                         Some(last) => open.ends.push_back((last, end)),
-                        None => source.confirm(end),
+                        None => {
+                            source.note(end).await?;
+                            source.confirm(end);
+                        }
                     }
                 }
             }
         }
+    }
+
+    /// Carries whatever a gap may have hidden: rows that are not as they were last seen, and those that are gone. Begun anew
+    /// by the next session where this one ends first.
+    async fn catch_up(&self, gap: Gap, incarnation: &str) -> Result<Backfilled, Fault> {
+        metrics::gap(gap);
+        warn!(%gap, "changes may have been missed: carrying every row that is not as it was last seen");
+        let done = backfill(&self.ports, &self.publisher, None, &|_| {}).await?;
+        if let Some(last) = done.last {
+            until_finished(&*self.ports.bus, last, &|_| {}).await?;
+        }
+        if self.ports.bus.incarnation().await? != incarnation {
+            return Err(Fault::new(FaultClass::Unavailable, "capture", "the bus may have lost what it had"));
+        }
+        Ok(done)
     }
 
     /// Confirms what is finished on the bus.
@@ -149,8 +180,13 @@ impl Captor {
             return Err(Fault::new(FaultClass::Unavailable, "capture", "the bus may have lost what it had"));
         }
         let finished = |last: &EntryId| oldest.is_none_or(|oldest| *last < oldest);
+        let newest = open.ends.iter().take_while(|(last, _)| finished(last)).last();
+        if let Some((_, end)) = newest {
+            source.note(*end).await?;
+        }
         while let Some((_, end)) = open.ends.pop_front_if(|(last, _)| finished(last)) {
             source.confirm(end);
+            crash_point::reached(CrashPoint::Confirmed);
         }
         if open.ends.is_empty() {
             open.last = None;
@@ -195,6 +231,14 @@ impl Captor {
                 return Ok(gone);
             }
         }
+    }
+}
+
+/// The end of what is under way; whoever asks has seen that something is.
+async fn until<F: Future + Unpin>(under_way: &mut Option<F>) -> F::Output {
+    match under_way {
+        Some(work) => work.await,
+        None => std::future::pending().await,
     }
 }
 

@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use crate::caught::caught;
 use crate::clock;
+use crate::crash_point::{self, CrashPoint};
 use crate::metrics;
 use crate::ports::{Applied, Debt, Fault, Records, Store, Write};
 use crate::retry::Pauses;
@@ -144,6 +145,9 @@ impl Driver {
             }
             let writes: Vec<Write> = open.iter().map(|i| batch[*i].clone()).collect();
             let answers = self.apply(&writes).await;
+            if answers.iter().any(Applied::is_durable) {
+                crash_point::reached(CrashPoint::Stored);
+            }
             for (i, answer) in open.iter().zip(answers) {
                 landed[*i] = match answer {
                     Applied::Written | Applied::Skipped => Some(Ok(())),
@@ -253,6 +257,7 @@ impl Driver {
         let debts: Vec<Debt> = writes.map(|write| Debt { id: write.id, target, version: write.version }).collect();
         match self.records.owe(&debts).await {
             Ok(()) => {
+                crash_point::reached(CrashPoint::Owed);
                 self.condition.lock().unwrap_or_else(PoisonError::into_inner).owing = true;
                 true
             }
@@ -308,6 +313,7 @@ impl Driver {
                 Applied::Failed(fault) => self.refuse(write, &fault),
             }
         }
+        crash_point::reached(CrashPoint::Paid);
         self.records.paid(&settled).await?;
         self.refused.retain(|id, _| settled.iter().all(|debt| debt.id != *id));
         failed.map_or(Ok(debts.len()), Err)

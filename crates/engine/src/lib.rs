@@ -12,6 +12,7 @@ pub mod capture;
 mod caught;
 mod clock;
 pub mod conflicts;
+pub mod crash_point;
 pub mod dead;
 mod direct;
 mod given_up;

@@ -6,7 +6,7 @@ use chunk_sync_model::merge::{self, Outcome, Strategy};
 use chunk_sync_model::{Event, EventType, Target, Time, Writer};
 use metrics::{Counter, Histogram, counter, gauge, histogram};
 
-use crate::ports::FaultClass;
+use crate::ports::{FaultClass, Gap};
 use crate::verify::Report;
 
 /// Every metric with its description, for the endpoint that shows them.
@@ -213,6 +213,10 @@ pub(crate) fn settled(event: &Event, now: Time) {
 #[allow(clippy::cast_precision_loss, reason = "a gauge")]
 pub(crate) fn capture_lag(bytes: u64) {
     gauge!("chunk_sync_capture_lag_bytes").set(bytes as f64);
+}
+
+pub(crate) fn gap(gap: Gap) {
+    counter!("chunk_sync_capture_gaps_total", "reason" => gap.as_str()).increment(1);
 }
 
 pub(crate) fn dead(class: FaultClass) {

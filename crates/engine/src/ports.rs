@@ -8,7 +8,7 @@ mod finding;
 mod store;
 
 pub use bus::{Bus, DEAD_FIELDS, DeadLetter, Delivery, Depth, EntryId, Letter};
-pub use capture::{Capture, Captured, Position, Source, Touch};
+pub use capture::{Capture, Captured, Gap, Opened, Position, Source, Touch};
 pub use conflicts::{Closed, ConflictFilter, Decided, Met, Recorded};
 pub use fault::{Fault, FaultClass};
 pub use finding::{Finding, Findings, Level};

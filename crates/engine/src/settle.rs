@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use crate::breaker::Breaker;
 use crate::clock::Clock;
+use crate::crash_point::{self, CrashPoint};
 use crate::given_up::GivenUp;
 use crate::lane::Landed;
 use crate::log::{Ending, Log};
@@ -126,6 +127,7 @@ impl Settler {
             }
         }
         self.log.complete(&endings).await?;
+        crash_point::reached(CrashPoint::Completed);
         self.acknowledge(&finished).await
     }
 
@@ -135,7 +137,9 @@ impl Settler {
             return Ok(true);
         }
         letters.iter().for_each(say_set_aside);
-        self.until_done(|| self.bus.bury(letters)).await
+        let buried = self.until_done(|| self.bus.bury(letters)).await?;
+        crash_point::reached(CrashPoint::Buried);
+        Ok(buried)
     }
 
     /// Acknowledges, however long the bus takes. Where the worker is stopped first, the entries are handed out again later.
@@ -143,7 +147,9 @@ impl Settler {
         if finished.is_empty() {
             return Ok(());
         }
-        self.until_done(|| self.bus.acknowledge(finished)).await.map(drop)
+        self.until_done(|| self.bus.acknowledge(finished)).await?;
+        crash_point::reached(CrashPoint::Acknowledged);
+        Ok(())
     }
 
     /// Repeats a call to the bus until it succeeds or fails for good; false where the worker was stopped first.

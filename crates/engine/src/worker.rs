@@ -27,6 +27,7 @@ use crate::absorb::Written;
 use crate::breaker::Breaker;
 use crate::caught::caught;
 use crate::clock::Clock;
+use crate::crash_point::{self, CrashPoint};
 use crate::direct::{self, Looks};
 use crate::given_up::GivenUp;
 use crate::lane::Lane;
@@ -101,6 +102,7 @@ impl Worker {
 
     /// From delivered to handed to the lanes. `None` where nothing was left to settle, or the worker was stopped first.
     async fn take(&self, deliveries: Vec<Delivery>) -> Result<Option<Batch>, Fault> {
+        crash_point::reached(CrashPoint::Read);
         let now = self.clock.now();
         let (mut operations, mut letters) = (Vec::with_capacity(deliveries.len()), Vec::new());
         for delivery in deliveries {
@@ -121,6 +123,7 @@ impl Worker {
         let started = Instant::now();
         self.log.append(&operations, &self.stop).await?;
         metrics::took(metrics::Operation::Wal, started);
+        crash_point::reached(CrashPoint::Logged);
         self.carry(operations).await
     }
 
@@ -133,6 +136,7 @@ impl Worker {
             return Ok(None);
         };
         self.count(&outcome);
+        crash_point::reached(CrashPoint::Merged);
         let writes: Arc<[_]> = outcome.writes.into();
         let repeated = operations.iter().any(|operation| operation.repeated);
         let mut answers = Vec::with_capacity(self.lanes.len());

@@ -18,6 +18,8 @@
 //! | before `Wal::complete`, or before it is synced | the completion | one harmless replay more |
 //! | before `Bus::acknowledge`, or before its answer | the acknowledgement | handed out once more |
 //! | between a captured row and the confirmation of its position | the signal; or it comes twice | captured again from the last confirmed position; a row as it was last seen is nobody's change |
+//! | while what remembers how far capture had come is lost | what was written meanwhile | it was noted how far may be confirmed: a log that is further says so, and rows are compared with what was last seen of them |
+//! | before `Capture::close_gap` | nothing | the gap is there at the next opening, and its rows are compared again |
 //! | in `Bus::bury` | nothing; the letter may be there twice | letter and acknowledgement together |
 //!
 //! # What is not simulated

@@ -138,3 +138,9 @@ fn a_capture_that_confirms_before_its_change_is_safe() {
     let plant = || Plant { capture: Box::new(|log| Arc::new(capture::ConfirmsEarly(log))), ..Plant::default() };
     is_found_out("a capture that confirms early", 200, &["misses", "holds", "the row of"], plant);
 }
+
+#[test]
+fn a_capture_that_says_nothing_of_what_it_missed() {
+    let plant = || Plant { capture: Box::new(|log| Arc::new(capture::HidesGaps(log))), ..Plant::default() };
+    is_found_out("a capture that hides gaps", 200, &["misses", "holds", "the row of"], plant);
+}

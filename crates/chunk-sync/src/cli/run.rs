@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use chunk_sync_engine::crash_point::{self, CrashAt};
 use chunk_sync_engine::scrub::{Scrubbed, Scrubbing};
 use chunk_sync_engine::{Capturing, Health, Service};
 use clap::Args;
@@ -26,6 +27,10 @@ pub(super) struct Arguments {
     /// End as soon as the bus is empty and everything read from it is settled.
     #[arg(long)]
     drain: bool,
+
+    /// End as `kill -9` would at this place, to try what is promised of it; the names are told where one is wrong.
+    #[arg(long, value_name = "POINT[:TIME]", hide = true)]
+    crash_at: Option<CrashAt>,
 }
 
 /// What was done, said at the end.
@@ -42,6 +47,10 @@ pub(super) async fn execute(config: Config, arguments: &Arguments, json: bool) -
     let started = Instant::now();
     telemetry::init_logs(&config.log);
     let metrics = telemetry::install_metrics();
+    if let Some(at) = arguments.crash_at {
+        warn!(point = at.point.as_str(), time = at.time, "told to end as if killed");
+        crash_point::arm(at);
+    }
     let mut signals = Signals::listen()?;
     let listener = TcpListener::bind(config.http.listen).await.with_context(|| {
         format!("{} cannot be listened on: end what has it, or set http.listen", config.http.listen)

@@ -1,9 +1,9 @@
 //! A database, a stream, a collection and a graph to oneself, a configuration that names them, and a look at each past the
 //! program.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,9 @@ use uuid::Uuid;
 
 /// How long anything may take to become visible.
 const LIMIT: Duration = Duration::from_secs(60);
+
+/// In parts, for somebody may have left more than fits into a transaction.
+const EMPTY: &str = "MATCH (n) CALL (n) { DETACH DELETE n } IN TRANSACTIONS OF 5000 ROWS";
 
 pub(crate) struct Place {
     // Closed before its directory goes.
@@ -91,7 +94,7 @@ impl Place {
         );
         std::fs::write(dir.path().join("chunk-sync.toml"), config).unwrap();
         let graph = Graph::connect(client()).unwrap();
-        graph.run(query("MATCH (n) DETACH DELETE n")).await.unwrap();
+        graph.run(query(EMPTY)).await.unwrap();
         let redis = redis::Client::open(redis).unwrap().get_multiplexed_async_connection().await.unwrap();
         let vectors = Qdrant::from_url(&server.url()).skip_compatibility_check().build().unwrap();
         let qdrant = server.url();
@@ -124,6 +127,12 @@ impl Place {
         serde_json::from_slice(&stdout).unwrap()
     }
 
+    /// Starts the service with the log of the place.
+    pub(crate) fn go_on(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Child {
+        let mut command = self.program(&[&["run", "--json"][..], arguments].concat());
+        command.envs(environment.iter().copied()).stdout(Stdio::piped()).spawn().unwrap()
+    }
+
     /// Starts the service; another one has a log of its own.
     pub(crate) fn start(&self) -> Run {
         let wal = self.dir.path().join(format!("wal-{}", Uuid::new_v4().simple()));
@@ -132,12 +141,13 @@ impl Place {
     }
 
     pub(crate) fn publish(&self, count: usize) {
-        std::fs::write(self.file(), lines(count).join("\n")).unwrap();
-        self.fine(&["publish", "in.jsonl"]);
+        self.publish_lines(&lines(count));
     }
 
-    fn file(&self) -> impl AsRef<Path> {
-        self.dir.path().join("in.jsonl")
+    /// Publishes chunks, one JSON object a line.
+    pub(crate) fn publish_lines(&self, lines: &[String]) {
+        std::fs::write(self.dir.path().join("in.jsonl"), lines.join("\n")).unwrap();
+        self.fine(&["publish", "in.jsonl"]);
     }
 
     /// Asserts that `verify` finds so many chunks in each store, all equal.
@@ -185,6 +195,14 @@ impl Place {
         execute(&self.database, statement).await;
     }
 
+    /// What each row says.
+    pub(crate) async fn contents(&self) -> BTreeMap<Uuid, String> {
+        let (client, connection) = tokio_postgres::connect(&self.database, NoTls).await.unwrap();
+        tokio::spawn(connection);
+        let rows = client.query("SELECT id, content FROM unified.chunks", &[]).await.unwrap();
+        rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+    }
+
     /// The ids of all rows, in order.
     pub(crate) async fn ids(&self) -> Vec<Uuid> {
         let (client, connection) = tokio_postgres::connect(&self.database, NoTls).await.unwrap();
@@ -201,9 +219,16 @@ impl Place {
         client.query_opt(active, &[&slot]).await.unwrap().is_some_and(|row| row.get(0))
     }
 
+    /// How many gaps in what was captured are not closed.
+    pub(crate) async fn gaps(&self) -> i64 {
+        let (client, connection) = tokio_postgres::connect(&self.database, NoTls).await.unwrap();
+        tokio::spawn(connection);
+        client.query_one("SELECT count(gap) FROM chunk_sync.positions", &[]).await.unwrap().get(0)
+    }
+
     /// Somebody empties the graph.
     pub(crate) async fn lose_nodes(&self) {
-        self.graph.run(query("MATCH (n) DETACH DELETE n")).await.unwrap();
+        self.graph.run(query(EMPTY)).await.unwrap();
     }
 
     pub(crate) async fn nodes(&self) -> u64 {
@@ -281,11 +306,20 @@ impl Drop for Place {
                 );
                 execute(&maintenance, &slot).await;
                 execute(&maintenance, &format!("DROP DATABASE chunk_sync_{name} WITH (FORCE)")).await;
-                Graph::connect(client()).unwrap().run(query("MATCH (n) DETACH DELETE n")).await.unwrap();
+                Graph::connect(client()).unwrap().run(query(EMPTY)).await.unwrap();
             });
         });
         assert!(dropped.join().is_ok() || std::thread::panicking());
     }
+}
+
+/// Ends a service by SIGTERM; its summary.
+pub(crate) fn terminated(run: Child) -> Value {
+    let killed = Command::new("kill").arg(run.id().to_string()).status().unwrap();
+    assert!(killed.success());
+    let Output { status, stdout, .. } = run.wait_with_output().unwrap();
+    assert!(status.success(), "it ended with {status}");
+    serde_json::from_slice(&stdout).unwrap()
 }
 
 /// A running service, killed when nobody looks after it any more.

@@ -4,12 +4,13 @@
 //! Transactions of the service itself begin with a message of prefix `chunk_sync`, and carry nothing; so does the heartbeat.
 
 mod pgoutput;
+mod position;
 mod stream;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{Capture, Fault, FaultClass, Source};
+use chunk_sync_engine::ports::{Capture, Captured, Fault, FaultClass, Opened, Position, Source};
 use secrecy::{ExposeSecret, SecretString};
 use tracing::{info, warn};
 
@@ -17,6 +18,7 @@ use super::fault::Error;
 use super::records::PostgresRecords;
 use super::schema;
 use super::sql::{literal, quoted};
+use position::State;
 use stream::Stream;
 
 const CONTEXT: &str = "postgres: capture";
@@ -77,42 +79,25 @@ impl PostgresCapture {
         for statement in self.statements().await? {
             self.ask(&statement).await?;
             info!(statement, "created what capture needs");
-            if statement.contains("replication_slot") {
-                warn!("the slot is new: what was written into the table before is not captured; `backfill` carries it");
-            }
         }
         Ok(())
     }
 
-    /// Refuses a slot that has lost its place, loudly: going on would skip changes in silence.
-    async fn check_slot(&self) -> Result<(), Fault> {
-        let sql = format!(
-            "SELECT CASE WHEN database IS DISTINCT FROM current_database() OR plugin IS DISTINCT FROM 'pgoutput' \
-             THEN 'foreign' ELSE coalesce(wal_status, '') END || ' ' || active::text \
-             FROM pg_replication_slots WHERE slot_name = {}",
-            literal(&self.config.slot)
-        );
-        let state = self.ask(&sql).await?.unwrap_or_default();
-        if state.starts_with("lost") {
-            let message = format!(
-                "the slot {} was invalidated and has lost changes: drop it by pg_drop_replication_slot, start again, and \
-                 run `backfill` and `verify`",
-                self.config.slot
-            );
-            return Err(Fault::new(FaultClass::Misconfigured, CONTEXT, message));
+    /// What stands between here and reading: nothing, or what is said of it.
+    async fn look(&self) -> Result<State, Fault> {
+        let answer = self.ask(&position::state(&self.config.slot)).await?.unwrap_or_default();
+        let state = State::read(&answer);
+        let state = state.ok_or_else(|| Fault::new(FaultClass::Corrupt, CONTEXT, format!("what is `{answer}`?")))?;
+        let slot = &self.config.slot;
+        match state.slot.as_str() {
+            "active" => Err(Fault::new(FaultClass::Busy, CONTEXT, format!("the slot {slot} is in use"))),
+            "foreign" => {
+                let message =
+                    format!("the slot {slot} belongs to another database or plugin: name another one in postgres.slot");
+                Err(Fault::new(FaultClass::Misconfigured, CONTEXT, message))
+            }
+            _ => Ok(state),
         }
-        if state.starts_with("foreign") {
-            let message = format!(
-                "the slot {} belongs to another database or plugin: name another one in postgres.slot",
-                self.config.slot
-            );
-            return Err(Fault::new(FaultClass::Misconfigured, CONTEXT, message));
-        }
-        if state.ends_with("true") {
-            let message = format!("the slot {} is in use", self.config.slot);
-            return Err(Fault::new(FaultClass::Busy, CONTEXT, message));
-        }
-        Ok(())
     }
 
     /// The first value of the first row.
@@ -127,10 +112,25 @@ impl Capture for PostgresCapture {
         self.create_missing().await
     }
 
-    async fn open(&self) -> Result<Box<dyn Source>, Fault> {
+    async fn open(&self) -> Result<Opened, Fault> {
+        let slot = &self.config.slot;
+        let state = self.look().await?;
+        let gap = state.gap();
+        if let Some(gap) = gap {
+            self.ask(&position::note_gap(slot, gap)).await?;
+        }
+        if state.slot == "lost" {
+            self.ask(&format!("SELECT pg_drop_replication_slot({})::text", literal(slot))).await?;
+        }
         self.create_missing().await?;
-        self.check_slot().await?;
-        Ok(Box::new(Stream::open(self.config.url.expose_secret(), &self.config).await?))
+        if state.slot == "none" && state.noted.is_none() {
+            warn!("the slot is new: what was written into the table before is not captured; `backfill` carries it");
+        }
+        let source = Stream::open(self.config.url.expose_secret(), &self.config).await?;
+        // Only whoever reads comes here: nobody else can.
+        let opening = self.ask(&position::note_slot(slot)).await?.unwrap_or_default();
+        let source = Noting { source, opening, slot: slot.clone(), records: Arc::clone(&self.records) };
+        Ok(Opened { source: Box::new(source), gap })
     }
 
     async fn beat(&self) -> Result<(), Fault> {
@@ -144,5 +144,41 @@ impl Capture for PostgresCapture {
             literal(&self.config.slot)
         );
         Ok(self.ask(&sql).await?.and_then(|bytes| bytes.parse().ok()).unwrap_or_default())
+    }
+}
+
+/// The log being read, and the table in which is noted how far.
+struct Noting {
+    source: Stream,
+    slot: String,
+    /// Which opening of the slot this is.
+    opening: String,
+    records: Arc<PostgresRecords>,
+}
+
+impl Noting {
+    async fn update(&self, statement: &str) -> Result<(), Fault> {
+        let updated = self.records.ask(statement).await.map_err(|error| self.records.fault(error, CONTEXT))?;
+        let overtaken = || Fault::new(FaultClass::Busy, CONTEXT, format!("the slot {} was opened again", self.slot));
+        updated.map(drop).ok_or_else(overtaken)
+    }
+}
+
+#[async_trait]
+impl Source for Noting {
+    async fn next(&mut self) -> Result<Captured, Fault> {
+        self.source.next().await
+    }
+
+    async fn note(&mut self, position: Position) -> Result<(), Fault> {
+        self.update(&position::note(&self.slot, &self.opening, position)).await
+    }
+
+    async fn close_gap(&mut self) -> Result<(), Fault> {
+        self.update(&position::close_gap(&self.slot, &self.opening)).await
+    }
+
+    fn confirm(&mut self, position: Position) {
+        self.source.confirm(position);
     }
 }

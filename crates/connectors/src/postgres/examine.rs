@@ -267,7 +267,7 @@ async fn slot(findings: &mut Findings, client: &Client, capture: &CaptureConfig)
         findings.failed(
             "slot",
             format!("{slot} was invalidated, and has lost changes"),
-            format!("SELECT pg_drop_replication_slot('{slot}'), then `chunk-sync init`, `backfill` and `verify`"),
+            "raise max_slot_wal_keep_size; `chunk-sync run` makes it anew and carries what it has missed",
         );
     } else if status == "unreserved" {
         findings.failed(

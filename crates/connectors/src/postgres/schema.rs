@@ -47,6 +47,7 @@ pub(super) const MIGRATIONS: &[&[&str]] = &[
         "ALTER TABLE chunk_sync.embeddings ALTER COLUMN vector SET STORAGE EXTERNAL",
     ],
     CONFLICTS,
+    POSITIONS,
 ];
 
 /// The record of conflicts. What is looked for often: those of a chunk, the few that are open, and those settled long ago.
@@ -71,6 +72,17 @@ const CONFLICTS: &[&str] = &[
     "CREATE INDEX conflicts_settled ON chunk_sync.conflicts (coalesce(closed_at, met_at))
     WHERE outcome <> 'open' OR closed_at IS NOT NULL",
 ];
+
+/// How far capture has come by each slot, on which server and in which of its histories; a gap that is not closed yet.
+const POSITIONS: &[&str] = &["CREATE TABLE chunk_sync.positions (
+    slot text PRIMARY KEY,
+    system text NOT NULL,
+    timeline bigint NOT NULL,
+    position pg_lsn NOT NULL,
+    gap text,
+    opening bigint NOT NULL,
+    noted_at timestamptz NOT NULL DEFAULT now()
+)"];
 
 const VERSIONS: &str = "CREATE TABLE chunk_sync.schema_version (
     version integer PRIMARY KEY,

@@ -1,9 +1,9 @@
 //! The log of the system of record in memory: what others wrote into its rows, and how far it has been confirmed.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{Capture, Captured, Fault, FaultClass, Position, Source, Touch};
+use chunk_sync_engine::ports::{Capture, Captured, Fault, FaultClass, Gap, Opened, Position, Source, Touch};
 use chunk_sync_model::{State, Time};
 use tokio::sync::Notify;
 
@@ -25,6 +25,11 @@ struct Server {
 struct Log {
     transactions: Vec<Captured>,
     confirmed: Position,
+    /// What may have been confirmed; `None` before anybody read.
+    noted: Option<Position>,
+    gap: Option<Gap>,
+    /// Counts openings, and losses.
+    opening: u64,
     processes: u64,
     /// The one process that reads.
     reader: Option<u64>,
@@ -63,6 +68,20 @@ impl MemoryCapture {
         self.server.written.notify_waiters();
     }
 
+    /// Somebody drops what remembers how far reading had come: what was not confirmed is not to be had any more. Nothing
+    /// happens where nobody has read yet: what was there before is a backfill's.
+    pub fn lose(&self) {
+        let mut log = self.server.log.lock().unwrap();
+        if log.noted.is_none() {
+            return;
+        }
+        log.confirmed = Position(log.transactions.len() as u64);
+        log.reader = None;
+        log.opening += 1;
+        drop(log);
+        self.server.written.notify_waiters();
+    }
+
     /// Whether all that was written is confirmed.
     #[must_use]
     pub fn is_confirmed(&self) -> bool {
@@ -75,6 +94,23 @@ struct Reader {
     server: Arc<Server>,
     process: u64,
     read: Position,
+    opening: u64,
+}
+
+impl Reader {
+    /// The log, unless it was lost or opened again since.
+    fn log(&self) -> Result<MutexGuard<'_, Log>, Fault> {
+        let log = self.server.log.lock().unwrap();
+        if log.opening == self.opening {
+            return Ok(log);
+        }
+        Err(Fault::new(FaultClass::Busy, "memory", "the log was lost, or opened again"))
+    }
+
+    /// The next transaction, where there is one already.
+    fn there(&self) -> Result<Option<Captured>, Fault> {
+        Ok(self.log()?.transactions.get(self.read.0 as usize).cloned())
+    }
 }
 
 impl Drop for Reader {
@@ -90,13 +126,24 @@ impl Capture for MemoryCapture {
         Ok(())
     }
 
-    async fn open(&self) -> Result<Box<dyn Source>, Fault> {
+    async fn open(&self) -> Result<Opened, Fault> {
         let mut log = self.server.log.lock().unwrap();
         if log.reader.is_some() {
             return Err(Fault::new(FaultClass::Busy, "memory", "somebody else reads the log"));
         }
         log.reader = Some(self.process);
-        Ok(Box::new(Reader { server: Arc::clone(&self.server), process: self.process, read: log.confirmed }))
+        if log.noted.is_some_and(|noted| log.confirmed > noted) {
+            log.gap = Some(Gap::Dropped);
+        }
+        log.noted = Some(log.noted.map_or(log.confirmed, |noted| noted.max(log.confirmed)));
+        log.opening += 1;
+        let source = Reader {
+            server: Arc::clone(&self.server),
+            process: self.process,
+            read: log.confirmed,
+            opening: log.opening,
+        };
+        Ok(Opened { source: Box::new(source), gap: log.gap })
     }
 
     async fn beat(&self) -> Result<(), Fault> {
@@ -115,7 +162,7 @@ impl Source for Reader {
             let written = self.server.written.notified();
             tokio::pin!(written);
             written.as_mut().enable();
-            let next = self.server.log.lock().unwrap().transactions.get(self.read.0 as usize).cloned();
+            let next = self.there()?;
             if let Some(captured) = next {
                 self.read = captured.end;
                 return Ok(captured);
@@ -124,8 +171,20 @@ impl Source for Reader {
         }
     }
 
+    async fn note(&mut self, position: Position) -> Result<(), Fault> {
+        let mut log = self.log()?;
+        log.noted = log.noted.max(Some(position));
+        Ok(())
+    }
+
+    async fn close_gap(&mut self) -> Result<(), Fault> {
+        self.log()?.gap = None;
+        Ok(())
+    }
+
     fn confirm(&mut self, position: Position) {
-        let mut log = self.server.log.lock().unwrap();
-        log.confirmed = log.confirmed.max(position);
+        if let Ok(mut log) = self.log() {
+            log.confirmed = log.confirmed.max(position);
+        }
     }
 }

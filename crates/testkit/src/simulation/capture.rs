@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{Capture, Captured, Fault, Position, Records, Source};
+use chunk_sync_engine::ports::{Capture, Captured, Fault, Opened, Position, Records, Source};
 use chunk_sync_model::{Body, Event, State};
 use chunk_sync_samples::rng::Rng;
 use serde_json::json;
@@ -28,9 +28,9 @@ impl Capture for WeatheredCapture {
         self.way.call(self.capture.prepare()).await
     }
 
-    async fn open(&self) -> Result<Box<dyn Source>, Fault> {
-        let source = self.way.call(self.capture.open()).await?;
-        Ok(Box::new(WeatheredSource { source, way: self.way.clone() }))
+    async fn open(&self) -> Result<Opened, Fault> {
+        let Opened { source, gap } = self.way.call(self.capture.open()).await?;
+        Ok(Opened { source: Box::new(WeatheredSource { source, way: self.way.clone() }), gap })
     }
 
     async fn beat(&self) -> Result<(), Fault> {
@@ -55,6 +55,14 @@ impl Source for WeatheredSource {
         self.way.unless_dead(self.source.next()).await
     }
 
+    async fn note(&mut self, position: Position) -> Result<(), Fault> {
+        self.way.call(self.source.note(position)).await
+    }
+
+    async fn close_gap(&mut self) -> Result<(), Fault> {
+        self.way.call(self.source.close_gap()).await
+    }
+
     fn confirm(&mut self, position: Position) {
         if !self.way.life.is_over() {
             self.source.confirm(position);
@@ -76,6 +84,9 @@ pub(super) async fn write_rows(world: Arc<World>, mut rng: Rng) {
         }
         world.capture.write(&world.rows, Arc::new(state), world.now());
         world.oracle.known().written.push((id, key));
+        if rng.one_in(12) {
+            world.capture.lose();
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{Capture, Captured, Fault, Position, Source};
+use chunk_sync_engine::ports::{Capture, Captured, Fault, Opened, Position, Source};
 
 /// Whatever is read is confirmed.
 pub(super) struct ConfirmsEarly(pub(super) Arc<dyn Capture>);
@@ -14,8 +14,9 @@ impl Capture for ConfirmsEarly {
         self.0.prepare().await
     }
 
-    async fn open(&self) -> Result<Box<dyn Source>, Fault> {
-        Ok(Box::new(Hasty(self.0.open().await?)))
+    async fn open(&self) -> Result<Opened, Fault> {
+        let opened = self.0.open().await?;
+        Ok(Opened { source: Box::new(Hasty(opened.source)), ..opened })
     }
 
     async fn beat(&self) -> Result<(), Fault> {
@@ -33,11 +34,42 @@ struct Hasty(Box<dyn Source>);
 impl Source for Hasty {
     async fn next(&mut self) -> Result<Captured, Fault> {
         let captured = self.0.next().await?;
+        self.0.note(captured.end).await?;
         self.0.confirm(captured.end);
         Ok(captured)
     }
 
+    async fn note(&mut self, position: Position) -> Result<(), Fault> {
+        self.0.note(position).await
+    }
+
+    async fn close_gap(&mut self) -> Result<(), Fault> {
+        self.0.close_gap().await
+    }
+
     fn confirm(&mut self, position: Position) {
         self.0.confirm(position);
+    }
+}
+
+/// Says nothing of changes that may have been missed.
+pub(super) struct HidesGaps(pub(super) Arc<dyn Capture>);
+
+#[async_trait]
+impl Capture for HidesGaps {
+    async fn prepare(&self) -> Result<(), Fault> {
+        self.0.prepare().await
+    }
+
+    async fn open(&self) -> Result<Opened, Fault> {
+        Ok(Opened { gap: None, ..self.0.open().await? })
+    }
+
+    async fn beat(&self) -> Result<(), Fault> {
+        self.0.beat().await
+    }
+
+    async fn lag(&self) -> Result<u64, Fault> {
+        self.0.lag().await
     }
 }

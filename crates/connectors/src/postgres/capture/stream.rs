@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use async_trait::async_trait;
-use chunk_sync_engine::ports::{Captured, Fault, FaultClass, Position, Source};
+use chunk_sync_engine::ports::{Captured, Fault, FaultClass, Position};
 use chunk_sync_model::Time;
 use pgwire_replication::error::PgWireError;
 use pgwire_replication::{Lsn, ReplicationClient, ReplicationConfig, ReplicationEvent};
@@ -74,9 +73,9 @@ impl Stream {
     }
 }
 
-#[async_trait]
-impl Source for Stream {
-    async fn next(&mut self) -> Result<Captured, Fault> {
+impl Stream {
+    /// The next transaction.
+    pub(super) async fn next(&mut self) -> Result<Captured, Fault> {
         loop {
             let event = tokio::time::timeout(SILENCE, self.client.recv()).await;
             let event = event.map_err(|_| Fault::new(FaultClass::Timeout, CONTEXT, "the server is silent"))?;
@@ -91,7 +90,8 @@ impl Source for Stream {
         }
     }
 
-    fn confirm(&mut self, position: Position) {
+    /// All up to here is safe elsewhere.
+    pub(super) fn confirm(&mut self, position: Position) {
         self.client.update_applied_lsn(Lsn::from_u64(position.0));
     }
 }

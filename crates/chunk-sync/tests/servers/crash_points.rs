@@ -1,0 +1,66 @@
+//! The program killed at every place that has a name, on real servers and under load: nothing is lost, and what is repeated
+//! changes nothing.
+
+use std::os::unix::process::ExitStatusExt;
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+use chunk_sync_engine::crash_point::CrashPoint;
+
+use crate::oracle::Oracle;
+use crate::place::{Place, terminated};
+
+/// SIGABRT.
+const ABORTED: i32 = 6;
+
+/// A graph where nobody listens, and no patience with it.
+const NO_GRAPH: &[(&str, &str)] =
+    &[("CHUNK_SYNC__NEO4J__URL", "bolt://127.0.0.1:9"), ("CHUNK_SYNC__WORKER__PATIENCE", "0s")];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_killed_at_any_point_loses_nothing() {
+    let place = Place::new().await;
+    place.fine(&["init"]);
+    let mut oracle = Oracle::default();
+    let mut table = vec![format!("{:14} {:>5} {:>9} {:>13}", "killed at", "lost", "replayed", "seconds after")];
+    for point in CrashPoint::ALL {
+        if *point == CrashPoint::Paid {
+            // Something must be owed before it can be paid.
+            let run = place.go_on(&[], NO_GRAPH);
+            oracle.load(&place).await;
+            place.settled().await;
+            terminated(run);
+        }
+        let environment = if *point == CrashPoint::Owed { NO_GRAPH } else { &[] };
+        let run = place.go_on(&["--crash-at", point.as_str()], environment);
+        oracle.load(&place).await;
+        if *point == CrashPoint::Buried {
+            place.add(&[("event_id", "none".to_owned())]).await;
+        }
+        assert_killed(run, *point);
+        let began = Instant::now();
+        let run = place.go_on(&[], &[]);
+        oracle.assert_everywhere(&place).await;
+        let seconds = began.elapsed().as_secs_f64();
+        let summary = terminated(run);
+        table.push(format!("{:14} {:>5} {:>9} {seconds:>13.1}", point.as_str(), 0, summary["replayed"].to_string()));
+    }
+    assert_eq!(place.dead().await.len(), 1, "the one bad entry, once");
+    eprintln!("{}", table.join("\n"));
+}
+
+fn assert_killed(mut run: Child, point: CrashPoint) {
+    let began = Instant::now();
+    let status = loop {
+        if let Some(status) = run.try_wait().unwrap() {
+            break status;
+        }
+        if began.elapsed() > Duration::from_secs(60) {
+            run.kill().unwrap();
+            run.wait().unwrap();
+            panic!("{} was never reached", point.as_str());
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    assert_eq!(status.signal(), Some(ABORTED), "{}: {status}", point.as_str());
+}

@@ -1,0 +1,82 @@
+//! Load whose outcome is known: every change that was acknowledged to whoever made it, and what must be everywhere for it.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::place::Place;
+
+/// Chunks that are new with each load, by event and by SQL.
+const EVENTS: u64 = 40;
+const ROWS: u64 = 20;
+
+/// What each chunk must say.
+#[derive(Default)]
+pub(crate) struct Oracle {
+    loads: u64,
+    contents: BTreeMap<Uuid, String>,
+}
+
+impl Oracle {
+    /// Publishes new chunks and newer words on those of the load before, and writes as many rows past the service.
+    pub(crate) async fn load(&mut self, place: &Place) {
+        self.write(place, EVENTS).await;
+    }
+
+    /// Writes rows past the service and deletes some of those of the load before; publishes nothing.
+    pub(crate) async fn load_rows(&mut self, place: &Place) {
+        self.write(place, 0).await;
+        let gone = |n| Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("row {} {n}", self.loads - 2).as_bytes());
+        for id in (0..3).map(gone) {
+            place.sql(&format!("DELETE FROM unified.chunks WHERE id = '{id}'")).await;
+            self.contents.remove(&id).expect("a row of the load before");
+        }
+    }
+
+    async fn write(&mut self, place: &Place, events: u64) {
+        let (new, before) = (self.loads, self.loads.checked_sub(1));
+        self.loads += 1;
+        let of = |load: Option<u64>, kind, count| {
+            (0..count).filter_map(move |n| {
+                Some(Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("{kind} {} {n}", load?).as_bytes()))
+            })
+        };
+        let text = |id: Uuid| format!("what load {new} says of {id}");
+        let events: Vec<Uuid> = of(Some(new), "event", events).chain(of(before, "event", events / 2)).collect();
+        if !events.is_empty() {
+            place.publish_lines(&events.iter().map(|id| line(*id, &text(*id))).collect::<Vec<_>>());
+        }
+        let rows: Vec<Uuid> = of(Some(new), "row", ROWS).chain(of(before, "row", ROWS / 2)).collect();
+        for rows in rows.chunks(6) {
+            let written = rows.iter().map(|id| {
+                format!(
+                    "INSERT INTO unified.chunks (id, content, chunk_type, created_at, updated_at)
+                     VALUES ('{id}', '{}', 'text', now(), now())
+                     ON CONFLICT (id) DO UPDATE SET content = excluded.content, updated_at = now();",
+                    text(*id)
+                )
+            });
+            place.sql(&written.collect::<String>()).await;
+        }
+        self.contents.extend(events.into_iter().chain(rows).map(|id| (id, text(id))));
+    }
+
+    /// Waits until all of it is in every store, and asserts that nothing else is.
+    pub(crate) async fn assert_everywhere(&self, place: &Place) {
+        place.visible("every node", || async { place.nodes().await == self.contents.len() as u64 }).await;
+        place.visible("every word", || async { place.contents().await == self.contents }).await;
+        place.settled().await;
+        place.assert_equal(self.contents.len() as u64);
+    }
+}
+
+fn line(id: Uuid, content: &str) -> String {
+    let now = jiff::Timestamp::now().to_string();
+    json!({
+        "id": id, "system_origin": "claude", "content": content, "chunk_type": "text", "source": { "type": "api" },
+        "location": { "start_char": 0, "end_char": 9, "chunk_index": 0 }, "organization": {},
+        "metadata": { "created_at": "2026-01-01T00:00:00Z", "updated_at": now },
+    })
+    .to_string()
+}

@@ -1,0 +1,79 @@
+//! A way to a server on which the weather can turn.
+
+use std::net::SocketAddr;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Weather {
+    /// What comes is passed on.
+    Fair,
+    /// Connections stay, and nothing gets through.
+    Stalled,
+    /// Connections end, and new ones end at once.
+    Cut,
+}
+
+/// Between the program and one server.
+pub(crate) struct Proxy {
+    address: SocketAddr,
+    weather: watch::Sender<Weather>,
+}
+
+impl Proxy {
+    /// The way to whoever listens on that port.
+    pub(crate) async fn to(port: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, (weather, _)) = (listener.local_addr().unwrap(), watch::channel(Weather::Fair));
+        let turned = weather.clone();
+        tokio::spawn(async move {
+            while let Ok((from, _)) = listener.accept().await {
+                tokio::spawn(carry(from, port, turned.subscribe()));
+            }
+        });
+        Self { address, weather }
+    }
+
+    /// The URL by this way.
+    pub(crate) fn url(&self, url: &str) -> String {
+        let port = port_of(url);
+        url.replacen(&format!("127.0.0.1:{port}"), &self.address.to_string(), 1)
+    }
+
+    pub(crate) fn turns(&self, weather: Weather) {
+        self.weather.send_replace(weather);
+    }
+}
+
+/// The port that a URL of this machine names.
+pub(crate) fn port_of(url: &str) -> u16 {
+    let (_, rest) = url.rsplit_once("127.0.0.1:").expect("a URL of this machine");
+    let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().unwrap()
+}
+
+async fn carry(from: TcpStream, port: u16, mut weather: watch::Receiver<Weather>) {
+    if *weather.borrow_and_update() == Weather::Cut {
+        return;
+    }
+    let Ok(to) = TcpStream::connect(("127.0.0.1", port)).await else { return };
+    let ((from_read, from_write), (to_read, to_write)) = (from.into_split(), to.into_split());
+    tokio::select! {
+        () = pass(from_read, to_write, weather.clone()) => {}
+        () = pass(to_read, from_write, weather.clone()) => {}
+        _ = weather.wait_for(|weather| *weather == Weather::Cut) => {}
+    }
+}
+
+async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut weather: watch::Receiver<Weather>) {
+    let mut buffer = vec![0; 1 << 16];
+    while let Ok(read @ 1..) = from.read(&mut buffer).await {
+        let fair = weather.wait_for(|weather| *weather != Weather::Stalled).await.is_ok();
+        if !fair || to.write_all(&buffer[..read]).await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! One service, and each server in turn out of its reach: hung up on, and worse, silent. The others go on, and afterwards
+//! everything is everywhere.
+
+use std::time::{Duration, Instant};
+
+use crate::oracle::Oracle;
+use crate::place::{Place, terminated, variable};
+use crate::proxy::{Proxy, Weather, port_of};
+
+/// How long each is out of reach.
+const AWAY: Duration = Duration::from_secs(4);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn servers_that_hang_up_or_fall_silent_lose_nothing() {
+    let place = Place::new().await;
+    place.fine(&["init"]);
+    let urls = [
+        ("POSTGRES", place.database.clone()),
+        ("REDIS", variable("CHUNK_SYNC_TEST_REDIS_URL")),
+        ("QDRANT", place.qdrant.clone()),
+        ("NEO4J", variable("CHUNK_SYNC_TEST_NEO4J_URL")),
+    ];
+    let mut ways = Vec::new();
+    for (name, url) in urls {
+        let proxy = Proxy::to(port_of(&url)).await;
+        ways.push((name, format!("CHUNK_SYNC__{name}__URL"), proxy.url(&url), proxy));
+    }
+    let environment: Vec<(&str, &str)> = ways.iter().map(|(_, key, url, _)| (key.as_str(), url.as_str())).collect();
+    let run = place.go_on(&[], &environment);
+    let mut oracle = Oracle::default();
+    oracle.load(&place).await;
+    oracle.assert_everywhere(&place).await;
+    let mut table = vec![format!("{:19} {:>5} {:>14} {:>10}", "fault", "lost", "seconds after", "memory")];
+    for (name, _, _, proxy) in &ways {
+        for weather in [Weather::Cut, Weather::Stalled] {
+            oracle.load(&place).await;
+            proxy.turns(weather);
+            oracle.load(&place).await;
+            tokio::time::sleep(AWAY).await;
+            oracle.load(&place).await;
+            proxy.turns(Weather::Fair);
+            let began = Instant::now();
+            oracle.assert_everywhere(&place).await;
+            let (seconds, memory) = (began.elapsed().as_secs_f64(), peak(run.id()));
+            table.push(format!("{:19} {:>5} {seconds:>14.1} {memory:>10}", format!("{name} {weather:?}"), 0));
+        }
+    }
+    terminated(run);
+    eprintln!("{}", table.join("\n"));
+}
+
+/// The most memory that a process had resident.
+fn peak(process: u32) -> String {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().to_owned()
+}
