@@ -14,6 +14,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use chunk_sync_connectors::postgres::Plugin;
 use chunk_sync_engine::Settings;
 use chunk_sync_engine::scrub::ScrubSettings;
 use secrecy::SecretString;
@@ -87,6 +88,8 @@ pub struct Postgres {
     pub publication: String,
     /// The replication slot.
     pub slot: String,
+    /// The plugin that it is read by.
+    pub plugin: Plugin,
 }
 
 /// Redis.

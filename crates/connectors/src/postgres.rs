@@ -25,7 +25,7 @@ mod store;
 mod tests;
 mod tls;
 
-pub use capture::{CaptureConfig, PostgresCapture};
+pub use capture::{CaptureConfig, Plugin, PostgresCapture};
 pub use cell::Indexed;
 pub use config::PostgresConfig;
 pub use decode::{Decoded, decode};

@@ -2,6 +2,8 @@
 //! `CHUNK_SYNC_TEST_PG18_URL` (with it). Every test has a database of its own there, which it drops at its end.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
+#[path = "postgres/capture.rs"]
+mod capture;
 #[path = "postgres/examine.rs"]
 mod examine;
 #[path = "postgres/fixture.rs"]

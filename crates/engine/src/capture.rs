@@ -142,13 +142,8 @@ impl Captor {
                         crash_point::reached(CrashPoint::Captured);
                         metrics::took(metrics::Operation::Capture, started);
                     }
-                    match open.last {
-                        Some(last) => open.ends.push_back((last, end)),
-                        None => {
-                            source.note(end).await?;
-                            source.confirm(end);
-                        }
-                    }
+                    // Where nothing was published it is finished like the oldest entry there could be.
+                    open.ends.push_back((open.last.unwrap_or_default(), end));
                 }
             }
         }

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use chunk_sync_connectors::postgres::Plugin;
 use chunk_sync_engine::scrub::ScrubSettings;
 use chunk_sync_engine::{Detect, DirectSettings, DirectWrites, Settings, WalSettings, WorkerSettings};
 use chunk_sync_model::merge::{Kind, Strategies, StrategyError};
@@ -80,6 +81,7 @@ fn servers(reader: &mut Reader<'_>) -> Option<Servers> {
         table,
         publication: reader.required("postgres.publication"),
         slot: reader.required("postgres.slot"),
+        plugin: plugin(reader),
     };
     if !postgres.slot.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_') {
         reader.wrong("postgres.slot", "may have small letters, digits and underscores only: PostgreSQL's own rule");
@@ -195,6 +197,15 @@ fn strategies(reader: &mut Reader<'_>) -> Strategies {
         strategies = put(reader, "conflicts.parts", strategies.with_part(part.trim(), name.trim()));
     }
     strategies
+}
+
+fn plugin(reader: &mut Reader<'_>) -> Plugin {
+    let known = [Plugin::Pgoutput, Plugin::Wal2Json];
+    let named = known.into_iter().find(|plugin| reader.text("postgres.plugin") == Some(plugin.as_str()));
+    named.unwrap_or_else(|| {
+        reader.wrong("postgres.plugin", "must be \"pgoutput\" or \"wal2json\"");
+        Plugin::default()
+    })
 }
 
 fn direct(reader: &mut Reader<'_>) -> DirectSettings {

@@ -212,6 +212,8 @@ fn conflicts_end_by_the_strategy_of_their_part() {
     assert_eq!(of("embeddings.dense.gte"), "keep_both");
     assert_eq!(config.settings.keep_conflicts.as_secs(), 30 * 86_400);
     assert_eq!(config.settings.direct, DirectSettings::default());
+    let error = refused("[postgres]\nplugin = 'decoderbufs'\nurl = 'postgres://127.0.0.1/x'\n", &[]);
+    assert!(error.contains("must be \"pgoutput\" or \"wal2json\""), "{error}");
     let (config, _) = with("[conflicts]\ndirect_writes = 'merge'\ndetect = 'always'\n", &[]).unwrap();
     assert_eq!(config.settings.direct, DirectSettings { writes: DirectWrites::Merge, detect: Detect::Always });
     let error = refused("[conflicts]\ndirect_writes = 'keep'\ndetect = 'never'\n", &[]);

@@ -100,6 +100,7 @@ fn capture(postgres: &Postgres) -> CaptureConfig {
         url: postgres.replication_url.expose().into(),
         publication: postgres.publication.clone(),
         slot: postgres.slot.clone(),
+        plugin: postgres.plugin,
     }
 }
 

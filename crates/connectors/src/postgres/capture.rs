@@ -4,8 +4,10 @@
 //! Transactions of the service itself begin with a message of prefix `chunk_sync`, and carry nothing; so does the heartbeat.
 
 mod pgoutput;
+mod polling;
 mod position;
 mod stream;
+mod wal2json;
 
 use std::sync::Arc;
 
@@ -18,6 +20,7 @@ use super::fault::Error;
 use super::records::PostgresRecords;
 use super::schema;
 use super::sql::{literal, quoted};
+use polling::Polling;
 use position::State;
 use stream::Stream;
 
@@ -35,6 +38,29 @@ pub struct CaptureConfig {
     pub publication: String,
     /// The slot, which remembers what is confirmed.
     pub slot: String,
+    /// What the server has its log told by.
+    pub plugin: Plugin,
+}
+
+/// What the server has its log told by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Plugin {
+    /// Streamed; every server has it.
+    #[default]
+    Pgoutput,
+    /// Asked for again and again, for servers whose slot is to be read by other tools as well.
+    Wal2Json,
+}
+
+impl Plugin {
+    /// Its name, to the server and in the configuration.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pgoutput => "pgoutput",
+            Self::Wal2Json => wal2json::NAME,
+        }
+    }
 }
 
 /// Capture from the log of the system of record.
@@ -68,8 +94,9 @@ impl PostgresCapture {
         let slot = format!("SELECT 1 FROM pg_replication_slots WHERE slot_name = {}", literal(&self.config.slot));
         if self.ask(&slot).await?.is_none() {
             statements.push(format!(
-                "SELECT pg_create_logical_replication_slot({}, 'pgoutput')::text",
-                literal(&self.config.slot)
+                "SELECT pg_create_logical_replication_slot({}, '{}')::text",
+                literal(&self.config.slot),
+                self.config.plugin.as_str()
             ));
         }
         Ok(statements)
@@ -77,15 +104,26 @@ impl PostgresCapture {
 
     async fn create_missing(&self) -> Result<(), Fault> {
         for statement in self.statements().await? {
-            self.ask(&statement).await?;
+            self.ask(&statement).await.map_err(|fault| self.hinted(fault, &statement))?;
             info!(statement, "created what capture needs");
         }
         Ok(())
     }
 
+    /// Says what to do where the server has not the plugin, or will not load it.
+    fn hinted(&self, fault: Fault, statement: &str) -> Fault {
+        if self.config.plugin == Plugin::Pgoutput || !statement.contains("replication_slot") {
+            return fault;
+        }
+        let hint = "install it beside the server (Debian: postgresql-NN-wal2json), name it in output_plugin_libraries \
+            where the server has that setting (a plain list: pgoutput, wal2json), or set postgres.plugin = \"pgoutput\"";
+        Fault { class: FaultClass::Misconfigured, message: format!("{}: {hint}", fault.message), ..fault }
+    }
+
     /// What stands between here and reading: nothing, or what is said of it.
     async fn look(&self) -> Result<State, Fault> {
-        let answer = self.ask(&position::state(&self.config.slot)).await?.unwrap_or_default();
+        let answer =
+            self.ask(&position::state(&self.config.slot, self.config.plugin.as_str())).await?.unwrap_or_default();
         let state = State::read(&answer);
         let state = state.ok_or_else(|| Fault::new(FaultClass::Corrupt, CONTEXT, format!("what is `{answer}`?")))?;
         let slot = &self.config.slot;
@@ -126,7 +164,10 @@ impl Capture for PostgresCapture {
         if state.slot == "none" && state.noted.is_none() {
             warn!("the slot is new: what was written into the table before is not captured; `backfill` carries it");
         }
-        let source = Stream::open(self.config.url.expose_secret(), &self.config).await?;
+        let source = match self.config.plugin {
+            Plugin::Pgoutput => Log::Stream(Stream::open(self.config.url.expose_secret(), &self.config).await?),
+            Plugin::Wal2Json => Log::Polling(Polling::open(&self.records, slot).await?),
+        };
         // Only whoever reads comes here: nobody else can.
         let opening = self.ask(&position::note_slot(slot)).await?.unwrap_or_default();
         let source = Noting { source, opening, slot: slot.clone(), records: Arc::clone(&self.records) };
@@ -149,11 +190,17 @@ impl Capture for PostgresCapture {
 
 /// The log being read, and the table in which is noted how far.
 struct Noting {
-    source: Stream,
+    source: Log,
     slot: String,
     /// Which opening of the slot this is.
     opening: String,
     records: Arc<PostgresRecords>,
+}
+
+/// The log by either way.
+enum Log {
+    Stream(Stream),
+    Polling(Polling),
 }
 
 impl Noting {
@@ -167,7 +214,10 @@ impl Noting {
 #[async_trait]
 impl Source for Noting {
     async fn next(&mut self) -> Result<Captured, Fault> {
-        self.source.next().await
+        match &mut self.source {
+            Log::Stream(stream) => stream.next().await,
+            Log::Polling(polling) => polling.next().await,
+        }
     }
 
     async fn note(&mut self, position: Position) -> Result<(), Fault> {
@@ -179,6 +229,9 @@ impl Source for Noting {
     }
 
     fn confirm(&mut self, position: Position) {
-        self.source.confirm(position);
+        match &mut self.source {
+            Log::Stream(stream) => stream.confirm(position),
+            Log::Polling(polling) => polling.confirm(position),
+        }
     }
 }

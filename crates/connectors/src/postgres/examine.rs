@@ -257,7 +257,7 @@ async fn slot(findings: &mut Findings, client: &Client, capture: &CaptureConfig)
     };
     let (database, plugin, status): (String, String, String) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
     let (active, ours, behind): (bool, bool, i64) = (row.try_get(3)?, row.try_get(4)?, row.try_get(5)?);
-    if !ours || plugin != "pgoutput" {
+    if !ours || plugin != capture.plugin.as_str() {
         findings.failed(
             "slot",
             format!("{slot} is of database `{database}` and plugin `{plugin}`"),

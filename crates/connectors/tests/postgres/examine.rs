@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chunk_sync_connectors::postgres::{CaptureConfig, PostgresCapture, PostgresConfig, PostgresRecords, examine};
+use chunk_sync_connectors::postgres::{
+    CaptureConfig, Plugin, PostgresCapture, PostgresConfig, PostgresRecords, examine,
+};
 use chunk_sync_engine::ports::{Capture, Finding, Level, Store};
 use tokio::net::TcpListener;
 use uuid::Uuid;
@@ -22,7 +24,7 @@ impl Place {
         let config = PostgresConfig::new(database.url.as_str().into(), Arc::default());
         let slot = format!("examined_{}", Uuid::new_v4().simple());
         let publication = "examined_pub".to_owned();
-        let capture = CaptureConfig { url: database.url.as_str().into(), publication, slot };
+        let capture = CaptureConfig { url: database.url.as_str().into(), publication, slot, plugin: Plugin::default() };
         Self { database, config, capture }
     }
 

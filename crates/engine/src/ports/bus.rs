@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 use super::{Fault, FaultClass};
 
 /// An entry's place in the stream: `milliseconds-sequence`, ascending in the order of publication.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EntryId {
     /// Milliseconds since 1970 when it was added.
     pub millis: u64,

@@ -51,16 +51,19 @@ pub(super) fn gap(noted: Option<&Noted>, server: &Server, slot: Option<&Slot>) -
     found.or(open)
 }
 
+/// The timeline that is written now: the control file says it only from the next checkpoint on.
+const TIMELINE: &str = "('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int";
+
 /// Asks for server, slot and what was noted: one row of texts, the columns of [`read`].
-pub(super) fn state(slot: &str) -> String {
-    let slot = literal(slot);
+pub(super) fn state(slot: &str, plugin: &str) -> String {
+    let (slot, plugin) = (literal(slot), literal(plugin));
     format!(
-        "SELECT concat_ws(' ', system_identifier, timeline_id, coalesce(s.state, 'none'), \
+        "SELECT concat_ws(' ', system_identifier, {TIMELINE}, coalesce(s.state, 'none'), \
          coalesce(s.confirmed_flush_lsn, '0/0'), coalesce(p.system, '-'), coalesce(p.timeline, 0), \
          coalesce(p.position, '0/0'), coalesce(p.gap, '-')) \
-         FROM pg_control_system(), pg_control_checkpoint() \
+         FROM pg_control_system() \
          LEFT JOIN (SELECT confirmed_flush_lsn, CASE \
-             WHEN database IS DISTINCT FROM current_database() OR plugin IS DISTINCT FROM 'pgoutput' THEN 'foreign' \
+             WHEN database IS DISTINCT FROM current_database() OR plugin IS DISTINCT FROM {plugin} THEN 'foreign' \
              WHEN wal_status = 'lost' THEN 'lost' WHEN active THEN 'active' ELSE 'free' END AS state \
              FROM pg_replication_slots WHERE slot_name = {slot}) s ON true \
          LEFT JOIN chunk_sync.positions p ON p.slot = {slot}"
@@ -102,7 +105,7 @@ impl State {
 }
 
 /// A position as PostgreSQL writes it: two halves in hexadecimal.
-fn position(text: &str) -> Option<Position> {
+pub(super) fn position(text: &str) -> Option<Position> {
     let (high, low) = text.split_once('/')?;
     Some(Position((u64::from_str_radix(high, 16).ok()? << 32) | u64::from_str_radix(low, 16).ok()?))
 }
@@ -116,8 +119,8 @@ pub(super) fn note_gap(slot: &str, gap: Gap) -> String {
 pub(super) fn note_slot(slot: &str) -> String {
     format!(
         "INSERT INTO chunk_sync.positions (slot, system, timeline, position, opening) \
-         SELECT slot_name, system_identifier, timeline_id, confirmed_flush_lsn, 1 \
-         FROM pg_replication_slots, pg_control_system(), pg_control_checkpoint() WHERE slot_name = {} \
+         SELECT slot_name, system_identifier, {TIMELINE}, confirmed_flush_lsn, 1 \
+         FROM pg_replication_slots, pg_control_system() WHERE slot_name = {} \
          ON CONFLICT (slot) DO UPDATE SET system = excluded.system, timeline = excluded.timeline, \
          position = greatest(excluded.position, positions.position), opening = positions.opening + 1, noted_at = now() \
          RETURNING opening",

@@ -1,0 +1,179 @@
+//! What is captured from the log, by either plugin: the same.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chunk_sync_connectors::postgres::{CaptureConfig, Plugin, PostgresCapture};
+use chunk_sync_engine::ports::{Capture, Captured, FaultClass, Gap, Opened, Position, Source, Touch};
+use uuid::Uuid;
+
+use crate::fixture::{Database, Pg15, Pg18, Server};
+
+struct Place {
+    capture: PostgresCapture,
+    slot: String,
+    database: Database,
+}
+
+impl Place {
+    async fn fresh<S: Server>(plugin: Plugin) -> Self {
+        let database = Database::fresh::<S>().await;
+        let records = Arc::new(database.prepared().await);
+        let slot = format!("captured_{}", Uuid::new_v4().simple());
+        let config = CaptureConfig {
+            url: database.url.as_str().into(),
+            publication: "captured_pub".to_owned(),
+            slot: slot.clone(),
+            plugin,
+        };
+        Self { capture: PostgresCapture::new(records, config), slot, database }
+    }
+
+    /// Opens the log, however long whoever had it takes to end.
+    async fn open(&self) -> Opened {
+        loop {
+            match self.capture.open().await {
+                Ok(opened) => return opened,
+                Err(fault) if fault.class == FaultClass::Busy => tokio::time::sleep(Duration::from_millis(20)).await,
+                Err(fault) => panic!("{fault}"),
+            }
+        }
+    }
+
+    async fn leave(self) {
+        let ended = format!(
+            "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = '{0}' AND active;
+             SELECT pg_sleep(0.1); SELECT pg_drop_replication_slot('{0}')",
+            self.slot
+        );
+        self.database.meddle(&ended).await;
+    }
+}
+
+/// The next transactions that touch rows; where none comes any more, those before.
+async fn touched(source: &mut dyn Source, count: usize) -> Vec<Captured> {
+    let mut touched = Vec::new();
+    while touched.len() < count {
+        let next = tokio::time::timeout(Duration::from_secs(20), source.next()).await.expect("a transaction");
+        touched.extend(Some(next.unwrap()).filter(|captured| captured.truncated || !captured.rows.is_empty()));
+    }
+    touched
+}
+
+fn id(number: u128) -> Uuid {
+    Uuid::from_u128(number)
+}
+
+async fn strangers_write(place: &Place) {
+    let row = |number| format!("INSERT INTO unified.chunks (id, content) VALUES ('{}', 'of a stranger')", id(number));
+    for statements in [
+        row(1),
+        format!("{}; UPDATE unified.chunks SET content = 'again' WHERE id = '{}'", row(2), id(1)),
+        // Our own, and no row at all.
+        format!("SELECT pg_logical_emit_message(true, 'chunk_sync', 'own'); {}", row(3)),
+        "CREATE TABLE unified.others (id int); INSERT INTO unified.others VALUES (1)".to_owned(),
+        format!("UPDATE unified.chunks SET id = '{}' WHERE id = '{}'", id(4), id(2)),
+        format!("DELETE FROM unified.chunks WHERE id = '{}'", id(1)),
+        format!("TRUNCATE unified.chunks; {}", row(5)),
+    ] {
+        place.database.meddle(&format!("BEGIN; {statements}; COMMIT")).await;
+    }
+}
+
+async fn everything_is_captured_once_it_is_confirmed<S: Server>(plugin: Plugin) {
+    let place = Place::fresh::<S>(plugin).await;
+    let Opened { mut source, gap } = place.open().await;
+    assert_eq!(gap, None, "nobody captured before");
+    strangers_write(&place).await;
+    let captured = touched(&mut *source, 5).await;
+    let rows: Vec<_> = captured.iter().map(|captured| captured.rows.clone()).collect();
+    use Touch::{Deleted, Inserted, Updated};
+    let expected = [
+        vec![(id(1), Inserted)],
+        vec![(id(2), Inserted), (id(1), Updated)],
+        vec![(id(2), Deleted), (id(4), Inserted)],
+        vec![(id(1), Deleted)],
+        vec![(id(5), Inserted)],
+    ];
+    assert_eq!(rows, expected);
+    assert!(captured[4].truncated && !captured[3].truncated);
+    assert!(captured.is_sorted_by_key(|captured| captured.end), "in the order of their commits");
+    assert_eq!(place.capture.open().await.map(|_| ()).unwrap_err().class, FaultClass::Busy, "one reads");
+    // What is not confirmed comes again.
+    source.note(captured[1].end).await.unwrap();
+    source.confirm(captured[1].end);
+    confirmed(&place, captured[1].end).await;
+    drop(source);
+    let Opened { mut source, gap } = place.open().await;
+    assert_eq!(gap, None);
+    assert_eq!(touched(&mut *source, 3).await, captured[2..]);
+    drop(source);
+    place.leave().await;
+}
+
+/// Waits until the server knows.
+async fn confirmed(place: &Place, position: Position) {
+    let asked = format!(
+        "SELECT confirmed_flush_lsn >= '{position}' FROM pg_replication_slots WHERE slot_name = '{}'",
+        place.slot
+    );
+    for _ in 0..1000 {
+        if place.database.one(&asked).await.get(0) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{position} is not confirmed");
+}
+
+async fn what_may_have_been_missed_is_said_until_it_is_carried<S: Server>(plugin: Plugin) {
+    let place = Place::fresh::<S>(plugin).await;
+    drop(place.open().await.source);
+    let free = format!(
+        "DO $$ BEGIN LOOP BEGIN PERFORM pg_drop_replication_slot('{}'); EXIT;
+         EXCEPTION WHEN object_in_use THEN PERFORM pg_sleep(0.01); END; END LOOP; END $$",
+        place.slot
+    );
+    place.database.meddle(&free).await;
+    let opened = place.open().await;
+    assert_eq!(opened.gap, Some(Gap::Dropped));
+    drop(opened);
+    let mut opened = place.open().await;
+    assert_eq!(opened.gap, Some(Gap::Dropped), "nobody has carried it yet");
+    opened.source.close_gap().await.unwrap();
+    drop(opened);
+    assert_eq!(place.open().await.gap, None);
+    place.leave().await;
+}
+
+macro_rules! by {
+    ($name:ident, $server:ty, $plugin:expr) => {
+        mod $name {
+            use super::*;
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn everything_is_captured_once_it_is_confirmed() {
+                super::everything_is_captured_once_it_is_confirmed::<$server>($plugin).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn what_may_have_been_missed_is_said_until_it_is_carried() {
+                super::what_may_have_been_missed_is_said_until_it_is_carried::<$server>($plugin).await;
+            }
+        }
+    };
+}
+
+by!(pgoutput_15, Pg15, Plugin::Pgoutput);
+by!(pgoutput_18, Pg18, Plugin::Pgoutput);
+by!(wal2json_15, Pg15, Plugin::Wal2Json);
+
+#[tokio::test]
+async fn a_server_without_the_plugin_says_how_it_is_had() {
+    let place = Place::fresh::<Pg18>(Plugin::Wal2Json).await;
+    let fault = place.capture.open().await.map(|_| ()).unwrap_err();
+    assert_eq!(fault.class, FaultClass::Misconfigured, "{fault}");
+    for word in ["wal2json", "postgresql-NN-wal2json", "output_plugin_libraries", "postgres.plugin"] {
+        assert!(fault.message.contains(word), "no {word} in {fault}");
+    }
+}
