@@ -126,7 +126,9 @@ mod tests {
 
     fn read(lines: &[String]) -> Captured {
         let mut reading = Lines::default();
-        lines.iter().filter_map(|line| reading.take(line).unwrap()).next_back().unwrap()
+        let ended: Vec<Captured> = lines.iter().filter_map(|line| reading.take(line).unwrap()).collect();
+        assert_eq!(ended.len(), 1, "one transaction is one");
+        ended.into_iter().next().unwrap()
     }
 
     fn begin() -> String {
