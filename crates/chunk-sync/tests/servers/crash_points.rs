@@ -2,13 +2,12 @@
 //! changes nothing.
 
 use std::os::unix::process::ExitStatusExt;
-use std::process::Child;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use chunk_sync_engine::crash_point::CrashPoint;
 
 use crate::oracle::Oracle;
-use crate::place::{Place, terminated};
+use crate::place::Place;
 
 /// SIGABRT.
 const ABORTED: i32 = 6;
@@ -29,7 +28,7 @@ async fn a_process_killed_at_any_point_loses_nothing() {
             let run = place.go_on(&[], NO_GRAPH);
             oracle.load(&place).await;
             place.settled().await;
-            terminated(run);
+            run.terminate();
         }
         let environment = if *point == CrashPoint::Owed { NO_GRAPH } else { &[] };
         let run = place.go_on(&["--crash-at", point.as_str()], environment);
@@ -37,30 +36,15 @@ async fn a_process_killed_at_any_point_loses_nothing() {
         if *point == CrashPoint::Buried {
             place.add(&[("event_id", "none".to_owned())]).await;
         }
-        assert_killed(run, *point);
+        let status = run.ended().await;
+        assert_eq!(status.signal(), Some(ABORTED), "{}: {status}", point.as_str());
         let began = Instant::now();
         let run = place.go_on(&[], &[]);
         oracle.assert_everywhere(&place).await;
         let seconds = began.elapsed().as_secs_f64();
-        let summary = terminated(run);
+        let summary = run.terminate();
         table.push(format!("{:14} {:>5} {:>9} {seconds:>13.1}", point.as_str(), 0, summary["replayed"].to_string()));
     }
     assert_eq!(place.dead().await.len(), 1, "the one bad entry, once");
     eprintln!("{}", table.join("\n"));
-}
-
-fn assert_killed(mut run: Child, point: CrashPoint) {
-    let began = Instant::now();
-    let status = loop {
-        if let Some(status) = run.try_wait().unwrap() {
-            break status;
-        }
-        if began.elapsed() > Duration::from_secs(60) {
-            run.kill().unwrap();
-            run.wait().unwrap();
-            panic!("{} was never reached", point.as_str());
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    };
-    assert_eq!(status.signal(), Some(ABORTED), "{}: {status}", point.as_str());
 }

@@ -3,8 +3,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
+use std::io::Read;
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use chunk_sync_qdrant_server::{Options, TestServer};
@@ -128,9 +129,9 @@ impl Place {
     }
 
     /// Starts the service with the log of the place.
-    pub(crate) fn go_on(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Child {
+    pub(crate) fn go_on(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Run {
         let mut command = self.program(&[&["run", "--json"][..], arguments].concat());
-        command.envs(environment.iter().copied()).stdout(Stdio::piped()).spawn().unwrap()
+        Run(command.envs(environment.iter().copied()).stdout(Stdio::piped()).spawn().unwrap())
     }
 
     /// Starts the service; another one has a log of its own.
@@ -221,9 +222,14 @@ impl Place {
 
     /// How many gaps in what was captured are not closed.
     pub(crate) async fn gaps(&self) -> i64 {
+        self.count("SELECT count(gap) FROM chunk_sync.positions").await
+    }
+
+    /// What a query counts.
+    pub(crate) async fn count(&self, query: &str) -> i64 {
         let (client, connection) = tokio_postgres::connect(&self.database, NoTls).await.unwrap();
         tokio::spawn(connection);
-        client.query_one("SELECT count(gap) FROM chunk_sync.positions", &[]).await.unwrap().get(0)
+        client.query_one(query, &[]).await.unwrap().get(0)
     }
 
     /// Somebody empties the graph.
@@ -313,24 +319,43 @@ impl Drop for Place {
     }
 }
 
-/// Ends a service by SIGTERM; its summary.
-pub(crate) fn terminated(run: Child) -> Value {
-    let killed = Command::new("kill").arg(run.id().to_string()).status().unwrap();
-    assert!(killed.success());
-    let Output { status, stdout, .. } = run.wait_with_output().unwrap();
-    assert!(status.success(), "it ended with {status}");
-    serde_json::from_slice(&stdout).unwrap()
-}
-
 /// A running service, killed when nobody looks after it any more.
 pub(crate) struct Run(Child);
 
 impl Run {
+    /// The id of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.0.id()
+    }
+
     /// `kill -9`.
     pub(crate) fn kill(mut self) {
         assert!(self.0.try_wait().unwrap().is_none(), "it ended by itself");
         self.0.kill().unwrap();
         self.0.wait().unwrap();
+    }
+
+    /// Ends one that was started by [`Place::go_on`] by SIGTERM; its summary.
+    pub(crate) fn terminate(mut self) -> Value {
+        let asked = Command::new("kill").arg(self.id().to_string()).status().unwrap();
+        assert!(asked.success());
+        let mut summary = String::new();
+        self.0.stdout.take().unwrap().read_to_string(&mut summary).unwrap();
+        let status = self.0.wait().unwrap();
+        assert!(status.success(), "it ended with {status}");
+        serde_json::from_str(&summary).unwrap()
+    }
+
+    /// Waits until it ends by itself.
+    pub(crate) async fn ended(mut self) -> ExitStatus {
+        let began = Instant::now();
+        loop {
+            if let Some(status) = self.0.try_wait().unwrap() {
+                return status;
+            }
+            assert!(began.elapsed() < LIMIT, "it did not end within {LIMIT:?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 }
 

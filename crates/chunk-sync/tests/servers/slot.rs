@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use crate::oracle::Oracle;
-use crate::place::{Place, terminated};
+use crate::place::{Place, Run};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_lost_slot_has_missed_is_carried() {
@@ -19,15 +19,17 @@ async fn what_a_lost_slot_has_missed_is_carried() {
     let drop = format!("SELECT pg_drop_replication_slot({slot})");
     // What was not read yet is not to be had any more.
     let advance = format!("SELECT pg_replication_slot_advance({slot}, pg_current_wal_lsn())");
+    // It had written more than this one.
+    let other = "UPDATE chunk_sync.positions SET system = '1', position = 'FFFFFFFF/0'";
     let mut table = vec![format!("{:28} {:>14}", "while nobody captures", "seconds after")];
     let mut run = Some(run);
     for (what, statements) in [
         ("the slot is dropped", vec![drop.clone()]),
         ("the slot is moved on", vec![advance.clone()]),
-        ("the server is another", vec![advance.clone(), "UPDATE chunk_sync.positions SET system = '1'".to_owned()]),
+        ("the server is another", vec![advance.clone(), other.to_owned()]),
         ("a standby was promoted", vec![advance, "UPDATE chunk_sync.positions SET timeline = 0".to_owned()]),
     ] {
-        run.take().map(terminated);
+        run.take().map(Run::terminate);
         oracle.load_rows(&place).await;
         for statement in statements {
             place.sql(&statement).await;
@@ -37,6 +39,8 @@ async fn what_a_lost_slot_has_missed_is_carried() {
         oracle.assert_everywhere(&place).await;
         table.push(format!("{what:28} {:>14.1}", began.elapsed().as_secs_f64()));
         place.visible("the end of the gap", || async { place.gaps().await == 0 }).await;
+        let ahead = "SELECT count(*) FROM chunk_sync.positions WHERE position > pg_current_wal_lsn()";
+        assert_eq!(place.count(ahead).await, 0, "{what}: what was noted of another server is of no use here");
     }
     let began = Instant::now();
     // Whoever captures comes back at once, so it may take several attempts.
@@ -50,6 +54,6 @@ async fn what_a_lost_slot_has_missed_is_carried() {
     oracle.load_rows(&place).await;
     oracle.assert_everywhere(&place).await;
     table.push(format!("(it is dropped while one does {:>12.1})", began.elapsed().as_secs_f64()));
-    run.take().map(terminated);
+    run.take().map(Run::terminate);
     eprintln!("{}", table.join("\n"));
 }

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use crate::oracle::Oracle;
-use crate::place::{Place, terminated, variable};
+use crate::place::{Place, variable};
 use crate::proxy::{Proxy, Weather, port_of};
 
 /// How long each is out of reach.
@@ -45,7 +45,7 @@ async fn servers_that_hang_up_or_fall_silent_lose_nothing() {
             table.push(format!("{:19} {:>5} {seconds:>14.1} {memory:>10}", format!("{name} {weather:?}"), 0));
         }
     }
-    terminated(run);
+    run.terminate();
     eprintln!("{}", table.join("\n"));
 }
 

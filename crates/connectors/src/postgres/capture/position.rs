@@ -115,14 +115,16 @@ pub(super) fn note_gap(slot: &str, gap: Gap) -> String {
     format!("UPDATE chunk_sync.positions SET gap = '{}' WHERE slot = {}", gap.as_str(), literal(slot))
 }
 
-/// Notes where the slot stands now, and on which server; which opening of it this is.
+/// Notes where the slot stands now, and on which server; which opening of it this is. Positions of one server say nothing
+/// about those of another.
 pub(super) fn note_slot(slot: &str) -> String {
     format!(
         "INSERT INTO chunk_sync.positions (slot, system, timeline, position, opening) \
          SELECT slot_name, system_identifier, {TIMELINE}, confirmed_flush_lsn, 1 \
          FROM pg_replication_slots, pg_control_system() WHERE slot_name = {} \
          ON CONFLICT (slot) DO UPDATE SET system = excluded.system, timeline = excluded.timeline, \
-         position = greatest(excluded.position, positions.position), opening = positions.opening + 1, noted_at = now() \
+         position = CASE WHEN positions.system = excluded.system THEN greatest(excluded.position, positions.position) \
+         ELSE excluded.position END, opening = positions.opening + 1, noted_at = now() \
          RETURNING opening",
         literal(slot)
     )
