@@ -21,6 +21,8 @@ mod proxy;
 mod scenarios;
 #[path = "servers/slot.rs"]
 mod slot;
+#[path = "servers/tls.rs"]
+mod tls;
 #[path = "servers/weather.rs"]
 mod weather;
 

@@ -7,15 +7,17 @@ mod pgoutput;
 mod polling;
 mod position;
 mod stream;
+mod tunnel;
 mod wal2json;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{Capture, Captured, Fault, FaultClass, Opened, Position, Source};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use tracing::{info, warn};
 
+use super::config::PostgresConfig;
 use super::fault::Error;
 use super::records::PostgresRecords;
 use super::schema;
@@ -40,6 +42,13 @@ pub struct CaptureConfig {
     pub slot: String,
     /// What the server has its log told by.
     pub plugin: Plugin,
+}
+
+impl CaptureConfig {
+    /// The way to the log: as secure as the way to the rows.
+    pub(super) fn link(&self, rows: &PostgresConfig) -> PostgresConfig {
+        PostgresConfig { url: self.url.clone(), ..rows.clone() }
+    }
 }
 
 /// What the server has its log told by.
@@ -165,7 +174,9 @@ impl Capture for PostgresCapture {
             warn!("the slot is new: what was written into the table before is not captured; `backfill` carries it");
         }
         let source = match self.config.plugin {
-            Plugin::Pgoutput => Log::Stream(Stream::open(self.config.url.expose_secret(), &self.config).await?),
+            Plugin::Pgoutput => {
+                Log::Stream(Stream::open(&self.config.link(&self.records.config).client()?, &self.config).await?)
+            }
             Plugin::Wal2Json => Log::Polling(Polling::open(&self.records, slot).await?),
         };
         // Only whoever reads comes here: nobody else can.

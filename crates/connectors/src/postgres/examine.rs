@@ -195,7 +195,7 @@ async fn replication(
     config: &PostgresConfig,
     capture: &CaptureConfig,
 ) -> Result<(), Error> {
-    let link = PostgresConfig { url: capture.url.clone(), ..config.clone() };
+    let link = capture.link(config);
     let named = match link.client() {
         Ok(named) => named,
         Err(fault) => {

@@ -6,9 +6,10 @@ use chunk_sync_engine::ports::{Captured, Fault, FaultClass, Position};
 use chunk_sync_model::Time;
 use pgwire_replication::error::PgWireError;
 use pgwire_replication::{Lsn, ReplicationClient, ReplicationConfig, ReplicationEvent};
-use tokio_postgres::config::Host;
+use tokio_postgres::config::{Host, SslMode};
 
 use super::pgoutput::{Message, Tables};
+use super::tunnel::Tunnel;
 use super::{CONTEXT, CaptureConfig, OWN};
 
 /// 2000-01-01, from which PostgreSQL counts, in microseconds since 1970.
@@ -22,6 +23,8 @@ const SILENCE: Duration = Duration::from_secs(60);
 /// The log, being read.
 pub(super) struct Stream {
     client: ReplicationClient,
+    // Closed after the client that uses it.
+    _tunnel: Option<Tunnel>,
     tables: Tables,
     /// The transaction under way.
     open: Option<Open>,
@@ -34,9 +37,21 @@ struct Open {
 }
 
 impl Stream {
-    pub(super) async fn open(url: &str, config: &CaptureConfig) -> Result<Self, Fault> {
-        let client = ReplicationClient::connect(replication(url, config)?).await.map_err(|error| fault(&error))?;
-        Ok(Self { client, tables: Tables::default(), open: None })
+    /// Reads from the server that `link` names, as secure as it wants it.
+    pub(super) async fn open(link: &tokio_postgres::Config, config: &CaptureConfig) -> Result<Self, Fault> {
+        let port = link.get_ports().first().copied().unwrap_or(5432);
+        let (host, tunnel) = match link.get_hosts().first() {
+            Some(Host::Unix(path)) => (path.display().to_string(), None),
+            Some(Host::Tcp(host)) if link.get_ssl_mode() != SslMode::Disable => {
+                let tunnel = Tunnel::to(host, port).await?;
+                (tunnel.host(), Some(tunnel))
+            }
+            Some(Host::Tcp(host)) => (host.clone(), None),
+            None => ("127.0.0.1".to_owned(), None),
+        };
+        let settings = replication(link, (host, port), config);
+        let client = ReplicationClient::connect(settings).await.map_err(|error| fault(&error))?;
+        Ok(Self { client, _tunnel: tunnel, tables: Tables::default(), open: None })
     }
 
     /// Takes one message in; the transaction that it ends.
@@ -96,27 +111,20 @@ impl Stream {
     }
 }
 
-/// The settings of the connection, from a URL that was checked for statements already.
-fn replication(url: &str, config: &CaptureConfig) -> Result<ReplicationConfig, Fault> {
-    let wrong = |message: &str| Fault::new(FaultClass::Misconfigured, CONTEXT, message);
-    let url: tokio_postgres::Config = url
-        .parse()
-        .map_err(|_| wrong("postgres.replication_url is no URL such as postgres://user:password@host/db"))?;
-    let host = match url.get_hosts().first() {
-        Some(Host::Tcp(host)) => host.clone(),
-        Some(Host::Unix(path)) => path.display().to_string(),
-        None => "127.0.0.1".to_owned(),
-    };
-    let user = url.get_user().unwrap_or("postgres");
-    let password = String::from_utf8_lossy(url.get_password().unwrap_or_default()).into_owned();
-    let database = url.get_dbname().unwrap_or(user);
-    let settings =
-        ReplicationConfig::new(host, user, password, database, config.slot.as_str(), config.publication.as_str())
-            .with_port(url.get_ports().first().copied().unwrap_or(5432))
-            .with_application_name("chunk-sync capture")
-            .with_start_lsn(Lsn::ZERO)
-            .with_status_interval(STATUS);
-    Ok(settings)
+/// The settings of the connection: those of `link` in the words of the other client.
+fn replication(
+    link: &tokio_postgres::Config,
+    (host, port): (String, u16),
+    config: &CaptureConfig,
+) -> ReplicationConfig {
+    let user = link.get_user().unwrap_or("postgres");
+    let password = String::from_utf8_lossy(link.get_password().unwrap_or_default()).into_owned();
+    let database = link.get_dbname().unwrap_or(user);
+    ReplicationConfig::new(host, user, password, database, config.slot.as_str(), config.publication.as_str())
+        .with_port(port)
+        .with_application_name("chunk-sync capture")
+        .with_start_lsn(Lsn::ZERO)
+        .with_status_interval(STATUS)
 }
 
 /// What the client says; a slot that is taken is no failure but a reason to wait.
