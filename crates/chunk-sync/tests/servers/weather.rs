@@ -7,8 +7,11 @@ use crate::oracle::Oracle;
 use crate::place::{Place, variable};
 use crate::proxy::{Proxy, Weather, port_of};
 
-/// How long each is out of reach.
-const AWAY: Duration = Duration::from_secs(4);
+/// How long each is out of reach; `CHUNK_SYNC_AWAY` in seconds for longer than clients have patience.
+fn away() -> Duration {
+    let seconds = std::env::var("CHUNK_SYNC_AWAY").map_or(4, |seconds| seconds.parse().expect("a number of seconds"));
+    Duration::from_secs(seconds)
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn servers_that_hang_up_or_fall_silent_lose_nothing() {
@@ -36,7 +39,7 @@ async fn servers_that_hang_up_or_fall_silent_lose_nothing() {
             oracle.load(&place).await;
             proxy.turns(weather);
             oracle.load(&place).await;
-            tokio::time::sleep(AWAY).await;
+            tokio::time::sleep(away()).await;
             oracle.load(&place).await;
             proxy.turns(Weather::Fair);
             let began = Instant::now();

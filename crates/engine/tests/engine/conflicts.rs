@@ -1,5 +1,4 @@
 //! What writers meet on is on record once, with the row; what waits for a person is decided by an event like any other.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::sync::Arc;
 use std::time::Duration;
