@@ -65,7 +65,7 @@ pub struct WorkerSettings {
     pub store_batch: usize,
     /// First pause before a failed write is repeated; doubles up to `retry_max`, with jitter.
     pub retry_min: Duration,
-    /// Longest pause.
+    /// Longest pause: about as late it may be noticed that a server is back.
     pub retry_max: Duration,
     /// How long a store may fail before what it misses is recorded as its debt, and the others go on without it.
     pub patience: Duration,
@@ -94,7 +94,7 @@ impl Default for WorkerSettings {
             in_flight: 4,
             store_batch: 256,
             retry_min: Duration::from_millis(100),
-            retry_max: Duration::from_secs(30),
+            retry_max: Duration::from_secs(5),
             patience: Duration::from_secs(5),
             max_deliveries: 16,
             hold: true,
