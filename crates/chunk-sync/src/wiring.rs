@@ -23,22 +23,9 @@ pub(crate) struct Wired {
     pub(crate) capture: Option<Arc<dyn Capture>>,
     /// The bus, where it has to be told that this process leaves.
     bus: Option<Arc<RedisBus>>,
-    #[cfg(feature = "edge")]
-    vectors: Option<chunk_sync_edge::EdgeStore>,
 }
 
 impl Wired {
-    /// Puts in order what the embedded engine leaves until nobody writes; minutes where there is very much of it. Servers
-    /// keep themselves in order.
-    pub(crate) async fn tidy(&self) -> Result<(), Fault> {
-        #[cfg(feature = "edge")]
-        if let Some(vectors) = self.vectors.clone() {
-            let optimized = tokio::task::spawn_blocking(move || vectors.optimize()).await;
-            return optimized.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic())).map(drop);
-        }
-        Ok(())
-    }
-
     /// Says goodbye where others wait for this process.
     pub(crate) async fn leave(&self) -> Result<(), Fault> {
         match &self.bus {

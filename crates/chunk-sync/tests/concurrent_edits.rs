@@ -1,6 +1,5 @@
 //! Two writers at the same chunks, neither knowing of the other: in the end all stores are equal, every conflict is on
 //! record, and nobody had to decide any. `CHUNK_SYNC_EDITS` says how many edits there are.
-#![cfg(feature = "edge")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
 use std::collections::BTreeMap;

@@ -1,5 +1,4 @@
 //! The program as a person runs it, on the embedded stores.
-#![cfg(feature = "edge")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::path::Path;

@@ -1,6 +1,5 @@
 //! The program as a person runs it, on real servers: what is published, added with any Redis client or written with SQL
 //! appears everywhere, once, whoever is killed meanwhile.
-#![cfg(feature = "edge")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
 #[path = "servers/crash_points.rs"]

@@ -1,6 +1,6 @@
-//! Rows, records, graph and bus in one SQLite file: what PostgreSQL, Neo4j and Redis do for the servers, in process.
+//! Rows, records, vectors, graph and bus in one SQLite file: every role in process, without a server.
 //!
-//! One process at a time holds the directory. Vectors are not kept here: they have an engine of their own.
+//! One process at a time holds the directory.
 
 mod bus;
 mod conflicts;
@@ -11,16 +11,19 @@ mod graph;
 mod lock;
 mod rows;
 mod schema;
+mod vectors;
 
 use std::path::Path;
 use std::sync::Arc;
 
 use chunk_sync_engine::ports::{Fault, FaultClass};
+use chunk_sync_model::Limits;
 
 pub use bus::EmbeddedBus;
 pub use examine::examine;
 pub use graph::Graph;
 pub use rows::Rows;
+pub use vectors::Vectors;
 
 use database::Database;
 use lock::Lock;
@@ -35,6 +38,8 @@ pub const MAX_BACKLOG: u64 = 100_000;
 pub struct Embedded {
     /// The system of record.
     pub rows: Arc<Rows>,
+    /// The vectors.
+    pub vectors: Arc<Vectors>,
     /// The graph.
     pub graph: Arc<Graph>,
     /// The bus.
@@ -42,12 +47,12 @@ pub struct Embedded {
 }
 
 impl Embedded {
-    /// Opens or creates the stores below `dir`, for the command of that name. The directory is held until all three parts
+    /// Opens or creates the stores below `dir`, for the command of that name. The directory is held until all parts
     /// are dropped. Blocks.
     ///
     /// # Errors
     /// [`Busy`](FaultClass::Busy), naming the holder, where another process has it; else what the disk or the file says.
-    pub fn open(dir: &Path, command: &str, max_backlog: u64) -> Result<Self, Fault> {
+    pub fn open(dir: &Path, command: &str, limits: Arc<Limits>, max_backlog: u64) -> Result<Self, Fault> {
         std::fs::create_dir_all(dir).map_err(|error| {
             Fault::new(FaultClass::Disk, "embedded stores", format!("{} cannot be created: {error}", dir.display()))
         })?;
@@ -55,6 +60,7 @@ impl Embedded {
         let database = Arc::new(Database::open(&dir.join(FILE), lock)?);
         Ok(Self {
             rows: Arc::new(Rows::new(Arc::clone(&database))),
+            vectors: Arc::new(Vectors::new(Arc::clone(&database), limits)),
             graph: Arc::new(Graph::new(Arc::clone(&database))),
             bus: Arc::new(EmbeddedBus::new(database, max_backlog)),
         })

@@ -28,7 +28,7 @@ impl Place {
     fn reopen(&mut self) {
         // One process at a time, and one opening at a time.
         self.embedded = None;
-        self.embedded = Some(Embedded::open(self.dir.path(), "test", self.bound).unwrap());
+        self.embedded = Some(Embedded::open(self.dir.path(), "test", Arc::default(), self.bound).unwrap());
     }
 
     fn open(&self) -> &Embedded {
@@ -61,6 +61,7 @@ macro_rules! fixture {
 
 fixture!(RowsAsStore, dyn Store, rows);
 fixture!(RowsAsRecords, dyn Records, rows);
+fixture!(Vectors, dyn Store, vectors);
 fixture!(Graph, dyn Store, graph);
 fixture!(BusOfPlace, dyn Bus, bus);
 
@@ -82,6 +83,12 @@ mod rows {
     chunk_sync_testkit::records_suite!(RowsAsRecords);
 }
 
+mod vectors {
+    use super::*;
+    chunk_sync_testkit::store_suite!(Vectors);
+    chunk_sync_testkit::vector_store_suite!(Vectors);
+}
+
 mod graph {
     use super::*;
     chunk_sync_testkit::store_suite!(Graph);
@@ -93,10 +100,10 @@ chunk_sync_testkit::bus_suite!(BusOfPlace);
 #[test]
 fn a_second_process_is_refused_by_the_name_of_the_first() {
     let dir = TempDir::new().unwrap();
-    let first = Embedded::open(dir.path(), "run", 1).unwrap();
-    let refused = Embedded::open(dir.path(), "verify", 1).err().expect("it is held");
+    let first = Embedded::open(dir.path(), "run", Arc::default(), 1).unwrap();
+    let refused = Embedded::open(dir.path(), "verify", Arc::default(), 1).err().expect("it is held");
     assert_eq!(refused.class, FaultClass::Busy);
     assert!(refused.message.contains(&format!("process {}, `chunk-sync run`", std::process::id())), "{refused}");
     drop(first);
-    Embedded::open(dir.path(), "verify", 1).unwrap();
+    Embedded::open(dir.path(), "verify", Arc::default(), 1).unwrap();
 }

@@ -112,9 +112,6 @@ pub(super) async fn execute(config: Config, arguments: &Arguments, json: bool) -
             return Ok(Ended::Fine);
         }
     };
-    if arguments.drain {
-        wired.tidy().await?;
-    }
     wired.leave().await?;
     let dead_letters = wired.ports.bus.depth().await?.dead;
     say(&health, dead_letters, started.elapsed(), json)?;

@@ -34,8 +34,6 @@ pub(super) async fn open(servers: &Servers, limits: &Arc<Limits>) -> Result<Wire
         publisher,
         capture: Some(Arc::new(capture)),
         bus: Some(bus),
-        #[cfg(feature = "edge")]
-        vectors: None,
     })
 }
 

@@ -7,7 +7,7 @@ use super::rows::limit_of;
 
 /// Changes of the tables, in order; each is made once. New ones are added at the end, none is altered. How many have been
 /// made is the number in the file's `user_version`.
-const MIGRATIONS: &[&str] = &[TABLES, CONFLICTS];
+const MIGRATIONS: &[&str] = &[TABLES, CONFLICTS, VECTORS];
 
 const TABLES: &str = "
 -- The rows: a chunk as JSON, its vectors in base64.
@@ -61,6 +61,16 @@ CREATE INDEX conflicts_of_chunk ON conflicts (chunk);
 CREATE INDEX conflicts_open ON conflicts (id) WHERE outcome = 'open' AND closed_at IS NULL;
 CREATE INDEX conflicts_settled ON conflicts (coalesce(closed_at, met_at))
     WHERE outcome <> 'open' OR closed_at IS NOT NULL;
+";
+
+const VECTORS: &str = "
+-- What a point of Qdrant holds: the payload as JSON, and each vector by its name. A dense vector is a sequence of
+-- little-endian f32; a sparse one of pairs, little-endian u32 and f32, in ascending order of index.
+CREATE TABLE points (id BLOB PRIMARY KEY, sync_version INTEGER NOT NULL, payload TEXT NOT NULL);
+CREATE TABLE vectors (
+    id BLOB NOT NULL, name TEXT NOT NULL, sync_version INTEGER NOT NULL, vector BLOB NOT NULL, PRIMARY KEY (id, name));
+-- Only ordinary tables: any SQLite client reads the file.
+DROP VIEW graph_entities;
 ";
 
 /// Creates the tables that the file lacks; refuses a file of a newer version.

@@ -31,7 +31,7 @@ pub(crate) struct Mended {
 impl World {
     pub(crate) fn empty() -> Self {
         let dir = TempDir::new().unwrap();
-        let embedded = Embedded::open(dir.path(), "test", MAX_BACKLOG).unwrap();
+        let embedded = Embedded::open(dir.path(), "test", Arc::new(Limits::default()), MAX_BACKLOG).unwrap();
         let vectors = MemoryStore::new(Target::Qdrant, Limits::default());
         let publisher = Publisher::new(embedded.bus.clone(), Arc::new(Limits::default()));
         let stores: Vec<Arc<dyn chunk_sync_engine::ports::Store>> = vec![Arc::new(vectors.clone()), embedded.graph];
