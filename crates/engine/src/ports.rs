@@ -12,4 +12,6 @@ pub use capture::{Capture, Captured, Gap, Opened, Position, Source, Touch};
 pub use conflicts::{Closed, ConflictFilter, Decided, Met, Recorded};
 pub use fault::{Fault, FaultClass};
 pub use finding::{Finding, Findings, Level};
-pub use store::{Applied, Commit, Counts, Debt, Decide, Held, Looked, Records, Row, Seen, Store, Write};
+pub use store::{
+    Applied, Commit, Counts, Debt, Decide, Fence, Held, Looked, MergeScope, Records, Row, Seen, Store, Write,
+};

@@ -28,13 +28,7 @@ pub(super) async fn open(servers: &Servers, limits: &Arc<Limits>) -> Result<Wire
     let publisher = Publisher::new(Arc::clone(&bus) as _, Arc::clone(limits));
     let stores: Vec<Arc<dyn chunk_sync_engine::ports::Store>> = vec![Arc::new(vectors), Arc::new(graph)];
     let ports = Ports { bus: Arc::clone(&bus) as _, records, stores };
-    Ok(Wired {
-        mode: "servers",
-        ports,
-        publisher,
-        capture: Some(Arc::new(capture)),
-        bus: Some(bus),
-    })
+    Ok(Wired { mode: "servers", ports, publisher, capture: Some(Arc::new(capture)), bus: Some(bus) })
 }
 
 pub(super) async fn statements(servers: &Servers, limits: &Arc<Limits>) -> Result<Vec<(&'static str, String)>, Fault> {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    Applied, Commit, ConflictFilter, Counts, Debt, Decide, Fault, Held, Looked, Recorded, Records, Row, Seen, Store,
-    Write,
+    Applied, Commit, ConflictFilter, Counts, Debt, Decide, Fault, Held, Looked, MergeScope, Recorded, Records, Row,
+    Seen, Store, Write,
 };
 use chunk_sync_model::document::{Document, Fingerprint, row_fingerprint};
 use chunk_sync_model::{Chunk, Hash, Record, State, SyncVersion, Target, Time};
@@ -88,11 +88,11 @@ impl Store for Rows {
 
 #[async_trait]
 impl Records for Rows {
-    async fn merge(&self, ids: &[Uuid], decide: Decide<'_>) -> Result<(), Fault> {
+    async fn merge_in(&self, scope: MergeScope<'_>, decide: Decide<'_>) -> Result<(), Fault> {
         // The decision borrows from its caller and so cannot move to another thread: this one may block meanwhile.
         tokio::task::block_in_place(|| {
             self.database.write_now(Durability::Synced, |transaction| {
-                let held = ids.iter().map(|id| held(transaction, *id)).collect::<Result<Vec<_>, _>>()?;
+                let held = scope.ids.iter().map(|id| held(transaction, *id)).collect::<Result<Vec<_>, _>>()?;
                 decide(held).iter().try_for_each(|commit| store(transaction, commit))
             })
         })

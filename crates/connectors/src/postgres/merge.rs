@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use chunk_sync_engine::ports::{Commit, Debt, Decide, Fault, Held};
+use chunk_sync_engine::ports::{Commit, Debt, Decide, Fault, Held, MergeScope};
 use chunk_sync_model::{Hash, Record, State};
 use deadpool_postgres::{Client, Transaction};
 use futures::future::{join_all, try_join4};
@@ -29,20 +29,20 @@ use super::sql;
 const ATTEMPTS: u32 = 3;
 
 impl PostgresRecords {
-    pub(super) async fn merge_all(&self, ids: &[Uuid], decide: Decide<'_>) -> Result<(), Fault> {
+    pub(super) async fn merge_all(&self, scope: MergeScope<'_>, decide: Decide<'_>) -> Result<(), Fault> {
         let mut attempts = 1;
         loop {
-            match self.merge_once(ids, decide).await {
+            match self.merge_once(scope, decide).await {
                 Err(Error::Overtaken) if attempts < ATTEMPTS => attempts += 1,
                 done => return done.map_err(|error| self.fault(error, "postgres: merge")),
             }
         }
     }
 
-    async fn merge_once(&self, ids: &[Uuid], decide: Decide<'_>) -> Result<(), Error> {
+    async fn merge_once(&self, scope: MergeScope<'_>, decide: Decide<'_>) -> Result<(), Error> {
         let layout = self.layout().await?;
         let mut client = self.pool.get().await?;
-        let merged = self.pool.within(self.merge_on(&mut client, &layout, ids, decide)).await;
+        let merged = self.pool.within(self.merge_on(&mut client, &layout, scope, decide)).await;
         self.pool.settle(client, merged)
     }
 
@@ -50,9 +50,10 @@ impl PostgresRecords {
         &self,
         client: &mut Client,
         layout: &Layout,
-        ids: &[Uuid],
+        scope: MergeScope<'_>,
         decide: Decide<'_>,
     ) -> Result<(), Error> {
+        let ids = scope.ids;
         let transaction = begin(client, IsolationLevel::ReadCommitted, false).await?;
         let (mut records, rows) = self.lock(&transaction, layout, ids).await?;
         let held = |id: &Uuid| {

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{ConflictFilter, Debt, Decide, Fault, FaultClass, Recorded, Records, Row, Store as _};
+use chunk_sync_engine::ports::{
+    ConflictFilter, Debt, Decide, Fault, FaultClass, MergeScope, Recorded, Records, Row, Store as _,
+};
 use chunk_sync_model::chunk::Dense;
 use chunk_sync_model::{State, SyncVersion, Target, Time};
 use deadpool_postgres::{Client, GenericClient, Transaction};
@@ -163,8 +165,8 @@ impl PostgresRecords {
 
 #[async_trait]
 impl Records for PostgresRecords {
-    async fn merge(&self, ids: &[Uuid], decide: Decide<'_>) -> Result<(), Fault> {
-        self.merge_all(ids, decide).await
+    async fn merge_in(&self, scope: MergeScope<'_>, decide: Decide<'_>) -> Result<(), Fault> {
+        self.merge_all(scope, decide).await
     }
 
     async fn rows(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Row>, Fault> {

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    Applied, ConflictFilter, Counts, Debt, Decide, Fault, Held, Looked, Recorded, Records, Row, Seen, Store, Write,
+    Applied, ConflictFilter, Counts, Debt, Decide, Fault, Held, Looked, MergeScope, Recorded, Records, Row, Seen,
+    Store, Write,
 };
 use chunk_sync_model::document::Fingerprint;
 use chunk_sync_model::{State, Target, Time};
@@ -50,8 +51,8 @@ impl Store for Free {
 
 #[async_trait]
 impl Records for Free {
-    async fn merge(&self, ids: &[Uuid], decide: Decide<'_>) -> Result<(), Fault> {
-        decide(vec![Held::default(); ids.len()]);
+    async fn merge_in(&self, scope: MergeScope<'_>, decide: Decide<'_>) -> Result<(), Fault> {
+        decide(vec![Held::default(); scope.ids.len()]);
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use chunk_sync_model::document::{Document, Fingerprint};
 use chunk_sync_model::{Hash, Record, State, SyncVersion, Target, Time};
 use uuid::Uuid;
 
-use super::{ConflictFilter, Decided, Fault, Met, Recorded};
+use super::{ConflictFilter, Decided, EntryId, Fault, Met, Recorded};
 
 /// A state that a store is to hold from now on, unless it holds a newer one.
 #[derive(Clone, Debug)]
@@ -157,6 +157,26 @@ pub struct Commit {
     pub conflicts: Vec<Met>,
 }
 
+/// What must still hold when a merge commits. A transaction that finds it changed commits nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fence {
+    /// The token of the lease under which this process works the stream; `None` where no lease is held.
+    pub lease: Option<Uuid>,
+    /// The version of the installation's set of stores that this process was started with; `None` where none is recorded.
+    pub stores: Option<u64>,
+}
+
+/// What one merge transaction covers.
+#[derive(Clone, Copy, Debug)]
+pub struct MergeScope<'a> {
+    /// The chunks, each once.
+    pub ids: &'a [Uuid],
+    /// What must still hold when it commits.
+    pub fence: &'a Fence,
+    /// Entries of a bus that lives beside the records: they are finished by this transaction.
+    pub finished: &'a [EntryId],
+}
+
 /// Decides on the chunks of a transaction: one [`Held`] for each id asked for, in that order. May be called again where
 /// the transaction had to be repeated.
 pub type Decide<'a> = &'a (dyn Fn(Vec<Held>) -> Vec<Commit> + Send + Sync);
@@ -192,7 +212,12 @@ pub struct Debt {
 pub trait Records: Store {
     /// Reads row and record of every id under their locks, has `decide` merge, and writes what it decided; all of it in
     /// one transaction. On return it is durable.
-    async fn merge(&self, ids: &[Uuid], decide: Decide<'_>) -> Result<(), Fault>;
+    async fn merge_in(&self, scope: MergeScope<'_>, decide: Decide<'_>) -> Result<(), Fault>;
+
+    /// The same without a fence, and finishing nothing.
+    async fn merge(&self, ids: &[Uuid], decide: Decide<'_>) -> Result<(), Fault> {
+        self.merge_in(MergeScope { ids, fence: &Fence::default(), finished: &[] }, decide).await
+    }
 
     /// The next rows and records in ascending order of id, from the first one above `after`, at most `limit`; tombstones
     /// among them. Fewer than `limit` mean the end.

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    Applied, Commit, ConflictFilter, Counts, Debt, Decide, Decided, Fault, Held, Looked, Met, Recorded, Records, Row,
-    Seen, Store, Write,
+    Applied, Commit, ConflictFilter, Counts, Debt, Decide, Decided, Fault, Held, Looked, MergeScope, Met, Recorded,
+    Records, Row, Seen, Store, Write,
 };
 use chunk_sync_model::document::{Document, Fingerprint, row_fingerprint};
 use chunk_sync_model::{Hash, Record, State, SyncVersion, Target, Time};
@@ -190,9 +190,9 @@ impl Store for MemoryRecords {
 
 #[async_trait]
 impl Records for MemoryRecords {
-    async fn merge(&self, ids: &[Uuid], decide: Decide<'_>) -> Result<(), Fault> {
+    async fn merge_in(&self, scope: MergeScope<'_>, decide: Decide<'_>) -> Result<(), Fault> {
         let mut tables = self.tables.lock().unwrap();
-        let held = ids.iter().map(|id| tables.held(*id)).collect();
+        let held = scope.ids.iter().map(|id| tables.held(*id)).collect();
         decide(held).into_iter().for_each(|commit| tables.store(commit));
         Ok(())
     }

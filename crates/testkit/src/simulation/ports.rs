@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
     Applied, Bus, ConflictFilter, Counts, DeadLetter, Debt, Decide, Delivery, Depth, EntryId, Fault, FaultClass, Held,
-    Letter, Looked, Recorded, Records, Row, Seen, Store, Write,
+    Letter, Looked, MergeScope, Recorded, Records, Row, Seen, Store, Write,
 };
 use chunk_sync_model::document::Fingerprint;
 use chunk_sync_model::{Event, State, Target, Time};
@@ -279,7 +279,8 @@ impl Store for WeatheredRecords {
 
 #[async_trait]
 impl Records for WeatheredRecords {
-    async fn merge(&self, ids: &[Uuid], decide: Decide<'_>) -> Result<(), Fault> {
+    async fn merge_in(&self, scope: MergeScope<'_>, decide: Decide<'_>) -> Result<(), Fault> {
+        let ids = scope.ids;
         let poison = self.poison.filter(|poison| ids.contains(&poison.id));
         let watched = |held: Vec<Held>| {
             self.oracle.held(ids, &held);
@@ -290,7 +291,7 @@ impl Records for WeatheredRecords {
         let merge = async {
             match poison {
                 Some(poison) => Err(poison.refuse()),
-                None => self.records.merge(ids, &watched).await,
+                None => self.records.merge_in(scope, &watched).await,
             }
         };
         self.way.call(merge).await

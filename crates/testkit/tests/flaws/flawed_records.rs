@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    Applied, Closed, Commit, ConflictFilter, Counts, Debt, Decide, Decided, Fault, Held, Looked, Recorded, Records,
-    Row, Seen, Store, Write,
+    Applied, Closed, Commit, ConflictFilter, Counts, Debt, Decide, Decided, Fault, Held, Looked, MergeScope, Recorded,
+    Records, Row, Seen, Store, Write,
 };
 use chunk_sync_model::document::Fingerprint;
 use chunk_sync_model::{Part, State, SyncVersion, Target, Time, Writer};
@@ -94,8 +94,8 @@ fn with_what_was(commits: &[Commit], held: &[Held]) -> Vec<Commit> {
 
 #[async_trait]
 impl Records for FlawedRecords {
-    async fn merge(&self, ids: &[Uuid], decide: Decide<'_>) -> Result<(), Fault> {
-        let mut ids = ids.to_vec();
+    async fn merge_in(&self, scope: MergeScope<'_>, decide: Decide<'_>) -> Result<(), Fault> {
+        let mut ids = scope.ids.to_vec();
         if self.flaw == Flaw::AnswersSorted {
             ids.sort_unstable();
         }
@@ -103,11 +103,11 @@ impl Records for FlawedRecords {
             Flaw::DecidesOnWhatWas => {
                 let held = self.held(&ids).await;
                 tokio::time::sleep(WHILE).await;
-                self.good.merge(&ids, &|_| decide(held.clone())).await
+                self.good.merge_in(MergeScope { ids: &ids, ..scope }, &|_| decide(held.clone())).await
             }
             Flaw::MergesOneByOne => {
                 for commit in decide(self.held(&ids).await) {
-                    self.good.merge(&[commit.id], &|_| vec![commit.clone()]).await?;
+                    self.good.merge_in(MergeScope { ids: &[commit.id], ..scope }, &|_| vec![commit.clone()]).await?;
                     tokio::time::sleep(WHILE).await;
                 }
                 Ok(())
@@ -116,12 +116,16 @@ impl Records for FlawedRecords {
                 let mut commits = decide(self.held(&ids).await);
                 let conflicts = |commit: &Commit| Commit { decided: Vec::new(), ..commit.clone() };
                 let early: Vec<Commit> = commits.iter().map(conflicts).collect();
-                self.good.merge(&ids, &|held| with_what_was(&early, &held)).await?;
+                self.good.merge_in(MergeScope { ids: &ids, ..scope }, &|held| with_what_was(&early, &held)).await?;
                 tokio::time::sleep(WHILE).await;
                 commits.iter_mut().for_each(|commit| commit.conflicts.clear());
-                self.good.merge(&ids, &|_| commits.clone()).await
+                self.good.merge_in(MergeScope { ids: &ids, ..scope }, &|_| commits.clone()).await
             }
-            _ => self.good.merge(&ids, &|held| self.tampered(decide(held.clone()), &held)).await,
+            _ => {
+                self.good
+                    .merge_in(MergeScope { ids: &ids, ..scope }, &|held| self.tampered(decide(held.clone()), &held))
+                    .await
+            }
         }
     }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    Applied, Commit, ConflictFilter, Counts, Debt, Decide, Fault, FaultClass, Held, Looked, Recorded, Records, Row,
-    Seen, Store, Write,
+    Applied, Commit, ConflictFilter, Counts, Debt, Decide, Fault, FaultClass, Held, Looked, MergeScope, Recorded,
+    Records, Row, Seen, Store, Write,
 };
 use chunk_sync_model::document::Fingerprint;
 use chunk_sync_model::{State, SyncVersion, Target, Time};
@@ -35,7 +35,7 @@ store!(Flawed, |self, writes| { self.0.apply(writes).await });
 
 #[async_trait]
 impl Records for Flawed {
-    async fn merge(&self, ids: &[Uuid], decide: Decide<'_>) -> Result<(), Fault> {
+    async fn merge_in(&self, scope: MergeScope<'_>, decide: Decide<'_>) -> Result<(), Fault> {
         let skips = self.1 == Flaw::RecordsNothing && self.2.now();
         let decide = |held: Vec<Held>| -> Vec<Commit> {
             let mut commits = decide(held);
@@ -47,7 +47,7 @@ impl Records for Flawed {
             }
             commits
         };
-        self.0.merge(ids, &decide).await
+        self.0.merge_in(scope, &decide).await
     }
 
     async fn rows(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Row>, Fault> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
     Applied, Bus, Commit, ConflictFilter, Counts, DeadLetter, Debt, Decide, Delivery, Depth, EntryId, Fault,
-    FaultClass, Held, Letter, Looked, Recorded, Records, Row, Seen, Store, Write,
+    FaultClass, Held, Letter, Looked, MergeScope, Recorded, Records, Row, Seen, Store, Write,
 };
 use chunk_sync_model::document::Fingerprint;
 use chunk_sync_model::{Event, State, Target, Time};
@@ -207,14 +207,14 @@ impl Store for World {
 
 #[async_trait]
 impl Records for World {
-    async fn merge(&self, ids: &[Uuid], decide: Decide<'_>) -> Result<(), Fault> {
+    async fn merge_in(&self, scope: MergeScope<'_>, decide: Decide<'_>) -> Result<(), Fault> {
         fails(self.weather().records, "records")?;
         let mut chunks = self.chunks.lock().unwrap();
         let held = |id: &Uuid| {
             let commit = chunks.get(id).cloned();
             commit.map(|c| Held { record: Some(c.record), state: c.state, row: c.row }).unwrap_or_default()
         };
-        for commit in decide(ids.iter().map(held).collect()) {
+        for commit in decide(scope.ids.iter().map(held).collect()) {
             chunks.insert(commit.id, commit);
         }
         Ok(())
