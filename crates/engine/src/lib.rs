@@ -1,48 +1,34 @@
-//! The way of a change from the bus to every store, and the proof that it arrived. No vendor is known here: every seam to
+//! The path of a change from the bus to every store, and the proof that it arrived. No vendor is known here: every seam to
 //! the outside is a trait in [`ports`].
 //!
-//! Top to bottom: [`publish`] → bus → `worker` → `log` → `merge` → `lane` (one per store) → `settle`; `recover` enters at
-//! `merge` again. [`verify`] stands beside and reads the stores only; [`repair`] publishes what it found, and the scrubber
-//! does both all the time.
+//! | folder | content |
+//! |---|---|
+//! | `ports` | the traits that connectors implement |
+//! | `ingest` | everything that puts events on the bus: publisher, change feed, backfill |
+//! | `pipeline` | the path of an event: envelope, log, apply, store writer, outbox, completion; and recovery after a crash |
+//! | `verify` | everything that reads the stores and compares: verification, repair, scrubber |
+//! | `operator` | decisions of a person: conflicts, dead letters |
+//! | `runtime` | the service around it: settings, metrics, retries, maintenance |
 
-mod absorb;
-pub mod backfill;
-mod breaker;
-pub mod capture;
-mod caught;
-mod clock;
-pub mod conflicts;
-pub mod crash_point;
-pub mod dead;
-mod direct;
-mod given_up;
-mod house;
-mod journal;
-mod lane;
-mod log;
-mod merge;
-pub mod metrics;
-mod operation;
-mod pace;
+pub mod ingest;
+pub mod operator;
+mod pipeline;
 pub mod ports;
-mod progress;
-pub mod publish;
-mod recover;
-pub mod repair;
-mod retry;
-pub mod scrub;
-pub mod service;
-pub mod settings;
-mod settle;
-mod signal;
+pub mod runtime;
 pub mod verify;
-mod worker;
 
-pub use capture::Capturing;
-pub use clock::Clock;
-pub use lane::Condition;
-pub use progress::Done;
-pub use publish::Publisher;
-pub use recover::Recovered;
-pub use service::{Health, Ports, Service, StartError, Surroundings};
-pub use settings::{Detect, DirectSettings, DirectWrites, Settings, WalSettings, WorkerSettings};
+pub use ingest::publisher::Publisher;
+pub use ingest::{backfill, change_feed as capture};
+pub use operator::{conflicts, dead_letters as dead};
+pub use pipeline::recovery::Recovered;
+pub use pipeline::store_writer::Condition;
+pub use ports::Ports;
+pub use runtime::clock::Clock;
+pub use runtime::host::Surroundings;
+pub use runtime::progress::Done;
+pub use runtime::service::{Health, Service, StartError};
+pub use runtime::settings::{Detect, DirectSettings, DirectWrites, Settings, WalSettings, WorkerSettings};
+pub use runtime::{failpoint as crash_point, metrics, settings};
+pub use verify::{repair, scrub};
+
+pub use ingest::change_feed::Capturing;

@@ -7,7 +7,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::ports::Fault;
-use crate::service::Ports;
+use crate::ports::Ports;
 
 /// What is left of a chunk that should be gone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use super::Place;
+use super::compare::Place;
+use crate::ports::Ports;
 use crate::ports::{Fault, FaultClass, Records, Row, Seen, Store};
-use crate::service::Ports;
 
 /// The stores, each with the page it stands on and the next one on its way: reading one store takes as long as reading
 /// all of them.

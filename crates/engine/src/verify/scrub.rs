@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
-use crate::clock;
-use crate::metrics;
+use crate::ingest::publisher::Publisher;
 use crate::ports::Fault;
-use crate::progress::{Stop, Stopper};
-use crate::publish::Publisher;
-use crate::repair::{self, Action, Orphans};
-use crate::service::Ports;
+use crate::ports::Ports;
+use crate::runtime::clock;
+use crate::runtime::metrics;
+use crate::runtime::progress::{Stop, Stopper};
+use crate::verify::repair::{self, Action, Orphans};
 use crate::verify::{self, Options, Report};
 
 /// Chunks read from a store at once: a pause for nobody.

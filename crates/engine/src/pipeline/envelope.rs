@@ -5,9 +5,9 @@ use chunk_sync_model::{Event, Invalid, Limits, Target, Time, Writer};
 use serde_json::Value;
 use tracing::warn;
 
-use crate::metrics;
+use crate::ingest::row_event::REPAIR;
 use crate::ports::{DeadLetter, Delivery, EntryId, Fault, FaultClass};
-use crate::signal::REPAIR;
+use crate::runtime::metrics;
 
 /// One event being carried.
 #[derive(Clone, Debug)]

@@ -6,13 +6,13 @@ use std::time::Duration;
 use chunk_sync_wal::{Completion, Options, Outcome, Pending, Recovery, Wal, WalError};
 use tracing::warn;
 
-use crate::clock::Clock;
-use crate::metrics;
-use crate::operation::Operation;
+use crate::pipeline::envelope::Operation;
 use crate::ports::{Fault, FaultClass};
-use crate::progress::Stop;
-use crate::service::Surroundings;
-use crate::settings::WalSettings;
+use crate::runtime::clock::Clock;
+use crate::runtime::host::Surroundings;
+use crate::runtime::metrics;
+use crate::runtime::progress::Stop;
+use crate::runtime::settings::WalSettings;
 
 /// How long to wait for room in a full log before looking again.
 const FULL_PAUSE: Duration = Duration::from_millis(200);

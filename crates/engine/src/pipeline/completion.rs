@@ -10,18 +10,18 @@ use tokio::sync::oneshot;
 use tracing::warn;
 use uuid::Uuid;
 
-use crate::breaker::Breaker;
-use crate::clock::Clock;
-use crate::crash_point::{self, CrashPoint};
-use crate::given_up::GivenUp;
-use crate::lane::Landed;
-use crate::log::{Ending, Log};
-use crate::metrics;
-use crate::operation::{Operation, say_set_aside};
+use crate::pipeline::breaker::Breaker;
+use crate::pipeline::envelope::{Operation, say_set_aside};
+use crate::pipeline::given_up::GivenUp;
+use crate::pipeline::log::{Ending, Log};
+use crate::pipeline::store_writer::Landed;
 use crate::ports::{Bus, DeadLetter, EntryId, Fault, Write};
-use crate::progress::{Progress, Stop};
-use crate::retry::Pauses;
-use crate::settings::Settings;
+use crate::runtime::clock::Clock;
+use crate::runtime::failpoint::{self, CrashPoint};
+use crate::runtime::metrics;
+use crate::runtime::progress::{Progress, Stop};
+use crate::runtime::retry::Pauses;
+use crate::runtime::settings::Settings;
 
 /// A batch that has been handed to the lanes.
 pub(crate) struct Batch {
@@ -127,7 +127,7 @@ impl Settler {
             }
         }
         self.log.complete(&endings).await?;
-        crash_point::reached(CrashPoint::Completed);
+        failpoint::reached(CrashPoint::Completed);
         self.acknowledge(&finished).await
     }
 
@@ -138,7 +138,7 @@ impl Settler {
         }
         letters.iter().for_each(say_set_aside);
         let buried = self.until_done(|| self.bus.bury(letters)).await?;
-        crash_point::reached(CrashPoint::Buried);
+        failpoint::reached(CrashPoint::Buried);
         Ok(buried)
     }
 
@@ -148,7 +148,7 @@ impl Settler {
             return Ok(());
         }
         self.until_done(|| self.bus.acknowledge(finished)).await?;
-        crash_point::reached(CrashPoint::Acknowledged);
+        failpoint::reached(CrashPoint::Acknowledged);
         Ok(())
     }
 

@@ -6,13 +6,13 @@ use std::time::Duration;
 use chunk_sync_model::{Limits, Time};
 use tracing::warn;
 
-use crate::clock::Clock;
-use crate::dead;
-use crate::log::Log;
-use crate::metrics;
+use crate::operator::dead_letters;
+use crate::pipeline::log::Log;
+use crate::ports::Ports;
 use crate::ports::{EntryId, Fault};
-use crate::progress::{Progress, Stop};
-use crate::service::Ports;
+use crate::runtime::clock::Clock;
+use crate::runtime::metrics;
+use crate::runtime::progress::{Progress, Stop};
 
 /// Settled conflicts removed in one go, and goes in a row: a backlog is worked off without holding up the merges.
 const FORGOTTEN: usize = 500;
@@ -68,7 +68,7 @@ impl House {
         self.ports.bus.trim().await?;
         self.log.retire().await?;
         self.forget_conflicts().await?;
-        *dead = dead::tidy(&*self.ports.bus, &*self.ports.records, &self.limits, dead.take()).await?;
+        *dead = dead_letters::tidy(&*self.ports.bus, &*self.ports.records, &self.limits, dead.take()).await?;
         Ok(())
     }
 

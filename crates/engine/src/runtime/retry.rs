@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
-use crate::settings::WorkerSettings;
+use crate::runtime::settings::WorkerSettings;
 
 /// Pauses that double from the least to the longest, with jitter, without end.
 pub(crate) struct Pauses {

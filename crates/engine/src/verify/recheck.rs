@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-use super::Options;
-use super::place::{Finding, Place};
-use crate::clock;
+use super::compare::{Finding, Place};
+use super::options::Options;
+use crate::ports::Ports;
 use crate::ports::{EntryId, Fault, Seen};
-use crate::service::Ports;
+use crate::runtime::clock;
 
 /// The pause before the second look, which doubles from look to look up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);

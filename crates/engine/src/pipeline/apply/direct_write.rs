@@ -14,10 +14,10 @@ use chunk_sync_model::{EventType, Limits, Part, Record, State, Target, Time, Wri
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use crate::journal::Journal;
-use crate::operation::Operation;
+use crate::pipeline::apply::conflict_notes::Journal;
+use crate::pipeline::envelope::Operation;
 use crate::ports::{Looked, Store};
-use crate::settings::{Detect, DirectSettings, DirectWrites};
+use crate::runtime::settings::{Detect, DirectSettings, DirectWrites};
 
 /// What the stores were found to hold of some chunks.
 pub(crate) type Looks = BTreeMap<Uuid, Vec<(Writer, Looked)>>;

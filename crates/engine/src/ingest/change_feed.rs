@@ -21,17 +21,17 @@ use tokio::task::JoinHandle;
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use crate::backfill::{Backfilled, backfill};
-use crate::crash_point::{self, CrashPoint};
-use crate::metrics;
+use crate::ingest::backfill::{Backfilled, backfill};
+use crate::ingest::publisher::Publisher;
+use crate::ingest::row_event::signal;
+use crate::ports::Ports;
 use crate::ports::{Capture, Captured, EntryId, Fault, FaultClass, Gap, Opened, Position, Source, Touch};
-use crate::progress::{Stop, Stopper};
-use crate::publish::Publisher;
-use crate::repair::until_finished;
-use crate::retry::Pauses;
-use crate::service::Ports;
-use crate::settings::WorkerSettings;
-use crate::signal::signal;
+use crate::runtime::failpoint::{self, CrashPoint};
+use crate::runtime::metrics;
+use crate::runtime::progress::{Stop, Stopper};
+use crate::runtime::retry::Pauses;
+use crate::runtime::settings::WorkerSettings;
+use crate::verify::repair::until_finished;
 
 /// Rows read and events published at once.
 const BATCH: usize = 256;
@@ -139,7 +139,7 @@ impl Captor {
                     let end = captured.last().map(|captured| captured.end).unwrap_or_default();
                     if let Some(last) = self.publish(captured).await? {
                         open.last = Some(last);
-                        crash_point::reached(CrashPoint::Captured);
+                        failpoint::reached(CrashPoint::Captured);
                         metrics::took(metrics::Operation::Capture, started);
                     }
                     // Where nothing was published it is finished like the oldest entry there could be.
@@ -181,7 +181,7 @@ impl Captor {
         }
         while let Some((_, end)) = open.ends.pop_front_if(|(last, _)| finished(last)) {
             source.confirm(end);
-            crash_point::reached(CrashPoint::Confirmed);
+            failpoint::reached(CrashPoint::Confirmed);
         }
         if open.ends.is_empty() {
             open.last = None;

@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use chunk_sync_model::Event;
 use uuid::Uuid;
 
-use crate::operation::Operation;
+use crate::pipeline::envelope::Operation;
 
 /// Which events. One that is published again by a person counts one retry more, and is another.
 #[derive(Debug, Default)]

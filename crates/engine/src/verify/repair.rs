@@ -11,11 +11,11 @@ use chunk_sync_model::{SyncVersion, Target, Time};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::clock;
+use crate::ingest::publisher::Publisher;
+use crate::ingest::row_event;
+use crate::ports::Ports;
 use crate::ports::{Bus, EntryId, Fault, FaultClass};
-use crate::publish::Publisher;
-use crate::service::Ports;
-use crate::signal;
+use crate::runtime::clock;
 use crate::verify::{Finding, Kind};
 
 /// Rows read and signals published at once.
@@ -165,7 +165,7 @@ pub async fn publish(
         let (rows, now) = (ports.records.rows_of(&ids).await?, clock::now());
         let signal = |(step, row): (&&Step, Option<crate::ports::Row>)| {
             let state = row.and_then(|row| row.state);
-            signal::repair(step.id, state.as_deref(), step.above, now, &place)
+            row_event::repair(step.id, state.as_deref(), step.above, now, &place)
         };
         let events: Vec<_> = steps.iter().zip(rows).map(signal).collect();
         published.signals += events.len() as u64;

@@ -7,11 +7,11 @@ use chunk_sync_model::merge::Outcome;
 use chunk_sync_model::{Target, Time};
 use tokio::sync::{Notify, watch};
 
-use crate::clock;
-use crate::journal::Mark;
-use crate::metrics;
-use crate::operation::Operation;
+use crate::pipeline::apply::conflict_notes::Mark;
+use crate::pipeline::envelope::Operation;
 use crate::ports::Fault;
+use crate::runtime::clock;
+use crate::runtime::metrics;
 
 /// Told once, heard by everybody.
 #[derive(Clone, Debug)]

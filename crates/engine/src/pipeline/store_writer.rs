@@ -12,13 +12,13 @@ use tokio::task::JoinHandle;
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use crate::caught::caught;
-use crate::clock;
-use crate::crash_point::{self, CrashPoint};
-use crate::metrics;
 use crate::ports::{Applied, Debt, Fault, Records, Store, Write};
-use crate::retry::Pauses;
-use crate::settings::WorkerSettings;
+use crate::runtime::catch_panic::caught;
+use crate::runtime::clock;
+use crate::runtime::failpoint::{self, CrashPoint};
+use crate::runtime::metrics;
+use crate::runtime::retry::Pauses;
+use crate::runtime::settings::WorkerSettings;
 
 /// What a lane answers to one write.
 pub(crate) type Landed = Result<(), Fault>;
@@ -146,7 +146,7 @@ impl Driver {
             let writes: Vec<Write> = open.iter().map(|i| batch[*i].clone()).collect();
             let answers = self.apply(&writes).await;
             if answers.iter().any(Applied::is_durable) {
-                crash_point::reached(CrashPoint::Stored);
+                failpoint::reached(CrashPoint::Stored);
             }
             for (i, answer) in open.iter().zip(answers) {
                 landed[*i] = match answer {
@@ -257,7 +257,7 @@ impl Driver {
         let debts: Vec<Debt> = writes.map(|write| Debt { id: write.id, target, version: write.version }).collect();
         match self.records.owe(&debts).await {
             Ok(()) => {
-                crash_point::reached(CrashPoint::Owed);
+                failpoint::reached(CrashPoint::Owed);
                 self.condition.lock().unwrap_or_else(PoisonError::into_inner).owing = true;
                 true
             }
@@ -313,7 +313,7 @@ impl Driver {
                 Applied::Failed(fault) => self.refuse(write, &fault),
             }
         }
-        crash_point::reached(CrashPoint::Paid);
+        failpoint::reached(CrashPoint::Paid);
         self.records.paid(&settled).await?;
         self.refused.retain(|id, _| settled.iter().all(|debt| debt.id != *id));
         failed.map_or(Ok(debts.len()), Err)

@@ -23,23 +23,23 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
-use crate::absorb::Written;
-use crate::breaker::Breaker;
-use crate::caught::caught;
-use crate::clock::Clock;
-use crate::crash_point::{self, CrashPoint};
-use crate::direct::{self, Looks};
-use crate::given_up::GivenUp;
-use crate::lane::Lane;
-use crate::log::Log;
-use crate::merge::{Outcome, Terms, merge_all};
-use crate::metrics;
-use crate::operation::Operation;
+use crate::pipeline::apply::direct_write::{self, Looks};
+use crate::pipeline::apply::external_change::Written;
+use crate::pipeline::apply::plan::{Outcome, Terms, merge_all};
+use crate::pipeline::breaker::Breaker;
+use crate::pipeline::completion::{Batch, Settler};
+use crate::pipeline::envelope::Operation;
+use crate::pipeline::given_up::GivenUp;
+use crate::pipeline::log::Log;
+use crate::pipeline::store_writer::Lane;
 use crate::ports::{Bus, Delivery, EntryId, Fault, FaultClass, Records};
-use crate::progress::{Progress, Stop};
-use crate::retry::Pauses;
-use crate::settings::Settings;
-use crate::settle::{Batch, Settler};
+use crate::runtime::catch_panic::caught;
+use crate::runtime::clock::Clock;
+use crate::runtime::failpoint::{self, CrashPoint};
+use crate::runtime::metrics;
+use crate::runtime::progress::{Progress, Stop};
+use crate::runtime::retry::Pauses;
+use crate::runtime::settings::Settings;
 
 /// What a worker works with.
 #[derive(Clone)]
@@ -102,7 +102,7 @@ impl Worker {
 
     /// From delivered to handed to the lanes. `None` where nothing was left to settle, or the worker was stopped first.
     async fn take(&self, deliveries: Vec<Delivery>) -> Result<Option<Batch>, Fault> {
-        crash_point::reached(CrashPoint::Read);
+        failpoint::reached(CrashPoint::Read);
         let now = self.clock.now();
         let (mut operations, mut letters) = (Vec::with_capacity(deliveries.len()), Vec::new());
         for delivery in deliveries {
@@ -123,7 +123,7 @@ impl Worker {
         let started = Instant::now();
         self.log.append(&operations, &self.stop).await?;
         metrics::took(metrics::Operation::Wal, started);
-        crash_point::reached(CrashPoint::Logged);
+        failpoint::reached(CrashPoint::Logged);
         self.carry(operations).await
     }
 
@@ -136,7 +136,7 @@ impl Worker {
             return Ok(None);
         };
         self.count(&outcome);
-        crash_point::reached(CrashPoint::Merged);
+        failpoint::reached(CrashPoint::Merged);
         let writes: Arc<[_]> = outcome.writes.into();
         let repeated = operations.iter().any(|operation| operation.repeated);
         let mut answers = Vec::with_capacity(self.lanes.len());
@@ -207,7 +207,7 @@ impl Worker {
     async fn look(&self, batch: &[&Operation]) -> Looks {
         let answers = |lane: &&Lane| lane.condition().failing.is_none() && !lane.condition().owing;
         let stores: Vec<_> = self.lanes.iter().filter(answers).map(Lane::store).collect();
-        direct::look(&stores, batch, self.settings.direct.detect, self.settings.worker.patience).await
+        direct_write::look(&stores, batch, self.settings.direct.detect, self.settings.worker.patience).await
     }
 
     fn owing(&self) -> Vec<Target> {

@@ -8,9 +8,9 @@ use chunk_sync_model::{Body, Chunk, Event, Hash, Invalid, Part};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::clock;
+use crate::ingest::publisher::Publisher;
 use crate::ports::{Fault, Held, Met, Recorded, Records};
-use crate::publish::Publisher;
+use crate::runtime::clock;
 
 /// What a part is to be.
 #[derive(Clone, Debug, PartialEq)]

@@ -7,13 +7,13 @@
 use chunk_sync_model::Event;
 use uuid::Uuid;
 
-use crate::absorb::digest;
-use crate::clock;
-use crate::pace::Pace;
+use crate::ingest::publisher::Publisher;
+use crate::ingest::row_event::signal;
+use crate::pipeline::apply::external_change::digest;
+use crate::ports::Ports;
 use crate::ports::{EntryId, Fault, Row, Touch};
-use crate::publish::Publisher;
-use crate::service::Ports;
-use crate::signal::signal;
+use crate::runtime::clock;
+use crate::runtime::rate_limit::Pace;
 
 /// Rows read and events published at once.
 const BATCH: usize = 256;

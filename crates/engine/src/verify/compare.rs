@@ -5,8 +5,8 @@ use std::sync::Arc;
 use chunk_sync_model::{Hash, SyncVersion, Target};
 use uuid::Uuid;
 
-use super::report::{Difference, Kind};
-use crate::absorb::digest;
+use super::difference::{Difference, Kind};
+use crate::pipeline::apply::external_change::digest;
 use crate::ports::{Row, Seen, Store};
 
 /// One id, and what each store has under it.

@@ -4,59 +4,26 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chunk_sync_model::{Target, Time};
-use chunk_sync_wal::disk::{Disk, RealDisk};
+use chunk_sync_wal::disk::RealDisk;
 use chunk_sync_wal::{Recovery, WalError};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{error, info};
 
-use crate::breaker::Breaker;
-use crate::clock::Clock;
-use crate::house::House;
-use crate::lane::{Condition, Lane};
-use crate::log::{Log, aside};
-use crate::ports::{Bus, Fault, FaultClass, Records, Store};
-use crate::progress::{Done, Progress, Stopper};
-use crate::recover::{Recovered, recover};
-use crate::settings::Settings;
-use crate::worker::Worker;
+use crate::pipeline::breaker::Breaker;
+use crate::pipeline::log::{Log, aside};
+use crate::pipeline::recovery::{Recovered, recover};
+use crate::pipeline::store_writer::{Condition, Lane};
+use crate::pipeline::worker::Worker;
+use crate::ports::{Bus, Fault, FaultClass, Ports, Store};
+use crate::runtime::clock::Clock;
+use crate::runtime::host::Surroundings;
+use crate::runtime::maintenance::House;
+use crate::runtime::progress::{Done, Progress, Stopper};
+use crate::runtime::settings::Settings;
 
 /// How often it is looked whether something has changed that nobody tells of.
 const LOOK: Duration = Duration::from_millis(200);
-
-/// Everything beyond the seams.
-#[derive(Clone)]
-pub struct Ports {
-    /// Where events wait.
-    pub bus: Arc<dyn Bus>,
-    /// The system of record.
-    pub records: Arc<dyn Records>,
-    /// The other stores: vectors and graph.
-    pub stores: Vec<Arc<dyn Store>>,
-}
-
-impl Ports {
-    /// Creates what is missing in every one of them.
-    ///
-    /// # Errors
-    /// The first that cannot be prepared.
-    pub async fn prepare(&self) -> Result<(), Fault> {
-        self.records.prepare().await?;
-        for store in &self.stores {
-            store.prepare().await?;
-        }
-        self.bus.prepare().await
-    }
-}
-
-/// The machine that the service runs on, as far as it depends on one.
-#[derive(Clone, Debug)]
-pub struct Surroundings {
-    /// The disk of the log, which nobody else writes.
-    pub disk: Arc<dyn Disk>,
-    /// What time it is.
-    pub clock: Clock,
-}
 
 /// Why the service did not start.
 #[derive(Debug, thiserror::Error)]
@@ -117,15 +84,6 @@ impl Made {
     }
 }
 
-impl Surroundings {
-    /// This machine, with the directory of the log for this process alone.
-    async fn here(settings: &Settings) -> Result<Self, StartError> {
-        let dir = settings.wal.dir.clone();
-        let disk = aside(true, move || RealDisk::locked(&dir)).await?;
-        Ok(Self { disk: Arc::new(disk), clock: Clock::default() })
-    }
-}
-
 /// How the service is doing.
 #[derive(Clone, Debug)]
 pub struct Health {
@@ -159,7 +117,7 @@ impl Service {
     /// # Errors
     /// Where the log cannot be opened: another process has it, or the disk fails.
     pub async fn start(ports: Ports, settings: Settings) -> Result<Self, StartError> {
-        Self::start_in(Surroundings::here(&settings).await?, ports, settings).await
+        Self::start_in(this_machine(&settings).await?, ports, settings).await
     }
 
     /// The same on another machine than this: the directory of the log is that disk.
@@ -210,7 +168,7 @@ impl Service {
     pub async fn replay(ports: Ports, settings: Settings) -> Result<Recovered, StartError> {
         let patience = settings.worker.patience;
         let Made { worker, recovery, drivers, stopper } =
-            Made::of(Surroundings::here(&settings).await?, &ports, settings).await?;
+            Made::of(this_machine(&settings).await?, &ports, settings).await?;
         let (log, breaker, clock) = (worker.log.clone(), Arc::clone(&worker.breaker), worker.clock.clone());
         let held = async {
             loop {
@@ -296,6 +254,13 @@ impl Service {
         }
         result
     }
+}
+
+/// This machine, with the directory of the log locked for this process.
+async fn this_machine(settings: &Settings) -> Result<Surroundings, StartError> {
+    let dir = settings.wal.dir.clone();
+    let disk = aside(true, move || RealDisk::locked(&dir)).await?;
+    Ok(Surroundings { disk: Arc::new(disk), clock: Clock::default() })
 }
 
 async fn work(worker: Worker, recovery: Recovery, told: &Mutex<Option<Recovered>>) -> Result<(), Fault> {

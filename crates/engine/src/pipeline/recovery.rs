@@ -12,10 +12,10 @@ use chunk_sync_model::{Event, Target};
 use chunk_sync_wal::{Entry, Recovery};
 use tracing::{info, warn};
 
-use crate::log::Ending;
-use crate::operation::{self, Operation};
+use crate::pipeline::envelope::{self, Operation};
+use crate::pipeline::log::Ending;
+use crate::pipeline::worker::Worker;
 use crate::ports::{Fault, FaultClass};
-use crate::worker::Worker;
 
 /// What was found in the log at the start, and what became of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -95,7 +95,7 @@ async fn replay(worker: &Worker, run: Vec<Entry>, recovered: &mut Recovered) -> 
             Err(invalid) => {
                 warn!(operation = entry.operation_id, error = %invalid, "a logged operation is no event by today's limits");
                 // Where the bus has its entry still, that comes again and has a letter of its own.
-                let letter = operation::unreadable(&entry.operation, &invalid, worker.clock.now());
+                let letter = envelope::unreadable(&entry.operation, &invalid, worker.clock.now());
                 if !worker.settler().bury(letter.as_slice()).await? {
                     return Ok(());
                 }
@@ -123,7 +123,7 @@ async fn replay(worker: &Worker, run: Vec<Entry>, recovered: &mut Recovered) -> 
 /// Sets aside what no start has come to the end of.
 async fn give_up(worker: &Worker, operations: Vec<Operation>, recovered: &mut Recovered) -> Result<(), Fault> {
     for operation in operations {
-        let fault = operation::fatal(operation.tries);
+        let fault = envelope::fatal(operation.tries);
         let letter = operation.letter(&fault, &Target::ALL, worker.clock.now());
         if !worker.settler().bury(&[letter]).await? {
             return Ok(());

@@ -9,13 +9,13 @@ use chunk_sync_model::merge::{Change, Effect, merge};
 use chunk_sync_model::{Target, Time, Writer};
 use uuid::Uuid;
 
-use crate::absorb::{Written, absorb, digest};
-use crate::direct::{self, Looks, Merging};
-use crate::journal::{Journal, Mark};
-use crate::metrics;
-use crate::operation::Operation;
+use crate::pipeline::apply::conflict_notes::{Journal, Mark};
+use crate::pipeline::apply::direct_write::{self, Looks, Merging};
+use crate::pipeline::apply::external_change::{Written, absorb, digest};
+use crate::pipeline::envelope::Operation;
 use crate::ports::{Commit, Fault, Held, Records, Write};
-use crate::settings::Settings;
+use crate::runtime::metrics;
+use crate::runtime::settings::Settings;
 
 /// What became of a batch in the system of record.
 #[derive(Debug, Default)]
@@ -99,7 +99,7 @@ fn decide(
     let written = signal.map_or(terms.now, |signal| Written { at: signal.event.timestamp, ..terms.now });
     let mut journal = Journal::new(terms.now.at);
     let strategies = &terms.settings.strategies;
-    let direct = direct::found(
+    let direct = direct_write::found(
         terms.looks.get(&id),
         held.record.as_ref(),
         held.state.as_deref(),
@@ -116,7 +116,7 @@ fn decide(
     for direct in direct {
         let held = Merging { record: record.unwrap_or_default(), state, vectors_changed };
         let rules = (&terms.settings.direct, strategies, &terms.settings.limits);
-        let merged = direct::settle(id, &direct, held, rules, &mut journal);
+        let merged = direct_write::settle(id, &direct, held, rules, &mut journal);
         (record, state, vectors_changed) = (Some(merged.record), merged.state, merged.vectors_changed);
         outcome.direct.push(direct.writer);
         tell = true;

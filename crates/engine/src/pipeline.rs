@@ -1,0 +1,17 @@
+//! The path of an event, in the order of the modules: envelope → log → apply → store writer → completion. Recovery enters
+//! at apply. The worker is the loop around it; the breaker decides what a refusal means.
+
+pub(crate) mod envelope;
+
+pub(crate) mod log;
+
+pub(crate) mod apply;
+
+pub(crate) mod store_writer;
+
+pub(crate) mod completion;
+
+pub(crate) mod breaker;
+pub(crate) mod given_up;
+pub(crate) mod recovery;
+pub(crate) mod worker;

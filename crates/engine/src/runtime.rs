@@ -1,0 +1,13 @@
+//! What the path runs in: the service, its settings, clock, retries, metrics and maintenance.
+
+pub(crate) mod catch_panic;
+pub mod clock;
+pub mod failpoint;
+pub mod host;
+pub(crate) mod maintenance;
+pub mod metrics;
+pub(crate) mod progress;
+pub(crate) mod rate_limit;
+pub(crate) mod retry;
+pub mod service;
+pub mod settings;

@@ -1,0 +1,44 @@
+//! What a verification has counted and found so far.
+
+use std::collections::BTreeMap;
+
+use chunk_sync_model::Target;
+use uuid::Uuid;
+
+use super::compare::{Finding, Place};
+use super::recheck::Settled;
+use crate::ports::{Counts, Ports};
+
+/// What is known so far.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    /// The last id that was compared, where it was told to stop there.
+    pub(super) stopped_after: Option<Uuid>,
+    /// Ids in any store or living record.
+    pub(super) chunks: u64,
+    /// Those that changed whenever they were looked at.
+    pub(super) unsettled: u64,
+    /// Rows whose embedding was made for an older content.
+    pub(super) stale_embeddings: u64,
+    pub(super) counts: BTreeMap<Target, Counts>,
+    pub(super) findings: Vec<Finding>,
+}
+
+impl Tally {
+    pub(super) fn count(&mut self, place: &Place, ports: &Ports) {
+        self.chunks += 1;
+        let state = place.row.as_ref().and_then(|row| row.state.as_ref());
+        self.stale_embeddings += u64::from(state.is_some_and(|state| state.embedding_stale));
+        let row = (Target::Postgres, state.is_some());
+        let others = ports.stores.iter().zip(&place.seen).map(|(store, seen)| (store.target(), seen.is_some()));
+        for (target, there) in std::iter::once(row).chain(others) {
+            self.counts.entry(target).or_default().chunks += u64::from(there);
+        }
+    }
+
+    pub(super) fn judge(&mut self, settled: Settled) {
+        self.chunks -= settled.vanished;
+        self.unsettled += settled.unsettled;
+        self.findings.extend(settled.findings);
+    }
+}
