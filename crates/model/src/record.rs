@@ -16,9 +16,9 @@ use crate::{ChangeVersion, Hash, Origin, Part, SyncVersion, Time, Writer};
 
 const FORMAT: u8 = 1;
 
-/// How many settings of one part are kept per writer. The newest may be shown. Older ones distinguish an echo from a
-/// change, and some strategies use them. Older settings are dropped: if another writer then sets the value of a dropped
-/// setting, it no longer counts as an echo.
+/// How many settings of one part are kept per writer. The newest may be shown. Older ones distinguish an echo (a value
+/// that another writer has set before) from a change, and some strategies use them. Older settings are dropped: if
+/// another writer then sets the value of a dropped setting, it no longer counts as an echo.
 pub const KEPT_SETTINGS: usize = 32;
 
 /// The merge history of one chunk.

@@ -46,7 +46,8 @@ pub trait DiskFile: Debug + Send {
 /// The lock file. It contains the id of the process that holds the directory, and is not part of the log.
 const LOCK: &str = "wal.lock";
 
-/// How long to retry the lock. [`holder`] takes a shared lock for an instant, which must not look like another owner.
+/// How long to retry the lock. [`holder`] takes a shared lock for an instant, which must not be taken for another
+/// owner.
 const LOCK_RETRY: Duration = Duration::from_millis(100);
 
 /// Returns the process that holds the log in `dir`: `None` if no process holds it, `Some(None)` if the process that
