@@ -1,6 +1,6 @@
-//! The chunk: its fields as they stand on the wire, and nothing about how they came to be.
+//! The chunk: its fields as they are on the wire. How they are merged is not here.
 //!
-//! JSON, one object. Unknown fields inside `metadata` are kept; unknown fields elsewhere are refused.
+//! The wire form is one JSON object. Unknown fields inside `metadata` are kept; unknown fields elsewhere are an error.
 
 use std::collections::BTreeMap;
 
@@ -10,54 +10,54 @@ use uuid::Uuid;
 
 use crate::{Origin, Time, vector::Vector};
 
-/// A piece of text or code with everything that is known of it.
+/// A piece of text or code with its embeddings, entities and metadata.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Chunk {
-    /// Identity in every store.
+    /// The chunk's identity in every store.
     pub id: Uuid,
-    /// The system that made it; `hybrid` once two did.
+    /// The system that wrote the chunk; `hybrid` once several did.
     pub system_origin: Origin,
-    /// The text itself.
+    /// The text or code.
     pub content: String,
-    /// A shorter telling of it.
+    /// A summary of the content.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<String>,
     /// Text, code or both.
     pub chunk_type: ChunkType,
-    /// Dense vectors by model, and the sparse one.
+    /// Dense vectors, one per model, and the sparse vector.
     #[serde(default, skip_serializing_if = "Embeddings::is_empty")]
     pub embeddings: Embeddings,
-    /// Where it was found.
+    /// Where the content comes from.
     pub source: Source,
-    /// Where in its source it stands.
+    /// The position of the content in its source.
     pub location: Location,
-    /// What is known of it as code.
+    /// Properties of the content as code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code_metadata: Option<CodeMetadata>,
-    /// Its place in the knowledge graph.
+    /// Entities and relationships in the knowledge graph.
     #[serde(default, skip_serializing_if = "Graph::is_empty")]
     pub graph: Graph,
-    /// Whose it is.
+    /// The project and data set that the chunk belongs to.
     pub organization: Organization,
-    /// Times, and whatever else its writers say.
+    /// Times, and arbitrary further keys set by the writers.
     pub metadata: Metadata,
 }
 
-/// A chunk as the stores are to hold it: its fields, and what the service found out about them.
+/// The merged state of a chunk: what every store should hold.
 #[derive(Clone, Debug, PartialEq)]
 pub struct State {
     /// The merged chunk.
     pub chunk: Chunk,
-    /// An embedding that shows was made for another content than the one that shows.
+    /// Whether an embedding was computed from other content than `chunk.content`.
     pub embedding_stale: bool,
 }
 
-/// What kind of content a chunk has.
+/// The kind of content of a chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ChunkType {
-    /// Prose.
+    /// Text other than source code.
     Text,
     /// Source code.
     Code,
@@ -66,7 +66,7 @@ pub enum ChunkType {
 }
 
 impl ChunkType {
-    /// Its name on the wire.
+    /// The name on the wire.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -77,23 +77,23 @@ impl ChunkType {
     }
 }
 
-/// The vectors of a chunk. On the wire `dense` is one object or an array of them, one per model.
+/// The vectors of a chunk. On the wire `dense` is one object, or an array with one object per model.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Embeddings {
-    /// One per model, in the order of the models' names.
+    /// One vector per model, in ascending order of model name.
     #[serde(with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
     pub dense: Vec<Dense>,
     /// The sparse vector.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sparse: Option<Sparse>,
-    /// Computed: the newest vector of the same model by another writer, where two writers disagree.
+    /// Computed: the newest vector of the same model by another writer, if two writers disagree.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dense_alternative: Option<Dense>,
-    /// Computed: `keep_both` where there is an alternative.
+    /// Computed: `keep_both` if there is an alternative.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub conflict_resolution: Option<String>,
-    /// Computed: the writer of the dense vector that has an alternative.
+    /// Computed: the writer of the dense vector for which there is an alternative.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub primary_source: Option<String>,
     /// Computed: the writer of the alternative.
@@ -102,22 +102,23 @@ pub struct Embeddings {
 }
 
 impl Embeddings {
-    /// Whether there is nothing to write.
+    /// Whether serialisation may omit the field.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.dense.is_empty() && self.sparse.is_none() && self.dense_alternative.is_none()
     }
 }
 
-/// A dense vector and the model that made it.
+/// A dense vector and the model that computed it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Dense {
     /// The model's configured name.
     pub model: String,
-    /// The numbers as the writer gave them, not normalised; on the wire `vector`, or `vector_b64` (what we write).
+    /// The numbers as published, not normalised. On the wire `vector` (an array of numbers) or `vector_b64` (base64 of
+    /// little-endian f32); serialisation writes `vector_b64`.
     #[serde(rename = "vector_b64")]
     pub vector: Vector,
-    /// When it was made.
+    /// When the vector was computed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timestamp: Option<Time>,
 }
@@ -138,39 +139,39 @@ impl<'de> Deserialize<'de> for Dense {
             (None, Some(vector)) => vector,
             (None, None) => return Err(serde::de::Error::missing_field("vector")),
             (Some(_), Some(_)) => {
-                return Err(serde::de::Error::custom("give `vector` or `vector_b64`, not both"));
+                return Err(serde::de::Error::custom("both `vector` and `vector_b64` are present; send one of them"));
             }
         };
         Ok(Self { model: wire.model, vector, timestamp: wire.timestamp })
     }
 }
 
-/// A sparse vector and the model that made it.
+/// A sparse vector and the model that computed it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sparse {
-    /// The model's name, any.
+    /// The model's name; any string.
     pub model: String,
-    /// Unique, each below [`crate::limits::SPARSE_SIZE`]; kept in ascending order.
+    /// Unique, ascending, each below [`crate::limits::SPARSE_SIZE`]. Input may be in any order.
     pub indices: Vec<u32>,
-    /// One for each index.
+    /// One finite value per index.
     pub values: Vec<f32>,
-    /// When it was made.
+    /// When the vector was computed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timestamp: Option<Time>,
 }
 
-/// Where a chunk was found.
+/// Where a chunk comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Source {
-    /// What kind of place.
+    /// The kind of source.
     #[serde(rename = "type")]
     pub kind: SourceType,
-    /// Its address.
+    /// The URL.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
-    /// The file.
+    /// The file path.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
     /// The repository.
@@ -184,22 +185,22 @@ pub struct Source {
     pub commit: Option<String>,
 }
 
-/// Kinds of places.
+/// Kinds of sources.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SourceType {
-    /// A repository on a forge.
+    /// A repository on GitHub or another forge.
     Github,
     /// A web page.
     Web,
     /// A file.
     File,
-    /// Handed in by a program.
+    /// Submitted by a program through an API.
     Api,
 }
 
 impl SourceType {
-    /// Its name on the wire.
+    /// The name on the wire.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -211,68 +212,68 @@ impl SourceType {
     }
 }
 
-/// Where in its source a chunk stands; start ≤ end.
+/// The position of a chunk in its source; start ≤ end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Location {
-    /// First line.
+    /// The first line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_line: Option<u32>,
-    /// Last line.
+    /// The last line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end_line: Option<u32>,
-    /// First character.
+    /// The offset of the first character.
     pub start_char: u32,
-    /// The character after the last.
+    /// The offset after the last character.
     pub end_char: u32,
-    /// Which chunk of its source it is.
+    /// The index of the chunk among the chunks of its source.
     pub chunk_index: u32,
 }
 
-/// What is known of a chunk as code.
+/// Properties of a chunk as code.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CodeMetadata {
     /// The programming language.
     pub language: String,
-    /// Whether it is code at all.
+    /// Whether the content is code.
     pub is_code: bool,
-    /// How sure that is, 0 to 1.
+    /// Confidence, 0 to 1.
     pub confidence: f64,
-    /// What it defines.
+    /// Symbols defined in the content.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub symbols: Option<Vec<String>>,
-    /// What it imports.
+    /// Imports in the content.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub imports: Option<Vec<String>>,
-    /// Whatever the parser found; any JSON.
+    /// The parser's output; any JSON.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ast_features: Option<Value>,
 }
 
-/// A chunk's place in the knowledge graph.
+/// The entities and relationships that a chunk mentions.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Graph {
-    /// The node another system keeps for it.
+    /// The id of the chunk's node in another system.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node_id: Option<String>,
-    /// What it speaks of; each id once.
+    /// The entities mentioned in the content; ids are unique.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub entities: Vec<Entity>,
-    /// How those hang together; both ends are in `entities`.
+    /// Relationships between them; both ends are in `entities`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub relationships: Vec<Relationship>,
 }
 
 impl Graph {
-    /// Whether there is nothing to write.
+    /// Whether serialisation may omit the field.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.node_id.is_none() && self.entities.is_empty() && self.relationships.is_empty()
     }
 
-    /// Takes away the relationships of which an end is not there.
+    /// Removes relationships with an end that is not in `entities`.
     pub(crate) fn drop_dangling(&mut self) {
         let entities = &self.entities;
         let there = |id: &String| entities.iter().any(|entity| entity.id == *id);
@@ -280,20 +281,20 @@ impl Graph {
     }
 }
 
-/// A thing that a chunk speaks of.
+/// An entity mentioned in a chunk.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Entity {
-    /// 1 to 512 bytes; the same id in two chunks is the same thing.
+    /// 1 to 512 bytes. Chunks that use the same id mean the same entity.
     pub id: String,
-    /// What kind of thing.
+    /// The kind of entity.
     #[serde(rename = "type")]
     pub kind: EntityType,
-    /// What it is called.
+    /// The entity's name.
     pub name: String,
-    /// How sure that is, 0 to 1.
+    /// Confidence, 0 to 1.
     pub confidence: f64,
-    /// Where in the content it is named, in characters.
+    /// Offsets in the content at which the entity is mentioned, in characters.
     #[serde(default)]
     pub source_positions: Vec<u64>,
 }
@@ -305,10 +306,10 @@ macro_rules! names {
         pub enum $type { $($(#[$variant_doc])* #[serde(rename = $name)] $variant,)* }
 
         impl $type {
-            /// Every one, in the order of the record's format.
+            /// All variants, in the order of the record's format.
             pub const ALL: &'static [Self] = &[$(Self::$variant),*];
 
-            /// Its name on the wire.
+            /// The name on the wire.
             #[must_use]
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $name,)* }
@@ -318,9 +319,9 @@ macro_rules! names {
 }
 
 names! {
-    /// Kinds of things.
+    /// Kinds of entities.
     EntityType {
-        /// A human being.
+        /// A person.
         Person = "person",
         /// A company, team or institution.
         Organization = "organization",
@@ -332,7 +333,7 @@ names! {
         Class = "class",
         /// A variable or constant.
         Variable = "variable",
-        /// Anything else worth a name.
+        /// Any other concept.
         Concept = "concept",
     }
 }
@@ -352,71 +353,71 @@ names! {
         References = "references",
         /// The source contains the target.
         Contains = "contains",
-        /// Some other tie.
+        /// Any other relation.
         RelatedTo = "related_to",
     }
 }
 
-/// How one entity hangs together with another.
+/// A relationship from one entity to another.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Relationship {
-    /// From.
+    /// The id of the source entity.
     pub source_entity_id: String,
-    /// To.
+    /// The id of the target entity.
     pub target_entity_id: String,
-    /// How.
+    /// The kind of relationship.
     #[serde(rename = "type")]
     pub kind: RelationshipType,
-    /// How sure that is, 0 to 1.
+    /// Confidence, 0 to 1.
     pub confidence: f64,
-    /// Whatever else is said of it.
+    /// Further properties; any JSON.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<BTreeMap<String, Value>>,
 }
 
-/// Whose a chunk is.
+/// The project and data set that a chunk belongs to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Organization {
-    /// The project.
+    /// The project's id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub project_id: Option<Uuid>,
-    /// The data set.
+    /// The data set's id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dataset_id: Option<Uuid>,
     /// The data set's name in cognee.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cognee_dataset: Option<String>,
-    /// Who may see it.
+    /// The chunk's visibility.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scope: Option<Scope>,
 }
 
-/// Who may see a chunk.
+/// The visibility of a chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
-    /// Everyone.
+    /// Visible to all users.
     Global,
-    /// Whoever works on the project.
+    /// Visible to the members of the project.
     Project,
-    /// One user.
+    /// Visible to one user.
     User,
 }
 
-/// Times, and whatever else the writers say.
+/// Times, and arbitrary further keys set by the writers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Metadata {
-    /// When the chunk was made; ≤ `updated_at`.
+    /// When the chunk was created; ≤ `updated_at`.
     pub created_at: Time,
-    /// When it was last changed.
+    /// When the chunk was last changed.
     pub updated_at: Time,
-    /// When the indexer last saw it.
+    /// When the indexer last processed the chunk.
     pub indexed_at: Option<Time>,
-    /// When cognee last worked on it.
+    /// When cognee last processed the chunk.
     pub cognified_at: Option<Time>,
-    /// How long that took.
+    /// How long the processing took, in milliseconds.
     pub processing_time_ms: Option<f64>,
     /// `quality_score` and every other key; `_chunk` is reserved.
     pub extra: BTreeMap<String, Value>,
@@ -489,7 +490,7 @@ impl<'de> Deserialize<'de> for Metadata {
 }
 
 mod one_or_many {
-    //! `dense` is an object where there is one vector, an array where there are several.
+    //! Serialises `dense` as an object if there is one vector, else as an array.
 
     use std::fmt;
 
@@ -513,7 +514,7 @@ mod one_or_many {
             type Value = Vec<Dense>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("{model, vector, timestamp} or an array of them")
+                f.write_str("an object {model, vector, timestamp} or an array of such objects")
             }
 
             fn visit_unit<E>(self) -> Result<Self::Value, E> {

@@ -1,7 +1,7 @@
-//! The projections: what each store holds of a state, and the fingerprint by which two of them are compared.
+//! Documents: the projection of a state onto each store, and fingerprints to compare documents.
 //!
-//! A store writes the document of a state and, when it is read, makes the document again from what it really holds. Equal
-//! documents have equal fingerprints, and where they differ the fingerprint names the fields.
+//! A connector writes the document of a state. On a read it rebuilds the document from the stored data. Equal documents
+//! have equal fingerprints; the fingerprints of different documents show which fields differ.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,18 +13,18 @@ use crate::chunk::State;
 use crate::hash::content_hash;
 use crate::{Hash, Limits};
 
-/// The fields of a document by name, each with the hash of its value.
+/// The hash of each field of a document, by field name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fingerprint(pub BTreeMap<String, Hash>);
 
 impl Fingerprint {
-    /// One hash over all fields.
+    /// A hash of all fields.
     #[must_use]
     pub fn digest(&self) -> Hash {
         Hash::of_json(&self.0)
     }
 
-    /// The names of the fields in which two documents differ, in order.
+    /// The names of the fields that differ between two documents, in ascending order.
     #[must_use]
     pub fn differing(&self, other: &Self) -> Vec<String> {
         let names = self.0.keys().chain(other.0.keys()).collect::<std::collections::BTreeSet<_>>();
@@ -32,19 +32,19 @@ impl Fingerprint {
     }
 }
 
-/// What a store holds of a chunk.
+/// A chunk as one store holds it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Document {
-    /// A row.
+    /// A row in the system of record.
     Row(Arc<State>),
-    /// A point.
+    /// A point in Qdrant.
     Vectors(VectorDocument),
-    /// A node and what hangs on it.
+    /// A node in Neo4j with its relationships.
     Graph(GraphDocument),
 }
 
 impl Document {
-    /// Its fields.
+    /// The hash of each field of the document.
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
         match self {
@@ -55,7 +55,7 @@ impl Document {
     }
 }
 
-/// What the rows hold: everything.
+/// The fingerprint of a row, which holds every field of the chunk.
 #[must_use]
 pub fn row_fingerprint(state: &State) -> Fingerprint {
     let chunk = &state.chunk;
@@ -77,26 +77,27 @@ pub fn row_fingerprint(state: &State) -> Fingerprint {
     Fingerprint(fields)
 }
 
-/// What Qdrant holds: named vectors, normalised, and a payload. The sync version is the store's own affair and no field.
+/// What Qdrant holds: named vectors, normalised, and a payload. The sync version is handled by the connector and is not
+/// a field of the document.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VectorDocument {
-    /// Dense vectors by their name in Qdrant, of length one.
+    /// Dense vectors by their name in Qdrant, normalised to length one.
     pub dense: BTreeMap<String, Vec<f32>>,
-    /// The sparse vector: ascending indices, and as many values.
+    /// The sparse vector: ascending indices, and one value per index.
     pub sparse: Option<(Vec<u32>, Vec<f32>)>,
-    /// The payload; keys without a value are left out.
+    /// The payload; keys without a value are omitted.
     pub payload: Map<String, Value>,
 }
 
 /// The name of the sparse vector in Qdrant.
 pub const SPARSE_VECTOR: &str = "sparse_splade";
 
-/// The name of the vector that holds the alternative of a conflict kept both ways.
+/// The name of the vector in Qdrant that holds the alternative after a conflict resolved by `keep_both`.
 pub const ALTERNATIVE_VECTOR: &str = "dense_alternative";
 
 impl VectorDocument {
-    /// What Qdrant is to hold of `state`. Vectors of models that are not configured have no place there, nor has an
-    /// alternative of another size than that of the first configured model.
+    /// The document of `state` for Qdrant. It omits vectors of models that are not configured or whose length differs
+    /// from the configured size, and an alternative whose length differs from the size of the first configured model.
     #[must_use]
     pub fn of(state: &State, limits: &Limits) -> Self {
         let chunk = &state.chunk;
@@ -117,7 +118,7 @@ impl VectorDocument {
         Self { dense, sparse, payload: payload(state) }
     }
 
-    /// The fields: each vector by name, each payload key.
+    /// One field per vector name and per payload key.
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
         let mut fields = BTreeMap::new();
@@ -163,16 +164,16 @@ fn payload(state: &State) -> Map<String, Value> {
     fields.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect()
 }
 
-/// What Neo4j holds: a chunk's node, where it belongs, and what it says of entities.
+/// What Neo4j holds: a chunk's node, its data set and project, and the entities and relations that it mentions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct GraphDocument {
-    /// SHA-256 of the content, hexadecimal.
+    /// SHA-256 of the content, 64 hexadecimal digits.
     pub content_hash: String,
-    /// As in the chunk.
+    /// The wire name of the chunk's type.
     pub chunk_type: String,
-    /// As in the chunk.
+    /// The wire name of the source's type.
     pub source_type: String,
-    /// As in the chunk.
+    /// The wire name of the chunk's origin.
     pub system_origin: String,
     /// RFC 3339.
     pub created_at: String,
@@ -180,44 +181,44 @@ pub struct GraphDocument {
     pub updated_at: String,
     /// `dataset_id`, else `cognee_dataset`.
     pub dataset: Option<String>,
-    /// The project that the data set is part of.
+    /// The id of the project that the data set is part of.
     pub project: Option<String>,
-    /// The entities by id, with what this chunk says of each.
+    /// The entities by id, with this chunk's mention of each.
     pub entities: BTreeMap<String, Mention>,
-    /// What this chunk is evidence for.
+    /// The relations that this chunk supports.
     pub relations: Vec<Relation>,
 }
 
-/// What a chunk says of an entity.
+/// A chunk's mention of an entity.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Mention {
-    /// What it is called.
+    /// The entity's name.
     pub name: String,
-    /// What kind of thing, a name of [`crate::chunk::EntityType`].
+    /// The wire name of an [`EntityType`](crate::chunk::EntityType).
     #[serde(rename = "type")]
     pub kind: String,
-    /// How sure that is.
+    /// Confidence, 0 to 1.
     pub confidence: f64,
-    /// Where in the content it is named.
+    /// Offsets in the content at which the entity is mentioned, in characters.
     pub positions: Vec<u64>,
 }
 
-/// What a chunk says of two entities.
+/// A relation between two entities that a chunk supports.
 #[derive(Clone, Debug, PartialEq, PartialOrd, Serialize, Deserialize)]
 pub struct Relation {
-    /// From.
+    /// The id of the source entity.
     pub source: String,
-    /// To.
+    /// The id of the target entity.
     pub target: String,
-    /// How, a name of [`crate::chunk::RelationshipType`].
+    /// The wire name of a [`RelationshipType`](crate::chunk::RelationshipType).
     #[serde(rename = "type")]
     pub kind: String,
-    /// How sure that is.
+    /// Confidence, 0 to 1.
     pub confidence: f64,
 }
 
 impl GraphDocument {
-    /// What Neo4j is to hold of `state`.
+    /// The document of `state` for Neo4j.
     #[must_use]
     pub fn of(state: &State) -> Self {
         let chunk = &state.chunk;
@@ -254,9 +255,10 @@ impl GraphDocument {
         }
     }
 
-    /// The fields: the node's properties, `dataset`, and all entities and all relations as one field each.
+    /// One field per property of the node, and one each for `dataset`, all entities and all relations.
     ///
-    /// The project is not among them: data sets are shared, and one belongs to one project, whichever chunk said so last.
+    /// The project is not a field: chunks share a data set, and a data set belongs to the one project that the last
+    /// written chunk gave.
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
         let mut fields = BTreeMap::from(
@@ -277,7 +279,7 @@ impl GraphDocument {
     }
 }
 
-/// The one order that relations have in a document.
+/// Sorts relations by source, target and kind, the order that documents use.
 pub fn sort_relations(relations: &mut [Relation]) {
     relations.sort_by(|a, b| (&a.source, &a.target, &a.kind).cmp(&(&b.source, &b.target, &b.kind)));
 }

@@ -1,8 +1,8 @@
 //! An event: one change of one chunk, and its wire forms.
 //!
-//! On a stream an event is a list of fields, as any Redis client writes them; everywhere else (files, HTTP, the log,
-//! listeners) it is one JSON object with the same names, `targets` an array and `chunk` an object. A bare chunk stands
-//! for an update by its own `system_origin`, to every store.
+//! On a stream an event is a list of fields, which any Redis client can write. Everywhere else (files, HTTP, the log,
+//! listeners) it is one JSON object with the same names, in which `targets` is an array and `chunk` an object. A bare
+//! chunk stands for an update by its `system_origin` to every store.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -13,59 +13,59 @@ use crate::hash::content_hash;
 use crate::parse::{self, Invalid};
 use crate::{Limits, Origin, PartPattern, Time, Writer};
 
-/// The fields of a stream entry as they came: names and values are bytes, for a stranger may have written them.
+/// The raw fields of a stream entry. Names and values are bytes, because any program can write to the stream.
 pub type Fields = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// One change of one chunk.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event {
-    /// Unique among events; the same again is a repetition.
+    /// Unique per event; the same id again is a repetition.
     pub event_id: Uuid,
-    /// What is to happen.
+    /// The kind of change.
     pub kind: EventType,
-    /// The system that says so.
+    /// The system that published the event.
     pub source: Origin,
-    /// Who made the change: the source, or a store that somebody wrote into directly.
+    /// The writer of the change: the source, an operator, or a store that received a direct write.
     pub writer: Writer,
-    /// The stores that the event waits for; not empty, each once.
+    /// The stores that the event waits for; not empty, without duplicates.
     pub targets: Vec<Target>,
-    /// The chunk as its writer sees it, or just its id.
+    /// The writer's view of the chunk, or only the chunk's id.
     pub body: Body,
     /// When the change was made.
     pub timestamp: Time,
-    /// How often its publisher sent it before.
+    /// How often the publisher has sent the event before.
     pub retry_count: u32,
-    /// Parts that the event does not carry because they did not change.
+    /// Parts that the event omits because they did not change.
     pub unchanged: Vec<PartPattern>,
-    /// Parts that the writer sets on purpose, though another has set the same value already.
+    /// Parts that the writer sets deliberately, even if another writer has set the same value before.
     pub set: Vec<PartPattern>,
-    /// Where a captured change stands in PostgreSQL's log.
+    /// The position of a captured change in PostgreSQL's replication log.
     pub position: Option<String>,
 }
 
-/// What an event says of its chunk.
+/// The chunk that an event carries.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Body {
-    /// The writer's whole view.
+    /// The writer's complete view.
     Chunk(Box<Chunk>),
-    /// Of a delete only the id counts.
+    /// The chunk's id; a delete carries nothing else.
     Id(Uuid),
 }
 
-/// `create` and `update` both mean "make it so".
+/// The kind of a change. `create` and `update` are both upserts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EventType {
-    /// Make it so, and let it exist even if somebody deleted it before.
+    /// An upsert that also revives a chunk deleted by another writer.
     Create,
-    /// Make it so.
+    /// An upsert.
     Update,
-    /// Let it be gone.
+    /// A removal.
     Delete,
 }
 
 impl EventType {
-    /// Its name on the wire.
+    /// The name on the wire.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -89,10 +89,10 @@ pub enum Target {
 }
 
 impl Target {
-    /// Every store.
+    /// All stores.
     pub const ALL: [Self; 3] = [Self::Postgres, Self::Qdrant, Self::Neo4j];
 
-    /// Its name on the wire.
+    /// The name on the wire.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -110,7 +110,7 @@ impl std::fmt::Display for Target {
 }
 
 impl Event {
-    /// The chunk that the event is about.
+    /// The id of the chunk that the event changes.
     #[must_use]
     pub fn chunk_id(&self) -> Uuid {
         match &self.body {
@@ -119,7 +119,7 @@ impl Event {
         }
     }
 
-    /// When the change counts as made: the later of the event's time and the chunk's `updated_at`.
+    /// The time of the change: the later of the event's `timestamp` and the chunk's `updated_at`.
     #[must_use]
     pub fn time(&self) -> Time {
         match &self.body {
@@ -128,11 +128,12 @@ impl Event {
         }
     }
 
-    /// Refuses a change that says it was made further ahead of `now` than the limits allow. Rows of PostgreSQL are facts
-    /// and pass.
+    /// Checks that the time of the change is not further ahead of `now` than the limits allow. Rows captured from
+    /// PostgreSQL exist already and always pass.
     ///
     /// # Errors
-    /// Names the field that lies in the future.
+    /// If [`Self::time`] is more than [`Limits::max_ahead_micros`] after `now`: [`Invalid`] with the field that has
+    /// that time, `timestamp` or `chunk.metadata.updated_at`.
     pub fn check_clock(&self, now: Time, limits: &Limits) -> Result<(), Invalid> {
         if self.writer == Writer::Postgres
             || self.time().micros() <= now.micros().saturating_add(limits.max_ahead_micros)
@@ -143,12 +144,12 @@ impl Event {
         let bound = limits.max_ahead_micros / 1_000_000;
         Err(Invalid::new(
             field,
-            format!("{} lies more than {bound} s ahead of the clock ({now}): set the publisher's clock", self.time()),
+            format!("{} is more than {bound} s ahead of the clock ({now}); correct the publisher's clock", self.time()),
         ))
     }
 
-    /// The event that a bare chunk stands for. Its id is made of what it says, so that the same chunk sent twice is a
-    /// repetition.
+    /// The event that a bare chunk stands for. Its id is a UUIDv5 of the chunk's id, origin, `updated_at` and content
+    /// hash, so the same chunk sent twice is a repetition.
     #[must_use]
     pub fn of_chunk(chunk: Chunk) -> Self {
         let name = format!("{}/{}/{}", chunk.system_origin, chunk.metadata.updated_at, content_hash(&chunk.content));
@@ -170,7 +171,8 @@ impl Event {
     /// Reads an event, or a bare chunk, from one JSON object.
     ///
     /// # Errors
-    /// Names the first field that keeps no rule.
+    /// If `json` is not a JSON object, lacks a required field, or a value breaks a rule: [`Invalid`] with the first
+    /// such field.
     pub fn from_json(json: &str, limits: &Limits) -> Result<Self, Invalid> {
         #[derive(Deserialize)]
         struct Shape<'a> {
@@ -185,20 +187,26 @@ impl Event {
         }
     }
 
-    /// Reads an event from the fields of a stream entry; fields that are not an event's are ignored.
+    /// Reads an event from the fields of a stream entry. Fields that an event does not have are ignored.
     ///
     /// # Errors
-    /// Names the first field that is absent, is not UTF-8 or keeps no rule.
+    /// If a field is missing, is not UTF-8 or breaks a rule: [`Invalid`] with the first such field.
     pub fn from_fields(fields: &[(Vec<u8>, Vec<u8>)], limits: &Limits) -> Result<Self, Invalid> {
         let optional = |name: &str| {
             let value = fields.iter().find(|(field, _)| field == name.as_bytes());
             value
-                .map(|(_, value)| std::str::from_utf8(value).map_err(|_| Invalid::new(name, "is not UTF-8")))
+                .map(|(_, value)| std::str::from_utf8(value).map_err(|_| Invalid::new(name, "not valid UTF-8")))
                 .transpose()
         };
         let required = |name: &str| optional(name)?.ok_or_else(|| Invalid::new(name, "missing"));
-        let number =
-            |text: &str| text.parse().map_err(|_| Invalid::new("retry_count", format!("`{text}` is no count")));
+        let number = |text: &str| {
+            text.parse().map_err(|_| {
+                Invalid::new(
+                    "retry_count",
+                    format!("`{text}` is not a count; expected an integer from 0 to 4294967295"),
+                )
+            })
+        };
         let chunk = required("chunk")?;
         Wire {
             event_id: word("event_id", required("event_id")?)?,
@@ -216,7 +224,7 @@ impl Event {
         .event(limits)
     }
 
-    /// The event as one JSON object, vectors as base64.
+    /// The event as one JSON object, with vectors as base64.
     #[must_use]
     pub fn to_json(&self) -> String {
         let chunk = self.chunk_json();
@@ -265,7 +273,7 @@ impl Event {
     }
 
     fn chunk_json(&self) -> String {
-        // Neither has keys that are not strings, nor floats that are not finite: JSON holds them.
+        // Serialisation cannot fail: all map keys are strings and all floats are finite.
         match &self.body {
             Body::Chunk(chunk) => serde_json::to_string(chunk).unwrap_or_default(),
             Body::Id(id) => format!(r#"{{"id":"{id}"}}"#),
@@ -282,12 +290,12 @@ fn names_json(parts: &[PartPattern]) -> String {
     serde_json::Value::from(parts.iter().map(ToString::to_string).collect::<Vec<_>>()).to_string()
 }
 
-/// Reads a bare word, such as the value of a stream's field, by the rules of JSON strings.
+/// Deserialises an unquoted string, such as the value of a stream's field, as if it were a JSON string.
 fn word<T: serde::de::DeserializeOwned>(field: &str, text: &str) -> Result<T, Invalid> {
     serde_json::from_value(text.into()).map_err(|error| Invalid::new(field, error.to_string()))
 }
 
-/// An event as its JSON object has it; the chunk is read only once the rest is known to be right.
+/// An event in its JSON form. The chunk stays unparsed until the other fields are known to be valid.
 #[derive(Deserialize)]
 struct Wire<'a> {
     event_id: Uuid,
@@ -314,7 +322,7 @@ impl Wire<'_> {
         let writer = self.writer.unwrap_or_else(|| self.source.into());
         let body = match self.kind {
             EventType::Delete => Body::Id(parse::from_json::<Identity>("chunk", self.chunk.get())?.id),
-            // Rows are facts: a captured one is compared with the row itself when it is merged.
+            // Limits do not apply to rows: a captured one is compared with the row itself when it is merged.
             _ if writer == Writer::Postgres => Body::Chunk(Box::new(parse::fact(self.chunk.get())?)),
             _ => Body::Chunk(Box::new(parse::chunk(self.chunk.get(), limits)?)),
         };
@@ -341,10 +349,10 @@ struct Identity {
 
 fn check_targets(targets: &[Target]) -> Result<(), Invalid> {
     if targets.is_empty() {
-        return Err(Invalid::new("targets", "empty: name at least one of postgres, qdrant, neo4j"));
+        return Err(Invalid::new("targets", "empty; name at least one of postgres, qdrant, neo4j"));
     }
     match targets.iter().enumerate().find(|(i, target)| targets[..*i].contains(target)) {
-        Some((_, target)) => Err(Invalid::new("targets", format!("`{target}` stands there twice"))),
+        Some((_, target)) => Err(Invalid::new("targets", format!("`{target}` occurs twice; name each store once"))),
         None => Ok(()),
     }
 }

@@ -1,13 +1,12 @@
-//! SHA-256, in full where people and other programs read it, halved where the record keeps thousands of them.
+//! SHA-256: in full where other programs read it, truncated to half where a record stores thousands of hashes.
 
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
-/// The first 16 bytes of a SHA-256: identifies one value of one part. 128 bits leave accidental collisions out of
-/// reach, and the record holds one for each part of each writer, so the halves matter.
-/// In JSON it is hexadecimal.
+/// The first 16 bytes of a SHA-256; identifies one value of one part. A record stores hashes for each part of each
+/// writer, so the size matters, and with 128 bits accidental collisions are still negligible. Hexadecimal in JSON.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Hash([u8; 16]);
 
@@ -18,20 +17,20 @@ impl Hash {
         Self::cut(&Sha256::digest(bytes))
     }
 
-    /// Hashes a value by its canonical JSON (map keys are sorted, floats shortest).
+    /// Hashes the canonical JSON of a value: map keys sorted, floats in their shortest form.
     #[must_use]
     pub fn of_json<T: Serialize + ?Sized>(value: &T) -> Self {
-        // Neither fails: the types of this crate have no keys but strings, and the sink takes everything. Whether maps keep
-        // their keys in order of insertion is decided by whatever else is built along, so they are put in order here.
+        // Neither call fails: the types of this crate have string keys only, and the sink accepts all bytes. Whether
+        // serde_json's maps keep insertion order depends on features that other crates enable, so keys are sorted here.
         let mut value = serde_json::to_value(value).unwrap_or_default();
         value.sort_all_objects();
         let mut sink = Sink(Sha256::new());
         let written = serde_json::to_writer(&mut sink, &value);
-        debug_assert!(written.is_ok(), "a value that JSON cannot hold");
+        debug_assert!(written.is_ok(), "JSON cannot represent the value");
         Self::cut(&sink.0.finalize())
     }
 
-    /// The one value that existence has.
+    /// The hash that [`Part::Existence`](crate::Part::Existence) has while the chunk exists.
     #[must_use]
     pub(crate) fn of_existence() -> Self {
         Self::of_bytes(b"exists")
@@ -43,7 +42,7 @@ impl Hash {
         Self(half)
     }
 
-    /// A hash that was kept as its bytes.
+    /// Restores a hash from its bytes.
     #[must_use]
     pub fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
@@ -86,8 +85,8 @@ impl fmt::Debug for Hash {
     }
 }
 
-/// The full SHA-256 of a chunk's content, as 64 lower-case hexadecimal digits: the form the stores and the conflict
-/// markers show.
+/// The full SHA-256 of a chunk's content as 64 lower-case hexadecimal digits, the form used in the stores and in
+/// conflict markers.
 #[must_use]
 pub fn content_hash(content: &str) -> String {
     hex::encode(Sha256::digest(content.as_bytes()))

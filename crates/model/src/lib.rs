@@ -1,6 +1,6 @@
-//! What a chunk is, what an event is, and how concurrent changes become one state.
+//! Defines chunks and events, and merges concurrent changes into one state.
 //!
-//! Pure and synchronous: no clock, no I/O, no runtime. Whoever calls passes the time in.
+//! Pure and synchronous: no clock, no I/O, no runtime. The caller passes in the current time.
 
 pub mod chunk;
 pub mod document;

@@ -1,33 +1,33 @@
-//! What configuration allows a published chunk to be.
+//! Configurable limits on published chunks.
 
 use serde::{Deserialize, Serialize};
 
-/// One embedding model: its name in a chunk, the name of its vector in Qdrant, and its length.
+/// A configured embedding model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EmbeddingModel {
-    /// As in `embeddings.dense.model`.
+    /// The model's name, as in `embeddings.dense.model`.
     pub model: String,
-    /// The name of the vector in Qdrant.
+    /// The name of the model's vector in Qdrant.
     pub vector: String,
-    /// How many numbers a vector has.
+    /// Numbers per vector.
     pub size: usize,
 }
 
-/// The bounds that published chunks keep; rows of PostgreSQL are facts and are not held to them.
+/// Limits on published chunks. They do not apply to rows captured from PostgreSQL, which exist already.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Limits {
-    /// Least length of `content`, in characters.
+    /// Minimum length of `content`, in characters.
     pub content_min_chars: usize,
-    /// Greatest length of `content`, in bytes of UTF-8.
+    /// Maximum length of `content`, in bytes of UTF-8.
     pub content_max_bytes: usize,
-    /// How far ahead of the clock a change may say it was made, in microseconds.
+    /// How far the time of a change may lie ahead of the service's clock, in microseconds.
     pub max_ahead_micros: i64,
-    /// The dense models that are known.
+    /// The configured dense models.
     pub models: Vec<EmbeddingModel>,
 }
 
-/// Sparse indices are below this: the vocabulary of SPLADE's tokenizer.
+/// Exclusive upper bound of sparse indices: the vocabulary size of SPLADE's tokenizer.
 pub const SPARSE_SIZE: u32 = 30_522;
 
 impl Default for Limits {
@@ -43,7 +43,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// The configured model of that name.
+    /// The configured model named `name`.
     #[must_use]
     pub fn model(&self, name: &str) -> Option<&EmbeddingModel> {
         self.models.iter().find(|m| m.model == name)

@@ -1,19 +1,25 @@
-//! Merge: a writer's change, what that writer said before, and what is held → the new state, its record, the conflicts.
+//! Merge: from a writer's change, the record and the current state to the new state, the new record and the conflicts.
 //!
-//! Steps, each pure: `change` turns the writer's view into settings by comparing it with the writer's own base; `show`
-//! says which value of each part shows, by what `effective` and `decide` make of its settings; `assemble` builds the chunk
-//! that shows them; `keep` sees to the values that are asked for later. The first depends on the writer's own sequence
-//! alone and the second on the set of settings alone, so the end is the same for every interleaving. The conflicts that
-//! were `met` on the way are not: they are told as they happen.
+//! The steps, all pure:
+//!
+//! 1. `change` compares the writer's view with the writer's own base and turns the differences into settings.
+//! 2. `show` selects the shown value of each part: `effective` filters the part's settings, `decide` applies the
+//!    strategy.
+//! 3. `detect` finds the conflicts that the change caused or ended.
+//! 4. `assemble` builds the chunk from the shown values.
+//! 5. `keep` stores in the record the values that later merges may need.
+//!
+//! Step 1 depends only on the writer's own sequence, step 2 only on the set of settings, so the final state is the same
+//! for every interleaving. The detected conflicts are not: they depend on the order of arrival.
 
 mod assemble;
 mod change;
 mod conflict;
 mod decide;
+mod detect;
 mod direct;
 mod effective;
 mod keep;
-mod met;
 mod resolve;
 mod show;
 mod strategy;
@@ -35,22 +41,22 @@ pub use direct::{Direct, Found};
 pub use resolve::{Unresolvable, resolution};
 pub use strategy::{Strategies, Strategy, StrategyError};
 
-/// One change, as merge sees it.
+/// One change: the input of a merge.
 #[derive(Clone, Copy, Debug)]
 pub struct Change<'a> {
-    /// Who made it.
+    /// The writer of the change.
     pub writer: Writer,
-    /// When.
+    /// When the change was made.
     pub time: Time,
-    /// Which event it came with.
+    /// The id of the event that carries the change.
     pub event: Uuid,
-    /// A create revives what others deleted.
+    /// The kind of change. A create revives a chunk that another writer deleted.
     pub kind: EventType,
-    /// The writer's whole view; `None` for a delete.
+    /// The writer's complete view; `None` for a delete.
     pub view: Option<&'a Chunk>,
-    /// Parts that the view does not carry because they did not change.
+    /// Parts that the view omits because they did not change.
     pub unchanged: &'a [PartPattern],
-    /// Parts set on purpose.
+    /// Parts that the writer sets deliberately, even if another writer has set the same value before.
     pub set: &'a [PartPattern],
 }
 
@@ -72,36 +78,36 @@ impl<'a> From<&'a Event> for Change<'a> {
     }
 }
 
-/// What came of a change.
+/// The result of a merge.
 #[derive(Clone, Debug)]
 pub struct Merged {
-    /// The chunk's memory from now on.
+    /// The new record of the chunk.
     pub record: Record,
-    /// What every store is to hold from now on; `None` where the chunk is gone.
+    /// The new state of the chunk; `None` if the chunk is deleted.
     pub state: Option<Arc<State>>,
-    /// Whether anything came of it.
+    /// What the change altered.
     pub effect: Effect,
-    /// Whether other vectors show than before.
+    /// Whether the shown vectors changed.
     pub vectors_changed: bool,
-    /// The parts that the change met another writer on.
+    /// The conflicts between this change and the changes of other writers, one per part.
     pub conflicts: Vec<Conflict>,
-    /// The parts that waited for a person and wait no more, and those that a person decided on.
+    /// The parts whose open conflict this change closed, and the parts that an operator resolved with it.
     pub decided: Vec<Part>,
 }
 
-/// How far a change went.
+/// What a change altered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// It came late or once more: nothing changed.
+    /// Nothing: the change was late or a repetition.
     Nothing,
-    /// The record remembers it, but what shows is the same.
+    /// The record only; the shown state is the same.
     Remembered,
-    /// What shows is another state, with a version of its own.
+    /// The shown state, which has a new version.
     Shown,
 }
 
-/// Merges one change into what is held of its chunk. `record` and `held` are what the system of record has, `None` for a
-/// chunk never seen; `held` is also `None` under a tombstone.
+/// Merges one change into the current state of its chunk. `record` and `held` are the record and state in the system of
+/// record. Both are `None` for an unknown chunk; `held` is also `None` for a deleted one.
 #[must_use]
 pub fn merge(record: Option<Record>, held: Option<Arc<State>>, change: &Change<'_>, strategies: &Strategies) -> Merged {
     let mut record = record.unwrap_or_default();
@@ -120,8 +126,8 @@ pub fn merge(record: Option<Record>, held: Option<Arc<State>>, change: &Change<'
     let before = show::show(&record, strategies, &values);
     let changed = change::apply(&mut record, &before, change, view.as_ref());
     let after = show::show(&record, strategies, &values);
-    let conflicts = met::conflicts(&record, &changed, &before, &after, strategies, &values);
-    let decided = met::decided(&changed, &before, &after);
+    let conflicts = detect::conflicts(&record, &changed, &before, &after, strategies, &values);
+    let decided = detect::decided(&changed, &before, &after);
     let state = assemble::assemble(&record, &after, held_view.as_ref(), view.as_ref(), &values);
     keep::keep_values(&mut record, &after, strategies, &values);
     let vectors_changed = !before.vectors().eq(after.vectors());
@@ -133,7 +139,8 @@ pub fn merge(record: Option<Record>, held: Option<Arc<State>>, change: &Change<'
 }
 
 impl Merged {
-    /// What came of a row that somebody else wrote: it shows already, and yet is a state of its own that no store has seen.
+    /// The result for a row that another program wrote. The row already shows the state, so the merge found no
+    /// difference, but the other stores have not received it: the state gets a new version.
     #[must_use]
     pub fn renewed(mut self) -> Self {
         if self.effect == Effect::Remembered {

@@ -1,4 +1,4 @@
-//! From JSON to a chunk that keeps its rules, or an error that names the field.
+//! Parses JSON into a chunk and validates it; errors name the field.
 
 use std::collections::HashSet;
 
@@ -9,13 +9,13 @@ use crate::Part;
 use crate::chunk::{Chunk, Dense, Graph, Relationship, RelationshipType, Sparse};
 use crate::limits::{Limits, SPARSE_SIZE};
 
-/// What is wrong with an input, and where. The service never guesses past it.
+/// An invalid input: the field and the fault. The service never guesses a correction.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {message}")]
 pub struct Invalid {
     /// Path of the field, such as `chunk.graph.entities[3].id`.
     pub field: String,
-    /// What is wrong with it, and what would be right.
+    /// What is wrong with the field, and what is expected.
     pub message: String,
 }
 
@@ -25,12 +25,12 @@ impl Invalid {
     }
 }
 
-/// Refuses what is no JSON object: serde would read an array as the fields in their order.
+/// Fails unless `json` starts like a JSON object. Without this check serde would read an array as the fields in order.
 pub(crate) fn object(field: &str, json: &str) -> Result<(), Invalid> {
     if json.trim_start().starts_with('{') { Ok(()) } else { Err(Invalid::new(field, "must be a JSON object")) }
 }
 
-/// Reads `json` as a `T`; the fields of an error are named below `root`.
+/// Deserialises `json`; the field of an error is a path below `root`.
 pub(crate) fn from_json<'a, T: Deserialize<'a>>(root: &str, json: &'a str) -> Result<T, Invalid> {
     let mut deserializer = serde_json::Deserializer::from_str(json);
     let value = serde_path_to_error::deserialize(&mut deserializer)
@@ -39,7 +39,7 @@ pub(crate) fn from_json<'a, T: Deserialize<'a>>(root: &str, json: &'a str) -> Re
     Ok(value)
 }
 
-/// serde names an absent or unknown field in its message, not in the path: bring it back.
+/// Appends the name of a missing, unknown or duplicate field to the path: serde puts it into the message only.
 fn located(root: &str, path: &str, message: &str) -> Invalid {
     let mut field = if path == "." || path.is_empty() { root.to_owned() } else { join(root, path) };
     for prefix in ["missing field `", "unknown field `", "duplicate field `"] {
@@ -60,20 +60,20 @@ fn join(root: &str, path: &str) -> String {
     }
 }
 
-/// Reads a published chunk, brings it into its one form and checks every rule.
+/// Parses a published chunk, checks every rule and brings the chunk into its canonical form.
 pub(crate) fn chunk(json: &str, limits: &Limits) -> Result<Chunk, Invalid> {
     object("chunk", json)?;
     let mut chunk: Chunk = from_json("chunk", json)?;
     if has_escaped_nul(json) {
         check_text(&chunk)?;
     }
-    // Checked as it came, so that an error counts elements as its author does.
+    // Checked before `canonical` reorders elements, so that indices in errors match the input.
     check(&chunk, limits)?;
     canonical(&mut chunk);
     Ok(chunk)
 }
 
-/// Reads a chunk that PostgreSQL already holds: only its form counts.
+/// Parses a chunk that PostgreSQL already holds: canonical form, but no check of rules.
 pub(crate) fn fact(json: &str) -> Result<Chunk, Invalid> {
     let mut chunk: Chunk = from_json("chunk", json)?;
     canonical(&mut chunk);
@@ -81,7 +81,7 @@ pub(crate) fn fact(json: &str) -> Result<Chunk, Invalid> {
 }
 
 impl Chunk {
-    /// The chunk as a writer's view: in its one form, and without what the service computed.
+    /// The chunk as a writer's view: in canonical form, without the fields that the service computes.
     #[must_use]
     pub fn into_view(mut self) -> Self {
         canonical(&mut self);
@@ -92,17 +92,17 @@ impl Chunk {
 fn check(chunk: &Chunk, limits: &Limits) -> Result<(), Invalid> {
     check_content(&chunk.content, limits)?;
     check_embeddings(chunk, limits)?;
-    let place = &chunk.location;
-    if place.start_char > place.end_char {
+    let location = &chunk.location;
+    if location.start_char > location.end_char {
         return Err(Invalid::new(
             "chunk.location.end_char",
-            format!("{} lies before start_char {}", place.end_char, place.start_char),
+            format!("{} is less than start_char {}", location.end_char, location.start_char),
         ));
     }
-    if let (Some(start), Some(end)) = (place.start_line, place.end_line)
+    if let (Some(start), Some(end)) = (location.start_line, location.end_line)
         && start > end
     {
-        return Err(Invalid::new("chunk.location.end_line", format!("{end} lies before start_line {start}")));
+        return Err(Invalid::new("chunk.location.end_line", format!("{end} is less than start_line {start}")));
     }
     if let Some(code) = &chunk.code_metadata {
         check_confidence("chunk.code_metadata.confidence", code.confidence)?;
@@ -111,8 +111,9 @@ fn check(chunk: &Chunk, limits: &Limits) -> Result<(), Invalid> {
     check_metadata(chunk)
 }
 
-/// One form for one meaning, so that equal chunks have equal hashes: no computed fields, dense vectors by model, entities
-/// by id, sparse ones by index and without zeros, numbers as every store gives them back.
+/// Brings a chunk into its canonical form, so that equal chunks have equal hashes: no computed fields; dense vectors
+/// sorted by model, entities by id, relationships by type and ends; sparse vectors sorted by index and without zeros;
+/// numbers in the form in which every store returns them.
 fn canonical(chunk: &mut Chunk) {
     let embeddings = &mut chunk.embeddings;
     embeddings.dense_alternative = None;
@@ -158,7 +159,7 @@ pub(crate) const CONFLICT_DETECTED: &str = "conflict_detected";
 pub(crate) const CONFLICTING_VERSION: &str = "conflicting_version";
 pub(crate) const CONFLICT_TIMESTAMP: &str = "conflict_timestamp";
 
-/// What a content conflict leaves in `metadata`; computed, so dropped on input.
+/// The keys of `metadata` that a content conflict sets. The service computes them, so they are dropped on input.
 const MARKERS: &[&str] = &[
     PREVIOUS_VERSION,
     CONFLICT_RESOLVED_AT,
@@ -168,12 +169,13 @@ const MARKERS: &[&str] = &[
     CONFLICT_TIMESTAMP,
 ];
 
-/// Whether the service computes this key of `metadata`: then nobody sets it.
+/// Whether the part is a key of `metadata` that the service computes. Writers cannot set such a key.
 pub(crate) fn is_marker(part: &Part) -> bool {
     matches!(part, Part::Metadata(key) if MARKERS.contains(&key.as_str()))
 }
 
-/// PostgreSQL's `jsonb` keeps numbers as decimals: it knows no negative zero, and writes 1e16 as an integer.
+/// Converts numbers to the form that PostgreSQL's `jsonb` returns. It stores decimals: it has no negative zero and
+/// returns 1e16 as an integer.
 fn canonical_numbers(value: &mut Value) {
     match value {
         Value::Number(number) if number.is_f64() => {
@@ -197,11 +199,11 @@ fn check_content(content: &str, limits: &Limits) -> Result<(), Invalid> {
     let invalid = |message| Err(Invalid::new("chunk.content", message));
     let chars = content.chars().take(limits.content_min_chars).count();
     if chars < limits.content_min_chars {
-        return invalid(format!("{chars} characters; at least {} are wanted", limits.content_min_chars));
+        return invalid(format!("{chars} characters; the minimum is {}", limits.content_min_chars));
     }
     if content.len() > limits.content_max_bytes {
         return invalid(format!(
-            "{} bytes; at most {} are allowed: split the chunk",
+            "{} bytes; the maximum is {}; split the chunk",
             content.len(),
             limits.content_max_bytes
         ));
@@ -209,18 +211,18 @@ fn check_content(content: &str, limits: &Limits) -> Result<(), Invalid> {
     Ok(())
 }
 
-/// PostgreSQL's `text` and `jsonb` cannot hold U+0000, so it is refused wherever it stands.
+/// Rejects U+0000 in any text, because PostgreSQL's `text` and `jsonb` cannot store it.
 fn check_text(chunk: &Chunk) -> Result<(), Invalid> {
     let nul = |field: &str, text: &str| {
         if text.contains('\0') {
-            Err(Invalid::new(field, "holds U+0000, which PostgreSQL cannot store"))
+            Err(Invalid::new(field, "contains U+0000, which PostgreSQL cannot store; remove it"))
         } else {
             Ok(())
         }
     };
     nul("chunk.content", &chunk.content)?;
     nul("chunk.summary", chunk.summary.as_deref().unwrap_or_default())?;
-    // Everything else is short: its JSON shows the character as an escape, whatever the depth.
+    // The other fields are short, so they are serialised: JSON shows the character as an escape at any depth.
     for (field, json) in [
         ("chunk.source", serde_json::to_string(&chunk.source)),
         ("chunk.code_metadata", serde_json::to_string(&chunk.code_metadata)),
@@ -230,13 +232,13 @@ fn check_text(chunk: &Chunk) -> Result<(), Invalid> {
         ("chunk.embeddings.sparse.model", serde_json::to_string(&chunk.embeddings.sparse.as_ref().map(|s| &s.model))),
     ] {
         if json.is_ok_and(|json| has_escaped_nul(&json)) {
-            return Err(Invalid::new(field, "holds U+0000, which PostgreSQL cannot store"));
+            return Err(Invalid::new(field, "contains U+0000, which PostgreSQL cannot store; remove it"));
         }
     }
     Ok(())
 }
 
-/// Whether JSON text holds the escape of U+0000; `\\u0000` is a backslash followed by letters.
+/// Whether JSON text contains the escape of U+0000. In `\\u0000` the backslash is itself escaped, so that is not one.
 fn has_escaped_nul(json: &str) -> bool {
     json.match_indices("\\u0000").any(|(at, _)| json[..at].bytes().rev().take_while(|b| *b == b'\\').count() % 2 == 0)
 }
@@ -248,7 +250,10 @@ fn check_embeddings(chunk: &Chunk, limits: &Limits) -> Result<(), Invalid> {
             if dense.len() == 1 { "chunk.embeddings.dense".to_owned() } else { format!("chunk.embeddings.dense[{i}]") };
         check_dense(&path, one, limits)?;
         if dense[..i].iter().any(|other| other.model == one.model) {
-            return Err(Invalid::new(path, format!("a second vector of the model `{}`", one.model)));
+            return Err(Invalid::new(
+                path,
+                format!("duplicate vector for model `{}`; send one vector per model", one.model),
+            ));
         }
     }
     chunk.embeddings.sparse.as_ref().map_or(Ok(()), check_sparse)
@@ -260,7 +265,7 @@ fn check_dense(path: &str, dense: &Dense, limits: &Limits) -> Result<(), Invalid
         return Err(Invalid::new(
             format!("{path}.model"),
             format!(
-                "`{}` is not configured; configured are {}: add it under [[embedding]]",
+                "model `{}` is not configured (configured: {}); add it under [[embedding]]",
                 dense.model,
                 known.join(", ")
             ),
@@ -269,14 +274,17 @@ fn check_dense(path: &str, dense: &Dense, limits: &Limits) -> Result<(), Invalid
     if dense.vector.len() != model.size {
         return Err(Invalid::new(
             format!("{path}.vector"),
-            format!("{} numbers; `{}` is configured with {}", dense.vector.len(), dense.model, model.size),
+            format!("{} numbers; model `{}` is configured with {}", dense.vector.len(), dense.model, model.size),
         ));
     }
     if let Some(i) = dense.vector.iter().position(|x| !x.is_finite()) {
-        return Err(Invalid::new(format!("{path}.vector[{i}]"), "not finite as a 32-bit float"));
+        return Err(Invalid::new(format!("{path}.vector[{i}]"), "not a finite 32-bit float"));
     }
     if dense.timestamp.is_none() {
-        return Err(Invalid::new(format!("{path}.timestamp"), "missing: when was the vector made?"));
+        return Err(Invalid::new(
+            format!("{path}.timestamp"),
+            "missing; give the time at which the vector was computed",
+        ));
     }
     Ok(())
 }
@@ -286,18 +294,21 @@ fn check_sparse(sparse: &Sparse) -> Result<(), Invalid> {
     if sparse.indices.len() != sparse.values.len() {
         return Err(Invalid::new(
             format!("{path}.values"),
-            format!("{} values for {} indices", sparse.values.len(), sparse.indices.len()),
+            format!("{} values for {} indices; give one value per index", sparse.values.len(), sparse.indices.len()),
         ));
     }
     if let Some(index) = sparse.indices.iter().find(|i| **i >= SPARSE_SIZE) {
-        return Err(Invalid::new(format!("{path}.indices"), format!("{index} is not below {SPARSE_SIZE}")));
+        return Err(Invalid::new(
+            format!("{path}.indices"),
+            format!("{index} is out of range; indices must be below {SPARSE_SIZE}"),
+        ));
     }
     let mut seen = HashSet::new();
     if let Some(index) = sparse.indices.iter().find(|index| !seen.insert(**index)) {
-        return Err(Invalid::new(format!("{path}.indices"), format!("{index} stands there twice")));
+        return Err(Invalid::new(format!("{path}.indices"), format!("{index} occurs twice; give each index once")));
     }
     if let Some(i) = sparse.values.iter().position(|x| !x.is_finite()) {
-        return Err(Invalid::new(format!("{path}.values[{i}]"), "not finite as a 32-bit float"));
+        return Err(Invalid::new(format!("{path}.values[{i}]"), "not a finite 32-bit float"));
     }
     Ok(())
 }
@@ -306,7 +317,7 @@ fn check_confidence(field: &str, confidence: f64) -> Result<(), Invalid> {
     if (0.0..=1.0).contains(&confidence) {
         Ok(())
     } else {
-        Err(Invalid::new(field, format!("{confidence} does not lie between 0 and 1")))
+        Err(Invalid::new(field, format!("{confidence} is out of range; expected a number from 0 to 1")))
     }
 }
 
@@ -315,10 +326,13 @@ fn check_graph(graph: &Graph) -> Result<(), Invalid> {
     for (i, entity) in graph.entities.iter().enumerate() {
         let path = format!("chunk.graph.entities[{i}]");
         if !(1..=512).contains(&entity.id.len()) {
-            return Err(Invalid::new(format!("{path}.id"), format!("{} bytes; 1 to 512 are allowed", entity.id.len())));
+            return Err(Invalid::new(format!("{path}.id"), format!("{} bytes; an id has 1 to 512", entity.id.len())));
         }
         if !ids.insert(entity.id.as_str()) {
-            return Err(Invalid::new(format!("{path}.id"), format!("`{}` stands there twice", entity.id)));
+            return Err(Invalid::new(
+                format!("{path}.id"),
+                format!("`{}` occurs twice; give each entity once", entity.id),
+            ));
         }
         check_confidence(&format!("{path}.confidence"), entity.confidence)?;
     }
@@ -329,11 +343,14 @@ fn check_graph(graph: &Graph) -> Result<(), Invalid> {
             [("source_entity_id", &relationship.source_entity_id), ("target_entity_id", &relationship.target_entity_id)]
         {
             if !ids.contains(id.as_str()) {
-                return Err(Invalid::new(format!("{path}.{end}"), format!("`{id}` is not among the chunk's entities")));
+                return Err(Invalid::new(
+                    format!("{path}.{end}"),
+                    format!("no entity `{id}` in chunk.graph.entities; add it there"),
+                ));
             }
         }
         if !seen.insert((relationship.kind, &relationship.source_entity_id, &relationship.target_entity_id)) {
-            return Err(Invalid::new(path, "the same type between the same ends stands there twice"));
+            return Err(Invalid::new(path, "type, source and target occur twice; give each relationship once"));
         }
         check_confidence(&format!("{path}.confidence"), relationship.confidence)?;
     }
@@ -345,14 +362,14 @@ fn check_metadata(chunk: &Chunk) -> Result<(), Invalid> {
     if metadata.created_at > metadata.updated_at {
         return Err(Invalid::new(
             "chunk.metadata.updated_at",
-            format!("{} lies before created_at {}", metadata.updated_at, metadata.created_at),
+            format!("{} is before created_at {}", metadata.updated_at, metadata.created_at),
         ));
     }
     if metadata.extra.contains_key("_chunk") {
-        return Err(Invalid::new("chunk.metadata._chunk", "reserved for chunk-sync: name the key otherwise"));
+        return Err(Invalid::new("chunk.metadata._chunk", "reserved for chunk-sync; rename the key"));
     }
     match metadata.extra.get("quality_score") {
         None | Some(Value::Number(_) | Value::Null) => Ok(()),
-        Some(other) => Err(Invalid::new("chunk.metadata.quality_score", format!("{other} is no number"))),
+        Some(other) => Err(Invalid::new("chunk.metadata.quality_score", format!("{other} is not a number"))),
     }
 }

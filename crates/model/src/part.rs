@@ -1,7 +1,7 @@
-//! The parts of a chunk: the units that writers change and that merge decides on, one by one.
+//! The parts of a chunk: the units that writers change and that merge decides on individually.
 //!
-//! A part has a name on the wire (`content`, `metadata.author`, `graph.entities.<id>`), used in an event's `unchanged`
-//! and `set`, in conflicts and in reports. A name may also be a group that stands for all parts below it.
+//! A part has a name on the wire (`content`, `metadata.author`, `graph.entities.<id>`), which is used in an event's
+//! `unchanged` and `set`, in conflicts and in reports. A name can also denote a group: all parts below it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,10 +15,10 @@ use crate::chunk::{
     Sparse,
 };
 
-/// The name of a part. The order of the variants is part of the record's format.
+/// Identifies a part of a chunk. The order of the variants is part of the record's format.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Part {
-    /// Whether the chunk is there at all.
+    /// Whether the chunk exists.
     Existence,
     /// `content`
     Content,
@@ -48,16 +48,16 @@ pub enum Part {
     Relationship(RelationshipType, String, String),
 }
 
-/// A part, or a group of parts, as `unchanged` and `set` name them.
+/// A part or a group of parts, as named in `unchanged` and `set`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PartPattern {
-    /// Just this one.
+    /// This part only.
     One(Part),
-    /// `embeddings`: every dense one and the sparse one.
+    /// `embeddings`: all dense embeddings and the sparse one.
     Embeddings,
-    /// `embeddings.dense`: every model's.
+    /// `embeddings.dense`: the dense embeddings of all models.
     Dense,
-    /// `metadata`: every key.
+    /// `metadata`: all keys.
     Metadata,
     /// `graph`: node id, entities, relationships.
     Graph,
@@ -68,7 +68,7 @@ pub enum PartPattern {
 }
 
 impl Part {
-    /// Whether every chunk has it.
+    /// Whether every chunk has this part, so that it cannot be removed.
     #[must_use]
     pub fn is_required(&self) -> bool {
         matches!(
@@ -79,7 +79,7 @@ impl Part {
 }
 
 impl PartPattern {
-    /// Whether `part` is the one meant, or one of the group.
+    /// Whether `part` is this part or belongs to this group.
     #[must_use]
     pub fn covers(&self, part: &Part) -> bool {
         match self {
@@ -110,7 +110,7 @@ impl fmt::Display for Part {
             Self::NodeId => f.write_str("graph.node_id"),
             Self::Metadata(key) => write!(f, "metadata.{key}"),
             Self::Entity(id) => write!(f, "graph.entities.{id}"),
-            // The ends may hold any character, so they stand as a JSON array.
+            // The ids of the ends may contain any character, so they are written as a JSON array.
             Self::Relationship(kind, source, target) => {
                 write!(
                     f,
@@ -157,8 +157,11 @@ impl FromStr for Part {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, String> {
-        let unknown =
-            || format!("`{name}` is no part of a chunk (such as content, metadata.<key>, graph.entities.<id>)");
+        let unknown = || {
+            format!(
+                "`{name}` is not a part of a chunk; use a name such as content, metadata.<key>, graph.entities.<id>"
+            )
+        };
         Ok(match name {
             "existence" => Self::Existence,
             "content" => Self::Content,
@@ -193,7 +196,7 @@ impl FromStr for Part {
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(untagged)]
 pub enum PartValue<'a> {
-    /// The chunk is there.
+    /// Whether the chunk exists.
     Exists(bool),
     /// `content`, `summary`, `graph.node_id`
     Text(&'a str),
@@ -220,7 +223,7 @@ pub enum PartValue<'a> {
 }
 
 impl PartValue<'_> {
-    /// Identifies the value.
+    /// The hash that identifies the value among the values of its part.
     #[must_use]
     pub fn hash(&self) -> Hash {
         match self {
@@ -230,15 +233,15 @@ impl PartValue<'_> {
         }
     }
 
-    /// The value as JSON text, as the record keeps it.
+    /// The value as JSON text, the form in which a record stores it.
     #[must_use]
     pub fn to_json(&self) -> String {
-        // No type here has keys that are not strings, and no float is other than finite: JSON holds them all.
+        // Serialisation cannot fail: all map keys are strings and all floats are finite.
         serde_json::to_string(self).unwrap_or_default()
     }
 }
 
-/// Vectors are most of a chunk: their bytes are hashed as they are, not their text.
+/// Hashes the bytes of the vector instead of its JSON text, because vectors are most of a chunk.
 fn hash_dense(dense: &Dense) -> Hash {
     let mut bytes = dense.vector.to_bytes();
     bytes.extend_from_slice(&dense.timestamp.map_or(i64::MIN, crate::Time::micros).to_le_bytes());
@@ -247,7 +250,7 @@ fn hash_dense(dense: &Dense) -> Hash {
 }
 
 impl Chunk {
-    /// Every part that the chunk has, [`Part::Existence`] among them, with its value; each name once.
+    /// All parts that the chunk has, including [`Part::Existence`], with their values. Part names are unique.
     #[must_use]
     pub fn parts(&self) -> Vec<(Part, PartValue<'_>)> {
         let mut parts = vec![
@@ -269,10 +272,11 @@ impl Chunk {
         parts
     }
 
-    /// Puts the part that is written in `json` where it belongs; parts of a kind are appended in the order of the calls.
+    /// Sets `part` to the value in `json`. Dense embeddings, entities and relationships are appended, and an existing
+    /// one is not replaced: remove it first. [`Part::Existence`] is ignored.
     ///
     /// # Errors
-    /// Where `json` is no value of that part.
+    /// If `json` does not deserialise as a value of that part.
     pub fn put_json(&mut self, part: &Part, json: &str) -> Result<(), serde_json::Error> {
         match part {
             Part::Existence => {}
@@ -295,7 +299,7 @@ impl Chunk {
         Ok(())
     }
 
-    /// Takes the part away; one that every chunk has stays.
+    /// Removes the part. Does nothing for a part that every chunk has.
     pub(crate) fn remove(&mut self, part: &Part) {
         match part {
             Part::Summary => self.summary = None,
@@ -310,7 +314,7 @@ impl Chunk {
         }
     }
 
-    /// The same for a value borrowed from another chunk.
+    /// Sets `part` to a clone of `value`, in the same way as [`Self::put_json`].
     pub fn put(&mut self, part: &Part, value: PartValue<'_>) {
         match (part, value) {
             (Part::Summary, PartValue::Text(text)) => self.summary = Some(text.into()),
@@ -336,7 +340,7 @@ impl Chunk {
 }
 
 impl Relationship {
-    /// The part that this relationship is.
+    /// The part that identifies this relationship.
     #[must_use]
     pub fn part(&self) -> Part {
         Part::Relationship(self.kind, self.source_entity_id.clone(), self.target_entity_id.clone())

@@ -1,11 +1,11 @@
-//! What the service remembers of a chunk beside its state: who set which part to what, and when.
+//! The record of a chunk: which writer set which part to which value, and when.
 //!
-//! A record is the product of one history per writer, and each history depends on that writer's own sequence of changes
-//! alone. Whatever is shown is a pure function of the histories, so it cannot depend on how the sequences interleave.
+//! A record consists of one history per writer. A history depends only on that writer's own sequence of changes. The
+//! shown state is a pure function of the histories, so it does not depend on how the sequences interleave.
 //!
 //! # Format
-//! A byte `1`, then the record in postcard's encoding. Values stand in it only where they are not the ones shown: those
-//! are in the row, in the same transaction.
+//! One byte `1`, then the record in postcard's encoding. The record contains a value if a later merge may need
+//! it and may not find it in the row. Shown values are in the row, which is written in the same transaction.
 
 use std::collections::BTreeMap;
 
@@ -16,64 +16,65 @@ use crate::{ChangeVersion, Hash, Origin, Part, SyncVersion, Time, Writer};
 
 const FORMAT: u8 = 1;
 
-/// How many settings of one part by one writer are kept: the newest may show, older ones tell an echo from a change, and
-/// strategies look back on them. What a writer set before it has since changed this often is forgotten: the same value by
-/// another writer is an echo no more.
+/// How many settings of one part are kept per writer. The newest may be shown. Older ones distinguish an echo (a value
+/// that another writer has set before) from a change, and some strategies use them. Older settings are dropped: if
+/// another writer then sets the value of a dropped setting, it no longer counts as an echo.
 pub const KEPT_SETTINGS: usize = 32;
 
-/// The memory of one chunk.
+/// The merge history of one chunk.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Record {
-    /// The version of the state last merged.
+    /// The version of the last merged state.
     pub version: SyncVersion,
     /// One history per writer.
     pub writers: BTreeMap<Writer, History>,
 }
 
-/// What one writer did, in its own order.
+/// The changes of one writer, in that writer's order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct History {
-    /// When it last said something.
+    /// The time of the writer's last event.
     pub last: Time,
-    /// The events it sent at that very microsecond, in order: they tell a repetition from one more change.
+    /// The ids of the writer's events in that microsecond, in order. They distinguish a repetition from a further
+    /// change.
     pub seen: Vec<Uuid>,
-    /// The fields that are no parts.
-    pub said: Said,
-    /// Its settings by part, each list in ascending order of version.
+    /// The latest values of the fields that are not parts.
+    pub reported: Reported,
+    /// The writer's settings by part, each list in ascending order of version.
     pub parts: BTreeMap<Part, Vec<Setting>>,
 }
 
-/// What a writer said of the fields that are no parts and never in conflict.
+/// What a writer reported for the fields that are not parts. These fields never conflict.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Said {
-    /// Every origin it gave.
+pub struct Reported {
+    /// All origins that the writer reported.
     pub origins: Vec<Origin>,
-    /// The smallest.
+    /// The smallest value.
     pub created_at: Option<Time>,
-    /// The largest.
+    /// The largest value.
     pub updated_at: Option<Time>,
-    /// The newest, with the time of the view that gave it.
+    /// The newest value, preceded by the time of the view that contained it.
     pub indexed_at: Option<(Time, Time)>,
-    /// The newest, with the time of the view that gave it.
+    /// The newest value, preceded by the time of the view that contained it.
     pub cognified_at: Option<(Time, Time)>,
-    /// The newest, with the time of the view that gave it.
+    /// The newest value, preceded by the time of the view that contained it.
     pub processing_time_ms: Option<(Time, f64)>,
 }
 
 /// One change of one part by one writer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Setting {
-    /// When.
+    /// When the change was made.
     pub time: Time,
-    /// How many changes of the writer in that microsecond came before.
+    /// How many earlier changes the writer made in the same microsecond.
     pub count: u32,
-    /// What it set; `None` is a removal.
+    /// The hash of the value; `None` for a removal.
     pub hash: Option<Hash>,
-    /// It counts even if another writer has set the same before.
+    /// Whether the setting takes effect even if another writer has set the same value before.
     pub on_purpose: bool,
-    /// Of an embedding: the content it was made for.
+    /// For an embedding: the hash of the content that it was computed from.
     pub made_for: Option<Hash>,
-    /// The value as JSON, where the row does not show it.
+    /// The value as JSON, if a later merge may need it and may not find it in the row.
     pub value: Option<String>,
 }
 
@@ -83,30 +84,31 @@ impl Setting {
     }
 }
 
-/// A record that this version of the service cannot read.
+/// Why a record cannot be encoded or decoded.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
-    /// Written by another version.
-    #[error("a record of format {0:?}; this version reads format {FORMAT}")]
+    /// Another version of the service wrote the record.
+    #[error("record has format {0:?}, this version reads format {FORMAT}; run the version that wrote the record")]
     Format(Option<u8>),
-    /// Damaged.
-    #[error("a damaged record")]
+    /// The bytes are damaged: postcard cannot decode them.
+    #[error("record is damaged: it does not decode as format {FORMAT}")]
     Damaged(#[from] postcard::Error),
 }
 
 impl Record {
-    /// The record as bytes.
+    /// Encodes the record; see the module's documentation for the format.
     ///
     /// # Errors
-    /// Only where memory runs out.
+    /// If postcard cannot serialise it, which the types of a record never cause.
     pub fn encode(&self) -> Result<Vec<u8>, RecordError> {
         Ok(postcard::to_extend(self, vec![FORMAT])?)
     }
 
-    /// The record of these bytes.
+    /// Decodes a record.
     ///
     /// # Errors
-    /// Where they are of another format, or damaged.
+    /// [`RecordError::Format`] if the first byte is not the format's number or is missing; [`RecordError::Damaged`] if
+    /// the rest does not decode.
     pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
         match bytes.split_first() {
             Some((&FORMAT, rest)) => Ok(postcard::from_bytes(rest)?),
@@ -114,17 +116,18 @@ impl Record {
         }
     }
 
-    /// Whether the chunk is there: the newest word on its existence decides. The word that it is gone is its tombstone.
+    /// Whether the chunk exists: the newest setting of [`Part::Existence`] decides. A setting that removes it is the
+    /// chunk's tombstone.
     #[must_use]
     pub fn lives(&self) -> bool {
-        let words = self.writers.iter().filter_map(|(writer, history)| {
+        let settings = self.writers.iter().filter_map(|(writer, history)| {
             history
                 .parts
                 .get(&Part::Existence)?
                 .last()
                 .map(|setting| (setting.version(*writer), setting.hash.is_some()))
         });
-        words.max_by_key(|(version, _)| *version).is_some_and(|(_, exists)| exists)
+        settings.max_by_key(|(version, _)| *version).is_some_and(|(_, exists)| exists)
     }
 
     /// Whether an event is neither late nor a repetition.
@@ -134,27 +137,27 @@ impl Record {
             .is_none_or(|history| time > history.last || (time == history.last && !history.seen.contains(&event)))
     }
 
-    /// Who last set the part to that, and when.
-    pub(crate) fn said_by(&self, part: &Part, hash: Hash) -> Option<(Writer, Time)> {
+    /// The writer that last set the part to this value, and when.
+    pub(crate) fn last_set_by(&self, part: &Part, hash: Hash) -> Option<(Writer, Time)> {
         let versions = self.writers.iter().filter_map(|(writer, history)| {
-            let said = history.parts.get(part)?.iter().rfind(|setting| setting.hash == Some(hash));
-            said.map(|setting| setting.version(*writer))
+            let newest = history.parts.get(part)?.iter().rfind(|setting| setting.hash == Some(hash));
+            newest.map(|setting| setting.version(*writer))
         });
         versions.max().map(|version| (version.writer, version.time))
     }
 
-    /// The newest delete, by whomever.
+    /// The version of the newest delete by any writer.
     pub(crate) fn newest_delete(&self) -> Option<ChangeVersion> {
         self.writers.iter().filter_map(|(writer, history)| history.own_delete(*writer)).max()
     }
 
-    /// The largest `updated_at` that anybody said.
+    /// The largest `updated_at` that any writer reported.
     #[must_use]
     pub fn updated_at(&self) -> Option<Time> {
-        self.writers.values().filter_map(|history| history.said.updated_at).max()
+        self.writers.values().filter_map(|history| history.reported.updated_at).max()
     }
 
-    /// The time of the newest change.
+    /// The time of the newest event of any writer.
     #[must_use]
     pub fn newest_change(&self) -> Time {
         self.writers.values().map(|history| history.last).max().unwrap_or(Time::from_micros(0))
@@ -163,10 +166,15 @@ impl Record {
 
 impl History {
     pub(crate) fn new() -> Self {
-        Self { last: Time::from_micros(i64::MIN), seen: Vec::new(), said: Said::default(), parts: BTreeMap::new() }
+        Self {
+            last: Time::from_micros(i64::MIN),
+            seen: Vec::new(),
+            reported: Reported::default(),
+            parts: BTreeMap::new(),
+        }
     }
 
-    /// Counts one more event: how many of its microsecond came before.
+    /// Adds an event; returns how many earlier events of the writer have the same microsecond.
     pub(crate) fn count(&mut self, time: Time, event: Uuid) -> u32 {
         if time > self.last {
             self.last = time;
@@ -177,24 +185,24 @@ impl History {
         count
     }
 
-    /// What the writer last said of the part: the base of its next change. Its own delete empties it.
+    /// The value that the writer last set for the part: the base of its next change. The writer's own delete clears it.
     pub(crate) fn base(&self, part: &Part) -> Option<Hash> {
-        self.parts.get(part)?.last().filter(|newest| !self.forgot(newest))?.hash
+        self.parts.get(part)?.last().filter(|newest| !self.deleted_since(newest))?.hash
     }
 
-    /// Whether the writer has deleted the chunk since.
-    pub(crate) fn forgot(&self, setting: &Setting) -> bool {
+    /// Whether the writer has deleted the chunk after this setting.
+    pub(crate) fn deleted_since(&self, setting: &Setting) -> bool {
         self.deletes().last().is_some_and(|delete| (setting.time, setting.count) <= (delete.time, delete.count))
     }
 
-    /// Whether the writer has the chunk in view: it said something of it since its own last delete.
+    /// Whether the writer knows the chunk: it has set existence since its own last delete.
     pub(crate) fn knows(&self) -> bool {
         self.base(&Part::Existence).is_some()
     }
 
     pub(crate) fn set(&mut self, part: Part, setting: Setting) {
         if part == Part::Existence {
-            self.exist(setting);
+            self.set_existence(setting);
             return;
         }
         let settings = self.parts.entry(part).or_default();
@@ -203,16 +211,16 @@ impl History {
         settings.drain(..surplus);
     }
 
-    /// Of existence two words count: the newest, and the newest delete, for it sweeps what is older however often the
-    /// chunk was created since.
-    fn exist(&mut self, setting: Setting) {
+    /// Keeps two settings of existence: the newest, and the newest delete. The delete still discards older settings of
+    /// other parts, however often the chunk was created since.
+    fn set_existence(&mut self, setting: Setting) {
         let settings = self.parts.entry(Part::Existence).or_default();
         let keeps_last = setting.hash.is_some();
         settings.retain(|earlier| keeps_last && earlier.hash.is_none());
         settings.push(setting);
     }
 
-    /// The version of the writer's newest word.
+    /// The version of the writer's newest event.
     pub(crate) fn version(&self, writer: Writer) -> ChangeVersion {
         let count = u32::try_from(self.seen.len().saturating_sub(1)).unwrap_or(u32::MAX);
         ChangeVersion { time: self.last, writer, count }

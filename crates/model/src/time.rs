@@ -1,4 +1,4 @@
-//! One instant, cut to microseconds: what every store can hold without loss.
+//! An instant truncated to microseconds, the precision that every store holds without loss.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,12 +8,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// An instant in UTC, in whole microseconds since 1970. Written as RFC 3339.
 ///
-/// PostgreSQL's `timestamptz` cuts below microseconds, so finer digits are cut on the way in rather than lost later.
+/// PostgreSQL's `timestamptz` truncates to microseconds, so finer digits are truncated on input rather than lost later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Time(i64);
 
 impl Time {
-    /// The instant `micros` microseconds after 1970-01-01T00:00:00Z; kept inside the years -9999 to 9999.
+    /// The instant `micros` microseconds after 1970-01-01T00:00:00Z, clamped to the years -9999 to 9999.
     #[must_use]
     pub fn from_micros(micros: i64) -> Self {
         let (min, max) = (Timestamp::MIN.as_microsecond(), Timestamp::MAX.as_microsecond());
@@ -29,11 +29,11 @@ impl Time {
     /// This instant as a `jiff` timestamp.
     #[must_use]
     pub fn timestamp(self) -> Timestamp {
-        // The constructor keeps the value in range, so the fallback is never taken.
+        // The constructor clamps the value to the range, so the fallback is never taken.
         Timestamp::from_microsecond(self.0).unwrap_or(Timestamp::UNIX_EPOCH)
     }
 
-    /// Seconds from `earlier` to this instant; negative where this is the earlier one.
+    /// Seconds from `earlier` to this instant; negative if `earlier` is the later one.
     #[must_use]
     pub fn seconds_since(self, earlier: Self) -> f64 {
         #[allow(clippy::cast_precision_loss, reason = "a duration for people and metrics")]
@@ -54,7 +54,7 @@ impl FromStr for Time {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         text.parse::<Timestamp>()
             .map(Self::from)
-            .map_err(|_| format!("`{text}` is no RFC 3339 time such as 2026-01-31T08:00:00Z"))
+            .map_err(|_| format!("`{text}` is not an RFC 3339 time; expected the form 2026-01-31T08:00:00Z"))
     }
 }
 

@@ -1,4 +1,4 @@
-//! A dense vector: shared, not copied, and base64 of little-endian f32 wherever we write it as text.
+//! A dense vector: shared instead of copied, and serialised as base64 of little-endian f32.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -6,30 +6,31 @@ use std::sync::Arc;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// The numbers of a dense vector. Cloning shares them.
+/// The numbers of a dense vector. Clones share one allocation.
 #[derive(Clone, Debug)]
 pub struct Vector(Arc<[f32]>);
 
 impl Vector {
-    /// The vector of length one in the same direction, as Qdrant keeps it in a cosine collection. A vector of zeros
-    /// stays what it is. The norm is taken in f64, so that Qdrant finds it normalised already and leaves every bit.
+    /// The vector scaled to length one, as Qdrant stores it in a cosine collection. A vector of zeros, or one whose
+    /// norm is not finite, is returned unchanged. The norm is computed in f64, so that Qdrant finds the vector already
+    /// normalised and changes no bit of it.
     #[must_use]
     pub fn normalised(&self) -> Vec<f32> {
         let norm = self.0.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt();
         if norm == 0.0 || !norm.is_finite() {
             return self.0.to_vec();
         }
-        #[allow(clippy::cast_possible_truncation, reason = "rounding to f32 is what is wanted")]
+        #[allow(clippy::cast_possible_truncation, reason = "rounding to f32 is intended")]
         self.0.iter().map(|&x| (f64::from(x) / norm) as f32).collect()
     }
 
-    /// Little-endian bytes, four a number.
+    /// The numbers as little-endian bytes, four per number.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         self.0.iter().flat_map(|x| x.to_le_bytes()).collect()
     }
 
-    /// The vector of these little-endian bytes; `None` where their count is no multiple of four.
+    /// Reads little-endian f32; `None` if the number of bytes is not a multiple of four.
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (numbers, rest) = bytes.as_chunks::<4>();
@@ -37,7 +38,7 @@ impl Vector {
     }
 }
 
-/// Equal where every bit is: what a store gives back is compared with what was written.
+/// Bitwise equality, because vectors read from a store are compared with the vectors written to it.
 impl PartialEq for Vector {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
@@ -69,8 +70,8 @@ impl<'de> Deserialize<'de> for Vector {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         use serde::de::Error;
         let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
-        let bytes = STANDARD.decode(text.as_bytes()).map_err(|e| D::Error::custom(format!("no base64: {e}")))?;
+        let bytes = STANDARD.decode(text.as_bytes()).map_err(|e| D::Error::custom(format!("not valid base64: {e}")))?;
         Self::from_bytes(&bytes)
-            .ok_or_else(|| D::Error::custom(format!("{} bytes are no whole number of 32-bit floats", bytes.len())))
+            .ok_or_else(|| D::Error::custom(format!("{} bytes; the length must be a multiple of 4", bytes.len())))
     }
 }

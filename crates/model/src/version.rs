@@ -1,4 +1,4 @@
-//! Who changed something, and in which order changes count.
+//! Writers, and the order of their changes.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,12 +15,12 @@ pub enum Origin {
     Claude,
     /// The knowledge-graph memory.
     Cognee,
-    /// Both.
+    /// Both systems.
     Hybrid,
 }
 
 impl Origin {
-    /// Its name on the wire.
+    /// The name on the wire.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -37,8 +37,8 @@ impl fmt::Display for Origin {
     }
 }
 
-/// Whoever can change a part. Two processes with one source are one writer. The order of the variants decides between
-/// changes of the same microsecond, and is part of the record's format.
+/// A source of changes to parts. All processes that publish under one source are one writer. The order of the variants
+/// breaks ties between changes of the same microsecond, and is part of the record's format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Writer {
@@ -46,15 +46,15 @@ pub enum Writer {
     Claude,
     /// Events of the knowledge-graph memory.
     Cognee,
-    /// Events said to come from both.
+    /// Events with source `hybrid`.
     Hybrid,
-    /// Somebody wrote into PostgreSQL.
+    /// Direct writes into PostgreSQL.
     Postgres,
-    /// Somebody wrote into Qdrant.
+    /// Direct writes into Qdrant.
     Qdrant,
-    /// Somebody wrote into Neo4j.
+    /// Direct writes into Neo4j.
     Neo4j,
-    /// A person settled a conflict.
+    /// Resolutions of conflicts by an operator.
     Operator,
 }
 
@@ -69,17 +69,18 @@ impl From<Origin> for Writer {
 }
 
 impl Writer {
-    /// Every one, in order.
+    /// All writers, in order.
     pub const ALL: [Self; 7] =
         [Self::Claude, Self::Cognee, Self::Hybrid, Self::Postgres, Self::Qdrant, Self::Neo4j, Self::Operator];
 
-    /// Whether it stands for whoever wrote into a store directly, on top of what that store showed.
+    /// Whether this writer stands for direct writes into a store. Such a write is based on the state that the store
+    /// held.
     #[must_use]
     pub fn is_store(self) -> bool {
         matches!(self, Self::Postgres | Self::Qdrant | Self::Neo4j)
     }
 
-    /// Its name on the wire.
+    /// The name on the wire.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -99,7 +100,9 @@ impl FromStr for Writer {
 
     fn from_str(name: &str) -> Result<Self, String> {
         let known = Self::ALL.into_iter().find(|writer| writer.as_str() == name);
-        known.ok_or_else(|| format!("`{name}` is none of {}", Self::ALL.map(Self::as_str).join(", ")))
+        known.ok_or_else(|| {
+            format!("unknown writer `{name}`; expected one of {}", Self::ALL.map(Self::as_str).join(", "))
+        })
     }
 }
 
@@ -109,35 +112,37 @@ impl fmt::Display for Writer {
     }
 }
 
-/// When and by whom a part was changed: compared by time, then writer, then the writer's count within that microsecond.
-/// Assigned once, never altered on arrival.
+/// The version of a change to a part. Ordered by time, then writer, then the writer's count within that microsecond.
+/// Assigned once; arrival order does not affect it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ChangeVersion {
     /// When the change was made.
     pub time: Time,
-    /// Who made it.
+    /// The writer that made the change.
     pub writer: Writer,
-    /// How many changes of that writer in that microsecond came before.
+    /// How many earlier changes that writer made in the same microsecond.
     pub count: u32,
 }
 
-/// The version of one merged state of a chunk, below 2^53 so that a store that compares in f64 compares it exactly.
-/// Stores are guarded by it alone: none ever goes back to a smaller one.
+/// The version of one merged state of a chunk. It is below 2^53, so a store that compares numbers as f64 compares it
+/// exactly. It alone guards the stores: a store never replaces a state with one of a smaller version.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct SyncVersion(u64);
 
 impl SyncVersion {
-    /// The greatest version: 2^53 - 1, in microseconds the year 2255.
+    /// The greatest version: 2^53 - 1. As microseconds since 1970 this is the year 2255.
     pub const MAX: Self = Self((1 << 53) - 1);
 
-    /// A version that a store shows. Values above [`Self::MAX`] are nobody's and become it.
+    /// Wraps a version read from a store. The service never assigns a value above [`Self::MAX`]; such a value is
+    /// clamped to it.
     #[must_use]
     pub fn new(version: u64) -> Self {
         Self(version.min(Self::MAX.0))
     }
 
-    /// The version after `self` for a state whose newest change was made at `newest`.
+    /// The version that follows `self` for a state whose newest change was made at `newest`: the greater of `self` + 1
+    /// and `newest` in microseconds.
     #[must_use]
     pub fn next(self, newest: Time) -> Self {
         let micros = u64::try_from(newest.micros()).unwrap_or(0);
@@ -150,7 +155,7 @@ impl SyncVersion {
         self.0
     }
 
-    /// The number as stores with signed integers hold it; below 2^53, so nothing is cut.
+    /// The number as a signed integer, for stores without unsigned ones. It is below 2^53, so the conversion is exact.
     #[must_use]
     #[allow(clippy::cast_possible_wrap, reason = "below 2^53")]
     pub fn signed(self) -> i64 {

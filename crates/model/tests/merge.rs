@@ -1,4 +1,4 @@
-//! Claims about merge: what each writer's changes come to, in whatever order they arrive.
+//! Tests merge: the result of the writers' changes, regardless of their order of arrival.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -13,7 +13,7 @@ const A: Writer = Writer::Claude;
 const B: Writer = Writer::Cognee;
 
 #[test]
-fn neither_writer_wipes_out_what_the_other_added() {
+fn a_writer_does_not_remove_what_another_added() {
     let mut held = Held::default();
     held.take(&update(A, 1, &chunk("claude", "fn main() {}", &[("language", "rust")])));
     held.take(&update(B, 2, &chunk("cognee", "fn main() {}", &[("topic", "entry")])));
@@ -25,19 +25,19 @@ fn neither_writer_wipes_out_what_the_other_added() {
 }
 
 #[test]
-fn writing_back_what_was_read_changes_only_the_edited_field() {
+fn writing_back_a_chunk_with_one_edit_changes_only_that_field() {
     let mut held = Held::default();
     held.take(&update(A, 1, &chunk("claude", "the content", &[("title", "one"), ("owner", "ann")])));
     let mut read = held.chunk().clone();
     held.take(&update(A, 2, &chunk("claude", "the content", &[("title", "two"), ("owner", "ann")])));
     read.metadata.extra.insert("owner".into(), "bob".into());
     held.take(&update(B, 3, &read));
-    assert_eq!(held.metadata("title").as_deref(), Some("two"), "an older value that came back is an echo");
+    assert_eq!(held.metadata("title").as_deref(), Some("two"), "an older value that is written back is an echo");
     assert_eq!(held.metadata("owner").as_deref(), Some("bob"));
 }
 
 #[test]
-fn a_revert_takes_effect_where_it_is_set_on_purpose() {
+fn a_revert_takes_effect_if_the_part_is_named_in_set() {
     let mut held = Held::default();
     held.take(&update(A, 1, &chunk("claude", "the content", &[("title", "one")])));
     held.take(&update(B, 2, &chunk("cognee", "the content", &[("title", "two")])));
@@ -50,14 +50,14 @@ fn a_revert_takes_effect_where_it_is_set_on_purpose() {
 }
 
 #[test]
-fn leaving_out_removes_what_the_writer_had_set_and_nothing_else() {
+fn omitting_a_part_removes_it_only_if_the_writer_had_set_it() {
     let mut held = Held::default();
     held.take(&update(A, 1, &chunk("claude", "the content", &[("mine", "a"), ("both", "a")])));
     held.take(&update(B, 2, &chunk("cognee", "the content", &[("theirs", "b"), ("both", "a")])));
     held.take(&update(B, 3, &chunk("cognee", "the content", &[])));
     assert_eq!(held.metadata("mine").as_deref(), Some("a"));
     assert_eq!(held.metadata("theirs"), None);
-    assert_eq!(held.metadata("both").as_deref(), Some("a"), "it was an echo: the writer had never set it");
+    assert_eq!(held.metadata("both").as_deref(), Some("a"), "it was an echo: the writer never set it");
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn a_part_named_unchanged_is_neither_changed_nor_removed() {
 }
 
 #[test]
-fn an_update_by_a_writer_that_knew_the_chunk_does_not_undo_anothers_delete() {
+fn an_update_by_a_writer_that_knew_the_chunk_does_not_undo_the_delete_of_another() {
     let mut held = Held::default();
     held.take(&update(A, 1, &chunk("claude", "the content", &[])));
     held.take(&update(B, 2, &chunk("cognee", "the content", &[("topic", "x")])));
@@ -79,14 +79,14 @@ fn an_update_by_a_writer_that_knew_the_chunk_does_not_undo_anothers_delete() {
     let merged = held.take(&update(B, 4, &chunk("cognee", "the content", &[("topic", "y")])));
     assert!(held.state.is_none());
     assert_eq!(merged.effect, Effect::Remembered);
-    assert!(!merged.conflicts.is_empty(), "what is kept under the tombstone is a recorded conflict");
+    assert!(!merged.conflicts.is_empty(), "an update of a deleted chunk is recorded as a conflict");
     held.take(&view(B, 5, EventType::Create, &chunk("cognee", "the content", &[("topic", "y")])));
     assert_eq!(held.metadata("topic").as_deref(), Some("y"));
     assert_eq!(held.chunk().content, "the content");
 }
 
 #[test]
-fn a_late_update_does_not_bring_a_deleted_chunk_back() {
+fn a_late_update_does_not_revive_a_deleted_chunk() {
     let mut held = Held::default();
     let first = chunk("claude", "the content", &[]);
     held.take(&update(A, 1, &first));
@@ -94,12 +94,12 @@ fn a_late_update_does_not_bring_a_deleted_chunk_back() {
     let merged = held.take(&update(A, 2, &first));
     assert_eq!(merged.effect, Effect::Nothing);
     assert!(held.state.is_none());
-    held.take(&update(A, 4, &chunk("claude", "made anew!", &[])));
-    assert_eq!(held.chunk().content, "made anew!");
+    held.take(&update(A, 4, &chunk("claude", "created again", &[])));
+    assert_eq!(held.chunk().content, "created again");
 }
 
 #[test]
-fn the_same_event_twice_is_once_and_two_events_of_one_microsecond_are_two() {
+fn a_repeated_event_has_no_effect_and_two_events_of_one_microsecond_both_have() {
     let mut held = Held::default();
     let (one, two) = (chunk("claude", "the content", &[("n", "1")]), chunk("claude", "the content", &[("n", "2")]));
     held.take(&update(A, 1, &one));
@@ -111,7 +111,7 @@ fn the_same_event_twice_is_once_and_two_events_of_one_microsecond_are_two() {
 }
 
 #[test]
-fn both_embeddings_of_a_conflict_are_kept_and_the_one_made_for_the_content_comes_first() {
+fn both_embeddings_of_a_conflict_are_kept_and_the_one_computed_from_the_content_is_primary() {
     let with = |origin: &str, content: &str, number: f32| {
         let mut chunk = chunk(origin, content, &[]);
         let dense = serde_json::json!({"model": "gte", "vector": [number, 0.5], "timestamp": "2026-01-01T00:00:00Z"});
@@ -132,11 +132,11 @@ fn both_embeddings_of_a_conflict_are_kept_and_the_one_made_for_the_content_comes
     assert_eq!(held.chunk().embeddings.dense[0].vector[0], 3.0);
     assert!(!held.state.as_ref().unwrap().embedding_stale);
     held.take(&update(B, 4, &with("cognee", "newer content", 2.0)));
-    assert!(held.state.as_ref().unwrap().embedding_stale, "neither was made for the content that shows");
+    assert!(held.state.as_ref().unwrap().embedding_stale, "neither was computed from the shown content");
 }
 
 #[test]
-fn a_row_changed_directly_prevails_also_where_it_goes_back_to_an_older_value() {
+fn a_direct_change_of_the_row_takes_effect_even_if_it_restores_an_older_value() {
     let mut held = Held::default();
     held.take(&update(A, 1, &chunk("claude", "the content", &[("title", "one")])));
     held.take(&update(B, 2, &chunk("cognee", "the content", &[("title", "two")])));
@@ -148,7 +148,11 @@ fn a_row_changed_directly_prevails_also_where_it_goes_back_to_an_older_value() {
     held.take(&update(Writer::Postgres, 4, &row));
     assert_eq!(held.metadata("title"), None);
     let same = held.chunk().clone();
-    assert_ne!(held.take(&update(Writer::Postgres, 5, &same)).effect, Effect::Shown, "our own write came back");
+    assert_ne!(
+        held.take(&update(Writer::Postgres, 5, &same)).effect,
+        Effect::Shown,
+        "the row equals what the service wrote"
+    );
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! Merge against a second telling of its rules: a model that keeps every event, knows nothing of records, and works out from
-//! scratch what shows.
+//! Tests merge against a second implementation of its rules: a model that keeps every event, has no records, and
+//! computes the shown values from scratch.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -15,30 +15,32 @@ use support::histories::{Act, Step, View, content, histories, order, play};
 /// Time, writer, and the writer's count within the microsecond.
 type Version = (i64, Writer, usize);
 
-/// A change of one part: `None` removes it.
+/// A change of one part.
 #[derive(Clone, Debug)]
 struct Change {
     version: Version,
     part: String,
+    /// The new value; `None` removes the part.
     value: Option<String>,
-    /// What its writer said before, and when, since its own last delete.
+    /// The value that the writer set before, since its own last delete.
     base: Option<String>,
-    said: Option<Version>,
+    /// The version of that earlier change.
+    base_version: Option<Version>,
     on_purpose: bool,
     made_for: String,
-    /// Its writer has said nothing else of the part since.
+    /// Whether it is the writer's last change of the part.
     last: bool,
 }
 
-/// What a writer last said of each part, and when.
-type Said = BTreeMap<String, (Version, Option<String>)>;
+/// The value that a writer last set for each part, with its version.
+type Base = BTreeMap<String, (Version, Option<String>)>;
 
-/// Everything that was ever said.
+/// All changes of all writers.
 #[derive(Default)]
 struct History {
     changes: Vec<Change>,
-    /// Words on existence.
-    words: Vec<(Version, bool)>,
+    /// Settings of existence.
+    existence: Vec<(Version, bool)>,
     /// The newest event of each writer.
     newest: BTreeMap<Writer, Version>,
 }
@@ -58,23 +60,23 @@ impl History {
     fn of(histories: &[Vec<Step>]) -> Self {
         let mut all = Self::default();
         for steps in histories {
-            let (mut said, mut knows) = (Said::new(), false);
+            let (mut base, mut knows) = (Base::new(), false);
             for (i, step) in steps.iter().enumerate() {
                 let count = steps[..i].iter().filter(|earlier| earlier.micros == step.micros).count();
                 let version = (step.micros, step.writer, count);
                 all.newest.insert(step.writer, version);
                 match &step.act {
                     Act::Delete => {
-                        all.words.push((version, false));
+                        all.existence.push((version, false));
                         all.changes.iter_mut().filter(|c| c.version.1 == step.writer).for_each(|c| c.last = false);
-                        (said, knows) = (Said::new(), false);
+                        (base, knows) = (Base::new(), false);
                     }
                     Act::View(view) => {
                         if step.writer != Writer::Operator && (view.create || !knows) {
-                            all.words.push((version, true));
+                            all.existence.push((version, true));
                             knows = true;
                         }
-                        all.view(version, view, &mut said);
+                        all.view(version, view, &mut base);
                     }
                 }
             }
@@ -82,35 +84,36 @@ impl History {
         all
     }
 
-    fn view(&mut self, version: Version, view: &View, said: &mut Said) {
+    fn view(&mut self, version: Version, view: &View, base: &mut Base) {
         let operator = version.1 == Writer::Operator;
         let view_parts = parts(view);
         let names: BTreeSet<String> =
-            view_parts.keys().chain(said.keys()).cloned().chain(view.set.iter().map(|s| (*s).to_owned())).collect();
+            view_parts.keys().chain(base.keys()).cloned().chain(view.set.iter().map(|s| (*s).to_owned())).collect();
         let made_for = match view.unchanged.contains(&"content") {
-            true => said.get("content").and_then(|(_, value)| value.clone()).unwrap_or_default(),
+            true => base.get("content").and_then(|(_, value)| value.clone()).unwrap_or_default(),
             false => content(view.content),
         };
         for part in names {
             let named = view.set.contains(&part.as_str());
-            let left_out = view.unchanged.iter().any(|group| part.starts_with(group));
-            if (operator && !named) || left_out {
+            let omitted = view.unchanged.iter().any(|group| part.starts_with(group));
+            if (operator && !named) || omitted {
                 continue;
             }
-            let (value, base) = (view_parts.get(&part).cloned(), said.get(&part).and_then(|(_, value)| value.clone()));
-            if value == base && !named {
+            let (value, before) =
+                (view_parts.get(&part).cloned(), base.get(&part).and_then(|(_, value)| value.clone()));
+            if value == before && !named {
                 continue;
             }
             for earlier in self.changes.iter_mut().filter(|c| c.version.1 == version.1 && c.part == part) {
                 earlier.last = false;
             }
-            let before = said.insert(part.clone(), (version, value.clone())).map(|(version, _)| version);
+            let base_version = base.insert(part.clone(), (version, value.clone())).map(|(version, _)| version);
             self.changes.push(Change {
                 version,
                 part,
                 value,
-                base,
-                said: before,
+                base: before,
+                base_version,
                 on_purpose: named,
                 made_for: made_for.clone(),
                 last: true,
@@ -118,9 +121,9 @@ impl History {
         }
     }
 
-    /// The changes of a part that took effect, oldest first. A chunk that is there has a content, swept away or not.
+    /// The effective changes of a part, oldest first. An existing chunk has a content even if a delete discarded it.
     fn effective(&self, part: &str) -> Vec<&Change> {
-        let deleted = self.words.iter().filter(|(_, exists)| !exists).map(|(version, _)| *version).max();
+        let deleted = self.existence.iter().filter(|(_, exists)| !exists).map(|(version, _)| *version).max();
         let effective = self.effective_since(part, deleted);
         if effective.is_empty() && part == "content" {
             return self.effective_since(part, None).pop().into_iter().collect();
@@ -130,9 +133,10 @@ impl History {
 
     fn effective_since(&self, part: &str, deleted: Option<Version>) -> Vec<&Change> {
         let since = |change: &Change| deleted.is_none_or(|deleted| change.version > deleted);
-        let still_said = |change: &Change| change.last && deleted.is_some_and(|d| self.newest[&change.version.1] > d);
+        let still_published =
+            |change: &Change| change.last && deleted.is_some_and(|d| self.newest[&change.version.1] > d);
         let mut of_part: Vec<&Change> = self.changes.iter().filter(|c| c.part == part).collect();
-        of_part.retain(|change| since(change) || still_said(change));
+        of_part.retain(|change| since(change) || still_published(change));
         of_part.sort_by_key(|change| change.version);
         let mut effective: Vec<&Change> = Vec::new();
         for change in of_part {
@@ -146,46 +150,48 @@ impl History {
                 effective.push(change);
             }
         }
-        let decided = effective.iter().rposition(|change| change.version.1 == Writer::Operator).unwrap_or(0);
-        effective.split_off(decided)
+        let resolved = effective.iter().rposition(|change| change.version.1 == Writer::Operator).unwrap_or(0);
+        effective.split_off(resolved)
     }
 
     fn exists(&self) -> bool {
-        self.words.iter().max().is_some_and(|(_, exists)| *exists)
+        self.existence.iter().max().is_some_and(|(_, exists)| *exists)
     }
 
-    /// What its writer took to be there: what it said, or what an operator decided since.
+    /// The value that the writer started from: its own last one, or a later resolution by an operator.
     fn base(&self, change: &Change) -> Option<String> {
         let earlier = self.changes.iter().filter(|c| c.part == change.part && c.version < change.version);
-        let decision = earlier.filter(|c| c.version.1 == Writer::Operator).max_by_key(|c| c.version);
-        match decision {
-            Some(decision) if change.said.is_none_or(|said| said < decision.version) => decision.value.clone(),
+        let resolution = earlier.filter(|c| c.version.1 == Writer::Operator).max_by_key(|c| c.version);
+        match resolution {
+            Some(other) if change.base_version.is_none_or(|version| version < other.version) => other.value.clone(),
             _ => change.base.clone(),
         }
     }
 
-    fn in_conflict(&self, held: &Change, change: &Change) -> bool {
+    fn in_conflict(&self, target: &Change, change: &Change) -> bool {
         change.version.1 != Writer::Operator
-            && held.version.1 != change.version.1
-            && held.value != change.value
-            && held.value != self.base(change)
+            && target.version.1 != change.version.1
+            && target.value != change.value
+            && target.value != self.base(change)
     }
 
-    /// What a part comes to.
+    /// The winning change of a part under a strategy.
     fn decide(&self, part: &str, strategy: &str) -> Option<&Change> {
         let changes = self.effective(part);
         match strategy {
             "last_write_wins" => changes.last().copied(),
-            "target_wins" => changes.into_iter().reduce(|held, c| if self.in_conflict(held, c) { held } else { c }),
+            "target_wins" => {
+                changes.into_iter().reduce(|target, c| if self.in_conflict(target, c) { target } else { c })
+            }
             "manual" => {
-                let mut held = *changes.first()?;
+                let mut target = *changes.first()?;
                 for change in &changes[1..] {
-                    if self.in_conflict(held, change) {
+                    if self.in_conflict(target, change) {
                         break;
                     }
-                    held = change;
+                    target = change;
                 }
-                Some(held)
+                Some(target)
             }
             _ => {
                 let writer = strategy.strip_prefix("prefer:").unwrap();
@@ -196,7 +202,7 @@ impl History {
         }
     }
 
-    /// The embedding that shows, and the other one.
+    /// The primary embedding and its alternative.
     fn embeddings(&self, content: &str) -> (Option<String>, Option<String>) {
         let mut newest: BTreeMap<Writer, &Change> = BTreeMap::new();
         for change in self.effective("embeddings.dense.gte") {
@@ -235,32 +241,32 @@ impl History {
     }
 }
 
-/// The same of what merge came to.
-fn told(state: &State) -> BTreeMap<String, String> {
+/// The shown values of a merged state, in the form of [`History::shown`].
+fn merged(state: &State) -> BTreeMap<String, String> {
     let chunk = state.chunk.clone();
-    let mut told = BTreeMap::from([("content".to_owned(), chunk.content.clone())]);
+    let mut values = BTreeMap::from([("content".to_owned(), chunk.content.clone())]);
     let number = |dense: &chunk_sync_model::chunk::Dense| dense.vector[0].to_string();
-    told.extend(chunk.embeddings.dense.iter().map(|dense| ("dense".to_owned(), number(dense))));
-    told.extend(chunk.embeddings.dense_alternative.iter().map(|dense| ("alternative".to_owned(), number(dense))));
+    values.extend(chunk.embeddings.dense.iter().map(|dense| ("dense".to_owned(), number(dense))));
+    values.extend(chunk.embeddings.dense_alternative.iter().map(|dense| ("alternative".to_owned(), number(dense))));
     let view = chunk.into_view();
-    told.extend(view.metadata.extra.iter().map(|(k, v)| (format!("metadata.{k}"), v.as_str().unwrap().to_owned())));
-    told.extend(view.graph.entities.iter().map(|e| (format!("graph.entities.{}", e.id), "there".to_owned())));
+    values.extend(view.metadata.extra.iter().map(|(k, v)| (format!("metadata.{k}"), v.as_str().unwrap().to_owned())));
+    values.extend(view.graph.entities.iter().map(|e| (format!("graph.entities.{}", e.id), "there".to_owned())));
     let tie = |r: &chunk_sync_model::chunk::Relationship| format!("tie {} {}", r.source_entity_id, r.target_entity_id);
-    told.extend(view.graph.relationships.iter().map(|r| (tie(r), "there".to_owned())));
-    told
+    values.extend(view.graph.relationships.iter().map(|r| (tie(r), "there".to_owned())));
+    values
 }
 
 fn config() -> ProptestConfig {
-    let said = std::env::var_os("PROPTEST_CASES").is_some();
+    let is_set = std::env::var_os("PROPTEST_CASES").is_some();
     let default = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
-    if said { default } else { ProptestConfig { cases: 10_000, ..default } }
+    if is_set { default } else { ProptestConfig { cases: 10_000, ..default } }
 }
 
 proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn merge_comes_to_what_the_whole_history_says(
+    fn merge_gives_the_state_that_the_model_computes_from_the_whole_history(
         histories in histories(4),
         order in order(),
         strategy in proptest::sample::select(vec!["last_write_wins", "target_wins", "manual", "prefer:cognee"]),
@@ -268,6 +274,6 @@ proptest! {
         let with = |strategies: Strategies, kind| strategies.with(kind, strategy).unwrap();
         let strategies = [Kind::Content, Kind::Metadata, Kind::Graph].into_iter().fold(Strategies::default(), with);
         let held = play(&histories, &order, &strategies);
-        prop_assert_eq!(held.state.as_deref().map(told), History::of(&histories).shown(strategy));
+        prop_assert_eq!(held.state.as_deref().map(merged), History::of(&histories).shown(strategy));
     }
 }

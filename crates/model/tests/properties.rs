@@ -1,4 +1,4 @@
-//! What holds for merge whatever the writers do and in whatever order it arrives.
+//! Properties of merge that hold for all histories and all orders of arrival.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -10,14 +10,14 @@ use proptest::prelude::*;
 use support::Held;
 use support::histories::{Act, arrivals, histories, order, play, strategies};
 
-/// As many cases as `PROPTEST_CASES` says, else `cases`.
+/// The number of cases: `PROPTEST_CASES` if it is set, else `cases`.
 fn cases(cases: u32) -> ProptestConfig {
-    let said = std::env::var_os("PROPTEST_CASES").is_some();
+    let is_set = std::env::var_os("PROPTEST_CASES").is_some();
     let default = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
-    if said { default } else { ProptestConfig { cases, ..default } }
+    if is_set { default } else { ProptestConfig { cases, ..default } }
 }
 
-/// What of a record does not depend on the order: all but the sync version, and where a value happens to be kept.
+/// The record without what depends on the order of arrival: the sync version, and which setting keeps a value.
 fn settings(held: &Held) -> Option<Record> {
     let mut record = held.record.clone()?;
     record.version = SyncVersion::default();
@@ -30,7 +30,7 @@ proptest! {
     #![proptest_config(cases(4_000))]
 
     #[test]
-    fn every_interleaving_with_any_repetition_comes_to_the_same_state(
+    fn every_interleaving_with_any_repetition_gives_the_same_state(
         histories in histories(4), one in order(), other in order(),
     ) {
         let strategies = Strategies::default();
@@ -40,7 +40,7 @@ proptest! {
     }
 
     #[test]
-    fn so_it_does_under_every_strategy(
+    fn every_interleaving_gives_the_same_state_under_every_strategy(
         histories in histories(4), strategies in strategies(), one in order(), other in order(),
     ) {
         let (one, other) = (play(&histories, &one, &strategies), play(&histories, &other, &strategies));
@@ -48,9 +48,9 @@ proptest! {
         prop_assert_eq!(settings(&one), settings(&other));
     }
 
-    /// Reading is no change: whoever writes back what it read, once it has said all that, touches nothing.
+    /// A writer that publishes the shown chunk as its view changes nothing.
     #[test]
-    fn writing_back_what_was_read_changes_nothing(histories in histories(4), order in order(), by in 0..3_usize) {
+    fn writing_back_the_shown_chunk_changes_nothing(histories in histories(4), order in order(), by in 0..3_usize) {
         let mut held = play(&histories, &order, &Strategies::default());
         if let Some(read) = held.state.clone() {
             let reader = [Writer::Claude, Writer::Cognee, Writer::Hybrid][by];
@@ -61,9 +61,9 @@ proptest! {
         }
     }
 
-    /// What it edits is changed, what it does not is not.
+    /// A writer that publishes the shown chunk with one edit changes only the edited part.
     #[test]
-    fn an_edit_of_what_was_read_changes_that_and_nothing_else(
+    fn an_edit_of_the_shown_chunk_changes_only_the_edited_part(
         histories in histories(4), order in order(), by in 0..3_usize, key in 0..4_u8,
     ) {
         let mut held = play(&histories, &order, &Strategies::default());
@@ -77,23 +77,23 @@ proptest! {
         }
     }
 
-    /// Once deleted, a chunk comes back only by a newer create, or by the first view of a writer that did not know it.
+    /// A deleted chunk is revived only by a newer create, or by the first view of a writer that did not know it.
     #[test]
-    fn nothing_but_a_newer_create_or_first_view_brings_a_deleted_chunk_back(
+    fn only_a_newer_create_or_a_first_view_revives_a_deleted_chunk(
         histories in histories(4), order in order(), strategies in strategies(),
     ) {
         let mut held = Held::under(strategies);
         let mut deleted = i64::MIN;
         for step in arrivals(&histories, &order) {
             let knew = held.record.as_ref().and_then(|record| record.writers.get(&step.writer)).is_some_and(|history| {
-                history.parts.get(&chunk_sync_model::Part::Existence).is_some_and(|words| words.last().unwrap().hash.is_some())
+                history.parts.get(&chunk_sync_model::Part::Existence).is_some_and(|s| s.last().unwrap().hash.is_some())
             });
             let was_gone = held.record.is_some() && held.state.is_none();
             held.take(&step.change());
             match &step.act {
                 Act::Delete => deleted = deleted.max(step.micros),
                 Act::View(view) if was_gone && held.state.is_some() => {
-                    prop_assert!(view.create || !knew, "{step:?} brought it back");
+                    prop_assert!(view.create || !knew, "{step:?} revived the chunk");
                     prop_assert!(step.micros >= deleted, "{step:?} is older than the delete at {deleted}");
                 }
                 Act::View(_) => {}
@@ -117,7 +117,7 @@ proptest! {
     }
 
     #[test]
-    fn every_state_that_shows_has_a_greater_version_and_no_other_change_has(
+    fn the_version_increases_exactly_when_the_shown_state_changes(
         histories in histories(4), strategies in strategies(), order in order(),
     ) {
         let mut held = Held::under(strategies);
@@ -133,9 +133,9 @@ proptest! {
         }
     }
 
-    /// A conflict has four sides, its outcome is that which shows, and it comes back from JSON as it was.
+    /// A conflict has four sides with values, its outcome matches the shown value, and it survives JSON.
     #[test]
-    fn every_conflict_says_what_shows(histories in histories(4), strategies in strategies(), order in order()) {
+    fn the_outcome_of_every_conflict_matches_the_shown_value(histories in histories(4), strategies in strategies(), order in order()) {
         use chunk_sync_model::merge::{Conflict, Outcome};
         let mut held = Held::under(strategies);
         for step in arrivals(&histories, &order) {
@@ -144,7 +144,7 @@ proptest! {
                 prop_assert_eq!(&serde_json::from_str::<Conflict>(&json).unwrap(), &conflict);
                 prop_assert_eq!(conflict.source.writer, Some(step.writer));
                 for side in [&conflict.base, &conflict.source, &conflict.target, &conflict.result] {
-                    prop_assert!(side.hash.is_none() || side.value.is_some(), "no value at hand: {conflict:?}");
+                    prop_assert!(side.hash.is_none() || side.value.is_some(), "a side has no value: {conflict:?}");
                 }
                 let shows = conflict.source.hash == conflict.result.hash;
                 match conflict.outcome {

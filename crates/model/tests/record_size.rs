@@ -1,4 +1,4 @@
-//! How much the record of a typical chunk takes, and how long a merge: measured, printed with `--nocapture`.
+//! Measures the size of a typical chunk's record and the duration of a merge; `--nocapture` prints the figures.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 mod support;
@@ -10,7 +10,7 @@ use serde_json::json;
 
 use support::{Held, chunk, update};
 
-/// Half a page of text, one vector of 768 numbers, six entities, six keys of metadata.
+/// A chunk with half a page of text, one vector of 768 numbers, six entities and six keys of metadata.
 fn typical(origin: &str, edition: u32) -> Chunk {
     let keys: Vec<(String, String)> = (0..6).map(|i| (format!("key_{i}"), format!("value {i}"))).collect();
     let keys: Vec<(&str, &str)> = keys.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
@@ -28,7 +28,7 @@ fn size(held: &Held) -> usize {
 }
 
 #[test]
-fn the_record_of_a_typical_chunk_stays_small_and_is_bounded_by_the_values_it_keeps() {
+fn the_record_of_a_typical_chunk_stays_small_and_its_growth_is_bounded() {
     let mut held = Held::default();
     held.take(&update(Writer::Claude, 1, &typical("claude", 1)));
     let one = size(&held);
@@ -60,10 +60,10 @@ fn a_merge_without_conflict_takes_microseconds() {
     for _ in 0..CHUNKS {
         let strategies = chunk_sync_model::merge::Strategies::default();
         let merged = chunk_sync_model::merge::merge(None, None, &update(Writer::Claude, 1, &first), &strategies);
-        let again = Instant::now();
+        let second_started = Instant::now();
         let change = update(Writer::Claude, 2, &second);
         let merged = chunk_sync_model::merge::merge(Some(merged.record), merged.state, &change, &strategies);
-        changes += again.elapsed();
+        changes += second_started.elapsed();
         assert!(merged.state.is_some());
     }
     let both = started.elapsed();

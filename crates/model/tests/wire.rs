@@ -1,4 +1,5 @@
-//! Claims about the wire forms: what is read, what is refused and with which field, and that nothing is lost on the way.
+//! Tests the wire forms: what is accepted, what is rejected and with which field, and that nothing is lost in a round
+//! trip.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use chunk_sync_model::chunk::State;
@@ -40,7 +41,7 @@ fn read(json: &Value) -> Result<Event, (String, String)> {
 fn chunk(event: &Event) -> &Chunk {
     match &event.body {
         chunk_sync_model::Body::Chunk(chunk) => chunk,
-        chunk_sync_model::Body::Id(_) => panic!("an id only"),
+        chunk_sync_model::Body::Id(_) => panic!("the event carries an id only"),
     }
 }
 
@@ -51,14 +52,14 @@ fn a_bare_chunk_stands_for_an_update_by_its_origin_to_every_store() {
     assert_eq!(event.writer, Writer::Claude);
     assert_eq!(event.targets.len(), 3);
     assert_eq!(event.timestamp, "2026-01-02T00:00:00Z".parse().unwrap());
-    assert_eq!(event.event_id, read(&good()).unwrap().event_id, "sent twice it is the same event");
+    assert_eq!(event.event_id, read(&good()).unwrap().event_id, "the same chunk sent twice gives the same event");
     let mut other = good();
     other["content"] = "fn tide() -> f64 { 2.5 }".into();
     assert_ne!(event.event_id, read(&other).unwrap().event_id);
 }
 
 #[test]
-fn an_event_survives_json_and_stream_fields_unaltered() {
+fn an_event_survives_json_and_stream_fields_unchanged() {
     let mut event = read(&good()).unwrap();
     event.unchanged = vec!["metadata.a.b".parse().unwrap(), "embeddings.dense".parse().unwrap()];
     event.set = vec![r#"graph.relationships.calls.["a.b","c\"d"]"#.parse().unwrap()];
@@ -70,7 +71,7 @@ fn an_event_survives_json_and_stream_fields_unaltered() {
 }
 
 #[test]
-fn times_are_cut_to_microseconds_and_numbers_are_as_every_store_gives_them_back() {
+fn times_are_truncated_to_microseconds_and_numbers_are_in_canonical_form() {
     let event = read(&good()).unwrap();
     let chunk = chunk(&event);
     assert_eq!(chunk.metadata.created_at.to_string(), "2025-12-31T22:00:00.123456Z");
@@ -89,7 +90,7 @@ fn base64_and_numbers_are_the_same_vector() {
 }
 
 #[test]
-fn several_models_have_a_vector_each_in_an_array() {
+fn several_models_give_an_array_with_one_vector_each() {
     let mut two = good();
     let dense =
         |model: &str| json!({"model": model, "vector": vec![0.5_f32; 768], "timestamp": "2026-01-01T00:00:00Z"});
@@ -114,7 +115,7 @@ fn a_delete_needs_only_the_id() {
     assert_eq!(read(&event).unwrap().chunk_id().to_string(), "7d0a4f6e-94f7-4a53-9c61-2f1b0a3f9a10");
 }
 
-/// Puts `value` at a JSON pointer below the good chunk; `Null` with a trailing `!` removes the field.
+/// The good chunk with `value` at a JSON pointer; a trailing `!` in the pointer removes the field.
 fn broken(pointer: &str, value: Value) -> Value {
     let mut chunk = good();
     if let Some(pointer) = pointer.strip_suffix('!') {
@@ -133,7 +134,7 @@ fn broken(pointer: &str, value: Value) -> Value {
 }
 
 #[test]
-fn every_kind_of_bad_chunk_is_refused_with_its_field() {
+fn every_kind_of_bad_chunk_is_rejected_with_its_field() {
     let cases = [
         ("/id!", Value::Null, "chunk.id"),
         ("/id", json!("no-uuid"), "chunk.id"),
@@ -163,7 +164,7 @@ fn every_kind_of_bad_chunk_is_refused_with_its_field() {
         ("/graph/entities/0/type", json!("animal"), "chunk.graph.entities[0].type"),
         ("/graph/entities/0/name", json!("a\u{0}b"), "chunk.graph"),
         ("/graph/relationships/0/type", json!("LOVES"), "chunk.graph.relationships[0].type"),
-        ("/graph/relationships/0/target_entity_id", json!("nobody"), "chunk.graph.relationships[0].target_entity_id"),
+        ("/graph/relationships/0/target_entity_id", json!("unknown"), "chunk.graph.relationships[0].target_entity_id"),
         ("/organization/project_id", json!("p1"), "chunk.organization.project_id"),
         ("/organization/scope", json!("galaxy"), "chunk.organization.scope"),
         ("/metadata/created_at!", Value::Null, "chunk.metadata.created_at"),
@@ -181,7 +182,7 @@ fn every_kind_of_bad_chunk_is_refused_with_its_field() {
 }
 
 #[test]
-fn every_kind_of_bad_event_is_refused_with_its_field() {
+fn every_kind_of_bad_event_is_rejected_with_its_field() {
     let event = |field: &str, value: Value| {
         let mut event = json!({"event_id": "7d0a4f6e-94f7-4a53-9c61-2f1b0a3f9a12", "type": "update", "source": "cognee",
             "targets": ["qdrant"], "chunk": good(), "timestamp": "2026-01-01T00:00:00Z"});
@@ -216,7 +217,7 @@ fn every_kind_of_bad_event_is_refused_with_its_field() {
 }
 
 #[test]
-fn a_stream_entry_with_a_missing_or_unreadable_field_is_refused_with_its_name() {
+fn a_stream_entry_with_a_missing_or_undecodable_field_is_rejected_with_its_name() {
     let fields: Vec<(Vec<u8>, Vec<u8>)> =
         read(&good()).unwrap().to_fields().into_iter().map(|(k, v)| (k.into(), v.into())).collect();
     for name in ["event_id", "type", "source", "targets", "chunk", "timestamp"] {
@@ -234,7 +235,7 @@ fn a_stream_entry_with_a_missing_or_unreadable_field_is_refused_with_its_name() 
 }
 
 #[test]
-fn part_names_survive_being_written_and_read() {
+fn part_names_survive_a_round_trip() {
     for (part, _) in chunk(&read(&good()).unwrap()).parts() {
         assert_eq!(part.to_string().parse::<PartPattern>().unwrap(), PartPattern::One(part));
     }
@@ -257,7 +258,7 @@ fn documents_show_what_differs_by_field() {
 }
 
 #[test]
-fn normalising_twice_is_normalising_once_and_zeros_stay_zeros() {
+fn a_normalised_vector_has_length_one_and_zeros_stay_zeros() {
     let event = read(&broken("/embeddings/dense/vector", json!((0..768).map(f64::from).collect::<Vec<_>>()))).unwrap();
     let once = chunk(&event).embeddings.dense[0].vector.normalised();
     let norm: f64 = once.iter().map(|x| f64::from(*x) * f64::from(*x)).sum();

@@ -1,32 +1,32 @@
-//! Embeddings without a model: words are hashed into places of a vector.
+//! Embeddings without a model: words are hashed to dimensions of a vector.
 //!
-//! Texts that share words and pairs of words come out close together, which is all that a demo and a
-//! test need. The hash is written out here because its values are part of golden tests and of stored
-//! data: they must not change with a compiler, a platform or a library. For the same reason frequencies
-//! are damped by a square root, which IEEE 754 rounds exactly, and not by a logarithm, which it does not.
-//! What is not here: real language models, and anything that reads or writes a store.
+//! Texts that share words and word pairs get similar vectors, which is sufficient for a demo and for tests. The hash is
+//! implemented here because its values are part of golden tests and of stored data: they must not change with the
+//! compiler, the platform or a library. For the same reason frequencies are damped by a square root, which IEEE 754
+//! rounds exactly, instead of a logarithm, which it does not. Language models and access to stores are not here.
 
 use crate::rng::mix;
 
-/// Sparse indices lie below this: the vocabulary of the models whose place this takes.
+/// Exclusive upper bound of sparse indices: the vocabulary size of SPLADE models.
 pub const SPARSE_SIZE: u32 = 30522;
 
-/// Vectors have seven decimals. An f32 between -1 and 1 holds them all, and written as JSON it takes ten
-/// bytes instead of twenty; the length is off 1 by less than a millionth.
+/// Vectors are rounded to seven decimals. An f32 between -1 and 1 represents them all, and in JSON a number takes ten
+/// bytes instead of twenty. The norm differs from 1 by less than 1e-6.
 const DECIMALS: f64 = 1e7;
 const PAIR_WEIGHT: f64 = 0.5;
-/// Words of up to three bytes are mostly articles and prepositions: a poor man's document frequency.
+/// The weight of words of up to three bytes, mostly articles and prepositions: a simple substitute for document
+/// frequency.
 const SHORT_WEIGHT: f64 = 0.25;
 
-/// A unit vector of `size` numbers: signed hashing of words and word pairs. Text without any word gets
-/// the first axis, so that the cosine with it is always defined. Empty if `size` is 0.
+/// A unit vector of `size` numbers by signed hashing of words and word pairs. For a text without words it is the first
+/// axis, so that the cosine is always defined. Empty if `size` is 0.
 pub fn dense(text: &str, size: usize) -> Vec<f32> {
     let mut sums = vec![0.0f64; size];
     if size > 0 {
         let words = words(text);
         for (hash, weight, count) in counted(features(&words)) {
             let place = (hash % size as u64) as usize;
-            // The highest bit has no part in the place unless the size is astronomically large.
+            // The highest bit does not affect the dimension unless `size` is astronomically large.
             let sign = if hash >> 63 == 0 { 1.0 } else { -1.0 };
             sums[place] += sign * weight * f64::from(count).sqrt();
         }
@@ -34,8 +34,9 @@ pub fn dense(text: &str, size: usize) -> Vec<f32> {
     normalised(&sums)
 }
 
-/// Indices, strictly increasing and below [`SPARSE_SIZE`], and as many weights: each word's frequency,
-/// saturating below 2.2 (the third "tide" says less than the first). Both empty for text without words.
+/// A sparse vector: strictly increasing indices below [`SPARSE_SIZE`], and one weight per index. A weight is a word's
+/// frequency, saturating below 2.2, because further occurrences of a word add less information. Both are empty for a
+/// text without words.
 pub fn sparse(text: &str) -> (Vec<u32>, Vec<f32>) {
     const SATURATION: f32 = 1.2;
     let mut places: Vec<u32> = words(text).iter().map(|word| (word.hash % u64::from(SPARSE_SIZE)) as u32).collect();
@@ -49,7 +50,7 @@ pub fn sparse(text: &str) -> (Vec<u32>, Vec<f32>) {
         .unzip()
 }
 
-/// Scales to length one and rounds to [`DECIMALS`]; the first axis if there is nothing to scale.
+/// Scales to length one and rounds to [`DECIMALS`]; returns the first axis if the norm is 0.
 pub(crate) fn normalised(sums: &[f64]) -> Vec<f32> {
     let norm = sums.iter().map(|sum| sum * sum).sum::<f64>().sqrt();
     if norm == 0.0 {
@@ -58,12 +59,12 @@ pub(crate) fn normalised(sums: &[f64]) -> Vec<f32> {
     sums.iter().map(|sum| rounded(sum / norm) as f32).collect()
 }
 
-/// The decimal number that a place of a vector stands for: exact in text, and the same f32 read back.
+/// Rounds a number of a vector to [`DECIMALS`]: exact as text, and the same f32 when read back.
 pub(crate) fn rounded(number: f64) -> f64 {
     (number * DECIMALS).round() / DECIMALS
 }
 
-/// 64-bit FNV-1a, mixed once more because its low bits alone are poor.
+/// 64-bit FNV-1a with a final mix, because its low bits are poorly distributed.
 pub(crate) fn hash(bytes: &[u8]) -> u64 {
     mix(bytes.iter().fold(FNV_START, |state, &byte| fnv(state, byte)))
 }
@@ -79,7 +80,7 @@ struct Word {
     is_short: bool,
 }
 
-/// The lower-cased runs of letters and digits; an underscore separates, so `spike_filter` is two words.
+/// The lower-cased runs of letters and digits. An underscore separates words, so `spike_filter` is two words.
 fn words(text: &str) -> Vec<Word> {
     text.split(|letter: char| !letter.is_alphanumeric())
         .filter(|word| !word.is_empty())
@@ -95,19 +96,19 @@ fn words(text: &str) -> Vec<Word> {
         .collect()
 }
 
-/// Hash and weight of each word and each pair of neighbours.
+/// The hash and weight of each word and of each pair of adjacent words.
 fn features(words: &[Word]) -> Vec<(u64, f64)> {
     let weight = |word: &Word| if word.is_short { SHORT_WEIGHT } else { 1.0 };
     let singles = words.iter().map(|word| (word.hash, weight(word)));
     let pairs = words.windows(2).map(|pair| {
-        // The rotation keeps "tide table" apart from "table tide".
+        // The rotation distinguishes "tide table" from "table tide".
         let hash = mix(pair[0].hash.rotate_left(17) ^ pair[1].hash);
         (hash, PAIR_WEIGHT * weight(&pair[0]) * weight(&pair[1]))
     });
     singles.chain(pairs).collect()
 }
 
-/// Equal features together, with their number. Sorted, so that sums are added up in one fixed order.
+/// Groups equal features and counts them. Sorted, so that sums are computed in a fixed order.
 fn counted(mut features: Vec<(u64, f64)>) -> Vec<(u64, f64, u32)> {
     features.sort_unstable_by_key(|feature| feature.0);
     features.chunk_by(|a, b| a.0 == b.0).map(|run| (run[0].0, run[0].1, run.len() as u32)).collect()
@@ -122,14 +123,14 @@ mod tests {
     }
 
     #[test]
-    fn the_hash_is_the_one_that_stored_vectors_were_made_with() {
+    fn the_hash_matches_the_one_of_stored_vectors() {
         assert_eq!(hash(b""), mix(0xcbf2_9ce4_8422_2325));
         assert_eq!(b"a".iter().fold(FNV_START, |s, &b| fnv(s, b)), 0xaf63_dc4c_8601_ec8c);
         assert_eq!(hash(b"tide"), 17_604_226_807_815_553_839);
     }
 
     #[test]
-    fn vectors_are_bit_for_bit_the_golden_ones() {
+    fn vectors_equal_the_golden_ones_bit_for_bit() {
         let bits: Vec<u32> = dense("The spring tide at Saltmere, Μέση στάθμη", 8).iter().map(|n| n.to_bits()).collect();
         assert_eq!(
             bits,

@@ -1,7 +1,8 @@
 //! An endless, seeded stream of chunks, and realistic updates of a chunk.
 //!
-//! Sentences and functions of the samples are put together anew, under changed names, with entities
-//! that many chunks share. The same seed gives the same chunks everywhere. Two writers at the same chunks are in [`ConcurrentEdits`].
+//! A chunk recombines sentences and functions of the samples under changed names, with entities that many chunks share.
+//! The same seed gives the same chunks on every platform. [`ConcurrentEdits`] generates edits of two writers on the
+//! same chunks.
 
 use std::fmt::Write as _;
 
@@ -19,10 +20,10 @@ mod edit;
 
 /// 2025-01-01T00:00:00Z in microseconds: the creation of chunk 0.
 const START: i64 = 1_735_689_600_000_000;
-/// Chunks in one document; after them the next path begins.
+/// Chunks per document; the next chunk begins a new path.
 const PER_DOCUMENT: usize = 24;
 
-/// Makes chunk after chunk; see [`Generator::new`].
+/// An endless iterator over generated chunks; see [`Generator::new`].
 #[derive(Debug, Clone)]
 pub struct Generator {
     seed: u64,
@@ -31,22 +32,21 @@ pub struct Generator {
 }
 
 impl Generator {
-    /// The chunks of `seed`: an iterator that never ends. Chunk *n* depends on the seed and *n* alone;
-    /// each is created a second after the one before it.
+    /// The chunks of `seed`. Chunk *n* depends only on the seed, *n* and [`Self::size`]; its `created_at` is about *n*
+    /// seconds after that of chunk 0.
     pub fn new(seed: u64) -> Self {
         Self { seed, index: 0, dense_size: crate::DENSE_SIZE }
     }
 
-    /// The length of the dense vectors; with 0 the chunks have no `embeddings` at all.
+    /// Sets the length of the dense vectors. With 0 the chunks have no `embeddings`.
     #[must_use]
     pub fn size(mut self, dense_size: usize) -> Self {
         self.dense_size = dense_size;
         self
     }
 
-    /// A realistic update of `chunk`: new content with new embeddings, or other metadata, or a summary,
-    /// or an entity more or less. `updated_at` moves forward by a second to an hour. The chunk stays
-    /// valid however often it is edited.
+    /// A realistic update of `chunk`: new content with new embeddings, changed metadata, a new summary, or an entity
+    /// added or removed. `updated_at` advances by a second to an hour. The chunk stays valid after any number of edits.
     pub fn edit(chunk: &Value, rng: &mut Rng) -> Value {
         edit::edit(chunk, rng)
     }
@@ -106,16 +106,16 @@ impl Iterator for Generator {
     }
 }
 
-/// The text of a chunk and what is known of it before it is wrapped up.
+/// The text of a chunk with its type and code properties.
 struct Body {
     chunk_type: &'static str,
     content: String,
-    /// Language and name of the function in it.
+    /// The language and the name of the function in the content.
     code: Option<(&'static str, String)>,
 }
 
 impl Body {
-    /// Half of the bodies are code, three eighths prose, the rest both.
+    /// Draws a body: half are code, three eighths prose, one eighth both.
     fn draw(pool: &'static Pool, index: usize, entities: &[Entity], rng: &mut Rng) -> Self {
         match rng.below(8) {
             0..4 => Self::code(pool, index, entities, rng),
@@ -141,7 +141,7 @@ impl Body {
     }
 }
 
-/// Mostly 3 to 12 sentences, now and then a long page, with the entities named at the end.
+/// 3 to 12 sentences, in one of 50 cases 60, with the names of the entities at the end.
 fn prose(pool: &Pool, index: usize, entities: &[Entity], rng: &mut Rng) -> String {
     let count = if rng.one_in(50) { 60 } else { 3 + rng.below(10) };
     let mut content = format!("Note {index}.");
@@ -160,7 +160,7 @@ fn sentence<'a>(pool: &'a Pool, rng: &mut Rng) -> &'a str {
     &pool.sentences[rng.below(pool.sentences.len())]
 }
 
-/// Up to `count` entities, none twice.
+/// Draws up to `count` distinct entities.
 fn draw_entities(pool: &Pool, count: usize, rng: &mut Rng) -> Vec<Entity> {
     let mut drawn: Vec<Entity> = Vec::with_capacity(count);
     for _ in 0..count {
@@ -194,8 +194,7 @@ fn source(pool: &Pool, index: usize, body: &Body) -> Value {
     json!({ "type": "github", "repo": repo, "branch": "main", "path": format!("part_{document}.{extension}") })
 }
 
-/// Characters and lines of `content` at its place in the document, which gives each chunk 10,000
-/// characters and 400 lines of room.
+/// The location of `content` in its document, which reserves 10,000 characters and 400 lines per chunk.
 fn location(index: usize, content: &str) -> Value {
     let place = index % PER_DOCUMENT;
     located(place, place * 10_000, Some(1 + place * 400), content)
@@ -249,7 +248,7 @@ fn relation(from: &Entity, to: &Entity, rng: &mut Rng) -> Value {
     })
 }
 
-/// Where `name` begins in `content`, in characters; at most five places.
+/// The offsets at which `name` begins in `content`, in characters; at most five.
 fn positions(name: &str, content: &str) -> Vec<usize> {
     let (mut byte, mut character) = (0, 0);
     content
@@ -263,8 +262,8 @@ fn positions(name: &str, content: &str) -> Vec<usize> {
         .collect()
 }
 
-/// The hashed words with a little noise in every place: as dense as a model's vector, and like texts
-/// are still neighbours.
+/// The hashed words with a little noise in every dimension: as dense as a model's vector, and similar texts still have
+/// similar vectors.
 fn vector(content: &str, size: usize) -> Vec<f32> {
     let mut rng = Rng::new(embed::hash(content.as_bytes()));
     let share = 0.3 / (size as f64).sqrt();
@@ -278,7 +277,7 @@ fn vector(content: &str, size: usize) -> Vec<f32> {
     embed::normalised(&noisy)
 }
 
-/// Microseconds since 1970 as RFC 3339. Times here lie within jiff's range; beyond it, the last one.
+/// Formats microseconds since 1970 as RFC 3339. Times beyond jiff's range, which do not occur here, become its maximum.
 fn stamp(microseconds: i64) -> String {
     Timestamp::from_microsecond(microseconds).unwrap_or(Timestamp::MAX).to_string()
 }

@@ -1,7 +1,7 @@
-//! Sample chunks of a small, invented company, and what makes more of them.
+//! Sample chunks of a small fictitious company, and a generator of further chunks.
 //!
-//! Here live the shipped data, the embedding that fills in its vectors, and a seeded generator.
-//! The rules that a chunk must obey live elsewhere; nothing here decides whether one is valid.
+//! The crate contains the shipped data, the embedding that computes its vectors, and a seeded generator. It does not
+//! validate chunks; the model crate does.
 
 pub mod embed;
 pub mod generate;
@@ -13,13 +13,13 @@ use serde_json::{Map, Value, json};
 /// Length of the dense vectors in [`samples`].
 pub const DENSE_SIZE: usize = 768;
 
-/// The shipped chunks, one JSON object a line, without `embeddings`.
+/// The shipped chunks as JSON lines, one chunk per line, without `embeddings`.
 pub fn json_lines() -> &'static str {
     include_str!("../data/chunks.jsonl")
 }
 
-/// The shipped chunks with a dense vector of [`DENSE_SIZE`] (model `gte`) and a sparse one (model
-/// `splade`), both computed from the content and dated by `updated_at`.
+/// The shipped chunks with a dense vector of [`DENSE_SIZE`] numbers (model `gte`) and a sparse one (model `splade`).
+/// Both are computed from the content; their timestamp is `updated_at`.
 pub fn samples() -> Vec<Value> {
     let mut chunks = parsed();
     for chunk in &mut chunks {
@@ -31,13 +31,13 @@ pub fn samples() -> Vec<Value> {
     chunks
 }
 
-/// The shipped chunks as they stand in the file.
+/// The shipped chunks as they are in the file.
 pub(crate) fn parsed() -> Vec<Value> {
-    // The text is compiled in and a test parses every line, so nothing is left out here.
+    // The text is compiled in and a test parses every line, so no line is dropped here.
     json_lines().lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
 
-/// The field `embeddings` for `content`, with the dense vector that the caller chose.
+/// The field `embeddings` for `content` with the given dense vector.
 pub(crate) fn embeddings(content: &str, dense: &[f32], timestamp: &Value) -> Value {
     let decimal = |&number: &f32| embed::rounded(f64::from(number));
     let (indices, values) = embed::sparse(content);

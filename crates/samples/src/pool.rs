@@ -1,5 +1,5 @@
-//! What the generator draws from: sentences, functions, sources, organizations and entities, taken
-//! apart from the shipped chunks once per process.
+//! The material of the generator: sentences, functions, sources, organizations and entities, extracted from the shipped
+//! chunks once per process.
 
 use std::collections::HashSet;
 use std::sync::LazyLock;
@@ -8,24 +8,24 @@ use serde_json::Value;
 
 use crate::rng::Rng;
 
-/// Ranks of entities lie below 2 to this power: 8,191 entities, few of them popular.
+/// Ranks of entities are below 2 to this power: 8,191 entities, few of them frequent.
 const OCTAVES: usize = 13;
 
-/// A function of the samples, cut wherever the name it is known by occurs.
+/// A function of the samples, split at each occurrence of its name.
 pub(crate) struct Function {
     pub(crate) language: String,
     pub(crate) symbol: String,
     pieces: Vec<String>,
 }
 
-/// A thing that chunks speak of.
+/// An entity that chunks mention.
 pub(crate) struct Entity {
     pub(crate) id: String,
     pub(crate) kind: String,
     pub(crate) name: String,
 }
 
-/// All the material.
+/// The extracted material.
 pub(crate) struct Pool {
     pub(crate) sentences: Vec<String>,
     pub(crate) functions: Vec<Function>,
@@ -34,7 +34,7 @@ pub(crate) struct Pool {
     entities: Vec<Entity>,
 }
 
-/// The one pool; building it takes a few milliseconds.
+/// The pool, shared by the process; building it takes a few milliseconds.
 pub(crate) static POOL: LazyLock<Pool> = LazyLock::new(|| Pool::of(&crate::parsed()));
 
 impl Function {
@@ -50,18 +50,18 @@ impl Function {
         })
     }
 
-    /// The code with another name in place of its own.
+    /// The code with its name replaced by `name`.
     pub(crate) fn called(&self, name: &str) -> String {
         self.pieces.join(name)
     }
 
-    /// What opens a comment line in the function's language.
+    /// The prefix of a comment line in the function's language.
     pub(crate) fn comment(&self) -> &'static str {
         comment(&self.language)
     }
 }
 
-/// What opens a comment line in `language`.
+/// The prefix of a comment line in `language`.
 pub(crate) fn comment(language: &str) -> &'static str {
     match language {
         "python" | "shell" | "csv" => "# ",
@@ -87,8 +87,8 @@ impl Pool {
         }
     }
 
-    /// An entity by popularity. The samples' own come first; behind them stand numbered relatives of
-    /// the ones that code and prose have many of, never of people or places.
+    /// Draws an entity; low ranks are frequent. The entities of the samples have the lowest ranks. Higher ranks are
+    /// numbered variants of them, except of persons, organizations and locations.
     pub(crate) fn entity(&self, rng: &mut Rng) -> Entity {
         let rank = rng.zipf(OCTAVES) - 1;
         let known = &self.entities[rank % self.entities.len()];
@@ -119,7 +119,7 @@ fn sentences(content: &Value) -> Vec<String> {
         .collect()
 }
 
-/// Every entity once, in the order of the file.
+/// All entities without duplicates, in the order of the file.
 fn entities(chunks: &[Value]) -> Vec<Entity> {
     let mut seen = HashSet::new();
     let all = chunks.iter().filter_map(|chunk| chunk["graph"]["entities"].as_array()).flatten();

@@ -1,5 +1,5 @@
-//! Every shipped chunk, the first 2,000 generated ones and long chains of edits keep the rules of a chunk.
-//! The checker below is written from the rules alone and shares nothing with the code under test.
+//! Checks the shipped chunks, the first 2,000 generated ones and long chains of edits against the rules of a chunk.
+//! The checker below is written from the rules only and shares no code with the crate under test.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-/// The rule that `chunk` breaks, if it breaks one; `dense_size` 0 means no embeddings.
+/// The first rule that `chunk` breaks; `None` if it breaks none. With `dense_size` 0 it must have no embeddings.
 fn broken_rule(chunk: &Value, dense_size: usize) -> Option<String> {
     let content = chunk["content"].as_str().unwrap();
     let rules: [(&str, bool); 9] = [
@@ -114,7 +114,7 @@ fn embeddings_hold(chunk: &Value, dense_size: usize) -> bool {
         && values.iter().all(|value| value.is_finite())
 }
 
-/// A field that the format does not have, outside `metadata`.
+/// The first field outside `metadata` that the format does not have.
 fn unknown_field(chunk: &Value) -> Option<String> {
     let known = [
         (
@@ -138,11 +138,11 @@ fn unknown_field(chunk: &Value) -> Option<String> {
 
 fn assert_valid(chunk: &Value, dense_size: usize) {
     let broken = broken_rule(chunk, dense_size);
-    assert!(broken.is_none(), "{} breaks {}", chunk["id"], broken.unwrap_or_default());
+    assert!(broken.is_none(), "{} breaks the rule for {}", chunk["id"], broken.unwrap_or_default());
 }
 
 #[test]
-fn every_shipped_chunk_is_valid_and_has_an_id_of_its_own() {
+fn every_shipped_chunk_is_valid_and_has_a_unique_id() {
     let chunks = samples();
     assert_eq!(chunks.len(), json_lines().lines().count());
     assert!((150..=200).contains(&chunks.len()));
@@ -152,7 +152,7 @@ fn every_shipped_chunk_is_valid_and_has_an_id_of_its_own() {
 }
 
 #[test]
-fn a_sample_read_back_from_text_has_the_vector_of_its_content_bit_for_bit() {
+fn a_vector_of_a_sample_survives_json_bit_for_bit() {
     for chunk in samples() {
         let read: Value = serde_json::from_str(&chunk.to_string()).unwrap();
         let vector: Vec<f32> = serde_json::from_value(read["embeddings"]["dense"]["vector"].clone()).unwrap();
@@ -161,7 +161,7 @@ fn a_sample_read_back_from_text_has_the_vector_of_its_content_bit_for_bit() {
 }
 
 #[test]
-fn an_entity_has_the_same_name_and_type_wherever_it_is_named() {
+fn an_entity_has_the_same_name_and_type_in_all_chunks() {
     let mut seen: HashMap<String, (Value, Value)> = HashMap::new();
     for chunk in samples().into_iter().chain(Generator::new(5).size(0).take(2_000)) {
         for entity in chunk["graph"]["entities"].as_array().into_iter().flatten() {
@@ -173,7 +173,7 @@ fn an_entity_has_the_same_name_and_type_wherever_it_is_named() {
 }
 
 #[test]
-fn the_awkward_but_valid_cases_are_among_the_shipped_chunks() {
+fn the_shipped_chunks_include_valid_edge_cases() {
     let chunks = samples();
     let has = |rule: &dyn Fn(&Value) -> bool| chunks.iter().any(rule);
     let text = |chunk: &Value| chunk["content"].as_str().unwrap().to_owned();
@@ -191,22 +191,26 @@ fn the_awkward_but_valid_cases_are_among_the_shipped_chunks() {
 }
 
 #[test]
-fn the_first_two_thousand_generated_chunks_are_valid_and_move_forward_in_time() {
+fn the_first_two_thousand_generated_chunks_are_valid_and_ascend_in_time() {
     for (seed, size) in [(1, DENSE_SIZE), (2, 384), (3, 0)] {
         let mut last = Timestamp::MIN;
         let mut ids = HashSet::new();
         for chunk in Generator::new(seed).size(size).take(2_000) {
             assert_valid(&chunk, size);
-            assert!(ids.insert(chunk["id"].to_string()), "seed {seed}: {} twice", chunk["id"]);
+            assert!(ids.insert(chunk["id"].to_string()), "seed {seed}: id {} occurs twice", chunk["id"]);
             let updated = time(&chunk["metadata"]["updated_at"]);
-            assert!(updated > last, "seed {seed}: {} is not later", chunk["id"]);
+            assert!(
+                updated > last,
+                "seed {seed}: updated_at of {} is not later than that of its predecessor",
+                chunk["id"]
+            );
             last = updated;
         }
     }
 }
 
 #[test]
-fn an_edit_keeps_the_chunk_valid_and_moves_it_forward() {
+fn an_edit_keeps_the_chunk_valid_and_advances_updated_at() {
     let generated = Generator::new(9).take(100);
     for (seed, before) in samples().into_iter().chain(generated).enumerate() {
         let mut rng = Rng::new(seed as u64);
@@ -225,7 +229,7 @@ fn an_edit_keeps_the_chunk_valid_and_moves_it_forward() {
 }
 
 #[test]
-fn a_thousand_edits_do_not_make_a_chunk_outgrow_its_limits() {
+fn a_chunk_stays_within_its_limits_after_a_thousand_edits() {
     let mut rng = Rng::new(4);
     for mut chunk in Generator::new(6).size(8).take(4) {
         for _ in 0..1_000 {

@@ -1,8 +1,8 @@
-//! What the log needs of a disk, and the real one.
+//! The interface of the log to a disk, and its implementation on the file system.
 //!
-//! The contract: after an `append` the bytes are in the file but may be lost by a crash, in part; after [`DiskFile::sync`]
-//! the content and length of the file survive. That a file exists, or no longer does, survives only after
-//! [`Disk::sync_dir`]. A disk that crashes at will is in [`testing`](crate::testing).
+//! The contract: after an `append` the bytes are in the file, but a crash may lose them or a part of them. After
+//! [`DiskFile::sync`] the content and length of the file survive a crash. The creation or removal of a file survives
+//! only after [`Disk::sync_dir`]. [`testing`](crate::testing) has a disk that crashes on demand.
 
 use std::fmt::Debug;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -15,17 +15,17 @@ use crate::WalError;
 
 /// One directory, without subdirectories.
 pub trait Disk: Debug + Send + Sync {
-    /// Every file with its length in bytes, in no order.
+    /// All files with their lengths in bytes, in any order.
     fn list(&self) -> io::Result<Vec<(String, u64)>>;
-    /// A new, empty file. Fails if there is one.
+    /// Creates an empty file. Fails if it exists.
     fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>>;
-    /// A file that is there.
+    /// Opens an existing file.
     fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>>;
     /// Removes a file.
     fn remove(&self, name: &str) -> io::Result<()>;
     /// Makes creations and removals survive a crash.
     fn sync_dir(&self) -> io::Result<()>;
-    /// Whether calls may keep their thread waiting. A disk in memory has them done at once, in whatever order it is called.
+    /// Whether calls may block their thread. Calls to a disk in memory return at once.
     fn blocks(&self) -> bool {
         true
     }
@@ -33,23 +33,28 @@ pub trait Disk: Debug + Send + Sync {
 
 /// One open file.
 pub trait DiskFile: Debug + Send {
-    /// Fills `buffer` from byte `offset`, as far as one read goes; 0 is the end.
+    /// Reads into `buffer` from byte `offset`, with one read. Returns the number of bytes, 0 at the end of the file.
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
-    /// Writes all `bytes` at the end. After an error any part of them may be there.
+    /// Writes all `bytes` at the end. After an error the file may contain any part of them.
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
-    /// Cuts the file to `length`.
+    /// Truncates the file to `length` bytes.
     fn truncate(&mut self, length: u64) -> io::Result<()>;
-    /// Makes content and length survive a crash. After an error nothing is known of either.
+    /// Makes content and length survive a crash. After an error the state of both is unknown.
     fn sync(&mut self) -> io::Result<()>;
 }
 
-/// Says who has the directory; never part of the log.
+/// The lock file. It contains the id of the process that holds the directory, and is not part of the log.
 const LOCK: &str = "wal.lock";
 
-/// Whoever asks for the [`holder`] has the lock for an instant: a refusal is looked into for as long.
-const LOOKED: Duration = Duration::from_millis(100);
+/// How long to retry the lock. [`holder`] takes a shared lock for an instant, which must not be taken for another
+/// owner.
+const LOCK_RETRY: Duration = Duration::from_millis(100);
 
-/// Who has the log in `dir`: `None` where nobody does, `Some(None)` where somebody does who has not said so yet.
+/// Returns the process that holds the log in `dir`: `None` if no process holds it, `Some(None)` if the process that
+/// holds it has not written its id yet.
+///
+/// # Errors
+/// [`WalError::Disk`] if the lock file exists but cannot be opened, locked or read.
 pub fn holder(dir: &Path) -> Result<Option<Option<u32>>, WalError> {
     let path = dir.join(LOCK);
     let on_lock = |action| WalError::disk(action, path.display().to_string());
@@ -59,12 +64,12 @@ pub fn holder(dir: &Path) -> Result<Option<Option<u32>>, WalError> {
     };
     match lock.try_lock_shared() {
         Ok(()) => Ok(None),
-        Err(TryLockError::WouldBlock) => Ok(Some(said_by(&mut lock).map_err(on_lock("read"))?)),
+        Err(TryLockError::WouldBlock) => Ok(Some(read_holder(&mut lock).map_err(on_lock("read"))?)),
         Err(TryLockError::Error(error)) => Err(on_lock("lock")(error)),
     }
 }
 
-fn said_by(lock: &mut File) -> io::Result<Option<u32>> {
+fn read_holder(lock: &mut File) -> io::Result<Option<u32>> {
     let mut holder = String::new();
     lock.read_to_string(&mut holder)?;
     Ok(holder.trim().parse().ok())
@@ -74,13 +79,13 @@ fn try_lock(lock: &File) -> Result<(), TryLockError> {
     let began = Instant::now();
     loop {
         match lock.try_lock() {
-            Err(TryLockError::WouldBlock) if began.elapsed() < LOOKED => std::thread::sleep(LOOKED / 20),
+            Err(TryLockError::WouldBlock) if began.elapsed() < LOCK_RETRY => std::thread::sleep(LOCK_RETRY / 20),
             tried => return tried,
         }
     }
 }
 
-/// A directory of the file system. Only the holder of its lock can write.
+/// A directory of the file system. Only the process that holds its lock can write.
 #[derive(Debug)]
 pub struct RealDisk {
     dir: PathBuf,
@@ -88,7 +93,12 @@ pub struct RealDisk {
 }
 
 impl RealDisk {
-    /// Creates the directory if need be and locks it until the disk is dropped, or the process ends, however it does.
+    /// Creates the directory if it does not exist and locks it. The lock is released when the disk is dropped or the
+    /// process ends for any reason.
+    ///
+    /// # Errors
+    /// [`WalError::Locked`] if another process holds the lock; [`WalError::Disk`] if the directory cannot be created or
+    /// the lock file cannot be opened, locked or written.
     pub fn locked(dir: &Path) -> Result<Self, WalError> {
         create_dir_durably(dir).map_err(WalError::disk("create", dir.display().to_string()))?;
         let path = dir.join(LOCK);
@@ -103,7 +113,7 @@ impl RealDisk {
         match try_lock(&lock) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let holder = said_by(&mut lock).map_err(on_lock("read"))?;
+                let holder = read_holder(&mut lock).map_err(on_lock("read"))?;
                 return Err(WalError::Locked { dir: dir.to_owned(), holder });
             }
             Err(TryLockError::Error(error)) => return Err(on_lock("lock")(error)),
@@ -114,7 +124,7 @@ impl RealDisk {
         Ok(Self { dir: dir.to_owned(), lock: Some(lock) })
     }
 
-    /// For looking only, whoever has the lock.
+    /// Opens the directory for reading only, without the lock.
     pub fn read_only(dir: &Path) -> Self {
         Self { dir: dir.to_owned(), lock: None }
     }
@@ -122,7 +132,7 @@ impl RealDisk {
     fn check_writable(&self) -> io::Result<()> {
         match self.lock {
             Some(_) => Ok(()),
-            None => Err(io::Error::new(io::ErrorKind::PermissionDenied, "opened for reading only")),
+            None => Err(io::Error::new(io::ErrorKind::PermissionDenied, "the log is open for reading only")),
         }
     }
 }
@@ -138,7 +148,7 @@ impl Disk for RealDisk {
             match entry.metadata() {
                 Ok(metadata) if metadata.is_file() => files.push((name, metadata.len())),
                 Ok(_) => {}
-                // Removed since the directory was read.
+                // Removed after the directory was read.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }
@@ -148,7 +158,7 @@ impl Disk for RealDisk {
 
     fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
         self.check_writable()?;
-        // What the log carries is not for everybody on the machine.
+        // The log contains the content of chunks, so other users of the machine must not read it.
         let file = OpenOptions::new().read(true).append(true).create_new(true).mode(0o640).open(self.dir.join(name))?;
         Ok(Box::new(RealFile(file)))
     }
@@ -189,7 +199,7 @@ impl DiskFile for RealFile {
     }
 }
 
-/// A new directory survives a crash only once its parent is synced, and so on upwards.
+/// Creates the directory and its parents. A new directory survives a crash only after its parent is synced.
 fn create_dir_durably(dir: &Path) -> io::Result<()> {
     if dir.as_os_str().is_empty() || dir.is_dir() {
         return Ok(());
@@ -197,7 +207,7 @@ fn create_dir_durably(dir: &Path) -> io::Result<()> {
     let parent = dir.parent().unwrap_or(Path::new(""));
     create_dir_durably(parent)?;
     match fs::create_dir(dir) {
-        // Somebody else was quicker; a file in the way is told by whatever comes next.
+        // Another process created it in the meantime. If it is a file, the error is returned.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => {}
         other => other?,
     }
@@ -205,7 +215,7 @@ fn create_dir_durably(dir: &Path) -> io::Result<()> {
     File::open(parent)?.sync_all()
 }
 
-/// Reads a file from a place on.
+/// Reads a file from an offset on.
 #[derive(Debug)]
 pub(crate) struct ReadFrom<'a> {
     pub(crate) file: &'a dyn DiskFile,
@@ -226,11 +236,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_second_holder_is_refused_and_told_who_has_it() {
+    fn a_second_process_is_refused_with_the_id_of_the_first() {
         let root = tempfile::tempdir().unwrap();
         let dir = root.path().join("a/b");
         let held = RealDisk::locked(&dir).unwrap();
-        let Err(refused) = RealDisk::locked(&dir) else { panic!("two holders") };
+        let Err(refused) = RealDisk::locked(&dir) else { panic!("two processes hold the lock") };
         let text = refused.to_string();
         assert!(text.contains(dir.to_str().unwrap()), "{text}");
         assert!(text.contains(&format!("process {}", std::process::id())), "{text}");
@@ -254,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn an_appended_file_reads_back_after_a_cut() {
+    fn a_file_reads_back_after_append_and_truncate() {
         let dir = tempfile::tempdir().unwrap();
         let disk = RealDisk::locked(dir.path()).unwrap();
         let mut file = disk.create("f").unwrap();

@@ -1,79 +1,83 @@
-//! What can go wrong with the log, and what the caller can do about it.
+//! The errors of the log, and what the caller can do about them.
 
 use std::io;
 use std::path::PathBuf;
 
-/// A failure of the log. Only [`WalError::Full`] is worth waiting for; after [`WalError::Disk`] from a write the log is
-/// poisoned, and whatever it holds is found again when it is next opened.
+/// A failure of the log. Only [`WalError::Full`] is worth a retry. After [`WalError::Disk`] from a write the log is
+/// poisoned; what is on the disk is recovered when the log is opened again.
 #[derive(Debug, thiserror::Error)]
 pub enum WalError {
-    /// Another process has the directory.
+    /// Another process holds the lock of the directory.
     #[error(
         "the log in {dir} is in use by {}; stop it first, or give each service its own directory",
         holder.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
     )]
     Locked {
-        /// The directory.
+        /// The directory of the log.
         dir: PathBuf,
-        /// The process that holds it, as far as it said so.
+        /// The id of the process that holds the lock; `None` if it has not written its id yet.
         holder: Option<u32>,
     },
-    /// The disk refused something.
+    /// An operation on the disk failed.
     #[error("cannot {action} {file}")]
     Disk {
-        /// What was being done, as a verb: `write`, `sync`, …
+        /// The failed action as a verb: `write`, `sync`, …
         action: &'static str,
-        /// The file or directory it was done to.
+        /// The file or directory that the action concerned.
         file: String,
-        /// What the disk said.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// An earlier write or sync failed, so nobody knows what is on the disk: nothing is written until the log is opened
-    /// anew, which looks.
-    #[error("the log takes nothing more until it is opened again, because earlier it failed: {cause}")]
+    /// An earlier write or sync failed, so the content of the disk is unknown. Nothing more is written until the log is
+    /// opened again, which reads the disk.
+    #[error("the log accepts no writes after an earlier failure ({cause}); open the log again")]
     Poisoned {
-        /// The failure, in words.
+        /// The message of the earlier failure.
         cause: String,
     },
-    /// The batch would take the log past its bound. Nothing was written: complete operations, then
-    /// [`reclaim`](crate::Wal::reclaim), then try again.
-    #[error("the log is full: {used} of {max} bytes are used and {needed} more are needed")]
+    /// The batch would make the log exceed [`max_bytes`](crate::Options::max_bytes). Nothing was written. Complete
+    /// operations, call [`reclaim`](crate::Wal::reclaim), then retry.
+    #[error("the log is full: {used} of {max} bytes used, {needed} more needed; retry when operations have completed")]
     Full {
         /// Bytes in all files of the log.
         used: u64,
-        /// Bytes of the refused batch.
+        /// Bytes of the rejected batch.
         needed: u64,
-        /// The bound.
+        /// The maximum size of the log in bytes.
         max: u64,
     },
-    /// The batch, or a line of it, can never fit. Nothing was written.
-    #[error("{needed} bytes can never be written: the log takes at most {max} at once")]
+    /// The batch, or a line of it, exceeds a fixed limit, so a retry cannot succeed. Nothing was written.
+    #[error("cannot append {needed} bytes: the limit is {max}; append a smaller batch or operation")]
     TooLarge {
-        /// Bytes of the refused batch or line.
+        /// Bytes of the rejected batch or line.
         needed: u64,
-        /// The most it could have.
+        /// The limit in bytes: [`max_bytes`](crate::Options::max_bytes) for a batch, [`MAX_LINE`](crate::MAX_LINE) for
+        /// a line.
         max: u64,
     },
     /// The text of an operation is not a JSON object. Nothing was written.
-    #[error("operation {operation_id} is not a JSON object")]
+    #[error("operation {operation_id} is not a JSON object; nothing was written")]
     NotAnObject {
-        /// Whose operation it was.
+        /// The id of the operation.
         operation_id: String,
     },
-    /// A pending line does not read as it did when the log was opened.
-    #[error("{file} changed under the log: at byte {offset} operation {operation_id} is no longer there")]
+    /// A pending line is not the one that was read when the log was opened.
+    #[error(
+        "{file} was changed while the log was open: operation {operation_id} is not at byte {offset}; \
+         stop the program that changed it"
+    )]
     Changed {
         /// The file.
         file: String,
-        /// Where the line begins.
+        /// The offset of the line in bytes.
         offset: u64,
-        /// The operation that was there.
+        /// The id of the operation that was there.
         operation_id: String,
     },
 }
 
 impl WalError {
-    /// For `map_err`: the disk refused to `action` the `file`.
+    /// For `map_err`: wraps an I/O error with the failed action and its file.
     pub(crate) fn disk(action: &'static str, file: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let file = file.into();
         move |source| Self::Disk { action, file, source }

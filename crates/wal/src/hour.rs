@@ -1,6 +1,7 @@
-//! The files of the log by name: `wal_YYYYMMDD_HH.jsonl`, one for each hour (UTC) in which something was written.
+//! The names of the log's files: `wal_YYYYMMDD_HH.jsonl`, one for each hour (UTC) in which something was written.
 //!
-//! Names sort as their hours do. A name that is not exactly of this form is not the log's and is left alone.
+//! Names sort in the order of their hours. Files whose name does not have exactly this form do not belong to the log
+//! and are left alone.
 
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use jiff::tz::Offset;
 pub(crate) struct Hour(DateTime);
 
 impl Hour {
-    /// No file is older, so that four digits always hold the year.
+    /// The earliest hour of a file, so that the year always has four digits.
     const FIRST: Self = Self(datetime(1970, 1, 1, 0, 0, 0, 0));
 
     pub(crate) fn of(now: Timestamp) -> Self {
@@ -21,7 +22,7 @@ impl Hour {
         Self(now.date().at(now.hour(), 0, 0, 0)).max(Self::FIRST)
     }
 
-    /// The hour of a file, if the file is one of the log's.
+    /// The hour in the name of a file; `None` if the file does not belong to the log.
     pub(crate) fn of_file(name: &str) -> Option<Self> {
         let digits = name.strip_prefix("wal_")?.strip_suffix(".jsonl")?;
         let (date, hour) = digits.split_once('_')?;
@@ -36,7 +37,7 @@ impl Hour {
         format!("wal_{:04}{:02}{:02}_{:02}.jsonl", start.year(), start.month(), start.day(), start.hour())
     }
 
-    /// Whether the hour had ended for at least `keep` at `now`.
+    /// Whether the hour ended at least `keep` before `now`.
     pub(crate) fn ended_before(self, now: Timestamp, keep: Duration) -> bool {
         now.checked_sub(keep).is_ok_and(|horizon| self < Self::of(horizon))
     }
@@ -55,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn only_exact_names_are_the_logs() {
+    fn only_exact_names_belong_to_the_log() {
         for name in [
             "wal_20261123_02.jsonl.damaged",
             "wal_20261123_24.jsonl",
@@ -72,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn an_hour_is_old_once_all_of_it_is() {
+    fn an_hour_has_ended_only_when_all_of_it_has() {
         let hour = Hour::of("2026-11-23T04:10:00Z".parse().unwrap());
         let keep = Duration::from_secs(3600);
         assert!(!hour.ended_before("2026-11-23T05:59:59Z".parse().unwrap(), keep));

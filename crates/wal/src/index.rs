@@ -1,4 +1,4 @@
-//! Which operations are pending, and where their lines lie: all that is held in memory of a log that is read.
+//! The pending operations and the places of their lines: all that is kept in memory when a log is read.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,16 +8,16 @@ use jiff::Timestamp;
 use crate::hour::Hour;
 use crate::line::{AGAIN, Line};
 
-/// Where a line lies. Orders as the log does.
+/// The place of a line. Sorts in the order of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Place {
     pub(crate) hour: Hour,
     pub(crate) offset: u64,
-    /// Bytes without the line's end.
+    /// Bytes, without the line end.
     pub(crate) length: usize,
 }
 
-/// Operations that have begun and not ended, as far as the log was read.
+/// The operations that are pending in the lines read so far.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
     open: HashMap<Arc<str>, Open>,
@@ -37,12 +37,13 @@ struct Open {
 pub(crate) struct Begun {
     pub(crate) operation_id: Arc<str>,
     pub(crate) place: Place,
-    /// How often a start has begun to do it again.
+    /// How often a start has replayed it, as noted by [`Wal::begin_again`](crate::Wal::begin_again).
     pub(crate) replays: u32,
 }
 
 impl Index {
-    /// Goes on by one line. The first pending line of an operation stands; of repeats only those count that begin it again.
+    /// Adds a line. Of several pending lines of an operation the first one counts; later ones with the operation `{}`
+    /// increment the number of replays, others are ignored.
     pub(crate) fn take(&mut self, line: &Line<'_>, place: Place) {
         let Some(operation) = line.operation else {
             self.unmatched += u64::from(self.open.remove(&*line.operation_id).is_none());
@@ -57,7 +58,7 @@ impl Index {
         }
     }
 
-    /// Completions of operations that did not begin in what was read.
+    /// The number of completions without a pending line before them.
     pub(crate) fn unmatched(&self) -> u64 {
         self.unmatched
     }

@@ -1,4 +1,4 @@
-//! Looks at a log without changing it, also while a service is writing it.
+//! Inspects a log without changing it, also while a service writes to it.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -13,62 +13,68 @@ use crate::hour::Hour;
 use crate::index::Index;
 use crate::recovery::log_files;
 use crate::scan::{Damage, Torn, scan};
-use crate::set_aside::Aside;
+use crate::set_aside::SetAside;
 
-/// What a log holds.
+/// The contents of a log.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Report {
-    /// Its files, oldest first.
+    /// The files of the log, oldest first.
     pub files: Vec<FileReport>,
     /// Bytes in all files.
     pub bytes: u64,
-    /// Lines in all files, good or not.
+    /// Lines in all files, including damaged ones.
     pub lines: u64,
-    /// Operations that have begun and not ended.
+    /// The number of pending operations.
     pub pending: u64,
-    /// When the oldest of them was appended.
+    /// When the oldest pending operation was appended.
     pub oldest_pending: Option<Timestamp>,
-    /// Completions of operations that did not begin in these files: as a rule their files were removed, else the beginnings
-    /// are among the damaged lines. Nothing comes of them.
+    /// The number of completions without a pending line in these files. Usually the file of the pending line was
+    /// removed, else that line is among the damaged ones. They have no effect.
     pub unmatched: u64,
-    /// Lines that cannot be believed.
+    /// The damaged lines.
     pub damaged: Vec<Flawed>,
-    /// A last line without its end. While a service is writing, that is a write under way; otherwise it is what a crash
-    /// left, and the next start cuts it off.
+    /// A last line without its end. While a service is writing, this is a write in progress; otherwise a crash left it,
+    /// and the next start cuts it off.
     pub torn: Option<Torn>,
 }
 
 /// One file of a log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FileReport {
-    /// Its name.
+    /// The name of the file.
     pub name: String,
-    /// Its bytes.
+    /// The length of the file in bytes.
     pub bytes: u64,
-    /// Its lines, good or not.
+    /// Lines in the file, including damaged ones.
     pub lines: u64,
-    /// How many of the pending operations began in it.
+    /// The number of pending operations that began in the file.
     pub pending: u64,
 }
 
-/// A damaged line, and whether a start has seen it.
+/// A damaged line, and whether it was reported.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Flawed {
-    /// What and where.
+    /// The place and the kind of the damage.
     #[serde(flatten)]
     pub damage: Damage,
-    /// Reported by an earlier start and set aside; nothing more will come of it.
+    /// Whether an earlier start reported the line and set it aside. Later starts ignore such a line.
     pub set_aside: bool,
 }
 
-/// Looks at the log in `dir`, which must exist.
+/// Inspects the log in `dir`.
+///
+/// # Errors
+/// [`WalError::Disk`] if `dir` does not exist or a file cannot be read.
 pub fn inspect(dir: &Path) -> Result<Report, WalError> {
     let disk = RealDisk::read_only(dir);
     disk.list().map_err(WalError::disk("list", dir.display().to_string()))?;
     inspect_on(&disk)
 }
 
-/// Looks at the log on `disk`.
+/// Inspects the log on `disk`.
+///
+/// # Errors
+/// [`WalError::Disk`] if the directory or a file cannot be read.
 pub fn inspect_on(disk: &dyn Disk) -> Result<Report, WalError> {
     let hours = log_files(disk).map_err(WalError::disk("list", "the directory of the log"))?;
     let newest = hours.last_key_value().map(|(hour, _)| *hour);
@@ -80,7 +86,8 @@ pub fn inspect_on(disk: &dyn Disk) -> Result<Report, WalError> {
             Ok(file) => {
                 files.insert(hour, file);
             }
-            // Retired since the list was made. Files go oldest first, so all before it are gone too.
+            // The file was removed after the list was made. Files are removed oldest first, so all earlier ones are
+            // gone, too.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 (report, index) = Default::default();
                 files.clear();
@@ -113,8 +120,8 @@ fn inspect_file(
     let name = hour.file();
     let found = scan(&*disk.open(&name)?, hour, newest, index)?;
     if !found.damaged.is_empty() {
-        let aside = Aside::of(disk, &name)?;
-        let flawed = |(damage, mark)| Flawed { damage, set_aside: aside.knows(mark) };
+        let set_aside = SetAside::of(disk, &name)?;
+        let flawed = |(damage, mark)| Flawed { damage, set_aside: set_aside.contains(mark) };
         report.damaged.extend(found.damaged.into_iter().map(flawed));
     }
     report.torn = found.torn;

@@ -1,11 +1,11 @@
-//! Write-ahead log: an append-only log of opaque JSON operations, durable before anything else is touched.
+//! Write-ahead log: an append-only log of opaque JSON operations, which are durable before the caller acts on them.
 //!
-//! The way of an operation: [`Wal::append`] writes its pending line and syncs; the caller does the work; [`Wal::complete`]
-//! writes its completion line. What [`Wal::open`] finds pending without a completion is to be done again: at least once,
-//! so the work itself must be repeatable. The line format is described in `line.rs`, the files in `hour.rs`, what is done
-//! about damage in `recovery.rs`, and what is promised when in `writer.rs`.
+//! The life of an operation: [`Wal::append`] writes its pending line and syncs; the caller does the work;
+//! [`Wal::complete`] writes its completion line. [`Wal::open`] returns the operations without a completion, and the
+//! caller does them again. Execution is at least once, so the work must be repeatable. `line.rs` describes the line
+//! format, `hour.rs` the files, `recovery.rs` the handling of damage, and `writer.rs` the durability guarantees.
 //!
-//! Everything here is synchronous and knows nothing of what an operation means.
+//! The crate is synchronous and does not interpret operations.
 
 pub mod disk;
 mod error;

@@ -1,7 +1,7 @@
-//! The format of a line: how it is written, and how it is read without parsing what it carries.
+//! The format of a line: writes lines, and reads them without parsing the operations.
 //!
 //! A line is one JSON object, UTF-8, without spaces between its keys, ended by one `\n`. The order of keys is fixed. A
-//! pending line carries the operation; a completion line, later in the same file or in a later one, ends it:
+//! pending line carries the operation. A completion line, later in the same file or in a later one, ends it:
 //!
 //! ```text
 //! {"timestamp":"2026-11-23T04:15:00.000000Z","operation_id":"e-1","operation":{…},"status":"pending","crc32c":"0123abcd"}
@@ -10,16 +10,17 @@
 //! ```
 //!
 //! - `timestamp`: when the line was written, RFC 3339, UTC, microseconds.
-//! - `operation_id`: unique for the operation. A second pending line of an operation that is not completed repeats it and
-//!   means nothing, unless its operation is `{}`: then a start has begun to do it again. One after its completion begins
-//!   it anew.
-//! - `operation`: a JSON object, as the caller gave it, except that line breaks between its tokens become spaces (inside
-//!   a JSON string a line break is always escaped, so nothing else can be meant). U+2028 and its like are ordinary text.
+//! - `operation_id`: unique for the operation. A second pending line of a pending operation is a repetition without
+//!   meaning, unless its operation is `{}`: then a start has begun to replay it. A pending line after the completion
+//!   begins the operation again.
+//! - `operation`: the JSON object that the caller gave, except that line breaks between its tokens become spaces.
+//!   (Inside a JSON string a line break is always escaped, so this is unambiguous.) U+2028 and similar characters are
+//!   ordinary text.
 //! - `crc32c`: always last; the Castagnoli checksum of the bytes from `{` up to but not including `,"crc32c"`, as eight
 //!   lower-case hexadecimal digits.
 //!
-//! A reader checks the checksum first, then cuts the line at its fixed keys. That the operation is an object is seen from
-//! its first and last character when it is written; that it is valid JSON is the caller's word.
+//! A reader verifies the checksum first, then cuts the line at its fixed keys. The writer checks only the first and
+//! last character of an operation to see that it is an object; the caller must pass valid JSON.
 
 use std::borrow::Cow;
 use std::str;
@@ -28,13 +29,13 @@ use jiff::Timestamp;
 
 use crate::WalError;
 
-/// The longest line, in bytes without its end. Bounds what a reader must hold.
+/// Maximum length of a line in bytes, without its end. Bounds the memory of a reader.
 pub const MAX_LINE: usize = 64 << 20;
 
 /// Bytes of `,"crc32c":"xxxxxxxx"}`.
 const SEAL: usize = 21;
 
-/// An operation to be recorded before it is begun.
+/// An operation to record before the caller begins it.
 #[derive(Debug, Clone, Copy)]
 pub struct Pending<'a> {
     /// Unique for the operation.
@@ -46,25 +47,25 @@ pub struct Pending<'a> {
 /// The end of an operation.
 #[derive(Debug, Clone, Copy)]
 pub struct Completion<'a> {
-    /// As it was in [`Pending`].
+    /// The id from [`Pending`].
     pub operation_id: &'a str,
-    /// How it ended.
+    /// The outcome of the operation.
     pub outcome: Outcome<'a>,
 }
 
-/// How an operation ended. Neither is replayed.
+/// The outcome of an operation. Neither outcome is replayed.
 #[derive(Debug, Clone, Copy)]
 pub enum Outcome<'a> {
-    /// Done.
+    /// The operation succeeded.
     Complete,
-    /// Given up, and kept elsewhere.
+    /// The operation failed for good; the caller keeps it elsewhere.
     Failed {
-        /// Why, for whoever reads the log.
+        /// The reason, for readers of the log.
         error: &'a str,
     },
 }
 
-/// What stands for the operation where one that is pending is begun again.
+/// The operation in a line that notes the replay of a pending operation.
 pub(crate) const AGAIN: &str = "{}";
 
 /// A line as read.
@@ -76,20 +77,20 @@ pub(crate) struct Line<'a> {
     pub(crate) operation: Option<&'a str>,
 }
 
-/// Why a line cannot be believed.
+/// Why a line is damaged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Flaw {
-    #[error("it does not end in a checksum")]
+    #[error("no checksum at the end of the line")]
     Unsealed,
-    #[error("its checksum is wrong")]
+    #[error("checksum mismatch")]
     Checksum,
-    #[error("its checksum is right, but it is not a line of this log")]
+    #[error("valid checksum, but not a line in the format of this log")]
     Foreign,
-    #[error("it is longer than any line of this log")]
+    #[error("longer than the maximum length of a line")]
     Overlong,
 }
 
-/// Writes lines of one instant into a buffer.
+/// Writes lines with one timestamp into a buffer.
 pub(crate) struct Encoder {
     head: String,
     out: Vec<u8>,
@@ -156,7 +157,7 @@ impl Encoder {
     }
 }
 
-/// Reads a line, given without its end.
+/// Parses a line, given without its end.
 pub(crate) fn parse(line: &[u8]) -> Result<Line<'_>, Flaw> {
     let (body, found) = line.split_at_checked(line.len().wrapping_sub(SEAL)).ok_or(Flaw::Unsealed)?;
     if found != seal(body).as_bytes() {
@@ -215,7 +216,7 @@ mod tests {
         String::from_utf8(encoder.into_bytes()).unwrap()
     }
 
-    /// The checksum bit by bit, so that the format does not rest on the library that computes it.
+    /// Computes the checksum bit by bit, so that the tests of the format do not depend on the library.
     fn castagnoli(bytes: &[u8]) -> u32 {
         !bytes.iter().fold(!0_u32, |crc, byte| {
             (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0x82f6_3b78 * (crc & 1)))
@@ -223,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_written_as_the_format_says() {
+    fn lines_are_written_in_the_documented_format() {
         assert_eq!(castagnoli(b"123456789"), 0xe306_9283);
         let expected = |body: &str| format!("{body},\"crc32c\":\"{:08x}\"}}\n", castagnoli(body.as_bytes()));
         let head = r#"{"timestamp":"2026-11-23T04:15:00.250000Z","operation_id":"e-1""#;
@@ -240,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_line_never_changes() {
+    fn the_bytes_of_a_line_are_frozen() {
         assert_eq!(
             String::from_utf8(pending("e-1", r#"{"a":1}"#)).unwrap(),
             "{\"timestamp\":\"2026-11-23T04:15:00.250000Z\",\"operation_id\":\"e-1\",\"operation\":{\"a\":1},\
@@ -249,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read() {
+    fn a_written_line_reads_back() {
         for operation_id in ["e-1", "", "a\"b\\c\n\u{2028}", "é", "\",\"operation\":{},\"status\":\"pending\""] {
             for operation in
                 ["{}", r#"{"status":"pending","x":"\",\"status\":\"complete\""}"#, "{\"u\":\"\u{2028}\\n\"}"]
@@ -271,19 +272,19 @@ mod tests {
     }
 
     #[test]
-    fn an_operation_that_is_no_object_is_refused() {
+    fn an_operation_that_is_not_an_object_is_rejected() {
         let mut encoder = Encoder::new(Timestamp::UNIX_EPOCH, 0);
         for operation in ["", "[]", "1", "{} {", "\u{2028}{}"] {
-            let refused = encoder.pending(&Pending { operation_id: "e-1", operation });
+            let rejected = encoder.pending(&Pending { operation_id: "e-1", operation });
             assert!(
-                matches!(refused, Err(WalError::NotAnObject { operation_id }) if operation_id == "e-1"),
+                matches!(rejected, Err(WalError::NotAnObject { operation_id }) if operation_id == "e-1"),
                 "{operation}"
             );
         }
     }
 
     #[test]
-    fn any_changed_byte_is_noticed() {
+    fn any_changed_byte_is_detected() {
         let line = pending("e-1", r#"{"a":1}"#);
         let line = line.strip_suffix(b"\n").unwrap();
         for at in 0..line.len() {

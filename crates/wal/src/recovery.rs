@@ -1,13 +1,13 @@
-//! Finds out, when the log is opened, what is pending, and mends what a crash may leave.
+//! Recovers the log when it is opened: finds the pending operations and repairs what a crash may leave.
 //!
-//! - The newest file may end in a torn line: it was never acknowledged, so it is cut off, and said.
-//! - Any other line that cannot be believed was damaged later. It is reported with file and line and set aside (see
-//!   `set_aside.rs`); the lines around it are good. Nothing is guessed: of two lines that run together because the line
-//!   end between them is damaged, both are lost to the log, and both are in what is set aside.
-//! - The newest file is synced, so that what is handed out as pending is durable even if the sync that the last writer
-//!   asked for never came about.
+//! - The newest file may end in a torn line. It was never acknowledged, so it is cut off and reported.
+//! - Any other line that does not parse was damaged later. It is reported with file and line and set aside (see
+//!   `set_aside.rs`); the lines around it are used. Nothing is guessed: if the line end between two lines is damaged,
+//!   both lines are lost to the log, and both are in the copy that is set aside.
+//! - The newest file is synced, so that the operations returned as pending are durable, even if the last writer crashed
+//!   before its sync completed.
 //!
-//! Only the places of pending lines are held; [`Replay`] reads the operations when they are asked for.
+//! Only the places of pending lines are kept in memory; [`Replay`] reads each operation on demand.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Read};
@@ -20,36 +20,39 @@ use crate::hour::Hour;
 use crate::index::{Begun, Index};
 use crate::line;
 use crate::scan::{Damage, Scan, Torn, scan};
-use crate::set_aside::{Aside, name_for};
+use crate::set_aside::{SetAside, name_for};
 
-/// What the log held when it was opened.
+/// What recovery found in the log.
 #[derive(Debug)]
 pub struct Recovery {
-    /// The operations to be done again.
+    /// The pending operations, which the caller must do again.
     pub pending: Replay,
-    /// The torn last line, if there was one. It is gone now.
+    /// The torn last line, if there was one. It is cut off.
     pub torn: Option<Torn>,
-    /// Damaged lines that were not reported before. They are set aside now.
+    /// Damaged lines that no earlier start reported. They are set aside.
     pub damaged: Vec<Damage>,
-    /// Lines read, good or not.
+    /// Lines read, including damaged ones.
     pub lines: u64,
     /// Files read.
     pub files: usize,
 }
 
-/// An operation to be done again.
+/// A pending operation, to be done again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// As it was appended.
+    /// The id of the operation.
     pub operation_id: String,
     /// One JSON object, as it was appended.
     pub operation: String,
-    /// How often a start has begun to do it again, as [`Wal::begin_again`](crate::Wal::begin_again) noted.
+    /// How often a start has replayed it, as noted by [`Wal::begin_again`](crate::Wal::begin_again).
     pub replays: u32,
 }
 
-/// The pending operations in the order of the log, each read from the disk when it is asked for; take a batch with
-/// `by_ref().take(n)`. Read an operation before completing it: afterwards its file may be removed.
+/// Iterates over the pending operations in the order of the log and reads each from the disk on demand. To take a batch
+/// use `by_ref().take(n)`. Read an operation before completing it: afterwards its file may be removed.
+///
+/// An item is [`WalError::Disk`] if the file cannot be read, [`WalError::Changed`] if the line is not the one that
+/// recovery read.
 #[derive(Debug)]
 pub struct Replay {
     disk: Arc<dyn Disk>,
@@ -57,12 +60,12 @@ pub struct Replay {
     file: Option<(Hour, Box<dyn DiskFile>)>,
 }
 
-/// What the writer goes on from.
+/// The state from which the writer continues.
 #[derive(Debug)]
 pub(crate) struct State {
-    /// Length of every file.
+    /// The length of each file in bytes.
     pub(crate) files: BTreeMap<Hour, u64>,
-    /// Pending operations in order.
+    /// The pending operations in the order of the log.
     pub(crate) open: Vec<Begun>,
 }
 
@@ -88,7 +91,11 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>) -> Result<(State, Recovery), WalErro
     Ok((State { files, open }, recovery))
 }
 
-/// What is pending in the log in `dir`, for looking only; nothing is mended, and a service may be writing meanwhile.
+/// Reads the pending operations of the log in `dir`. Nothing is repaired or written, and a service may write to the log
+/// at the same time.
+///
+/// # Errors
+/// [`WalError::Disk`] if the directory or a file cannot be read.
 pub fn pending(dir: &Path) -> Result<Replay, WalError> {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk::read_only(dir));
     let files = log_files(&*disk).map_err(WalError::disk("list", dir.display().to_string()))?;
@@ -98,7 +105,7 @@ pub fn pending(dir: &Path) -> Result<Replay, WalError> {
         let scanned = disk.open(&hour.file()).and_then(|file| scan(&*file, hour, Some(hour) == newest, &mut index));
         match scanned {
             Ok(_) => {}
-            // Retired since the list was made, and all before it: what began there has ended.
+            // This file and all before it were removed after the list was made, so the operations in them have ended.
             Err(error) if error.kind() == io::ErrorKind::NotFound => index = Index::default(),
             Err(error) => return Err(WalError::disk("read", hour.file())(error)),
         }
@@ -106,27 +113,27 @@ pub fn pending(dir: &Path) -> Result<Replay, WalError> {
     Ok(Replay { disk, rest: index.into_order().into(), file: None })
 }
 
-/// The files of the log with their lengths, oldest first. Whatever else lies in the directory is none of its business.
+/// The files of the log with their lengths in bytes, oldest first. Other files in the directory are ignored.
 pub(crate) fn log_files(disk: &dyn Disk) -> io::Result<BTreeMap<Hour, u64>> {
     Ok(disk.list()?.into_iter().filter_map(|(name, length)| Some((Hour::of_file(&name)?, length))).collect())
 }
 
-/// Reads and mends one file. Of what is damaged, only what was not known remains in the answer.
+/// Recovers one file. The result contains only the damaged lines that were not set aside before.
 fn recover_file(disk: &dyn Disk, hour: Hour, newest: bool, index: &mut Index) -> Result<Scan, WalError> {
     let name = hour.file();
     let mut file = disk.open(&name).map_err(WalError::disk("open", &*name))?;
     let mut found = scan(&*file, hour, newest, index).map_err(WalError::disk("read", &*name))?;
     if !found.damaged.is_empty() {
-        let on_aside = |action| WalError::disk(action, name_for(&name));
-        let aside = Aside::of(disk, &name).map_err(on_aside("read"))?;
-        found.damaged.retain(|(_, mark)| !aside.knows(*mark));
+        let on_set_aside = |action| WalError::disk(action, name_for(&name));
+        let set_aside = SetAside::of(disk, &name).map_err(on_set_aside("read"))?;
+        found.damaged.retain(|(_, mark)| !set_aside.contains(*mark));
         let fresh: Vec<_> = found.damaged.iter().map(|(damage, _)| damage.clone()).collect();
         if !fresh.is_empty() {
-            aside.add(disk, &name, &*file, &fresh).map_err(on_aside("write"))?;
+            set_aside.add(disk, &name, &*file, &fresh).map_err(on_set_aside("write"))?;
         }
     }
     if let Some(torn) = &found.torn {
-        file.truncate(torn.offset).map_err(WalError::disk("cut", &*name))?;
+        file.truncate(torn.offset).map_err(WalError::disk("truncate", &*name))?;
     }
     if newest {
         file.sync().map_err(WalError::disk("sync", &*name))?;

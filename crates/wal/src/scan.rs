@@ -1,5 +1,5 @@
-//! Reads a file of the log from end to end, line by line, in bounded memory. What is to be done about what it finds is
-//! decided elsewhere.
+//! Reads a file of the log line by line in bounded memory. `recovery.rs` and `inspect.rs` decide what to do about
+//! damage.
 
 use std::io::{self, BufRead, BufReader, Read};
 
@@ -12,38 +12,38 @@ use crate::line::{self, Flaw, MAX_LINE};
 
 const READ_AHEAD: usize = 256 << 10;
 
-/// A line that cannot be believed.
+/// A damaged line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Damage {
-    /// The file.
+    /// The name of the file.
     pub file: String,
     /// The number of the line, from 1.
     pub line: u64,
-    /// The byte at which it begins.
+    /// The offset of the line in bytes.
     pub offset: u64,
-    /// Its bytes, without its end.
+    /// The length of the line in bytes, without its end.
     pub length: u64,
-    /// What is wrong with it, in words.
+    /// The kind of the damage, as text.
     pub reason: String,
 }
 
-/// A last line without its end: a write that a crash interrupted, or that is under way.
+/// A last line without its end: a write that a crash interrupted or that is in progress.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Torn {
-    /// The file.
+    /// The name of the file.
     pub file: String,
     /// The number of the line, from 1.
     pub line: u64,
-    /// The byte at which it begins, and to which the file is cut.
+    /// The offset of the line in bytes; recovery truncates the file to it.
     pub offset: u64,
-    /// How many bytes of it there are.
+    /// The length of the line in bytes.
     pub bytes: u64,
 }
 
-/// By what a damaged line is known again: bytes held of it, and their checksum.
+/// Identifies a damaged line: the number of bytes kept of it, at most [`MAX_LINE`], and their checksum.
 pub(crate) type Mark = (u64, u32);
 
-/// What a file holds, apart from its operations, which go into the index.
+/// The result of reading a file. Operations are not here; they go into the index.
 #[derive(Debug, Default)]
 pub(crate) struct Scan {
     pub(crate) lines: u64,
@@ -52,7 +52,8 @@ pub(crate) struct Scan {
 }
 
 /// Reads the file of `hour`. Only the newest file can have a torn line: an older one was synced before the next was
-/// begun, so a missing end there is damage, if anything is wrong with the line at all.
+/// created. A last line without its end in an older file is checked like any other, and is damaged only if it does not
+/// parse.
 pub(crate) fn scan(file: &dyn DiskFile, hour: Hour, newest: bool, index: &mut Index) -> io::Result<Scan> {
     let name = hour.file();
     let mut found = Scan::default();
@@ -88,13 +89,13 @@ pub(crate) struct Lines<'a> {
     number: u64,
 }
 
-/// A line as it lies in the file.
+/// A line as it is in the file.
 pub(crate) struct Raw<'a> {
     number: u64,
     offset: u64,
-    /// Bytes without the end.
+    /// Bytes, without the line end.
     length: u64,
-    /// As many of them as are held, at most [`MAX_LINE`].
+    /// The bytes, at most the first [`MAX_LINE`].
     bytes: &'a [u8],
     /// Whether a line end follows.
     pub(crate) ended: bool,
@@ -136,7 +137,8 @@ impl<'a> Lines<'a> {
         Ok(Some(Raw { number: self.number, offset, length, bytes: &self.held[..held], ended }))
     }
 
-    /// The rest of a line that is too long to hold: its bytes with its end, and whether it has one.
+    /// Skips the rest of a line that is too long to keep. Returns the number of bytes including the line end, and
+    /// whether there is a line end.
     fn skip_line(&mut self) -> io::Result<(u64, bool)> {
         let mut skipped = 0;
         let mut piece = Vec::new();

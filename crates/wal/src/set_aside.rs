@@ -1,8 +1,9 @@
-//! Damaged lines, set aside beside the file they lie in, in `<file>.damaged`: their bytes as they are, one line each.
+//! Damaged lines are set aside: their bytes are copied unchanged, one line each and at most [`MAX_LINE`] bytes of it,
+//! to `<file>.damaged` next to their file.
 //!
-//! The file itself is never rewritten: a log that edits its past can lose more than the damage did. Instead a later scan
-//! knows a line that was set aside by its bytes, and does not report it again. What is set aside outlives the file; it is
-//! evidence, and whoever has looked at it may delete it.
+//! The file itself is never rewritten: rewriting a log could lose more than the damage did. Instead a later scan
+//! recognises a line that was set aside by its bytes and does not report it again. The copy is evidence and outlives
+//! the file; an operator may delete it after inspection.
 
 use std::collections::HashSet;
 use std::io::{self, Read};
@@ -15,36 +16,36 @@ pub(crate) fn name_for(file: &str) -> String {
     format!("{file}.damaged")
 }
 
-/// What is set aside from a file already.
+/// The lines of a file that are set aside already.
 #[derive(Debug, Default)]
-pub(crate) struct Aside {
+pub(crate) struct SetAside {
     known: HashSet<Mark>,
-    /// A last line without its end: its writing was interrupted, and so was the report of it.
+    /// Whether the last line has no end: a crash interrupted its writing, so it was not reported either.
     torn: bool,
 }
 
-impl Aside {
+impl SetAside {
     pub(crate) fn of(disk: &dyn Disk, file: &str) -> io::Result<Self> {
-        let mut aside = Self::default();
+        let mut set_aside = Self::default();
         let kept = match disk.open(&name_for(file)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(aside),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(set_aside),
             kept => kept?,
         };
         let mut lines = Lines::new(&*kept);
         while let Some(line) = lines.next()? {
             if line.ended {
-                aside.known.insert(line.mark());
+                set_aside.known.insert(line.mark());
             }
-            aside.torn = !line.ended;
+            set_aside.torn = !line.ended;
         }
-        Ok(aside)
+        Ok(set_aside)
     }
 
-    pub(crate) fn knows(&self, mark: Mark) -> bool {
+    pub(crate) fn contains(&self, mark: Mark) -> bool {
         self.known.contains(&mark)
     }
 
-    /// Sets damaged lines of `file` aside as well; they are durable when this returns.
+    /// Sets further damaged lines of `file` aside. They are durable when this returns.
     pub(crate) fn add(self, disk: &dyn Disk, file: &str, from: &dyn DiskFile, damaged: &[Damage]) -> io::Result<()> {
         let name = name_for(file);
         let mut kept = match disk.open(&name) {

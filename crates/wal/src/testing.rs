@@ -1,9 +1,9 @@
-//! A disk in memory that crashes at any byte and fails on demand, for tests of the log and of whatever rests on it.
+//! A disk in memory that crashes at any byte and fails on demand, for tests of the log and of the code that uses it.
 //!
-//! It gives away no more than [`Disk`] promises. What a crash leaves: of each file what was synced, or any
-//! prefix of what was written since; each creation and removal that was not followed by a sync of the directory, or not,
-//! each for itself. Not modelled: sectors that reach the disk out of order. It is always compiled and pulls nothing in, so
-//! that no test hangs on a feature that somebody may forget to switch on.
+//! It guarantees no more than [`Disk`] does. After a crash each file contains what was synced, plus any prefix of what
+//! was written since. Each creation and removal that was not followed by a sync of the directory survives or not,
+//! independently of the others. Sectors that reach the disk out of order are not modelled. The module is always
+//! compiled and adds no dependency, so that no test depends on an enabled feature.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -11,18 +11,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::disk::{Disk, DiskFile};
 
-/// The disk. Clones are the same disk.
+/// The disk. Clones share its state.
 #[derive(Debug, Clone, Default)]
 pub struct CrashDisk(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
     contents: Vec<Content>,
-    /// Names as a running process sees them, each with its place in `contents`.
+    /// Names as a running process sees them, each with its index in `contents`.
     names: BTreeMap<String, usize>,
     /// Names as of the last sync of the directory.
     synced_names: BTreeMap<String, usize>,
-    /// What can still be done before the power goes off, if it is to.
+    /// The work left before the power fails; `None` if it does not fail.
     power: Option<u64>,
     fail_append_after: Option<usize>,
     fail_sync: bool,
@@ -35,24 +35,24 @@ struct Content {
 }
 
 impl CrashDisk {
-    /// Switches the power off when so much more is done: each byte appended counts 1, as does each other change or sync.
-    /// The append that crosses the line is done in part; from there on everything fails.
+    /// Makes the power fail after `work` units: each appended byte is one unit, as is each other change or sync. The
+    /// append that exceeds the limit is done in part; from then on all calls fail.
     pub fn power_off_after(&self, work: u64) {
         self.state().power = Some(work);
     }
 
-    /// The next append writes only so many bytes, and fails.
+    /// Makes the next append write only `bytes` bytes and fail.
     pub fn fail_next_append_after(&self, bytes: usize) {
         self.state().fail_append_after = Some(bytes);
     }
 
-    /// The next sync of a file or of the directory does nothing, and fails.
+    /// Makes the next sync of a file or of the directory fail without effect.
     pub fn fail_next_sync(&self) {
         self.state().fail_sync = true;
     }
 
-    /// The disk as it is found after a crash now. `choose(n)` decides, in 0 to `n`, what survives of what was not synced.
-    /// This disk is without power afterwards.
+    /// Crashes now and returns the disk as found after the crash. `choose(n)` returns a number from 0 to `n` that
+    /// determines how much of the unsynced data survives. All later calls on this disk fail.
     pub fn crash(&self, choose: &mut dyn FnMut(usize) -> usize) -> Self {
         let mut state = self.state();
         state.power = Some(0);
@@ -91,7 +91,7 @@ impl Content {
 }
 
 impl State {
-    /// Does one unit of work, unless the power is off.
+    /// Does one unit of work. Fails if the power is off.
     fn work(&mut self) -> io::Result<()> {
         match &mut self.power {
             Some(0) => return Err(off()),
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crash_keeps_what_was_synced_and_any_prefix_of_the_rest() {
+    fn a_crash_keeps_synced_bytes_and_any_prefix_of_the_others() {
         let disk = CrashDisk::default();
         let mut file = disk.create("f").unwrap();
         file.append(b"ab").unwrap();
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crash_may_undo_what_the_directory_was_not_synced_for() {
+    fn a_crash_may_undo_creations_and_removals_without_a_directory_sync() {
         let disk = CrashDisk::default();
         disk.create("old").unwrap();
         disk.sync_dir().unwrap();
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn the_power_goes_off_in_the_middle_of_a_write() {
+    fn the_power_can_fail_in_the_middle_of_a_write() {
         let disk = CrashDisk::default();
         let mut file = disk.create("f").unwrap();
         disk.power_off_after(3);

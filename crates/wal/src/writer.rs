@@ -1,16 +1,17 @@
-//! Writes the log, and says what is durable when.
+//! Writes the log. Guarantees:
 //!
-//! - When [`Wal::append`] has returned, its operations survive any crash: one write and one sync for the whole batch, and
-//!   a sync of the directory when the batch began a file. One batch never spans two files.
-//! - [`Wal::complete`] does not sync. A crash may lose the newest completions, and their operations are replayed, which
-//!   is harmless since replay is repeatable; the next append, rotation or [`Wal::sync`] makes them durable too.
-//! - The instant given with a write chooses its file, but never one older than the newest: when the clock steps back, the
-//!   newest file is used on.
-//! - After a failed write or sync nobody knows what is on the disk (a second sync may well succeed without having written
-//!   what the first could not), so nothing is tried again: the writer is poisoned, and only opening the log anew, which
-//!   reads what is really there, goes on.
-//! - Only the oldest file is ever removed, durably, before the next: a file of completions never goes before the file
-//!   of the operations that they complete.
+//! - When [`Wal::append`] has returned, its operations survive any crash: it does one write and one sync for the whole
+//!   batch, and syncs the directory if the batch created a file. A batch never spans two files.
+//! - [`Wal::complete`] does not sync. A crash may lose the newest completions; their operations are then replayed,
+//!   which is harmless because the work is repeatable. The next append, rotation or [`Wal::sync`] makes the completions
+//!   durable.
+//! - The time given with a write selects the file, but never one older than the newest: if the clock steps back, the
+//!   newest file continues to be used.
+//! - After a failed write or sync the content of the disk is unknown (a second sync may succeed without having written
+//!   what the first one could not), so nothing is retried: the writer is poisoned. Writing continues only after the log
+//!   is opened again, which reads the disk.
+//! - Only the oldest file is ever removed, and its removal is durable before the next one: a file with completions is
+//!   never removed before the file with the operations that they complete.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -25,11 +26,11 @@ use crate::hour::Hour;
 use crate::line::{AGAIN, Completion, Encoder, Pending};
 use crate::recovery::{Recovery, State, recover};
 
-/// How a log is kept.
+/// Options of a log.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
-    /// The most bytes that appending may take the log to; completions are written in any case, and what is set aside is
-    /// not counted.
+    /// Maximum size of the log in bytes for [`Wal::append`]. Completions and notes of replays are written even beyond
+    /// it; lines that are set aside do not count.
     pub max_bytes: u64,
 }
 
@@ -39,15 +40,15 @@ impl Default for Options {
     }
 }
 
-/// An open log. One at a time holds a directory.
+/// An open log. A directory can be open in one process, and only once, at a time.
 #[derive(Debug)]
 pub struct Wal {
     disk: Arc<dyn Disk>,
     options: Options,
     files: BTreeMap<Hour, FileState>,
-    /// In which file each pending operation began.
+    /// The file in which each pending operation began.
     open: HashMap<Arc<str>, Hour>,
-    /// The newest hour there ever was, also when its file is gone.
+    /// The newest hour of any file, even if the file has been removed.
     newest: Option<Hour>,
     writing: Option<(Hour, Box<dyn DiskFile>)>,
     poisoned: Option<String>,
@@ -61,13 +62,20 @@ struct FileState {
 }
 
 impl Wal {
-    /// Opens the log in `dir`, creating the directory if need be and locking it, and finds out what is pending. The lock
-    /// is held as long as the log or its [`Replay`](crate::Replay) lives.
+    /// Opens and recovers the log in `dir`: creates the directory if it does not exist, locks it and finds the pending
+    /// operations. The lock is held until both the log and its [`Replay`](crate::Replay) are dropped.
+    ///
+    /// # Errors
+    /// [`WalError::Locked`] if another process or another open log holds the directory; [`WalError::Disk`] if the
+    /// directory or a file cannot be created, read, truncated or synced.
     pub fn open(dir: &Path, options: Options) -> Result<(Self, Recovery), WalError> {
         Self::open_on(Arc::new(RealDisk::locked(dir)?), options)
     }
 
-    /// Opens the log on a disk which nobody else writes.
+    /// Opens and recovers the log on a disk that has no other writer.
+    ///
+    /// # Errors
+    /// [`WalError::Disk`] if a file or the directory cannot be read, truncated or synced.
     pub fn open_on(disk: Arc<dyn Disk>, options: Options) -> Result<(Self, Recovery), WalError> {
         let (State { files, open }, recovery) = recover(&disk)?;
         let mut files: BTreeMap<_, _> =
@@ -80,8 +88,14 @@ impl Wal {
         Ok((Self { disk, options, files, open, newest, writing: None, poisoned: None }, recovery))
     }
 
-    /// Records operations that are about to begin. When this returns they are durable, all of them; when it fails with
-    /// [`WalError::Full`], [`WalError::TooLarge`] or [`WalError::NotAnObject`] nothing was written, and the log goes on.
+    /// Records operations before the caller begins them. When this returns, all of them are durable.
+    ///
+    /// # Errors
+    /// - [`WalError::Full`], [`WalError::TooLarge`] or [`WalError::NotAnObject`] if the batch does not fit or an
+    ///   operation is not an object. Nothing was written, and the log remains usable.
+    /// - [`WalError::Disk`] if a write or sync fails. The log is poisoned, and the operations may or may not be on the
+    ///   disk.
+    /// - [`WalError::Poisoned`] after an earlier failure.
     pub fn append(&mut self, batch: &[Pending<'_>], now: Timestamp) -> Result<(), WalError> {
         self.check_sound()?;
         if batch.is_empty() {
@@ -104,9 +118,14 @@ impl Wal {
         Ok(())
     }
 
-    /// Records that operations which are pending are about to be done again; durable when this returns. Whoever opens the
-    /// log later is told how often that was. Written also where the log is full, as completions are, and for the same
-    /// reason: they are what makes room.
+    /// Notes that pending operations are about to be replayed; durable when this returns.
+    /// [`Entry::replays`](crate::Entry) counts these notes when the log is opened later. Ids that are not pending are
+    /// ignored. The notes are written even if the log is full, like completions and for the same reason: replay and
+    /// completion are what frees space.
+    ///
+    /// # Errors
+    /// [`WalError::Disk`] if a write or sync fails, which poisons the log; [`WalError::TooLarge`] if an id does not fit
+    /// into a line; [`WalError::Poisoned`] after an earlier failure.
     pub fn begin_again(&mut self, operation_ids: &[&str], now: Timestamp) -> Result<(), WalError> {
         self.check_sound()?;
         let mut lines = Encoder::new(now, operation_ids.len() * 160);
@@ -122,8 +141,12 @@ impl Wal {
         self.sync()
     }
 
-    /// Records that operations have ended; see above for when that is durable. An operation that is not pending is passed
-    /// over.
+    /// Records that operations have ended; see the module's documentation for when this is durable. Operations that are
+    /// not pending are ignored.
+    ///
+    /// # Errors
+    /// [`WalError::Disk`] if the write fails, which poisons the log; [`WalError::TooLarge`] if an error text does not
+    /// fit into a line; [`WalError::Poisoned`] after an earlier failure.
     pub fn complete(&mut self, batch: &[Completion<'_>], now: Timestamp) -> Result<(), WalError> {
         self.check_sound()?;
         let mut lines = Encoder::new(now, batch.len() * 160);
@@ -145,7 +168,11 @@ impl Wal {
         Ok(())
     }
 
-    /// Makes everything written so far durable: for an orderly end, after which nothing is replayed.
+    /// Makes all lines written so far durable. After an orderly shutdown that calls this, completed operations are not
+    /// replayed.
+    ///
+    /// # Errors
+    /// [`WalError::Disk`] if the sync fails, which poisons the log; [`WalError::Poisoned`] after an earlier failure.
     pub fn sync(&mut self) -> Result<(), WalError> {
         self.check_sound()?;
         let Some((hour, file)) = &mut self.writing else {
@@ -155,16 +182,23 @@ impl Wal {
         self.poison_unless(synced)
     }
 
-    /// Removes the oldest files as long as their operations are all complete and their hour ended at least `keep` before
-    /// `now`, but never the newest. Answers their names.
+    /// Removes the oldest files, from the oldest on, while all their operations are complete and their hour ended at
+    /// least `keep` before `now`. Never removes the newest file. Returns the names of the removed files.
+    ///
+    /// # Errors
+    /// [`WalError::Disk`] if a file cannot be removed, or if the sync of the directory fails, which poisons the log;
+    /// [`WalError::Poisoned`] after an earlier failure.
     pub fn retire(&mut self, now: Timestamp, keep: Duration) -> Result<Vec<String>, WalError> {
         let newest = self.newest;
         self.remove_while(|hour| Some(hour) != newest && hour.ended_before(now, keep))
     }
 
-    /// Removes the oldest files as long as their operations are all complete, whatever their age, and the newest too if
-    /// nothing is pending at all: the way out of [`WalError::Full`], which waiting for the hour to end would not be.
-    /// Answers their names.
+    /// Removes the oldest files, from the oldest on, while all their operations are complete, regardless of their age;
+    /// also the newest one if nothing is pending. This resolves [`WalError::Full`] without waiting for the hour to end.
+    /// Returns the names of the removed files.
+    ///
+    /// # Errors
+    /// As [`Self::retire`].
     pub fn reclaim(&mut self) -> Result<Vec<String>, WalError> {
         self.remove_while(|_| true)
     }
@@ -175,7 +209,7 @@ impl Wal {
         self.files.values().map(|file| file.bytes).sum()
     }
 
-    /// Operations that have begun and not ended.
+    /// The number of pending operations.
     #[must_use]
     pub fn pending(&self) -> usize {
         self.open.len()
@@ -210,15 +244,16 @@ impl Wal {
     fn write_to(&mut self, hour: Hour, lines: &[u8]) -> Result<(), WalError> {
         let mut file = match self.writing.take() {
             Some((current, file)) if current == hour => file,
-            last => self.turn(last, hour)?,
+            last => self.rotate(last, hour)?,
         };
         let written = file.append(lines).map_err(WalError::disk("write", hour.file()));
         self.writing = Some((hour, file));
         written
     }
 
-    /// From the last file to that of `hour`. The last is made durable first, so that only the newest can ever be torn.
-    fn turn(&mut self, last: Option<(Hour, Box<dyn DiskFile>)>, hour: Hour) -> Result<Box<dyn DiskFile>, WalError> {
+    /// Switches from the last file to that of `hour`. The last file is synced first, so that only the newest can be
+    /// torn.
+    fn rotate(&mut self, last: Option<(Hour, Box<dyn DiskFile>)>, hour: Hour) -> Result<Box<dyn DiskFile>, WalError> {
         if let Some((last, mut file)) = last {
             file.sync().map_err(WalError::disk("sync", last.file()))?;
         }
@@ -248,7 +283,7 @@ impl Wal {
 
     fn remove(&mut self, hour: Hour) -> Result<String, WalError> {
         let name = hour.file();
-        // A file that cannot be removed is still there and still whole, so this alone poisons nothing.
+        // A file that could not be removed still exists unchanged, so this failure does not poison the log.
         self.disk.remove(&name).map_err(WalError::disk("remove", &*name))?;
         self.files.remove(&hour);
         self.writing.take_if(|(writing, _)| *writing == hour);

@@ -1,7 +1,7 @@
-//! The log against a model, on a disk that crashes at any byte and fails at any sync.
+//! Tests the log against a model, on a disk that crashes at any byte and fails at any sync.
 //!
-//! A failing case shrinks, and prints its script and the seed, which replays it as `PROPTEST_RNG_SEED`. `PROPTEST_CASES`
-//! asks for more cases.
+//! A failing case is shrunk and printed with its seed; set `PROPTEST_RNG_SEED` to replay it. `PROPTEST_CASES` sets the
+//! number of cases.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,16 +19,16 @@ const OPTIONS: Options = Options { max_bytes: 4096 };
 
 #[derive(Debug, Clone)]
 enum Step {
-    /// Append so many operations, each with so much text.
+    /// Append this many operations, each with a text of this length.
     Append(usize, usize),
-    /// Complete those pending operations whose place in the order, modulo 8, has its bit here.
+    /// Complete the pending operations at the positions (modulo 8) whose bit is set.
     Complete(u8),
-    /// The clock moves by minutes, back too.
+    /// Move the clock by minutes, forward or back.
     Clock(i64),
     Retire(u64),
     Reclaim,
     Sync,
-    /// The process ends, the disk stays.
+    /// End the process; the disk keeps all writes.
     Restart,
 }
 
@@ -44,27 +44,26 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// One life of the machine: what is done, after how much work the power goes, and what decides what survives.
-type Life = (Vec<Step>, u64, Vec<u16>);
+/// One run of the machine: the steps, the work after which the power fails, and the choices of what survives.
+type Run = (Vec<Step>, u64, Vec<u16>);
 
-fn life() -> impl Strategy<Value = Life> {
+fn run() -> impl Strategy<Value = Run> {
     (prop::collection::vec(step(), 1..24), 0_u64..6000, prop::collection::vec(any::<u16>(), 1..12))
 }
 
-/// What the log has promised.
+/// What the log must hold by its guarantees.
 #[derive(Debug, Default)]
 struct Model {
-    /// Every operation whose append was tried, by number.
+    /// Every operation that was passed to `append`, by number.
     tried: BTreeMap<u64, Entry>,
-    /// Appended for certain, and no completion was tried.
+    /// Appended successfully, and not passed to `complete`.
     must: BTreeSet<u64>,
-    /// May be pending after a crash or not: its append failed, or its completion is not synced.
+    /// Pending or not after a crash: the append failed, or the completion is not synced.
     may: BTreeSet<u64>,
 }
 
 impl Model {
-    /// After a sync that succeeded, what is completed is so for good. Nothing but completions is in doubt while the log
-    /// is sound.
+    /// After a successful sync, completions are durable. While the log is not poisoned, only completions are uncertain.
     fn synced(&mut self) {
         self.may.clear();
     }
@@ -73,7 +72,11 @@ impl Model {
         let numbers: Vec<u64> = entries.iter().map(|entry| entry.operation_id.parse().unwrap()).collect();
         for (number, entry) in numbers.iter().zip(entries) {
             prop_assert_eq!(self.tried.get(number), Some(entry), "never appended, or changed");
-            prop_assert!(self.must.contains(number) || self.may.contains(number), "{} had ended durably", number);
+            prop_assert!(
+                self.must.contains(number) || self.may.contains(number),
+                "{} is pending, but its completion was durable",
+                number
+            );
         }
         prop_assert!(numbers.is_sorted_by(|a, b| a < b), "out of order: {:?}", numbers);
         let recovered: BTreeSet<u64> = numbers.into_iter().collect();
@@ -91,7 +94,7 @@ struct Machine {
 }
 
 impl Machine {
-    /// Answers whether the log is still sound.
+    /// Performs a step; returns `false` if the log is poisoned.
     fn step(&mut self, step: &Step) -> Result<bool, TestCaseError> {
         let done = match step {
             Step::Append(count, text) => self.append(*count, *text),
@@ -156,7 +159,7 @@ impl Machine {
         done
     }
 
-    /// Without a crash, what is written is there, synced or not.
+    /// Without a crash, all writes are there, synced or not.
     fn restart(&mut self) -> Result<bool, TestCaseError> {
         let Ok((wal, recovery)) = Wal::open_on(Arc::new(self.disk.clone()), OPTIONS) else {
             return Ok(false);
@@ -171,11 +174,11 @@ impl Machine {
         Ok(true)
     }
 
-    /// After a crash: what was promised is there, nothing else is, and to recover once more finds the same.
+    /// After a crash: recovery finds exactly what the guarantees demand, and a second recovery finds the same.
     fn recover(disk: &CrashDisk, now: Timestamp, mut model: Model, next: u64) -> Result<Self, TestCaseError> {
         let report = inspect_on(disk).unwrap();
         let (wal, recovery) = Wal::open_on(Arc::new(disk.clone()), OPTIONS).unwrap();
-        prop_assert_eq!(&recovery.damaged, &vec![], "a crash tears, but never damages");
+        prop_assert_eq!(&recovery.damaged, &vec![], "a crash may leave a torn line, but no damaged one");
         prop_assert_eq!(recovery.torn, report.torn);
         let entries: Vec<_> = recovery.pending.collect::<Result<_, _>>().unwrap();
         prop_assert_eq!(entries.len() as u64, report.pending);
@@ -185,16 +188,20 @@ impl Machine {
         let disk = disk.crash(&mut |_| 0);
         let (wal, again) = Wal::open_on(Arc::new(disk.clone()), OPTIONS).unwrap();
         prop_assert_eq!(again.torn, None);
-        prop_assert_eq!(again.pending.collect::<Result<Vec<_>, _>>().unwrap(), entries, "twice is not once");
+        prop_assert_eq!(
+            again.pending.collect::<Result<Vec<_>, _>>().unwrap(),
+            entries,
+            "a second recovery differs from the first"
+        );
         (model.must, model.may) = (recovered, BTreeSet::new());
         Ok(Self { disk, wal, now, model, next })
     }
 }
 
-fn live(lives: Vec<Life>) -> Result<(), TestCaseError> {
+fn check(runs: Vec<Run>) -> Result<(), TestCaseError> {
     let start = "2026-11-23T04:15:00Z".parse().unwrap();
     let mut machine = Machine::recover(&CrashDisk::default(), start, Model::default(), 0)?;
-    for (steps, power, choices) in lives {
+    for (steps, power, choices) in runs {
         machine.disk.power_off_after(power);
         for step in &steps {
             if !machine.step(step)? {
@@ -209,15 +216,15 @@ fn live(lives: Vec<Life>) -> Result<(), TestCaseError> {
 }
 
 #[test]
-fn whatever_byte_a_crash_strikes_the_promises_hold() {
+fn the_guarantees_hold_after_a_crash_at_any_byte() {
     let mut config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
     let seed = match config.rng_seed {
         RngSeed::Fixed(seed) => seed,
         RngSeed::Random => RandomState::new().hash_one("seed"),
     };
     config.rng_seed = RngSeed::Fixed(seed);
-    let lives = prop::collection::vec(life(), 1..5);
-    if let Err(error) = TestRunner::new(config).run(&lives, live) {
+    let runs = prop::collection::vec(run(), 1..5);
+    if let Err(error) = TestRunner::new(config).run(&runs, check) {
         panic!("{error}\nreplay with PROPTEST_RNG_SEED={seed}");
     }
 }
@@ -231,10 +238,10 @@ fn open(disk: &CrashDisk) -> (Wal, Vec<String>) {
     (wal, recovery.pending.map(|entry| entry.unwrap().operation_id).collect())
 }
 
-/// Every single place where the power can go during a fixed course of work, each with least and most surviving.
+/// Tries each point of a fixed sequence of steps at which the power can fail, with several choices of what survives.
 #[test]
-fn every_byte_of_a_short_life_may_be_the_last() {
-    let course = [
+fn a_short_run_can_end_at_any_byte() {
+    let steps = [
         Step::Append(2, 1),
         Step::Complete(1),
         Step::Clock(60),
@@ -251,8 +258,8 @@ fn every_byte_of_a_short_life_may_be_the_last() {
     ];
     for power in 0..2500 {
         for choice in [0, u16::MAX, 1, 7] {
-            let life = (course.to_vec(), power, vec![choice]);
-            live(vec![life]).unwrap_or_else(|error| panic!("power {power}, choice {choice}: {error}"));
+            let run = (steps.to_vec(), power, vec![choice]);
+            check(vec![run]).unwrap_or_else(|error| panic!("power {power}, choice {choice}: {error}"));
         }
     }
 }
@@ -283,8 +290,8 @@ fn a_failed_sync_poisons_the_writer_until_the_log_is_opened_again() {
         );
     }
     drop(wal);
-    assert_eq!(open(&disk).1, ["a", "b"], "what is there is found, though nobody was told so");
-    assert_eq!(open(&disk.crash(&mut |_| 0)).1, ["a", "b"], "and opening made it durable");
+    assert_eq!(open(&disk).1, ["a", "b"], "`b` is on the disk and is found, although its append failed");
+    assert_eq!(open(&disk.crash(&mut |_| 0)).1, ["a", "b"], "opening the log made it durable");
 }
 
 #[test]
@@ -312,7 +319,7 @@ fn a_failed_sync_of_the_directory_poisons_the_writer() {
 }
 
 #[test]
-fn a_removal_that_may_not_last_poisons_the_writer() {
+fn a_removal_without_a_directory_sync_poisons_the_writer() {
     let disk = CrashDisk::default();
     let (mut wal, _) = open(&disk);
     append(&mut wal, "a", "2026-11-23T04:15:00Z").unwrap();
@@ -324,7 +331,7 @@ fn a_removal_that_may_not_last_poisons_the_writer() {
 }
 
 #[test]
-fn an_orderly_end_leaves_nothing_to_replay() {
+fn an_orderly_shutdown_leaves_nothing_to_replay() {
     let disk = CrashDisk::default();
     let (mut wal, _) = open(&disk);
     append(&mut wal, "a", "2026-11-23T04:15:00Z").unwrap();

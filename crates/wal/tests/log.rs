@@ -1,4 +1,4 @@
-//! The log on a real directory: what it writes, recovers, refuses and removes. Crashes are in `crash.rs`.
+//! Tests the log on a real directory: what it writes, recovers, rejects and removes. `crash.rs` tests crashes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;
@@ -44,7 +44,7 @@ fn files(dir: &Path) -> Vec<String> {
     names
 }
 
-/// Writes `ids` into one file, changes its text, and answers the file.
+/// Appends `ids` to one file, changes the text of the file and returns its path.
 fn damaged(dir: &Path, ids: &[&str], change: impl Fn(String) -> String) -> std::path::PathBuf {
     append(&mut open(dir).0, ids, "04:15:00");
     let file = dir.join("wal_20261123_04.jsonl");
@@ -60,7 +60,7 @@ fn an_empty_directory_is_an_empty_log() {
 }
 
 #[test]
-fn what_is_not_completed_is_recovered_in_order_and_as_it_was() {
+fn pending_operations_are_recovered_unchanged_and_in_order() {
     let dir = tempfile::tempdir().unwrap();
     let (mut wal, _) = open(dir.path());
     let operation = "{\"status\":\"pending\",\"text\":\"line\\nbreak \u{2028} \\\"\"}";
@@ -108,7 +108,7 @@ fn a_torn_last_line_is_cut_off() {
 }
 
 #[test]
-fn a_damaged_line_in_the_middle_is_set_aside_once_and_the_rest_goes_on() {
+fn a_damaged_line_in_the_middle_is_set_aside_once_and_the_other_lines_are_used() {
     let dir = tempfile::tempdir().unwrap();
     let file = damaged(dir.path(), &["a", "b", "c"], |text| {
         text.replacen(r#""b","operation":{"x":1"#, r#""b","operation":{"x":2"#, 1)
@@ -117,7 +117,7 @@ fn a_damaged_line_in_the_middle_is_set_aside_once_and_the_rest_goes_on() {
     let (_, mut recovery) = open(dir.path());
     assert_eq!(ids(&mut recovery), ["a", "c"]);
     let [damage] = &recovery.damaged[..] else { panic!("{:?}", recovery.damaged) };
-    assert_eq!((&*damage.file, damage.line, &*damage.reason), ("wal_20261123_04.jsonl", 2, "its checksum is wrong"));
+    assert_eq!((&*damage.file, damage.line, &*damage.reason), ("wal_20261123_04.jsonl", 2, "checksum mismatch"));
     drop(recovery);
 
     assert_eq!(fs::read(&file).unwrap(), before, "the file itself is never rewritten");
@@ -131,7 +131,7 @@ fn a_damaged_line_in_the_middle_is_set_aside_once_and_the_rest_goes_on() {
 }
 
 #[test]
-fn new_damage_is_reported_beside_damage_that_is_known() {
+fn new_damage_is_reported_when_older_damage_is_set_aside() {
     let dir = tempfile::tempdir().unwrap();
     let file = damaged(dir.path(), &["a", "b", "c"], |text| text.replacen("\"b\"", "\"B\"", 1));
     assert_eq!(open(dir.path()).1.damaged.len(), 1);
@@ -147,7 +147,7 @@ fn new_damage_is_reported_beside_damage_that_is_known() {
 }
 
 #[test]
-fn two_lines_run_together_are_both_set_aside() {
+fn two_lines_without_a_line_end_between_them_are_both_set_aside() {
     let dir = tempfile::tempdir().unwrap();
     damaged(dir.path(), &["a", "b", "c"], |text| text.replacen('\n', " ", 1));
     let (_, mut recovery) = open(dir.path());
@@ -155,7 +155,7 @@ fn two_lines_run_together_are_both_set_aside() {
 }
 
 #[test]
-fn a_line_too_long_to_hold_is_damage_and_the_rest_goes_on() {
+fn an_overlong_line_is_damage_and_the_other_lines_are_used() {
     let dir = tempfile::tempdir().unwrap();
     let file = damaged(dir.path(), &["a", "b"], |text| {
         let long = "x".repeat(chunk_sync_wal::MAX_LINE + (1 << 20));
@@ -171,7 +171,7 @@ fn a_line_too_long_to_hold_is_damage_and_the_rest_goes_on() {
 }
 
 #[test]
-fn an_older_file_without_its_last_line_end_is_judged_by_its_checksums() {
+fn the_last_line_of_an_older_file_is_damaged_only_if_its_checksum_is_wrong() {
     let dir = tempfile::tempdir().unwrap();
     let file = damaged(dir.path(), &["a", "b"], |text| text.trim_end().to_owned());
     fs::write(dir.path().join("wal_20261123_05.jsonl"), "").unwrap();
@@ -185,20 +185,20 @@ fn an_older_file_without_its_last_line_end_is_judged_by_its_checksums() {
 #[test]
 fn a_foreign_file_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();
-    fs::write(dir.path().join("notes.txt"), "no line of ours").unwrap();
-    fs::write(dir.path().join("wal_20261123_4.jsonl"), "nor this").unwrap();
+    fs::write(dir.path().join("notes.txt"), "not a line of the log").unwrap();
+    fs::write(dir.path().join("wal_20261123_4.jsonl"), "neither is this").unwrap();
     fs::create_dir(dir.path().join("wal_20261123_03.jsonl")).unwrap();
     let (mut wal, recovery) = open(dir.path());
     assert_eq!((recovery.files, recovery.damaged), (0, vec![]));
     append(&mut wal, &["a"], "04:15:00");
     complete(&mut wal, &["a"], "04:15:00");
     wal.reclaim().unwrap();
-    assert_eq!(fs::read_to_string(dir.path().join("notes.txt")).unwrap(), "no line of ours");
+    assert_eq!(fs::read_to_string(dir.path().join("notes.txt")).unwrap(), "not a line of the log");
     assert_eq!(files(dir.path()), ["wal_20261123_03.jsonl", "wal_20261123_4.jsonl"]);
 }
 
 #[test]
-fn a_completion_counts_from_a_later_file() {
+fn a_completion_in_a_later_file_ends_the_operation() {
     let dir = tempfile::tempdir().unwrap();
     let (mut wal, _) = open(dir.path());
     append(&mut wal, &["a", "b"], "04:59:59");
@@ -238,11 +238,11 @@ fn only_old_files_whose_operations_are_complete_are_retired() {
     complete(&mut wal, &["b", "c"], "04:00:00");
     assert_eq!(wal.retire(at("04:30:00"), HOUR).unwrap(), ["wal_20261123_02.jsonl"]);
     assert_eq!(wal.retire(at("23:00:00"), HOUR).unwrap(), ["wal_20261123_03.jsonl"]);
-    assert_eq!(files(dir.path()), ["wal_20261123_04.jsonl"], "the newest stays, whatever its age");
+    assert_eq!(files(dir.path()), ["wal_20261123_04.jsonl"], "the newest file stays, regardless of its age");
 }
 
 #[test]
-fn a_file_of_completions_outlives_the_file_of_what_it_completes() {
+fn a_file_of_completions_is_not_removed_before_the_file_of_their_operations() {
     let dir = tempfile::tempdir().unwrap();
     let (mut wal, _) = open(dir.path());
     append(&mut wal, &["open", "done"], "01:00:00");
@@ -260,14 +260,14 @@ fn a_file_of_completions_outlives_the_file_of_what_it_completes() {
 }
 
 #[test]
-fn a_full_log_refuses_before_it_writes_and_goes_on_once_reclaimed() {
+fn a_full_log_rejects_a_batch_before_writing_and_accepts_it_once_reclaimed() {
     let dir = tempfile::tempdir().unwrap();
     let (mut wal, _) = Wal::open(dir.path(), Options { max_bytes: 400 }).unwrap();
     append(&mut wal, &["a", "b"], "04:15:00");
     let used = wal.bytes();
     let more = [Pending { operation_id: "c", operation: "{}" }, Pending { operation_id: "d", operation: "{}" }];
-    let refused = wal.append(&more, at("05:15:00")).unwrap_err();
-    assert!(matches!(refused, WalError::Full { used: u, max: 400, .. } if u == used), "{refused}");
+    let rejected = wal.append(&more, at("05:15:00")).unwrap_err();
+    assert!(matches!(rejected, WalError::Full { used: u, max: 400, .. } if u == used), "{rejected}");
     assert_eq!(wal.bytes(), used);
     assert_eq!(files(dir.path()), ["wal_20261123_04.jsonl"]);
     assert_eq!(wal.reclaim().unwrap(), [""; 0], "operations are pending");
@@ -281,22 +281,22 @@ fn a_full_log_refuses_before_it_writes_and_goes_on_once_reclaimed() {
 }
 
 #[test]
-fn a_batch_that_can_never_fit_is_told_apart() {
+fn a_batch_that_can_never_fit_is_too_large_and_not_full() {
     let dir = tempfile::tempdir().unwrap();
     let (mut wal, _) = Wal::open(dir.path(), Options { max_bytes: 500 }).unwrap();
     let operation = format!(r#"{{"x":"{}"}}"#, "x".repeat(500));
-    let refused = wal.append(&[Pending { operation_id: "a", operation: &operation }], at("04:15:00")).unwrap_err();
-    assert!(matches!(refused, WalError::TooLarge { max: 500, .. }), "{refused}");
+    let rejected = wal.append(&[Pending { operation_id: "a", operation: &operation }], at("04:15:00")).unwrap_err();
+    assert!(matches!(rejected, WalError::TooLarge { max: 500, .. }), "{rejected}");
     append(&mut wal, &["b"], "04:15:00");
 }
 
 #[test]
-fn an_operation_refused_takes_its_batch_with_it_and_nothing_else() {
+fn a_rejected_operation_rejects_its_whole_batch_and_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
     let (mut wal, _) = open(dir.path());
     let batch = [Pending { operation_id: "a", operation: "{}" }, Pending { operation_id: "b", operation: "[]" }];
-    let refused = wal.append(&batch, at("04:15:00")).unwrap_err();
-    assert!(matches!(refused, WalError::NotAnObject { operation_id } if operation_id == "b"));
+    let rejected = wal.append(&batch, at("04:15:00")).unwrap_err();
+    assert!(matches!(rejected, WalError::NotAnObject { operation_id } if operation_id == "b"));
     assert_eq!((wal.pending(), wal.bytes()), (0, 0));
     append(&mut wal, &["c"], "04:15:00");
 }
@@ -316,19 +316,19 @@ fn an_operation_appended_twice_is_pending_once() {
     assert_eq!(wal.retire(at("23:00:00"), HOUR).unwrap().len(), 2);
     append(&mut wal, &["a"], "06:16:00");
     drop(wal);
-    assert_eq!(pending(dir.path()), ["a"], "begun again after its completion");
+    assert_eq!(pending(dir.path()), ["a"], "appended again after its completion");
 }
 
 #[test]
-fn a_second_opener_is_refused_by_name_and_can_still_look() {
+fn a_second_open_is_refused_with_the_holder_and_inspection_still_works() {
     let dir = tempfile::tempdir().unwrap();
     let (mut wal, recovery) = open(dir.path());
     append(&mut wal, &["a"], "04:15:00");
     append(&mut wal, &["b"], "05:15:00");
     complete(&mut wal, &["a"], "05:15:01");
-    let refused = Wal::open(dir.path(), Options::default()).unwrap_err();
-    assert!(refused.to_string().contains(dir.path().to_str().unwrap()), "{refused}");
-    assert!(matches!(refused, WalError::Locked { holder: Some(pid), .. } if pid == std::process::id()));
+    let rejected = Wal::open(dir.path(), Options::default()).unwrap_err();
+    assert!(rejected.to_string().contains(dir.path().to_str().unwrap()), "{rejected}");
+    assert!(matches!(rejected, WalError::Locked { holder: Some(pid), .. } if pid == std::process::id()));
 
     let report = inspect(dir.path()).unwrap();
     assert_eq!((report.pending, report.lines, report.bytes), (1, 3, wal.bytes()));
@@ -340,10 +340,10 @@ fn a_second_opener_is_refused_by_name_and_can_still_look() {
 }
 
 #[test]
-fn looking_at_a_directory_that_is_not_there_is_an_error_that_names_it() {
+fn inspecting_a_missing_directory_is_an_error_that_names_it() {
     let dir = tempfile::tempdir().unwrap();
-    let error = inspect(&dir.path().join("nowhere")).unwrap_err();
-    assert!(error.to_string().contains("nowhere"), "{error}");
+    let error = inspect(&dir.path().join("missing")).unwrap_err();
+    assert!(error.to_string().contains("missing"), "{error}");
 }
 
 #[test]
@@ -359,7 +359,7 @@ fn a_line_that_changes_after_opening_is_not_replayed() {
 }
 
 #[test]
-fn what_is_begun_again_is_counted_until_it_ends() {
+fn replays_are_counted_until_the_operation_ends() {
     let dir = tempfile::tempdir().unwrap();
     let replays = |recovery: Recovery| -> Vec<(String, u32)> {
         recovery.pending.map(|entry| entry.unwrap()).map(|entry| (entry.operation_id, entry.replays)).collect()
@@ -368,13 +368,13 @@ fn what_is_begun_again_is_counted_until_it_ends() {
     for start in 0..3 {
         let (mut wal, recovery) = open(dir.path());
         assert_eq!(replays(recovery), [("a".to_owned(), start), ("b".to_owned(), 0)]);
-        // Repeated as a whole it is the same operation twice, and no new beginning.
+        // A repeated append of the same operation is not a replay.
         append(&mut wal, &["b"], "04:16:00");
-        wal.begin_again(&["a", "nobody"], at("05:00:00")).unwrap();
+        wal.begin_again(&["a", "unknown"], at("05:00:00")).unwrap();
         assert_eq!(wal.pending(), 2);
     }
-    let looked: Vec<_> = chunk_sync_wal::pending(dir.path()).unwrap().map(|entry| entry.unwrap()).collect();
-    assert_eq!((looked.len(), looked[0].replays, &*looked[0].operation), (2, 3, r#"{"x":1}"#));
+    let entries: Vec<_> = chunk_sync_wal::pending(dir.path()).unwrap().map(|entry| entry.unwrap()).collect();
+    assert_eq!((entries.len(), entries[0].replays, &*entries[0].operation), (2, 3, r#"{"x":1}"#));
     let mut wal = open(dir.path()).0;
     complete(&mut wal, &["a"], "05:01:00");
     append(&mut wal, &["a"], "05:02:00");
@@ -383,7 +383,7 @@ fn what_is_begun_again_is_counted_until_it_ends() {
 }
 
 #[test]
-fn a_full_log_still_takes_what_is_begun_again() {
+fn a_full_log_still_accepts_notes_of_replays() {
     let dir = tempfile::tempdir().unwrap();
     append(&mut open(dir.path()).0, &["a"], "04:15:00");
     let (mut wal, _) = Wal::open(dir.path(), Options { max_bytes: 1 }).unwrap();
@@ -391,7 +391,7 @@ fn a_full_log_still_takes_what_is_begun_again() {
 }
 
 #[test]
-fn a_completion_without_its_beginning_is_counted_and_harmless() {
+fn a_completion_without_its_pending_line_is_counted_and_has_no_effect() {
     let dir = tempfile::tempdir().unwrap();
     let mut wal = open(dir.path()).0;
     append(&mut wal, &["a"], "04:15:00");

@@ -223,10 +223,11 @@ fn conflicts_end_by_the_strategy_of_their_part() {
         "[conflicts]\nmetadata = 'merge_text'\ncontent = 'mine'\nparts = ['content', 'nothing = manual']\n",
         &[],
     );
-    assert!(error.contains("conflicts.metadata: `merge_text` is no strategy for metadata"), "{error}");
-    assert!(error.contains("conflicts.content: `mine` is no strategy"), "{error}");
+    assert!(error.contains("conflicts.metadata: `merge_text` is not a strategy for metadata"), "{error}");
+    assert!(error.contains("conflicts.content: `mine` is not a strategy"), "{error}");
     assert!(
-        error.contains("`content` must be a part and its strategy") && error.contains("`nothing` names no part"),
+        error.contains("`content` must be a part and its strategy")
+            && error.contains("`nothing` is not the name of a part"),
         "{error}"
     );
 }

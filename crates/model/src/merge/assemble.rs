@@ -1,20 +1,20 @@
-//! Builds the chunk that shows, from the values at hand.
+//! Builds the shown chunk from the shown values.
 
 use crate::chunk::{Chunk, Embeddings, Graph, State};
 use crate::parse::{
     CONFLICT_DETECTED, CONFLICT_RESOLVED_AT, CONFLICT_TIMESTAMP, CONFLICTING_VERSION, PREVIOUS_VERSION,
     RESOLUTION_STRATEGY,
 };
-use crate::record::Said;
+use crate::record::Reported;
 use crate::{Origin, Part, Record, Time};
 
 use super::show::{Rival, Shown, ShownPart};
 use super::values::{Values, View};
 
-/// The state that shows `shown`; `None` where the chunk is gone.
+/// The state with the values in `shown`; `None` if the chunk is deleted.
 ///
-/// A value that is nowhere any more (somebody wrote over it in the row, and the record had none) leaves the part as it is
-/// held: what is there is never taken away for want of something better.
+/// If a value is not available (another program overwrote it in the row, and the record has no copy), the part keeps
+/// its current value: a missing value never removes an existing one.
 pub(super) fn assemble(
     record: &Record,
     shown: &Shown,
@@ -31,14 +31,14 @@ pub(super) fn assemble(
         }
     }
     put_alternative(&mut chunk, shown, values);
-    say(record, &mut chunk);
+    set_reported(record, &mut chunk);
     if let Some(rival) = &shown.rival {
-        mark(&mut chunk, rival);
+        add_markers(&mut chunk, rival);
     }
     Some(State { chunk, embedding_stale: shown.stale })
 }
 
-/// A chunk without any of the parts that can be absent.
+/// The chunk without its optional parts.
 fn blank(chunk: &Chunk) -> Chunk {
     let mut blank = Chunk { embeddings: Embeddings::default(), graph: Graph::default(), ..chunk.clone() };
     blank.summary = None;
@@ -47,7 +47,8 @@ fn blank(chunk: &Chunk) -> Chunk {
     blank
 }
 
-/// Puts a value in its place, wherever it is to be had; `None` where it is nowhere.
+/// Sets a part to its shown value: a merged text, a value of the view or the row, or one of the record. `None` if the
+/// value is in none of them.
 fn put(chunk: &mut Chunk, values: &Values<'_>, part: &Part, shown: &ShownPart) -> Option<()> {
     if let Some(text) = &shown.merged {
         chunk.content.clone_from(text);
@@ -59,7 +60,7 @@ fn put(chunk: &mut Chunk, values: &Values<'_>, part: &Part, shown: &ShownPart) -
     Some(())
 }
 
-/// One alternative has a place in a chunk: that of the first model that has one.
+/// A chunk has room for one alternative: that of the first model with one.
 fn put_alternative(chunk: &mut Chunk, shown: &Shown, values: &Values<'_>) {
     let Some((part, other)) = shown.alternative() else {
         return;
@@ -74,19 +75,21 @@ fn put_alternative(chunk: &mut Chunk, shown: &Shown, values: &Values<'_>) {
     }
 }
 
-/// The fields that are no parts: the smallest `created_at`, the largest `updated_at`, the newest of the others.
-fn say(record: &Record, chunk: &mut Chunk) {
-    let said: Vec<&Said> = record.writers.values().map(|history| &history.said).collect();
+/// Sets the fields that are not parts: the smallest `created_at`, the largest `updated_at`, the newest value of each
+/// other field; `hybrid` if the writers reported several origins.
+fn set_reported(record: &Record, chunk: &mut Chunk) {
+    let reported: Vec<&Reported> = record.writers.values().map(|history| &history.reported).collect();
     let metadata = &mut chunk.metadata;
-    metadata.created_at = said.iter().filter_map(|s| s.created_at).min().unwrap_or(metadata.created_at);
-    metadata.updated_at = said.iter().filter_map(|s| s.updated_at).max().unwrap_or(metadata.updated_at);
-    let newest =
-        |pick: fn(&Said) -> Option<(Time, Time)>| said.iter().filter_map(|s| pick(s)).max().map(|(_, value)| value);
-    metadata.indexed_at = newest(|s| s.indexed_at);
-    metadata.cognified_at = newest(|s| s.cognified_at);
-    let millis = said.iter().filter_map(|s| s.processing_time_ms);
+    metadata.created_at = reported.iter().filter_map(|r| r.created_at).min().unwrap_or(metadata.created_at);
+    metadata.updated_at = reported.iter().filter_map(|r| r.updated_at).max().unwrap_or(metadata.updated_at);
+    let newest = |pick: fn(&Reported) -> Option<(Time, Time)>| {
+        reported.iter().filter_map(|r| pick(r)).max().map(|(_, value)| value)
+    };
+    metadata.indexed_at = newest(|r| r.indexed_at);
+    metadata.cognified_at = newest(|r| r.cognified_at);
+    let millis = reported.iter().filter_map(|r| r.processing_time_ms);
     metadata.processing_time_ms = millis.max_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1))).map(|(_, value)| value);
-    let mut origins: Vec<Origin> = said.iter().flat_map(|s| s.origins.iter().copied()).collect();
+    let mut origins: Vec<Origin> = reported.iter().flat_map(|r| r.origins.iter().copied()).collect();
     origins.sort_unstable();
     origins.dedup();
     chunk.system_origin = match origins.as_slice() {
@@ -96,20 +99,20 @@ fn say(record: &Record, chunk: &mut Chunk) {
     };
 }
 
-/// Says of a content that shows that it was in conflict: that there was one, with what and when; and, once it is decided,
-/// how.
+/// Adds markers to `metadata` if the shown content was in conflict: that there was a conflict, the other content and
+/// the time; and, once it is resolved, the strategy.
 ///
-/// Which of the two came to the service first is no part of the state: the same settings show the same marks in whatever
-/// order they arrived. So a conflict that is decided has both kinds of marks, whichever side was the newer.
-fn mark(chunk: &mut Chunk, rival: &Rival) {
+/// The order of arrival is not part of the state: the same settings give the same markers in any order. So a resolved
+/// conflict has both kinds of markers, whichever side is newer.
+fn add_markers(chunk: &mut Chunk, rival: &Rival) {
     let mut put = |key: &str, value: serde_json::Value| drop(chunk.metadata.extra.insert(key.to_owned(), value));
-    let met = rival.met.to_string();
+    let since = rival.since.to_string();
     put(CONFLICT_DETECTED, true.into());
     put(CONFLICTING_VERSION, rival.sha256.as_str().into());
-    put(CONFLICT_TIMESTAMP, met.as_str().into());
+    put(CONFLICT_TIMESTAMP, since.as_str().into());
     if let Some(strategy) = rival.strategy {
         put(PREVIOUS_VERSION, rival.sha256.as_str().into());
-        put(CONFLICT_RESOLVED_AT, met.as_str().into());
+        put(CONFLICT_RESOLVED_AT, since.as_str().into());
         put(RESOLUTION_STRATEGY, strategy.to_string().into());
     }
 }

@@ -1,28 +1,28 @@
-//! From a writer's view to settings: what the view does not change against the writer's base, it has no opinion on.
+//! Turns a writer's view into settings: only the parts in which the view differs from the writer's base.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::chunk::Chunk;
 use crate::event::EventType;
 use crate::parse::is_marker;
-use crate::record::{History, Said, Setting};
+use crate::record::{History, Reported, Setting};
 use crate::{ChangeVersion, Hash, Origin, Part, PartPattern, Record, Writer};
 
 use super::Change;
 use super::show::Shown;
 use super::values::View;
 
-/// What a change came to in its writer's history.
+/// What a change added to its writer's history.
 pub(super) struct Changed {
-    /// The version of all that it set.
+    /// The version of all settings of the change.
     pub(super) version: ChangeVersion,
-    /// The parts that it set, and to what.
+    /// The parts that the change set, with the hash of each value; `None` for a removal.
     pub(super) parts: BTreeMap<Part, Option<Hash>>,
     /// Whether the writer knew the chunk before.
     pub(super) knew: bool,
 }
 
-/// Adds a change that the record admits to its writer's history.
+/// Adds an admitted change to its writer's history.
 pub(super) fn apply(record: &mut Record, before: &Shown, change: &Change<'_>, view: Option<&View<'_>>) -> Changed {
     let history = record.writers.entry(change.writer).or_insert_with(History::new);
     let count = history.count(change.time, change.event);
@@ -47,38 +47,38 @@ struct Author<'a> {
 impl Author<'_> {
     fn deletes(&mut self) {
         self.set(Part::Existence, None, None);
-        self.history.said = Said::default();
+        self.history.reported = Reported::default();
     }
 
     fn views(&mut self, view: &View<'_>) {
-        if self.exists_anew() {
+        if self.sets_existence() {
             self.set(Part::Existence, Some(Hash::of_existence()), None);
         }
         let content = self.content_of(view.chunk);
         for (part, hash, _) in &view.parts {
-            if self.speaks_of(part) {
+            if self.states(part) {
                 self.compare(part, *hash, content);
             }
         }
         let present: BTreeSet<&Part> = view.parts.iter().map(|(part, ..)| part).collect();
         for part in self.known_parts() {
-            if !present.contains(&part) && self.speaks_of(&part) {
+            if !present.contains(&part) && self.states(&part) {
                 self.remove(part);
             }
         }
-        self.remember(view.chunk);
+        self.report(view.chunk);
     }
 
-    fn exists_anew(&self) -> bool {
+    fn sets_existence(&self) -> bool {
         match self.change.writer {
             Writer::Operator => self.named(&Part::Existence),
             _ => self.change.kind == EventType::Create || !self.knows(),
         }
     }
 
-    /// Whether the view says anything of the part. An operator decides on what `set` names and on nothing else, whatever
-    /// the rest of the view has become since it was taken.
-    fn speaks_of(&self, part: &Part) -> bool {
+    /// Whether the view states the part. The view of an operator states only the parts in `set`, because the others may
+    /// have changed since it was taken.
+    fn states(&self, part: &Part) -> bool {
         match self.change.writer {
             Writer::Operator => self.named(part),
             _ => !covers(self.change.unchanged, part),
@@ -99,15 +99,16 @@ impl Author<'_> {
     }
 
     fn set(&mut self, part: Part, hash: Option<Hash>, made_for: Option<Hash>) {
-        // What differs in a store from what was written there was changed on purpose, whoever has set the same before.
+        // A value in a store that differs from what the service wrote there was set deliberately, even if another
+        // writer has set the same value before.
         let on_purpose = self.change.writer.is_store() || self.named(&part);
         let ChangeVersion { time, count, .. } = self.version;
         self.history.set(part.clone(), Setting { time, count, hash, on_purpose, made_for, value: None });
         self.changed.insert(part, hash);
     }
 
-    /// The base of a store is what the service wrote there, which is what shows, and so is an operator's; that of a
-    /// publisher is what it said.
+    /// The base of a direct write or of an operator is the shown value, which is what the service wrote into the
+    /// stores. The base of a publisher is the value that it last set.
     fn base(&self, part: &Part) -> Option<Hash> {
         if self.writes_on_top() { self.before.hash(part) } else { self.history.base(part) }
     }
@@ -116,16 +117,17 @@ impl Author<'_> {
         if self.writes_on_top() { self.before.exists } else { self.history.knows() }
     }
 
-    /// Every part that the view could have left out: those the writer said, or a store shows, or `set` names.
+    /// All parts that the absence from the view may remove: those that the writer has set or the store shows, and those
+    /// named in `set`.
     fn known_parts(&self) -> Vec<Part> {
         let named = self.change.set.iter().filter_map(|pattern| match pattern {
             PartPattern::One(part) => Some(part),
             _ => None,
         });
-        let said: Vec<&Part> =
+        let known: Vec<&Part> =
             if self.writes_on_top() { self.before.parts.keys().collect() } else { self.history.parts.keys().collect() };
-        let can = |part: &&Part| **part != Part::Existence && !is_marker(part);
-        let parts: BTreeSet<&Part> = said.into_iter().chain(named).filter(can).collect();
+        let removable = |part: &&Part| **part != Part::Existence && !is_marker(part);
+        let parts: BTreeSet<&Part> = known.into_iter().chain(named).filter(removable).collect();
         parts.into_iter().cloned().collect()
     }
 
@@ -133,12 +135,12 @@ impl Author<'_> {
         covers(self.change.set, part)
     }
 
-    /// Whether the change was made on top of all that shows.
+    /// Whether the change is based on the shown state.
     fn writes_on_top(&self) -> bool {
         self.change.writer.is_store() || self.change.writer == Writer::Operator
     }
 
-    /// The content that the view's embeddings were made for.
+    /// The hash of the content that the view's embeddings were computed from.
     fn content_of(&self, view: &Chunk) -> Option<Hash> {
         if covers(self.change.unchanged, &Part::Content) {
             self.base(&Part::Content)
@@ -147,17 +149,18 @@ impl Author<'_> {
         }
     }
 
-    fn remember(&mut self, view: &Chunk) {
-        let (said, metadata, time) = (&mut self.history.said, &view.metadata, self.change.time);
-        said.updated_at = Some(said.updated_at.map_or(metadata.updated_at, |t| t.max(metadata.updated_at)));
+    fn report(&mut self, view: &Chunk) {
+        let (reported, metadata, time) = (&mut self.history.reported, &view.metadata, self.change.time);
+        reported.updated_at = Some(reported.updated_at.map_or(metadata.updated_at, |t| t.max(metadata.updated_at)));
         if self.change.writer == Writer::Operator {
             return;
         }
-        add_origin(&mut said.origins, view.system_origin);
-        said.created_at = Some(said.created_at.map_or(metadata.created_at, |t| t.min(metadata.created_at)));
-        said.indexed_at = metadata.indexed_at.map(|value| (time, value)).or(said.indexed_at);
-        said.cognified_at = metadata.cognified_at.map(|value| (time, value)).or(said.cognified_at);
-        said.processing_time_ms = metadata.processing_time_ms.map(|value| (time, value)).or(said.processing_time_ms);
+        add_origin(&mut reported.origins, view.system_origin);
+        reported.created_at = Some(reported.created_at.map_or(metadata.created_at, |t| t.min(metadata.created_at)));
+        reported.indexed_at = metadata.indexed_at.map(|value| (time, value)).or(reported.indexed_at);
+        reported.cognified_at = metadata.cognified_at.map(|value| (time, value)).or(reported.cognified_at);
+        reported.processing_time_ms =
+            metadata.processing_time_ms.map(|value| (time, value)).or(reported.processing_time_ms);
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the record of conflicts says of one: the four sides of a three-way merge, by which strategy it ended, and how.
+//! A recorded conflict: the four sides of a three-way merge, the strategy and the outcome.
 
 use std::str::FromStr;
 
@@ -9,45 +9,46 @@ use crate::{Hash, Part, Time, Writer};
 
 use super::Strategy;
 
-/// A part that the source changed while its held value was neither the source's base nor its new value; or that it
-/// changed under a tombstone it did not know of.
+/// A conflict on one part. The source changed the part while the current value was neither the source's base nor its
+/// new value, or changed it after another writer had deleted the chunk.
 ///
-/// As JSON: `part` by its name on the wire, hashes in hexadecimal, times as RFC 3339.
+/// In JSON `part` is the part's name on the wire, hashes are hexadecimal, times RFC 3339.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Conflict {
-    /// Which part.
+    /// The part in conflict.
     #[serde(with = "name")]
     pub part: Part,
-    /// What kind of part that is.
+    /// The kind of the part.
     pub kind: Kind,
-    /// What decided.
+    /// The strategy applied to the part.
     pub strategy: Strategy,
-    /// How it ended.
+    /// The outcome.
     pub outcome: Outcome,
-    /// What the source said before.
+    /// The value that the source started from.
     pub base: Side,
-    /// What the source says now.
+    /// The value that the source set.
     pub source: Side,
-    /// What was held.
+    /// The current value before the change.
     pub target: Side,
-    /// What shows now.
+    /// The value shown after the change.
     pub result: Side,
 }
 
-/// One of the sides.
+/// One side of a conflict.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Side {
-    /// Who said so; `None` where nobody did.
+    /// The writer that set the value; `None` if no writer set it.
     pub writer: Option<Writer>,
-    /// When.
+    /// When it was set.
     pub time: Option<Time>,
-    /// What; `None` where the part is not there.
+    /// The hash of the value; `None` if the part is absent.
     pub hash: Option<Hash>,
-    /// The value itself, as far as it is at hand.
+    /// The value itself, if it is available.
     pub value: Option<Value>,
 }
 
-/// Kinds of parts, in the order in which a conflict of several is named after the first.
+/// Kinds of parts. The order matters: a change with several conflicts is classified by the first kind (see
+/// [`auto_type`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
@@ -59,28 +60,28 @@ pub enum Kind {
     Metadata,
     /// Node id, entities, relationships.
     Graph,
-    /// Everything else, existence among it.
+    /// All other parts, including existence.
     Other,
 }
 
-/// How a conflict ended.
+/// The outcome of a conflict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// The source's value shows.
+    /// The source's value is shown.
     SourceKept,
-    /// The source's value does not show: what was held does, or what that had kept from showing.
+    /// The source's value is not shown: the previous value is, or a value that the previous one had suppressed.
     TargetKept,
-    /// Both show: the one as the alternative of the other.
+    /// Both values are shown, one as the alternative of the other.
     BothKept,
-    /// A text made of both shows.
+    /// A text merged from both is shown.
     Merged,
-    /// It waits for a person; what was set first shows until then.
+    /// The conflict waits for an operator; the earlier value is shown until then.
     Open,
 }
 
 impl Kind {
-    /// Every one, in order.
+    /// All kinds, in order.
     pub const ALL: [Self; 5] = [Self::Content, Self::Embeddings, Self::Metadata, Self::Graph, Self::Other];
 
     /// The kind of a part.
@@ -95,7 +96,7 @@ impl Kind {
         }
     }
 
-    /// Its name in reports and in the configuration.
+    /// The name in reports and in the configuration.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -109,10 +110,10 @@ impl Kind {
 }
 
 impl Outcome {
-    /// Every one.
+    /// All outcomes.
     pub const ALL: [Self; 5] = [Self::SourceKept, Self::TargetKept, Self::BothKept, Self::Merged, Self::Open];
 
-    /// Its name in reports and metrics.
+    /// The name in reports and metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -126,7 +127,7 @@ impl Outcome {
 }
 
 impl Conflict {
-    /// As JSON, in which a value that several sides have stands once: values are what a record of conflicts consists of.
+    /// The conflict as JSON. A value that several sides share is written once, because values are most of the size.
     #[must_use]
     pub fn to_json(&self) -> String {
         let mut slim = self.clone();
@@ -138,14 +139,14 @@ impl Conflict {
                 _ => {}
             }
         }
-        // Neither has keys that are not strings, nor floats that are not finite: JSON holds them.
+        // Serialisation cannot fail: all map keys are strings and all floats are finite.
         serde_json::to_string(&slim).unwrap_or_default()
     }
 
-    /// What [`to_json`](Self::to_json) made.
+    /// Reads the output of [`to_json`](Self::to_json) and restores the shared values.
     ///
     /// # Errors
-    /// Where it did not.
+    /// If `json` is not valid JSON, lacks a field, or has an unknown part, kind, strategy or outcome.
     pub fn from_json(json: &str) -> Result<Self, serde_json::Error> {
         let mut conflict: Self = serde_json::from_str(json)?;
         let values: Vec<(Option<Hash>, Value)> =
@@ -177,22 +178,22 @@ impl FromStr for Outcome {
     }
 }
 
-/// The one of that name, or which names there are.
+/// Finds the variant named `name`; the error lists the known names.
 fn named<T: Copy>(all: &[T], name_of: fn(T) -> &'static str, name: &str) -> Result<T, String> {
     all.iter().copied().find(|one| name_of(*one) == name).ok_or_else(|| {
         let names: Vec<_> = all.iter().map(|one| name_of(*one)).collect();
-        format!("`{name}` is none of {}", names.join(", "))
+        format!("unknown name `{name}`; expected one of {}", names.join(", "))
     })
 }
 
-/// The type of what a change met: that of the first part in conflict; `none` without any.
+/// The conflict type of a change: the first kind among its conflicts; `none` if there are none.
 #[must_use]
 pub fn auto_type(conflicts: &[Conflict]) -> &'static str {
     conflicts.iter().map(|conflict| conflict.kind).min().map_or("none", Kind::as_str)
 }
 
 mod name {
-    //! A part by its name on the wire.
+    //! Serialises a part as its name on the wire.
 
     use serde::{Deserialize, Deserializer, Serializer};
 

@@ -1,5 +1,4 @@
-//! What the settings of one part come to under its strategy: a pure function of the settings that took effect, in order
-//! of version.
+//! Applies a strategy to the effective settings of one part, in order of version. Pure.
 
 use std::collections::BTreeMap;
 
@@ -9,32 +8,32 @@ use super::Strategy;
 use super::effective::Candidate;
 use super::text::merge_lines;
 
-/// What a part has come to.
+/// The current value of a part.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Held {
-    /// Of the newest setting that is in it.
+pub(super) struct Current {
+    /// The version of the newest setting that contributed to the value.
     pub(super) version: ChangeVersion,
-    /// Which value; `None` where the part was removed.
+    /// The hash of the value; `None` if the part is removed.
     pub(super) hash: Option<Hash>,
-    /// Of an embedding: the content it was made for.
+    /// For an embedding: the hash of the content that it was computed from.
     pub(super) made_for: Option<Hash>,
-    /// The text, where it is nobody's own.
+    /// The text, if it is the result of a line merge and no writer set it.
     pub(super) merged: Option<String>,
 }
 
-/// The settings of a part, decided.
+/// The result of applying a strategy to a part.
 #[derive(Default)]
 pub(super) struct Decision {
-    pub(super) held: Option<Held>,
-    /// Of embeddings: the one that is kept beside.
-    pub(super) alternative: Option<Held>,
-    /// What lost against that which is held, and when they met.
-    pub(super) lost: Option<(Held, Time)>,
-    /// It waits for a person.
+    pub(super) current: Option<Current>,
+    /// For an embedding: the value kept as its alternative.
+    pub(super) alternative: Option<Current>,
+    /// The value that lost against the current one, and the time of the later of the two.
+    pub(super) lost: Option<(Current, Time)>,
+    /// Whether a conflict waits for an operator.
     pub(super) open: bool,
 }
 
-/// How a conflict goes on.
+/// How a single conflict is resolved.
 enum Step {
     Source,
     Target,
@@ -42,17 +41,17 @@ enum Step {
     Open,
 }
 
-/// Decides on a part that is no embedding. `texts` knows the contents that are at hand.
+/// Applies `strategy` to a part other than an embedding. `texts` returns a content by its hash, if it is available.
 pub(super) fn decide(
     strategy: Strategy,
     settings: &[Candidate<'_>],
     texts: &dyn Fn(Hash) -> Option<String>,
 ) -> Decision {
-    let settings = since_decided(settings);
+    let settings = since_resolved(settings);
     match strategy {
         Strategy::TargetWins => replay(settings, |_, _| Step::Target),
         Strategy::Manual => replay(settings, |_, _| Step::Open),
-        Strategy::MergeText => replay(settings, |held, source| merge_text(held, source, texts)),
+        Strategy::MergeText => replay(settings, |current, source| merge_text(current, source, texts)),
         Strategy::Prefer(writer) => prefer(writer, settings).unwrap_or_else(|| replay(settings, |_, _| Step::Source)),
         Strategy::LastWriteWins | Strategy::SourceWins | Strategy::KeepBoth | Strategy::Newest => {
             replay(settings, |_, _| Step::Source)
@@ -60,10 +59,10 @@ pub(super) fn decide(
     }
 }
 
-/// Decides on an embedding: of each writer the newest counts, and one made for the content that shows comes before one
-/// that is not.
+/// Applies `strategy` to an embedding. Of each writer only the newest value counts; a value computed from the shown
+/// content (`content`) is preferred to one that is not, then the newer to the older.
 pub(super) fn decide_embedding(strategy: Strategy, settings: &[Candidate<'_>], content: Option<Hash>) -> Decision {
-    let settings = since_decided(settings);
+    let settings = since_resolved(settings);
     let preferred = match strategy {
         Strategy::Manual => return replay(settings, |_, _| Step::Open),
         Strategy::Prefer(writer) => prefer(writer, settings),
@@ -71,68 +70,76 @@ pub(super) fn decide_embedding(strategy: Strategy, settings: &[Candidate<'_>], c
     };
     preferred.unwrap_or_else(|| {
         let newest: BTreeMap<Writer, &Candidate<'_>> = settings.iter().map(|c| (c.version.writer, c)).collect();
-        let mut held: Vec<Held> = newest.values().filter(|c| c.setting.hash.is_some()).map(|c| c.held()).collect();
-        held.sort_by_key(|held| (held.made_for == content, held.version));
-        let first = held.pop();
-        let others = held.into_iter().filter(|other| first.as_ref().is_some_and(|first| first.hash != other.hash));
+        let mut values: Vec<Current> =
+            newest.values().filter(|c| c.setting.hash.is_some()).map(|c| c.current()).collect();
+        values.sort_by_key(|value| (value.made_for == content, value.version));
+        let first = values.pop();
+        let others = values.into_iter().filter(|other| first.as_ref().is_some_and(|first| first.hash != other.hash));
         let alternative = others.max_by_key(|other| other.version).filter(|_| strategy == Strategy::KeepBoth);
-        Decision { held: first, alternative, ..Decision::default() }
+        Decision { current: first, alternative, ..Decision::default() }
     })
 }
 
-/// An operator's word ends all that was before it.
-fn since_decided<'a, 'b>(settings: &'b [Candidate<'a>]) -> &'b [Candidate<'a>] {
-    let decided = settings.iter().rposition(|candidate| candidate.version.writer == Writer::Operator);
-    &settings[decided.unwrap_or(0)..]
+/// The settings from the last resolution by an operator on; it supersedes all earlier ones.
+fn since_resolved<'a, 'b>(settings: &'b [Candidate<'a>]) -> &'b [Candidate<'a>] {
+    let resolved = settings.iter().rposition(|candidate| candidate.version.writer == Writer::Operator);
+    &settings[resolved.unwrap_or(0)..]
 }
 
-fn replay(settings: &[Candidate<'_>], mut meet: impl FnMut(&Held, &Candidate<'_>) -> Step) -> Decision {
+/// Applies the settings in order; `resolve` decides between the current value and a setting in conflict with it.
+fn replay(settings: &[Candidate<'_>], mut resolve: impl FnMut(&Current, &Candidate<'_>) -> Step) -> Decision {
     let mut decision = Decision::default();
     for source in settings {
-        let Some(held) = decision.held.take().filter(|held| source.conflicts_with(held)) else {
-            decision = Decision { held: Some(source.held()), ..Decision::default() };
+        let Some(target) = decision.current.take().filter(|current| source.conflicts_with(current)) else {
+            decision = Decision { current: Some(source.current()), ..Decision::default() };
             continue;
         };
         let at = source.version.time;
-        match meet(&held, source) {
-            Step::Source => decision = Decision { held: Some(source.held()), lost: Some((held, at)), ..decision },
-            Step::Target => decision = Decision { held: Some(held), lost: Some((source.held(), at)), ..decision },
+        match resolve(&target, source) {
+            Step::Source => {
+                decision = Decision { current: Some(source.current()), lost: Some((target, at)), ..decision };
+            }
+            Step::Target => {
+                decision = Decision { current: Some(target), lost: Some((source.current(), at)), ..decision };
+            }
             Step::Merged(text) => {
-                let merged = Held { hash: Some(Hash::of_bytes(text.as_bytes())), merged: Some(text), ..source.held() };
-                decision = Decision { held: Some(merged), lost: Some((held, at)), ..decision };
+                let hash = Some(Hash::of_bytes(text.as_bytes()));
+                let merged = Current { hash, merged: Some(text), ..source.current() };
+                decision = Decision { current: Some(merged), lost: Some((target, at)), ..decision };
             }
             Step::Open => {
-                return Decision { held: Some(held), lost: Some((source.held(), at)), open: true, ..decision };
+                let lost = Some((source.current(), at));
+                return Decision { current: Some(target), lost, open: true, ..decision };
             }
         }
     }
     decision
 }
 
-fn merge_text(held: &Held, source: &Candidate<'_>, texts: &dyn Fn(Hash) -> Option<String>) -> Step {
-    let target = held.merged.clone().or_else(|| texts(held.hash?));
+fn merge_text(current: &Current, source: &Candidate<'_>, texts: &dyn Fn(Hash) -> Option<String>) -> Step {
+    let target = current.merged.clone().or_else(|| texts(current.hash?));
     let of = |hash: Option<Hash>| hash.and_then(texts);
     match (of(source.base), target, of(source.setting.hash)) {
         (Some(base), Some(target), Some(source)) => Step::Merged(merge_lines(&base, &target, &source)),
-        // Without a text that both began with, everything collides.
+        // Without a common base every line conflicts.
         _ => Step::Source,
     }
 }
 
-/// The newest value of that writer, or of an operator; `None` where there is none.
+/// The newest value of `writer` or of an operator; `None` if there is none.
 fn prefer(writer: Writer, settings: &[Candidate<'_>]) -> Option<Decision> {
     let ranks = |c: &Candidate<'_>| c.version.writer == writer || c.version.writer == Writer::Operator;
     let shown = settings.iter().rfind(|candidate| ranks(candidate)).filter(|c| c.setting.hash.is_some())?;
-    let met = |other: &&Candidate<'_>| {
+    let conflicts = |other: &&Candidate<'_>| {
         let (earlier, later) = if other.version < shown.version { (*other, shown) } else { (shown, *other) };
-        !ranks(other) && later.conflicts_with(&earlier.held())
+        !ranks(other) && later.conflicts_with(&earlier.current())
     };
-    let lost = settings.iter().rfind(met).map(|other| (other.held(), other.version.max(shown.version).time));
-    Some(Decision { held: Some(shown.held()), lost, ..Decision::default() })
+    let lost = settings.iter().rfind(conflicts).map(|other| (other.current(), other.version.max(shown.version).time));
+    Some(Decision { current: Some(shown.current()), lost, ..Decision::default() })
 }
 
 impl Candidate<'_> {
-    fn held(&self) -> Held {
-        Held { version: self.version, hash: self.setting.hash, made_for: self.setting.made_for, merged: None }
+    fn current(&self) -> Current {
+        Current { version: self.version, hash: self.setting.hash, made_for: self.setting.made_for, merged: None }
     }
 }

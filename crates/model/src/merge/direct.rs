@@ -1,10 +1,10 @@
-//! What somebody wrote into Qdrant or Neo4j past the service: which parts of the chunk the store says otherwise than the
-//! service had it say, and what becomes of that.
+//! Direct writes: changes that another program made in Qdrant or Neo4j, bypassing the service. Detects the parts whose
+//! stored value differs from what the service wrote, and builds the view to merge and the conflicts to record.
 //!
-//! The base of a store is what was written there under the version that the store itself shows, so a store that shows
-//! another version than the record has no opinion: it is behind, or ahead of a system of record that was restored. Nor has
-//! it one where a field is absent that may be there: the field was lost, and nothing is said. `metadata`, the entities and
-//! the relations are each written whole, so there what is absent was removed.
+//! The base of a store is what the service wrote under the version that the store holds. A store with another version
+//! than the record is therefore ignored: it is behind, or ahead of a system of record that was restored. An optional
+//! field that is absent in the store is ignored as well: the field was lost, and that is no statement. `metadata`, the
+//! entities and the relations are each written as a whole, so an absent element in them was removed.
 
 mod graph;
 mod vectors;
@@ -23,35 +23,37 @@ use crate::parse::{self, is_marker};
 use crate::part::PartValue;
 use crate::{Hash, Limits, Part, Record, SyncVersion, Time, Writer};
 
-/// What a store was found to hold.
+/// A document read from a store.
 #[derive(Clone, Copy, Debug)]
 pub struct Found<'a> {
-    /// Whoever writes into that store directly.
+    /// The writer that stands for direct writes into that store.
     pub writer: Writer,
-    /// The version that the store shows.
+    /// The sync version that the store holds.
     pub version: SyncVersion,
-    /// All that it holds of the chunk.
+    /// The chunk's document as the store holds it.
     pub document: &'a Document,
 }
 
-/// A direct write: the parts that a store says otherwise than the service wrote them there.
+/// A direct write: the parts whose value in a store differs from what the service wrote there.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Direct {
-    /// Whoever wrote.
+    /// The writer that stands for direct writes into that store.
     pub writer: Writer,
-    /// When: as the store says where that moved, else just after the version that was written over.
+    /// When the write was made: the store's `updated_at` if it advanced, else one microsecond after the overwritten
+    /// version.
     pub time: Time,
-    /// `metadata.updated_at` where it moved.
-    moved: Option<Time>,
-    /// The chunk with all that the store says of it.
-    said: Chunk,
-    /// The parts in question, each with what the service had written there last.
+    /// The store's `metadata.updated_at`, if it advanced.
+    updated_at: Option<Time>,
+    /// The row's chunk, overlaid with the values in the store.
+    observed: Chunk,
+    /// The parts that were written directly, each with the hash of the value that the service wrote there last.
     parts: BTreeMap<Part, Option<Hash>>,
 }
 
 impl Direct {
-    /// What was written into a store on top of `state`, which is what the row says under `record`; `None` where nothing
-    /// was. A time beyond `latest` is not believed.
+    /// Detects a direct write: compares what the store holds with `state`, the state of the row with its `record`.
+    /// `None` if there is none, or if the store's version is not that of the record. An `updated_at` after `latest` is
+    /// ignored.
     #[must_use]
     pub fn of(
         record: &Record,
@@ -63,13 +65,13 @@ impl Direct {
         if found.version != record.version {
             return None;
         }
-        let mut said = state.chunk.clone();
+        let mut observed = state.chunk.clone();
         match found.document {
             Document::Row(_) => return None,
-            Document::Vectors(document) => vectors::say(&mut said, document, state, limits),
-            Document::Graph(document) => graph::say(&mut said, document, state),
+            Document::Vectors(document) => vectors::overlay(&mut observed, document, state, limits),
+            Document::Graph(document) => graph::overlay(&mut observed, document, state),
         }
-        let (held, now) = (hashes(&state.chunk), hashes(&said));
+        let (held, now) = (hashes(&state.chunk), hashes(&observed));
         let names = held.keys().chain(now.keys()).filter(|part| !is_marker(part));
         let differing: BTreeSet<&Part> = names.filter(|part| held.get(*part) != now.get(*part)).collect();
         if differing.is_empty() {
@@ -81,38 +83,39 @@ impl Direct {
             is_direct(part, written, held, now).then(|| ((*part).clone(), written.copied()))
         };
         let parts: BTreeMap<Part, Option<Hash>> = differing.iter().filter_map(base).collect();
-        let moved = updated_at(found.document).filter(|at| *at > state.chunk.metadata.updated_at && *at <= latest);
+        let updated_at = updated_at(found.document).filter(|at| *at > state.chunk.metadata.updated_at && *at <= latest);
         let after = Time::from_micros(found.version.signed().saturating_add(1));
-        let time = moved.unwrap_or(after);
-        (!parts.is_empty()).then_some(Self { writer: found.writer, time, moved, said, parts })
+        let time = updated_at.unwrap_or(after);
+        (!parts.is_empty()).then_some(Self { writer: found.writer, time, updated_at, observed, parts })
     }
 
-    /// Whether any vector is among it.
+    /// Whether a vector was written.
     #[must_use]
     pub fn has_vectors(&self) -> bool {
         self.parts.keys().any(|part| Kind::of(part) == Kind::Embeddings)
     }
 
-    /// The chunk that shows `state` and on top of it what was written; `None` where that keeps no rule of a chunk.
+    /// `state`'s chunk with the directly written parts; `None` if that chunk breaks a rule.
     #[must_use]
     pub fn view(&self, state: &State, limits: &Limits) -> Option<Chunk> {
         let mut view = state.chunk.clone();
-        let said: BTreeMap<Part, PartValue<'_>> = self.said.parts().into_iter().collect();
+        let observed: BTreeMap<Part, PartValue<'_>> = self.observed.parts().into_iter().collect();
         for part in self.parts.keys() {
             view.remove(part);
-            if let Some(value) = said.get(part) {
+            if let Some(value) = observed.get(part) {
                 view.put(part, *value);
             }
         }
         view.graph.drop_dangling();
-        if let Some(moved) = self.moved {
-            view.metadata.updated_at = view.metadata.updated_at.max(moved);
+        if let Some(updated_at) = self.updated_at {
+            view.metadata.updated_at = view.metadata.updated_at.max(updated_at);
         }
         parse::chunk(&serde_json::to_string(&view).ok()?, limits).ok()
     }
 
-    /// What of it goes on record: where `after`, which it came to, does not show it, and where somebody else has written
-    /// over the same meanwhile, so that `before` it the row said something else than was written into the store.
+    /// The conflicts to record: for each part whose written value `after` (the merged state) does not show, and for
+    /// each part that another writer changed in the meantime, so that its value in the row `before` the merge is not
+    /// the one that the service last wrote into the store.
     #[must_use]
     pub fn conflicts(
         &self,
@@ -121,15 +124,15 @@ impl Direct {
         after: Option<&State>,
         strategy: impl Fn(&Part) -> Strategy,
     ) -> Vec<Conflict> {
-        let said = sides(&self.said);
+        let observed = sides(&self.observed);
         let (before, after) = (sides(&before.chunk), after.map(|state| sides(&state.chunk)).unwrap_or_default());
         let conflict = |(part, base): (&Part, &Option<Hash>)| {
             let of = |sides: &BTreeMap<Part, (Hash, Value)>| {
                 let (hash, value) = sides.get(part).cloned().unzip();
-                let by = hash.and_then(|hash| record.said_by(part, hash));
+                let by = hash.and_then(|hash| record.last_set_by(part, hash));
                 Side { writer: by.map(|(writer, _)| writer), time: by.map(|(_, time)| time), hash, value }
             };
-            let source = Side { writer: Some(self.writer), time: Some(self.time), ..of(&said) };
+            let source = Side { writer: Some(self.writer), time: Some(self.time), ..of(&observed) };
             let (target, result) = (of(&before), of(&after));
             let outcome = if result.hash == source.hash { Outcome::SourceKept } else { Outcome::TargetKept };
             let base = if target.hash == *base { target.clone() } else { Side { hash: *base, ..Side::default() } };
@@ -148,7 +151,7 @@ impl Direct {
     }
 }
 
-/// What the service wrote into every store under the version of the record.
+/// The values that the service wrote into the stores under the version of the record, by part.
 fn written(record: &Record, state: &State, strategies: &Strategies) -> BTreeMap<Part, Hash> {
     let (mut record, view) = (record.clone(), View::new(&state.chunk));
     let values = Values::new(&mut record, Some(&view), None);
@@ -156,10 +159,12 @@ fn written(record: &Record, state: &State, strategies: &Strategies) -> BTreeMap<
     shown.parts.into_iter().map(|(part, value)| (part, value.hash)).collect()
 }
 
-/// Whether a part is what somebody wrote into the store, where the row says `held` of it and the store `now`.
+/// Whether a part was written directly. `written` is what the service wrote, `held` the value in the row, `now` the
+/// value in the store.
 ///
-/// Where the row does not say what was written, it was itself written to unseen, and the store just not told; it can only
-/// say something of its own in a part that it holds whole.
+/// If the row does not hold what the service wrote, another program changed the row and the store has not received that
+/// change. The difference is then a direct write only if the store holds the part as a whole and its value is not the
+/// written one.
 fn is_direct(part: &Part, written: Option<&Hash>, held: Option<&Hash>, now: Option<&Hash>) -> bool {
     let whole = matches!(part, Part::Content | Part::Summary | Part::ChunkType | Part::Metadata(_));
     held == written || (whole && now.is_some() && now != written)

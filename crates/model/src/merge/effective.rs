@@ -1,41 +1,41 @@
-//! The settings of a part that took effect, in order of version: what every strategy decides on.
+//! The effective settings of a part, in order of version: the input of every strategy.
 
 use crate::record::{History, Setting};
 use crate::{ChangeVersion, Hash, Part, Record, Writer};
 
-use super::decide::Held;
+use super::decide::Current;
 
-/// A setting with its version, and what its writer took to be there when it made it.
+/// A setting with its version and the base that its writer knew.
 #[derive(Clone, Copy)]
 pub(super) struct Candidate<'a> {
     pub(super) version: ChangeVersion,
     pub(super) setting: &'a Setting,
-    /// What the writer said before, or what an operator decided since.
+    /// The value that the writer set before, or an operator's later resolution.
     pub(super) base: Option<Hash>,
 }
 
 impl Candidate<'_> {
-    /// Whether its writer changed what it did not know: another's value that is neither the one it started from nor the
-    /// one it came to.
-    pub(super) fn conflicts_with(&self, held: &Held) -> bool {
-        let own = held.version.writer == self.version.writer && held.merged.is_none();
-        let wrote_on_top = self.version.writer.is_store() || self.version.writer == Writer::Operator;
-        !own && !wrote_on_top && held.hash != self.base && held.hash != self.setting.hash
+    /// Whether the setting changes a value that its writer did not know: another writer's value that is neither the
+    /// setting's base nor its new value.
+    pub(super) fn conflicts_with(&self, current: &Current) -> bool {
+        let own = current.version.writer == self.version.writer && current.merged.is_none();
+        let knew_current = self.version.writer.is_store() || self.version.writer == Writer::Operator;
+        !own && !knew_current && current.hash != self.base && current.hash != self.setting.hash
     }
 }
 
-/// Not among them: what a delete swept away, an echo (the value that another writer had set already), and the removal of
-/// what its writer never set.
+/// Returns the effective settings of `part`. Not effective are: settings discarded by the newest delete (`deleted`),
+/// echoes (the value was already set by another writer), and removals of a part that the writer never set.
 ///
-/// Whether a setting is an echo must not depend on what its writer, or another, says again without changing it. So what
-/// was set since the newest delete is an echo only of what was, too; and what was set before it and is still said counts
-/// as it stands.
+/// Whether a setting is an echo must not depend on views that repeat a value without changing it. So a setting newer
+/// than the delete is an echo only of settings that are newer, too; and a setting older than the delete that its writer
+/// still publishes is never an echo.
 pub(super) fn effective<'a>(record: &'a Record, part: &Part, deleted: Option<ChangeVersion>) -> Vec<Candidate<'a>> {
     let mut settings: Vec<Candidate<'a>> = Vec::new();
     for (writer, history) in &record.writers {
         let counts = |candidate: &Candidate<'a>| {
             deleted.is_none_or(|delete| {
-                candidate.version > delete || still_said(history, *writer, part, candidate.setting, delete)
+                candidate.version > delete || still_published(history, *writer, part, candidate.setting, delete)
             })
         };
         settings.extend(candidates(record, *writer, history, part).filter(counts));
@@ -68,26 +68,26 @@ fn candidates<'a>(
     part: &Part,
 ) -> impl Iterator<Item = Candidate<'a>> {
     let settings = history.parts.get(part).map_or(&[][..], Vec::as_slice);
-    let decided = record.writers.get(&Writer::Operator).and_then(|operator| operator.parts.get(part));
+    let resolutions = record.writers.get(&Writer::Operator).and_then(|operator| operator.parts.get(part));
     settings.iter().enumerate().map(move |(i, setting)| {
         let version = setting.version(writer);
-        let said = i.checked_sub(1).and_then(|before| settings.get(before));
-        // Its own delete empties a writer's base.
-        let said = said.filter(|said| history.forgot(setting) || !history.forgot(said));
-        // Every writer counts as having seen what an operator decided.
-        let decision = decided.into_iter().flatten().rfind(|decision| decision.version(Writer::Operator) < version);
-        let newest = match (said, decision) {
-            (Some(said), Some(decision)) if decision.version(Writer::Operator) > said.version(writer) => Some(decision),
-            (None, decision) => decision,
-            (said, _) => said,
+        let own = i.checked_sub(1).and_then(|before| settings.get(before));
+        // The writer's own delete clears its base.
+        let own = own.filter(|own| history.deleted_since(setting) || !history.deleted_since(own));
+        // Every writer is assumed to know the resolutions of an operator.
+        let resolution = resolutions.into_iter().flatten().rfind(|other| other.version(Writer::Operator) < version);
+        let newest = match (own, resolution) {
+            (Some(own), Some(other)) if other.version(Writer::Operator) > own.version(writer) => Some(other),
+            (None, other) => other,
+            (own, _) => own,
         };
         Candidate { version, setting, base: newest.and_then(|setting| setting.hash) }
     })
 }
 
-/// A setting from before the newest delete counts only if its writer has since published a view that still has it; which
-/// can be the newest alone.
-fn still_said(history: &History, writer: Writer, part: &Part, setting: &Setting, delete: ChangeVersion) -> bool {
+/// Whether a setting older than the newest delete is still effective: its writer has since published a view that
+/// contains the value. Only the writer's newest setting can be.
+fn still_published(history: &History, writer: Writer, part: &Part, setting: &Setting, delete: ChangeVersion) -> bool {
     let newest = history.parts.get(part).and_then(|settings| settings.last()) == Some(setting);
-    newest && !history.forgot(setting) && history.version(writer) > delete
+    newest && !history.deleted_since(setting) && history.version(writer) > delete
 }

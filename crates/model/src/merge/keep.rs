@@ -1,4 +1,4 @@
-//! Which values the record keeps: those that the row does not show and that may yet be asked for.
+//! Selects the values that the record keeps: those that later merges may need and may not find in the row.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -9,35 +9,37 @@ use super::show::Shown;
 use super::values::Values;
 use super::{Strategies, Strategy};
 
-/// Of how many of a writer's newest settings of a part the values are kept; beside that of the newest which took effect.
+/// How many of a writer's newest settings of a part keep their values, in addition to the newest effective one.
 ///
-/// An older one would have to show only if all of these turned out to be echoes of what arrives later still. Then its value
-/// is gone, and what is held stays. Vectors are large, and two writers' are never the same by chance.
+/// An older setting is shown only if all of these turn out to be echoes of settings that arrive later. Its value is
+/// then lost, and the part keeps its current value. For vectors the number is smaller: they are large, and vectors of
+/// two writers are never equal by chance.
 fn kept_values(part: &Part) -> usize {
     if matches!(part, Part::Dense(_) | Part::Sparse) { 4 } else { 8 }
 }
 
-/// Gives the settings their values where the record needs them; each value once, at the first setting that has it.
+/// Stores the needed values in the settings of the record, each value once, in the first setting that has it.
 ///
-/// Under a strategy that looks back every value is needed, that of the row too: somebody may write over the row.
+/// A strategy that uses the history needs all values, including the one in the row: another program may overwrite the
+/// row.
 pub(super) fn keep_values(record: &mut Record, shown: &Shown, strategies: &Strategies, values: &Values<'_>) {
     let newest = newest_effective(record);
-    let mut given = HashSet::new();
+    let mut stored = HashSet::new();
     for (writer, history) in &mut record.writers {
         for (part, settings) in &mut history.parts {
             if *part == Part::Existence {
                 continue;
             }
-            let looks_back = strategies.of(part).looks_back();
+            let uses_history = strategies.of(part).uses_history();
             let old = settings.len().saturating_sub(kept_values(part));
             for (i, setting) in settings.iter_mut().enumerate() {
                 let Some(hash) = setting.hash else {
                     continue;
                 };
                 let version = setting.version(*writer);
-                let asked_for = i >= old || newest.get(part).is_some_and(|of| of.get(writer) == Some(&version));
-                let wanted = looks_back || (asked_for && !in_row(shown, part, hash));
-                if wanted && given.insert((part.clone(), hash)) {
+                let recent = i >= old || newest.get(part).is_some_and(|of| of.get(writer) == Some(&version));
+                let needed = uses_history || (recent && !in_row(shown, part, hash));
+                if needed && stored.insert((part.clone(), hash)) {
                     setting.value = values.json(part, hash);
                 }
             }
@@ -50,7 +52,7 @@ fn in_row(shown: &Shown, part: &Part, hash: Hash) -> bool {
     first || shown.alternative().is_some_and(|(other, shown)| other == part && shown.hash == hash)
 }
 
-/// Of the parts with more settings than values are kept: the newest setting of each writer that took effect.
+/// The newest effective setting of each writer, for the parts that have more settings than kept values.
 fn newest_effective(record: &Record) -> BTreeMap<Part, BTreeMap<Writer, ChangeVersion>> {
     let parts = record.writers.values().flat_map(|history| &history.parts);
     let long = parts.filter(|(part, settings)| **part != Part::Existence && settings.len() > kept_values(part));
@@ -65,8 +67,8 @@ fn newest_effective(record: &Record) -> BTreeMap<Part, BTreeMap<Writer, ChangeVe
 }
 
 impl Strategy {
-    /// Whether what it shows depends on more than the newest settings.
-    fn looks_back(self) -> bool {
+    /// Whether the shown value depends on more than the newest settings.
+    fn uses_history(self) -> bool {
         matches!(self, Self::TargetWins | Self::Prefer(_) | Self::MergeText | Self::Manual)
     }
 }

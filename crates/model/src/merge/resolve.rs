@@ -1,4 +1,4 @@
-//! An operator's word on one part: the event that says it.
+//! Builds the event by which an operator resolves one part.
 
 use serde_json::Value;
 use uuid::Uuid;
@@ -7,34 +7,38 @@ use crate::event::{Body, Event, EventType, Target};
 use crate::parse::is_marker;
 use crate::{Part, PartPattern, Record, State, Time, Writer};
 
-/// What an operator cannot decide.
+/// Why an operator cannot set a part to a value.
 #[derive(Debug, thiserror::Error)]
 pub enum Unresolvable {
-    /// Not a matter of choice.
-    #[error("{0} is computed, or a matter of create and delete: publish one of these instead")]
+    /// The service computes the part, or create and delete events set it.
+    #[error("{0} cannot be set: it is computed, or set by create and delete events; publish such an event")]
     Computed(Part),
-    /// Every chunk has one.
-    #[error("{0} cannot be removed: every chunk has one")]
+    /// Every chunk has this part.
+    #[error("{0} cannot be removed: every chunk has one; give a value")]
     Required(Part),
-    /// The value is none of that part.
-    #[error("no value of {part}")]
+    /// The value does not deserialise as a value of the part.
+    #[error("the value is not valid for {part}")]
     Value {
-        /// Which part.
+        /// The part.
         part: Part,
-        /// What is wrong with it.
+        /// The fault in the value.
         source: serde_json::Error,
     },
-    /// The value is another part's: another entity, another model.
-    #[error("the value belongs to another part than {0}")]
+    /// The value belongs to another part: its entity id, model or relationship differs.
+    #[error("the value belongs to another part than {0}; its id, model or ends must match the name of the part")]
     Another(Part),
 }
 
-/// The event by which an operator decides that `part` is to be `value`, or to be absent. It carries what is held with that
-/// part replaced and names the part in `set`: merge takes just this part from it. Whatever was set before `now` or is
-/// held is older; what a writer changes later is a change again.
+/// Builds the event by which an operator sets `part` to `value`, or removes it (`None`). The event carries the current
+/// state with that part replaced and names the part in `set`; merge takes only this part from it. Its time is the later
+/// of `now` and one microsecond after the newest recorded change, so it supersedes all of them; later changes by
+/// writers apply normally.
 ///
 /// # Errors
-/// Where a chunk cannot have `value` there.
+/// - [`Unresolvable::Computed`] if `part` is [`Part::Existence`] or a computed key of `metadata`.
+/// - [`Unresolvable::Required`] if `value` is `None` and every chunk has the part.
+/// - [`Unresolvable::Value`] if `value` does not deserialise as a value of the part.
+/// - [`Unresolvable::Another`] if `value` belongs to another part, such as another entity or model.
 pub fn resolution(
     record: &Record,
     held: &State,
@@ -52,14 +56,14 @@ pub fn resolution(
         return Err(Unresolvable::Required(part.clone()));
     }
     if let Some(value) = value {
-        let unfit = |source| Unresolvable::Value { part: part.clone(), source };
-        chunk.put_json(part, &value.to_string()).map_err(unfit)?;
+        let invalid = |source| Unresolvable::Value { part: part.clone(), source };
+        chunk.put_json(part, &value.to_string()).map_err(invalid)?;
         chunk = chunk.into_view();
         if !chunk.parts().iter().any(|(there, _)| there == part) {
             return Err(Unresolvable::Another(part.clone()));
         }
     }
-    // Those of an entity that goes; merge takes nothing but the part from this view.
+    // If an entity was removed, its relationships go too. Merge takes only the part from this view.
     chunk.graph.drop_dangling();
     let time = now.max(Time::from_micros(record.newest_change().micros().saturating_add(1)));
     chunk.metadata.updated_at = time.max(chunk.metadata.updated_at);

@@ -1,58 +1,58 @@
-//! Which setting of each part shows, as a pure function of the settings kept and the strategies in force.
+//! Selects the shown value of each part. A pure function of the recorded settings and the configured strategies.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::hash::content_hash;
 use crate::{ChangeVersion, Hash, Part, Record, Time};
 
-use super::decide::{Decision, Held, decide, decide_embedding};
+use super::decide::{Current, Decision, decide, decide_embedding};
 use super::effective::{Candidate, effective};
 use super::values::Values;
 use super::{Strategies, Strategy};
 
-/// What shows of a chunk, part by part.
+/// The shown values of a chunk, by part.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Shown {
-    /// Whether the chunk is there; if not, no part shows.
+    /// Whether the chunk exists; if not, no part is shown.
     pub(super) exists: bool,
-    /// The parts that show, [`Part::Existence`] not among them.
+    /// The shown parts, without [`Part::Existence`].
     pub(super) parts: BTreeMap<Part, ShownPart>,
-    /// Where two writers disagree on an embedding: the one that does not show first.
+    /// For an embedding on which two writers disagree: the value that is not the primary one.
     pub(super) alternatives: BTreeMap<Part, ShownPart>,
-    /// The parts that somebody removed, and when.
+    /// The removed parts, with the version of the removal.
     pub(super) removed: BTreeMap<Part, ChangeVersion>,
-    /// The parts that wait for a person.
+    /// The parts with a conflict that waits for an operator.
     pub(super) open: BTreeSet<Part>,
-    /// What the content that shows was in conflict with.
+    /// The content that lost against the shown one.
     pub(super) rival: Option<Rival>,
-    /// An embedding that shows was made for another content than the one that shows.
+    /// Whether a shown embedding was computed from other content than the shown one.
     pub(super) stale: bool,
 }
 
-/// The setting of a part that shows.
+/// The shown value of a part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ShownPart {
-    /// By whom, and when.
+    /// The version of the setting.
     pub(super) version: ChangeVersion,
-    /// Which value.
+    /// The hash of the value.
     pub(super) hash: Hash,
-    /// The text itself, where it was merged and is nobody's own.
+    /// The text, if it is the result of a line merge and no writer set it.
     pub(super) merged: Option<String>,
 }
 
-/// A content that lost.
+/// A content that lost a conflict.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Rival {
-    /// SHA-256 in full.
+    /// The full SHA-256 of the content, hexadecimal.
     pub(super) sha256: String,
-    /// When it met the one that shows.
-    pub(super) met: Time,
-    /// What decided; `None` while nothing has.
+    /// The time of the conflict: that of the later of the two settings.
+    pub(super) since: Time,
+    /// The strategy that resolved the conflict; `None` while it is open.
     pub(super) strategy: Option<Strategy>,
 }
 
 impl Shown {
-    /// The vectors that show, alternatives among them.
+    /// The shown vectors, including alternatives.
     pub(super) fn vectors(&self) -> impl Iterator<Item = (&Part, Hash)> {
         let of_parts = self.parts.iter().filter(|(part, _)| matches!(part, Part::Dense(_) | Part::Sparse));
         of_parts.chain(&self.alternatives).map(|(part, shown)| (part, shown.hash))
@@ -65,31 +65,31 @@ impl Shown {
         }
     }
 
-    /// The one alternative that has a place in the chunk.
+    /// The alternative that is written into the chunk, which has room for one.
     pub(super) fn alternative(&self) -> Option<(&Part, &ShownPart)> {
         self.alternatives.iter().next()
     }
 
     fn insert(&mut self, part: &Part, decision: Decision) {
-        if let Some(alternative) = decision.alternative.and_then(Held::shows) {
+        if let Some(alternative) = decision.alternative.and_then(Current::into_shown) {
             self.alternatives.insert(part.clone(), alternative);
         }
         if decision.open {
             self.open.insert(part.clone());
         }
-        let Some(held) = decision.held else {
+        let Some(current) = decision.current else {
             return;
         };
-        let version = held.version;
-        match held.shows() {
+        let version = current.version;
+        match current.into_shown() {
             Some(shown) => drop(self.parts.insert(part.clone(), shown)),
             None => drop(self.removed.insert(part.clone(), version)),
         }
     }
 }
 
-impl Held {
-    fn shows(self) -> Option<ShownPart> {
+impl Current {
+    fn into_shown(self) -> Option<ShownPart> {
         self.hash.map(|hash| ShownPart { version: self.version, hash, merged: self.merged })
     }
 }
@@ -102,7 +102,7 @@ pub(super) fn show(record: &Record, strategies: &Strategies, values: &Values<'_>
     let mut shown = Shown { exists: true, ..Shown::default() };
     let texts = |hash: Hash| values.content(hash);
     let names: BTreeSet<&Part> = record.writers.values().flat_map(|history| history.parts.keys()).collect();
-    // In the order of parts the content comes before the embeddings.
+    // Parts are ordered so that the content precedes the embeddings, which depend on it.
     for part in names.into_iter().filter(|part| **part != Part::Existence) {
         let (settings, strategy) = (settings(record, part, deleted), strategies.of(part));
         if !matches!(part, Part::Dense(_) | Part::Sparse) {
@@ -115,18 +115,18 @@ pub(super) fn show(record: &Record, strategies: &Strategies, values: &Values<'_>
         }
         let content = shown.hash(&Part::Content);
         let mut decision = decide_embedding(strategy, &settings, content);
-        shown.stale |= decision.held.as_ref().is_some_and(|held| held.hash.is_some() && held.made_for != content);
+        shown.stale |= decision.current.as_ref().is_some_and(|value| value.hash.is_some() && value.made_for != content);
         if *part == Part::Sparse {
             decision.alternative = None;
         }
         shown.insert(part, decision);
     }
-    hide_loose_ends(&mut shown);
+    hide_dangling_relationships(&mut shown);
     shown
 }
 
-/// What every chunk has is there even where all of it was swept away, for a view that brings the chunk back may leave it
-/// out as unchanged: then the newest that there was.
+/// The effective settings of a part. If a delete discarded all settings of a required part, the newest effective one is
+/// used as if there were no delete: a view that revives the chunk may omit the part as unchanged.
 fn settings<'a>(record: &'a Record, part: &Part, deleted: Option<ChangeVersion>) -> Vec<Candidate<'a>> {
     let settings = effective(record, part, deleted);
     if settings.is_empty() && part.is_required() {
@@ -136,13 +136,13 @@ fn settings<'a>(record: &'a Record, part: &Part, deleted: Option<ChangeVersion>)
 }
 
 fn rival(decision: &Decision, strategy: Strategy, texts: &dyn Fn(Hash) -> Option<String>) -> Option<Rival> {
-    let (lost, met) = decision.lost.as_ref()?;
+    let (lost, since) = decision.lost.as_ref()?;
     let text = lost.merged.clone().or_else(|| texts(lost.hash?))?;
-    Some(Rival { sha256: content_hash(&text), met: *met, strategy: (!decision.open).then_some(strategy) })
+    Some(Rival { sha256: content_hash(&text), since: *since, strategy: (!decision.open).then_some(strategy) })
 }
 
-/// A relationship shows only while both its ends do.
-fn hide_loose_ends(shown: &mut Shown) {
+/// Hides relationships with an end that is not shown.
+fn hide_dangling_relationships(shown: &mut Shown) {
     let entities: BTreeSet<String> = shown
         .parts
         .keys()

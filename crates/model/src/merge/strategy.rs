@@ -1,4 +1,4 @@
-//! How conflicts end: one strategy for each kind of part, others for single parts by name.
+//! Strategies for conflicts: one per kind of part, and exceptions for single parts by name.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,63 +9,67 @@ use crate::{Part, Writer};
 
 use super::Kind;
 
-/// What decides where two writers disagree on a part. Written as in the configuration: `last_write_wins`,
-/// `prefer:claude`.
+/// How a conflict between two writers on a part is resolved. In text the name used in the configuration:
+/// `last_write_wins`, `prefer:claude`.
 ///
-/// Each is applied to a part's settings in the order of their versions, whatever the order in which they arrived: the
-/// *source* is the later setting, the *target* what the earlier ones came to.
+/// A strategy is applied to the settings of a part in order of version, regardless of the order of arrival. The
+/// *source* is the later setting, the *target* the result of the earlier ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub enum Strategy {
-    /// The newest shows.
+    /// The newest value is shown.
     LastWriteWins,
-    /// The source's shows: in order of version that is the newest, too.
+    /// The source's value is shown. In order of version this is the newest value, too.
     SourceWins,
-    /// What was held stays; a writer that has said what is held can change it.
+    /// The target stays. A change by the target's writer, or whose base is the target, is not a conflict and replaces
+    /// it.
     TargetWins,
-    /// While this writer has a value no other's shows; once it has removed its own, the newest word counts.
+    /// The newest value of this writer is shown. If the writer has removed its value, the newest value of any writer
+    /// is.
     Prefer(Writer),
-    /// Of content: both texts are merged line by line; where they collide the newer wins.
+    /// For content: both texts are merged by line; where they conflict, the newer one wins.
     MergeText,
-    /// Of embeddings: the newest shows, the newest of another writer as its alternative.
+    /// For embeddings: the newest value is shown, and the newest value of another writer as its alternative.
     KeepBoth,
-    /// Of embeddings: the newest shows alone.
+    /// For embeddings: only the newest value is shown.
     Newest,
-    /// What was held stays until a person decides.
+    /// The target stays until an operator resolves the conflict.
     Manual,
 }
 
-/// A strategy that is none, or none for that kind of part.
+/// An invalid strategy or name of a part in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StrategyError {
-    /// No such strategy.
+    /// The strategy is unknown.
     #[error(
-        "`{0}` is no strategy: give one of last_write_wins, source_wins, target_wins, prefer:<writer>, merge_text, keep_both, newest, manual"
+        "`{0}` is not a strategy; use one of last_write_wins, source_wins, target_wins, prefer:<writer>, \
+         merge_text, keep_both, newest, manual"
     )]
     Unknown(String),
-    /// Not for this kind of part.
-    #[error("`{strategy}` is no strategy for {}: give one of {}", kind.as_str(), kind.strategies())]
+    /// The strategy does not apply to this kind of part.
+    #[error("`{strategy}` is not a strategy for {}; use one of {}", kind.as_str(), kind.strategies())]
     Unfit {
         /// The strategy.
         strategy: Strategy,
         /// The kind of part.
         kind: Kind,
     },
-    /// No such writer.
-    #[error("`prefer:{0}` names no writer: give one of claude, cognee, hybrid, postgres, qdrant, neo4j")]
+    /// The writer in `prefer:<writer>` is unknown or cannot be preferred.
+    #[error("`{0}` in `prefer:{0}` is not a writer; use one of claude, cognee, hybrid, postgres, qdrant, neo4j")]
     Writer(String),
-    /// No part goes by such a name.
+    /// The name does not denote a part, or denotes existence, whose strategy is fixed.
     #[error(
-        "`{0}` names no part: give one such as `content`, `metadata.title`, `metadata.score_*`, `graph.entities.*`"
+        "`{0}` is not the name of a part; use a name such as `content`, `metadata.title`, `metadata.score_*`, \
+         `graph.entities.*`"
     )]
     Name(String),
 }
 
-/// The strategies in force.
+/// The configured strategies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Strategies {
     kinds: [Strategy; Kind::ALL.len()],
-    /// Names of parts, perhaps with a `*` at the end, each with its strategy; the first that fits counts.
+    /// Names of parts, optionally with a `*` at the end, each with its strategy. The first match applies.
     parts: Vec<(String, Strategy)>,
 }
 
@@ -77,27 +81,29 @@ impl Default for Strategies {
 }
 
 impl Strategies {
-    /// With another strategy for a kind of parts.
+    /// Sets the strategy for a kind of parts.
     ///
     /// # Errors
-    /// Where `strategy` is none, or none for that kind.
+    /// [`StrategyError::Unknown`] or [`StrategyError::Writer`] if `strategy` is not a strategy;
+    /// [`StrategyError::Unfit`] if it does not apply to `kind`.
     pub fn with(mut self, kind: Kind, strategy: &str) -> Result<Self, StrategyError> {
         self.kinds[kind as usize] = kind.strategy(strategy)?;
         Ok(self)
     }
 
-    /// With another strategy for the parts of that name, which may end in `*`: `metadata.score_*`. Of several that fit a
-    /// part the first given counts.
+    /// Sets the strategy for the parts named `name`, which may end in `*`: `metadata.score_*`. If several names match a
+    /// part, the one added first applies.
     ///
     /// # Errors
-    /// Where `name` names no part, or `strategy` is none for that kind of part.
+    /// [`StrategyError::Name`] if `name` does not denote a part or denotes existence; otherwise as [`Self::with`], for
+    /// the kind of that part.
     pub fn with_part(mut self, name: &str, strategy: &str) -> Result<Self, StrategyError> {
         let strategy = kind_of_name(name)?.strategy(strategy)?;
         self.parts.push((name.to_owned(), strategy));
         Ok(self)
     }
 
-    /// The strategy for a part. Of existence the newest word counts, always.
+    /// The strategy for a part; always [`Strategy::LastWriteWins`] for existence.
     #[must_use]
     pub fn of(&self, part: &Part) -> Strategy {
         if *part == Part::Existence {
@@ -113,7 +119,7 @@ impl Strategies {
     }
 }
 
-/// The kind of the parts that a name with or without `*` stands for. Existence is nobody's to choose.
+/// The kind of the parts denoted by a name with or without `*`. Existence is rejected: its strategy is fixed.
 fn kind_of_name(name: &str) -> Result<Kind, StrategyError> {
     let unknown = || StrategyError::Name(name.to_owned());
     let Some(start) = name.strip_suffix('*') else {

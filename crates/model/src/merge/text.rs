@@ -1,12 +1,12 @@
-//! Three texts into one, line by line.
+//! Three-way merge of texts by line.
 
 use diffy::{ConflictStyle, IncompleteHunkStyle, MergeOptions};
 
-/// What both `target` and `source` changed in `base`; where their changes collide, the source's.
+/// Merges the changes that `target` and `source` made to `base`; where they conflict, the source's changes are taken.
 pub(super) fn merge_lines(base: &str, target: &str, source: &str) -> String {
     let ended = if ends(source) == ends(base) { ends(target) } else { ends(source) };
     let [base, target, source] = [base, target, source].map(with_end);
-    // Marks that are longer than any line's own run of the same signs cannot be mistaken.
+    // Conflict markers longer than any run of the same characters at the start of a line are unambiguous.
     let length = [&base, &target, &source].iter().map(|text| longest_run(text)).max().unwrap_or_default() + 1;
     let mut options = MergeOptions::new();
     options.set_conflict_style(ConflictStyle::Merge).set_incomplete_hunk_style(IncompleteHunkStyle::Git);
@@ -28,7 +28,7 @@ fn with_end(text: &str) -> String {
     if ends(text) { text.to_owned() } else { format!("{text}\n") }
 }
 
-/// The longest run of one of the marks' signs at the start of a line.
+/// The longest run of a marker's character at the start of a line.
 fn longest_run(text: &str) -> usize {
     let run = |line: &str| {
         let first = line.bytes().next().filter(|byte| b"<=>".contains(byte));
@@ -37,7 +37,7 @@ fn longest_run(text: &str) -> usize {
     text.lines().map(run).max().unwrap_or_default()
 }
 
-/// The text without the target's half of each hunk between marks.
+/// Removes the conflict markers and the target's half of each conflict.
 fn source_of_each_hunk(marked: &str, length: usize) -> String {
     let [begins, parts, ends] = ["<", "=", ">"].map(|sign| sign.repeat(length));
     let mut keep = true;
@@ -59,19 +59,19 @@ mod tests {
     use super::merge_lines;
 
     #[test]
-    fn changes_in_different_lines_are_both_there() {
+    fn changes_in_different_lines_are_both_kept() {
         assert_eq!(merge_lines("a\nb\nc\nd\ne", "A\nb\nc\nd\ne", "a\nb\nc\nd\nE"), "A\nb\nc\nd\nE");
         assert_eq!(merge_lines("a\nb\nc", "a\nb\nc\nd\n", "x\na\nb\nc"), "x\na\nb\nc\nd\n");
     }
 
     #[test]
-    fn where_they_collide_the_source_is_taken_and_the_rest_is_merged() {
+    fn where_changes_conflict_the_source_wins_and_the_rest_is_merged() {
         assert_eq!(merge_lines("a\nb\nc\nd\ne", "1\nb\nc\nd\nE", "2\nb\nc\nd\ne"), "2\nb\nc\nd\nE");
         assert_eq!(merge_lines("", "one", "two"), "two");
     }
 
     #[test]
-    fn text_that_looks_like_the_marks_stays() {
+    fn text_that_resembles_conflict_markers_is_kept() {
         let base = "<<<<<<< ours\n=======\n>>>>>>> theirs\nx\ny\nz";
         let (target, source) = (base.replace('x', "1"), base.replace('x', "2").replace('z', "Z"));
         assert_eq!(merge_lines(base, &target, &source), source);
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_the_text_is_as_whoever_changed_it_left_it() {
+    fn the_final_newline_follows_the_side_that_changed_it() {
         assert_eq!(merge_lines("a\nb\nc", "A\nb\nc\n", "a\nb\nC"), "A\nb\nC\n");
         assert_eq!(merge_lines("a\nb\nc\n", "A\nb\nc\n", "a\nb\nC"), "A\nb\nC");
     }

@@ -1,4 +1,4 @@
-//! The values at hand while a change is merged: those of the view, of what is held, and of the record.
+//! The values available during a merge: those of the view, of the current state and of the record.
 
 use std::collections::HashMap;
 use std::mem::{Discriminant, discriminant};
@@ -8,7 +8,7 @@ use crate::parse::is_marker;
 use crate::part::PartValue;
 use crate::{Hash, Part, Record};
 
-/// The parts of a chunk with the hash of each, computed once. Existence and computed fields are not among them.
+/// The parts of a chunk with their hashes, computed once. Excludes existence and computed fields.
 pub(super) struct View<'a> {
     pub(super) chunk: &'a Chunk,
     pub(super) parts: Vec<(Part, Hash, PartValue<'a>)>,
@@ -21,23 +21,23 @@ impl<'a> View<'a> {
     }
 }
 
-/// Within one kind of part, what has the same hash is the same.
+/// Identifies a value: within one kind of part, equal hashes mean equal values.
 type Name = (Discriminant<Part>, Hash);
 
-/// Values by their hash. While a change is merged the record's own are here too, and come back into it at the end.
+/// Values by hash. During a merge this also holds the values taken out of the record; `keep` puts them back at the end.
 pub(super) struct Values<'a> {
-    at_hand: HashMap<Name, PartValue<'a>>,
+    borrowed: HashMap<Name, PartValue<'a>>,
     kept: HashMap<Name, String>,
 }
 
 impl<'a> Values<'a> {
     pub(super) fn new(record: &mut Record, held: Option<&View<'a>>, view: Option<&View<'a>>) -> Self {
-        let mut at_hand = HashMap::new();
+        let mut borrowed = HashMap::new();
         for view in [held, view].into_iter().flatten() {
-            at_hand.extend(view.parts.iter().map(|(part, hash, value)| (name(part, *hash), *value)));
+            borrowed.extend(view.parts.iter().map(|(part, hash, value)| (name(part, *hash), *value)));
             if let Some(alternative) = &view.chunk.embeddings.dense_alternative {
                 let value = PartValue::Dense(alternative);
-                at_hand.insert(name(&Part::Dense(String::new()), value.hash()), value);
+                borrowed.insert(name(&Part::Dense(String::new()), value.hash()), value);
             }
         }
         let mut kept = HashMap::new();
@@ -47,25 +47,25 @@ impl<'a> Values<'a> {
                 kept.insert(name(part, hash), value);
             }
         }
-        Self { at_hand, kept }
+        Self { borrowed, kept }
     }
 
     pub(super) fn get(&self, part: &Part, hash: Hash) -> Option<PartValue<'a>> {
-        self.at_hand.get(&name(part, hash)).copied()
+        self.borrowed.get(&name(part, hash)).copied()
     }
 
-    /// A value of the record, as JSON.
+    /// A value of the record as JSON.
     pub(super) fn kept(&self, part: &Part, hash: Hash) -> Option<&str> {
         self.kept.get(&name(part, hash)).map(String::as_str)
     }
 
-    /// The value as JSON, wherever it is to be had.
+    /// The value as JSON, from any of the sources.
     pub(super) fn json(&self, part: &Part, hash: Hash) -> Option<String> {
         let kept = || self.kept(part, hash).map(ToOwned::to_owned);
         self.get(part, hash).map(|value| value.to_json()).or_else(kept)
     }
 
-    /// A text that somebody set the content to.
+    /// The content with this hash, from any of the sources.
     pub(super) fn content(&self, hash: Hash) -> Option<String> {
         match self.get(&Part::Content, hash) {
             Some(PartValue::Text(text)) => Some(text.to_owned()),

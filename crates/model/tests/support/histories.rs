@@ -1,4 +1,4 @@
-//! Generated histories of several writers, and the orders in which they arrive.
+//! Generators of histories of several writers and of their orders of arrival.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,14 +10,14 @@ use uuid::Uuid;
 
 use super::{Held, chunk, with_dense};
 
-/// What a writer does.
+/// One action of a writer.
 #[derive(Clone, Debug)]
 pub enum Act {
     View(View),
     Delete,
 }
 
-/// What a writer sees.
+/// A writer's view.
 #[derive(Clone, Debug)]
 pub struct View {
     pub create: bool,
@@ -26,9 +26,9 @@ pub struct View {
     pub entities: Vec<u8>,
     pub linked: bool,
     pub dense: Option<u8>,
-    /// Names of parts set on purpose.
+    /// The names of the parts in `set`.
     pub set: Vec<&'static str>,
-    /// Groups of parts that it does not carry.
+    /// The names of the parts and groups in `unchanged`.
     pub unchanged: Vec<&'static str>,
 }
 
@@ -80,7 +80,7 @@ impl Step {
     }
 }
 
-/// Contents whose lines merge cleanly with some and collide with others.
+/// A content whose lines merge cleanly with some other contents and conflict with others.
 pub fn content(number: u8) -> String {
     let lines = ["one", "two", "three", "four", "five"].iter().enumerate();
     let line = |(i, line): (usize, &&str)| {
@@ -133,14 +133,15 @@ fn act() -> impl Strategy<Value = Act> {
     prop_oneof![6 => view().prop_map(Act::View), 1 => Just(Act::Delete)]
 }
 
-/// One decision of an operator: it names one part.
+/// A resolution by an operator, which names one part.
 fn decision() -> impl Strategy<Value = Act> {
     let part = proptest::sample::select(vec!["content", "metadata.k0", "metadata.k1", "embeddings.dense.gte"]);
     (view(), part).prop_map(|(view, part)| Act::View(View { set: vec![part], unchanged: vec![], ..view }))
 }
 
-/// Histories of three writers and an operator, each in its own order of time, with ties within and between them. None is
-/// longer than there are values kept of a vector: what holds without exception holds up to there.
+/// Histories of three writers and an operator, each in ascending order of time, with ties within and between them. No
+/// history has more settings of a vector than the record keeps values of; beyond that number the properties do not hold
+/// in all cases.
 pub fn histories(longest: usize) -> impl Strategy<Value = Vec<Vec<Step>>> {
     let acts = proptest::collection::vec((act(), 0..4_i64), 0..=longest);
     let decisions = proptest::collection::vec((decision(), 0..12_i64), 0..=1);
@@ -150,14 +151,14 @@ pub fn histories(longest: usize) -> impl Strategy<Value = Vec<Vec<Step>>> {
         let mut event = 0;
         let steps = |(writer, acts): (Writer, Vec<(Act, i64)>)| {
             let mut micros = 1;
-            let mut said = false;
+            let mut published = false;
             let step = |(mut act, pause): (Act, i64)| {
                 micros += pause;
                 event += 1;
-                // A chunk of which nobody ever said the content is none.
+                // The first view must carry all parts: without content there is no chunk.
                 if let Act::View(view) = &mut act {
-                    view.unchanged.retain(|_| said);
-                    said = true;
+                    view.unchanged.retain(|_| published);
+                    published = true;
                 }
                 Step::new(writer, micros, event, act)
             };
@@ -167,12 +168,12 @@ pub fn histories(longest: usize) -> impl Strategy<Value = Vec<Vec<Step>>> {
     })
 }
 
-/// An order: which writer is next, and what comes once more.
+/// An order of arrival: draws that select the next writer and the repetitions.
 pub fn order() -> impl Strategy<Value = Vec<u8>> {
     proptest::collection::vec(any::<u8>(), 32)
 }
 
-/// Each writer's steps in their own order, the writers interleaved as drawn, steps repeated now and then.
+/// The steps in order of arrival: each writer's in its own order, interleaved as drawn, some of them repeated.
 pub fn arrivals<'a>(histories: &'a [Vec<Step>], draws: &[u8]) -> Vec<&'a Step> {
     let mut at = vec![0; histories.len()];
     let mut arrivals: Vec<&Step> = Vec::new();
@@ -198,7 +199,7 @@ pub fn play(histories: &[Vec<Step>], draws: &[u8], strategies: &Strategies) -> H
     held
 }
 
-/// One of the choices of strategies that there are.
+/// A combination of strategies.
 pub fn strategies() -> impl Strategy<Value = Strategies> {
     let content = ["last_write_wins", "source_wins", "target_wins", "prefer:cognee", "merge_text", "manual"];
     let embeddings = ["keep_both", "newest", "prefer:claude", "manual"];

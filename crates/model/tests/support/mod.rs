@@ -1,4 +1,4 @@
-//! A chunk under merge, and the changes made to it.
+//! A chunk with its record, and constructors of changes to it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, dead_code, unreachable_pub)]
 
 pub mod histories;
@@ -9,7 +9,7 @@ use chunk_sync_model::merge::{Change, Merged, Strategies, merge};
 use chunk_sync_model::{Chunk, EventType, Record, State, Time, Writer};
 use uuid::Uuid;
 
-/// What the system of record holds of a chunk.
+/// The record and state of a chunk, as in the system of record.
 #[derive(Clone, Default)]
 pub struct Held {
     pub record: Option<Record>,
@@ -22,18 +22,18 @@ impl Held {
         Self { strategies, ..Self::default() }
     }
 
-    /// Merges, and sends the record through its encoding, as every merge does in life.
+    /// Merges a change; encodes and decodes the record, as the service does between merges.
     pub fn take(&mut self, change: &Change<'_>) -> Merged {
         let merged = merge(self.record.take(), self.state.take(), change, &self.strategies);
         let record = Record::decode(&merged.record.encode().unwrap()).unwrap();
-        assert_eq!(record, merged.record, "a record that comes back as another");
+        assert_eq!(record, merged.record, "the record changed by encoding and decoding");
         self.record = Some(record);
         self.state.clone_from(&merged.state);
         merged
     }
 
     pub fn chunk(&self) -> &Chunk {
-        &self.state.as_ref().expect("the chunk is there").chunk
+        &self.state.as_ref().expect("the chunk exists").chunk
     }
 
     pub fn metadata(&self, key: &str) -> Option<String> {
@@ -53,7 +53,7 @@ pub fn chunk(origin: &str, content: &str, metadata: &[(&str, &str)]) -> Chunk {
     serde_json::from_value(json).unwrap()
 }
 
-/// With a vector of one number by the model `gte`.
+/// The chunk with a dense vector of one number for the model `gte`.
 pub fn with_dense(mut chunk: Chunk, number: f32) -> Chunk {
     let dense = serde_json::json!({"model": "gte", "vector": [number], "timestamp": "2026-01-01T00:00:00Z"});
     chunk.embeddings.dense = vec![serde_json::from_value(dense).unwrap()];

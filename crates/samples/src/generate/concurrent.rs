@@ -1,4 +1,4 @@
-//! Events of two writers at the same chunks, neither of which knows what the other does.
+//! Events of two writers that edit the same chunks without knowledge of each other.
 
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -8,24 +8,24 @@ use crate::rng::Rng;
 
 const WRITERS: [&str; 2] = ["claude", "cognee"];
 
-/// How far a writer's clock is off at most, in microseconds: about as long as ten edits take.
+/// The maximum skew of a writer's clock in microseconds, about the duration of ten edits.
 const SKEW: usize = 10_000;
 
-/// Edits without end: three in ten renew the content, two the vectors, four the metadata, and one deletes the chunk. Each
-/// is the writer's whole view as an event; a chunk that its writer does not have, or has deleted, it first creates, and
-/// that event is no edit.
+/// An endless sequence of edits: of ten edits, three change the content, two the vectors, four the metadata, and one
+/// deletes the chunk. An edit is an event with the writer's complete view. If the writer does not have the chunk, or
+/// has deleted it, a create event precedes the edit; it does not count as an edit.
 #[derive(Debug)]
 pub struct ConcurrentEdits {
     rng: Rng,
     chunks: Vec<Value>,
-    /// Each writer's view of each chunk, and when it last said something, in microseconds.
+    /// Each writer's view of each chunk, and the time of its last event in microseconds.
     views: Vec<[(Option<Value>, i64); 2]>,
     events: u64,
     seed: u64,
 }
 
 impl ConcurrentEdits {
-    /// The edits of `seed` at so many chunks with vectors of that length; the same everywhere.
+    /// The edits of `seed` on `chunks` chunks with dense vectors of `size` numbers; the same on every platform.
     #[must_use]
     pub fn new(seed: u64, chunks: usize, size: usize) -> Self {
         let chunks: Vec<Value> = Generator::new(seed).size(size).take(chunks).collect();
@@ -33,7 +33,7 @@ impl ConcurrentEdits {
         Self { rng: Rng::new(seed), chunks, views, events: 0, seed }
     }
 
-    /// The next edit, with the create before it where its writer needs one.
+    /// The events of the next edit: the edit itself, preceded by a create if the writer does not have the chunk.
     pub fn edit(&mut self) -> Vec<Value> {
         let (chunk, writer) = (self.rng.below(self.chunks.len()), self.rng.below(2));
         let mut events = Vec::new();
@@ -64,7 +64,7 @@ impl ConcurrentEdits {
     fn event(&mut self, chunk: usize, writer: usize, kind: &str) -> Value {
         self.events += 1;
         let (view, last) = &mut self.views[chunk][writer];
-        // A thousand microseconds an event, and later than whatever this writer said before.
+        // 1,000 µs per event, and later than this writer's previous event on the chunk.
         let now = START + 86_400_000_000 + self.events as i64 * 1_000 + self.rng.below(SKEW) as i64;
         *last = now.max(*last + 1);
         let at = stamp(*last);
@@ -82,7 +82,7 @@ impl ConcurrentEdits {
     }
 }
 
-/// Vectors as another run of the model would give them: of this length, and none like another.
+/// Replaces the dense vector by a different one of the same length, as if the model had been run again.
 fn renew_vectors(view: &mut Value, rng: &mut Rng) {
     let size = view["embeddings"]["dense"]["vector"].as_array().map_or(0, Vec::len);
     let text = format!("{} {}", view["content"].as_str().unwrap_or_default(), rng.next_u64());

@@ -1,5 +1,5 @@
-//! One realistic change to a chunk: what an editor, an indexer or an entity extractor would do to it.
-//! A change that alters the content also renews everything computed from it.
+//! Makes one realistic change to a chunk, as an editor, an indexer or an entity extractor would.
+//! A change of the content also updates the fields computed from it.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -8,8 +8,8 @@ use super::{START, described, located, positions, relation, sentence, stamp, vec
 use crate::pool::{Entity, POOL, comment};
 use crate::rng::Rng;
 
-/// Content beyond this many bytes is cut before it grows again.
-const ROOMY: usize = 6_000;
+/// Content longer than this many bytes is halved before text is appended.
+const CUT_ABOVE: usize = 6_000;
 const MOST_ENTITIES: usize = 6;
 
 pub(super) fn edit(chunk: &Value, rng: &mut Rng) -> Value {
@@ -24,7 +24,7 @@ pub(super) fn edit(chunk: &Value, rng: &mut Rng) -> Value {
     chunk
 }
 
-/// Moves `updated_at` forward by a second to an hour.
+/// Advances `updated_at` by a second to an hour.
 fn touch(chunk: &mut Value, rng: &mut Rng) {
     let before = chunk["metadata"]["updated_at"].as_str().and_then(|text| text.parse::<Timestamp>().ok());
     let before = before.map_or(START, Timestamp::as_microsecond);
@@ -34,7 +34,7 @@ fn touch(chunk: &mut Value, rng: &mut Rng) {
 
 pub(super) fn content(chunk: &mut Value, rng: &mut Rng) {
     let old = chunk["content"].as_str().unwrap_or_default();
-    let mut new = if old.len() > ROOMY || rng.one_in(4) { first_half(old) } else { old }.to_owned();
+    let mut new = if old.len() > CUT_ABOVE || rng.one_in(4) { first_half(old) } else { old }.to_owned();
     new.push('\n');
     if chunk["chunk_type"] == "code" {
         new.push_str(comment(chunk["code_metadata"]["language"].as_str().unwrap_or_default()));
@@ -52,7 +52,7 @@ pub(super) fn content(chunk: &mut Value, rng: &mut Rng) {
     chunk["content"] = new.into();
 }
 
-/// The lines up to the middle; all of it where there is only one line, or little text.
+/// The lines up to the middle; the whole text if it has only one line or the half would be shorter than 100 bytes.
 fn first_half(text: &str) -> &str {
     let middle = text.floor_char_boundary(text.len() / 2);
     match text[..middle].rfind('\n') {
@@ -67,7 +67,7 @@ fn relocate(location: &mut Value, content: &str) {
     *location = located(number("chunk_index").unwrap_or_default(), start_char, number("start_line"), content);
 }
 
-/// New vectors of the old length; a chunk without embeddings stays without.
+/// Recomputes the vectors at their current length. A chunk without embeddings gets none.
 fn reembed(chunk: &mut Value, content: &str) {
     let size = chunk["embeddings"]["dense"]["vector"].as_array().map(Vec::len);
     if let Some(size) = size {
@@ -85,7 +85,7 @@ pub(super) fn metadata(chunk: &mut Value, rng: &mut Rng) {
     }
 }
 
-/// One entity more, related to the first; or, at the limit and now and then, the last one less.
+/// Adds an entity, related to the first one; or removes the last one, always at the limit and sometimes below it.
 fn entities(chunk: &mut Value, rng: &mut Rng) {
     let content = chunk["content"].as_str().unwrap_or_default().to_owned();
     let graph = &mut chunk["graph"];

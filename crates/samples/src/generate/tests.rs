@@ -1,8 +1,8 @@
-//! Determinism and variety of the generated chunks. Their validity is checked in `tests/rules.rs`.
+//! Tests determinism and variety of the generated chunks. `tests/rules.rs` tests their validity.
 
 use super::*;
 
-/// A hash that does not depend on the order of keys, which is a matter of serde_json's features.
+/// A hash that does not depend on the order of keys, which depends on serde_json's features.
 fn canonical(value: &Value) -> u64 {
     let within = |seed: &str, parts: Vec<u64>| {
         let bytes: Vec<u8> = parts.iter().flat_map(|part| part.to_le_bytes()).collect();
@@ -30,12 +30,12 @@ fn the_same_seed_gives_the_same_chunks_in_every_build() {
 }
 
 #[test]
-fn another_seed_gives_other_chunks() {
+fn different_seeds_give_different_chunks() {
     assert_ne!(hash_of_the_first(5, 7), hash_of_the_first(5, 8));
 }
 
 #[test]
-fn the_same_edits_follow_from_the_same_seed() {
+fn the_same_seed_gives_the_same_edits() {
     let edited = || {
         let mut rng = Rng::new(11);
         let first = Generator::new(3).size(16).next();
@@ -45,7 +45,7 @@ fn the_same_edits_follow_from_the_same_seed() {
 }
 
 #[test]
-fn every_kind_of_chunk_and_of_length_comes_up() {
+fn all_types_and_lengths_of_chunks_occur() {
     let chunks: Vec<Value> = Generator::new(1).size(0).take(500).collect();
     for kind in ["text", "code", "mixed"] {
         assert!(chunks.iter().filter(|chunk| chunk["chunk_type"] == kind).count() > 30, "{kind}");
@@ -56,7 +56,7 @@ fn every_kind_of_chunk_and_of_length_comes_up() {
 }
 
 #[test]
-fn a_few_entities_are_in_many_chunks_and_many_in_a_few() {
+fn few_entities_occur_in_many_chunks_and_many_in_few() {
     let mut counts = std::collections::HashMap::new();
     for chunk in Generator::new(1).size(0).take(2_000) {
         for entity in chunk["graph"]["entities"].as_array().into_iter().flatten() {
@@ -68,6 +68,6 @@ fn a_few_entities_are_in_many_chunks_and_many_in_a_few() {
 }
 
 #[test]
-fn size_zero_leaves_the_embeddings_out() {
+fn size_zero_omits_the_embeddings() {
     assert!(Generator::new(1).size(0).take(20).all(|chunk| chunk.get("embeddings").is_none()));
 }

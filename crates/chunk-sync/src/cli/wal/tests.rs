@@ -43,7 +43,7 @@ fn damage_is_named_by_file_and_line() {
     let check = check(&dir, None);
     assert!(!check.sound);
     let text = check_text(&check);
-    assert!(text.starts_with("wal_20261123_04.jsonl:2: its checksum is wrong (byte "), "{text}");
+    assert!(text.starts_with("wal_20261123_04.jsonl:2: checksum mismatch (byte "), "{text}");
     assert!(text.contains("1 completion of operations that did not begin in these files"), "{text}");
     assert!(text.ends_with("2 pending: 1 damaged line; nobody writes it"), "{text}");
 }

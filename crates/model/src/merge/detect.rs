@@ -1,4 +1,4 @@
-//! The conflicts that a change met, with all that their record needs, and those that it ended.
+//! Detects the conflicts that a change caused, with all four sides, and those that it closed.
 
 use std::collections::BTreeSet;
 
@@ -20,19 +20,19 @@ pub(super) fn conflicts(
     strategies: &Strategies,
     values: &Values<'_>,
 ) -> Vec<Conflict> {
-    let meeting = Meeting { record, changed, before, after, strategies, values };
-    changed.parts.iter().filter_map(|(part, hash)| meeting.on(part, *hash)).collect()
+    let detector = Detector { record, changed, before, after, strategies, values };
+    changed.parts.iter().filter_map(|(part, hash)| detector.conflict_on(part, *hash)).collect()
 }
 
-/// The parts that waited for a person before the change and do no more; and those that an operator decided on, whatever
-/// decided on them before.
+/// The parts with a conflict that was open before the change and is not any more; and the parts that an operator
+/// resolved, whether or not they were open.
 pub(super) fn decided(changed: &Changed, before: &Shown, after: &Shown) -> Vec<Part> {
     let by_operator = changed.parts.keys().filter(|_| changed.version.writer == Writer::Operator);
     let parts: BTreeSet<&Part> = before.open.iter().chain(by_operator).collect();
     parts.into_iter().filter(|part| !after.open.contains(*part)).cloned().collect()
 }
 
-struct Meeting<'a> {
+struct Detector<'a> {
     record: &'a Record,
     changed: &'a Changed,
     before: &'a Shown,
@@ -41,8 +41,8 @@ struct Meeting<'a> {
     values: &'a Values<'a>,
 }
 
-impl Meeting<'_> {
-    fn on(&self, part: &Part, source: Option<Hash>) -> Option<Conflict> {
+impl Detector<'_> {
+    fn conflict_on(&self, part: &Part, source: Option<Hash>) -> Option<Conflict> {
         let (base, target) = (self.base(part)?, self.target(part));
         let own = target.writer == Some(self.changed.version.writer) && !self.merged(self.before, part);
         let unknown = target.hash != base.hash || self.under_tombstone();
@@ -64,8 +64,8 @@ impl Meeting<'_> {
         })
     }
 
-    /// What the source started from; `None` where it changed nothing after all: an echo, or what it wrote on top of what
-    /// it saw.
+    /// The value that the source started from; `None` if the change cannot conflict: an echo, or a change based on the
+    /// shown state (a direct write or a resolution).
     fn base(&self, part: &Part) -> Option<Side> {
         let version = self.changed.version;
         if version.writer.is_store() || version.writer == Writer::Operator {
@@ -77,8 +77,8 @@ impl Meeting<'_> {
         }
         let settings = effective(self.record, part, None);
         let own = settings.iter().find(|candidate| candidate.version == version)?;
-        let said = settings.iter().rfind(|c| c.version < version && c.setting.hash == own.base);
-        let by = said.filter(|_| own.base.is_some()).map(|said| (said.version.writer, said.version.time));
+        let base = settings.iter().rfind(|c| c.version < version && c.setting.hash == own.base);
+        let by = base.filter(|_| own.base.is_some()).map(|base| (base.version.writer, base.version.time));
         Some(self.side(part, by, own.base))
     }
 
@@ -142,12 +142,12 @@ impl Meeting<'_> {
         shown.parts.get(part).is_some_and(|value| value.merged.is_some())
     }
 
-    /// A change by a writer that knew the chunk, while another had deleted it: kept, and not shown.
+    /// Whether the writer knew the chunk while another writer had deleted it. The change is recorded but not shown.
     fn under_tombstone(&self) -> bool {
         !self.before.exists && !self.after.exists && self.changed.knew
     }
 
-    /// Of a chunk that comes back only its existence was in question.
+    /// Whether the change revives the chunk. Then only [`Part::Existence`] can be in conflict.
     fn revives(&self, part: &Part) -> bool {
         !self.before.exists && self.after.exists && *part != Part::Existence
     }
