@@ -1,8 +1,8 @@
 //! The HTTP server: routes and access control. The submodules contain the handlers.
 //!
 //! Layers, from the outside in: `connections` limits the number and the slowness of connections; `page::secured` adds
-//! security headers to every response; `hosts` refuses requests for another host name; `auth` requires the token if one is
-//! configured.
+//! security headers to every response; `hosts` refuses requests for another host name; `auth` requires the token if one
+//! is configured.
 
 mod auth;
 mod connections;

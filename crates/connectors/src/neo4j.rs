@@ -7,14 +7,14 @@
 //! (Entity)-[:RELATES_TO {type, confidence, evidence}]->(Entity)
 //! ```
 //!
-//! Each `CONTAINS_ENTITY` stores what its chunk states about the entity. It also stores the chunk's relations that start at
-//! the entity, in the parallel lists `relates_to`, `relates_as` and `relates_confidence`. A document is read back from
-//! these properties and from the `evidence` lists, which must agree with them. The shared properties can be recomputed from
-//! the same data.
+//! Each `CONTAINS_ENTITY` stores what its chunk states about the entity. It also stores the chunk's relations that
+//! start at the entity, in the parallel lists `relates_to`, `relates_as` and `relates_confidence`. A document is read
+//! back from these properties and from the `evidence` lists, which must agree with them. The shared properties can be
+//! recomputed from the same data.
 //!
-//! The shared properties (`name`, `type`, `confidence`) are those of the supporting chunk with the highest sync version. If
-//! two versions are equal, the greater chunk id wins. `said_by` and `sync_version` beside them identify that chunk, so an
-//! ordinary write does not read all supporters.
+//! The shared properties (`name`, `type`, `confidence`) are those of the supporting chunk with the highest sync
+//! version. If two versions are equal, the greater chunk id wins. `said_by` and `sync_version` beside them identify
+//! that chunk, so an ordinary write does not read all supporters.
 //!
 //! Times are RFC 3339 text. Not here: vectors, `SIMILAR_TO`, and other data that applications keep in the same graph.
 

@@ -12,8 +12,8 @@ pub(crate) fn is_loopback(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
 }
 
-/// Adds the finding `link`. `strict` is the result of checking the configuration as if `allow_insecure` were off, `allowed`
-/// the result with the configured value. Returns whether the caller may connect.
+/// Adds the finding `link`. `strict` is the result of checking the configuration as if `allow_insecure` were off,
+/// `allowed` the result with the configured value. Returns whether the caller may connect.
 pub(crate) fn examine(findings: &mut Findings, strict: Result<(), Fault>, allowed: Result<(), Fault>) -> bool {
     match (strict, allowed) {
         (Ok(()), _) => findings.ok("link", "this machine, or verified TLS with credentials"),
@@ -39,8 +39,8 @@ pub(crate) fn now() -> Time {
 /// completes "use …".
 ///
 /// # Errors
-/// [`Misconfigured`](FaultClass::Misconfigured) if `allowed` is false. The message names the host, what is missing and the
-/// remedy.
+/// [`Misconfigured`](FaultClass::Misconfigured) if `allowed` is false. The message names the host, what is missing and
+/// the remedy.
 pub(crate) fn insecure(
     context: &'static str,
     host: &str,

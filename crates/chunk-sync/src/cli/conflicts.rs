@@ -116,7 +116,8 @@ async fn entry(wired: &Wired, id: u64) -> Result<Recorded, Failure> {
     let found = wired.ports.records.conflict(id).await?;
     found.ok_or_else(|| {
         let text = format!(
-            "there is no conflict {id}, or it was closed and removed after conflicts.keep; see `chunk-sync conflicts list`"
+            "no conflict has the number {id}, or it was closed and removed after conflicts.keep; see \
+             `chunk-sync conflicts list`"
         );
         Failure::Usage(text)
     })

@@ -1,5 +1,5 @@
-//! `dead`: the dead letters, entries that could not be processed. This file selects and reads them; the submodules list,
-//! show, retry and drop them.
+//! `dead`: the dead letters, entries that could not be processed. This file selects and reads them; the submodules
+//! list, show, retry and drop them.
 
 mod act;
 mod list;
@@ -40,8 +40,8 @@ pub(super) struct Filter {
     /// Only dead letters on this chunk.
     #[arg(long, value_name = "UUID")]
     chunk: Option<Uuid>,
-    /// Only dead letters with an error of this class: unavailable, timeout, busy, rejected, denied, misconfigured, corrupt,
-    /// disk.
+    /// Only dead letters with an error of this class: unavailable, timeout, busy, rejected, denied, misconfigured,
+    /// corrupt, disk.
     #[arg(long = "type", value_name = "CLASS", value_parser = class)]
     class: Option<&'static str>,
     /// Only dead letters from this source or writer: claude, cognee, hybrid, postgres, operator.
@@ -126,8 +126,8 @@ impl Selection {
             return Err(Failure::Usage("ids and filters cannot be combined; use one of them".to_owned()));
         }
         if self.ids.is_empty() && !filtered && !self.all {
-            let text = "no dead letters selected; name their ids (see `chunk-sync dead list`), a filter such as --type, or \
-                --all";
+            let text = "no dead letters selected; name their ids (see `chunk-sync dead list`), a filter such as --type, \
+                or --all";
             return Err(Failure::Usage(text.to_owned()));
         }
         Ok(())
@@ -138,8 +138,8 @@ impl Selection {
 struct Pages<'a> {
     wired: &'a Wired,
     after: Option<EntryId>,
-    /// How many dead letters remain to be read. Bounds the walk to those that existed at its start: a retried event that
-    /// fails again meanwhile must not be retried once more.
+    /// How many dead letters remain to be read. Bounds the walk to those that existed at its start: a retried event
+    /// that fails again meanwhile must not be retried once more.
     left: u64,
 }
 

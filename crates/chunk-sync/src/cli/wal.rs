@@ -18,8 +18,8 @@ pub(super) use inspect::{free, size};
 
 #[derive(Debug, Subcommand)]
 #[command(after_help = "\
-Exit codes: 0 success; 1 the log is damaged; 2 wrong usage or configuration; 3 a service is using the log, or a store cannot be \
-reached.")]
+Exit codes: 0 success; 1 the log is damaged; 2 wrong usage or configuration; 3 a service is using the log, or a store \
+cannot be reached.")]
 pub(super) enum Action {
     /// Show the directory, the size and the pending operations of the log.
     Status,

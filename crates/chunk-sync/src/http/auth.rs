@@ -1,5 +1,5 @@
-//! Bearer token authentication. Publishing requires a configured token. If a token is configured, reading the status and the
-//! event stream requires it too.
+//! Bearer token authentication. Publishing requires a configured token. If a token is configured, reading the status
+//! and the event stream requires it too.
 
 use std::sync::Arc;
 

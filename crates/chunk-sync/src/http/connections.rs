@@ -15,7 +15,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
-/// Maximum number of open connections; more wait to be accepted. Limited because stores and log need file descriptors too.
+/// Maximum number of open connections; more wait to be accepted. Limited because stores and log need file descriptors
+/// too.
 const AT_ONCE: usize = 256;
 
 /// Deadline for the head of a request. It also ends idle connections.

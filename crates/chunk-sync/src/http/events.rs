@@ -56,8 +56,8 @@ struct Rejected {
     error: String,
 }
 
-/// Publishes the valid events of the body. Responds with 202 and the outcome for each event, with 400 if none was accepted,
-/// or with the status of the refusal.
+/// Publishes the valid events of the body. Responds with 202 and the outcome for each event, with 400 if none was
+/// accepted, or with the status of the refusal.
 pub(super) async fn publish(State(context): State<Arc<Context>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let mut body = Body::new(body);

@@ -1,5 +1,5 @@
-//! Checks the Host header against DNS rebinding. A foreign web page can make its own host name resolve to this machine and so
-//! reach a service that listens on loopback only. The browser then sends that foreign name as Host.
+//! Checks the Host header against DNS rebinding. A foreign web page can make its own host name resolve to this machine
+//! and so reach a service that listens on loopback only. The browser then sends that foreign name as Host.
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! `GET /v1/events/live`: published events as server-sent events, without vectors. Vectors make up most of an event and are
-//! of no use to a human reader.
+//! `GET /v1/events/live`: published events as server-sent events, without vectors. Vectors make up most of an event and
+//! are of no use to a human reader.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -22,8 +22,8 @@ pub(super) const AT_ONCE: usize = 64;
 /// Interval of keep-alive comments on an idle stream. Proxies close connections that are idle for a minute.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// Streams every event that is published from now on, as `sync:event`. A listener that is too slow receives `sync:missed`
-/// with the number of events that it missed, and then the events after those.
+/// Streams every event that is published from now on, as `sync:event`. A listener that is too slow receives
+/// `sync:missed` with the number of events that it missed, and then the events after those.
 ///
 /// # Errors
 /// [`Refusal::TooManyListeners`] if [`AT_ONCE`] listeners are connected.

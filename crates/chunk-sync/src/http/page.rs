@@ -6,7 +6,8 @@ use axum::http::header::{
 };
 use axum::response::{IntoResponse, Response};
 
-/// Permits scripts, styles and requests from and to this service only; no inline script or style, no frame around the page.
+/// Permits scripts, styles and requests from and to this service only; no inline script or style, no frame around the
+/// page.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 

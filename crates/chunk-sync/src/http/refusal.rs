@@ -1,5 +1,5 @@
-//! The refusals of requests and their status codes. The body of a refusal is JSON: `{"error": …}`, with `line` and `column`
-//! for invalid JSON.
+//! The refusals of requests and their status codes. The body of a refusal is JSON: `{"error": …}`, with `line` and
+//! `column` for invalid JSON.
 
 use axum::Json;
 use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};

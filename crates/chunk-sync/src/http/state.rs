@@ -23,8 +23,9 @@ pub(super) async fn health(State(context): State<Arc<Context>>) -> (StatusCode, 
     }
 }
 
-/// `GET /readyz`: 200 while the service processes events, else 503. A failing projection is reported but leaves the service
-/// ready: the outbox keeps the writes that the projection misses, and taking the service out of rotation would not help.
+/// `GET /readyz`: 200 while the service processes events, else 503. A failing projection is reported but leaves the
+/// service ready: the outbox keeps the writes that the projection misses, and taking the service out of rotation would
+/// not help.
 pub(super) async fn readiness(State(context): State<Arc<Context>>) -> (StatusCode, Json<Value>) {
     let health = context.app.service.health();
     let mut failing = status::stores(&health, None);

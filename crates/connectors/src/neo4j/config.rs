@@ -6,7 +6,8 @@ use chunk_sync_engine::ports::{Fault, FaultClass};
 use neo4rs::ConfigBuilder;
 use secrecy::{ExposeSecret, SecretString};
 
-/// Accepted URL schemes; `+s` is TLS with certificate verification. `+ssc` is not accepted, because it verifies nothing.
+/// Accepted URL schemes; `+s` is TLS with certificate verification. `+ssc` is not accepted, because it verifies
+/// nothing.
 const SCHEMES: [&str; 4] = ["bolt", "bolt+s", "neo4j", "neo4j+s"];
 
 /// Maximum number of connections in the pool, idle ones included.
@@ -18,8 +19,8 @@ const FETCH: usize = 1000;
 /// Connection settings of one Neo4j database.
 #[derive(Clone, Debug)]
 pub struct Neo4jConfig {
-    /// `bolt://host:7687`, `neo4j://host:7687`, or either with `+s` for TLS. With every scheme the client connects to this
-    /// one server only. Must not contain a user name or password.
+    /// `bolt://host:7687`, `neo4j://host:7687`, or either with `+s` for TLS. With every scheme the client connects to
+    /// this one server only. Must not contain a user name or password.
     pub url: String,
     /// The user name.
     pub user: String,
@@ -27,7 +28,8 @@ pub struct Neo4jConfig {
     pub password: SecretString,
     /// The name of the database.
     pub database: String,
-    /// Deadline of one transaction. `apply` may run several; `prepare` gives the creation of a constraint 30 minutes at least.
+    /// Deadline of one transaction. `apply` may run several; `prepare` gives the creation of a constraint 30 minutes at
+    /// least.
     pub timeout: Duration,
 }
 

@@ -1,18 +1,21 @@
-//! Every statement on the graph's data. Values are always parameters; labels, types and property names are written out here.
+//! Every statement on the graph's data. Values are always parameters; labels, types and property names are written out
+//! here.
 //!
 //! Rows of parameters are lists, not maps: the keys would be the greater part of each message.
 //!
-//! A write transaction runs the statements in the order of this file. Setting an `id` to itself writes nothing, but locks
-//! the node until the transaction ends. A later statement reads the node's contents, and so reads them under the lock.
+//! A write transaction runs the statements in the order of this file. Setting an `id` to itself writes nothing, but
+//! locks the node until the transaction ends. A later statement reads the node's contents, and so reads them under the
+//! lock.
 
 /// `$ids` in ascending order, every chunk that is written or deleted: creates the missing nodes and locks all of them.
 pub(super) const LOCK_CHUNKS: &str = "UNWIND $ids AS id MERGE (c:Chunk {id: id}) SET c.id = id";
 
-/// `$ids` in ascending order, every entity that the chunks name before or after the write: creates the missing nodes and
-/// locks all of them.
+/// `$ids` in ascending order, every entity that the chunks name before or after the write: creates the missing nodes
+/// and locks all of them.
 pub(super) const LOCK_ENTITIES: &str = "UNWIND $ids AS id MERGE (e:Entity {id: id}) SET e.id = id";
 
-/// The number of `$ids` that exist. A number below the number of locked ids means that another client deleted one meanwhile.
+/// The number of `$ids` that exist. A number below the number of locked ids means that another client deleted one
+/// meanwhile.
 pub(super) const COUNT_ENTITIES: &str = "UNWIND $ids AS id MATCH (e:Entity {id: id}) RETURN count(e) AS count";
 
 /// The result columns for a chunk `c`, without its relations. `decode` reads them.
@@ -39,8 +42,9 @@ pub(super) const SCAN: &str = concat!(
     " ORDER BY id"
 );
 
-/// The relations for which chunks of `$ids` that contain both ends are evidence. Each evidence list is read once, however
-/// many of the chunks it contains. If another client stored a single value instead of a list, it counts as a list of one.
+/// The relations for which chunks of `$ids` that contain both ends are evidence. Each evidence list is read once,
+/// however many of the chunks it contains. If another client stored a single value instead of a list, it counts as a
+/// list of one.
 pub(super) const EVIDENCE: &str = "UNWIND $ids AS id
     MATCH (c:Chunk {id: id})
     WITH c, [(c)-[:CONTAINS_ENTITY]->(e:Entity) | e] AS held
@@ -50,8 +54,8 @@ pub(super) const EVIDENCE: &str = "UNWIND $ids AS id
     WITH s, r, t, chunks, [] + coalesce(r.evidence, []) AS evidence
     RETURN s.id AS source, t.id AS target, r.type AS type, [id IN chunks WHERE id IN evidence] AS chunks";
 
-/// `$rows` of chunk, entities: deletes the chunk's links to these entities, because they are gone or are written again by
-/// [`CHUNKS`]. Null means all entities.
+/// `$rows` of chunk, entities: deletes the chunk's links to these entities, because they are gone or are written again
+/// by [`CHUNKS`]. Null means all entities.
 pub(super) const UNLINK: &str = "UNWIND $rows AS row
     MATCH (:Chunk {id: row[0]})-[l:CONTAINS_ENTITY]->(e) WHERE row[1] IS NULL OR e.id IN row[1]
     DELETE l";
@@ -76,9 +80,9 @@ pub(super) const REMOVE_EVIDENCE: &str = "UNWIND $rows AS row
 /// `$ids`: deletes the chunks.
 pub(super) const DELETE: &str = "UNWIND $ids AS id MATCH (c:Chunk {id: id}) DETACH DELETE c";
 
-/// `$rows` of id, content hash, chunk type, source type, system origin, created, updated, sync version, links. Each link is
-/// entity, name, type, confidence, positions, and its relations' targets, types and confidences. Sets the properties of the
-/// chunks, leaves other clients' properties alone, and creates the links that are new or changed.
+/// `$rows` of id, content hash, chunk type, source type, system origin, created, updated, sync version, links. Each
+/// link is entity, name, type, confidence, positions, and its relations' targets, types and confidences. Sets the
+/// properties of the chunks, leaves other clients' properties alone, and creates the links that are new or changed.
 pub(super) const CHUNKS: &str = "UNWIND $rows AS row
     MATCH (c:Chunk {id: row[0]})
     SET c.content_hash = row[1], c.chunk_type = row[2], c.source_type = row[3], c.system_origin = row[4],
@@ -111,9 +115,9 @@ pub(super) const JOIN_DATASETS: &str = "UNWIND $rows AS row
     MATCH (d:Dataset {id: row[0]}) MATCH (c:Chunk {id: row[1]})
     CREATE (c)-[:BELONGS_TO]->(d)";
 
-/// `$rows` of source, target, type, chunks, chunk, version, confidence: adds the chunks as evidence, and sets the confidence
-/// that the newest written chunk states, unless the stored one is newer. The list can contain a chunk already: an entry
-/// stays when another client deletes the chunk's node.
+/// `$rows` of source, target, type, chunks, chunk, version, confidence: adds the chunks as evidence, and sets the
+/// confidence that the newest written chunk states, unless the stored one is newer. The list can contain a chunk
+/// already: an entry stays when another client deletes the chunk's node.
 pub(super) const ADD_EVIDENCE: &str = "UNWIND $rows AS row
     MATCH (s:Entity {id: row[0]}) MATCH (t:Entity {id: row[1]})
     MERGE (s)-[r:RELATES_TO {type: row[2]}]->(t)
@@ -123,10 +127,10 @@ pub(super) const ADD_EVIDENCE: &str = "UNWIND $rows AS row
     WHERE r.sync_version IS NULL OR r.sync_version < version OR (r.sync_version = version AND r.said_by <= chunk)
     SET r.confidence = confidence, r.said_by = chunk, r.sync_version = version";
 
-/// `$rows` of entity, chunk, version, name, type, confidence, first, last: sets what the newest written chunk states about
-/// the entity, unless the stored statement is newer. Extends `first_seen` and `last_seen` to the earliest creation and the
-/// latest update of the written chunks. Times compare as text after their `Z` is removed: with the `Z`, a time with fewer
-/// digits would sort after one with more.
+/// `$rows` of entity, chunk, version, name, type, confidence, first, last: sets what the newest written chunk states
+/// about the entity, unless the stored statement is newer. Extends `first_seen` and `last_seen` to the earliest
+/// creation and the latest update of the written chunks. Times compare as text after their `Z` is removed: with the
+/// `Z`, a time with fewer digits would sort after one with more.
 pub(super) const ENTITIES: &str = "UNWIND $rows AS row
     MATCH (e:Entity {id: row[0]})
     SET e.first_seen = CASE
@@ -139,8 +143,9 @@ pub(super) const ENTITIES: &str = "UNWIND $rows AS row
     WHERE e.sync_version IS NULL OR e.sync_version < version OR (e.sync_version = version AND e.said_by <= chunk)
     SET e.name = row[3], e.type = row[4], e.confidence = row[5], e.said_by = chunk, e.sync_version = version";
 
-/// `$rows` of entity, chunks, firsts, lasts: entities that lost a supporter or its times, with the chunk ids and times that
-/// may have determined the shared properties. Where one of them did, recomputes the properties from all supporters.
+/// `$rows` of entity, chunks, firsts, lasts: entities that lost a supporter or its times, with the chunk ids and times
+/// that may have determined the shared properties. Where one of them did, recomputes the properties from all
+/// supporters.
 pub(super) const RECOMPUTE_ENTITIES: &str = "UNWIND $rows AS row
     MATCH (e:Entity {id: row[0]})
     WHERE e.said_by IN row[1] OR e.first_seen IN row[2] OR e.last_seen IN row[3]
@@ -151,8 +156,8 @@ pub(super) const RECOMPUTE_ENTITIES: &str = "UNWIND $rows AS row
     SET e.name = best[2], e.type = best[3], e.confidence = best[4], e.said_by = best[1], e.sync_version = best[0],
         e.first_seen = first[1], e.last_seen = last[1]";
 
-/// `$rows` of source, target, type, chunks: relations that lost this evidence. Where one of the chunks had determined the
-/// confidence, recomputes it from the remaining evidence.
+/// `$rows` of source, target, type, chunks: relations that lost this evidence. Where one of the chunks had determined
+/// the confidence, recomputes it from the remaining evidence.
 pub(super) const RECOMPUTE_RELATIONS: &str = "UNWIND $rows AS row
     MATCH (s:Entity {id: row[0]}) MATCH (t:Entity {id: row[1]})
     WITH row, s, t
@@ -179,6 +184,6 @@ pub(super) const COUNTS: &str = "MATCH (n:Chunk) WITH count(n) AS count RETURN '
     UNION ALL MATCH ()-[r:CONTAINS_ENTITY]->() WITH count(r) AS count RETURN 'entity_links' AS name, count
     UNION ALL MATCH ()-[r:RELATES_TO]->() WITH count(r) AS count RETURN 'relations' AS name, count";
 
-/// Fails if the user may not write or the database accepts no writes. Leaves nothing behind, not even a label in the list
-/// of labels.
+/// Fails if the user may not write or the database accepts no writes. Leaves nothing behind, not even a label in the
+/// list of labels.
 pub(super) const CHECK: &str = "CREATE (n) DELETE n";

@@ -1,5 +1,5 @@
-//! Rebuilds documents from the stored graph. Other clients may have written to it, so no shape is assumed: a value of an
-//! unexpected shape decodes to a value that no document of chunk-sync contains, and never to an error.
+//! Rebuilds documents from the stored graph. Other clients may have written to it, so no shape is assumed: a value of
+//! an unexpected shape decodes to a value that no document of chunk-sync contains, and never to an error.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -21,8 +21,8 @@ pub(super) struct Held {
     /// `None` if another client created the node, or the current transaction did.
     pub(super) version: Option<SyncVersion>,
     pub(super) document: GraphDocument,
-    /// The stored data is not what chunk-sync writes: a link or relation is duplicated, an entity has no id, or links and
-    /// evidence lists disagree.
+    /// The stored data is not what chunk-sync writes: a link or relation is duplicated, an entity has no id, or links
+    /// and evidence lists disagree.
     pub(super) inconsistent: bool,
     /// The relations stored on the chunk's own links: confidence by source, target and type.
     stated: BTreeMap<[String; 3], f64>,
@@ -119,8 +119,8 @@ impl Held {
     }
 }
 
-/// The id of an entity without the markers of a duplicate link; empty for an entity without a text id, which only another
-/// client can have created.
+/// The id of an entity without the markers of a duplicate link; empty for an entity without a text id, which only
+/// another client can have created.
 pub(super) fn entity(id: &str) -> &str {
     id.trim_end_matches(MARKER)
 }

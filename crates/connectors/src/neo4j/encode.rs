@@ -32,8 +32,8 @@ pub(super) struct Change {
 /// Validates a write.
 ///
 /// # Errors
-/// [`Rejected`](FaultClass::Rejected) with the field, if the name of the data set is longer than [`NAME_MOST`] bytes or a
-/// source position is above 2^63 - 1.
+/// [`Rejected`](FaultClass::Rejected) with the field, if the name of the data set is longer than [`NAME_MOST`] bytes or
+/// a source position is above 2^63 - 1.
 pub(super) fn change(write: &Write) -> Result<Change, Fault> {
     let next = write.state.as_deref().map(|state| Next {
         document: GraphDocument::of(state),
@@ -51,9 +51,7 @@ fn refuse(document: &GraphDocument) -> Result<(), Fault> {
     if document.dataset.as_ref().is_some_and(|name| name.len() > NAME_MOST) {
         return rejected(
             "organization.cognee_dataset",
-            format!(
-                "the name of the data set is longer than {NAME_MOST} bytes, the most that a Neo4j index can hold; shorten it"
-            ),
+            format!("the name of the data set has more than {NAME_MOST} bytes, too many for a Neo4j index; shorten it"),
         );
     }
     let positions = document.entities.values().flat_map(|mention| &mention.positions);

@@ -1,5 +1,5 @@
-//! Checks a server for `doctor`: address, version, clock, rights, missing constraints. Changes nothing: the trial write is
-//! rolled back.
+//! Checks a server for `doctor`: address, version, clock, rights, missing constraints. Changes nothing: the trial write
+//! is rolled back.
 
 use chunk_sync_engine::ports::{Fault, FaultClass, Finding, Findings};
 use chunk_sync_model::Time;
@@ -18,8 +18,8 @@ const CLOCK: &str = "RETURN datetime.realtime().epochMillis AS millis";
 /// Without a label, because the server would keep the label in its list after the rollback.
 const TRIAL_WRITE: &str = "CREATE (n) DELETE n";
 
-/// Checks everything that the service requires of the server. Returns findings in the order `server`, `clock`, `rights`,
-/// `constraints`. A fault that prevents further checks becomes the finding `server` and ends the list.
+/// Checks everything that the service requires of the server. Returns findings in the order `server`, `clock`,
+/// `rights`, `constraints`. A fault that prevents further checks becomes the finding `server` and ends the list.
 pub async fn examine(config: &Neo4jConfig) -> Vec<Finding> {
     let mut findings = Findings::of(PLACE);
     let examined = match Server::new(config) {

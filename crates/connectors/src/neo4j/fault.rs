@@ -33,7 +33,8 @@ impl Error {
         }
     }
 
-    /// Whether a smaller batch could succeed: one write of the batch is refused, or the batch exceeds the server's memory.
+    /// Whether a smaller batch could succeed: one write of the batch is refused, or the batch exceeds the server's
+    /// memory.
     pub(super) fn wants_less(&self) -> bool {
         let memory = |error: &Neo4jError| error.code().contains("OutOfMemory");
         match self {

@@ -1,17 +1,17 @@
 //! Splits the rows of a statement into messages.
 //!
-//! The client sends a message that fits into its 8 KiB buffer in one write, and a longer one in several. It leaves Nagle's
-//! algorithm on, so each later write waits until the server has acknowledged the previous one, and the server delays that
-//! acknowledgement in case it has a response to send with it. Every message that is too long thus costs 40 ms, while its
-//! rows take 5 ms.
+//! The client sends a message that fits into its 8 KiB buffer in one write, and a longer one in several. It leaves
+//! Nagle's algorithm on, so each later write waits until the server has acknowledged the previous one, and the server
+//! delays that acknowledgement in case it has a response to send with it. Every message that is too long thus costs 40
+//! ms, while its rows take 5 ms.
 
 use neo4rs::BoltType;
 
 /// Bytes of the buffer that are left for statement and rows.
 const ROOM: usize = 8192 - 192;
 
-/// Splits `rows` in order so that each part and the statement fit into one message. A row that is too long forms a part of
-/// its own.
+/// Splits `rows` in order so that each part and the statement fit into one message. A row that is too long forms a part
+/// of its own.
 pub(super) fn cut(statement: &str, rows: Vec<BoltType>) -> Vec<Vec<BoltType>> {
     let room = ROOM.saturating_sub(statement.len());
     let mut parts: Vec<Vec<BoltType>> = Vec::new();

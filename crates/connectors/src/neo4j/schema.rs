@@ -41,8 +41,8 @@ pub fn statements() -> &'static [&'static str] {
 /// Creates the missing constraints on `patient`, the server with the long deadline, and waits until they are in force.
 ///
 /// # Errors
-/// [`Error::Setup`] if the server is older than [`OLDEST`], or a constraint is still missing, because another one has its
-/// name. Else the error of a statement.
+/// [`Error::Setup`] if the server is older than [`OLDEST`], or a constraint is still missing, because another one has
+/// its name. Else the error of a statement.
 pub(super) async fn prepare(server: &Server, patient: &Server) -> Result<(), Error> {
     version(server).await?;
     // A user without the right to create constraints can work with a database that has them.
@@ -54,8 +54,8 @@ pub(super) async fn prepare(server: &Server, patient: &Server) -> Result<(), Err
     alone(patient, ONLINE).await?;
     match missing(server).await?.first() {
         Some(label) => Err(Error::Setup(format!(
-            "`{label}.id` has no unique constraint, because another constraint has its name `chunk_sync_{}_id`; drop or \
-             rename that one (SHOW CONSTRAINTS)",
+            "`{label}.id` has no unique constraint, because another constraint has its name `chunk_sync_{}_id`; drop \
+             that one (SHOW CONSTRAINTS lists it)",
             label.to_lowercase()
         ))),
         None => Ok(()),
@@ -78,7 +78,8 @@ pub(super) async fn missing(server: &Server) -> Result<Vec<&'static str>, Error>
     Ok(LABELS.into_iter().filter(|label| !unique.iter().any(|found| found == label)).collect())
 }
 
-/// Creates one constraint. Retries, because of several processes that create the same constraint at once only one succeeds.
+/// Creates one constraint. Retries, because of several processes that create the same constraint at once only one
+/// succeeds.
 async fn create(server: &Server, statement: &str) -> Result<(), Error> {
     let mut attempts = 1..=ATTEMPTS;
     loop {

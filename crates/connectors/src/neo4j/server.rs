@@ -2,8 +2,8 @@
 //!
 //! The client sends no ROLLBACK when a transaction is dropped, and cannot send one after an interrupted exchange or a
 //! failed statement. Such a transaction keeps its locks until its connection is closed or reset. Therefore, unless the
-//! server confirmed the end of a transaction, the whole connection pool is discarded: idle connections close at once, busy
-//! ones when their transaction ends, and the next transaction opens a new pool.
+//! server confirmed the end of a transaction, the whole connection pool is discarded: idle connections close at once,
+//! busy ones when their transaction ends, and the next transaction opens a new pool.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -33,7 +33,8 @@ impl Server {
         Ok(Self { client: config.client()?, timeout: config.timeout, pool: Mutex::new(None) })
     }
 
-    /// Begins a transaction. The configured timeout, from now on, is the deadline for all of its statements and its end.
+    /// Begins a transaction. The configured timeout, from now on, is the deadline for all of its statements and its
+    /// end.
     pub(super) async fn begin(&self) -> Result<Transaction<'_>, Error> {
         let deadline = Instant::now() + self.timeout;
         let pool = self.pool()?;
@@ -75,8 +76,8 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// Runs a statement on the rows of its only parameter, in as many messages as needed, and discards the results. Sends
-    /// nothing if `rows` is empty.
+    /// Runs a statement on the rows of its only parameter, in as many messages as needed, and discards the results.
+    /// Sends nothing if `rows` is empty.
     pub(super) async fn run_on(&mut self, text: &str, parameter: &str, rows: Vec<BoltType>) -> Result<(), Error> {
         for part in cut(text, rows) {
             self.run(query(text).param(parameter, part)).await?;

@@ -1,5 +1,5 @@
-//! The projection. Writes each batch in one transaction, retries it if concurrent transactions block it, and halves it if
-//! the server refuses one of its writes.
+//! The projection. Writes each batch in one transaction, retries it if concurrent transactions block it, and halves it
+//! if the server refuses one of its writes.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -49,7 +49,8 @@ impl Neo4jStore {
     /// A store on the server of `config`. The first call connects.
     ///
     /// # Errors
-    /// [`Misconfigured`](FaultClass::Misconfigured) if the URL has an unknown scheme, or contains a user name or password.
+    /// [`Misconfigured`](FaultClass::Misconfigured) if the URL has an unknown scheme, or contains a user name or
+    /// password.
     pub fn new(config: &Neo4jConfig) -> Result<Self, Fault> {
         let patient = Neo4jConfig { timeout: config.timeout.max(BUILDING), ..config.clone() };
         Ok(Self { server: Server::new(config)?, patient: Server::new(&patient)? })

@@ -54,9 +54,9 @@ impl QdrantConfig {
     /// A client for this server. Creates no connection yet.
     ///
     /// # Errors
-    /// [`Misconfigured`](FaultClass::Misconfigured) if the URL is invalid or contains a user name or password, if the API key
-    /// contains other characters than visible ASCII, or if the server is on another machine, lacks TLS or an API key, and
-    /// `allow_insecure` is off.
+    /// [`Misconfigured`](FaultClass::Misconfigured) if the URL is invalid or contains a user name or password, if the
+    /// API key contains other characters than visible ASCII, or if the server is on another machine, lacks TLS or an
+    /// API key, and `allow_insecure` is off.
     pub(super) fn client(&self) -> Result<Qdrant, Fault> {
         let uri = self.address()?;
         let key = self.key()?;

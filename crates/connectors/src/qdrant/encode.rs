@@ -32,8 +32,8 @@ pub(super) enum Wire {
 /// Checks the dense vectors of configured models. Without the check, the document would silently omit an unfit vector.
 ///
 /// # Errors
-/// [`Rejected`](FaultClass::Rejected) at `chunk.embeddings.dense`, if a vector has another size than its model, or contains a
-/// number that is not finite.
+/// [`Rejected`](FaultClass::Rejected) at `chunk.embeddings.dense`, if a vector has another size than its model, or
+/// contains a number that is not finite.
 pub(super) fn check(state: &State, limits: &Limits) -> Result<(), Fault> {
     for dense in &state.chunk.embeddings.dense {
         let Some(model) = limits.model(&dense.model) else { continue };
@@ -41,8 +41,8 @@ pub(super) fn check(state: &State, limits: &Limits) -> Result<(), Fault> {
         if dense.vector.len() != model.size {
             let (name, configured, length) = (&dense.model, model.size, dense.vector.len());
             return refuse(format!(
-                "the vector of `{name}` has {length} numbers, but the model is configured with {configured}; correct the \
-                 vector or [[embedding]]"
+                "the vector of `{name}` has {length} numbers, but the model is configured with {configured}; correct \
+                 the vector or [[embedding]]"
             ));
         }
         if dense.vector.iter().any(|number| !number.is_finite()) {

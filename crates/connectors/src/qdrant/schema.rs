@@ -59,8 +59,8 @@ pub fn statements(collection: &str, limits: &Limits) -> Vec<String> {
 /// Creates the missing collection, vectors and indexes.
 ///
 /// # Errors
-/// [`Error::Setup`] if the server is older than 1.7, or an existing collection does not match `limits`. Else the error of a
-/// call.
+/// [`Error::Setup`] if the server is older than 1.7, or an existing collection does not match `limits`. Else the error
+/// of a call.
 pub(super) async fn prepare(server: &Server, collection: &str, limits: &Limits) -> Result<(), Error> {
     server.version().await?;
     let held = match fetch(server, collection).await {
@@ -91,8 +91,8 @@ pub(super) async fn prepare(server: &Server, collection: &str, limits: &Limits) 
     Ok(())
 }
 
-/// Adds the vectors of models that are new in the configuration, if the server can (1.18 and later). Existing data does not
-/// change and remains searchable meanwhile. Returns the collection as it is afterwards.
+/// Adds the vectors of models that are new in the configuration, if the server can (1.18 and later). Existing data does
+/// not change and remains searchable meanwhile. Returns the collection as it is afterwards.
 ///
 /// # Errors
 /// The server's error, if vectors are missing afterwards although the server implements the call.
@@ -137,12 +137,14 @@ fn addition(collection: &str, name: &str, size: u64) -> CreateVectorNameRequest 
 /// Fetches the configuration and status of the collection.
 ///
 /// # Errors
-/// [`Error::Setup`] if the response is empty; else the error of the call, [`Error::is_not_found`] for a missing collection.
+/// [`Error::Setup`] if the response is empty; else the error of the call, [`Error::is_not_found`] for a missing
+/// collection.
 pub(super) async fn fetch(server: &Server, collection: &str) -> Result<CollectionInfo, Error> {
     let answer = server.call(server.client.collection_info(collection)).await?;
     answer.result.ok_or_else(|| {
         Error::Setup(format!(
-            "the server returned no description of the collection `{collection}`; check that qdrant.url names a Qdrant server"
+            "the server returned no description of the collection `{collection}`; check that qdrant.url names a Qdrant \
+             server"
         ))
     })
 }
@@ -212,7 +214,8 @@ fn differs(held: &CollectionParams, limits: &Limits) -> Option<String> {
     let missing = || {
         let (name, size) = missing(held, limits).into_iter().next()?;
         Some(format!(
-            "it has no vector `{name}`, which is configured with {size} numbers, and a server older than 1.18 cannot add it"
+            "it has no vector `{name}`, which is configured with {size} numbers, and a server older than 1.18 cannot \
+             add it"
         ))
     };
     unfit(held, limits).or_else(missing)

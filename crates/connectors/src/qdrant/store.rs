@@ -44,8 +44,8 @@ impl QdrantStore {
     /// A store on the server of `config`. The first call connects.
     ///
     /// # Errors
-    /// [`Misconfigured`](FaultClass::Misconfigured) if the URL or the API key is invalid, or if the server is on another
-    /// machine, lacks TLS or an API key, and `allow_insecure` is off.
+    /// [`Misconfigured`](FaultClass::Misconfigured) if the URL or the API key is invalid, or if the server is on
+    /// another machine, lacks TLS or an API key, and `allow_insecure` is off.
     pub fn new(config: &QdrantConfig) -> Result<Self, Fault> {
         Ok(Self {
             server: Server::new(config.client()?, config.timeout),
@@ -112,8 +112,8 @@ impl QdrantStore {
     /// Executes the operations. They are durable on return.
     ///
     /// # Errors
-    /// [`Error::Unconfirmed`] if the server does not confirm an operation; else the error of the call. In both cases any
-    /// operation may have been executed.
+    /// [`Error::Unconfirmed`] if the server does not confirm an operation; else the error of the call. In both cases
+    /// any operation may have been executed.
     async fn update(&self, operations: Vec<PointsUpdateOperation>) -> Result<(), Error> {
         let request = UpdateBatchPoints {
             collection_name: self.collection.clone(),

@@ -86,7 +86,8 @@ async fn stored(neo4j: &Neo4j) -> Vec<String> {
     }
     let relations = "MATCH (s)-[r:RELATES_TO]->(t) UNWIND r.evidence AS id
         OPTIONAL MATCH (:Chunk {id: id})-[l:CONTAINS_ENTITY]->(s)
-        WITH s, r, t, id, [i IN range(0, size(l.relates_to) - 1) WHERE l.relates_to[i] = t.id | l.relates_confidence[i]] AS stated
+        WITH s, r, t, id,
+            [i IN range(0, size(l.relates_to) - 1) WHERE l.relates_to[i] = t.id | l.relates_confidence[i]] AS stated
         RETURN s.id + '>' + t.id AS key, r.confidence AS confidence, id, head(stated) AS stated ORDER BY key, id";
     let mut evidence = BTreeMap::new();
     for row in neo4j.rows(neo4rs::query(relations)).await {
@@ -109,7 +110,8 @@ async fn four_writers_over_shared_entities_converge_to_the_sequential_result() {
     let mut newest = BTreeMap::new();
     let mut writers = Vec::new();
     for writer in 0..WRITERS {
-        // Each writer has its own chunks, because a deleted chunk has no stored version that would reject an older write.
+        // Each writer has its own chunks, because a deleted chunk has no stored version that would reject an older
+        // write.
         let mut rng = Rng::new(seed + writer as u64);
         let mut batches = Vec::new();
         for round in 0..ROUNDS {

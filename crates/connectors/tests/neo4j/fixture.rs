@@ -45,8 +45,8 @@ fn client() -> Config {
     builder.build().unwrap()
 }
 
-/// Waits for exclusive use of the database. The community edition has only one, so tests of all processes take turns: the
-/// holder of the lock on the returned file has the database until it closes the file.
+/// Waits for exclusive use of the database. The community edition has only one, so tests of all processes take turns:
+/// the holder of the lock on the returned file has the database until it closes the file.
 async fn turn() -> File {
     let path = std::env::temp_dir().join("chunk-sync-test-neo4j.lock");
     let wait = move || {

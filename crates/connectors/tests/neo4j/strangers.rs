@@ -15,7 +15,9 @@ fn pair() -> Write {
 async fn similarity_and_properties_of_other_clients_survive_an_update() {
     let neo4j = Neo4j::fresh().await;
     neo4j.write(&[draft(1).entity("e", "e", 0.5).at(1), draft(2).at(1)]).await;
-    neo4j.write_directly("MATCH (a:Chunk), (b:Chunk) WHERE a.id < b.id SET a.colour = 'red' CREATE (a)-[:SIMILAR_TO {score: 0.5}]->(b)").await;
+    let similar = "MATCH (a:Chunk), (b:Chunk) WHERE a.id < b.id SET a.colour = 'red'
+        CREATE (a)-[:SIMILAR_TO {score: 0.5}]->(b)";
+    neo4j.write_directly(similar).await;
     let changed = draft(1).entity("f", "f", 0.5).at(2);
     neo4j.write(&[changed.clone(), draft(2).at(2)]).await;
     let found = "MATCH (a)-[s:SIMILAR_TO]->(b) RETURN a.colour + s.score AS value";
@@ -120,7 +122,9 @@ async fn a_chunk_that_another_client_created_reads_as_version_zero_and_is_overwr
 #[tokio::test]
 async fn an_entity_that_another_client_created_is_overwritten() {
     let neo4j = Neo4j::fresh().await;
-    neo4j.write_directly("CREATE (:Entity {id: 'e', name: 'theirs'})-[:RELATES_TO {type: 'references', evidence: 'hearsay'}]->(:Entity {id: 'f'})").await;
+    let foreign = "CREATE (:Entity {id: 'e', name: 'theirs'})
+        -[:RELATES_TO {type: 'references', evidence: 'hearsay'}]->(:Entity {id: 'f'})";
+    neo4j.write_directly(foreign).await;
     neo4j.write(&[pair()]).await;
     assert!(neo4j.differing(&pair()).await.is_empty());
     assert_eq!(neo4j.texts("MATCH (e:Entity) RETURN e.name AS value ORDER BY value").await, ["e", "f"]);

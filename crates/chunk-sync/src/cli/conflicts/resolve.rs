@@ -1,5 +1,5 @@
-//! `conflicts resolve` and `conflicts revert`: publish the operator's decision as an event on the bus, which the service
-//! processes like any other change.
+//! `conflicts resolve` and `conflicts revert`: publish the operator's decision as an event on the bus, which the
+//! service processes like any other change.
 
 use std::convert::Infallible;
 use std::io::Read;
@@ -25,8 +25,8 @@ const MAX_FILE: u64 = 16 * 1024 * 1024;
 pub(in crate::cli) struct Arguments {
     /// The number of the conflict in the list.
     id: u64,
-    /// The new value of the part: that of the source, of the target, of their common base, or the contents of FILE (`-` is
-    /// standard input). For content and summary, FILE is the text itself; for all other parts it is JSON.
+    /// The new value of the part: that of the source, of the target, of their common base, or the contents of FILE (`-`
+    /// is standard input). For content and summary, FILE is the text itself; for all other parts it is JSON.
     #[arg(long, value_name = "source|target|base|FILE")]
     take: Take,
     /// Decide again a conflict that is no longer open.
@@ -108,8 +108,8 @@ pub(super) async fn revert(wired: &Wired, arguments: &Revert, json: bool) -> Res
 /// Reads the value for `part` from a file or from standard input.
 ///
 /// # Errors
-/// [`Failure::Usage`] if the file cannot be read; [`Failure::Input`] if it is larger than [`MAX_FILE`], not UTF-8, or, for
-/// a part other than content and summary, not JSON.
+/// [`Failure::Usage`] if the file cannot be read; [`Failure::Input`] if it is larger than [`MAX_FILE`], not UTF-8, or,
+/// for a part other than content and summary, not JSON.
 fn read(file: &Path, part: &Part) -> Result<Value, Failure> {
     let name = if file.as_os_str() == "-" { "standard input".to_owned() } else { file.display().to_string() };
     let mut bytes = Vec::new();
@@ -178,8 +178,8 @@ fn taken(entry: &Recorded, choice: &Choice) -> String {
     }
 }
 
-/// An invalid value from a file is an input error (exit code 1); a choice that is not possible is a usage error (exit code
-/// 2).
+/// An invalid value from a file is an input error (exit code 1); a choice that is not possible is a usage error (exit
+/// code 2).
 fn failure(entry: &Recorded, choice: &Choice, error: Undecidable) -> Failure {
     let from_file = matches!(choice, Choice::Value(_));
     match error {

@@ -149,8 +149,8 @@ fn listed(first: &[String], of: usize) -> String {
     format!("[{}{rest}]", first.join(", "))
 }
 
-/// The differing lines of two sides as a diff; `None` if they are equal, a value is absent, or the part is a vector or the
-/// chunk's existence.
+/// The differing lines of two sides as a diff; `None` if they are equal, a value is absent, or the part is a vector or
+/// the chunk's existence.
 fn differences(part: &Part, old: &Side, new: &Side, display: Display) -> Option<String> {
     if matches!(part, Part::Dense(_) | Part::Sparse | Part::Existence) {
         return None;

@@ -17,11 +17,12 @@ const LISTED: usize = 20;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The original event is published with its retry_count increased by one. A crash between publishing an event and dropping its \
-dead letter leaves both, which is harmless: the version of the event makes a second delivery a no-op. Dead letters whose event \
-is still invalid are kept.
+The original event is published with its retry_count increased by one. A crash between publishing an event and \
+dropping its dead letter leaves both, which is harmless: the version of the event makes a second delivery a no-op. \
+Dead letters whose event is still invalid are kept.
 
-Exit codes: 0 all were published; 1 some are kept; 2 an id is unknown, and nothing was done; 3 the bus cannot be reached.")]
+Exit codes: 0 all were published; 1 some are kept; 2 an id is unknown, and nothing was done; 3 the bus cannot be \
+reached.")]
 pub(in crate::cli) struct Retry {
     #[command(flatten)]
     pub(super) which: Selection,
@@ -35,11 +36,11 @@ pub(in crate::cli) struct Retry {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A dropped dead letter cannot be restored, and its change is never made. `--superseded` drops only those whose event would \
-change nothing.
+A dropped dead letter cannot be restored, and its change is never made. `--superseded` drops only those whose event \
+would change nothing.
 
-Exit codes: 0 they were dropped; 1 the operator did not confirm; 2 an id is unknown, and nothing was done; 3 the bus cannot be \
-reached.")]
+Exit codes: 0 they were dropped; 1 the operator did not confirm; 2 an id is unknown, and nothing was done; 3 the bus \
+cannot be reached.")]
 pub(in crate::cli) struct Drop {
     #[command(flatten)]
     pub(super) which: Selection,
@@ -203,7 +204,8 @@ enum Letters<'a> {
 }
 
 impl<'a> Letters<'a> {
-    /// Selects the dead letters. Looks up all ids first, so that an unknown id fails the command before it changes anything.
+    /// Selects the dead letters. Looks up all ids first, so that an unknown id fails the command before it changes
+    /// anything.
     ///
     /// # Errors
     /// [`Failure::Usage`] if an id is unknown; [`Failure::Fault`] if the bus or the system of record fails.

@@ -99,8 +99,8 @@ async fn examine(dir: &Path) -> Result<(Option<String>, Report), Failure> {
     task.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
 }
 
-/// Free bytes on the file system of a directory, or of its nearest existing ancestor; `None` if the system does not report
-/// them.
+/// Free bytes on the file system of a directory, or of its nearest existing ancestor; `None` if the system does not
+/// report them.
 pub(in crate::cli) fn free(dir: &Path) -> Option<u64> {
     let there = dir.ancestors().find(|dir| dir.is_dir()).unwrap_or(Path::new("."));
     let disk = rustix::fs::statvfs(there).ok()?;

@@ -14,8 +14,8 @@ use crate::http::refusal::Refusal;
 /// Deadline for reading a body.
 const WHOLE: Duration = Duration::from_secs(60);
 
-/// How long the rest of a refused body is drained. Many clients read the response only after they have sent the whole body,
-/// and would not see it if the server closed the connection before.
+/// How long the rest of a refused body is drained. Many clients read the response only after they have sent the whole
+/// body, and would not see it if the server closed the connection before.
 const DRAIN: Duration = Duration::from_secs(5);
 
 /// A body that has not been read to its end.

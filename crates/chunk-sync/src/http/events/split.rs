@@ -42,8 +42,8 @@ impl Form {
     /// The JSON text of each event, in order.
     ///
     /// # Errors
-    /// [`Refusal::NotJson`] if a JSON body is not one value; [`Refusal::Empty`] without an event; [`Refusal::TooMany`] with
-    /// more than [`MAX_EVENTS`]. Lines are not checked for JSON here.
+    /// [`Refusal::NotJson`] if a JSON body is not one value; [`Refusal::Empty`] without an event; [`Refusal::TooMany`]
+    /// with more than [`MAX_EVENTS`]. Lines are not checked for JSON here.
     pub(super) fn split(self, text: &str) -> Result<Vec<&str>, Refusal> {
         let events: Vec<&str> = match self {
             Self::Lines => text.lines().map(str::trim).filter(|line| !line.is_empty()).take(MAX_EVENTS + 1).collect(),
