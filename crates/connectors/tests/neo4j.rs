@@ -10,10 +10,10 @@ mod examine;
 mod faults;
 #[path = "neo4j/fixture.rs"]
 mod fixture;
+#[path = "neo4j/foreign_writes.rs"]
+mod foreign_writes;
 #[path = "neo4j/shared.rs"]
 mod shared;
-#[path = "neo4j/strangers.rs"]
-mod strangers;
 
 /// The contract suites of every store and every graph store.
 mod contract {

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::encode::{VERSION, check, payload, point, point_id};
 use super::server::Version;
 
-/// The operations, and the answer to each write, in order of the writes, that holds once the operations have succeeded.
+/// The operations, and the answer to each write, in order of the writes, valid once the operations have succeeded.
 pub(super) struct Plan {
     pub(super) operations: Vec<PointsUpdateOperation>,
     pub(super) answers: Vec<Applied>,
