@@ -1,7 +1,8 @@
-//! The HTTP server: what is asked for under which path, and who may ask. Each answer is made in a file of its own below.
+//! The HTTP server: routes and access control. The submodules contain the handlers.
 //!
-//! From the outside in: `connections` bounds how many there are and how slow they may be; every answer gets the headers of
-//! `page::secured`; `hosts` refuses what was sent to another name; `auth` asks for the token where one is configured.
+//! Layers, from the outside in: `connections` limits the number and the slowness of connections; `page::secured` adds
+//! security headers to every response; `hosts` refuses requests for another host name; `auth` requires the token if one
+//! is configured.
 
 mod auth;
 mod connections;
@@ -31,44 +32,44 @@ use crate::config::Http;
 use crate::status::LastVerification;
 use refusal::Refusal;
 
-/// How often what the histograms were told is counted, whether or not anybody asks for it.
+/// How often recorded histogram samples are aggregated. Without this, they would accumulate until the next scrape.
 const UPKEEP: Duration = Duration::from_secs(5);
 
-/// What the server shows and serves.
+/// The dependencies of the server.
 pub struct App {
-    /// `embedded` or `servers`, for people.
+    /// `embedded` or `servers`, for display.
     pub mode: &'static str,
-    /// Whose condition is shown.
+    /// The service whose health is reported.
     pub service: Arc<Service>,
-    /// Asked for the queue and the debts.
+    /// The bus and the system of record, for the depths of queue and outbox.
     pub ports: Ports,
-    /// What is posted goes here, and what is published through it or a clone of it is told to listeners.
+    /// Publishes posted events. Listeners receive every event published through it or a clone of it.
     pub publisher: Publisher,
-    /// Where the metrics are gathered.
+    /// The metrics to render.
     pub metrics: PrometheusHandle,
-    /// Token and names.
+    /// Address, token and accepted host names.
     pub http: Http,
-    /// Where verifications are noted.
+    /// The result of the last verification.
     pub verified: LastVerification,
 }
 
-/// What every request can reach.
+/// The state shared by all requests.
 struct Context {
     app: App,
     started: Time,
-    /// True once the server is to end.
+    /// True once the shutdown has begun.
     ending: watch::Receiver<bool>,
-    /// Bodies that may be held in memory at once.
+    /// Permits for request bodies in memory.
     bodies: Semaphore,
-    /// Listeners that there may be at once.
+    /// Permits for event listeners.
     listeners: Arc<Semaphore>,
 }
 
-/// Serves until `shutdown`; then takes no more, ends the streams of listeners, and finishes what has been asked for. Holds
-/// `app` until it returns.
+/// Serves until `shutdown` completes. Then accepts no more connections, ends the listeners' streams, and finishes the
+/// requests in progress. Holds `app` until it returns.
 ///
 /// # Errors
-/// Where nothing can be accepted on `listener`.
+/// The system's error if `listener` has no local address, which means that it cannot accept connections.
 pub async fn serve(
     listener: TcpListener,
     app: App,
@@ -108,15 +109,15 @@ fn router(context: Context) -> Router {
         .route("/metrics", get(state::metrics))
         .route("/v1/events", post(events::publish))
         .merge(guarded)
-        .fallback(nothing_there)
+        .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(Arc::clone(&context), hosts::check))
         .layer(map_response(page::secured))
         .with_state(context)
 }
 
-async fn nothing_there(uri: Uri) -> Refusal {
-    Refusal::NothingThere(uri.path().to_owned())
+async fn not_found(uri: Uri) -> Refusal {
+    Refusal::NotFound(uri.path().to_owned())
 }
 
 async fn wrong_method(method: Method, uri: Uri) -> Refusal {

@@ -1,4 +1,4 @@
-//! The graph in Neo4j 5 or later, over Bolt.
+//! The graph projection in Neo4j 5 or later, over Bolt.
 //!
 //! ```text
 //! (Chunk {id, content_hash, chunk_type, source_type, system_origin, created_at, updated_at, sync_version})
@@ -7,13 +7,16 @@
 //! (Entity)-[:RELATES_TO {type, confidence, evidence}]->(Entity)
 //! ```
 //!
-//! What one chunk says of an entity stands on its own `CONTAINS_ENTITY`, and there too what it says of relations that lead
-//! away from the entity, in the parallel lists `relates_to`, `relates_as` and `relates_confidence`. From these, and from
-//! the `evidence` that must agree, a document is read back, and the shared properties can be made again. Those themselves
-//! (`name`, `type`, `confidence`) are what the supporter with the highest sync version says, the greater id where two are
-//! equal; `said_by` and `sync_version` beside them name it, so that an ordinary write need not look at all supporters.
+//! Each `CONTAINS_ENTITY` stores what its chunk states about the entity. It also stores the chunk's relations that
+//! start at the entity, in the parallel lists `relates_to`, `relates_as` and `relates_confidence`. A document is read
+//! back from these properties and from the `evidence` lists, which must agree with them. The shared properties can be
+//! recomputed from the same data.
 //!
-//! Times are RFC 3339 text. Not here: vectors, `SIMILAR_TO` and whatever else others keep in the same graph.
+//! The shared properties (`name`, `type`, `confidence`) are those of the supporting chunk with the highest sync
+//! version. If two versions are equal, the greater chunk id wins. `said_by` and `sync_version` beside them identify
+//! that chunk, so an ordinary write does not read all supporters.
+//!
+//! Times are RFC 3339 text. Not here: vectors, `SIMILAR_TO`, and other data that applications keep in the same graph.
 
 mod config;
 mod cypher;

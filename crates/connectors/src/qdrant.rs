@@ -1,16 +1,18 @@
-//! The vectors in Qdrant 1.7 or later, over gRPC.
+//! The vector projection in Qdrant 1.7 or later, over gRPC.
 //!
-//! One point a chunk, its id the chunk's: the dense vectors by name and of length one, a sparse one, and the payload, which
-//! also holds the chunk's sync version under `sync_version`. What is written is guarded by that number:
+//! One point per chunk, with the chunk's id. It holds the dense vectors by name, normalised to length one, a sparse
+//! vector, and the payload, which also holds the chunk's sync version under `sync_version`. That version guards every
+//! write:
 //!
-//! | what | how |
+//! | write | guard |
 //! |---|---|
-//! | delete, payload alone | by a filter that leaves out points of the same or a newer version |
-//! | whole points, server 1.16 or later | by such a filter on the upsert |
-//! | whole points, older server | held versions are read first, one batch at a time: one process may write |
+//! | delete, payload only | a filter that excludes points of the same or a newer version |
+//! | whole points, server 1.16 or later | the same filter, as the condition of the upsert |
+//! | whole points, older server | the stored versions are read first, one batch at a time; only one process may write |
 //!
-//! Numbers in the payload are 64-bit integers with a sign, or doubles, because gRPC has no others: an integer above
-//! 2^63 - 1 is held as the nearest double, and expected so. Not here: search, and whatever else a collection is used for.
+//! Numbers in the payload are signed 64-bit integers or doubles, because gRPC has no other numbers. An integer above
+//! 2^63 - 1 is stored as the nearest double, and verification expects that double. Not here: search, and any other use
+//! of the collection.
 
 mod config;
 mod encode;

@@ -1,4 +1,4 @@
-//! What is asked of a connection to another machine, the same of every server: verified TLS, and credentials.
+//! Requirements on every connection that leaves this machine: verified TLS and credentials.
 
 use std::net::IpAddr;
 
@@ -6,21 +6,21 @@ use chunk_sync_engine::ports::{Fault, FaultClass, Findings};
 use chunk_sync_model::Time;
 use tracing::warn;
 
-/// Whether the host is this machine; an IPv6 address may stand in brackets.
+/// Whether `host` is a loopback address or `localhost`. Accepts an IPv6 address with or without brackets.
 pub(crate) fn is_loopback(host: &str) -> bool {
     let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
     host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
 }
 
-/// What an examination says of how a server is reached: `strict` and `allowed` are the configuration's verdicts without and
-/// with `allow_insecure`. Whether to go on.
+/// Adds the finding `link`. `strict` is the result of checking the configuration as if `allow_insecure` were off,
+/// `allowed` the result with the configured value. Returns whether the caller may connect.
 pub(crate) fn examine(findings: &mut Findings, strict: Result<(), Fault>, allowed: Result<(), Fault>) -> bool {
     match (strict, allowed) {
         (Ok(()), _) => findings.ok("link", "this machine, or verified TLS with credentials"),
         (Err(insecure), Ok(())) => findings.warning(
             "link",
-            format!("allowed by allow_insecure, though {}", insecure.message),
-            "whoever can read the network reads chunks and credentials: use TLS and a password, and drop allow_insecure",
+            format!("permitted by allow_insecure only: {}", insecure.message),
+            "chunks and credentials can be read on the network; use TLS and a password, and remove allow_insecure",
         ),
         (_, Err(fault)) => {
             findings.fault("link", &fault);
@@ -30,12 +30,17 @@ pub(crate) fn examine(findings: &mut Findings, strict: Result<(), Fault>, allowe
     true
 }
 
-/// What time it is here.
+/// The current time of this machine's clock.
 pub(crate) fn now() -> Time {
     jiff::Timestamp::now().into()
 }
 
-/// Refuses a connection to another machine that lacks `missing`, or warns of it where it is allowed.
+/// Handles a connection to another machine that lacks `missing`: logs a warning if `allowed`, else refuses it. `remedy`
+/// completes "use …".
+///
+/// # Errors
+/// [`Misconfigured`](FaultClass::Misconfigured) if `allowed` is false. The message names the host, what is missing and
+/// the remedy.
 pub(crate) fn insecure(
     context: &'static str,
     host: &str,
@@ -44,8 +49,8 @@ pub(crate) fn insecure(
     allowed: bool,
 ) -> Result<(), Fault> {
     let message = format!(
-        "{host} is another machine, and the connection has no {missing}: use {remedy}, or set allow_insecure = true \
-         where the network is trusted"
+        "the connection to `{host}` leaves this machine and has no {missing}; use {remedy}, or set \
+         allow_insecure = true if the network is trusted"
     );
     if allowed {
         warn!("{message}");

@@ -1,4 +1,5 @@
-//! The graph in a real Neo4j, which is named by `CHUNK_SYNC_TEST_NEO4J_URL`, `_USER` and `_PASSWORD`. It is emptied.
+//! Tests of the graph projection on a real Neo4j, given by `CHUNK_SYNC_TEST_NEO4J_URL`, `_USER` and `_PASSWORD`. They
+//! delete everything in its database.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 #[path = "neo4j/converge.rs"]
@@ -9,12 +10,12 @@ mod examine;
 mod faults;
 #[path = "neo4j/fixture.rs"]
 mod fixture;
+#[path = "neo4j/foreign_writes.rs"]
+mod foreign_writes;
 #[path = "neo4j/shared.rs"]
 mod shared;
-#[path = "neo4j/strangers.rs"]
-mod strangers;
 
-/// What every store and every graph keeps.
+/// The contract suites of every store and every graph store.
 mod contract {
     use super::fixture::Neo4j;
 

@@ -1,4 +1,5 @@
-//! `conflicts`: the record of what writers met on. `list` here; one of them, and what a person decides, below.
+//! `conflicts`: the conflict log. This file holds the arguments and `list`; the submodules hold `show`, `resolve` and
+//! `revert`.
 
 mod resolve;
 mod show;
@@ -15,51 +16,51 @@ use super::{Ended, Failure, output};
 use crate::config::Config;
 use crate::wiring::{self, Wired};
 
-/// The longest name of a part in a list; a relationship's has both its ends in it.
+/// Maximum number of characters of a part's name in a list. The name of a relationship contains both its ends.
 const NAME: usize = 48;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Action {
-    /// What is on record, the newest first.
+    /// List the recorded conflicts, newest first.
     List(Filter),
-    /// One conflict: what both began with, what each said, what was held and what came of it.
+    /// Show one conflict: common base, source, target and result.
     Show {
-        /// Its number in the list.
+        /// The number of the conflict in the list.
         id: u64,
     },
-    /// Decide one: the part becomes what is chosen, in every store.
+    /// Decide a conflict: set the part to the chosen value in every store.
     Resolve(resolve::Arguments),
-    /// Give the part back the value that does not show: what lost, or what was held before.
+    /// Set the part to the other value: the one that lost, or the one stored before.
     Revert(resolve::Revert),
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Filter {
-    /// Only those that wait for a person.
+    /// Only conflicts that wait for a decision of the operator.
     #[arg(long)]
     open: bool,
-    /// Only those on this chunk.
+    /// Only conflicts on this chunk.
     #[arg(long, value_name = "UUID")]
     chunk: Option<Uuid>,
-    /// Only those on parts of this kind: content, embeddings, metadata, graph, other.
+    /// Only conflicts on parts of this kind: content, embeddings, metadata, graph, other.
     #[arg(long)]
     kind: Option<Kind>,
-    /// Only those that this strategy decided, such as last_write_wins.
+    /// Only conflicts decided by this strategy, such as last_write_wins.
     #[arg(long)]
     strategy: Option<Strategy>,
-    /// Only those that ended so: source_kept, target_kept, both_kept, merged, open.
+    /// Only conflicts with this outcome: source_kept, target_kept, both_kept, merged, open.
     #[arg(long)]
     outcome: Option<Outcome>,
-    /// Only those between this writer and another: claude, cognee, hybrid, postgres, qdrant, neo4j.
+    /// Only conflicts between this writer and another: claude, cognee, hybrid, postgres, qdrant, neo4j.
     #[arg(long)]
     writer: Option<Writer>,
-    /// Only those met then or later: 2026-01-31T08:00:00Z.
+    /// Only conflicts recorded at this time or later: 2026-01-31T08:00:00Z.
     #[arg(long, value_name = "TIME")]
     since: Option<Time>,
-    /// Only those with a number below this: what a list that ended there left out.
+    /// Only conflicts with a number below this one: the next page of a list that ended there.
     #[arg(long, value_name = "ID")]
     below: Option<u64>,
-    /// How many are listed.
+    /// Maximum number of conflicts to list.
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     limit: u32,
 }
@@ -68,13 +69,13 @@ pub(super) struct Filter {
 #[derive(Serialize)]
 struct List<'a> {
     conflicts: Vec<Line<'a>>,
-    /// Older ones fit as well.
+    /// Whether older conflicts match the filter too.
     more: bool,
-    /// All that wait for a person, listed or not.
+    /// The number of all open conflicts, listed or not.
     open: u64,
 }
 
-/// A conflict without its values.
+/// A conflict without the values of its sides.
 #[derive(Serialize)]
 struct Line<'a> {
     id: u64,
@@ -82,17 +83,17 @@ struct Line<'a> {
     chunk: Uuid,
     part: String,
     kind: Kind,
-    source: Said,
-    target: Said,
+    source: Origin,
+    target: Origin,
     strategy: &'a Strategy,
     outcome: Outcome,
     open: bool,
     closed: Option<chunk_sync_engine::ports::Closed>,
 }
 
-/// Who said a side, and when.
+/// The writer and time of a side.
 #[derive(Serialize)]
-struct Said {
+struct Origin {
     writer: Option<Writer>,
     time: Option<Time>,
 }
@@ -107,11 +108,17 @@ pub(super) async fn execute(config: &Config, action: Action, json: bool) -> Resu
     }
 }
 
-/// The entry with that number.
+/// Fetches the conflict with this number.
+///
+/// # Errors
+/// [`Failure::Usage`] if the conflict log has no such number; [`Failure::Fault`] if the system of record fails.
 async fn entry(wired: &Wired, id: u64) -> Result<Recorded, Failure> {
     let found = wired.ports.records.conflict(id).await?;
     found.ok_or_else(|| {
-        let text = format!("no conflict has the number {id}, or it was settled and forgotten (`conflicts.keep`)");
+        let text = format!(
+            "no conflict has the number {id}, or it was closed and removed after conflicts.keep; see \
+             `chunk-sync conflicts list`"
+        );
         Failure::Usage(text)
     })
 }
@@ -119,7 +126,7 @@ async fn entry(wired: &Wired, id: u64) -> Result<Recorded, Failure> {
 async fn list(wired: &Wired, filter: &Filter, json: bool) -> Result<Ended, Failure> {
     let records = &wired.ports.records;
     let limit = filter.limit as usize;
-    let mut found = records.conflicts(&filter.wanted(), limit + 1).await?;
+    let mut found = records.conflicts(&filter.to_conflict_filter(), limit + 1).await?;
     let open = records.open_conflicts().await?;
     let more = found.len() > limit;
     found.truncate(limit);
@@ -139,7 +146,7 @@ fn text(found: &[Recorded], more: bool, open: u64) -> String {
         text.push_str(&format!("{}\n", table.load_style(NOTHING)));
     }
     if let (true, Some(last)) = (more, found.last()) {
-        text.push_str(&format!("… and older ones: --below {}\n", last.id));
+        text.push_str(&format!("… older conflicts: --below {}\n", last.id));
     }
     text.push_str(&format!("{}; {} open in all", output::count(found.len() as u64, "conflict"), output::number(open)));
     text
@@ -159,7 +166,7 @@ fn row(entry: &Recorded) -> Vec<String> {
     ]
 }
 
-/// How it ended; of what was left open and decided since, who did.
+/// The outcome; for an open conflict that has been closed since, the writer that closed it.
 fn outcome(met: &Met) -> String {
     match met.closed {
         Some(closed) => format!("closed by {}", closed.by),
@@ -171,7 +178,7 @@ fn writer(side: &Side) -> String {
     side.writer.map_or_else(|| "-".to_owned(), |writer| writer.to_string())
 }
 
-/// A time without the digits below seconds.
+/// A time, rounded down to seconds.
 fn seconds(time: Time) -> String {
     Time::from_micros(time.micros().div_euclid(1_000_000) * 1_000_000).to_string()
 }
@@ -184,7 +191,7 @@ fn short(name: &str) -> String {
 }
 
 impl Filter {
-    fn wanted(&self) -> ConflictFilter {
+    fn to_conflict_filter(&self) -> ConflictFilter {
         ConflictFilter {
             chunk: self.chunk,
             kind: self.kind,
@@ -201,15 +208,15 @@ impl Filter {
 impl<'a> Line<'a> {
     fn of(entry: &'a Recorded) -> Self {
         let (met, conflict) = (&entry.met, &entry.met.conflict);
-        let said = |side: &Side| Said { writer: side.writer, time: side.time };
+        let origin = |side: &Side| Origin { writer: side.writer, time: side.time };
         Self {
             id: entry.id,
             met_at: met.at,
             chunk: entry.chunk,
             part: conflict.part.to_string(),
             kind: conflict.kind,
-            source: said(&conflict.source),
-            target: said(&conflict.target),
+            source: origin(&conflict.source),
+            target: origin(&conflict.target),
             strategy: &conflict.strategy,
             outcome: conflict.outcome,
             open: met.is_open(),

@@ -1,4 +1,5 @@
-//! `dead`: entries that could not succeed. Which of them are meant here; what is shown of them and done to them below.
+//! `dead`: the dead letters, entries that could not be processed. This file selects and reads them; the submodules
+//! list, show, retry and drop them.
 
 mod act;
 mod list;
@@ -16,64 +17,65 @@ use super::{Ended, Failure};
 use crate::config::Config;
 use crate::wiring::{self, Wired};
 
-/// Letters read at once.
+/// Dead letters per page.
 const PAGE: usize = 200;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Action {
-    /// What lies there, the oldest first.
+    /// List the dead letters, oldest first.
     List(list::Arguments),
-    /// One of them: its fields as they came, and why it was set aside.
+    /// Show one dead letter: its original fields, and why it was dead-lettered.
     Show {
-        /// Its id in the list.
+        /// The id of the dead letter in the list.
         id: EntryId,
     },
-    /// Publish them again, once what was wrong is mended; each is dropped only when its event is on the bus.
+    /// Publish dead letters again, after their cause is fixed. Each is dropped only after its event is on the bus.
     Retry(act::Retry),
-    /// Remove them for good.
+    /// Delete dead letters permanently.
     Drop(act::Drop),
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Args)]
 pub(super) struct Filter {
-    /// Only those on this chunk.
+    /// Only dead letters on this chunk.
     #[arg(long, value_name = "UUID")]
     chunk: Option<Uuid>,
-    /// Only those with an error of this class: unavailable, timeout, busy, rejected, denied, misconfigured, corrupt, disk.
+    /// Only dead letters with an error of this class: unavailable, timeout, busy, rejected, denied, misconfigured,
+    /// corrupt, disk.
     #[arg(long = "type", value_name = "CLASS", value_parser = class)]
     class: Option<&'static str>,
-    /// Only those of this source or writer: claude, cognee, hybrid, postgres, operator.
+    /// Only dead letters from this source or writer: claude, cognee, hybrid, postgres, operator.
     #[arg(long, value_name = "NAME")]
     source: Option<String>,
-    /// Only those in which this field is to blame, or one inside it: chunk, chunk.content, targets.
+    /// Only dead letters with an error in this field or in a field inside it: chunk, chunk.content, targets.
     #[arg(long, value_name = "NAME")]
     field: Option<String>,
-    /// Only those set aside then or later: 2026-01-31T08:00:00Z.
+    /// Only dead letters from this time or later: 2026-01-31T08:00:00Z.
     #[arg(long, value_name = "TIME")]
     since: Option<Time>,
-    /// Only those of which nothing would come any more, for something newer came since.
+    /// Only dead letters that a newer change has superseded: publishing them again would change nothing.
     #[arg(long)]
     superseded: bool,
 }
 
-/// Which letters something is done to.
+/// The dead letters that a command applies to.
 #[derive(Debug, Args)]
 pub(super) struct Selection {
-    /// Their ids in the list.
+    /// The ids of the dead letters in the list.
     #[arg(value_name = "ID", conflicts_with = "all")]
     ids: Vec<EntryId>,
-    /// All of them; with filters, all that these leave.
+    /// All dead letters; with filters, all that match.
     #[arg(long)]
     all: bool,
     #[command(flatten)]
     filter: Filter,
 }
 
-/// A letter, read.
+/// A decoded dead letter.
 struct Dead {
     letter: Letter,
     reasons: Reasons,
-    /// What it would be if it were published again, or why it could not.
+    /// The event that would be published again, or why it is invalid.
     event: Result<Event, Invalid>,
     superseded: bool,
 }
@@ -93,25 +95,26 @@ pub(super) async fn execute(config: &Config, action: Action, json: bool) -> Resu
 
 fn class(name: &str) -> Result<&'static str, String> {
     let names = FaultClass::ALL.map(FaultClass::as_str);
-    names.into_iter().find(|class| *class == name).ok_or_else(|| format!("one of {}", names.join(", ")))
+    let unknown = || format!("unknown class; use one of {}", names.join(", "));
+    names.into_iter().find(|class| *class == name).ok_or_else(unknown)
 }
 
 impl Filter {
-    /// Whether it is one of those that are meant.
-    fn fits(&self, dead: &Dead) -> bool {
+    /// Whether the dead letter matches every filter that is set.
+    fn matches(&self, dead: &Dead) -> bool {
         let (letter, reasons) = (&dead.letter, &dead.reasons);
-        let says = |name: &str, wanted: &String| letter.text(name).is_some_and(|text| text == wanted.as_str());
-        let blames = |wanted: &String| reasons.field.as_deref().is_some_and(|field| is_inside(field, wanted));
+        let has = |name: &str, wanted: &String| letter.text(name).is_some_and(|text| text == wanted.as_str());
+        let concerns = |wanted: &String| reasons.field.as_deref().is_some_and(|field| is_inside(field, wanted));
         self.chunk.is_none_or(|chunk| letter.chunk() == Some(chunk))
             && self.class.is_none_or(|class| reasons.class == class)
-            && self.source.as_ref().is_none_or(|source| says("source", source) || says("writer", source))
-            && self.field.as_ref().is_none_or(blames)
+            && self.source.as_ref().is_none_or(|source| has("source", source) || has("writer", source))
+            && self.field.as_ref().is_none_or(concerns)
             && self.since.is_none_or(|since| reasons.at.is_some_and(|at| at >= since))
             && (!self.superseded || dead.superseded)
     }
 }
 
-/// Whether `field` is `outer` or a field of it: `chunk.id` and `chunk[2]` are of `chunk`.
+/// Whether `field` is `outer` or inside it: `chunk.id` and `chunk[2]` are inside `chunk`.
 fn is_inside(field: &str, outer: &str) -> bool {
     field.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }
@@ -120,22 +123,23 @@ impl Selection {
     fn check(&self) -> Result<(), Failure> {
         let filtered = self.filter != Filter::default();
         if !self.ids.is_empty() && filtered {
-            return Err(Failure::Usage("either ids or filters".to_owned()));
+            return Err(Failure::Usage("ids and filters cannot be combined; use one of them".to_owned()));
         }
         if self.ids.is_empty() && !filtered && !self.all {
-            let text =
-                "which ones? Name their ids (`chunk-sync dead list` has them), a filter such as --type, or --all";
+            let text = "no dead letters selected; name their ids (see `chunk-sync dead list`), a filter such as --type, \
+                or --all";
             return Err(Failure::Usage(text.to_owned()));
         }
         Ok(())
     }
 }
 
-/// The letters in their order, a page at a time.
+/// The dead letters in order of id, page by page.
 struct Pages<'a> {
     wired: &'a Wired,
     after: Option<EntryId>,
-    /// Letters that are still looked at: what is set aside meanwhile is not meant, least of all what was just retried.
+    /// How many dead letters remain to be read. Bounds the walk to those that existed at its start: a retried event
+    /// that fails again meanwhile must not be retried once more.
     left: u64,
 }
 
@@ -144,7 +148,7 @@ impl<'a> Pages<'a> {
         Ok(Self { wired, after, left: wired.ports.bus.depth().await?.dead })
     }
 
-    /// The next of them; `None` after the last.
+    /// The next page; `None` after the last.
     async fn next(&mut self) -> Result<Option<Vec<Dead>>, Failure> {
         let limit = usize::try_from(self.left).unwrap_or(PAGE).min(PAGE);
         let letters = if limit == 0 { Vec::new() } else { self.wired.ports.bus.dead(self.after, limit).await? };
@@ -155,7 +159,10 @@ impl<'a> Pages<'a> {
     }
 }
 
-/// Reads letters: their reasons, their events, and which of them are superseded.
+/// Decodes dead letters: their reasons and events, and whether they are superseded.
+///
+/// # Errors
+/// [`Failure::Fault`] if the system of record, which holds the records to compare with, fails.
 async fn read(wired: &Wired, letters: Vec<Letter>) -> Result<Vec<Dead>, Failure> {
     let now = jiff::Timestamp::now().into();
     let mut read: Vec<Dead> = letters
@@ -176,7 +183,10 @@ async fn read(wired: &Wired, letters: Vec<Letter>) -> Result<Vec<Dead>, Failure>
     Ok(read)
 }
 
-/// The letter with that id.
+/// Fetches the dead letter with this id.
+///
+/// # Errors
+/// [`Failure::Usage`] if there is none; [`Failure::Fault`] if the bus or the system of record fails.
 async fn one(wired: &Wired, id: EntryId) -> Result<Dead, Failure> {
     let found = find(wired, id).await?;
     let mut read = read(wired, Vec::from_iter(found)).await?;
@@ -186,7 +196,7 @@ async fn one(wired: &Wired, id: EntryId) -> Result<Dead, Failure> {
 async fn find(wired: &Wired, id: EntryId) -> Result<Option<Letter>, Failure> {
     let before = match (id.millis, id.sequence) {
         (0, 0) => None,
-        // No bus counts as far within a millisecond.
+        // No bus uses sequence numbers this high within a millisecond.
         (millis, 0) => Some(EntryId { millis: millis - 1, sequence: (1 << 20) - 1 }),
         (millis, sequence) => Some(EntryId { millis, sequence: sequence - 1 }),
     };
@@ -195,5 +205,5 @@ async fn find(wired: &Wired, id: EntryId) -> Result<Option<Letter>, Failure> {
 
 fn unknown(ids: &[EntryId]) -> Failure {
     let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
-    Failure::Usage(format!("no dead letter has the id {}: `chunk-sync dead list` has those there are", ids.join(", ")))
+    Failure::Usage(format!("no dead letter has the id {}; see `chunk-sync dead list` for valid ids", ids.join(", ")))
 }

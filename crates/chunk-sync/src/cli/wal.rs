@@ -1,6 +1,7 @@
-//! `wal`: the write-ahead log. `status` and `check` only look, also while a service writes; `replay` does what a start does.
+//! `wal`: the write-ahead log. `status` and `check` are read-only and work while a service writes; `replay` replays the
+//! pending operations as the start of the service does.
 
-mod look;
+mod inspect;
 mod replay;
 #[cfg(test)]
 mod tests;
@@ -13,19 +14,20 @@ use clap::Subcommand;
 use super::{Ended, Failure};
 use crate::config::Config;
 
-pub(super) use look::{free, size};
+pub(super) use inspect::{free, size};
 
 #[derive(Debug, Subcommand)]
 #[command(after_help = "\
-Exit codes: 0 fine; 1 the log is damaged; 2 wrong usage or configuration; 3 a service has the log, or a store cannot be reached.")]
+Exit codes: 0 success; 1 the log is damaged; 2 wrong usage or configuration; 3 a service is using the log, or a store \
+cannot be reached.")]
 pub(super) enum Action {
-    /// Where the log is, how large, and what is pending in it.
+    /// Show the directory, the size and the pending operations of the log.
     Status,
-    /// Read every line: what is damaged or torn, with file and line.
+    /// Read every line and report damaged and torn ones with file and line.
     Check,
-    /// Carry what is pending into the stores, as every start does, and end.
+    /// Apply the pending operations to the stores, as every start of the service does, and exit.
     Replay {
-        /// List what is pending; do nothing.
+        /// List the pending operations, without applying them.
         #[arg(long)]
         dry_run: bool,
     },
@@ -33,14 +35,17 @@ pub(super) enum Action {
 
 pub(super) async fn execute(config: Config, action: Action, json: bool) -> Result<Ended, Failure> {
     match action {
-        Action::Status => look::status(&config, json).await,
-        Action::Check => look::check(&config, json).await,
+        Action::Status => inspect::status(&config, json).await,
+        Action::Check => inspect::check(&config, json).await,
         Action::Replay { dry_run: true } => replay::list(&config, json).await,
         Action::Replay { dry_run: false } => replay::execute(config, json).await,
     }
 }
 
-/// Who has the log, in words.
+/// A description of the process that has the log open; `None` if there is none.
+///
+/// # Errors
+/// [`Failure::Unable`] if the lock file cannot be read.
 fn held_by(dir: &Path) -> Result<Option<String>, Failure> {
     let holder = holder(dir).map_err(anyhow::Error::from)?;
     Ok(holder.map(|process| process.map_or_else(|| "another process".to_owned(), |id| format!("process {id}"))))

@@ -1,4 +1,5 @@
-//! The bearer token: without one nothing is published; once one is configured, who looks must bring it too.
+//! Bearer token authentication. Publishing requires a configured token. If a token is configured, reading the status
+//! and the event stream requires it too.
 
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use subtle::ConstantTimeEq;
 use super::Context;
 use super::refusal::Refusal;
 
-/// Lets pass where no token is configured, or the right one was brought.
+/// Middleware: passes the request on if no token is configured or the request has the right one.
 pub(super) async fn where_configured(
     State(context): State<Arc<Context>>,
     request: Request,
@@ -25,15 +26,18 @@ pub(super) async fn where_configured(
     }
 }
 
-/// Whether the headers bring the configured token.
+/// Checks the `Authorization` header against the configured token.
+///
+/// # Errors
+/// [`Refusal::NoToken`] if none is configured; [`Refusal::WrongToken`] if the header is missing or differs.
 pub(super) fn check(token: Option<&SecretString>, headers: &HeaderMap) -> Result<(), Refusal> {
     let token = token.ok_or(Refusal::NoToken)?.expose_secret();
-    let brought = brought(headers).ok_or(Refusal::WrongToken)?;
-    // Takes as long wherever the two differ; only the length shows.
-    if bool::from(brought.ct_eq(token.as_bytes())) { Ok(()) } else { Err(Refusal::WrongToken) }
+    let presented = presented(headers).ok_or(Refusal::WrongToken)?;
+    // Constant time: the duration reveals the length of the token only, not where the two differ.
+    if bool::from(presented.ct_eq(token.as_bytes())) { Ok(()) } else { Err(Refusal::WrongToken) }
 }
 
-fn brought(headers: &HeaderMap) -> Option<&[u8]> {
+fn presented(headers: &HeaderMap) -> Option<&[u8]> {
     let (scheme, token) = headers.get(AUTHORIZATION)?.as_bytes().split_at_checked("Bearer ".len())?;
     scheme.eq_ignore_ascii_case(b"Bearer ").then(|| token.trim_ascii())
 }

@@ -1,5 +1,4 @@
-//! Connections: how many there may be, how long one may take to say what it wants, and how they end. What is answered is
-//! none of this file's business.
+//! Accepts connections, limits their number and their timing, and shuts them down. Not here: requests and responses.
 
 use std::io;
 use std::pin::pin;
@@ -16,38 +15,42 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
-/// Connections open at once; more wait to be accepted. Stores and log need file descriptors too.
+/// Maximum number of open connections; more wait to be accepted. Limited because stores and log need file descriptors
+/// too.
 const AT_ONCE: usize = 256;
 
-/// How long a client may take to send the head of a request, and how long a connection may lie idle.
+/// Deadline for the head of a request. It also ends idle connections.
 const HEAD: Duration = Duration::from_secs(30);
 
-/// Memory for the head of a request.
+/// Maximum size of the head of a request.
 const HEAD_BYTES: usize = 64 * 1024;
 
-/// How long what has been asked for may take to be answered once the server is to end.
+/// Deadline for the requests in progress when the server shuts down.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// Pause after the system refused a connection, as where no file descriptor is left.
+/// Pause after a failed accept, for example because the process has no file descriptor left.
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// Serves connections until `shutdown`, then lets them finish.
+/// Serves connections until `shutdown` completes, then waits up to [`GRACE`] for the requests in progress.
+///
+/// # Errors
+/// The system's error if `listener` has no local address. A failed accept is logged and retried.
 pub(super) async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<Output = ()>) -> io::Result<()> {
     listener.local_addr()?;
     let graceful = GracefulShutdown::new();
-    let places = Arc::new(Semaphore::new(AT_ONCE));
+    let permits = Arc::new(Semaphore::new(AT_ONCE));
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);
     loop {
         let accepted = tokio::select! {
             biased;
             () = &mut shutdown => break,
-            accepted = accept(&listener, &places) => accepted,
+            accepted = accept(&listener, &permits) => accepted,
         };
-        let (stream, place) = match accepted {
+        let (stream, permit) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                warn!(%error, "a connection cannot be accepted");
+                warn!(%error, "cannot accept a connection; retrying");
                 tokio::time::sleep(PAUSE).await;
                 continue;
             }
@@ -60,25 +63,25 @@ pub(super) async fn serve(listener: TcpListener, router: Router, shutdown: impl 
         let connection = graceful.watch(connection);
         connections.spawn(async move {
             if let Err(error) = connection.await {
-                debug!(%error, "a connection ended early");
+                debug!(%error, "connection ended with an error");
             }
-            drop(place);
+            drop(permit);
         });
         while connections.try_join_next().is_some() {}
     }
     drop((listener, router));
     if tokio::time::timeout(GRACE, graceful.shutdown()).await.is_err() {
-        warn!("some HTTP requests were still unanswered after {} s", GRACE.as_secs());
+        warn!(seconds = GRACE.as_secs(), "aborted HTTP requests that did not finish before the shutdown deadline");
     }
     connections.shutdown().await;
     Ok(())
 }
 
-/// The next connection, once there is a place for it.
-async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
-    let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
+/// The next connection, once fewer than [`AT_ONCE`] are open.
+async fn accept(listener: &TcpListener, permits: &Arc<Semaphore>) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+    let permit = Arc::clone(permits).acquire_owned().await.map_err(io::Error::other)?;
     let (stream, _) = listener.accept().await?;
-    // Small events are told at once.
+    // Without it, small server-sent events would be delayed.
     stream.set_nodelay(true)?;
-    Ok((stream, place))
+    Ok((stream, permit))
 }

@@ -1,5 +1,5 @@
-//! `POST /v1/events`: from a body to events on the bus. What an event may be is decided by the publisher; here it is taken
-//! apart, and bounded in number, size and time.
+//! `POST /v1/events`: splits a request body into events, limits their number, size and time, and publishes them. The
+//! publisher validates each event.
 
 mod body;
 mod split;
@@ -21,26 +21,26 @@ use super::{Context, auth};
 use body::Body;
 use split::Form;
 
-/// Events in one body, at most.
+/// Maximum number of events in one body.
 pub(super) const MAX_EVENTS: usize = 1_000;
 
-/// Bytes of a body, at most.
+/// Maximum size of a body, in bytes.
 pub(super) const MAX_BYTES: usize = 16 * 1024 * 1024;
 
-/// Bodies held in memory at once; more wait unread, and are asked to come again if that lasts.
+/// Maximum number of bodies in memory. More requests wait unread for up to [`TURN`] and are then refused with 429.
 pub(super) const AT_ONCE: usize = 4;
 
-/// How long a request waits for its turn.
+/// How long a request waits until its body may be read.
 const TURN: Duration = Duration::from_secs(5);
 
-/// What became of the events of a body.
+/// The response: the outcome for each event of the body.
 #[derive(Debug, Default, Serialize)]
 struct Answer {
     accepted: Vec<Accepted>,
     rejected: Vec<Rejected>,
 }
 
-/// An event that is on the bus, durably.
+/// An event that is durably on the bus.
 #[derive(Debug, Serialize)]
 struct Accepted {
     event_id: Uuid,
@@ -50,13 +50,14 @@ struct Accepted {
 /// An event that was refused.
 #[derive(Debug, Serialize)]
 struct Rejected {
-    /// Its place among the events of the body, from 0; blank lines do not count.
+    /// Its index among the events of the body, from 0; blank lines do not count.
     index: usize,
     field: String,
     error: String,
 }
 
-/// Puts the events that keep the rules on the bus: 202 with what became of each, 400 where none was accepted.
+/// Publishes the valid events of the body. Responds with 202 and the outcome for each event, with 400 if none was
+/// accepted, or with the status of the refusal.
 pub(super) async fn publish(State(context): State<Arc<Context>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let mut body = Body::new(body);
@@ -79,7 +80,7 @@ async fn take(context: &Context, headers: &HeaderMap, body: &mut Body) -> Result
     };
     let bytes = body.read(headers).await?;
     let publisher = context.app.publisher.clone();
-    // A large body takes a while to read, and the worker's threads have other things to do.
+    // Parsing a large body would block a thread of the runtime that the worker needs.
     let (events, rejected) = tokio::task::spawn_blocking(move || read(&publisher, form, &bytes)).await??;
     let accepted = if events.is_empty() { Vec::new() } else { put(&context.app.publisher, events).await? };
     Ok(Answer { accepted, rejected })

@@ -1,5 +1,5 @@
-//! The name by which the service is called. A web page of somebody else can have its own name lead to this machine and so
-//! reach a service that listens on loopback only; what the browser then says as Host gives it away.
+//! Checks the Host header against DNS rebinding. A foreign web page can make its own host name resolve to this machine
+//! and so reach a service that listens on loopback only. The browser then sends that foreign name as Host.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,22 +13,25 @@ use axum::response::Response;
 use super::Context;
 use super::refusal::Refusal;
 
-/// Lets requests pass that were meant for this service.
+/// Middleware: passes the request on if Host header and target name this service.
+///
+/// # Errors
+/// [`Refusal::NoHost`] unless there is exactly one valid Host header; [`Refusal::WrongHost`] for another name.
 pub(super) async fn check(
     State(context): State<Arc<Context>>,
     request: Request,
     next: Next,
 ) -> Result<Response, Refusal> {
     let named = named(&request)?;
-    // A target such as `http://name/path` counts beside the header.
+    // A target such as `http://name/path` is checked in addition to the header.
     let target = request.uri().authority().map(|authority| authority.host().to_owned());
     match [Some(named), target].into_iter().flatten().find(|host| !is_ours(host, &context.app.http.hosts)) {
-        Some(stranger) => Err(Refusal::WrongHost(stranger)),
+        Some(foreign) => Err(Refusal::WrongHost(foreign)),
         None => Ok(next.run(request).await),
     }
 }
 
-/// The host of the Host header, without its port.
+/// The host in the Host header, without the port.
 fn named(request: &Request) -> Result<String, Refusal> {
     let mut headers = request.headers().get_all(HOST).iter();
     let (Some(header), None) = (headers.next(), headers.next()) else {
@@ -41,7 +44,7 @@ fn named(request: &Request) -> Result<String, Refusal> {
     Ok(authority.host().to_owned())
 }
 
-/// Loopback, any address (no name leads anywhere by it), or a configured name.
+/// Whether `host` is an IP address (DNS rebinding needs a name), `localhost` or below it, or a configured name.
 fn is_ours(host: &str, configured: &[String]) -> bool {
     let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     if address.parse::<IpAddr>().is_ok() {
@@ -56,12 +59,12 @@ mod tests {
     use super::is_ours;
 
     #[test]
-    fn loopback_addresses_and_configured_names_are_ours_and_nothing_that_looks_like_them() {
+    fn only_addresses_localhost_and_configured_names_are_accepted_and_no_similar_names() {
         let configured = ["sync.example.org".to_owned()];
         for ours in ["localhost", "LocalHost.", "a.localhost", "127.0.0.1", "10.1.2.3", "[::1]", "Sync.Example.org"] {
             assert!(is_ours(ours, &configured), "{ours}");
         }
-        for strange in [
+        for foreign in [
             "localhost.evil.com",
             "evil.com",
             "notlocalhost",
@@ -70,7 +73,7 @@ mod tests {
             "",
             ".",
         ] {
-            assert!(!is_ours(strange, &configured), "{strange}");
+            assert!(!is_ours(foreign, &configured), "{foreign}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The status page: three files compiled in, and the headers that keep a browser from doing anything else with them.
+//! The status page, three files compiled into the program, and the security headers of every response.
 
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue, REFERRER_POLICY,
@@ -6,7 +6,8 @@ use axum::http::header::{
 };
 use axum::response::{IntoResponse, Response};
 
-/// Only what this service serves; no script or style inside the page, no frame around it, no other place to send things to.
+/// Permits scripts, styles and requests from and to this service only; no inline script or style, no frame around the
+/// page.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
@@ -20,7 +21,7 @@ const HEADERS: [(HeaderName, &str); 7] = [
     (CACHE_CONTROL, "no-store"),
 ];
 
-/// Adds the headers that every answer has.
+/// Adds the security headers to a response.
 pub(super) async fn secured(mut response: Response) -> Response {
     for (name, value) in HEADERS {
         response.headers_mut().insert(name, HeaderValue::from_static(value));

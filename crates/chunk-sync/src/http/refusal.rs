@@ -1,4 +1,5 @@
-//! Every way in which a request can be refused, with the status that says so. A refusal is JSON: `{"error": …}`.
+//! The refusals of requests and their status codes. The body of a refusal is JSON: `{"error": …}`, with `line` and
+//! `column` for invalid JSON.
 
 use axum::Json;
 use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
@@ -9,62 +10,62 @@ use serde_json::json;
 
 use super::events::{MAX_BYTES, MAX_EVENTS};
 
-/// When it is worth trying again, in seconds.
-const AGAIN: &str = "2";
+/// The value of `Retry-After`, in seconds.
+const RETRY_SECONDS: &str = "2";
 
-/// Why a request is refused, and what would be right.
+/// Why a request is refused.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Refusal {
-    #[error("nothing is found under {0}; the status page is at /")]
-    NothingThere(String),
-    #[error("{1} does not answer to {0}; the header Allow says what it answers to")]
+    #[error("not found: `{0}`; the status page is at /")]
+    NotFound(String),
+    #[error("`{1}` does not support {0}; use a method that the header Allow lists")]
     WrongMethod(Method, String),
-    #[error("the request must have one Host header that names this service")]
+    #[error("the request has no valid Host header, or several; send exactly one")]
     NoHost,
     #[error(
-        "this service is not called `{0}`: call it by its address or as localhost, or add the name to http.hosts \
+        "the host name `{0}` is not accepted; use an IP address or localhost, or add the name to http.hosts \
          (CHUNK_SYNC__HTTP__HOSTS)"
     )]
     WrongHost(String),
     #[error(
-        "no token is configured, so nothing can be published over HTTP: set http.token (CHUNK_SYNC__HTTP__TOKEN) to at \
-         least 16 characters, such as `openssl rand -hex 32` makes, and start the service again"
+        "no token is configured, and publishing over HTTP requires one; set http.token (CHUNK_SYNC__HTTP__TOKEN) to at \
+         least 16 characters, for example the output of `openssl rand -hex 32`, and restart the service"
     )]
     NoToken,
-    #[error("the header `Authorization: Bearer …` must bring the configured token (http.token)")]
+    #[error("missing or wrong token; send the value of http.token in the header `Authorization: Bearer …`")]
     WrongToken,
-    #[error("the content type must be application/json or application/x-ndjson, not `{0}`")]
+    #[error("unsupported content type `{0}`; use application/json or application/x-ndjson")]
     WrongType(String),
-    #[error("the content encoding `{0}` is not known: send the body as it is")]
+    #[error("unsupported content encoding `{0}`; send the body without Content-Encoding")]
     WrongEncoding(String),
-    #[error("the body is larger than {} MiB: send it in parts", MAX_BYTES / 1024 / 1024)]
+    #[error("the body is larger than {} MiB; split it into several requests", MAX_BYTES / 1024 / 1024)]
     TooLarge,
-    #[error("more than {MAX_EVENTS} events: send them in parts")]
+    #[error("the body has more than {MAX_EVENTS} events; split it into several requests")]
     TooMany,
-    #[error("the body did not come to its end within {0} s")]
+    #[error("the body did not arrive completely within {0} s; split it into several requests")]
     TooSlow(u64),
-    #[error("the body broke off: {0}")]
+    #[error("the connection failed before the body was complete: {0}")]
     BrokenOff(String),
-    #[error("the body is not UTF-8: byte {0} begins no character")]
+    #[error("the body is not valid UTF-8 at byte {0}; encode it as UTF-8")]
     NotUtf8(usize),
-    #[error("the body is no JSON: {0}")]
+    #[error("the body is not valid JSON: {0}")]
     NotJson(serde_json::Error),
-    #[error("the body has no event")]
+    #[error("the body contains no event; send one event, an array of events, or one event per line")]
     Empty,
-    #[error("too many listen already")]
+    #[error("the maximum number of listeners is connected; retry later")]
     TooManyListeners,
-    #[error("too many requests with events are being read: try again later")]
+    #[error("too many requests with events are in progress; retry later")]
     TooManyBodies,
-    #[error("{0}; none of the events can be taken for published, and all may be sent again")]
+    #[error("{0}; it is unknown whether the events were published, and it is safe to send all of them again")]
     Bus(Fault),
-    #[error("the request could not be worked on: {0}")]
+    #[error("internal error while reading the events: {0}")]
     Broken(#[from] tokio::task::JoinError),
 }
 
 impl Refusal {
     fn status(&self) -> StatusCode {
         match self {
-            Self::NothingThere(_) => StatusCode::NOT_FOUND,
+            Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::WrongMethod(..) => StatusCode::METHOD_NOT_ALLOWED,
             Self::WrongHost(_) => StatusCode::MISDIRECTED_REQUEST,
             Self::NoToken => StatusCode::FORBIDDEN,
@@ -97,7 +98,7 @@ impl IntoResponse for Refusal {
                 (status, [(WWW_AUTHENTICATE, "Bearer realm=\"chunk-sync\"")], body).into_response()
             }
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
-                (status, [(RETRY_AFTER, AGAIN)], body).into_response()
+                (status, [(RETRY_AFTER, RETRY_SECONDS)], body).into_response()
             }
             _ => (status, body).into_response(),
         }

@@ -1,4 +1,4 @@
-//! How the service is doing, for machines: health, readiness, metrics, and the status that the page draws.
+//! Health, readiness, metrics, and the status that the page displays.
 
 use std::sync::Arc;
 
@@ -12,19 +12,20 @@ use serde_json::{Value, json};
 use super::Context;
 use crate::status::{self, Status};
 
-/// Alive as long as the worker has not ended with a fault: a restart helps there, and nowhere else.
+/// `GET /healthz`: 200 unless the worker has ended with a fault, which is the only condition that a restart repairs.
 pub(super) async fn health(State(context): State<Arc<Context>>) -> (StatusCode, Json<Value>) {
     match context.app.service.health().ended {
         Some(Err(fault)) => {
-            let error = format!("the worker had to stop: {fault}");
+            let error = format!("the worker has stopped: {fault}");
             (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"healthy": false, "error": error})))
         }
         Some(Ok(())) | None => (StatusCode::OK, Json(json!({"healthy": true}))),
     }
 }
 
-/// Ready while events are carried. A projection that fails is said and no more: what it misses is owed to it, and taking
-/// the service out of use would help nobody.
+/// `GET /readyz`: 200 while the service processes events, else 503. A failing projection is reported but leaves the
+/// service ready: the outbox keeps the writes that the projection misses, and taking the service out of rotation would
+/// not help.
 pub(super) async fn readiness(State(context): State<Arc<Context>>) -> (StatusCode, Json<Value>) {
     let health = context.app.service.health();
     let mut failing = status::stores(&health, None);
@@ -34,12 +35,12 @@ pub(super) async fn readiness(State(context): State<Arc<Context>>) -> (StatusCod
     (status, Json(json!({"ready": ready, "waiting_for": status::waiting_for(&health), "failing": failing})))
 }
 
-/// Every metric as Prometheus reads it.
+/// `GET /metrics`: every metric in the Prometheus text format.
 pub(super) async fn metrics(State(context): State<Arc<Context>>) -> impl IntoResponse {
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], context.app.metrics.render())
 }
 
-/// All that is known.
+/// `GET /v1/status`: the whole status.
 pub(super) async fn whole(State(context): State<Arc<Context>>) -> Json<Status> {
     let app = &context.app;
     Json(Status::gather(app.mode, context.started, &app.service, &app.ports, &app.verified).await)

@@ -1,4 +1,4 @@
-//! The server over real connections, with the real engine behind it and a bus and stores that live in memory.
+//! Tests of the server over real connections, with the real engine and an in-memory bus and in-memory stores.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -30,7 +30,7 @@ use ports::{Projection, World};
 
 const SECRET: &str = "correct-horse-battery-staple";
 
-/// A service with its server.
+/// A running service and its HTTP server.
 struct Server {
     address: SocketAddr,
     world: Arc<World>,
@@ -43,12 +43,12 @@ struct Server {
 }
 
 impl Server {
-    /// Without a token.
+    /// Starts a server without a token.
     async fn open() -> Self {
         Self::start(World::default(), TempDir::new().unwrap(), None).await
     }
 
-    /// With the token [`SECRET`].
+    /// Starts a server with the token [`SECRET`].
     async fn guarded() -> Self {
         Self::start(World::default(), TempDir::new().unwrap(), Some(SECRET)).await
     }
@@ -91,14 +91,16 @@ impl Server {
         request.token(SECRET).send(self.address).await
     }
 
-    /// Until the service is as wanted.
+    /// Waits until the health of the service satisfies `wanted`.
     async fn until(&self, wanted: impl Fn(&Health) -> bool) {
         let reached = async {
             while !wanted(&self.service.health()) {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(30), reached).await.expect("the service never got there");
+        tokio::time::timeout(Duration::from_secs(30), reached)
+            .await
+            .expect("the service did not reach the expected health within 30 s");
     }
 }
 
@@ -118,13 +120,13 @@ fn settings(dir: &TempDir) -> Settings {
     }
 }
 
-/// A valid chunk with vectors.
+/// A valid chunk with embeddings.
 fn chunk() -> Value {
     static CHUNK: LazyLock<Value> = LazyLock::new(|| chunk_sync_samples::samples().remove(0));
     CHUNK.clone()
 }
 
-/// An event that changes it.
+/// An update of [`chunk`] with a new event id.
 fn event() -> Value {
     json!({
         "event_id": uuid::Uuid::new_v4(),
@@ -137,7 +139,7 @@ fn event() -> Value {
 }
 
 #[tokio::test]
-async fn nothing_is_answered_to_another_name() {
+async fn requests_for_another_host_name_are_refused() {
     let server = Server::open().await;
     for host in ["localhost", "localhost:8733", "127.0.0.1:1", "[::1]:8733", "SYNC.example.org", "192.0.2.7"] {
         let request = Request::get("/healthz").without("Host").header(&format!("Host: {host}"));
@@ -160,7 +162,7 @@ async fn nothing_is_answered_to_another_name() {
 }
 
 #[tokio::test]
-async fn a_path_or_method_that_is_not_there_is_refused_as_json() {
+async fn an_unknown_path_or_method_is_refused_with_json() {
     let server = Server::open().await;
     let nowhere = server.get("/v1/nowhere?x=1").await;
     assert_eq!((nowhere.status, nowhere.header("content-type")), (404, Some("application/json")));
@@ -175,7 +177,7 @@ async fn a_path_or_method_that_is_not_there_is_refused_as_json() {
 }
 
 #[tokio::test]
-async fn every_answer_keeps_browsers_in_bounds() {
+async fn every_response_has_the_security_headers() {
     let server = Server::open().await;
     for path in ["/", "/page.css", "/page.js", "/v1/status", "/metrics", "/nowhere", "/v1/events"] {
         let answer = server.get(path).await;
@@ -189,18 +191,18 @@ async fn every_answer_keeps_browsers_in_bounds() {
 }
 
 #[tokio::test]
-async fn what_was_asked_before_the_end_is_answered_and_nothing_after_it() {
+async fn requests_before_the_shutdown_are_answered_and_no_connection_is_accepted_after_it() {
     let server = Server::guarded().await;
     let gate = Arc::new(tokio::sync::Notify::new());
     *server.world.gate.lock().unwrap() = Some(Arc::clone(&gate));
-    let asked = Request::json(&event()).token(SECRET).begin(server.address).await;
-    server.world.came.notified().await;
+    let pending = Request::json(&event()).token(SECRET).begin(server.address).await;
+    server.world.publishing.notified().await;
     server.end.send(()).unwrap();
     gate.notify_one();
-    assert_eq!(client::answer(asked).await.status, 202);
+    assert_eq!(client::answer(pending).await.status, 202);
     server.serving.await.unwrap().unwrap();
     assert!(tokio::net::TcpStream::connect(server.address).await.is_err());
-    let service = Arc::into_inner(server.service).expect("the server let the service go");
+    let service = Arc::into_inner(server.service).expect("the server must not hold the service after it has returned");
     service.stop().await.unwrap();
     drop(server.dir);
 }

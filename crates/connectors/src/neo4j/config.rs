@@ -1,4 +1,4 @@
-//! How the server is reached.
+//! Connection settings, and their translation for the client.
 
 use std::time::Duration;
 
@@ -6,47 +6,53 @@ use chunk_sync_engine::ports::{Fault, FaultClass};
 use neo4rs::ConfigBuilder;
 use secrecy::{ExposeSecret, SecretString};
 
-/// Schemes that are spoken: `+s` is TLS with verification. `+ssc` is not among them, because it verifies nothing.
+/// Accepted URL schemes; `+s` is TLS with certificate verification. `+ssc` is not accepted, because it verifies
+/// nothing.
 const SCHEMES: [&str; 4] = ["bolt", "bolt+s", "neo4j", "neo4j+s"];
 
-/// Connections at once, idle ones included.
+/// Maximum number of connections in the pool, idle ones included.
 const CONNECTIONS: usize = 8;
 
-/// Rows that one message asks for; documents are fetched a batch at a time.
+/// Rows requested by one PULL message. Documents are fetched batch by batch.
 const FETCH: usize = 1000;
 
-/// How the server is reached.
+/// Connection settings of one Neo4j database.
 #[derive(Clone, Debug)]
 pub struct Neo4jConfig {
-    /// `bolt://host:7687`, `neo4j://host:7687`, or either with `+s` for TLS. Whichever scheme, the one server named is
-    /// spoken to. Without name and password.
+    /// `bolt://host:7687`, `neo4j://host:7687`, or either with `+s` for TLS. With every scheme the client connects to
+    /// this one server only. Must not contain a user name or password.
     pub url: String,
-    /// The user's name.
+    /// The user name.
     pub user: String,
-    /// The user's password; empty where the server wants none.
+    /// The password; empty if the server requires none.
     pub password: SecretString,
-    /// The database.
+    /// The name of the database.
     pub database: String,
-    /// How long one transaction, and so any call but a large `apply`, may take.
+    /// Deadline of one transaction. `apply` may run several; `prepare` gives the creation of a constraint 30 minutes at
+    /// least.
     pub timeout: Duration,
 }
 
 impl Neo4jConfig {
-    /// The longest that one transaction may take unless another time is set.
+    /// The default of [`timeout`](Self::timeout).
     pub const TIMEOUT: Duration = Duration::from_secs(30);
 
-    /// What the client is built from.
+    /// The configuration of the client library.
     ///
     /// # Errors
-    /// [`Misconfigured`](FaultClass::Misconfigured) where the address is none that is spoken.
+    /// [`Misconfigured`](FaultClass::Misconfigured) if the URL has another scheme than `bolt`, `bolt+s`, `neo4j` or
+    /// `neo4j+s`, contains a user name or password, or is refused by the client library.
     pub(super) fn client(&self) -> Result<neo4rs::Config, Fault> {
-        let wrong = |error: String| Fault::new(FaultClass::Misconfigured, "neo4j: address", error);
-        let place = self.url.split_once("://").filter(|(scheme, _)| SCHEMES.contains(scheme)).map(|(_, place)| place);
-        let Some(place) = place else {
-            return Err(wrong(format!("no URL that begins with {}://", SCHEMES.join(":// or "))));
+        let invalid = |error: String| Fault::new(FaultClass::Misconfigured, "neo4j: address", error);
+        let scheme_and_rest = self.url.split_once("://").filter(|(scheme, _)| SCHEMES.contains(scheme));
+        // The messages do not quote the URL, because it may contain a password.
+        let Some((_, rest)) = scheme_and_rest else {
+            return Err(invalid(format!("invalid URL; it must begin with {}://", SCHEMES.join(":// or "))));
         };
-        if place.contains('@') {
-            return Err(wrong("name and password do not belong here: they have settings of their own".to_owned()));
+        if rest.contains('@') {
+            return Err(invalid(
+                "the URL contains a user name or password; remove it and set `user` and `password`".to_owned(),
+            ));
         }
         ConfigBuilder::default()
             .uri(self.url.as_str())
@@ -57,6 +63,6 @@ impl Neo4jConfig {
             .max_connections(CONNECTIONS)
             .connection_timeout(self.timeout)
             .build()
-            .map_err(|error| wrong(error.to_string()))
+            .map_err(|error| invalid(error.to_string()))
     }
 }

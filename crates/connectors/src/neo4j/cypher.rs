@@ -1,20 +1,24 @@
-//! Every statement on the graph's data. Values come as parameters only; labels, types and property names stand here.
+//! Every statement on the graph's data. Values are always parameters; labels, types and property names are written out
+//! here.
 //!
-//! Rows are lists, each value at its place, for names would be the greater part of what is sent.
+//! Rows of parameters are lists, not maps: the keys would be the greater part of each message.
 //!
-//! A transaction of writes runs them in the order of this page. Setting an `id` to itself writes nothing, but takes the
-//! node's lock until the transaction ends; what the node holds is read by a later statement, and so under the lock.
+//! A write transaction runs the statements in the order of this file. Setting an `id` to itself writes nothing, but
+//! locks the node until the transaction ends. A later statement reads the node's contents, and so reads them under the
+//! lock.
 
-/// `$ids` ascending: every chunk that is written or deleted, made where it is missing, and locked.
+/// `$ids` in ascending order, every chunk that is written or deleted: creates the missing nodes and locks all of them.
 pub(super) const LOCK_CHUNKS: &str = "UNWIND $ids AS id MERGE (c:Chunk {id: id}) SET c.id = id";
 
-/// `$ids` ascending: every entity that the chunks named or will name, made where it is missing, and locked.
+/// `$ids` in ascending order, every entity that the chunks name before or after the write: creates the missing nodes
+/// and locks all of them.
 pub(super) const LOCK_ENTITIES: &str = "UNWIND $ids AS id MERGE (e:Entity {id: id}) SET e.id = id";
 
-/// How many of `$ids` are there: fewer than were locked means that somebody deleted one just before.
+/// The number of `$ids` that exist. A number below the number of locked ids means that another client deleted one
+/// meanwhile.
 pub(super) const COUNT_ENTITIES: &str = "UNWIND $ids AS id MATCH (e:Entity {id: id}) RETURN count(e) AS count";
 
-/// What a chunk `c` holds but for its relations, as `decode` reads it.
+/// The result columns for a chunk `c`, without its relations. `decode` reads them.
 macro_rules! document {
     () => {
         "RETURN c.id AS id, c.sync_version AS version,
@@ -25,10 +29,11 @@ macro_rules! document {
     };
 }
 
-/// The documents of the chunks `$ids`, where they are there, without relations.
+/// The documents of those chunks of `$ids` that exist, without relations.
 pub(super) const READ: &str = concat!("UNWIND $ids AS id MATCH (c:Chunk {id: id}) ", document!());
 
-/// At most `$limit` documents above the id `$after`, ascending. Nodes whose id is no lower-case UUID are somebody else's.
+/// At most `$limit` documents with an id above `$after`, in ascending order. A node whose id is not a lower-case UUID
+/// belongs to another application and is skipped.
 pub(super) const SCAN: &str = concat!(
     "MATCH (c:Chunk) WHERE c.id > $after
         AND c.id =~ '[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}'
@@ -37,8 +42,9 @@ pub(super) const SCAN: &str = concat!(
     " ORDER BY id"
 );
 
-/// The relations for which chunks `$ids`, which contain both ends, are evidence. Each list of evidence is read once,
-/// however many of the chunks are on it; where somebody else put another value in its place, that counts as a list of one.
+/// The relations for which chunks of `$ids` that contain both ends are evidence. Each evidence list is read once,
+/// however many of the chunks it contains. If another client stored a single value instead of a list, it counts as a
+/// list of one.
 pub(super) const EVIDENCE: &str = "UNWIND $ids AS id
     MATCH (c:Chunk {id: id})
     WITH c, [(c)-[:CONTAINS_ENTITY]->(e:Entity) | e] AS held
@@ -48,17 +54,18 @@ pub(super) const EVIDENCE: &str = "UNWIND $ids AS id
     WITH s, r, t, chunks, [] + coalesce(r.evidence, []) AS evidence
     RETURN s.id AS source, t.id AS target, r.type AS type, [id IN chunks WHERE id IN evidence] AS chunks";
 
-/// `$rows` of chunk, entities: the chunk says nothing of these any more, or something else; null stands for all.
+/// `$rows` of chunk, entities: deletes the chunk's links to these entities, because they are gone or are written again
+/// by [`CHUNKS`]. Null means all entities.
 pub(super) const UNLINK: &str = "UNWIND $rows AS row
     MATCH (:Chunk {id: row[0]})-[l:CONTAINS_ENTITY]->(e) WHERE row[1] IS NULL OR e.id IN row[1]
     DELETE l";
 
-/// `$ids`: the chunks leave their data sets.
-pub(super) const LEAVE: &str = "UNWIND $ids AS id MATCH (:Chunk {id: id})-[b:BELONGS_TO]->(:Dataset) DELETE b";
+/// `$ids`: removes the chunks from their data sets.
+pub(super) const LEAVE_DATASETS: &str = "UNWIND $ids AS id MATCH (:Chunk {id: id})-[b:BELONGS_TO]->(:Dataset) DELETE b";
 
-/// `$rows` of source, target, type, chunks: these are no evidence any more. A relation without evidence goes; so do
-/// copies of one, which only somebody else can have made.
-pub(super) const UNSAY: &str = "UNWIND $rows AS row
+/// `$rows` of source, target, type, chunks: removes the chunks from the relation's evidence. Deletes the relation if no
+/// evidence is left, and deletes duplicates of it, which only another client can have created.
+pub(super) const REMOVE_EVIDENCE: &str = "UNWIND $rows AS row
     MATCH (s:Entity {id: row[0]}) MATCH (t:Entity {id: row[1]})
     WITH row, s, t
     MATCH (s)-[r:RELATES_TO {type: row[2]}]->(t)
@@ -70,12 +77,12 @@ pub(super) const UNSAY: &str = "UNWIND $rows AS row
     WITH r, left WHERE size(left) = 0
     DELETE r";
 
-/// `$ids`: chunks that are deleted.
+/// `$ids`: deletes the chunks.
 pub(super) const DELETE: &str = "UNWIND $ids AS id MATCH (c:Chunk {id: id}) DETACH DELETE c";
 
-/// `$rows` of id, content hash, chunk type, source type, system origin, created, updated, sync version, links; each link of
-/// entity, name, type, confidence, positions, and of its relations targets, types, confidences. The properties of chunks,
-/// beside which others' stay, and what they say anew.
+/// `$rows` of id, content hash, chunk type, source type, system origin, created, updated, sync version, links. Each
+/// link is entity, name, type, confidence, positions, and its relations' targets, types and confidences. Sets the
+/// properties of the chunks, leaves other clients' properties alone, and creates the links that are new or changed.
 pub(super) const CHUNKS: &str = "UNWIND $rows AS row
     MATCH (c:Chunk {id: row[0]})
     SET c.content_hash = row[1], c.chunk_type = row[2], c.source_type = row[3], c.system_origin = row[4],
@@ -86,13 +93,13 @@ pub(super) const CHUNKS: &str = "UNWIND $rows AS row
     CREATE (c)-[:CONTAINS_ENTITY {name: link[1], type: link[2], confidence: link[3], position: link[4],
         relates_to: link[5], relates_as: link[6], relates_confidence: link[7]}]->(e)";
 
-/// `$ids` of projects.
+/// `$ids`: creates the missing projects.
 pub(super) const PROJECTS: &str = "UNWIND $ids AS id MERGE (:Project {id: id})";
 
-/// `$ids` of data sets.
+/// `$ids`: creates the missing data sets.
 pub(super) const DATASETS: &str = "UNWIND $ids AS id MERGE (:Dataset {id: id})";
 
-/// `$rows` of data set, project: a data set is part of one project, the one said last.
+/// `$rows` of data set, project: makes the data set part of this project only. The last write decides.
 pub(super) const PART_OF: &str = "UNWIND $rows AS row
     MATCH (d:Dataset {id: row[0]}) MATCH (p:Project {id: row[1]})
     WHERE NOT EXISTS { (d)-[:PART_OF]->(p) }
@@ -103,15 +110,15 @@ pub(super) const PART_OF: &str = "UNWIND $rows AS row
     WITH DISTINCT d, p
     MERGE (d)-[:PART_OF]->(p)";
 
-/// `$rows` of data set, chunk, ascending: the chunks enter the data sets.
-pub(super) const BELONG: &str = "UNWIND $rows AS row
+/// `$rows` of data set, chunk, in ascending order: adds the chunks to the data sets.
+pub(super) const JOIN_DATASETS: &str = "UNWIND $rows AS row
     MATCH (d:Dataset {id: row[0]}) MATCH (c:Chunk {id: row[1]})
     CREATE (c)-[:BELONGS_TO]->(d)";
 
-/// `$rows` of source, target, type, chunks, chunk, version, confidence: evidence that is new, and the newest of what the
-/// written chunks say, which holds unless something newer does. A chunk can be evidence already: it stays on the list
-/// when somebody else deletes its node.
-pub(super) const SAY: &str = "UNWIND $rows AS row
+/// `$rows` of source, target, type, chunks, chunk, version, confidence: adds the chunks as evidence, and sets the
+/// confidence that the newest written chunk states, unless the stored one is newer. The list can contain a chunk
+/// already: an entry stays when another client deletes the chunk's node.
+pub(super) const ADD_EVIDENCE: &str = "UNWIND $rows AS row
     MATCH (s:Entity {id: row[0]}) MATCH (t:Entity {id: row[1]})
     MERGE (s)-[r:RELATES_TO {type: row[2]}]->(t)
     FOREACH (new IN CASE WHEN size(row[3]) = 0 THEN [] ELSE [row[3]] END |
@@ -120,9 +127,10 @@ pub(super) const SAY: &str = "UNWIND $rows AS row
     WHERE r.sync_version IS NULL OR r.sync_version < version OR (r.sync_version = version AND r.said_by <= chunk)
     SET r.confidence = confidence, r.said_by = chunk, r.sync_version = version";
 
-/// `$rows` of entity, chunk, version, name, type, confidence, first, last: the newest of what the written chunks say of an
-/// entity, which holds unless something newer does, and when the first of them was made and the last changed. Times
-/// compare as text once their `Z` is gone, behind which fewer digits would come after more.
+/// `$rows` of entity, chunk, version, name, type, confidence, first, last: sets what the newest written chunk states
+/// about the entity, unless the stored statement is newer. Extends `first_seen` and `last_seen` to the earliest
+/// creation and the latest update of the written chunks. Times compare as text after their `Z` is removed: with the
+/// `Z`, a time with fewer digits would sort after one with more.
 pub(super) const ENTITIES: &str = "UNWIND $rows AS row
     MATCH (e:Entity {id: row[0]})
     SET e.first_seen = CASE
@@ -135,9 +143,10 @@ pub(super) const ENTITIES: &str = "UNWIND $rows AS row
     WHERE e.sync_version IS NULL OR e.sync_version < version OR (e.sync_version = version AND e.said_by <= chunk)
     SET e.name = row[3], e.type = row[4], e.confidence = row[5], e.said_by = chunk, e.sync_version = version";
 
-/// `$rows` of entity, chunks, firsts, lasts: entities from whom a supporter was taken, with what it may have decided.
-/// Where it did, all supporters are looked at.
-pub(super) const ENTITIES_AGAIN: &str = "UNWIND $rows AS row
+/// `$rows` of entity, chunks, firsts, lasts: entities that lost a supporter or its times, with the chunk ids and times
+/// that may have determined the shared properties. Where one of them did, recomputes the properties from all
+/// supporters.
+pub(super) const RECOMPUTE_ENTITIES: &str = "UNWIND $rows AS row
     MATCH (e:Entity {id: row[0]})
     WHERE e.said_by IN row[1] OR e.first_seen IN row[2] OR e.last_seen IN row[3]
     MATCH (e)<-[l:CONTAINS_ENTITY]-(c:Chunk)
@@ -147,9 +156,9 @@ pub(super) const ENTITIES_AGAIN: &str = "UNWIND $rows AS row
     SET e.name = best[2], e.type = best[3], e.confidence = best[4], e.said_by = best[1], e.sync_version = best[0],
         e.first_seen = first[1], e.last_seen = last[1]";
 
-/// `$rows` of source, target, type, chunks: relations that lost this evidence. Where it had decided, all that is left is
-/// looked at.
-pub(super) const RELATIONS_AGAIN: &str = "UNWIND $rows AS row
+/// `$rows` of source, target, type, chunks: relations that lost this evidence. Where one of the chunks had determined
+/// the confidence, recomputes it from the remaining evidence.
+pub(super) const RECOMPUTE_RELATIONS: &str = "UNWIND $rows AS row
     MATCH (s:Entity {id: row[0]}) MATCH (t:Entity {id: row[1]})
     WITH row, s, t
     MATCH (s)-[r:RELATES_TO {type: row[2]}]->(t)
@@ -164,16 +173,17 @@ pub(super) const RELATIONS_AGAIN: &str = "UNWIND $rows AS row
     WITH r, max([coalesce(c.sync_version, 0), c.id, l.relates_confidence[i]]) AS best
     SET r.confidence = best[2], r.said_by = best[1], r.sync_version = best[0]";
 
-/// `$ids` of entities that a chunk left: those whom nobody contains any more go.
+/// `$ids` of entities that a chunk no longer contains: deletes those that no chunk contains.
 pub(super) const ORPHANS: &str = "UNWIND $ids AS id
     MATCH (e:Entity {id: id}) WHERE NOT EXISTS { (e)<-[:CONTAINS_ENTITY]-() }
     DETACH DELETE e";
 
-/// How much there is, by the server's own books.
+/// The numbers of nodes and relationships, from the server's count store.
 pub(super) const COUNTS: &str = "MATCH (n:Chunk) WITH count(n) AS count RETURN 'chunks' AS name, count
     UNION ALL MATCH (n:Entity) WITH count(n) AS count RETURN 'entities' AS name, count
     UNION ALL MATCH ()-[r:CONTAINS_ENTITY]->() WITH count(r) AS count RETURN 'entity_links' AS name, count
     UNION ALL MATCH ()-[r:RELATES_TO]->() WITH count(r) AS count RETURN 'relations' AS name, count";
 
-/// Fails where the user may not write, or the database takes no writes; leaves nothing.
+/// Fails if the user may not write or the database accepts no writes. Leaves nothing behind, not even a label in the
+/// list of labels.
 pub(super) const CHECK: &str = "CREATE (n) DELETE n";

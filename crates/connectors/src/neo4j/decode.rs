@@ -1,5 +1,5 @@
-//! Documents made again from what the graph holds. Anybody may have written there, so nothing is taken for granted: what
-//! has another shape than ours reads as a value that no document of ours has, and never fails.
+//! Rebuilds documents from the stored graph. Other clients may have written to it, so no shape is assumed: a value of
+//! an unexpected shape decodes to a value that no document of chunk-sync contains, and never to an error.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -11,29 +11,34 @@ use uuid::Uuid;
 
 use super::fault::Error;
 
-/// What sets apart a second one of what there should be one of; no chunk contains this character.
-const SECOND: char = '\0';
+/// Marks a duplicate of something that should exist once, and a value of an unexpected type. No chunk contains this
+/// character.
+const MARKER: char = '\0';
 
-/// What the graph holds of a chunk.
+/// The stored graph data of one chunk.
 pub(super) struct Held {
     pub(super) id: String,
-    /// `None` where somebody else made the node, or we did just now.
+    /// `None` if another client created the node, or the current transaction did.
     pub(super) version: Option<SyncVersion>,
     pub(super) document: GraphDocument,
-    /// What is there is not as we leave it: twice, without an id, or said in one place and not in the other.
-    pub(super) torn: bool,
-    /// What the chunk itself says of relations: confidence by source, target and type.
-    said: BTreeMap<[String; 3], f64>,
+    /// The stored data is not what chunk-sync writes: a link or relation is duplicated, an entity has no id, or links
+    /// and evidence lists disagree.
+    pub(super) inconsistent: bool,
+    /// The relations stored on the chunk's own links: confidence by source, target and type.
+    stated: BTreeMap<[String; 3], f64>,
 }
 
-/// Documents in the order of their rows; the rows of relations say for which chunks each of them holds.
+/// Decodes documents, in the order of their rows. Each row of `relations` lists the chunks that are evidence for it.
+///
+/// # Errors
+/// [`Error::Answer`] if a row lacks a column, or the id of a document is not text.
 pub(super) fn held(documents: &[Row], relations: &[Row]) -> Result<Vec<Held>, Error> {
     let mut held = documents.iter().map(Held::of).collect::<Result<Vec<_>, _>>()?;
-    let places: HashMap<String, usize> = held.iter().enumerate().map(|(at, held)| (held.id.clone(), at)).collect();
+    let index_by_id: HashMap<String, usize> = held.iter().enumerate().map(|(at, held)| (held.id.clone(), at)).collect();
     for row in relations {
         let key: [String; 3] = texts(&[row.get("source")?, row.get("target")?, row.get("type")?]);
         for chunk in list(row.get("chunks")?) {
-            if let Some(held) = places.get(&text(&chunk)).and_then(|at| held.get_mut(*at)) {
+            if let Some(held) = index_by_id.get(&text(&chunk)).and_then(|at| held.get_mut(*at)) {
                 held.supports(key.clone());
             }
         }
@@ -46,23 +51,23 @@ impl Held {
     fn of(row: &Row) -> Result<Self, Error> {
         let [content_hash, chunk_type, source_type, system_origin, created_at, updated_at] =
             texts(&list(row.get("node")?));
-        let mut torn = false;
+        let mut inconsistent = false;
         let version = match row.get("version")? {
             BoltType::Integer(version) => u64::try_from(version.value).ok().map(SyncVersion::new),
             _ => None,
         };
-        let (mut entities, mut said) = (BTreeMap::new(), BTreeMap::new());
+        let (mut entities, mut stated) = (BTreeMap::new(), BTreeMap::new());
         for link in list(row.get("entities")?) {
             let link = list(link);
             let [mut id, name, kind] = texts(&link);
             if !matches!(link.first(), Some(BoltType::String(_))) {
-                id = SECOND.to_string();
-                torn = true;
+                id = MARKER.to_string();
+                inconsistent = true;
             }
-            relates(&id, &link, &mut said);
+            relates(&id, &link, &mut stated);
             while entities.contains_key(&id) {
-                id.push(SECOND);
-                torn = true;
+                id.push(MARKER);
+                inconsistent = true;
             }
             let mention = Mention { name, kind, confidence: number(link.get(3)), positions: positions(link.get(4)) };
             entities.insert(id, mention);
@@ -80,15 +85,15 @@ impl Held {
             entities,
             relations: Vec::new(),
         };
-        Ok(Self { id: row.get("id")?, version, document, torn, said })
+        Ok(Self { id: row.get("id")?, version, document, inconsistent, stated })
     }
 
-    /// Takes in a relation that names the chunk as evidence.
+    /// Adds a relation whose evidence list contains the chunk.
     fn supports(&mut self, key: [String; 3]) {
-        let said = self.said.get(&key).copied();
-        self.torn |= said.is_none();
+        let stated = self.stated.get(&key).copied();
+        self.inconsistent |= stated.is_none();
         let [source, target, kind] = key;
-        let confidence = said.unwrap_or(f64::NAN);
+        let confidence = stated.unwrap_or(f64::NAN);
         self.document.relations.push(Relation { source, target, kind, confidence });
     }
 
@@ -97,40 +102,41 @@ impl Held {
         sort_relations(relations);
         let key = |at: &Relation| (at.source.clone(), at.target.clone(), at.kind.clone());
         let twice = relations.windows(2).any(|pair| key(&pair[0]) == key(&pair[1]));
-        self.torn |= twice || relations.len() != self.said.len();
+        self.inconsistent |= twice || relations.len() != self.stated.len();
     }
 
-    /// As the engine sees it; `None` where the id is none of ours.
-    pub(super) fn seen(&self) -> Option<Seen> {
+    /// The id, version and fingerprint for verification; `None` if the id is not a UUID.
+    pub(super) fn fingerprint(&self) -> Option<Seen> {
         let id = Uuid::try_parse(&self.id).ok()?;
         Some(Seen { id, version: self.version.unwrap_or_default(), fingerprint: self.document.fingerprint() })
     }
 
-    /// The same with the document itself.
-    pub(super) fn looked(self) -> Option<Looked> {
+    /// The id, version and document; `None` if the id is not a UUID.
+    pub(super) fn into_document(self) -> Option<Looked> {
         let id = Uuid::try_parse(&self.id).ok()?;
         let version = self.version.unwrap_or_default();
         Some(Looked { id, version, document: Document::Graph(self.document) })
     }
 }
 
-/// The id of an entity, without what sets a second link to it apart; empty for one that only somebody else can have.
+/// The id of an entity without the markers of a duplicate link; empty for an entity without a text id, which only
+/// another client can have created.
 pub(super) fn entity(id: &str) -> &str {
-    id.trim_end_matches(SECOND)
+    id.trim_end_matches(MARKER)
 }
 
 fn dataset(found: BoltType) -> Option<String> {
     let mut names: Vec<_> = list(found).into_iter().map(|name| text(&name)).collect();
     names.sort_unstable();
-    (!names.is_empty()).then(|| names.join(&SECOND.to_string()))
+    (!names.is_empty()).then(|| names.join(&MARKER.to_string()))
 }
 
-fn relates(source: &str, link: &[BoltType], said: &mut BTreeMap<[String; 3], f64>) {
+fn relates(source: &str, link: &[BoltType], stated: &mut BTreeMap<[String; 3], f64>) {
     let column = |at: usize| link.get(at).cloned().map(list).unwrap_or_default();
     let (targets, kinds, confidences) = (column(5), column(6), column(7));
     for (at, target) in targets.iter().enumerate() {
         let kind = kinds.get(at).map_or_else(String::new, text);
-        said.insert([source.to_owned(), text(target), kind], number(confidences.get(at)));
+        stated.insert([source.to_owned(), text(target), kind], number(confidences.get(at)));
     }
 }
 
@@ -149,7 +155,7 @@ fn text(value: &BoltType) -> String {
     match value {
         BoltType::String(text) => text.value.clone(),
         BoltType::Null(_) => String::new(),
-        other => format!("{SECOND}{other:?}"),
+        other => format!("{MARKER}{other:?}"),
     }
 }
 
@@ -160,7 +166,7 @@ fn number(value: Option<&BoltType>) -> f64 {
     }
 }
 
-/// One that we never write stands for all that cannot be read.
+/// The positions, or `[u64::MAX]`, which is never written, if the value is not a list of integers from 0 up.
 fn positions(value: Option<&BoltType>) -> Vec<u64> {
     let one = |value: &BoltType| match value {
         BoltType::Integer(position) => u64::try_from(position.value).ok(),

@@ -1,4 +1,4 @@
-//! Values as Bolt carries them, and a write as the graph is to hold it.
+//! Encodes writes and documents as Bolt parameters.
 
 use std::collections::BTreeMap;
 
@@ -10,29 +10,30 @@ use uuid::Uuid;
 
 use super::store::WRITE;
 
-/// The longest name of a data set, in bytes: the server's indexes hold no key above some 8,160.
+/// Maximum length of a data set's name, in bytes. The server's indexes accept keys of up to about 8,160 bytes.
 const NAME_MOST: usize = 8000;
 
-/// What a chunk is to be from now on.
+/// The state of a chunk after a write.
 pub(super) struct Next {
     pub(super) document: GraphDocument,
     pub(super) created: Time,
     pub(super) updated: Time,
 }
 
-/// A write as the graph is asked for it.
+/// A validated write.
 pub(super) struct Change {
-    /// The chunk's id, as text.
+    /// The chunk's id as text, see [`text`].
     pub(super) id: String,
     pub(super) version: SyncVersion,
-    /// `None` deletes.
+    /// `None` deletes the chunk.
     pub(super) next: Option<Next>,
 }
 
-/// Reads a write.
+/// Validates a write.
 ///
 /// # Errors
-/// [`Rejected`](FaultClass::Rejected), naming the field, for what no graph can hold.
+/// [`Rejected`](FaultClass::Rejected) with the field, if the name of the data set is longer than [`NAME_MOST`] bytes or
+/// a source position is above 2^63 - 1.
 pub(super) fn change(write: &Write) -> Result<Change, Fault> {
     let next = write.state.as_deref().map(|state| Next {
         document: GraphDocument::of(state),
@@ -48,16 +49,22 @@ pub(super) fn change(write: &Write) -> Result<Change, Fault> {
 fn refuse(document: &GraphDocument) -> Result<(), Fault> {
     let rejected = |field, message: String| Err(Fault::new(FaultClass::Rejected, WRITE, message).at(field));
     if document.dataset.as_ref().is_some_and(|name| name.len() > NAME_MOST) {
-        return rejected("organization.cognee_dataset", format!("longer than {NAME_MOST} bytes"));
+        return rejected(
+            "organization.cognee_dataset",
+            format!("the name of the data set has more than {NAME_MOST} bytes, too many for a Neo4j index; shorten it"),
+        );
     }
     let positions = document.entities.values().flat_map(|mention| &mention.positions);
     match positions.copied().find(|position| i64::try_from(*position).is_err()) {
-        Some(position) => rejected("graph.entities.source_positions", format!("{position} is above 2^63 - 1")),
+        Some(position) => rejected(
+            "graph.entities.source_positions",
+            format!("position {position} is above 2^63 - 1, the greatest integer that Neo4j can store; correct it"),
+        ),
         None => Ok(()),
     }
 }
 
-/// An id as the graph holds it: in lower case with hyphens, so that the order of texts is the order of bytes.
+/// An id as the graph stores it: lower case with hyphens, so that text order equals byte order.
 pub(super) fn text(id: Uuid) -> String {
     id.hyphenated().to_string()
 }
@@ -72,15 +79,15 @@ pub(super) fn list(texts: &[&str]) -> BoltType {
     texts.iter().copied().collect()
 }
 
-/// What a chunk says of an entity, and of relations that lead away from it: all that stands on one `CONTAINS_ENTITY`.
+/// What one `CONTAINS_ENTITY` stores: the chunk's statement about the entity, and its relations that start there.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Link {
     pub(super) mention: Mention,
-    /// Target, type and confidence, in the order of a document.
+    /// Target, type and confidence of each relation, in the order of the document.
     pub(super) relates: Vec<(String, String, f64)>,
 }
 
-/// The links of a document, by entity.
+/// The links of a document, by entity id.
 pub(super) fn links(document: &GraphDocument) -> BTreeMap<&str, Link> {
     let link = |mention: &Mention| Link { mention: mention.clone(), relates: Vec::new() };
     let mut links: BTreeMap<_, _> = document.entities.iter().map(|(id, m)| (id.as_str(), link(m))).collect();
@@ -92,7 +99,7 @@ pub(super) fn links(document: &GraphDocument) -> BTreeMap<&str, Link> {
     links
 }
 
-/// A link as a row of [`cypher::CHUNKS`](super::cypher::CHUNKS) has it.
+/// A link as an element of a row of [`cypher::CHUNKS`](super::cypher::CHUNKS).
 pub(super) fn link_row(entity: &str, Link { mention, relates }: &Link) -> BoltType {
     let positions = mention.positions.iter().filter_map(|position| i64::try_from(*position).ok());
     let mut values: Vec<BoltType> = vec![
@@ -102,7 +109,7 @@ pub(super) fn link_row(entity: &str, Link { mention, relates }: &Link) -> BoltTy
         mention.confidence.into(),
         positions.collect(),
     ];
-    // Most say nothing of relations, and have no lists of them.
+    // Most links have no relations; their lists are left out.
     if !relates.is_empty() {
         values.push(relates.iter().map(|(target, ..)| target.as_str()).collect());
         values.push(relates.iter().map(|(_, kind, _)| kind.as_str()).collect());

@@ -1,5 +1,5 @@
-//! What keeps a server from being used: address, version, clock, rights, and constraints that are missing. Looks only; what
-//! it tries is undone.
+//! Checks a server for `doctor`: address, version, clock, rights, missing constraints. Changes nothing: the trial write
+//! is rolled back.
 
 use chunk_sync_engine::ports::{Fault, FaultClass, Finding, Findings};
 use chunk_sync_model::Time;
@@ -15,46 +15,48 @@ const PLACE: &str = "neo4j";
 
 const CLOCK: &str = "RETURN datetime.realtime().epochMillis AS millis";
 
-/// Without a label, so that none is left behind in the list of labels.
-const TRY: &str = "CREATE (n) DELETE n";
+/// Without a label, because the server would keep the label in its list after the rollback.
+const TRIAL_WRITE: &str = "CREATE (n) DELETE n";
 
-/// Looks at everything that the service needs of the server.
+/// Checks everything that the service requires of the server. Returns findings in the order `server`, `clock`,
+/// `rights`, `constraints`. A fault that prevents further checks becomes the finding `server` and ends the list.
 pub async fn examine(config: &Neo4jConfig) -> Vec<Finding> {
     let mut findings = Findings::of(PLACE);
-    let looked = match Server::new(config) {
-        Ok(server) => look(&mut findings, &server).await.map_err(|error| error.into_fault(PLACE)),
+    let examined = match Server::new(config) {
+        Ok(server) => examine_server(&mut findings, &server).await.map_err(|error| error.into_fault(PLACE)),
         Err(fault) => Err(fault),
     };
-    if let Err(fault) = looked {
+    if let Err(fault) = examined {
         findings.fault("server", &fault);
     }
     findings.into_list()
 }
 
-async fn look(findings: &mut Findings, server: &Server) -> Result<(), Error> {
+async fn examine_server(findings: &mut Findings, server: &Server) -> Result<(), Error> {
     findings.ok("server", format!("Neo4j {}", schema::version(server).await?));
     clock(findings, server).await?;
     let mut transaction = server.begin().await?;
-    let tried = transaction.run(query(TRY)).await;
+    let tried = transaction.run(query(TRIAL_WRITE)).await;
     transaction.rollback().await;
     match tried {
-        Ok(()) => findings.ok("rights", "it takes writes"),
+        Ok(()) => findings.ok("rights", "the user can write to the database"),
         Err(error) => {
             let fault = error.into_fault(PLACE);
             match fault.class {
                 FaultClass::Unavailable | FaultClass::Timeout => findings.fault("rights", &fault),
                 _ => {
-                    findings.failed("rights", fault.message, "let the user write to the database, or name another one");
+                    let remedy = "grant the user write access to the database, or configure another user or database";
+                    findings.failed("rights", fault.message, remedy);
                 }
             }
         }
     }
     let missing = schema::missing(server).await?;
     if missing.is_empty() {
-        findings.ok("constraints", "there");
+        findings.ok("constraints", "all present");
     } else {
         let ids: Vec<String> = missing.iter().map(|label| format!("{label}.id")).collect();
-        findings.warning("constraints", format!("not unique yet: {}", ids.join(", ")), "run `chunk-sync init`");
+        findings.warning("constraints", format!("no unique constraint on {}", ids.join(", ")), "run `chunk-sync init`");
     }
     Ok(())
 }
@@ -71,7 +73,8 @@ async fn clock(findings: &mut Findings, server: &Server) -> Result<(), Error> {
     Ok(())
 }
 
-/// How a server off this machine would be spoken to, by the verdict of whoever checks that.
+/// The finding on the security of the connection, and whether the caller may go on and call [`examine`]. `strict` and
+/// `allowed` are the results of the configuration check without and with `allow_insecure`.
 #[must_use]
 pub fn link(strict: Result<(), Fault>, allowed: Result<(), Fault>) -> (Vec<Finding>, bool) {
     let mut findings = Findings::of(PLACE);

@@ -1,20 +1,22 @@
-//! What Neo4j and its client say, as the engine understands it.
+//! Errors of Neo4j and its client, and their fault classes.
 
 use std::io::ErrorKind;
 
 use chunk_sync_engine::ports::{Fault, FaultClass};
 use neo4rs::{Neo4jClientErrorKind, Neo4jError, Neo4jErrorKind};
 
-/// What can go wrong in a transaction of ours.
+/// An error of one transaction.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
     #[error(transparent)]
     Client(#[from] neo4rs::Error),
-    #[error("no answer within {0:?}; what was asked may or may not have happened")]
+    #[error("no response within {0:?}; the statement may or may not have taken effect")]
     Deadline(std::time::Duration),
-    #[error("a node was deleted by somebody else while its lock was waited for")]
+    #[error(
+        "another client deleted a node while this transaction waited for its lock; the transaction can be repeated"
+    )]
     Vanished,
-    #[error("an answer cannot be read: {0}")]
+    #[error("cannot decode a result of the server: {0}")]
     Answer(#[from] neo4rs::DeError),
     #[error("{0}")]
     Setup(String),
@@ -31,7 +33,8 @@ impl Error {
         }
     }
 
-    /// Whether a smaller batch could fare better: one write is to blame, or all of them are too much at once.
+    /// Whether a smaller batch could succeed: one write of the batch is refused, or the batch exceeds the server's
+    /// memory.
     pub(super) fn wants_less(&self) -> bool {
         let memory = |error: &Neo4jError| error.code().contains("OutOfMemory");
         match self {
@@ -51,7 +54,7 @@ fn client(error: &neo4rs::Error) -> FaultClass {
         Error::Neo4j(error) => server(error),
         Error::AuthenticationError(_) => FaultClass::Denied,
         Error::ConnectionTimedOut => FaultClass::Timeout,
-        // A certificate that is not trusted.
+        // The certificate is not trusted.
         Error::IOError { detail } if detail.kind() == ErrorKind::InvalidData => FaultClass::Misconfigured,
         Error::UrlParseError(_)
         | Error::UnsupportedScheme(_)
@@ -61,7 +64,7 @@ fn client(error: &neo4rs::Error) -> FaultClass {
         | Error::ProtocolMismatch(_) => FaultClass::Misconfigured,
         Error::StringTooLong | Error::MapTooBig | Error::BytesTooBig | Error::ListTooLong => FaultClass::Rejected,
         Error::DeserializationError(_) | Error::ConversionError => FaultClass::Corrupt,
-        // Whatever else is a connection that broke or a message that makes no sense on it.
+        // Everything else is a broken connection, or an invalid message on it.
         _ => FaultClass::Unavailable,
     }
 }
@@ -71,29 +74,29 @@ fn server(error: &Neo4jError) -> FaultClass {
         Neo4jErrorKind::Transient if error.code().ends_with("Unavailable") => FaultClass::Unavailable,
         Neo4jErrorKind::Transient => FaultClass::Busy,
         Neo4jErrorKind::Client(Neo4jClientErrorKind::Security(_)) => FaultClass::Denied,
-        // A lock that was not had in time, a transaction that an operator or a limit of the server ended.
+        // A lock timeout, or a transaction that an operator or a limit of the server ended.
         Neo4jErrorKind::Client(Neo4jClientErrorKind::TransactionTerminated) => FaultClass::Busy,
         Neo4jErrorKind::Client(_) => refusal(error.code()),
         Neo4jErrorKind::Database if error.code().contains(".Schema.") => FaultClass::Misconfigured,
-        // A value that it cannot hold, as far as known only one too long for an index.
+        // A value that the server cannot store. The only known case is a value too long for an index.
         Neo4jErrorKind::Database if error.code().ends_with(".Statement.ExecutionFailed") => FaultClass::Rejected,
         Neo4jErrorKind::Database | Neo4jErrorKind::Unknown => FaultClass::Unavailable,
     }
 }
 
-/// What a `Neo.ClientError` that is none of the above blames.
+/// The class of any other `Neo.ClientError`.
 fn refusal(code: &str) -> FaultClass {
     let what = code.strip_prefix("Neo.ClientError.").unwrap_or(code);
     match what {
-        // Deleted by somebody else between being found and being locked.
+        // Another client deleted the entity between the match and the lock.
         "Statement.EntityNotFound" => FaultClass::Busy,
         "Schema.ConstraintValidationFailed" => FaultClass::Rejected,
         "Statement.SyntaxError" | "Statement.SemanticError" => FaultClass::Misconfigured,
-        // A limit of the server's own.
+        // A limit that the server sets.
         _ if what.starts_with("Transaction.TransactionTimedOut") => FaultClass::Timeout,
         _ if what.starts_with("Transaction.") => FaultClass::Busy,
         _ if what.starts_with("Statement.") => FaultClass::Rejected,
-        // Database, Schema, Cluster, Procedure, Request: the server is not set up as needed.
+        // Database, Schema, Cluster, Procedure, Request: the server is not set up as required.
         _ => FaultClass::Misconfigured,
     }
 }

@@ -1,15 +1,17 @@
-//! How many rows go into one message.
+//! Splits the rows of a statement into messages.
 //!
-//! The client sends what fits into its buffer of 8 KiB at once, and more than that in several writes. It leaves Nagle's
-//! algorithm on, so each of these waits until the other side has acknowledged the one before, and that one waits in turn
-//! whether an answer comes along: 40 ms for every message that is too long, where its rows take five.
+//! The client sends a message that fits into its 8 KiB buffer in one write, and a longer one in several. It leaves
+//! Nagle's algorithm on, so each later write waits until the server has acknowledged the previous one, and the server
+//! delays that acknowledgement in case it has a response to send with it. Every message that is too long thus costs 40
+//! ms, while its rows take 5 ms.
 
 use neo4rs::BoltType;
 
-/// The buffer, but for what goes around statement and rows.
+/// Bytes of the buffer that are left for statement and rows.
 const ROOM: usize = 8192 - 192;
 
-/// Cuts the rows of a statement so that each part fits into a message with it; a row that is too long goes alone.
+/// Splits `rows` in order so that each part and the statement fit into one message. A row that is too long forms a part
+/// of its own.
 pub(super) fn cut(statement: &str, rows: Vec<BoltType>) -> Vec<Vec<BoltType>> {
     let room = ROOM.saturating_sub(statement.len());
     let mut parts: Vec<Vec<BoltType>> = Vec::new();
@@ -30,7 +32,7 @@ pub(super) fn cut(statement: &str, rows: Vec<BoltType>) -> Vec<Vec<BoltType>> {
     parts
 }
 
-/// The most bytes that a value takes on the wire.
+/// An upper bound of the encoded size of a value, in bytes.
 fn size(value: &BoltType) -> usize {
     match value {
         BoltType::String(text) => 5 + text.value.len(),
@@ -45,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_row_goes_once_and_in_order() {
+    fn every_row_is_sent_once_and_in_order() {
         let rows: Vec<BoltType> = (0..3000_i64).map(BoltType::from).collect();
         let parts = cut("RETURN 1", rows.clone());
         assert!(parts.len() > 1);
@@ -54,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_that_is_too_long_goes_alone() {
+    fn a_row_that_is_too_long_is_sent_alone() {
         let rows = ["a".to_owned(), "b".repeat(20_000), "c".to_owned()].map(BoltType::from).to_vec();
         assert_eq!(cut("", rows).iter().map(Vec::len).collect::<Vec<_>>(), [1, 1, 1]);
         assert!(cut("", Vec::new()).is_empty());

@@ -1,4 +1,4 @@
-//! From what chunks hold and what they are to hold to the statements that make the difference. Pure: no server is asked.
+//! Computes the statements that turn the stored graph data of chunks into their next state. Pure: no I/O.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,36 +10,36 @@ use super::cypher;
 use super::decode::{Held, entity};
 use super::encode::{Change, Link, Next, link_row, links, list, row};
 
-/// A chunk that is to be written, what the graph holds of it, and the links on which either stands.
+/// One chunk to write: its stored graph data, its next state, and the links of both by entity id.
 pub(super) struct Step<'a> {
     id: &'a str,
     version: SyncVersion,
     next: Option<&'a Next>,
     held: &'a Held,
-    says: BTreeMap<&'a str, Link>,
-    said: BTreeMap<&'a str, Link>,
+    next_links: BTreeMap<&'a str, Link>,
+    held_links: BTreeMap<&'a str, Link>,
 }
 
 impl<'a> Step<'a> {
     pub(super) fn new(change: &'a Change, held: &'a Held) -> Self {
-        let says = change.next.as_ref().map(|next| links(&next.document)).unwrap_or_default();
+        let next_links = change.next.as_ref().map(|next| links(&next.document)).unwrap_or_default();
         let Change { id, version, next } = change;
-        Self { id, version: *version, next: next.as_ref(), held, says, said: links(&held.document) }
+        Self { id, version: *version, next: next.as_ref(), held, next_links, held_links: links(&held.document) }
     }
 
     fn next(&self) -> Option<&'a GraphDocument> {
         self.next.map(|next| &next.document)
     }
 
-    /// Whether the link to an entity can stay as it is.
+    /// Whether the stored link to an entity needs no change.
     fn keeps(&self, entity: &str) -> bool {
-        !self.held.torn && self.says.get(entity) == self.said.get(entity)
+        !self.held.inconsistent && self.next_links.get(entity) == self.held_links.get(entity)
     }
 }
 
-/// The entities that the chunks said or will say something of, ascending.
+/// The ids of the entities that the chunks name before or after the write, in ascending order.
 pub(super) fn entities(steps: &[Step<'_>]) -> Vec<BoltType> {
-    let named = steps.iter().flat_map(|step| step.says.keys().chain(step.said.keys()));
+    let named = steps.iter().flat_map(|step| step.next_links.keys().chain(step.held_links.keys()));
     let ids: BTreeSet<_> = named.map(|id| entity(id)).filter(|id| !id.is_empty()).collect();
     ids.into_iter().map(BoltType::from).collect()
 }
@@ -51,25 +51,25 @@ pub(super) struct Statement {
     pub(super) rows: Vec<BoltType>,
 }
 
-/// The statements, in their order.
+/// The statements in the order in which they must run. A statement may have no rows.
 pub(super) fn statements(steps: &[Step<'_>]) -> Vec<Statement> {
     let relations = relations(steps);
     let entities = tallies(steps);
     let orphans = entities.iter().filter(|(_, tally)| !tally.left.is_empty()).map(|(id, _)| (*id).into());
     [
         (cypher::UNLINK, "rows", steps.iter().filter_map(unlink).collect()),
-        (cypher::LEAVE, "ids", steps.iter().filter(|step| leaves(step)).map(|step| step.id.into()).collect()),
-        (cypher::UNSAY, "rows", unsay(&relations)),
+        (cypher::LEAVE_DATASETS, "ids", steps.iter().filter(|step| leaves(step)).map(|step| step.id.into()).collect()),
+        (cypher::REMOVE_EVIDENCE, "rows", removed_evidence(&relations)),
         (cypher::DELETE, "ids", steps.iter().filter(|step| step.next.is_none()).map(|s| s.id.into()).collect()),
         (cypher::CHUNKS, "rows", steps.iter().filter_map(chunk).collect()),
         (cypher::PROJECTS, "ids", projects(steps)),
         (cypher::DATASETS, "ids", datasets(steps)),
         (cypher::PART_OF, "rows", part_of(steps)),
-        (cypher::BELONG, "rows", belong(steps)),
-        (cypher::SAY, "rows", say(&relations)),
+        (cypher::JOIN_DATASETS, "rows", joined_datasets(steps)),
+        (cypher::ADD_EVIDENCE, "rows", added_evidence(&relations)),
         (cypher::ENTITIES, "rows", entities.iter().filter_map(|(id, tally)| tally.newest(id)).collect()),
-        (cypher::ENTITIES_AGAIN, "rows", entities.iter().filter_map(|(id, tally)| tally.again(id)).collect()),
-        (cypher::RELATIONS_AGAIN, "rows", relations_again(&relations)),
+        (cypher::RECOMPUTE_ENTITIES, "rows", entities.iter().filter_map(|(id, tally)| tally.recompute(id)).collect()),
+        (cypher::RECOMPUTE_RELATIONS, "rows", relations_to_recompute(&relations)),
         (cypher::ORPHANS, "ids", orphans.collect()),
     ]
     .map(|(text, parameter, rows)| Statement { text, parameter, rows })
@@ -78,7 +78,7 @@ pub(super) fn statements(steps: &[Step<'_>]) -> Vec<Statement> {
 
 fn chunk(step: &Step<'_>) -> Option<BoltType> {
     let next = step.next()?;
-    let new = step.says.iter().filter(|(id, _)| !step.keeps(id));
+    let new = step.next_links.iter().filter(|(id, _)| !step.keeps(id));
     Some(row([
         step.id.into(),
         next.content_hash.as_str().into(),
@@ -93,16 +93,16 @@ fn chunk(step: &Step<'_>) -> Option<BoltType> {
 }
 
 fn unlink(step: &Step<'_>) -> Option<BoltType> {
-    // A chunk that is deleted takes its links with it.
+    // Deleting a chunk deletes its links.
     step.next?;
-    if step.held.torn {
+    if step.held.inconsistent {
         return Some(row([step.id.into(), BoltType::Null(BoltNull)]));
     }
-    let gone: Vec<_> = step.said.keys().filter(|id| !step.keeps(id)).copied().collect();
+    let gone: Vec<_> = step.held_links.keys().filter(|id| !step.keeps(id)).copied().collect();
     (!gone.is_empty()).then(|| row([step.id.into(), list(&gone)]))
 }
 
-/// Whether the chunk moves, from where it is to another data set or to none.
+/// Whether the chunk changes its data set. A deleted chunk does not.
 fn moves(step: &Step<'_>) -> bool {
     step.next().is_some_and(|next| next.dataset != step.held.document.dataset)
 }
@@ -111,7 +111,7 @@ fn leaves(step: &&Step<'_>) -> bool {
     moves(step) && step.held.document.dataset.is_some()
 }
 
-fn belong(steps: &[Step<'_>]) -> Vec<BoltType> {
+fn joined_datasets(steps: &[Step<'_>]) -> Vec<BoltType> {
     let moved = steps.iter().filter(|step| moves(step));
     let mut pairs: Vec<_> = moved.filter_map(|step| Some((step.next()?.dataset.as_deref()?, step.id))).collect();
     pairs.sort_unstable();
@@ -133,23 +133,23 @@ fn part_of(steps: &[Step<'_>]) -> Vec<BoltType> {
     for step in steps {
         let Some(next) = step.next() else { continue };
         if let (Some(dataset), Some(project)) = (&next.dataset, &next.project) {
-            let said = (step.version, project.as_str());
-            last.entry(dataset).and_modify(|held| *held = said.max(*held)).or_insert(said);
+            let stated = (step.version, project.as_str());
+            last.entry(dataset).and_modify(|newest| *newest = stated.max(*newest)).or_insert(stated);
         }
     }
     last.into_iter().map(|(dataset, (_, project))| row([dataset.into(), project.into()])).collect()
 }
 
-/// What the chunks of a batch, taken together, mean for an entity.
+/// The effect of a whole batch on one entity.
 #[derive(Default)]
 struct Tally<'a> {
-    /// The newest of what is said now: version, chunk, what it says.
+    /// The newest statement about it: version, chunk, mention.
     best: Option<(SyncVersion, &'a str, &'a Mention)>,
-    /// When the first of those who say something now was created, and the last updated.
+    /// The earliest creation and the latest update of the written chunks that contain it.
     seen: Option<(Time, Time)>,
-    /// Chunks that say nothing of it any more.
+    /// Chunks that no longer contain it.
     left: Vec<&'a str>,
-    /// Times that chunks had which had said something, and have no more.
+    /// Stored creation (`firsts`) and update times (`lasts`) of its supporters that this batch removes or replaces.
     firsts: Vec<&'a str>,
     lasts: Vec<&'a str>,
 }
@@ -157,21 +157,22 @@ struct Tally<'a> {
 fn tallies<'a>(steps: &'a [Step<'_>]) -> BTreeMap<&'a str, Tally<'a>> {
     let mut tallies = BTreeMap::<&str, Tally<'_>>::new();
     for step in steps {
-        for (id, link) in &step.says {
-            tallies.entry(id).or_default().says(step, &link.mention);
+        for (id, link) in &step.next_links {
+            tallies.entry(id).or_default().add(step, &link.mention);
         }
-        for id in step.said.keys().map(|id| entity(id)).filter(|id| !id.is_empty()) {
-            tallies.entry(id).or_default().said(step, id);
+        for id in step.held_links.keys().map(|id| entity(id)).filter(|id| !id.is_empty()) {
+            tallies.entry(id).or_default().remove(step, id);
         }
     }
     tallies
 }
 
 impl<'a> Tally<'a> {
-    fn says(&mut self, step: &'a Step<'_>, mention: &'a Mention) {
-        let said = (step.version, step.id, mention);
-        if self.best.is_none_or(|(version, chunk, _)| (said.0, said.1) > (version, chunk)) {
-            self.best = Some(said);
+    /// Takes in a chunk that contains the entity after the write.
+    fn add(&mut self, step: &'a Step<'_>, mention: &'a Mention) {
+        let stated = (step.version, step.id, mention);
+        if self.best.is_none_or(|(version, chunk, _)| (stated.0, stated.1) > (version, chunk)) {
+            self.best = Some(stated);
         }
         if let Some(Next { created, updated, .. }) = step.next {
             let (first, last) = self.seen.unwrap_or((*created, *updated));
@@ -179,8 +180,9 @@ impl<'a> Tally<'a> {
         }
     }
 
-    fn said(&mut self, step: &'a Step<'_>, entity: &str) {
-        let (held, next) = (&step.held.document, step.next().filter(|_| step.says.contains_key(entity)));
+    /// Takes in a chunk that contains the entity before the write: what the write removes of it.
+    fn remove(&mut self, step: &'a Step<'_>, entity: &str) {
+        let (held, next) = (&step.held.document, step.next().filter(|_| step.next_links.contains_key(entity)));
         if next.is_none() {
             self.left.push(step.id);
         }
@@ -192,6 +194,7 @@ impl<'a> Tally<'a> {
         }
     }
 
+    /// The row for [`cypher::ENTITIES`]; `None` if no written chunk contains the entity.
     fn newest(&self, id: &str) -> Option<BoltType> {
         let ((version, chunk, mention), (first, last)) = (self.best?, self.seen?);
         Some(row([
@@ -206,7 +209,8 @@ impl<'a> Tally<'a> {
         ]))
     }
 
-    fn again(&self, id: &str) -> Option<BoltType> {
+    /// The row for [`cypher::RECOMPUTE_ENTITIES`]; `None` if the batch removes nothing that could have decided.
+    fn recompute(&self, id: &str) -> Option<BoltType> {
         let taken = !(self.left.is_empty() && self.firsts.is_empty() && self.lasts.is_empty());
         taken.then(|| row([id.into(), list(&self.left), list(&self.firsts), list(&self.lasts)]))
     }
@@ -215,16 +219,16 @@ impl<'a> Tally<'a> {
 /// Source, target and type of a relation.
 type Key<'a> = (&'a str, &'a str, &'a str);
 
-/// What the chunks of a batch, taken together, mean for a relation.
+/// The effect of a whole batch on one relation.
 #[derive(Default)]
 struct Evidence<'a> {
-    /// Chunks that are struck off the list, if only to be put on it anew.
+    /// Chunks to remove from the evidence list, including those that are added to it again.
     struck: Vec<&'a str>,
-    /// Chunks that are no evidence any more.
+    /// Chunks that are no longer evidence.
     left: Vec<&'a str>,
-    /// Chunks that are put on the list.
+    /// Chunks to add to the evidence list.
     added: Vec<&'a str>,
-    /// The newest of what is said now: version, chunk, confidence.
+    /// The newest statement about it: version, chunk, confidence.
     best: Option<(SyncVersion, &'a str, f64)>,
 }
 
@@ -235,17 +239,17 @@ fn relations<'a>(steps: &'a [Step<'_>]) -> BTreeMap<Key<'a>, Evidence<'a>> {
         let next = step.next().map(by_key).unwrap_or_default();
         for (key, confidence) in &next {
             let evidence = found.entry(*key).or_default();
-            if step.held.torn || !held.contains_key(key) {
+            if step.held.inconsistent || !held.contains_key(key) {
                 evidence.added.push(step.id);
             }
-            let said = (step.version, step.id, *confidence);
-            if evidence.best.is_none_or(|best| (said.0, said.1) > (best.0, best.1)) {
-                evidence.best = Some(said);
+            let stated = (step.version, step.id, *confidence);
+            if evidence.best.is_none_or(|best| (stated.0, stated.1) > (best.0, best.1)) {
+                evidence.best = Some(stated);
             }
         }
         for key in held.keys() {
             let evidence = found.entry(*key).or_default();
-            if step.held.torn || !next.contains_key(key) {
+            if step.held.inconsistent || !next.contains_key(key) {
                 evidence.struck.push(step.id);
             }
             if !next.contains_key(key) {
@@ -260,18 +264,18 @@ fn by_key(document: &GraphDocument) -> BTreeMap<Key<'_>, f64> {
     document.relations.iter().map(|r| ((r.source.as_str(), r.target.as_str(), r.kind.as_str()), r.confidence)).collect()
 }
 
-fn unsay(relations: &BTreeMap<Key<'_>, Evidence<'_>>) -> Vec<BoltType> {
+fn removed_evidence(relations: &BTreeMap<Key<'_>, Evidence<'_>>) -> Vec<BoltType> {
     let struck = relations.iter().filter(|(_, evidence)| !evidence.struck.is_empty());
     struck.map(|((s, t, kind), e)| row([(*s).into(), (*t).into(), (*kind).into(), list(&e.struck)])).collect()
 }
 
-fn relations_again(relations: &BTreeMap<Key<'_>, Evidence<'_>>) -> Vec<BoltType> {
+fn relations_to_recompute(relations: &BTreeMap<Key<'_>, Evidence<'_>>) -> Vec<BoltType> {
     let lost = relations.iter().filter(|(_, evidence)| !evidence.left.is_empty());
     lost.map(|((s, t, kind), e)| row([(*s).into(), (*t).into(), (*kind).into(), list(&e.left)])).collect()
 }
 
-fn say(relations: &BTreeMap<Key<'_>, Evidence<'_>>) -> Vec<BoltType> {
-    let said = |((source, target, kind), evidence): (&Key<'_>, &Evidence<'_>)| {
+fn added_evidence(relations: &BTreeMap<Key<'_>, Evidence<'_>>) -> Vec<BoltType> {
+    let to_row = |((source, target, kind), evidence): (&Key<'_>, &Evidence<'_>)| {
         let (version, chunk, confidence) = evidence.best?;
         Some(row([
             (*source).into(),
@@ -283,5 +287,5 @@ fn say(relations: &BTreeMap<Key<'_>, Evidence<'_>>) -> Vec<BoltType> {
             confidence.into(),
         ]))
     };
-    relations.iter().filter_map(said).collect()
+    relations.iter().filter_map(to_row).collect()
 }

@@ -1,4 +1,4 @@
-//! The constraints without which MERGE is not unique, and the look at what is there.
+//! Creates and checks the unique constraints. Without them, concurrent MERGE statements create duplicates.
 
 use chunk_sync_engine::ports::FaultClass;
 use neo4rs::query;
@@ -6,7 +6,7 @@ use neo4rs::query;
 use super::fault::Error;
 use super::server::Server;
 
-/// The labels whose `id` is unique.
+/// The labels whose `id` must be unique.
 const LABELS: [&str; 4] = ["Chunk", "Entity", "Project", "Dataset"];
 
 const CONSTRAINTS: [&str; 4] = [
@@ -16,7 +16,7 @@ const CONSTRAINTS: [&str; 4] = [
     "CREATE CONSTRAINT chunk_sync_dataset_id IF NOT EXISTS FOR (n:Dataset) REQUIRE n.id IS UNIQUE",
 ];
 
-/// An index that others have just asked for may still be in the making.
+/// Waits up to 1,200 s: an index that another process has just created may still be populating.
 const ONLINE: &str = "CALL db.awaitIndexes(1200)";
 
 const VERSION: &str =
@@ -26,22 +26,26 @@ const UNIQUE: &str = "SHOW CONSTRAINTS YIELD type, labelsOrTypes, properties
     WHERE type IN ['UNIQUENESS', 'NODE_KEY', 'NODE_PROPERTY_UNIQUENESS'] AND properties = ['id']
     RETURN labelsOrTypes[0] AS label";
 
-/// How often a constraint is asked for again where others are in the way.
+/// How often the creation of a constraint is retried if concurrent transactions block it.
 const ATTEMPTS: usize = 10;
 
-/// The oldest server whose Cypher is spoken.
+/// The oldest supported major version of the server.
 const OLDEST: u32 = 5;
 
-/// The statements that set a database up; each is safe to repeat.
+/// The statements that set up a database. Each is safe to repeat.
 #[must_use]
 pub fn statements() -> &'static [&'static str] {
     &CONSTRAINTS
 }
 
-/// Creates what is missing, waits until it is in force, and refuses a server or a constraint that will not do.
+/// Creates the missing constraints on `patient`, the server with the long deadline, and waits until they are in force.
+///
+/// # Errors
+/// [`Error::Setup`] if the server is older than [`OLDEST`], or a constraint is still missing, because another one has
+/// its name. Else the error of a statement.
 pub(super) async fn prepare(server: &Server, patient: &Server) -> Result<(), Error> {
     version(server).await?;
-    // Where all are there nothing is asked for, not even the right to create them.
+    // A user without the right to create constraints can work with a database that has them.
     if !missing(server).await?.is_empty() {
         for statement in CONSTRAINTS {
             create(patient, statement).await?;
@@ -50,26 +54,32 @@ pub(super) async fn prepare(server: &Server, patient: &Server) -> Result<(), Err
     alone(patient, ONLINE).await?;
     match missing(server).await?.first() {
         Some(label) => Err(Error::Setup(format!(
-            "{label}.id has no unique constraint, though one is named as ours is: see SHOW CONSTRAINTS"
+            "`{label}.id` has no unique constraint, because another constraint has its name `chunk_sync_{}_id`; drop \
+             that one (SHOW CONSTRAINTS lists it)",
+            label.to_lowercase()
         ))),
         None => Ok(()),
     }
 }
 
-/// The version of the server, unless it is too old.
+/// The version of the server, such as `5.26.0`.
+///
+/// # Errors
+/// [`Error::Setup`] if it is older than [`OLDEST`]; else the error of the query.
 pub(super) async fn version(server: &Server) -> Result<String, Error> {
     let version = column(server, VERSION, "version").await?.into_iter().next().unwrap_or_default();
     refuse_old(&version)?;
     Ok(version)
 }
 
-/// The labels whose `id` is not unique.
+/// The labels whose `id` has no unique constraint.
 pub(super) async fn missing(server: &Server) -> Result<Vec<&'static str>, Error> {
     let unique: Vec<String> = column(server, UNIQUE, "label").await?;
     Ok(LABELS.into_iter().filter(|label| !unique.iter().any(|found| found == label)).collect())
 }
 
-/// Those who do the same at the same time are in each other's way, but for one.
+/// Creates one constraint. Retries, because of several processes that create the same constraint at once only one
+/// succeeds.
 async fn create(server: &Server, statement: &str) -> Result<(), Error> {
     let mut attempts = 1..=ATTEMPTS;
     loop {
@@ -84,13 +94,13 @@ fn refuse_old(version: &str) -> Result<(), Error> {
     let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
     match major {
         Some(major) if major < OLDEST => {
-            Err(Error::Setup(format!("the server is Neo4j {version}; {OLDEST} or later is needed")))
+            Err(Error::Setup(format!("the server runs Neo4j {version}; upgrade it to {OLDEST} or later")))
         }
         _ => Ok(()),
     }
 }
 
-/// Statements on the schema share no transaction with others.
+/// Runs one statement in its own transaction: schema statements cannot share a transaction with data statements.
 async fn alone(server: &Server, statement: &str) -> Result<(), Error> {
     let mut transaction = server.begin().await?;
     match transaction.run(query(statement)).await {

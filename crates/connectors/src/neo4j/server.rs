@@ -1,9 +1,9 @@
-//! Transactions with an end: each has a deadline, and none is left open on the server.
+//! Transactions with a deadline, none of which stays open on the server.
 //!
-//! The client sends no ROLLBACK for a transaction that is dropped, and cannot send one where an exchange was broken off
-//! or a statement failed: until its connection is closed or reset, such a transaction keeps its locks. So whatever was
-//! not ended by the server's word takes the pool of connections with it: the idle ones are closed, the busy ones when
-//! they are done, and the next transaction opens a new one.
+//! The client sends no ROLLBACK when a transaction is dropped, and cannot send one after an interrupted exchange or a
+//! failed statement. Such a transaction keeps its locks until its connection is closed or reset. Therefore, unless the
+//! server confirmed the end of a transaction, the whole connection pool is discarded: idle connections close at once,
+//! busy ones when their transaction ends, and the next transaction opens a new pool.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -24,16 +24,21 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Connects to nothing yet.
+    /// Creates no connection yet.
+    ///
+    /// # Errors
+    /// [`Misconfigured`](chunk_sync_engine::ports::FaultClass::Misconfigured) if the URL is invalid, see
+    /// [`Neo4jConfig::client`].
     pub(super) fn new(config: &Neo4jConfig) -> Result<Self, Fault> {
         Ok(Self { client: config.client()?, timeout: config.timeout, pool: Mutex::new(None) })
     }
 
-    /// Begins a transaction that is over by the deadline.
+    /// Begins a transaction. The configured timeout, from now on, is the deadline for all of its statements and its
+    /// end.
     pub(super) async fn begin(&self) -> Result<Transaction<'_>, Error> {
         let deadline = Instant::now() + self.timeout;
         let pool = self.pool()?;
-        // Made before the wait: broken off in the middle, the connection must go as well.
+        // Created before the wait: if this call is cancelled, dropping it discards the pool.
         let mut transaction = Transaction { server: self, txn: None, open: true, deadline };
         let begun = timeout_at(deadline, pool.start_txn()).await.map_err(|_| Error::Deadline(self.timeout))?;
         transaction.txn = Some(begun?);
@@ -55,7 +60,7 @@ impl Server {
     }
 }
 
-/// A transaction in progress. Dropped without an end, it is undone.
+/// A transaction in progress. Dropping it without `commit` or `rollback` discards the pool, which rolls it back.
 pub(super) struct Transaction<'a> {
     server: &'a Server,
     txn: Option<Txn>,
@@ -64,14 +69,15 @@ pub(super) struct Transaction<'a> {
 }
 
 impl Transaction<'_> {
-    /// Runs a statement for what it does.
+    /// Runs a statement and discards its result.
     pub(super) async fn run(&mut self, query: Query) -> Result<(), Error> {
         let (late, deadline) = (Error::Deadline(self.server.timeout), self.deadline);
         timeout_at(deadline, self.txn()?.run(query)).await.map_err(|_| late)??;
         Ok(())
     }
 
-    /// Runs a statement on each row of its one parameter, for what it does; without rows it does nothing.
+    /// Runs a statement on the rows of its only parameter, in as many messages as needed, and discards the results.
+    /// Sends nothing if `rows` is empty.
     pub(super) async fn run_on(&mut self, text: &str, parameter: &str, rows: Vec<BoltType>) -> Result<(), Error> {
         for part in cut(text, rows) {
             self.run(query(text).param(parameter, part)).await?;
@@ -79,7 +85,7 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// Runs a statement on each row of its one parameter, for its rows.
+    /// Runs a statement on the rows of its only parameter, in as many messages as needed, and returns all result rows.
     pub(super) async fn rows_on(
         &mut self,
         text: &str,
@@ -93,7 +99,7 @@ impl Transaction<'_> {
         Ok(found)
     }
 
-    /// Runs a statement for its rows.
+    /// Runs a statement and returns its result rows.
     pub(super) async fn rows(&mut self, query: Query) -> Result<Vec<Row>, Error> {
         let (late, deadline) = (Error::Deadline(self.server.timeout), self.deadline);
         let txn = self.txn()?;
@@ -108,7 +114,7 @@ impl Transaction<'_> {
         timeout_at(deadline, read).await.map_err(|_| late)?
     }
 
-    /// Makes durable what was done. After an error nobody knows whether it is.
+    /// Commits. After an error it is unknown whether the transaction was committed.
     pub(super) async fn commit(mut self) -> Result<(), Error> {
         let late = Error::Deadline(self.server.timeout);
         if let Some(txn) = self.txn.take() {
@@ -118,7 +124,7 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// Undoes what was done. Where the server cannot be told, its connection is closed, which says the same.
+    /// Rolls back. If the server does not confirm it, the pool is discarded, and closing the connection rolls back.
     pub(super) async fn rollback(mut self) {
         if let Some(txn) = self.txn.take() {
             self.open = !matches!(timeout_at(self.deadline, txn.rollback()).await, Ok(Ok(())));

@@ -1,4 +1,5 @@
-//! The store: batches in one transaction each, retried where others were in the way, halved where one write is to blame.
+//! The projection. Writes each batch in one transaction, retries it if concurrent transactions block it, and halves it
+//! if the server refuses one of its writes.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -23,39 +24,40 @@ use super::server::{Server, Transaction};
 pub(super) const WRITE: &str = "neo4j: write";
 const READ: &str = "neo4j: read";
 
-/// What is counted beside chunks.
+/// The counts reported beside the number of chunks.
 const OTHERS: [&str; 3] = ["entities", "entity_links", "relations"];
 
 /// Chunks in one transaction.
 const BATCH: usize = 256;
 
-/// How often a transaction is tried again where others were in the way, and how long is waited the first time and at most.
+/// How often a transaction is retried if concurrent transactions block it, and the first and the longest pause.
 const RETRIES: usize = 6;
 const PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
-/// How long a constraint on a graph that is already large may take to be made.
+/// Deadline for creating a constraint on a graph that is already large.
 const BUILDING: Duration = Duration::from_secs(1800);
 
-/// The graph of one database.
+/// The graph projection in one Neo4j database.
 pub struct Neo4jStore {
     server: Server,
-    /// The same, for what takes long.
+    /// The same server with the deadline [`BUILDING`], for creating constraints.
     patient: Server,
 }
 
 impl Neo4jStore {
-    /// A store on the server of `config`. Connects at the first call.
+    /// A store on the server of `config`. The first call connects.
     ///
     /// # Errors
-    /// [`Misconfigured`](FaultClass::Misconfigured) where the address is none that is spoken.
+    /// [`Misconfigured`](FaultClass::Misconfigured) if the URL has an unknown scheme, or contains a user name or
+    /// password.
     pub fn new(config: &Neo4jConfig) -> Result<Self, Fault> {
         let patient = Neo4jConfig { timeout: config.timeout.max(BUILDING), ..config.clone() };
         Ok(Self { server: Server::new(config)?, patient: Server::new(&patient)? })
     }
 
-    /// Writes a batch, in ascending order of id, all of it or nothing.
-    async fn persist(&self, batch: &[Asked]) -> Result<Vec<Applied>, Error> {
+    /// Writes a batch, sorted by id, atomically. Retries while concurrent transactions block it.
+    async fn persist(&self, batch: &[IndexedChange]) -> Result<Vec<Applied>, Error> {
         let mut pauses = ExponentialBuilder::default()
             .with_min_delay(PAUSE)
             .with_max_delay(LONGEST_PAUSE)
@@ -73,7 +75,7 @@ impl Neo4jStore {
         }
     }
 
-    async fn attempt(&self, batch: &[Asked]) -> Result<Vec<Applied>, Error> {
+    async fn attempt(&self, batch: &[IndexedChange]) -> Result<Vec<Applied>, Error> {
         let mut transaction = self.server.begin().await?;
         match write(&mut transaction, batch).await {
             Ok(applied) => transaction.commit().await.map(|()| applied),
@@ -84,7 +86,7 @@ impl Neo4jStore {
         }
     }
 
-    /// The rows of one statement that leaves nothing.
+    /// Runs one statement, rolls it back, and returns its rows.
     async fn rows(&self, query: Query) -> Result<Vec<Row>, Error> {
         let mut transaction = self.server.begin().await?;
         let rows = transaction.rows(query).await;
@@ -100,15 +102,15 @@ impl Neo4jStore {
     }
 }
 
-/// Whose documents are read.
+/// Selects the documents to read: by id, or a page of at most so many above an id.
 enum Which<'a> {
     These(&'a [String]),
     Above(Option<Uuid>, usize),
 }
 
-/// A write that was asked for, with its place among the others.
-struct Asked {
-    place: usize,
+/// A write, with its index in the slice passed to `apply`.
+struct IndexedChange {
+    index: usize,
     change: Change,
 }
 
@@ -124,31 +126,31 @@ impl Store for Neo4jStore {
 
     async fn apply(&self, writes: &[Write]) -> Vec<Applied> {
         let mut answers = BTreeMap::new();
-        let mut asked = Vec::with_capacity(writes.len());
-        for (place, write) in writes.iter().enumerate() {
+        let mut changes = Vec::with_capacity(writes.len());
+        for (index, write) in writes.iter().enumerate() {
             match change(write) {
-                Ok(change) => asked.push(Asked { place, change }),
+                Ok(change) => changes.push(IndexedChange { index, change }),
                 Err(fault) => {
-                    answers.insert(place, Applied::Failed(fault));
+                    answers.insert(index, Applied::Failed(fault));
                 }
             }
         }
-        asked.sort_unstable_by(|a, b| a.change.id.cmp(&b.change.id));
-        let mut batches: Vec<_> = asked.rchunks(BATCH).collect();
+        changes.sort_unstable_by(|a, b| a.change.id.cmp(&b.change.id));
+        let mut batches: Vec<_> = changes.rchunks(BATCH).collect();
         while let Some(batch) = batches.pop() {
             match self.persist(batch).await {
-                Ok(applied) => answers.extend(batch.iter().map(|asked| asked.place).zip(applied)),
+                Ok(applied) => answers.extend(batch.iter().map(|change| change.index).zip(applied)),
                 Err(error) if error.wants_less() && batch.len() > 1 => {
                     let (front, back) = batch.split_at(batch.len() / 2);
                     batches.extend([back, front]);
                 }
                 Err(error) => {
                     let fault = error.into_fault(WRITE);
-                    // A server that does not answer would let each batch wait in turn.
+                    // Each further batch would wait for the timeout of a server that does not respond.
                     let all = !matches!(fault.class, FaultClass::Busy | FaultClass::Rejected);
                     let others = if all { std::mem::take(&mut batches) } else { Vec::new() };
                     let failed = others.into_iter().flatten().chain(batch);
-                    answers.extend(failed.map(|asked| (asked.place, Applied::Failed(fault.clone()))));
+                    answers.extend(failed.map(|change| (change.index, Applied::Failed(fault.clone()))));
                 }
             }
         }
@@ -158,14 +160,14 @@ impl Store for Neo4jStore {
     async fn look(&self, ids: &[Uuid]) -> Result<Vec<Option<Looked>>, Fault> {
         let texts: Vec<String> = ids.iter().copied().map(text).collect();
         let documents = self.documents(Which::These(&texts)).await.map_err(|error| error.into_fault(READ))?;
-        let looked = documents.into_iter().filter_map(Held::looked);
-        let mut looked: HashMap<_, _> = looked.map(|looked| (looked.id, looked)).collect();
-        Ok(ids.iter().map(|id| looked.remove(id)).collect())
+        let fetched = documents.into_iter().filter_map(Held::into_document);
+        let mut by_id: HashMap<_, _> = fetched.map(|document| (document.id, document)).collect();
+        Ok(ids.iter().map(|id| by_id.remove(id)).collect())
     }
 
     async fn scan(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Seen>, Fault> {
         let documents = self.documents(Which::Above(after, limit)).await.map_err(|error| error.into_fault(READ))?;
-        Ok(documents.iter().filter_map(Held::seen).collect())
+        Ok(documents.iter().filter_map(Held::fingerprint).collect())
     }
 
     fn expect(&self, state: &State) -> Fingerprint {
@@ -176,9 +178,9 @@ impl Store for Neo4jStore {
         let rows = self.rows(query(cypher::COUNTS)).await.map_err(|error| error.into_fault(READ))?;
         let mut counts = Counts { chunks: 0, others: OTHERS.into_iter().map(|name| (name, 0)).collect() };
         for row in rows {
-            let read = |error| Error::Answer(error).into_fault(READ);
-            let name: String = row.get("name").map_err(read)?;
-            let count = row.get("count").map_err(read)?;
+            let undecodable = |error| Error::Answer(error).into_fault(READ);
+            let name: String = row.get("name").map_err(undecodable)?;
+            let count = row.get("count").map_err(undecodable)?;
             match counts.others.get_mut(name.as_str()) {
                 Some(other) => *other = count,
                 None => counts.chunks = count,
@@ -192,15 +194,18 @@ impl Store for Neo4jStore {
     }
 }
 
-/// Everything about a batch in one transaction: locks, then what is held, then the difference.
-async fn write(transaction: &mut Transaction<'_>, batch: &[Asked]) -> Result<Vec<Applied>, Error> {
-    let ids: Vec<String> = batch.iter().map(|asked| asked.change.id.clone()).collect();
+/// Writes a batch in an open transaction: locks the chunks, reads them, and runs the statements for the difference.
+///
+/// # Errors
+/// [`Error::Vanished`] if another client deletes a chunk or entity before it is locked; else the error of a statement.
+async fn write(transaction: &mut Transaction<'_>, batch: &[IndexedChange]) -> Result<Vec<Applied>, Error> {
+    let ids: Vec<String> = batch.iter().map(|IndexedChange { change, .. }| change.id.clone()).collect();
     transaction.run_on(cypher::LOCK_CHUNKS, "ids", values(&ids)).await?;
     let held = documents(transaction, Which::These(&ids)).await?;
     let held: HashMap<&str, &Held> = held.iter().map(|held| (held.id.as_str(), held)).collect();
     let mut steps = Vec::with_capacity(batch.len());
     let mut applied = Vec::with_capacity(batch.len());
-    for Asked { change, .. } in batch {
+    for IndexedChange { change, .. } in batch {
         let held = *held.get(change.id.as_str()).ok_or(Error::Vanished)?;
         if held.version.is_some_and(|held| held >= change.version) {
             applied.push(Applied::Skipped);
@@ -219,14 +224,14 @@ async fn write(transaction: &mut Transaction<'_>, batch: &[Asked]) -> Result<Vec
 async fn lock_entities(transaction: &mut Transaction<'_>, ids: Vec<BoltType>) -> Result<(), Error> {
     let wanted = ids.len();
     transaction.run_on(cypher::LOCK_ENTITIES, "ids", ids.clone()).await?;
-    let mut there = 0;
+    let mut found = 0;
     for row in transaction.rows_on(cypher::COUNT_ENTITIES, "ids", ids).await? {
-        there += row.get::<usize>("count")?;
+        found += row.get::<usize>("count")?;
     }
-    if there == wanted { Ok(()) } else { Err(Error::Vanished) }
+    if found == wanted { Ok(()) } else { Err(Error::Vanished) }
 }
 
-/// What the graph holds of chunks: the documents, and who is evidence for what.
+/// Reads the stored documents of chunks with their relations.
 async fn documents(transaction: &mut Transaction<'_>, which: Which<'_>) -> Result<Vec<Held>, Error> {
     let documents = match which {
         Which::These(ids) => transaction.rows_on(cypher::READ, "ids", values(ids)).await?,

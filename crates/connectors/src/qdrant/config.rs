@@ -1,4 +1,4 @@
-//! How the server is reached, and what is refused before anything is sent.
+//! Connection settings, and the checks that run before anything is sent.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,30 +14,30 @@ use crate::remote::{insecure, is_loopback};
 
 const CONTEXT: &str = "qdrant: configuration";
 
-/// Connections, each of which carries any number of calls at once.
+/// Number of connections. Each carries any number of concurrent calls.
 const CONNECTIONS: usize = 2;
 
-/// How the server is reached.
+/// Connection settings of one collection.
 #[derive(Clone, Debug)]
 pub struct QdrantConfig {
-    /// Its gRPC port: `http://host:6334`, or `https://host:6334` for TLS.
+    /// URL of the gRPC port: `http://host:6334`, or `https://host:6334` for TLS.
     pub url: String,
-    /// The server's key, where it wants one.
+    /// The API key, if the server requires one.
     pub api_key: Option<SecretString>,
-    /// The collection.
+    /// The name of the collection.
     pub collection: String,
-    /// How long one call may take.
+    /// Deadline of one call.
     pub timeout: Duration,
-    /// How long it may take to get a connection.
+    /// Deadline for opening a connection.
     pub connect_timeout: Duration,
-    /// Allows a server off loopback without TLS and a key.
+    /// Permits a server on another machine without TLS and an API key.
     pub allow_insecure: bool,
-    /// The embedding models: a named vector each.
+    /// The embedding models, each of which has one named vector.
     pub limits: Arc<Limits>,
 }
 
 impl QdrantConfig {
-    /// The defaults for the server at `url`.
+    /// The defaults for the server at `url`: collection `unified_chunks`, no API key, 30 s per call, 5 s to connect.
     #[must_use]
     pub fn new(url: impl Into<String>, limits: Arc<Limits>) -> Self {
         Self {
@@ -51,7 +51,12 @@ impl QdrantConfig {
         }
     }
 
-    /// A client for this server. Connects to nothing yet.
+    /// A client for this server. Creates no connection yet.
+    ///
+    /// # Errors
+    /// [`Misconfigured`](FaultClass::Misconfigured) if the URL is invalid or contains a user name or password, if the
+    /// API key contains other characters than visible ASCII, or if the server is on another machine, lacks TLS or an
+    /// API key, and `allow_insecure` is off.
     pub(super) fn client(&self) -> Result<Qdrant, Fault> {
         let uri = self.address()?;
         let key = self.key()?;
@@ -61,33 +66,35 @@ impl QdrantConfig {
         client.timeout = self.timeout;
         client.connect_timeout = self.connect_timeout;
         client.pool_size = CONNECTIONS;
-        // It would print to standard output what it finds.
+        // The check prints its result to standard output.
         client.check_compatibility = false;
         Qdrant::new(client).map_err(|error| misconfigured(error.to_string()))
     }
 
     fn address(&self) -> Result<Uri, Fault> {
-        // Whatever is wrong with it, the address is not quoted: it may hold a password.
+        // The messages do not quote the URL, because it may contain a password.
         let parsed = self.url.parse::<Uri>().ok();
-        let spoken = parsed.filter(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some());
-        let uri = spoken.ok_or_else(|| {
-            misconfigured("the URL is none: write http://host:6334, or https://host:6334 for TLS".to_owned())
+        let valid = parsed.filter(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some());
+        let uri = valid.ok_or_else(|| {
+            misconfigured("invalid URL; expected http://host:6334, or https://host:6334 for TLS".to_owned())
         })?;
         match uri.authority() {
-            Some(authority) if authority.as_str().contains('@') => {
-                Err(misconfigured("the URL holds a name or password, which Qdrant has not: set api_key".to_owned()))
-            }
+            Some(authority) if authority.as_str().contains('@') => Err(misconfigured(
+                "the URL contains a user name or password, which Qdrant does not support; remove it and set api_key"
+                    .to_owned(),
+            )),
             _ => Ok(uri),
         }
     }
 
-    /// The key, unless it is empty. What cannot stand in a header is refused here, because the client would quote it.
+    /// The key, unless it is empty. A key that is not valid in a header is refused here, because the client's own error
+    /// message would quote it.
     fn key(&self) -> Result<Option<&str>, Fault> {
         let key = self.api_key.as_ref().map(ExposeSecret::expose_secret).filter(|key| !key.is_empty());
         match key {
-            Some(key) if !key.bytes().all(|byte| byte.is_ascii_graphic()) => {
-                Err(misconfigured("api_key holds what no key can: blanks, or letters that are not ASCII".to_owned()))
-            }
+            Some(key) if !key.bytes().all(|byte| byte.is_ascii_graphic()) => Err(misconfigured(
+                "api_key contains white space, a control character or a non-ASCII character; correct it".to_owned(),
+            )),
             key => Ok(key),
         }
     }

@@ -1,4 +1,4 @@
-//! A chunk's document ↔ a point.
+//! Conversion between a chunk's document and a point.
 
 use std::collections::HashMap;
 
@@ -17,29 +17,36 @@ use uuid::Uuid;
 
 use super::store::WRITE;
 
-/// The payload key that holds the sync version.
+/// The payload key of the sync version.
 pub(super) const VERSION: &str = "sync_version";
 
-/// How a vector is put into a message.
+/// The encoding of a vector in a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wire {
-    /// In a field of its own kind, as servers from 1.16 on prefer it.
+    /// In the field for its kind, which servers from 1.16 on prefer.
     Typed,
-    /// In the fields that every server reads.
+    /// In the deprecated fields, which every server reads.
     Flat,
 }
 
-/// Refuses vectors that the collection has no place for: the document would leave them out.
+/// Checks the dense vectors of configured models. Without the check, the document would silently omit an unfit vector.
+///
+/// # Errors
+/// [`Rejected`](FaultClass::Rejected) at `chunk.embeddings.dense`, if a vector has another size than its model, or
+/// contains a number that is not finite.
 pub(super) fn check(state: &State, limits: &Limits) -> Result<(), Fault> {
     for dense in &state.chunk.embeddings.dense {
         let Some(model) = limits.model(&dense.model) else { continue };
         let refuse = |message| Err(Fault::new(FaultClass::Rejected, WRITE, message).at("chunk.embeddings.dense"));
         if dense.vector.len() != model.size {
-            let (name, size, held) = (&dense.model, model.size, dense.vector.len());
-            return refuse(format!("the vector of `{name}` has {held} numbers; configured are {size}"));
+            let (name, configured, length) = (&dense.model, model.size, dense.vector.len());
+            return refuse(format!(
+                "the vector of `{name}` has {length} numbers, but the model is configured with {configured}; correct \
+                 the vector or [[embedding]]"
+            ));
         }
         if dense.vector.iter().any(|number| !number.is_finite()) {
-            return refuse(format!("the vector of `{}` has a number that is not finite", dense.model));
+            return refuse(format!("the vector of `{}` contains a number that is not finite; correct it", dense.model));
         }
     }
     Ok(())
@@ -49,7 +56,7 @@ pub(super) fn point_id(id: Uuid) -> PointId {
     PointId { point_id_options: Some(PointIdOptions::Uuid(id.to_string())) }
 }
 
-/// The chunk of a point; `None` for a number, which no chunk has as its id.
+/// The chunk id of a point; `None` for a numeric id, which no chunk has.
 pub(super) fn chunk_id(id: Option<&PointId>) -> Option<Uuid> {
     match id?.point_id_options.as_ref()? {
         PointIdOptions::Uuid(text) => Uuid::parse_str(text).ok(),
@@ -76,7 +83,7 @@ pub(super) fn point(id: Uuid, version: SyncVersion, mut document: VectorDocument
     }
 }
 
-#[allow(deprecated, reason = "older servers read no others")]
+#[allow(deprecated, reason = "older servers read only these")]
 fn dense(data: Vec<f32>, wire: Wire) -> Vector {
     match wire {
         Wire::Typed => typed(vector::Vector::Dense(DenseVector { data })),
@@ -84,7 +91,7 @@ fn dense(data: Vec<f32>, wire: Wire) -> Vector {
     }
 }
 
-#[allow(deprecated, reason = "older servers read no others")]
+#[allow(deprecated, reason = "older servers read only these")]
 fn sparse(indices: Vec<u32>, values: Vec<f32>, wire: Wire) -> Vector {
     match wire {
         Wire::Typed => typed(vector::Vector::Sparse(SparseVector { values, indices })),
@@ -96,8 +103,9 @@ fn typed(vector: vector::Vector) -> Vector {
     Vector { vector: Some(vector), ..Vector::default() }
 }
 
-/// The version that a point shows; zero where somebody else wrote it. A double counts, because filters count it too.
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "beyond the ends it is the end")]
+/// The version in a point's payload; zero if it is missing, negative or not a number: another client wrote the point. A
+/// double counts as a version, because filters compare it as one too.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the cast saturates, as intended")]
 pub(super) fn version(payload: &HashMap<String, Value>) -> SyncVersion {
     match payload.get(VERSION).and_then(|value| value.kind.as_ref()) {
         Some(Kind::IntegerValue(shown)) => SyncVersion::new(u64::try_from(*shown).unwrap_or(0)),
@@ -106,8 +114,8 @@ pub(super) fn version(payload: &HashMap<String, Value>) -> SyncVersion {
     }
 }
 
-/// What a point holds. `None` for an id that is no UUID: no chunk has one.
-pub(super) fn looked(point: RetrievedPoint) -> Option<Looked> {
+/// The stored document of a point; `None` if its id is not a UUID and so not a chunk's.
+pub(super) fn document(point: RetrievedPoint) -> Option<Looked> {
     let id = chunk_id(point.id.as_ref())?;
     let version = version(&point.payload);
     let fields = point.payload.into_iter().filter(|(key, _)| key != VERSION);
@@ -119,7 +127,7 @@ pub(super) fn looked(point: RetrievedPoint) -> Option<Looked> {
             match vector.into_vector() {
                 vector_output::Vector::Dense(vector) => drop(document.dense.insert(name, vector.data)),
                 vector_output::Vector::Sparse(vector) => document.sparse = Some((vector.indices, vector.values)),
-                // The collection has none.
+                // A collection that `schema` accepts has no multivectors.
                 vector_output::Vector::MultiDense(_) => {}
             }
         }
@@ -127,18 +135,18 @@ pub(super) fn looked(point: RetrievedPoint) -> Option<Looked> {
     Some(Looked { id, version, document: Document::Vectors(document) })
 }
 
-/// The fingerprint of a state as a server holds it.
+/// The fingerprint of `state` as a server would store it: integers rounded as gRPC rounds them, object keys sorted.
 pub(super) fn expected(state: &State, limits: &Limits) -> Fingerprint {
     let mut document = VectorDocument::of(state, limits);
     for value in document.payload.values_mut() {
         round(value);
-        // A message keeps no order of keys.
+        // A message does not preserve the order of keys.
         value.sort_all_objects();
     }
     document.fingerprint()
 }
 
-/// Makes doubles of the integers that gRPC has no place for.
+/// Replaces integers above 2^63 - 1 by doubles, because gRPC cannot carry them.
 fn round(value: &mut Json) {
     match value {
         Json::Number(number) if number.is_u64() && !number.is_i64() => {
@@ -157,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_payload_comes_back_as_it_went() {
+    fn a_payload_survives_the_round_trip() {
         let mut sent = json!({
             "integers": [0, -1, i64::MIN, i64::MAX], "floats": [1.0, -0.0, 0.1, 5e-324, 1.5e300, 1e16],
             "nested": { "a": { "b": [null, true, {}, [], "", { "c": 1 }] }, "": 0 },
@@ -165,12 +173,12 @@ mod tests {
         let mut held = Value::from(sent.clone()).into_json();
         held.sort_all_objects();
         sent.sort_all_objects();
-        // As text, in which 1.0 is not 1.
+        // Compared as text, because 1.0 and 1 differ there.
         assert_eq!(held.to_string(), sent.to_string());
     }
 
     #[test]
-    fn integers_beyond_the_sign_are_expected_as_they_are_held() {
+    fn integers_above_the_signed_range_are_expected_as_the_doubles_that_are_stored() {
         let sent = json!([u64::MAX, { "a": 1_u64 << 63 }, i64::MAX, 7]);
         let mut expected = sent.clone();
         round(&mut expected);
@@ -179,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_point_shows_its_version_or_none() {
+    fn the_version_of_a_point_is_zero_unless_its_payload_holds_a_number() {
         let shown = |value: Json| version(&HashMap::from([(VERSION.to_owned(), Value::from(value))])).get();
         assert_eq!(shown(json!(1_790_000_000_000_001_u64)), 1_790_000_000_000_001);
         assert_eq!(shown(json!(12.0)), 12);

@@ -1,5 +1,4 @@
-//! What keeps a server from being used: link, version, and a collection that does not fit. Looks only; nothing is created
-//! or changed.
+//! Checks a server for `doctor`: link security, version, write guard, and the collection. Creates and changes nothing.
 
 use chunk_sync_engine::ports::{Finding, Findings};
 use qdrant_client::qdrant::CollectionStatus;
@@ -12,61 +11,69 @@ use crate::remote;
 
 const PLACE: &str = "qdrant";
 
-/// Looks at everything that the service needs of the server.
+/// Checks everything that the service requires of the server. Returns findings in the order `link`, `server`, `guard`,
+/// `collection`, and `condition` and `indexes` if something is wrong with them. A fault that prevents further checks
+/// becomes a finding and ends the list.
 pub async fn examine(config: &QdrantConfig) -> Vec<Finding> {
     let mut findings = Findings::of(PLACE);
     let strict = QdrantConfig { allow_insecure: false, ..config.clone() };
     if remote::examine(&mut findings, strict.client().map(drop), config.client().map(drop))
-        && let Err(error) = look(&mut findings, config).await
+        && let Err(error) = examine_server(&mut findings, config).await
     {
         findings.fault("server", &error.into_fault(PLACE));
     }
     findings.into_list()
 }
 
-async fn look(findings: &mut Findings, config: &QdrantConfig) -> Result<(), Error> {
+async fn examine_server(findings: &mut Findings, config: &QdrantConfig) -> Result<(), Error> {
     let client = config.client().map_err(|fault| Error::Setup(fault.message))?;
     let server = Server::new(client, config.timeout);
     let version = server.version().await?;
     findings.ok("server", format!("Qdrant {version}"));
     if version.is_conditional() {
-        findings.ok("guard", "writes are guarded by their version");
+        findings.ok("guard", "the server compares versions when it writes");
     } else {
         findings.warning(
             "guard",
-            "older than 1.16: it does not compare versions when it writes, so every batch is read first",
-            "let only one service write to it, or use a newer server",
+            "the server is older than 1.16 and does not compare versions when it writes, so every batch is read first",
+            "let only one service write to the collection, or upgrade the server",
         );
     }
     let collection = &config.collection;
-    let held = match schema::look(&server, collection).await {
+    let held = match schema::fetch(&server, collection).await {
         Err(error) if error.is_not_found() => {
-            findings.warning("collection", format!("there is no `{collection}` yet"), "run `chunk-sync init`");
+            let text = format!("the collection `{collection}` does not exist");
+            findings.warning("collection", text, "run `chunk-sync init`");
             return Ok(());
         }
         held => held?,
     };
-    const OTHER: &str = "configure [[embedding]] as the collection is, or name another one in qdrant.collection";
-    match schema::judge(&held, &config.limits) {
+    const OTHER: &str = "adapt [[embedding]] to the collection, or name another collection in qdrant.collection";
+    match schema::compare(&held, &config.limits) {
         Ok(missing) if missing.is_empty() => {
-            findings.ok("collection", format!("`{collection}` fits the configured embeddings"));
+            findings.ok("collection", format!("`{collection}` matches the configured embeddings"));
         }
         Ok(missing) => {
-            let text = format!("`{collection}` has no vector {} yet", missing.join(", "));
+            let text = format!("`{collection}` has no vector {}", missing.join(", "));
             match version.adds_vectors() {
-                true => findings.warning("collection", text, "run `chunk-sync init`, which adds it"),
-                false => findings.failed("collection", text, format!("{OTHER}; from 1.18 on a vector can be added")),
+                true => findings.warning("collection", text, "run `chunk-sync init`, which adds the vector"),
+                false => {
+                    let remedy = format!("{OTHER}, or upgrade the server to 1.18, which can add a vector");
+                    findings.failed("collection", text, remedy);
+                }
             }
         }
-        Err(difference) => findings.failed("collection", format!("`{collection}` will not do: {difference}"), OTHER),
+        Err(difference) => {
+            findings.failed("collection", format!("`{collection}` does not match: {difference}"), OTHER);
+        }
     }
     if held.status == i32::from(CollectionStatus::Red) {
-        let said = held.optimizer_status.as_ref().map(|status| status.error.clone()).unwrap_or_default();
-        findings.failed("condition", format!("`{collection}` is red: {said}"), "see the server's log");
+        let error = held.optimizer_status.as_ref().map(|status| status.error.clone()).unwrap_or_default();
+        findings.failed("condition", format!("the status of `{collection}` is red: {error}"), "see the server's log");
     }
     let unindexed = schema::unindexed(&held);
     if !unindexed.is_empty() {
-        let text = format!("searches are slow that filter by {}", unindexed.join(", "));
+        let text = format!("no index on {}: searches that filter by them are slow", unindexed.join(", "));
         findings.warning("indexes", text, "run `chunk-sync init`");
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! What Qdrant and its client say, as the engine understands it.
+//! Errors of Qdrant and its client, and their fault classes.
 
 use std::time::Duration;
 
@@ -6,16 +6,16 @@ use chunk_sync_engine::ports::{Fault, FaultClass};
 use qdrant_client::QdrantError;
 use tonic::{Code, Status};
 
-/// What can go wrong in a call of ours.
+/// An error of one call.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
     #[error("{}: {}", .0.code(), .0.message())]
     Status(Box<Status>),
     #[error(transparent)]
     Client(Box<QdrantError>),
-    #[error("no answer within {0:?}; what was asked may or may not have happened")]
+    #[error("no response within {0:?}; the operation may or may not have taken effect")]
     Deadline(Duration),
-    #[error("the server took the write and did not say that it is done: {0}")]
+    #[error("the server accepted the write but did not confirm its completion (status {0}); the write can be repeated")]
     Unconfirmed(&'static str),
     #[error("{0}")]
     Setup(String),
@@ -39,7 +39,7 @@ impl Error {
             Self::Client(error) => match **error {
                 QdrantError::InvalidUri(_) => FaultClass::Misconfigured,
                 QdrantError::Io(_) => FaultClass::Unavailable,
-                // Whatever else its conversions cannot read.
+                // The remaining variants are errors of the client's conversions.
                 _ => FaultClass::Corrupt,
             },
             Self::Deadline(_) | Self::Unconfirmed(_) => FaultClass::Timeout,
@@ -47,12 +47,12 @@ impl Error {
         }
     }
 
-    /// Whether the collection is not there.
+    /// Whether the collection does not exist.
     pub(super) fn is_not_found(&self) -> bool {
         matches!(self, Self::Status(status) if status.code() == Code::NotFound)
     }
 
-    /// Whether the server does not know what it was asked for.
+    /// Whether the server does not implement the call.
     pub(super) fn is_unknown_call(&self) -> bool {
         matches!(self, Self::Status(status) if status.code() == Code::Unimplemented)
     }
@@ -64,46 +64,52 @@ impl Error {
         };
         match remedy {
             "" => Fault::new(self.class(), context, self),
-            remedy => Fault::new(self.class(), context, format!("{self}: {remedy}")),
+            remedy => Fault::new(self.class(), context, format!("{self}; {remedy}")),
         }
     }
 }
 
-/// What a status wants, and what to do where that is known.
+/// The class of a status, and the remedy; empty if none is known.
 fn answer(status: &Status) -> (FaultClass, &'static str) {
     match status.code() {
         Code::DeadlineExceeded => (FaultClass::Timeout, ""),
-        // So the client calls the end of its own patience.
+        // The client reports its own timeout this way.
         Code::Cancelled if status.message().contains("Timeout expired") => (FaultClass::Timeout, ""),
         Code::ResourceExhausted | Code::Aborted => (FaultClass::Busy, ""),
         Code::Unauthenticated | Code::PermissionDenied => {
-            (FaultClass::Denied, "set an api_key that may write to the collection")
+            (FaultClass::Denied, "set qdrant.api_key to a key that may write to the collection")
         }
         Code::NotFound => (FaultClass::Misconfigured, "create the collection with `chunk-sync init`"),
-        Code::Unimplemented => (FaultClass::Misconfigured, "is this the gRPC port of Qdrant 1.7 or later?"),
+        Code::Unimplemented => {
+            (FaultClass::Misconfigured, "check that qdrant.url names the gRPC port of Qdrant 1.7 or later")
+        }
         Code::FailedPrecondition => (FaultClass::Misconfigured, ""),
         Code::InvalidArgument | Code::OutOfRange | Code::AlreadyExists => refusal(status.message()),
         Code::DataLoss => (FaultClass::Corrupt, ""),
         Code::Internal if ["certificate", "TLS"].iter().any(|word| status.message().contains(word)) => {
-            (FaultClass::Misconfigured, "the server's certificate is not one that this machine trusts")
+            (FaultClass::Misconfigured, "use a server certificate that this machine trusts")
         }
-        // The rest is a connection that is not had or broke, or a server in trouble of its own.
+        // The rest: the connection failed or broke, or the server has an internal error.
         Code::Ok | Code::Cancelled | Code::Unknown | Code::Internal | Code::Unavailable => {
             (FaultClass::Unavailable, "")
         }
     }
 }
 
-/// Writes are held to the configuration before they are sent, so a vector that does not fit blames the collection.
+/// The class and remedy of a refused request. Writes are checked against the configuration before they are sent, so a
+/// refused vector means that the collection differs from the configuration.
 fn refusal(message: &str) -> (FaultClass, &'static str) {
     let of_collection = ["Vector dimension error", "Not existing vector name"];
     if of_collection.iter().any(|words| message.contains(words)) {
-        return (FaultClass::Misconfigured, "the collection is not as configured: `chunk-sync init` says how");
+        return (
+            FaultClass::Misconfigured,
+            "the collection differs from the configuration; run `chunk-sync init` to see how",
+        );
     }
     if message.contains("Index required") {
         return (
             FaultClass::Misconfigured,
-            "its strict mode wants an index on sync_version: `chunk-sync init` makes it",
+            "the strict mode of the collection requires an index on sync_version; run `chunk-sync init` to create it",
         );
     }
     (FaultClass::Rejected, "")
@@ -118,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn each_status_wants_its_own_answer() {
+    fn each_status_has_its_fault_class() {
         for (code, message, wanted) in [
             (Code::Unavailable, "tcp connect error", FaultClass::Unavailable),
             (Code::Internal, "Failed to connect to http://127.0.0.1:1/", FaultClass::Unavailable),
@@ -141,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_collection_is_told_with_its_remedy() {
+    fn the_error_for_a_missing_collection_names_the_remedy() {
         let error = Error::from(QdrantError::from(Status::not_found("Collection `x` doesn't exist!")));
         assert!(error.is_not_found());
         assert!(error.into_fault("test").message.contains("chunk-sync init"));

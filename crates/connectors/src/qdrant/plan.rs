@@ -1,4 +1,4 @@
-//! What a batch of writes asks of the server, given the versions that it holds: pure.
+//! Computes the operations for a batch of writes from the versions that the server stores. Pure: no I/O.
 
 use std::collections::HashMap;
 
@@ -16,13 +16,13 @@ use uuid::Uuid;
 use super::encode::{VERSION, check, payload, point, point_id};
 use super::server::Version;
 
-/// The operations, and what each write is answered once they are done.
+/// The operations, and the answer to each write, in order of the writes, valid once the operations have succeeded.
 pub(super) struct Plan {
     pub(super) operations: Vec<PointsUpdateOperation>,
     pub(super) answers: Vec<Applied>,
 }
 
-/// Plans one batch; `held` are the versions of those chunks that are there.
+/// Plans one batch. `held` maps each chunk that the server stores to its version.
 pub(super) fn plan(writes: &[Write], held: &HashMap<Uuid, SyncVersion>, limits: &Limits, server: Version) -> Plan {
     let (mut upserts, mut deletes) = (Vec::new(), Vec::new());
     let (mut operations, mut answers) = (Vec::new(), Vec::with_capacity(writes.len()));
@@ -40,7 +40,7 @@ pub(super) fn plan(writes: &[Write], held: &HashMap<Uuid, SyncVersion>, limits: 
                     continue;
                 }
                 let document = VectorDocument::of(state, limits);
-                // A point of version zero is somebody else's, vectors and all.
+                // Another client wrote a point of version zero, including its vectors.
                 match held.filter(|held| *held >= write.vectors_since && *held > SyncVersion::default()) {
                     Some(_) => operations.push(overwrite(write, document)),
                     None => upserts.push((write, point(write.id, write.version, document, server.wire()))),
@@ -55,11 +55,11 @@ pub(super) fn plan(writes: &[Write], held: &HashMap<Uuid, SyncVersion>, limits: 
     Plan { operations: operations.collect(), answers }
 }
 
-/// Only the payload: the vectors are there already, as long as the point is one that they did not change since.
+/// Writes the payload only. The filter requires a stored version from which on the vectors have not changed.
 fn overwrite(write: &Write, document: VectorDocument) -> Operation {
     let since = write.vectors_since.max(SyncVersion::new(1));
     let range = Range { gte: Some(number(since)), lt: Some(number(write.version)), ..Range::default() };
-    let filter = Filter { must: vec![has_id(&[write.id]), shows(range)], ..Filter::default() };
+    let filter = Filter { must: vec![has_id(&[write.id]), version_in(range)], ..Filter::default() };
     Operation::OverwritePayload(OverwritePayload {
         payload: payload(document, write.version),
         points_selector: Some(select(filter)),
@@ -90,10 +90,10 @@ fn delete(deletes: &[&Write]) -> Option<Operation> {
     Some(Operation::DeletePoints(DeletePoints { points: Some(select(filter)), ..DeletePoints::default() }))
 }
 
-/// That a point is this chunk, and of the version of the write or a newer one.
+/// Matches the point of this chunk if its version is that of the write or newer.
 fn newer(write: &Write) -> Condition {
     let range = Range { gte: Some(number(write.version)), ..Range::default() };
-    let filter = Filter { must: vec![has_id(&[write.id]), shows(range)], ..Filter::default() };
+    let filter = Filter { must: vec![has_id(&[write.id]), version_in(range)], ..Filter::default() };
     condition(ConditionOneOf::Filter(filter))
 }
 
@@ -101,7 +101,7 @@ fn has_id(ids: &[Uuid]) -> Condition {
     condition(ConditionOneOf::HasId(HasIdCondition { has_id: ids.iter().copied().map(point_id).collect() }))
 }
 
-fn shows(range: Range) -> Condition {
+fn version_in(range: Range) -> Condition {
     let field = FieldCondition { key: VERSION.to_owned(), range: Some(range), ..FieldCondition::default() };
     condition(ConditionOneOf::Field(field))
 }
@@ -114,7 +114,7 @@ fn select(filter: Filter) -> PointsSelector {
     PointsSelector { points_selector_one_of: Some(PointsSelectorOneOf::Filter(filter)) }
 }
 
-/// As filters compare; exact, because a version is below 2^53.
+/// The version as filters compare it. Exact, because a version is below 2^53.
 #[allow(clippy::cast_precision_loss, reason = "below 2^53")]
 fn number(version: SyncVersion) -> f64 {
     version.get() as f64

@@ -1,4 +1,4 @@
-//! What the collection looks like: its vectors, its indexes, and whether one that is there looks the same.
+//! The schema of the collection, its vectors and indexes: creates it, and compares an existing collection with it.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -18,7 +18,7 @@ use super::encode::VERSION;
 use super::fault::Error;
 use super::server::Server;
 
-/// The fields by which people filter, with the names that HTTP has for their types.
+/// The indexed fields, which searches filter by, with their types in gRPC and in HTTP.
 const INDEXES: [(&str, FieldType, &str); 8] = [
     ("project_id", FieldType::Keyword, "keyword"),
     ("dataset_id", FieldType::Keyword, "keyword"),
@@ -30,17 +30,17 @@ const INDEXES: [(&str, FieldType, &str); 8] = [
     ("created_at", FieldType::Datetime, "datetime"),
 ];
 
-/// Edges a node of the graph that searches walk, and how many neighbours are weighed for them.
+/// Parameters of the HNSW index: edges per node, and neighbours considered when it is built.
 const M: u64 = 16;
 const EF_CONSTRUCT: u64 = 200;
 
-/// The dense vectors by name, with their sizes.
+/// The sizes of the configured dense vectors, by name.
 fn sizes(limits: &Limits) -> BTreeMap<String, u64> {
     let alternative = limits.models.first().map(|model| (ALTERNATIVE_VECTOR.to_owned(), model.size as u64));
     limits.models.iter().map(|model| (model.vector.clone(), model.size as u64)).chain(alternative).collect()
 }
 
-/// The requests that set a collection up, as they are made over HTTP.
+/// The HTTP requests that set up a collection: one that creates it, then one for each index.
 #[must_use]
 pub fn statements(collection: &str, limits: &Limits) -> Vec<String> {
     let dense = |(name, size)| (name, json!({ "size": size, "distance": "Cosine" }));
@@ -56,26 +56,30 @@ pub fn statements(collection: &str, limits: &Limits) -> Vec<String> {
     std::iter::once(format!("PUT /collections/{collection} {body}")).chain(INDEXES.map(index)).collect()
 }
 
-/// Creates what is missing, and refuses a server or a collection that will not do.
+/// Creates the missing collection, vectors and indexes.
+///
+/// # Errors
+/// [`Error::Setup`] if the server is older than 1.7, or an existing collection does not match `limits`. Else the error
+/// of a call.
 pub(super) async fn prepare(server: &Server, collection: &str, limits: &Limits) -> Result<(), Error> {
     server.version().await?;
-    let held = match look(server, collection).await {
+    let held = match fetch(server, collection).await {
         Err(error) if error.is_not_found() => {
             let created = server.call(server.client.create_collection(creation(collection, limits))).await;
-            // Somebody else may have been the first: what counts is what is there.
-            look(server, collection).await.map_err(|missing| created.err().unwrap_or(missing))?
+            // Another process may have created it first, so the existing collection decides, not the error.
+            fetch(server, collection).await.map_err(|missing| created.err().unwrap_or(missing))?
         }
         held => held?,
     };
     let held = add_vectors(server, collection, limits, held).await?;
     if let Some(difference) = differs(&params(&held), limits) {
         return Err(Error::Setup(format!(
-            "the collection `{collection}` will not do: {difference}. Configure [[embedding]] as the collection is, or \
-             name another one in qdrant.collection, and fill it with `chunk-sync backfill`"
+            "the collection `{collection}` does not match the configuration: {difference}; adapt [[embedding]] to the \
+             collection, or name another one in qdrant.collection and fill it with `chunk-sync backfill`"
         )));
     }
     let strict = held.config.and_then(|config| config.strict_mode_config).unwrap_or_default();
-    // Where filters are held to have an index, the one that guards versions needs it too.
+    // A strict mode that refuses unindexed filters in updates also refuses the filter on the version without an index.
     let guard = strict.enabled == Some(true) && strict.unindexed_filtering_update == Some(false);
     let guard = guard.then_some((VERSION, FieldType::Integer));
     for (field, kind) in INDEXES.map(|(field, kind, _)| (field, kind)).into_iter().chain(guard) {
@@ -87,8 +91,11 @@ pub(super) async fn prepare(server: &Server, collection: &str, limits: &Limits) 
     Ok(())
 }
 
-/// Adds the vectors of models that are new in the configuration, where the server can (1.18 and later): whatever is there
-/// stays as it is, and can be searched meanwhile.
+/// Adds the vectors of models that are new in the configuration, if the server can (1.18 and later). Existing data does
+/// not change and remains searchable meanwhile. Returns the collection as it is afterwards.
+///
+/// # Errors
+/// The server's error, if vectors are missing afterwards although the server implements the call.
 async fn add_vectors(
     server: &Server,
     collection: &str,
@@ -108,8 +115,8 @@ async fn add_vectors(
             Err(error) => refused = Some(error),
         }
     }
-    // Somebody else may have been the first: what counts is what is there.
-    let now = look(server, collection).await?;
+    // Another process may have added it first, so the existing collection decides, not the error.
+    let now = fetch(server, collection).await?;
     match refused {
         Some(error) if !missing(&self::params(&now), limits).is_empty() => Err(error),
         _ => Ok(now),
@@ -127,10 +134,19 @@ fn addition(collection: &str, name: &str, size: u64) -> CreateVectorNameRequest 
     }
 }
 
-/// The collection as it is.
-pub(super) async fn look(server: &Server, collection: &str) -> Result<CollectionInfo, Error> {
+/// Fetches the configuration and status of the collection.
+///
+/// # Errors
+/// [`Error::Setup`] if the response is empty; else the error of the call, [`Error::is_not_found`] for a missing
+/// collection.
+pub(super) async fn fetch(server: &Server, collection: &str) -> Result<CollectionInfo, Error> {
     let answer = server.call(server.client.collection_info(collection)).await?;
-    answer.result.ok_or_else(|| Error::Setup(format!("the server says nothing of the collection `{collection}`")))
+    answer.result.ok_or_else(|| {
+        Error::Setup(format!(
+            "the server returned no description of the collection `{collection}`; check that qdrant.url names a Qdrant \
+             server"
+        ))
+    })
 }
 
 fn creation(collection: &str, limits: &Limits) -> CreateCollection {
@@ -161,23 +177,26 @@ fn params(held: &CollectionInfo) -> CollectionParams {
     held.config.as_ref().and_then(|config| config.params.clone()).unwrap_or_default()
 }
 
-/// The vectors of the collection, or why it has none that would do.
+/// The named dense vectors of the collection, or the reason why it has none.
 fn vectors(held: &CollectionParams) -> Result<&HashMap<String, VectorParams>, String> {
     match held.vectors_config.as_ref().and_then(|vectors| vectors.config.as_ref()) {
         Some(Config::ParamsMap(vectors)) => Ok(&vectors.map),
-        Some(Config::Params(_)) => Err("its vector has no name".to_owned()),
+        Some(Config::Params(_)) => Err("its dense vector has no name".to_owned()),
         None => Err("it has no dense vectors".to_owned()),
     }
 }
 
-/// The vectors that are configured and not there, with their sizes.
+/// The configured vectors that the collection lacks, with their sizes.
 fn missing(held: &CollectionParams, limits: &Limits) -> Vec<(String, u64)> {
     let held = vectors(held).ok();
     sizes(limits).into_iter().filter(|(name, _)| held.is_some_and(|held| !held.contains_key(name))).collect()
 }
 
-/// What keeps the collection from being used, and else the vectors that it does not have yet.
-pub(super) fn judge(held: &CollectionInfo, limits: &Limits) -> Result<Vec<String>, String> {
+/// The names of the configured vectors that the collection lacks.
+///
+/// # Errors
+/// The first difference from the configuration other than a missing vector.
+pub(super) fn compare(held: &CollectionInfo, limits: &Limits) -> Result<Vec<String>, String> {
     let params = params(held);
     match unfit(&params, limits) {
         Some(difference) => Err(difference),
@@ -185,42 +204,42 @@ pub(super) fn judge(held: &CollectionInfo, limits: &Limits) -> Result<Vec<String
     }
 }
 
-/// The fields by which people filter that have no index.
+/// The fields of [`INDEXES`] without an index.
 pub(super) fn unindexed(held: &CollectionInfo) -> Vec<&'static str> {
     INDEXES.iter().map(|(field, ..)| *field).filter(|field| !held.payload_schema.contains_key(*field)).collect()
 }
 
-/// What keeps a collection from being used with the models that are configured.
+/// The first difference between the collection and the configured models; `None` if it matches.
 fn differs(held: &CollectionParams, limits: &Limits) -> Option<String> {
     let missing = || {
         let (name, size) = missing(held, limits).into_iter().next()?;
         Some(format!(
-            "it has no vector `{name}`, which is configured with {size} numbers, and the server is older than 1.18, \
-             which could add it"
+            "it has no vector `{name}`, which is configured with {size} numbers, and a server older than 1.18 cannot \
+             add it"
         ))
     };
     unfit(held, limits).or_else(missing)
 }
 
-/// What keeps a collection from being used, but for vectors that it does not have.
+/// The first difference other than a missing vector.
 fn unfit(held: &CollectionParams, limits: &Limits) -> Option<String> {
     let wanted = sizes(limits);
     let vectors = match vectors(held) {
         Ok(vectors) => vectors,
-        Err(none) => return Some(none),
+        Err(reason) => return Some(reason),
     };
     for (name, size) in &wanted {
         if let Some(difference) = vectors.get(name).and_then(|held| other_vector(name, held, *size)) {
             return Some(difference);
         }
     }
-    // Writing a point would wipe them out.
+    // Writing a point would delete its other vectors.
     if let Some(extra) = vectors.keys().filter(|name| !wanted.contains_key(*name)).min() {
-        return Some(format!("it holds a vector `{extra}`, which is not configured"));
+        return Some(format!("it has a vector `{extra}`, which is not configured"));
     }
     let sparse = held.sparse_vectors_config.as_ref().map(|sparse| &sparse.map);
     match sparse.and_then(|sparse| sparse.keys().find(|name| *name != SPARSE_VECTOR)) {
-        Some(extra) => Some(format!("it holds a sparse vector `{extra}`, which is not configured")),
+        Some(extra) => Some(format!("it has a sparse vector `{extra}`, which chunk-sync does not write")),
         None if sparse.is_none_or(HashMap::is_empty) => Some(format!("it has no sparse vector `{SPARSE_VECTOR}`")),
         None => None,
     }
@@ -228,17 +247,17 @@ fn unfit(held: &CollectionParams, limits: &Limits) -> Option<String> {
 
 fn other_vector(name: &str, held: &VectorParams, size: u64) -> Option<String> {
     if held.size != size {
-        return Some(format!("it holds `{name}` with {} numbers, configured are {size}", held.size));
+        return Some(format!("its vector `{name}` has {} numbers, but {size} are configured", held.size));
     }
     if held.distance() != Distance::Cosine {
-        return Some(format!("it compares `{name}` by {}, wanted is Cosine", held.distance().as_str_name()));
+        return Some(format!("the distance of its vector `{name}` is {}, not Cosine", held.distance().as_str_name()));
     }
-    // What is read back has to be what was written.
+    // Verification compares the stored numbers with those written, so no other type may round them.
     let datatype = held.datatype();
     if !matches!(datatype, Datatype::Default | Datatype::Float32) {
-        return Some(format!("it keeps `{name}` as {}, wanted is Float32", datatype.as_str_name()));
+        return Some(format!("the type of its vector `{name}` is {}, not Float32", datatype.as_str_name()));
     }
-    held.multivector_config.map(|_| format!("it holds many vectors a point in `{name}`, wanted is one"))
+    held.multivector_config.map(|_| format!("its vector `{name}` is a multivector; a single vector is required"))
 }
 
 #[cfg(test)]
@@ -274,15 +293,15 @@ mod tests {
     }
 
     #[test]
-    fn a_difference_is_told_with_the_vector_what_is_held_and_what_is_wanted() {
+    fn a_difference_names_the_vector_and_the_stored_and_the_required_value() {
         let size = changed(|held| vectors(held).get_mut("dense_gte").unwrap().size = 384);
-        assert_eq!(size, "it holds `dense_gte` with 384 numbers, configured are 768");
+        assert_eq!(size, "its vector `dense_gte` has 384 numbers, but 768 are configured");
         let missing = changed(|held| {
             vectors(held).remove("dense_alternative");
         });
         assert!(missing.contains("no vector `dense_alternative`"), "{missing}");
         let dot = changed(|held| vectors(held).get_mut("dense_gte").unwrap().distance = Distance::Dot.into());
-        assert_eq!(dot, "it compares `dense_gte` by Dot, wanted is Cosine");
+        assert_eq!(dot, "the distance of its vector `dense_gte` is Dot, not Cosine");
         let half = |held: &mut CollectionParams| {
             vectors(held).get_mut("dense_gte").unwrap().datatype = Some(Datatype::Float16.into());
         };
@@ -294,7 +313,7 @@ mod tests {
         assert!(changed(|held| held.sparse_vectors_config = None).contains("sparse_splade"));
         let unnamed = Config::Params(VectorParams { size: 768, ..VectorParams::default() });
         let unnamed = VectorsConfig { config: Some(unnamed) };
-        assert_eq!(changed(|held| held.vectors_config = Some(unnamed.clone())), "its vector has no name");
+        assert_eq!(changed(|held| held.vectors_config = Some(unnamed.clone())), "its dense vector has no name");
     }
 
     #[test]

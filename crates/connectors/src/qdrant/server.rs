@@ -1,4 +1,4 @@
-//! The server as one is told about it, and calls to it that have an end.
+//! The client with a deadline on every call, and the server's version with what depends on it.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,16 +10,16 @@ use tokio::time::timeout;
 use super::encode::Wire;
 use super::fault::Error;
 
-/// The oldest server that knows sparse vectors, by major and minor version.
+/// The oldest supported version, major and minor: the first with sparse vectors.
 const OLDEST: (u64, u64) = (1, 7);
 
-/// The oldest that takes an upsert with a condition; older ones ignore the condition.
+/// The first version with conditional upserts. Older servers ignore the condition.
 const CONDITIONAL: (u64, u64) = (1, 16);
 
-/// The oldest that adds a vector to a collection that is there.
+/// The first version that can add a vector to an existing collection.
 const ADDING: (u64, u64) = (1, 18);
 
-/// A server, and what it said of itself when it was first asked.
+/// A server, and its version once it has been fetched.
 pub(super) struct Server {
     pub(super) client: Qdrant,
     timeout: Duration,
@@ -35,26 +35,36 @@ impl Server {
         Self { client, timeout, version: OnceCell::new() }
     }
 
-    /// The answer to a call, if it comes in time. The client's futures are large: they live on the heap.
+    /// Awaits a call up to the deadline. The client's futures are large, so they are boxed.
+    ///
+    /// # Errors
+    /// [`Error::Deadline`] after the timeout; else the client's error.
     pub(super) fn call<T>(
         &self,
         call: impl Future<Output = Result<T, QdrantError>>,
     ) -> impl Future<Output = Result<T, Error>> {
-        let (call, patience) = (timeout(self.timeout, Box::pin(call)), self.timeout);
-        async move { call.await.map_err(|_| Error::Deadline(patience))?.map_err(Error::from) }
+        let limit = self.timeout;
+        let call = timeout(limit, Box::pin(call));
+        async move { call.await.map_err(|_| Error::Deadline(limit))?.map_err(Error::from) }
     }
 
-    /// Its version, asked once. One that is older than any that is spoken to is refused.
+    /// The server's version. The first success is kept.
+    ///
+    /// # Errors
+    /// [`Error::Setup`] if the version is older than 1.7 or not a version; else the error of the call.
     pub(super) async fn version(&self) -> Result<Version, Error> {
-        self.version.get_or_try_init(|| self.ask()).await.copied()
+        self.version.get_or_try_init(|| self.fetch_version()).await.copied()
     }
 
-    async fn ask(&self) -> Result<Version, Error> {
-        let told = self.call(self.client.health_check()).await?.version;
-        match Version::of(&told) {
+    async fn fetch_version(&self) -> Result<Version, Error> {
+        let text = self.call(self.client.health_check()).await?.version;
+        match Version::of(&text) {
             Some(Version(major, minor)) if (major, minor) >= OLDEST => Ok(Version(major, minor)),
-            Some(_) => Err(Error::Setup(format!("the server is Qdrant {told}: 1.7 or later is needed"))),
-            None => Err(Error::Setup(format!("the server says that its version is `{told}`: is it Qdrant?"))),
+            Some(_) => Err(Error::Setup(format!("the server runs Qdrant {text}; upgrade it to 1.7 or later"))),
+            None => Err(Error::Setup(format!(
+                "the server reports the version `{text}`, which is not a version number; check that qdrant.url names a \
+                 Qdrant server"
+            ))),
         }
     }
 }
@@ -66,23 +76,23 @@ impl fmt::Display for Version {
 }
 
 impl Version {
-    /// Of `1.18.1`, `v1.18.1-dev` and the like.
-    fn of(told: &str) -> Option<Self> {
-        let mut numbers = told.trim_start_matches('v').split(['.', '-', '+']).map(|part| part.parse().ok());
+    /// Parses `1.18.1`, `v1.18.1-dev` and similar forms.
+    fn of(text: &str) -> Option<Self> {
+        let mut numbers = text.trim_start_matches('v').split(['.', '-', '+']).map(|part| part.parse().ok());
         Some(Self(numbers.next()??, numbers.next()??))
     }
 
-    /// Whether an upsert with a condition is one.
+    /// Whether the server evaluates the condition of an upsert.
     pub(super) fn is_conditional(self) -> bool {
         (self.0, self.1) >= CONDITIONAL
     }
 
-    /// Whether a collection can get one more vector.
+    /// Whether the server can add a vector to an existing collection.
     pub(super) fn adds_vectors(self) -> bool {
         (self.0, self.1) >= ADDING
     }
 
-    /// How it wants vectors.
+    /// The encoding of vectors for this server.
     pub(super) fn wire(self) -> Wire {
         if self.is_conditional() { Wire::Typed } else { Wire::Flat }
     }
@@ -94,7 +104,7 @@ mod tests {
 
     #[test]
     fn versions_are_compared_as_numbers() {
-        let conditional = |told| Version::of(told).map(Version::is_conditional);
+        let conditional = |text| Version::of(text).map(Version::is_conditional);
         assert_eq!(conditional("1.18.1"), Some(true));
         assert_eq!(conditional("v1.16.0-dev"), Some(true));
         assert_eq!(conditional("2.0.0"), Some(true));

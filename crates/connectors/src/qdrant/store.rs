@@ -1,4 +1,4 @@
-//! The store: batches of one exchange each, halved where one write is to blame.
+//! The projection. Writes each batch in one call after reading its versions, and halves it if the server refuses it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock};
@@ -16,7 +16,7 @@ use tokio::sync::Mutex;
 use uuid::Uuid;
 
 use super::config::QdrantConfig;
-use super::encode::{VERSION, chunk_id, expected, looked, point_id, version};
+use super::encode::{VERSION, chunk_id, document, expected, point_id, version};
 use super::fault::Error;
 use super::plan::{Plan, plan};
 use super::schema;
@@ -25,26 +25,27 @@ use super::server::Server;
 pub(super) const WRITE: &str = "qdrant: write";
 const READ: &str = "qdrant: read";
 
-/// Points in one message. There is no limit on its length but memory.
+/// Points in one message. The protocol does not limit the length of a message.
 const BATCH: usize = 256;
 
-/// Batches of one call that are under way at once.
+/// Concurrent batches of one `apply`.
 const STREAMS: usize = 2;
 
-/// The points of one collection.
+/// The vector projection in one Qdrant collection.
 pub struct QdrantStore {
     server: Server,
     collection: String,
     limits: Arc<Limits>,
-    /// Held from reading versions to writing points, where the server does not compare them itself.
+    /// Locked from reading the versions to writing the points, if the server does not compare versions itself.
     turn: Mutex<()>,
 }
 
 impl QdrantStore {
-    /// A store on the server of `config`. Connects at the first call.
+    /// A store on the server of `config`. The first call connects.
     ///
     /// # Errors
-    /// [`Misconfigured`](FaultClass::Misconfigured) where the address is none, or would be spoken to in the open.
+    /// [`Misconfigured`](FaultClass::Misconfigured) if the URL or the API key is invalid, or if the server is on
+    /// another machine, lacks TLS or an API key, and `allow_insecure` is off.
     pub fn new(config: &QdrantConfig) -> Result<Self, Fault> {
         Ok(Self {
             server: Server::new(config.client()?, config.timeout),
@@ -54,8 +55,8 @@ impl QdrantStore {
         })
     }
 
-    /// Writes a batch, in halves where the server refuses it: a write that can never succeed fails alone. Does nothing
-    /// once `failed` says that the server does not answer, because every batch would wait in turn.
+    /// Writes a batch. Halves it if the server refuses it, so that a write that can never succeed fails alone. Once
+    /// `failed` holds a fault of the server, fails without a call, because each batch would wait for the timeout again.
     async fn persist(&self, batch: &[Write], failed: &OnceLock<Fault>) -> Vec<Applied> {
         let mut answers = Vec::with_capacity(batch.len());
         let mut parts = vec![batch];
@@ -83,7 +84,7 @@ impl QdrantStore {
         answers
     }
 
-    /// Writes a part, as far as the server holds nothing newer. After an error any of it may be written.
+    /// Writes those of `part` that are newer than what the server stores. After an error any of them may be written.
     async fn write(&self, part: &[Write]) -> Result<Vec<Applied>, Error> {
         let server = self.server.version().await?;
         let _turn = if server.is_conditional() { None } else { Some(self.turn.lock().await) };
@@ -95,7 +96,7 @@ impl QdrantStore {
         Ok(answers)
     }
 
-    /// The versions of those chunks that are held.
+    /// The stored versions of those chunks that exist.
     async fn versions(&self, writes: &[Write]) -> Result<HashMap<Uuid, SyncVersion>, Error> {
         let include = PayloadIncludeSelector { fields: vec![VERSION.to_owned()] };
         let request = GetPoints {
@@ -108,7 +109,11 @@ impl QdrantStore {
         Ok(points.iter().filter_map(|point| Some((chunk_id(point.id.as_ref())?, version(&point.payload)))).collect())
     }
 
-    /// On return all of it is durable.
+    /// Executes the operations. They are durable on return.
+    ///
+    /// # Errors
+    /// [`Error::Unconfirmed`] if the server does not confirm an operation; else the error of the call. In both cases
+    /// any operation may have been executed.
     async fn update(&self, operations: Vec<PointsUpdateOperation>) -> Result<(), Error> {
         let request = UpdateBatchPoints {
             collection_name: self.collection.clone(),
@@ -132,10 +137,10 @@ impl QdrantStore {
             ..GetPoints::default()
         };
         let points = self.server.call(self.server.client.get_points(request)).await?.result;
-        Ok(points.into_iter().filter_map(looked).map(|looked| (looked.id, looked)).collect())
+        Ok(points.into_iter().filter_map(document).map(|document| (document.id, document)).collect())
     }
 
-    /// A page from `offset` on, itself included, and where the next one begins.
+    /// A page of points from `offset` on, inclusive, and the offset of the next page.
     async fn page(&self, offset: PointId, limit: usize) -> Result<(Vec<Seen>, Option<PointId>), Error> {
         let request = ScrollPoints {
             collection_name: self.collection.clone(),
@@ -146,7 +151,8 @@ impl QdrantStore {
             ..ScrollPoints::default()
         };
         let page = self.server.call(self.server.client.scroll(request)).await?;
-        Ok((page.result.into_iter().filter_map(looked).map(|looked| looked.seen()).collect(), page.next_page_offset))
+        let documents = page.result.into_iter().filter_map(document);
+        Ok((documents.map(|document| document.seen()).collect(), page.next_page_offset))
     }
 }
 
@@ -178,7 +184,7 @@ impl Store for QdrantStore {
 
     async fn scan(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Seen>, Fault> {
         let mut found = Vec::new();
-        // The offset itself is part of the answer. Points with a number come before all others.
+        // The page includes its offset. Points with a numeric id come before all others.
         let mut next = Some(point_id(after.unwrap_or_default()));
         while let Some(offset) = next.filter(|_| found.len() < limit) {
             let wanted = (limit - found.len()).saturating_add(1).min(BATCH);
@@ -203,12 +209,12 @@ impl Store for QdrantStore {
     }
 
     async fn check(&self) -> Result<(), Fault> {
-        let looked = async {
+        let collection = async {
             self.server.version().await?;
-            // Health is told to everybody; the collection only to whoever has the key.
-            schema::look(&self.server, &self.collection).await
+            // The server answers the health check without a key; only the collection call proves that the key is right.
+            schema::fetch(&self.server, &self.collection).await
         };
-        looked.await.map(drop).map_err(|error| error.into_fault("qdrant: check"))
+        collection.await.map(drop).map_err(|error| error.into_fault("qdrant: check"))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Many writers at once, against a plain computation of what must come out.
+//! Concurrent writers, compared with a sequential computation of the expected graph.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -16,7 +16,7 @@ const ROUNDS: usize = 12;
 const CHUNKS: usize = 60;
 const ENTITIES: usize = 9;
 
-/// What a chunk says at a version: few entities, so that all writers meet at each of them.
+/// A random write of a chunk at a version. There are few entities, so that all writers contend for each of them.
 fn random(rng: &mut Rng, number: u128, version: u64) -> Write {
     if rng.one_in(5) {
         return delete(number, version);
@@ -36,7 +36,7 @@ fn random(rng: &mut Rng, number: u128, version: u64) -> Write {
     chunk.at(version)
 }
 
-/// The entities and relations that the newest state of each chunk amounts to.
+/// The entities and relations that result from the newest state of each chunk, one line each.
 fn computed(newest: &BTreeMap<u128, Write>) -> Vec<String> {
     let mut living: Vec<_> = newest.values().filter(|write| write.state.is_some()).collect();
     living.sort_by_key(|write| (write.version, write.id));
@@ -46,30 +46,31 @@ fn computed(newest: &BTreeMap<u128, Write>) -> Vec<String> {
         let chunk = &write.state.as_ref().unwrap().chunk;
         let (created, updated) = (chunk.metadata.created_at, chunk.metadata.updated_at);
         for entity in &chunk.graph.entities {
-            let (said, first, last) = entities.entry(&entity.id).or_insert((None, created, updated));
+            let (stated, first, last) = entities.entry(&entity.id).or_insert((None, created, updated));
             (*first, *last) = ((*first).min(created), (*last).max(updated));
-            *said = Some(format!("{} {:.2}", entity.name, entity.confidence));
+            *stated = Some(format!("{} {:.2}", entity.name, entity.confidence));
         }
         for relation in &chunk.graph.relationships {
             let key = format!("{}>{}", relation.source_entity_id, relation.target_entity_id);
-            let (said, evidence): &mut (f64, BTreeMap<_, _>) = relations.entry(key).or_default();
-            *said = relation.confidence;
+            let (stated, evidence): &mut (f64, BTreeMap<_, _>) = relations.entry(key).or_default();
+            *stated = relation.confidence;
             evidence.insert(write.id.to_string(), relation.confidence);
         }
     }
     let mut lines: Vec<_> = entities
         .iter()
-        .map(|(id, (said, first, last))| format!("{id} {} {first} {last}", said.as_ref().unwrap()))
+        .map(|(id, (stated, first, last))| format!("{id} {} {first} {last}", stated.as_ref().unwrap()))
         .collect();
-    for (key, (said, evidence)) in relations {
-        let mut line = format!("{key} {said:.2}");
+    for (key, (stated, evidence)) in relations {
+        let mut line = format!("{key} {stated:.2}");
         evidence.iter().for_each(|(chunk, confidence)| write!(line, " {chunk}:{confidence:.2}").unwrap());
         lines.push(line);
     }
     lines
 }
 
-async fn held(neo4j: &Neo4j) -> Vec<String> {
+/// The stored entities and relations, in the format of [`computed`].
+async fn stored(neo4j: &Neo4j) -> Vec<String> {
     let mut lines = Vec::new();
     let entities = "MATCH (e:Entity) RETURN e.id AS id, e.name AS name, e.confidence AS confidence,
         e.first_seen + ' ' + e.last_seen AS seen ORDER BY id";
@@ -85,22 +86,23 @@ async fn held(neo4j: &Neo4j) -> Vec<String> {
     }
     let relations = "MATCH (s)-[r:RELATES_TO]->(t) UNWIND r.evidence AS id
         OPTIONAL MATCH (:Chunk {id: id})-[l:CONTAINS_ENTITY]->(s)
-        WITH s, r, t, id, [i IN range(0, size(l.relates_to) - 1) WHERE l.relates_to[i] = t.id | l.relates_confidence[i]] AS said
-        RETURN s.id + '>' + t.id AS key, r.confidence AS confidence, id, head(said) AS said ORDER BY key, id";
+        WITH s, r, t, id,
+            [i IN range(0, size(l.relates_to) - 1) WHERE l.relates_to[i] = t.id | l.relates_confidence[i]] AS stated
+        RETURN s.id + '>' + t.id AS key, r.confidence AS confidence, id, head(stated) AS stated ORDER BY key, id";
     let mut evidence = BTreeMap::new();
     for row in neo4j.rows(neo4rs::query(relations)).await {
         let text = |key| row.get::<String>(key).unwrap();
         let number = |key| row.get::<f64>(key).unwrap();
         let line: &mut String =
             evidence.entry(text("key")).or_insert_with(|| format!("{} {:.2}", text("key"), number("confidence")));
-        write!(line, " {}:{:.2}", text("id"), number("said")).unwrap();
+        write!(line, " {}:{:.2}", text("id"), number("stated")).unwrap();
     }
     lines.extend(evidence.into_values());
     lines
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn four_writers_over_shared_entities_come_to_what_a_plain_computation_says() {
+async fn four_writers_over_shared_entities_converge_to_the_sequential_result() {
     let neo4j = Neo4j::fresh().await;
     let seed =
         std::env::var("CHUNK_SYNC_TEST_SEED").map_or_else(|_| u64::from(std::process::id()), |s| s.parse().unwrap());
@@ -108,7 +110,8 @@ async fn four_writers_over_shared_entities_come_to_what_a_plain_computation_says
     let mut newest = BTreeMap::new();
     let mut writers = Vec::new();
     for writer in 0..WRITERS {
-        // Each writer has chunks of its own, for a deleted chunk has no version that could hold an older write off.
+        // Each writer has its own chunks, because a deleted chunk has no stored version that would reject an older
+        // write.
         let mut rng = Rng::new(seed + writer as u64);
         let mut batches = Vec::new();
         for round in 0..ROUNDS {
@@ -126,7 +129,7 @@ async fn four_writers_over_shared_entities_come_to_what_a_plain_computation_says
     for writer in writers {
         writer.await.unwrap();
     }
-    assert_eq!(held(&neo4j).await, computed(&newest));
+    assert_eq!(stored(&neo4j).await, computed(&newest));
     let seen = neo4j.store.scan(None, 10_000).await.unwrap();
     let living: Vec<_> = newest.values().filter(|write| write.state.is_some()).collect();
     assert_eq!(seen.len(), living.len());
@@ -136,7 +139,7 @@ async fn four_writers_over_shared_entities_come_to_what_a_plain_computation_says
     }
 }
 
-/// Writes until all is durable, as the engine would: others may be in the way now and then.
+/// Repeats the writes until all are durable, as the engine does, because concurrent transactions can block each other.
 async fn persist(batches: Vec<Vec<Write>>) {
     let store = Arc::new(Neo4jStore::new(&config()).unwrap());
     for mut batch in batches {
@@ -155,7 +158,7 @@ async fn persist(batches: Vec<Vec<Write>>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn writers_of_the_same_chunks_leave_the_newest() {
+async fn concurrent_writers_of_the_same_chunks_leave_the_newest_version() {
     let neo4j = Neo4j::fresh().await;
     let batch = |version| (0..40).map(|n| draft(n).entity("e", &format!("v{version}"), 0.5).at(version)).collect();
     let writers: Vec<_> = (1..=8).map(|version| tokio::spawn(persist(vec![batch(version)]))).collect();

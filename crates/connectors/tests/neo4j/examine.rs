@@ -1,4 +1,4 @@
-//! What an examination finds of a server. It changes nothing, and takes no turn.
+//! The findings of `examine`. It changes nothing, so these tests do not wait for exclusive use of the database.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use crate::fixture::config;
 
 #[tokio::test]
-async fn a_server_is_looked_at() {
+async fn a_working_server_yields_a_finding_for_each_subject() {
     let found = examine(&config()).await;
     assert!(found.iter().all(|finding| finding.level <= Level::Warning), "{found:?}");
     let subjects: Vec<&str> = found.iter().map(|finding| finding.subject).collect();
@@ -17,13 +17,14 @@ async fn a_server_is_looked_at() {
 }
 
 #[tokio::test]
-async fn whoever_lets_nobody_in_or_does_not_answer_is_said() {
+async fn a_refused_login_and_an_unreachable_server_are_reported() {
     let level = async |config: &Neo4jConfig| examine(config).await.remove(0).level;
     assert_eq!(level(&Neo4jConfig { password: "pl4nted".into(), ..config() }).await, Level::Failed);
-    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("bolt://{}", nobody.local_addr().unwrap());
+    // The system completes the connection; no process responds on it.
+    let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("bolt://{}", mute.local_addr().unwrap());
     let silent = Neo4jConfig { url, timeout: Duration::from_millis(300), ..config() };
     assert_eq!(level(&silent).await, Level::Unreachable);
-    drop(nobody);
+    drop(mute);
     assert_eq!(level(&silent).await, Level::Unreachable);
 }

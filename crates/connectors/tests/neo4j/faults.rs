@@ -1,4 +1,4 @@
-//! What goes wrong, and what the engine is told of it.
+//! Failures, and the fault classes under which the store reports them.
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -16,13 +16,13 @@ async fn class(config: &Neo4jConfig) -> FaultClass {
 }
 
 #[tokio::test]
-async fn each_way_of_not_being_let_in_has_its_class() {
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = nobody.local_addr().unwrap().port();
-    // Accepted by the system, answered by nobody.
+async fn each_failure_to_connect_has_its_fault_class() {
+    // The system completes the connection; no process responds on it.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
     let mute = Neo4jConfig { url: format!("bolt://127.0.0.1:{port}"), timeout: Duration::from_millis(300), ..config() };
     assert_eq!(class(&mute).await, FaultClass::Timeout);
-    drop(nobody);
+    drop(listener);
     assert_eq!(class(&mute).await, FaultClass::Unavailable);
     assert_eq!(class(&Neo4jConfig { password: "wrong".into(), ..config() }).await, FaultClass::Denied);
     assert_eq!(class(&Neo4jConfig { database: "none".into(), ..config() }).await, FaultClass::Misconfigured);
@@ -35,7 +35,7 @@ async fn each_way_of_not_being_let_in_has_its_class() {
 }
 
 #[tokio::test]
-async fn the_password_is_not_shown() {
+async fn neither_debug_output_nor_errors_contain_the_password() {
     let config = Neo4jConfig { password: "hunter2".into(), ..config() };
     assert!(!format!("{config:?}").contains("hunter2"));
     let fault = Neo4jStore::new(&config).unwrap().check().await.unwrap_err();
@@ -43,7 +43,7 @@ async fn the_password_is_not_shown() {
 }
 
 #[tokio::test]
-async fn a_write_that_waited_too_long_leaves_no_lock_behind() {
+async fn a_write_that_times_out_leaves_no_lock_behind() {
     let neo4j = Neo4j::fresh().await;
     neo4j.write(&[draft(1).at(1)]).await;
     let mut other = neo4j.raw.start_txn().await.unwrap();
@@ -57,7 +57,7 @@ async fn a_write_that_waited_too_long_leaves_no_lock_behind() {
 }
 
 #[tokio::test]
-async fn a_write_that_is_broken_off_leaves_no_lock_behind() {
+async fn a_cancelled_write_leaves_no_lock_behind() {
     let neo4j = Neo4j::fresh().await;
     neo4j.write(&[draft(1).at(1)]).await;
     let mut other = neo4j.raw.start_txn().await.unwrap();
@@ -78,24 +78,24 @@ async fn a_write_that_is_broken_off_leaves_no_lock_behind() {
 }
 
 #[tokio::test]
-async fn a_constraint_that_only_has_our_name_is_refused() {
+async fn another_constraint_with_the_name_of_ours_is_refused() {
     let neo4j = Neo4j::fresh().await;
     assert_eq!(statements().len(), 4);
-    neo4j.meddle("DROP CONSTRAINT chunk_sync_project_id").await;
-    neo4j.meddle("CREATE CONSTRAINT chunk_sync_project_id FOR (n:Other) REQUIRE n.name IS UNIQUE").await;
+    neo4j.write_directly("DROP CONSTRAINT chunk_sync_project_id").await;
+    neo4j.write_directly("CREATE CONSTRAINT chunk_sync_project_id FOR (n:Other) REQUIRE n.name IS UNIQUE").await;
     let fault = neo4j.store.prepare().await.unwrap_err();
-    neo4j.meddle("DROP CONSTRAINT chunk_sync_project_id").await;
+    neo4j.write_directly("DROP CONSTRAINT chunk_sync_project_id").await;
     assert_eq!(fault.class, FaultClass::Misconfigured, "{fault}");
     neo4j.store.prepare().await.unwrap();
 }
 
 #[tokio::test]
-async fn ids_that_are_there_twice_are_refused_and_named() {
+async fn duplicate_ids_are_refused_and_the_error_names_the_label() {
     let neo4j = Neo4j::fresh().await;
-    neo4j.meddle("DROP CONSTRAINT chunk_sync_entity_id").await;
-    neo4j.meddle("CREATE (:Entity {id: 'twice'}), (:Entity {id: 'twice'})").await;
+    neo4j.write_directly("DROP CONSTRAINT chunk_sync_entity_id").await;
+    neo4j.write_directly("CREATE (:Entity {id: 'twice'}), (:Entity {id: 'twice'})").await;
     let fault = neo4j.store.prepare().await.unwrap_err();
-    neo4j.meddle("MATCH (e:Entity) DELETE e").await;
+    neo4j.write_directly("MATCH (e:Entity) DELETE e").await;
     assert_eq!(fault.class, FaultClass::Misconfigured, "{fault}");
     assert!(fault.message.contains("Entity"), "{fault}");
     neo4j.store.prepare().await.unwrap();

@@ -1,4 +1,4 @@
-//! A database to oneself, chunks to put into it, and a look at it past the store.
+//! Exclusive use of the test database, a builder for chunks, and direct access to the database past the store.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -23,8 +23,8 @@ pub(crate) struct Neo4j {
 fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| {
         panic!(
-            "{name} is not set: these tests want a Neo4j 5 of their own, \
-             named by CHUNK_SYNC_TEST_NEO4J_URL (bolt://127.0.0.1:7687), _USER and _PASSWORD; they empty it"
+            "{name} is not set; start a Neo4j 5 for these tests alone, because they delete all its data, and set \
+             CHUNK_SYNC_TEST_NEO4J_URL (bolt://127.0.0.1:7687), _USER and _PASSWORD"
         )
     })
 }
@@ -45,8 +45,8 @@ fn client() -> Config {
     builder.build().unwrap()
 }
 
-/// The community edition has one database, so tests take turns, also with those of other processes: whoever has the lock
-/// on a file has the database until the file is closed.
+/// Waits for exclusive use of the database. The community edition has only one, so tests of all processes take turns:
+/// the holder of the lock on the returned file has the database until it closes the file.
 async fn turn() -> File {
     let path = std::env::temp_dir().join("chunk-sync-test-neo4j.lock");
     let wait = move || {
@@ -64,7 +64,7 @@ impl Fixture for Neo4j {
     async fn fresh() -> Self {
         let store = Arc::new(Neo4jStore::new(&config()).unwrap());
         let turn = turn().await;
-        store.check().await.expect("the Neo4j of CHUNK_SYNC_TEST_NEO4J_URL takes no writes");
+        store.check().await.expect("the Neo4j at CHUNK_SYNC_TEST_NEO4J_URL must accept writes");
         let raw = Graph::connect(client()).unwrap();
         let fixture = Self { store, raw, _turn: turn };
         while fixture.rows(query(EMPTY)).await[0].get::<i64>("count").unwrap() > 0 {}
@@ -82,9 +82,9 @@ impl Fixture for Neo4j {
 }
 
 impl Drop for Neo4j {
-    /// Leaves nothing behind, while it is still this one's turn.
+    /// Empties the database before the lock is released.
     fn drop(&mut self) {
-        // Another runtime: the one of the test may be waiting for this very thread.
+        // In its own runtime, because the runtime of the test may be blocked on this thread.
         let emptied = std::thread::spawn(|| {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async { Graph::connect(client()).unwrap().run(query("MATCH (n) DETACH DELETE n")).await })
@@ -94,7 +94,7 @@ impl Drop for Neo4j {
 }
 
 impl Neo4j {
-    /// The rows of a statement, which takes effect at once.
+    /// Runs a statement, commits it, and returns its rows.
     pub(crate) async fn rows(&self, query: Query) -> Vec<Row> {
         let mut stream = self.raw.execute(query).await.unwrap();
         let mut rows = Vec::new();
@@ -104,12 +104,12 @@ impl Neo4j {
         rows
     }
 
-    /// What somebody else does in the graph.
-    pub(crate) async fn meddle(&self, statement: &str) {
+    /// Runs a statement as another client of the database.
+    pub(crate) async fn write_directly(&self, statement: &str) {
         self.raw.run(query(statement)).await.unwrap();
     }
 
-    /// The `value` of each row of a statement, as text.
+    /// The column `value` of each row of a statement, which must be text.
     pub(crate) async fn texts(&self, statement: &str) -> Vec<String> {
         self.rows(query(statement)).await.iter().map(|row| row.get("value").unwrap()).collect()
     }
@@ -120,14 +120,14 @@ impl Neo4j {
         }
     }
 
-    /// Whether the chunk reads as what was written.
+    /// The fields in which the stored chunk differs from what was written.
     pub(crate) async fn differing(&self, write: &Write) -> Vec<String> {
-        let seen = self.store.read(&[write.id]).await.unwrap().remove(0).expect("the chunk is there");
+        let seen = self.store.read(&[write.id]).await.unwrap().remove(0).expect("the store must hold the chunk");
         seen.fingerprint.differing(&self.store.expect(write.state.as_ref().unwrap()))
     }
 }
 
-/// A chunk by its number; what is not said of it is the same for all.
+/// A chunk under construction. All properties that a test does not set are the same for every chunk.
 pub(crate) struct Draft(Value);
 
 pub(crate) fn id(number: u128) -> Uuid {
@@ -149,7 +149,7 @@ pub(crate) fn draft(number: u128) -> Draft {
 }
 
 impl Draft {
-    /// Names an entity.
+    /// Adds an entity at the source positions 3 and 7.
     pub(crate) fn entity(self, id: &str, name: &str, confidence: f64) -> Self {
         self.entity_at(id, name, confidence, &[3, 7])
     }

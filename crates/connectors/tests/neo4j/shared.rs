@@ -1,4 +1,4 @@
-//! What several chunks say of one entity or relation.
+//! Entities and relations that several chunks share.
 
 use chunk_sync_engine::ports::{Applied, Store};
 use chunk_sync_testkit::Fixture;
@@ -29,25 +29,25 @@ async fn an_entity_falls_back_to_the_supporter_that_remains() {
 #[tokio::test]
 async fn a_relation_falls_back_to_the_evidence_that_remains() {
     let neo4j = Neo4j::fresh().await;
-    let say =
+    let supporter =
         |number, confidence| draft(number).entity("e", "e", 0.5).entity("f", "f", 0.5).relation("e", "f", confidence);
-    neo4j.write(&[say(1, 0.25).at(10), say(2, 0.5).at(30), say(3, 0.75).at(20)]).await;
+    neo4j.write(&[supporter(1, 0.25).at(10), supporter(2, 0.5).at(30), supporter(3, 0.75).at(20)]).await;
     assert_eq!(neo4j.texts(RELATION).await, ["references 0.5 3"]);
-    let silent = draft(2).entity("e", "e", 0.5).entity("f", "f", 0.5);
-    neo4j.write(&[silent.at(31)]).await;
+    let without_relation = draft(2).entity("e", "e", 0.5).entity("f", "f", 0.5);
+    neo4j.write(&[without_relation.at(31)]).await;
     assert_eq!(neo4j.texts(RELATION).await, ["references 0.75 2"]);
-    let restated = say(3, 0.125).at(32);
+    let restated = supporter(3, 0.125).at(32);
     neo4j.write(std::slice::from_ref(&restated)).await;
     assert_eq!(neo4j.texts(RELATION).await, ["references 0.125 2"]);
     assert!(neo4j.differing(&restated).await.is_empty());
-    assert!(neo4j.differing(&say(1, 0.25).at(10)).await.is_empty());
+    assert!(neo4j.differing(&supporter(1, 0.25).at(10)).await.is_empty());
     neo4j.write(&[delete(1, 40), delete(3, 40)]).await;
     assert!(neo4j.texts(RELATION).await.is_empty());
     assert_eq!(neo4j.store.counts().await.unwrap().others["entities"], 2);
 }
 
 #[tokio::test]
-async fn equal_versions_are_decided_by_the_greater_id() {
+async fn of_equal_versions_the_greater_id_wins() {
     let neo4j = Neo4j::fresh().await;
     let (one, two) = (draft(1).entity("e", "one", 0.5).at(10), draft(2).entity("e", "two", 0.5).at(10));
     neo4j.write(&[two]).await;
@@ -56,7 +56,7 @@ async fn equal_versions_are_decided_by_the_greater_id() {
 }
 
 #[tokio::test]
-async fn data_sets_and_projects_stay_when_their_chunks_go() {
+async fn data_sets_and_projects_remain_when_their_chunks_are_deleted() {
     let neo4j = Neo4j::fresh().await;
     let project = "9f5b1c52-7a33-4b8e-9f0a-0f2f5a3c1d11";
     let chunk = draft(1).organization(json!({"cognee_dataset": "notes", "project_id": project}));
@@ -69,7 +69,7 @@ async fn data_sets_and_projects_stay_when_their_chunks_go() {
 }
 
 #[tokio::test]
-async fn a_data_set_is_part_of_the_project_said_last() {
+async fn a_data_set_belongs_to_the_project_of_the_last_write() {
     let neo4j = Neo4j::fresh().await;
     let [a, b] = ["9f5b1c52-7a33-4b8e-9f0a-0f2f5a3c1d11", "00000000-7a33-4b8e-9f0a-0f2f5a3c1d11"];
     let chunk = |number, project| draft(number).organization(json!({"cognee_dataset": "notes", "project_id": project}));
@@ -80,10 +80,10 @@ async fn a_data_set_is_part_of_the_project_said_last() {
 }
 
 #[tokio::test]
-async fn a_write_that_cannot_be_held_fails_alone() {
+async fn a_write_that_cannot_be_stored_fails_alone() {
     let neo4j = Neo4j::fresh().await;
     let long = json!({"cognee_dataset": "n".repeat(8001)});
-    // The server refuses the long id; the rest never leave.
+    // The server refuses the long id; the store refuses the other two before it sends anything.
     let mut writes: Vec<_> = (1..=20).map(|number| draft(number).entity("e", "e", 0.5).at(1)).collect();
     writes[4] = draft(5).organization(long).at(1);
     writes[9] = draft(10).entity_at("e", "e", 0.5, &[u64::MAX]).at(1);

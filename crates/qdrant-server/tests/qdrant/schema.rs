@@ -27,10 +27,10 @@ async fn a_collection_made_for_other_models_is_refused_with_the_difference_and_t
     let vectors = Vectors::of("1.18.1").await;
     let smaller = refused(&vectors, vec![model("gte", 384), model("coderank", 768), model("cognee", 768)]).await;
     assert_eq!(smaller.class, FaultClass::Misconfigured);
-    assert!(smaller.message.contains("holds `dense_alternative` with 768 numbers, configured are 384"), "{smaller}");
-    assert!(smaller.message.contains("Configure [[embedding]] as the collection is"), "{smaller}");
+    assert!(smaller.message.contains("its vector `dense_alternative` has 768 numbers, but 384 are configured"), "{smaller}");
+    assert!(smaller.message.contains("adapt [[embedding]] to the collection"), "{smaller}");
     let extra = refused(&vectors, vec![model("gte", 768), model("coderank", 768)]).await;
-    assert!(extra.message.contains("holds a vector `dense_cognee`, which is not configured"), "{extra}");
+    assert!(extra.message.contains("has a vector `dense_cognee`, which is not configured"), "{extra}");
     vectors.store.prepare().await.unwrap();
 }
 
@@ -77,7 +77,7 @@ async fn a_collection_of_another_distance_is_refused() {
     vectors.raw().create_collection(create).await.unwrap();
     let fault = vectors.store.prepare().await.unwrap_err();
     assert_eq!(fault.class, FaultClass::Misconfigured);
-    assert!(fault.message.contains("compares `dense_alternative` by Dot, wanted is Cosine"), "{fault}");
+    assert!(fault.message.contains("the distance of its vector `dense_alternative` is Dot, not Cosine"), "{fault}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

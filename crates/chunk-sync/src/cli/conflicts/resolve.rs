@@ -1,4 +1,5 @@
-//! `conflicts resolve` and `revert`: a decision becomes an operator's event on the bus, and takes the way of every change.
+//! `conflicts resolve` and `conflicts revert`: publish the operator's decision as an event on the bus, which the
+//! service processes like any other change.
 
 use std::convert::Infallible;
 use std::io::Read;
@@ -17,32 +18,32 @@ use uuid::Uuid;
 use crate::cli::{Ended, Failure, output};
 use crate::wiring::Wired;
 
-/// The greatest file that is read: no part of a chunk is as long.
+/// Maximum size of a file with a value. Every part of a chunk is smaller.
 const MAX_FILE: u64 = 16 * 1024 * 1024;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Arguments {
-    /// Its number in the list.
+    /// The number of the conflict in the list.
     id: u64,
-    /// The part is to be what the source said, what the target held, what both began with (base), or what FILE has: `-` is
-    /// standard input. For content and summary FILE is the text itself, for everything else JSON.
+    /// The new value of the part: that of the source, of the target, of their common base, or the contents of FILE (`-`
+    /// is standard input). For content and summary, FILE is the text itself; for all other parts it is JSON.
     #[arg(long, value_name = "source|target|base|FILE")]
     take: Take,
-    /// Decide anew what is settled already.
+    /// Decide again a conflict that is no longer open.
     #[arg(long)]
     again: bool,
 }
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Revert {
-    /// Its number in the list.
+    /// The number of the conflict in the list.
     id: u64,
-    /// Also where an operator has decided already.
+    /// Revert even if the conflict has been closed.
     #[arg(long)]
     again: bool,
 }
 
-/// Where the value is taken from.
+/// The source of the new value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Take {
     Source,
@@ -70,16 +71,17 @@ struct Published {
     conflict: u64,
     chunk: Uuid,
     part: String,
-    /// Nothing where the part is that already.
+    /// Null if the part already has this value and the conflict is not open.
     event_id: Option<Uuid>,
-    /// Where the event stands on the bus.
+    /// The entry of the event on the bus.
     entry: Option<String>,
 }
 
 pub(super) async fn execute(wired: &Wired, arguments: &Arguments, json: bool) -> Result<Ended, Failure> {
     let entry = super::entry(wired, arguments.id).await?;
     if !entry.met.is_open() && !arguments.again {
-        let text = format!("conflict {} is settled: {}; --again decides it anew", entry.id, super::outcome(&entry.met));
+        let outcome = super::outcome(&entry.met);
+        let text = format!("conflict {} is not open ({outcome}); use --again to decide it again", entry.id);
         return Err(Failure::Usage(text));
     }
     let choice = match &arguments.take {
@@ -94,13 +96,20 @@ pub(super) async fn execute(wired: &Wired, arguments: &Arguments, json: bool) ->
 pub(super) async fn revert(wired: &Wired, arguments: &Revert, json: bool) -> Result<Ended, Failure> {
     let entry = super::entry(wired, arguments.id).await?;
     if let (Some(closed), false) = (entry.met.closed, arguments.again) {
-        let text = format!("conflict {} was closed by {} at {}; --again reverts it", entry.id, closed.by, closed.at);
+        let text = format!(
+            "conflict {} was closed by {} at {}; use --again to revert it nevertheless",
+            entry.id, closed.by, closed.at
+        );
         return Err(Failure::Usage(text));
     }
     publish(wired, &entry, &Choice::reverting(&entry.met), json).await
 }
 
-/// The value that a file has for that part.
+/// Reads the value for `part` from a file or from standard input.
+///
+/// # Errors
+/// [`Failure::Usage`] if the file cannot be read; [`Failure::Input`] if it is larger than [`MAX_FILE`], not UTF-8, or,
+/// for a part other than content and summary, not JSON.
 fn read(file: &Path, part: &Part) -> Result<Value, Failure> {
     let name = if file.as_os_str() == "-" { "standard input".to_owned() } else { file.display().to_string() };
     let mut bytes = Vec::new();
@@ -110,19 +119,19 @@ fn read(file: &Path, part: &Part) -> Result<Value, Failure> {
         std::fs::File::open(file).map(|file| Box::new(file) as _)
     };
     let read = input.and_then(|input| input.take(MAX_FILE + 1).read_to_end(&mut bytes));
-    read.map_err(|error| Failure::Usage(format!("{name} cannot be read: {error}")))?;
+    read.map_err(|error| Failure::Usage(format!("cannot read {name}: {error}")))?;
     parse(&bytes, part).map_err(|error| Failure::Input(format!("{name}: {error}")))
 }
 
 fn parse(bytes: &[u8], part: &Part) -> Result<Value, String> {
     if bytes.len() as u64 > MAX_FILE {
-        return Err(format!("longer than {MAX_FILE} bytes"));
+        return Err(format!("larger than {MAX_FILE} bytes, the most that a part can have"));
     }
     let text =
-        std::str::from_utf8(bytes).map_err(|error| format!("is not UTF-8 from byte {} on", error.valid_up_to()))?;
+        std::str::from_utf8(bytes).map_err(|error| format!("not valid UTF-8 at byte {}", error.valid_up_to()))?;
     match part {
         Part::Content | Part::Summary => Ok(text.into()),
-        _ => serde_json::from_str(text).map_err(|error| format!("no JSON: {error}")),
+        _ => serde_json::from_str(text).map_err(|error| format!("not valid JSON: {error}")),
     }
 }
 
@@ -131,7 +140,7 @@ async fn publish(wired: &Wired, entry: &Recorded, choice: &Choice, json: bool) -
     let Decision { event, changes } = decision.map_err(|error| failure(entry, choice, error))?;
     let part = entry.met.conflict.part.to_string();
     let mut published = Published { conflict: entry.id, chunk: entry.chunk, part, event_id: None, entry: None };
-    // To decide for what shows ends an open conflict; one that is settled is just as it should be.
+    // Choosing the current value still closes an open conflict; otherwise it changes nothing.
     if changes || entry.met.is_open() {
         published.event_id = Some(event.event_id);
         published.entry = wired.publisher.publish(vec![event]).await?.first().map(ToString::to_string);
@@ -148,39 +157,40 @@ fn text(published: &Published, taken: &str) -> String {
     let (part, chunk) = (output::printable(&published.part), published.chunk);
     match &published.entry {
         Some(entry) => format!(
-            "{part} of chunk {chunk} becomes {taken}: published as entry {entry}; the running service applies it, or the next \
-             `chunk-sync run`"
+            "{part} of chunk {chunk} becomes {taken}: published as entry {entry}; the running service or the next \
+             `chunk-sync run` applies it"
         ),
-        None => format!("{part} of chunk {chunk} is {taken} already: nothing to do"),
+        None => format!("{part} of chunk {chunk} is already {taken}: nothing to do"),
     }
 }
 
-/// What was chosen, in words.
+/// A description of the chosen value, with writer and time if it is that of a side.
 fn taken(entry: &Recorded, choice: &Choice) -> String {
-    let said = match choice {
-        Choice::Source => "what the source said",
-        Choice::Target => "what was held",
-        Choice::Base => "what it began with",
-        Choice::Value(_) => "what was handed in",
+    let value = match choice {
+        Choice::Source => "the value of the source",
+        Choice::Target => "the value of the target",
+        Choice::Base => "the value of the base",
+        Choice::Value(_) => "the given value",
     };
     match choice.side(&entry.met).and_then(|(_, side)| side.writer.zip(side.time)) {
-        Some((writer, time)) => format!("{said} ({writer}, {time})"),
-        None => said.to_owned(),
+        Some((writer, time)) => format!("{value} ({writer}, {time})"),
+        None => value.to_owned(),
     }
 }
 
-/// What the file has may be wrong; what cannot be had otherwise was asked for wrongly.
+/// An invalid value from a file is an input error (exit code 1); a choice that is not possible is a usage error (exit
+/// code 2).
 fn failure(entry: &Recorded, choice: &Choice, error: Undecidable) -> Failure {
-    let handed_in = matches!(choice, Choice::Value(_));
+    let from_file = matches!(choice, Choice::Value(_));
     match error {
         Undecidable::Fault(fault) => fault.into(),
-        Undecidable::Unresolvable(Unresolvable::Value { part, source }) if handed_in => {
-            Failure::Input(format!("no value of {part}: {source}"))
+        Undecidable::Unresolvable(Unresolvable::Value { part, source }) if from_file => {
+            Failure::Input(format!("not a valid value of {part}: {source}"))
         }
-        Undecidable::Unresolvable(error @ Unresolvable::Another(_)) if handed_in => Failure::Input(error.to_string()),
-        Undecidable::Invalid(invalid) if handed_in => Failure::Input(invalid.to_string()),
+        Undecidable::Unresolvable(error @ Unresolvable::Another(_)) if from_file => Failure::Input(error.to_string()),
+        Undecidable::Invalid(invalid) if from_file => Failure::Input(invalid.to_string()),
         Undecidable::Invalid(invalid) => {
-            Failure::Usage(format!("conflict {}: the chunk would keep no rule: {invalid}", entry.id))
+            Failure::Usage(format!("conflict {}: the chunk would become invalid: {invalid}", entry.id))
         }
         other => Failure::Usage(format!("conflict {}: {other}", entry.id)),
     }
@@ -192,16 +202,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_is_taken_as_it_is_and_everything_else_as_json() {
+    fn text_parts_are_read_verbatim_and_all_others_as_json() {
         assert_eq!(parse(b"\"a\"\n", &Part::Content).unwrap(), Value::from("\"a\"\n"));
         assert_eq!(parse(b" \"a\"\n", &Part::Metadata("title".into())).unwrap(), Value::from("a"));
         let error = parse(b"{", &Part::Source).unwrap_err();
-        assert!(error.starts_with("no JSON: "), "{error}");
-        assert_eq!(parse(b"ab\xff", &Part::Summary).unwrap_err(), "is not UTF-8 from byte 2 on");
+        assert!(error.starts_with("not valid JSON: "), "{error}");
+        assert_eq!(parse(b"ab\xff", &Part::Summary).unwrap_err(), "not valid UTF-8 at byte 2");
     }
 
     #[test]
-    fn a_file_is_whatever_is_no_side() {
+    fn a_value_that_names_no_side_is_a_file() {
         let taken = ["source", "target", "base", "-", "./source"].map(|text| text.parse::<Take>().unwrap());
         let [file, other] = ["-", "./source"].map(|name| Take::File(name.into()));
         assert_eq!(taken, [Take::Source, Take::Target, Take::Base, file, other]);

@@ -1,4 +1,4 @@
-//! `conflicts show`: the four sides of one conflict, side by side where there is room, and the lines that differ.
+//! `conflicts show`: the four sides of one conflict, side by side on a wide terminal, and the differing lines.
 
 use std::io::IsTerminal;
 
@@ -13,22 +13,22 @@ use serde_json::Value;
 
 use crate::cli::{Ended, Failure, output};
 
-/// Narrower terminals show the sides one below the other.
+/// Minimum width for the sides in columns; on narrower terminals they are shown one below the other.
 const SIDE_BY_SIDE: u16 = 100;
 
-/// Numbers of a vector that are shown.
+/// How many numbers of a vector are shown.
 const FIRST: usize = 5;
 
-/// How it is shown.
+/// Display settings.
 #[derive(Clone, Copy)]
-pub(super) struct Look {
-    /// The width of the terminal; `None` where it is none.
+pub(super) struct Display {
+    /// The width of the terminal; `None` if the output is not a terminal.
     pub(super) width: Option<u16>,
     pub(super) colours: bool,
 }
 
-impl Look {
-    /// As standard output takes it.
+impl Display {
+    /// The settings for standard output. `NO_COLOR` turns colours off.
     fn of_output() -> Self {
         let is_terminal = std::io::stdout().is_terminal();
         let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
@@ -41,12 +41,12 @@ pub(super) fn execute(entry: &Recorded, json: bool) -> Result<Ended, Failure> {
     if json {
         output::json(entry)?;
     } else {
-        output::line(text(entry, Look::of_output()))?;
+        output::line(text(entry, Display::of_output()))?;
     }
     Ok(Ended::Fine)
 }
 
-pub(super) fn text(entry: &Recorded, look: Look) -> String {
+pub(super) fn text(entry: &Recorded, display: Display) -> String {
     let (met, conflict) = (&entry.met, &entry.met.conflict);
     let sides = [
         ("base", &conflict.base),
@@ -55,7 +55,7 @@ pub(super) fn text(entry: &Recorded, look: Look) -> String {
         ("result", &conflict.result),
     ];
     let mut text = format!(
-        "conflict {}: {} of chunk {}\nmet {} as sync version {}; {}: {}\n",
+        "conflict {}: {} of chunk {}\nmerged {} as sync version {}; strategy {}, outcome {}\n",
         entry.id,
         output::printable(&conflict.part.to_string()),
         entry.chunk,
@@ -69,20 +69,20 @@ pub(super) fn text(entry: &Recorded, look: Look) -> String {
     }
     if met.is_open() {
         text.push_str(&format!(
-            "it waits: `chunk-sync conflicts resolve {} --take source|target|base|FILE`\n",
+            "open; to decide it, run `chunk-sync conflicts resolve {} --take source|target|base|FILE`\n",
             entry.id
         ));
     }
-    match look.width.filter(|width| *width >= SIDE_BY_SIDE) {
+    match display.width.filter(|width| *width >= SIDE_BY_SIDE) {
         Some(width) => text.push_str(&beside(&conflict.part, sides, width)),
         None => text.push_str(&below(&conflict.part, sides)),
     }
-    if let Some(lines) = differences(&conflict.part, &conflict.target, &conflict.source, look) {
+    if let Some(lines) = differences(&conflict.part, &conflict.target, &conflict.source, display) {
         text.push_str("\nfrom target (-) to source (+):\n");
         text.push_str(&lines);
     }
     if conflict.outcome == Outcome::Merged
-        && let Some(lines) = differences(&conflict.part, &conflict.target, &conflict.result, look)
+        && let Some(lines) = differences(&conflict.part, &conflict.target, &conflict.result, display)
     {
         text.push_str("\nfrom target (-) to result (+):\n");
         text.push_str(&lines);
@@ -94,8 +94,8 @@ fn beside(part: &Part, sides: [(&str, &Side); 4], width: u16) -> String {
     let row = |name: &str, cell: &dyn Fn(&Side) -> String| {
         std::iter::once(name.to_owned()).chain(sides.iter().map(|(_, side)| cell(side))).collect()
     };
-    let when = |side: &Side| side.time.map_or_else(String::new, |time| time.to_string());
-    let rows = [row("who", &who), row("when", &when), row("what", &|side| what(part, side))];
+    let time = |side: &Side| side.time.map_or_else(String::new, |time| time.to_string());
+    let rows = [row("writer", &writer), row("time", &time), row("value", &|side| value(part, side))];
     let heading: Vec<&str> = std::iter::once("").chain(sides.map(|(name, _)| name)).collect();
     let mut table = output::text_table(&heading, rows);
     table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
@@ -104,37 +104,37 @@ fn beside(part: &Part, sides: [(&str, &Side); 4], width: u16) -> String {
 
 fn below(part: &Part, sides: [(&str, &Side); 4]) -> String {
     let side = |(name, side): (&str, &Side)| {
-        let when = side.time.map_or_else(String::new, |time| format!(", {time}"));
-        format!("\n{name}: {}{when}\n{}\n", who(side), what(part, side).trim_end_matches('\n'))
+        let time = side.time.map_or_else(String::new, |time| format!(", {time}"));
+        format!("\n{name}: {}{time}\n{}\n", writer(side), value(part, side).trim_end_matches('\n'))
     };
     sides.map(side).concat()
 }
 
-fn who(side: &Side) -> String {
-    side.writer.map_or_else(|| "nobody".to_owned(), |writer| writer.to_string())
+fn writer(side: &Side) -> String {
+    side.writer.map_or_else(|| "no writer".to_owned(), |writer| writer.to_string())
 }
 
-/// What the side says, for people.
-fn what(part: &Part, side: &Side) -> String {
+/// The value of a side for display, or why there is none.
+fn value(part: &Part, side: &Side) -> String {
     match (&side.value, side.hash) {
         (Some(value), _) => output::printable(&shown(part, value)),
-        (None, Some(hash)) => format!("(not kept; its hash is {hash:?})"),
-        (None, None) => "(not there)".to_owned(),
+        (None, Some(hash)) => format!("(value not kept; hash {hash:?})"),
+        (None, None) => "(absent)".to_owned(),
     }
 }
 
 fn shown(part: &Part, value: &Value) -> String {
     let vector = match part {
         Part::Dense(_) => Dense::deserialize(value).ok().map(|dense| {
-            let made = dense.timestamp.map_or_else(String::new, |time| format!(", made {time}"));
+            let created = dense.timestamp.map_or_else(String::new, |time| format!(", created {time}"));
             let first: Vec<String> = dense.vector.iter().take(FIRST).map(ToString::to_string).collect();
-            format!("{} numbers{made}: {}", dense.vector.len(), listed(&first, dense.vector.len()))
+            format!("{} numbers{created}: {}", dense.vector.len(), listed(&first, dense.vector.len()))
         }),
         Part::Sparse => Sparse::deserialize(value).ok().map(|sparse| {
             let pairs = sparse.indices.iter().zip(&sparse.values).take(FIRST);
             let first: Vec<String> = pairs.map(|(index, number)| format!("{index}: {number}")).collect();
             let count = sparse.indices.len();
-            format!("{count} numbers by {}: {}", sparse.model, listed(&first, count))
+            format!("{count} numbers from {}: {}", sparse.model, listed(&first, count))
         }),
         _ => None,
     };
@@ -149,8 +149,9 @@ fn listed(first: &[String], of: usize) -> String {
     format!("[{}{rest}]", first.join(", "))
 }
 
-/// The lines by which two sides differ; `None` where they cannot be held against each other.
-fn differences(part: &Part, old: &Side, new: &Side, look: Look) -> Option<String> {
+/// The differing lines of two sides as a diff; `None` if they are equal, a value is absent, or the part is a vector or
+/// the chunk's existence.
+fn differences(part: &Part, old: &Side, new: &Side, display: Display) -> Option<String> {
     if matches!(part, Part::Dense(_) | Part::Sparse | Part::Existence) {
         return None;
     }
@@ -166,7 +167,7 @@ fn differences(part: &Part, old: &Side, new: &Side, look: Look) -> Option<String
                 Line::Insert(line) => ('+', Some(32), line),
             };
             let line = output::printable(line.trim_end_matches('\n'));
-            match colour.filter(|_| look.colours) {
+            match colour.filter(|_| display.colours) {
                 Some(colour) => text.push_str(&format!("\u{1b}[{colour}m{mark}{line}\u{1b}[0m\n")),
                 None => text.push_str(&format!("{mark}{line}\n")),
             }

@@ -1,4 +1,4 @@
-//! `dead retry` and `dead drop`: a letter becomes an event on the bus again, or nothing any more.
+//! `dead retry` and `dead drop`: publish the event of a dead letter again, or delete the dead letter.
 
 use std::io::{BufRead, IsTerminal};
 
@@ -12,43 +12,47 @@ use super::{Dead, Pages, Selection, find, read, unknown};
 use crate::cli::{Ended, Failure, output};
 use crate::wiring::Wired;
 
-/// Letters that are listed one by one in a result for people; all are counted.
+/// Up to this number of published events, the text output lists each; it always shows the total.
 const LISTED: usize = 20;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The event is published as it came, with its retry_count counted up; a crash before its letter is dropped leaves both, which \
-does no harm: its version makes twice the same as once. What still keeps no rule stays where it is.
+The original event is published with its retry_count increased by one. A crash between publishing an event and \
+dropping its dead letter leaves both, which is harmless: the version of the event makes a second delivery a no-op. \
+Dead letters whose event is still invalid are kept.
 
-Exit codes: 0 all were published; 1 some stay; 2 an id is unknown, and nothing was done; 3 the bus cannot be reached.")]
+Exit codes: 0 all were published; 1 some are kept; 2 an id is unknown, and nothing was done; 3 the bus cannot be \
+reached.")]
 pub(in crate::cli) struct Retry {
     #[command(flatten)]
     pub(super) which: Selection,
-    /// For this store only.
+    /// Publish for this store only.
     #[arg(long, value_name = "STORE")]
     target: Option<To>,
-    /// Show what would be published; do nothing.
+    /// Show what would be published, without publishing.
     #[arg(long)]
     dry_run: bool,
 }
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-What is dropped is gone: its change was never made. `--superseded` drops those of which nothing would come any more.
+A dropped dead letter cannot be restored, and its change is never made. `--superseded` drops only those whose event \
+would change nothing.
 
-Exit codes: 0 they are gone; 1 it was not confirmed; 2 an id is unknown, and nothing was done; 3 the bus cannot be reached.")]
+Exit codes: 0 they were dropped; 1 the operator did not confirm; 2 an id is unknown, and nothing was done; 3 the bus \
+cannot be reached.")]
 pub(in crate::cli) struct Drop {
     #[command(flatten)]
     pub(super) which: Selection,
-    /// Show what would be dropped; do nothing.
+    /// Show what would be dropped, without dropping.
     #[arg(long)]
     dry_run: bool,
-    /// Do not ask before dropping all.
+    /// Do not ask for confirmation of --all.
     #[arg(long)]
     yes: bool,
 }
 
-/// The one store that an event is published for.
+/// The only store that an event is published for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum To {
     Postgres,
@@ -56,7 +60,7 @@ enum To {
     Neo4j,
 }
 
-/// What became of the letters, as JSON.
+/// The result of a retry as JSON.
 #[derive(Debug, Default, Serialize)]
 struct Retried {
     dry_run: bool,
@@ -69,11 +73,11 @@ struct Published {
     id: String,
     chunk: Uuid,
     event_id: Uuid,
-    /// Where its entry stands on the bus.
+    /// The new entry on the bus; null in a dry run.
     entry: Option<String>,
 }
 
-/// A letter that stays.
+/// A dead letter that is kept, because its event is invalid.
 #[derive(Debug, Serialize)]
 struct Refusal {
     id: String,
@@ -81,7 +85,7 @@ struct Refusal {
     error: String,
 }
 
-/// What was dropped, as JSON.
+/// The result of a drop as JSON.
 #[derive(Debug, Serialize)]
 struct Dropped {
     dry_run: bool,
@@ -103,8 +107,8 @@ pub(super) async fn retry(wired: &Wired, arguments: &Retry, json: bool) -> Resul
             break;
         }
     }
-    // What was published before the bus failed is on it all the same.
-    say_retried(&retried, json)?;
+    // If the bus failed midway, the events published before are on it, so they are reported first.
+    print_retried(&retried, json)?;
     done?;
     Ok(if retried.refused.is_empty() { Ended::Fine } else { Ended::Found })
 }
@@ -129,7 +133,7 @@ async fn retry_one(wired: &Wired, arguments: &Retry, dead: Dead, retried: &mut R
     Ok(())
 }
 
-fn say_retried(retried: &Retried, json: bool) -> Result<(), Failure> {
+fn print_retried(retried: &Retried, json: bool) -> Result<(), Failure> {
     if json {
         return output::json(retried);
     }
@@ -143,7 +147,7 @@ fn say_retried(retried: &Retried, json: bool) -> Result<(), Failure> {
     let verb = if retried.dry_run { "would publish" } else { "published" };
     let stay = match retried.refused.len() as u64 {
         0 => String::new(),
-        refused => format!("; {} cannot be, and stay", output::count(refused, "dead letter")),
+        refused => format!("; {} kept as invalid", output::count(refused, "dead letter")),
     };
     let published = output::count(retried.published.len() as u64, "event");
     output::line(format_args!("{verb} {published} again{stay}"))
@@ -175,27 +179,36 @@ pub(super) async fn drop(wired: &Wired, arguments: &Drop, json: bool) -> Result<
     Ok(Ended::Fine)
 }
 
-/// Asks, where there is somebody to ask.
+/// Asks the operator for confirmation. Returns true without asking if standard input is not a terminal.
 async fn confirmed(wired: &Wired) -> Result<bool, Failure> {
     if !std::io::stdin().is_terminal() {
         return Ok(true);
     }
-    let there = output::count(wired.ports.bus.depth().await?.dead, "dead letter");
-    output::note(format_args!("{there}: drop all that were named, for good? Type yes: "));
+    let total = output::count(wired.ports.bus.depth().await?.dead, "dead letter");
+    output::note(format_args!("{total}; drop all selected ones permanently? Type yes: "));
     let mut answer = String::new();
     let read = std::io::stdin().lock().read_line(&mut answer);
-    read.map_err(|error| Failure::Unable(anyhow::Error::new(error).context("no answer can be read")))?;
+    read.map_err(|error| {
+        Failure::Unable(
+            anyhow::Error::new(error)
+                .context("cannot read the confirmation from standard input; use --yes to drop without it"),
+        )
+    })?;
     Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }
 
-/// The letters that are meant.
+/// The selected dead letters, in pages.
 enum Letters<'a> {
     Named(Option<Vec<Dead>>),
     Filtered(Pages<'a>, &'a Selection),
 }
 
 impl<'a> Letters<'a> {
-    /// Those named by id are all found first: a slip of the pen is known before anything is done.
+    /// Selects the dead letters. Looks up all ids first, so that an unknown id fails the command before it changes
+    /// anything.
+    ///
+    /// # Errors
+    /// [`Failure::Usage`] if an id is unknown; [`Failure::Fault`] if the bus or the system of record fails.
     async fn of(wired: &'a Wired, which: &'a Selection) -> Result<Self, Failure> {
         if which.ids.is_empty() {
             return Ok(Self::Filtered(Pages::of(wired, None).await?, which));
@@ -221,7 +234,7 @@ impl<'a> Letters<'a> {
             Self::Named(letters) => Ok(letters.take()),
             Self::Filtered(pages, which) => {
                 let page = pages.next().await?;
-                Ok(page.map(|page| page.into_iter().filter(|dead| which.filter.fits(dead)).collect()))
+                Ok(page.map(|page| page.into_iter().filter(|dead| which.filter.matches(dead)).collect()))
             }
         }
     }

@@ -1,4 +1,4 @@
-//! `dead list`: a line each, and how many there are.
+//! `dead list`: one line per dead letter, and the totals.
 
 use std::io::IsTerminal;
 
@@ -13,20 +13,20 @@ use super::{Dead, Filter, Pages};
 use crate::cli::{Ended, Failure, output};
 use crate::wiring::Wired;
 
-/// The least room for an error.
+/// Minimum width of the column with the error, in characters.
 const LEAST: usize = 24;
 
-/// What a column takes beside its text.
+/// Padding of a column, in characters.
 const PADDING: usize = 2;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Arguments {
     #[command(flatten)]
     filter: Filter,
-    /// Only those after this one: where a list that was cut goes on.
+    /// Only dead letters after this one: the next page of a list that ended there.
     #[arg(long, value_name = "ID")]
     after: Option<EntryId>,
-    /// How many are listed.
+    /// Maximum number of dead letters to list.
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     limit: u32,
 }
@@ -35,13 +35,13 @@ pub(in crate::cli) struct Arguments {
 #[derive(Serialize)]
 struct List {
     dead: Vec<Line>,
-    /// More of them fit.
+    /// Whether more dead letters match the filter.
     more: bool,
-    /// All there are, listed or not.
+    /// The number of all dead letters, listed or not.
     total: u64,
 }
 
-/// A letter without its fields.
+/// A dead letter without its fields.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Line {
     pub(super) id: String,
@@ -64,7 +64,7 @@ pub(super) async fn execute(wired: &Wired, arguments: &Arguments, json: bool) ->
     while lines.len() <= limit
         && let Some(page) = pages.next().await?
     {
-        lines.extend(page.iter().filter(|dead| arguments.filter.fits(dead)).map(Line::of));
+        lines.extend(page.iter().filter(|dead| arguments.filter.matches(dead)).map(Line::of));
     }
     let more = lines.len() > limit;
     lines.truncate(limit);
@@ -96,7 +96,7 @@ impl Line {
         }
     }
 
-    /// What stands before the error.
+    /// The columns before the error.
     fn cells(&self) -> Vec<String> {
         let shown = |text: Option<&str>| one_line(text.filter(|text| !text.is_empty()).unwrap_or("-"));
         let when = self.dead_at.map(|at| Time::from_micros(at.micros().div_euclid(1_000_000) * 1_000_000).to_string());
@@ -130,12 +130,12 @@ pub(super) fn text(lines: &[Line], more: bool, total: u64, width: Option<usize>)
         text = format!("{}\n", output::text_table(&heading, rows).load_style(NOTHING));
     }
     if let (true, Some(last)) = (more, lines.last()) {
-        text.push_str(&format!("… and more: --after {}\n", last.id));
+        text.push_str(&format!("… more dead letters: --after {}\n", last.id));
     }
     text + &format!("{}; {} in all", output::count(lines.len() as u64, "dead letter"), output::number(total))
 }
 
-/// A stranger's text in one line, as it may be shown on a terminal.
+/// Foreign text on one line, with control characters escaped for the terminal.
 fn one_line(text: &str) -> String {
     output::printable(&text.split_whitespace().collect::<Vec<_>>().join(" "))
 }

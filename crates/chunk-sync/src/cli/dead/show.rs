@@ -1,4 +1,4 @@
-//! `dead show`: everything that is known of one letter.
+//! `dead show`: one dead letter with its fields.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD as BASE64;
@@ -9,18 +9,18 @@ use super::Dead;
 use super::list::Line;
 use crate::cli::{Ended, Failure, output};
 
-/// Numbers of a vector, and characters of one in base64, that are shown.
+/// How many numbers of a vector, and characters of a base64 vector, are shown.
 const NUMBERS: usize = 5;
 const CHARACTERS: usize = 16;
 
-/// The letter as JSON.
+/// The dead letter as JSON.
 #[derive(Serialize)]
 struct Whole {
     #[serde(flatten)]
     line: Line,
-    /// Why it cannot be published again as it is.
+    /// Why it cannot be published again.
     unreadable: Option<Unreadable>,
-    /// The original fields, in their order; a name may stand there twice.
+    /// The original fields, in their order; a name can occur twice.
     fields: Vec<Field>,
 }
 
@@ -30,7 +30,7 @@ struct Unreadable {
     error: String,
 }
 
-/// A field as it came: text, or else base64.
+/// An original field: as text if it is UTF-8, else as base64.
 #[derive(Serialize)]
 struct Field {
     name: String,
@@ -70,7 +70,7 @@ impl Field {
         }
     }
 
-    /// Its value for people.
+    /// The value for display: JSON objects are indented and their vectors shortened.
     fn shown(&self) -> String {
         let text = match (&self.value, &self.base64) {
             (Some(text), _) => text,
@@ -89,17 +89,19 @@ pub(super) fn text(dead: &Dead) -> String {
     let (letter, reasons) = (&dead.letter, &dead.reasons);
     let or = |text: &str, other: &str| if text.is_empty() { other.to_owned() } else { output::printable(text) };
     let missing: Vec<&str> = reasons.missing.iter().map(|target| target.as_str()).collect();
-    let when = reasons.at.map_or_else(|| "at an unknown time".to_owned(), |at| at.to_string());
+    let when = reasons.at.map_or_else(|| "time unknown".to_owned(), |at| at.to_string());
     let mut lines = vec![
-        format!("dead letter {}, set aside {when}", letter.id),
-        format!("entry: {}", or(&reasons.stream_id, "none; its event was in the log only")),
-        format!("error: {} ({})", output::printable(&reasons.error), or(&reasons.class, "of no class")),
+        format!("dead letter {}, dead-lettered: {when}", letter.id),
+        format!("entry: {}", or(&reasons.stream_id, "none; the event was in the write-ahead log only")),
+        format!("error: {} ({})", output::printable(&reasons.error), or(&reasons.class, "no class")),
         format!("field: {}", reasons.field.as_deref().map_or_else(|| "-".to_owned(), output::printable)),
         format!("attempts: {}; missing in: {}", reasons.attempts, or(&missing.join(", "), "-")),
         match (&dead.event, dead.superseded) {
-            (Err(invalid), _) => output::printable(&format!("it cannot be published again: {invalid}")),
-            (Ok(_), true) => "superseded: something newer came since; `chunk-sync dead drop` may have it".to_owned(),
-            (Ok(_), false) => format!("`chunk-sync dead retry {}` publishes it again", letter.id),
+            (Err(invalid), _) => output::printable(&format!("cannot be published again: {invalid}")),
+            (Ok(_), true) => {
+                format!("superseded by a newer change; to delete it, run `chunk-sync dead drop {}`", letter.id)
+            }
+            (Ok(_), false) => format!("to publish it again, run `chunk-sync dead retry {}`", letter.id),
         },
         String::new(),
     ];
@@ -112,7 +114,7 @@ pub(super) fn text(dead: &Dead) -> String {
     lines.join("\n")
 }
 
-/// Cuts vectors short: lists of numbers, and what is one in base64.
+/// Shortens vectors: lists of numbers, and strings under `vector_b64`.
 fn shorten(value: &mut Value) {
     match value {
         Value::Array(items) if items.len() > NUMBERS && items.iter().all(Value::is_number) => {

@@ -1,4 +1,4 @@
-//! What is shown of dead letters, as text, and which of them a filter means.
+//! The text output of the dead letter commands, and the filters.
 #![allow(clippy::unwrap_used)]
 
 use chunk_sync_engine::ports::DeadLetter;
@@ -31,33 +31,36 @@ fn chunk() -> Vec<u8> {
 }
 
 #[test]
-fn a_list_has_a_line_each_and_is_as_wide_as_the_terminal() {
+fn a_list_has_one_line_per_dead_letter_and_fits_the_terminal() {
     let lines = [Line::of(&dead(&chunk())), Line::of(&dead(b"\xff"))];
     let listed = text(&lines, true, 1_234, Some(200));
     assert!(listed.lines().all(|line| line.trim_end().chars().count() <= 200), "{listed}");
     assert_eq!(listed.lines().count(), 5, "{listed}");
     assert!(listed.contains("2027-01-15T08:00:01Z") && listed.contains(&Uuid::max().to_string()), "{listed}");
     assert!(listed.contains("superseded; no\\u{1b}[31m colours here, and very"), "{listed}");
-    assert!(listed.ends_with("… and more: --after 1800000002000-7\n2 dead letters; 1,234 in all"), "{listed}");
-    assert!(text(&lines, false, 2, None).lines().any(|line| line.chars().count() > 300), "a file is not cut");
+    assert!(listed.ends_with("… more dead letters: --after 1800000002000-7\n2 dead letters; 1,234 in all"), "{listed}");
+    assert!(
+        text(&lines, false, 2, None).lines().any(|line| line.chars().count() > 300),
+        "without a terminal nothing is cut"
+    );
     assert_eq!(text(&[], false, 0, None), "0 dead letters; 0 in all");
 }
 
 #[test]
-fn vectors_are_shortened_and_bytes_are_shown_as_base64() {
+fn vectors_are_shortened_and_bytes_that_are_not_utf8_are_shown_as_base64() {
     let shown = show::text(&dead(&chunk()));
     assert!(shown.contains("… 768 numbers") && shown.contains("AAAAAAAAAAAAAAAA… 4096 characters"), "{shown}");
-    assert!(shown.contains("it cannot be published again: ") && !shown.contains('\u{1b}'), "{shown}");
+    assert!(shown.contains("\ncannot be published again: ") && !shown.contains('\u{1b}'), "{shown}");
     assert!(show::text(&dead(b"\xff")).contains("chunk: (not UTF-8; base64) /w=="));
 }
 
 #[test]
-fn a_filter_means_those_that_everything_fits_which_is_set() {
+fn a_filter_matches_only_if_every_set_condition_holds() {
     let dead = dead(&chunk());
     let filter = |set: &dyn Fn(&mut Filter)| {
         let mut filter = Filter::default();
         set(&mut filter);
-        filter.fits(&dead)
+        filter.matches(&dead)
     };
     assert!(filter(&|_| {}) && filter(&|f| f.chunk = Some(Uuid::max())) && !filter(&|f| f.chunk = Some(Uuid::nil())));
     assert!(filter(&|f| f.class = Some("rejected")) && !filter(&|f| f.class = Some("corrupt")));

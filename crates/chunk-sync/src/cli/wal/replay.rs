@@ -1,4 +1,4 @@
-//! `wal replay`: what is pending goes the way that it would go at the next start, and nothing else does.
+//! `wal replay`: applies the pending operations exactly as the next start would, and nothing else.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -16,10 +16,10 @@ use crate::config::Config;
 use crate::telemetry;
 use crate::wiring;
 
-/// Operations that are listed for people; all are counted.
+/// Maximum number of operations in the text output, which also shows the total.
 const LISTED: usize = 50;
 
-/// What is pending, as JSON.
+/// The pending operations as JSON.
 #[derive(Serialize)]
 struct Planned {
     dry_run: bool,
@@ -35,15 +35,15 @@ struct Operation {
     kind: Option<&'static str>,
     source: Option<&'static str>,
     targets: Vec<Target>,
-    /// How often a start has begun to carry it again.
+    /// How many starts have begun to replay it.
     replays: u32,
-    /// Why it is no event by today's limits.
+    /// Why it is not a valid event under the current limits.
     unreadable: Option<String>,
 }
 
-/// What was carried, as JSON.
+/// The result of the replay as JSON.
 #[derive(Serialize)]
-struct Carried {
+struct Replayed {
     replayed: u64,
     given_up: u64,
     unreadable: u64,
@@ -100,11 +100,13 @@ impl Operation {
 fn text(operation: &Operation) -> String {
     let again = match operation.replays {
         0 => String::new(),
-        replays => format!(", begun again {}", output::count(u64::from(replays), "time")),
+        replays => format!(", replayed {} before", output::count(u64::from(replays), "time")),
     };
     let what = match (&operation.unreadable, operation.kind, operation.chunk) {
         (None, Some(kind), Some(chunk)) => format!("{kind} of chunk {chunk} by {}", operation.source.unwrap_or("-")),
-        (unreadable, ..) => format!("no event by today's limits: {}", unreadable.as_deref().unwrap_or("-")),
+        (unreadable, ..) => {
+            format!("not a valid event under the current limits: {}", unreadable.as_deref().unwrap_or("-"))
+        }
     };
     output::printable(&format!("{}: {what}{again}", operation.operation_id))
 }
@@ -113,7 +115,7 @@ pub(super) async fn execute(config: Config, json: bool) -> Result<Ended, Failure
     let dir = &config.settings.wal.dir;
     if let Some(holder) = held_by(dir)? {
         return Err(Failure::Unable(anyhow!(
-            "the log in {} is in use by {holder}, which has replayed it; stop that first",
+            "the log in {} is in use by {holder}, which replays it itself; stop that process to replay it here",
             dir.display()
         )));
     }
@@ -123,33 +125,33 @@ pub(super) async fn execute(config: Config, json: bool) -> Result<Ended, Failure
     let recovered = Service::replay(wired.ports.clone(), config.settings).await?;
     wired.leave().await?;
     let dead_letters = wired.ports.bus.depth().await?.dead;
-    say(&recovered, dead_letters, began.elapsed(), json)?;
+    print(&recovered, dead_letters, began.elapsed(), json)?;
     Ok(Ended::Fine)
 }
 
-fn say(recovered: &Recovered, dead_letters: u64, took: Duration, json: bool) -> Result<(), Failure> {
+fn print(recovered: &Recovered, dead_letters: u64, took: Duration, json: bool) -> Result<(), Failure> {
     let &Recovered { replayed, given_up, unreadable, damaged, torn } = recovered;
     let seconds = took.as_secs_f64();
     if json {
-        return output::json(&Carried { replayed, given_up, unreadable, damaged, torn, dead_letters, seconds });
+        return output::json(&Replayed { replayed, given_up, unreadable, damaged, torn, dead_letters, seconds });
     }
     let mut text = format!("replayed {} in {seconds:.1} s", output::count(replayed, "operation"));
     for (count, what) in [
-        (given_up, "set aside as what no start came to the end of"),
-        (unreadable, "no events any more by today's limits, and ended"),
+        (given_up, "dead-lettered because no start could complete them"),
+        (unreadable, "ended with an error: not valid events under the current limits"),
     ] {
         if count > 0 {
             text.push_str(&format!("; {} {what}", output::number(count)));
         }
     }
     if damaged > 0 {
-        text.push_str(&format!("; {} set aside", output::count(damaged, "damaged line")));
+        text.push_str(&format!("; {} quarantined", output::count(damaged, "damaged line")));
     }
     if torn {
-        text.push_str("; a torn last line cut off");
+        text.push_str("; torn last line truncated");
     }
     if dead_letters > 0 {
-        text.push_str(&format!("; {} lie on the bus", output::count(dead_letters, "dead letter")));
+        text.push_str(&format!("; {} on the bus", output::count(dead_letters, "dead letter")));
     }
     output::line(text)
 }

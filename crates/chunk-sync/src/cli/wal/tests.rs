@@ -1,4 +1,4 @@
-//! What is said of a log, as text.
+//! The text output of the `wal` commands.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
@@ -7,11 +7,11 @@ use std::io::Write;
 use chunk_sync_wal::{Completion, Options, Outcome, Pending, Wal, inspect};
 use jiff::Timestamp;
 
-use super::look::{Check, Status, check_text, size, status_text};
+use super::inspect::{Check, Status, check_text, size, status_text};
 
 const NOW: &str = "2026-11-23T04:15:00Z";
 
-/// A log with three operations, of which one ended.
+/// A log with three operations, one of which is complete.
 fn log() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let mut wal = Wal::open(dir.path(), Options::default()).unwrap().0;
@@ -28,15 +28,15 @@ fn check(dir: &tempfile::TempDir, held_by: Option<&str>) -> Check {
 }
 
 #[test]
-fn a_sound_log_is_said_to_be() {
+fn an_undamaged_log_is_reported_as_sound() {
     let dir = log();
     let check = check(&dir, None);
     assert!(check.sound);
-    assert_eq!(check_text(&check), "wal: 1 file, 4 lines, 2 pending: sound; nobody writes it");
+    assert_eq!(check_text(&check), "wal: 1 file, 4 lines, 2 pending: sound; not in use");
 }
 
 #[test]
-fn damage_is_named_by_file_and_line() {
+fn damage_is_reported_with_file_and_line() {
     let dir = log();
     let file = dir.path().join("wal_20261123_04.jsonl");
     fs::write(&file, fs::read_to_string(&file).unwrap().replacen("b-1", "B-1", 1)).unwrap();
@@ -44,12 +44,12 @@ fn damage_is_named_by_file_and_line() {
     assert!(!check.sound);
     let text = check_text(&check);
     assert!(text.starts_with("wal_20261123_04.jsonl:2: checksum mismatch (byte "), "{text}");
-    assert!(text.contains("1 completion of operations that did not begin in these files"), "{text}");
-    assert!(text.ends_with("2 pending: 1 damaged line; nobody writes it"), "{text}");
+    assert!(text.contains("1 completion without a matching operation in these files"), "{text}");
+    assert!(text.ends_with("2 pending: 1 damaged line; not in use"), "{text}");
 }
 
 #[test]
-fn a_line_that_somebody_is_writing_is_no_damage() {
+fn an_incomplete_last_line_is_damage_only_if_no_process_writes_the_log() {
     let dir = log();
     let mut file = fs::File::options().append(true).open(dir.path().join("wal_20261123_04.jsonl")).unwrap();
     file.write_all(br#"{"timestamp":"2026"#).unwrap();
@@ -60,7 +60,7 @@ fn a_line_that_somebody_is_writing_is_no_damage() {
 }
 
 #[test]
-fn the_status_says_how_much_room_is_left_and_how_old_what_is_pending_is() {
+fn the_status_shows_the_free_space_and_the_age_of_the_oldest_pending_operation() {
     let dir = log();
     let report = inspect(dir.path()).unwrap();
     let status = Status {
@@ -79,7 +79,7 @@ fn the_status_says_how_much_room_is_left_and_how_old_what_is_pending_is() {
     let now: Timestamp = "2026-11-23T04:45:00Z".parse().unwrap();
     let text = status_text(&status, now);
     assert!(
-        text.starts_with("log in wal: process 17 writes it\n512.0 KiB of 8.0 GiB used (0.0 %); 1.5 GiB free"),
+        text.starts_with("log in wal: in use by process 17\n512.0 KiB of 8.0 GiB used (0.0 %); 1.5 GiB free"),
         "{text}"
     );
     assert!(text.contains("2 operations pending, the oldest since 2026-11-23T04:15:00Z (1,800 s)"), "{text}");
@@ -87,6 +87,6 @@ fn the_status_says_how_much_room_is_left_and_how_old_what_is_pending_is() {
 }
 
 #[test]
-fn sizes_are_for_people() {
+fn sizes_are_shown_in_binary_units() {
     assert_eq!([0, 1023, 1536, 5 << 40].map(size), ["0 B", "1023 B", "1.5 KiB", "5.0 TiB"]);
 }

@@ -1,4 +1,4 @@
-//! The body of a request as it comes in: read to its end within bounds, or let go without cutting the client off.
+//! Reads a request body within limits of size and time, or drains it so that the client can read the response.
 
 use std::time::Duration;
 
@@ -11,12 +11,12 @@ use tokio::time::timeout;
 use super::MAX_BYTES;
 use crate::http::refusal::Refusal;
 
-/// How long a body may take.
+/// Deadline for reading a body.
 const WHOLE: Duration = Duration::from_secs(60);
 
-/// How long a refused body is still read: a client that is busy sending sees the answer only afterwards, and one that is
-/// cut off sees none.
-const LET_GO: Duration = Duration::from_secs(5);
+/// How long the rest of a refused body is drained. Many clients read the response only after they have sent the whole
+/// body, and would not see it if the server closed the connection before.
+const DRAIN: Duration = Duration::from_secs(5);
 
 /// A body that has not been read to its end.
 pub(super) struct Body(BodyDataStream);
@@ -26,7 +26,11 @@ impl Body {
         Self(body.into_data_stream())
     }
 
-    /// All of it.
+    /// Reads the whole body.
+    ///
+    /// # Errors
+    /// [`Refusal::TooLarge`] above [`MAX_BYTES`], by `Content-Length` or by what arrives; [`Refusal::TooSlow`] after
+    /// [`WHOLE`]; [`Refusal::BrokenOff`] if the connection breaks.
     pub(super) async fn read(&mut self, headers: &HeaderMap) -> Result<Vec<u8>, Refusal> {
         let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
         if announced.is_some_and(|length| length > MAX_BYTES) {
@@ -47,10 +51,10 @@ impl Body {
         Ok(bytes)
     }
 
-    /// Reads what is left and forgets it, for a while.
+    /// Reads and discards the rest of the body for up to [`DRAIN`].
     pub(super) async fn drain(&mut self) {
         let rest = async { while let Some(Ok(_)) = self.0.next().await {} };
-        // Whoever still sends after that is cut off.
-        let _ = timeout(LET_GO, rest).await;
+        // The connection of a client that still sends after that is closed.
+        let _ = timeout(DRAIN, rest).await;
     }
 }

@@ -1,4 +1,4 @@
-//! From the text of a body to the text of each event in it. What an event says is not read here.
+//! Splits the text of a body into the JSON text of each event. Does not parse the events.
 
 use std::fmt;
 
@@ -10,32 +10,40 @@ use serde_json::value::RawValue;
 use super::MAX_EVENTS;
 use crate::http::refusal::Refusal;
 
-/// How the events stand in the body.
+/// The format of the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
     /// One event, or an array of them.
     Json,
-    /// One event a line; blank lines mean nothing.
+    /// One event per line; blank lines are skipped.
     Lines,
 }
 
 impl Form {
-    /// What the headers say.
+    /// The format that `Content-Type` names.
+    ///
+    /// # Errors
+    /// [`Refusal::WrongEncoding`] for a `Content-Encoding` other than `identity`; [`Refusal::WrongType`] if the type is
+    /// missing or is neither `application/json` nor `application/x-ndjson`.
     pub(super) fn of(headers: &HeaderMap) -> Result<Self, Refusal> {
-        let said = |name| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-        if let Some(encoding) = said(CONTENT_ENCODING).filter(|encoding| !encoding.eq_ignore_ascii_case("identity")) {
+        let text = |name| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+        if let Some(encoding) = text(CONTENT_ENCODING).filter(|encoding| !encoding.eq_ignore_ascii_case("identity")) {
             return Err(Refusal::WrongEncoding(encoding));
         }
-        let said = said(CONTENT_TYPE).unwrap_or_default();
-        let kind = said.split(';').next().unwrap_or_default().trim();
+        let content_type = text(CONTENT_TYPE).unwrap_or_default();
+        let kind = content_type.split(';').next().unwrap_or_default().trim();
         match kind.to_ascii_lowercase().as_str() {
             "application/json" => Ok(Self::Json),
             "application/x-ndjson" => Ok(Self::Lines),
-            _ => Err(Refusal::WrongType(said)),
+            _ => Err(Refusal::WrongType(content_type)),
         }
     }
 
-    /// The JSON of each event, in order.
+    /// The JSON text of each event, in order.
+    ///
+    /// # Errors
+    /// [`Refusal::NotJson`] if a JSON body is not one value; [`Refusal::Empty`] without an event; [`Refusal::TooMany`]
+    /// with more than [`MAX_EVENTS`]. Lines are not checked for JSON here.
     pub(super) fn split(self, text: &str) -> Result<Vec<&str>, Refusal> {
         let events: Vec<&str> = match self {
             Self::Lines => text.lines().map(str::trim).filter(|line| !line.is_empty()).take(MAX_EVENTS + 1).collect(),
@@ -53,7 +61,7 @@ impl Form {
     }
 }
 
-/// The elements of an array, as many as are allowed and one: 16 MiB hold eight million.
+/// The first `MAX_EVENTS + 1` elements of an array. Limited, because 16 MiB can contain eight million elements.
 struct Elements<'a>(Vec<&'a str>);
 
 impl<'de> Deserialize<'de> for Elements<'de> {

@@ -1,10 +1,9 @@
-// The status page: asks for /v1/status each second and draws the answer. Whatever comes from the service is set as text,
-// never as markup.
+// The status page: fetches /v1/status every second and displays it. Data from the service is set as text, never as markup.
 
 "use strict";
 
-const EVERY = 1000;
-const PATIENCE = 5000;
+const INTERVAL = 1000;
+const TIMEOUT = 5000;
 const MINUTE = 60;
 const TOKEN = "chunk-sync token";
 
@@ -21,8 +20,8 @@ let serviceNow = 0;
 let asking = null;
 let timer = null;
 
-/** Sets text only where it changed, so that nothing is announced or selected away without need. */
-function say(element, text, tone) {
+/** Sets the text only if it changed, so that screen readers do not repeat it and a selection is kept. */
+function setText(element, text, tone) {
   if (element.textContent !== text) element.textContent = text;
   if (tone === undefined) return;
   if (tone === null) delete element.dataset.tone;
@@ -36,8 +35,8 @@ function make(tag, className, text) {
   return element;
 }
 
-/** Seconds for people: the two largest units. */
-function lasting(seconds) {
+/** A duration in seconds as text, in its two largest units. */
+function duration(seconds) {
   if (seconds < 1) return `${Math.round(seconds * 1000)} ms`;
   const units = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]];
   let rest = Math.floor(seconds);
@@ -50,10 +49,10 @@ function lasting(seconds) {
   return parts.slice(0, 2).join(" ");
 }
 
-/** Seconds since a time, by the clock of the service. */
+/** Seconds since `time`, by the clock of the service. */
 const since = (time) => Math.max(0, (serviceNow - Date.parse(time)) / 1000);
 
-/** 100 only where nothing differs: 99.9996 is not rounded up to it. */
+/** 100 only if nothing differs: 99.9996 is not rounded up. */
 function percent(value) {
   return value >= 100 ? "100" : (Math.floor(value * 1000) / 1000).toFixed(3);
 }
@@ -62,7 +61,7 @@ function percent(value) {
 
 function draw(status) {
   serviceNow = Date.parse(status.started) + status.uptime_seconds * 1000;
-  say($("about"), `Version ${status.version}, ${status.mode}, up for ${lasting(status.uptime_seconds)}`);
+  setText($("about"), `Version ${status.version}, ${status.mode}, up for ${duration(status.uptime_seconds)}`);
   drawState(status);
   drawFlow(status);
   drawQueue(status.queue);
@@ -75,9 +74,9 @@ function draw(status) {
 
 function drawState(status) {
   const failing = status.stores.filter((store) => store.failing).map((store) => NAMES[store.target]);
-  if (!status.ready) say($("state"), status.recovered ? "Not ready" : "Recovering", "bad");
-  else if (failing.length > 0) say($("state"), `Ready, but ${failing.join(" and ")} ${failing.length > 1 ? "fail" : "fails"}`, "warn");
-  else say($("state"), "Ready", "good");
+  if (!status.ready) setText($("state"), status.recovered ? "Not ready" : "Recovering", "bad");
+  else if (failing.length > 0) setText($("state"), `Ready, but ${failing.join(" and ")} ${failing.length > 1 ? "fail" : "fails"}`, "warn");
+  else setText($("state"), "Ready", "good");
   const reasons = [...status.waiting_for, ...status.unknown];
   const drawn = $("reasons");
   if (drawn.dataset.shown !== reasons.join("\n")) {
@@ -97,15 +96,15 @@ function drawFlow({ done, started, uptime_seconds: uptime }) {
   before = { started, uptime, settled: done.settled };
   const recent = rates.slice(-5);
   const rate = recent.reduce((sum, one) => sum + one, 0) / Math.max(1, recent.length);
-  say($("rate"), count.format(rate < 10 ? Math.round(rate * 10) / 10 : Math.round(rate)));
-  say($("settled"), count.format(done.settled));
-  say($("under-way"), count.format(done.under_way));
-  say($("conflicts"), count.format(done.conflicts));
-  say($("replayed"), count.format(done.replayed));
+  setText($("rate"), count.format(rate < 10 ? Math.round(rate * 10) / 10 : Math.round(rate)));
+  setText($("settled"), count.format(done.settled));
+  setText($("under-way"), count.format(done.under_way));
+  setText($("conflicts"), count.format(done.conflicts));
+  setText($("replayed"), count.format(done.replayed));
   drawSpark();
 }
 
-/** The newest rate stands at the right edge; the highest of the minute touches the top. */
+/** The newest rate is at the right edge; the highest of the last minute reaches the top. */
 function drawSpark() {
   const top = Math.max(1, ...rates);
   const x = (i) => ((i + MINUTE - rates.length) / (MINUTE - 1)) * 600;
@@ -113,15 +112,15 @@ function drawSpark() {
   const line = points.length > 1 ? `M${points.join("L")}` : "";
   $("spark-line").setAttribute("d", line);
   $("spark-area").setAttribute("d", line && `${line}L600,80L${x(0).toFixed(1)},80Z`);
-  $("spark").setAttribute("aria-label", `Events settled a second over the last minute: ${count.format(Math.round(top))} at most`);
+  $("spark").setAttribute("aria-label", `Events completed per second over the last minute: ${count.format(Math.round(top))} at most`);
 }
 
 function drawQueue(queue) {
   const shown = (value) => (queue ? count.format(value) : "–");
-  say($("unread"), shown(queue?.unread));
-  say($("pending"), shown(queue?.pending));
-  say($("oldest"), typeof queue?.oldest_seconds === "number" ? lasting(queue.oldest_seconds) : "–");
-  say($("dead"), shown(queue?.dead), queue?.dead > 0 ? "warn" : null);
+  setText($("unread"), shown(queue?.unread));
+  setText($("pending"), shown(queue?.pending));
+  setText($("oldest"), typeof queue?.oldest_seconds === "number" ? duration(queue.oldest_seconds) : "–");
+  setText($("dead"), shown(queue?.dead), queue?.dead > 0 ? "warn" : null);
 }
 
 function drawStores(stores) {
@@ -134,34 +133,34 @@ function emptyStore() {
   const item = make("li", "card");
   const head = make("div", "head");
   head.append(make("h3"), make("span", "pill"));
-  const debts = make("p", "debts");
-  debts.append(make("b"), make("span"));
-  item.append(head, make("p", "role"), debts, make("p", "fault"));
+  const outbox = make("p", "outbox");
+  outbox.append(make("b"), make("span"));
+  item.append(head, make("p", "role"), outbox, make("p", "fault"));
   return item;
 }
 
 function drawStore(item, store) {
   const [name, pill] = item.querySelector(".head").children;
-  say(name, NAMES[store.target] ?? store.target);
-  say(item.querySelector(".role"), ROLES[store.target] ?? "");
-  if (store.failing) say(pill, "Failing", "bad");
-  else if (store.owing || store.debts > 0) say(pill, "Catching up", "warn");
-  else say(pill, "In step", "good");
-  const [number, label] = item.querySelector(".debts").children;
-  item.querySelector(".debts").hidden = store.target === "postgres";
-  say(number, store.debts === null ? "–" : count.format(store.debts));
-  say(label, store.debts === 1 ? " chunk to be told" : " chunks to be told");
+  setText(name, NAMES[store.target] ?? store.target);
+  setText(item.querySelector(".role"), ROLES[store.target] ?? "");
+  if (store.failing) setText(pill, "Failing", "bad");
+  else if (store.owing || store.debts > 0) setText(pill, "Catching up", "warn");
+  else setText(pill, "In sync", "good");
+  const [number, label] = item.querySelector(".outbox").children;
+  item.querySelector(".outbox").hidden = store.target === "postgres";
+  setText(number, store.debts === null ? "–" : count.format(store.debts));
+  setText(label, store.debts === 1 ? " pending chunk" : " pending chunks");
   const fault = item.querySelector(".fault");
   fault.hidden = !store.failing;
-  if (store.failing) say(fault, `For ${lasting(since(store.failing.since))}: ${store.failing.fault}`);
+  if (store.failing) setText(fault, `For ${duration(since(store.failing.since))}: ${store.failing.fault}`);
 }
 
 function drawVerification(found) {
   $("never").hidden = Boolean(found);
   $("verified").hidden = !found;
   if (!found) return;
-  say($("consistency"), percent(found.consistency));
-  say($("compared"), `of ${count.format(found.chunks)} chunks the same in every store, ${lasting(since(found.at))} ago, in ${lasting(found.seconds)}`);
+  setText($("consistency"), percent(found.consistency));
+  setText($("compared"), `of ${count.format(found.chunks)} chunks identical in every store; verified ${duration(since(found.at))} ago in ${duration(found.seconds)}`);
   const rows = Object.entries(found.stores).map(([target, store]) => {
     const row = make("tr");
     const name = make("th", "", NAMES[target] ?? target);
@@ -177,17 +176,17 @@ function drawVerification(found) {
   $("verdicts").replaceChildren(...rows);
 }
 
-// --- asking ----------------------------------------------------------------------------------------------------------
+// --- fetching --------------------------------------------------------------------------------------------------------
 
 async function ask() {
   const token = sessionStorage.getItem(TOKEN);
   const headers = token === null ? {} : { Authorization: `Bearer ${token}` };
-  const answer = await fetch("v1/status", { headers, cache: "no-store", signal: AbortSignal.timeout(PATIENCE) });
+  const answer = await fetch("v1/status", { headers, cache: "no-store", signal: AbortSignal.timeout(TIMEOUT) });
   if (answer.status === 401) {
     answeredAt = Date.now();
     return askForToken(token !== null);
   }
-  if (!answer.ok) throw new Error(`it answers with status ${answer.status}`);
+  if (!answer.ok) throw new Error(`the response has status ${answer.status}`);
   const status = await answer.json();
   answeredAt = Date.now();
   draw(status);
@@ -195,20 +194,20 @@ async function ask() {
 
 function askForToken(wrong) {
   sessionStorage.removeItem(TOKEN);
-  say($("state"), "Locked", "idle");
+  setText($("state"), "Locked", "idle");
   $("board").hidden = true;
   $("reasons").hidden = true;
   $("forget").hidden = true;
-  if (wrong) say($("ask-wrong"), "That is not the token of this service.");
+  if (wrong) setText($("ask-wrong"), "Wrong token.");
   $("ask").hidden = false;
   $("token").focus();
 }
 
 function silent(error) {
-  const reason = error.name === "TimeoutError" ? `no answer within ${PATIENCE / 1000} s` : error.message;
-  const known = $("board").hidden ? "" : ` What is shown below was so at ${new Date(answeredAt).toLocaleTimeString()}.`;
-  say($("silence"), `The service does not answer (${reason}). Still trying.${known}`);
-  say($("state"), "Does not answer", "bad");
+  const reason = error.name === "TimeoutError" ? `no response within ${TIMEOUT / 1000} s` : error.message;
+  const known = $("board").hidden ? "" : ` The data below is from ${new Date(answeredAt).toLocaleTimeString()}.`;
+  setText($("silence"), `The service does not respond (${reason}). Retrying.${known}`);
+  setText($("state"), "No response", "bad");
 }
 
 async function turn() {
@@ -225,15 +224,15 @@ async function turn() {
     document.body.classList.add("stale");
   }
   asking = null;
-  // While the token is asked for there is nothing to ask; a hidden page need not know.
-  if (!document.hidden && $("ask").hidden) timer = setTimeout(turn, EVERY);
+  // No requests while the page waits for the token, or while it is hidden.
+  if (!document.hidden && $("ask").hidden) timer = setTimeout(turn, INTERVAL);
 }
 
 $("ask").addEventListener("submit", (event) => {
   event.preventDefault();
   sessionStorage.setItem(TOKEN, $("token").value);
   $("token").value = "";
-  say($("ask-wrong"), "");
+  setText($("ask-wrong"), "");
   turn();
 });
 

@@ -1,4 +1,4 @@
-//! HTTP/1.1 by hand, so that what goes over the wire is just what a test says.
+//! A minimal HTTP/1.1 client that sends exactly the bytes that a test specifies.
 
 use std::net::SocketAddr;
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// What came back.
+/// A response.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: u16,
@@ -32,7 +32,7 @@ impl Answer {
     }
 }
 
-/// A request with a body, or without one.
+/// A request; the body may be empty.
 #[derive(Clone)]
 pub(super) struct Request {
     line: String,
@@ -73,7 +73,7 @@ impl Request {
         self.header(&format!("Authorization: Bearer {token}"))
     }
 
-    /// Sends the head and the body as it is, and leaves the connection open.
+    /// Sends head and body, and returns the open connection.
     pub(super) async fn begin(self, to: SocketAddr) -> TcpStream {
         let mut stream = TcpStream::connect(to).await.unwrap();
         let head = format!("{}\r\n{}\r\n\r\n", self.line, self.headers.join("\r\n"));
@@ -87,19 +87,19 @@ impl Request {
     }
 }
 
-/// All that comes until the other side closes.
+/// Reads until the server closes the connection, and parses the response.
 pub(super) async fn answer(mut stream: TcpStream) -> Answer {
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).await.unwrap();
     Answer::parse(&bytes)
 }
 
-/// Reads on until what was read holds `wanted`.
+/// Appends to `read` until it contains `wanted`. Panics if the server closes the connection before.
 pub(super) async fn until(stream: &mut TcpStream, read: &mut String, wanted: &str) {
     while !read.contains(wanted) {
         let mut part = [0; 4096];
         let n = stream.read(&mut part).await.unwrap();
-        assert!(n > 0, "closed before {wanted:?} came: {read}");
+        assert!(n > 0, "the server closed the connection before {wanted:?} arrived: {read}");
         read.push_str(std::str::from_utf8(&part[..n]).unwrap());
     }
 }

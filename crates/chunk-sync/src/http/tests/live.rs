@@ -1,4 +1,4 @@
-//! What listeners are told.
+//! The event stream.
 
 use serde_json::Value;
 use tokio::io::AsyncReadExt;
@@ -23,7 +23,7 @@ fn data(read: &str) -> Value {
 }
 
 #[tokio::test]
-async fn what_is_published_is_told_to_every_listener_without_its_vectors() {
+async fn every_listener_receives_published_events_without_vectors() {
     let server = Server::guarded().await;
     let mut listeners = [listen(&server).await, listen(&server).await];
     let event = event();
@@ -32,10 +32,10 @@ async fn what_is_published_is_told_to_every_listener_without_its_vectors() {
         until(stream, read, "\n\n\r\n").await;
         assert!(read.contains("event: sync:event\n"), "{read}");
         assert!(read.contains(&format!("id: {}\n", event["event_id"].as_str().unwrap())), "{read}");
-        let told = data(read);
-        assert_eq!(told["chunk"]["content"], event["chunk"]["content"]);
-        assert_eq!(told["targets"], event["targets"]);
-        assert_eq!(told["chunk"]["embeddings"]["dense"]["model"], "gte");
+        let received = data(read);
+        assert_eq!(received["chunk"]["content"], event["chunk"]["content"]);
+        assert_eq!(received["targets"], event["targets"]);
+        assert_eq!(received["chunk"]["embeddings"]["dense"]["model"], "gte");
         for absent in ["\"vector\"", "vector_b64", "\"indices\"", "\"values\""] {
             assert!(!read.contains(absent), "{absent}");
         }
@@ -43,7 +43,7 @@ async fn what_is_published_is_told_to_every_listener_without_its_vectors() {
 }
 
 #[tokio::test]
-async fn a_listener_that_lags_is_told_how_many_it_missed_and_goes_on() {
+async fn a_lagging_listener_receives_the_number_of_missed_events_and_then_the_next_ones() {
     let server = Server::guarded().await;
     let (mut stream, mut read) = listen(&server).await;
     let mut gone = event();
@@ -54,7 +54,7 @@ async fn a_listener_that_lags_is_told_how_many_it_missed_and_goes_on() {
         event.event_id = uuid::Uuid::new_v4();
         events.push(event.clone());
     }
-    // The runtime has one thread: the listener gets no turn between them.
+    // The runtime has one thread, so the listener does not run between them.
     server.publisher.publish(events).await.unwrap();
     until(&mut stream, &mut read, &format!("id: {}\n", event.event_id)).await;
     assert!(read.contains("event: sync:missed\n"), "{}", &read[..400]);
@@ -62,7 +62,7 @@ async fn a_listener_that_lags_is_told_how_many_it_missed_and_goes_on() {
 }
 
 #[tokio::test]
-async fn the_streams_of_listeners_end_with_the_server() {
+async fn the_shutdown_ends_the_streams_of_listeners() {
     let server = Server::guarded().await;
     let (mut stream, _) = listen(&server).await;
     server.end.send(()).unwrap();
@@ -73,7 +73,7 @@ async fn the_streams_of_listeners_end_with_the_server() {
 }
 
 #[tokio::test]
-async fn there_are_only_so_many_listeners_at_once() {
+async fn a_listener_beyond_the_maximum_is_refused() {
     let server = Server::guarded().await;
     let mut listeners = Vec::new();
     for _ in 0..super::super::live::AT_ONCE {

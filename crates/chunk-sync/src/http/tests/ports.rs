@@ -1,4 +1,4 @@
-//! The smallest bus and stores that the engine can work with: in memory, and failing as told.
+//! A minimal in-memory bus and minimal in-memory stores, with configurable faults.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -14,24 +14,24 @@ use chunk_sync_model::{Event, State, Target, Time};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-/// What fails from now on, and how.
+/// The faults with which operations fail from now on.
 #[derive(Default)]
-pub(super) struct Weather {
+pub(super) struct Faults {
     pub(super) publish: Option<FaultClass>,
     pub(super) depth: Option<FaultClass>,
-    pub(super) bury: Option<FaultClass>,
+    pub(super) dead_letter: Option<FaultClass>,
     pub(super) records: Option<FaultClass>,
     pub(super) projections: Option<FaultClass>,
 }
 
-/// Bus, records and projections in one.
+/// Bus and system of record in one; also the faults of the projections.
 #[derive(Default)]
 pub(super) struct World {
-    pub(super) weather: Mutex<Weather>,
-    /// Publications wait for it while it is there.
+    pub(super) faults: Mutex<Faults>,
+    /// While set, a publication waits for its notification.
     pub(super) gate: Mutex<Option<Arc<Notify>>>,
-    /// Told when a publication has come in.
-    pub(super) came: Notify,
+    /// Notified when a publication begins.
+    pub(super) publishing: Notify,
     waiting: Mutex<VecDeque<Delivery>>,
     more: Notify,
     taken: Mutex<u64>,
@@ -40,22 +40,23 @@ pub(super) struct World {
 }
 
 fn fails(class: Option<FaultClass>, context: &'static str) -> Result<(), Fault> {
-    class.map_or(Ok(()), |class| Err(Fault::new(class, context, "as the test wants it")))
+    class.map_or(Ok(()), |class| Err(Fault::new(class, context, "injected by the test")))
 }
 
 impl World {
-    pub(super) fn weather(&self) -> MutexGuard<'_, Weather> {
-        self.weather.lock().unwrap()
+    pub(super) fn faults(&self) -> MutexGuard<'_, Faults> {
+        self.faults.lock().unwrap()
     }
 
-    /// Puts an entry on the bus that nobody can read.
+    /// Puts an entry on the bus that is not a valid event.
     pub(super) fn malformed(&self) {
         let id = EntryId { millis: 1, sequence: 0 };
         self.waiting.lock().unwrap().push_back(Delivery { id, attempt: 1, fields: Vec::new() });
         self.more.notify_one();
     }
 
-    pub(super) fn owes(&self, debt: Debt) {
+    /// Adds an entry to the outbox.
+    pub(super) fn enqueue(&self, debt: Debt) {
         self.debts.lock().unwrap().push(debt);
     }
 }
@@ -67,12 +68,12 @@ impl Bus for World {
     }
 
     async fn publish(&self, events: &[Event]) -> Result<Vec<EntryId>, Fault> {
-        self.came.notify_one();
+        self.publishing.notify_one();
         let gate = self.gate.lock().unwrap().clone();
         if let Some(gate) = gate {
             gate.notified().await;
         }
-        fails(self.weather().publish, "bus")?;
+        fails(self.faults().publish, "bus")?;
         let bytes = |(name, value): (&str, String)| (name.as_bytes().to_vec(), value.into_bytes());
         let mut waiting = self.waiting.lock().unwrap();
         let ids = events.iter().zip(1..).map(|(event, sequence)| {
@@ -101,7 +102,7 @@ impl Bus for World {
     }
 
     async fn bury(&self, letters: &[DeadLetter]) -> Result<(), Fault> {
-        fails(self.weather().bury, "bury")?;
+        fails(self.faults().dead_letter, "dead letter")?;
         *self.taken.lock().unwrap() -= letters.len() as u64;
         Ok(())
     }
@@ -119,7 +120,7 @@ impl Bus for World {
     }
 
     async fn depth(&self) -> Result<Depth, Fault> {
-        fails(self.weather().depth, "depth")?;
+        fails(self.faults().depth, "depth")?;
         let waiting = self.waiting.lock().unwrap();
         let oldest = waiting.front().map(|delivery| delivery.id);
         Ok(Depth { unread: waiting.len() as u64, pending: *self.taken.lock().unwrap(), dead: 3, oldest })
@@ -130,7 +131,7 @@ impl Bus for World {
     }
 }
 
-/// A projection of the world: it takes everything, or fails.
+/// A projection that accepts every write, or fails with the configured fault.
 pub(super) struct Projection(pub(super) Target, pub(super) Arc<World>);
 
 #[async_trait]
@@ -145,7 +146,7 @@ impl Store for Projection {
 
     async fn apply(&self, writes: &[Write]) -> Vec<Applied> {
         let answer =
-            fails(self.1.weather().projections, "projection").map_or_else(Applied::Failed, |()| Applied::Written);
+            fails(self.1.faults().projections, "projection").map_or_else(Applied::Failed, |()| Applied::Written);
         vec![answer; writes.len()]
     }
 
@@ -208,7 +209,7 @@ impl Store for World {
 #[async_trait]
 impl Records for World {
     async fn merge_in(&self, scope: MergeScope<'_>, decide: Decide<'_>) -> Result<(), Fault> {
-        fails(self.weather().records, "records")?;
+        fails(self.faults().records, "records")?;
         let mut chunks = self.chunks.lock().unwrap();
         let held = |id: &Uuid| {
             let commit = chunks.get(id).cloned();

@@ -1,4 +1,4 @@
-//! What may be posted, and what is answered.
+//! `POST /v1/events`: accepted and refused requests, and their responses.
 
 use chunk_sync_engine::ports::FaultClass;
 use serde_json::{Value, json};
@@ -14,7 +14,7 @@ fn with(mut event: Value, pointer: &str, value: Value) -> Value {
 }
 
 #[tokio::test]
-async fn without_a_configured_token_nothing_is_published_and_it_is_said_how_to_set_one() {
+async fn without_a_configured_token_publishing_is_refused_and_the_error_names_the_setting() {
     let server = Server::open().await;
     for request in [Request::json(&event()), Request::json(&event()).token(SECRET)] {
         let answer = request.send(server.address).await;
@@ -24,7 +24,7 @@ async fn without_a_configured_token_nothing_is_published_and_it_is_said_how_to_s
 }
 
 #[tokio::test]
-async fn only_the_whole_token_opens() {
+async fn only_the_exact_token_is_accepted() {
     let server = Server::guarded().await;
     let longer = format!("{SECRET}x");
     let wrong = ["", "x", &SECRET[1..], &SECRET[..SECRET.len() - 1], &longer, &SECRET.to_uppercase()];
@@ -69,7 +69,7 @@ async fn one_event_an_array_lines_and_bare_chunks_are_accepted() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_is_rejected_by_index_and_field_and_the_rest_accepted() {
+async fn invalid_events_are_rejected_by_index_and_field_and_the_others_are_accepted() {
     let server = Server::guarded().await;
     let good = event();
     let bad = json!([
@@ -109,7 +109,7 @@ async fn what_is_wrong_is_rejected_by_index_and_field_and_the_rest_accepted() {
 }
 
 #[tokio::test]
-async fn where_nothing_was_accepted_the_answer_is_400_with_every_reason() {
+async fn if_no_event_is_accepted_the_response_is_400_with_every_reason() {
     let server = Server::guarded().await;
     let short = with(event(), "/chunk/content", json!("short"));
     for body in [&short, &json!([short, short]), &json!(7), &json!(null)] {
@@ -126,12 +126,13 @@ async fn where_nothing_was_accepted_the_answer_is_400_with_every_reason() {
     ] {
         let answer = server.post(Request::events(kind, body)).await;
         assert_eq!(answer.status, 400, "{body:?}");
-        assert_eq!(answer.json()["error"], "the body has no event");
+        let error = answer.json()["error"].as_str().unwrap().to_owned();
+        assert!(error.starts_with("the body contains no event; "), "{error}");
     }
 }
 
 #[tokio::test]
-async fn a_body_that_is_no_json_is_refused_with_the_place() {
+async fn a_body_that_is_not_json_is_refused_with_line_and_column() {
     let server = Server::guarded().await;
     for (body, line, column) in [("{\"a\": 1,\n  oops}", 2, 3), ("[{}, {}", 1, 7), ("{} {}", 1, 4), ("[1,]", 1, 4)] {
         let answer = server.post(Request::events("application/json", body)).await;
@@ -149,7 +150,7 @@ async fn a_body_that_is_no_json_is_refused_with_the_place() {
 }
 
 #[tokio::test]
-async fn other_kinds_of_content_are_refused() {
+async fn other_content_types_and_encodings_are_refused() {
     let server = Server::guarded().await;
     for kind in
         ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "application/jsonx", ""]
@@ -163,7 +164,7 @@ async fn other_kinds_of_content_are_refused() {
 }
 
 #[tokio::test]
-async fn more_than_a_thousand_events_or_sixteen_mebibytes_are_too_much() {
+async fn more_than_a_thousand_events_or_sixteen_mebibytes_are_refused() {
     let server = Server::guarded().await;
     let many = |n: usize| Request::events("application/x-ndjson", "{}\n".repeat(n));
     assert_eq!(server.post(many(MAX_EVENTS)).await.status, 400);
@@ -187,21 +188,21 @@ async fn more_than_a_thousand_events_or_sixteen_mebibytes_are_too_much() {
 }
 
 #[tokio::test]
-async fn a_full_bus_asks_to_come_again_and_a_failing_one_is_a_503() {
+async fn a_full_bus_yields_429_with_retry_after_and_any_other_fault_503() {
     let server = Server::guarded().await;
-    server.world.weather().publish = Some(FaultClass::Busy);
+    server.world.faults().publish = Some(FaultClass::Busy);
     let busy = server.post(Request::json(&event())).await;
     assert_eq!((busy.status, busy.header("retry-after")), (429, Some("2")));
     for class in FaultClass::ALL.into_iter().filter(|class| *class != FaultClass::Busy) {
-        server.world.weather().publish = Some(class);
+        server.world.faults().publish = Some(class);
         let failed = server.post(Request::json(&event())).await;
         assert_eq!(failed.status, 503, "{class:?}");
-        assert!(failed.json()["error"].as_str().unwrap().contains("as the test wants it"));
+        assert!(failed.json()["error"].as_str().unwrap().contains("injected by the test"));
     }
 }
 
 #[tokio::test]
-async fn a_body_that_breaks_off_publishes_nothing() {
+async fn an_incomplete_body_publishes_nothing() {
     let server = Server::guarded().await;
     let text = event().to_string();
     let half = Request::events("application/json", &text.as_bytes()[..text.len() / 2])

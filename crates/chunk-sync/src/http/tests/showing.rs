@@ -1,4 +1,4 @@
-//! What is shown of the service: page, health, readiness, metrics, status.
+//! The read-only routes: page, health, readiness, metrics, status.
 
 use std::collections::BTreeMap;
 
@@ -11,12 +11,12 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::client::Request;
-use super::ports::{Weather, World};
+use super::ports::{Faults, World};
 use super::{SECRET, Server, event};
 use crate::status::Status;
 
 #[tokio::test]
-async fn a_service_that_works_is_healthy_and_ready() {
+async fn a_working_service_is_healthy_and_ready() {
     let server = Server::open().await;
     server.until(chunk_sync_engine::Health::is_ready).await;
     assert_eq!(server.get("/healthz").await.status, 200);
@@ -27,23 +27,27 @@ async fn a_service_that_works_is_healthy_and_ready() {
 }
 
 #[tokio::test]
-async fn a_worker_that_had_to_stop_makes_the_service_unhealthy_and_says_why() {
+async fn a_worker_that_stopped_with_a_fault_makes_the_service_unhealthy_with_the_reason() {
     let server = Server::open().await;
-    server.world.weather().bury = Some(FaultClass::Corrupt);
+    server.world.faults().dead_letter = Some(FaultClass::Corrupt);
     server.world.malformed();
     server.until(|health| health.ended.is_some()).await;
     let health = server.get("/healthz").await;
     assert_eq!(health.status, 503);
-    assert!(health.json()["error"].as_str().unwrap().contains("bury: as the test wants it"), "{}", health.body);
+    assert!(health.json()["error"].as_str().unwrap().contains("dead letter: injected by the test"), "{}", health.body);
     let ready = server.get("/readyz").await;
     assert_eq!(ready.status, 503);
-    assert!(ready.json()["waiting_for"][0].as_str().unwrap().contains("bury: as the test wants it"), "{}", ready.body);
+    assert!(
+        ready.json()["waiting_for"][0].as_str().unwrap().contains("dead letter: injected by the test"),
+        "{}",
+        ready.body
+    );
 }
 
 #[tokio::test]
-async fn a_system_of_record_that_fails_makes_it_unready_but_not_unhealthy() {
+async fn a_failing_system_of_record_makes_the_service_unready_but_not_unhealthy() {
     let server = Server::guarded().await;
-    server.world.weather().records = Some(FaultClass::Unavailable);
+    server.world.faults().records = Some(FaultClass::Unavailable);
     assert_eq!(server.post(Request::json(&event())).await.status, 202);
     server.until(|health| health.records.is_some()).await;
     assert_eq!(server.get("/healthz").await.status, 200);
@@ -51,15 +55,15 @@ async fn a_system_of_record_that_fails_makes_it_unready_but_not_unhealthy() {
     assert_eq!(ready.status, 503);
     assert!(ready.json()["waiting_for"][0].as_str().unwrap().contains("system of record"), "{}", ready.body);
     assert_eq!(ready.json()["failing"][0]["target"], "postgres");
-    server.world.weather().records = None;
+    server.world.faults().records = None;
     server.until(chunk_sync_engine::Health::is_ready).await;
     assert_eq!(server.get("/readyz").await.status, 200);
 }
 
 #[tokio::test]
-async fn a_projection_that_fails_is_said_and_leaves_it_ready() {
+async fn a_failing_projection_is_reported_and_leaves_the_service_ready() {
     let server = Server::guarded().await;
-    server.world.weather().projections = Some(FaultClass::Timeout);
+    server.world.faults().projections = Some(FaultClass::Timeout);
     assert_eq!(server.post(Request::json(&event())).await.status, 202);
     server.until(|health| health.stores.iter().all(|(_, store)| store.failing.is_some())).await;
     let ready = server.get("/readyz").await;
@@ -68,30 +72,30 @@ async fn a_projection_that_fails_is_said_and_leaves_it_ready() {
     assert_eq!(ready.json()["failing"][1]["failing"]["class"], "timeout");
     let status = Request::get("/v1/status").token(SECRET).send(server.address).await.json();
     assert_eq!(status["ready"], true);
-    assert_eq!(status["stores"][1]["failing"]["fault"], "projection: as the test wants it");
+    assert_eq!(status["stores"][1]["failing"]["fault"], "projection: injected by the test");
 }
 
 #[tokio::test]
-async fn while_the_log_is_replayed_it_is_not_ready() {
+async fn the_service_is_not_ready_while_it_replays_the_log() {
     let dir = TempDir::new().unwrap();
     let (mut wal, _) = Wal::open(dir.path(), Options { max_bytes: 1 << 20 }).unwrap();
     let pending = Pending { operation_id: "one-1", operation: &event().to_string() };
     wal.append(&[pending], jiff::Timestamp::now()).unwrap();
     drop(wal);
     let world = World::default();
-    *world.weather() = Weather { records: Some(FaultClass::Unavailable), ..Weather::default() };
+    *world.faults() = Faults { records: Some(FaultClass::Unavailable), ..Faults::default() };
     let server = Server::start(world, dir, None).await;
     let ready = server.get("/readyz").await;
     assert_eq!(ready.status, 503);
     assert!(ready.json()["waiting_for"][0].as_str().unwrap().contains("replayed"), "{}", ready.body);
     assert_eq!(server.get("/v1/status").await.json()["recovered"], json!(null));
-    server.world.weather().records = None;
+    server.world.faults().records = None;
     server.until(chunk_sync_engine::Health::is_ready).await;
     assert_eq!(server.get("/v1/status").await.json()["recovered"]["replayed"], 1);
 }
 
 #[tokio::test]
-async fn the_five_families_are_there_with_every_label_before_anything_happened() {
+async fn the_five_metric_families_exist_with_every_label_before_the_first_event() {
     let server = Server::open().await;
     let metrics = server.get("/metrics").await;
     assert_eq!(metrics.status, 200);
@@ -126,12 +130,12 @@ async fn the_five_families_are_there_with_every_label_before_anything_happened()
 }
 
 #[tokio::test]
-async fn the_status_says_what_was_done_what_waits_what_is_owed_and_what_was_verified() {
+async fn the_status_reports_completed_queued_and_outbox_counts_and_the_last_verification() {
     let server = Server::guarded().await;
     assert_eq!(server.post(Request::json(&event())).await.status, 202);
     server.service.until_idle().await.unwrap();
-    server.world.weather().projections = Some(FaultClass::Unavailable);
-    server.world.owes(Debt { id: uuid::Uuid::nil(), target: Target::Neo4j, version: SyncVersion::new(7) });
+    server.world.faults().projections = Some(FaultClass::Unavailable);
+    server.world.enqueue(Debt { id: uuid::Uuid::nil(), target: Target::Neo4j, version: SyncVersion::new(7) });
     server.until(|health| health.stores.iter().any(|(_, store)| store.failing.is_some())).await;
     server.verified.note(&Scrubbed { report: report(), repaired: 1, undecided: 0 });
     let answer = Request::get("/v1/status").token(SECRET).send(server.address).await;
@@ -175,18 +179,18 @@ fn report() -> Report {
 }
 
 #[tokio::test]
-async fn what_cannot_be_found_out_is_said_beside_what_can() {
+async fn the_status_lists_what_is_unknown_beside_what_is_known() {
     let server = Server::open().await;
-    server.world.weather().depth = Some(FaultClass::Unavailable);
+    server.world.faults().depth = Some(FaultClass::Unavailable);
     let answer = server.get("/v1/status").await;
     assert_eq!(answer.status, 200);
     assert_eq!(answer.json()["queue"], json!(null));
-    assert_eq!(answer.json()["unknown"], json!(["the queue: depth: as the test wants it"]));
+    assert_eq!(answer.json()["unknown"], json!(["the queue: depth: injected by the test"]));
     assert_eq!(answer.json()["stores"][1]["debts"], 0);
 }
 
 #[tokio::test]
-async fn with_a_token_the_status_and_the_stream_need_it_and_what_monitors_need_does_not() {
+async fn a_configured_token_is_required_for_status_and_stream_and_not_for_the_page_or_monitoring() {
     let server = Server::guarded().await;
     for path in ["/v1/status", "/v1/events/live"] {
         let refused = server.get(path).await;
@@ -202,7 +206,7 @@ async fn with_a_token_the_status_and_the_stream_need_it_and_what_monitors_need_d
 }
 
 #[tokio::test]
-async fn the_page_takes_nothing_from_elsewhere_and_has_no_script_or_style_inside() {
+async fn the_page_loads_nothing_from_other_origins_and_has_no_inline_script_or_style() {
     let server = Server::open().await;
     let page = server.get("/").await;
     assert_eq!(page.header("content-type"), Some("text/html; charset=utf-8"));

@@ -1,4 +1,4 @@
-//! `wal status` and `wal check`: the log as it lies on disk.
+//! `wal status` and `wal check`: read-only reports on the log on disk.
 
 use std::path::{Path, PathBuf};
 
@@ -10,14 +10,14 @@ use super::held_by;
 use crate::cli::{Ended, Failure, output};
 use crate::config::Config;
 
-/// What the log is like, as JSON.
+/// The result of `wal status` as JSON.
 #[derive(Serialize)]
 pub(super) struct Status {
     pub(super) dir: PathBuf,
-    /// Whoever writes it right now.
+    /// The process that has the log open.
     pub(super) held_by: Option<String>,
     pub(super) bytes: u64,
-    /// The most it may have.
+    /// The configured maximum size.
     pub(super) max_bytes: u64,
     /// Bytes free on its disk.
     pub(super) free_bytes: Option<u64>,
@@ -29,7 +29,7 @@ pub(super) struct Status {
     pub(super) files: Vec<FileReport>,
 }
 
-/// What is wrong with it, as JSON.
+/// The result of `wal check` as JSON.
 #[derive(Serialize)]
 pub(super) struct Check {
     pub(super) dir: PathBuf,
@@ -39,14 +39,14 @@ pub(super) struct Check {
     pub(super) lines: u64,
     pub(super) pending: u64,
     pub(super) damaged: Vec<Flawed>,
-    /// A last line without its end, that nobody is writing.
+    /// An incomplete last line that no process is writing.
     pub(super) torn: Option<Torn>,
-    /// Completions whose operations did not begin in these files.
+    /// Completions whose operations do not begin in these files.
     pub(super) unmatched: u64,
 }
 
 pub(super) async fn status(config: &Config, json: bool) -> Result<Ended, Failure> {
-    let (held_by, report) = look(&config.settings.wal.dir).await?;
+    let (held_by, report) = examine(&config.settings.wal.dir).await?;
     let dir = config.settings.wal.dir.clone();
     let status = Status {
         held_by,
@@ -71,7 +71,7 @@ pub(super) async fn status(config: &Config, json: bool) -> Result<Ended, Failure
 
 pub(super) async fn check(config: &Config, json: bool) -> Result<Ended, Failure> {
     let dir = config.settings.wal.dir.clone();
-    let (held_by, report) = look(&dir).await?;
+    let (held_by, report) = examine(&dir).await?;
     let check = Check::of(dir, held_by, report);
     if json {
         output::json(&check)?;
@@ -81,22 +81,26 @@ pub(super) async fn check(config: &Config, json: bool) -> Result<Ended, Failure>
     Ok(if check.sound { Ended::Fine } else { Ended::Found })
 }
 
-/// Who writes the log, and what is in it. A directory that is not there yet is an empty log.
-async fn look(dir: &Path) -> Result<(Option<String>, Report), Failure> {
+/// The process that has the log open, and the report on its files. A directory that does not exist is an empty log.
+///
+/// # Errors
+/// [`Failure::Unable`] if the directory, a file of the log or the lock file cannot be read.
+async fn examine(dir: &Path) -> Result<(Option<String>, Report), Failure> {
     let dir = dir.to_owned();
-    let looked = tokio::task::spawn_blocking(move || {
+    let task = tokio::task::spawn_blocking(move || {
         if !dir.is_dir() {
             return Ok((None, Report::default()));
         }
-        // Asked on both sides: whoever comes or goes in between may be writing the last line.
+        // Checked before and after: a process that starts or ends in between may be writing the last line.
         let before = held_by(&dir)?;
         let report = inspect(&dir).map_err(anyhow::Error::from)?;
         Ok((before.or(held_by(&dir)?), report))
     });
-    looked.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+    task.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
 }
 
-/// Bytes free on the disk of a directory.
+/// Free bytes on the file system of a directory, or of its nearest existing ancestor; `None` if the system does not
+/// report them.
 pub(in crate::cli) fn free(dir: &Path) -> Option<u64> {
     let there = dir.ancestors().find(|dir| dir.is_dir()).unwrap_or(Path::new("."));
     let disk = rustix::fs::statvfs(there).ok()?;
@@ -105,7 +109,7 @@ pub(in crate::cli) fn free(dir: &Path) -> Option<u64> {
 
 impl Check {
     pub(super) fn of(dir: PathBuf, held_by: Option<String>, report: Report) -> Self {
-        // Somebody who writes may be in the middle of a line.
+        // The process that has the log open may be in the middle of writing a line.
         let torn = report.torn.filter(|_| held_by.is_none());
         Self {
             dir,
@@ -129,16 +133,16 @@ pub(super) fn status_text(status: &Status, now: Timestamp) -> String {
         format!(", the oldest since {oldest:.0} ({} s)", output::number(age.unsigned_abs()))
     });
     let mut lines = vec![
-        format!("log in {}: {}", status.dir.display(), written_by(status.held_by.as_deref())),
+        format!("log in {}: {}", status.dir.display(), usage_text(status.held_by.as_deref())),
         format!("{} of {} used ({used:.1} %){free}", size(status.bytes), size(status.max_bytes)),
         format!("{} pending{oldest}", output::count(status.pending, "operation")),
     ];
     if status.damaged > 0 {
         let damaged = output::count(status.damaged, "damaged line");
-        lines.push(format!("{damaged}: `chunk-sync wal check` says where"));
+        lines.push(format!("{damaged}; run `chunk-sync wal check` to locate the damage"));
     }
     if status.torn.is_some() && status.held_by.is_none() {
-        lines.push("the last line is torn: the next start cuts it off".to_owned());
+        lines.push("the last line is torn; the next start truncates it".to_owned());
     }
     if !status.files.is_empty() {
         let rows = status.files.iter().map(|file| {
@@ -153,12 +157,12 @@ pub(super) fn check_text(check: &Check) -> String {
     let mut lines = Vec::new();
     for flawed in &check.damaged {
         let Damage { file, line, offset, length, reason } = &flawed.damage;
-        let known = if flawed.set_aside { "; set aside by an earlier start" } else { "" };
+        let known = if flawed.set_aside { "; quarantined by an earlier start" } else { "" };
         lines.push(format!("{file}:{line}: {reason} (byte {offset}, {length} bytes{known})"));
     }
     if let Some(torn) = &check.torn {
         lines.push(format!(
-            "{}:{}: torn: {} without a line end (byte {}); it was never acknowledged, and the next start cuts it off",
+            "{}:{}: torn: {} without a line end (byte {}); it was never acknowledged, and the next start truncates it",
             torn.file,
             torn.line,
             output::count(torn.bytes, "byte"),
@@ -168,8 +172,8 @@ pub(super) fn check_text(check: &Check) -> String {
     if check.unmatched > 0 {
         let completions = output::count(check.unmatched, "completion");
         lines.push(format!(
-            "{completions} of operations that did not begin in these files: they were removed as finished{}",
-            if check.damaged.is_empty() { "" } else { ", or their beginnings are damaged" }
+            "{completions} without a matching operation in these files: the files of these operations were removed{}",
+            if check.damaged.is_empty() { "" } else { ", or their lines are damaged" }
         ));
     }
     lines.push(format!(
@@ -183,16 +187,16 @@ pub(super) fn check_text(check: &Check) -> String {
             (0, false) => "torn".to_owned(),
             (damaged, false) => output::count(damaged, "damaged line"),
         },
-        written_by(check.held_by.as_deref())
+        usage_text(check.held_by.as_deref())
     ));
     lines.join("\n")
 }
 
-fn written_by(holder: Option<&str>) -> String {
-    holder.map_or_else(|| "nobody writes it".to_owned(), |holder| format!("{holder} writes it"))
+fn usage_text(holder: Option<&str>) -> String {
+    holder.map_or_else(|| "not in use".to_owned(), |holder| format!("in use by {holder}"))
 }
 
-/// A size for people: `512 B`, `1.5 MiB`.
+/// A size in bytes for display: `512 B`, `1.5 MiB`.
 pub(in crate::cli) fn size(bytes: u64) -> String {
     let units = ["KiB", "MiB", "GiB", "TiB"];
     let mut size = (bytes as f64, "B");

@@ -1,4 +1,4 @@
-//! What others keep or change in the same graph, and text that would like to be Cypher.
+//! Data and changes of other clients in the same graph, and Cypher injection.
 
 use chunk_sync_engine::ports::{Store, Write};
 use chunk_sync_model::SyncVersion;
@@ -12,10 +12,12 @@ fn pair() -> Write {
 }
 
 #[tokio::test]
-async fn similarity_and_properties_of_others_survive_an_update() {
+async fn similarity_and_properties_of_other_clients_survive_an_update() {
     let neo4j = Neo4j::fresh().await;
     neo4j.write(&[draft(1).entity("e", "e", 0.5).at(1), draft(2).at(1)]).await;
-    neo4j.meddle("MATCH (a:Chunk), (b:Chunk) WHERE a.id < b.id SET a.colour = 'red' CREATE (a)-[:SIMILAR_TO {score: 0.5}]->(b)").await;
+    let similar = "MATCH (a:Chunk), (b:Chunk) WHERE a.id < b.id SET a.colour = 'red'
+        CREATE (a)-[:SIMILAR_TO {score: 0.5}]->(b)";
+    neo4j.write_directly(similar).await;
     let changed = draft(1).entity("f", "f", 0.5).at(2);
     neo4j.write(&[changed.clone(), draft(2).at(2)]).await;
     let found = "MATCH (a)-[s:SIMILAR_TO]->(b) RETURN a.colour + s.score AS value";
@@ -29,7 +31,7 @@ async fn similarity_and_properties_of_others_survive_an_update() {
 #[tokio::test]
 async fn cypher_in_names_is_inert() {
     let neo4j = Neo4j::fresh().await;
-    let nasty = [
+    let injections = [
         "'}) DETACH DELETE n //",
         "\"}) MATCH (n) DETACH DELETE n //",
         "`:Chunk` {id: $id}",
@@ -37,16 +39,16 @@ async fn cypher_in_names_is_inert() {
         "$rows } ] ) ; MATCH (n) DELETE n",
     ];
     neo4j.write(&[draft(1).entity("e", "e", 0.5).at(1)]).await;
-    let mut chunk = draft(2).organization(json!({"cognee_dataset": nasty[0]}));
-    for (at, text) in nasty.iter().enumerate() {
-        chunk = chunk.entity(text, nasty[(at + 1) % nasty.len()], 0.5).relation(text, nasty[0], 0.5);
+    let mut chunk = draft(2).organization(json!({"cognee_dataset": injections[0]}));
+    for (at, text) in injections.iter().enumerate() {
+        chunk = chunk.entity(text, injections[(at + 1) % injections.len()], 0.5).relation(text, injections[0], 0.5);
     }
     let write = chunk.at(1);
     neo4j.write(std::slice::from_ref(&write)).await;
     assert!(neo4j.differing(&write).await.is_empty());
     let mut ids = neo4j.texts("MATCH (e:Entity) RETURN e.id AS value").await;
     ids.sort_unstable();
-    let mut wanted = nasty.to_vec();
+    let mut wanted = injections.to_vec();
     wanted.push("e");
     wanted.sort_unstable();
     assert_eq!(ids, wanted);
@@ -55,8 +57,8 @@ async fn cypher_in_names_is_inert() {
 }
 
 #[tokio::test]
-async fn whatever_is_changed_in_the_graph_is_seen_and_mended_by_the_next_write() {
-    let meddling = [
+async fn every_direct_change_of_the_graph_is_detected_and_repaired_by_the_next_write() {
+    let changes = [
         ("content_hash", "MATCH (c:Chunk) SET c.content_hash = 7"),
         ("updated_at", "MATCH (c:Chunk) REMOVE c.updated_at"),
         ("dataset", "MATCH (c:Chunk) CREATE (c)-[:BELONGS_TO]->(:Dataset {id: 'theirs'})"),
@@ -77,14 +79,14 @@ async fn whatever_is_changed_in_the_graph_is_seen_and_mended_by_the_next_write()
         ("relations", "MATCH (s)-[r:RELATES_TO]->(t) CREATE (t)-[x:RELATES_TO]->(s) SET x = properties(r)"),
     ];
     let neo4j = Neo4j::fresh().await;
-    for (field, statement) in meddling {
-        neo4j.meddle("MATCH (n) DETACH DELETE n").await;
+    for (field, statement) in changes {
+        neo4j.write_directly("MATCH (n) DETACH DELETE n").await;
         neo4j.write(&[pair()]).await;
-        neo4j.meddle(statement).await;
+        neo4j.write_directly(statement).await;
         let differing = neo4j.differing(&pair()).await;
         assert!(differing.iter().any(|name| name == field), "{statement}: {differing:?}");
-        let mended = Write { version: SyncVersion::new(11), ..pair() };
-        neo4j.write(&[mended]).await;
+        let repaired = Write { version: SyncVersion::new(11), ..pair() };
+        neo4j.write(&[repaired]).await;
         assert_eq!(neo4j.differing(&pair()).await, Vec::<String>::new(), "{statement}");
         let links = neo4j.texts("MATCH (:Chunk)-[l]->() RETURN type(l) AS value").await;
         assert_eq!(links, ["CONTAINS_ENTITY"; 2], "{statement}");
@@ -94,11 +96,11 @@ async fn whatever_is_changed_in_the_graph_is_seen_and_mended_by_the_next_write()
 }
 
 #[tokio::test]
-async fn a_chunk_whose_node_somebody_else_deleted_is_no_evidence_twice() {
+async fn a_chunk_whose_node_another_client_deleted_is_listed_once_as_evidence() {
     let neo4j = Neo4j::fresh().await;
     let other = draft(2).entity("e", "e", 0.5).entity("f", "f", 0.5).relation("e", "f", 0.125).at(3);
     neo4j.write(&[pair(), other.clone()]).await;
-    neo4j.meddle("MATCH (c:Chunk) WHERE c.id ENDS WITH '1' DETACH DELETE c").await;
+    neo4j.write_directly("MATCH (c:Chunk) WHERE c.id ENDS WITH '1' DETACH DELETE c").await;
     neo4j.write(&[pair()]).await;
     assert!(neo4j.differing(&pair()).await.is_empty());
     assert!(neo4j.differing(&other).await.is_empty());
@@ -107,10 +109,10 @@ async fn a_chunk_whose_node_somebody_else_deleted_is_no_evidence_twice() {
 }
 
 #[tokio::test]
-async fn a_chunk_that_somebody_else_made_is_seen_at_version_zero_and_taken_over() {
+async fn a_chunk_that_another_client_created_reads_as_version_zero_and_is_overwritten() {
     let neo4j = Neo4j::fresh().await;
     neo4j.rows(neo4rs::query("CREATE (c:Chunk {id: $id, sync_version: 'new'})").param("id", id(1).to_string())).await;
-    neo4j.meddle("CREATE (:Chunk {id: 'theirs'}), (:Chunk {id: 7}), (:Chunk)").await;
+    neo4j.write_directly("CREATE (:Chunk {id: 'theirs'}), (:Chunk {id: 7}), (:Chunk)").await;
     let seen = neo4j.store.scan(None, 10).await.unwrap();
     assert_eq!(seen.iter().map(|seen| (seen.id, seen.version.get())).collect::<Vec<_>>(), [(id(1), 0)]);
     neo4j.write(&[pair()]).await;
@@ -118,9 +120,11 @@ async fn a_chunk_that_somebody_else_made_is_seen_at_version_zero_and_taken_over(
 }
 
 #[tokio::test]
-async fn an_entity_that_somebody_else_made_is_taken_over() {
+async fn an_entity_that_another_client_created_is_overwritten() {
     let neo4j = Neo4j::fresh().await;
-    neo4j.meddle("CREATE (:Entity {id: 'e', name: 'theirs'})-[:RELATES_TO {type: 'references', evidence: 'said so'}]->(:Entity {id: 'f'})").await;
+    let foreign = "CREATE (:Entity {id: 'e', name: 'theirs'})
+        -[:RELATES_TO {type: 'references', evidence: 'hearsay'}]->(:Entity {id: 'f'})";
+    neo4j.write_directly(foreign).await;
     neo4j.write(&[pair()]).await;
     assert!(neo4j.differing(&pair()).await.is_empty());
     assert_eq!(neo4j.texts("MATCH (e:Entity) RETURN e.name AS value ORDER BY value").await, ["e", "f"]);
