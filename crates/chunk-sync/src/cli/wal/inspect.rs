@@ -157,7 +157,7 @@ pub(super) fn check_text(check: &Check) -> String {
     let mut lines = Vec::new();
     for flawed in &check.damaged {
         let Damage { file, line, offset, length, reason } = &flawed.damage;
-        let known = if flawed.set_aside { "; quarantined by an earlier start" } else { "" };
+        let known = if flawed.set_aside { "; set aside by an earlier start" } else { "" };
         lines.push(format!("{file}:{line}: {reason} (byte {offset}, {length} bytes{known})"));
     }
     if let Some(torn) = &check.torn {

@@ -145,7 +145,7 @@ fn print(recovered: &Recovered, dead_letters: u64, took: Duration, json: bool) -
         }
     }
     if damaged > 0 {
-        text.push_str(&format!("; {} quarantined", output::count(damaged, "damaged line")));
+        text.push_str(&format!("; {} set aside", output::count(damaged, "damaged line")));
     }
     if torn {
         text.push_str("; torn last line truncated");
