@@ -15,14 +15,16 @@ use tonic::Status;
 use crate::collections::{DISTANCES, KINDS};
 use crate::convert::{filter, path, payload, point, point_ids};
 
-/// Applies updates in their order, and makes them durable where the answer is waited for. The first that fails ends it;
-/// those before it stay.
+/// Applies updates in their order. Where the answer is waited for, each is flushed to disk before the next, as a real
+/// Qdrant does: a client must see what many small operations cost. The first that fails ends it; those before it stay.
 pub(crate) fn apply(engine: &EdgeShard, operations: Vec<UpdateOperation>, wait: bool) -> Result<(), OperationError> {
-    let applied = operations.into_iter().try_for_each(|operation| engine.update(operation));
-    if wait {
-        engine.flush();
+    for operation in operations {
+        engine.update(operation)?;
+        if wait {
+            engine.flush();
+        }
     }
-    applied
+    Ok(())
 }
 
 pub(crate) fn of_batch(operation: PointsUpdateOperation, modern: bool) -> Result<UpdateOperation, Status> {

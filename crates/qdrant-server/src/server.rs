@@ -1,16 +1,4 @@
-//! A server for tests: Qdrant's own gRPC protocol on loopback, Qdrant's own engine behind it, for where no Qdrant is at
-//! hand. It knows the calls by which chunks are written and read back, and answers `Unimplemented` to all others.
-//!
-//! What is told as completed is on disk. There is one shard and no search, and segments are not merged. Announcing a
-//! version before 1.16 it behaves like one: it ignores the condition of an upsert, and vectors in typed fields.
-
-mod collections;
-mod convert;
-mod engines;
-mod gate;
-mod operation;
-mod points;
-mod service;
+//! The server: its services on a port of loopback.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -26,21 +14,19 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Status};
 
-use engines::Engines;
-use gate::Gate;
-use service::Service;
+use crate::engines::Engines;
+use crate::gate::Gate;
+use crate::service::Service;
 
-pub use gate::Held;
-
-/// What a server is to be like.
+/// How the server behaves.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub(crate) struct Options {
     /// The version that it announces, and whose behaviour it has.
-    pub version: String,
-    /// The key without which it tells nothing but its health.
-    pub api_key: Option<String>,
+    pub(crate) version: String,
+    /// The key without which it answers nothing but the health check.
+    pub(crate) api_key: Option<String>,
     /// The port; any free one if zero.
-    pub port: u16,
+    pub(crate) port: u16,
 }
 
 impl Default for Options {
@@ -49,21 +35,21 @@ impl Default for Options {
     }
 }
 
-/// A running server. Dropped, it closes its collections at once, and its port soon; [`stop`](Self::stop) waits for both.
-pub struct TestServer {
+/// A running server.
+pub(crate) struct Server {
     address: SocketAddr,
     engines: Arc<Engines>,
     gate: Arc<Gate>,
-    stop: Option<oneshot::Sender<()>>,
+    stop: oneshot::Sender<()>,
     task: JoinHandle<Result<(), tonic::transport::Error>>,
 }
 
-impl TestServer {
+impl Server {
     /// Starts a server on the collections below `dir`.
     ///
     /// # Errors
-    /// Where the directory cannot be read, or the port cannot be had.
-    pub async fn start(dir: &Path, options: Options) -> io::Result<Self> {
+    /// Where the directory cannot be read, or the port is taken.
+    pub(crate) async fn start(dir: &Path, options: Options) -> io::Result<Self> {
         let dir = dir.to_owned();
         let engines = Arc::new(tokio::task::spawn_blocking(move || Engines::open(&dir)).await??);
         let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, options.port)).await?;
@@ -79,34 +65,28 @@ impl TestServer {
             .add_service(InterceptedService::new(CollectionsServer::new(service), keyed.clone()))
             .add_service(InterceptedService::new(points, keyed))
             .serve_with_incoming_shutdown(incoming, async {
-                // Dropped or sent, either means to stop.
+                // Dropped or sent, both mean to stop.
                 let _ = stopped.await;
             });
-        Ok(Self { address, engines, gate, stop: Some(stop), task: tokio::spawn(serving) })
+        Ok(Self { address, engines, gate, stop, task: tokio::spawn(serving) })
     }
 
     /// Where it is reached: `http://127.0.0.1:PORT`.
-    #[must_use]
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Holds the next update that comes, and none after it: it takes effect when it is let go.
-    #[must_use]
-    pub fn hold_next_update(&self) -> Held {
-        self.gate.hold_next()
+    /// Where updates can be held.
+    pub(crate) fn gate(&self) -> Arc<Gate> {
+        Arc::clone(&self.gate)
     }
 
-    /// Stops, when the calls under way are answered, and closes the collections.
-    pub async fn stop(mut self) {
-        drop(self.stop.take());
+    /// Stops when the calls under way are answered, and closes the collections.
+    pub(crate) async fn stop(self) {
+        // Dropped, it means to stop.
+        drop(self.stop);
         // A server that failed is stopped as well.
-        let _ = (&mut self.task).await;
-    }
-}
-
-impl Drop for TestServer {
-    fn drop(&mut self) {
+        let _ = self.task.await;
         self.engines.close();
     }
 }
