@@ -9,6 +9,7 @@ pub mod bus;
 pub mod graph_store;
 mod history;
 pub mod memory;
+pub mod qdrant_server;
 pub mod records;
 pub mod scenarios;
 pub mod simulation;

@@ -7,7 +7,7 @@ use chunk_sync_connectors::qdrant::{QdrantConfig, QdrantStore};
 use chunk_sync_engine::ports::{Applied, FaultClass, Store};
 use chunk_sync_model::chunk::Sparse;
 use chunk_sync_model::{Limits, State, Time};
-use chunk_sync_qdrant_server::Options;
+use chunk_sync_testkit::qdrant_server::Options;
 use chunk_sync_testkit::states::{states, write};
 use tokio::net::TcpListener;
 
@@ -90,15 +90,15 @@ async fn a_server_that_comes_back_is_found_again() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_that_is_lost_is_repeated_without_harm() {
-    let vectors = Vectors::of("1.18.1").await;
+    let mut vectors = Vectors::of("1.18.1").await;
     let impatient = QdrantConfig { timeout: Duration::from_millis(200), ..vectors.config.clone() };
     let impatient = QdrantStore::new(&impatient).unwrap();
     let wanted = write(&states(1)[0], 1);
     impatient.check().await.unwrap();
-    let held = vectors.server().hold_next_update();
+    vectors.server().hold_next_update().await;
     let answer = impatient.apply(std::slice::from_ref(&wanted)).await;
     assert_eq!(class(&answer[0]), Some(FaultClass::Timeout), "{answer:?}");
-    held.release();
+    vectors.server().release().await;
     assert!(vectors.store.apply(std::slice::from_ref(&wanted)).await[0].is_durable());
     holds(&vectors.store, &wanted).await;
 }

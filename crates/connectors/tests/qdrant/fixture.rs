@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use chunk_sync_connectors::qdrant::{QdrantConfig, QdrantStore};
 use chunk_sync_engine::ports::{Applied, Store, Write};
 use chunk_sync_model::Limits;
-use chunk_sync_qdrant_server::{Options, TestServer};
 use chunk_sync_testkit::Fixture;
+use chunk_sync_testkit::qdrant_server::{Options, QdrantServer};
 use qdrant_client::Qdrant;
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -17,7 +17,7 @@ use uuid::Uuid;
 pub(crate) struct Vectors {
     pub(crate) config: QdrantConfig,
     pub(crate) store: Arc<QdrantStore>,
-    server: Option<TestServer>,
+    server: Option<QdrantServer>,
     dir: TempDir,
     options: Options,
 }
@@ -33,14 +33,14 @@ impl Vectors {
     /// Without a collection.
     pub(crate) async fn bare(options: Options) -> Self {
         let dir = TempDir::new().unwrap();
-        let server = TestServer::start(dir.path(), options.clone()).await.unwrap();
+        let server = QdrantServer::start(dir.path(), &options).await;
         let config = QdrantConfig::new(server.url(), Arc::new(Limits::default()));
         let store = Arc::new(QdrantStore::new(&config).unwrap());
         Self { config, store, server: Some(server), dir, options }
     }
 
-    pub(crate) fn server(&self) -> &TestServer {
-        self.server.as_ref().unwrap()
+    pub(crate) fn server(&mut self) -> &mut QdrantServer {
+        self.server.as_mut().unwrap()
     }
 
     /// Another process on the same collection.
@@ -61,7 +61,7 @@ impl Vectors {
     pub(crate) async fn start(&mut self) {
         let port = self.config.url.rsplit(':').next().unwrap().parse().unwrap();
         let options = Options { port, ..self.options.clone() };
-        self.server = Some(TestServer::start(self.dir.path(), options).await.unwrap());
+        self.server = Some(QdrantServer::start(self.dir.path(), &options).await);
     }
 }
 

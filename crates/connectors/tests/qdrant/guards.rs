@@ -9,34 +9,34 @@ use serde_json::json;
 use crate::fixture::{Vectors, holds, written};
 
 /// Has `newer` written between the moment when the versions for `older` were read and the moment when it takes effect.
-async fn overtaken(vectors: &Vectors, older: Write, newer: &Write) {
-    let mut held = vectors.server().hold_next_update();
+async fn overtaken(vectors: &mut Vectors, older: Write, newer: &Write) {
+    vectors.server().hold_next_update().await;
     let store = vectors.store.clone();
     let late = tokio::spawn(async move { store.apply(&[older]).await });
-    held.arrived().await;
+    vectors.server().held().await;
     written(&vectors.another(), std::slice::from_ref(newer)).await;
-    held.release();
+    vectors.server().release().await;
     assert!(late.await.unwrap().iter().all(Applied::is_durable));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_newer_state_of_another_process_is_never_overwritten() {
-    let vectors = Vectors::of("1.18.1").await;
+    let mut vectors = Vectors::of("1.18.1").await;
     let states = states(2);
     // Where nothing was held, and where something was.
     for round in [0, 10] {
         let newer = write(&changed(&states[0], "the newer of the two"), round + 2);
-        overtaken(&vectors, write(&states[0], round + 1), &newer).await;
+        overtaken(&mut vectors, write(&states[0], round + 1), &newer).await;
         holds(&vectors.store, &newer).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_without_conditions_goes_back_where_two_processes_write() {
-    let vectors = Vectors::of("1.15.5").await;
+    let mut vectors = Vectors::of("1.15.5").await;
     let state = states(1).remove(0);
     let (older, newer) = (write(&state, 1), write(&changed(&state, "the newer of the two"), 2));
-    overtaken(&vectors, older.clone(), &newer).await;
+    overtaken(&mut vectors, older.clone(), &newer).await;
     // What the next write or verification mends, and why one process alone may write there.
     holds(&vectors.store, &older).await;
     written(&vectors.store, std::slice::from_ref(&newer)).await;
@@ -46,11 +46,11 @@ async fn a_server_without_conditions_goes_back_where_two_processes_write() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_late_delete_leaves_a_newer_state_whatever_the_server() {
     for version in ["1.18.1", "1.15.5"] {
-        let vectors = Vectors::of(version).await;
+        let mut vectors = Vectors::of(version).await;
         let state = states(1).remove(0);
         written(&vectors.store, &[write(&state, 1)]).await;
         let newer = write(&changed(&state, "the newer of the two"), 3);
-        overtaken(&vectors, delete(newer.id, 2), &newer).await;
+        overtaken(&mut vectors, delete(newer.id, 2), &newer).await;
         holds(&vectors.store, &newer).await;
     }
 }
@@ -58,28 +58,28 @@ async fn a_late_delete_leaves_a_newer_state_whatever_the_server() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_late_payload_does_not_mix_with_newer_vectors_whatever_the_server() {
     for version in ["1.18.1", "1.15.5"] {
-        let vectors = Vectors::of(version).await;
+        let mut vectors = Vectors::of(version).await;
         let state = states(1).remove(0);
         written(&vectors.store, &[write(&state, 1)]).await;
         let only_payload = Write { vectors_since: write(&state, 1).version, ..write(&state, 2) };
         let newer = write(&changed(&state, "the newer of the two"), 3);
-        overtaken(&vectors, only_payload, &newer).await;
+        overtaken(&mut vectors, only_payload, &newer).await;
         holds(&vectors.store, &newer).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_late_write_of_many_is_the_only_one_left_out() {
-    let vectors = Vectors::of("1.18.1").await;
+    let mut vectors = Vectors::of("1.18.1").await;
     let states = states(40);
     let writes: Vec<_> = states.iter().enumerate().map(|(i, state)| write(state, 100 + i as u64)).collect();
     let newer = write(&changed(&states[17], "the newer of the two"), 200);
-    let mut held = vectors.server().hold_next_update();
+    vectors.server().hold_next_update().await;
     let (store, late) = (vectors.store.clone(), writes.clone());
     let late = tokio::spawn(async move { store.apply(&late).await });
-    held.arrived().await;
+    vectors.server().held().await;
     written(&vectors.another(), std::slice::from_ref(&newer)).await;
-    held.release();
+    vectors.server().release().await;
     assert!(late.await.unwrap().iter().all(Applied::is_durable));
     for (i, write) in writes.iter().enumerate() {
         holds(&vectors.store, if i == 17 { &newer } else { write }).await;
