@@ -146,6 +146,12 @@ impl MemoryRecords {
         tables.set_row(id, state);
         there
     }
+
+    /// Loses the record of a chunk and keeps its row, as where rows were restored without their records; whether there was
+    /// one.
+    pub fn lose_record(&self, id: Uuid) -> bool {
+        self.tables.lock().unwrap().records.remove(&id).is_some()
+    }
 }
 
 #[async_trait]

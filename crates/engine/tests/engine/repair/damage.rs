@@ -43,12 +43,7 @@ async fn a_missing_point_is_put_back() {
 async fn a_missing_node_is_put_back() {
     let (world, state) = world().await;
     let id = state.chunk.id;
-    for table in ["graph_mentions WHERE chunk", "graph_relations WHERE chunk", "graph_chunks WHERE id"] {
-        let sql = format!("DELETE FROM {table} = ?1");
-        if table.starts_with("graph_chunks") || !state.chunk.graph.entities.is_empty() {
-            world.sql(&sql, id);
-        }
-    }
+    world.graph.tamper(id, SyncVersion::default(), None);
     assert_eq!(world.differences(id).await, [("neo4j", "missing", String::new())]);
     world.mend(Orphans::List).await;
 }
@@ -81,7 +76,8 @@ async fn a_changed_vector_is_named_and_put_back() {
 async fn a_changed_node_is_named_by_its_property_and_put_back() {
     let (world, state) = world().await;
     let id = state.chunk.id;
-    world.sql("UPDATE graph_chunks SET content_hash = 'none' WHERE id = ?1", id);
+    let tampered = altered(&world.row(id).await.unwrap(), |s| s.chunk.content = "the words of another".to_owned());
+    world.graph.tamper(id, world.version(id).await, Some(&tampered));
     assert_eq!(world.differences(id).await, [("neo4j", "different", "content_hash".to_owned())]);
     world.mend(Orphans::List).await;
 }
@@ -100,8 +96,7 @@ async fn a_store_that_was_left_behind_is_stale_and_catches_up() {
 async fn a_row_that_was_changed_unseen_is_named_and_carried() {
     let (world, state) = world().await;
     let id = state.chunk.id;
-    let sql = "UPDATE rows SET chunk = json_set(chunk, '$.content', 'what somebody wrote into the row') WHERE id = ?1";
-    world.sql(sql, id);
+    world.change_row(id, |s| s.chunk.content = "what somebody wrote into the row".to_owned()).await;
     let named = world.differences(id).await;
     assert_eq!(named[0], ("postgres", "different", "row".to_owned()));
     assert_eq!(named[1], ("qdrant", "different", "content".to_owned()));
@@ -115,7 +110,7 @@ async fn a_row_that_was_changed_unseen_is_named_and_carried() {
 async fn a_change_that_only_the_row_can_show_is_named_too() {
     let (world, state) = world().await;
     let id = state.chunk.id;
-    world.sql("UPDATE rows SET chunk = json_set(chunk, '$.location.chunk_index', 777) WHERE id = ?1", id);
+    world.change_row(id, |s| s.chunk.location.chunk_index = 777).await;
     assert_eq!(world.differences(id).await, [("postgres", "different", "row".to_owned())]);
     world.mend(Orphans::List).await;
 }
@@ -124,7 +119,7 @@ async fn a_change_that_only_the_row_can_show_is_named_too() {
 async fn a_row_that_was_deleted_unseen_is_deleted_everywhere() {
     let (world, state) = world().await;
     let id = state.chunk.id;
-    world.sql("DELETE FROM rows WHERE id = ?1", id);
+    world.delete_row(id);
     assert_eq!(world.differences(id).await, [("postgres", "missing", String::new())]);
     let plan = world.mend(Orphans::List).await;
     assert_eq!(plan[0].action, Action::Delete);
@@ -197,7 +192,7 @@ async fn a_version_that_none_can_be_above_is_left_to_a_person() {
 async fn a_row_that_was_never_carried_is_carried() {
     let (world, state) = world().await;
     let id = state.chunk.id;
-    world.sql("DELETE FROM records WHERE id = ?1", id);
+    assert!(world.rows.lose_record(id), "there was no record");
     world.vectors.tamper(id, SyncVersion::default(), None);
     assert_eq!(world.differences(id).await, [("qdrant", "missing", String::new())]);
     world.mend(Orphans::List).await;
@@ -220,7 +215,7 @@ async fn a_lost_store_is_filled_again() {
 async fn a_plan_that_is_carried_out_late_or_twice_does_what_the_row_says_by_then() {
     let (world, state) = world().await;
     let id = state.chunk.id;
-    world.sql("DELETE FROM rows WHERE id = ?1", id);
+    world.delete_row(id);
     let kept = plan(&world.verify().await.findings, Orphans::List);
     assert_eq!(kept[0].action, Action::Delete);
     world.carry(vec![Event::of_chunk(changed(&state, "published again meanwhile").chunk.clone())]).await;

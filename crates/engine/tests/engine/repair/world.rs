@@ -1,24 +1,24 @@
-//! Stores with chunks in them, a service that carries, and hands that do damage.
+//! Stores with chunks in them, a service that propagates, and ways to do damage.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chunk_sync_connectors::embedded::{Embedded, FILE, MAX_BACKLOG};
+use chunk_sync_engine::ports::Store;
 use chunk_sync_engine::repair::{Orphans, Step, plan, publish, until_finished};
 use chunk_sync_engine::verify::{Difference, Options, Report, look_again, verify};
 use chunk_sync_engine::{DirectSettings, Ports, Publisher, Service, Settings, WalSettings, WorkerSettings};
 use chunk_sync_model::{Body, Event, EventType, Limits, Origin, State, SyncVersion, Target, Time, Writer};
-use chunk_sync_testkit::memory::MemoryStore;
-use rusqlite::Connection;
+use chunk_sync_testkit::memory::{MemoryBus, MemoryRecords, MemoryStore};
 use tempfile::TempDir;
 use uuid::Uuid;
 
-/// Rows, graph and bus on disk, vectors in memory.
+/// All ports in memory, and handles by which a test writes past the service.
 pub(crate) struct World {
     pub(crate) ports: Ports,
     pub(crate) publisher: Publisher,
+    pub(crate) rows: MemoryRecords,
     pub(crate) vectors: MemoryStore,
+    pub(crate) graph: MemoryStore,
     dir: TempDir,
 }
 
@@ -30,12 +30,13 @@ pub(crate) struct Mended {
 
 impl World {
     pub(crate) fn empty() -> Self {
-        let dir = TempDir::new().unwrap();
-        let embedded = Embedded::open(dir.path(), "test", Arc::new(Limits::default()), MAX_BACKLOG).unwrap();
-        let vectors = MemoryStore::new(Target::Qdrant, Limits::default());
-        let publisher = Publisher::new(embedded.bus.clone(), Arc::new(Limits::default()));
-        let stores: Vec<Arc<dyn chunk_sync_engine::ports::Store>> = vec![Arc::new(vectors.clone()), embedded.graph];
-        Self { ports: Ports { bus: embedded.bus, records: embedded.rows, stores }, publisher, vectors, dir }
+        let (bus, rows) = (Arc::new(MemoryBus::default()), MemoryRecords::default());
+        let store = |target| MemoryStore::new(target, Limits::default());
+        let (vectors, graph) = (store(Target::Qdrant), store(Target::Neo4j));
+        let publisher = Publisher::new(bus.clone(), Arc::new(Limits::default()));
+        let stores: Vec<Arc<dyn Store>> = vec![Arc::new(vectors.clone()), Arc::new(graph.clone())];
+        let ports = Ports { bus, records: Arc::new(rows.clone()), stores };
+        Self { ports, publisher, rows, vectors, graph, dir: TempDir::new().unwrap() }
     }
 
     /// With these chunks in all stores.
@@ -116,12 +117,16 @@ impl World {
         self.ports.records.rows_of(&[id]).await.unwrap().pop().flatten()?.state
     }
 
-    /// Somebody runs a statement on the file of rows and graph.
-    pub(crate) fn sql(&self, sql: &str, id: Uuid) {
-        let file: PathBuf = self.dir.path().join(FILE);
-        let connection = Connection::open(file).unwrap();
-        connection.busy_timeout(Duration::from_secs(10)).unwrap();
-        assert!(connection.execute(sql, [id]).unwrap() > 0, "nothing was damaged");
+    /// Writes something else into the row, past the service.
+    pub(crate) async fn change_row(&self, id: Uuid, change: impl FnOnce(&mut State)) {
+        let mut row = State::clone(&self.row(id).await.expect("the row is there"));
+        change(&mut row);
+        self.rows.write_row(id, Some(Arc::new(row)));
+    }
+
+    /// Deletes the row, past the service.
+    pub(crate) fn delete_row(&self, id: Uuid) {
+        assert!(self.rows.write_row(id, None), "there was no row");
     }
 }
 
