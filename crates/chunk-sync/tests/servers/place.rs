@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use chunk_sync_qdrant_server::{Options, TestServer};
 use chunk_sync_samples::generate::Generator;
+use chunk_sync_testkit::qdrant_server::{Options, QdrantServer};
 use neo4rs::{ConfigBuilder, Graph, query};
 use qdrant_client::Qdrant;
 use qdrant_client::qdrant::{GetPointsBuilder, PointId};
@@ -26,8 +26,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 const EMPTY: &str = "MATCH (n) CALL (n) { DETACH DELETE n } IN TRANSACTIONS OF 5000 ROWS";
 
 pub(crate) struct Place {
-    // Closed before its directory goes.
-    _server: TestServer,
+    // Killed before its directory is removed.
+    _server: QdrantServer,
     dir: TempDir,
     /// Of the streams, and part of the names of database, slot and publication.
     pub(crate) name: String,
@@ -81,7 +81,7 @@ impl Place {
         let (prefix, _) = maintenance.rsplit_once('/').unwrap();
         let database = format!("{prefix}/chunk_sync_{name}");
         let dir = TempDir::new().unwrap();
-        let server = TestServer::start(&dir.path().join("qdrant"), Options::default()).await.unwrap();
+        let server = QdrantServer::start(&dir.path().join("qdrant"), &Options::default()).await;
         let (user, password) = (variable("CHUNK_SYNC_TEST_NEO4J_USER"), variable("CHUNK_SYNC_TEST_NEO4J_PASSWORD"));
         let (neo4j, redis) = (variable("CHUNK_SYNC_TEST_NEO4J_URL"), variable("CHUNK_SYNC_TEST_REDIS_URL"));
         let config = format!(
@@ -97,8 +97,8 @@ impl Place {
         let graph = Graph::connect(client()).unwrap();
         graph.run(query(EMPTY)).await.unwrap();
         let redis = redis::Client::open(redis).unwrap().get_multiplexed_async_connection().await.unwrap();
-        let vectors = Qdrant::from_url(&server.url()).skip_compatibility_check().build().unwrap();
-        let qdrant = server.url();
+        let vectors = Qdrant::from_url(server.url()).skip_compatibility_check().build().unwrap();
+        let qdrant = server.url().to_owned();
         Self { _server: server, dir, name, database, maintenance, qdrant, redis, graph, vectors, _turn: turn }
     }
 

@@ -10,11 +10,10 @@ use chunk_sync_connectors::neo4j::{Neo4jConfig, Neo4jStore};
 use chunk_sync_connectors::postgres::{PostgresConfig, PostgresRecords};
 use chunk_sync_connectors::qdrant::{QdrantConfig, QdrantStore};
 use chunk_sync_connectors::redis::{RedisBus, RedisConfig};
-use chunk_sync_edge::EdgeStore;
 use chunk_sync_engine::Ports;
-use chunk_sync_engine::ports::{Applied, Store, Write};
+use chunk_sync_engine::ports::Store;
 use chunk_sync_model::vector::Vector;
-use chunk_sync_model::{Limits, State, Time};
+use chunk_sync_model::{Limits, State};
 use chunk_sync_testkit::memory::World;
 use chunk_sync_testkit::scenarios::{Edits, Hands, Outcomes, all, edited, play};
 use neo4rs::query;
@@ -55,17 +54,15 @@ async fn row(ports: &Ports, id: Uuid) -> Arc<State> {
 /// Everything below one directory.
 struct OnDisk {
     ports: Ports,
-    vectors: EdgeStore,
     file: PathBuf,
 }
 
 impl OnDisk {
     fn open(dir: &Path) -> Self {
-        let embedded = Embedded::open(dir, "test", MAX_BACKLOG).unwrap();
-        let vectors = EdgeStore::open(&dir.join("vectors"), Arc::new(Limits::default())).unwrap();
-        let stores: Vec<Arc<dyn Store>> = vec![Arc::new(vectors.clone()), embedded.graph];
+        let embedded = Embedded::open(dir, "test", Arc::new(Limits::default()), MAX_BACKLOG).unwrap();
+        let stores: Vec<Arc<dyn Store>> = vec![embedded.vectors, embedded.graph];
         let ports = Ports { bus: embedded.bus, records: embedded.rows, stores };
-        Self { ports, vectors, file: dir.join(FILE) }
+        Self { ports, file: dir.join(FILE) }
     }
 
     fn sql(&self, sql: &str, parameters: impl rusqlite::Params) {
@@ -83,17 +80,25 @@ impl Hands for OnDisk {
         self.sql("UPDATE rows SET chunk = ?2 WHERE id = ?1", (id, chunk));
     }
 
-    /// The engine has no other way in than this store.
     async fn point(&self, id: Uuid, edits: Option<&Edits>) {
-        let held = self.vectors.read(&[id]).await.unwrap().pop().flatten().expect("the point is there");
-        let write = async |version, state| {
-            let write = Write { id, version, state, vectors_since: version };
-            assert!(matches!(self.vectors.apply(&[write]).await[..], [Applied::Written]));
-        };
-        // A point that is gone has no version that would guard it.
-        write(held.version.next(Time::from_micros(0)), None).await;
-        if let Some(edits) = edits {
-            write(held.version, Some(edited(&*row(&self.ports, id).await, edits))).await;
+        for (path, value) in edits.into_iter().flatten() {
+            match *path {
+                "embeddings.dense" => {
+                    let numbers: Vec<f32> = serde_json::from_value(value["vector"].clone()).unwrap();
+                    let blob: Vec<u8> =
+                        Vector::from(numbers).normalised().iter().flat_map(|number| number.to_le_bytes()).collect();
+                    self.sql("UPDATE vectors SET vector = ?2 WHERE id = ?1 AND name = 'dense_gte'", (id, blob));
+                }
+                path => {
+                    let field = path.strip_prefix("metadata.").unwrap_or(path);
+                    let sql = format!("UPDATE points SET payload = json_set(payload, '$.{field}', ?2) WHERE id = ?1");
+                    self.sql(&sql, (id, value.as_str().unwrap()));
+                }
+            }
+        }
+        if edits.is_none() {
+            self.sql("DELETE FROM vectors WHERE id = ?1", [id]);
+            self.sql("DELETE FROM points WHERE id = ?1", [id]);
         }
     }
 
