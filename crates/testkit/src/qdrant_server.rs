@@ -48,7 +48,7 @@ impl QdrantServer {
         command.envs(options.api_key.iter().map(|key| ("QDRANT__SERVICE__API_KEY", key)));
         let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
         let mut child = piped.spawn().unwrap_or_else(|error| {
-            panic!("cannot run {} of {PROGRAM}: {error}; `cargo xtask services qdrant` builds it", program().display())
+            panic!("cannot run {} of {PROGRAM}: {error}; `cargo xtask qdrant-server` builds it", program().display())
         });
         let commands = child.stdin.take().expect("it was piped");
         let answers = BufReader::new(child.stdout.take().expect("it was piped")).lines();
@@ -102,6 +102,6 @@ impl QdrantServer {
 
 fn program() -> OsString {
     std::env::var_os(PROGRAM).unwrap_or_else(|| {
-        panic!("{PROGRAM} is not set: `cargo xtask services qdrant` builds the server, `services env` sets it")
+        panic!("{PROGRAM} is not set: `cargo xtask test live` sets it; or set it to what `cargo xtask qdrant-server` prints")
     })
 }
