@@ -32,8 +32,7 @@ impl Display {
     fn of_output() -> Self {
         let is_terminal = std::io::stdout().is_terminal();
         let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let width = comfy_table::Table::new().width().filter(|_| is_terminal);
-        Self { width, colours: is_terminal && !plain }
+        Self { width: output::terminal_width(), colours: is_terminal && !plain }
     }
 }
 

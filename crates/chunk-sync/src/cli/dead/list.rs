@@ -1,7 +1,5 @@
 //! `dead list`: one line per dead letter, and the totals.
 
-use std::io::IsTerminal;
-
 use chunk_sync_engine::ports::EntryId;
 use chunk_sync_model::{Target, Time};
 use clap::Args;
@@ -72,8 +70,8 @@ pub(super) async fn execute(wired: &Wired, arguments: &Arguments, json: bool) ->
     if json {
         output::json(&list)?;
     } else {
-        let width = comfy_table::Table::new().width().filter(|_| std::io::stdout().is_terminal());
-        output::line(text(&list.dead, list.more, list.total, width.map(usize::from)))?;
+        let width = output::terminal_width().map(usize::from);
+        output::line(text(&list.dead, list.more, list.total, width))?;
     }
     Ok(Ended::Fine)
 }
