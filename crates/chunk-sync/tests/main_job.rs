@@ -1,13 +1,16 @@
 //! The program as a person runs it, on the embedded stores.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use chunk_sync_samples::generate::Generator;
+use rusqlite::Connection;
 use serde_json::Value;
 use tempfile::TempDir;
+use uuid::Uuid;
 
 /// A directory with a configuration in it.
 fn place() -> TempDir {
@@ -96,6 +99,62 @@ fn a_service_that_is_killed_again_and_again_loses_nothing() {
     for store in ["postgres", "qdrant", "neo4j"] {
         assert_eq!(report["stores"][store]["count"], 1200, "{report}");
     }
+}
+
+#[test]
+fn damage_done_to_the_file_by_sql_is_named_and_mended() {
+    let dir = place();
+    std::fs::write(dir.path().join("in.jsonl"), lines(40).join("\n")).unwrap();
+    fine(dir.path(), &["publish", "in.jsonl"]);
+    fine(dir.path(), &["run", "--drain"]);
+    let expected = damage(&Connection::open(dir.path().join("data/chunk-sync.db")).unwrap());
+    let (code, out, err) = run(dir.path(), &["verify", "--json"]);
+    assert_eq!(code, 1, "{out}{err}");
+    let report: Value = serde_json::from_str(&out).unwrap();
+    let word = |value: &Value| value.as_str().unwrap().to_owned();
+    let found = report["differences"].as_array().unwrap().iter().map(|difference| {
+        let fields: Vec<String> = difference["fields"].as_array().unwrap().iter().map(word).collect();
+        let (id, store, kind) = (&difference["id"], &difference["store"], &difference["kind"]);
+        format!("{} {} {} {}", word(id), word(store), word(kind), fields.join(" "))
+    });
+    assert_eq!(found.collect::<BTreeSet<String>>(), expected);
+    fine(dir.path(), &["verify", "--repair"]);
+    let report = verified(dir.path());
+    assert_eq!((&report["consistent"], &report["chunks"]), (&true.into(), &40.into()), "{report}");
+}
+
+/// Does it, each time to another chunk; what `verify` must find: id, store, kind and fields.
+fn damage(file: &Connection) -> BTreeSet<String> {
+    let mut ids = file.prepare("SELECT id FROM vectors WHERE name = 'dense_gte' ORDER BY id").unwrap();
+    let ids: Vec<Uuid> = ids.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap();
+    let node = ["graph_mentions WHERE chunk", "graph_relations WHERE chunk", "graph_chunks WHERE id"];
+    let point = ["vectors WHERE id", "points WHERE id"];
+    let text = "$.content', 'what somebody wrote there'";
+    let deletes = |of: &[&str]| of.iter().map(|what| format!("DELETE FROM {what} = ?1")).collect::<Vec<_>>();
+    let kinds = [
+        (deletes(&node), vec!["neo4j missing "]),
+        (deletes(&point), vec!["qdrant missing "]),
+        (vec!["UPDATE graph_chunks SET chunk_type = 'poem' WHERE id = ?1".into()], vec!["neo4j different chunk_type"]),
+        (
+            vec!["UPDATE vectors SET vector = zeroblob(length(vector)) WHERE id = ?1 AND name = 'dense_gte'".into()],
+            vec!["qdrant different dense_gte"],
+        ),
+        (
+            vec![format!("UPDATE points SET payload = json_set(payload, '{text}) WHERE id = ?1")],
+            vec!["qdrant different content"],
+        ),
+        (
+            vec![format!("UPDATE rows SET chunk = json_set(chunk, '{text}) WHERE id = ?1")],
+            vec!["postgres different row", "qdrant different content", "neo4j different content_hash"],
+        ),
+    ];
+    let mut expected = BTreeSet::new();
+    for (id, (statements, found)) in ids.iter().zip(kinds) {
+        let changed = statements.iter().map(|statement| file.execute(statement, [id]).unwrap()).sum::<usize>();
+        assert!(changed > 0, "nothing was damaged for {found:?}");
+        expected.extend(found.iter().map(|found| format!("{id} {found}")));
+    }
+    expected
 }
 
 #[test]
