@@ -1,10 +1,13 @@
-//! The project's chores, from the command line: the servers that live tests talk to, and the whole of the checks.
+//! The project's chores, from the command line: the servers that live tests talk to, the checks, and longer suites.
 //! Only arguments are read here; what the chores do is in the modules.
 
 // A chore talks to whoever started it, and the terminal is where it does so.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod deny;
+mod qdrant_server;
 mod services;
+mod simulate;
 mod test;
 
 use std::path::{Path, PathBuf};
@@ -23,10 +26,16 @@ usage: cargo xtask <chore>
   services env     print the variables that the tests read, as shell exports
     --only LIST    of postgres15,postgres18,redis,neo4j: these only (comma-separated)
 
-  test           the whole of the checks against real servers: services up, format, lints, tests, slim build,
-                 licences; then stops the servers that it started
+  qdrant-server    build the test server for Qdrant, and print the path of the program
+
+  test             everything that CI runs: format, licences, lints, `cargo test`, live tests
+  test live        the live tests only: builds the test server for Qdrant, starts the other servers that do not run
+                   yet, and stops those that it started
     --no-services  leave the servers alone: the variables of `services env` are yours to set
-    ARGUMENTS      are passed on to `cargo test`
+    ARGUMENTS      (of `test live`) are passed on to `cargo test`, such as `--test redis -- --nocapture`
+
+  simulate --minutes N
+                   simulated lives of the service from new seeds for N minutes; prints how many, and those that broke
 
 State, data and downloads are kept in .dev/ of this checkout.";
 
@@ -45,11 +54,9 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["services", verb, rest @ ..] => run_services(verb, rest),
-        ["test", "--no-services", rest @ ..] => test::run(&workspace_root()?, None, rest),
-        ["test", rest @ ..] => {
-            let root = workspace_root()?;
-            test::run(&root, Some(&Services::new(&root)), rest)
-        }
+        ["qdrant-server"] => qdrant_server::build(&workspace_root()?),
+        ["test", rest @ ..] => test::run(&workspace_root()?, &test::Options::read(rest)?),
+        ["simulate", rest @ ..] => simulate::run(&workspace_root()?, rest),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
             Ok(ExitCode::SUCCESS)
@@ -59,7 +66,8 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
 }
 
 fn run_services(verb: &str, rest: &[&str]) -> Result<ExitCode> {
-    let services = Services::new(&workspace_root()?);
+    let root = workspace_root()?;
+    let services = Services::new(&root);
     let wanted = parse_only(rest)?;
     match verb {
         "up" => services.up(&wanted)?,
@@ -69,6 +77,7 @@ fn run_services(verb: &str, rest: &[&str]) -> Result<ExitCode> {
             for (name, value) in services.variables(&wanted)? {
                 println!("export {name}='{value}'");
             }
+            println!("export {}='{}'", qdrant_server::VARIABLE, qdrant_server::program(&root).display());
         }
         _ => bail!("`services` knows up, down, status and env, not `{verb}`"),
     }

@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
 
-use dev::Dev;
-pub(crate) use download::find_program;
+pub(crate) use dev::Dev;
+pub(crate) use download::{find_program, wheel};
 use state::{Running, State};
 
 /// How long a server may take from its start to its first answer; Neo4j on a busy machine needs half a minute.

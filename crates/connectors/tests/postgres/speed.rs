@@ -17,7 +17,7 @@ const ROWS: usize = 10_240;
 const BATCH: usize = 256;
 
 /// Run it in the profile that counts:
-/// `cargo test --release -p chunk-sync-connectors --test postgres rows_a_second -- --ignored --nocapture`.
+/// `cargo test --release -p chunk-sync-connectors --features live --test postgres rows_a_second -- --ignored --nocapture`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement"]
 async fn rows_a_second() {

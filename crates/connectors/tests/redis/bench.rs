@@ -17,7 +17,7 @@ use chunk_sync_model::{Event, Limits, Target};
 const COUNT: usize = 40_000;
 
 /// Run it in the profile that counts:
-/// `cargo test --release -p chunk-sync-connectors --test redis speed -- --ignored --nocapture`.
+/// `cargo test --release -p chunk-sync-connectors --features live --test redis speed -- --ignored --nocapture`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement, and not a test"]
 async fn speed_beside_a_bare_consumer() {
