@@ -102,7 +102,7 @@ fn a_service_that_is_killed_again_and_again_loses_nothing() {
 }
 
 #[test]
-fn damage_done_to_the_file_by_sql_is_named_and_mended() {
+fn damage_done_to_the_file_by_sql_is_named_and_repaired() {
     let dir = place();
     std::fs::write(dir.path().join("in.jsonl"), lines(40).join("\n")).unwrap();
     fine(dir.path(), &["publish", "in.jsonl"]);
@@ -129,7 +129,7 @@ fn damage(file: &Connection) -> BTreeSet<String> {
     let ids: Vec<Uuid> = ids.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap();
     let node = ["graph_mentions WHERE chunk", "graph_relations WHERE chunk", "graph_chunks WHERE id"];
     let point = ["vectors WHERE id", "points WHERE id"];
-    let text = "$.content', 'what somebody wrote there'";
+    let text = "$.content', 'a text written by SQL'";
     let deletes = |of: &[&str]| of.iter().map(|what| format!("DELETE FROM {what} = ?1")).collect::<Vec<_>>();
     let kinds = [
         (deletes(&node), vec!["neo4j missing "]),

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use crate::gate::{Gate, Held};
-use crate::say;
+use crate::report;
 
-/// Does what standard input says, until it ends. An update that is held then is released.
+/// Follows the commands of standard input, until it ends. An update that is held then is released.
 ///
 /// # Errors
 /// For an unknown command, and where the answer cannot be written.
@@ -19,11 +19,11 @@ pub(crate) async fn obey(gate: Arc<Gate>) -> io::Result<()> {
         match command.as_str() {
             "hold" => {
                 held = Some(hold(&gate));
-                say("holding")?;
+                report("holding")?;
             }
             "release" => {
                 held = None;
-                say("released")?;
+                report("released")?;
             }
             other => return Err(io::Error::other(format!("unknown command `{other}`: there are hold and release"))),
         }
@@ -39,7 +39,7 @@ fn hold(gate: &Gate) -> Held {
     tokio::spawn(async move {
         if arrived.await.is_ok() {
             // A test that is gone needs no answer.
-            let _ = say("held");
+            let _ = report("held");
         }
     });
     held

@@ -49,7 +49,7 @@ async fn serve() -> Result<(), Box<dyn Error>> {
     let Arguments { dir, controlled, options } = Arguments::read(std::env::args().skip(1))?;
     let (mut terminated, mut interrupted) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let server = Server::start(&dir, options).await?;
-    say(&format!("listening on {}", server.url()))?;
+    report(&format!("listening on {}", server.url()))?;
     let ended = tokio::select! {
         ended = control::obey(server.gate()), if controlled => ended,
         _ = terminated.recv() => Ok(()),
@@ -60,6 +60,6 @@ async fn serve() -> Result<(), Box<dyn Error>> {
 }
 
 /// A line for the program that started this one.
-fn say(line: &str) -> std::io::Result<()> {
+fn report(line: &str) -> std::io::Result<()> {
     writeln!(std::io::stdout().lock(), "{line}")
 }

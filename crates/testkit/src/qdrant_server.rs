@@ -54,7 +54,10 @@ impl QdrantServer {
         let answers = BufReader::new(child.stdout.take().expect("it was piped")).lines();
         let mut server = Self { child, commands, answers, url: String::new() };
         let first = server.answer().await;
-        first.strip_prefix("listening on ").unwrap_or_else(|| panic!("it says `{first}`")).clone_into(&mut server.url);
+        first
+            .strip_prefix("listening on ")
+            .unwrap_or_else(|| panic!("the server starts with `{first}`"))
+            .clone_into(&mut server.url);
         server
     }
 

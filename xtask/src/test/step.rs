@@ -61,7 +61,7 @@ pub(crate) fn run(
     timed(command, interruption)
 }
 
-/// `cargo run` says in the environment which package it runs. Build scripts that ask for that (ring's does) would run
+/// `cargo run` sets variables of the package that it runs. Build scripts that ask for that (ring's does) would run
 /// again, and with them all that is built on them, whenever a build from here follows one from a shell or the reverse.
 fn forget_this_package(command: &mut Command) {
     let of_package = |name: &String| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");

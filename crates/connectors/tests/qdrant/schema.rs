@@ -27,7 +27,10 @@ async fn a_collection_made_for_other_models_is_refused_with_the_difference_and_t
     let vectors = Vectors::of("1.18.1").await;
     let smaller = refused(&vectors, vec![model("gte", 384), model("coderank", 768), model("cognee", 768)]).await;
     assert_eq!(smaller.class, FaultClass::Misconfigured);
-    assert!(smaller.message.contains("its vector `dense_alternative` has 768 numbers, but 384 are configured"), "{smaller}");
+    assert!(
+        smaller.message.contains("its vector `dense_alternative` has 768 numbers, but 384 are configured"),
+        "{smaller}"
+    );
     assert!(smaller.message.contains("adapt [[embedding]] to the collection"), "{smaller}");
     let extra = refused(&vectors, vec![model("gte", 768), model("coderank", 768)]).await;
     assert!(extra.message.contains("has a vector `dense_cognee`, which is not configured"), "{extra}");

@@ -1,4 +1,4 @@
-//! Verification names every kind of damage exactly, and a repair on the way of every change mends it.
+//! Verification reports every kind of damage exactly, and a repair, on the path of every change, removes it.
 
 mod damage;
 mod live;

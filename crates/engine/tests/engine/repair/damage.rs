@@ -96,14 +96,14 @@ async fn a_store_that_was_left_behind_is_stale_and_catches_up() {
 async fn a_row_that_was_changed_unseen_is_named_and_carried() {
     let (world, state) = world().await;
     let id = state.chunk.id;
-    world.change_row(id, |s| s.chunk.content = "what somebody wrote into the row".to_owned()).await;
+    world.change_row(id, |s| s.chunk.content = "a text written into the row".to_owned()).await;
     let named = world.differences(id).await;
     assert_eq!(named[0], ("postgres", "different", "row".to_owned()));
     assert_eq!(named[1], ("qdrant", "different", "content".to_owned()));
     assert_eq!(named[2], ("neo4j", "different", "content_hash".to_owned()));
     let plan = world.mend(Orphans::List).await;
     assert!(plan[0].why.ends_with("the row was changed, and that was not carried"), "{}", plan[0].why);
-    assert_eq!(world.row(id).await.unwrap().chunk.content, "what somebody wrote into the row");
+    assert_eq!(world.row(id).await.unwrap().chunk.content, "a text written into the row");
 }
 
 #[tokio::test(flavor = "multi_thread")]
