@@ -60,6 +60,7 @@ impl Server {
             bus: Arc::clone(&world) as _,
             records: Arc::clone(&world) as _,
             stores: vec![projection(Target::Qdrant), projection(Target::Neo4j)],
+            set: None,
         };
         let publisher = Publisher::new(Arc::clone(&ports.bus), Arc::new(Limits::default()));
         let service = Arc::new(Service::start(ports.clone(), settings(&dir)).await.unwrap());

@@ -64,7 +64,7 @@ impl OnDisk {
         let embedded = Embedded::open(dir, "test", MAX_BACKLOG).unwrap();
         let vectors = EdgeStore::open(&dir.join("vectors"), Arc::new(Limits::default())).unwrap();
         let stores: Vec<Arc<dyn Store>> = vec![Arc::new(vectors.clone()), embedded.graph];
-        let ports = Ports { bus: embedded.bus, records: embedded.rows, stores };
+        let ports = Ports { bus: embedded.bus, records: embedded.rows, stores, set: None };
         Self { ports, vectors, file: dir.join(FILE) }
     }
 
@@ -133,7 +133,7 @@ impl<'a> OnServers<'a> {
             timeout: Neo4jConfig::TIMEOUT,
         };
         let stores: Vec<Arc<dyn Store>> = vec![Arc::new(vectors), Arc::new(Neo4jStore::new(&neo4j).unwrap())];
-        let ports = Ports { bus: Arc::new(RedisBus::new(&redis).unwrap()), records, stores };
+        let ports = Ports { bus: Arc::new(RedisBus::new(&redis).unwrap()), records, stores, set: None };
         ports.prepare().await.unwrap();
         Self { ports, place }
     }

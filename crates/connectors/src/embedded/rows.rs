@@ -15,6 +15,7 @@ use rusqlite::{OptionalExtension, Transaction, params};
 use uuid::Uuid;
 
 use super::conflicts;
+use super::installation;
 use super::database::{Database, Durability};
 use super::fault::Error;
 
@@ -25,7 +26,7 @@ const CONFLICTS: &str = "embedded rows: conflicts";
 
 /// The rows, their records and their debts.
 pub struct Rows {
-    database: Arc<Database>,
+    pub(super) database: Arc<Database>,
 }
 
 impl Rows {
@@ -92,6 +93,9 @@ impl Records for Rows {
         // The decision borrows from its caller and so cannot move to another thread: this one may block meanwhile.
         tokio::task::block_in_place(|| {
             self.database.write_now(Durability::Synced, |transaction| {
+                if scope.fence.stores.is_some() {
+                    scope.fence.check_stores(installation::version(transaction)?, MERGE)?;
+                }
                 let held = scope.ids.iter().map(|id| held(transaction, *id)).collect::<Result<Vec<_>, _>>()?;
                 decide(held).iter().try_for_each(|commit| store(transaction, commit))
             })

@@ -33,9 +33,8 @@ const ATTEMPTS: usize = 10;
 const OLDEST: u32 = 5;
 
 /// The statements that set up a database. Each is safe to repeat.
-#[must_use]
-pub fn statements() -> &'static [&'static str] {
-    &CONSTRAINTS
+pub fn statements() -> impl Iterator<Item = &'static str> {
+    CONSTRAINTS.into_iter().chain([super::mark::SET])
 }
 
 /// Creates the missing constraints on `patient`, the server with the long deadline, and waits until they are in force.

@@ -53,7 +53,8 @@ pub fn statements(collection: &str, limits: &Limits) -> Vec<String> {
         let body = json!({ "field_name": field, "field_schema": kind });
         format!("PUT /collections/{collection}/index?wait=true {body}")
     };
-    std::iter::once(format!("PUT /collections/{collection} {body}")).chain(INDEXES.map(index)).collect()
+    let mark = super::mark::statement(collection);
+    std::iter::once(format!("PUT /collections/{collection} {body}")).chain(INDEXES.map(index)).chain([mark]).collect()
 }
 
 /// Creates the missing collection, vectors and indexes.
@@ -330,7 +331,7 @@ mod tests {
         assert_eq!(body["vectors"], json!({ "dense_m": vector, "dense_alternative": vector }));
         assert_eq!(body["sparse_vectors"], json!({ "sparse_splade": {} }));
         assert_eq!(body["hnsw_config"], json!({ "m": 16, "ef_construct": 200 }));
-        assert_eq!(requests.len(), 9);
+        assert_eq!(requests.len(), 10);
         let (path, body) = request(7);
         assert_eq!(path, "PUT /collections/chunks/index?wait=true");
         assert_eq!(body, json!({ "field_name": "is_code", "field_schema": "bool" }));
