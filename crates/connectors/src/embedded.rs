@@ -128,7 +128,9 @@ impl Embedded {
 
 /// The chunks' text is for the user of the service alone.
 fn create_dir(dir: &Path) -> Result<(), Fault> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| {
-        Fault::new(FaultClass::Disk, CONTEXT, format!("{} cannot be created: {error}", dir.display()))
-    })
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(|error| Fault::new(FaultClass::Disk, CONTEXT, format!("{} cannot be created: {error}", dir.display())))
 }

@@ -9,13 +9,13 @@ mod tests;
 
 use chunk_sync_engine::dead::{Reasons, superseded};
 use chunk_sync_engine::ports::{EntryId, FaultClass, Letter};
-use chunk_sync_model::{Event, Invalid, Time};
+use chunk_sync_model::{Event, Invalid, Target, Time};
 use clap::{Args, Subcommand};
 use uuid::Uuid;
 
 use super::{Ended, Failure};
 use crate::config::Config;
-use crate::wiring::{self, Wired};
+use crate::wiring::{self, Purpose, Wired};
 
 /// Dead letters per page.
 const PAGE: usize = 200;
@@ -84,7 +84,10 @@ pub(super) async fn execute(config: &Config, action: Action, json: bool) -> Resu
     if let Action::Retry(act::Retry { which, .. }) | Action::Drop(act::Drop { which, .. }) = &action {
         which.check()?;
     }
-    let wired = wiring::open(config, "dead").await?;
+    let wired = wiring::open(config, Purpose::Beside, "dead").await?;
+    if let Action::Retry(act::Retry { target: Some(target), .. }) = &action {
+        wired.must_have(Target::from(*target))?;
+    }
     match action {
         Action::List(arguments) => list::execute(&wired, &arguments, json).await,
         Action::Show { id } => show::execute(&one(&wired, id).await?, json),

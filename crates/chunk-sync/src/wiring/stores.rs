@@ -3,14 +3,11 @@
 
 use std::sync::Arc;
 
-use async_trait::async_trait;
+use chunk_sync_connectors::Checked;
 use chunk_sync_connectors::neo4j::{Neo4jConfig, Neo4jStore};
 use chunk_sync_connectors::qdrant::{QdrantConfig, QdrantStore};
-use chunk_sync_engine::ports::{
-    Applied, Counts, Fault, FaultClass, Kept, Looked, Marked, Seen, Store, StoreSet, Write, check_mark,
-};
-use chunk_sync_model::document::Fingerprint;
-use chunk_sync_model::{Limits, State, Target};
+use chunk_sync_engine::ports::{Fault, FaultClass, Kept, Marked, Store, StoreSet};
+use chunk_sync_model::{Limits, Target};
 use uuid::Uuid;
 
 use super::rows::Rows;
@@ -87,55 +84,8 @@ impl OpenStore {
     /// before it is first written to.
     pub(super) fn checked(self, id: Uuid) -> Arc<dyn Store> {
         match self.marked {
-            Some(marked) => Arc::new(Checked { store: self.store, marked, id }),
+            Some(marked) => Arc::new(Checked::new(self.store, marked, id)),
             None => self.store,
         }
-    }
-}
-
-/// A store whose preparation begins with its mark.
-struct Checked {
-    store: Arc<dyn Store>,
-    marked: Arc<dyn Marked>,
-    id: Uuid,
-}
-
-#[async_trait]
-impl Store for Checked {
-    fn target(&self) -> Target {
-        self.store.target()
-    }
-
-    async fn prepare(&self) -> Result<(), Fault> {
-        check_mark(&*self.marked, Some(self.id)).await?;
-        self.store.prepare().await
-    }
-
-    async fn apply(&self, writes: &[Write]) -> Vec<Applied> {
-        self.store.apply(writes).await
-    }
-
-    async fn look(&self, ids: &[Uuid]) -> Result<Vec<Option<Looked>>, Fault> {
-        self.store.look(ids).await
-    }
-
-    async fn read(&self, ids: &[Uuid]) -> Result<Vec<Option<Seen>>, Fault> {
-        self.store.read(ids).await
-    }
-
-    async fn scan(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Seen>, Fault> {
-        self.store.scan(after, limit).await
-    }
-
-    fn expect(&self, state: &State) -> Fingerprint {
-        self.store.expect(state)
-    }
-
-    async fn counts(&self) -> Result<Counts, Fault> {
-        self.store.counts().await
-    }
-
-    async fn check(&self) -> Result<(), Fault> {
-        self.store.check().await
     }
 }

@@ -15,9 +15,9 @@ use rusqlite::{OptionalExtension, Transaction, params};
 use uuid::Uuid;
 
 use super::conflicts;
-use super::installation;
 use super::database::{Database, Durability};
 use super::fault::Error;
+use super::installation;
 
 const MERGE: &str = "embedded rows: merge";
 const READ: &str = "embedded rows: read";

@@ -41,8 +41,7 @@ pub(super) async fn check(transaction: &Transaction<'_>, fence: &Fence) -> Resul
     if fence.stores.is_none() {
         return Ok(());
     }
-    let (lock, version) =
-        try_join(transaction.prepare_cached(SHARED), transaction.prepare_cached(VERSION)).await?;
+    let (lock, version) = try_join(transaction.prepare_cached(SHARED), transaction.prepare_cached(VERSION)).await?;
     // Sent at once; the second runs after the first, on a snapshot of its own.
     let (_, rows) = try_join(transaction.query(&lock, &[]), transaction.query(&version, &[])).await?;
     let recorded = rows.first().map(|row| row.try_get::<_, i64>(0)).transpose()?.map(i64::unsigned_abs);

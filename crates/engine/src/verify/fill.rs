@@ -9,10 +9,11 @@
 //! like to every other one, because no process merges with the old set of stores (see [`Fence`](crate::ports::Fence)).
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use chunk_sync_model::Target;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 use uuid::Uuid;
@@ -25,8 +26,8 @@ use crate::runtime::metrics;
 use crate::runtime::progress::{Stop, Stopper};
 use crate::runtime::retry::Pauses;
 use crate::runtime::settings::WorkerSettings;
-use crate::verify::options::Options;
 use crate::verify::repair::{self, Action, Orphans, Step};
+use crate::verify::{Options, verify};
 
 /// Rows read and signals published at once.
 const BATCH: usize = 256;
@@ -52,21 +53,27 @@ pub struct Filled {
 
 /// The stores that are being filled, for status and readiness. Clones show the same.
 #[derive(Clone, Debug, Default)]
-pub struct FillState(Arc<Mutex<BTreeMap<Target, Filled>>>);
+pub struct FillState(Arc<watch::Sender<BTreeMap<Target, Filled>>>);
 
 impl FillState {
     /// Every store that is being filled.
     #[must_use]
     pub fn get(&self) -> BTreeMap<Target, Filled> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.borrow().clone()
+    }
+
+    /// Waits until no store is being filled.
+    pub async fn ended(&self) {
+        // The sender lives as long as `self` does.
+        let _ = self.0.subscribe().wait_for(BTreeMap::is_empty).await;
     }
 
     fn set(&self, target: Target, change: impl FnOnce(&mut Filled)) {
-        change(self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(target).or_default());
+        self.0.send_modify(|stores| change(stores.entry(target).or_default()));
     }
 
     fn end(&self, target: Target) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&target);
+        self.0.send_modify(|stores| drop(stores.remove(&target)));
         metrics::filling(target, false);
     }
 }
@@ -105,18 +112,11 @@ impl Filling {
         self.state.clone()
     }
 
-    /// Waits until every store is filled, or the filling was stopped.
-    pub async fn ended(&mut self) {
-        if !self.task.is_finished() {
-            // A panic is reported where it happened; the store stays recorded as not filled.
-            let _ = (&mut self.task).await;
-        }
-    }
-
     /// Ends it, also halfway: the next start begins the filling anew.
-    pub async fn stop(mut self) {
+    pub async fn stop(self) {
         self.stopper.stop();
-        self.ended().await;
+        // A panic is reported where it happened; the store stays recorded as not filled.
+        let _ = self.task.await;
     }
 }
 
@@ -179,8 +179,7 @@ impl Filler {
             let ended = page.len() < BATCH;
             after = page.last().map(|row| row.id).or(after);
             let now = clock::now();
-            let fill =
-                |row: &Row| Some(row_event::fill(row.id, row.state.as_deref()?, now, &place, &targets));
+            let fill = |row: &Row| Some(row_event::fill(row.id, row.state.as_deref()?, now, &place, &targets));
             let events: Vec<_> = page.iter().filter_map(fill).collect();
             let count = events.len() as u64;
             last = self.publisher.publish_when_there_is_room(events).await?.last().copied().or(last);

@@ -28,7 +28,7 @@ pub(in crate::cli) struct Retry {
     pub(super) which: Selection,
     /// Publish for this store only.
     #[arg(long, value_name = "STORE")]
-    target: Option<To>,
+    pub(super) target: Option<To>,
     /// Show what would be published, without publishing.
     #[arg(long)]
     dry_run: bool,

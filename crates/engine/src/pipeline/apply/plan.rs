@@ -97,9 +97,10 @@ fn decide(
     let before = held.record.as_ref().map(|record| record.version).unwrap_or_default();
     let row = held.state.clone();
     // A captured event is the signal to look at the row, and says when it was written; a repair does not know.
-    let signal = operations.iter().rev().find(|operation| {
-        operation.is_signal() && !operation.is_repair() && !operation.is_fill()
-    });
+    let signal = operations
+        .iter()
+        .rev()
+        .find(|operation| operation.is_signal() && !operation.is_repair() && !operation.is_fill());
     let written = signal.map_or(terms.now, |signal| Written { at: signal.event.timestamp, ..terms.now });
     let mut journal = Journal::new(terms.now.at);
     let strategies = &terms.settings.strategies;
