@@ -9,14 +9,17 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use chunk_sync_model::Target;
 use chunk_sync_testkit::simulation::{Plant, Tally, run};
+
+const BOTH: [Target; 2] = [Target::Qdrant, Target::Neo4j];
 
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().map(|text| text.parse().expect(variable))
 }
 
 /// Lives through many seeds on all processors.
-fn holds(test: &str, processes: usize, count: u64) {
+fn holds(test: &str, processes: usize, count: u64, stores: &[Target]) {
     let only = number("CHUNK_SYNC_SEED");
     let count = number("CHUNK_SYNC_SEEDS").unwrap_or(count);
     let seeds = only.map_or(0..count, |seed| seed..seed + 1);
@@ -30,7 +33,7 @@ fn holds(test: &str, processes: usize, count: u64) {
                     if seed >= seeds.end {
                         return;
                     }
-                    match run(seed, processes, Plant::default()) {
+                    match run(seed, processes, Plant { stores: stores.to_vec(), ..Plant::default() }) {
                         Ok(tally) => *whole.lock().unwrap() += tally,
                         Err(what) => broken.lock().unwrap().push((seed, what)),
                     }
@@ -64,10 +67,25 @@ fn a_seed_is_one_and_the_same_life() {
 
 #[test]
 fn one_process_loses_and_repeats_nothing() {
-    holds("one_process_loses_and_repeats_nothing", 1, some(2_000));
+    holds("one_process_loses_and_repeats_nothing", 1, some(2_000), &BOTH);
 }
 
 #[test]
 fn two_processes_lose_and_repeat_nothing() {
-    holds("two_processes_lose_and_repeat_nothing", 2, some(500));
+    holds("two_processes_lose_and_repeat_nothing", 2, some(500), &BOTH);
+}
+
+#[test]
+fn an_installation_without_vectors_loses_and_repeats_nothing() {
+    holds("an_installation_without_vectors_loses_and_repeats_nothing", 1, some(500), &[Target::Neo4j]);
+}
+
+#[test]
+fn an_installation_without_a_graph_loses_and_repeats_nothing() {
+    holds("an_installation_without_a_graph_loses_and_repeats_nothing", 1, some(500), &[Target::Qdrant]);
+}
+
+#[test]
+fn an_installation_of_rows_alone_loses_and_repeats_nothing() {
+    holds("an_installation_of_rows_alone_loses_and_repeats_nothing", 1, some(500), &[]);
 }
