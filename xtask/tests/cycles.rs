@@ -85,7 +85,8 @@ fn resolve(path: &str, sources: &Sources) -> Option<String> {
 
 fn imports(sources: &Sources) -> Imports {
     let of = |(module, code): (&String, &String)| {
-        let found = named(module, code).into_iter().filter_map(|path| resolve(&path, sources)).filter(|to| to != module);
+        let found =
+            named(module, code).into_iter().filter_map(|path| resolve(&path, sources)).filter(|to| to != module);
         (module.clone(), found.collect())
     };
     sources.iter().map(of).collect()

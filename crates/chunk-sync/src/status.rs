@@ -6,14 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chunk_sync_connectors::embedded::EmbeddedFile;
-use chunk_sync_engine::ports::{Depth, EntryId, Fault};
+use chunk_sync_engine::ports::{Depth, EntryId, Fault, Installed};
 use chunk_sync_engine::scrub::Scrubbed;
-use chunk_sync_engine::{Condition, Filled, Health};
+use chunk_sync_engine::{Condition, FillState, Filled, Health, Ports, Service};
 use chunk_sync_model::{Target, Time};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
-
-use crate::http::App;
 
 /// How long the bus and the system of record may take to say how much waits: whoever looks is told what else is known.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -186,11 +184,30 @@ impl LastVerification {
     }
 }
 
+/// What is asked for the status.
+#[derive(Clone, Copy)]
+pub struct Observed<'a> {
+    /// Where each role is kept.
+    pub roles: &'a str,
+    /// What is recorded of the installation.
+    pub installed: &'a Installed,
+    /// The stores that are being filled.
+    pub filling: &'a FillState,
+    /// The embedded file, if rows and records are in one.
+    pub file: Option<&'a EmbeddedFile>,
+    /// The service.
+    pub service: &'a Service,
+    /// Its bus and its system of record.
+    pub ports: &'a Ports,
+    /// The last verification.
+    pub verified: &'a LastVerification,
+}
+
 impl Status {
     /// Asks everything that knows something. Never fails and never waits long: what cannot be found out is said.
-    pub async fn gather(app: &App, started: Time) -> Self {
-        let App { service, ports, verified, .. } = app;
-        let (now, filling) = (now(), app.filling.get());
+    pub async fn gather(observed: Observed<'_>, started: Time) -> Self {
+        let Observed { service, ports, verified, .. } = observed;
+        let (now, filling) = (now(), observed.filling.get());
         let (depth, debts, open_conflicts) = tokio::join!(
             asked("the queue", ports.bus.depth()),
             asked("the debts of the stores", ports.records.debt_counts()),
@@ -201,14 +218,14 @@ impl Status {
         let unknown = unknown.into_iter().flatten().cloned().collect();
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            roles: app.roles.clone(),
-            installation: Installation { id: app.installed.id, version: app.installed.version },
+            roles: observed.roles.to_owned(),
+            installation: Installation { id: observed.installed.id, version: observed.installed.version },
             started,
             uptime_seconds: now.seconds_since(started),
             ready: is_ready(&health, &filling),
             waiting_for: waiting_for(&health, &filling),
             filling,
-            warnings: warnings(app.file.clone()).await,
+            warnings: warnings(observed.file.cloned()).await,
             recovered: health.recovered.as_ref().map(Recovered::of),
             queue: depth.ok().map(|depth| Queue::of(depth, now)),
             stores: stores(&health, debts.ok().as_ref()),

@@ -41,16 +41,16 @@ pub(crate) struct Wired {
     pub(crate) capture: Option<Arc<dyn Capture>>,
     /// The record of the installation.
     pub(crate) installation: Arc<dyn Installation>,
-    /// What it says.
+    /// What is recorded.
     pub(crate) installed: Installed,
     /// The embedded file, where rows and records are in one.
     pub(crate) file: Option<EmbeddedFile>,
-    /// The bus, where it has to be told that this process leaves.
+    /// The bus in Redis, which this process leaves at its end.
     redis: Option<Arc<RedisBus>>,
 }
 
 impl Wired {
-    /// Says goodbye where others wait for this process.
+    /// Leaves the group where other processes would wait for this one.
     pub(crate) async fn leave(&self) -> Result<(), Fault> {
         match &self.redis {
             Some(bus) => bus.leave().await,

@@ -8,6 +8,7 @@ mod conflicts;
 mod database;
 mod examine;
 mod fault;
+mod fence;
 mod graph;
 mod installation;
 mod lock;
@@ -81,7 +82,7 @@ impl Embedded {
     /// directory is held until all parts are dropped. Blocks.
     ///
     /// # Errors
-    /// [`Busy`](FaultClass::Busy), naming the holder, where another process works it; else what the disk or the file says.
+    /// [`Busy`](FaultClass::Busy), naming the holder, where another process works it; else the error of the disk or of SQLite.
     pub fn open(dir: &Path, command: &str, limits: Arc<Limits>, max_backlog: u64) -> Result<Self, Fault> {
         create_dir(dir)?;
         let lock = Lock::take(dir, command)?;
@@ -91,7 +92,7 @@ impl Embedded {
     /// Opens or creates the stores below `dir` beside the process that works the directory, if any does. Blocks.
     ///
     /// # Errors
-    /// What the disk or the file says.
+    /// The error of the disk or of SQLite.
     pub fn open_beside(dir: &Path, limits: Arc<Limits>, max_backlog: u64) -> Result<Self, Fault> {
         create_dir(dir)?;
         Ok(Self::of(Database::open(&dir.join(FILE), None)?, limits, max_backlog))
@@ -100,7 +101,7 @@ impl Embedded {
     /// The same where the file exists; nothing is created. Blocks.
     ///
     /// # Errors
-    /// [`Misconfigured`](FaultClass::Misconfigured) where there is no file; else what the disk or the file says.
+    /// [`Misconfigured`](FaultClass::Misconfigured) where there is no file; else the error of the disk or of SQLite.
     pub fn open_existing(dir: &Path, limits: Arc<Limits>, max_backlog: u64) -> Result<Self, Fault> {
         let file = dir.join(FILE);
         if !file.exists() {

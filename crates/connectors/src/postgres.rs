@@ -12,6 +12,7 @@ mod decode;
 mod encode;
 mod examine;
 mod fault;
+mod fence;
 mod installation;
 mod json;
 mod merge;

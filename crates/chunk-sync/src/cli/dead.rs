@@ -9,7 +9,7 @@ mod tests;
 
 use chunk_sync_engine::dead::{Reasons, superseded};
 use chunk_sync_engine::ports::{EntryId, FaultClass, Letter};
-use chunk_sync_model::{Event, Invalid, Target, Time};
+use chunk_sync_model::{Event, Invalid, Time};
 use clap::{Args, Subcommand};
 use uuid::Uuid;
 
@@ -85,9 +85,6 @@ pub(super) async fn execute(config: &Config, action: Action, json: bool) -> Resu
         which.check()?;
     }
     let wired = wiring::open(config, Purpose::Beside, "dead").await?;
-    if let Action::Retry(act::Retry { target: Some(target), .. }) = &action {
-        wired.must_have(Target::from(*target))?;
-    }
     match action {
         Action::List(arguments) => list::execute(&wired, &arguments, json).await,
         Action::Show { id } => show::execute(&one(&wired, id).await?, json),

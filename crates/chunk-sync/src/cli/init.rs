@@ -41,9 +41,7 @@ pub(super) async fn execute(config: &Config, arguments: &Arguments, json: bool) 
             "everything that the service needs is there: {stores}, set {version} of installation {id}"
         ))?;
         for target in filling {
-            output::line(format_args!(
-                "{target} is new: `chunk-sync run` fills it, and `status` says how far it has come"
-            ))?;
+            output::line(format_args!("{target} is new: `chunk-sync run` fills it, and `status` shows the progress"))?;
         }
     }
     Ok(Ended::Fine)

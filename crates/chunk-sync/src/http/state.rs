@@ -10,7 +10,7 @@ use axum::response::IntoResponse;
 use serde_json::{Value, json};
 
 use super::Context;
-use crate::status::{self, Status};
+use crate::status::{self, Observed, Status};
 
 /// `GET /healthz`: 200 unless the worker has ended with a fault, which is the only condition that a restart repairs.
 pub(super) async fn health(State(context): State<Arc<Context>>) -> (StatusCode, Json<Value>) {
@@ -42,5 +42,15 @@ pub(super) async fn metrics(State(context): State<Arc<Context>>) -> impl IntoRes
 
 /// `GET /v1/status`: the whole status.
 pub(super) async fn whole(State(context): State<Arc<Context>>) -> Json<Status> {
-    Json(Status::gather(&context.app, context.started).await)
+    let app = &context.app;
+    let observed = Observed {
+        roles: &app.roles,
+        installed: &app.installed,
+        filling: &app.filling,
+        file: app.file.as_ref(),
+        service: &app.service,
+        ports: &app.ports,
+        verified: &app.verified,
+    };
+    Json(Status::gather(observed, context.started).await)
 }

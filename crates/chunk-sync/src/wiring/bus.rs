@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use chunk_sync_connectors::postgres::PostgresRecords;
 use chunk_sync_connectors::redis::{RedisBus, RedisConfig};
 use chunk_sync_engine::ports::{Bus, Fault, FaultClass, Marked};
 
@@ -24,13 +25,13 @@ pub(super) fn open(roles: &Roles, rows: &Rows) -> Result<OpenBus, Fault> {
     }
     match &rows.file {
         Some(file) => Ok(OpenBus { port: Arc::clone(&file.bus) as _, marked: None, redis: None }),
-        None => beside_the_rows(rows),
+        None => beside_the_rows(rows.postgres.as_ref()),
     }
 }
 
 /// The bus as a table in PostgreSQL.
-fn beside_the_rows(_rows: &Rows) -> Result<OpenBus, Fault> {
-    // HERE: PostgresBus::new(records, max_backlog) is constructed with `rows.postgres`.
+fn beside_the_rows(_records: Option<&Arc<PostgresRecords>>) -> Result<OpenBus, Fault> {
+    // HERE: PostgresBus::new(records, max_backlog) is constructed.
     let message = "without Redis the bus is a table in PostgreSQL, which this program does not have yet: set redis.url";
     Err(Fault::new(FaultClass::Misconfigured, "bus", message))
 }

@@ -85,7 +85,7 @@ async fn of_neo4j(server: &Neo4j, insecure: bool) -> Vec<Finding> {
     found
 }
 
-/// Whether the roles are one installation. Where one does not answer, its own findings say so.
+/// Whether the roles are one installation. Where one does not answer, its own findings report that.
 async fn of_installation(config: &Config) -> Vec<Finding> {
     let mut findings = Findings::of("installation");
     let Ok(opened) = Opened::of(config, Access::Existing, "doctor").await else {
@@ -101,7 +101,7 @@ async fn of_installation(config: &Config) -> Vec<Finding> {
                 findings.ok("id", installed.id.to_string());
                 for target in &installed.filling {
                     let text = format!("{target} is new, and not filled yet");
-                    findings.warning("filling", text, "`chunk-sync run` fills it; `status` says how far it has come");
+                    findings.warning("filling", text, "`chunk-sync run` fills it; `status` shows the progress");
                 }
             }
             Err(fault) => findings.fault("set", &fault),

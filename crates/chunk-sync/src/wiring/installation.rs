@@ -2,8 +2,8 @@
 //!
 //! # What a crash of `init` does
 //! It checks every mark first, then creates the tables, records the set, prepares the servers and marks them last. A crash
-//! after the set is recorded leaves servers without a mark: `run` works with them and says so, and the next `init` marks
-//! them. A store that is in the recorded set and carries no mark is not the one that was filled, as far as anybody can tell:
+//! after the set is recorded leaves servers without a mark: `run` works with them and warns, and the next `init` marks
+//! them. A store that is in the recorded set and carries no mark may be another one than the one that was filled:
 //! it is filled again, which changes nothing where it holds everything.
 
 use std::collections::BTreeSet;
@@ -181,7 +181,7 @@ fn refuse_named(roles: &Roles, without: &[Target]) -> Result<(), Fault> {
         return Ok(());
     };
     let message = if roles.is_embedded() {
-        format!("the embedded stores include {target}: none of them can be removed")
+        format!("the embedded stores include {target}, and no embedded store can be removed")
     } else {
         format!("{target}.url is set: take it out of the configuration of every process, then repeat this command")
     };

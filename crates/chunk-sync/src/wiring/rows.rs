@@ -54,9 +54,11 @@ fn embedded(dir: &Path, limits: Arc<Limits>, access: Access, command: &str) -> R
     match access {
         Access::Work => Embedded::open(dir, command, limits, MAX_BACKLOG),
         Access::Existing => Embedded::open_existing(dir, limits, MAX_BACKLOG),
-        // Where no process works it, this one does for a while: it may change the tables of an older file.
-        Access::Create => match Embedded::open(dir, command, Arc::clone(&limits), MAX_BACKLOG) {
-            Err(fault) if fault.class == FaultClass::Busy => Embedded::open_beside(dir, limits, MAX_BACKLOG),
+        // The tables of an older file are changed by the process that works it: by this one, where no other does.
+        Access::Create => match Embedded::open_beside(dir, Arc::clone(&limits), MAX_BACKLOG) {
+            Err(fault) if fault.class == FaultClass::Misconfigured => {
+                Embedded::open(dir, command, limits, MAX_BACKLOG).map_err(|_| fault)
+            }
             opened => opened,
         },
     }

@@ -96,7 +96,7 @@ impl EmbeddedBus {
             if depth.unread + depth.pending < self.max_backlog {
                 return Ok(());
             }
-            // What another process finishes notifies nobody here.
+            // What another process finishes does not notify this one.
             if timeout_at(deadline.min(Instant::now() + POLL), finished).await.is_err() && Instant::now() >= deadline {
                 let message = format!(
                     "{} events wait on the bus, the most it may hold: let `chunk-sync run` carry them first",

@@ -1,6 +1,6 @@
 //! The file: one connection that writes, one that reads beside it. Every call blocks, and is made on a thread that may.
 //!
-//! Several processes have the file open: one works the directory, which the [`Lock`] says, and commands stand beside it.
+//! Several processes have the file open: one works the directory and holds the [`Lock`], and commands stand beside it.
 //! Each write is one short transaction that begins with the write lock, so two processes wait for each other (see
 //! [`PATIENCE`]) and never meet halfway.
 
@@ -13,12 +13,9 @@ use std::time::{Duration, Instant};
 use chunk_sync_engine::ports::{Fault, FaultClass};
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
-use super::fault::Error;
+use super::fault::{Error, PATIENCE};
 use super::lock::Lock;
 use super::schema;
-
-/// How long a transaction waits for one of another process.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How durable a transaction is when it has been committed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

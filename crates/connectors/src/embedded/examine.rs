@@ -58,7 +58,7 @@ fn database(findings: &mut Findings, file: &Path) {
         }
         Err(error) => {
             let text = format!("{}: {error}", file.display());
-            findings.failed("database", text, "restore it from a backup, or begin anew in another directory");
+            findings.failed("database", text, "restore it from a backup, or begin again in another directory");
         }
     }
 }

@@ -1,9 +1,12 @@
 //! What SQLite says, as the engine understands it.
 
+use std::time::Duration;
+
 use chunk_sync_engine::ports::{Fault, FaultClass};
 use rusqlite::ErrorCode;
 
-use super::database::PATIENCE;
+/// How long a transaction waits for one of another process.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What can go wrong in a statement of ours.
 #[derive(Debug, thiserror::Error)]

@@ -9,6 +9,7 @@ use rusqlite::{OptionalExtension, Transaction, params};
 
 use super::database::Durability;
 use super::fault::Error;
+use super::fence::version;
 use super::rows::Rows;
 
 const CONTEXT: &str = "embedded rows: installation";
@@ -46,12 +47,6 @@ impl Installation for Rows {
         };
         self.database.write(CONTEXT, Durability::Synced, work).await
     }
-}
-
-/// The version of the set of stores; `None` where none is recorded.
-pub(super) fn version(transaction: &Transaction<'_>) -> Result<Option<u64>, Error> {
-    let mut statement = transaction.prepare_cached("SELECT version FROM installation")?;
-    Ok(statement.query_row([], |row| row.get::<_, i64>(0)).optional()?.map(i64::unsigned_abs))
 }
 
 fn installed(transaction: &Transaction<'_>) -> Result<Option<Installed>, Error> {

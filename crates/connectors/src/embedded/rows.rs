@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::conflicts;
 use super::database::{Database, Durability};
 use super::fault::Error;
-use super::installation;
+use super::fence;
 
 const MERGE: &str = "embedded rows: merge";
 const READ: &str = "embedded rows: read";
@@ -93,9 +93,7 @@ impl Records for Rows {
         // The decision borrows from its caller and so cannot move to another thread: this one may block meanwhile.
         tokio::task::block_in_place(|| {
             self.database.write_now(Durability::Synced, |transaction| {
-                if scope.fence.stores.is_some() {
-                    scope.fence.check_stores(installation::version(transaction)?, MERGE)?;
-                }
+                fence::check(transaction, scope.fence, MERGE)?;
                 let held = scope.ids.iter().map(|id| held(transaction, *id)).collect::<Result<Vec<_>, _>>()?;
                 decide(held).iter().try_for_each(|commit| store(transaction, commit))
             })

@@ -5,12 +5,10 @@ use chunk_sync_engine::ports::{Fault, FaultClass, Marked};
 use neo4rs::query;
 use uuid::Uuid;
 
+use super::schema::MARK;
 use super::store::Neo4jStore;
 
 const CONTEXT: &str = "neo4j: installation";
-
-/// Creates the mark, unless there is one. Two at the same moment may both create one: then each finds both and refuses.
-pub(super) const SET: &str = "MERGE (n:ChunkSyncInstallation) ON CREATE SET n.id = $id";
 
 const GET: &str = "MATCH (n:ChunkSyncInstallation) RETURN DISTINCT n.id AS id";
 
@@ -37,6 +35,6 @@ impl Marked for Neo4jStore {
     }
 
     async fn set_mark(&self, id: Uuid) -> Result<(), Fault> {
-        self.run(query(SET).param("id", id.to_string())).await.map_err(|error| error.into_fault(CONTEXT))
+        self.run(query(MARK).param("id", id.to_string())).await.map_err(|error| error.into_fault(CONTEXT))
     }
 }

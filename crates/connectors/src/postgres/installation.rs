@@ -1,27 +1,22 @@
-//! The record of the installation in `chunk_sync.installation`, and the fence of every merge.
-//!
-//! A merge takes an advisory lock shared and then reads the version of the set of stores; whoever records another set takes
-//! it exclusively. So no merge of the old set commits after the new set is recorded, and no merge waits for another.
+//! The record of the installation in `chunk_sync.installation`. A process that records another set takes the lock that every
+//! merge takes shared (see [`super::fence`]).
 
 use std::collections::BTreeSet;
 
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{Fault, FaultClass, Fence, Installation, Installed, StoreSet};
+use chunk_sync_engine::ports::{Fault, FaultClass, Installation, Installed, StoreSet};
 use chunk_sync_model::Target;
-use deadpool_postgres::{Client, Transaction};
-use futures::future::try_join;
+use deadpool_postgres::Client;
 use tokio_postgres::{IsolationLevel, Row};
 
 use super::fault::Error;
+use super::fence::VERSION;
 use super::merge::execute;
 use super::records::{PostgresRecords, begin};
 
 const CONTEXT: &str = "postgres: installation";
 
-const SHARED: &str = "SELECT pg_advisory_xact_lock_shared(hashtextextended('chunk_sync: set of stores', 0))";
 const EXCLUSIVE: &str = "SELECT pg_advisory_xact_lock(hashtextextended('chunk_sync: set of stores', 0))";
-
-const VERSION: &str = "SELECT version FROM chunk_sync.installation";
 
 const THERE: &str = "SELECT (to_regclass($1) IS NOT NULL)::text";
 
@@ -35,18 +30,6 @@ const DROP_OUTBOX: &str = "DELETE FROM chunk_sync.debts WHERE target <> ALL ($1)
 
 const FILLED: &str = "UPDATE chunk_sync.installation
     SET filling = array_to_string(array_remove(string_to_array(filling, ','), $2), ',') WHERE version = $1";
-
-/// Compares the fence of a merge with what is recorded, under the lock that a change of it would need.
-pub(super) async fn check(transaction: &Transaction<'_>, fence: &Fence) -> Result<(), Error> {
-    if fence.stores.is_none() {
-        return Ok(());
-    }
-    let (lock, version) = try_join(transaction.prepare_cached(SHARED), transaction.prepare_cached(VERSION)).await?;
-    // Sent at once; the second runs after the first, on a snapshot of its own.
-    let (_, rows) = try_join(transaction.query(&lock, &[]), transaction.query(&version, &[])).await?;
-    let recorded = rows.first().map(|row| row.try_get::<_, i64>(0)).transpose()?.map(i64::unsigned_abs);
-    fence.check_stores(recorded, "postgres: merge").map_err(Error::Fenced)
-}
 
 #[async_trait]
 impl Installation for PostgresRecords {

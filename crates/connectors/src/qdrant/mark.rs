@@ -4,20 +4,10 @@ use async_trait::async_trait;
 use chunk_sync_engine::ports::{Fault, Marked};
 use uuid::Uuid;
 
+use super::schema::MARK_PREFIX;
 use super::store::QdrantStore;
 
 const CONTEXT: &str = "qdrant: installation";
-
-const PREFIX: &str = "chunk_sync_";
-
-/// The request that marks a collection, as it is made over HTTP.
-pub(super) fn statement(collection: &str) -> String {
-    let alias = format!("{PREFIX}INSTALLATION");
-    let body = serde_json::json!({
-        "actions": [{ "create_alias": { "collection_name": collection, "alias_name": alias } }],
-    });
-    format!("POST /collections/aliases {body}")
-}
 
 #[async_trait]
 impl Marked for QdrantStore {
@@ -26,7 +16,7 @@ impl Marked for QdrantStore {
     }
 
     fn remedy(&self, found: Uuid) -> String {
-        format!("delete the alias {PREFIX}{found} in Qdrant")
+        format!("delete the alias {MARK_PREFIX}{found} in Qdrant")
     }
 
     async fn marks(&self) -> Result<Vec<Uuid>, Fault> {
@@ -35,7 +25,7 @@ impl Marked for QdrantStore {
             Err(error) if error.is_not_found() => return Ok(Vec::new()),
             found => found.map_err(|error| error.into_fault(CONTEXT))?,
         };
-        let id = |alias: &str| alias.strip_prefix(PREFIX)?.parse().ok();
+        let id = |alias: &str| alias.strip_prefix(MARK_PREFIX)?.parse().ok();
         let ours = found.aliases.iter().filter(|alias| alias.collection_name == self.collection);
         Ok(ours.filter_map(|alias| id(&alias.alias_name)).collect())
     }
@@ -46,7 +36,7 @@ impl Marked for QdrantStore {
         }
         let alias = qdrant_client::qdrant::CreateAlias {
             collection_name: self.collection.clone(),
-            alias_name: format!("{PREFIX}{id}"),
+            alias_name: format!("{MARK_PREFIX}{id}"),
         };
         let set = self.server.call(self.server.client.create_alias(alias)).await;
         set.map(drop).map_err(|error| error.into_fault(CONTEXT))

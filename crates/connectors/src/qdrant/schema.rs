@@ -31,6 +31,9 @@ const INDEXES: [(&str, FieldType, &str); 8] = [
 ];
 
 /// Parameters of the HNSW index: edges per node, and neighbours considered when it is built.
+/// The alias that marks a collection begins so; the id of the installation follows.
+pub(super) const MARK_PREFIX: &str = "chunk_sync_";
+
 const M: u64 = 16;
 const EF_CONSTRUCT: u64 = 200;
 
@@ -53,7 +56,8 @@ pub fn statements(collection: &str, limits: &Limits) -> Vec<String> {
         let body = json!({ "field_name": field, "field_schema": kind });
         format!("PUT /collections/{collection}/index?wait=true {body}")
     };
-    let mark = super::mark::statement(collection);
+    let alias = json!({ "collection_name": collection, "alias_name": format!("{MARK_PREFIX}INSTALLATION") });
+    let mark = format!("POST /collections/aliases {}", json!({ "actions": [{ "create_alias": alias }] }));
     std::iter::once(format!("PUT /collections/{collection} {body}")).chain(INDEXES.map(index)).chain([mark]).collect()
 }
 

@@ -8,11 +8,11 @@ use crate::ports::Touch;
 /// What a signal sets on purpose that asks for every store to be told anew, even where the row is as it was last seen.
 pub(crate) const REPAIR: PartPattern = PartPattern::One(Part::Existence);
 
-/// What a signal names as unchanged that asks for every store to be told what the row says under the version that it has:
+/// What a signal names as unchanged that asks for the row to be written to every store under the version that it has:
 /// a store that has that version leaves it, and one that is being filled takes it.
 pub(crate) const FILL: PartPattern = PartPattern::One(Part::Existence);
 
-/// A signal that fills a store with the row; `place` tells the fillings of one row apart.
+/// A signal that fills a store with the row; `place` distinguishes the fillings of one row.
 pub(crate) fn fill(id: Uuid, state: &State, at: Time, place: &str, targets: &[Target]) -> Event {
     Event { unchanged: vec![FILL], ..signal(id, Touch::Updated, Some(state), at, place, targets) }
 }
@@ -32,7 +32,7 @@ pub(crate) fn repair(
     Event { set: vec![REPAIR], ..signal(id, Touch::Updated, state, reached, place, targets) }
 }
 
-/// A signal for a row as it stands; `state` is `None` where it is gone. `place` tells signals for one row apart; `targets`
+/// A signal for a row as it stands; `state` is `None` where it is gone. `place` distinguishes signals for one row; `targets`
 /// are the stores of the installation that it waits for.
 pub(crate) fn signal(
     id: Uuid,

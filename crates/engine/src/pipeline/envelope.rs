@@ -68,13 +68,13 @@ impl Operation {
         self.is_signal() && self.event.set.contains(&REPAIR)
     }
 
-    /// Whether every store is to be told what the row says under the version that it has: one of them is being filled.
+    /// Whether the row is to be written to every store under the version that it has: one of them is being filled.
     pub(crate) fn is_fill(&self) -> bool {
         self.is_signal() && self.event.unchanged.contains(&FILL)
     }
 
-    /// The same without targets that the installation does not have, which are counted. An event that waits for none of
-    /// its stores waits for the system of record.
+    /// The same without targets that the installation does not have, which are counted. An event without
+    /// any target left waits for the system of record.
     pub(crate) fn within(mut self, installed: &[Target]) -> Self {
         self.event.targets.retain(|target| {
             let has = installed.contains(target);

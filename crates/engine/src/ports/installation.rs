@@ -118,7 +118,7 @@ pub trait Marked: Send + Sync {
 ///
 /// # Errors
 /// [`Misconfigured`](FaultClass::Misconfigured), with both ids and the remedy, where it belongs to another installation;
-/// else what the server says.
+/// else the error of the server.
 pub async fn check_mark(server: &dyn Marked, id: Option<Uuid>) -> Result<bool, Fault> {
     let marks = server.marks().await?;
     let Some(other) = marks.iter().find(|mark| Some(**mark) != id) else {

@@ -4,7 +4,7 @@
 //!
 //! # What a crash does
 //! A store is recorded as being filled before the first signal is published, and as filled after a comparison that read
-//! the store itself. A crash in between begins the filling anew: a row that the store has by then is skipped there, because
+//! the store itself. A crash in between begins the filling again: a row that the store has by then is skipped there, because
 //! a signal that fills does not change the version of the chunk. A change that is merged meanwhile goes to the new store
 //! like to every other one, because no process merges with the old set of stores (see [`Fence`](crate::ports::Fence)).
 
@@ -112,7 +112,7 @@ impl Filling {
         self.state.clone()
     }
 
-    /// Ends it, also halfway: the next start begins the filling anew.
+    /// Ends it, also halfway: the next start begins the filling again.
     pub async fn stop(self) {
         self.stopper.stop();
         // A panic is reported where it happened; the store stays recorded as not filled.

@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use chunk_sync_engine::ports::{Bus, Installation, Installed, Kept, Records, Store, StoreSet};
 use chunk_sync_engine::verify::{Options, verify};
-use chunk_sync_engine::{
-    DirectSettings, Filling, Ports, Publisher, Service, Settings, WalSettings, WorkerSettings,
-};
+use chunk_sync_engine::{DirectSettings, Filling, Ports, Publisher, Service, Settings, WalSettings, WorkerSettings};
 use chunk_sync_model::merge::Strategies;
 use chunk_sync_model::{Event, Limits, SyncVersion, Target};
 use chunk_sync_testkit::memory::{MemoryBus, MemoryRecords, MemoryStore};
@@ -107,7 +105,7 @@ async fn a_new_store_is_filled_and_compared_and_no_version_changes() {
     service.until_idle().await.unwrap();
     service.stop().await.unwrap();
     let before = world.versions().await;
-    // A chunk that neither row nor record knows stays: nobody can tell whose it is.
+    // A chunk that neither row nor record knows stays: no process knows where it comes from.
     let unknown = states(41).pop().unwrap();
     world.graph.tamper(unknown.chunk.id, SyncVersion::default(), Some(&unknown));
     let filling = BTreeSet::from([Target::Neo4j]);
@@ -131,7 +129,7 @@ async fn a_new_store_is_filled_and_compared_and_no_version_changes() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_stops_at_its_next_merge_once_the_set_changed_and_loses_nothing() {
-    let world = World::new();
+    let mut world = World::new();
     let both = installed(1, &[Target::Qdrant, Target::Neo4j]);
     world.records.record(None, &both).await.unwrap();
     let service = world.service(&both).await;
@@ -142,6 +140,8 @@ async fn a_process_stops_at_its_next_merge_once_the_set_changed_and_loses_nothin
     let fault = service.ended().await.unwrap_err();
     assert!(fault.outdated && fault.message.contains("started with version 1"), "{fault}");
     drop(service);
+    world.bus.end();
+    world.bus = world.bus.another();
     assert!(world.bus.dead(None, 9).await.unwrap().is_empty());
     assert_eq!(world.versions().await, []);
     let service = world.service(&one).await;

@@ -28,7 +28,7 @@ pub(in crate::cli) struct Retry {
     pub(super) which: Selection,
     /// Publish for this store only.
     #[arg(long, value_name = "STORE")]
-    pub(super) target: Option<To>,
+    target: Option<To>,
     /// Show what would be published, without publishing.
     #[arg(long)]
     dry_run: bool,
@@ -93,6 +93,9 @@ struct Dropped {
 }
 
 pub(super) async fn retry(wired: &Wired, arguments: &Retry, json: bool) -> Result<Ended, Failure> {
+    if let Some(target) = arguments.target {
+        wired.must_have(target.into())?;
+    }
     let mut retried = Retried { dry_run: arguments.dry_run, ..Retried::default() };
     let mut letters = Letters::of(wired, &arguments.which).await?;
     let mut done = Ok(());
