@@ -34,8 +34,8 @@ pub const FILE: &str = "chunk-sync.toml";
 /// What the service is to do; every value has been checked.
 #[derive(Debug)]
 pub struct Config {
-    /// Which stores.
-    pub mode: Mode,
+    /// Where each role is kept.
+    pub roles: Roles,
     /// What the engine is told.
     pub settings: Settings,
     /// How the stores are compared while the service runs; `None` where they are not.
@@ -46,31 +46,35 @@ pub struct Config {
     pub log: Log,
 }
 
-/// Which stores the chunks are kept in.
+/// Where each role is kept: in a server if its URL is set. Without any URL all of them are in the embedded file.
 #[derive(Debug)]
-pub enum Mode {
-    /// All in this process, below this directory.
-    Embedded {
-        /// The directory.
-        dir: PathBuf,
-    },
-    /// Servers.
-    Servers(Box<Servers>),
-}
-
-/// Where the servers are and what the service's things are called there.
-#[derive(Debug)]
-pub struct Servers {
-    /// The system of record.
-    pub postgres: Postgres,
+pub struct Roles {
+    /// The directory of the embedded file, which has the rows and records where PostgreSQL is not set.
+    pub dir: PathBuf,
+    /// Rows and records, and the bus where Redis is not set.
+    pub postgres: Option<Postgres>,
     /// The bus.
-    pub redis: Redis,
-    /// The vectors.
-    pub qdrant: Qdrant,
-    /// The graph.
-    pub neo4j: Neo4j,
+    pub redis: Option<Redis>,
+    /// The vectors; without it the installation has none, unless everything is embedded.
+    pub qdrant: Option<Qdrant>,
+    /// The graph; without it the installation has none, unless everything is embedded.
+    pub neo4j: Option<Neo4j>,
     /// Other machines may be spoken to without TLS or password.
     pub allow_insecure: bool,
+}
+
+impl Roles {
+    /// Whether no URL is set: every role is in the embedded file.
+    #[must_use]
+    pub fn is_embedded(&self) -> bool {
+        self.postgres.is_none() && self.redis.is_none() && self.qdrant.is_none() && self.neo4j.is_none()
+    }
+
+    /// Whether rows and records are in the embedded file.
+    #[must_use]
+    pub fn has_file(&self) -> bool {
+        self.postgres.is_none()
+    }
 }
 
 /// PostgreSQL.

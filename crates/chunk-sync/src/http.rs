@@ -22,7 +22,9 @@ use axum::Router;
 use axum::http::{Method, Uri};
 use axum::middleware::{from_fn_with_state, map_response};
 use axum::routing::{get, post};
-use chunk_sync_engine::{Ports, Publisher, Service};
+use chunk_sync_connectors::embedded::EmbeddedFile;
+use chunk_sync_engine::ports::Installed;
+use chunk_sync_engine::{FillState, Ports, Publisher, Service};
 use chunk_sync_model::Time;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
@@ -37,8 +39,14 @@ const UPKEEP: Duration = Duration::from_secs(5);
 
 /// The dependencies of the server.
 pub struct App {
-    /// `embedded` or `servers`, for display.
-    pub mode: &'static str,
+    /// Where each role is kept, for display.
+    pub roles: String,
+    /// The recorded set of stores and the id of the installation.
+    pub installed: Installed,
+    /// The stores that are being filled.
+    pub filling: FillState,
+    /// The embedded file, if rows and records are in one.
+    pub file: Option<EmbeddedFile>,
     /// The service whose health is reported.
     pub service: Arc<Service>,
     /// The bus and the system of record, for the depths of queue and outbox.

@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use chunk_sync_engine::ports::{Depth, EntryId, Fault};
+use chunk_sync_connectors::embedded::EmbeddedFile;
+use chunk_sync_engine::ports::{Depth, EntryId, Fault, Installed};
 use chunk_sync_engine::scrub::Scrubbed;
-use chunk_sync_engine::{Condition, Health, Ports, Service};
+use chunk_sync_engine::{Condition, FillState, Filled, Health, Ports, Service};
 use chunk_sync_model::{Target, Time};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 /// How long the bus and the system of record may take to say how much waits: whoever looks is told what else is known.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -19,8 +21,10 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub struct Status {
     /// Of the service.
     pub version: String,
-    /// `embedded` or `servers`.
-    pub mode: String,
+    /// Where each role is kept.
+    pub roles: String,
+    /// What is recorded of the installation.
+    pub installation: Installation,
     /// When it was started.
     pub started: Time,
     /// How long ago that is.
@@ -31,6 +35,12 @@ pub struct Status {
     pub waiting_for: Vec<String>,
     /// What was found in the log at the start; absent until that has been replayed.
     pub recovered: Option<Recovered>,
+    /// Stores that are new in the installation, and how far each is filled.
+    #[serde(default)]
+    pub filling: BTreeMap<Target, Filled>,
+    /// What hinders the service without stopping it.
+    #[serde(default)]
+    pub warnings: Vec<String>,
     /// What waits on the bus; absent where the bus does not say, see `unknown`.
     pub queue: Option<Queue>,
     /// The stores, the system of record first.
@@ -44,6 +54,15 @@ pub struct Status {
     pub verification: Option<Verification>,
     /// What could not be found out, and why.
     pub unknown: Vec<String>,
+}
+
+/// What is recorded of the installation.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Installation {
+    /// Marks its servers.
+    pub id: Uuid,
+    /// The version of its set of stores.
+    pub version: u64,
 }
 
 /// What was found in the log at the start.
@@ -165,16 +184,30 @@ impl LastVerification {
     }
 }
 
+/// What is asked for the status.
+#[derive(Clone, Copy)]
+pub struct Observed<'a> {
+    /// Where each role is kept.
+    pub roles: &'a str,
+    /// What is recorded of the installation.
+    pub installed: &'a Installed,
+    /// The stores that are being filled.
+    pub filling: &'a FillState,
+    /// The embedded file, if rows and records are in one.
+    pub file: Option<&'a EmbeddedFile>,
+    /// The service.
+    pub service: &'a Service,
+    /// Its bus and its system of record.
+    pub ports: &'a Ports,
+    /// The last verification.
+    pub verified: &'a LastVerification,
+}
+
 impl Status {
     /// Asks everything that knows something. Never fails and never waits long: what cannot be found out is said.
-    pub async fn gather(
-        mode: &str,
-        started: Time,
-        service: &Service,
-        ports: &Ports,
-        verified: &LastVerification,
-    ) -> Self {
-        let now = now();
+    pub async fn gather(observed: Observed<'_>, started: Time) -> Self {
+        let Observed { service, ports, verified, .. } = observed;
+        let (now, filling) = (now(), observed.filling.get());
         let (depth, debts, open_conflicts) = tokio::join!(
             asked("the queue", ports.bus.depth()),
             asked("the debts of the stores", ports.records.debt_counts()),
@@ -185,11 +218,14 @@ impl Status {
         let unknown = unknown.into_iter().flatten().cloned().collect();
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            mode: mode.to_owned(),
+            roles: observed.roles.to_owned(),
+            installation: Installation { id: observed.installed.id, version: observed.installed.version },
             started,
             uptime_seconds: now.seconds_since(started),
-            ready: health.is_ready(),
-            waiting_for: waiting_for(&health),
+            ready: is_ready(&health, &filling),
+            waiting_for: waiting_for(&health, &filling),
+            filling,
+            warnings: warnings(observed.file.cloned()).await,
             recovered: health.recovered.as_ref().map(Recovered::of),
             queue: depth.ok().map(|depth| Queue::of(depth, now)),
             stores: stores(&health, debts.ok().as_ref()),
@@ -201,8 +237,30 @@ impl Status {
     }
 }
 
-/// Why events are not being carried; empty where they are.
-pub(crate) fn waiting_for(health: &Health) -> Vec<String> {
+/// Whether events are carried into every store, and every store holds everything.
+pub(crate) fn is_ready(health: &Health, filling: &BTreeMap<Target, Filled>) -> bool {
+    health.is_ready() && filling.is_empty()
+}
+
+/// What other programs do to the embedded file.
+async fn warnings(file: Option<EmbeddedFile>) -> Vec<String> {
+    let Some(file) = file else {
+        return Vec::new();
+    };
+    let strains = tokio::task::spawn_blocking(move || file.strains()).await.unwrap_or_default();
+    strains.into_iter().map(|strain| format!("{}: {}", strain.text, strain.remedy)).collect()
+}
+
+/// How far the filling of a store has come.
+fn being_filled((target, filled): (&Target, &Filled)) -> String {
+    let Filled { published, rows, comparing, fault } = filled;
+    let how = if *comparing { "is compared".to_owned() } else { format!("{published} of {rows} rows are published") };
+    let fault = fault.as_ref().map_or_else(String::new, |fault| format!("; tried again after: {fault}"));
+    format!("{target} is new and being filled: {how}{fault}")
+}
+
+/// Why events are not being carried into every store; empty where they are.
+pub(crate) fn waiting_for(health: &Health, filling: &BTreeMap<Target, Filled>) -> Vec<String> {
     let ended = health.ended.as_ref().map(|result| match result {
         Ok(()) => "the worker has been stopped".to_owned(),
         Err(fault) => format!("the worker had to stop; restart the service once this is mended: {fault}"),
@@ -214,7 +272,8 @@ pub(crate) fn waiting_for(health: &Health) -> Vec<String> {
     let replay = (health.recovered.is_none() && ended.is_none())
         .then(|| "the write-ahead log of the last run is being replayed".to_owned());
     let held = health.held.as_ref().map(|(since, fault)| format!("held back since {since}: {fault}"));
-    [replay, ended, records, held].into_iter().flatten().collect()
+    let filling = filling.iter().map(being_filled);
+    [replay, ended, records, held].into_iter().flatten().chain(filling).collect()
 }
 
 fn now() -> Time {

@@ -4,7 +4,7 @@
 use std::io::{IsTerminal, stderr};
 use std::sync::OnceLock;
 
-use chunk_sync_engine::metrics::{DESCRIPTIONS, Kind, show_all};
+use chunk_sync_engine::metrics::{DESCRIPTIONS, Kind};
 use metrics::{describe_counter, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::filter::Targets;
@@ -42,7 +42,6 @@ fn install() -> PrometheusHandle {
             Kind::Histogram => describe_histogram!(*name, *description),
         }
     }
-    show_all();
     handle
 }
 

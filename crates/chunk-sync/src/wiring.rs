@@ -1,82 +1,179 @@
-//! From configuration to the things beyond the seams.
+//! From configuration to the things beyond the seams: one file for each role, and one for what makes them an installation.
 
-mod embedded;
-mod servers;
+mod bus;
+mod examine;
+mod installation;
+mod rows;
+mod stores;
 
 use std::sync::Arc;
-use std::time::Duration;
 
+use chunk_sync_connectors::embedded::EmbeddedFile;
 use chunk_sync_connectors::redis::RedisBus;
-use chunk_sync_engine::ports::{Capture, Fault, FaultClass, Finding, Findings};
+use chunk_sync_engine::ports::{Capture, Fault, FaultClass, Installation, Installed};
 use chunk_sync_engine::{Ports, Publisher};
-use tokio::time::timeout;
+use chunk_sync_model::Target;
+use tracing::warn;
 
-use crate::config::{Config, Mode};
+use crate::config::{Config, Roles};
 
-/// The stores and the bus, open and prepared, and the one way in.
+pub(crate) use examine::{examine, statements};
+pub(crate) use installation::install;
+
+/// What a command does with the installation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// It works the stream.
+    Run,
+    /// It puts events on the bus, which it may be the first to do.
+    Publish,
+    /// It reads, and perhaps puts events on the bus, beside whatever works the stream.
+    Beside,
+}
+
+/// The stores and the bus, open, and the one way in.
 pub(crate) struct Wired {
-    /// For people.
-    pub(crate) mode: &'static str,
+    /// Where each role is kept, for people.
+    pub(crate) roles: String,
     pub(crate) ports: Ports,
     pub(crate) publisher: Publisher,
     /// What others write into the system of record, where that can be captured.
     pub(crate) capture: Option<Arc<dyn Capture>>,
-    /// The bus, where it has to be told that this process leaves.
-    bus: Option<Arc<RedisBus>>,
+    /// The record of the installation.
+    pub(crate) installation: Arc<dyn Installation>,
+    /// What is recorded.
+    pub(crate) installed: Installed,
+    /// The embedded file, where rows and records are in one.
+    pub(crate) file: Option<EmbeddedFile>,
+    /// The bus in Redis, which this process leaves at its end.
+    redis: Option<Arc<RedisBus>>,
 }
 
 impl Wired {
-    /// Says goodbye where others wait for this process.
+    /// Leaves the group where other processes would wait for this one.
     pub(crate) async fn leave(&self) -> Result<(), Fault> {
-        match &self.bus {
+        match &self.redis {
             Some(bus) => bus.leave().await,
             None => Ok(()),
         }
     }
-}
 
-/// Opens what the configuration names, for the command of that name. The system of record and the bus are prepared; the
-/// other stores are when they are first written to, for one that is down must not keep the rest from starting.
-pub(crate) async fn open(config: &Config, command: &str) -> Result<Wired, Fault> {
-    let limits = Arc::new(config.settings.limits.clone());
-    let wired = match &config.mode {
-        Mode::Embedded { dir } => embedded::open(dir, command, &limits).await?,
-        Mode::Servers(servers) => servers::open(servers, &limits).await?,
-    };
-    wired.ports.records.prepare().await?;
-    wired.ports.bus.prepare().await?;
-    Ok(wired)
-}
+    /// Makes this process the one that works the stream, where its bus or rows are embedded.
+    ///
+    /// # Errors
+    /// [`Busy`](FaultClass::Busy), naming the process, where another one works it.
+    pub(crate) async fn work(&self, command: &'static str) -> Result<(), Fault> {
+        match self.file.clone() {
+            Some(file) => blocking(move || file.work(command)).await,
+            None => Ok(()),
+        }
+    }
 
-/// How long an examination of one server may take.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// What each store and the bus are found to be like; nothing is opened for it, created or changed.
-pub(crate) async fn examine(config: &Config) -> Vec<Finding> {
-    match &config.mode {
-        Mode::Embedded { dir } => embedded::examine(dir).await,
-        Mode::Servers(servers) => servers::examine(servers, &Arc::new(config.settings.limits.clone())).await,
+    /// The store of that name, which the installation must have.
+    ///
+    /// # Errors
+    /// [`Misconfigured`](FaultClass::Misconfigured), naming the stores that there are.
+    pub(crate) fn must_have(&self, target: Target) -> Result<(), Fault> {
+        if self.ports.targets().contains(&target) {
+            return Ok(());
+        }
+        let message = format!("this installation has no {target}: it has {}", self.installed.stores);
+        Err(Fault::new(FaultClass::Misconfigured, "installation", message))
     }
 }
 
-/// The findings of a place, if they come in time. The clients' futures are large: they live on the heap.
-fn in_time(place: &'static str, examination: impl Future<Output = Vec<Finding>>) -> impl Future<Output = Vec<Finding>> {
-    let examination = timeout(PATIENCE, Box::pin(examination));
-    async move {
-        examination.await.unwrap_or_else(|_| {
-            let mut findings = Findings::of(place);
-            let message = format!("not examined within {} s", PATIENCE.as_secs());
-            findings.fault("server", &Fault::new(FaultClass::Timeout, place, message));
-            findings.into_list()
-        })
+/// Opens what the configuration names, for the command of that name, and checks that it is this installation. Nothing is
+/// created but the embedded file, by commands that may, and the group of the stream by the one that works it.
+pub(crate) async fn open(config: &Config, purpose: Purpose, command: &'static str) -> Result<Wired, Fault> {
+    let opened = Opened::of(config, Access::of(purpose), command).await?;
+    let installed = installation::check(&opened, &config.roles, purpose).await?;
+    if purpose == Purpose::Run {
+        opened.bus.port.prepare().await?;
+    }
+    Ok(opened.wire(config, installed))
+}
+
+/// How the embedded file is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Access {
+    /// By the process that works the directory.
+    Work,
+    /// Beside it; it is created if need be.
+    Create,
+    /// Beside it, where it exists.
+    Existing,
+}
+
+impl Access {
+    fn of(purpose: Purpose) -> Self {
+        match purpose {
+            Purpose::Run => Self::Work,
+            Purpose::Publish => Self::Create,
+            Purpose::Beside => Self::Existing,
+        }
     }
 }
 
-/// The statements by which [`open`] and the preparation of the stores would create what is missing, each with its store.
-/// What the others are asked for is printed whole, for they only create what is not there.
-pub(crate) async fn statements(config: &Config) -> Result<Vec<(&'static str, String)>, Fault> {
-    match &config.mode {
-        Mode::Embedded { .. } => Ok(Vec::new()),
-        Mode::Servers(servers) => servers::statements(servers, &Arc::new(config.settings.limits.clone())).await,
+/// Every role, open, before it is known whether they are one installation.
+struct Opened {
+    rows: rows::Rows,
+    bus: bus::OpenBus,
+    stores: Vec<stores::OpenStore>,
+}
+
+impl Opened {
+    async fn of(config: &Config, access: Access, command: &'static str) -> Result<Self, Fault> {
+        let (roles, limits) = (&config.roles, Arc::new(config.settings.limits.clone()));
+        if roles.allow_insecure {
+            warn!("allow_insecure is set: servers on other machines are spoken to without TLS or password");
+        }
+        let rows = rows::open(roles, &limits, access, command).await?;
+        let bus = bus::open(roles, &rows)?;
+        let stores = stores::open(roles, &rows, &limits)?;
+        Ok(Self { rows, bus, stores })
+    }
+
+    fn wire(self, config: &Config, installed: Installed) -> Wired {
+        let Self { rows, bus, stores } = self;
+        let limits = Arc::new(config.settings.limits.clone());
+        let ports = Ports {
+            bus: Arc::clone(&bus.port),
+            records: rows.records,
+            stores: stores.into_iter().map(|store| store.checked(installed.id)).collect(),
+            set: Some(installed.version),
+        };
+        Wired {
+            roles: config.roles.to_string(),
+            publisher: Publisher::new(bus.port, limits),
+            ports,
+            capture: rows.capture,
+            installation: rows.installation,
+            installed,
+            file: rows.file.map(|embedded| embedded.file),
+            redis: bus.redis,
+        }
+    }
+}
+
+/// Work that blocks, on a thread that may.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+}
+
+impl std::fmt::Display for Roles {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.is_embedded() {
+            return f.write_str("embedded");
+        }
+        let rows = if self.postgres.is_some() { "PostgreSQL" } else { "the embedded file" };
+        let bus = if self.redis.is_some() { "Redis" } else { rows };
+        write!(f, "rows in {rows}, bus in {bus}")?;
+        if self.qdrant.is_some() {
+            f.write_str(", vectors in Qdrant")?;
+        }
+        if self.neo4j.is_some() {
+            f.write_str(", graph in Neo4j")?;
+        }
+        Ok(())
     }
 }

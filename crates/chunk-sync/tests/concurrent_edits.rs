@@ -110,7 +110,7 @@ fn recorded(dir: &Path) -> Conflicts {
 fn place() -> TempDir {
     let dir = TempDir::new().unwrap();
     let config = format!(
-        "mode = 'embedded'\nembedded.dir = 'data'\nhttp.listen = '127.0.0.1:0'\nlog.level = 'warn'\n\
+        "embedded.dir = 'data'\nhttp.listen = '127.0.0.1:0'\nlog.level = 'warn'\n\
          [[embedding]]\nmodel = 'gte'\nvector = 'dense_gte'\nsize = {SIZE}\n"
     );
     std::fs::write(dir.path().join("chunk-sync.toml"), config).unwrap();

@@ -15,10 +15,8 @@ use uuid::Uuid;
 /// A directory with a configuration in it.
 fn place() -> TempDir {
     let dir = TempDir::new().unwrap();
-    let config = format!(
-        "mode = \"embedded\"\nembedded.dir = {:?}\nhttp.listen = \"127.0.0.1:0\"\nlog.level = \"warn\"\n",
-        dir.path().join("data")
-    );
+    let config =
+        format!("embedded.dir = {:?}\nhttp.listen = \"127.0.0.1:0\"\nlog.level = \"warn\"\n", dir.path().join("data"));
     std::fs::write(dir.path().join("chunk-sync.toml"), config).unwrap();
     dir
 }

@@ -16,6 +16,8 @@
 //! version. If two versions are equal, the greater chunk id wins. `said_by` and `sync_version` beside them identify
 //! that chunk, so an ordinary write does not read all supporters.
 //!
+//! The node `(:ChunkSyncInstallation {id})` names the installation that the database belongs to.
+//!
 //! Times are RFC 3339 text. Not here: vectors, `SIMILAR_TO`, and other data that applications keep in the same graph.
 
 mod config;
@@ -24,6 +26,7 @@ mod decode;
 mod encode;
 mod examine;
 mod fault;
+mod mark;
 mod message;
 mod plan;
 mod schema;

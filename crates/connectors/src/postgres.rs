@@ -12,6 +12,8 @@ mod decode;
 mod encode;
 mod examine;
 mod fault;
+mod fence;
+mod installation;
 mod json;
 mod merge;
 mod pool;

@@ -18,6 +18,7 @@ mod config;
 mod encode;
 mod examine;
 mod fault;
+mod mark;
 mod plan;
 mod schema;
 mod server;

@@ -58,6 +58,7 @@ mod desk;
 mod examine;
 mod fault;
 mod ledger;
+mod mark;
 mod order;
 mod read;
 mod trim;
@@ -70,6 +71,7 @@ use chunk_sync_engine::ports::{EntryId, Fault};
 
 pub use config::RedisConfig;
 pub use examine::examine;
+pub use mark::statements;
 
 use connection::Connection;
 use desk::Desk;

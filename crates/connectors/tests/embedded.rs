@@ -1,7 +1,9 @@
 //! The embedded stores and their bus, held to the contracts.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use chunk_sync_connectors::embedded::{Embedded, EmbeddedBus, MAX_BACKLOG};
@@ -9,6 +11,7 @@ use chunk_sync_engine::ports::{Bus, EntryId, FaultClass, Records, Store};
 use chunk_sync_model::event::Fields;
 use chunk_sync_testkit::Fixture;
 use chunk_sync_testkit::bus::BusFixture;
+use chunk_sync_testkit::installation::Home;
 use tempfile::TempDir;
 
 /// A directory with the stores open on it.
@@ -61,6 +64,7 @@ macro_rules! fixture {
 
 fixture!(RowsAsStore, dyn Store, rows);
 fixture!(RowsAsRecords, dyn Records, rows);
+fixture!(RowsAsHome, dyn Home, rows);
 fixture!(Vectors, dyn Store, vectors);
 fixture!(Graph, dyn Store, graph);
 fixture!(BusOfPlace, dyn Bus, bus);
@@ -81,6 +85,7 @@ mod rows {
     use super::*;
     chunk_sync_testkit::store_suite!(RowsAsStore);
     chunk_sync_testkit::records_suite!(RowsAsRecords);
+    chunk_sync_testkit::installation_suite!(RowsAsHome);
 }
 
 mod vectors {
@@ -106,4 +111,84 @@ fn a_second_process_is_refused_by_the_name_of_the_first() {
     assert!(refused.message.contains(&format!("process {}, `chunk-sync run`", std::process::id())), "{refused}");
     drop(first);
     Embedded::open(dir.path(), "verify", Arc::default(), 1).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_waiting_reader_sees_within_50_ms_what_another_process_appends() {
+    let dir = TempDir::new().unwrap();
+    let working = Embedded::open(dir.path(), "run", Arc::default(), MAX_BACKLOG).unwrap();
+    let beside = Embedded::open_existing(dir.path(), Arc::default(), MAX_BACKLOG).unwrap();
+    let refused = beside.bus.read(1, Duration::ZERO).await.unwrap_err();
+    assert_eq!(refused.class, FaultClass::Misconfigured, "only the process that works the directory reads");
+    let mut latencies = Vec::new();
+    for number in 0..20_u8 {
+        let reading = tokio::spawn({
+            let bus = Arc::clone(&working.bus);
+            async move {
+                let read = bus.read(9, Duration::from_secs(10)).await.unwrap();
+                (read.into_iter().map(|delivery| delivery.fields).collect::<Vec<_>>(), Instant::now())
+            }
+        });
+        // The reader is asleep by then; a shorter or longer pause only moves the moment within its rhythm.
+        tokio::time::sleep(Duration::from_millis(u64::from(number) * 3)).await;
+        let fields: Fields = vec![(b"number".to_vec(), vec![number])];
+        beside.bus.add(fields.clone()).await.unwrap();
+        let published = Instant::now();
+        let (read, seen) = reading.await.unwrap();
+        assert_eq!(read, [fields]);
+        latencies.push(seen.saturating_duration_since(published));
+    }
+    latencies.sort_unstable();
+    assert!(latencies[10] < Duration::from_millis(50), "{latencies:?}");
+    let (here, there) = (working.bus.depth().await.unwrap(), beside.bus.depth().await.unwrap());
+    assert_eq!((here, here.pending), (there, 20), "what waits is the same from both");
+}
+
+#[test]
+fn what_a_command_opens_is_created_by_commands_that_may() {
+    let dir = TempDir::new().unwrap();
+    let data = dir.path().join("data");
+    let missing = Embedded::open_existing(&data, Arc::default(), 1).err().expect("there is no file");
+    assert_eq!(missing.class, FaultClass::Misconfigured);
+    assert!(!data.exists(), "nothing is created");
+    drop(Embedded::open_beside(&data, Arc::default(), 1).unwrap());
+    let mode = |name: &str| std::fs::metadata(data.join(name)).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(""), mode("chunk-sync.db")), (0o700, 0o600));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_that_stays_behind_and_a_writer_that_stays_are_reported() {
+    let dir = TempDir::new().unwrap();
+    let embedded = Embedded::open(dir.path(), "run", Arc::default(), MAX_BACKLOG).unwrap();
+    let foreign = || rusqlite::Connection::open(dir.path().join(chunk_sync_connectors::embedded::FILE)).unwrap();
+    assert_eq!(embedded.file.strains(), []);
+    let mut reader = foreign();
+    let snapshot = reader.transaction().unwrap();
+    snapshot.query_row("SELECT count(*) FROM bus_entries", [], |row| row.get::<_, i64>(0)).unwrap();
+    for _ in 0..20 {
+        embedded.bus.add(vec![(b"chunk".to_vec(), vec![7; 1 << 20])]).await.unwrap();
+    }
+    let [strain] = <[_; 1]>::try_from(embedded.file.strains()).unwrap();
+    assert!(strain.text.contains("reads an old snapshot") && strain.remedy.contains("lsof"), "{strain:?}");
+    drop(snapshot);
+    assert_eq!(embedded.file.strains(), [], "it is put back once the reader is gone");
+    let mut writer = foreign();
+    let blocking = writer.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).unwrap();
+    let waiting = tokio::spawn({
+        let bus = Arc::clone(&embedded.bus);
+        async move { bus.add(Vec::new()).await }
+    });
+    let began = Instant::now();
+    while embedded.file.strains().is_empty() {
+        assert!(began.elapsed() < Duration::from_secs(9), "it is not reported");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(embedded.file.strains()[0].text.contains("held the write lock"));
+    let findings = tokio::task::spawn_blocking({
+        let dir = dir.path().to_owned();
+        move || chunk_sync_connectors::embedded::examine(&dir)
+    });
+    assert!(findings.await.unwrap().iter().any(|finding| finding.text.contains("held the write lock")));
+    drop(blocking);
+    waiting.await.unwrap().unwrap();
 }

@@ -22,13 +22,15 @@ mod trouble;
 macro_rules! suites {
     ($name:ident, $server:ty) => {
         mod $name {
-            use crate::fixture::{AsRecords, AsStore};
+            use crate::fixture::{AsHome, AsRecords, AsStore};
 
             type Rows = AsStore<$server>;
             type RowsAndRecords = AsRecords<$server>;
+            type RowsAsHome = AsHome<$server>;
 
             chunk_sync_testkit::store_suite!(Rows);
             chunk_sync_testkit::records_suite!(RowsAndRecords);
+            chunk_sync_testkit::installation_suite!(RowsAsHome);
             // Of what a store with typed vectors keeps, all but that it refuses a vector of another length: the row's
             // column stays empty then, and the vector lies beside it. Lengths are the business of whoever publishes.
             chunk_sync_testkit::suite!(

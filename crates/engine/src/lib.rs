@@ -29,6 +29,7 @@ pub use runtime::progress::Done;
 pub use runtime::service::{Health, Service, StartError};
 pub use runtime::settings::{Detect, DirectSettings, DirectWrites, Settings, WalSettings, WorkerSettings};
 pub use runtime::{failpoint as crash_point, metrics, settings};
+pub use verify::fill::{FillState, Filled, Filling};
 pub use verify::{repair, scrub};
 
 pub use ingest::change_feed::Capturing;

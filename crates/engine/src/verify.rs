@@ -7,6 +7,7 @@
 mod absence;
 mod compare;
 mod difference;
+pub mod fill;
 mod options;
 mod recheck;
 pub mod repair;

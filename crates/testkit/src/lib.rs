@@ -8,6 +8,7 @@
 pub mod bus;
 pub mod graph_store;
 mod history;
+pub mod installation;
 pub mod memory;
 pub mod qdrant_server;
 pub mod records;
@@ -157,6 +158,25 @@ macro_rules! records_suite {
                 records_and_debts_survive_a_restart,
                 hundreds_are_merged_at_once,
                 asking_for_nothing_is_harmless,
+            ]
+        );
+    };
+}
+
+/// What the record of an installation keeps.
+#[macro_export]
+macro_rules! installation_suite {
+    ($fixture:ty) => {
+        $crate::suite!(
+            installation,
+            $fixture,
+            [
+                a_set_is_read_back_as_it_was_recorded,
+                of_two_that_record_a_set_one_is_refused,
+                a_merge_of_another_set_is_refused_and_commits_nothing,
+                a_store_goes_with_what_waited_for_it,
+                a_store_is_filled_by_a_process_of_its_set_only,
+                an_installation_is_fresh_until_a_chunk_has_a_record,
             ]
         );
     };

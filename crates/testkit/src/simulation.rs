@@ -78,6 +78,8 @@ pub struct Plant {
     pub records: Box<dyn Fn(Arc<dyn Records>) -> Arc<dyn Records> + Send + Sync>,
     /// Each of the other stores.
     pub store: Box<dyn Fn(Arc<dyn Store>) -> Arc<dyn Store> + Send + Sync>,
+    /// The stores that the installation has beside the rows.
+    pub stores: Vec<Target>,
 }
 
 impl Default for Plant {
@@ -88,6 +90,7 @@ impl Default for Plant {
             capture: Box::new(|capture| capture),
             records: Box::new(|records| records),
             store: Box::new(|store| store),
+            stores: vec![Target::Qdrant, Target::Neo4j],
         }
     }
 }
@@ -123,7 +126,7 @@ struct World {
 
 async fn live(seed: u64, processes: usize, plant: Plant) -> Result<Tally, String> {
     let mut rng = Rng::new(seed);
-    let world = Arc::new(World::new(Scenario::draw(&mut rng, processes), plant, &mut rng));
+    let world = Arc::new(World::new(Scenario::draw(&mut rng, processes).within(&plant.stores), plant, &mut rng));
     let mut branch = || Rng::new(rng.next_u64());
     if let Some(down) = world.scenario.down {
         world.weather.cut_off(Place::Store(down), LATE * 2);
@@ -162,7 +165,7 @@ impl World {
             capture: MemoryCapture::default(),
             records: (plant.records)(Arc::new(rows.clone())),
             rows,
-            stores: [Target::Qdrant, Target::Neo4j].map(store).into(),
+            stores: plant.stores.iter().map(|target| store(*target)).collect(),
             crashes: AtomicU32::new(scenario.crashes),
             closing: Signal::default(),
             zero: Instant::now(),

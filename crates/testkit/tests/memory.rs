@@ -9,6 +9,7 @@ use chunk_sync_model::event::Fields;
 use chunk_sync_model::{Limits, Target};
 use chunk_sync_testkit::Fixture;
 use chunk_sync_testkit::bus::BusFixture;
+use chunk_sync_testkit::installation::Home;
 use chunk_sync_testkit::memory::{MemoryBus, MemoryRecords, MemoryStore};
 
 macro_rules! fixture {
@@ -38,6 +39,7 @@ fixture!(Rows, dyn Store, MemoryStore, MemoryStore::new(Target::Postgres, Limits
 fixture!(Vectors, dyn Store, MemoryStore, MemoryStore::new(Target::Qdrant, Limits::default()));
 fixture!(Graph, dyn Store, MemoryStore, MemoryStore::new(Target::Neo4j, Limits::default()));
 fixture!(RecordsAsStore, dyn Store, MemoryRecords, MemoryRecords::default());
+fixture!(RecordsAsHome, dyn Home, MemoryRecords, MemoryRecords::default());
 fixture!(RecordsAsRecords, dyn Records, MemoryRecords, MemoryRecords::default());
 
 mod rows {
@@ -59,6 +61,7 @@ mod graph {
 
 mod system_of_record {
     use super::*;
+    chunk_sync_testkit::installation_suite!(RecordsAsHome);
     chunk_sync_testkit::store_suite!(RecordsAsStore);
     chunk_sync_testkit::records_suite!(RecordsAsRecords);
 }

@@ -1,13 +1,16 @@
 //! The scenarios on the ports in memory.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use chunk_sync_model::Target;
 use chunk_sync_testkit::memory::World;
 use chunk_sync_testkit::scenarios::{Outcomes, Scenario, all, play};
 
-async fn played(scenarios: &[Scenario]) -> Outcomes {
+const BOTH: [Target; 2] = [Target::Qdrant, Target::Neo4j];
+
+async fn played(scenarios: &[Scenario], stores: &[Target]) -> Outcomes {
     let dir = std::env::temp_dir().join(format!("chunk-sync-scenarios-{}", uuid::Uuid::new_v4()));
     std::fs::create_dir_all(&dir).unwrap();
-    let world = World::default();
+    let world = World::with(stores);
     let outcomes = play(scenarios, &world.ports(), &world, &dir, jiff::Timestamp::now().into()).await;
     std::fs::remove_dir_all(&dir).unwrap();
     outcomes
@@ -15,7 +18,7 @@ async fn played(scenarios: &[Scenario]) -> Outcomes {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_every_scenario_says_shows() {
-    assert!(played(&all()).await.len() >= 40);
+    assert!(played(&all(), &BOTH).await.len() >= 40);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -25,5 +28,14 @@ async fn a_claim_that_does_not_hold_is_found() {
     three[0].shows = Some(vec![("content", "another text".into())]);
     three[1].shows = None;
     three[2].meets = vec![("content", "merged")];
-    played(&three).await;
+    played(&three, &BOTH).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_every_scenario_says_shows_with_any_set_of_stores() {
+    for stores in [&[][..], &[Target::Qdrant], &[Target::Neo4j]] {
+        let has = |scenario: &Scenario| scenario.needs().iter().all(|target| stores.contains(target));
+        let scenarios: Vec<Scenario> = all().into_iter().filter(has).collect();
+        assert!(played(&scenarios, stores).await.len() >= 30, "{stores:?}");
+    }
 }

@@ -12,12 +12,17 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use chunk_sync_model::Target;
 use chunk_sync_testkit::simulation::{Plant, Tally, run};
 
 /// Seeds for one process, for two, and those that are run twice.
 const ONE: u64 = 2_000;
 const TWO: u64 = 500;
 const TWICE: u64 = 200;
+/// Seeds for each installation that lacks a store.
+const FEWER: u64 = 200;
+
+const BOTH: [Target; 2] = [Target::Qdrant, Target::Neo4j];
 
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().map(|text| text.parse().expect(variable))
@@ -32,7 +37,7 @@ struct Lives {
 }
 
 /// Runs the seeds in their order on all processors, and no new one after the deadline.
-fn live(seeds: &Range<u64>, processes: usize, deadline: Option<Instant>) -> Lives {
+fn live(seeds: &Range<u64>, processes: usize, stores: &[Target], deadline: Option<Instant>) -> Lives {
     let (next, lives) = (AtomicU64::new(seeds.start), Mutex::new(Lives::default()));
     let one_after_the_other = || {
         while deadline.is_none_or(|deadline| Instant::now() < deadline) {
@@ -40,7 +45,7 @@ fn live(seeds: &Range<u64>, processes: usize, deadline: Option<Instant>) -> Live
             if seed >= seeds.end {
                 return;
             }
-            let life = run(seed, processes, Plant::default());
+            let life = run(seed, processes, Plant { stores: stores.to_vec(), ..Plant::default() });
             let mut lives = lives.lock().unwrap();
             lives.count += 1;
             match life {
@@ -60,9 +65,9 @@ fn live(seeds: &Range<u64>, processes: usize, deadline: Option<Instant>) -> Live
 }
 
 /// Runs the seeds, prints what happened in them, and asserts that none broke.
-fn holds(test: &str, processes: usize, seeds: Range<u64>, deadline: Option<Instant>) {
+fn holds(test: &str, processes: usize, stores: &[Target], seeds: Range<u64>, deadline: Option<Instant>) {
     let began = Instant::now();
-    let lives = live(&seeds, processes, deadline);
+    let lives = live(&seeds, processes, stores, deadline);
     let (count, broken) = (lives.count, lives.broken.len());
     // Past what the test runner keeps to itself: how many seeds held is part of the result.
     let result = format!("{test}: {count} seeds from {}, {broken} broke, {:.1?}\n", seeds.start, began.elapsed());
@@ -94,12 +99,12 @@ fn a_seed_is_one_and_the_same_life() {
 
 #[test]
 fn one_process_loses_and_repeats_nothing() {
-    holds("one_process_loses_and_repeats_nothing", 1, seeds(ONE), None);
+    holds("one_process_loses_and_repeats_nothing", 1, &BOTH, seeds(ONE), None);
 }
 
 #[test]
 fn two_processes_lose_and_repeat_nothing() {
-    holds("two_processes_lose_and_repeat_nothing", 2, seeds(TWO), None);
+    holds("two_processes_lose_and_repeat_nothing", 2, &BOTH, seeds(TWO), None);
 }
 
 /// From a seed that no earlier run began with; four fifths of the time with one process.
@@ -110,6 +115,21 @@ fn as_long_as_asked() {
     let first = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() * 1_000;
     let time = Duration::from_secs(60 * minutes);
     let soon = Some(Instant::now() + time * 4 / 5);
-    holds("one_process_loses_and_repeats_nothing", 1, first..u64::MAX, soon);
-    holds("two_processes_lose_and_repeat_nothing", 2, first..u64::MAX, Some(Instant::now() + time / 5));
+    holds("one_process_loses_and_repeats_nothing", 1, &BOTH, first..u64::MAX, soon);
+    holds("two_processes_lose_and_repeat_nothing", 2, &BOTH, first..u64::MAX, Some(Instant::now() + time / 5));
+}
+
+#[test]
+fn an_installation_without_vectors_loses_and_repeats_nothing() {
+    holds("an_installation_without_vectors_loses_and_repeats_nothing", 1, &[Target::Neo4j], seeds(FEWER), None);
+}
+
+#[test]
+fn an_installation_without_a_graph_loses_and_repeats_nothing() {
+    holds("an_installation_without_a_graph_loses_and_repeats_nothing", 1, &[Target::Qdrant], seeds(FEWER), None);
+}
+
+#[test]
+fn an_installation_of_rows_alone_loses_and_repeats_nothing() {
+    holds("an_installation_of_rows_alone_loses_and_repeats_nothing", 1, &[], seeds(FEWER), None);
 }

@@ -5,9 +5,9 @@
 //! only after [`Disk::sync_dir`]. [`testing`](crate::testing) has a disk that crashes on demand.
 
 use std::fmt::Debug;
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -108,6 +108,7 @@ impl RealDisk {
             .write(true)
             .create(true)
             .truncate(false)
+            .mode(0o600)
             .open(&path)
             .map_err(on_lock("open"))?;
         match try_lock(&lock) {
@@ -159,7 +160,7 @@ impl Disk for RealDisk {
     fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
         self.check_writable()?;
         // The log contains the content of chunks, so other users of the machine must not read it.
-        let file = OpenOptions::new().read(true).append(true).create_new(true).mode(0o640).open(self.dir.join(name))?;
+        let file = OpenOptions::new().read(true).append(true).create_new(true).mode(0o600).open(self.dir.join(name))?;
         Ok(Box::new(RealFile(file)))
     }
 
@@ -206,7 +207,7 @@ fn create_dir_durably(dir: &Path) -> io::Result<()> {
     }
     let parent = dir.parent().unwrap_or(Path::new(""));
     create_dir_durably(parent)?;
-    match fs::create_dir(dir) {
+    match DirBuilder::new().mode(0o700).create(dir) {
         // Another process created it in the meantime. If it is a file, the error is returned.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => {}
         other => other?,

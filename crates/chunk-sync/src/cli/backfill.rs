@@ -6,7 +6,7 @@ use clap::Args;
 use super::progress::Progress;
 use super::{Ended, Failure, output};
 use crate::config::Config;
-use crate::wiring;
+use crate::wiring::{self, Purpose};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -16,7 +16,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) async fn execute(config: &Config, arguments: &Arguments, json: bool) -> Result<Ended, Failure> {
-    let wired = wiring::open(config, "backfill").await?;
+    let wired = wiring::open(config, Purpose::Beside, "backfill").await?;
     let total = wired.ports.records.counts().await?.chunks;
     let progress = Progress::new("backfill", total);
     let show = |done: Backfilled| progress.set(done.rows, Some(total.max(done.rows)));

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::{Ended, Failure, output};
 use crate::config::Config;
-use crate::wiring::{self, Wired};
+use crate::wiring::{self, Purpose, Wired};
 
 /// Maximum number of characters of a part's name in a list. The name of a relationship contains both its ends.
 const NAME: usize = 48;
@@ -99,7 +99,7 @@ struct Origin {
 }
 
 pub(super) async fn execute(config: &Config, action: Action, json: bool) -> Result<Ended, Failure> {
-    let wired = wiring::open(config, "conflicts").await?;
+    let wired = wiring::open(config, Purpose::Beside, "conflicts").await?;
     match action {
         Action::List(filter) => list(&wired, &filter, json).await,
         Action::Show { id } => show::execute(&entry(&wired, id).await?, json),

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::{Ended, Failure};
 use crate::config::Config;
-use crate::wiring::{self, Wired};
+use crate::wiring::{self, Purpose, Wired};
 
 /// Dead letters per page.
 const PAGE: usize = 200;
@@ -84,7 +84,7 @@ pub(super) async fn execute(config: &Config, action: Action, json: bool) -> Resu
     if let Action::Retry(act::Retry { which, .. }) | Action::Drop(act::Drop { which, .. }) = &action {
         which.check()?;
     }
-    let wired = wiring::open(config, "dead").await?;
+    let wired = wiring::open(config, Purpose::Beside, "dead").await?;
     match action {
         Action::List(arguments) => list::execute(&wired, &arguments, json).await,
         Action::Show { id } => show::execute(&one(&wired, id).await?, json),

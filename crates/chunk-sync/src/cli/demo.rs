@@ -16,7 +16,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::{Ended, Failure, output};
-use crate::wiring::{self, Wired};
+use crate::wiring::{self, Purpose, Wired};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -70,9 +70,7 @@ impl Place {
     fn new(dir: &Path) -> Result<Self, Failure> {
         let config = dir.join(Self::CONFIG);
         let stores = toml::Value::from(dir.join("stores").display().to_string());
-        let text = format!(
-            "mode = \"embedded\"\nembedded.dir = {stores}\nhttp.listen = \"127.0.0.1:0\"\nlog.level = \"warn\"\n"
-        );
+        let text = format!("embedded.dir = {stores}\nhttp.listen = \"127.0.0.1:0\"\nlog.level = \"warn\"\n");
         std::fs::create_dir_all(dir).and_then(|()| std::fs::write(&config, text)).map_err(anyhow::Error::from)?;
         Ok(Self { dir: dir.to_owned(), config })
     }
@@ -98,13 +96,13 @@ struct Demo {
 
 impl Demo {
     async fn play(&mut self, started: Instant) -> Result<Outcome, Failure> {
-        self.say("chunk-sync on embedded stores: SQLite for rows, graph and bus, Qdrant's engine for vectors.\n")?;
+        self.say("chunk-sync on embedded stores: rows, records, vectors, graph and bus in one SQLite file.\n")?;
         let running = self.start().await?;
         self.story(&running).await?;
         self.stop(running).await?;
         let replayed = self.crash().await?;
         self.say("\n5. Verify: every store is read, and its chunks held against the rows.")?;
-        let wired = wiring::open(&self.place.load()?, "demo").await?;
+        let wired = wiring::open(&self.place.load()?, Purpose::Beside, "demo").await?;
         let verification = verify(&wired.ports, &Options::default(), &|_| {}).await?;
         self.say(&super::verify::text(&verification))?;
         let seconds = started.elapsed().as_secs_f64();
@@ -122,7 +120,7 @@ impl Demo {
 
     async fn start(&self) -> Result<Running, Failure> {
         let config = self.place.load()?;
-        let wired = wiring::open(&config, "demo").await?;
+        let wired = wiring::open(&config, Purpose::Run, "demo").await?;
         let service = Service::start(wired.ports.clone(), config.settings).await?;
         Ok(Running { wired, service })
     }

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::progress::Progress;
 use super::{Ended, Failure, output};
 use crate::config::Config;
-use crate::wiring;
+use crate::wiring::{self, Purpose};
 
 /// Events put on the bus at once.
 const BATCH: usize = 256;
@@ -77,7 +77,7 @@ pub(super) async fn execute(config: &Config, arguments: &Arguments, json: bool) 
     let file = arguments.file.as_deref().filter(|file| file.as_os_str() != "-");
     let name = file.map_or_else(|| "standard input".to_owned(), |file| file.display().to_string());
     let (input, size) = open(file).map_err(|error| Failure::Usage(format!("{name} cannot be opened: {error}")))?;
-    let wired = wiring::open(config, "publish").await?;
+    let wired = wiring::open(config, Purpose::Publish, "publish").await?;
     let (sender, reads) = mpsc::channel(4);
     let parsing = std::thread::spawn({
         let lines = Lines { input, name: name.clone(), publisher: wired.publisher.clone(), line: 0, bytes: 0 };

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use chunk_sync_engine::crash_point::{self, CrashAt};
 use chunk_sync_engine::scrub::{Scrubbed, Scrubbing};
-use chunk_sync_engine::{Capturing, Health, Service};
+use chunk_sync_engine::{Capturing, FillState, Filling, Health, Service};
 use clap::Args;
 use serde::Serialize;
 use tokio::net::TcpListener;
@@ -20,7 +20,7 @@ use crate::config::Config;
 use crate::http::{self, App};
 use crate::status::LastVerification;
 use crate::telemetry;
-use crate::wiring::{self, Wired};
+use crate::wiring::{self, Purpose, Wired};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -56,21 +56,32 @@ pub(super) async fn execute(config: Config, arguments: &Arguments, json: bool) -
         format!("{} cannot be listened on: end what has it, or set http.listen", config.http.listen)
     })?;
     let address = listener.local_addr().map_err(anyhow::Error::from)?;
-    let wired = wiring::open(&config, "run").await?;
+    let wired = wiring::open(&config, Purpose::Run, "run").await?;
+    chunk_sync_engine::metrics::show_all(&wired.ports.targets());
     let worker = config.settings.worker.clone();
     let service = Arc::new(Service::start(wired.ports.clone(), config.settings).await?);
     let capturing = wired
         .capture
         .clone()
-        .map(|capture| Capturing::start(capture, wired.ports.clone(), wired.publisher.clone(), worker));
-    let verified = LastVerification::default();
+        .map(|capture| Capturing::start(capture, wired.ports.clone(), wired.publisher.clone(), worker.clone()));
+    let filling = Filling::start(
+        wired.ports.clone(),
+        wired.publisher.clone(),
+        Arc::clone(&wired.installation),
+        &wired.installed,
+        worker.clone(),
+    );
+    let (verified, fill_state) = (LastVerification::default(), filling.state());
     let scrubbing = config.scrub.filter(|_| !arguments.drain).map(|scrub| {
         let verified = verified.clone();
         let told = Arc::new(move |scrubbed: &Scrubbed| verified.note(scrubbed));
         Scrubbing::start(wired.ports.clone(), wired.publisher.clone(), scrub, told)
     });
     let app = App {
-        mode: wired.mode,
+        roles: wired.roles.clone(),
+        installed: wired.installed.clone(),
+        filling: fill_state.clone(),
+        file: wired.file.clone(),
         service: Arc::clone(&service),
         ports: wired.ports.clone(),
         publisher: wired.publisher.clone(),
@@ -87,10 +98,11 @@ pub(super) async fn execute(config: Config, arguments: &Arguments, json: bool) -
     tokio::select! {
         () = signals.next() => info!("told to stop: finishing what is under way"),
         result = service.ended() => result?,
-        result = idle(&service, &wired), if arguments.drain => result?,
+        result = idle(&service, &wired, &fill_state), if arguments.drain => result?,
     }
     let _ = end.send(());
     let stop = async {
+        filling.stop().await;
         if let Some(scrubbing) = scrubbing {
             scrubbing.stop().await;
         }
@@ -138,10 +150,15 @@ impl Signals {
     }
 }
 
-async fn idle(service: &Service, wired: &Wired) -> Result<(), Failure> {
+/// Waits until nothing is left to do, also for a store that is being filled.
+async fn idle(service: &Service, wired: &Wired, filling: &FillState) -> Result<(), Failure> {
     let progress = Progress::new("carrying", 1);
+    let done = async {
+        filling.ended().await;
+        service.until_idle().await
+    };
     let result = tokio::select! {
-        result = service.until_idle() => result.map_err(Failure::from),
+        result = done => result.map_err(Failure::from),
         fault = show(&progress, service, wired) => Err(fault),
     };
     progress.finish();

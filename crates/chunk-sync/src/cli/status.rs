@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail};
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
+use chunk_sync_engine::ports::Installed;
 use chunk_sync_model::Target;
 use hyper_util::rt::TokioIo;
 use secrecy::ExposeSecret;
@@ -16,7 +17,7 @@ use tokio::net::TcpStream;
 use super::{Ended, Failure, output};
 use crate::config::{Config, Http};
 use crate::status::{Failing, Status, Verification};
-use crate::wiring;
+use crate::wiring::{self, Purpose, Wired};
 
 /// How long the service may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -28,6 +29,8 @@ const MAX_ANSWER: usize = 1 << 20;
 #[derive(Debug, Serialize)]
 struct Resting {
     running: bool,
+    roles: String,
+    installation: Installed,
     unread: u64,
     pending: u64,
     dead: u64,
@@ -95,16 +98,18 @@ async fn ask(stream: TcpStream, http: &Http) -> anyhow::Result<Status> {
 }
 
 async fn resting(config: &Config) -> Result<Resting, Failure> {
-    let wired = wiring::open(config, "status").await?;
+    let wired = wiring::open(config, Purpose::Beside, "status").await?;
     let depth = wired.ports.bus.depth().await?;
     let mut chunks = BTreeMap::from([(Target::Postgres, wired.ports.records.counts().await?.chunks)]);
     for store in &wired.ports.stores {
         chunks.insert(store.target(), store.counts().await?.chunks);
     }
-    let debts = wired.ports.records.debt_counts().await?;
+    let mut debts = wired.ports.records.debt_counts().await?;
+    debts.retain(|target, _| chunks.contains_key(target));
     let open_conflicts = wired.ports.records.open_conflicts().await?;
     let (unread, pending, dead) = (depth.unread, depth.pending, depth.dead);
-    Ok(Resting { running: false, unread, pending, dead, open_conflicts, debts, chunks })
+    let Wired { roles, installed, .. } = wired;
+    Ok(Resting { running: false, roles, installation: installed, unread, pending, dead, open_conflicts, debts, chunks })
 }
 
 fn resting_text(resting: &Resting, listen: SocketAddr) -> String {
@@ -114,12 +119,19 @@ fn resting_text(resting: &Resting, listen: SocketAddr) -> String {
     });
     let waiting = resting.unread + resting.pending;
     format!(
-        "no service listens on {listen}\nqueue: {} waiting, {}\n{}\n{}",
+        "no service listens on {listen}; {}\n{}queue: {} waiting, {}\n{}\n{}",
+        resting.roles,
+        not_filled(resting.installation.filling.iter()),
         output::count(waiting, "event"),
         output::count(resting.dead, "dead letter"),
         conflicts(resting.open_conflicts),
         output::table(&["store", "chunks", "debts"], rows)
     )
+}
+
+/// The stores that are not filled yet, one line each.
+fn not_filled<'a>(targets: impl Iterator<Item = &'a Target>) -> String {
+    targets.map(|target| format!("{target} is new and not filled yet: `chunk-sync run` fills it\n")).collect()
 }
 
 fn conflicts(open: u64) -> String {
@@ -136,10 +148,11 @@ fn text(status: &Status, listen: SocketAddr) -> String {
         "{} {} on {listen}, {}, up {:.0} s",
         if status.ready { "ready" } else { "not ready" },
         status.version,
-        status.mode,
+        status.roles,
         status.uptime_seconds
     )];
     lines.extend(status.waiting_for.iter().map(|reason| format!("waiting: {reason}")));
+    lines.extend(status.warnings.iter().map(|warning| format!("warning: {}", output::printable(warning))));
     if let Some(queue) = &status.queue {
         let oldest = queue.oldest_seconds.map_or_else(String::new, |age| format!(", the oldest {age:.1} s old"));
         lines.push(format!(

@@ -19,7 +19,7 @@ use super::progress::Progress;
 use super::run::Signals;
 use super::{Ended, Failure, output};
 use crate::config::Config;
-use crate::wiring::{self, Wired};
+use crate::wiring::{self, Purpose, Wired};
 
 use repair::Outcome;
 
@@ -82,7 +82,7 @@ enum Choice {
 
 /// A store that is held against the rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Projection {
+pub(super) enum Projection {
     Qdrant,
     Neo4j,
 }
@@ -97,13 +97,16 @@ struct Whole<'a> {
 }
 
 pub(super) async fn execute(config: Config, arguments: &Arguments, json: bool) -> Result<Ended, Failure> {
-    let mut wired = wiring::open(&config, "verify").await?;
+    let mut wired = wiring::open(&config, Purpose::Beside, "verify").await?;
     if !arguments.deleted.is_empty() {
         return absence::execute(&wired, &arguments.deleted, json).await;
     }
     if let Some(plan) = &arguments.apply {
         let outcome = repair::apply(config, &wired, plan, &arguments.options(json)).await?;
         return say_applied(&outcome, json);
+    }
+    for store in &arguments.stores {
+        wired.must_have(Target::from(*store))?;
     }
     let all = wired.ports.stores.clone();
     arguments.narrow(&mut wired);
@@ -167,13 +170,18 @@ impl Arguments {
 
     /// Leaves the stores that were named.
     fn narrow(&self, wired: &mut Wired) {
-        let named = |target: Target| match target {
-            Target::Postgres => true,
-            Target::Qdrant => self.stores.contains(&Projection::Qdrant),
-            Target::Neo4j => self.stores.contains(&Projection::Neo4j),
-        };
+        let named = |target: Target| self.stores.iter().any(|store| Target::from(*store) == target);
         if !self.stores.is_empty() {
             wired.ports.stores.retain(|store| named(store.target()));
+        }
+    }
+}
+
+impl From<Projection> for Target {
+    fn from(store: Projection) -> Self {
+        match store {
+            Projection::Qdrant => Self::Qdrant,
+            Projection::Neo4j => Self::Neo4j,
         }
     }
 }

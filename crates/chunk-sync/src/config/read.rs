@@ -13,13 +13,12 @@ use toml::{Table, Value};
 
 use super::layers::near_miss;
 use super::reader::Reader;
-use super::{Config, Finding, Http, Layers, Log, LogFormat, Mode, Neo4j, Postgres, Qdrant, Redis, Servers};
+use super::{Config, Finding, Http, Layers, Log, LogFormat, Neo4j, Postgres, Qdrant, Redis, Roles};
 
 const POSTGRES: &[&str] = &["postgres", "postgresql"];
 const REDIS: &[&str] = &["redis", "rediss"];
 const QDRANT: &[&str] = &["http", "https"];
 const NEO4J: &[&str] = &["bolt", "bolt+s", "neo4j", "neo4j+s"];
-const URLS: [&str; 4] = ["postgres.url", "redis.url", "qdrant.url", "neo4j.url"];
 
 /// Shorter tokens can be guessed.
 const TOKEN_LEAST: usize = 16;
@@ -30,83 +29,71 @@ const TAKEN: [&str; 2] = ["dense_alternative", "sparse_splade"];
 /// Reads every value; on failure, everything that is wrong.
 pub(super) fn read(layers: &Layers) -> Result<Config, Vec<Finding>> {
     let reader = &mut Reader::new(layers);
-    let mode = mode(reader);
+    let roles = roles(reader);
     let settings = Settings {
         limits: limits(reader),
         strategies: strategies(reader),
         direct: direct(reader),
         keep_conflicts: reader.duration("conflicts.keep", "0s", "3650d"),
         worker: worker(reader),
-        wal: wal(reader, mode.as_ref()),
+        wal: wal(reader, &roles),
     };
     let (scrub, http, log) = (scrub(reader), http(reader), log(reader));
-    match (mode, http) {
-        (Some(mode), Some(http)) if reader.findings.is_empty() => Ok(Config { mode, settings, scrub, http, log }),
+    match http {
+        Some(http) if reader.findings.is_empty() => Ok(Config { roles, settings, scrub, http, log }),
         _ => Err(std::mem::take(&mut reader.findings)),
     }
 }
 
-fn mode(reader: &mut Reader<'_>) -> Option<Mode> {
-    let servers = match reader.text("mode").unwrap_or("auto") {
-        "auto" => URLS.iter().any(|key| reader.text(key).is_some()),
-        "servers" => true,
-        "embedded" => false,
-        _ => {
-            reader.wrong("mode", "must be \"servers\", \"embedded\" or \"auto\"");
-            return None;
-        }
-    };
-    if servers {
-        return self::servers(reader).map(|servers| Mode::Servers(Box::new(servers)));
+fn roles(reader: &mut Reader<'_>) -> Roles {
+    Roles {
+        dir: reader.required("embedded.dir").into(),
+        postgres: postgres(reader),
+        redis: redis(reader),
+        qdrant: qdrant(reader),
+        neo4j: neo4j(reader),
+        allow_insecure: reader.flag("allow_insecure"),
     }
-    let dir = reader.required("embedded.dir").into();
-    Some(Mode::Embedded { dir })
 }
 
-fn servers(reader: &mut Reader<'_>) -> Option<Servers> {
-    for key in URLS.iter().filter(|key| reader.text(key).is_none()).collect::<Vec<_>>() {
-        reader.wrong(key, "must be set: with servers all four stores are needed");
-    }
+fn postgres(reader: &mut Reader<'_>) -> Option<Postgres> {
     let table = reader.required("postgres.table");
     let (schema, table) = table.split_once('.').unwrap_or(("public", &table));
     let (schema, table) = (schema.to_owned(), table.to_owned());
     if schema.is_empty() || table.is_empty() || table.contains('.') {
         reader.wrong("postgres.table", "must be a name, or a schema and a name with a dot between");
     }
-    let url = reader.address("postgres.url", POSTGRES);
-    let postgres = Postgres {
-        replication_url: reader.address("postgres.replication_url", POSTGRES).or_else(|| url.clone())?,
-        url: url?,
-        schema,
-        table,
-        publication: reader.required("postgres.publication"),
-        slot: reader.required("postgres.slot"),
-        plugin: plugin(reader),
-    };
-    if !postgres.slot.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_') {
+    let slot = reader.required("postgres.slot");
+    if !slot.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_') {
         reader.wrong("postgres.slot", "may have small letters, digits and underscores only: PostgreSQL's own rule");
     }
-    let redis = Redis {
-        stream: reader.required("redis.stream"),
-        dead_stream: reader.required("redis.dead_stream"),
-        group: reader.required("redis.group"),
-        url: reader.address("redis.url", REDIS)?,
-    };
-    let qdrant = Qdrant {
-        api_key: reader.secret("qdrant.api_key"),
-        collection: reader.required("qdrant.collection"),
-        url: reader.address("qdrant.url", QDRANT)?,
-    };
-    let neo4j = Neo4j {
-        user: reader.required("neo4j.user"),
-        password: reader.secret("neo4j.password"),
-        database: reader.required("neo4j.database"),
-        url: reader.address("neo4j.url", NEO4J)?,
-    };
-    if redis.stream == redis.dead_stream {
+    let (publication, plugin) = (reader.required("postgres.publication"), plugin(reader));
+    let replication_url = reader.address("postgres.replication_url", POSTGRES);
+    if reader.text("postgres.url").is_none() && replication_url.is_some() {
+        reader.wrong("postgres.url", "must be set, because `postgres.replication_url` is");
+    }
+    let url = reader.address("postgres.url", POSTGRES)?;
+    let replication_url = replication_url.unwrap_or_else(|| url.clone());
+    Some(Postgres { url, replication_url, schema, table, publication, slot, plugin })
+}
+
+fn redis(reader: &mut Reader<'_>) -> Option<Redis> {
+    let (stream, dead_stream) = (reader.required("redis.stream"), reader.required("redis.dead_stream"));
+    if stream == dead_stream {
         reader.wrong("redis.dead_stream", "must be another stream than `redis.stream`");
     }
-    Some(Servers { postgres, redis, qdrant, neo4j, allow_insecure: reader.flag("allow_insecure") })
+    let group = reader.required("redis.group");
+    Some(Redis { url: reader.address("redis.url", REDIS)?, stream, dead_stream, group })
+}
+
+fn qdrant(reader: &mut Reader<'_>) -> Option<Qdrant> {
+    let collection = reader.required("qdrant.collection");
+    Some(Qdrant { url: reader.address("qdrant.url", QDRANT)?, api_key: reader.secret("qdrant.api_key"), collection })
+}
+
+fn neo4j(reader: &mut Reader<'_>) -> Option<Neo4j> {
+    let (user, database) = (reader.required("neo4j.user"), reader.required("neo4j.database"));
+    Some(Neo4j { url: reader.address("neo4j.url", NEO4J)?, user, password: reader.secret("neo4j.password"), database })
 }
 
 fn limits(reader: &mut Reader<'_>) -> Limits {
@@ -246,11 +233,11 @@ fn worker(reader: &mut Reader<'_>) -> WorkerSettings {
     settings
 }
 
-fn wal(reader: &mut Reader<'_>, mode: Option<&Mode>) -> WalSettings {
-    let dir = match (reader.text("wal.dir"), mode) {
-        (Some(dir), _) => PathBuf::from(dir),
-        (None, Some(Mode::Embedded { dir })) => dir.join("wal"),
-        (None, _) => PathBuf::from("/var/log/chunk-sync/wal"),
+fn wal(reader: &mut Reader<'_>, roles: &Roles) -> WalSettings {
+    let dir = match reader.text("wal.dir") {
+        Some(dir) => PathBuf::from(dir),
+        None if roles.has_file() => roles.dir.join("wal"),
+        None => PathBuf::from("/var/log/chunk-sync/wal"),
     };
     WalSettings {
         dir,

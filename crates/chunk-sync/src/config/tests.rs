@@ -21,7 +21,7 @@ fn refused(file: &str, environment: &[(&str, &str)]) -> String {
 #[test]
 fn the_commented_file_alone_is_a_sound_configuration() {
     let (config, _) = with(DEFAULTS, &[]).unwrap();
-    assert!(matches!(&config.mode, Mode::Embedded { dir } if dir.ends_with("chunk-sync-data")));
+    assert!(config.roles.is_embedded() && config.roles.dir.ends_with("chunk-sync-data"));
     assert!(config.http.token.is_none());
 }
 
@@ -82,11 +82,9 @@ fn an_unknown_key_is_named_with_the_one_that_was_meant() {
 
 #[test]
 fn everything_that_is_wrong_is_said_at_once() {
-    let file = "mode = 'cloud'\n[worker]\nbatch = 0\nwait = 'soon'\nretry_min = '1m'\n[log]\nformat = 'xml'\nlevel = 'loud=very'\n";
+    let file = "[worker]\nbatch = 0\nwait = 'soon'\nretry_min = '1m'\n[log]\nformat = 'xml'\nlevel = 'loud=very'\n";
     let error = refused(file, &[("CHUNK_SYNC__LIMITS__MAX_AHEAD", "9d")]);
-    for key in
-        ["mode", "worker.batch", "worker.wait", "worker.retry_max", "log.format", "log.level", "limits.max_ahead"]
-    {
+    for key in ["worker.batch", "worker.wait", "worker.retry_max", "log.format", "log.level", "limits.max_ahead"] {
         assert!(error.contains(&format!("\n  {key}: ")), "{key} in {error}");
     }
 }
@@ -109,17 +107,28 @@ fn models_have_sizes_and_names_of_their_own() {
 }
 
 #[test]
-fn one_url_makes_it_servers_and_then_all_are_wanted() {
-    let error = refused("", &[("CHUNK_SYNC__REDIS__URL", "redis://localhost:6379")]);
-    assert!(error.contains("postgres.url: must be set") && error.contains("neo4j.url: must be set"), "{error}");
-    let servers = "[postgres]\nurl='postgres://u:p@h/d'\n[redis]\nurl='redis://h'\n[qdrant]\nurl='http://h:6334'\n[neo4j]\nurl='bolt://h'\n";
+fn a_role_is_a_server_if_its_url_is_set() {
+    let (config, _) = with("", &[]).unwrap();
+    assert!(config.roles.is_embedded() && config.roles.has_file());
+    let (config, _) = with("", &[("CHUNK_SYNC__REDIS__URL", "redis://localhost:6379")]).unwrap();
+    let roles = &config.roles;
+    assert!(roles.redis.is_some() && roles.qdrant.is_none() && roles.neo4j.is_none() && roles.has_file());
+    assert_eq!(roles.to_string(), "rows in the embedded file, bus in Redis");
+    assert_eq!(config.settings.wal.dir, Path::new("chunk-sync-data/wal"));
+    let servers = "[postgres]\nurl='postgres://u:p@h/d'\n[qdrant]\nurl='http://h:6334'\n";
     let (config, _) = with(servers, &[]).unwrap();
-    let Mode::Servers(found) = config.mode else { unreachable!() };
-    assert_eq!(found.postgres.replication_url.expose(), "postgres://u:p@h/d");
-    assert_eq!((found.postgres.schema.as_str(), found.postgres.table.as_str()), ("unified", "chunks"));
+    let postgres = config.roles.postgres.as_ref().unwrap();
+    assert_eq!(postgres.replication_url.expose(), "postgres://u:p@h/d");
+    assert_eq!((postgres.schema.as_str(), postgres.table.as_str()), ("unified", "chunks"));
+    assert_eq!(config.roles.to_string(), "rows in PostgreSQL, bus in PostgreSQL, vectors in Qdrant");
     assert_eq!(config.settings.wal.dir, Path::new("/var/log/chunk-sync/wal"));
-    let (config, _) = with(servers, &[("CHUNK_SYNC__MODE", "embedded"), ("CHUNK_SYNC__EMBEDDED__DIR", "/x")]).unwrap();
-    assert_eq!(config.settings.wal.dir, Path::new("/x/wal"));
+}
+
+#[test]
+fn there_is_no_mode_and_no_replication_without_its_server() {
+    assert!(refused("mode = 'embedded'\n", &[]).contains("mode: unknown key"));
+    let error = refused("", &[("CHUNK_SYNC__POSTGRES__REPLICATION_URL", "postgres://u:p@h/d")]);
+    assert!(error.contains("postgres.url: must be set"), "{error}");
 }
 
 #[test]

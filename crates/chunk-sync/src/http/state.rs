@@ -10,7 +10,7 @@ use axum::response::IntoResponse;
 use serde_json::{Value, json};
 
 use super::Context;
-use crate::status::{self, Status};
+use crate::status::{self, Observed, Status};
 
 /// `GET /healthz`: 200 unless the worker has ended with a fault, which is the only condition that a restart repairs.
 pub(super) async fn health(State(context): State<Arc<Context>>) -> (StatusCode, Json<Value>) {
@@ -23,16 +23,16 @@ pub(super) async fn health(State(context): State<Arc<Context>>) -> (StatusCode, 
     }
 }
 
-/// `GET /readyz`: 200 while the service processes events, else 503. A failing projection is reported but leaves the
+/// `GET /readyz`: 200 while the service processes events and no new store is being filled, else 503. A failing projection is reported but leaves the
 /// service ready: the outbox keeps the writes that the projection misses, and taking the service out of rotation would
 /// not help.
 pub(super) async fn readiness(State(context): State<Arc<Context>>) -> (StatusCode, Json<Value>) {
-    let health = context.app.service.health();
+    let (health, filling) = (context.app.service.health(), context.app.filling.get());
     let mut failing = status::stores(&health, None);
     failing.retain(|store| store.failing.is_some());
-    let ready = health.is_ready();
+    let ready = status::is_ready(&health, &filling);
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(json!({"ready": ready, "waiting_for": status::waiting_for(&health), "failing": failing})))
+    (status, Json(json!({"ready": ready, "waiting_for": status::waiting_for(&health, &filling), "failing": failing})))
 }
 
 /// `GET /metrics`: every metric in the Prometheus text format.
@@ -43,5 +43,14 @@ pub(super) async fn metrics(State(context): State<Arc<Context>>) -> impl IntoRes
 /// `GET /v1/status`: the whole status.
 pub(super) async fn whole(State(context): State<Arc<Context>>) -> Json<Status> {
     let app = &context.app;
-    Json(Status::gather(app.mode, context.started, &app.service, &app.ports, &app.verified).await)
+    let observed = Observed {
+        roles: &app.roles,
+        installed: &app.installed,
+        filling: &app.filling,
+        file: app.file.as_ref(),
+        service: &app.service,
+        ports: &app.ports,
+        verified: &app.verified,
+    };
+    Json(Status::gather(observed, context.started).await)
 }

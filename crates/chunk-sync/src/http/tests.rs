@@ -8,11 +8,15 @@ mod ports;
 mod publishing;
 mod showing;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use chunk_sync_engine::{DirectSettings, Health, Ports, Publisher, Service, Settings, WalSettings, WorkerSettings};
+use chunk_sync_engine::ports::{Installed, StoreSet};
+use chunk_sync_engine::{
+    DirectSettings, FillState, Health, Ports, Publisher, Service, Settings, WalSettings, WorkerSettings,
+};
 use chunk_sync_model::merge::Strategies;
 use chunk_sync_model::{Limits, Target};
 use serde_json::{Value, json};
@@ -60,14 +64,24 @@ impl Server {
             bus: Arc::clone(&world) as _,
             records: Arc::clone(&world) as _,
             stores: vec![projection(Target::Qdrant), projection(Target::Neo4j)],
+            set: None,
         };
+        chunk_sync_engine::metrics::show_all(&ports.targets());
         let publisher = Publisher::new(Arc::clone(&ports.bus), Arc::new(Limits::default()));
         let service = Arc::new(Service::start(ports.clone(), settings(&dir)).await.unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let verified = LastVerification::default();
         let app = App {
-            mode: "embedded",
+            roles: "embedded".to_owned(),
+            installed: Installed {
+                id: uuid::Uuid::max(),
+                version: 1,
+                stores: StoreSet::default(),
+                filling: BTreeSet::new(),
+            },
+            filling: FillState::default(),
+            file: None,
             service: Arc::clone(&service),
             ports,
             publisher: publisher.clone(),

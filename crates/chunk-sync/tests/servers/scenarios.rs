@@ -61,7 +61,7 @@ impl OnDisk {
     fn open(dir: &Path) -> Self {
         let embedded = Embedded::open(dir, "test", Arc::new(Limits::default()), MAX_BACKLOG).unwrap();
         let stores: Vec<Arc<dyn Store>> = vec![embedded.vectors, embedded.graph];
-        let ports = Ports { bus: embedded.bus, records: embedded.rows, stores };
+        let ports = Ports { bus: embedded.bus, records: embedded.rows, stores, set: None };
         Self { ports, file: dir.join(FILE) }
     }
 
@@ -138,7 +138,7 @@ impl<'a> OnServers<'a> {
             timeout: Neo4jConfig::TIMEOUT,
         };
         let stores: Vec<Arc<dyn Store>> = vec![Arc::new(vectors), Arc::new(Neo4jStore::new(&neo4j).unwrap())];
-        let ports = Ports { bus: Arc::new(RedisBus::new(&redis).unwrap()), records, stores };
+        let ports = Ports { bus: Arc::new(RedisBus::new(&redis).unwrap()), records, stores, set: None };
         ports.prepare().await.unwrap();
         Self { ports, place }
     }

@@ -1,5 +1,8 @@
 //! The bus in SQLite: what stands in the table is unfinished; what is acknowledged is gone.
 //!
+//! Only the process that works the directory reads entries, so what was handed out is known in memory. Other processes
+//! append: a reader that waits sees their commits by SQLite's `data_version`.
+//!
 //! # What a crash does
 //! - while publishing: the transaction is there or it is not; the publisher was told nothing and publishes again;
 //! - after a read: what was handed out is forgotten with the process, so everything unfinished is handed out again, in
@@ -34,11 +37,14 @@ const SEQUENCE_BITS: u32 = 20;
 /// How long a publisher waits for room before it is told that there is none.
 const ROOM_WAIT: Duration = Duration::from_secs(5);
 
+/// How often a reader or publisher that waits looks whether another process changed the file.
+const POLL: Duration = Duration::from_millis(25);
+
 /// The bus of a directory.
 pub struct EmbeddedBus {
     database: Arc<Database>,
     max_backlog: u64,
-    /// The number of the last entry handed out by this process. Moved on only when the entries are on their way to the
+    /// The number of the last entry handed out, in the process that works the directory. Moved on only when the entries are on their way to the
     /// caller, with nothing left to wait for: a read that is dropped before has taken nothing.
     handed: AtomicI64,
     /// One reader takes at a time.
@@ -90,7 +96,8 @@ impl EmbeddedBus {
             if depth.unread + depth.pending < self.max_backlog {
                 return Ok(());
             }
-            if timeout_at(deadline, finished).await.is_err() {
+            // What another process finishes does not notify this one.
+            if timeout_at(deadline.min(Instant::now() + POLL), finished).await.is_err() && Instant::now() >= deadline {
                 let message = format!(
                     "{} events wait on the bus, the most it may hold: let `chunk-sync run` carry them first",
                     depth.unread + depth.pending
@@ -100,7 +107,28 @@ impl EmbeddedBus {
         }
     }
 
+    /// Waits until something was published here, or another process changed the file; false where the deadline came first.
+    async fn changed(
+        &self,
+        version: i64,
+        deadline: Instant,
+        mut published: std::pin::Pin<&mut tokio::sync::futures::Notified<'_>>,
+    ) -> Result<bool, Fault> {
+        while Instant::now() < deadline {
+            if timeout_at(deadline.min(Instant::now() + POLL), published.as_mut()).await.is_ok()
+                || self.database.data_version(READ).await? != version
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     async fn take(&self, max: usize) -> Result<Vec<Delivery>, Fault> {
+        if !self.database.is_worked_here() {
+            let message = "only the process that works the directory reads its entries";
+            return Err(Fault::new(FaultClass::Misconfigured, READ, message));
+        }
         let _taking = self.taking.lock().await;
         let after = self.handed.load(Ordering::Acquire);
         let work = move |transaction: &Transaction<'_>| take(transaction, after, max);
@@ -142,8 +170,10 @@ impl Bus for EmbeddedBus {
             let published = self.published.notified();
             tokio::pin!(published);
             published.as_mut().enable();
+            // Asked before the look, which then sees all that was committed.
+            let version = self.database.data_version(READ).await?;
             let deliveries = self.take(max).await?;
-            if !deliveries.is_empty() || timeout_at(deadline, published).await.is_err() {
+            if !deliveries.is_empty() || !self.changed(version, deadline, published).await? {
                 return Ok(deliveries);
             }
         }
@@ -204,11 +234,11 @@ impl Bus for EmbeddedBus {
     }
 
     async fn depth(&self) -> Result<Depth, Fault> {
-        let handed = self.handed.load(Ordering::Acquire);
-        let work = move |transaction: &Transaction<'_>| {
-            let sql =
-                "SELECT count(*) FILTER (WHERE id > ?1), count(*) FILTER (WHERE id <= ?1), min(id) FROM bus_entries";
-            let depth = transaction.prepare_cached(sql)?.query_row([handed], |row| {
+        let work = |transaction: &Transaction<'_>| {
+            // The same from every process: what was handed out once is pending, also after its reader died.
+            let sql = "SELECT count(*) FILTER (WHERE attempts = 0), count(*) FILTER (WHERE attempts > 0), min(id)
+                FROM bus_entries";
+            let depth = transaction.prepare_cached(sql)?.query_row([], |row| {
                 Ok(Depth {
                     unread: row.get::<_, i64>(0)?.unsigned_abs(),
                     pending: row.get::<_, i64>(1)?.unsigned_abs(),

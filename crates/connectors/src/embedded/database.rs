@@ -1,12 +1,19 @@
 //! The file: one connection that writes, one that reads beside it. Every call blocks, and is made on a thread that may.
+//!
+//! Several processes have the file open: one works the directory and holds the [`Lock`], and commands stand beside it.
+//! Each write is one short transaction that begins with the write lock, so two processes wait for each other (see
+//! [`PATIENCE`]) and never meet halfway.
 
-use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::{Duration, Instant};
 
 use chunk_sync_engine::ports::{Fault, FaultClass};
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
-use super::fault::Error;
+use super::fault::{Error, PATIENCE};
 use super::lock::Lock;
 use super::schema;
 
@@ -19,28 +26,58 @@ pub(super) enum Durability {
     Lazy,
 }
 
-/// The file, held by this process.
+/// The file, open in this process.
 #[derive(Debug)]
 pub(super) struct Database {
+    path: PathBuf,
     writer: Mutex<Connection>,
     reader: Mutex<Connection>,
-    _lock: Lock,
+    /// Held where this process works the directory.
+    lock: Mutex<Option<Lock>>,
+    /// Since when a transaction of this process waits for the write lock.
+    waiting: Mutex<Option<Instant>>,
 }
 
 impl Database {
-    pub(super) fn open(path: &Path, lock: Lock) -> Result<Self, Fault> {
+    /// Opens the file, which is created if need be; with the lock, for the process that works the directory.
+    pub(super) fn open(path: &Path, lock: Option<Lock>) -> Result<Self, Fault> {
         let open = || -> Result<(Connection, Connection), Error> {
+            create(path)?;
             let mut writer = Connection::open(path)?;
-            writer.pragma_update(None, "journal_mode", "WAL")?;
             set_up(&writer)?;
-            schema::prepare(&mut writer)?;
+            writer.pragma_update(None, "journal_mode", "WAL")?;
+            schema::prepare(&mut writer, lock.is_some())?;
             let reader =
                 Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
             set_up(&reader)?;
             Ok((writer, reader))
         };
         let (writer, reader) = open().map_err(|error| error.into_fault("embedded stores"))?;
-        Ok(Self { writer: Mutex::new(writer), reader: Mutex::new(reader), _lock: lock })
+        Ok(Self {
+            path: path.to_owned(),
+            writer: Mutex::new(writer),
+            reader: Mutex::new(reader),
+            lock: Mutex::new(lock),
+            waiting: Mutex::default(),
+        })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether this process works the directory.
+    pub(super) fn is_worked_here(&self) -> bool {
+        held(&self.lock).is_some()
+    }
+
+    /// Makes this process the one that works the directory, until the file is closed. Blocks.
+    pub(super) fn work(&self, command: &str) -> Result<(), Fault> {
+        let mut lock = held(&self.lock);
+        if lock.is_none() {
+            *lock = Some(Lock::take(self.path.parent().unwrap_or(Path::new(".")), command)?);
+        }
+        Ok(())
     }
 
     /// Runs `work` in a transaction, durable on return as said.
@@ -64,7 +101,7 @@ impl Database {
         durability: Durability,
         work: impl FnOnce(&Transaction<'_>) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let mut connection = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut connection = held(&self.writer);
         connection.pragma_update(
             None,
             "synchronous",
@@ -73,7 +110,10 @@ impl Database {
                 Durability::Lazy => "NORMAL",
             },
         )?;
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        *held(&self.waiting) = Some(Instant::now());
+        let begun = connection.transaction_with_behavior(TransactionBehavior::Immediate);
+        *held(&self.waiting) = None;
+        let transaction = begun.map_err(Error::of_begin)?;
         let value = work(&transaction)?;
         transaction.commit()?;
         Ok(value)
@@ -87,16 +127,46 @@ impl Database {
     {
         let database = Arc::clone(self);
         let work = move || {
-            let mut connection = database.reader.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut connection = held(&database.reader);
             let snapshot = connection.transaction()?;
             work(&snapshot)
         };
         blocking(context, work).await
     }
+
+    /// A number that is another one as soon as a transaction was committed, by this process or another one. Reads no table.
+    pub(super) async fn data_version(self: &Arc<Self>, context: &'static str) -> Result<i64, Fault> {
+        let database = Arc::clone(self);
+        let work = move || Ok(held(&database.reader).query_row("PRAGMA data_version", [], |row| row.get(0))?);
+        blocking(context, work).await
+    }
+
+    /// How long a transaction of this process has been waiting for the write lock.
+    pub(super) fn waiting(&self) -> Option<Duration> {
+        held(&self.waiting).map(|since| since.elapsed())
+    }
+
+    /// Runs `look` on the connection that writes, unless that is in use.
+    pub(super) fn if_idle<T>(&self, look: impl FnOnce(&Connection) -> T) -> Option<T> {
+        match self.writer.try_lock() {
+            Ok(connection) => Some(look(&connection)),
+            Err(TryLockError::Poisoned(poisoned)) => Some(look(&poisoned.into_inner())),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+}
+
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// SQLite gives the files beside it the mode of the file itself.
+fn create(path: &Path) -> Result<(), Error> {
+    OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path).map(drop).map_err(Error::Create)
 }
 
 fn set_up(connection: &Connection) -> Result<(), Error> {
-    connection.busy_timeout(std::time::Duration::from_secs(10))?;
+    connection.busy_timeout(PATIENCE)?;
     connection.set_prepared_statement_cache_capacity(64);
     connection.pragma_update(None, "cache_size", -32_768)?;
     Ok(())

@@ -1,20 +1,52 @@
 //! What SQLite says, as the engine understands it.
 
+use std::time::Duration;
+
 use chunk_sync_engine::ports::{Fault, FaultClass};
 use rusqlite::ErrorCode;
+
+/// How long a transaction waits for one of another process.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What can go wrong in a statement of ours.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
     #[error(transparent)]
     Sqlite(#[from] rusqlite::Error),
+    #[error("the file cannot be created: {0}")]
+    Create(std::io::Error),
+    #[error(
+        "another program has held the write lock of the file for more than {} s: end its transaction (`lsof` on the file \
+         names it)",
+        PATIENCE.as_secs()
+    )]
+    Blocked,
+    #[error(
+        "its tables are of version {0}, and this program needs version {1}: stop the process that works the directory, and \
+         start it again with this program"
+    )]
+    Old(i64, usize),
+    #[error(transparent)]
+    Fault(#[from] Fault),
     #[error("{0} cannot be read: {1}")]
     Unreadable(&'static str, String),
 }
 
 impl Error {
+    /// Why a transaction could not begin.
+    pub(super) fn of_begin(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy) => Self::Blocked,
+            _ => Self::Sqlite(error),
+        }
+    }
+
     pub(super) fn into_fault(self, context: &'static str) -> Fault {
         let class = match &self {
+            Self::Fault(fault) => return fault.clone(),
+            Self::Create(_) => FaultClass::Disk,
+            Self::Blocked => FaultClass::Busy,
+            Self::Old(..) => FaultClass::Misconfigured,
             Self::Sqlite(error) => class(error),
             Self::Unreadable(..) => FaultClass::Corrupt,
         };

@@ -1,7 +1,8 @@
-//! One process at a time: a locked file that says who holds the directory.
+//! One process at a time works the directory: a locked file that names it.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -25,8 +26,9 @@ impl Lock {
     pub(super) fn take(dir: &Path, command: &str) -> Result<Self, Fault> {
         let path = dir.join("LOCK");
         let disk = |error| Fault::new(FaultClass::Disk, CONTEXT, format!("{}: {error}", path.display()));
-        let mut file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(disk)?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let mut file = options.open(&path).map_err(disk)?;
         let began = Instant::now();
         loop {
             match file.try_lock() {
@@ -76,7 +78,8 @@ fn holder(file: &mut File) -> std::io::Result<String> {
 fn held(dir: &Path, holder: &str) -> Fault {
     let holder = if holder.is_empty() { "another process" } else { holder };
     let message = format!(
-        "{} is held by {holder}: one process at a time may use it. Stop that one first, or talk to it over HTTP",
+        "{} is worked by {holder}: one process at a time carries the events of a directory. Stop that one first; other \
+         commands work beside it",
         dir.display()
     );
     Fault::new(FaultClass::Busy, CONTEXT, message)

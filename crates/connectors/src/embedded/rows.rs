@@ -17,6 +17,7 @@ use uuid::Uuid;
 use super::conflicts;
 use super::database::{Database, Durability};
 use super::fault::Error;
+use super::fence;
 
 const MERGE: &str = "embedded rows: merge";
 const READ: &str = "embedded rows: read";
@@ -25,7 +26,7 @@ const CONFLICTS: &str = "embedded rows: conflicts";
 
 /// The rows, their records and their debts.
 pub struct Rows {
-    database: Arc<Database>,
+    pub(super) database: Arc<Database>,
 }
 
 impl Rows {
@@ -92,6 +93,7 @@ impl Records for Rows {
         // The decision borrows from its caller and so cannot move to another thread: this one may block meanwhile.
         tokio::task::block_in_place(|| {
             self.database.write_now(Durability::Synced, |transaction| {
+                fence::check(transaction, scope.fence, MERGE)?;
                 let held = scope.ids.iter().map(|id| held(transaction, *id)).collect::<Result<Vec<_>, _>>()?;
                 decide(held).iter().try_for_each(|commit| store(transaction, commit))
             })

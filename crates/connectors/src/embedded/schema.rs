@@ -7,7 +7,7 @@ use super::rows::limit_of;
 
 /// Changes of the tables, in order; each is made once. New ones are added at the end, none is altered. How many have been
 /// made is the number in the file's `user_version`.
-const MIGRATIONS: &[&str] = &[TABLES, CONFLICTS, VECTORS];
+const MIGRATIONS: &[&str] = &[TABLES, CONFLICTS, VECTORS, INSTALLATION];
 
 const TABLES: &str = "
 -- The rows: a chunk as JSON, its vectors in base64.
@@ -73,14 +73,25 @@ CREATE TABLE vectors (
 DROP VIEW graph_entities;
 ";
 
-/// Creates the tables that the file lacks; refuses a file of a newer version.
-pub(super) fn prepare(connection: &mut Connection) -> Result<(), Error> {
+const INSTALLATION: &str = "
+-- The set of stores with its version, and the id that marks the servers of the installation.
+CREATE TABLE installation (
+    one INTEGER PRIMARY KEY CHECK (one = 1), id BLOB NOT NULL, version INTEGER NOT NULL, stores TEXT NOT NULL,
+    filling TEXT NOT NULL);
+";
+
+/// Creates the tables that the file lacks; refuses a file of a newer version. The tables of an older one are changed by the
+/// process that `works` the directory only: another one could be at work with a program that knows the old tables.
+pub(super) fn prepare(connection: &mut Connection, works: bool) -> Result<(), Error> {
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     let version: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     let missing = usize::try_from(version).ok().and_then(|made| MIGRATIONS.get(made..)).ok_or_else(|| {
         let message = format!("it has version {version}, this program reads version {}", MIGRATIONS.len());
         Error::Unreadable("the file of the embedded stores", message)
     })?;
+    if !(missing.is_empty() || works || version == 0) {
+        return Err(Error::Old(version, MIGRATIONS.len()));
+    }
     if !missing.is_empty() {
         missing.iter().try_for_each(|migration| transaction.execute_batch(migration))?;
         transaction.pragma_update(None, "user_version", limit_of(MIGRATIONS.len()))?;

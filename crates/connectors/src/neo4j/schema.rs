@@ -22,6 +22,10 @@ const ONLINE: &str = "CALL db.awaitIndexes(1200)";
 const VERSION: &str =
     "CALL dbms.components() YIELD name, versions WHERE name = 'Neo4j Kernel' RETURN versions[0] AS version";
 
+/// Creates the mark of the installation, unless there is one. Two at the same moment may both create one: then each finds both
+/// and refuses.
+pub(super) const MARK: &str = "MERGE (n:ChunkSyncInstallation) ON CREATE SET n.id = $id";
+
 const UNIQUE: &str = "SHOW CONSTRAINTS YIELD type, labelsOrTypes, properties
     WHERE type IN ['UNIQUENESS', 'NODE_KEY', 'NODE_PROPERTY_UNIQUENESS'] AND properties = ['id']
     RETURN labelsOrTypes[0] AS label";
@@ -33,9 +37,8 @@ const ATTEMPTS: usize = 10;
 const OLDEST: u32 = 5;
 
 /// The statements that set up a database. Each is safe to repeat.
-#[must_use]
-pub fn statements() -> &'static [&'static str] {
-    &CONSTRAINTS
+pub fn statements() -> impl Iterator<Item = &'static str> {
+    CONSTRAINTS.into_iter().chain([MARK])
 }
 
 /// Creates the missing constraints on `patient`, the server with the long deadline, and waits until they are in force.

@@ -87,11 +87,23 @@ impl Neo4jStore {
     }
 
     /// Runs one statement, rolls it back, and returns its rows.
-    async fn rows(&self, query: Query) -> Result<Vec<Row>, Error> {
+    pub(super) async fn rows(&self, query: Query) -> Result<Vec<Row>, Error> {
         let mut transaction = self.server.begin().await?;
         let rows = transaction.rows(query).await;
         transaction.rollback().await;
         rows
+    }
+
+    /// Runs one statement for what it does.
+    pub(super) async fn run(&self, query: Query) -> Result<(), Error> {
+        let mut transaction = self.server.begin().await?;
+        match transaction.run(query).await {
+            Ok(()) => transaction.commit().await,
+            Err(error) => {
+                transaction.rollback().await;
+                Err(error)
+            }
+        }
     }
 
     async fn documents(&self, which: Which<'_>) -> Result<Vec<Held>, Error> {

@@ -22,6 +22,8 @@ pub(super) enum Error {
     Overtaken,
     #[error("{0}")]
     Setup(String),
+    #[error(transparent)]
+    Fenced(Fault),
     #[error("the server is a standby: it takes no writes")]
     Standby,
     #[error("the record of {0} cannot be read: {1}")]
@@ -58,6 +60,7 @@ impl Error {
             Self::Client(error) => client(error),
             Self::NoConnection | Self::Overtaken => FaultClass::Busy,
             Self::SlowConnection | Self::Deadline(_) => FaultClass::Timeout,
+            Self::Fenced(fault) => fault.class,
             Self::Setup(_) => FaultClass::Misconfigured,
             Self::Standby => FaultClass::Unavailable,
             Self::Record(..) | Self::Conflict(..) => FaultClass::Corrupt,
@@ -72,6 +75,7 @@ impl Error {
     pub(super) fn into_fault(self, context: &'static str) -> Fault {
         let fault = Fault::new(self.class(), context, &self);
         match &self {
+            Self::Fenced(fenced) => fenced.clone(),
             Self::Client(error) => match error.as_db_error().and_then(DbError::column) {
                 Some(column) => fault.at(column),
                 None => fault,

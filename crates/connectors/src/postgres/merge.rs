@@ -20,6 +20,7 @@ use super::cell::Cell;
 use super::conflicts::Entries;
 use super::encode::encode;
 use super::fault::Error;
+use super::fence;
 use super::records::{HeldRow, PostgresRecords, begin, on_debts, read_states};
 use super::row::{COLUMNS, Further, RowImage};
 use super::schema::Layout;
@@ -55,6 +56,7 @@ impl PostgresRecords {
     ) -> Result<(), Error> {
         let ids = scope.ids;
         let transaction = begin(client, IsolationLevel::ReadCommitted, false).await?;
+        fence::check(&transaction, scope.fence).await?;
         let (mut records, rows) = self.lock(&transaction, layout, ids).await?;
         let held = |id: &Uuid| {
             let state = rows.get(id).map(|row| row.state.clone());

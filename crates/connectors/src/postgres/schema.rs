@@ -48,6 +48,7 @@ pub(super) const MIGRATIONS: &[&[&str]] = &[
     ],
     CONFLICTS,
     POSITIONS,
+    INSTALLATION,
 ];
 
 /// The record of conflicts. What is looked for often: those of a chunk, the few that are open, and those settled long ago.
@@ -82,6 +83,16 @@ const POSITIONS: &[&str] = &["CREATE TABLE chunk_sync.positions (
     gap text,
     opening bigint NOT NULL,
     noted_at timestamptz NOT NULL DEFAULT now()
+)"];
+
+/// The set of stores with its version, and the id that marks the servers of the installation.
+const INSTALLATION: &[&str] = &["CREATE TABLE chunk_sync.installation (
+    one boolean PRIMARY KEY DEFAULT true CHECK (one),
+    id uuid NOT NULL,
+    version bigint NOT NULL,
+    stores text NOT NULL,
+    filling text NOT NULL DEFAULT '',
+    recorded_at timestamptz NOT NULL DEFAULT now()
 )"];
 
 const VERSIONS: &str = "CREATE TABLE chunk_sync.schema_version (

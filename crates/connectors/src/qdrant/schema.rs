@@ -31,6 +31,9 @@ const INDEXES: [(&str, FieldType, &str); 8] = [
 ];
 
 /// Parameters of the HNSW index: edges per node, and neighbours considered when it is built.
+/// The alias that marks a collection begins so; the id of the installation follows.
+pub(super) const MARK_PREFIX: &str = "chunk_sync_";
+
 const M: u64 = 16;
 const EF_CONSTRUCT: u64 = 200;
 
@@ -53,7 +56,9 @@ pub fn statements(collection: &str, limits: &Limits) -> Vec<String> {
         let body = json!({ "field_name": field, "field_schema": kind });
         format!("PUT /collections/{collection}/index?wait=true {body}")
     };
-    std::iter::once(format!("PUT /collections/{collection} {body}")).chain(INDEXES.map(index)).collect()
+    let alias = json!({ "collection_name": collection, "alias_name": format!("{MARK_PREFIX}INSTALLATION") });
+    let mark = format!("POST /collections/aliases {}", json!({ "actions": [{ "create_alias": alias }] }));
+    std::iter::once(format!("PUT /collections/{collection} {body}")).chain(INDEXES.map(index)).chain([mark]).collect()
 }
 
 /// Creates the missing collection, vectors and indexes.
@@ -330,7 +335,7 @@ mod tests {
         assert_eq!(body["vectors"], json!({ "dense_m": vector, "dense_alternative": vector }));
         assert_eq!(body["sparse_vectors"], json!({ "sparse_splade": {} }));
         assert_eq!(body["hnsw_config"], json!({ "m": 16, "ef_construct": 200 }));
-        assert_eq!(requests.len(), 9);
+        assert_eq!(requests.len(), 10);
         let (path, body) = request(7);
         assert_eq!(path, "PUT /collections/chunks/index?wait=true");
         assert_eq!(body, json!({ "field_name": "is_code", "field_schema": "bool" }));

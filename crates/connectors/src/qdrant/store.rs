@@ -33,8 +33,8 @@ const STREAMS: usize = 2;
 
 /// The vector projection in one Qdrant collection.
 pub struct QdrantStore {
-    server: Server,
-    collection: String,
+    pub(super) server: Server,
+    pub(super) collection: String,
     limits: Arc<Limits>,
     /// Locked from reading the versions to writing the points, if the server does not compare versions itself.
     turn: Mutex<()>,

@@ -80,7 +80,7 @@ async fn a_cancelled_write_leaves_no_lock_behind() {
 #[tokio::test]
 async fn another_constraint_with_the_name_of_ours_is_refused() {
     let neo4j = Neo4j::fresh().await;
-    assert_eq!(statements().len(), 4);
+    assert_eq!(statements().count(), 5);
     neo4j.write_directly("DROP CONSTRAINT chunk_sync_project_id").await;
     neo4j.write_directly("CREATE CONSTRAINT chunk_sync_project_id FOR (n:Other) REQUIRE n.name IS UNIQUE").await;
     let fault = neo4j.store.prepare().await.unwrap_err();

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use chunk_sync_connectors::postgres::{PostgresConfig, PostgresRecords};
 use chunk_sync_engine::ports::{Records, Store};
 use chunk_sync_testkit::Fixture;
+use chunk_sync_testkit::installation::Home;
 use tokio_postgres::{Client, NoTls, Row};
 use uuid::Uuid;
 
@@ -161,3 +162,4 @@ macro_rules! fixture {
 
 fixture!(AsStore, dyn Store);
 fixture!(AsRecords, dyn Records);
+fixture!(AsHome, dyn Home);

@@ -122,7 +122,7 @@ async fn speed_of_the_service_beside_a_bare_consumer() {
             wal,
         };
         let stores: Vec<Arc<dyn Store>> = vec![Arc::new(Free(Target::Qdrant)), Arc::new(Free(Target::Neo4j))];
-        let ports = Ports { bus: bus.clone(), records: Arc::new(Free(Target::Postgres)), stores };
+        let ports = Ports { bus: bus.clone(), records: Arc::new(Free(Target::Postgres)), stores, set: None };
         let carried = per_second(async {
             let service = Service::start(ports, settings).await.unwrap();
             service.until_idle().await.unwrap();

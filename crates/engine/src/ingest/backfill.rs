@@ -4,7 +4,7 @@
 //! last one ended. Nothing newer is overwritten: the merge looks at the row as it stands then, and what a row says that was
 //! never carried is as old as its `updated_at`.
 
-use chunk_sync_model::Event;
+use chunk_sync_model::{Event, Target};
 use uuid::Uuid;
 
 use crate::ingest::publisher::Publisher;
@@ -41,13 +41,13 @@ pub async fn backfill(
 ) -> Result<Backfilled, Fault> {
     let (mut done, mut after, mut pace) = (Backfilled::default(), None, Pace::new(rate));
     // Unlike any other backfill, so that no signal is taken for a repetition of an earlier one.
-    let place = format!("backfill {}", Uuid::new_v4());
+    let (place, targets) = (format!("backfill {}", Uuid::new_v4()), ports.signalled());
     loop {
         let page = ports.records.rows(after, BATCH).await?;
         let ended = page.len() < BATCH;
         after = page.last().map(|row: &Row| row.id).or(after);
         done.rows += page.iter().filter(|row| row.state.is_some()).count() as u64;
-        let events: Vec<_> = page.iter().filter_map(|row| uncarried(row, &place)).collect();
+        let events: Vec<_> = page.iter().filter_map(|row| uncarried(row, &place, &targets)).collect();
         done.published += events.len() as u64;
         pace.steps(events.len()).await;
         done.last = publisher.publish_when_there_is_room(events).await?.last().copied().or(done.last);
@@ -58,7 +58,7 @@ pub async fn backfill(
     }
 }
 
-fn uncarried(row: &Row, place: &str) -> Option<Event> {
+fn uncarried(row: &Row, place: &str, targets: &[Target]) -> Option<Event> {
     let state = row.state.as_deref();
     let (touch, at) = match (state, row.lives) {
         (Some(state), None) => (Touch::Inserted, state.chunk.metadata.updated_at),
@@ -66,5 +66,5 @@ fn uncarried(row: &Row, place: &str) -> Option<Event> {
         (None, Some(true)) => (Touch::Deleted, clock::now()),
         _ => return None,
     };
-    Some(signal(row.id, touch, state, at, place))
+    Some(signal(row.id, touch, state, at, place, targets))
 }

@@ -206,10 +206,10 @@ impl Captor {
 
     async fn events(&self, rows: &[Touched]) -> Result<Vec<Event>, Fault> {
         let ids: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
-        let standing = self.ports.records.rows_of(&ids).await?;
+        let (standing, targets) = (self.ports.records.rows_of(&ids).await?, self.ports.signalled());
         let event = |(touched, row): (&Touched, Option<crate::ports::Row>)| {
             let state = row.and_then(|row| row.state);
-            signal(touched.id, touched.touch, state.as_deref(), touched.at, &touched.end.to_string())
+            signal(touched.id, touched.touch, state.as_deref(), touched.at, &touched.end.to_string(), &targets)
         };
         Ok(rows.iter().zip(standing).map(event).collect())
     }

@@ -8,16 +8,40 @@ use crate::ports::Touch;
 /// What a signal sets on purpose that asks for every store to be told anew, even where the row is as it was last seen.
 pub(crate) const REPAIR: PartPattern = PartPattern::One(Part::Existence);
 
-/// A signal that has every store told what the row says, under a version above `above`; `state` is `None` where it is gone.
-/// `place` tells the repairs of one row apart.
-pub(crate) fn repair(id: Uuid, state: Option<&State>, above: SyncVersion, now: Time, place: &str) -> Event {
-    // A version is at least the microseconds of the newest change, so a time says as well which one is to be reached.
-    let reached = Time::from_micros(above.signed().saturating_add(1)).max(now);
-    Event { set: vec![REPAIR], ..signal(id, Touch::Updated, state, reached, place) }
+/// What a signal names as unchanged that asks for the row to be written to every store under the version that it has:
+/// a store that has that version leaves it, and one that is being filled takes it.
+pub(crate) const FILL: PartPattern = PartPattern::One(Part::Existence);
+
+/// A signal that fills a store with the row; `place` distinguishes the fillings of one row.
+pub(crate) fn fill(id: Uuid, state: &State, at: Time, place: &str, targets: &[Target]) -> Event {
+    Event { unchanged: vec![FILL], ..signal(id, Touch::Updated, Some(state), at, place, targets) }
 }
 
-/// A signal for a row as it stands; `state` is `None` where it is gone. `place` tells signals for one row apart.
-pub(crate) fn signal(id: Uuid, touch: Touch, state: Option<&State>, at: Time, place: &str) -> Event {
+/// A signal that has every store told what the row says, under a version above `above`; `state` is `None` where it is gone.
+/// `place` tells the repairs of one row apart.
+pub(crate) fn repair(
+    id: Uuid,
+    state: Option<&State>,
+    above: SyncVersion,
+    now: Time,
+    place: &str,
+    targets: &[Target],
+) -> Event {
+    // A version is at least the microseconds of the newest change, so a time says as well which one is to be reached.
+    let reached = Time::from_micros(above.signed().saturating_add(1)).max(now);
+    Event { set: vec![REPAIR], ..signal(id, Touch::Updated, state, reached, place, targets) }
+}
+
+/// A signal for a row as it stands; `state` is `None` where it is gone. `place` distinguishes signals for one row; `targets`
+/// are the stores of the installation that it waits for.
+pub(crate) fn signal(
+    id: Uuid,
+    touch: Touch,
+    state: Option<&State>,
+    at: Time,
+    place: &str,
+    targets: &[Target],
+) -> Event {
     let (kind, source, body) = match state {
         Some(state) => {
             let kind = if touch == Touch::Inserted { EventType::Create } else { EventType::Update };
@@ -30,7 +54,7 @@ pub(crate) fn signal(id: Uuid, touch: Touch, state: Option<&State>, at: Time, pl
         kind,
         source,
         writer: Writer::Postgres,
-        targets: vec![Target::Qdrant, Target::Neo4j],
+        targets: targets.to_vec(),
         timestamp: at,
         retry_count: 0,
         unchanged: Vec::new(),

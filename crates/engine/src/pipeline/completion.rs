@@ -36,6 +36,8 @@ pub(crate) struct Batch {
 /// What settles batches.
 pub(crate) struct Settler {
     pub(crate) bus: Arc<dyn Bus>,
+    /// The stores of the installation, the system of record first.
+    pub(crate) targets: Arc<[Target]>,
     pub(crate) log: Log,
     pub(crate) clock: Clock,
     pub(crate) settings: Arc<Settings>,
@@ -58,7 +60,7 @@ impl Settler {
         let Batch { operations, writes, answers, refused } = batch;
         let mut failures: HashMap<Uuid, Failure> = HashMap::new();
         for (i, fault) in refused {
-            let missing = Target::ALL.to_vec();
+            let missing = self.targets.to_vec();
             failures.insert(operations[i].event.chunk_id(), Failure { fault, missing });
         }
         for (target, answer) in answers {
@@ -105,7 +107,7 @@ impl Settler {
         let (mut finished, mut letters) = (Vec::new(), Vec::new());
         for operation in operations {
             let missing = failure(operation).map_or(&[][..], |failure| &failure.missing);
-            for target in Target::ALL.iter().filter(|target| !missing.contains(target)) {
+            for target in self.targets.iter().filter(|target| !missing.contains(target)) {
                 metrics::durable(&operation.event, *target);
             }
             match (&operation.entry, failure(operation)) {

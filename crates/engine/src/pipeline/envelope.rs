@@ -5,7 +5,7 @@ use chunk_sync_model::{Event, Invalid, Limits, Target, Time, Writer};
 use serde_json::Value;
 use tracing::warn;
 
-use crate::ingest::row_event::REPAIR;
+use crate::ingest::row_event::{FILL, REPAIR};
 use crate::ports::{DeadLetter, Delivery, EntryId, Fault, FaultClass};
 use crate::runtime::metrics;
 
@@ -66,6 +66,27 @@ impl Operation {
     /// new one has to reach.
     pub(crate) fn is_repair(&self) -> bool {
         self.is_signal() && self.event.set.contains(&REPAIR)
+    }
+
+    /// Whether the row is to be written to every store under the version that it has: one of them is being filled.
+    pub(crate) fn is_fill(&self) -> bool {
+        self.is_signal() && self.event.unchanged.contains(&FILL)
+    }
+
+    /// The same without targets that the installation does not have, which are counted. An event without
+    /// any target left waits for the system of record.
+    pub(crate) fn within(mut self, installed: &[Target]) -> Self {
+        self.event.targets.retain(|target| {
+            let has = installed.contains(target);
+            if !has {
+                metrics::absent_target(*target);
+            }
+            has
+        });
+        if self.event.targets.is_empty() {
+            self.event.targets.push(Target::Postgres);
+        }
+        self
     }
 
     /// Whom metrics count it for.
@@ -131,14 +152,14 @@ pub(crate) fn say_set_aside(letter: &DeadLetter) {
 }
 
 /// The letter of an operation in the log that is no event by today's limits; `None` where there is nothing in it.
-pub(crate) fn unreadable(operation: &str, invalid: &Invalid, at: Time) -> Option<DeadLetter> {
+pub(crate) fn unreadable(operation: &str, invalid: &Invalid, missing: &[Target], at: Time) -> Option<DeadLetter> {
     let object: serde_json::Map<String, Value> = serde_json::from_str(operation).ok()?;
     let bytes = |(name, value): (String, Value)| match value {
         Value::String(text) => (name.into_bytes(), text.into_bytes()),
         value => (name.into_bytes(), value.to_string().into_bytes()),
     };
     let fields: Fields = object.into_iter().map(bytes).collect();
-    let letter = DeadLetter { fields, missing: Target::ALL.to_vec(), ..letter(&refusal(invalid), at) };
+    let letter = DeadLetter { fields, missing: missing.to_vec(), ..letter(&refusal(invalid), at) };
     (!letter.fields.is_empty()).then_some(letter)
 }
 

@@ -8,7 +8,7 @@
 //! a batch it is, all of it is suspect: what two starts have begun again before is carried alone, and only that goes on to
 //! be counted which does not end then. One or two starts are no sign yet, and alone is slow.
 
-use chunk_sync_model::{Event, Target};
+use chunk_sync_model::Event;
 use chunk_sync_wal::{Entry, Recovery};
 use tracing::{info, warn};
 
@@ -91,11 +91,13 @@ async fn replay(worker: &Worker, run: Vec<Entry>, recovered: &mut Recovered) -> 
     let mut operations = Vec::with_capacity(run.len());
     for entry in run {
         match Event::from_json(&entry.operation, &worker.settings.limits) {
-            Ok(event) => operations.push(Operation::replayed(entry.operation_id, event, entry.replays)),
+            Ok(event) => {
+                operations.push(Operation::replayed(entry.operation_id, event, entry.replays).within(&worker.targets))
+            }
             Err(invalid) => {
                 warn!(operation = entry.operation_id, error = %invalid, "a logged operation is no event by today's limits");
                 // Where the bus has its entry still, that comes again and has a letter of its own.
-                let letter = envelope::unreadable(&entry.operation, &invalid, worker.clock.now());
+                let letter = envelope::unreadable(&entry.operation, &invalid, &worker.targets, worker.clock.now());
                 if !worker.settler().bury(letter.as_slice()).await? {
                     return Ok(());
                 }
@@ -124,7 +126,7 @@ async fn replay(worker: &Worker, run: Vec<Entry>, recovered: &mut Recovered) -> 
 async fn give_up(worker: &Worker, operations: Vec<Operation>, recovered: &mut Recovered) -> Result<(), Fault> {
     for operation in operations {
         let fault = envelope::fatal(operation.tries);
-        let letter = operation.letter(&fault, &Target::ALL, worker.clock.now());
+        let letter = operation.letter(&fault, &worker.targets, worker.clock.now());
         if !worker.settler().bury(&[letter]).await? {
             return Ok(());
         }

@@ -32,7 +32,7 @@ use crate::pipeline::envelope::Operation;
 use crate::pipeline::given_up::GivenUp;
 use crate::pipeline::log::Log;
 use crate::pipeline::store_writer::Lane;
-use crate::ports::{Bus, Delivery, EntryId, Fault, FaultClass, Records};
+use crate::ports::{Bus, Delivery, EntryId, Fault, FaultClass, Fence, Records};
 use crate::runtime::catch_panic::caught;
 use crate::runtime::clock::Clock;
 use crate::runtime::failpoint::{self, CrashPoint};
@@ -47,6 +47,10 @@ pub(crate) struct Worker {
     pub(crate) bus: Arc<dyn Bus>,
     pub(crate) records: Arc<dyn Records>,
     pub(crate) lanes: Vec<Lane>,
+    /// The stores of the installation, the system of record first.
+    pub(crate) targets: Arc<[Target]>,
+    /// What every merge is fenced by.
+    pub(crate) fence: Fence,
     pub(crate) log: Log,
     pub(crate) clock: Clock,
     pub(crate) settings: Arc<Settings>,
@@ -107,7 +111,7 @@ impl Worker {
         let (mut operations, mut letters) = (Vec::with_capacity(deliveries.len()), Vec::new());
         for delivery in deliveries {
             match Operation::of(delivery, &self.settings.limits, self.settings.worker.max_deliveries, now) {
-                Ok(operation) => operations.push(operation),
+                Ok(operation) => operations.push(operation.within(&self.targets)),
                 Err(letter) => letters.push(*letter),
             }
         }
@@ -176,10 +180,10 @@ impl Worker {
             let batch: Vec<&Operation> = part.iter().map(|i| &operations[*i]).collect();
             let now = Written { at: self.clock.now(), max_ahead: self.settings.limits.max_ahead_micros };
             let looks = self.look(&batch).await;
-            let terms = Terms { now, again, settings: &self.settings, looks: &looks };
+            let terms = Terms { now, again, settings: &self.settings, looks: &looks, fence: &self.fence };
             match caught("merge", merge_all(&*self.records, &batch, owing, terms)).await.flatten() {
                 Ok(outcome) => whole.join(outcome),
-                Err(fault) if fault.class == FaultClass::Disk => return Err(fault),
+                Err(fault) if fault.class == FaultClass::Disk || fault.outdated => return Err(fault),
                 Err(fault) if fault.class.is_transient() => {
                     for operation in &batch {
                         metrics::failed(operation.source(), Target::Postgres, fault.class);
@@ -230,6 +234,7 @@ impl Worker {
     pub(crate) fn settler(&self) -> Settler {
         Settler {
             bus: Arc::clone(&self.bus),
+            targets: Arc::clone(&self.targets),
             log: self.log.clone(),
             clock: self.clock.clone(),
             settings: Arc::clone(&self.settings),

@@ -71,12 +71,21 @@ pub struct Fault {
     pub message: String,
     /// The field of the chunk that is to blame, where one is.
     pub field: Option<String>,
+    /// The installation is not the one that this process was started for any more: it must neither repeat the call nor set
+    /// aside what it carries, but end.
+    pub outdated: bool,
 }
 
 impl Fault {
     /// A fault of a class, with the error that it came from.
     pub fn new(class: FaultClass, context: &'static str, error: impl std::fmt::Display) -> Self {
-        Self { class, context, message: format!("{error:#}"), field: None }
+        Self { class, context, message: format!("{error:#}"), field: None, outdated: false }
+    }
+
+    /// The fault that ends a process which was started for another set of stores; the message has both values and the
+    /// remedy.
+    pub fn outdated(context: &'static str, message: impl std::fmt::Display) -> Self {
+        Self { outdated: true, ..Self::new(FaultClass::Misconfigured, context, message) }
     }
 
     /// The same, blaming a field.

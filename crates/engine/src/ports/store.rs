@@ -166,6 +166,24 @@ pub struct Fence {
     pub stores: Option<u64>,
 }
 
+impl Fence {
+    /// Compares the version of the set of stores that is recorded with the one that this process was started with.
+    ///
+    /// # Errors
+    /// A fault that is [outdated](Fault::outdated), with both values and the remedy.
+    pub fn check_stores(&self, recorded: Option<u64>, context: &'static str) -> Result<(), Fault> {
+        let Some(started) = self.stores.filter(|started| Some(*started) != recorded) else {
+            return Ok(());
+        };
+        let recorded = recorded.map_or_else(|| "none".to_owned(), |version| version.to_string());
+        let message = format!(
+            "the set of stores was changed: its version is {recorded} now, and this process was started with version \
+             {started}. Start it again with a configuration that names the stores of the installation"
+        );
+        Err(Fault::outdated(context, message))
+    }
+}
+
 /// What one merge transaction covers.
 #[derive(Clone, Copy, Debug)]
 pub struct MergeScope<'a> {

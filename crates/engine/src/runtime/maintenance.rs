@@ -34,14 +34,14 @@ impl House {
     pub(crate) async fn keep(self, mut stop: Stop) {
         let mut ticks = tokio::time::interval(Duration::from_secs(1));
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut dead = None;
+        let (mut dead, targets) = (None, self.ports.targets());
         for tick in 0_u64.. {
             tokio::select! {
                 biased;
                 () = stop.requested() => return,
                 _ = ticks.tick() => {}
             }
-            self.progress.show_lag();
+            self.progress.show_lag(&targets);
             if let Err(fault) = self.show_gauges().await {
                 warn!(%fault, "the gauges cannot be read");
             }
@@ -56,8 +56,9 @@ impl House {
     async fn show_gauges(&self) -> Result<(), Fault> {
         let depth = self.ports.bus.depth().await?;
         metrics::queue(depth.unread + depth.pending, depth.dead);
-        for (target, count) in self.ports.records.debt_counts().await? {
-            metrics::debts(target, count);
+        let counts = self.ports.records.debt_counts().await?;
+        for store in &self.ports.stores {
+            metrics::debts(store.target(), counts.get(&store.target()).copied().unwrap_or_default());
         }
         metrics::open_conflicts(self.ports.records.open_conflicts().await?);
         Ok(())

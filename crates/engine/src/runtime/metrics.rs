@@ -21,6 +21,12 @@ pub const DESCRIPTIONS: &[(Kind, &str, &str)] = &[
     (Kind::Gauge, "chunk_sync_conflicts_automatic_ratio", "Share of the conflicts since the start that needed nobody"),
     (Kind::Counter, "chunk_sync_dead_letters_total", "Events set aside, by class of fault"),
     (Kind::Counter, "chunk_sync_repeated_total", "Events that came late or once more and changed nothing"),
+    (
+        Kind::Counter,
+        "chunk_sync_absent_targets_total",
+        "Targets of events that were dropped because the installation has no such store",
+    ),
+    (Kind::Gauge, "chunk_sync_filling", "1 while a new store is being filled"),
     (Kind::Histogram, "chunk_sync_settled_seconds", "Age of an event, by its own time, when every store held it"),
     (Kind::Gauge, "chunk_sync_capture_lag_bytes", "How much of its log PostgreSQL keeps for the slot"),
     (Kind::Gauge, "chunk_sync_debts", "Chunks that a store has yet to be told"),
@@ -92,11 +98,11 @@ impl Operation {
 /// Whoever can have made a change, as labels say it.
 const SOURCES: [&str; 4] = ["claude", "cognee", "hybrid", "postgres"];
 
-/// Shows every series of the five families at zero: a rate is right only where the series was there before its first
+/// Shows every series of the five families at zero, for the stores that the installation has: a rate is right only where the series was there before its first
 /// event, and an absent one cannot be told from a service that does not run.
-pub fn show_all() {
+pub fn show_all(targets: &[Target]) {
     const TYPES: [EventType; 3] = [EventType::Create, EventType::Update, EventType::Delete];
-    for (source, target) in SOURCES.into_iter().flat_map(|source| Target::ALL.map(|target| (source, target))) {
+    for (source, target) in SOURCES.into_iter().flat_map(|source| targets.iter().map(move |target| (source, *target))) {
         for kind in TYPES {
             events(source, target, kind).increment(0);
         }
@@ -105,7 +111,8 @@ pub fn show_all() {
         }
         lag(source, target, 0.0);
     }
-    for operation in Operation::ALL {
+    let is_absent = |operation: Operation| matches!(operation, Operation::Apply(target) if !targets.contains(&target));
+    for operation in Operation::ALL.into_iter().filter(|operation| !is_absent(*operation)) {
         // Made known, not recorded: nothing has been timed yet.
         let _ = duration(operation);
     }
@@ -221,6 +228,14 @@ pub(crate) fn gap(gap: Gap) {
 
 pub(crate) fn dead(class: FaultClass) {
     counter!("chunk_sync_dead_letters_total", "error_type" => class.as_str()).increment(1);
+}
+
+pub(crate) fn absent_target(target: Target) {
+    counter!("chunk_sync_absent_targets_total", "target" => target.as_str()).increment(1);
+}
+
+pub(crate) fn filling(target: Target, is_filling: bool) {
+    gauge!("chunk_sync_filling", "target" => target.as_str()).set(f64::from(u8::from(is_filling)));
 }
 
 pub(crate) fn repeated() {

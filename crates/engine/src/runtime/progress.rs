@@ -140,7 +140,7 @@ impl Progress {
     }
 
     /// Shows the age of the oldest event under way, per source; zero where there is none.
-    pub(crate) fn show_lag(&self) {
+    pub(crate) fn show_lag(&self, targets: &[Target]) {
         let now = clock::now();
         let mut oldest = BTreeMap::from(["claude", "cognee", "hybrid", "postgres"].map(|source| (source, 0.0_f64)));
         for (source, since) in self.lock().under_way.values() {
@@ -148,8 +148,8 @@ impl Progress {
             *age = age.max(now.seconds_since(*since));
         }
         for (source, seconds) in oldest {
-            for target in Target::ALL {
-                metrics::lag(source, target, seconds);
+            for target in targets {
+                metrics::lag(source, *target, seconds);
             }
         }
     }

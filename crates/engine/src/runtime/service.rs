@@ -15,7 +15,7 @@ use crate::pipeline::log::{Log, aside};
 use crate::pipeline::recovery::{Recovered, recover};
 use crate::pipeline::store_writer::{Condition, Lane};
 use crate::pipeline::worker::Worker;
-use crate::ports::{Bus, Fault, FaultClass, Ports, Store};
+use crate::ports::{Bus, Fault, FaultClass, Fence, Ports, Store};
 use crate::runtime::clock::Clock;
 use crate::runtime::host::Surroundings;
 use crate::runtime::maintenance::House;
@@ -72,6 +72,8 @@ impl Made {
             bus: Arc::clone(&ports.bus),
             records: Arc::clone(&ports.records),
             lanes,
+            targets: ports.targets().into(),
+            fence: Fence { stores: ports.set, ..Fence::default() },
             log,
             clock,
             settings: Arc::new(settings),

@@ -3,4 +3,5 @@
 
 mod conflicts;
 mod giving_up;
+mod installation;
 mod repair;

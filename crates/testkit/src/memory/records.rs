@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    Applied, Commit, ConflictFilter, Counts, Debt, Decide, Decided, Fault, Held, Looked, MergeScope, Met, Recorded,
-    Records, Row, Seen, Store, Write,
+    Applied, Commit, ConflictFilter, Counts, Debt, Decide, Decided, Fault, FaultClass, Held, Installation, Installed,
+    Looked, MergeScope, Met, Recorded, Records, Row, Seen, Store, Write,
 };
 use chunk_sync_model::document::{Document, Fingerprint, row_fingerprint};
 use chunk_sync_model::{Hash, Record, State, SyncVersion, Target, Time};
@@ -33,6 +33,7 @@ struct Tables {
     conflicts: Vec<Recorded>,
     /// How many conflicts there have been.
     conflicts_ever: u64,
+    installed: Option<Installed>,
 }
 
 impl Tables {
@@ -198,6 +199,7 @@ impl Store for MemoryRecords {
 impl Records for MemoryRecords {
     async fn merge_in(&self, scope: MergeScope<'_>, decide: Decide<'_>) -> Result<(), Fault> {
         let mut tables = self.tables.lock().unwrap();
+        scope.fence.check_stores(tables.installed.as_ref().map(|installed| installed.version), "memory: merge")?;
         let held = scope.ids.iter().map(|id| tables.held(*id)).collect();
         decide(held).into_iter().for_each(|commit| tables.store(commit));
         Ok(())
@@ -248,5 +250,34 @@ impl Records for MemoryRecords {
 
     async fn forget_conflicts(&self, before: Time, limit: usize) -> Result<u64, Fault> {
         Ok(self.tables.lock().unwrap().forget_conflicts(before, limit) as u64)
+    }
+}
+
+#[async_trait]
+impl Installation for MemoryRecords {
+    async fn installed(&self) -> Result<Option<Installed>, Fault> {
+        Ok(self.tables.lock().unwrap().installed.clone())
+    }
+
+    async fn is_fresh(&self) -> Result<bool, Fault> {
+        Ok(self.tables.lock().unwrap().records.is_empty())
+    }
+
+    async fn record(&self, before: Option<u64>, new: &Installed) -> Result<(), Fault> {
+        let mut tables = self.tables.lock().unwrap();
+        if tables.installed.as_ref().map(|installed| installed.version) != before {
+            return Err(Fault::new(FaultClass::Busy, "memory: installation", "another set was recorded meanwhile"));
+        }
+        tables.debts.retain(|(target, _), _| new.stores.0.contains_key(target));
+        tables.installed = Some(new.clone());
+        Ok(())
+    }
+
+    async fn filled(&self, version: u64, store: Target) -> Result<(), Fault> {
+        let mut tables = self.tables.lock().unwrap();
+        if let Some(installed) = tables.installed.as_mut().filter(|installed| installed.version == version) {
+            installed.filling.remove(&store);
+        }
+        Ok(())
     }
 }

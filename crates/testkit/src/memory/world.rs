@@ -17,22 +17,31 @@ pub struct World {
     records: MemoryRecords,
     vectors: MemoryStore,
     graph: MemoryStore,
+    /// The stores that the installation has.
+    stores: Vec<Target>,
 }
 
 impl Default for World {
     fn default() -> Self {
-        let store = |target| MemoryStore::new(target, Limits::default());
-        let (bus, records) = (MemoryBus::default(), MemoryRecords::default());
-        Self { bus, records, vectors: store(Target::Qdrant), graph: store(Target::Neo4j) }
+        Self::with(&[Target::Qdrant, Target::Neo4j])
     }
 }
 
 impl World {
+    /// An installation that has just these stores beside the rows.
+    #[must_use]
+    pub fn with(stores: &[Target]) -> Self {
+        let store = |target| MemoryStore::new(target, Limits::default());
+        let (bus, records) = (MemoryBus::default(), MemoryRecords::default());
+        Self { bus, records, vectors: store(Target::Qdrant), graph: store(Target::Neo4j), stores: stores.to_vec() }
+    }
+
     /// Handles on them.
     #[must_use]
     pub fn ports(&self) -> Ports {
-        let stores: Vec<Arc<dyn Store>> = vec![Arc::new(self.vectors.clone()), Arc::new(self.graph.clone())];
-        Ports { bus: Arc::new(self.bus.clone()), records: Arc::new(self.records.clone()), stores }
+        let all: [Arc<dyn Store>; 2] = [Arc::new(self.vectors.clone()), Arc::new(self.graph.clone())];
+        let stores = all.into_iter().filter(|store| self.stores.contains(&store.target())).collect();
+        Ports { bus: Arc::new(self.bus.clone()), records: Arc::new(self.records.clone()), stores, set: None }
     }
 
     async fn write(&self, store: &MemoryStore, id: Uuid, edits: Option<&Edits>) {

@@ -1,7 +1,7 @@
 //! What a scenario is made of, and how its claims are read off a chunk.
 
 use chunk_sync_model::merge::Conflict;
-use chunk_sync_model::{State, Time};
+use chunk_sync_model::{State, Target, Time};
 use chunk_sync_samples::embed;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -63,6 +63,18 @@ pub(super) fn scenario(name: &'static str) -> Scenario {
 }
 
 impl Scenario {
+    /// The stores, beside the rows, without which it makes no sense.
+    #[must_use]
+    pub fn needs(&self) -> Vec<Target> {
+        let needs = |step: &Step| match step {
+            Step::Point(_) | Step::Unseen(_) => vec![Target::Qdrant],
+            Step::Node(_) => vec![Target::Neo4j],
+            Step::Stores { .. } => vec![Target::Qdrant, Target::Neo4j],
+            _ => Vec::new(),
+        };
+        self.steps.iter().flat_map(needs).collect()
+    }
+
     /// Its chunk.
     #[must_use]
     pub fn id(&self) -> Uuid {

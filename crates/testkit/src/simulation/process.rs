@@ -215,6 +215,7 @@ impl Machine {
                 poison: world.poison(Target::Postgres),
             }),
             stores: world.stores.iter().map(store).collect(),
+            set: None,
         }
     }
 }

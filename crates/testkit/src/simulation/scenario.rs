@@ -79,6 +79,15 @@ impl Scenario {
     }
 }
 
+impl Scenario {
+    /// The same where the installation has just these stores beside the rows.
+    pub(super) fn within(self, stores: &[Target]) -> Self {
+        let has = |target: Target| target == Target::Postgres || stores.contains(&target);
+        let (down, poison) = (self.down.filter(|down| has(*down)), self.poison.filter(|poison| has(poison.target)));
+        Self { down, poison, ..self }
+    }
+}
+
 fn draw_poison(rng: &mut Rng) -> Option<Poison> {
     let target = [Target::Postgres, Target::Postgres, Target::Qdrant, Target::Neo4j][rng.below(4)];
     let kills = rng.one_in(2);

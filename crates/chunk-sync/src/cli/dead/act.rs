@@ -93,6 +93,9 @@ struct Dropped {
 }
 
 pub(super) async fn retry(wired: &Wired, arguments: &Retry, json: bool) -> Result<Ended, Failure> {
+    if let Some(target) = arguments.target {
+        wired.must_have(target.into())?;
+    }
     let mut retried = Retried { dry_run: arguments.dry_run, ..Retried::default() };
     let mut letters = Letters::of(wired, &arguments.which).await?;
     let mut done = Ok(());

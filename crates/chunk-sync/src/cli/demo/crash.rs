@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::{Demo, Failure};
 use crate::cli::output;
-use crate::wiring;
+use crate::wiring::{self, Purpose};
 
 /// How many events are on the bus when the service is started.
 const EVENTS: usize = 1_500;
@@ -30,7 +30,7 @@ impl Demo {
         ))?;
         let events: Vec<Value> = Generator::new(11).take(EVENTS).collect();
         {
-            let wired = wiring::open(&self.place.load()?, "demo").await?;
+            let wired = wiring::open(&self.place.load()?, Purpose::Publish, "demo").await?;
             self.publish(&wired, &events).await?;
         }
         let started = Instant::now();
@@ -40,7 +40,7 @@ impl Demo {
         child.kill().and_then(|()| child.wait()).context("the service cannot be killed")?;
         logged?;
         let killed = started.elapsed().as_secs_f64();
-        let wired = wiring::open(&self.place.load()?, "demo").await?;
+        let wired = wiring::open(&self.place.load()?, Purpose::Beside, "demo").await?;
         let left = wired.ports.bus.depth().await?;
         drop(wired);
         self.say(&format!(

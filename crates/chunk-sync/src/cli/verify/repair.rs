@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
-use chunk_sync_engine::ports::EntryId;
+use chunk_sync_engine::ports::{EntryId, FaultClass};
 use chunk_sync_engine::repair::{Action, Published, Step, publish, until_finished};
 use chunk_sync_engine::verify::{Difference, Finding, Options, look_again, look_at};
 use chunk_sync_engine::{Service, StartError};
@@ -97,8 +97,8 @@ pub(super) async fn carry(config: Config, wired: &Wired, steps: &[Step]) -> Resu
     tokio::pin!(work);
     let mut said = false;
     loop {
-        match Service::start(wired.ports.clone(), config.settings.clone()).await {
-            Ok(service) => {
+        match start(&config, wired).await {
+            Ok(Some(service)) => {
                 let worked = tokio::select! {
                     worked = &mut work => worked,
                     ended = service.ended() => Err(stopped(ended.err())),
@@ -107,7 +107,7 @@ pub(super) async fn carry(config: Config, wired: &Wired, steps: &[Step]) -> Resu
                 wired.leave().await?;
                 return worked;
             }
-            Err(StartError::Log(WalError::Locked { .. })) => {
+            Ok(None) => {
                 if !std::mem::replace(&mut said, true) {
                     output::note("the service that runs here carries the repair");
                 }
@@ -115,8 +115,21 @@ pub(super) async fn carry(config: Config, wired: &Wired, steps: &[Step]) -> Resu
                     return worked;
                 }
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(error),
         }
+    }
+}
+
+/// The service of this process; `None` where another process works the stream.
+async fn start(config: &Config, wired: &Wired) -> Result<Option<Service>, Failure> {
+    match wired.work("verify").await {
+        Err(fault) if fault.class == FaultClass::Busy => return Ok(None),
+        worked => worked?,
+    }
+    wired.ports.bus.prepare().await?;
+    match Service::start(wired.ports.clone(), config.settings.clone()).await {
+        Err(StartError::Log(WalError::Locked { .. })) => Ok(None),
+        started => Ok(Some(started?)),
     }
 }
 

@@ -14,7 +14,7 @@ use super::held_by;
 use crate::cli::{Ended, Failure, output};
 use crate::config::Config;
 use crate::telemetry;
-use crate::wiring;
+use crate::wiring::{self, Purpose};
 
 /// Maximum number of operations in the text output, which also shows the total.
 const LISTED: usize = 50;
@@ -121,7 +121,7 @@ pub(super) async fn execute(config: Config, json: bool) -> Result<Ended, Failure
     }
     telemetry::init_logs(&config.log);
     let began = Instant::now();
-    let wired = wiring::open(&config, "wal replay").await?;
+    let wired = wiring::open(&config, Purpose::Run, "wal replay").await?;
     let recovered = Service::replay(wired.ports.clone(), config.settings).await?;
     wired.leave().await?;
     let dead_letters = wired.ports.bus.depth().await?.dead;

@@ -61,7 +61,7 @@ function percent(value) {
 
 function draw(status) {
   serviceNow = Date.parse(status.started) + status.uptime_seconds * 1000;
-  setText($("about"), `Version ${status.version}, ${status.mode}, up for ${duration(status.uptime_seconds)}`);
+  setText($("about"), `Version ${status.version}, ${status.roles}, up for ${duration(status.uptime_seconds)}`);
   drawState(status);
   drawFlow(status);
   drawQueue(status.queue);

@@ -140,7 +140,7 @@ async fn the_status_reports_completed_queued_and_outbox_counts_and_the_last_veri
     server.verified.note(&Scrubbed { report: report(), repaired: 1, undecided: 0 });
     let answer = Request::get("/v1/status").token(SECRET).send(server.address).await;
     let status: Status = serde_json::from_str(&answer.body).unwrap();
-    assert_eq!((status.version.as_str(), status.mode.as_str()), (env!("CARGO_PKG_VERSION"), "embedded"));
+    assert_eq!((status.version.as_str(), status.roles.as_str()), (env!("CARGO_PKG_VERSION"), "embedded"));
     assert!(status.ready && status.uptime_seconds >= 0.0 && status.unknown.is_empty());
     let queue = status.queue.unwrap();
     assert_eq!((queue.unread, queue.pending, queue.dead, queue.oldest_seconds), (0, 0, 3, None));

@@ -13,7 +13,7 @@ use crate::pipeline::apply::conflict_notes::{Journal, Mark};
 use crate::pipeline::apply::direct_write::{self, Looks, Merging};
 use crate::pipeline::apply::external_change::{Written, absorb, digest};
 use crate::pipeline::envelope::Operation;
-use crate::ports::{Commit, Fault, Held, Records, Write};
+use crate::ports::{Commit, Fault, Fence, Held, MergeScope, Records, Write};
 use crate::runtime::metrics;
 use crate::runtime::settings::Settings;
 
@@ -50,6 +50,8 @@ pub(crate) struct Terms<'a> {
     pub(crate) settings: &'a Settings,
     /// What the stores were found to hold.
     pub(crate) looks: &'a Looks,
+    /// What must still hold when the merge commits.
+    pub(crate) fence: &'a Fence,
 }
 
 /// Merges the operations, each chunk's in their order, in one transaction. `owing` are the stores that are told later.
@@ -79,7 +81,7 @@ pub(crate) async fn merge_all(
         commits
     };
     let started = Instant::now();
-    records.merge(&ids, &decide).await?;
+    records.merge_in(MergeScope { ids: &ids, fence: terms.fence, finished: &[] }, &decide).await?;
     metrics::took(metrics::Operation::Apply(Target::Postgres), started);
     Ok(outcome.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
@@ -95,7 +97,10 @@ fn decide(
     let before = held.record.as_ref().map(|record| record.version).unwrap_or_default();
     let row = held.state.clone();
     // A captured event is the signal to look at the row, and says when it was written; a repair does not know.
-    let signal = operations.iter().rev().find(|operation| operation.is_signal() && !operation.is_repair());
+    let signal = operations
+        .iter()
+        .rev()
+        .find(|operation| operation.is_signal() && !operation.is_repair() && !operation.is_fill());
     let written = signal.map_or(terms.now, |signal| Written { at: signal.event.timestamp, ..terms.now });
     let mut journal = Journal::new(terms.now.at);
     let strategies = &terms.settings.strategies;
@@ -125,7 +130,7 @@ fn decide(
         if operation.is_signal() {
             // A row that is just as it was last written or seen: the stores were told with it. Where the signal was
             // perhaps carried before, they are told again.
-            tell |= operation.repeated || terms.again;
+            tell |= operation.repeated || terms.again || operation.is_fill();
             continue;
         }
         let merged = merge(record, state, &Change::from(&operation.event), strategies);

@@ -106,7 +106,7 @@ impl World {
 
     pub(crate) fn ports(&self) -> Ports {
         let stores: Vec<Arc<dyn Store>> = vec![Arc::new(self.vectors.clone()), Arc::new(self.graph.clone())];
-        Ports { bus: Arc::new(self.bus.clone()), records: Arc::new(self.records.clone()), stores }
+        Ports { bus: Arc::new(self.bus.clone()), records: Arc::new(self.records.clone()), stores, set: None }
     }
 
     pub(crate) fn settings(&self) -> Settings {

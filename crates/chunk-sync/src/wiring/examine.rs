@@ -1,0 +1,139 @@
+//! What `doctor` and `init --dry-run` ask of each role; nothing is created or changed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chunk_sync_connectors::neo4j::Neo4jConfig;
+use chunk_sync_connectors::postgres::{PostgresCapture, PostgresConfig, PostgresRecords};
+use chunk_sync_connectors::qdrant::QdrantConfig;
+use chunk_sync_connectors::redis::RedisConfig;
+use chunk_sync_connectors::{embedded, postgres, redis};
+use chunk_sync_engine::ports::{Fault, FaultClass, Finding, Findings};
+use chunk_sync_model::Limits;
+use tokio::time::timeout;
+
+use super::{Access, Opened, Purpose, blocking, bus, installation, rows, stores};
+use crate::config::{Config, Neo4j, Postgres, Qdrant, Redis, Roles};
+
+/// How long an examination of one role may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long one answer and one connection may take: less than the service waits.
+const ANSWER: Duration = Duration::from_secs(4);
+const CONNECT: Duration = Duration::from_secs(3);
+
+/// What each role is found to be like.
+pub(crate) async fn examine(config: &Config) -> Vec<Finding> {
+    let (roles, limits) = (&config.roles, &Arc::new(config.settings.limits.clone()));
+    let insecure = roles.allow_insecure;
+    let found = tokio::join!(
+        role("postgres", roles.postgres.as_ref().map(|server| of_postgres(server, limits, insecure))),
+        role("embedded", roles.has_file().then(|| of_file(roles))),
+        role("redis", roles.redis.as_ref().map(|server| of_redis(server, insecure))),
+        role("qdrant", roles.qdrant.as_ref().map(|server| of_qdrant(server, limits, insecure))),
+        role("neo4j", roles.neo4j.as_ref().map(|server| of_neo4j(server, insecure))),
+        role("installation", Some(of_installation(config))),
+    );
+    <[_; 6]>::from(found).concat()
+}
+
+/// The findings of a role that there is, if they come in time. The clients' futures are large: they live on the heap.
+async fn role(place: &'static str, examination: Option<impl Future<Output = Vec<Finding>>>) -> Vec<Finding> {
+    let Some(examination) = examination else {
+        return Vec::new();
+    };
+    timeout(PATIENCE, Box::pin(examination)).await.unwrap_or_else(|_| {
+        let mut findings = Findings::of(place);
+        let message = format!("not examined within {} s", PATIENCE.as_secs());
+        findings.fault("server", &Fault::new(FaultClass::Timeout, place, message));
+        findings.into_list()
+    })
+}
+
+async fn of_postgres(server: &Postgres, limits: &Arc<Limits>, insecure: bool) -> Vec<Finding> {
+    let config = PostgresConfig {
+        connect_timeout: CONNECT,
+        statement_timeout: ANSWER,
+        lock_timeout: ANSWER,
+        ..rows::config(server, limits, insecure)
+    };
+    postgres::examine(&config, &rows::capture(server)).await
+}
+
+async fn of_file(roles: &Roles) -> Vec<Finding> {
+    let dir = roles.dir.clone();
+    blocking(move || embedded::examine(&dir)).await
+}
+
+async fn of_redis(server: &Redis, insecure: bool) -> Vec<Finding> {
+    redis::examine(&RedisConfig { answer_within: ANSWER, ..bus::config(server, insecure) }).await
+}
+
+async fn of_qdrant(server: &Qdrant, limits: &Arc<Limits>, insecure: bool) -> Vec<Finding> {
+    let config = stores::qdrant(server, limits, insecure);
+    let config = QdrantConfig { timeout: ANSWER, connect_timeout: CONNECT, ..config };
+    chunk_sync_connectors::qdrant::examine(&config).await
+}
+
+async fn of_neo4j(server: &Neo4j, insecure: bool) -> Vec<Finding> {
+    use chunk_sync_connectors::neo4j::{examine, link};
+
+    let (mut found, go_on) = link(stores::neo4j(server, false).map(drop), stores::neo4j(server, insecure).map(drop));
+    if let (true, Ok(config)) = (go_on, stores::neo4j(server, insecure)) {
+        found.extend(examine(&Neo4jConfig { timeout: ANSWER, ..config }).await);
+    }
+    found
+}
+
+/// Whether the roles are one installation. Where one does not answer, its own findings report that.
+async fn of_installation(config: &Config) -> Vec<Finding> {
+    let mut findings = Findings::of("installation");
+    let Ok(opened) = Opened::of(config, Access::Existing, "doctor").await else {
+        return findings.into_list();
+    };
+    let recorded = opened.rows.installation.installed().await;
+    match recorded {
+        Ok(None) if config.roles.is_embedded() => findings.ok("set", "recorded by the next `run` or `publish`"),
+        Ok(None) => findings.warning("set", "nothing is recorded yet", "run `chunk-sync init`"),
+        Ok(Some(_)) => match installation::check(&opened, &config.roles, Purpose::Beside).await {
+            Ok(installed) => {
+                findings.ok("set", format!("{}, version {}", installed.stores, installed.version));
+                findings.ok("id", installed.id.to_string());
+                for target in &installed.filling {
+                    let text = format!("{target} is new, and not filled yet");
+                    findings.warning("filling", text, "`chunk-sync run` fills it; `status` shows the progress");
+                }
+            }
+            Err(fault) => findings.fault("set", &fault),
+        },
+        // The system of record has findings of its own.
+        Err(_) => {}
+    }
+    findings.into_list()
+}
+
+/// The statements by which `init` would create what is missing, each with its role. What the other servers than PostgreSQL
+/// are asked for is printed whole, for they only create what is not there.
+pub(crate) async fn statements(config: &Config) -> Result<Vec<(&'static str, String)>, Fault> {
+    let (roles, limits) = (&config.roles, Arc::new(config.settings.limits.clone()));
+    let mut statements: Vec<(&'static str, String)> = Vec::new();
+    let mut add = |place: &'static str, new: &mut dyn Iterator<Item = String>| {
+        statements.extend(new.map(|statement| (place, statement)));
+    };
+    if let Some(server) = &roles.postgres {
+        let records = Arc::new(PostgresRecords::connect(rows::config(server, &limits, roles.allow_insecure)).await?);
+        let log = PostgresCapture::new(Arc::clone(&records), rows::capture(server));
+        let (of_records, of_log) = (records.statements().await?, log.statements().await?);
+        add("postgres", &mut of_records.into_iter().chain(of_log));
+    }
+    if let Some(server) = &roles.qdrant {
+        add("qdrant", &mut chunk_sync_connectors::qdrant::statements(&server.collection, &limits).into_iter());
+    }
+    if roles.neo4j.is_some() {
+        add("neo4j", &mut chunk_sync_connectors::neo4j::statements().map(str::to_owned));
+    }
+    if let Some(server) = &roles.redis {
+        add("redis", &mut redis::statements(&server.stream, &server.group).into_iter());
+    }
+    Ok(statements)
+}

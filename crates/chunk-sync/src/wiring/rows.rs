@@ -1,0 +1,83 @@
+//! Rows and records: PostgreSQL, else the embedded file.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use chunk_sync_connectors::embedded::{Embedded, MAX_BACKLOG};
+use chunk_sync_connectors::postgres::{CaptureConfig, PostgresCapture, PostgresConfig, PostgresRecords};
+use chunk_sync_engine::ports::{Capture, Fault, FaultClass, Installation, Records};
+use chunk_sync_model::Limits;
+
+use super::{Access, blocking};
+use crate::config::{Postgres, Roles};
+
+/// The system of record, open.
+pub(super) struct Rows {
+    pub(super) records: Arc<dyn Records>,
+    pub(super) installation: Arc<dyn Installation>,
+    pub(super) capture: Option<Arc<dyn Capture>>,
+    /// The same, where they are in PostgreSQL.
+    pub(super) postgres: Option<Arc<PostgresRecords>>,
+    /// The file, where they are in one.
+    pub(super) file: Option<Embedded>,
+}
+
+pub(super) async fn open(
+    roles: &Roles,
+    limits: &Arc<Limits>,
+    access: Access,
+    command: &'static str,
+) -> Result<Rows, Fault> {
+    if let Some(postgres) = &roles.postgres {
+        let records = Arc::new(PostgresRecords::connect(config(postgres, limits, roles.allow_insecure)).await?);
+        let log: Arc<dyn Capture> = Arc::new(PostgresCapture::new(Arc::clone(&records), capture(postgres)));
+        return Ok(Rows {
+            records: Arc::clone(&records) as _,
+            installation: Arc::clone(&records) as _,
+            capture: Some(log),
+            postgres: Some(records),
+            file: None,
+        });
+    }
+    let (dir, limits) = (roles.dir.clone(), Arc::clone(limits));
+    let file = blocking(move || embedded(&dir, limits, access, command)).await?;
+    Ok(Rows {
+        records: Arc::clone(&file.rows) as _,
+        installation: Arc::clone(&file.rows) as _,
+        capture: None,
+        postgres: None,
+        file: Some(file),
+    })
+}
+
+fn embedded(dir: &Path, limits: Arc<Limits>, access: Access, command: &str) -> Result<Embedded, Fault> {
+    match access {
+        Access::Work => Embedded::open(dir, command, limits, MAX_BACKLOG),
+        Access::Existing => Embedded::open_existing(dir, limits, MAX_BACKLOG),
+        // The tables of an older file are changed by the process that works it: by this one, where no other does.
+        Access::Create => match Embedded::open_beside(dir, Arc::clone(&limits), MAX_BACKLOG) {
+            Err(fault) if fault.class == FaultClass::Misconfigured => {
+                Embedded::open(dir, command, limits, MAX_BACKLOG).map_err(|_| fault)
+            }
+            opened => opened,
+        },
+    }
+}
+
+pub(super) fn config(postgres: &Postgres, limits: &Arc<Limits>, allow_insecure: bool) -> PostgresConfig {
+    PostgresConfig {
+        schema: postgres.schema.clone(),
+        table: postgres.table.clone(),
+        allow_insecure,
+        ..PostgresConfig::new(postgres.url.expose().into(), Arc::clone(limits))
+    }
+}
+
+pub(super) fn capture(postgres: &Postgres) -> CaptureConfig {
+    CaptureConfig {
+        url: postgres.replication_url.expose().into(),
+        publication: postgres.publication.clone(),
+        slot: postgres.slot.clone(),
+        plugin: postgres.plugin,
+    }
+}

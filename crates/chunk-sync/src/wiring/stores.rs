@@ -1,0 +1,91 @@
+//! The stores beside the rows: Qdrant and Neo4j, each where its URL is set. Where no URL is set at all, both are in the
+//! embedded file.
+
+use std::sync::Arc;
+
+use chunk_sync_connectors::Checked;
+use chunk_sync_connectors::neo4j::{Neo4jConfig, Neo4jStore};
+use chunk_sync_connectors::qdrant::{QdrantConfig, QdrantStore};
+use chunk_sync_engine::ports::{Fault, FaultClass, Kept, Marked, Store, StoreSet};
+use chunk_sync_model::{Limits, Target};
+use uuid::Uuid;
+
+use super::rows::Rows;
+use crate::config::{Address, Neo4j, Qdrant, Roles};
+
+/// A store, open.
+pub(super) struct OpenStore {
+    pub(super) store: Arc<dyn Store>,
+    /// The server, where it is one.
+    pub(super) marked: Option<Arc<dyn Marked>>,
+}
+
+pub(super) fn open(roles: &Roles, rows: &Rows, limits: &Arc<Limits>) -> Result<Vec<OpenStore>, Fault> {
+    if let Some(file) = rows.file.as_ref().filter(|_| roles.is_embedded()) {
+        let stores: [Arc<dyn Store>; 2] = [Arc::clone(&file.vectors) as _, Arc::clone(&file.graph) as _];
+        return Ok(stores.map(|store| OpenStore { store, marked: None }).into());
+    }
+    let mut stores = Vec::new();
+    if let Some(server) = &roles.qdrant {
+        stores.push(server_store(QdrantStore::new(&qdrant(server, limits, roles.allow_insecure))?));
+    }
+    if let Some(server) = &roles.neo4j {
+        stores.push(server_store(Neo4jStore::new(&neo4j(server, roles.allow_insecure)?)?));
+    }
+    Ok(stores)
+}
+
+fn server_store<S: Store + Marked + 'static>(store: S) -> OpenStore {
+    let store = Arc::new(store);
+    OpenStore { store: Arc::clone(&store) as _, marked: Some(store) }
+}
+
+/// The set of stores that the configuration names.
+pub(super) fn named(roles: &Roles) -> StoreSet {
+    let kept = if roles.is_embedded() { Kept::Embedded } else { Kept::Server };
+    let has = |target| match target {
+        Target::Postgres => false,
+        Target::Qdrant => roles.qdrant.is_some() || roles.is_embedded(),
+        Target::Neo4j => roles.neo4j.is_some() || roles.is_embedded(),
+    };
+    StoreSet(Target::ALL.into_iter().filter(|target| has(*target)).map(|target| (target, kept)).collect())
+}
+
+pub(super) fn qdrant(qdrant: &Qdrant, limits: &Arc<Limits>, allow_insecure: bool) -> QdrantConfig {
+    QdrantConfig {
+        api_key: qdrant.api_key.clone(),
+        collection: qdrant.collection.clone(),
+        allow_insecure,
+        ..QdrantConfig::new(qdrant.url.expose(), Arc::clone(limits))
+    }
+}
+
+pub(super) fn neo4j(neo4j: &Neo4j, allow_insecure: bool) -> Result<Neo4jConfig, Fault> {
+    if !(allow_insecure || neo4j.url.expose().contains("+s://") || is_loopback(&neo4j.url)) {
+        let message = format!("{} is another machine: write bolt+s or neo4j+s, or set allow_insecure", neo4j.url);
+        return Err(Fault::new(FaultClass::Misconfigured, "neo4j", message));
+    }
+    Ok(Neo4jConfig {
+        url: neo4j.url.expose().to_owned(),
+        user: neo4j.user.clone(),
+        password: neo4j.password.clone().unwrap_or_default(),
+        database: neo4j.database.clone(),
+        timeout: Neo4jConfig::TIMEOUT,
+    })
+}
+
+fn is_loopback(address: &Address) -> bool {
+    let host = address.host();
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+impl OpenStore {
+    /// The store for the service of the installation `id`. A server that did not answer at the start is asked for its mark
+    /// before it is first written to.
+    pub(super) fn checked(self, id: Uuid) -> Arc<dyn Store> {
+        match self.marked {
+            Some(marked) => Arc::new(Checked::new(self.store, marked, id)),
+            None => self.store,
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! A database, a stream, a graph and a directory to oneself, a configuration that names some of them, and a look at each past
+//! the program.
+
+use std::fs::File;
+use std::io::Read;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use chunk_sync_samples::generate::Generator;
+use neo4rs::{ConfigBuilder, Graph, query};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio_postgres::NoTls;
+use uuid::Uuid;
+
+/// How long anything may take to become visible.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// In parts, for an earlier test may have left more than fits into a transaction.
+const EMPTY: &str = "MATCH (n) CALL (n) { DETACH DELETE n } IN TRANSACTIONS OF 5000 ROWS";
+
+/// A role that a server has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    Postgres,
+    Redis,
+    Neo4j,
+}
+
+pub(crate) struct Place {
+    dir: TempDir,
+    /// Part of the names of database, slot, publication and stream.
+    name: String,
+    stream: String,
+    roles: Vec<Role>,
+    /// Held while the one database of Neo4j's community edition is in use; a neighbour shares it.
+    _turn: Option<File>,
+}
+
+fn variable(name: &str) -> String {
+    let name = format!("CHUNK_SYNC_TEST_{name}");
+    std::env::var(&name).unwrap_or_else(|_| {
+        panic!("{name} is not set: `cargo xtask services up`, then `eval $(cargo xtask services env)`")
+    })
+}
+
+async fn execute(url: &str, statement: &str) {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.expect("PostgreSQL lets nobody in");
+    tokio::spawn(connection);
+    client.batch_execute(statement).await.unwrap();
+}
+
+fn graph() -> Graph {
+    let (url, user, password) = (variable("NEO4J_URL"), variable("NEO4J_USER"), variable("NEO4J_PASSWORD"));
+    let config = ConfigBuilder::default().uri(url).user(user).password(password).db("neo4j").build().unwrap();
+    Graph::connect(config).unwrap()
+}
+
+impl Place {
+    pub(crate) async fn new(roles: &[Role]) -> Self {
+        let lock = std::env::temp_dir().join("chunk-sync-test-neo4j.lock");
+        let turn = tokio::task::spawn_blocking(move || {
+            let file = File::create(lock).unwrap();
+            file.lock().unwrap();
+            file
+        });
+        let turn = turn.await.unwrap();
+        graph().run(query(EMPTY)).await.unwrap();
+        Self::with(roles, Uuid::new_v4().simple().to_string(), Some(turn)).await
+    }
+
+    /// Another installation that is configured for the same stream and graph.
+    pub(crate) async fn neighbour(&self, roles: &[Role]) -> Self {
+        let mut place = Self::with(roles, Uuid::new_v4().simple().to_string(), None).await;
+        place.use_stream(&self.stream);
+        place
+    }
+
+    async fn with(roles: &[Role], name: String, turn: Option<File>) -> Self {
+        execute(&variable("PG18_URL"), &format!("CREATE DATABASE chunk_sync_{name} TEMPLATE template0")).await;
+        let stream = format!("{name}:stream");
+        let mut place = Self { dir: TempDir::new().unwrap(), name, stream, roles: Vec::new(), _turn: turn };
+        place.configure(roles);
+        place
+    }
+
+    /// Names just these servers from now on.
+    pub(crate) fn configure(&mut self, roles: &[Role]) {
+        self.roles = roles.to_vec();
+        let Self { dir, name, stream, .. } = self;
+        let mut config = format!(
+            "http.listen = '127.0.0.1:0'\nlog.level = 'warn'\nscrub.enabled = false\nembedded.dir = '{0}/data'\n\
+             wal.dir = '{0}/wal'\n",
+            dir.path().display()
+        );
+        for role in roles {
+            config += &match role {
+                Role::Postgres => format!(
+                    "postgres.url = '{}'\npostgres.slot = 'chunk_sync_slot_{name}'\n\
+                     postgres.publication = 'unified_chunks_pub_{name}'\n",
+                    self.database()
+                ),
+                Role::Redis => format!(
+                    "redis.url = '{}'\nredis.stream = '{stream}'\nredis.dead_stream = '{name}:dead'\n",
+                    variable("REDIS_URL")
+                ),
+                Role::Neo4j => format!(
+                    "neo4j.url = '{}'\nneo4j.user = '{}'\nneo4j.password = '{}'\n",
+                    variable("NEO4J_URL"),
+                    variable("NEO4J_USER"),
+                    variable("NEO4J_PASSWORD")
+                ),
+            };
+        }
+        std::fs::write(self.dir.path().join("chunk-sync.toml"), config).unwrap();
+    }
+
+    pub(crate) fn use_stream(&mut self, stream: &str) {
+        stream.clone_into(&mut self.stream);
+        self.configure(&self.roles.clone());
+    }
+
+    pub(crate) fn has(&self, role: Role) -> bool {
+        self.roles.contains(&role)
+    }
+
+    fn database(&self) -> String {
+        let maintenance = variable("PG18_URL");
+        let (prefix, _) = maintenance.rsplit_once('/').unwrap();
+        format!("{prefix}/chunk_sync_{}", self.name)
+    }
+
+    fn program(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_chunk-sync"));
+        command.current_dir(self.dir.path()).args(arguments).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs it to its end, and asserts that all is well; its result.
+    pub(crate) fn fine(&self, arguments: &[&str]) -> Value {
+        let Output { status, stdout, stderr } = self.program(arguments).arg("--json").output().unwrap();
+        let (out, err) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
+        assert!(status.success(), "{arguments:?} ended with {status}: {out}{err}");
+        serde_json::from_str(&out).unwrap()
+    }
+
+    /// Runs it to its end, and asserts that the configuration is refused; the error.
+    pub(crate) fn refused(&self, arguments: &[&str]) -> String {
+        let Output { status, stdout, stderr } = self.program(arguments).output().unwrap();
+        let (out, err) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
+        assert_eq!(status.code(), Some(2), "{arguments:?}: {out}{err}");
+        err.into_owned()
+    }
+
+    pub(crate) fn start(&self) -> Service {
+        Service(self.program(&["run"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap())
+    }
+
+    pub(crate) fn publish(&self, count: usize) {
+        let lines: Vec<String> = Generator::new(21).take(count).map(|chunk| chunk.to_string()).collect();
+        std::fs::write(self.dir.path().join("in.jsonl"), lines.join("\n")).unwrap();
+        self.fine(&["publish", "in.jsonl"]);
+    }
+
+    /// Waits until nothing waits on the bus.
+    pub(crate) fn settled(&self) {
+        within("nothing waits", || {
+            let status = self.fine(&["status"]);
+            status["unread"] == 0 && status["pending"] == 0
+        });
+    }
+
+    /// Waits until some chunks have arrived in the rows.
+    pub(crate) async fn until_some_are_carried(&self) {
+        within("some are carried", || self.fine(&["status"])["chunks"]["postgres"].as_u64().unwrap() > 20);
+    }
+
+    pub(crate) async fn sql(&self, statement: &str) {
+        execute(&self.database(), statement).await;
+    }
+
+    /// Waits until no row is other than it was last carried.
+    pub(crate) async fn until_captured(&self) {
+        within("the changes are captured", || {
+            let Output { stdout, .. } = self.program(&["verify", "--json"]).output().unwrap();
+            serde_json::from_slice::<Value>(&stdout).is_ok_and(|report| report["consistent"] == true)
+        });
+    }
+
+    /// Asserts that `verify` finds so many chunks in each store that there is, all equal.
+    pub(crate) fn assert_equal(&self, chunks: usize) {
+        let report = self.fine(&["verify"]);
+        assert_eq!((&report["consistency"], &report["chunks"]), (&100.0.into(), &chunks.into()), "{report}");
+        let stores = report["stores"].as_object().unwrap();
+        assert_eq!(stores.contains_key("neo4j"), self.has(Role::Neo4j), "{report}");
+        assert!(stores.values().all(|store| store["count"] == chunks), "{report}");
+    }
+
+    /// How many chunks the graph has.
+    pub(crate) async fn nodes(&self) -> u64 {
+        let mut rows = graph().execute(query("MATCH (c:Chunk) RETURN count(c) AS count")).await.unwrap();
+        let count: i64 = rows.next().await.unwrap().unwrap().get("count").unwrap();
+        u64::try_from(count).unwrap()
+    }
+
+    /// Takes the id of the installation out of the servers.
+    pub(crate) async fn forget_marks(&self) {
+        graph().run(query("MATCH (n:ChunkSyncInstallation) DELETE n")).await.unwrap();
+        let redis = redis::Client::open(variable("REDIS_URL")).unwrap();
+        let mut redis = redis.get_multiplexed_async_connection().await.unwrap();
+        redis::cmd("DEL").arg(format!("{}:installation", self.stream)).exec_async(&mut redis).await.unwrap();
+    }
+}
+
+fn within(what: &str, mut is: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !is() {
+        assert!(began.elapsed() < LIMIT, "{what}: not within {LIMIT:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let name = self.name.clone();
+        // Another runtime: the one of the test may be waiting for this very thread.
+        let dropped = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let slot = format!(
+                    "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots
+                     WHERE slot_name = 'chunk_sync_slot_{name}' AND active;
+                     SELECT pg_sleep(0.2);
+                     SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots
+                     WHERE slot_name = 'chunk_sync_slot_{name}'"
+                );
+                execute(&variable("PG18_URL"), &slot).await;
+                execute(&variable("PG18_URL"), &format!("DROP DATABASE chunk_sync_{name} WITH (FORCE)")).await;
+            });
+        });
+        assert!(dropped.join().is_ok() || std::thread::panicking());
+    }
+}
+
+/// A running service, killed when it is dropped.
+pub(crate) struct Service(Child);
+
+impl Service {
+    /// `kill -9`.
+    pub(crate) fn kill(mut self) {
+        assert!(self.0.try_wait().unwrap().is_none(), "it ended by itself");
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+
+    /// Ends it by SIGTERM.
+    pub(crate) fn terminate(mut self) {
+        let asked = Command::new("kill").arg(self.0.id().to_string()).status().unwrap();
+        assert!(asked.success());
+        let status = self.0.wait().unwrap();
+        assert!(status.success(), "it ended with {status}");
+    }
+
+    /// Waits until it ends by itself, with an error; that one.
+    pub(crate) fn ended(mut self) -> String {
+        within("it ends", || self.0.try_wait().unwrap().is_some());
+        let mut error = String::new();
+        self.0.stderr.take().unwrap().read_to_string(&mut error).unwrap();
+        assert!(!self.0.wait().unwrap().success(), "{error}");
+        error
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}

@@ -1,0 +1,40 @@
+//! The mark of the installation: a node of its own label.
+
+use async_trait::async_trait;
+use chunk_sync_engine::ports::{Fault, FaultClass, Marked};
+use neo4rs::query;
+use uuid::Uuid;
+
+use super::schema::MARK;
+use super::store::Neo4jStore;
+
+const CONTEXT: &str = "neo4j: installation";
+
+const GET: &str = "MATCH (n:ChunkSyncInstallation) RETURN DISTINCT n.id AS id";
+
+#[async_trait]
+impl Marked for Neo4jStore {
+    fn place(&self) -> String {
+        "the database in Neo4j".to_owned()
+    }
+
+    fn remedy(&self, found: Uuid) -> String {
+        format!("run `MATCH (n:ChunkSyncInstallation {{id: '{found}'}}) DELETE n` in Neo4j")
+    }
+
+    async fn marks(&self) -> Result<Vec<Uuid>, Fault> {
+        let rows = self.rows(query(GET)).await.map_err(|error| error.into_fault(CONTEXT))?;
+        let read = |row: &neo4rs::Row| {
+            let found: Option<String> = row.get("id").ok();
+            found.as_deref().and_then(|found| found.parse().ok()).ok_or_else(|| {
+                let message = "a node ChunkSyncInstallation has no installation's id: delete that node";
+                Fault::new(FaultClass::Misconfigured, CONTEXT, message)
+            })
+        };
+        rows.iter().map(read).collect()
+    }
+
+    async fn set_mark(&self, id: Uuid) -> Result<(), Fault> {
+        self.run(query(MARK).param("id", id.to_string())).await.map_err(|error| error.into_fault(CONTEXT))
+    }
+}

@@ -1,0 +1,44 @@
+//! The mark of the installation: an alias of the collection, `chunk_sync_<id>`.
+
+use async_trait::async_trait;
+use chunk_sync_engine::ports::{Fault, Marked};
+use uuid::Uuid;
+
+use super::schema::MARK_PREFIX;
+use super::store::QdrantStore;
+
+const CONTEXT: &str = "qdrant: installation";
+
+#[async_trait]
+impl Marked for QdrantStore {
+    fn place(&self) -> String {
+        format!("the collection {} in Qdrant", self.collection)
+    }
+
+    fn remedy(&self, found: Uuid) -> String {
+        format!("delete the alias {MARK_PREFIX}{found} in Qdrant")
+    }
+
+    async fn marks(&self) -> Result<Vec<Uuid>, Fault> {
+        let asked = self.server.call(self.server.client.list_collection_aliases(self.collection.as_str())).await;
+        let found = match asked {
+            Err(error) if error.is_not_found() => return Ok(Vec::new()),
+            found => found.map_err(|error| error.into_fault(CONTEXT))?,
+        };
+        let id = |alias: &str| alias.strip_prefix(MARK_PREFIX)?.parse().ok();
+        let ours = found.aliases.iter().filter(|alias| alias.collection_name == self.collection);
+        Ok(ours.filter_map(|alias| id(&alias.alias_name)).collect())
+    }
+
+    async fn set_mark(&self, id: Uuid) -> Result<(), Fault> {
+        if !self.marks().await?.is_empty() {
+            return Ok(());
+        }
+        let alias = qdrant_client::qdrant::CreateAlias {
+            collection_name: self.collection.clone(),
+            alias_name: format!("{MARK_PREFIX}{id}"),
+        };
+        let set = self.server.call(self.server.client.create_alias(alias)).await;
+        set.map(drop).map_err(|error| error.into_fault(CONTEXT))
+    }
+}

@@ -1,0 +1,158 @@
+//! The installation: which stores it has, under which version of that set, and the id that marks its servers.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use async_trait::async_trait;
+use chunk_sync_model::Target;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{Fault, FaultClass};
+
+/// Where a store is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kept {
+    /// In a server.
+    Server,
+    /// In the embedded file.
+    Embedded,
+}
+
+/// The stores of an installation beside the system of record.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct StoreSet(pub BTreeMap<Target, Kept>);
+
+impl StoreSet {
+    /// Reads the form in which it is recorded, `neo4j,qdrant:embedded`; `None` for another text.
+    #[must_use]
+    pub fn from_recorded(text: &str) -> Option<Self> {
+        let store = |name: &str| {
+            let (name, kept) = match name.strip_suffix(":embedded") {
+                Some(name) => (name, Kept::Embedded),
+                None => (name, Kept::Server),
+            };
+            Some((Target::ALL.into_iter().find(|target| target.as_str() == name)?, kept))
+        };
+        text.split(',').filter(|name| !name.is_empty()).map(store).collect::<Option<_>>().map(Self)
+    }
+
+    /// The form in which it is recorded.
+    #[must_use]
+    pub fn recorded(&self) -> String {
+        let store = |(target, kept): (&Target, &Kept)| match kept {
+            Kept::Server => target.to_string(),
+            Kept::Embedded => format!("{target}:embedded"),
+        };
+        self.0.iter().map(store).collect::<Vec<_>>().join(",")
+    }
+
+    /// The stores that `self` has and `other` has not, or keeps elsewhere.
+    #[must_use]
+    pub fn beyond(&self, other: &Self) -> BTreeSet<Target> {
+        self.0.iter().filter(|(target, kept)| other.0.get(target) != Some(kept)).map(|(target, _)| *target).collect()
+    }
+}
+
+impl fmt::Display for StoreSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str("no store beside the rows");
+        }
+        f.write_str(&self.recorded().replace(":embedded", " (embedded)").replace(',', ", "))
+    }
+}
+
+/// What is recorded of an installation, beside its records.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Installed {
+    /// Marks the servers of the installation.
+    pub id: Uuid,
+    /// The version of the set of stores: 1, 2, ….
+    pub version: u64,
+    /// The set of stores.
+    pub stores: StoreSet,
+    /// Stores of the set that do not hold everything yet: each is being filled until a comparison finds it equal.
+    pub filling: BTreeSet<Target>,
+}
+
+/// The record of the installation, kept beside the records of the chunks.
+#[async_trait]
+pub trait Installation: Send + Sync {
+    /// What is recorded; `None` where no `init` has recorded anything, also where the tables do not exist.
+    async fn installed(&self) -> Result<Option<Installed>, Fault>;
+
+    /// Whether no chunk has a record yet, also where the tables do not exist.
+    async fn is_fresh(&self) -> Result<bool, Fault>;
+
+    /// Records `new` in place of what was recorded under the version `before`, and removes the outbox of every store that
+    /// is not in the set any more, in one transaction. [`Busy`](FaultClass::Busy) where another process recorded
+    /// something else meanwhile. Merges that begin later are fenced by the new version.
+    async fn record(&self, before: Option<u64>, new: &Installed) -> Result<(), Fault>;
+
+    /// The store holds everything: it is not being filled any more. Nothing changes where `version` is not the version of
+    /// the set any more.
+    async fn filled(&self, version: u64, store: Target) -> Result<(), Fault>;
+}
+
+/// A server that can carry the id of the installation that uses it.
+#[async_trait]
+pub trait Marked: Send + Sync {
+    /// What carries the mark, such as `the stream chunk:sync:stream in Redis`.
+    fn place(&self) -> String;
+
+    /// How a mark is removed by hand, as an imperative sentence.
+    fn remedy(&self, found: Uuid) -> String;
+
+    /// The ids that are found there: none where nothing was marked yet, more than one where two installations came at
+    /// once.
+    async fn marks(&self) -> Result<Vec<Uuid>, Fault>;
+
+    /// Puts the id there, unless there is one.
+    async fn set_mark(&self, id: Uuid) -> Result<(), Fault>;
+}
+
+/// Whether the server belongs to the installation `id`, or to none yet; the answer is whether it carries the mark.
+///
+/// # Errors
+/// [`Misconfigured`](FaultClass::Misconfigured), with both ids and the remedy, where it belongs to another installation;
+/// else the error of the server.
+pub async fn check_mark(server: &dyn Marked, id: Option<Uuid>) -> Result<bool, Fault> {
+    let marks = server.marks().await?;
+    let Some(other) = marks.iter().find(|mark| Some(**mark) != id) else {
+        return Ok(!marks.is_empty());
+    };
+    let own = id.map_or_else(|| "this configuration has none yet".to_owned(), |id| format!("this one is {id}"));
+    let message = format!(
+        "{} belongs to installation {other}, and {own}: two installations cannot share it. Name another one in the \
+         configuration; or, if that installation is gone for good, {}",
+        server.place(),
+        server.remedy(*other)
+    );
+    Err(Fault::new(FaultClass::Misconfigured, "installation", message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_of_stores_is_read_as_it_was_recorded() {
+        let set = StoreSet(BTreeMap::from([(Target::Qdrant, Kept::Embedded), (Target::Neo4j, Kept::Server)]));
+        assert_eq!(set.recorded(), "qdrant:embedded,neo4j");
+        assert_eq!(StoreSet::from_recorded(&set.recorded()), Some(set.clone()));
+        assert_eq!(StoreSet::from_recorded(""), Some(StoreSet::default()));
+        assert_eq!(StoreSet::from_recorded("qdrant,weaviate"), None);
+        assert_eq!(set.to_string(), "qdrant (embedded), neo4j");
+    }
+
+    #[test]
+    fn a_store_that_moved_to_a_server_is_another_store() {
+        let at = |kept| StoreSet(BTreeMap::from([(Target::Qdrant, kept)]));
+        assert_eq!(at(Kept::Server).beyond(&at(Kept::Embedded)), BTreeSet::from([Target::Qdrant]));
+        assert!(at(Kept::Server).beyond(&at(Kept::Server)).is_empty());
+        assert!(StoreSet::default().beyond(&at(Kept::Server)).is_empty());
+    }
+}

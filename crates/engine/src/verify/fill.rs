@@ -1,0 +1,216 @@
+//! Filling: a store that is new in the installation gets everything that lives, by the way of every change, and is then
+//! compared. It counts as filled once a comparison finds nothing that a repair could change; what row and record do not
+//! know there is listed and left alone.
+//!
+//! # What a crash does
+//! A store is recorded as being filled before the first signal is published, and as filled after a comparison that read
+//! the store itself. A crash in between begins the filling again: a row that the store has by then is skipped there, because
+//! a signal that fills does not change the version of the chunk. A change that is merged meanwhile goes to the new store
+//! like to every other one, because no process merges with the old set of stores (see [`Fence`](crate::ports::Fence)).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use chunk_sync_model::Target;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use crate::ingest::publisher::Publisher;
+use crate::ingest::row_event;
+use crate::ports::{Fault, FaultClass, Installation, Installed, Ports, Row};
+use crate::runtime::clock;
+use crate::runtime::metrics;
+use crate::runtime::progress::{Stop, Stopper};
+use crate::runtime::retry::Pauses;
+use crate::runtime::settings::WorkerSettings;
+use crate::verify::repair::{self, Action, Orphans, Step};
+use crate::verify::{Options, verify};
+
+/// Rows read and signals published at once.
+const BATCH: usize = 256;
+
+/// Findings repaired after one comparison, at most; the next one finds the others.
+const KEPT: usize = 10_000;
+
+/// Ids of undecided chunks that are named in the log.
+const NAMED: usize = 5;
+
+/// How far the filling of a store has come.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Filled {
+    /// Rows published for it.
+    pub published: u64,
+    /// Rows to publish, as counted at the start.
+    pub rows: u64,
+    /// Whether all rows are published and the store is being compared.
+    pub comparing: bool,
+    /// Why it cannot go on; it is tried again.
+    pub fault: Option<String>,
+}
+
+/// The stores that are being filled, for status and readiness. Clones show the same.
+#[derive(Clone, Debug, Default)]
+pub struct FillState(Arc<watch::Sender<BTreeMap<Target, Filled>>>);
+
+impl FillState {
+    /// Every store that is being filled.
+    #[must_use]
+    pub fn get(&self) -> BTreeMap<Target, Filled> {
+        self.0.borrow().clone()
+    }
+
+    /// Waits until no store is being filled.
+    pub async fn ended(&self) {
+        // The sender lives as long as `self` does.
+        let _ = self.0.subscribe().wait_for(BTreeMap::is_empty).await;
+    }
+
+    fn set(&self, target: Target, change: impl FnOnce(&mut Filled)) {
+        self.0.send_modify(|stores| change(stores.entry(target).or_default()));
+    }
+
+    fn end(&self, target: Target) {
+        self.0.send_modify(|stores| drop(stores.remove(&target)));
+        metrics::filling(target, false);
+    }
+}
+
+/// The running filling of all stores that need one.
+pub struct Filling {
+    state: FillState,
+    stopper: Stopper,
+    task: JoinHandle<()>,
+}
+
+impl Filling {
+    /// Begins to fill the stores that `installed` records as not filled.
+    #[must_use]
+    pub fn start(
+        ports: Ports,
+        publisher: Publisher,
+        installation: Arc<dyn Installation>,
+        installed: &Installed,
+        settings: WorkerSettings,
+    ) -> Self {
+        let (stopper, stop) = Stopper::new();
+        let state = FillState::default();
+        for store in &ports.stores {
+            metrics::filling(store.target(), installed.filling.contains(&store.target()));
+        }
+        installed.filling.iter().for_each(|target| state.set(*target, |_| {}));
+        let filler = Filler { ports, publisher, installation, settings, state: state.clone() };
+        let task = tokio::spawn(filler.run(installed.version, installed.filling.iter().copied().collect(), stop));
+        Self { state, stopper, task }
+    }
+
+    /// How far it has come.
+    #[must_use]
+    pub fn state(&self) -> FillState {
+        self.state.clone()
+    }
+
+    /// Ends it, also halfway: the next start begins the filling again.
+    pub async fn stop(self) {
+        self.stopper.stop();
+        // A panic is reported where it happened; the store stays recorded as not filled.
+        let _ = self.task.await;
+    }
+}
+
+struct Filler {
+    ports: Ports,
+    publisher: Publisher,
+    installation: Arc<dyn Installation>,
+    settings: WorkerSettings,
+    state: FillState,
+}
+
+impl Filler {
+    async fn run(self, version: u64, targets: Vec<Target>, stop: Stop) {
+        for target in targets {
+            let mut pauses = Pauses::new(&self.settings);
+            loop {
+                match stop.during(self.fill(version, target)).await {
+                    Some(Ok(())) => break self.state.end(target),
+                    Some(Err(fault)) => {
+                        warn!(%target, %fault, "the store is not filled yet: trying again");
+                        self.state.set(target, |filled| filled.fault = Some(fault.to_string()));
+                    }
+                    None => return,
+                }
+                if stop.during(tokio::time::sleep(pauses.next())).await.is_none() {
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn fill(&self, version: u64, target: Target) -> Result<(), Fault> {
+        let rows = self.ports.records.counts().await?.chunks;
+        self.state.set(target, |filled| *filled = Filled { rows, ..Filled::default() });
+        info!(%target, rows, "filling a store that is new in the installation");
+        self.publish(target).await?;
+        self.state.set(target, |filled| filled.comparing = true);
+        let undecided = self.compare(target).await?;
+        self.installation.filled(version, target).await?;
+        let named: Vec<String> = undecided.iter().take(NAMED).map(|step| step.id.to_string()).collect();
+        if undecided.is_empty() {
+            info!(%target, "the store is filled, and equals the rows");
+        } else {
+            warn!(
+                %target, chunks = undecided.len(), such_as = named.join(", "),
+                "the store is filled; it also holds chunks that neither row nor record knows: `chunk-sync verify` lists \
+                 them, and `verify --repair --orphans delete` removes them"
+            );
+        }
+        Ok(())
+    }
+
+    /// Publishes a signal for every row, and waits until all of them are finished.
+    async fn publish(&self, target: Target) -> Result<(), Fault> {
+        // Unlike any other filling, so that no signal is taken for a repetition of an earlier one.
+        let (place, targets) = (format!("fill {target} {}", Uuid::new_v4()), self.ports.signalled());
+        let (mut after, mut last) = (None, None);
+        loop {
+            let page = self.ports.records.rows(after, BATCH).await?;
+            let ended = page.len() < BATCH;
+            after = page.last().map(|row| row.id).or(after);
+            let now = clock::now();
+            let fill = |row: &Row| Some(row_event::fill(row.id, row.state.as_deref()?, now, &place, &targets));
+            let events: Vec<_> = page.iter().filter_map(fill).collect();
+            let count = events.len() as u64;
+            last = self.publisher.publish_when_there_is_room(events).await?.last().copied().or(last);
+            self.state.set(target, |filled| filled.published += count);
+            if ended {
+                break;
+            }
+        }
+        match last {
+            Some(last) => repair::until_finished(&*self.ports.bus, last, &|_| {}).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Compares the store with the rows and repairs what differs, until only undecided chunks are left; those.
+    async fn compare(&self, target: Target) -> Result<Vec<Step>, Fault> {
+        let mut compared = self.ports.clone();
+        compared.stores.retain(|store| store.target() == target);
+        let options = Options { listed: 0, kept: KEPT, ..Options::default() };
+        let report = verify(&compared, &options, &|_| {}).await?;
+        let steps = repair::plan(&report.findings, Orphans::List);
+        let (undecided, decided): (Vec<_>, Vec<_>) =
+            steps.into_iter().partition(|step| step.action == Action::Undecided);
+        if decided.is_empty() && report.unsettled == 0 && report.differing == undecided.len() as u64 {
+            return Ok(undecided);
+        }
+        let published = repair::publish(&self.ports, &self.publisher, &decided, &|_| {}).await?;
+        if let Some(last) = published.last {
+            repair::until_finished(&*self.ports.bus, last, &|_| {}).await?;
+        }
+        let message = format!("{} of {} chunks differed from the rows", report.differing, report.chunks);
+        Err(Fault::new(FaultClass::Busy, "fill", message))
+    }
+}
