@@ -109,7 +109,7 @@ pub(crate) async fn install(config: &Config, without: &[Target]) -> Result<Insta
     }
     for store in &opened.stores {
         if let Some(marked) = &store.marked
-            && marked.marks().await?.is_empty()
+            && marked.marks().await?.is_some_and(|marks| marks.is_empty())
         {
             unmarked.insert(store.store.target());
         }

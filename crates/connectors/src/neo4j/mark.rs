@@ -22,7 +22,7 @@ impl Marked for Neo4jStore {
         format!("run `MATCH (n:ChunkSyncInstallation {{id: '{found}'}}) DELETE n` in Neo4j")
     }
 
-    async fn marks(&self) -> Result<Vec<Uuid>, Fault> {
+    async fn marks(&self) -> Result<Option<Vec<Uuid>>, Fault> {
         let rows = self.rows(query(GET)).await.map_err(|error| error.into_fault(CONTEXT))?;
         let read = |row: &neo4rs::Row| {
             let found: Option<String> = row.get("id").ok();
@@ -31,7 +31,7 @@ impl Marked for Neo4jStore {
                 Fault::new(FaultClass::Misconfigured, CONTEXT, message)
             })
         };
-        rows.iter().map(read).collect()
+        rows.iter().map(read).collect::<Result<_, _>>().map(Some)
     }
 
     async fn set_mark(&self, id: Uuid) -> Result<(), Fault> {

@@ -19,19 +19,21 @@ impl Marked for QdrantStore {
         format!("delete the alias {MARK_PREFIX}{found} in Qdrant")
     }
 
-    async fn marks(&self) -> Result<Vec<Uuid>, Fault> {
+    async fn marks(&self) -> Result<Option<Vec<Uuid>>, Fault> {
         let asked = self.server.call(self.server.client.list_collection_aliases(self.collection.as_str())).await;
         let found = match asked {
-            Err(error) if error.is_not_found() => return Ok(Vec::new()),
+            Err(error) if error.is_not_found() => return Ok(Some(Vec::new())),
+            // A stand-in for a server may have no aliases.
+            Err(error) if error.is_unknown_call() => return Ok(None),
             found => found.map_err(|error| error.into_fault(CONTEXT))?,
         };
         let id = |alias: &str| alias.strip_prefix(MARK_PREFIX)?.parse().ok();
         let ours = found.aliases.iter().filter(|alias| alias.collection_name == self.collection);
-        Ok(ours.filter_map(|alias| id(&alias.alias_name)).collect())
+        Ok(Some(ours.filter_map(|alias| id(&alias.alias_name)).collect()))
     }
 
     async fn set_mark(&self, id: Uuid) -> Result<(), Fault> {
-        if !self.marks().await?.is_empty() {
+        if self.marks().await?.is_none_or(|marks| !marks.is_empty()) {
             return Ok(());
         }
         let alias = qdrant_client::qdrant::CreateAlias {

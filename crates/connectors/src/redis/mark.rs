@@ -35,17 +35,17 @@ impl Marked for RedisBus {
         format!("run `DEL {}` in Redis", self.shared.mark())
     }
 
-    async fn marks(&self) -> Result<Vec<Uuid>, Fault> {
+    async fn marks(&self) -> Result<Option<Vec<Uuid>>, Fault> {
         let key = self.shared.mark();
         let asked = self.shared.connection.query::<Option<String>>(redis::cmd("GET").arg(&key)).await;
         let Some(found) = asked.map_err(|error| error.into_fault(CONTEXT))? else {
-            return Ok(Vec::new());
+            return Ok(Some(Vec::new()));
         };
         let read = found.parse().map_err(|_| {
             let message = format!("the key {key} holds `{found}`, which is no installation's id: DEL {key}");
             Fault::new(FaultClass::Misconfigured, CONTEXT, message)
         });
-        Ok(vec![read?])
+        Ok(Some(vec![read?]))
     }
 
     async fn set_mark(&self, id: Uuid) -> Result<(), Fault> {

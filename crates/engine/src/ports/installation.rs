@@ -106,21 +106,24 @@ pub trait Marked: Send + Sync {
     /// How a mark is removed by hand, as an imperative sentence.
     fn remedy(&self, found: Uuid) -> String;
 
-    /// The ids that are found there: none where nothing was marked yet, more than one where two installations came at
-    /// once.
-    async fn marks(&self) -> Result<Vec<Uuid>, Fault>;
+    /// The ids that are found there: an empty list where nothing was marked yet, more than one where two installations came
+    /// at once; `None` where the server cannot carry a mark.
+    async fn marks(&self) -> Result<Option<Vec<Uuid>>, Fault>;
 
-    /// Puts the id there, unless there is one.
+    /// Puts the id there, unless there is one, or the server cannot carry it.
     async fn set_mark(&self, id: Uuid) -> Result<(), Fault>;
 }
 
-/// Whether the server belongs to the installation `id`, or to none yet; the answer is whether it carries the mark.
+/// Whether the server belongs to the installation `id`, or to none yet. The answer is false where it could carry the mark and
+/// does not.
 ///
 /// # Errors
 /// [`Misconfigured`](FaultClass::Misconfigured), with both ids and the remedy, where it belongs to another installation;
 /// else the error of the server.
 pub async fn check_mark(server: &dyn Marked, id: Option<Uuid>) -> Result<bool, Fault> {
-    let marks = server.marks().await?;
+    let Some(marks) = server.marks().await? else {
+        return Ok(true);
+    };
     let Some(other) = marks.iter().find(|mark| Some(**mark) != id) else {
         return Ok(!marks.is_empty());
     };
