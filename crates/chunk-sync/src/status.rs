@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use chunk_sync_engine::ports::{Depth, EntryId, Fault};
+use chunk_sync_engine::ports::{Depth, Fault};
 use chunk_sync_engine::scrub::Scrubbed;
 use chunk_sync_engine::{Condition, Health, Ports, Service};
 use chunk_sync_model::{Target, Time};
@@ -175,13 +175,15 @@ impl Status {
         verified: &LastVerification,
     ) -> Self {
         let now = now();
-        let (depth, debts, open_conflicts) = tokio::join!(
+        let (depth, oldest, debts, open_conflicts) = tokio::join!(
             asked("the queue", ports.bus.depth()),
+            asked("the oldest entry", ports.bus.oldest_at()),
             asked("the debts of the stores", ports.records.debt_counts()),
             asked("the open conflicts", ports.records.open_conflicts())
         );
         let health = service.health();
-        let unknown = [depth.as_ref().err(), debts.as_ref().err(), open_conflicts.as_ref().err()];
+        let unknown =
+            [depth.as_ref().err(), oldest.as_ref().err(), debts.as_ref().err(), open_conflicts.as_ref().err()];
         let unknown = unknown.into_iter().flatten().cloned().collect();
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -191,7 +193,7 @@ impl Status {
             ready: health.is_ready(),
             waiting_for: waiting_for(&health),
             recovered: health.recovered.as_ref().map(Recovered::of),
-            queue: depth.ok().map(|depth| Queue::of(depth, now)),
+            queue: depth.ok().map(|depth| Queue::of(depth, oldest.ok().flatten(), now)),
             stores: stores(&health, debts.ok().as_ref()),
             open_conflicts: open_conflicts.ok(),
             done: Done::of(health.done),
@@ -262,20 +264,15 @@ impl Recovered {
 }
 
 impl Queue {
-    fn of(depth: Depth, now: Time) -> Self {
+    /// `oldest` is when the oldest unfinished entry was added, by the bus's clock.
+    fn of(depth: Depth, oldest: Option<Time>, now: Time) -> Self {
         Self {
             unread: depth.unread,
             pending: depth.pending,
             dead: depth.dead,
-            oldest_seconds: depth.oldest.map(|entry| age(entry, now)),
+            oldest_seconds: oldest.map(|oldest| now.seconds_since(oldest).max(0.0)),
         }
     }
-}
-
-/// Seconds since the entry was added, by the clock of whoever gave it its id.
-fn age(entry: EntryId, now: Time) -> f64 {
-    let micros = i64::try_from(entry.millis).unwrap_or(i64::MAX).saturating_mul(1000);
-    now.seconds_since(Time::from_micros(micros)).max(0.0)
 }
 
 impl Done {

@@ -6,8 +6,11 @@
 //!
 //! # What a crash does
 //! A position is confirmed only when every entry published up to it is finished on the bus: held by all stores, or owed
-//! with the row. A crash before that, or a bus that lost what it had (its incarnation is another), begins again at the last
-//! position confirmed; what is carried twice changes nothing. Where changes may have been missed altogether, because the log
+//! with the row. Where the bus lies in the database of the rows ([`FinishedBy::Merge`]), it is confirmed as soon as the
+//! entries are committed there: they are as durable as the rows that they are about, and a server that lost them has lost
+//! its slot, or is another server, which opening the log notices as a gap. A crash before the confirmation, or a bus that
+//! lost what it had (its incarnation is another), begins again at the last position confirmed; what is carried twice changes
+//! nothing. Where changes may have been missed altogether, because the log
 //! was not kept for us, the rows are compared with what was last seen of them, beside the reading that goes on; a crash
 //! before that is finished on the bus has the next session begin it anew.
 
@@ -24,7 +27,7 @@ use uuid::Uuid;
 use crate::backfill::{Backfilled, backfill};
 use crate::crash_point::{self, CrashPoint};
 use crate::metrics;
-use crate::ports::{Capture, Captured, EntryId, Fault, FaultClass, Gap, Opened, Position, Source, Touch};
+use crate::ports::{Capture, Captured, EntryId, Fault, FaultClass, FinishedBy, Gap, Opened, Position, Source, Touch};
 use crate::progress::{Stop, Stopper};
 use crate::publish::Publisher;
 use crate::repair::until_finished;
@@ -164,12 +167,15 @@ impl Captor {
         Ok(done)
     }
 
-    /// Confirms what is finished on the bus.
+    /// Confirms what is finished on the bus, or as durable there as the rows.
     async fn confirm(&self, source: &mut dyn Source, open: &mut Open, incarnation: &str) -> Result<(), Fault> {
         if open.ends.is_empty() {
             return Ok(());
         }
-        let oldest = self.ports.bus.depth().await?.oldest;
+        let oldest = match self.ports.bus.finished_by() {
+            FinishedBy::Merge => None,
+            FinishedBy::Acknowledgement => self.ports.bus.depth().await?.oldest,
+        };
         // Asked last: where it is still the same, what the bus does not have it has finished.
         if self.ports.bus.incarnation().await? != incarnation {
             return Err(Fault::new(FaultClass::Unavailable, "capture", "the bus may have lost what it had"));

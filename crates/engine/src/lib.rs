@@ -10,6 +10,7 @@ pub mod backfill;
 mod breaker;
 pub mod capture;
 mod caught;
+mod claims;
 mod clock;
 pub mod conflicts;
 pub mod crash_point;

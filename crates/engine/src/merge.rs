@@ -14,7 +14,7 @@ use crate::direct::{self, Looks, Merging};
 use crate::journal::{Journal, Mark};
 use crate::metrics;
 use crate::operation::Operation;
-use crate::ports::{Commit, Fault, Held, Records, Write};
+use crate::ports::{Commit, EntryId, Fault, Fence, FinishedBy, Held, MergeScope, Records, Write};
 use crate::settings::Settings;
 
 /// What became of a batch in the system of record.
@@ -50,9 +50,12 @@ pub(crate) struct Terms<'a> {
     pub(crate) settings: &'a Settings,
     /// What the stores were found to hold.
     pub(crate) looks: &'a Looks,
+    /// What finishes the entries of the operations.
+    pub(crate) finished_by: FinishedBy,
 }
 
-/// Merges the operations, each chunk's in their order, in one transaction. `owing` are the stores that are told later.
+/// Merges the operations, each chunk's in their order, in one transaction, which puts what the stores `owing` miss into the
+/// outbox.
 pub(crate) async fn merge_all(
     records: &dyn Records,
     operations: &[&Operation],
@@ -78,8 +81,12 @@ pub(crate) async fn merge_all(
         metrics::took(metrics::Operation::Merge, started);
         commits
     };
+    let finished: Vec<EntryId> = match terms.finished_by {
+        FinishedBy::Merge => operations.iter().filter_map(|o| Some(o.entry.as_ref()?.id)).collect(),
+        FinishedBy::Acknowledgement => Vec::new(),
+    };
     let started = Instant::now();
-    records.merge(&ids, &decide).await?;
+    records.merge_in(MergeScope { ids: &ids, fence: &Fence::default(), finished: &finished }, &decide).await?;
     metrics::took(metrics::Operation::Apply(Target::Postgres), started);
     Ok(outcome.into_inner().unwrap_or_else(PoisonError::into_inner))
 }

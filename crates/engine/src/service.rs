@@ -15,7 +15,7 @@ use crate::clock::Clock;
 use crate::house::House;
 use crate::lane::{Condition, Lane};
 use crate::log::{Log, aside};
-use crate::ports::{Bus, Fault, FaultClass, Records, Store};
+use crate::ports::{Bus, Fault, FaultClass, FinishedBy, Records, Store};
 use crate::progress::{Done, Progress, Stopper};
 use crate::recover::{Recovered, recover};
 use crate::settings::Settings;
@@ -72,6 +72,7 @@ pub enum StartError {
 /// The running service. Dropping it stops it without draining; what was under way is in the log.
 pub struct Service {
     bus: Arc<dyn Bus>,
+    records: Arc<dyn Records>,
     lanes: Vec<Lane>,
     drivers: Vec<JoinHandle<()>>,
     progress: Arc<Progress>,
@@ -190,6 +191,7 @@ impl Service {
         let housekeeping = tokio::spawn(house.keep(stop));
         Ok(Self {
             bus: ports.bus,
+            records: ports.records,
             lanes,
             drivers,
             progress,
@@ -249,7 +251,8 @@ impl Service {
         }
     }
 
-    /// Waits until the bus is empty and everything read from it is settled.
+    /// Waits until the bus is empty and everything read from it is settled. Where the merge finishes entries, also until
+    /// every store that answers has what the outbox has for it.
     ///
     /// # Errors
     /// Where the worker ended before that, or the bus cannot say; and where nearly everything is refused for longer than
@@ -265,12 +268,31 @@ impl Service {
             }
             let depth = self.bus.depth().await?;
             let recovered = self.health().recovered.is_some();
-            if recovered && depth.unread == 0 && depth.pending == 0 && self.progress.done().under_way == 0 {
+            let carried = recovered && depth.unread == 0 && depth.pending == 0 && self.progress.done().under_way == 0;
+            if carried && self.is_drained().await? {
                 return Ok(());
             }
             // The notification is the common case; the time covers what another process finishes.
             let _ = tokio::time::timeout(LOOK, changed).await;
         }
+    }
+
+    /// Whether the outbox has nothing more for stores that answer. Where an acknowledgement finishes entries, the log has
+    /// what is under way, and the outbox only what stores have missed for long.
+    async fn is_drained(&self) -> Result<bool, Fault> {
+        if self.bus.finished_by() == FinishedBy::Acknowledgement {
+            return Ok(true);
+        }
+        let counts = self.records.debt_counts().await?;
+        Ok(self.lanes.iter().all(|lane| {
+            let condition = lane.condition();
+            let failing = condition
+                .failing
+                .as_ref()
+                .is_some_and(|(since, _)| self.clock.now().seconds_since(*since) > self.patience.as_secs_f64());
+            let pending = counts.get(&lane.target()).copied().unwrap_or_default();
+            condition.owing || failing || pending <= condition.refused
+        }))
     }
 
     /// Waits until the worker ends; an error where it had to.

@@ -1,13 +1,14 @@
 //! The scenarios on the ports in memory.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use chunk_sync_engine::ports::FinishedBy;
 use chunk_sync_testkit::memory::World;
 use chunk_sync_testkit::scenarios::{Outcomes, Scenario, all, play};
 
-async fn played(scenarios: &[Scenario]) -> Outcomes {
+async fn played(scenarios: &[Scenario], finished_by: FinishedBy) -> Outcomes {
     let dir = std::env::temp_dir().join(format!("chunk-sync-scenarios-{}", uuid::Uuid::new_v4()));
     std::fs::create_dir_all(&dir).unwrap();
-    let world = World::default();
+    let world = World::new(finished_by);
     let outcomes = play(scenarios, &world.ports(), &world, &dir, jiff::Timestamp::now().into()).await;
     std::fs::remove_dir_all(&dir).unwrap();
     outcomes
@@ -15,7 +16,13 @@ async fn played(scenarios: &[Scenario]) -> Outcomes {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_every_scenario_says_shows() {
-    assert!(played(&all()).await.len() >= 40);
+    assert!(played(&all(), FinishedBy::Acknowledgement).await.len() >= 40);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_shows_as_well_where_the_merge_finishes_entries() {
+    let both = [played(&all(), FinishedBy::Acknowledgement).await, played(&all(), FinishedBy::Merge).await];
+    assert!(both[0].keys().eq(both[1].keys()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -25,5 +32,5 @@ async fn a_claim_that_does_not_hold_is_found() {
     three[0].shows = Some(vec![("content", "another text".into())]);
     three[1].shows = None;
     three[2].meets = vec![("content", "merged")];
-    played(&three).await;
+    played(&three, FinishedBy::Acknowledgement).await;
 }

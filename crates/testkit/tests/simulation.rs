@@ -9,14 +9,15 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use chunk_sync_testkit::simulation::{Plant, Tally, run};
+use chunk_sync_engine::ports::FinishedBy;
+use chunk_sync_testkit::simulation::{Installation, Plant, Tally, run};
 
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().map(|text| text.parse().expect(variable))
 }
 
 /// Lives through many seeds on all processors.
-fn holds(test: &str, processes: usize, count: u64) {
+fn holds(test: &str, installation: Installation, count: u64) {
     let only = number("CHUNK_SYNC_SEED");
     let count = number("CHUNK_SYNC_SEEDS").unwrap_or(count);
     let seeds = only.map_or(0..count, |seed| seed..seed + 1);
@@ -30,7 +31,7 @@ fn holds(test: &str, processes: usize, count: u64) {
                     if seed >= seeds.end {
                         return;
                     }
-                    match run(seed, processes, Plant::default()) {
+                    match run(seed, installation, Plant::default()) {
                         Ok(tally) => *whole.lock().unwrap() += tally,
                         Err(what) => broken.lock().unwrap().push((seed, what)),
                     }
@@ -38,7 +39,13 @@ fn holds(test: &str, processes: usize, count: u64) {
             });
         }
     });
-    eprintln!("{test}: seeds {seeds:?} in {:.1?}\n{}", began.elapsed(), whole.into_inner().unwrap());
+    let Installation { processes, finished_by } = installation;
+    eprintln!(
+        "{test}: {processes} at once, entries finished by {}, seeds {seeds:?} in {:.1?}\n{}",
+        finished_by.as_str(),
+        began.elapsed(),
+        whole.into_inner().unwrap()
+    );
     let mut broken = broken.into_inner().unwrap();
     broken.sort();
     for (seed, what) in broken.iter().take(5) {
@@ -56,18 +63,28 @@ const fn some(count: u64) -> u64 {
 /// A failing seed can be looked into only if it fails again.
 #[test]
 fn a_seed_is_one_and_the_same_life() {
-    for seed in 0..some(200) {
-        let lives = [(); 2].map(|()| run(seed, 1, Plant::default()));
-        assert_eq!(lives[0], lives[1], "seed {seed}");
+    for finished_by in FinishedBy::ALL {
+        for seed in 0..some(200) {
+            let lives = [(); 2].map(|()| run(seed, Installation::single(finished_by), Plant::default()));
+            assert_eq!(lives[0], lives[1], "seed {seed}, finished by {}", finished_by.as_str());
+        }
     }
 }
 
 #[test]
 fn one_process_loses_and_repeats_nothing() {
-    holds("one_process_loses_and_repeats_nothing", 1, some(2_000));
+    let installation = Installation::single(FinishedBy::Acknowledgement);
+    holds("one_process_loses_and_repeats_nothing", installation, some(2_000));
+}
+
+#[test]
+fn a_merge_that_finishes_its_entries_loses_and_repeats_nothing() {
+    let installation = Installation::single(FinishedBy::Merge);
+    holds("a_merge_that_finishes_its_entries_loses_and_repeats_nothing", installation, some(2_000));
 }
 
 #[test]
 fn two_processes_lose_and_repeat_nothing() {
-    holds("two_processes_lose_and_repeat_nothing", 2, some(500));
+    let installation = Installation { processes: 2, finished_by: FinishedBy::Acknowledgement };
+    holds("two_processes_lose_and_repeat_nothing", installation, some(500));
 }

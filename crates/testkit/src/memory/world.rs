@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use chunk_sync_engine::Ports;
-use chunk_sync_engine::ports::{Records, Store};
+use chunk_sync_engine::ports::{FinishedBy, Records, Store};
 use chunk_sync_model::{Limits, Target};
 use uuid::Uuid;
 
@@ -21,13 +21,23 @@ pub struct World {
 
 impl Default for World {
     fn default() -> Self {
-        let store = |target| MemoryStore::new(target, Limits::default());
-        let (bus, records) = (MemoryBus::default(), MemoryRecords::default());
-        Self { bus, records, vectors: store(Target::Qdrant), graph: store(Target::Neo4j) }
+        Self::new(FinishedBy::Acknowledgement)
     }
 }
 
 impl World {
+    /// Empty ports. Where the merge finishes entries, bus and rows lie in one database.
+    #[must_use]
+    pub fn new(finished_by: FinishedBy) -> Self {
+        let store = |target| MemoryStore::new(target, Limits::default());
+        let bus = MemoryBus::of(usize::MAX, finished_by);
+        let records = match finished_by {
+            FinishedBy::Acknowledgement => MemoryRecords::default(),
+            FinishedBy::Merge => MemoryRecords::beside(&bus),
+        };
+        Self { bus, records, vectors: store(Target::Qdrant), graph: store(Target::Neo4j) }
+    }
+
     /// Handles on them.
     #[must_use]
     pub fn ports(&self) -> Ports {
