@@ -63,9 +63,7 @@ impl PostgresBus {
     pub(super) async fn take(&self, max: usize) -> Result<Vec<Delivery>, Error> {
         let mut desk = self.desk.lock().await;
         if !desk.begun {
-            self.records.handed.forget();
-            self.records.query(COUNT_ATTEMPTS, &[]).await?;
-            desk.begun = true;
+            self.begin(&mut desk).await?;
         }
         let handed = &self.records.handed;
         desk.suspect.take_if(|suspect| !handed.contains(suspect.number));
@@ -88,6 +86,14 @@ impl PostgresBus {
         }
         handed.add(deliveries.iter().filter_map(|delivery| super::number(delivery.id)));
         Ok(deliveries)
+    }
+
+    /// From now on this process reads: whatever is unfinished is handed out again, whoever had it.
+    async fn begin(&self, desk: &mut Desk) -> Result<(), Error> {
+        self.records.query(COUNT_ATTEMPTS, &[]).await?;
+        self.records.handed.forget();
+        *desk = Desk { begun: true, ..Desk::default() };
+        Ok(())
     }
 
     /// The next entries that this process has not handed out, in order of their numbers.
