@@ -255,9 +255,7 @@ async fn a_server_that_hangs_up_loses_nothing_that_was_answered() {
         if published.len() % 5 == 0 {
             killer.query(kill, &[]).await.unwrap();
         }
-        while !matches!(place.bus.publish(std::slice::from_ref(&event)).await, Ok(ids) if { published.extend(ids); true })
-        {
-        }
+        published.extend(until_published(&place.bus, &event).await);
     }
     let mut came = Vec::new();
     while came.len() < published.len() {
@@ -268,6 +266,14 @@ async fn a_server_that_hangs_up_loses_nothing_that_was_answered() {
     // Published once more where the answer was lost.
     came.retain(|id| published.contains(id));
     assert_eq!(came, published);
+}
+
+async fn until_published(bus: &PostgresBus, event: &Event) -> Vec<EntryId> {
+    loop {
+        if let Ok(ids) = bus.publish(std::slice::from_ref(event)).await {
+            return ids;
+        }
+    }
 }
 
 /// A reader whose bus is used through a pool of one connection: nothing waits for another call of its own.
@@ -286,4 +292,51 @@ async fn one_connection_suffices() {
     let came = tokio::time::timeout(Duration::from_secs(10), reader).await.expect("it woke").unwrap();
     assert!(!came.is_empty());
     assert_eq!(records.target(), Target::Postgres);
+}
+
+/// Run it in the profile that counts:
+/// `cargo test --release -p chunk-sync-connectors --features live --test postgres entries_a_second -- --ignored --nocapture`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement"]
+#[allow(clippy::print_stderr, reason = "figures are for whoever asked for them")]
+async fn entries_a_second() {
+    const ENTRIES: usize = 20_480;
+    let place = OnServer::<Pg15>::fresh().await;
+    let events = events(ENTRIES);
+    let rate = |began: std::time::Instant| ENTRIES as f64 / began.elapsed().as_secs_f64();
+    let began = std::time::Instant::now();
+    for events in events.chunks(256) {
+        place.bus.publish(events).await.unwrap();
+    }
+    eprintln!("published: {:.0}/s", rate(began));
+    let (began, mut came) = (std::time::Instant::now(), 0);
+    while came < ENTRIES {
+        let deliveries = place.bus.read(256, Duration::from_secs(1)).await.unwrap();
+        came += deliveries.len();
+        let finished = ids(&deliveries);
+        let scope = MergeScope { ids: &[], fence: &Fence::default(), finished: &finished };
+        place.records.merge_in(scope, &|_| Vec::new()).await.unwrap();
+    }
+    eprintln!("read and finished by empty merges: {:.0}/s", rate(began));
+    let began = std::time::Instant::now();
+    for event in events.iter().take(200) {
+        place.bus.publish(std::slice::from_ref(event)).await.unwrap();
+    }
+    eprintln!("published one by one: {:.1} ms each", began.elapsed().as_secs_f64() * 5.0);
+    let other = place.another().await;
+    let mut waits = Vec::new();
+    for event in events.iter().take(50) {
+        while !place.bus.read(256, Duration::ZERO).await.unwrap().is_empty() {}
+        let reader = tokio::spawn({
+            let bus = Arc::clone(&place.bus);
+            async move { drop(bus.read(9, Duration::from_secs(9)).await.unwrap()) }
+        });
+        tokio::task::yield_now().await;
+        other.publish(std::slice::from_ref(event)).await.unwrap();
+        let published = std::time::Instant::now();
+        reader.await.unwrap();
+        waits.push(published.elapsed());
+    }
+    waits.sort_unstable();
+    eprintln!("published elsewhere, read here: p50 {:.1?}, longest {:.1?}", waits[25], waits[49]);
 }

@@ -13,8 +13,9 @@ use crate::postgres::records::limit_of;
 const BYTES: i64 = 8 << 20;
 
 /// Counts one attempt more for what the last reader may have been working on when it ended: its suspect where that is
-/// unfinished, else all that it was handed.
-const COUNT_ATTEMPTS: &str = "WITH reader AS (SELECT handed, suspect FROM chunk_sync.bus_reader FOR UPDATE), \
+/// unfinished, else all that it was handed. The parts of the statement read one snapshot: without a lock, because a row that
+/// the statement itself has updated cannot be locked by another part of it.
+const COUNT_ATTEMPTS: &str = "WITH reader AS (SELECT handed, suspect FROM chunk_sync.bus_reader), \
     suspect AS (SELECT entry.id FROM chunk_sync.bus AS entry JOIN reader ON entry.id = reader.suspect), \
     counted AS (UPDATE chunk_sync.bus AS entry SET attempts = attempts + 1 FROM reader \
         WHERE CASE WHEN EXISTS (SELECT FROM suspect) THEN entry.id = reader.suspect ELSE entry.id <= reader.handed END) \
