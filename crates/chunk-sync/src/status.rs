@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chunk_sync_connectors::embedded::EmbeddedFile;
-use chunk_sync_engine::ports::{Depth, EntryId, Fault, Installed};
+use chunk_sync_engine::ports::{Depth, Fault, Installed};
 use chunk_sync_engine::scrub::Scrubbed;
 use chunk_sync_engine::{Condition, FillState, Filled, Health, Ports, Service};
 use chunk_sync_model::{Target, Time};
@@ -208,13 +208,15 @@ impl Status {
     pub async fn gather(observed: Observed<'_>, started: Time) -> Self {
         let Observed { service, ports, verified, .. } = observed;
         let (now, filling) = (now(), observed.filling.get());
-        let (depth, debts, open_conflicts) = tokio::join!(
+        let (depth, oldest, debts, open_conflicts) = tokio::join!(
             asked("the queue", ports.bus.depth()),
+            asked("the oldest entry", ports.bus.oldest_at()),
             asked("the debts of the stores", ports.records.debt_counts()),
             asked("the open conflicts", ports.records.open_conflicts())
         );
         let health = service.health();
-        let unknown = [depth.as_ref().err(), debts.as_ref().err(), open_conflicts.as_ref().err()];
+        let unknown =
+            [depth.as_ref().err(), oldest.as_ref().err(), debts.as_ref().err(), open_conflicts.as_ref().err()];
         let unknown = unknown.into_iter().flatten().cloned().collect();
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -227,7 +229,7 @@ impl Status {
             filling,
             warnings: warnings(observed.file.cloned()).await,
             recovered: health.recovered.as_ref().map(Recovered::of),
-            queue: depth.ok().map(|depth| Queue::of(depth, now)),
+            queue: depth.ok().map(|depth| Queue::of(depth, oldest.ok().flatten(), now)),
             stores: stores(&health, debts.ok().as_ref()),
             open_conflicts: open_conflicts.ok(),
             done: Done::of(health.done),
@@ -290,7 +292,7 @@ async fn asked<T>(what: &str, answer: impl Future<Output = Result<T, Fault>>) ->
 /// How each store is doing, the system of record first; `debts` where they are known.
 pub(crate) fn stores(health: &Health, debts: Option<&BTreeMap<Target, u64>>) -> Vec<Store> {
     let owed = |target| debts.map(|debts| debts.get(target).copied().unwrap_or_default());
-    let records = Condition { failing: health.records.clone(), owing: false };
+    let records = Condition { failing: health.records.clone(), owing: false, refused: 0 };
     std::iter::once(&(Target::Postgres, records))
         .chain(&health.stores)
         .map(|(target, condition)| Store {
@@ -321,20 +323,15 @@ impl Recovered {
 }
 
 impl Queue {
-    fn of(depth: Depth, now: Time) -> Self {
+    /// `oldest` is when the oldest unfinished entry was added, by the bus's clock.
+    fn of(depth: Depth, oldest: Option<Time>, now: Time) -> Self {
         Self {
             unread: depth.unread,
             pending: depth.pending,
             dead: depth.dead,
-            oldest_seconds: depth.oldest.map(|entry| age(entry, now)),
+            oldest_seconds: oldest.map(|oldest| now.seconds_since(oldest).max(0.0)),
         }
     }
-}
-
-/// Seconds since the entry was added, by the clock of whoever gave it its id.
-fn age(entry: EntryId, now: Time) -> f64 {
-    let micros = i64::try_from(entry.millis).unwrap_or(i64::MAX).saturating_mul(1000);
-    now.seconds_since(Time::from_micros(micros)).max(0.0)
 }
 
 impl Done {

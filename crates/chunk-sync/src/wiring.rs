@@ -149,7 +149,7 @@ impl Opened {
             capture: rows.capture,
             installation: rows.installation,
             installed,
-            file: rows.file.map(|embedded| embedded.file),
+            file: rows.home.file().map(|embedded| embedded.file.clone()),
             redis: bus.redis,
         }
     }

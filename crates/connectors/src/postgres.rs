@@ -4,6 +4,7 @@
 //! The table is taken as it is: whether its vectors are pgvector's types or plain arrays and JSON, and how wide its
 //! numbers are, is looked at and adapted to. Not here: the replication log, and what a change means.
 
+mod bus;
 mod capture;
 mod cell;
 mod config;
@@ -27,6 +28,7 @@ mod store;
 mod tests;
 mod tls;
 
+pub use bus::PostgresBus;
 pub use capture::{CaptureConfig, Plugin, PostgresCapture};
 pub use cell::Indexed;
 pub use config::PostgresConfig;

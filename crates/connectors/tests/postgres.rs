@@ -2,6 +2,8 @@
 //! `CHUNK_SYNC_TEST_PG18_URL` (with it). Every test has a database of its own there, which it drops at its end.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
+#[path = "postgres/bus.rs"]
+mod bus;
 #[path = "postgres/capture.rs"]
 mod capture;
 #[path = "postgres/examine.rs"]
@@ -27,10 +29,13 @@ macro_rules! suites {
             type Rows = AsStore<$server>;
             type RowsAndRecords = AsRecords<$server>;
             type RowsAsHome = AsHome<$server>;
+            type Entries = crate::bus::OnServer<$server>;
 
             chunk_sync_testkit::store_suite!(Rows);
             chunk_sync_testkit::records_suite!(RowsAndRecords);
             chunk_sync_testkit::installation_suite!(RowsAsHome);
+            chunk_sync_testkit::bus_suite!(Entries);
+            chunk_sync_testkit::merge_bus_suite!(Entries);
             // Of what a store with typed vectors keeps, all but that it refuses a vector of another length: the row's
             // column stays empty then, and the vector lies beside it. Lengths are the business of whoever publishes.
             chunk_sync_testkit::suite!(

@@ -12,6 +12,7 @@ pub(crate) mod store_writer;
 pub(crate) mod completion;
 
 pub(crate) mod breaker;
+pub(crate) mod claims;
 pub(crate) mod given_up;
 pub(crate) mod recovery;
 pub(crate) mod worker;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use chunk_sync_model::Target;
 
-pub use bus::{Bus, DEAD_FIELDS, DeadLetter, Delivery, Depth, EntryId, Letter};
+pub use bus::{Bus, DEAD_FIELDS, DeadLetter, Delivery, Depth, EntryId, FinishedBy, Letter};
 pub use capture::{Capture, Captured, Gap, Opened, Position, Source, Touch};
 pub use conflicts::{Closed, ConflictFilter, Decided, Met, Recorded};
 pub use fault::{Fault, FaultClass};

@@ -10,6 +10,7 @@ pub mod graph_store;
 mod history;
 pub mod installation;
 pub mod memory;
+pub mod merge_bus;
 pub mod qdrant_server;
 pub mod records;
 pub mod scenarios;
@@ -177,6 +178,28 @@ macro_rules! installation_suite {
                 a_store_goes_with_what_waited_for_it,
                 a_store_is_filled_by_a_process_of_its_set_only,
                 an_installation_is_fresh_until_a_chunk_has_a_record,
+            ]
+        );
+    };
+}
+
+/// What a bus keeps beside that whose entries are finished by the merge.
+#[macro_export]
+macro_rules! merge_bus_suite {
+    ($fixture:ty) => {
+        $crate::suite!(
+            merge_bus,
+            $fixture,
+            [
+                a_merge_finishes_its_entries_and_fills_the_outbox,
+                a_merge_that_changes_nothing_finishes_its_entries,
+                an_abandoned_merge_finishes_wholly_or_not_at_all,
+                what_a_merge_finishes_makes_room,
+                an_entry_that_commits_late_is_read_though_later_ones_were_finished,
+                a_publication_that_never_commits_holds_up_nobody,
+                what_other_processes_publish_is_read_while_it_comes,
+                a_waiting_read_wakes_when_another_process_publishes,
+                what_is_struck_off_the_outbox_stays_struck_off,
             ]
         );
     };

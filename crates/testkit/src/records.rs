@@ -22,7 +22,7 @@ pub use debts::*;
 type Port = dyn Records;
 
 /// What merging an event into what is held comes to.
-fn merged(held: Held, event: &Event) -> Commit {
+pub(crate) fn merged(held: Held, event: &Event) -> Commit {
     let merged = merge(held.record, held.state, &Change::from(event), &Strategies::default());
     commit(event.chunk_id(), merged.record, merged.state)
 }

@@ -2,15 +2,17 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{Bus, EntryId, Records, Store};
+use chunk_sync_engine::ports::{Bus, EntryId, FinishedBy, Records, Store};
 use chunk_sync_model::event::Fields;
-use chunk_sync_model::{Limits, Target};
+use chunk_sync_model::{Event, Limits, Target};
 use chunk_sync_testkit::Fixture;
 use chunk_sync_testkit::bus::BusFixture;
 use chunk_sync_testkit::installation::Home;
 use chunk_sync_testkit::memory::{MemoryBus, MemoryRecords, MemoryStore};
+use chunk_sync_testkit::merge_bus::{Begun, MergeBusFixture};
 
 macro_rules! fixture {
     ($name:ident, $port:ty, $memory:ty, $fresh:expr) => {
@@ -97,12 +99,77 @@ impl BusFixture for Events {
     }
 }
 
+/// A bus and records in one database, as one process sees them.
+struct Beside {
+    bus: MemoryBus,
+    records: MemoryRecords,
+}
+
+impl Beside {
+    fn of(bound: usize) -> Self {
+        let bus = MemoryBus::of(bound, FinishedBy::Merge);
+        Self { records: MemoryRecords::beside(&bus), bus }
+    }
+}
+
+#[async_trait]
+impl Fixture for Beside {
+    type Port = dyn Bus;
+
+    async fn fresh() -> Self {
+        Self::of(usize::MAX)
+    }
+
+    fn port(&self) -> Arc<dyn Bus> {
+        Arc::new(self.bus.clone())
+    }
+
+    async fn reopen(&mut self) {
+        self.bus.end();
+        self.bus = self.bus.another();
+    }
+}
+
+#[async_trait]
+impl BusFixture for Beside {
+    async fn narrow(bound: u64) -> Self {
+        Self::of(bound as usize)
+    }
+
+    async fn add(&self, fields: Fields) -> EntryId {
+        self.bus.add(fields)
+    }
+}
+
+#[async_trait]
+impl MergeBusFixture for Beside {
+    fn records(&self) -> Arc<dyn Records> {
+        Arc::new(self.records.clone())
+    }
+
+    async fn another(&self) -> Arc<dyn Bus> {
+        Arc::new(self.bus.another())
+    }
+
+    async fn begin(&self, event: &Event) -> Begun {
+        let (bus, event) = (self.bus.clone(), event.clone());
+        let mut begun: Begun =
+            Box::pin(async move { bus.publish_late(&[event], Duration::from_millis(1)).await.unwrap()[0] });
+        assert!(futures::poll!(&mut begun).is_pending());
+        begun
+    }
+}
+
+mod beside_records {
+    use super::*;
+    chunk_sync_testkit::bus_suite!(Beside);
+    chunk_sync_testkit::merge_bus_suite!(Beside);
+}
+
 mod events {
     use super::*;
     use chunk_sync_engine::ports::Delivery;
-    use chunk_sync_model::Event;
     use chunk_sync_testkit::states::{bare, changed, state};
-    use std::time::Duration;
 
     chunk_sync_testkit::bus_suite!(Events);
 

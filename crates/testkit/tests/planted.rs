@@ -18,7 +18,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use chunk_sync_testkit::simulation::{Plant, run};
+use chunk_sync_engine::ports::FinishedBy;
+use chunk_sync_testkit::simulation::{Installation, Plant, run};
 
 /// Every so manieth time.
 #[derive(Clone)]
@@ -36,9 +37,14 @@ impl Every {
 
 /// Asserts that the flaw is found within so many seeds, and that what is said of it says so much.
 fn is_found_out(flaw: &str, seeds: u64, says: &[&str], plant: impl Fn() -> Plant) {
+    is_found_in(FinishedBy::Acknowledgement, flaw, seeds, says, plant);
+}
+
+/// The same where entries are finished by that.
+fn is_found_in(finished_by: FinishedBy, flaw: &str, seeds: u64, says: &[&str], plant: impl Fn() -> Plant) {
     let began = Instant::now();
     for seed in 0..seeds {
-        if let Err(what) = run(seed, 1, plant()) {
+        if let Err(what) = run(seed, Installation::single(finished_by), plant()) {
             let short: String = what.chars().take(160).collect();
             // Past what the test runner keeps to itself, as the seeds of the simulation are.
             let result = format!("{flaw}: found by seed {seed} of {seeds} after {:.1?}\n", began.elapsed());
@@ -135,6 +141,42 @@ fn a_bus_that_acknowledges_what_it_does_not_have() {
 fn a_bus_that_hands_out_in_another_order() {
     let plant = || Plant { bus: Box::new(|bus| Arc::new(bus::Flawed(bus, bus::Flaw::Backwards))), ..Plant::default() };
     is_found_out("a bus out of order", 40, &["the row of", "the record of"], plant);
+}
+
+#[test]
+fn a_merge_that_finishes_its_entries_without_the_outbox() {
+    let plant = || Plant {
+        records: Box::new(|records| Arc::new(records::Flawed::new(records, records::Flaw::ForgetsDebts))),
+        ..Plant::default()
+    };
+    is_found_in(FinishedBy::Merge, "a merge without the outbox", 60, &["misses", "holds"], plant);
+}
+
+#[test]
+fn a_merge_that_finishes_its_entries_and_records_nothing() {
+    let plant = || Plant {
+        records: Box::new(|records| Arc::new(records::Flawed::new(records, records::Flaw::RecordsNothing))),
+        ..Plant::default()
+    };
+    is_found_in(FinishedBy::Merge, "a merge that only finishes", 20, &["the row of", "a merge of"], plant);
+}
+
+#[test]
+fn an_outbox_that_strikes_off_newer_writes() {
+    let plant = || Plant {
+        records: Box::new(|records| Arc::new(records::Flawed::new(records, records::Flaw::PaysWhateverVersion))),
+        ..Plant::default()
+    };
+    is_found_in(FinishedBy::Merge, "an outbox that strikes off newer writes", 2_000, &["misses", "holds"], plant);
+}
+
+#[test]
+fn a_bus_that_skips_what_commits_late() {
+    let flaw = |bus| -> Arc<dyn chunk_sync_engine::ports::Bus> {
+        Arc::new(bus::Flawed(bus, bus::Flaw::SkipsLate(Arc::default())))
+    };
+    let plant = || Plant { bus: Box::new(flaw), ..Plant::default() };
+    is_found_in(FinishedBy::Merge, "a bus that skips what commits late", 60, &["does not settle", "come to"], plant);
 }
 
 #[test]

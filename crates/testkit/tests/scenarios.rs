@@ -1,16 +1,14 @@
 //! The scenarios on the ports in memory.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use chunk_sync_engine::ports::FinishedBy;
 use chunk_sync_model::Target;
 use chunk_sync_testkit::memory::World;
 use chunk_sync_testkit::scenarios::{Outcomes, Scenario, all, play};
 
-const BOTH: [Target; 2] = [Target::Qdrant, Target::Neo4j];
-
-async fn played(scenarios: &[Scenario], stores: &[Target]) -> Outcomes {
+async fn played(scenarios: &[Scenario], world: World) -> Outcomes {
     let dir = std::env::temp_dir().join(format!("chunk-sync-scenarios-{}", uuid::Uuid::new_v4()));
     std::fs::create_dir_all(&dir).unwrap();
-    let world = World::with(stores);
     let outcomes = play(scenarios, &world.ports(), &world, &dir, jiff::Timestamp::now().into()).await;
     std::fs::remove_dir_all(&dir).unwrap();
     outcomes
@@ -18,7 +16,16 @@ async fn played(scenarios: &[Scenario], stores: &[Target]) -> Outcomes {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_every_scenario_says_shows() {
-    assert!(played(&all(), &BOTH).await.len() >= 40);
+    assert!(played(&all(), World::new(FinishedBy::Acknowledgement)).await.len() >= 40);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_shows_as_well_where_the_merge_finishes_entries() {
+    let both = [
+        played(&all(), World::new(FinishedBy::Acknowledgement)).await,
+        played(&all(), World::new(FinishedBy::Merge)).await,
+    ];
+    assert!(both[0].keys().eq(both[1].keys()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -28,7 +35,7 @@ async fn a_claim_that_does_not_hold_is_found() {
     three[0].shows = Some(vec![("content", "another text".into())]);
     three[1].shows = None;
     three[2].meets = vec![("content", "merged")];
-    played(&three, &BOTH).await;
+    played(&three, World::default()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -36,6 +43,6 @@ async fn what_every_scenario_says_shows_with_any_set_of_stores() {
     for stores in [&[][..], &[Target::Qdrant], &[Target::Neo4j]] {
         let has = |scenario: &Scenario| scenario.needs().iter().all(|target| stores.contains(target));
         let scenarios: Vec<Scenario> = all().into_iter().filter(has).collect();
-        assert!(played(&scenarios, stores).await.len() >= 30, "{stores:?}");
+        assert!(played(&scenarios, World::with(stores)).await.len() >= 30, "{stores:?}");
     }
 }

@@ -12,8 +12,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use chunk_sync_engine::ports::FinishedBy;
 use chunk_sync_model::Target;
-use chunk_sync_testkit::simulation::{Plant, Tally, run};
+use chunk_sync_testkit::simulation::{Installation, Plant, Tally, run};
 
 /// Seeds for one process, for two, and those that are run twice.
 const ONE: u64 = 2_000;
@@ -22,6 +23,8 @@ const TWICE: u64 = 200;
 /// Seeds for each installation that lacks a store.
 const FEWER: u64 = 200;
 
+const SINGLE: Installation = Installation { processes: 1, finished_by: FinishedBy::Acknowledgement };
+const TWO_PROCESSES: Installation = Installation { processes: 2, finished_by: FinishedBy::Acknowledgement };
 const BOTH: [Target; 2] = [Target::Qdrant, Target::Neo4j];
 
 fn number(variable: &str) -> Option<u64> {
@@ -37,7 +40,7 @@ struct Lives {
 }
 
 /// Runs the seeds in their order on all processors, and no new one after the deadline.
-fn live(seeds: &Range<u64>, processes: usize, stores: &[Target], deadline: Option<Instant>) -> Lives {
+fn live(seeds: &Range<u64>, installation: Installation, stores: &[Target], deadline: Option<Instant>) -> Lives {
     let (next, lives) = (AtomicU64::new(seeds.start), Mutex::new(Lives::default()));
     let one_after_the_other = || {
         while deadline.is_none_or(|deadline| Instant::now() < deadline) {
@@ -45,7 +48,7 @@ fn live(seeds: &Range<u64>, processes: usize, stores: &[Target], deadline: Optio
             if seed >= seeds.end {
                 return;
             }
-            let life = run(seed, processes, Plant { stores: stores.to_vec(), ..Plant::default() });
+            let life = run(seed, installation, Plant { stores: stores.to_vec(), ..Plant::default() });
             let mut lives = lives.lock().unwrap();
             lives.count += 1;
             match life {
@@ -65,12 +68,17 @@ fn live(seeds: &Range<u64>, processes: usize, stores: &[Target], deadline: Optio
 }
 
 /// Runs the seeds, prints what happened in them, and asserts that none broke.
-fn holds(test: &str, processes: usize, stores: &[Target], seeds: Range<u64>, deadline: Option<Instant>) {
+fn holds(test: &str, installation: Installation, stores: &[Target], seeds: Range<u64>, deadline: Option<Instant>) {
     let began = Instant::now();
-    let lives = live(&seeds, processes, stores, deadline);
+    let lives = live(&seeds, installation, stores, deadline);
     let (count, broken) = (lives.count, lives.broken.len());
     // Past what the test runner keeps to itself: how many seeds held is part of the result.
-    let result = format!("{test}: {count} seeds from {}, {broken} broke, {:.1?}\n", seeds.start, began.elapsed());
+    let finished_by = installation.finished_by.as_str();
+    let result = format!(
+        "{test}: entries finished by {finished_by}, {count} seeds from {}, {broken} broke, {:.1?}\n",
+        seeds.start,
+        began.elapsed()
+    );
     std::io::stderr().write_all(result.as_bytes()).unwrap();
     eprintln!("{}", lives.whole);
     for (seed, what) in lives.broken.iter().take(5) {
@@ -91,20 +99,28 @@ fn seeds(count: u64) -> Range<u64> {
 /// A failing seed can be looked into only if it fails again.
 #[test]
 fn a_seed_is_one_and_the_same_life() {
-    for seed in seeds(TWICE) {
-        let lives = [(); 2].map(|()| run(seed, 1, Plant::default()));
-        assert_eq!(lives[0], lives[1], "seed {seed}");
+    for finished_by in FinishedBy::ALL {
+        for seed in seeds(TWICE) {
+            let lives = [(); 2].map(|()| run(seed, Installation::single(finished_by), Plant::default()));
+            assert_eq!(lives[0], lives[1], "seed {seed}, finished by {}", finished_by.as_str());
+        }
     }
 }
 
 #[test]
 fn one_process_loses_and_repeats_nothing() {
-    holds("one_process_loses_and_repeats_nothing", 1, &BOTH, seeds(ONE), None);
+    holds("one_process_loses_and_repeats_nothing", SINGLE, &BOTH, seeds(ONE), None);
+}
+
+#[test]
+fn a_merge_that_finishes_its_entries_loses_and_repeats_nothing() {
+    let installation = Installation::single(FinishedBy::Merge);
+    holds("a_merge_that_finishes_its_entries_loses_and_repeats_nothing", installation, &BOTH, seeds(ONE), None);
 }
 
 #[test]
 fn two_processes_lose_and_repeat_nothing() {
-    holds("two_processes_lose_and_repeat_nothing", 2, &BOTH, seeds(TWO), None);
+    holds("two_processes_lose_and_repeat_nothing", TWO_PROCESSES, &BOTH, seeds(TWO), None);
 }
 
 /// From a seed that no earlier run began with; four fifths of the time with one process.
@@ -115,21 +131,27 @@ fn as_long_as_asked() {
     let first = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() * 1_000;
     let time = Duration::from_secs(60 * minutes);
     let soon = Some(Instant::now() + time * 4 / 5);
-    holds("one_process_loses_and_repeats_nothing", 1, &BOTH, first..u64::MAX, soon);
-    holds("two_processes_lose_and_repeat_nothing", 2, &BOTH, first..u64::MAX, Some(Instant::now() + time / 5));
+    holds("one_process_loses_and_repeats_nothing", SINGLE, &BOTH, first..u64::MAX, soon);
+    holds(
+        "two_processes_lose_and_repeat_nothing",
+        TWO_PROCESSES,
+        &BOTH,
+        first..u64::MAX,
+        Some(Instant::now() + time / 5),
+    );
 }
 
 #[test]
 fn an_installation_without_vectors_loses_and_repeats_nothing() {
-    holds("an_installation_without_vectors_loses_and_repeats_nothing", 1, &[Target::Neo4j], seeds(FEWER), None);
+    holds("an_installation_without_vectors_loses_and_repeats_nothing", SINGLE, &[Target::Neo4j], seeds(FEWER), None);
 }
 
 #[test]
 fn an_installation_without_a_graph_loses_and_repeats_nothing() {
-    holds("an_installation_without_a_graph_loses_and_repeats_nothing", 1, &[Target::Qdrant], seeds(FEWER), None);
+    holds("an_installation_without_a_graph_loses_and_repeats_nothing", SINGLE, &[Target::Qdrant], seeds(FEWER), None);
 }
 
 #[test]
 fn an_installation_of_rows_alone_loses_and_repeats_nothing() {
-    holds("an_installation_of_rows_alone_loses_and_repeats_nothing", 1, &[], seeds(FEWER), None);
+    holds("an_installation_of_rows_alone_loses_and_repeats_nothing", SINGLE, &[], seeds(FEWER), None);
 }

@@ -1,12 +1,13 @@
-//! The bus: Redis, else a table beside the rows.
+//! The bus: Redis, or else a table in the database of the rows.
 
 use std::sync::Arc;
 
-use chunk_sync_connectors::postgres::PostgresRecords;
+use chunk_sync_connectors::embedded::MAX_BACKLOG;
+use chunk_sync_connectors::postgres::PostgresBus;
 use chunk_sync_connectors::redis::{RedisBus, RedisConfig};
-use chunk_sync_engine::ports::{Bus, Fault, FaultClass, Marked};
+use chunk_sync_engine::ports::{Bus, Fault, Marked};
 
-use super::rows::Rows;
+use super::rows::{Home, Rows};
 use crate::config::{Redis, Roles};
 
 /// The bus, open.
@@ -23,17 +24,11 @@ pub(super) fn open(roles: &Roles, rows: &Rows) -> Result<OpenBus, Fault> {
         let (port, marked) = (Arc::clone(&bus) as _, Arc::clone(&bus) as _);
         return Ok(OpenBus { port, marked: Some(marked), redis: Some(bus) });
     }
-    match &rows.file {
-        Some(file) => Ok(OpenBus { port: Arc::clone(&file.bus) as _, marked: None, redis: None }),
-        None => beside_the_rows(rows.postgres.as_ref()),
-    }
-}
-
-/// The bus as a table in PostgreSQL.
-fn beside_the_rows(_records: Option<&Arc<PostgresRecords>>) -> Result<OpenBus, Fault> {
-    // HERE: PostgresBus::new(records, max_backlog) is constructed.
-    let message = "without Redis the bus is a table in PostgreSQL, which this program does not have yet: set redis.url";
-    Err(Fault::new(FaultClass::Misconfigured, "bus", message))
+    let port: Arc<dyn Bus> = match &rows.home {
+        Home::Postgres(records) => Arc::new(PostgresBus::new(Arc::clone(records), MAX_BACKLOG)),
+        Home::File(file) => Arc::clone(&file.bus) as _,
+    };
+    Ok(OpenBus { port, marked: None, redis: None })
 }
 
 pub(super) fn config(redis: &Redis, allow_insecure: bool) -> RedisConfig {

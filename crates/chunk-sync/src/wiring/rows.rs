@@ -16,10 +16,22 @@ pub(super) struct Rows {
     pub(super) records: Arc<dyn Records>,
     pub(super) installation: Arc<dyn Installation>,
     pub(super) capture: Option<Arc<dyn Capture>>,
-    /// The same, where they are in PostgreSQL.
-    pub(super) postgres: Option<Arc<PostgresRecords>>,
-    /// The file, where they are in one.
-    pub(super) file: Option<Embedded>,
+    pub(super) home: Home,
+}
+
+/// The database that holds them.
+pub(super) enum Home {
+    Postgres(Arc<PostgresRecords>),
+    File(Embedded),
+}
+
+impl Home {
+    pub(super) fn file(&self) -> Option<&Embedded> {
+        match self {
+            Self::File(file) => Some(file),
+            Self::Postgres(_) => None,
+        }
+    }
 }
 
 pub(super) async fn open(
@@ -35,8 +47,7 @@ pub(super) async fn open(
             records: Arc::clone(&records) as _,
             installation: Arc::clone(&records) as _,
             capture: Some(log),
-            postgres: Some(records),
-            file: None,
+            home: Home::Postgres(records),
         });
     }
     let (dir, limits) = (roles.dir.clone(), Arc::clone(limits));
@@ -45,8 +56,7 @@ pub(super) async fn open(
         records: Arc::clone(&file.rows) as _,
         installation: Arc::clone(&file.rows) as _,
         capture: None,
-        postgres: None,
-        file: Some(file),
+        home: Home::File(file),
     })
 }
 

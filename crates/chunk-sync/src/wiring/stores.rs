@@ -21,7 +21,7 @@ pub(super) struct OpenStore {
 }
 
 pub(super) fn open(roles: &Roles, rows: &Rows, limits: &Arc<Limits>) -> Result<Vec<OpenStore>, Fault> {
-    if let Some(file) = rows.file.as_ref().filter(|_| roles.is_embedded()) {
+    if let Some(file) = rows.home.file().filter(|_| roles.is_embedded()) {
         let stores: [Arc<dyn Store>; 2] = [Arc::clone(&file.vectors) as _, Arc::clone(&file.graph) as _];
         return Ok(stores.map(|store| OpenStore { store, marked: None }).into());
     }

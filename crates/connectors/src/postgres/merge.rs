@@ -16,6 +16,7 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{IsolationLevel, Statement};
 use uuid::Uuid;
 
+use super::bus;
 use super::cell::Cell;
 use super::conflicts::Entries;
 use super::encode::encode;
@@ -66,7 +67,12 @@ impl PostgresRecords {
         let commits = decide(ids.iter().map(held).collect());
         let changes = Changes::of(&commits, &rows, |state| encode(state, &layout.room, &self.config.limits))?;
         changes.write(&transaction, layout).await?;
-        Ok(transaction.commit().await?)
+        if !scope.finished.is_empty() {
+            execute(&transaction, bus::REMOVE, &[&bus::numbers(scope.finished)]).await?;
+        }
+        transaction.commit().await?;
+        self.handed.finish(scope.finished);
+        Ok(())
     }
 
     /// Locks the chunks, and reads what there is of them: in one go, each statement sent without waiting for the one

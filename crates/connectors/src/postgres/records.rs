@@ -14,6 +14,7 @@ use futures::future::try_join;
 use tokio_postgres::IsolationLevel;
 use uuid::Uuid;
 
+use super::bus::Handed;
 use super::cell::Cell;
 use super::config::PostgresConfig;
 use super::decode::decode;
@@ -33,6 +34,8 @@ pub struct PostgresRecords {
     pub(super) config: PostgresConfig,
     pub(super) pool: Pool,
     layout: Mutex<Option<Arc<Layout>>>,
+    /// Entries of the bus in the same database that this process has handed out.
+    pub(super) handed: Handed,
 }
 
 impl PostgresRecords {
@@ -41,7 +44,7 @@ impl PostgresRecords {
     /// # Errors
     /// Where the configuration is unsound or the server does not answer or lets nobody in.
     pub async fn connect(config: PostgresConfig) -> Result<Self, Fault> {
-        let records = Self { pool: Pool::new(&config)?, config, layout: Mutex::default() };
+        let records = Self { pool: Pool::new(&config)?, config, layout: Mutex::default(), handed: Handed::default() };
         records.check().await?;
         Ok(records)
     }

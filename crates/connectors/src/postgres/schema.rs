@@ -49,6 +49,7 @@ pub(super) const MIGRATIONS: &[&[&str]] = &[
     CONFLICTS,
     POSITIONS,
     INSTALLATION,
+    BUS,
 ];
 
 /// The record of conflicts. What is looked for often: those of a chunk, the few that are open, and those settled long ago.
@@ -94,6 +95,30 @@ const INSTALLATION: &[&str] = &["CREATE TABLE chunk_sync.installation (
     filling text NOT NULL DEFAULT '',
     recorded_at timestamptz NOT NULL DEFAULT now()
 )"];
+
+/// The bus of installations without Redis, its reader and its dead letters. Entries come and go all the time: they are
+/// vacuumed by their number, not by their share of a table that is empty most of the time.
+const BUS: &[&str] = &[
+    "CREATE TABLE chunk_sync.bus (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    attempts integer NOT NULL DEFAULT 0,
+    published_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    fields bytea[] NOT NULL,
+    CONSTRAINT names_and_values CHECK (
+        coalesce(array_ndims(fields), 1) = 1 AND cardinality(fields) % 2 = 0 AND array_position(fields, NULL) IS NULL)
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000,
+    autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 100000)",
+    "CREATE TABLE chunk_sync.bus_reader (
+    single boolean PRIMARY KEY DEFAULT true CHECK (single),
+    handed bigint NOT NULL DEFAULT 0,
+    suspect bigint
+) WITH (fillfactor = 10)",
+    "INSERT INTO chunk_sync.bus_reader DEFAULT VALUES",
+    "CREATE TABLE chunk_sync.dead (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    fields bytea[] NOT NULL
+)",
+];
 
 const VERSIONS: &str = "CREATE TABLE chunk_sync.schema_version (
     version integer PRIMARY KEY,

@@ -157,7 +157,13 @@ async fn tables_of_an_older_version_get_what_they_lack_and_keep_what_they_hold()
     let database = Database::fresh::<Pg15>().await;
     let records = database.prepared().await;
     all_come_back(&records).await;
-    database.meddle("DROP TABLE chunk_sync.conflicts, chunk_sync.positions; DELETE FROM chunk_sync.schema_version WHERE version > 1").await;
+    // As the first version left them.
+    let older = "DO $$ DECLARE name text; BEGIN \
+        FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = 'chunk_sync' \
+            AND tablename NOT IN ('records', 'debts', 'embeddings', 'schema_version') \
+        LOOP EXECUTE format('DROP TABLE chunk_sync.%I', name); END LOOP; \
+        DELETE FROM chunk_sync.schema_version WHERE version > 1; END $$";
+    database.meddle(older).await;
     let held = records.counts().await.unwrap();
     assert_eq!(records.open_conflicts().await.unwrap_err().class, FaultClass::Misconfigured);
     records.prepare().await.unwrap();

@@ -6,8 +6,11 @@
 //!
 //! # What a crash does
 //! A position is confirmed only when every entry published up to it is finished on the bus: held by all stores, or owed
-//! with the row. A crash before that, or a bus that lost what it had (its incarnation is another), begins again at the last
-//! position confirmed; what is carried twice changes nothing. Where changes may have been missed altogether, because the log
+//! with the row. Where the bus lies in the database of the rows ([`FinishedBy::Merge`]), it is confirmed as soon as the
+//! entries are committed there: they are as durable as the rows that they are about, and a server that lost them has lost
+//! its slot, or is another server, which opening the log notices as a gap. A crash before the confirmation, or a bus that
+//! lost what it had (its incarnation is another), begins again at the last position confirmed; what is carried twice changes
+//! nothing. Where changes may have been missed altogether, because the log
 //! was not kept for us, the rows are compared with what was last seen of them, beside the reading that goes on; a crash
 //! before that is finished on the bus has the next session begin it anew.
 
@@ -24,8 +27,9 @@ use uuid::Uuid;
 use crate::ingest::backfill::{Backfilled, backfill};
 use crate::ingest::publisher::Publisher;
 use crate::ingest::row_event::signal;
-use crate::ports::Ports;
-use crate::ports::{Capture, Captured, EntryId, Fault, FaultClass, Gap, Opened, Position, Source, Touch};
+use crate::ports::{
+    Capture, Captured, EntryId, Fault, FaultClass, FinishedBy, Gap, Opened, Ports, Position, Source, Touch,
+};
 use crate::runtime::failpoint::{self, CrashPoint};
 use crate::runtime::metrics;
 use crate::runtime::progress::{Stop, Stopper};
@@ -164,12 +168,15 @@ impl Captor {
         Ok(done)
     }
 
-    /// Confirms what is finished on the bus.
+    /// Confirms what is finished on the bus, or as durable there as the rows.
     async fn confirm(&self, source: &mut dyn Source, open: &mut Open, incarnation: &str) -> Result<(), Fault> {
         if open.ends.is_empty() {
             return Ok(());
         }
-        let oldest = self.ports.bus.depth().await?.oldest;
+        let oldest = match self.ports.bus.finished_by() {
+            FinishedBy::Merge => None,
+            FinishedBy::Acknowledgement => self.ports.bus.depth().await?.oldest,
+        };
         // Asked last: where it is still the same, what the bus does not have it has finished.
         if self.ports.bus.incarnation().await? != incarnation {
             return Err(Fault::new(FaultClass::Unavailable, "capture", "the bus may have lost what it had"));

@@ -1,5 +1,8 @@
 //! Settling: every store holds the batch, or its debt is recorded → completion in the log → acknowledged on the bus, in
 //! that order.
+//!
+//! Where the merge has finished the entries and put the writes into the outbox, there is neither a completion nor an
+//! acknowledgement: dead letters → struck off the outbox. What a store has not answered for stays in the outbox.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,11 +14,12 @@ use tracing::warn;
 use uuid::Uuid;
 
 use crate::pipeline::breaker::Breaker;
+use crate::pipeline::claims::Claim;
 use crate::pipeline::envelope::{Operation, say_set_aside};
 use crate::pipeline::given_up::GivenUp;
 use crate::pipeline::log::{Ending, Log};
 use crate::pipeline::store_writer::Landed;
-use crate::ports::{Bus, DeadLetter, EntryId, Fault, Write};
+use crate::ports::{Bus, DeadLetter, Debt, EntryId, Fault, FinishedBy, Records, Write};
 use crate::runtime::clock::Clock;
 use crate::runtime::failpoint::{self, CrashPoint};
 use crate::runtime::metrics;
@@ -31,6 +35,10 @@ pub(crate) struct Batch {
     pub(crate) answers: Vec<(Target, oneshot::Receiver<Vec<Landed>>)>,
     /// Operations that the system of record refused.
     pub(crate) refused: Vec<(usize, Fault)>,
+    /// The merge has put the writes into the outbox.
+    pub(crate) enqueued: bool,
+    /// What keeps the drain of the outbox from these chunks until the batch is settled.
+    pub(crate) claims: Vec<Claim>,
 }
 
 /// What settles batches.
@@ -38,6 +46,7 @@ pub(crate) struct Settler {
     pub(crate) bus: Arc<dyn Bus>,
     /// The stores of the installation, the system of record first.
     pub(crate) targets: Arc<[Target]>,
+    pub(crate) records: Arc<dyn Records>,
     pub(crate) log: Log,
     pub(crate) clock: Clock,
     pub(crate) settings: Arc<Settings>,
@@ -53,23 +62,39 @@ struct Failure {
     missing: Vec<Target>,
 }
 
+/// Writes of the outbox that were sent directly, by how the store answered.
+#[derive(Default)]
+struct Answered {
+    durable: Vec<Debt>,
+    refused: Vec<Debt>,
+}
+
 impl Settler {
     /// Waits for the lanes, then completes and acknowledges. What is held back by the breaker is given back, to be carried
-    /// again: it is still pending in the log, and on the bus.
+    /// again: it is still pending in the log and on the bus, or in the outbox.
     pub(crate) async fn settle(&self, batch: Batch) -> Result<Vec<Operation>, Fault> {
-        let Batch { operations, writes, answers, refused } = batch;
+        let Batch { operations, writes, answers, refused, enqueued, claims } = batch;
         let mut failures: HashMap<Uuid, Failure> = HashMap::new();
+        let mut answered = Answered::default();
         for (i, fault) in refused {
             let missing = self.targets.to_vec();
             failures.insert(operations[i].event.chunk_id(), Failure { fault, missing });
         }
         for (target, answer) in answers {
-            // The lane has ended: the process is stopping, and the log has the batch.
+            // The lane has ended: the process is stopping, and the log or the outbox has the batch.
             let Ok(landed) = answer.await else {
                 return Ok(Vec::new());
             };
-            for (write, fault) in writes.iter().zip(landed).filter_map(|(write, landed)| Some((write, landed.err()?))) {
-                failures.entry(write.id).or_insert(Failure { fault, missing: Vec::new() }).missing.push(target);
+            for (write, landed) in writes.iter().zip(landed) {
+                let debt = Debt { id: write.id, target, version: write.version };
+                match landed {
+                    Landed::Durable => answered.durable.push(debt),
+                    Landed::Pending => {}
+                    Landed::Refused(fault) => {
+                        failures.entry(write.id).or_insert(Failure { fault, missing: Vec::new() }).missing.push(target);
+                        answered.refused.push(debt);
+                    }
+                }
             }
         }
         let started = Instant::now();
@@ -77,8 +102,15 @@ impl Settler {
         let (mut held, ended): (Vec<_>, Vec<_>) = operations
             .into_iter()
             .partition(|operation| !may_bury && failures.contains_key(&operation.event.chunk_id()));
+        let closed = ended.is_empty() || self.close(&ended, &failures).await?;
+        if !closed || !may_bury {
+            answered.refused.clear();
+        }
+        if enqueued {
+            self.strike_off(answered).await;
+        }
+        drop(claims);
         if !ended.is_empty() {
-            self.close(&ended, &failures).await?;
             metrics::took(metrics::Operation::Settle, started);
             self.progress.settled(&ended);
         }
@@ -95,10 +127,13 @@ impl Settler {
         self.breaker.judge(ended, self.clock.now()) || !self.settings.worker.hold
     }
 
-    async fn close(&self, operations: &[Operation], failures: &HashMap<Uuid, Failure>) -> Result<(), Fault> {
+    /// Writes the letters of what failed, then completes and acknowledges the rest; false where the worker was stopped
+    /// before the letters were written.
+    async fn close(&self, operations: &[Operation], failures: &HashMap<Uuid, Failure>) -> Result<bool, Fault> {
         let failure = |operation: &Operation| failures.get(&operation.event.chunk_id());
         let endings: Vec<Ending<'_>> = operations
             .iter()
+            .filter(|operation| self.is_logged(operation))
             .map(|operation| Ending {
                 operation: &operation.id,
                 error: failure(operation).map(|f| f.fault.to_string()),
@@ -121,16 +156,39 @@ impl Settler {
         }
         // Before the log says that they ended: a crash in between has them refused and buried once more, and never lost.
         if !self.bury(&letters).await? {
-            return Ok(());
+            return Ok(false);
         }
         for operation in operations.iter().filter(|operation| operation.entry.is_none()) {
             if failure(operation).is_some() {
                 self.given_up.note(&operation.event);
             }
         }
-        self.log.complete(&endings).await?;
-        failpoint::reached(CrashPoint::Completed);
-        self.acknowledge(&finished).await
+        if !endings.is_empty() {
+            self.log.complete(&endings).await?;
+            failpoint::reached(CrashPoint::Completed);
+        }
+        if self.bus.finished_by() == FinishedBy::Acknowledgement {
+            self.acknowledge(&finished).await?;
+        }
+        Ok(true)
+    }
+
+    /// Whether the log has the operation: one that was replayed from it, or whose entry the merge does not finish.
+    fn is_logged(&self, operation: &Operation) -> bool {
+        operation.entry.is_none() || self.bus.finished_by() == FinishedBy::Acknowledgement
+    }
+
+    /// Strikes writes off the outbox that a store holds, and those that have their letter. Tried once: the drain of the
+    /// outbox sends what is left there again, which the version of each write makes harmless.
+    async fn strike_off(&self, answered: Answered) {
+        let debts = [answered.durable, answered.refused].concat();
+        if debts.is_empty() {
+            return;
+        }
+        failpoint::reached(CrashPoint::Paid);
+        if let Err(fault) = self.records.paid(&debts).await {
+            warn!(%fault, writes = debts.len(), "writes could not be struck off the outbox: it will send them again");
+        }
     }
 
     /// Sets aside, however long the bus takes; false where the worker was stopped first.

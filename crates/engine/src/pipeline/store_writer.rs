@@ -12,21 +12,31 @@ use tokio::task::JoinHandle;
 use tracing::{info, warn};
 use uuid::Uuid;
 
+use crate::pipeline::claims::{Claim, Claims};
 use crate::ports::{Applied, Debt, Fault, Records, Store, Write};
 use crate::runtime::catch_panic::caught;
-use crate::runtime::clock;
 use crate::runtime::failpoint::{self, CrashPoint};
-use crate::runtime::metrics;
 use crate::runtime::retry::Pauses;
 use crate::runtime::settings::WorkerSettings;
+use crate::runtime::{clock, metrics};
 
-/// What a lane answers to one write.
-pub(crate) type Landed = Result<(), Fault>;
+/// What became of one write.
+#[derive(Clone, Debug)]
+pub(crate) enum Landed {
+    /// The store holds it, or a newer one.
+    Durable,
+    /// The store misses it, and the outbox has it.
+    Pending,
+    /// The store can never take it.
+    Refused(Fault),
+}
 
 /// Writes handed to a lane, and where it answers.
 struct Parcel {
     writes: Arc<[Write]>,
     repeated: bool,
+    /// The merge has put them into the outbox already.
+    enqueued: bool,
     done: oneshot::Sender<Vec<Landed>>,
 }
 
@@ -36,6 +46,7 @@ pub(crate) struct Lane {
     store: Arc<dyn Store>,
     parcels: mpsc::Sender<Parcel>,
     condition: Arc<Mutex<Condition>>,
+    claims: Claims,
 }
 
 /// How the store of a lane is doing.
@@ -45,6 +56,8 @@ pub struct Condition {
     pub failing: Option<(Time, Fault)>,
     /// What is merged now is recorded as its debt.
     pub owing: bool,
+    /// Pending writes in the outbox that the store refuses: they stay there until their chunks change.
+    pub refused: u64,
 }
 
 impl Lane {
@@ -55,10 +68,11 @@ impl Lane {
         settings: WorkerSettings,
     ) -> (Self, JoinHandle<()>) {
         let (parcels, inbox) = mpsc::channel(settings.in_flight.max(1));
-        let condition = Arc::new(Mutex::new(Condition::default()));
-        let lane = Self { store: Arc::clone(&store), parcels, condition: Arc::clone(&condition) };
-        let driver =
-            Driver { store, records, settings, condition, prepared: AtomicBool::new(false), refused: BTreeMap::new() };
+        let (condition, claims) = (Arc::new(Mutex::new(Condition::default())), Claims::default());
+        let lane =
+            Self { store: Arc::clone(&store), parcels, condition: Arc::clone(&condition), claims: claims.clone() };
+        let (prepared, refused) = (AtomicBool::new(false), BTreeMap::new());
+        let driver = Driver { store, records, settings, condition, claims, prepared, refused };
         (lane, tokio::spawn(driver.run(inbox)))
     }
 
@@ -75,12 +89,23 @@ impl Lane {
         self.condition.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Hands the writes over; the answers, one each, come when every one is durable, owed or refused. `repeated` where the
-    /// bus does not keep other processes from the chunks meanwhile.
-    pub(crate) async fn send(&self, writes: Arc<[Write]>, repeated: bool) -> oneshot::Receiver<Vec<Landed>> {
+    /// Keeps the drain of the outbox away from these chunks until the claim is dropped.
+    pub(crate) fn claim(&self, ids: Vec<Uuid>) -> Claim {
+        self.claims.claim(ids)
+    }
+
+    /// Hands the writes over; the answers, one each, come when every one is durable, pending in the outbox or refused.
+    /// `repeated` where the bus does not keep other processes from the chunks meanwhile; `enqueued` where the merge has put
+    /// the writes into the outbox.
+    pub(crate) async fn send(
+        &self,
+        writes: Arc<[Write]>,
+        repeated: bool,
+        enqueued: bool,
+    ) -> oneshot::Receiver<Vec<Landed>> {
         let (done, answer) = oneshot::channel();
         // A lane that has ended drops the parcel, and with it the sender: the receiver says so.
-        let _ = self.parcels.send(Parcel { writes, repeated, done }).await;
+        let _ = self.parcels.send(Parcel { writes, repeated, enqueued, done }).await;
         answer
     }
 }
@@ -90,9 +115,10 @@ struct Driver {
     records: Arc<dyn Records>,
     settings: WorkerSettings,
     condition: Arc<Mutex<Condition>>,
+    claims: Claims,
     /// Whether what the store needs is there: a store may be down when the service starts.
     prepared: AtomicBool,
-    /// Debts that the store refuses, each with the version it refused: nobody is left to be told but the log.
+    /// Debts that the store refuses, each with the version it refused.
     refused: BTreeMap<Uuid, SyncVersion>,
 }
 
@@ -105,7 +131,7 @@ impl Driver {
                 biased;
                 parcel = inbox.recv() => match parcel {
                     Some(parcel) => {
-                        let landed = self.deliver(&parcel.writes).await;
+                        let landed = self.deliver(&parcel.writes, parcel.enqueued).await;
                         if parcel.repeated {
                             self.look_again(&parcel.writes).await;
                         }
@@ -119,16 +145,16 @@ impl Driver {
         }
     }
 
-    /// Writes until each write is durable, refused or owed.
-    async fn deliver(&self, writes: &[Write]) -> Vec<Landed> {
+    /// Writes until each write is durable, refused or pending in the outbox.
+    async fn deliver(&self, writes: &[Write], enqueued: bool) -> Vec<Landed> {
         let mut landed = Vec::with_capacity(writes.len());
         for batch in writes.chunks(self.settings.store_batch.max(1)) {
-            landed.extend(self.deliver_batch(batch).await);
+            landed.extend(self.deliver_batch(batch, enqueued).await);
         }
         landed
     }
 
-    async fn deliver_batch(&self, batch: &[Write]) -> Vec<Landed> {
+    async fn deliver_batch(&self, batch: &[Write], enqueued: bool) -> Vec<Landed> {
         let mut landed: Vec<Option<Landed>> = vec![None; batch.len()];
         let mut pauses = Pauses::new(&self.settings);
         // Patience is counted as pauses are: by the timer.
@@ -139,8 +165,8 @@ impl Driver {
                 break;
             }
             let impatient = self.is_owing() || began.elapsed() > self.settings.patience;
-            if impatient && self.owe(open.iter().map(|i| &batch[*i])).await {
-                open.iter().for_each(|i| landed[*i] = Some(Ok(())));
+            if impatient && self.leave(open.iter().map(|i| &batch[*i]), enqueued).await {
+                open.iter().for_each(|i| landed[*i] = Some(Landed::Pending));
                 break;
             }
             let writes: Vec<Write> = open.iter().map(|i| batch[*i].clone()).collect();
@@ -150,16 +176,16 @@ impl Driver {
             }
             for (i, answer) in open.iter().zip(answers) {
                 landed[*i] = match answer {
-                    Applied::Written | Applied::Skipped => Some(Ok(())),
+                    Applied::Written | Applied::Skipped => Some(Landed::Durable),
                     Applied::Failed(fault) if fault.class.is_transient() => None,
-                    Applied::Failed(fault) => Some(Err(fault)),
+                    Applied::Failed(fault) => Some(Landed::Refused(fault)),
                 };
             }
             if landed.iter().any(Option::is_none) {
                 tokio::time::sleep(pauses.next()).await;
             }
         }
-        landed.into_iter().map(|answer| answer.unwrap_or(Ok(()))).collect()
+        landed.into_iter().flatten().collect()
     }
 
     async fn apply(&self, writes: &[Write]) -> Vec<Applied> {
@@ -251,11 +277,12 @@ impl Driver {
         if overtaken.is_empty() { Ok(()) } else { self.records.owe(&overtaken).await }
     }
 
-    /// Records the writes as debts of the store; whether that is durable.
-    async fn owe(&self, writes: impl Iterator<Item = &Write>) -> bool {
+    /// Leaves the writes to the outbox, which has them already where they are `enqueued`; whether that is durable.
+    async fn leave(&self, writes: impl Iterator<Item = &Write>, enqueued: bool) -> bool {
         let target = self.store.target();
         let debts: Vec<Debt> = writes.map(|write| Debt { id: write.id, target, version: write.version }).collect();
-        match self.records.owe(&debts).await {
+        let recorded = if enqueued { Ok(()) } else { self.records.owe(&debts).await };
+        match recorded {
             Ok(()) => {
                 failpoint::reached(CrashPoint::Owed);
                 self.condition.lock().unwrap_or_else(PoisonError::into_inner).owing = true;
@@ -286,10 +313,16 @@ impl Driver {
     }
 
     /// Pays some debts, and answers how many that were. Those that the store refuses are passed over until they change, so
-    /// that they hold up no others.
+    /// that they hold up no others; so are those that are claimed, whose writes are sent directly.
     async fn pay_some(&mut self) -> Result<usize, Fault> {
-        let limit = self.settings.store_batch.max(1) + self.refused.len();
+        let batch = self.settings.store_batch.max(1);
+        let limit = batch + self.refused.len() + self.claims.len();
         let debts = self.records.debts(self.store.target(), limit).await?;
+        if debts.len() < limit {
+            // All there are: what is refused and no longer among them has been written or struck off otherwise.
+            self.refused.retain(|id, _| debts.iter().any(|debt| debt.id == *id));
+            self.show_refused();
+        }
         let ids: Vec<_> = debts.iter().map(|debt| debt.id).collect();
         let rows = if ids.is_empty() { Vec::new() } else { self.records.rows_of(&ids).await? };
         let write = |(debt, row): (Debt, Option<crate::ports::Row>)| {
@@ -297,8 +330,9 @@ impl Driver {
             (debt, Write { id: debt.id, version, state, vectors_since: version })
         };
         let due = debts.into_iter().zip(rows).map(write);
-        let (debts, writes): (Vec<Debt>, Vec<Write>) =
-            due.filter(|(debt, write)| self.refused.get(&debt.id) != Some(&write.version)).unzip();
+        let due = due.filter(|(debt, write)| self.refused.get(&debt.id) != Some(&write.version));
+        let due = due.filter(|(debt, _)| !self.claims.contains(debt.id));
+        let (debts, writes): (Vec<Debt>, Vec<Write>) = due.take(batch).unzip();
         if debts.is_empty() {
             return Ok(0);
         }
@@ -316,6 +350,7 @@ impl Driver {
         failpoint::reached(CrashPoint::Paid);
         self.records.paid(&settled).await?;
         self.refused.retain(|id, _| settled.iter().all(|debt| debt.id != *id));
+        self.show_refused();
         failed.map_or(Ok(debts.len()), Err)
     }
 
@@ -323,6 +358,12 @@ impl Driver {
         let (target, chunk) = (self.store.target(), write.id);
         warn!(%target, %chunk, %fault, "the store refuses what it owes: it stays owed until the chunk changes");
         self.refused.insert(write.id, write.version);
+        self.show_refused();
+    }
+
+    fn show_refused(&self) {
+        let mut condition = self.condition.lock().unwrap_or_else(PoisonError::into_inner);
+        condition.refused = self.refused.len() as u64;
     }
 }
 

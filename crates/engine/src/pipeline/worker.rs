@@ -11,6 +11,17 @@
 //! - between completion and acknowledgement: the bus hands the entries out again, with the same harmless end;
 //! - while the breaker holds a batch back (see `breaker.rs`): it is pending in the log and on the bus, as before the merge.
 //!
+//! With a bus whose entries are finished by the merge ([`FinishedBy::Merge`]) nothing is logged, and a crash does this:
+//! - before the merge commits: nothing happened; the entries are on the bus and are handed out again;
+//! - after it: the entries are gone, and the outbox, written in the same transaction, has what every store misses. The next
+//!   process drains it; no event is needed any more;
+//! - between the commit and its answer: the merge is repeated, to nothing, and finishes entries that are gone already; the
+//!   stores are sent the same versions once more;
+//! - between a store's answer and the striking off: the outbox sends that write once more, and its version guards it;
+//! - between a dead letter and the striking off of what the store refused: the letter is there, and the write stays in the
+//!   outbox until its chunk changes. Before the letter: only the write is left, and the store refuses it again;
+//! - while the breaker holds what a store refuses: as after the merge. What the merge itself refuses is still on the bus.
+//!
 //! A held batch is carried again beside newer ones, so of its chunks a later event may be merged first. That is what
 //! happens to one that is set aside and published again, too: a late event changes only what its writer has not changed
 //! since.
@@ -32,7 +43,7 @@ use crate::pipeline::envelope::Operation;
 use crate::pipeline::given_up::GivenUp;
 use crate::pipeline::log::Log;
 use crate::pipeline::store_writer::Lane;
-use crate::ports::{Bus, Delivery, EntryId, Fault, FaultClass, Fence, Records};
+use crate::ports::{Bus, Delivery, EntryId, Fault, FaultClass, Fence, FinishedBy, Records};
 use crate::runtime::catch_panic::caught;
 use crate::runtime::clock::Clock;
 use crate::runtime::failpoint::{self, CrashPoint};
@@ -124,30 +135,41 @@ impl Worker {
         if operations.is_empty() {
             return Ok(None);
         }
-        let started = Instant::now();
-        self.log.append(&operations, &self.stop).await?;
-        metrics::took(metrics::Operation::Wal, started);
-        failpoint::reached(CrashPoint::Logged);
+        if self.bus.finished_by() == FinishedBy::Acknowledgement {
+            let started = Instant::now();
+            self.log.append(&operations, &self.stop).await?;
+            metrics::took(metrics::Operation::Wal, started);
+            failpoint::reached(CrashPoint::Logged);
+        }
         self.carry(operations).await
     }
 
-    /// From logged to handed to the lanes: the way that replayed operations take as well.
+    /// From durable to handed to the lanes: the way that replayed operations take as well.
     pub(crate) async fn carry(&self, operations: Vec<Operation>) -> Result<Option<Batch>, Fault> {
         // Asked once: a store that is told later has the debt with the row, and any other is told now, whatever became of
         // it during the merge. Asked again it might be neither.
         let owing = self.owing();
-        let Some((outcome, refused)) = self.merge(&operations, &owing).await? else {
+        let direct: Vec<&Lane> = self.lanes.iter().filter(|lane| !owing.contains(&lane.target())).collect();
+        // Where nothing else has the event once it is merged, the outbox has what every store misses.
+        let enqueued = self.bus.finished_by() == FinishedBy::Merge;
+        let (outbox, claims) = if enqueued {
+            let ids: Vec<_> = operations.iter().map(|operation| operation.event.chunk_id()).collect();
+            (self.lanes.iter().map(Lane::target).collect(), direct.iter().map(|lane| lane.claim(ids.clone())).collect())
+        } else {
+            (owing.clone(), Vec::new())
+        };
+        let Some((outcome, refused)) = self.merge(&operations, &outbox).await? else {
             return Ok(None);
         };
         self.count(&outcome);
         failpoint::reached(CrashPoint::Merged);
         let writes: Arc<[_]> = outcome.writes.into();
         let repeated = operations.iter().any(|operation| operation.repeated);
-        let mut answers = Vec::with_capacity(self.lanes.len());
-        for lane in self.lanes.iter().filter(|lane| !writes.is_empty() && !owing.contains(&lane.target())) {
-            answers.push((lane.target(), lane.send(Arc::clone(&writes), repeated).await));
+        let mut answers = Vec::with_capacity(direct.len());
+        for lane in direct.into_iter().filter(|_| !writes.is_empty()) {
+            answers.push((lane.target(), lane.send(Arc::clone(&writes), repeated, enqueued).await));
         }
-        Ok(Some(Batch { operations, writes, answers, refused }))
+        Ok(Some(Batch { operations, writes, answers, refused, enqueued, claims }))
     }
 
     /// From handed to the lanes to settled. What the breaker holds back is carried again, with pauses, until it ends.
@@ -165,8 +187,8 @@ impl Worker {
         }
     }
 
-    /// Merges, however long the system of record takes to answer; `owing` are the stores told later. An operation that it
-    /// refuses is found by halving. `None` where the worker was stopped first.
+    /// Merges, however long the system of record takes to answer; what the stores `owing` miss goes into the outbox. An
+    /// operation that it refuses is found by halving. `None` where the worker was stopped first.
     async fn merge(
         &self,
         operations: &[Operation],
@@ -180,7 +202,8 @@ impl Worker {
             let batch: Vec<&Operation> = part.iter().map(|i| &operations[*i]).collect();
             let now = Written { at: self.clock.now(), max_ahead: self.settings.limits.max_ahead_micros };
             let looks = self.look(&batch).await;
-            let terms = Terms { now, again, settings: &self.settings, looks: &looks, fence: &self.fence };
+            let (fence, finished_by) = (&self.fence, self.bus.finished_by());
+            let terms = Terms { now, again, settings: &self.settings, looks: &looks, fence, finished_by };
             match caught("merge", merge_all(&*self.records, &batch, owing, terms)).await.flatten() {
                 Ok(outcome) => whole.join(outcome),
                 Err(fault) if fault.class == FaultClass::Disk || fault.outdated => return Err(fault),
@@ -235,6 +258,7 @@ impl Worker {
         Settler {
             bus: Arc::clone(&self.bus),
             targets: Arc::clone(&self.targets),
+            records: Arc::clone(&self.records),
             log: self.log.clone(),
             clock: self.clock.clone(),
             settings: Arc::clone(&self.settings),

@@ -39,6 +39,14 @@ impl std::str::FromStr for EntryId {
     }
 }
 
+impl EntryId {
+    /// The time in the id, for a bus whose ids contain one.
+    #[must_use]
+    pub fn time(self) -> Time {
+        Time::from_micros(i64::try_from(self.millis).unwrap_or(i64::MAX).saturating_mul(1000))
+    }
+}
+
 /// An entry handed to this process.
 #[derive(Clone, Debug)]
 pub struct Delivery {
@@ -126,6 +134,32 @@ pub struct Depth {
     pub oldest: Option<EntryId>,
 }
 
+/// What finishes an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FinishedBy {
+    /// [`Bus::acknowledge`]. The bus and the system of record are two systems: what was merged and has not reached every
+    /// store is in the write-ahead log until the acknowledgement.
+    Acknowledgement,
+    /// The merge. Entries lie in the database of the system of record, and
+    /// [`Records::merge_in`](super::Records::merge_in) deletes them in the transaction that puts the writes of every store
+    /// into the outbox. Nothing of them is logged, and a published entry is as durable as the rows.
+    Merge,
+}
+
+impl FinishedBy {
+    /// Every kind.
+    pub const ALL: [Self; 2] = [Self::Acknowledgement, Self::Merge];
+
+    /// Its name in reports.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Acknowledgement => "acknowledgement",
+            Self::Merge => "merge",
+        }
+    }
+}
+
 /// The stream of events with its one group of workers.
 ///
 /// - **Order**: entries of one chunk are handed out in the order of the stream; while one is unfinished, later ones of its
@@ -135,6 +169,12 @@ pub struct Depth {
 /// - **Shutdown**: a read that is dropped loses nothing: what it had been handed comes again.
 #[async_trait]
 pub trait Bus: Send + Sync {
+    /// What finishes an entry of this bus. [`FinishedBy::Merge`] only where the records that it is used with delete the
+    /// entries named by [`MergeScope::finished`](super::MergeScope::finished) from this very bus.
+    fn finished_by(&self) -> FinishedBy {
+        FinishedBy::Acknowledgement
+    }
+
     /// Creates what is missing (stream, group). Safe to repeat.
     async fn prepare(&self) -> Result<(), Fault>;
 
@@ -164,6 +204,12 @@ pub trait Bus: Send + Sync {
 
     /// How much waits.
     async fn depth(&self) -> Result<Depth, Fault>;
+
+    /// When the oldest unfinished entry was added, by the bus's clock; `None` where there is none. Of a bus whose ids
+    /// contain the time, that of the id.
+    async fn oldest_at(&self) -> Result<Option<Time>, Fault> {
+        Ok(self.depth().await?.oldest.map(EntryId::time))
+    }
 
     /// Forgets what every group has finished; never by length.
     async fn trim(&self) -> Result<u64, Fault>;

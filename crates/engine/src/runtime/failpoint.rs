@@ -15,6 +15,20 @@
 //! | `captured` | signals for touched rows are on the bus | that they are | the position was not confirmed | the signals, each a look at a row that is as it was last seen |
 //! | `confirmed` | a position was confirmed to the server | nothing: the entries up to it are finished | | where the server was not told yet, the signals |
 
+//! Where the merge finishes the entries of the bus (PostgreSQL without Redis), `logged`, `completed` and `acknowledged` are
+//! never reached, and the others mean this:
+//!
+//! | point | what happened just before | a crash there could lose | why it does not | what is repeated |
+//! |---|---|---|---|---|
+//! | `read` | entries were handed out by the bus | the entries | they are in the table, and are handed out again | nothing |
+//! | `merged` | row, record, outbox and the end of the entries were committed | what the stores were to be told | the outbox has it, and the next process drains it | nothing |
+//! | `stored` | one store has written its batch | that this is so, and what the others were to be told | the outbox has both | that store's write, which its version guards |
+//! | `owed` | a store did not answer for long, and its writes are left to the outbox | nothing: they are there since the merge | | nothing |
+//! | `paid` | stores hold their writes, which are about to be struck off | that they hold them | the outbox sends them once more | those writes, guarded |
+//! | `buried` | a dead letter was written; where the merge refused the event, its entry ended in the same transaction | nothing | the letter is there | what a store refused is still in the outbox, and is refused again |
+//! | `captured` | signals are committed beside the rows | that they are | the position was not confirmed | the signals |
+//! | `confirmed` | a position was confirmed to the server | nothing: its signals are as durable as the rows | | where the server was not told yet, the signals |
+
 use std::str::FromStr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -15,7 +15,7 @@ use crate::pipeline::log::{Log, aside};
 use crate::pipeline::recovery::{Recovered, recover};
 use crate::pipeline::store_writer::{Condition, Lane};
 use crate::pipeline::worker::Worker;
-use crate::ports::{Bus, Fault, FaultClass, Fence, Ports, Store};
+use crate::ports::{Bus, Fault, FaultClass, Fence, FinishedBy, Ports, Records, Store};
 use crate::runtime::clock::Clock;
 use crate::runtime::host::Surroundings;
 use crate::runtime::maintenance::House;
@@ -39,6 +39,7 @@ pub enum StartError {
 /// The running service. Dropping it stops it without draining; what was under way is in the log.
 pub struct Service {
     bus: Arc<dyn Bus>,
+    records: Arc<dyn Records>,
     lanes: Vec<Lane>,
     drivers: Vec<JoinHandle<()>>,
     progress: Arc<Progress>,
@@ -150,6 +151,7 @@ impl Service {
         let housekeeping = tokio::spawn(house.keep(stop));
         Ok(Self {
             bus: ports.bus,
+            records: ports.records,
             lanes,
             drivers,
             progress,
@@ -209,7 +211,8 @@ impl Service {
         }
     }
 
-    /// Waits until the bus is empty and everything read from it is settled.
+    /// Waits until the bus is empty and everything read from it is settled. Where the merge finishes entries, also until
+    /// every store that answers has what the outbox has for it.
     ///
     /// # Errors
     /// Where the worker ended before that, or the bus cannot say; and where nearly everything is refused for longer than
@@ -225,12 +228,31 @@ impl Service {
             }
             let depth = self.bus.depth().await?;
             let recovered = self.health().recovered.is_some();
-            if recovered && depth.unread == 0 && depth.pending == 0 && self.progress.done().under_way == 0 {
+            let carried = recovered && depth.unread == 0 && depth.pending == 0 && self.progress.done().under_way == 0;
+            if carried && self.is_drained().await? {
                 return Ok(());
             }
             // The notification is the common case; the time covers what another process finishes.
             let _ = tokio::time::timeout(LOOK, changed).await;
         }
+    }
+
+    /// Whether the outbox has nothing more for stores that answer. Where an acknowledgement finishes entries, the log has
+    /// what is under way, and the outbox only what stores have missed for long.
+    async fn is_drained(&self) -> Result<bool, Fault> {
+        if self.bus.finished_by() == FinishedBy::Acknowledgement {
+            return Ok(true);
+        }
+        let counts = self.records.debt_counts().await?;
+        Ok(self.lanes.iter().all(|lane| {
+            let condition = lane.condition();
+            let failing = condition
+                .failing
+                .as_ref()
+                .is_some_and(|(since, _)| self.clock.now().seconds_since(*since) > self.patience.as_secs_f64());
+            let pending = counts.get(&lane.target()).copied().unwrap_or_default();
+            condition.owing || failing || pending <= condition.refused
+        }))
     }
 
     /// Waits until the worker ends; an error where it had to.

@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use chunk_sync_model::Time;
 use uuid::Uuid;
 
 use super::compare::{Finding, Place};
 use super::options::Options;
-use crate::ports::Ports;
-use crate::ports::{EntryId, Fault, Seen};
+use crate::ports::{Fault, FinishedBy, Ports, Seen};
 use crate::runtime::clock;
 
 /// The pause before the second look, which doubles from look to look up to the longest.
@@ -33,8 +33,28 @@ pub struct Settled {
 struct Suspect {
     finding: Finding,
     since: Instant,
-    /// The same by the clock that entries of the bus are named by.
-    millis: u64,
+    /// The same by this machine's clock.
+    at: Time,
+}
+
+/// What has been published and has not reached every store.
+#[derive(Clone, Copy)]
+struct UnderWay {
+    /// When the oldest unfinished entry was added to the bus.
+    oldest: Option<Time>,
+    /// The outbox has writes of entries that their merge has finished.
+    pending: bool,
+}
+
+impl UnderWay {
+    async fn of(ports: &Ports) -> Self {
+        let oldest = ports.bus.oldest_at().await.ok().flatten();
+        let pending = match ports.bus.finished_by() {
+            FinishedBy::Acknowledgement => false,
+            FinishedBy::Merge => ports.records.debt_counts().await.is_ok_and(|c| c.values().any(|count| *count > 0)),
+        };
+        Self { oldest, pending }
+    }
 }
 
 /// Looks at these chunks again until each is as it should be, or stands still as it should not.
@@ -65,7 +85,7 @@ pub(super) async fn settle(ports: &Ports, options: &Options, findings: Vec<Findi
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
         // Asked before the look, which then sees all that was finished. A bus that does not say leaves it to the time.
-        let oldest = ports.bus.depth().await.ok().and_then(|depth| depth.oldest);
+        let under_way = UnderWay::of(ports).await;
         let impatient = began.elapsed() > options.patience;
         let ids: Vec<Uuid> = open.keys().copied().collect();
         for ids in ids.chunks(options.page.max(1)) {
@@ -74,7 +94,8 @@ pub(super) async fn settle(ports: &Ports, options: &Options, findings: Vec<Findi
                 match (found, open.get_mut(&place.id)) {
                     (Some(found), Some(suspect)) => {
                         let still = suspect.stands(found);
-                        if still && suspect.since.elapsed() >= options.still && (impatient || suspect.landed(oldest)) {
+                        if still && suspect.since.elapsed() >= options.still && (impatient || suspect.landed(under_way))
+                        {
                             settled.findings.extend(open.remove(&place.id).map(|suspect| suspect.finding));
                         } else if !still && impatient {
                             settled.unsettled += 1;
@@ -111,8 +132,7 @@ async fn places(ports: &Ports, ids: &[Uuid]) -> Result<Vec<Place>, Fault> {
 
 impl Suspect {
     fn new(finding: Finding) -> Self {
-        let millis = u64::try_from(clock::now().micros() / 1000).unwrap_or(0);
-        Self { finding, since: Instant::now(), millis }
+        Self { finding, since: Instant::now(), at: clock::now() }
     }
 
     /// Whether it is found as it was before; where not, the time begins anew.
@@ -125,7 +145,7 @@ impl Suspect {
     }
 
     /// Whether nothing that was published before it stood still is under way any more.
-    fn landed(&self, oldest: Option<EntryId>) -> bool {
-        oldest.is_none_or(|oldest| oldest.millis > self.millis)
+    fn landed(&self, under_way: UnderWay) -> bool {
+        !under_way.pending && under_way.oldest.is_none_or(|oldest| oldest > self.at)
     }
 }

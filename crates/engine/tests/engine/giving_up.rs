@@ -3,4 +3,5 @@
 mod breaker;
 mod crash;
 mod letters;
+mod merge_bus;
 mod world;

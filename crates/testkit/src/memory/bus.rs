@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{Bus, DeadLetter, Delivery, Depth, EntryId, Fault, FaultClass, Letter};
+use chunk_sync_engine::ports::{Bus, DeadLetter, Delivery, Depth, EntryId, Fault, FaultClass, FinishedBy, Letter};
 use chunk_sync_model::Event;
 use chunk_sync_model::event::Fields;
 use tokio::sync::Notify;
@@ -26,6 +26,7 @@ struct Server {
     streams: Mutex<Streams>,
     /// The most unfinished entries.
     bound: usize,
+    finished_by: FinishedBy,
     published: Notify,
     finished: Notify,
 }
@@ -62,8 +63,14 @@ impl MemoryBus {
     /// An empty bus that holds at most so many unfinished entries, as its first process sees it.
     #[must_use]
     pub fn new(bound: usize) -> Self {
+        Self::of(bound, FinishedBy::Acknowledgement)
+    }
+
+    /// The same with what finishes its entries; a merge does in [`MemoryRecords::beside`](super::MemoryRecords::beside) it.
+    #[must_use]
+    pub fn of(bound: usize, finished_by: FinishedBy) -> Self {
         let (published, finished) = (Notify::new(), Notify::new());
-        let server = Server { streams: Mutex::default(), bound, published, finished };
+        let server = Server { streams: Mutex::default(), bound, finished_by, published, finished };
         Self { server: Arc::new(server), process: 0 }.another()
     }
 
@@ -118,6 +125,37 @@ impl MemoryBus {
         id
     }
 
+    /// Publishes as a transaction does that commits late: its entries get their numbers now, and can be read only after
+    /// `delay`, when later numbers may have been read. Dropped before, it has published nothing.
+    ///
+    /// # Errors
+    /// [`FaultClass::Busy`] where the bus stays full.
+    pub async fn publish_late(&self, events: &[Event], delay: Duration) -> Result<Vec<EntryId>, Fault> {
+        self.room().await?;
+        let numbers: Vec<u64> = {
+            let mut streams = self.server.streams.lock().unwrap();
+            events.iter().map(|_| streams.next_id()).collect()
+        };
+        tokio::time::sleep(delay).await;
+        let mut streams = self.server.streams.lock().unwrap();
+        for (number, event) in numbers.iter().zip(events) {
+            streams.insert(*number, fields_of(event), Some(event.chunk_id()));
+        }
+        drop(streams);
+        self.server.published.notify_waiters();
+        Ok(numbers.into_iter().map(entry_id).collect())
+    }
+
+    /// Entries are finished, by an acknowledgement or a merge.
+    pub(super) fn finish(&self, ids: &[EntryId]) {
+        let mut streams = self.server.streams.lock().unwrap();
+        ids.iter().for_each(|id| drop(streams.entries.remove(&id.sequence)));
+        drop(streams);
+        // What waited for an entry of its chunk can be read now, too.
+        self.server.published.notify_waiters();
+        self.server.finished.notify_waiters();
+    }
+
     /// Waits until the bus has room for one more.
     async fn room(&self) -> Result<(), Fault> {
         let deadline = Instant::now() + ROOM_WAIT;
@@ -143,8 +181,12 @@ impl Streams {
 
     fn add(&mut self, fields: Fields, chunk: Option<Uuid>) -> EntryId {
         let id = self.next_id();
-        self.entries.insert(id, Entry { fields, chunk, attempts: 0, holder: None });
+        self.insert(id, fields, chunk);
         entry_id(id)
+    }
+
+    fn insert(&mut self, id: u64, fields: Fields, chunk: Option<Uuid>) {
+        self.entries.insert(id, Entry { fields, chunk, attempts: 0, holder: None });
     }
 
     /// In the order of the stream what no living process has, save what would overtake an entry of its chunk elsewhere.
@@ -186,6 +228,10 @@ impl Streams {
 
 #[async_trait]
 impl Bus for MemoryBus {
+    fn finished_by(&self) -> FinishedBy {
+        self.server.finished_by
+    }
+
     async fn prepare(&self) -> Result<(), Fault> {
         Ok(())
     }
@@ -195,10 +241,8 @@ impl Bus for MemoryBus {
             return Ok(Vec::new());
         }
         self.room().await?;
-        let bytes = |(name, value): (&str, String)| (name.as_bytes().to_vec(), value.into_bytes());
         let mut streams = self.server.streams.lock().unwrap();
-        let mut add =
-            |event: &Event| streams.add(event.to_fields().into_iter().map(bytes).collect(), Some(event.chunk_id()));
+        let mut add = |event: &Event| streams.add(fields_of(event), Some(event.chunk_id()));
         let ids = events.iter().map(&mut add).collect();
         drop(streams);
         self.server.published.notify_waiters();
@@ -220,12 +264,7 @@ impl Bus for MemoryBus {
     }
 
     async fn acknowledge(&self, ids: &[EntryId]) -> Result<(), Fault> {
-        let mut streams = self.server.streams.lock().unwrap();
-        ids.iter().for_each(|id| drop(streams.entries.remove(&id.sequence)));
-        drop(streams);
-        // What waited for an entry of its chunk can be read now, too.
-        self.server.published.notify_waiters();
-        self.server.finished.notify_waiters();
+        self.finish(ids);
         Ok(())
     }
 
@@ -257,6 +296,10 @@ impl Bus for MemoryBus {
         // An acknowledgement removes its entry: nothing finished is ever there.
         Ok(0)
     }
+}
+
+fn fields_of(event: &Event) -> Fields {
+    event.to_fields().into_iter().map(|(name, value)| (name.as_bytes().to_vec(), value.into_bytes())).collect()
 }
 
 fn entry_id(sequence: u64) -> EntryId {

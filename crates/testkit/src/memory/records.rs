@@ -12,12 +12,15 @@ use chunk_sync_model::document::{Document, Fingerprint, row_fingerprint};
 use chunk_sync_model::{Hash, Record, State, SyncVersion, Target, Time};
 use uuid::Uuid;
 
+use super::MemoryBus;
 use super::store::above;
 
 /// The system of record in memory. Its clones hold the same rows.
 #[derive(Clone, Default)]
 pub struct MemoryRecords {
     tables: Arc<Mutex<Tables>>,
+    /// The bus whose entries a merge finishes.
+    bus: Option<MemoryBus>,
 }
 
 #[derive(Default)]
@@ -140,6 +143,12 @@ impl Tables {
 }
 
 impl MemoryRecords {
+    /// An empty system of record in the same database as the bus: a merge finishes the entries that it names.
+    #[must_use]
+    pub fn beside(bus: &MemoryBus) -> Self {
+        Self { tables: Arc::default(), bus: Some(bus.clone()) }
+    }
+
     /// Writes a row past its record, as somebody else would; whether there was one.
     pub fn write_row(&self, id: Uuid, state: Option<Arc<State>>) -> bool {
         let mut tables = self.tables.lock().unwrap();
@@ -202,6 +211,9 @@ impl Records for MemoryRecords {
         scope.fence.check_stores(tables.installed.as_ref().map(|installed| installed.version), "memory: merge")?;
         let held = scope.ids.iter().map(|id| tables.held(*id)).collect();
         decide(held).into_iter().for_each(|commit| tables.store(commit));
+        if let Some(bus) = &self.bus {
+            bus.finish(scope.finished);
+        }
         Ok(())
     }
 

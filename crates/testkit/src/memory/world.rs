@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use chunk_sync_engine::Ports;
-use chunk_sync_engine::ports::{Records, Store};
+use chunk_sync_engine::ports::{FinishedBy, Records, Store};
 use chunk_sync_model::{Limits, Target};
 use uuid::Uuid;
 
@@ -31,8 +31,22 @@ impl World {
     /// An installation that has just these stores beside the rows.
     #[must_use]
     pub fn with(stores: &[Target]) -> Self {
+        Self::of(FinishedBy::Acknowledgement, stores)
+    }
+
+    /// An installation with both stores. If the merge finishes entries, bus and rows are in one database.
+    #[must_use]
+    pub fn new(finished_by: FinishedBy) -> Self {
+        Self::of(finished_by, &[Target::Qdrant, Target::Neo4j])
+    }
+
+    fn of(finished_by: FinishedBy, stores: &[Target]) -> Self {
         let store = |target| MemoryStore::new(target, Limits::default());
-        let (bus, records) = (MemoryBus::default(), MemoryRecords::default());
+        let bus = MemoryBus::of(usize::MAX, finished_by);
+        let records = match finished_by {
+            FinishedBy::Acknowledgement => MemoryRecords::default(),
+            FinishedBy::Merge => MemoryRecords::beside(&bus),
+        };
         Self { bus, records, vectors: store(Target::Qdrant), graph: store(Target::Neo4j), stores: stores.to_vec() }
     }
 

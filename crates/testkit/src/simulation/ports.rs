@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    Applied, Bus, ConflictFilter, Counts, DeadLetter, Debt, Decide, Delivery, Depth, EntryId, Fault, FaultClass, Held,
-    Letter, Looked, MergeScope, Recorded, Records, Row, Seen, Store, Write,
+    Applied, Bus, ConflictFilter, Counts, DeadLetter, Debt, Decide, Delivery, Depth, EntryId, Fault, FaultClass,
+    FinishedBy, Held, Letter, Looked, MergeScope, Recorded, Records, Row, Seen, Store, Write,
 };
 use chunk_sync_model::document::Fingerprint;
 use chunk_sync_model::{Event, State, Target, Time};
@@ -24,17 +24,34 @@ pub(super) struct WeatheredBus {
     pub(super) memory: MemoryBus,
     pub(super) way: Way,
     pub(super) oracle: Arc<Oracle>,
+    /// Some of what is published becomes readable late.
+    pub(super) commits_late: bool,
+}
+
+impl WeatheredBus {
+    /// Draws whether what is published next commits late, and by how much.
+    fn lateness(&self) -> Option<Duration> {
+        let mut sky = self.way.weather.sky();
+        (self.commits_late && sky.rng.one_in(4)).then(|| Duration::from_millis(sky.rng.below(3_000) as u64))
+    }
 }
 
 #[async_trait]
 impl Bus for WeatheredBus {
+    fn finished_by(&self) -> FinishedBy {
+        self.bus.finished_by()
+    }
+
     async fn prepare(&self) -> Result<(), Fault> {
         self.way.call(self.bus.prepare()).await
     }
 
     async fn publish(&self, events: &[Event]) -> Result<Vec<EntryId>, Fault> {
         let publish = async {
-            let ids = self.bus.publish(events).await?;
+            let ids = match self.lateness() {
+                Some(delay) => self.memory.publish_late(events, delay).await?,
+                None => self.bus.publish(events).await?,
+            };
             self.oracle.published(&ids, events);
             Ok(ids)
         };

@@ -222,5 +222,6 @@ impl Machine {
 
 pub(super) fn weathered_bus(world: &World, memory: &MemoryBus, way: Way) -> Arc<dyn Bus> {
     let bus = (world.plant.bus)(Arc::new(memory.clone()));
-    Arc::new(WeatheredBus { bus, memory: memory.clone(), way, oracle: Arc::clone(&world.oracle) })
+    let (oracle, commits_late) = (Arc::clone(&world.oracle), world.scenario.commits_late);
+    Arc::new(WeatheredBus { bus, memory: memory.clone(), way, oracle, commits_late })
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use chunk_sync_engine::ports::FinishedBy;
 use chunk_sync_engine::{DirectSettings, Settings, WalSettings, WorkerSettings};
 use chunk_sync_model::limits::EmbeddingModel;
 use chunk_sync_model::merge::Strategies;
@@ -11,6 +12,7 @@ use chunk_sync_model::{Limits, Target};
 use chunk_sync_samples::rng::Rng;
 use jiff::Timestamp;
 
+use super::Installation;
 use super::weather::{Climate, Place};
 
 /// All that is drawn before anything happens.
@@ -32,6 +34,10 @@ pub(super) struct Scenario {
     pub(super) down: Option<Target>,
     /// The bus may forget what is in the log.
     pub(super) forgetful: bool,
+    /// What finishes the entries of the bus.
+    pub(super) finished_by: FinishedBy,
+    /// Entries may become readable after others with greater numbers.
+    pub(super) commits_late: bool,
     /// The most unfinished entries on the bus.
     pub(super) bound: usize,
     /// When it begins.
@@ -53,7 +59,8 @@ pub(super) struct Poison {
 const HALF_PAST: i64 = 1_780_000_200;
 
 impl Scenario {
-    pub(super) fn draw(rng: &mut Rng, processes: usize) -> Self {
+    pub(super) fn draw(rng: &mut Rng, installation: Installation) -> Self {
+        let Installation { processes, finished_by } = installation;
         let mut climate = BTreeMap::new();
         for place in [Place::Bus].into_iter().chain(Target::ALL.map(Place::Store)) {
             climate.insert(place, draw_climate(rng));
@@ -70,7 +77,10 @@ impl Scenario {
             crashes: rng.below(7) as u32,
             down: down[rng.below(down.len())],
             // What another process must wait for, it must find on the bus.
-            forgetful: processes == 1 && rng.one_in(2),
+            forgetful: processes == 1 && rng.one_in(2) && finished_by == FinishedBy::Acknowledgement,
+            finished_by,
+            // A server that gives ids as entries become readable knows no late ones.
+            commits_late: finished_by == FinishedBy::Merge && rng.one_in(2),
             bound: [8, 1_000][rng.below(2)],
             begin: Timestamp::from_second(HALF_PAST + rng.below(1_800) as i64).unwrap(),
             climate,

@@ -1,10 +1,11 @@
 //! A bus that breaks a promise.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{Bus, DeadLetter, Delivery, Depth, EntryId, Fault, Letter};
+use chunk_sync_engine::ports::{Bus, DeadLetter, Delivery, Depth, EntryId, Fault, FinishedBy, Letter};
 use chunk_sync_model::Event;
 
 use super::Every;
@@ -13,12 +14,18 @@ pub(super) enum Flaw {
     FinishesOnRead,
     LosesPublished(Every),
     Backwards,
+    /// Reads above the greatest number it has handed out.
+    SkipsLate(Arc<AtomicU64>),
 }
 
 pub(super) struct Flawed(pub(super) Arc<dyn Bus>, pub(super) Flaw);
 
 #[async_trait]
 impl Bus for Flawed {
+    fn finished_by(&self) -> FinishedBy {
+        self.0.finished_by()
+    }
+
     async fn prepare(&self) -> Result<(), Fault> {
         self.0.prepare().await
     }
@@ -37,6 +44,10 @@ impl Bus for Flawed {
                 self.0.acknowledge(&deliveries.iter().map(|delivery| delivery.id).collect::<Vec<_>>()).await?;
             }
             Flaw::Backwards => deliveries.reverse(),
+            Flaw::SkipsLate(greatest) => deliveries.retain(|delivery| {
+                let number = delivery.id.sequence;
+                greatest.fetch_max(number, Ordering::Relaxed) < number || delivery.attempt > 1
+            }),
             Flaw::LosesPublished(_) => {}
         }
         Ok(deliveries)

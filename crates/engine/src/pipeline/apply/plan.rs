@@ -13,7 +13,7 @@ use crate::pipeline::apply::conflict_notes::{Journal, Mark};
 use crate::pipeline::apply::direct_write::{self, Looks, Merging};
 use crate::pipeline::apply::external_change::{Written, absorb, digest};
 use crate::pipeline::envelope::Operation;
-use crate::ports::{Commit, Fault, Fence, Held, MergeScope, Records, Write};
+use crate::ports::{Commit, EntryId, Fault, Fence, FinishedBy, Held, MergeScope, Records, Write};
 use crate::runtime::metrics;
 use crate::runtime::settings::Settings;
 
@@ -52,9 +52,12 @@ pub(crate) struct Terms<'a> {
     pub(crate) looks: &'a Looks,
     /// What must still hold when the merge commits.
     pub(crate) fence: &'a Fence,
+    /// What finishes the entries of the operations.
+    pub(crate) finished_by: FinishedBy,
 }
 
-/// Merges the operations, each chunk's in their order, in one transaction. `owing` are the stores that are told later.
+/// Merges the operations, each chunk's in their order, in one transaction, which puts what the stores `owing` miss into the
+/// outbox.
 pub(crate) async fn merge_all(
     records: &dyn Records,
     operations: &[&Operation],
@@ -80,8 +83,12 @@ pub(crate) async fn merge_all(
         metrics::took(metrics::Operation::Merge, started);
         commits
     };
+    let finished: Vec<EntryId> = match terms.finished_by {
+        FinishedBy::Merge => operations.iter().filter_map(|o| Some(o.entry.as_ref()?.id)).collect(),
+        FinishedBy::Acknowledgement => Vec::new(),
+    };
     let started = Instant::now();
-    records.merge_in(MergeScope { ids: &ids, fence: terms.fence, finished: &[] }, &decide).await?;
+    records.merge_in(MergeScope { ids: &ids, fence: terms.fence, finished: &finished }, &decide).await?;
     metrics::took(metrics::Operation::Apply(Target::Postgres), started);
     Ok(outcome.into_inner().unwrap_or_else(PoisonError::into_inner))
 }

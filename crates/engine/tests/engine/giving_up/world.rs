@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{Applied, Bus, Counts, Fault, FaultClass, Letter, Looked, Seen, Store, Write};
+use chunk_sync_engine::ports::{
+    Applied, Bus, Counts, Fault, FaultClass, FinishedBy, Letter, Looked, Seen, Store, Write,
+};
 use chunk_sync_engine::{DirectSettings, Ports, Publisher, Service, Settings, WalSettings, WorkerSettings};
 use chunk_sync_model::document::Fingerprint;
 use chunk_sync_model::merge::Strategies;
@@ -83,21 +85,32 @@ impl Store for Moody {
 pub(crate) struct World {
     pub(crate) bus: MemoryBus,
     pub(crate) vectors: Moody,
-    records: MemoryRecords,
+    pub(crate) records: MemoryRecords,
     graph: MemoryStore,
     pub(crate) worker: WorkerSettings,
-    dir: TempDir,
+    pub(crate) dir: TempDir,
 }
 
 impl World {
     pub(crate) fn new() -> Self {
+        Self::of(MemoryBus::default(), MemoryRecords::default())
+    }
+
+    /// One whose bus lies beside the records, so that a merge finishes its entries.
+    pub(crate) fn beside() -> Self {
+        let bus = MemoryBus::of(usize::MAX, FinishedBy::Merge);
+        let records = MemoryRecords::beside(&bus);
+        Self::of(bus, records)
+    }
+
+    fn of(bus: MemoryBus, records: MemoryRecords) -> Self {
         let store = |target| MemoryStore::new(target, Limits::default());
         let retry_max = Duration::from_millis(50);
         let worker = WorkerSettings { wait: Duration::from_millis(20), retry_max, ..WorkerSettings::default() };
         Self {
-            bus: MemoryBus::default(),
+            bus,
             vectors: Moody { store: store(Target::Qdrant), moods: Arc::default() },
-            records: MemoryRecords::default(),
+            records,
             graph: store(Target::Neo4j),
             worker,
             dir: TempDir::new().unwrap(),

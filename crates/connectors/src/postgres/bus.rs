@@ -1,0 +1,391 @@
+//! The bus as a table beside the rows, for installations without Redis: what stands in `chunk_sync.bus` is unfinished, and
+//! the merge that carries an entry deletes it in its transaction ([`FinishedBy::Merge`]).
+//!
+//! # In the server
+//! - `chunk_sync.bus`: an entry per row. Numbers ascend in the order in which they were given out, which is not always the
+//!   order in which they can be read: a publisher may commit late. `fields` has names and values in turn, so that any SQL
+//!   client can publish. `published_at` is the server's `clock_timestamp()`.
+//! - `chunk_sync.bus_reader`, one row: the greatest number that was handed out, and the suspect (below).
+//! - `chunk_sync.dead`: the dead letters.
+//!
+//! # Reading
+//! Any process publishes, one process at a time reads. It reads *unfinished* entries in order of their numbers, never those
+//! "above the last number": it keeps the numbers that it has handed out, and passes over just these. Finished entries leave
+//! dead index entries behind, which a scan from the start would pass again and again until they are vacuumed; so a read
+//! starts at a low-water mark, which stays behind by one to two [`SWEEP`]s. Once per [`SWEEP`] a read starts at the very
+//! beginning: a publisher that committed later than that is found then.
+//!
+//! A reader with nothing to do looks every [`POLL`], and at once when this process published. It does not `LISTEN`: behind a
+//! pooler in transaction mode, `LISTEN` succeeds and no notification arrives, and notifying transactions commit one after
+//! the other. The look is one index probe.
+//!
+//! # What a crash does
+//! - while publishing: the transaction is there or it is not; its publisher has no answer and publishes again. Numbers that
+//!   were given out and never committed are gaps, for which no reader waits;
+//! - after a read: what was handed out is forgotten with the process. The next one finds everything unfinished in order, and
+//!   counts one attempt more for what the crashed one may have been working on;
+//! - in a merge: row, record, outbox and the deletion of the entry are one transaction;
+//! - in a burial: letter and deletion are one transaction; a letter without an entry is only added;
+//! - of the server: `bus_reader` is written without waiting for the disk. Lost, an attempt is not counted.
+//!
+//! # An entry that ends its process
+//! An entry with [`SUSPECT`] attempts is handed out alone, and nothing after it until it is finished, or for [`ALONE`]. It
+//! is noted as the suspect, and a crash meanwhile counts an attempt for it only: those beside it reach no limit.
+
+mod handed;
+mod read;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chunk_sync_engine::ports::{Bus, DeadLetter, Delivery, Depth, EntryId, Fault, FaultClass, FinishedBy, Letter};
+use chunk_sync_model::event::Fields;
+use chunk_sync_model::{Event, Time};
+use deadpool_postgres::GenericClient;
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{IsolationLevel, Row};
+
+pub(super) use handed::Handed;
+
+use super::fault::Error;
+use super::merge::execute;
+use super::records::{PostgresRecords, begin, limit_of};
+use read::Desk;
+
+const PREPARE: &str = "postgres bus: prepare";
+const PUBLISH: &str = "postgres bus: publish";
+const READ: &str = "postgres bus: read";
+const FINISH: &str = "postgres bus: acknowledge";
+const DEAD: &str = "postgres bus: dead letters";
+const DEPTH: &str = "postgres bus: depth";
+
+/// How long an idle reader waits before it looks again.
+const POLL: Duration = Duration::from_millis(15);
+
+/// How often a read starts at the very beginning of the table.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// Attempts of an entry from which on it is handed out alone.
+const SUSPECT: u32 = 3;
+
+/// How long nothing is handed out after a suspect.
+const ALONE: Duration = Duration::from_secs(10);
+
+/// How long a publisher waits for room before it gets [`FaultClass::Busy`].
+const ROOM_WAIT: Duration = Duration::from_secs(5);
+
+/// How often a publisher that waits for room looks, and how long one look serves a publisher that does not.
+const ROOM_PAUSE: Duration = Duration::from_millis(20);
+const ROOM_KNOWN: Duration = Duration::from_millis(250);
+
+/// Events that one transaction adds at most, and rows that one statement inserts.
+const BATCH: usize = 512;
+const ROWS: [usize; 5] = [256, 64, 16, 4, 1];
+
+const COUNT: &str = "SELECT count(*) FROM (SELECT FROM chunk_sync.bus LIMIT $1) AS entries";
+
+/// Entries up to the greatest number handed out count as read. One that was committed late is among them before it is read.
+const DEPTH_OF: &str = "SELECT count(*) FILTER (WHERE entry.id > reader.handed), \
+    count(*) FILTER (WHERE entry.id <= reader.handed), min(entry.id), (SELECT count(*) FROM chunk_sync.dead) \
+    FROM chunk_sync.bus_reader AS reader LEFT JOIN chunk_sync.bus AS entry ON true";
+
+const OLDEST_AT: &str = "SELECT published_at FROM chunk_sync.bus ORDER BY id LIMIT 1";
+
+/// Deletes entries by their numbers: they are finished.
+pub(super) const REMOVE: &str = "DELETE FROM chunk_sync.bus WHERE id = ANY($1)";
+
+const LETTER: &str = "INSERT INTO chunk_sync.dead (fields) VALUES ($1)";
+
+const LETTERS: &str = "SELECT id, fields FROM chunk_sync.dead WHERE id > $1 ORDER BY id LIMIT $2";
+
+const DROP: &str = "DELETE FROM chunk_sync.dead WHERE id = $1";
+
+/// The bus of a database.
+pub struct PostgresBus {
+    records: Arc<PostgresRecords>,
+    max_backlog: u64,
+    backlog: Mutex<Backlog>,
+    /// One call reads at a time.
+    desk: tokio::sync::Mutex<Desk>,
+    published: Notify,
+}
+
+/// How many entries there were when they were last counted, and how many this process has added since.
+#[derive(Default)]
+struct Backlog {
+    counted: u64,
+    added: u64,
+    at: Option<Instant>,
+}
+
+impl PostgresBus {
+    /// The bus in the database of these records, which holds at most `max_backlog` unfinished entries before publishers
+    /// wait. Nothing is sent yet.
+    #[must_use]
+    pub fn new(records: Arc<PostgresRecords>, max_backlog: u64) -> Self {
+        let (desk, published) = (tokio::sync::Mutex::default(), Notify::new());
+        Self { records, max_backlog, backlog: Mutex::default(), desk, published }
+    }
+
+    fn fault(&self, error: Error, context: &'static str) -> Fault {
+        self.records.fault(error, context)
+    }
+
+    async fn query(&self, sql: &str, params: &[&(dyn ToSql + Sync)], context: &'static str) -> Result<Vec<Row>, Fault> {
+        self.records.query(sql, params).await.map_err(|error| self.fault(error, context))
+    }
+
+    /// Waits until the bus has room for one more.
+    async fn room(&self) -> Result<(), Fault> {
+        let deadline = Instant::now() + ROOM_WAIT;
+        loop {
+            let finished = self.records.handed.finished.notified();
+            let backlog = match self.known_backlog() {
+                Some(known) if known < self.max_backlog => return Ok(()),
+                _ => self.count_backlog().await?,
+            };
+            if backlog < self.max_backlog {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                let message = format!(
+                    "the bus holds {backlog} unfinished events, and its bound is {}: start `chunk-sync run`, or wait \
+                     until it has carried some",
+                    self.max_backlog
+                );
+                return Err(Fault::new(FaultClass::Busy, PUBLISH, message));
+            }
+            // The notification is the common case; the pause covers what another process finishes.
+            let _ = timeout_at(deadline.min(Instant::now() + ROOM_PAUSE), finished).await;
+        }
+    }
+
+    fn known_backlog(&self) -> Option<u64> {
+        let backlog = self.backlog.lock().unwrap_or_else(PoisonError::into_inner);
+        backlog.at.filter(|at| at.elapsed() < ROOM_KNOWN).map(|_| backlog.counted + backlog.added)
+    }
+
+    /// Counts, but not further than the bound.
+    async fn count_backlog(&self) -> Result<u64, Fault> {
+        let bound = i64::try_from(self.max_backlog).unwrap_or(i64::MAX);
+        let rows = self.query(COUNT, &[&bound], PUBLISH).await?;
+        let counted = rows.first().map_or(Ok(0), |row| row.try_get::<_, i64>(0));
+        let counted = counted.map_err(|error| self.fault(error.into(), PUBLISH))?.unsigned_abs();
+        let mut backlog = self.backlog.lock().unwrap_or_else(PoisonError::into_inner);
+        *backlog = Backlog { counted, added: 0, at: Some(Instant::now()) };
+        Ok(counted)
+    }
+
+    /// Adds entries in one transaction; their numbers, in order.
+    async fn add(&self, entries: &[Vec<Vec<u8>>]) -> Result<Vec<EntryId>, Error> {
+        let mut client = self.records.pool.get().await?;
+        let added = self.records.pool.within(async {
+            // One row is one statement, which is a transaction of its own.
+            if entries.len() == 1 {
+                return insert(&client, entries).await;
+            }
+            let transaction = begin(&mut client, IsolationLevel::ReadCommitted, false).await?;
+            let mut numbers = Vec::with_capacity(entries.len());
+            let mut rest = entries;
+            while let Some(rows) = ROWS.into_iter().find(|rows| *rows <= rest.len()) {
+                let (some, others) = rest.split_at(rows);
+                numbers.extend(insert(&transaction, some).await?);
+                rest = others;
+            }
+            transaction.commit().await?;
+            Ok(numbers)
+        });
+        let added = added.await;
+        let numbers = self.records.pool.settle(client, added)?;
+        self.backlog.lock().unwrap_or_else(PoisonError::into_inner).added += numbers.len() as u64;
+        self.published.notify_waiters();
+        Ok(numbers.into_iter().map(entry_id).collect())
+    }
+
+    async fn set_aside(&self, letters: &[DeadLetter]) -> Result<(), Error> {
+        let ids: Vec<EntryId> = letters.iter().filter_map(|letter| letter.id).collect();
+        let mut client = self.records.pool.get().await?;
+        let done = self.records.pool.within(async {
+            let transaction = begin(&mut client, IsolationLevel::ReadCommitted, false).await?;
+            for letter in letters {
+                execute(&transaction, LETTER, &[&in_turn(letter.fields())]).await?;
+            }
+            execute(&transaction, REMOVE, &[&numbers(&ids)]).await?;
+            Ok(transaction.commit().await?)
+        });
+        let done = done.await;
+        self.records.pool.settle(client, done)?;
+        self.records.handed.finish(&ids);
+        Ok(())
+    }
+
+    async fn remove(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<u64, Error> {
+        let client = self.records.pool.get().await?;
+        let done = self.records.pool.within(async {
+            let statement = client.prepare_cached(sql).await?;
+            Ok(client.execute(&statement, parameters).await?)
+        });
+        let done = done.await;
+        self.records.pool.settle(client, done)
+    }
+}
+
+#[async_trait]
+impl Bus for PostgresBus {
+    fn finished_by(&self) -> FinishedBy {
+        FinishedBy::Merge
+    }
+
+    async fn prepare(&self) -> Result<(), Fault> {
+        // The tables are made with those of the records.
+        self.records.layout().await.map(drop).map_err(|error| self.fault(error, PREPARE))
+    }
+
+    async fn publish(&self, events: &[Event]) -> Result<Vec<EntryId>, Fault> {
+        let mut ids = Vec::with_capacity(events.len());
+        for events in events.chunks(BATCH) {
+            self.room().await?;
+            let entries: Vec<_> = events.iter().map(entry_of).collect();
+            ids.extend(self.add(&entries).await.map_err(|error| self.fault(error, PUBLISH))?);
+        }
+        Ok(ids)
+    }
+
+    async fn read(&self, max: usize, wait: Duration) -> Result<Vec<Delivery>, Fault> {
+        let deadline = Instant::now() + wait;
+        loop {
+            // Listens before it looks: what is published in between wakes it.
+            let published = self.published.notified();
+            tokio::pin!(published);
+            published.as_mut().enable();
+            let deliveries = self.take(max.max(1)).await.map_err(|error| self.fault(error, READ))?;
+            let now = Instant::now();
+            if !deliveries.is_empty() || now >= deadline {
+                return Ok(deliveries);
+            }
+            let _ = timeout_at(deadline.min(now + POLL), published).await;
+        }
+    }
+
+    async fn acknowledge(&self, ids: &[EntryId]) -> Result<(), Fault> {
+        self.remove(REMOVE, &[&numbers(ids)]).await.map_err(|error| self.fault(error, FINISH))?;
+        self.records.handed.finish(ids);
+        Ok(())
+    }
+
+    async fn bury(&self, letters: &[DeadLetter]) -> Result<(), Fault> {
+        self.set_aside(letters).await.map_err(|error| self.fault(error, DEAD))
+    }
+
+    async fn dead(&self, after: Option<EntryId>, limit: usize) -> Result<Vec<Letter>, Fault> {
+        let after = after.map_or(0, |after| number(after).unwrap_or(i64::MAX));
+        let rows = self.query(LETTERS, &[&after, &limit_of(limit)], DEAD).await?;
+        let letter = |row: &Row| Ok(Letter { id: entry_id(row.try_get(0)?), fields: fields(row.try_get(1)?) });
+        let letters: Result<_, tokio_postgres::Error> = rows.iter().map(letter).collect();
+        letters.map_err(|error| self.fault(error.into(), DEAD))
+    }
+
+    async fn drop_dead(&self, id: EntryId) -> Result<bool, Fault> {
+        let Some(number) = number(id) else { return Ok(false) };
+        let dropped = self.remove(DROP, &[&number]).await.map_err(|error| self.fault(error, DEAD))?;
+        Ok(dropped > 0)
+    }
+
+    async fn incarnation(&self) -> Result<String, Fault> {
+        // An entry is as durable as the rows: a server that lost entries is another one for capture, too.
+        Ok(String::new())
+    }
+
+    async fn depth(&self) -> Result<Depth, Fault> {
+        let rows = self.query(DEPTH_OF, &[], DEPTH).await?;
+        let Some(row) = rows.first() else {
+            let message = "chunk_sync.bus_reader has no row: run `chunk-sync init`";
+            return Err(Fault::new(FaultClass::Misconfigured, DEPTH, message));
+        };
+        let read = || -> Result<Depth, tokio_postgres::Error> {
+            Ok(Depth {
+                unread: row.try_get::<_, i64>(0)?.unsigned_abs(),
+                pending: row.try_get::<_, i64>(1)?.unsigned_abs(),
+                dead: row.try_get::<_, i64>(3)?.unsigned_abs(),
+                oldest: row.try_get::<_, Option<i64>>(2)?.map(entry_id),
+            })
+        };
+        read().map_err(|error| self.fault(error.into(), DEPTH))
+    }
+
+    async fn oldest_at(&self) -> Result<Option<Time>, Fault> {
+        let rows = self.query(OLDEST_AT, &[], DEPTH).await?;
+        let at: Option<super::cell::Cell> =
+            rows.first().map(|row| row.try_get(0)).transpose().map_err(|error| self.fault(error.into(), DEPTH))?;
+        Ok(at.and_then(|at| if let super::cell::Cell::Time(time) = at { Some(time) } else { None }))
+    }
+
+    async fn trim(&self) -> Result<u64, Fault> {
+        // What is finished is deleted: nothing else is ever there.
+        Ok(0)
+    }
+}
+
+/// Inserts entries by one statement, which gives them ascending numbers in their order.
+async fn insert(client: &impl GenericClient, entries: &[Vec<Vec<u8>>]) -> Result<Vec<i64>, Error> {
+    let places: Vec<String> = (1..=entries.len()).map(|place| format!("(${place})")).collect();
+    let sql = format!("INSERT INTO chunk_sync.bus (fields) VALUES {} RETURNING id", places.join(", "));
+    let parameters: Vec<&(dyn ToSql + Sync)> = entries.iter().map(|entry| entry as _).collect();
+    let rows = client.query(&client.prepare_cached(&sql).await?, &parameters).await?;
+    Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
+}
+
+fn entry_of(event: &Event) -> Vec<Vec<u8>> {
+    event.to_fields().into_iter().flat_map(|(name, value)| [name.as_bytes().to_vec(), value.into_bytes()]).collect()
+}
+
+/// Names and values in turn, as the table has them.
+fn in_turn(fields: Fields) -> Vec<Vec<u8>> {
+    fields.into_iter().flat_map(|(name, value)| [name, value]).collect()
+}
+
+/// The same the other way round.
+fn fields(in_turn: Vec<Vec<u8>>) -> Fields {
+    let mut values = in_turn.into_iter();
+    std::iter::from_fn(|| Some((values.next()?, values.next().unwrap_or_default()))).collect()
+}
+
+/// The number of an entry of this bus; `None` where the id is of another one.
+pub(super) fn number(id: EntryId) -> Option<i64> {
+    i64::try_from(id.sequence).ok().filter(|_| id.millis == 0)
+}
+
+pub(super) fn numbers(ids: &[EntryId]) -> Vec<i64> {
+    ids.iter().filter_map(|id| number(*id)).collect()
+}
+
+fn entry_id(number: i64) -> EntryId {
+    EntryId { millis: 0, sequence: number.unsigned_abs() }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn an_id_has_the_order_of_its_number_and_is_read_as_it_is_written() {
+        let ids = [1, 2, 9, 10, i64::MAX].map(entry_id);
+        assert!(ids.is_sorted_by(|a, b| a < b));
+        for id in ids {
+            assert_eq!(id.to_string().parse(), Ok(id));
+            assert_eq!(number(id).map(entry_id), Some(id));
+        }
+        assert_eq!(number("1700000000000-3".parse().unwrap()), None, "an id of another bus names no entry here");
+    }
+
+    #[test]
+    fn fields_come_back_as_they_were() {
+        let original: Fields = vec![(b"chunk".to_vec(), vec![0xff, 0x00]), (Vec::new(), Vec::new())];
+        assert_eq!(fields(in_turn(original.clone())), original);
+    }
+}

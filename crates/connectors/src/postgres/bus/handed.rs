@@ -1,0 +1,52 @@
+//! Entries that this process has handed out and not finished.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use chunk_sync_engine::ports::EntryId;
+use tokio::sync::Notify;
+
+use super::number;
+
+/// Their numbers. They stand beside the records, because merges finish entries there.
+#[derive(Default)]
+pub(in crate::postgres) struct Handed {
+    numbers: Mutex<BTreeSet<i64>>,
+    /// Some were finished: the bus has room.
+    pub(super) finished: Notify,
+}
+
+impl Handed {
+    /// Entries are finished: the transaction that deleted them is committed.
+    pub(in crate::postgres) fn finish(&self, ids: &[EntryId]) {
+        if ids.is_empty() {
+            return;
+        }
+        let mut numbers = self.lock();
+        for number in ids.iter().filter_map(|id| number(*id)) {
+            numbers.remove(&number);
+        }
+        drop(numbers);
+        self.finished.notify_waiters();
+    }
+
+    pub(super) fn add(&self, numbers: impl Iterator<Item = i64>) {
+        self.lock().extend(numbers);
+    }
+
+    pub(super) fn contains(&self, number: i64) -> bool {
+        self.lock().contains(&number)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    pub(super) fn forget(&self) {
+        self.lock().clear();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeSet<i64>> {
+        self.numbers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

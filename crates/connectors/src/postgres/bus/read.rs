@@ -1,0 +1,164 @@
+//! Which entries are handed out next. What is promised and why stands in [`super`].
+
+use std::time::Instant;
+
+use chunk_sync_engine::ports::Delivery;
+use tokio_postgres::Row;
+
+use super::{ALONE, PostgresBus, SUSPECT, SWEEP, entry_id, fields};
+use crate::postgres::fault::Error;
+use crate::postgres::records::limit_of;
+
+/// Bytes of fields that one read hands out at most, unless one entry alone has more.
+const BYTES: i64 = 8 << 20;
+
+/// Counts one attempt more for what the last reader may have been working on when it ended: its suspect where that is
+/// unfinished, else all that it was handed. The parts of the statement read one snapshot: without a lock, because a row that
+/// the statement itself has updated cannot be locked by another part of it.
+const COUNT_ATTEMPTS: &str = "WITH reader AS (SELECT handed, suspect FROM chunk_sync.bus_reader), \
+    suspect AS (SELECT entry.id FROM chunk_sync.bus AS entry JOIN reader ON entry.id = reader.suspect), \
+    counted AS (UPDATE chunk_sync.bus AS entry SET attempts = attempts + 1 FROM reader \
+        WHERE CASE WHEN EXISTS (SELECT FROM suspect) THEN entry.id = reader.suspect ELSE entry.id <= reader.handed END) \
+    UPDATE chunk_sync.bus_reader SET suspect = NULL";
+
+const LIST: &str = "SELECT id, attempts, pg_column_size(fields)::bigint FROM chunk_sync.bus WHERE id >= $1 \
+    ORDER BY id LIMIT $2";
+
+const FETCH: &str = "SELECT id, attempts, fields FROM chunk_sync.bus WHERE id = ANY($1) ORDER BY id";
+
+/// Not worth a wait for the disk: a crash of the server that loses it loses a count.
+const NOTE: &str = "WITH lazily AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)) \
+    UPDATE chunk_sync.bus_reader SET handed = greatest(handed, $1), suspect = $2 FROM lazily";
+
+/// What this process knows of the table as its reader.
+#[derive(Default)]
+pub(super) struct Desk {
+    /// Whether attempts of the last reader have been counted.
+    begun: bool,
+    /// Reads between two sweeps start here.
+    low: i64,
+    /// The greatest number seen, now and at the last sweep.
+    top: i64,
+    top_at_sweep: i64,
+    swept: Option<Instant>,
+    suspect: Option<Suspect>,
+}
+
+/// An entry that may be what ends its processes.
+struct Suspect {
+    number: i64,
+    since: Instant,
+}
+
+/// An entry in the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Listed {
+    number: i64,
+    attempts: u32,
+    bytes: i64,
+}
+
+impl PostgresBus {
+    /// Hands out up to `max` entries. Nothing is handed out until the last await is over: a call that is dropped before has
+    /// taken nothing.
+    pub(super) async fn take(&self, max: usize) -> Result<Vec<Delivery>, Error> {
+        let mut desk = self.desk.lock().await;
+        if !desk.begun {
+            self.begin(&mut desk).await?;
+        }
+        let handed = &self.records.handed;
+        desk.suspect.take_if(|suspect| !handed.contains(suspect.number));
+        if desk.suspect.as_ref().is_some_and(|suspect| suspect.since.elapsed() < ALONE) {
+            return Ok(Vec::new());
+        }
+        let fresh = self.list(&mut desk, max).await?;
+        let chosen = choose(&fresh, max);
+        if chosen.is_empty() {
+            return Ok(Vec::new());
+        }
+        let numbers: Vec<i64> = chosen.iter().map(|entry| entry.number).collect();
+        let rows = self.records.query(FETCH, &[&numbers]).await?;
+        let deliveries: Vec<Delivery> = rows.iter().map(delivery).collect::<Result<_, _>>()?;
+        let alone = chosen.first().filter(|entry| entry.attempts >= SUSPECT).map(|entry| entry.number);
+        let suspect = desk.suspect.as_ref().map(|suspect| suspect.number).or(alone);
+        self.records.query(NOTE, &[&numbers.last(), &suspect]).await?;
+        if let (None, Some(number)) = (&desk.suspect, suspect) {
+            desk.suspect = Some(Suspect { number, since: Instant::now() });
+        }
+        handed.add(deliveries.iter().filter_map(|delivery| super::number(delivery.id)));
+        Ok(deliveries)
+    }
+
+    /// From now on this process reads: whatever is unfinished is handed out again, whoever had it.
+    async fn begin(&self, desk: &mut Desk) -> Result<(), Error> {
+        self.records.query(COUNT_ATTEMPTS, &[]).await?;
+        self.records.handed.forget();
+        *desk = Desk { begun: true, ..Desk::default() };
+        Ok(())
+    }
+
+    /// The next entries that this process has not handed out, in order of their numbers.
+    async fn list(&self, desk: &mut Desk, max: usize) -> Result<Vec<Listed>, Error> {
+        let sweeps = desk.swept.is_none_or(|swept| swept.elapsed() >= SWEEP);
+        let low = if sweeps { i64::MIN } else { desk.low };
+        // So many that `max` of them are fresh, if there are.
+        let limit = limit_of(self.records.handed.len().saturating_add(max));
+        let rows = self.records.query(LIST, &[&low, &limit]).await?;
+        let listed: Vec<Listed> = rows.iter().map(listed).collect::<Result<_, _>>()?;
+        desk.top = listed.last().map_or(desk.top, |last| desk.top.max(last.number));
+        let handed = &self.records.handed;
+        let fresh: Vec<Listed> = listed.into_iter().filter(|entry| !handed.contains(entry.number)).collect();
+        if sweeps {
+            // Below the first fresh one everything is handed out, finished, or not committed yet. What commits within one
+            // to two sweeps lies above the mark.
+            desk.low = fresh.first().map_or(desk.top_at_sweep, |first| first.number.min(desk.top_at_sweep));
+            (desk.top_at_sweep, desk.swept) = (desk.top, Some(Instant::now()));
+        }
+        Ok(fresh)
+    }
+}
+
+/// The first of these entries, up to `max` and [`BYTES`]; a suspect alone.
+fn choose(fresh: &[Listed], max: usize) -> &[Listed] {
+    let mut bytes = 0;
+    let fits = |(i, entry): &(usize, &Listed)| {
+        bytes += entry.bytes;
+        *i == 0 || (*i < max && bytes <= BYTES && entry.attempts < SUSPECT && fresh[0].attempts < SUSPECT)
+    };
+    let count = fresh.iter().enumerate().take_while(fits).count();
+    &fresh[..count]
+}
+
+fn listed(row: &Row) -> Result<Listed, tokio_postgres::Error> {
+    Ok(Listed { number: row.try_get(0)?, attempts: row.try_get::<_, i32>(1)?.unsigned_abs(), bytes: row.try_get(2)? })
+}
+
+fn delivery(row: &Row) -> Result<Delivery, tokio_postgres::Error> {
+    let attempts = row.try_get::<_, i32>(1)?.unsigned_abs();
+    Ok(Delivery { id: entry_id(row.try_get(0)?), attempt: attempts.saturating_add(1), fields: fields(row.try_get(2)?) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chosen(entries: &[(u32, i64)], max: usize) -> usize {
+        let listed =
+            |(number, (attempts, bytes)): (i64, &(u32, i64))| Listed { number, attempts: *attempts, bytes: *bytes };
+        choose(&(1..).zip(entries).map(listed).collect::<Vec<_>>(), max).len()
+    }
+
+    #[test]
+    fn a_suspect_is_handed_out_alone() {
+        assert_eq!(chosen(&[(SUSPECT, 1), (0, 1)], 9), 1);
+        assert_eq!(chosen(&[(0, 1), (2, 1), (SUSPECT + 1, 1), (0, 1)], 9), 2);
+    }
+
+    #[test]
+    fn a_read_is_bounded_by_number_and_bytes_and_never_empty() {
+        assert_eq!(chosen(&[(0, 1); 5], 3), 3);
+        assert_eq!(chosen(&[(0, BYTES / 2), (0, BYTES / 2), (0, 1)], 9), 2);
+        assert_eq!(chosen(&[(0, 2 * BYTES), (0, 1)], 9), 1);
+        assert_eq!(chosen(&[], 9), 0);
+    }
+}

@@ -1,0 +1,342 @@
+//! The bus beside the rows, on both servers.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chunk_sync_connectors::postgres::{PostgresBus, PostgresConfig, PostgresRecords};
+use chunk_sync_engine::ports::{
+    Bus, DeadLetter, Delivery, EntryId, FaultClass, Fence, Held, MergeScope, Records, Store as _,
+};
+use chunk_sync_model::event::Fields;
+use chunk_sync_model::{Event, Target, Time};
+use chunk_sync_testkit::Fixture;
+use chunk_sync_testkit::bus::BusFixture;
+use chunk_sync_testkit::merge_bus::{Begun, MergeBusFixture};
+use chunk_sync_testkit::states::{bare, chunk};
+use tokio_postgres::Client;
+
+use crate::fixture::{Database, Pg15, Server};
+
+const SHORT: Duration = Duration::from_millis(60);
+
+/// A database with the bus of one process on it.
+pub(crate) struct OnServer<S> {
+    records: Arc<PostgresRecords>,
+    bus: Arc<PostgresBus>,
+    database: Database,
+    bound: u64,
+    server: PhantomData<S>,
+}
+
+impl<S: Server> OnServer<S> {
+    async fn of(bound: u64) -> Self {
+        let database = Database::fresh::<S>().await;
+        let records = Arc::new(database.prepared().await);
+        let bus = Arc::new(PostgresBus::new(Arc::clone(&records), bound));
+        Self { records, bus, database, bound, server: PhantomData }
+    }
+}
+
+#[async_trait]
+impl<S: Server> Fixture for OnServer<S> {
+    type Port = dyn Bus;
+
+    async fn fresh() -> Self {
+        Self::of(100_000).await
+    }
+
+    fn port(&self) -> Arc<dyn Bus> {
+        Arc::clone(&self.bus) as _
+    }
+
+    async fn reopen(&mut self) {
+        self.records = Arc::new(self.database.records().await);
+        self.bus = Arc::new(PostgresBus::new(Arc::clone(&self.records), self.bound));
+    }
+}
+
+#[async_trait]
+impl<S: Server> BusFixture for OnServer<S> {
+    async fn narrow(bound: u64) -> Self {
+        Self::of(bound).await
+    }
+
+    async fn add(&self, fields: Fields) -> EntryId {
+        add(&self.database.client().await, fields).await
+    }
+}
+
+#[async_trait]
+impl<S: Server> MergeBusFixture for OnServer<S> {
+    fn records(&self) -> Arc<dyn Records> {
+        Arc::clone(&self.records) as _
+    }
+
+    async fn another(&self) -> Arc<dyn Bus> {
+        Arc::new(PostgresBus::new(Arc::new(self.database.records().await), self.bound))
+    }
+
+    async fn begin(&self, event: &Event) -> Begun {
+        let client = self.database.client().await;
+        client.batch_execute("BEGIN").await.unwrap();
+        let id = add(&client, fields_of(event)).await;
+        Box::pin(async move {
+            client.batch_execute("COMMIT").await.unwrap();
+            id
+        })
+    }
+}
+
+fn fields_of(event: &Event) -> Fields {
+    event.to_fields().into_iter().map(|(name, value)| (name.as_bytes().to_vec(), value.into_bytes())).collect()
+}
+
+/// Publishes as any SQL client can.
+async fn add(client: &Client, fields: Fields) -> EntryId {
+    let in_turn: Vec<Vec<u8>> = fields.into_iter().flat_map(|(name, value)| [name, value]).collect();
+    let sql = "INSERT INTO chunk_sync.bus (fields) VALUES ($1) RETURNING id";
+    let number: i64 = client.query_one(sql, &[&in_turn]).await.unwrap().get(0);
+    EntryId { millis: 0, sequence: u64::try_from(number).unwrap() }
+}
+
+fn events(count: usize) -> Vec<Event> {
+    (0..count).map(|i| Event::of_chunk(chunk(&bare(&format!("event {i}"))))).collect()
+}
+
+fn ids(deliveries: &[Delivery]) -> Vec<EntryId> {
+    deliveries.iter().map(|delivery| delivery.id).collect()
+}
+
+#[tokio::test]
+async fn what_keeps_no_rule_of_the_table_is_refused_to_its_publisher() {
+    let place = OnServer::<Pg15>::fresh().await;
+    let client = place.database.client().await;
+    for fields in ["'{a}'", "'{a, NULL}'", "'{{a, b}, {c, d}}'", "NULL"] {
+        let sql = format!("INSERT INTO chunk_sync.bus (fields) VALUES ({fields}::bytea[])");
+        assert!(client.batch_execute(&sql).await.is_err(), "{fields}");
+    }
+    client.batch_execute("INSERT INTO chunk_sync.bus (fields) VALUES ('{}')").await.unwrap();
+    let deliveries = place.bus.read(9, SHORT).await.unwrap();
+    assert_eq!((deliveries.len(), &deliveries[0].fields), (1, &Vec::new()), "no fields are no event, and no error");
+}
+
+#[tokio::test]
+async fn an_entry_that_ends_its_processes_is_handed_out_alone_and_counted_alone() {
+    let mut place = OnServer::<Pg15>::fresh().await;
+    let published = place.bus.publish(&events(6)).await.unwrap();
+    for attempt in 1..=3 {
+        let deliveries = place.bus.read(6, SHORT).await.unwrap();
+        assert_eq!((deliveries.len(), deliveries[0].attempt), (6, attempt));
+        place.reopen().await;
+    }
+    // From now on the first is suspected: those after it wait until it is finished.
+    for attempt in 4..8 {
+        let deliveries = place.bus.read(6, SHORT).await.unwrap();
+        assert_eq!(ids(&deliveries), published[..1]);
+        assert_eq!(deliveries[0].attempt, attempt);
+        assert!(place.bus.read(6, SHORT).await.unwrap().is_empty());
+        place.reopen().await;
+    }
+    let deadly = place.bus.read(6, SHORT).await.unwrap();
+    assert_eq!((ids(&deadly), deadly[0].attempt), (published[..1].to_vec(), 8));
+    place.bus.bury(&[letter(&deadly[0])]).await.unwrap();
+    for id in &published[1..] {
+        let next = place.bus.read(6, SHORT).await.unwrap();
+        assert_eq!((ids(&next), next[0].attempt), (vec![*id], 4), "no attempt was counted for it meanwhile");
+        place.bus.acknowledge(&ids(&next)).await.unwrap();
+    }
+}
+
+fn letter(delivery: &Delivery) -> DeadLetter {
+    DeadLetter {
+        id: Some(delivery.id),
+        fields: delivery.fields.clone(),
+        at: Time::from_micros(1_700_000_000_000_001),
+        class: FaultClass::Rejected,
+        error: "it cannot be".into(),
+        field: None,
+        attempts: delivery.attempt,
+        missing: Target::ALL.to_vec(),
+    }
+}
+
+#[tokio::test]
+async fn a_merge_that_the_server_refuses_leaves_its_entries() {
+    let place = OnServer::<Pg15>::fresh().await;
+    let client = place.database.client().await;
+    let refuses = "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+        RAISE EXCEPTION 'not this one' USING ERRCODE = '23514'; END $$; \
+        CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON chunk_sync.records DEFERRABLE INITIALLY DEFERRED \
+        FOR EACH ROW EXECUTE FUNCTION refuse()";
+    // At its commit, when the entries have been deleted.
+    client.batch_execute(refuses).await.unwrap();
+    let event = events(1).remove(0);
+    let id = place.bus.publish(std::slice::from_ref(&event)).await.unwrap()[0];
+    let deliveries = place.bus.read(1, SHORT).await.unwrap();
+    let decide = |held: Vec<Held>| {
+        let merged = chunk_sync_model::merge::merge(
+            held[0].record.clone(),
+            None,
+            &chunk_sync_model::merge::Change::from(&event),
+            &chunk_sync_model::merge::Strategies::default(),
+        );
+        vec![chunk_sync_engine::ports::Commit {
+            id: event.chunk_id(),
+            record: merged.record,
+            row: None,
+            state: merged.state,
+            row_changed: true,
+            owed: vec![Target::Qdrant],
+            decided: Vec::new(),
+            conflicts: Vec::new(),
+        }]
+    };
+    let finished = ids(&deliveries);
+    let scope = MergeScope { ids: &[event.chunk_id()], fence: &Fence::default(), finished: &finished };
+    let fault = place.records.merge_in(scope, &decide).await.unwrap_err();
+    assert_eq!(fault.class, FaultClass::Rejected, "{fault}");
+    assert_eq!(place.bus.depth().await.unwrap().oldest, Some(id));
+    assert!(place.records.debts(Target::Qdrant, 9).await.unwrap().is_empty());
+    assert!(place.bus.read(9, SHORT).await.unwrap().is_empty(), "this process has it, and carries it again by itself");
+    place.bus.bury(&[letter(&deliveries[0])]).await.unwrap();
+    let depth = place.bus.depth().await.unwrap();
+    assert_eq!((depth.oldest, depth.dead), (None, 1));
+}
+
+#[tokio::test]
+async fn an_id_of_another_bus_names_no_entry_and_no_letter() {
+    let place = OnServer::<Pg15>::fresh().await;
+    place.bus.publish(&events(2)).await.unwrap();
+    let deliveries = place.bus.read(9, SHORT).await.unwrap();
+    place.bus.bury(&[letter(&deliveries[0])]).await.unwrap();
+    let foreign = EntryId { millis: 1_700_000_000_000, sequence: 1 };
+    place.bus.acknowledge(&[foreign]).await.unwrap();
+    assert!(!place.bus.drop_dead(foreign).await.unwrap());
+    let depth = place.bus.depth().await.unwrap();
+    assert_eq!((depth.pending, depth.dead), (1, 1));
+    assert!(place.bus.dead(Some(foreign), 9).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn the_oldest_entry_is_as_old_as_the_server_says() {
+    let place = OnServer::<Pg15>::fresh().await;
+    assert_eq!(place.bus.oldest_at().await.unwrap(), None);
+    place.bus.publish(&events(2)).await.unwrap();
+    let row = place
+        .database
+        .one(
+            "SELECT (extract(epoch FROM min(published_at)) * 1000000)::bigint, \
+        min(published_at) BETWEEN clock_timestamp() - interval '1 minute' AND clock_timestamp() FROM chunk_sync.bus",
+        )
+        .await;
+    assert_eq!(place.bus.oldest_at().await.unwrap(), Some(Time::from_micros(row.get(0))));
+    assert!(row.get::<_, bool>(1));
+}
+
+#[tokio::test]
+async fn without_tables_it_says_how_they_are_made() {
+    let database = Database::fresh::<Pg15>().await;
+    let bus = PostgresBus::new(Arc::new(database.records().await), 10);
+    let fault = bus.prepare().await.unwrap_err();
+    assert_eq!(fault.class, FaultClass::Misconfigured);
+    assert!(fault.message.contains("chunk-sync init"), "{fault}");
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_up_loses_nothing_that_was_answered() {
+    let place = OnServer::<Pg15>::fresh().await;
+    let mut published = Vec::new();
+    let killer = place.database.client().await;
+    let kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+        WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    for event in events(40) {
+        if published.len() % 5 == 0 {
+            killer.query(kill, &[]).await.unwrap();
+        }
+        published.extend(until_published(&place.bus, &event).await);
+    }
+    let mut came = Vec::new();
+    while came.len() < published.len() {
+        came.extend(place.bus.read(7, Duration::from_secs(1)).await.map(|some| ids(&some)).unwrap_or_default());
+        killer.query(kill, &[]).await.unwrap();
+    }
+    came.sort_unstable();
+    // Published once more where the answer was lost.
+    came.retain(|id| published.contains(id));
+    assert_eq!(came, published);
+}
+
+async fn until_published(bus: &PostgresBus, event: &Event) -> Vec<EntryId> {
+    loop {
+        if let Ok(ids) = bus.publish(std::slice::from_ref(event)).await {
+            return ids;
+        }
+    }
+}
+
+/// A reader whose bus is used through a pool of one connection: nothing waits for another call of its own.
+#[tokio::test]
+async fn one_connection_suffices() {
+    let database = Database::fresh::<Pg15>().await;
+    database.prepared().await;
+    let config = PostgresConfig { pool_size: 1, ..database.config() };
+    let records = Arc::new(PostgresRecords::connect(config).await.unwrap());
+    let bus = Arc::new(PostgresBus::new(Arc::clone(&records), 100));
+    let reader = tokio::spawn({
+        let bus = Arc::clone(&bus);
+        async move { bus.read(9, Duration::from_secs(20)).await.unwrap() }
+    });
+    bus.publish(&events(3)).await.unwrap();
+    let came = tokio::time::timeout(Duration::from_secs(10), reader).await.expect("it woke").unwrap();
+    assert!(!came.is_empty());
+    assert_eq!(records.target(), Target::Postgres);
+}
+
+/// Run it in the profile that counts:
+/// `cargo test --release -p chunk-sync-connectors --features live --test postgres entries_a_second -- --ignored --nocapture`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement"]
+#[allow(clippy::print_stderr, reason = "figures are for whoever asked for them")]
+async fn entries_a_second() {
+    const ENTRIES: usize = 20_480;
+    let place = OnServer::<Pg15>::fresh().await;
+    let events = events(ENTRIES);
+    let rate = |began: std::time::Instant| ENTRIES as f64 / began.elapsed().as_secs_f64();
+    let began = std::time::Instant::now();
+    for events in events.chunks(256) {
+        place.bus.publish(events).await.unwrap();
+    }
+    eprintln!("published: {:.0}/s", rate(began));
+    let (began, mut came) = (std::time::Instant::now(), 0);
+    while came < ENTRIES {
+        let deliveries = place.bus.read(256, Duration::from_secs(1)).await.unwrap();
+        came += deliveries.len();
+        let finished = ids(&deliveries);
+        let scope = MergeScope { ids: &[], fence: &Fence::default(), finished: &finished };
+        place.records.merge_in(scope, &|_| Vec::new()).await.unwrap();
+    }
+    eprintln!("read and finished by empty merges: {:.0}/s", rate(began));
+    let began = std::time::Instant::now();
+    for event in events.iter().take(200) {
+        place.bus.publish(std::slice::from_ref(event)).await.unwrap();
+    }
+    eprintln!("published one by one: {:.1} ms each", began.elapsed().as_secs_f64() * 5.0);
+    let other = place.another().await;
+    let mut waits = Vec::new();
+    for event in events.iter().take(50) {
+        while !place.bus.read(256, Duration::ZERO).await.unwrap().is_empty() {}
+        let reader = tokio::spawn({
+            let bus = Arc::clone(&place.bus);
+            async move { drop(bus.read(9, Duration::from_secs(9)).await.unwrap()) }
+        });
+        tokio::task::yield_now().await;
+        other.publish(std::slice::from_ref(event)).await.unwrap();
+        let published = std::time::Instant::now();
+        reader.await.unwrap();
+        waits.push(published.elapsed());
+    }
+    waits.sort_unstable();
+    eprintln!("published elsewhere, read here: p50 {:.1?}, longest {:.1?}", waits[25], waits[49]);
+}

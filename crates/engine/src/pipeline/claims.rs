@@ -1,0 +1,79 @@
+//! Chunks whose writes go to a store directly although the outbox has them too.
+//!
+//! With a bus whose entries are finished by the merge, each merge puts its writes into the outbox, and they are sent to the
+//! store writers at once. A claim keeps the drain of the outbox away from these chunks until the direct write has been
+//! answered and struck off: else each would be written twice, and the drain could write a newer state of a chunk before an
+//! older one that still waits in the store writer's inbox.
+//!
+//! Kept in memory only: after a crash nothing is claimed, and the drain takes everything.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use uuid::Uuid;
+
+/// The claims on one store. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Claims(Arc<Mutex<BTreeMap<Uuid, usize>>>);
+
+/// A claim on some chunks, released when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    claims: Claims,
+    ids: Vec<Uuid>,
+}
+
+impl Claims {
+    /// Claims these chunks; several claims on one chunk count together.
+    pub(crate) fn claim(&self, ids: Vec<Uuid>) -> Claim {
+        let mut chunks = self.lock();
+        for id in &ids {
+            *chunks.entry(*id).or_default() += 1;
+        }
+        drop(chunks);
+        Claim { claims: self.clone(), ids }
+    }
+
+    /// How many chunks are claimed.
+    pub(crate) fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    pub(crate) fn contains(&self, id: Uuid) -> bool {
+        self.lock().contains_key(&id)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Uuid, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let mut chunks = self.claims.lock();
+        for id in &self.ids {
+            let left = chunks.get(id).copied().unwrap_or_default().saturating_sub(1);
+            if left == 0 {
+                chunks.remove(id);
+            } else {
+                chunks.insert(*id, left);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chunk_is_claimed_until_its_last_claim_is_dropped() {
+        let (claims, chunk) = (Claims::default(), Uuid::max());
+        let (first, second) = (claims.claim(vec![chunk]), claims.claim(vec![chunk, Uuid::nil()]));
+        assert_eq!(claims.len(), 2);
+        drop(first);
+        assert!(claims.contains(chunk));
+        drop(second);
+        assert!(!claims.contains(chunk) && claims.len() == 0);
+    }
+}
