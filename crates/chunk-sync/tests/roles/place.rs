@@ -87,7 +87,8 @@ impl Place {
     /// Names just these servers from now on.
     pub(crate) fn configure(&mut self, roles: &[Role]) {
         self.roles = roles.to_vec();
-        let Self { dir, name, stream, .. } = self;
+        let database = self.database();
+        let Self { dir, name, stream, .. } = &*self;
         let mut config = format!(
             "http.listen = '127.0.0.1:0'\nlog.level = 'warn'\nscrub.enabled = false\nembedded.dir = '{0}/data'\n\
              wal.dir = '{0}/wal'\n",
@@ -98,7 +99,7 @@ impl Place {
                 Role::Postgres => format!(
                     "postgres.url = '{}'\npostgres.slot = 'chunk_sync_slot_{name}'\n\
                      postgres.publication = 'unified_chunks_pub_{name}'\n",
-                    self.database()
+                    database
                 ),
                 Role::Redis => format!(
                     "redis.url = '{}'\nredis.stream = '{stream}'\nredis.dead_stream = '{name}:dead'\n",
