@@ -88,7 +88,7 @@ impl Place {
     pub(crate) fn configure(&mut self, roles: &[Role]) {
         self.roles = roles.to_vec();
         let database = self.database();
-        let Self { dir, name, stream, .. } = self;
+        let Self { dir, name, stream, .. } = &*self;
         let mut config = format!(
             "http.listen = '127.0.0.1:0'\nlog.level = 'warn'\nscrub.enabled = false\nembedded.dir = '{0}/data'\n\
              wal.dir = '{0}/wal'\n",
