@@ -8,6 +8,7 @@ mod deny;
 mod qdrant_server;
 mod services;
 mod simulate;
+mod step;
 mod test;
 
 use std::path::{Path, PathBuf};

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use crate::test::{Interruption, Outcome, run_step, step_code};
+use crate::step::{Interruption, Outcome, code as step_code, run as run_step};
 
 /// Its directory below the workspace's.
 pub(crate) const DIRECTORY: &str = "crates/qdrant-server";

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 
-use crate::test::{Interruption, run_step, step_code};
+use crate::step::{Interruption, code as step_code, run as run_step};
 
 const ARGUMENTS: &str =
     "test --workspace --test simulation as_long_as_asked -- --exact --ignored --nocapture --test-threads=1";

@@ -2,7 +2,6 @@
 //! are started for the live tests only, so that the other tests show that they need none.
 
 mod plan;
-mod step;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -13,9 +12,8 @@ use anyhow::{Result, bail};
 use crate::deny;
 use crate::qdrant_server;
 use crate::services::{Services, all};
+use crate::step::{Interruption, Outcome, announce, code as step_code, run as run_step, summary};
 use plan::{Job, Plan};
-use step::announce;
-pub(crate) use step::{Interruption, Outcome, code as step_code, run as run_step};
 
 /// What the command line asks for.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -56,7 +54,7 @@ pub(crate) fn run(root: &Path, options: &Options<'_>) -> Result<ExitCode> {
     let checked = check(root, &services, options, &interruption);
     let stopped = if options.leave_services { Ok(()) } else { stop_what_was_not_there(&services, &before) };
     let outcomes = checked?;
-    print!("\n{}", step::summary(&outcomes));
+    print!("\n{}", summary(&outcomes));
     stopped?;
     Ok(ExitCode::from(step_code(&outcomes)))
 }

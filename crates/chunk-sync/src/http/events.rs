@@ -21,12 +21,6 @@ use super::{Context, auth};
 use body::Body;
 use split::Form;
 
-/// Maximum number of events in one body.
-pub(super) const MAX_EVENTS: usize = 1_000;
-
-/// Maximum size of a body, in bytes.
-pub(super) const MAX_BYTES: usize = 16 * 1024 * 1024;
-
 /// Maximum number of bodies in memory. More requests wait unread for up to [`TURN`] and are then refused with 429.
 pub(super) const AT_ONCE: usize = 4;
 

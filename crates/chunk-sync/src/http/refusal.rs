@@ -8,7 +8,11 @@ use axum::response::{IntoResponse, Response};
 use chunk_sync_engine::ports::{Fault, FaultClass};
 use serde_json::json;
 
-use super::events::{MAX_BYTES, MAX_EVENTS};
+/// Maximum number of events in one body.
+pub(super) const MAX_EVENTS: usize = 1_000;
+
+/// Maximum size of a body, in bytes.
+pub(super) const MAX_BYTES: usize = 16 * 1024 * 1024;
 
 /// The value of `Retry-After`, in seconds.
 const RETRY_SECONDS: &str = "2";

@@ -8,7 +8,7 @@ use chunk_sync_model::{SyncVersion, Time};
 use neo4rs::BoltType;
 use uuid::Uuid;
 
-use super::store::WRITE;
+use super::fault::WRITE;
 
 /// Maximum length of a data set's name, in bytes. The server's indexes accept keys of up to about 8,160 bytes.
 const NAME_MOST: usize = 8000;

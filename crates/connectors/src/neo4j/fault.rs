@@ -5,6 +5,9 @@ use std::io::ErrorKind;
 use chunk_sync_engine::ports::{Fault, FaultClass};
 use neo4rs::{Neo4jClientErrorKind, Neo4jError, Neo4jErrorKind};
 
+/// The context of a fault while writing.
+pub(super) const WRITE: &str = "neo4j: write";
+
 /// An error of one transaction.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {

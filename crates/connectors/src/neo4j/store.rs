@@ -16,12 +16,11 @@ use super::config::Neo4jConfig;
 use super::cypher;
 use super::decode::{Held, held};
 use super::encode::{Change, change, text};
-use super::fault::Error;
+use super::fault::{Error, WRITE};
 use super::plan::{self, Statement, Step};
 use super::schema;
 use super::server::{Server, Transaction};
 
-pub(super) const WRITE: &str = "neo4j: write";
 const READ: &str = "neo4j: read";
 
 /// The counts reported beside the number of chunks.

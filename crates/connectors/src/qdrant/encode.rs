@@ -15,7 +15,7 @@ use qdrant_client::qdrant::{
 use serde_json::{Map, Value as Json};
 use uuid::Uuid;
 
-use super::store::WRITE;
+use super::fault::WRITE;
 
 /// The payload key of the sync version.
 pub(super) const VERSION: &str = "sync_version";

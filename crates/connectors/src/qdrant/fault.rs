@@ -6,6 +6,9 @@ use chunk_sync_engine::ports::{Fault, FaultClass};
 use qdrant_client::QdrantError;
 use tonic::{Code, Status};
 
+/// The context of a fault while writing.
+pub(super) const WRITE: &str = "qdrant: write";
+
 /// An error of one call.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {

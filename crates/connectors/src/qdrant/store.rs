@@ -17,12 +17,11 @@ use uuid::Uuid;
 
 use super::config::QdrantConfig;
 use super::encode::{VERSION, chunk_id, document, expected, point_id, version};
-use super::fault::Error;
+use super::fault::{Error, WRITE};
 use super::plan::{Plan, plan};
 use super::schema;
 use super::server::Server;
 
-pub(super) const WRITE: &str = "qdrant: write";
 const READ: &str = "qdrant: read";
 
 /// Points in one message. The protocol does not limit the length of a message.

@@ -2,24 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::{ChangeVersion, Hash, Time, Writer};
+use crate::{Hash, Time, Writer};
 
 use super::Strategy;
-use super::effective::Candidate;
+use super::effective::{Candidate, Current};
 use super::text::merge_lines;
-
-/// The current value of a part.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Current {
-    /// The version of the newest setting that contributed to the value.
-    pub(super) version: ChangeVersion,
-    /// The hash of the value; `None` if the part is removed.
-    pub(super) hash: Option<Hash>,
-    /// For an embedding: the hash of the content that it was computed from.
-    pub(super) made_for: Option<Hash>,
-    /// The text, if it is the result of a line merge and no writer set it.
-    pub(super) merged: Option<String>,
-}
 
 /// The result of applying a strategy to a part.
 #[derive(Default)]

@@ -3,7 +3,18 @@
 use crate::record::{History, Setting};
 use crate::{ChangeVersion, Hash, Part, Record, Writer};
 
-use super::decide::Current;
+/// The current value of a part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Current {
+    /// The version of the newest setting that contributed to the value.
+    pub(super) version: ChangeVersion,
+    /// The hash of the value; `None` if the part is removed.
+    pub(super) hash: Option<Hash>,
+    /// For an embedding: the hash of the content that it was computed from.
+    pub(super) made_for: Option<Hash>,
+    /// The text, if it is the result of a line merge and no writer set it.
+    pub(super) merged: Option<String>,
+}
 
 /// A setting with its version and the base that its writer knew.
 #[derive(Clone, Copy)]

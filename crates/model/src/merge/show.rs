@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::hash::content_hash;
 use crate::{ChangeVersion, Hash, Part, Record, Time};
 
-use super::decide::{Current, Decision, decide, decide_embedding};
-use super::effective::{Candidate, effective};
+use super::decide::{Decision, decide, decide_embedding};
+use super::effective::{Candidate, Current, effective};
 use super::values::Values;
 use super::{Strategies, Strategy};
 

@@ -8,7 +8,7 @@ use axum::http::header::CONTENT_LENGTH;
 use futures::StreamExt;
 use tokio::time::timeout;
 
-use super::MAX_BYTES;
+use crate::http::refusal::MAX_BYTES;
 use crate::http::refusal::Refusal;
 
 /// Deadline for reading a body.

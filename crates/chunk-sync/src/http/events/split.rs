@@ -7,7 +7,7 @@ use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::MAX_EVENTS;
+use crate::http::refusal::MAX_EVENTS;
 use crate::http::refusal::Refusal;
 
 /// The format of the body.

@@ -6,7 +6,7 @@ use tokio::io::AsyncWriteExt;
 
 use super::client::{Request, answer};
 use super::{SECRET, Server, chunk, event};
-use crate::http::events::{MAX_BYTES, MAX_EVENTS};
+use crate::http::refusal::{MAX_BYTES, MAX_EVENTS};
 
 fn with(mut event: Value, pointer: &str, value: Value) -> Value {
     *event.pointer_mut(pointer).unwrap() = value;
