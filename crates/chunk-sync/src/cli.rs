@@ -169,7 +169,7 @@ impl Cli {
             Command::Dead(action) => dead::execute(&load()?.0, action, json).await,
             Command::Wal(action) => wal::execute(load()?.0, action, json).await,
             Command::Status => status::execute(&load()?.0, json).await,
-            Command::Doctor(arguments) => doctor::execute(&load()?.0, &arguments, json).await,
+            Command::Doctor(arguments) => Box::pin(doctor::execute(&load()?.0, &arguments, json)).await,
             Command::Config(action) => config::execute(action, load, json),
         }
     }

@@ -97,9 +97,8 @@ impl Place {
         for role in roles {
             config += &match role {
                 Role::Postgres => format!(
-                    "postgres.url = '{}'\npostgres.slot = 'chunk_sync_slot_{name}'\n\
-                     postgres.publication = 'unified_chunks_pub_{name}'\n",
-                    database
+                    "postgres.url = '{database}'\npostgres.slot = 'chunk_sync_slot_{name}'\n\
+                     postgres.publication = 'unified_chunks_pub_{name}'\n"
                 ),
                 Role::Redis => format!(
                     "redis.url = '{}'\nredis.stream = '{stream}'\nredis.dead_stream = '{name}:dead'\n",

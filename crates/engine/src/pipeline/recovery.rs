@@ -92,7 +92,7 @@ async fn replay(worker: &Worker, run: Vec<Entry>, recovered: &mut Recovered) -> 
     for entry in run {
         match Event::from_json(&entry.operation, &worker.settings.limits) {
             Ok(event) => {
-                operations.push(Operation::replayed(entry.operation_id, event, entry.replays).within(&worker.targets))
+                operations.push(Operation::replayed(entry.operation_id, event, entry.replays).within(&worker.targets));
             }
             Err(invalid) => {
                 warn!(operation = entry.operation_id, error = %invalid, "a logged operation is no event by today's limits");
