@@ -1,5 +1,10 @@
 //! A lane leads to one store. What it is handed it writes in order, alone: while its store fails it tries again, the
 //! other lanes go on, and after a while the store owes what it misses instead of holding everybody up.
+//!
+//! A lane lives for one term of the lease. When the term is over it sends nothing to the store. A write that it sent before
+//! may arrive late, after the next holder deleted the chunk there, and stores that really delete forget the version with
+//! the chunk. So where an answer comes after the term, the chunks are compared with the record, and those that moved on are
+//! put into the outbox for the new holder. A process that dies before that answer leaves the late write to the scrubber.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,10 +20,14 @@ use uuid::Uuid;
 use crate::caught::caught;
 use crate::clock;
 use crate::crash_point::{self, CrashPoint};
+use crate::lease::Term;
 use crate::metrics;
 use crate::ports::{Applied, Debt, Fault, Records, Store, Write};
 use crate::retry::Pauses;
 use crate::settings::WorkerSettings;
+
+/// How often it is tried to compare chunks whose write was answered after the term.
+const LOOKS: u32 = 20;
 
 /// What a lane answers to one write.
 pub(crate) type Landed = Result<(), Fault>;
@@ -26,7 +35,6 @@ pub(crate) type Landed = Result<(), Fault>;
 /// Writes handed to a lane, and where it answers.
 struct Parcel {
     writes: Arc<[Write]>,
-    repeated: bool,
     done: oneshot::Sender<Vec<Landed>>,
 }
 
@@ -35,8 +43,11 @@ struct Parcel {
 pub(crate) struct Lane {
     store: Arc<dyn Store>,
     parcels: mpsc::Sender<Parcel>,
-    condition: Arc<Mutex<Condition>>,
+    condition: SharedCondition,
 }
+
+/// How a store is doing, for its lane and for reports.
+pub(crate) type SharedCondition = Arc<Mutex<Condition>>;
 
 /// How the store of a lane is doing.
 #[derive(Clone, Debug, Default)]
@@ -48,17 +59,19 @@ pub struct Condition {
 }
 
 impl Lane {
-    /// A lane to `store`, and what drives it, which ends when the last clone is dropped; debts are kept beside the rows.
+    /// A lane to `store` for one term, and what drives it, which ends when the last clone is dropped; debts are kept beside
+    /// the rows. `condition` outlives the lane.
     pub(crate) fn start(
         store: Arc<dyn Store>,
         records: Arc<dyn Records>,
         settings: WorkerSettings,
+        term: Term,
+        condition: SharedCondition,
     ) -> (Self, JoinHandle<()>) {
         let (parcels, inbox) = mpsc::channel(settings.in_flight.max(1));
-        let condition = Arc::new(Mutex::new(Condition::default()));
         let lane = Self { store: Arc::clone(&store), parcels, condition: Arc::clone(&condition) };
-        let driver =
-            Driver { store, records, settings, condition, prepared: AtomicBool::new(false), refused: BTreeMap::new() };
+        let (prepared, refused) = (AtomicBool::new(false), BTreeMap::new());
+        let driver = Driver { store, records, settings, term, condition, prepared, refused };
         (lane, tokio::spawn(driver.run(inbox)))
     }
 
@@ -75,12 +88,12 @@ impl Lane {
         self.condition.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Hands the writes over; the answers, one each, come when every one is durable, owed or refused. `repeated` where the
-    /// bus does not keep other processes from the chunks meanwhile.
-    pub(crate) async fn send(&self, writes: Arc<[Write]>, repeated: bool) -> oneshot::Receiver<Vec<Landed>> {
+    /// Hands the writes over; the answers, one each, come when every one is durable, owed or refused. None come where the
+    /// term ends first.
+    pub(crate) async fn send(&self, writes: Arc<[Write]>) -> oneshot::Receiver<Vec<Landed>> {
         let (done, answer) = oneshot::channel();
         // A lane that has ended drops the parcel, and with it the sender: the receiver says so.
-        let _ = self.parcels.send(Parcel { writes, repeated, done }).await;
+        let _ = self.parcels.send(Parcel { writes, done }).await;
         answer
     }
 }
@@ -89,7 +102,8 @@ struct Driver {
     store: Arc<dyn Store>,
     records: Arc<dyn Records>,
     settings: WorkerSettings,
-    condition: Arc<Mutex<Condition>>,
+    term: Term,
+    condition: SharedCondition,
     /// Whether what the store needs is there: a store may be down when the service starts.
     prepared: AtomicBool,
     /// Debts that the store refuses, each with the version it refused: nobody is left to be told but the log.
@@ -105,12 +119,10 @@ impl Driver {
                 biased;
                 parcel = inbox.recv() => match parcel {
                     Some(parcel) => {
-                        let landed = self.deliver(&parcel.writes).await;
-                        if parcel.repeated {
-                            self.look_again(&parcel.writes).await;
+                        if let Some(landed) = self.deliver(&parcel.writes).await {
+                            // Whoever no longer waits for the answer finds the writes repeated after a restart.
+                            let _ = parcel.done.send(landed);
                         }
-                        // Whoever no longer waits for the answer finds the writes repeated after a restart.
-                        let _ = parcel.done.send(landed);
                     }
                     None => return,
                 },
@@ -119,16 +131,16 @@ impl Driver {
         }
     }
 
-    /// Writes until each write is durable, refused or owed.
-    async fn deliver(&self, writes: &[Write]) -> Vec<Landed> {
+    /// Writes until each write is durable, refused or owed; `None` where the term ended first.
+    async fn deliver(&self, writes: &[Write]) -> Option<Vec<Landed>> {
         let mut landed = Vec::with_capacity(writes.len());
         for batch in writes.chunks(self.settings.store_batch.max(1)) {
-            landed.extend(self.deliver_batch(batch).await);
+            landed.extend(self.deliver_batch(batch).await?);
         }
-        landed
+        Some(landed)
     }
 
-    async fn deliver_batch(&self, batch: &[Write]) -> Vec<Landed> {
+    async fn deliver_batch(&self, batch: &[Write]) -> Option<Vec<Landed>> {
         let mut landed: Vec<Option<Landed>> = vec![None; batch.len()];
         let mut pauses = Pauses::new(&self.settings);
         // Patience is counted as pauses are: by the timer.
@@ -144,7 +156,7 @@ impl Driver {
                 break;
             }
             let writes: Vec<Write> = open.iter().map(|i| batch[*i].clone()).collect();
-            let answers = self.apply(&writes).await;
+            let answers = self.apply(&writes).await?;
             if answers.iter().any(Applied::is_durable) {
                 crash_point::reached(CrashPoint::Stored);
             }
@@ -159,10 +171,14 @@ impl Driver {
                 tokio::time::sleep(pauses.next()).await;
             }
         }
-        landed.into_iter().map(|answer| answer.unwrap_or(Ok(()))).collect()
+        Some(landed.into_iter().map(|answer| answer.unwrap_or(Ok(()))).collect())
     }
 
-    async fn apply(&self, writes: &[Write]) -> Vec<Applied> {
+    /// One attempt; `None` where the term ended before it, or while it was under way.
+    async fn apply(&self, writes: &[Write]) -> Option<Vec<Applied>> {
+        if !self.term.holds() {
+            return None;
+        }
         let started = Instant::now();
         let answers = match self.prepare().await {
             Ok(()) => self.apply_caught(writes).await,
@@ -177,7 +193,11 @@ impl Driver {
             }
         }
         self.observe(last);
-        answers
+        if !self.term.holds() {
+            self.look_again(writes).await;
+            return None;
+        }
+        Some(answers)
     }
 
     /// Applies the writes; where that panics, each for itself.
@@ -228,9 +248,10 @@ impl Driver {
     /// Sees to it that none of the writes has undone what another process did to its chunk meanwhile.
     async fn look_again(&self, writes: &[Write]) {
         let mut pauses = Pauses::new(&self.settings);
-        while let Err(fault) = self.owe_overtaken(writes).await {
+        for _ in 0..LOOKS {
+            let Err(fault) = self.owe_overtaken(writes).await else { return };
             let target = self.store.target();
-            warn!(%target, %fault, "the system of record fails: waiting to see what became of chunks written again");
+            warn!(%target, %fault, "the system of record fails: chunks written after the term cannot be compared yet");
             tokio::time::sleep(pauses.next()).await;
         }
     }
@@ -270,7 +291,7 @@ impl Driver {
 
     /// Pays what the store owes, the newest state of each chunk, as long as it takes it.
     async fn pay(&mut self) {
-        loop {
+        while self.term.holds() {
             match self.pay_some().await {
                 Ok(0) => {
                     self.condition.lock().unwrap_or_else(PoisonError::into_inner).owing = false;
@@ -302,9 +323,7 @@ impl Driver {
         if debts.is_empty() {
             return Ok(0);
         }
-        let answers = self.apply(&writes).await;
-        // Another process may pay the same debts, and go on before this one has.
-        self.owe_overtaken(&writes).await?;
+        let Some(answers) = self.apply(&writes).await else { return Ok(0) };
         let (mut settled, mut failed) = (Vec::new(), None);
         for ((debt, write), answer) in debts.iter().zip(&writes).zip(answers) {
             match answer {

@@ -2,13 +2,15 @@
 //! the outside is a trait in [`ports`].
 //!
 //! Top to bottom: [`publish`] → bus → `worker` → `log` → `merge` → `lane` (one per store) → `settle`; `recover` enters at
-//! `merge` again. [`verify`] stands beside and reads the stores only; [`repair`] publishes what it found, and the scrubber
+//! `merge` again. All of it runs in the one process that holds the `lease`. [`verify`] stands beside and reads the stores only; [`repair`] publishes what it found, and the scrubber
 //! does both all the time.
 
 mod absorb;
+mod active;
 pub mod backfill;
 mod breaker;
 pub mod capture;
+mod carried;
 mod caught;
 mod clock;
 pub mod conflicts;
@@ -19,6 +21,7 @@ mod given_up;
 mod house;
 mod journal;
 mod lane;
+mod lease;
 mod log;
 mod merge;
 pub mod metrics;
@@ -35,12 +38,14 @@ pub mod service;
 pub mod settings;
 mod settle;
 mod signal;
+mod suspects;
 pub mod verify;
 mod worker;
 
 pub use capture::Capturing;
 pub use clock::Clock;
 pub use lane::Condition;
+pub use lease::{Leadership, Role};
 pub use progress::Done;
 pub use publish::Publisher;
 pub use recover::Recovered;

@@ -14,7 +14,7 @@ use crate::direct::{self, Looks, Merging};
 use crate::journal::{Journal, Mark};
 use crate::metrics;
 use crate::operation::Operation;
-use crate::ports::{Commit, Fault, Held, Records, Write};
+use crate::ports::{Commit, Fault, Fence, Held, MergeScope, Records, Write};
 use crate::settings::Settings;
 
 /// What became of a batch in the system of record.
@@ -42,6 +42,8 @@ impl Outcome {
 /// What a batch is merged by.
 #[derive(Clone, Copy)]
 pub(crate) struct Terms<'a> {
+    /// What must still hold when it commits.
+    pub(crate) fence: &'a Fence,
     /// When a row was written of which no captured event says it.
     pub(crate) now: Written,
     /// An earlier attempt failed, which may nevertheless have happened.
@@ -79,7 +81,7 @@ pub(crate) async fn merge_all(
         commits
     };
     let started = Instant::now();
-    records.merge(&ids, &decide).await?;
+    records.merge_in(MergeScope { ids: &ids, fence: terms.fence, finished: &[] }, &decide).await?;
     metrics::took(metrics::Operation::Apply(Target::Postgres), started);
     Ok(outcome.into_inner().unwrap_or_else(PoisonError::into_inner))
 }

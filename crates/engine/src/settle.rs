@@ -15,6 +15,7 @@ use crate::clock::Clock;
 use crate::crash_point::{self, CrashPoint};
 use crate::given_up::GivenUp;
 use crate::lane::Landed;
+use crate::lease::Term;
 use crate::log::{Ending, Log};
 use crate::metrics;
 use crate::operation::{Operation, say_set_aside};
@@ -42,6 +43,7 @@ pub(crate) struct Settler {
     pub(crate) progress: Arc<Progress>,
     pub(crate) breaker: Arc<Breaker>,
     pub(crate) given_up: Arc<GivenUp>,
+    pub(crate) term: Term,
     pub(crate) stop: Stop,
 }
 
@@ -62,7 +64,7 @@ impl Settler {
             failures.insert(operations[i].event.chunk_id(), Failure { fault, missing });
         }
         for (target, answer) in answers {
-            // The lane has ended: the process is stopping, and the log has the batch.
+            // The lane has ended: the process is stopping, or the term is over. The log has the batch.
             let Ok(landed) = answer.await else {
                 return Ok(Vec::new());
             };
@@ -152,14 +154,15 @@ impl Settler {
         Ok(())
     }
 
-    /// Repeats a call to the bus until it succeeds or fails for good; false where the worker was stopped first.
+    /// Repeats a call to the bus until it succeeds or fails for good; false where the worker was stopped or the term ended
+    /// first.
     async fn until_done<'a, F, C>(&self, call: C) -> Result<bool, Fault>
     where
         C: Fn() -> F,
         F: Future<Output = Result<(), Fault>> + 'a,
     {
         let mut pauses = Pauses::new(&self.settings.worker);
-        loop {
+        while self.term.holds() {
             match call().await {
                 Ok(()) => return Ok(true),
                 Err(fault) if fault.class.is_transient() => {
@@ -171,5 +174,6 @@ impl Settler {
                 Err(fault) => return Err(fault),
             }
         }
+        Ok(false)
     }
 }
