@@ -56,6 +56,8 @@ pub struct Condition {
     pub failing: Option<(Time, Fault)>,
     /// What is merged now is recorded as its debt.
     pub owing: bool,
+    /// Since when it has been failing, by the timer that pauses are counted by.
+    failing_since: Option<tokio::time::Instant>,
 }
 
 impl Lane {
@@ -150,7 +152,8 @@ impl Driver {
             if open.is_empty() {
                 break;
             }
-            let impatient = self.is_owing() || began.elapsed() > self.settings.patience;
+            // A store that failed through terms shorter than the patience is not waited for anew in each.
+            let impatient = self.is_owing() || self.failing_for().max(began.elapsed()) > self.settings.patience;
             if impatient && self.owe(open.iter().map(|i| &batch[*i])).await {
                 open.iter().for_each(|i| landed[*i] = Some(Ok(())));
                 break;
@@ -224,6 +227,11 @@ impl Driver {
         Ok(())
     }
 
+    fn failing_for(&self) -> std::time::Duration {
+        let condition = self.condition.lock().unwrap_or_else(PoisonError::into_inner);
+        condition.failing_since.map(|since| since.elapsed()).unwrap_or_default()
+    }
+
     fn is_owing(&self) -> bool {
         self.condition.lock().unwrap_or_else(PoisonError::into_inner).owing
     }
@@ -241,6 +249,8 @@ impl Driver {
             }
             _ => {}
         }
+        condition.failing_since =
+            fault.map(|_| condition.failing_since.unwrap_or_else(tokio::time::Instant::now));
         condition.failing =
             fault.map(|fault| (condition.failing.as_ref().map_or(clock::now(), |(since, _)| *since), fault.clone()));
     }

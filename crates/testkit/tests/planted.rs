@@ -35,9 +35,14 @@ impl Every {
 
 /// Asserts that the flaw is found within so many seeds, and that what is said of it says so much.
 fn is_found_out(flaw: &str, seeds: u64, says: &[&str], plant: impl Fn() -> Plant) {
+    is_found_out_by(1, flaw, seeds, says, plant);
+}
+
+/// The same with so many processes.
+fn is_found_out_by(processes: usize, flaw: &str, seeds: u64, says: &[&str], plant: impl Fn() -> Plant) {
     let began = Instant::now();
     for seed in 0..seeds {
-        if let Err(what) = run(seed, 1, plant()) {
+        if let Err(what) = run(seed, processes, plant()) {
             let short: String = what.chars().take(160).collect();
             eprintln!("{flaw}: found by seed {seed} after {:.1?}: {short}", began.elapsed());
             assert!(says.iter().any(|says| what.contains(says)), "found, but for another reason: {what}");
@@ -143,4 +148,19 @@ fn a_capture_that_confirms_before_its_change_is_safe() {
 fn a_capture_that_says_nothing_of_what_it_missed() {
     let plant = || Plant { capture: Box::new(|log| Arc::new(capture::HidesGaps(log))), ..Plant::default() };
     is_found_out("a capture that hides gaps", 200, &["misses", "holds", "the row of"], plant);
+}
+
+#[test]
+fn a_merge_that_does_not_compare_the_token() {
+    let plant = || Plant {
+        records: Box::new(|records| Arc::new(records::Flawed::new(records, records::Flaw::IgnoresTheLease))),
+        ..Plant::default()
+    };
+    is_found_out_by(2, "merges without the token", 400, &["does not hold the lease"], plant);
+}
+
+#[test]
+fn a_takeover_that_does_not_wait_for_running_merges() {
+    let plant = || Plant { lease: Box::new(|lease| Arc::new(lease.hasty())), ..Plant::default() };
+    is_found_out_by(2, "a hasty takeover", 400, &["does not hold the lease"], plant);
 }

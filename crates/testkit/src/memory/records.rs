@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
@@ -12,12 +13,17 @@ use chunk_sync_model::document::{Document, Fingerprint, row_fingerprint};
 use chunk_sync_model::{Hash, Record, State, SyncVersion, Target, Time};
 use uuid::Uuid;
 
+use super::MemoryLease;
+use super::lease::Table;
 use super::store::above;
 
 /// The system of record in memory. Its clones hold the same rows.
 #[derive(Clone, Default)]
 pub struct MemoryRecords {
     tables: Arc<Mutex<Tables>>,
+    lease: Arc<Table>,
+    /// How long a merge takes between its fence and its commit.
+    takes: Option<Arc<dyn Fn() -> Duration + Send + Sync>>,
 }
 
 #[derive(Default)]
@@ -139,6 +145,18 @@ impl Tables {
 }
 
 impl MemoryRecords {
+    /// The same rows, whose fenced merges take as long as `takes` says.
+    #[must_use]
+    pub fn taking(self, takes: impl Fn() -> Duration + Send + Sync + 'static) -> Self {
+        Self { takes: Some(Arc::new(takes)), ..self }
+    }
+
+    /// The lease beside the rows, as the process of that name sees it.
+    #[must_use]
+    pub fn lease(&self, holder: &str) -> MemoryLease {
+        MemoryLease::new(Arc::clone(&self.lease), holder)
+    }
+
     /// Writes a row past its record, as somebody else would; whether there was one.
     pub fn write_row(&self, id: Uuid, state: Option<Arc<State>>) -> bool {
         let mut tables = self.tables.lock().unwrap();
@@ -191,6 +209,14 @@ impl Store for MemoryRecords {
 #[async_trait]
 impl Records for MemoryRecords {
     async fn merge_in(&self, scope: MergeScope<'_>, decide: Decide<'_>) -> Result<(), Fault> {
+        let _fence = match scope.fence.lease {
+            Some(token) => Some(self.lease.fence(token).await?),
+            None => None,
+        };
+        let takes = self.takes.as_ref().filter(|_| scope.fence.lease.is_some()).map(|takes| takes());
+        if let Some(time) = takes.filter(|time| !time.is_zero()) {
+            tokio::time::sleep(time).await;
+        }
         let mut tables = self.tables.lock().unwrap();
         let held = scope.ids.iter().map(|id| tables.held(*id)).collect();
         decide(held).into_iter().for_each(|commit| tables.store(commit));

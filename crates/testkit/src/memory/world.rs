@@ -32,7 +32,12 @@ impl World {
     #[must_use]
     pub fn ports(&self) -> Ports {
         let stores: Vec<Arc<dyn Store>> = vec![Arc::new(self.vectors.clone()), Arc::new(self.graph.clone())];
-        Ports { bus: Arc::new(self.bus.clone()), records: Arc::new(self.records.clone()), stores }
+        Ports {
+            bus: Arc::new(self.bus.clone()),
+            records: Arc::new(self.records.clone()),
+            lease: Arc::new(self.records.lease("world")),
+            stores,
+        }
     }
 
     async fn write(&self, store: &MemoryStore, id: Uuid, edits: Option<&Edits>) {

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    Applied, Bus, ConflictFilter, Counts, DeadLetter, Debt, Decide, Delivery, Depth, EntryId, Fault, FaultClass, Held,
-    Letter, Looked, MergeScope, Recorded, Records, Row, Seen, Store, Write,
+    Applied, Bus, ConflictFilter, Counts, DeadLetter, Debt, Decide, Delivery, Depth, EntryId, Fault, FaultClass,
+    Handover, Held, Lease, LeaseState, Letter, Looked, MergeScope, Recorded, Records, Row, Seen, Store, Write,
 };
 use chunk_sync_model::document::Fingerprint;
 use chunk_sync_model::{Event, State, Target, Time};
@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::oracle::Oracle;
 use super::weather::{Fate, Way};
-use crate::memory::MemoryBus;
+use crate::memory::{MemoryBus, MemoryLease};
 
 pub(super) struct WeatheredBus {
     pub(super) bus: Arc<dyn Bus>,
@@ -39,6 +39,10 @@ impl Bus for WeatheredBus {
             Ok(ids)
         };
         self.way.call(publish).await
+    }
+
+    async fn begin(&self, handover: Handover) -> Result<(), Fault> {
+        self.way.call(self.bus.begin(handover)).await
     }
 
     async fn read(&self, max: usize, wait: Duration) -> Result<Vec<Delivery>, Fault> {
@@ -235,8 +239,34 @@ impl Store for WeatheredStore {
     }
 }
 
+pub(super) struct WeatheredLease {
+    pub(super) lease: Arc<dyn Lease>,
+    pub(super) way: Way,
+}
+
+#[async_trait]
+impl Lease for WeatheredLease {
+    async fn state(&self) -> Result<LeaseState, Fault> {
+        self.way.call(self.lease.state()).await
+    }
+
+    async fn take(&self, seen: &LeaseState, token: Uuid) -> Result<bool, Fault> {
+        self.way.call(self.lease.take(seen, token)).await
+    }
+
+    async fn renew(&self, token: Uuid) -> Result<bool, Fault> {
+        self.way.call(self.lease.renew(token)).await
+    }
+
+    async fn release(&self, token: Uuid) -> Result<(), Fault> {
+        self.way.call(self.lease.release(token)).await
+    }
+}
+
 pub(super) struct WeatheredRecords {
     pub(super) records: Arc<dyn Records>,
+    /// Whose turn it is in truth.
+    pub(super) lease: MemoryLease,
     pub(super) way: Way,
     pub(super) oracle: Arc<Oracle>,
     pub(super) poison: Option<Poisoned>,
@@ -284,6 +314,9 @@ impl Records for WeatheredRecords {
         let poison = self.poison.filter(|poison| ids.contains(&poison.id));
         let watched = |held: Vec<Held>| {
             self.oracle.held(ids, &held);
+            if scope.fence.lease.is_none_or(|token| !self.lease.is_held_by(token)) {
+                self.oracle.broke("a process merged that does not hold the lease".into());
+            }
             let commits = decide(held);
             self.oracle.merged(&commits);
             commits

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{Bus, DeadLetter, Delivery, Depth, EntryId, Fault, Letter};
+use chunk_sync_engine::ports::{Bus, DeadLetter, Delivery, Depth, EntryId, Fault, Handover, Letter};
 use chunk_sync_model::Event;
 
 use super::Every;
@@ -28,6 +28,10 @@ impl Bus for Flawed {
             Flaw::LosesPublished(every) if every.now() => Ok(Vec::new()),
             _ => self.0.publish(events).await,
         }
+    }
+
+    async fn begin(&self, handover: Handover) -> Result<(), Fault> {
+        self.0.begin(handover).await
     }
 
     async fn read(&self, max: usize, wait: Duration) -> Result<Vec<Delivery>, Fault> {
