@@ -6,7 +6,6 @@ mod servers;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chunk_sync_connectors::redis::RedisBus;
 use chunk_sync_engine::ports::{Capture, Fault, FaultClass, Finding, Findings};
 use chunk_sync_engine::{Ports, Publisher};
 use tokio::time::timeout;
@@ -21,18 +20,6 @@ pub(crate) struct Wired {
     pub(crate) publisher: Publisher,
     /// What others write into the system of record, where that can be captured.
     pub(crate) capture: Option<Arc<dyn Capture>>,
-    /// The bus, where it has to be told that this process leaves.
-    bus: Option<Arc<RedisBus>>,
-}
-
-impl Wired {
-    /// Says goodbye where others wait for this process.
-    pub(crate) async fn leave(&self) -> Result<(), Fault> {
-        match &self.bus {
-            Some(bus) => bus.leave().await,
-            None => Ok(()),
-        }
-    }
 }
 
 /// Opens what the configuration names, for the command of that name. The system of record and the bus are prepared; the

@@ -8,6 +8,7 @@ mod database;
 mod examine;
 mod fault;
 mod graph;
+mod lease;
 mod lock;
 mod rows;
 mod schema;
@@ -22,6 +23,7 @@ use chunk_sync_model::Limits;
 pub use bus::EmbeddedBus;
 pub use examine::examine;
 pub use graph::Graph;
+pub use lease::EmbeddedLease;
 pub use rows::Rows;
 pub use vectors::Vectors;
 
@@ -44,6 +46,8 @@ pub struct Embedded {
     pub graph: Arc<Graph>,
     /// The bus.
     pub bus: Arc<EmbeddedBus>,
+    /// Which service of this process works the stream.
+    pub lease: Arc<EmbeddedLease>,
 }
 
 impl Embedded {
@@ -62,6 +66,7 @@ impl Embedded {
             rows: Arc::new(Rows::new(Arc::clone(&database))),
             vectors: Arc::new(Vectors::new(Arc::clone(&database), limits)),
             graph: Arc::new(Graph::new(Arc::clone(&database))),
+            lease: Arc::new(EmbeddedLease::new(Arc::clone(&database))),
             bus: Arc::new(EmbeddedBus::new(database, max_backlog)),
         })
     }

@@ -8,6 +8,8 @@ mod capture;
 mod examine;
 #[path = "postgres/fixture.rs"]
 mod fixture;
+#[path = "postgres/lease.rs"]
+mod lease;
 #[path = "postgres/oddities.rs"]
 mod oddities;
 #[path = "postgres/schema.rs"]
@@ -22,13 +24,15 @@ mod trouble;
 macro_rules! suites {
     ($name:ident, $server:ty) => {
         mod $name {
-            use crate::fixture::{AsRecords, AsStore};
+            use crate::fixture::{AsLease, AsRecords, AsStore};
 
             type Rows = AsStore<$server>;
             type RowsAndRecords = AsRecords<$server>;
+            type Leased = AsLease<$server>;
 
             chunk_sync_testkit::store_suite!(Rows);
             chunk_sync_testkit::records_suite!(RowsAndRecords);
+            chunk_sync_testkit::lease_suite!(Leased);
             // Of what a store with typed vectors keeps, all but that it refuses a vector of another length: the row's
             // column stays empty then, and the vector lies beside it. Lengths are the business of whoever publishes.
             chunk_sync_testkit::suite!(

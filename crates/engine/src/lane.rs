@@ -60,6 +60,14 @@ pub struct Condition {
     failing_since: Option<tokio::time::Instant>,
 }
 
+impl Condition {
+    /// That of a store which has been failing since then, with its last fault.
+    #[must_use]
+    pub fn of(failing: Option<(Time, Fault)>) -> Self {
+        Self { failing, ..Self::default() }
+    }
+}
+
 impl Lane {
     /// A lane to `store` for one term, and what drives it, which ends when the last clone is dropped; debts are kept beside
     /// the rows. `condition` outlives the lane.

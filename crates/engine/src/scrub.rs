@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use crate::clock;
+use crate::lease::Leadership;
 use crate::metrics;
 use crate::ports::Fault;
 use crate::progress::{Stop, Stopper};
@@ -59,11 +60,17 @@ pub struct Scrubbing {
 }
 
 impl Scrubbing {
-    /// Begins to scrub; `told` hears of every pass that was completed.
+    /// Begins to scrub whenever this process works the stream; `told` hears of every pass that was completed.
     #[must_use]
-    pub fn start(ports: Ports, publisher: Publisher, settings: ScrubSettings, told: Told) -> Self {
+    pub fn start(
+        ports: Ports,
+        publisher: Publisher,
+        settings: ScrubSettings,
+        leadership: Leadership,
+        told: Told,
+    ) -> Self {
         let (stopper, stop) = Stopper::new();
-        let scrubber = Scrubber { ports, publisher, settings, told };
+        let scrubber = Scrubber { ports, publisher, settings, leadership, told };
         Self { stopper, task: tokio::spawn(scrubber.run(stop)) }
     }
 
@@ -79,11 +86,20 @@ struct Scrubber {
     ports: Ports,
     publisher: Publisher,
     settings: ScrubSettings,
+    leadership: Leadership,
     told: Told,
 }
 
 impl Scrubber {
     async fn run(self, stop: Stop) {
+        while stop.during(self.leadership.begins()).await.is_some() {
+            if stop.during(self.leadership.during(self.passes(&stop))).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    async fn passes(&self, stop: &Stop) {
         let mut pause = FIRST.min(self.settings.interval);
         while stop.during(tokio::time::sleep(pause)).await.is_some() {
             let began = Instant::now();

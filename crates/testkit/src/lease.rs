@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use chunk_sync_engine::ports::{Commit, Fence, Held, Lease, LeaseState, MergeScope, Records};
 use uuid::Uuid;
 
@@ -11,7 +10,6 @@ use crate::Fixture;
 use crate::states::{bare, state};
 
 /// What a lease must offer beside its port to be held to its contract.
-#[async_trait]
 pub trait LeaseFixture: Fixture<Port = dyn Lease> {
     /// The system of record that the lease belongs to.
     fn records(&self) -> Arc<dyn Records>;
@@ -24,7 +22,7 @@ async fn taken(lease: &dyn Lease, seen: &LeaseState) -> Option<Uuid> {
 
 /// Merges a chunk under that token; whether it was committed.
 async fn merges(records: &dyn Records, token: Uuid) -> bool {
-    let (id, fence) = (state(&bare(&token.to_string())).chunk.id, Fence { lease: Some(token), stores: None });
+    let (id, fence) = (state(&bare(&Uuid::new_v4().to_string())).chunk.id, Fence { lease: Some(token), stores: None });
     let commit = |held: Held| Commit {
         id,
         record: held.record.unwrap_or_default(),

@@ -151,7 +151,6 @@ impl Fixture for Leased {
     async fn reopen(&mut self) {}
 }
 
-#[async_trait]
 impl LeaseFixture for Leased {
     fn records(&self) -> Arc<dyn Records> {
         Arc::new(self.0.clone())

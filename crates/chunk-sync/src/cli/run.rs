@@ -62,12 +62,14 @@ pub(super) async fn execute(config: Config, arguments: &Arguments, json: bool) -
     let capturing = wired
         .capture
         .clone()
-        .map(|capture| Capturing::start(capture, wired.ports.clone(), wired.publisher.clone(), worker));
+        .map(|capture| {
+            Capturing::start(capture, wired.ports.clone(), wired.publisher.clone(), worker, service.leadership())
+        });
     let verified = LastVerification::default();
     let scrubbing = config.scrub.filter(|_| !arguments.drain).map(|scrub| {
         let verified = verified.clone();
         let told = Arc::new(move |scrubbed: &Scrubbed| verified.note(scrubbed));
-        Scrubbing::start(wired.ports.clone(), wired.publisher.clone(), scrub, told)
+        Scrubbing::start(wired.ports.clone(), wired.publisher.clone(), scrub, service.leadership(), told)
     });
     let app = App {
         mode: wired.mode,
@@ -112,7 +114,6 @@ pub(super) async fn execute(config: Config, arguments: &Arguments, json: bool) -
             return Ok(Ended::Fine);
         }
     };
-    wired.leave().await?;
     let dead_letters = wired.ports.bus.depth().await?.dead;
     say(&health, dead_letters, started.elapsed(), json)?;
     Ok(Ended::Fine)

@@ -15,6 +15,7 @@ use std::time::Duration;
 use chunk_sync_engine::{DirectSettings, Health, Ports, Publisher, Service, Settings, WalSettings, WorkerSettings};
 use chunk_sync_model::merge::Strategies;
 use chunk_sync_model::{Limits, Target};
+use chunk_sync_testkit::memory::MemoryRecords;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -59,6 +60,7 @@ impl Server {
         let ports = Ports {
             bus: Arc::clone(&world) as _,
             records: Arc::clone(&world) as _,
+            lease: Arc::new(MemoryRecords::default().lease("test")),
             stores: vec![projection(Target::Qdrant), projection(Target::Neo4j)],
         };
         let publisher = Publisher::new(Arc::clone(&ports.bus), Arc::new(Limits::default()));

@@ -25,8 +25,8 @@ pub(super) async fn open(dir: &Path, command: &str, limits: &Arc<Limits>) -> Res
         let embedded = Embedded::open(&dir, &command, Arc::clone(&limits), MAX_BACKLOG)?;
         let publisher = Publisher::new(Arc::clone(&embedded.bus) as _, limits);
         let stores: Vec<Arc<dyn Store>> = vec![embedded.vectors, embedded.graph];
-        let ports = Ports { bus: embedded.bus, records: embedded.rows, stores };
-        Ok(Wired { mode: "embedded", ports, publisher, capture: None, bus: None })
+        let ports = Ports { bus: embedded.bus, records: embedded.rows, lease: embedded.lease, stores };
+        Ok(Wired { mode: "embedded", ports, publisher, capture: None })
     });
     opened.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
 }

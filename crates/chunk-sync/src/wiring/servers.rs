@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chunk_sync_connectors::neo4j::{Neo4jConfig, Neo4jStore};
-use chunk_sync_connectors::postgres::{CaptureConfig, PostgresCapture, PostgresConfig, PostgresRecords};
+use chunk_sync_connectors::postgres::{
+    CaptureConfig, PostgresCapture, PostgresConfig, PostgresLease, PostgresRecords,
+};
 use chunk_sync_connectors::qdrant::{QdrantConfig, QdrantStore};
 use chunk_sync_connectors::redis::{RedisBus, RedisConfig};
 use chunk_sync_engine::ports::{Fault, FaultClass, Finding};
@@ -27,8 +29,9 @@ pub(super) async fn open(servers: &Servers, limits: &Arc<Limits>) -> Result<Wire
     let capture = PostgresCapture::new(Arc::clone(&records), capture(&servers.postgres));
     let publisher = Publisher::new(Arc::clone(&bus) as _, Arc::clone(limits));
     let stores: Vec<Arc<dyn chunk_sync_engine::ports::Store>> = vec![Arc::new(vectors), Arc::new(graph)];
-    let ports = Ports { bus: Arc::clone(&bus) as _, records, stores };
-    Ok(Wired { mode: "servers", ports, publisher, capture: Some(Arc::new(capture)), bus: Some(bus) })
+    let lease = Arc::new(PostgresLease::new(Arc::clone(&records), &servers.postgres.slot)?);
+    let ports = Ports { bus: Arc::clone(&bus) as _, records, lease, stores };
+    Ok(Wired { mode: "servers", ports, publisher, capture: Some(Arc::new(capture)) })
 }
 
 pub(super) async fn statements(servers: &Servers, limits: &Arc<Limits>) -> Result<Vec<(&'static str, String)>, Fault> {

@@ -1,12 +1,13 @@
 //! The file: one connection that writes, one that reads beside it. Every call blocks, and is made on a thread that may.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chunk_sync_engine::ports::{Fault, FaultClass};
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
 use super::fault::Error;
+use super::lease::Held;
 use super::lock::Lock;
 use super::schema;
 
@@ -24,6 +25,8 @@ pub(super) enum Durability {
 pub(super) struct Database {
     writer: Mutex<Connection>,
     reader: Mutex<Connection>,
+    /// Which part of this process works the stream.
+    pub(super) lease: Held,
     _lock: Lock,
 }
 
@@ -40,7 +43,7 @@ impl Database {
             Ok((writer, reader))
         };
         let (writer, reader) = open().map_err(|error| error.into_fault("embedded stores"))?;
-        Ok(Self { writer: Mutex::new(writer), reader: Mutex::new(reader), _lock: lock })
+        Ok(Self { writer: Mutex::new(writer), reader: Mutex::new(reader), lease: Held::default(), _lock: lock })
     }
 
     /// Runs `work` in a transaction, durable on return as said.
@@ -64,7 +67,7 @@ impl Database {
         durability: Durability,
         work: impl FnOnce(&Transaction<'_>) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let mut connection = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut connection = self.writer();
         connection.pragma_update(
             None,
             "synchronous",
@@ -77,6 +80,11 @@ impl Database {
         let value = work(&transaction)?;
         transaction.commit()?;
         Ok(value)
+    }
+
+    /// The connection that writes: no transaction of this process is under way while the guard lives.
+    pub(super) fn writer(&self) -> MutexGuard<'_, Connection> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs `work` on one snapshot of the file.

@@ -10,6 +10,8 @@ pub(super) enum Error {
     Sqlite(#[from] rusqlite::Error),
     #[error("{0} cannot be read: {1}")]
     Unreadable(&'static str, String),
+    #[error("another service of this process works the stream: the lease is not of this one any more")]
+    Lease,
 }
 
 impl Error {
@@ -17,6 +19,7 @@ impl Error {
         let class = match &self {
             Self::Sqlite(error) => class(error),
             Self::Unreadable(..) => FaultClass::Corrupt,
+            Self::Lease => FaultClass::Busy,
         };
         Fault::new(class, context, self)
     }

@@ -92,6 +92,9 @@ impl Records for Rows {
         // The decision borrows from its caller and so cannot move to another thread: this one may block meanwhile.
         tokio::task::block_in_place(|| {
             self.database.write_now(Durability::Synced, |transaction| {
+                if scope.fence.lease.is_some_and(|token| !self.database.lease.is(token)) {
+                    return Err(Error::Lease);
+                }
                 let held = scope.ids.iter().map(|id| held(transaction, *id)).collect::<Result<Vec<_>, _>>()?;
                 decide(held).iter().try_for_each(|commit| store(transaction, commit))
             })

@@ -48,6 +48,7 @@ pub(super) const MIGRATIONS: &[&[&str]] = &[
     ],
     CONFLICTS,
     POSITIONS,
+    super::lease::TABLE,
 ];
 
 /// The record of conflicts. What is looked for often: those of a chunk, the few that are open, and those settled long ago.

@@ -314,10 +314,11 @@ impl Records for WeatheredRecords {
         let poison = self.poison.filter(|poison| ids.contains(&poison.id));
         let watched = |held: Vec<Held>| {
             self.oracle.held(ids, &held);
-            if scope.fence.lease.is_none_or(|token| !self.lease.is_held_by(token)) {
+            let commits = decide(held);
+            let holds = scope.fence.lease.is_some_and(|token| self.lease.is_held_by(token));
+            if !commits.is_empty() && !holds {
                 self.oracle.broke("a process merged that does not hold the lease".into());
             }
-            let commits = decide(held);
             self.oracle.merged(&commits);
             commits
         };

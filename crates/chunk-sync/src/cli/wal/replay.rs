@@ -45,6 +45,8 @@ struct Operation {
 #[derive(Serialize)]
 struct Carried {
     replayed: u64,
+    /// Left to the bus, which still has their entries or has finished them.
+    on_bus: u64,
     given_up: u64,
     unreadable: u64,
     damaged: u64,
@@ -121,20 +123,20 @@ pub(super) async fn execute(config: Config, json: bool) -> Result<Ended, Failure
     let began = Instant::now();
     let wired = wiring::open(&config, "wal replay").await?;
     let recovered = Service::replay(wired.ports.clone(), config.settings).await?;
-    wired.leave().await?;
     let dead_letters = wired.ports.bus.depth().await?.dead;
     say(&recovered, dead_letters, began.elapsed(), json)?;
     Ok(Ended::Fine)
 }
 
 fn say(recovered: &Recovered, dead_letters: u64, took: Duration, json: bool) -> Result<(), Failure> {
-    let &Recovered { replayed, given_up, unreadable, damaged, torn } = recovered;
+    let &Recovered { replayed, on_bus, given_up, unreadable, damaged, torn } = recovered;
     let seconds = took.as_secs_f64();
     if json {
-        return output::json(&Carried { replayed, given_up, unreadable, damaged, torn, dead_letters, seconds });
+        return output::json(&Carried { replayed, on_bus, given_up, unreadable, damaged, torn, dead_letters, seconds });
     }
     let mut text = format!("replayed {} in {seconds:.1} s", output::count(replayed, "operation"));
     for (count, what) in [
+        (on_bus, "left to the bus, which still answers for them"),
         (given_up, "set aside as what no start came to the end of"),
         (unreadable, "no events any more by today's limits, and ended"),
     ] {

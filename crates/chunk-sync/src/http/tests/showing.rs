@@ -75,8 +75,8 @@ async fn a_projection_that_fails_is_said_and_leaves_it_ready() {
 async fn while_the_log_is_replayed_it_is_not_ready() {
     let dir = TempDir::new().unwrap();
     let (mut wal, _) = Wal::open(dir.path(), Options { max_bytes: 1 << 20 }).unwrap();
-    let pending = Pending { operation_id: "one-1", operation: &event().to_string() };
-    wal.append(&[pending], jiff::Timestamp::now()).unwrap();
+    let operation = event().to_string();
+    wal.append(&[Pending::new("one-1", &operation)], jiff::Timestamp::now()).unwrap();
     drop(wal);
     let world = World::default();
     *world.weather() = Weather { records: Some(FaultClass::Unavailable), ..Weather::default() };

@@ -106,7 +106,12 @@ impl World {
 
     pub(crate) fn ports(&self) -> Ports {
         let stores: Vec<Arc<dyn Store>> = vec![Arc::new(self.vectors.clone()), Arc::new(self.graph.clone())];
-        Ports { bus: Arc::new(self.bus.clone()), records: Arc::new(self.records.clone()), stores }
+        Ports {
+            bus: Arc::new(self.bus.clone()),
+            records: Arc::new(self.records.clone()),
+            lease: Arc::new(self.records.lease("test")),
+            stores,
+        }
     }
 
     pub(crate) fn settings(&self) -> Settings {
