@@ -31,6 +31,10 @@ pub(super) struct Arguments {
     /// End as `kill -9` would at this place, to try what is promised of it; the names are told where one is wrong.
     #[arg(long, value_name = "POINT[:TIME]", hide = true)]
     crash_at: Option<CrashAt>,
+
+    /// Stand still at this place, as by SIGSTOP, until SIGCONT.
+    #[arg(long, value_name = "POINT[:TIME]", hide = true, conflicts_with = "crash_at")]
+    stop_at: Option<CrashAt>,
 }
 
 /// What was done, said at the end.
@@ -50,6 +54,10 @@ pub(super) async fn execute(config: Config, arguments: &Arguments, json: bool) -
     if let Some(at) = arguments.crash_at {
         warn!(point = at.point.as_str(), time = at.time, "told to end as if killed");
         crash_point::arm(at);
+    }
+    if let Some(at) = arguments.stop_at {
+        warn!(point = at.point.as_str(), time = at.time, "standing still at this place");
+        crash_point::arm_with(at, stand_still);
     }
     let mut signals = Signals::listen()?;
     let listener = TcpListener::bind(config.http.listen).await.with_context(|| {
@@ -117,6 +125,14 @@ pub(super) async fn execute(config: Config, arguments: &Arguments, json: bool) -
     let dead_letters = wired.ports.bus.depth().await?.dead;
     say(&health, dead_letters, started.elapsed(), json)?;
     Ok(Ended::Fine)
+}
+
+/// SIGSTOP to this very process.
+fn stand_still() {
+    use rustix::process::{Signal, getpid, kill_process};
+    if let Err(error) = kill_process(getpid(), Signal::STOP) {
+        warn!(%error, "this process cannot be stopped");
+    }
 }
 
 /// What tells long work to stop.

@@ -51,11 +51,11 @@ const STATE: &str = "SELECT token, beat, holder FROM chunk_sync.lease WHERE stre
 
 /// Takes the lease if it shows `$3` and `$4`; a row that is not there shows beat 0.
 const TAKE: &str = "INSERT INTO chunk_sync.lease AS held (stream, token, beat, holder, since) \
-    SELECT 'events', $1, 1, $2, clock_timestamp() \
-    WHERE $4 = 0 OR EXISTS (SELECT FROM chunk_sync.lease WHERE stream = 'events') \
+    SELECT 'events', $1::uuid, 1, $2::text, clock_timestamp() \
+    WHERE $4::bigint = 0 OR EXISTS (SELECT FROM chunk_sync.lease WHERE stream = 'events') \
     ON CONFLICT (stream) DO UPDATE \
     SET token = excluded.token, beat = held.beat + 1, holder = excluded.holder, since = excluded.since \
-    WHERE held.token IS NOT DISTINCT FROM $3 AND held.beat = $4";
+    WHERE held.token IS NOT DISTINCT FROM $3::uuid AND held.beat = $4::bigint";
 
 const RENEW: &str = "UPDATE chunk_sync.lease SET beat = beat + 1 WHERE stream = 'events' AND token = $1";
 

@@ -161,7 +161,9 @@ impl Shared {
             }
             self.connection.query::<u64>(&command).await?;
             let mut in_hand = self.in_hand();
-            part.iter().for_each(|id| drop(in_hand.remove(id)));
+            for id in part {
+                in_hand.remove(id);
+            }
         }
         Ok(())
     }
@@ -169,7 +171,9 @@ impl Shared {
     async fn depth(&self) -> Result<Depth, Error> {
         let keys = &self.keys;
         let names = [&*keys.stream, &*keys.dead];
-        let answer = self.connection.script(&DEPTH, &names, |command| drop(command.arg(&keys.group)));
+        let answer = self.connection.script(&DEPTH, &names, |command| {
+            command.arg(&keys.group);
+        });
         answer::depth(answer.await?)
     }
 
@@ -194,7 +198,10 @@ impl Shared {
     async fn life_of_group(&self) -> Result<String, Error> {
         let (keys, new) = (&self.keys, Uuid::new_v4().simple().to_string());
         let names = [&*keys.stream];
-        self.connection.script(&EPOCH, &names, |command| drop(command.arg(&keys.group).arg(&new))).await
+        let life = self.connection.script(&EPOCH, &names, |command| {
+            command.arg(&keys.group).arg(&new);
+        });
+        life.await
     }
 }
 

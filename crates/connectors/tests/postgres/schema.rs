@@ -157,7 +157,7 @@ async fn tables_of_an_older_version_get_what_they_lack_and_keep_what_they_hold()
     let database = Database::fresh::<Pg15>().await;
     let records = database.prepared().await;
     all_come_back(&records).await;
-    database.meddle("DROP TABLE chunk_sync.conflicts, chunk_sync.positions; DELETE FROM chunk_sync.schema_version WHERE version > 1").await;
+    database.meddle("DROP TABLE chunk_sync.conflicts, chunk_sync.positions, chunk_sync.lease; DELETE FROM chunk_sync.schema_version WHERE version > 1").await;
     let held = records.counts().await.unwrap();
     assert_eq!(records.open_conflicts().await.unwrap_err().class, FaultClass::Misconfigured);
     records.prepare().await.unwrap();
