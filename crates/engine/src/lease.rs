@@ -217,8 +217,9 @@ impl Keeper {
         let mut pause = RENEWAL;
         loop {
             tokio::select! {
-                () = sleep(pause) => {}
+                biased;
                 () = term.0.doubted.notified() => {}
+                () = sleep(pause) => {}
             }
             let Some(end) = *term.until() else { return };
             let began = Instant::now();

@@ -178,6 +178,7 @@ impl Service {
             }
         };
         let replayed = tokio::select! {
+            biased;
             replayed = office.replay(&term, log.clone(), recovery) => replayed,
             // What is cut short is pending still.
             fault = held => Err(fault),
@@ -310,6 +311,7 @@ async fn terms(
             None => office.open_log().await.map_err(|error| crate::log::fault(&error))?,
         };
         let run = tokio::select! {
+            biased;
             run = office.work(term, handover, log.clone(), recovery) => Some(run),
             () = keeper.keep(term) => None,
         };

@@ -323,6 +323,9 @@ impl Records for WeatheredRecords {
             commits
         };
         let merge = async {
+            if let Some(time) = self.way.weather.sleeps_over_merge() {
+                self.way.life.fall_asleep(time);
+            }
             match poison {
                 Some(poison) => Err(poison.refuse()),
                 None => self.records.merge_in(scope, &watched).await,

@@ -74,9 +74,17 @@ impl Weather {
     pub(super) fn merge_takes(&self) -> Duration {
         let mut sky = self.sky();
         match !sky.calm && sky.rng.one_in(20) {
-            true => Duration::from_millis(sky.rng.below(3_000) as u64),
+            true => Duration::from_millis(sky.rng.below(6_000) as u64),
             false => Duration::ZERO,
         }
+    }
+
+    /// How long a process stands still in the midst of a merge, which goes on at the server.
+    pub(super) fn sleeps_over_merge(&self) -> Option<Duration> {
+        let mut sky = self.sky();
+        let sleeps = !sky.calm && sky.rng.one_in(40);
+        sky.tally.pauses += u64::from(sleeps);
+        sleeps.then(|| Duration::from_millis(sky.rng.below(8_000) as u64))
     }
 
     /// From now on nothing goes wrong any more, save at places that are cut off.
@@ -201,6 +209,11 @@ impl Life {
         *self.pause.lock().unwrap() = Some((calls, time));
     }
 
+    /// It stands still from now on, for so long.
+    pub(super) fn fall_asleep(&self, time: Duration) {
+        *self.still_until.lock().unwrap() = Some(Instant::now() + time);
+    }
+
     /// Waits as long as it stands still.
     pub(super) async fn awake(&self) {
         loop {
@@ -220,7 +233,7 @@ impl Life {
         if *calls > 0 {
             return false;
         }
-        *self.still_until.lock().unwrap() = Some(Instant::now() + *time);
+        self.fall_asleep(*time);
         *pause = None;
         true
     }
