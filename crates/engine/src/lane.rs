@@ -257,8 +257,7 @@ impl Driver {
             }
             _ => {}
         }
-        condition.failing_since =
-            fault.map(|_| condition.failing_since.unwrap_or_else(tokio::time::Instant::now));
+        condition.failing_since = fault.map(|_| condition.failing_since.unwrap_or_else(tokio::time::Instant::now));
         condition.failing =
             fault.map(|fault| (condition.failing.as_ref().map_or(clock::now(), |(since, _)| *since), fault.clone()));
     }

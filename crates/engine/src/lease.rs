@@ -48,7 +48,7 @@ const STILL: Duration = Duration::from_secs(2);
 pub enum Role {
     /// Another process works the stream, or none does yet.
     Standby {
-        /// The holder, by host and process id; empty where none is known.
+        /// The holder, by host and process id; empty where none was seen to renew the lease.
         holder: String,
     },
     /// This process works the stream.
@@ -148,13 +148,15 @@ pub(crate) struct Keeper {
     role: watch::Sender<Role>,
     /// The token of the last attempt to take the lease.
     token: Uuid,
+    /// The token of another process that was seen to renew the lease.
+    alive: Option<Uuid>,
 }
 
 impl Keeper {
     pub(crate) fn new(lease: Arc<dyn Lease>, clock: Clock) -> (Self, Leadership) {
         let (role, leadership) = watch::channel(Role::Standby { holder: String::new() });
         metrics::active(false);
-        (Self { lease, clock, role, token: Uuid::nil() }, Leadership(leadership))
+        (Self { lease, clock, role, token: Uuid::nil(), alive: None }, Leadership(leadership))
     }
 
     /// Stands by until the lease can be taken, and takes it.
@@ -181,6 +183,9 @@ impl Keeper {
     async fn attempt(&mut self, seen: &mut Option<(LeaseState, Instant)>) -> Result<Option<Term>, Fault> {
         let state = self.lease.state().await?;
         let now = Instant::now();
+        if seen.as_ref().is_some_and(|(earlier, _)| earlier.token == state.token && earlier.beat != state.beat) {
+            self.alive = state.token;
+        }
         let since = seen.take().filter(|(earlier, _)| *earlier == state).map_or(now, |(_, since)| since);
         self.stands_by(&state);
         let free = state.token.is_none_or(|token| token == self.token) || now - since >= STILL;
@@ -200,7 +205,9 @@ impl Keeper {
     }
 
     fn stands_by(&self, state: &LeaseState) {
-        let holder = if state.token.is_some() { state.holder.clone() } else { String::new() };
+        // A holder that was never seen to renew the lease may be dead.
+        let alive = state.token.is_some() && state.token == self.alive;
+        let holder = if alive { state.holder.clone() } else { String::new() };
         self.role.send_if_modified(|role| {
             let standby = Role::Standby { holder };
             let changed = *role != standby;

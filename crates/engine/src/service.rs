@@ -232,7 +232,11 @@ impl Service {
             }
             let depth = office.ports.bus.depth().await?;
             let health = self.health();
-            if (health.recovered.is_some() || health.stands_by()) && depth.unread == 0 && depth.pending == 0 && office.progress.done().under_way == 0 {
+            if (health.recovered.is_some() || health.stands_by())
+                && depth.unread == 0
+                && depth.pending == 0
+                && office.progress.done().under_way == 0
+            {
                 return Ok(());
             }
             // The notification is the common case; the time covers what another process finishes.

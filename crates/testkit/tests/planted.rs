@@ -162,5 +162,5 @@ fn a_merge_that_does_not_compare_the_token() {
 #[test]
 fn a_takeover_that_does_not_wait_for_running_merges() {
     let plant = || Plant { lease: Box::new(|lease| Arc::new(lease.hasty())), ..Plant::default() };
-    is_found_out_by(2, "a hasty takeover", 400, &["does not hold the lease"], plant);
+    is_found_out_by(2, "a hasty takeover", 2_000, &["does not hold the lease"], plant);
 }

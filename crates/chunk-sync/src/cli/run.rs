@@ -67,12 +67,9 @@ pub(super) async fn execute(config: Config, arguments: &Arguments, json: bool) -
     let wired = wiring::open(&config, "run").await?;
     let worker = config.settings.worker.clone();
     let service = Arc::new(Service::start(wired.ports.clone(), config.settings).await?);
-    let capturing = wired
-        .capture
-        .clone()
-        .map(|capture| {
-            Capturing::start(capture, wired.ports.clone(), wired.publisher.clone(), worker, service.leadership())
-        });
+    let capturing = wired.capture.clone().map(|capture| {
+        Capturing::start(capture, wired.ports.clone(), wired.publisher.clone(), worker, service.leadership())
+    });
     let verified = LastVerification::default();
     let scrubbing = config.scrub.filter(|_| !arguments.drain).map(|scrub| {
         let verified = verified.clone();

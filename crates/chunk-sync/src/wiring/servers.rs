@@ -4,9 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chunk_sync_connectors::neo4j::{Neo4jConfig, Neo4jStore};
-use chunk_sync_connectors::postgres::{
-    CaptureConfig, PostgresCapture, PostgresConfig, PostgresLease, PostgresRecords,
-};
+use chunk_sync_connectors::postgres::{CaptureConfig, PostgresCapture, PostgresConfig, PostgresLease, PostgresRecords};
 use chunk_sync_connectors::qdrant::{QdrantConfig, QdrantStore};
 use chunk_sync_connectors::redis::{RedisBus, RedisConfig};
 use chunk_sync_engine::ports::{Fault, FaultClass, Finding};

@@ -52,7 +52,15 @@ pub struct EmbeddedBus {
 impl EmbeddedBus {
     pub(super) fn new(database: Arc<Database>, max_backlog: u64) -> Self {
         let (published, finished) = (Notify::new(), Notify::new());
-        Self { database, max_backlog, handed: AtomicI64::new(0), counts: AtomicBool::new(true), taking: Mutex::new(()), published, finished }
+        Self {
+            database,
+            max_backlog,
+            handed: AtomicI64::new(0),
+            counts: AtomicBool::new(true),
+            taking: Mutex::new(()),
+            published,
+            finished,
+        }
     }
 
     /// Adds an entry of any fields, as a foreign client of a server could.

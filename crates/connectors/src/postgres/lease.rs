@@ -59,7 +59,8 @@ const TAKE: &str = "INSERT INTO chunk_sync.lease AS held (stream, token, beat, h
 
 const RENEW: &str = "UPDATE chunk_sync.lease SET beat = beat + 1 WHERE stream = 'events' AND token = $1";
 
-const RELEASE: &str = "UPDATE chunk_sync.lease SET token = NULL, beat = beat + 1 WHERE stream = 'events' AND token = $1";
+const RELEASE: &str =
+    "UPDATE chunk_sync.lease SET token = NULL, beat = beat + 1 WHERE stream = 'events' AND token = $1";
 
 /// Ends the connection that reads the slot.
 const END_READER: &str = "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots \

@@ -63,7 +63,10 @@ impl Reader {
                 Ok(deliveries) if !deliveries.is_empty() => return Ok(deliveries),
                 Ok(_) => {}
                 Err(error) if error.is_no_group() => {
-                    warn!(group = shared.keys.group, "the group of workers has vanished: made anew, it reads from the start");
+                    warn!(
+                        group = shared.keys.group,
+                        "the group of workers has vanished: made anew, it reads from the start"
+                    );
                     shared.make_group().await?;
                     continue;
                 }

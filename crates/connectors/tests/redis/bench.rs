@@ -9,11 +9,11 @@ use redis::Value;
 use uuid::Uuid;
 
 use super::free::Free;
-use chunk_sync_testkit::memory::MemoryRecords;
 use super::surroundings::{SHORT, bus, config, shared_url, stranger};
 use chunk_sync_connectors::redis::RedisConfig;
 use chunk_sync_model::merge::Strategies;
 use chunk_sync_model::{Event, Limits, Target};
+use chunk_sync_testkit::memory::MemoryRecords;
 
 const COUNT: usize = 40_000;
 

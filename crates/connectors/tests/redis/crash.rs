@@ -6,9 +6,7 @@ use chunk_sync_connectors::redis::{RedisBus, RedisConfig};
 use chunk_sync_engine::ports::{Bus, Depth, FaultClass, Handover};
 
 use super::server::Server;
-use super::surroundings::{
-    LONG, SHORT, another, bus, config, events, ids, read_all, reader, send, shared_url,
-};
+use super::surroundings::{LONG, SHORT, another, bus, config, events, ids, read_all, reader, send, shared_url};
 
 #[tokio::test]
 async fn a_group_that_vanished_is_made_anew_and_reads_from_the_start() {

@@ -11,7 +11,9 @@ async fn what_a_process_had_comes_first_and_counts_only_where_it_fell_silent() {
     let first = reader(&config, Handover::Silent).await;
     let given = first.publish(&events(5)).await.unwrap();
     assert_eq!(ids(&first.read(3, SHORT).await.unwrap()), given[..3]);
-    for (handover, attempt) in [(Handover::Orderly, 1), (Handover::Silent, 2), (Handover::Silent, 3), (Handover::Orderly, 3)] {
+    for (handover, attempt) in
+        [(Handover::Orderly, 1), (Handover::Silent, 2), (Handover::Silent, 3), (Handover::Orderly, 3)]
+    {
         let next = reader(&config, handover).await;
         let read = next.read(3, SHORT).await.unwrap();
         assert_eq!(ids(&read), given[..3]);

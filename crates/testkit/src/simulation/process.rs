@@ -100,10 +100,9 @@ impl Machine {
         let span = 1 << self.rng.below(10);
         let soon = Duration::from_millis(self.rng.below(60_000) as u64);
         match self.rng.below(12) {
-            8.. => Doom::Pause(
-                1 + self.rng.below(span) as u64,
-                Duration::from_millis(500 + self.rng.below(10_000) as u64),
-            ),
+            8.. => {
+                Doom::Pause(1 + self.rng.below(span) as u64, Duration::from_millis(500 + self.rng.below(10_000) as u64))
+            }
             0..=3 => Doom::Calls(1 + self.rng.below(span) as u64),
             4 => Doom::Power(self.rng.below(span * 64) as u64),
             5 => Doom::Full(soon),
@@ -122,7 +121,8 @@ impl Machine {
         }
         let skew = self.rng.below(60_000) as i64 - 30_000;
         let ports = self.ports(&life);
-        let started = Service::start_in(self.surroundings(skew, &life), ports.clone(), self.world.scenario.settings.clone());
+        let started =
+            Service::start_in(self.surroundings(skew, &life), ports.clone(), self.world.scenario.settings.clone());
         let end = match started.await {
             Ok(service) => {
                 let capturing = self.capturing(&life, ports, service.leadership());

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    Applied, Commit, ConflictFilter, Counts, Debt, Decide, Fault, FaultClass, Fence, Held, Looked, MergeScope, Recorded,
-    Records, Row, Seen, Store, Write,
+    Applied, Commit, ConflictFilter, Counts, Debt, Decide, Fault, FaultClass, Fence, Held, Looked, MergeScope,
+    Recorded, Records, Row, Seen, Store, Write,
 };
 use chunk_sync_model::document::Fingerprint;
 use chunk_sync_model::{State, SyncVersion, Target, Time};

@@ -35,7 +35,12 @@ impl World {
         let vectors = MemoryStore::new(Target::Qdrant, Limits::default());
         let publisher = Publisher::new(embedded.bus.clone(), Arc::new(Limits::default()));
         let stores: Vec<Arc<dyn chunk_sync_engine::ports::Store>> = vec![Arc::new(vectors.clone()), embedded.graph];
-        Self { ports: Ports { bus: embedded.bus, records: embedded.rows, lease: embedded.lease, stores }, publisher, vectors, dir }
+        Self {
+            ports: Ports { bus: embedded.bus, records: embedded.rows, lease: embedded.lease, stores },
+            publisher,
+            vectors,
+            dir,
+        }
     }
 
     /// With these chunks in all stores.
