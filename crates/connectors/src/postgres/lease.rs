@@ -28,6 +28,9 @@ const CONTEXT: &str = "postgres: lease";
 /// How long a look or a renewal may take on the server. A term lasts several of them.
 const QUICK: Duration = Duration::from_millis(500);
 
+/// How long it may take to connect anew.
+const CONNECT: Duration = Duration::from_secs(1);
+
 /// The most that a takeover waits for running merges, before it is tried again.
 const MERGES_END: Duration = Duration::from_secs(5);
 
@@ -83,7 +86,7 @@ impl PostgresLease {
     pub fn new(records: Arc<PostgresRecords>, slot: &str) -> Result<Self, Fault> {
         let config = PostgresConfig {
             pool_size: 2,
-            connect_timeout: QUICK,
+            connect_timeout: CONNECT,
             statement_timeout: QUICK,
             lock_timeout: QUICK,
             ..records.config.clone()
