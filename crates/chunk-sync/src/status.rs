@@ -8,7 +8,7 @@ use std::time::Duration;
 use chunk_sync_connectors::embedded::EmbeddedFile;
 use chunk_sync_engine::ports::{Depth, Fault, Installed};
 use chunk_sync_engine::scrub::Scrubbed;
-use chunk_sync_engine::{Condition, FillState, Filled, Health, Ports, Service};
+use chunk_sync_engine::{Condition, FillState, Filled, Health, Ports, Role, Service};
 use chunk_sync_model::{Target, Time};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -29,7 +29,13 @@ pub struct Status {
     pub started: Time,
     /// How long ago that is.
     pub uptime_seconds: f64,
-    /// Whether events are being carried.
+    /// `active`, or `standby` while another process works the stream.
+    #[serde(default)]
+    pub role: String,
+    /// Host and process id of that other process.
+    #[serde(default)]
+    pub holder: Option<String>,
+    /// Whether this process does what it is there for: it carries events, or stands by.
     pub ready: bool,
     /// Why not; empty where it is ready.
     pub waiting_for: Vec<String>,
@@ -70,6 +76,9 @@ pub struct Installation {
 pub struct Recovered {
     /// Operations carried again.
     pub replayed: u64,
+    /// Operations whose entries the bus still answers for: finished elsewhere, or handed out again.
+    #[serde(default)]
+    pub on_bus: u64,
     /// Operations set aside, for no start came to the end of them.
     #[serde(default)]
     pub given_up: u64,
@@ -224,6 +233,11 @@ impl Status {
             installation: Installation { id: observed.installed.id, version: observed.installed.version },
             started,
             uptime_seconds: now.seconds_since(started),
+            role: if health.role == Role::Active { "active" } else { "standby" }.to_owned(),
+            holder: match &health.role {
+                Role::Standby { holder } if !holder.is_empty() => Some(holder.clone()),
+                _ => None,
+            },
             ready: is_ready(&health, &filling),
             waiting_for: waiting_for(&health, &filling),
             filling,
@@ -263,6 +277,9 @@ fn being_filled((target, filled): (&Target, &Filled)) -> String {
 
 /// Why events are not being carried into every store; empty where they are.
 pub(crate) fn waiting_for(health: &Health, filling: &BTreeMap<Target, Filled>) -> Vec<String> {
+    if health.stands_by() && health.ended.is_none() {
+        return Vec::new();
+    }
     let ended = health.ended.as_ref().map(|result| match result {
         Ok(()) => "the worker has been stopped".to_owned(),
         Err(fault) => format!("the worker had to stop; restart the service once this is mended: {fault}"),
@@ -292,7 +309,7 @@ async fn asked<T>(what: &str, answer: impl Future<Output = Result<T, Fault>>) ->
 /// How each store is doing, the system of record first; `debts` where they are known.
 pub(crate) fn stores(health: &Health, debts: Option<&BTreeMap<Target, u64>>) -> Vec<Store> {
     let owed = |target| debts.map(|debts| debts.get(target).copied().unwrap_or_default());
-    let records = Condition { failing: health.records.clone(), owing: false, refused: 0 };
+    let records = Condition::of(health.records.clone());
     std::iter::once(&(Target::Postgres, records))
         .chain(&health.stores)
         .map(|(target, condition)| Store {
@@ -314,6 +331,7 @@ impl Recovered {
     fn of(recovered: &chunk_sync_engine::Recovered) -> Self {
         Self {
             replayed: recovered.replayed,
+            on_bus: recovered.on_bus,
             given_up: recovered.given_up,
             unreadable: recovered.unreadable,
             damaged: recovered.damaged,

@@ -9,7 +9,6 @@ mod stores;
 use std::sync::Arc;
 
 use chunk_sync_connectors::embedded::EmbeddedFile;
-use chunk_sync_connectors::redis::RedisBus;
 use chunk_sync_engine::ports::{Capture, Fault, FaultClass, Installation, Installed};
 use chunk_sync_engine::{Ports, Publisher};
 use chunk_sync_model::Target;
@@ -45,19 +44,9 @@ pub(crate) struct Wired {
     pub(crate) installed: Installed,
     /// The embedded file, where rows and records are in one.
     pub(crate) file: Option<EmbeddedFile>,
-    /// The bus in Redis, which this process leaves at its end.
-    redis: Option<Arc<RedisBus>>,
 }
 
 impl Wired {
-    /// Leaves the group where other processes would wait for this one.
-    pub(crate) async fn leave(&self) -> Result<(), Fault> {
-        match &self.redis {
-            Some(bus) => bus.leave().await,
-            None => Ok(()),
-        }
-    }
-
     /// Makes this process the one that works the stream, where its bus or rows are embedded.
     ///
     /// # Errors
@@ -139,6 +128,7 @@ impl Opened {
         let ports = Ports {
             bus: Arc::clone(&bus.port),
             records: rows.records,
+            lease: rows.lease,
             stores: stores.into_iter().map(|store| store.checked(installed.id)).collect(),
             set: Some(installed.version),
         };
@@ -150,7 +140,6 @@ impl Opened {
             installation: rows.installation,
             installed,
             file: rows.home.file().map(|embedded| embedded.file.clone()),
-            redis: bus.redis,
         }
     }
 }

@@ -11,6 +11,7 @@ mod fault;
 mod fence;
 mod graph;
 mod installation;
+mod lease;
 mod lock;
 mod rows;
 mod schema;
@@ -27,6 +28,7 @@ use chunk_sync_model::Limits;
 pub use bus::EmbeddedBus;
 pub use examine::examine;
 pub use graph::Graph;
+pub use lease::EmbeddedLease;
 pub use rows::Rows;
 pub use strain::Strain;
 pub use vectors::Vectors;
@@ -52,6 +54,8 @@ pub struct Embedded {
     pub graph: Arc<Graph>,
     /// The bus.
     pub bus: Arc<EmbeddedBus>,
+    /// Which service of this process works the stream.
+    pub lease: Arc<EmbeddedLease>,
     /// The file, for what concerns all of them.
     pub file: EmbeddedFile,
 }
@@ -121,6 +125,7 @@ impl Embedded {
             rows: Arc::new(Rows::new(Arc::clone(&database))),
             vectors: Arc::new(Vectors::new(Arc::clone(&database), limits)),
             graph: Arc::new(Graph::new(Arc::clone(&database))),
+            lease: Arc::new(EmbeddedLease::new(Arc::clone(&database))),
             bus: Arc::new(EmbeddedBus::new(Arc::clone(&database), max_backlog)),
             file: EmbeddedFile(database),
         }

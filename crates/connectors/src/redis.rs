@@ -1,98 +1,71 @@
 //! The bus on Redis Streams, one endpoint: the stream with its group of workers, and the stream of dead letters.
 //!
-//! # In the server
-//! Beside both streams, keys named after stream and group:
-//! - `…:alive:<consumer>`: vanishes unless its process renews it. Gone, the process is dead, and its entries are others'.
-//! - `…:register:<consumer>`, a hash: page → entries that it has read, each with half of its chunk's id. A page is written
-//!   for each batch and removed when all of it is finished.
-//! - `…:seen`, a hash: consumer → the entry up to which all it has read is registered; `left` where it said goodbye.
-//!
-//! They are hints: what is unfinished, and whose, only the group's own list of pending entries says. Lost, they are made
-//! anew.
-//!
-//! # Order
-//! Entries of one chunk take effect in the order of the stream, whatever the number of processes:
-//! - What a process has read it *registers*: one script writes the page and answers with the pages of the others. Where
-//!   these have an earlier entry of the same chunk (rare), the list of pending entries is asked whether it is unfinished
-//!   and at another. If so, the later one is held and asked for again; so is what comes after it in its chunk. All else is
-//!   handed out.
-//! - Reading and registering are two steps. So the script also tells the lowest entry that another has pending and not
-//!   registered (`XPENDING` above its `seen`): what lies above is held. Whoever has the lowest such entry can always go on,
-//!   so nobody waits for ever.
-//! - A process alone pays one small write a batch for this, and nothing when it acknowledges.
+//! One process reads at a time, by the lease of the engine. Order is the order of the stream: one script claims what other
+//! consumers have pending, reads new entries and answers with both in order, so nothing comes between. Nobody blocks in a
+//! group read: a process that stands still cannot swallow an entry. A process that lost the lease and does not know yet may
+//! take entries; the reader takes them back with its next read, in their place.
 //!
 //! # What a crash of a process does
 //! - while publishing: what of a pipeline had arrived is there; the publisher was told nothing and publishes again;
-//! - after reading, before registering: its entries are pending; all that was read later waits at the other processes until
-//!   it counts as dead (`alive_for`) and its entries have been claimed (`claim_after`), which lowers the claimer's `seen` in
-//!   the same script. Nothing is lost, nothing repeated;
-//! - after registering: only later entries of the same chunks wait, and as long. What it had been handed comes again, at
-//!   another process, and counts one delivery more;
-//! - in an acknowledgement: the script ran, or it did not and the entries come again;
+//! - after a read: its entries are pending, and the next reader claims them first. Where the process fell silent each of
+//!   them counts one delivery more; what an orderly handover moves is not counted;
+//! - in an acknowledgement: it happened, or it did not and the entries come again;
 //! - in a burial: the letter is added first; a crash before the acknowledgement brings the entry again and buries it twice;
-//! - an answer on its way to a living process: the entries are pending and unknown to it; after every error and at the start
-//!   it compares the server's list with its own and fetches those before anything new;
-//! - it did not crash but stood still: when its key is gone it drops what it holds, joins again and looks what is still
-//!   its own. What it had handed out before may be carried twice, harmlessly: the merge knows versions;
-//! - an entry that kills every process that gets it: from the fourth delivery on it is handed out alone, so that the count
-//!   of the others beside it does not grow with its own.
+//! - an answer on its way to a living process, lost or not waited for: the reader goes on under a new name, and claims what
+//!   is pending under the old one save what it has in hand (`reader.rs`).
 //!
 //! # What a failure of the server does
-//! - A restart: whatever it has on disk goes on. All alive keys may have run out meanwhile; nobody counts as dead before he
-//!   had as long to renew his key as he has anyway.
-//! - Group or data gone (`FLUSHALL`): the group is made anew and reads the stream, if there is one, from its start. What had
-//!   been read before is still handed out and is carried; for that, order between processes is not kept. What had not been
-//!   read is lost with the data.
+//! - A restart: whatever it has on disk goes on. Its epoch is another one, so the log replays what it has as pending.
+//! - Group, stream or data gone (`XGROUP DESTROY`, `DEL`, `FLUSHALL`): the group is made anew and reads the stream, if there
+//!   is one, from its start; what this process has in hand is not handed out again. The epoch is another one. What had not
+//!   been read is lost with the stream.
 //! - Entries removed by somebody before they were finished are losses: said as errors, and counted ([`RedisBus::lost`]).
-//!
-//! Entries of the living are never claimed, however long they take: `XAUTOCLAIM` would take those as well, so the dead
-//! consumers' entries are claimed by `XPENDING` and `XCLAIM`.
+//!   Entries removed before they were read are not noticed one by one.
+//! - Memory full: reading, finishing and trimming go on, for the scripts may exceed the limit.
 
-mod alive;
 mod answer;
 mod bus;
 mod config;
 mod connection;
 mod dead;
-mod desk;
 mod examine;
 mod fault;
-mod ledger;
 mod mark;
-mod order;
-mod read;
-mod trim;
+mod reader;
+mod scripts;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chunk_sync_engine::ports::{EntryId, Fault};
+use redis::aio::MultiplexedConnection;
 
 pub use config::RedisConfig;
 pub use examine::examine;
 pub use mark::statements;
 
+use answer::Group;
 use connection::Connection;
-use desk::Desk;
 use fault::Error;
-use ledger::Ledger;
+use reader::{InHand, Reader};
 
 /// The bus on a server.
 pub struct RedisBus {
     shared: Arc<Shared>,
     max_backlog: u64,
     room_wait: Duration,
-    desk: tokio::sync::Mutex<Desk>,
+    reader: tokio::sync::Mutex<Reader>,
 }
 
-/// What calls, the reader and the renewal of the alive key have in common.
+/// What calls and the reader have in common.
 struct Shared {
     connection: Connection,
+    /// The connection that waits for entries; one wait at a time.
+    waiting: tokio::sync::Mutex<Option<MultiplexedConnection>>,
     keys: Keys,
-    alive_for: Duration,
-    claim_after: Duration,
-    ledger: Mutex<Ledger>,
+    /// What this process was handed and has not finished.
+    in_hand: Mutex<InHand>,
     /// Unread and pending entries as of the last publication; not known yet is more than any bound.
     backlog: AtomicU64,
     lost: AtomicU64,
@@ -103,14 +76,8 @@ struct Keys {
     stream: String,
     dead: String,
     group: String,
+    /// What the names of this process begin with.
     consumer: String,
-    /// Hash: consumer → the entry up to which it has registered what it read, or `left`.
-    seen: String,
-    /// Hash of this consumer: page → entries that it has read, with what stands for their chunks.
-    register: String,
-    register_prefix: String,
-    alive: String,
-    alive_prefix: String,
 }
 
 impl RedisBus {
@@ -120,25 +87,17 @@ impl RedisBus {
     /// [`Misconfigured`](chunk_sync_engine::ports::FaultClass::Misconfigured) where the URL is none, or names a server off
     /// loopback without verified TLS and a password.
     pub fn new(config: &RedisConfig) -> Result<Self, Fault> {
-        let of_group = |what: &str| format!("{}:{}:{what}", config.stream, config.group);
-        let (alive_prefix, register_prefix) = (of_group("alive:"), of_group("register:"));
         let keys = Keys {
             stream: config.stream.clone(),
             dead: config.dead_stream.clone(),
             group: config.group.clone(),
             consumer: config.consumer.clone(),
-            seen: of_group("seen"),
-            register: format!("{register_prefix}{}", config.consumer),
-            register_prefix,
-            alive: format!("{alive_prefix}{}", config.consumer),
-            alive_prefix,
         };
         let shared = Shared {
             connection: Connection::new(config)?,
+            waiting: tokio::sync::Mutex::default(),
             keys,
-            alive_for: config.alive_for,
-            claim_after: config.claim_after,
-            ledger: Mutex::default(),
+            in_hand: Mutex::default(),
             backlog: AtomicU64::new(u64::MAX),
             lost: AtomicU64::new(0),
         };
@@ -146,20 +105,8 @@ impl RedisBus {
             shared: Arc::new(shared),
             max_backlog: config.max_backlog,
             room_wait: config.room_wait,
-            desk: tokio::sync::Mutex::default(),
+            reader: tokio::sync::Mutex::default(),
         })
-    }
-
-    /// Leaves the group: what this process had and did not finish is for others at once. Dropping the bus says the same,
-    /// but nobody waits for it. Nothing is read after that.
-    ///
-    /// # Errors
-    /// Where the server was not told: then others wait until this process has been silent long enough.
-    pub async fn leave(&self) -> Result<(), Fault> {
-        if self.desk.lock().await.close() {
-            alive::leave(&self.shared).await.map_err(|error| error.into_fault("redis bus: leave"))?;
-        }
-        Ok(())
     }
 
     /// How many unfinished entries somebody removed from the stream, as far as this process met them. Anything but 0 is a
@@ -171,8 +118,17 @@ impl RedisBus {
 }
 
 impl Shared {
-    fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    fn in_hand(&self) -> MutexGuard<'_, InHand> {
+        self.in_hand.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The group of workers; `None` where it, or the stream, is not there.
+    async fn group(&self) -> Result<Option<Group>, Error> {
+        match self.connection.query(redis::cmd("XINFO").arg("GROUPS").arg(&self.keys.stream)).await {
+            Ok(groups) => answer::group(groups, &self.keys.group),
+            Err(error) if error.is_no_group() => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     fn lose(&self, id: EntryId) {

@@ -58,3 +58,11 @@ pub(crate) fn insecure(
     }
     Err(Fault::new(FaultClass::Misconfigured, context, message))
 }
+
+/// The name of this machine, in characters that stand in any report or key; `host` where it has none.
+pub(crate) fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let plain = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' };
+    let name: String = name.trim().chars().map(plain).collect();
+    if name.is_empty() { "host".to_owned() } else { name }
+}

@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use chunk_sync_connectors::embedded::{Embedded, EmbeddedBus, MAX_BACKLOG};
-use chunk_sync_engine::ports::{Bus, EntryId, FaultClass, Records, Store};
+use chunk_sync_engine::ports::{Bus, EntryId, FaultClass, Lease, Records, Store};
 use chunk_sync_model::event::Fields;
 use chunk_sync_testkit::Fixture;
 use chunk_sync_testkit::bus::BusFixture;
 use chunk_sync_testkit::installation::Home;
+use chunk_sync_testkit::lease::LeaseFixture;
 use tempfile::TempDir;
 
 /// A directory with the stores open on it.
@@ -68,6 +69,13 @@ fixture!(RowsAsHome, dyn Home, rows);
 fixture!(Vectors, dyn Store, vectors);
 fixture!(Graph, dyn Store, graph);
 fixture!(BusOfPlace, dyn Bus, bus);
+fixture!(LeaseOfPlace, dyn Lease, lease);
+
+impl LeaseFixture for LeaseOfPlace {
+    fn records(&self) -> Arc<dyn Records> {
+        Arc::clone(&self.0.open().rows) as _
+    }
+}
 
 #[async_trait]
 impl BusFixture for BusOfPlace {
@@ -101,6 +109,7 @@ mod graph {
 }
 
 chunk_sync_testkit::bus_suite!(BusOfPlace);
+chunk_sync_testkit::lease_suite!(LeaseOfPlace);
 
 #[test]
 fn a_second_process_is_refused_by_the_name_of_the_first() {

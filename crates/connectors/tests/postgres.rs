@@ -10,6 +10,8 @@ mod capture;
 mod examine;
 #[path = "postgres/fixture.rs"]
 mod fixture;
+#[path = "postgres/lease.rs"]
+mod lease;
 #[path = "postgres/oddities.rs"]
 mod oddities;
 #[path = "postgres/schema.rs"]
@@ -24,11 +26,12 @@ mod trouble;
 macro_rules! suites {
     ($name:ident, $server:ty) => {
         mod $name {
-            use crate::fixture::{AsHome, AsRecords, AsStore};
+            use crate::fixture::{AsHome, AsLease, AsRecords, AsStore};
 
             type Rows = AsStore<$server>;
             type RowsAndRecords = AsRecords<$server>;
             type RowsAsHome = AsHome<$server>;
+            type Leased = AsLease<$server>;
             type Entries = crate::bus::OnServer<$server>;
 
             chunk_sync_testkit::store_suite!(Rows);
@@ -36,6 +39,7 @@ macro_rules! suites {
             chunk_sync_testkit::installation_suite!(RowsAsHome);
             chunk_sync_testkit::bus_suite!(Entries);
             chunk_sync_testkit::merge_bus_suite!(Entries);
+            chunk_sync_testkit::lease_suite!(Leased);
             // Of what a store with typed vectors keeps, all but that it refuses a vector of another length: the row's
             // column stays empty then, and the vector lies beside it. Lengths are the business of whoever publishes.
             chunk_sync_testkit::suite!(

@@ -1,4 +1,5 @@
-//! The bus on a real Redis: order over several processes, crashes, a server that restarts or loses its data.
+//! The bus on a real Redis: handovers, processes that do not know that they lost their place, a server that restarts or
+//! loses its data.
 //!
 //! Most tests share the server named by `CHUNK_SYNC_TEST_REDIS_URL`, each with streams of its own; what stops or spoils a
 //! server starts one (`redis-server` has to be on the path).
@@ -17,8 +18,8 @@ mod entries;
 mod examine;
 #[path = "redis/free.rs"]
 mod free;
-#[path = "redis/order.rs"]
-mod order;
+#[path = "redis/handover.rs"]
+mod handover;
 #[path = "redis/server.rs"]
 mod server;
 #[path = "redis/surroundings.rs"]

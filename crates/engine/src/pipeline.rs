@@ -12,7 +12,9 @@ pub(crate) mod store_writer;
 pub(crate) mod completion;
 
 pub(crate) mod breaker;
+pub(crate) mod carried;
 pub(crate) mod claims;
 pub(crate) mod given_up;
 pub(crate) mod recovery;
+pub(crate) mod suspects;
 pub(crate) mod worker;

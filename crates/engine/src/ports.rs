@@ -6,6 +6,7 @@ mod conflicts;
 mod fault;
 mod finding;
 mod installation;
+mod lease;
 mod store;
 
 use std::sync::Arc;
@@ -18,6 +19,7 @@ pub use conflicts::{Closed, ConflictFilter, Decided, Met, Recorded};
 pub use fault::{Fault, FaultClass};
 pub use finding::{Finding, Findings, Level};
 pub use installation::{Installation, Installed, Kept, Marked, StoreSet, check_mark};
+pub use lease::{Handover, Lease, LeaseState};
 pub use store::{
     Applied, Commit, Counts, Debt, Decide, Fence, Held, Looked, MergeScope, Records, Row, Seen, Store, Write,
 };
@@ -29,6 +31,8 @@ pub struct Ports {
     pub bus: Arc<dyn Bus>,
     /// The system of record.
     pub records: Arc<dyn Records>,
+    /// Which process works the stream.
+    pub lease: Arc<dyn Lease>,
     /// The other stores that the installation has: vectors, graph, both or none.
     pub stores: Vec<Arc<dyn Store>>,
     /// The version of the set of stores, which every merge is fenced by; `None` where none is recorded.

@@ -1,9 +1,11 @@
 //! What the path runs in: the service, its settings, clock, retries, metrics and maintenance.
 
+pub(crate) mod active;
 pub(crate) mod catch_panic;
 pub mod clock;
 pub mod failpoint;
 pub mod host;
+pub mod lease;
 pub(crate) mod maintenance;
 pub mod metrics;
 pub(crate) mod progress;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{Bus, DeadLetter, Delivery, EntryId, FaultClass};
+use chunk_sync_engine::ports::{Bus, DeadLetter, Delivery, EntryId, FaultClass, Handover};
 use chunk_sync_model::event::Fields;
 use chunk_sync_model::{Event, Limits, Target, Time};
 
@@ -19,7 +19,8 @@ const LONG: Duration = Duration::from_secs(20);
 /// A read that finds nothing ends after this.
 const SHORT: Duration = Duration::from_millis(50);
 
-/// What a bus must offer beside its port to be held to its contract.
+/// What a bus must offer beside its port to be held to its contract. After [`Fixture::fresh`] the port reads, as after an
+/// orderly handover; after [`Fixture::reopen`] it reads as after a process that fell silent.
 #[async_trait]
 pub trait BusFixture: Fixture<Port = Port> {
     /// Fresh surroundings whose bus holds at most so many unfinished entries.
@@ -95,6 +96,22 @@ pub async fn what_is_unfinished_comes_again_first_and_is_counted<F: BusFixture>(
         assert!(again.iter().all(|delivery| delivery.attempt == attempt), "{again:?}");
     }
     assert_eq!(ids(&read(&*fixture.port(), 2).await), later);
+}
+
+pub async fn an_orderly_handover_is_not_counted<F: BusFixture>() {
+    let fixture = F::fresh().await;
+    let (bus, published) = (fixture.port(), fixture.port().publish(&events(3)).await.unwrap());
+    let deliveries = read(&*bus, 2).await;
+    assert!(deliveries.iter().all(|delivery| delivery.attempt == 1 && !delivery.again));
+    bus.acknowledge(&published[..1]).await.unwrap();
+    for handover in [Handover::Orderly, Handover::Orderly, Handover::Silent] {
+        bus.begin(handover).await.unwrap();
+        let again = read(&*bus, 2).await;
+        assert_eq!(ids(&again), published[1..]);
+        let attempt = 1 + u32::from(handover == Handover::Silent);
+        assert_eq!((again[0].attempt, again[0].again), (attempt, true), "{handover:?}");
+    }
+    assert_eq!(bus.depth().await.unwrap().oldest, Some(published[1]));
 }
 
 pub async fn a_read_hands_out_no_more_than_asked<F: BusFixture>() {

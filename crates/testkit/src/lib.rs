@@ -9,6 +9,7 @@ pub mod bus;
 pub mod graph_store;
 mod history;
 pub mod installation;
+pub mod lease;
 pub mod memory;
 pub mod merge_bus;
 pub mod qdrant_server;
@@ -205,6 +206,25 @@ macro_rules! merge_bus_suite {
     };
 }
 
+/// What every lease keeps, with the merges that it fences.
+#[macro_export]
+macro_rules! lease_suite {
+    ($fixture:ty) => {
+        $crate::suite!(
+            lease,
+            $fixture,
+            [
+                a_free_lease_is_taken_by_one,
+                a_lease_that_is_renewed_is_not_taken,
+                a_lease_that_stands_still_is_taken_and_its_holder_learns_it,
+                calls_whose_answer_was_lost_may_be_repeated,
+                a_merge_is_refused_under_any_other_token,
+                a_takeover_and_merges_at_once_never_overlap,
+            ]
+        );
+    };
+}
+
 /// What every bus keeps.
 #[macro_export]
 macro_rules! bus_suite {
@@ -216,6 +236,7 @@ macro_rules! bus_suite {
                 what_is_published_is_read_in_order,
                 what_is_acknowledged_is_not_handed_out_again,
                 what_is_unfinished_comes_again_first_and_is_counted,
+                an_orderly_handover_is_not_counted,
                 a_read_hands_out_no_more_than_asked,
                 a_waiting_read_wakes_when_something_comes,
                 a_call_that_nobody_polls_holds_up_no_other,

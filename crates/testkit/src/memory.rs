@@ -4,12 +4,14 @@
 
 mod bus;
 mod capture;
+mod lease;
 mod records;
 mod store;
 mod world;
 
 pub use bus::MemoryBus;
 pub use capture::MemoryCapture;
+pub use lease::MemoryLease;
 pub use records::MemoryRecords;
 pub use store::MemoryStore;
 pub use world::World;

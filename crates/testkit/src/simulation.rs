@@ -20,6 +20,9 @@
 //! | between a captured row and the confirmation of its position | the signal; or it comes twice | captured again from the last confirmed position; a row as it was last seen is nobody's change |
 //! | while what remembers how far capture had come is lost | what was written meanwhile | it was noted how far may be confirmed: a log that is further says so, and rows are compared with what was last seen of them |
 //! | before `Capture::close_gap` | nothing | the gap is there at the next opening, and its rows are compared again |
+//! | between `Lease::take` and its answer | nothing: nobody works the stream for 2 s | the lease stands still and is taken |
+//! | while the process holds the lease | what is under way | it is pending on the bus, and in the log of the process |
+//! | it stands still (no crash), and another takes the lease | a merge of the old holder; or it is repeated | its token is refused; what it began before is waited for |
 //! | in `Bus::bury` | nothing; the letter may be there twice | letter and acknowledgement together |
 //!
 //!
@@ -54,7 +57,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use chunk_sync_engine::ports::{Bus, Capture, FinishedBy, Records, Store};
+use chunk_sync_engine::ports::{Bus, Capture, FinishedBy, Lease, Records, Store};
 use chunk_sync_model::{Target, Time};
 use chunk_sync_samples::rng::Rng;
 use chunk_sync_wal::disk::Disk;
@@ -62,7 +65,7 @@ use chunk_sync_wal::testing::CrashDisk;
 use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
-use crate::memory::{MemoryBus, MemoryCapture, MemoryRecords, MemoryStore};
+use crate::memory::{MemoryBus, MemoryCapture, MemoryLease, MemoryRecords, MemoryStore};
 use capture::write_rows;
 use oracle::Oracle;
 use ports::Poisoned;
@@ -79,7 +82,7 @@ const SOON: Duration = Duration::from_secs(600);
 const LATE: Duration = Duration::from_secs(24 * 3600);
 
 /// What the ports and the disk are made of: the honest ones, or ones with a flaw that is to be found out.
-#[allow(clippy::type_complexity, reason = "five functions from a port to a port")]
+#[allow(clippy::type_complexity, reason = "functions from a port to a port")]
 pub struct Plant {
     /// The disk of the log.
     pub disk: Box<dyn Fn(Arc<dyn Disk>) -> Arc<dyn Disk> + Send + Sync>,
@@ -89,6 +92,8 @@ pub struct Plant {
     pub capture: Box<dyn Fn(Arc<dyn Capture>) -> Arc<dyn Capture> + Send + Sync>,
     /// The system of record.
     pub records: Box<dyn Fn(Arc<dyn Records>) -> Arc<dyn Records> + Send + Sync>,
+    /// The lease.
+    pub lease: Box<dyn Fn(MemoryLease) -> Arc<dyn Lease> + Send + Sync>,
     /// Each of the other stores.
     pub store: Box<dyn Fn(Arc<dyn Store>) -> Arc<dyn Store> + Send + Sync>,
     /// The stores that the installation has beside the rows.
@@ -102,6 +107,7 @@ impl Default for Plant {
             bus: Box::new(|bus| bus),
             capture: Box::new(|capture| capture),
             records: Box::new(|records| records),
+            lease: Box::new(|lease| Arc::new(lease)),
             store: Box::new(|store| store),
             stores: vec![Target::Qdrant, Target::Neo4j],
         }
@@ -188,14 +194,17 @@ async fn live(seed: u64, installation: Installation, plant: Plant) -> Result<Tal
 impl World {
     fn new(scenario: Scenario, plant: Plant, rng: &mut Rng) -> Self {
         let limits = &scenario.settings.limits;
+        let weather = Arc::new(Weather::new(Rng::new(rng.next_u64()), scenario.climate.clone()));
+        let takes = Arc::clone(&weather);
         let bus = MemoryBus::of(scenario.bound, scenario.finished_by);
         let rows = match scenario.finished_by {
             FinishedBy::Acknowledgement => MemoryRecords::default(),
             FinishedBy::Merge => MemoryRecords::beside(&bus),
         };
+        let rows = rows.taking(move || takes.merge_takes());
         let store = |target| (plant.store)(Arc::new(MemoryStore::new(target, limits.clone())));
         Self {
-            weather: Arc::new(Weather::new(Rng::new(rng.next_u64()), scenario.climate.clone())),
+            weather,
             oracle: Arc::default(),
             bus,
             capture: MemoryCapture::default(),

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{Bus, EntryId, FinishedBy, Records, Store};
+use chunk_sync_engine::ports::{Bus, EntryId, FinishedBy, Handover, Lease, Records, Store};
 use chunk_sync_model::event::Fields;
 use chunk_sync_model::{Event, Limits, Target};
 use chunk_sync_testkit::Fixture;
 use chunk_sync_testkit::bus::BusFixture;
 use chunk_sync_testkit::installation::Home;
+use chunk_sync_testkit::lease::LeaseFixture;
 use chunk_sync_testkit::memory::{MemoryBus, MemoryRecords, MemoryStore};
 use chunk_sync_testkit::merge_bus::{Begun, MergeBusFixture};
 
@@ -75,7 +76,9 @@ impl Fixture for Events {
     type Port = dyn Bus;
 
     async fn fresh() -> Self {
-        Self(MemoryBus::default())
+        let bus = MemoryBus::default();
+        bus.begin(Handover::Orderly).await.unwrap();
+        Self(bus)
     }
 
     fn port(&self) -> Arc<dyn Bus> {
@@ -85,6 +88,7 @@ impl Fixture for Events {
     async fn reopen(&mut self) {
         self.0.end();
         self.0 = self.0.another();
+        self.0.begin(Handover::Silent).await.unwrap();
     }
 }
 
@@ -186,26 +190,44 @@ mod events {
     }
 
     #[tokio::test]
-    async fn no_process_overtakes_another_on_a_chunk() {
+    async fn what_a_process_took_that_lost_its_place_is_taken_back_in_order() {
         let one = MemoryBus::default();
         let two = one.another();
+        one.begin(Handover::Silent).await.unwrap();
         let published = one.publish(&three()).await.unwrap();
         assert_eq!(ids(&one.read(1, SHORT).await.unwrap()), published[..1]);
-        assert_eq!(ids(&two.read(9, SHORT).await.unwrap()), published[2..]);
-        one.acknowledge(&published[..1]).await.unwrap();
-        assert_eq!(ids(&two.read(9, SHORT).await.unwrap()), published[1..2]);
+        two.begin(Handover::Silent).await.unwrap();
+        assert_eq!(ids(&two.read(1, SHORT).await.unwrap()), published[..1]);
+        // It does not know yet that it lost its place.
+        assert_eq!(one.read(9, SHORT).await.unwrap().len(), 3);
+        assert_eq!(ids(&two.read(9, SHORT).await.unwrap()), published);
+    }
+}
+
+struct Leased(MemoryRecords);
+
+#[async_trait]
+impl Fixture for Leased {
+    type Port = dyn Lease;
+
+    async fn fresh() -> Self {
+        Self(MemoryRecords::default())
     }
 
-    #[tokio::test]
-    async fn what_a_dead_process_had_goes_to_the_living() {
-        let one = MemoryBus::default();
-        let two = one.another();
-        let published = one.publish(&three()).await.unwrap();
-        one.read(9, SHORT).await.unwrap();
-        assert!(two.read(9, SHORT).await.unwrap().is_empty());
-        one.end();
-        let claimed = two.read(9, SHORT).await.unwrap();
-        assert_eq!(ids(&claimed), published);
-        assert!(claimed.iter().all(|delivery| delivery.attempt == 2));
+    fn port(&self) -> Arc<dyn Lease> {
+        Arc::new(self.0.lease("test"))
     }
+
+    async fn reopen(&mut self) {}
+}
+
+impl LeaseFixture for Leased {
+    fn records(&self) -> Arc<dyn Records> {
+        Arc::new(self.0.clone())
+    }
+}
+
+mod leases {
+    use super::*;
+    chunk_sync_testkit::lease_suite!(Leased);
 }

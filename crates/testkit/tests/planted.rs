@@ -37,14 +37,19 @@ impl Every {
 
 /// Asserts that the flaw is found within so many seeds, and that what is said of it says so much.
 fn is_found_out(flaw: &str, seeds: u64, says: &[&str], plant: impl Fn() -> Plant) {
-    is_found_in(FinishedBy::Acknowledgement, flaw, seeds, says, plant);
+    is_found_out_by(Installation::single(FinishedBy::Acknowledgement), flaw, seeds, says, plant);
 }
 
 /// The same where entries are finished by that.
 fn is_found_in(finished_by: FinishedBy, flaw: &str, seeds: u64, says: &[&str], plant: impl Fn() -> Plant) {
+    is_found_out_by(Installation::single(finished_by), flaw, seeds, says, plant);
+}
+
+/// The same in such an installation.
+fn is_found_out_by(installation: Installation, flaw: &str, seeds: u64, says: &[&str], plant: impl Fn() -> Plant) {
     let began = Instant::now();
     for seed in 0..seeds {
-        if let Err(what) = run(seed, Installation::single(finished_by), plant()) {
+        if let Err(what) = run(seed, installation, plant()) {
             let short: String = what.chars().take(160).collect();
             // Past what the test runner keeps to itself, as the seeds of the simulation are.
             let result = format!("{flaw}: found by seed {seed} of {seeds} after {:.1?}\n", began.elapsed());
@@ -189,4 +194,31 @@ fn a_capture_that_confirms_before_its_change_is_safe() {
 fn a_capture_that_says_nothing_of_what_it_missed() {
     let plant = || Plant { capture: Box::new(|log| Arc::new(capture::HidesGaps(log))), ..Plant::default() };
     is_found_out("a capture that hides gaps", 200, &["misses", "holds", "the row of"], plant);
+}
+
+#[test]
+fn a_merge_that_does_not_compare_the_token() {
+    let plant = || Plant {
+        records: Box::new(|records| Arc::new(records::Flawed::new(records, records::Flaw::IgnoresTheLease))),
+        ..Plant::default()
+    };
+    is_found_out_by(
+        Installation { processes: 2, finished_by: FinishedBy::Acknowledgement },
+        "merges without the token",
+        400,
+        &["does not hold the lease"],
+        plant,
+    );
+}
+
+#[test]
+fn a_takeover_that_does_not_wait_for_running_merges() {
+    let plant = || Plant { lease: Box::new(|lease| Arc::new(lease.hasty())), ..Plant::default() };
+    is_found_out_by(
+        Installation { processes: 2, finished_by: FinishedBy::Acknowledgement },
+        "a hasty takeover",
+        2_000,
+        &["does not hold the lease"],
+        plant,
+    );
 }

@@ -22,7 +22,7 @@ mod writer;
 pub use disk::holder;
 pub use error::WalError;
 pub use inspect::{FileReport, Flawed, Report, inspect, inspect_on};
-pub use line::{Completion, MAX_LINE, Outcome, Pending};
+pub use line::{Completion, MAX_LINE, Origin, Outcome, Pending};
 pub use recovery::{Entry, Recovery, Replay, pending};
 pub use scan::{Damage, Torn};
 pub use writer::{Options, Wal};

@@ -4,7 +4,7 @@
 //! pending line carries the operation. A completion line, later in the same file or in a later one, ends it:
 //!
 //! ```text
-//! {"timestamp":"2026-11-23T04:15:00.000000Z","operation_id":"e-1","operation":{…},"status":"pending","crc32c":"0123abcd"}
+//! {"timestamp":"2026-11-23T04:15:00.000000Z","operation_id":"e-1","entry":"17-0","epoch":"a1","operation":{…},"status":"pending","crc32c":"0123abcd"}
 //! {"timestamp":"2026-11-23T04:15:00.250000Z","operation_id":"e-1","status":"complete","crc32c":"0123abcd"}
 //! {"timestamp":"2026-11-23T04:15:00.250000Z","operation_id":"e-1","status":"failed","error":"…","crc32c":"0123abcd"}
 //! ```
@@ -13,6 +13,8 @@
 //! - `operation_id`: unique for the operation. A second pending line of a pending operation is a repetition without
 //!   meaning, unless its operation is `{}`: then a start has begun to replay it. A pending line after the completion
 //!   begins the operation again.
+//! - `entry`, `epoch`: the entry of the bus that the operation was read from, and the epoch of that bus. Both or neither:
+//!   lines of older versions, and operations of another origin, have neither.
 //! - `operation`: the JSON object that the caller gave, except that line breaks between its tokens become spaces.
 //!   (Inside a JSON string a line break is always escaped, so this is unambiguous.) U+2028 and similar characters are
 //!   ordinary text.
@@ -36,12 +38,37 @@ pub const MAX_LINE: usize = 64 << 20;
 const SEAL: usize = 21;
 
 /// An operation to record before the caller begins it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Pending<'a> {
     /// Unique for the operation.
     pub operation_id: &'a str,
     /// One JSON object.
     pub operation: &'a str,
+    /// Where it was read.
+    pub origin: Option<Origin<'a>>,
+}
+
+impl<'a> Pending<'a> {
+    /// An operation that was read from no bus.
+    #[must_use]
+    pub fn new(operation_id: &'a str, operation: &'a str) -> Self {
+        Self { operation_id, operation, origin: None }
+    }
+}
+
+/// The entry of a bus behind an operation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin<'a> {
+    /// The id of the entry.
+    pub entry: Cow<'a, str>,
+    /// The life of the bus: another one where the bus may have lost entries since.
+    pub epoch: Cow<'a, str>,
+}
+
+impl Origin<'_> {
+    pub(crate) fn into_owned(self) -> Origin<'static> {
+        Origin { entry: self.entry.into_owned().into(), epoch: self.epoch.into_owned().into() }
+    }
 }
 
 /// The end of an operation.
@@ -73,6 +100,7 @@ pub(crate) const AGAIN: &str = "{}";
 pub(crate) struct Line<'a> {
     pub(crate) timestamp: Timestamp,
     pub(crate) operation_id: Cow<'a, str>,
+    pub(crate) origin: Option<Origin<'a>>,
     /// The operation of a pending line; a completion has none.
     pub(crate) operation: Option<&'a str>,
 }
@@ -108,6 +136,12 @@ impl Encoder {
             return Err(WalError::NotAnObject { operation_id: pending.operation_id.to_owned() });
         }
         let start = self.open(pending.operation_id);
+        if let Some(Origin { entry, epoch }) = &pending.origin {
+            self.put(r#","entry":"#);
+            self.put(&json_string(entry));
+            self.put(r#","epoch":"#);
+            self.put(&json_string(epoch));
+        }
         self.put(r#","operation":"#);
         if operation.contains(['\n', '\r']) {
             self.put(&operation.replace(['\n', '\r'], " "));
@@ -170,13 +204,24 @@ pub(crate) fn parse(line: &[u8]) -> Result<Line<'_>, Flaw> {
 fn cut(body: &str) -> Option<Line<'_>> {
     let (timestamp, rest) = body.strip_prefix(r#"{"timestamp":""#)?.split_once('"')?;
     let (operation_id, rest) = cut_string(rest.strip_prefix(r#","operation_id":"#)?)?;
+    let (origin, rest) = cut_origin(rest)?;
     let operation = match rest.strip_prefix(r#","operation":"#) {
         Some(rest) => Some(rest.strip_suffix(r#","status":"pending""#)?),
         None if rest == r#","status":"complete""# => None,
         None if rest.starts_with(r#","status":"failed","error":""#) => None,
         None => return None,
     };
-    Some(Line { timestamp: timestamp.parse().ok()?, operation_id, operation })
+    Some(Line { timestamp: timestamp.parse().ok()?, operation_id, origin, operation })
+}
+
+/// Cuts the origin off the front of `text`, where there is one.
+fn cut_origin(text: &str) -> Option<(Option<Origin<'_>>, &str)> {
+    let Some(rest) = text.strip_prefix(r#","entry":"#) else {
+        return Some((None, text));
+    };
+    let (entry, rest) = cut_string(rest)?;
+    let (epoch, rest) = cut_string(rest.strip_prefix(r#","epoch":"#)?)?;
+    Some((Some(Origin { entry, epoch }), rest))
 }
 
 /// Cuts a JSON string off the front of `text`.
@@ -206,7 +251,7 @@ mod tests {
 
     fn pending(operation_id: &str, operation: &str) -> Vec<u8> {
         let mut encoder = Encoder::new("2026-11-23T04:15:00.25Z".parse().unwrap(), 0);
-        encoder.pending(&Pending { operation_id, operation }).unwrap();
+        encoder.pending(&Pending::new(operation_id, operation)).unwrap();
         encoder.into_bytes()
     }
 
@@ -275,7 +320,7 @@ mod tests {
     fn an_operation_that_is_not_an_object_is_rejected() {
         let mut encoder = Encoder::new(Timestamp::UNIX_EPOCH, 0);
         for operation in ["", "[]", "1", "{} {", "\u{2028}{}"] {
-            let rejected = encoder.pending(&Pending { operation_id: "e-1", operation });
+            let rejected = encoder.pending(&Pending::new("e-1", operation));
             assert!(
                 matches!(rejected, Err(WalError::NotAnObject { operation_id }) if operation_id == "e-1"),
                 "{operation}"
@@ -308,5 +353,17 @@ mod tests {
         let mut line = b"{\xff".to_vec();
         line.extend_from_slice(seal(b"{\xff").as_bytes());
         assert_eq!(parse(&line), Err(Flaw::Foreign));
+    }
+
+    #[test]
+    fn where_an_operation_was_read_comes_back_as_it_was() {
+        for (entry, epoch) in [("17-0", "a1"), ("", ""), ("\"", "\\\",\"operation\":{}")] {
+            let origin = Origin { entry: entry.into(), epoch: epoch.into() };
+            let mut encoder = Encoder::new("2026-11-23T04:15:00Z".parse().unwrap(), 0);
+            encoder.pending(&Pending { origin: Some(origin.clone()), ..Pending::new("e-1", r#"{"a":1}"#) }).unwrap();
+            let bytes = encoder.into_bytes();
+            let line = parse(bytes.strip_suffix(b"\n").unwrap()).unwrap();
+            assert_eq!((line.origin, line.operation), (Some(origin), Some(r#"{"a":1}"#)));
+        }
     }
 }

@@ -18,7 +18,7 @@ use crate::WalError;
 use crate::disk::{Disk, DiskFile, ReadFrom, RealDisk};
 use crate::hour::Hour;
 use crate::index::{Begun, Index};
-use crate::line;
+use crate::line::{self, Origin};
 use crate::scan::{Damage, Scan, Torn, scan};
 use crate::set_aside::{SetAside, name_for};
 
@@ -44,6 +44,8 @@ pub struct Entry {
     pub operation_id: String,
     /// One JSON object, as it was appended.
     pub operation: String,
+    /// The entry and the epoch of the bus that it was read from, if the line states them.
+    pub origin: Option<Origin<'static>>,
     /// How often a start has replayed it, as noted by [`Wal::begin_again`](crate::Wal::begin_again).
     pub replays: u32,
 }
@@ -156,12 +158,15 @@ impl Replay {
             .map_err(WalError::disk("read", &*name))?;
         self.file = Some((place.hour, file));
         let operation = match line::parse(&bytes) {
-            Ok(line) if *line.operation_id == **operation_id => line.operation.map(str::to_owned),
+            Ok(line) if *line.operation_id == **operation_id => {
+                let origin = line.origin.map(Origin::into_owned);
+                line.operation.map(|operation| (operation.to_owned(), origin))
+            }
             _ => None,
         };
         let operation_id = operation_id.to_string();
         match operation {
-            Some(operation) => Ok(Entry { operation_id, operation, replays: *replays }),
+            Some((operation, origin)) => Ok(Entry { operation_id, operation, origin, replays: *replays }),
             None => Err(WalError::Changed { file: name, offset: place.offset, operation_id }),
         }
     }

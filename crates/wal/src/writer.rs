@@ -131,7 +131,7 @@ impl Wal {
         let mut lines = Encoder::new(now, operation_ids.len() * 160);
         let open = operation_ids.iter().filter(|id| self.open.contains_key(**id));
         for operation_id in open {
-            lines.pending(&Pending { operation_id, operation: AGAIN })?;
+            lines.pending(&Pending::new(operation_id, AGAIN))?;
         }
         let lines = lines.into_bytes();
         if lines.is_empty() {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chunk_sync_wal::testing::CrashDisk;
-use chunk_sync_wal::{Completion, Entry, Options, Outcome, Pending, Wal, WalError, inspect_on};
+use chunk_sync_wal::{Completion, Entry, Options, Origin, Outcome, Pending, Wal, WalError, inspect_on};
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use proptest::test_runner::{RngSeed, TestRunner};
@@ -123,12 +123,13 @@ impl Machine {
         let entry = |number: u64| Entry {
             operation_id: number.to_string(),
             operation: format!(r#"{{"number":{number},"text":"{}"}}"#, "\u{2028}é\\n".repeat(text)),
+            origin: (number % 2 == 1).then(|| Origin { entry: format!("{number}-0").into(), epoch: "life".into() }),
             replays: 0,
         };
         let entries: BTreeMap<u64, Entry> = numbers.clone().map(|number| (number, entry(number))).collect();
         let pending = |entry| {
-            let Entry { operation_id, operation, .. }: &Entry = entry;
-            Pending { operation_id, operation }
+            let Entry { operation_id, operation, origin, .. }: &Entry = entry;
+            Pending { origin: origin.clone(), ..Pending::new(operation_id, operation) }
         };
         let batch: Vec<Pending<'_>> = entries.values().map(pending).collect();
         let done = self.wal.append(&batch, self.now);
@@ -230,7 +231,7 @@ fn the_guarantees_hold_after_a_crash_at_any_byte() {
 }
 
 fn append(wal: &mut Wal, operation_id: &str, now: &str) -> Result<(), WalError> {
-    wal.append(&[Pending { operation_id, operation: "{}" }], now.parse().unwrap())
+    wal.append(&[Pending::new(operation_id, "{}")], now.parse().unwrap())
 }
 
 fn open(disk: &CrashDisk) -> (Wal, Vec<String>) {

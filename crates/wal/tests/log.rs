@@ -20,7 +20,7 @@ fn open(dir: &Path) -> (Wal, Recovery) {
 }
 
 fn append(wal: &mut Wal, ids: &[&str], now: &str) {
-    let batch: Vec<_> = ids.iter().map(|id| Pending { operation_id: id, operation: r#"{"x":1}"# }).collect();
+    let batch: Vec<_> = ids.iter().map(|id| Pending::new(id, r#"{"x":1}"#)).collect();
     wal.append(&batch, at(now)).unwrap();
 }
 
@@ -64,7 +64,7 @@ fn pending_operations_are_recovered_unchanged_and_in_order() {
     let dir = tempfile::tempdir().unwrap();
     let (mut wal, _) = open(dir.path());
     let operation = "{\"status\":\"pending\",\"text\":\"line\\nbreak \u{2028} \\\"\"}";
-    wal.append(&[Pending { operation_id: "z\"\n", operation }], at("04:15:00")).unwrap();
+    wal.append(&[Pending::new("z\"\n", operation)], at("04:15:00")).unwrap();
     append(&mut wal, &["b", "a", "c"], "04:15:01");
     complete(&mut wal, &["a"], "04:15:02");
     let failed = Completion { operation_id: "c", outcome: Outcome::Failed { error: "no \"such\" thing" } };
@@ -82,7 +82,7 @@ fn pending_operations_are_recovered_unchanged_and_in_order() {
 fn every_line_is_one_json_object() {
     let dir = tempfile::tempdir().unwrap();
     let (mut wal, _) = open(dir.path());
-    wal.append(&[Pending { operation_id: "a", operation: "{\n  \"u\": \"\u{2028}\"\r\n}\n" }], at("04:15:00")).unwrap();
+    wal.append(&[Pending::new("a", "{\n  \"u\": \"\u{2028}\"\r\n}\n")], at("04:15:00")).unwrap();
     complete(&mut wal, &["a"], "04:15:01");
     let text = fs::read_to_string(dir.path().join("wal_20261123_04.jsonl")).unwrap();
     let lines: Vec<serde_json::Value> = text.split_terminator('\n').map(|l| serde_json::from_str(l).unwrap()).collect();
@@ -265,7 +265,7 @@ fn a_full_log_rejects_a_batch_before_writing_and_accepts_it_once_reclaimed() {
     let (mut wal, _) = Wal::open(dir.path(), Options { max_bytes: 400 }).unwrap();
     append(&mut wal, &["a", "b"], "04:15:00");
     let used = wal.bytes();
-    let more = [Pending { operation_id: "c", operation: "{}" }, Pending { operation_id: "d", operation: "{}" }];
+    let more = [Pending::new("c", "{}"), Pending::new("d", "{}")];
     let rejected = wal.append(&more, at("05:15:00")).unwrap_err();
     assert!(matches!(rejected, WalError::Full { used: u, max: 400, .. } if u == used), "{rejected}");
     assert_eq!(wal.bytes(), used);
@@ -285,7 +285,7 @@ fn a_batch_that_can_never_fit_is_too_large_and_not_full() {
     let dir = tempfile::tempdir().unwrap();
     let (mut wal, _) = Wal::open(dir.path(), Options { max_bytes: 500 }).unwrap();
     let operation = format!(r#"{{"x":"{}"}}"#, "x".repeat(500));
-    let rejected = wal.append(&[Pending { operation_id: "a", operation: &operation }], at("04:15:00")).unwrap_err();
+    let rejected = wal.append(&[Pending::new("a", &operation)], at("04:15:00")).unwrap_err();
     assert!(matches!(rejected, WalError::TooLarge { max: 500, .. }), "{rejected}");
     append(&mut wal, &["b"], "04:15:00");
 }
@@ -294,7 +294,7 @@ fn a_batch_that_can_never_fit_is_too_large_and_not_full() {
 fn a_rejected_operation_rejects_its_whole_batch_and_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
     let (mut wal, _) = open(dir.path());
-    let batch = [Pending { operation_id: "a", operation: "{}" }, Pending { operation_id: "b", operation: "[]" }];
+    let batch = [Pending::new("a", "{}"), Pending::new("b", "[]")];
     let rejected = wal.append(&batch, at("04:15:00")).unwrap_err();
     assert!(matches!(rejected, WalError::NotAnObject { operation_id } if operation_id == "b"));
     assert_eq!((wal.pending(), wal.bytes()), (0, 0));

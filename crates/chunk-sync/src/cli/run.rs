@@ -31,6 +31,10 @@ pub(super) struct Arguments {
     /// End as `kill -9` would at this place, to try what is promised of it; the names are told where one is wrong.
     #[arg(long, value_name = "POINT[:TIME]", hide = true)]
     crash_at: Option<CrashAt>,
+
+    /// Stand still at this place, as by SIGSTOP, until SIGCONT.
+    #[arg(long, value_name = "POINT[:TIME]", hide = true, conflicts_with = "crash_at")]
+    stop_at: Option<CrashAt>,
 }
 
 /// What was done, said at the end.
@@ -51,6 +55,10 @@ pub(super) async fn execute(config: Config, arguments: &Arguments, json: bool) -
         warn!(point = at.point.as_str(), time = at.time, "told to end as if killed");
         crash_point::arm(at);
     }
+    if let Some(at) = arguments.stop_at {
+        warn!(point = at.point.as_str(), time = at.time, "standing still at this place");
+        crash_point::arm_with(at, stand_still);
+    }
     let mut signals = Signals::listen()?;
     let listener = TcpListener::bind(config.http.listen).await.with_context(|| {
         format!("{} cannot be listened on: end what has it, or set http.listen", config.http.listen)
@@ -60,22 +68,21 @@ pub(super) async fn execute(config: Config, arguments: &Arguments, json: bool) -
     chunk_sync_engine::metrics::show_all(&wired.ports.targets());
     let worker = config.settings.worker.clone();
     let service = Arc::new(Service::start(wired.ports.clone(), config.settings).await?);
-    let capturing = wired
-        .capture
-        .clone()
-        .map(|capture| Capturing::start(capture, wired.ports.clone(), wired.publisher.clone(), worker.clone()));
+    let capturing = wired.capture.clone().map(|capture| {
+        Capturing::start(capture, wired.ports.clone(), wired.publisher.clone(), worker.clone(), service.leadership())
+    });
     let filling = Filling::start(
         wired.ports.clone(),
         wired.publisher.clone(),
         Arc::clone(&wired.installation),
         &wired.installed,
-        worker.clone(),
+        worker,
     );
     let (verified, fill_state) = (LastVerification::default(), filling.state());
     let scrubbing = config.scrub.filter(|_| !arguments.drain).map(|scrub| {
         let verified = verified.clone();
         let told = Arc::new(move |scrubbed: &Scrubbed| verified.note(scrubbed));
-        Scrubbing::start(wired.ports.clone(), wired.publisher.clone(), scrub, told)
+        Scrubbing::start(wired.ports.clone(), wired.publisher.clone(), scrub, service.leadership(), told)
     });
     let app = App {
         roles: wired.roles.clone(),
@@ -124,10 +131,17 @@ pub(super) async fn execute(config: Config, arguments: &Arguments, json: bool) -
             return Ok(Ended::Fine);
         }
     };
-    wired.leave().await?;
     let dead_letters = wired.ports.bus.depth().await?.dead;
     say(&health, dead_letters, started.elapsed(), json)?;
     Ok(Ended::Fine)
+}
+
+/// SIGSTOP to this very process.
+fn stand_still() {
+    use rustix::process::{Signal, getpid, kill_process};
+    if let Err(error) = kill_process(getpid(), Signal::STOP) {
+        warn!(%error, "this process cannot be stopped");
+    }
 }
 
 /// What tells long work to stop.

@@ -19,6 +19,7 @@ use chunk_sync_engine::{
 };
 use chunk_sync_model::merge::Strategies;
 use chunk_sync_model::{Limits, Target};
+use chunk_sync_testkit::memory::MemoryRecords;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -63,6 +64,7 @@ impl Server {
         let ports = Ports {
             bus: Arc::clone(&world) as _,
             records: Arc::clone(&world) as _,
+            lease: Arc::new(MemoryRecords::default().lease("test")),
             stores: vec![projection(Target::Qdrant), projection(Target::Neo4j)],
             set: None,
         };

@@ -15,20 +15,18 @@ pub(super) struct OpenBus {
     pub(super) port: Arc<dyn Bus>,
     /// The server, where it is one that carries the mark of the installation.
     pub(super) marked: Option<Arc<dyn Marked>>,
-    pub(super) redis: Option<Arc<RedisBus>>,
 }
 
 pub(super) fn open(roles: &Roles, rows: &Rows) -> Result<OpenBus, Fault> {
     if let Some(redis) = &roles.redis {
         let bus = Arc::new(RedisBus::new(&config(redis, roles.allow_insecure))?);
-        let (port, marked) = (Arc::clone(&bus) as _, Arc::clone(&bus) as _);
-        return Ok(OpenBus { port, marked: Some(marked), redis: Some(bus) });
+        return Ok(OpenBus { port: Arc::clone(&bus) as _, marked: Some(bus) });
     }
     let port: Arc<dyn Bus> = match &rows.home {
         Home::Postgres(records) => Arc::new(PostgresBus::new(Arc::clone(records), MAX_BACKLOG)),
         Home::File(file) => Arc::clone(&file.bus) as _,
     };
-    Ok(OpenBus { port, marked: None, redis: None })
+    Ok(OpenBus { port, marked: None })
 }
 
 pub(super) fn config(redis: &Redis, allow_insecure: bool) -> RedisConfig {

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use chunk_sync_connectors::embedded::{Embedded, MAX_BACKLOG};
-use chunk_sync_connectors::postgres::{CaptureConfig, PostgresCapture, PostgresConfig, PostgresRecords};
-use chunk_sync_engine::ports::{Capture, Fault, FaultClass, Installation, Records};
+use chunk_sync_connectors::postgres::{CaptureConfig, PostgresCapture, PostgresConfig, PostgresLease, PostgresRecords};
+use chunk_sync_engine::ports::{Capture, Fault, FaultClass, Installation, Lease, Records};
 use chunk_sync_model::Limits;
 
 use super::{Access, blocking};
@@ -14,6 +14,7 @@ use crate::config::{Postgres, Roles};
 /// The system of record, open.
 pub(super) struct Rows {
     pub(super) records: Arc<dyn Records>,
+    pub(super) lease: Arc<dyn Lease>,
     pub(super) installation: Arc<dyn Installation>,
     pub(super) capture: Option<Arc<dyn Capture>>,
     pub(super) home: Home,
@@ -45,6 +46,7 @@ pub(super) async fn open(
         let log: Arc<dyn Capture> = Arc::new(PostgresCapture::new(Arc::clone(&records), capture(postgres)));
         return Ok(Rows {
             records: Arc::clone(&records) as _,
+            lease: Arc::new(PostgresLease::new(Arc::clone(&records), &postgres.slot)?),
             installation: Arc::clone(&records) as _,
             capture: Some(log),
             home: Home::Postgres(records),
@@ -54,6 +56,7 @@ pub(super) async fn open(
     let file = blocking(move || embedded(&dir, limits, access, command)).await?;
     Ok(Rows {
         records: Arc::clone(&file.rows) as _,
+        lease: Arc::clone(&file.lease) as _,
         installation: Arc::clone(&file.rows) as _,
         capture: None,
         home: Home::File(file),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use chunk_sync_connectors::embedded::{Embedded, FILE, MAX_BACKLOG};
 use chunk_sync_connectors::neo4j::{Neo4jConfig, Neo4jStore};
-use chunk_sync_connectors::postgres::{PostgresConfig, PostgresRecords};
+use chunk_sync_connectors::postgres::{PostgresConfig, PostgresLease, PostgresRecords};
 use chunk_sync_connectors::qdrant::{QdrantConfig, QdrantStore};
 use chunk_sync_connectors::redis::{RedisBus, RedisConfig};
 use chunk_sync_engine::Ports;
@@ -61,7 +61,7 @@ impl OnDisk {
     fn open(dir: &Path) -> Self {
         let embedded = Embedded::open(dir, "test", Arc::new(Limits::default()), MAX_BACKLOG).unwrap();
         let stores: Vec<Arc<dyn Store>> = vec![embedded.vectors, embedded.graph];
-        let ports = Ports { bus: embedded.bus, records: embedded.rows, stores, set: None };
+        let ports = Ports { bus: embedded.bus, records: embedded.rows, lease: embedded.lease, stores, set: None };
         Self { ports, file: dir.join(FILE) }
     }
 
@@ -138,7 +138,8 @@ impl<'a> OnServers<'a> {
             timeout: Neo4jConfig::TIMEOUT,
         };
         let stores: Vec<Arc<dyn Store>> = vec![Arc::new(vectors), Arc::new(Neo4jStore::new(&neo4j).unwrap())];
-        let ports = Ports { bus: Arc::new(RedisBus::new(&redis).unwrap()), records, stores, set: None };
+        let lease = Arc::new(PostgresLease::new(Arc::clone(&records), "none").unwrap());
+        let ports = Ports { bus: Arc::new(RedisBus::new(&redis).unwrap()), records, lease, stores, set: None };
         ports.prepare().await.unwrap();
         Self { ports, place }
     }

@@ -6,16 +6,16 @@
 //! # What a crash does
 //! - while publishing: the transaction is there or it is not; the publisher was told nothing and publishes again;
 //! - after a read: what was handed out is forgotten with the process, so everything unfinished is handed out again, in
-//!   order, and counts one attempt more;
+//!   order, and counts one attempt more (not within one process, where a service follows another in order);
 //! - before or in an acknowledgement: the entry comes once more;
 //! - in a burial: dead letter and acknowledgement are one transaction.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{Bus, DeadLetter, Delivery, Depth, EntryId, Fault, FaultClass, Letter};
+use chunk_sync_engine::ports::{Bus, DeadLetter, Delivery, Depth, EntryId, Fault, FaultClass, Handover, Letter};
 use chunk_sync_model::Event;
 use chunk_sync_model::event::Fields;
 use rusqlite::{OptionalExtension, Transaction, params};
@@ -47,6 +47,8 @@ pub struct EmbeddedBus {
     /// The number of the last entry handed out, in the process that works the directory. Moved on only when the entries are on their way to the
     /// caller, with nothing left to wait for: a read that is dropped before has taken nothing.
     handed: AtomicI64,
+    /// Whether what was handed out before counts once more: the process before may have died of it.
+    counts: AtomicBool,
     /// One reader takes at a time.
     taking: Mutex<()>,
     published: Notify,
@@ -56,7 +58,15 @@ pub struct EmbeddedBus {
 impl EmbeddedBus {
     pub(super) fn new(database: Arc<Database>, max_backlog: u64) -> Self {
         let (published, finished) = (Notify::new(), Notify::new());
-        Self { database, max_backlog, handed: AtomicI64::new(0), taking: Mutex::new(()), published, finished }
+        Self {
+            database,
+            max_backlog,
+            handed: AtomicI64::new(0),
+            counts: AtomicBool::new(true),
+            taking: Mutex::new(()),
+            published,
+            finished,
+        }
     }
 
     /// Adds an entry of any fields, as a foreign client of a server could.
@@ -131,7 +141,8 @@ impl EmbeddedBus {
         }
         let _taking = self.taking.lock().await;
         let after = self.handed.load(Ordering::Acquire);
-        let work = move |transaction: &Transaction<'_>| take(transaction, after, max);
+        let counts = self.counts.load(Ordering::Acquire);
+        let work = move |transaction: &Transaction<'_>| take(transaction, after, max, counts);
         let unread = move |transaction: &Transaction<'_>| {
             let sql = "SELECT EXISTS (SELECT 1 FROM bus_entries WHERE id > ?1)";
             Ok(transaction.prepare_cached(sql)?.query_row([after], |row| row.get::<_, bool>(0))?)
@@ -161,6 +172,13 @@ impl Bus for EmbeddedBus {
         self.room().await?;
         let bytes = |(name, value): (&str, String)| (name.as_bytes().to_vec(), value.into_bytes());
         self.add_all(events.iter().map(|event| event.to_fields().into_iter().map(bytes).collect()).collect()).await
+    }
+
+    async fn begin(&self, handover: Handover) -> Result<(), Fault> {
+        let _taking = self.taking.lock().await;
+        self.counts.store(handover == Handover::Silent, Ordering::Release);
+        self.handed.store(0, Ordering::Release);
+        Ok(())
     }
 
     async fn read(&self, max: usize, wait: Duration) -> Result<Vec<Delivery>, Fault> {
@@ -258,8 +276,8 @@ impl Bus for EmbeddedBus {
     }
 }
 
-fn take(transaction: &Transaction<'_>, after: i64, max: usize) -> Result<Vec<Delivery>, Error> {
-    let sql = "SELECT e.id, e.attempts + 1, f.fields FROM bus_entries e JOIN bus_fields f ON f.id = e.id
+fn take(transaction: &Transaction<'_>, after: i64, max: usize, counts: bool) -> Result<Vec<Delivery>, Error> {
+    let sql = "SELECT e.id, e.attempts, f.fields FROM bus_entries e JOIN bus_fields f ON f.id = e.id
         WHERE e.id > ?1 ORDER BY e.id LIMIT ?2";
     let mut statement = transaction.prepare_cached(sql)?;
     let rows = statement.query_map(params![after, limit_of(max)], |row| {
@@ -267,12 +285,13 @@ fn take(transaction: &Transaction<'_>, after: i64, max: usize) -> Result<Vec<Del
     })?;
     let mut deliveries = Vec::new();
     for row in rows {
-        let (id, attempt, fields) = row?;
-        deliveries.push(Delivery { id: entry_id(id), attempt, fields: decode(&fields)? });
+        let (id, attempts, fields) = row?;
+        let (attempt, again) = (attempts + u32::from(counts || attempts == 0), attempts > 0);
+        deliveries.push(Delivery { id: entry_id(id), attempt, again, fields: decode(&fields)? });
     }
     if let (Some(first), Some(last)) = (deliveries.first(), deliveries.last()) {
-        let sql = "UPDATE bus_entries SET attempts = attempts + 1 WHERE id BETWEEN ?1 AND ?2";
-        transaction.prepare_cached(sql)?.execute([number(first.id), number(last.id)])?;
+        let sql = "UPDATE bus_entries SET attempts = attempts + 1 WHERE id BETWEEN ?1 AND ?2 AND (?3 OR attempts = 0)";
+        transaction.prepare_cached(sql)?.execute(params![number(first.id), number(last.id), counts])?;
     }
     Ok(deliveries)
 }

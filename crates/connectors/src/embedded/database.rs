@@ -14,6 +14,7 @@ use chunk_sync_engine::ports::{Fault, FaultClass};
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
 use super::fault::{Error, PATIENCE};
+use super::lease::Held;
 use super::lock::Lock;
 use super::schema;
 
@@ -36,6 +37,8 @@ pub(super) struct Database {
     lock: Mutex<Option<Lock>>,
     /// Since when a transaction of this process waits for the write lock.
     waiting: Mutex<Option<Instant>>,
+    /// Which part of this process works the stream.
+    pub(super) lease: Held,
 }
 
 impl Database {
@@ -59,6 +62,7 @@ impl Database {
             reader: Mutex::new(reader),
             lock: Mutex::new(lock),
             waiting: Mutex::default(),
+            lease: Held::default(),
         })
     }
 
@@ -117,6 +121,11 @@ impl Database {
         let value = work(&transaction)?;
         transaction.commit()?;
         Ok(value)
+    }
+
+    /// The connection that writes: no transaction of this process is under way while the guard lives.
+    pub(super) fn writer(&self) -> MutexGuard<'_, Connection> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs `work` on one snapshot of the file.

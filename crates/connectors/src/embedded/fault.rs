@@ -30,6 +30,8 @@ pub(super) enum Error {
     Fault(#[from] Fault),
     #[error("{0} cannot be read: {1}")]
     Unreadable(&'static str, String),
+    #[error("another service of this process works the stream: the lease is not of this one any more")]
+    Lease,
 }
 
 impl Error {
@@ -49,6 +51,7 @@ impl Error {
             Self::Old(..) => FaultClass::Misconfigured,
             Self::Sqlite(error) => class(error),
             Self::Unreadable(..) => FaultClass::Corrupt,
+            Self::Lease => FaultClass::Busy,
         };
         Fault::new(class, context, self)
     }

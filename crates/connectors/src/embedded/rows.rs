@@ -94,6 +94,9 @@ impl Records for Rows {
         tokio::task::block_in_place(|| {
             self.database.write_now(Durability::Synced, |transaction| {
                 fence::check(transaction, scope.fence, MERGE)?;
+                if scope.fence.lease.is_some_and(|token| !self.database.lease.is(token)) {
+                    return Err(Error::Lease);
+                }
                 let held = scope.ids.iter().map(|id| held(transaction, *id)).collect::<Result<Vec<_>, _>>()?;
                 decide(held).iter().try_for_each(|commit| store(transaction, commit))
             })

@@ -39,7 +39,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{Bus, DeadLetter, Delivery, Depth, EntryId, Fault, FaultClass, FinishedBy, Letter};
+use chunk_sync_engine::ports::{
+    Bus, DeadLetter, Delivery, Depth, EntryId, Fault, FaultClass, FinishedBy, Handover, Letter,
+};
 use chunk_sync_model::event::Fields;
 use chunk_sync_model::{Event, Time};
 use deadpool_postgres::GenericClient;
@@ -252,6 +254,10 @@ impl Bus for PostgresBus {
             ids.extend(self.add(&entries).await.map_err(|error| self.fault(error, PUBLISH))?);
         }
         Ok(ids)
+    }
+
+    async fn begin(&self, handover: Handover) -> Result<(), Fault> {
+        self.take_over(handover).await.map_err(|error| self.fault(error, READ))
     }
 
     async fn read(&self, max: usize, wait: Duration) -> Result<Vec<Delivery>, Fault> {

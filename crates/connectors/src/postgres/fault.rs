@@ -18,6 +18,8 @@ pub(super) enum Error {
     SlowConnection,
     #[error("no answer within {0:?}; what was asked may or may not have happened")]
     Deadline(std::time::Duration),
+    #[error("another process works the stream: the lease is not of this process any more")]
+    Lease,
     #[error("somebody else wrote a row of the same id meanwhile")]
     Overtaken,
     #[error("{0}")]
@@ -58,7 +60,7 @@ impl Error {
     pub(super) fn class(&self) -> FaultClass {
         match self {
             Self::Client(error) => client(error),
-            Self::NoConnection | Self::Overtaken => FaultClass::Busy,
+            Self::NoConnection | Self::Overtaken | Self::Lease => FaultClass::Busy,
             Self::SlowConnection | Self::Deadline(_) => FaultClass::Timeout,
             Self::Fenced(fault) => fault.class,
             Self::Setup(_) => FaultClass::Misconfigured,

@@ -4,13 +4,15 @@
 //! have neither row nor record yet, so an advisory lock stands for it; the row itself is locked too, against those who
 //! write into the table directly. One of them may still insert a row after it was found missing: then nothing is written,
 //! and all is done over with that row in view.
+//!
+//! A merge of a process that works the stream first locks the lease shared and compares its token (`lease.rs`).
 
 use std::collections::{BTreeSet, HashMap};
 
-use chunk_sync_engine::ports::{Commit, Debt, Decide, Fault, Held, MergeScope};
+use chunk_sync_engine::ports::{Commit, Debt, Decide, Fault, Fence, Held, MergeScope};
 use chunk_sync_model::{Hash, Record, State};
 use deadpool_postgres::{Client, Transaction};
-use futures::future::{join_all, try_join4};
+use futures::future::{join_all, try_join, try_join3, try_join4};
 use jiff::Timestamp;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{IsolationLevel, Statement};
@@ -21,11 +23,11 @@ use super::cell::Cell;
 use super::conflicts::Entries;
 use super::encode::encode;
 use super::fault::Error;
-use super::fence;
-use super::records::{HeldRow, PostgresRecords, begin, on_debts, read_states};
+use super::records::{HeldRow, PostgresRecords, begin, on_debts, read_states, set_locally};
 use super::row::{COLUMNS, Further, RowImage};
 use super::schema::Layout;
 use super::sql;
+use super::{fence, lease};
 
 /// How often a merge is done over before it is left to whoever asked for it.
 const ATTEMPTS: u32 = 3;
@@ -58,7 +60,7 @@ impl PostgresRecords {
         let ids = scope.ids;
         let transaction = begin(client, IsolationLevel::ReadCommitted, false).await?;
         fence::check(&transaction, scope.fence).await?;
-        let (mut records, rows) = self.lock(&transaction, layout, ids).await?;
+        let (mut records, rows) = self.lock(&transaction, layout, ids, scope.fence).await?;
         let held = |id: &Uuid| {
             let state = rows.get(id).map(|row| row.state.clone());
             let (record, row) = records.remove(id).map_or((None, None), |(record, row)| (Some(record), row));
@@ -82,6 +84,7 @@ impl PostgresRecords {
         transaction: &Transaction<'_>,
         layout: &Layout,
         ids: &[Uuid],
+        fence: &Fence,
     ) -> Result<(HashMap<Uuid, (Record, Option<Hash>)>, HashMap<Uuid, HeldRow>), Error> {
         let keys: Vec<i32> = ids.iter().map(key).collect::<BTreeSet<_>>().into_iter().collect();
         let own = transaction.prepare_cached(sql::OWN).await?;
@@ -90,15 +93,22 @@ impl PostgresRecords {
         // Prepared before anything is sent, so that nothing comes between.
         transaction.prepare_cached(&layout.statements.lock_rows).await?;
         transaction.prepare_cached(sql::FURTHER).await?;
+        transaction.prepare_cached(sql::SET_LOCALLY).await?;
+        transaction.prepare_cached(lease::LOCK_SHARED).await?;
+        transaction.prepare_cached(lease::TOKEN).await?;
         let parameters: [&(dyn ToSql + Sync); 1] = [&ids];
         let keys: [&(dyn ToSql + Sync); 1] = [&keys];
-        let (_, _, records, rows) = try_join4(
+        let locked = try_join4(
             async { Ok::<_, Error>(transaction.query(&own, &[]).await?) },
             async { Ok(transaction.query(&lock, &keys).await?) },
             async { Ok(transaction.query(&records, &parameters).await?) },
             read_states(transaction, &layout.statements.lock_rows, &self.config, ids, Timestamp::now().into()),
-        )
-        .await?;
+        );
+        let settings = set_locally(transaction, self.config.lock_timeout);
+        let (_, holds, (_, _, records, rows)) = try_join3(settings, holds(transaction, fence), locked).await?;
+        if !holds {
+            return Err(Error::Lease);
+        }
         let mut remembered = HashMap::with_capacity(records.len());
         for row in records {
             let id: Uuid = row.try_get(0)?;
@@ -107,6 +117,17 @@ impl PostgresRecords {
         }
         Ok((remembered, rows))
     }
+}
+
+/// Locks the lease until the transaction ends, and compares its token; true where the fence names none. Both statements are
+/// sent at once.
+async fn holds(transaction: &Transaction<'_>, fence: &Fence) -> Result<bool, Error> {
+    let Some(token) = fence.lease else { return Ok(true) };
+    let lock = transaction.prepare_cached(lease::LOCK_SHARED).await?;
+    let read = transaction.prepare_cached(lease::TOKEN).await?;
+    let (_, row) = try_join(transaction.query(&lock, &[]), transaction.query_opt(&read, &[])).await?;
+    let held: Option<Uuid> = row.map_or(Ok(None), |row| row.try_get(0))?;
+    Ok(held == Some(token))
 }
 
 /// The digest of a row as it was last written or seen, from that column of its record.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
@@ -226,6 +227,7 @@ impl Records for PostgresRecords {
 /// Creates what is missing; whoever does so at the same time waits.
 async fn create_missing(client: &mut Client, config: &PostgresConfig) -> Result<(), Error> {
     let mut transaction = begin(client, IsolationLevel::ReadCommitted, false).await?;
+    set_locally(&transaction, config.lock_timeout).await?;
     transaction.execute(schema::LOCK, &[]).await?;
     let mut facts = schema::look(&transaction, config).await?;
     if facts.columns.is_empty() && facts.extension == Extension::Available {
@@ -261,6 +263,19 @@ pub(super) async fn begin(
     Ok(client.build_transaction().isolation_level(level).read_only(read_only).start().await?)
 }
 
+/// How long a transaction may wait for this process before the server ends it: a process that stands still holds no lock
+/// for longer.
+const IDLE_IN_TRANSACTION: &str = "1s";
+
+/// Has the transaction commit durably, end soon where this process stands still, and wait for a lock no longer than that;
+/// whatever the settings of role, database or pooler say.
+pub(super) async fn set_locally(transaction: &Transaction<'_>, lock_timeout: Duration) -> Result<(), Error> {
+    let statement = transaction.prepare_cached(sql::SET_LOCALLY).await?;
+    let lock_timeout = format!("{}ms", lock_timeout.as_millis().max(1));
+    transaction.execute(&statement, &[&IDLE_IN_TRANSACTION, &lock_timeout]).await?;
+    Ok(())
+}
+
 /// Which tables ids are picked from.
 #[derive(Clone, Copy)]
 pub(super) enum Of {
@@ -282,6 +297,7 @@ async fn read(
     pick: Pick<'_>,
 ) -> Result<(Vec<Uuid>, HashMap<Uuid, Row>), Error> {
     let snapshot = begin(client, IsolationLevel::RepeatableRead, true).await?;
+    set_locally(&snapshot, config.lock_timeout).await?;
     let ids = match pick {
         Pick::Ids(ids) => ids.to_vec(),
         Pick::Page(of, after, limit) => page(&snapshot, layout, of, after, limit).await?,

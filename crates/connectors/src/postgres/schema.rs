@@ -50,6 +50,7 @@ pub(super) const MIGRATIONS: &[&[&str]] = &[
     POSITIONS,
     INSTALLATION,
     BUS,
+    super::lease::TABLE,
 ];
 
 /// The record of conflicts. What is looked for often: those of a chunk, the few that are open, and those settled long ago.

@@ -20,6 +20,10 @@ pub(super) const VECTORS: [&str; 2] = ["dense_vector", "sparse_vector"];
 /// The first statement of each transaction that writes rows: it marks them as the service's own in the log.
 pub(super) const OWN: &str = "SELECT pg_logical_emit_message(true, 'chunk_sync', 'own')";
 
+/// The settings of one transaction: `$1` how long it may idle, `$2` how long a statement may wait for a lock.
+pub(super) const SET_LOCALLY: &str = "SELECT set_config('synchronous_commit', 'on', true), \
+    set_config('idle_in_transaction_session_timeout', $1, true), set_config('lock_timeout', $2, true)";
+
 /// Locks chunks that may have neither row nor record yet, in the order given.
 pub(super) const LOCK: &str = "SELECT pg_advisory_xact_lock(1667787627, key) FROM unnest($1::integer[]) AS key";
 

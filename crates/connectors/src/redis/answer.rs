@@ -1,6 +1,6 @@
 //! Answers of the server as values of ours. Names and values of fields are bytes and stay so.
 
-use chunk_sync_engine::ports::EntryId;
+use chunk_sync_engine::ports::{Depth, EntryId};
 use chunk_sync_model::event::Fields;
 use redis::Value;
 
@@ -12,10 +12,16 @@ pub(super) struct Entry {
     pub(super) fields: Fields,
 }
 
-/// An entry that has been delivered and is not finished.
-pub(super) struct Pending {
-    pub(super) id: EntryId,
-    pub(super) deliveries: u32,
+/// What one read brought.
+pub(super) struct Read {
+    /// In the order of the stream; first those that were claimed.
+    pub(super) entries: Vec<Entry>,
+    /// How often each claimed entry was delivered.
+    pub(super) claimed: Vec<u32>,
+    /// Pending entries that are no longer in the stream.
+    pub(super) gone: Vec<EntryId>,
+    /// The last entry that the group was ever handed.
+    pub(super) last: EntryId,
 }
 
 /// What `XINFO GROUPS` says of one group.
@@ -54,17 +60,26 @@ pub(super) fn entry_id(value: Value) -> Result<EntryId, Error> {
     text.parse().map_err(|_| Error::Answer("an entry's id was expected"))
 }
 
-/// Entries as `XRANGE` and `XCLAIM` give them; what was deleted in between (nil) is left out.
+/// Entries as `XRANGE` gives them; what was deleted in between (nil) is left out.
 pub(super) fn entries(value: Value) -> Result<Vec<Entry>, Error> {
     list(value)?.into_iter().filter(|item| *item != Value::Nil).map(entry).collect()
 }
 
-/// The entries of the one stream that was read; none where the wait ended without any.
-pub(super) fn read(value: Value) -> Result<Vec<Entry>, Error> {
-    match list(value)?.pop().map(list).transpose()?.and_then(|mut stream| stream.pop()) {
-        Some(stream) => entries(stream),
-        None => Ok(Vec::new()),
-    }
+/// What the script of a read answers.
+pub(super) fn read(value: Value) -> Result<Read, Error> {
+    let parts: [Value; 5] = list(value)?.try_into().map_err(|_| Error::Answer("what was read"))?;
+    let [read, _, deliveries, gone, last] = parts;
+    let (entries, claimed) = (entries(read)?, list(deliveries)?.iter().map(count).collect::<Result<_, _>>()?);
+    let gone = list(gone)?.into_iter().map(entry_id).collect::<Result<_, _>>()?;
+    Ok(Read { entries, claimed, gone, last: entry_id(last)? })
+}
+
+/// What the script of the depth answers.
+pub(super) fn depth(value: Value) -> Result<Depth, Error> {
+    let parts: [Value; 4] = list(value)?.try_into().map_err(|_| Error::Answer("how much waits"))?;
+    let [unread, pending, dead, oldest] = parts;
+    let oldest = if bytes(oldest.clone())?.is_empty() { None } else { Some(entry_id(oldest)?) };
+    Ok(Depth { unread: number(&unread)?, pending: number(&pending)?, dead: number(&dead)?, oldest })
 }
 
 fn entry(value: Value) -> Result<Entry, Error> {
@@ -80,19 +95,7 @@ fn entry(value: Value) -> Result<Entry, Error> {
     Ok(Entry { id: entry_id(id)?, fields })
 }
 
-/// What `XPENDING` with a range says.
-pub(super) fn pending(value: Value) -> Result<Vec<Pending>, Error> {
-    let row = |value| {
-        let mut row = list(value)?.into_iter();
-        let (Some(id), Some(deliveries)) = (row.next(), row.nth(2)) else {
-            return Err(Error::Answer("a pending entry without its count"));
-        };
-        Ok(Pending { id: entry_id(id)?, deliveries: count(&deliveries)? })
-    };
-    list(value)?.into_iter().map(row).collect()
-}
-
-pub(super) fn count(value: &Value) -> Result<u32, Error> {
+fn count(value: &Value) -> Result<u32, Error> {
     Ok(u32::try_from(number(value)?).unwrap_or(u32::MAX))
 }
 

@@ -1,10 +1,10 @@
-//! The engine's seam on Redis Streams: `XADD`, reading, `XACK`, and how much waits.
+//! The engine's seam on Redis Streams: `XADD`, reading, `XACK`, how much waits, and forgetting what is finished.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{Bus, DeadLetter, Delivery, Depth, EntryId, Fault, FaultClass, Letter};
+use chunk_sync_engine::ports::{Bus, DeadLetter, Delivery, Depth, EntryId, Fault, FaultClass, Handover, Letter};
 use chunk_sync_model::Event;
 use redis::{Cmd, Pipeline, Value};
 use tokio::time::{Instant, sleep, timeout_at};
@@ -12,14 +12,15 @@ use uuid::Uuid;
 
 use super::answer;
 use super::fault::Error;
-use super::{RedisBus, Shared, dead, trim};
+use super::scripts::{DEPTH, EPOCH, TRIM};
+use super::{RedisBus, Shared, dead};
 
 const PREPARE: &str = "redis bus: prepare";
 const PUBLISH: &str = "redis bus: publish";
 const READ: &str = "redis bus: read";
 const FINISHED: &str = "redis bus: acknowledge";
 const DEAD: &str = "redis bus: dead letters";
-const DEPTH: &str = "redis bus: depth";
+const WAITS: &str = "redis bus: depth";
 
 /// The most that one pipeline sends: events, and bytes of them.
 const BATCH: usize = 500;
@@ -34,7 +35,16 @@ impl Bus for RedisBus {
         let fault = |error: Error| error.into_fault(PREPARE);
         let facts: String = self.shared.connection.query(&redis::cmd("INFO")).await.map_err(fault)?;
         super::config::check_server(&facts)?;
-        self.shared.make_group().await.map_err(fault)
+        // Looked for first: a server whose memory is full refuses to make what is there already.
+        match self.shared.group().await.map_err(fault)? {
+            Some(_) => Ok(()),
+            None => self.shared.make_group().await.map_err(fault),
+        }
+    }
+
+    async fn begin(&self, handover: Handover) -> Result<(), Fault> {
+        let begun = self.reader.lock().await.begin(&self.shared, handover).await;
+        begun.map_err(|error| error.into_fault(READ))
     }
 
     async fn publish(&self, events: &[Event]) -> Result<Vec<EntryId>, Fault> {
@@ -53,10 +63,10 @@ impl Bus for RedisBus {
     async fn read(&self, max: usize, wait: Duration) -> Result<Vec<Delivery>, Fault> {
         let deadline = Instant::now() + wait;
         // Another call may be reading; what it does not take is there the next time.
-        let Ok(mut desk) = timeout_at(deadline, self.desk.lock()).await else {
+        let Ok(mut reader) = timeout_at(deadline, self.reader.lock()).await else {
             return Ok(Vec::new());
         };
-        desk.read(&self.shared, max.max(1), deadline).await.map_err(|error| error.into_fault(READ))
+        reader.read(&self.shared, max.max(1), deadline).await.map_err(|error| error.into_fault(READ))
     }
 
     async fn acknowledge(&self, ids: &[EntryId]) -> Result<(), Fault> {
@@ -76,15 +86,16 @@ impl Bus for RedisBus {
     }
 
     async fn incarnation(&self) -> Result<String, Fault> {
-        self.shared.incarnation().await.map_err(|error| error.into_fault(DEPTH))
+        self.shared.epoch().await.map_err(|error| error.into_fault(WAITS))
     }
 
     async fn depth(&self) -> Result<Depth, Fault> {
-        trim::depth(&self.shared).await.map_err(|error| error.into_fault(DEPTH))
+        self.shared.depth().await.map_err(|error| error.into_fault(WAITS))
     }
 
     async fn trim(&self) -> Result<u64, Fault> {
-        trim::trim(&self.shared).await.map_err(|error| error.into_fault("redis bus: trim"))
+        let trimmed = self.shared.connection.script(&TRIM, &[&self.shared.keys.stream], |_| {}).await;
+        trimmed.map_err(|error| error.into_fault("redis bus: trim"))
     }
 }
 
@@ -94,7 +105,7 @@ impl RedisBus {
         let deadline = Instant::now() + self.room_wait;
         let mut backlog = self.shared.backlog.load(Ordering::Relaxed);
         while backlog >= self.max_backlog {
-            let depth = trim::depth(&self.shared).await.map_err(|error| error.into_fault(PUBLISH))?;
+            let depth = self.shared.depth().await.map_err(|error| error.into_fault(PUBLISH))?;
             backlog = depth.unread + depth.pending;
             if backlog < self.max_backlog {
                 break;
@@ -140,27 +151,57 @@ impl Shared {
         if ids.len() == count { Ok(ids) } else { Err(Error::Answer("another number of ids than of events")) }
     }
 
-    /// Acknowledges, and removes pages of the register of which all is finished.
+    /// Acknowledges.
     pub(super) async fn finish(&self, ids: &[EntryId]) -> Result<(), Error> {
         for part in ids.chunks(BATCH) {
-            let emptied = self.ledger().take_emptied();
-            let mut pipeline = redis::pipe();
-            pipeline.cmd("XACK").arg(&self.keys.stream).arg(&self.keys.group).ignore();
+            let mut command = redis::cmd("XACK");
+            command.arg(&self.keys.stream).arg(&self.keys.group);
             for id in part {
-                pipeline.arg(id.to_string());
+                command.arg(id.to_string());
             }
-            if !emptied.is_empty() {
-                pipeline.cmd("HDEL").arg(&self.keys.register).arg(&emptied).ignore();
+            self.connection.query::<u64>(&command).await?;
+            let mut in_hand = self.in_hand();
+            for id in part {
+                in_hand.remove(id);
             }
-            let finished = self.connection.pipeline::<()>(&pipeline).await;
-            let mut ledger = self.ledger();
-            if let Err(error) = finished {
-                ledger.keep_emptied(emptied);
-                return Err(error);
-            }
-            ledger.finish(part);
         }
         Ok(())
+    }
+
+    async fn depth(&self) -> Result<Depth, Error> {
+        let keys = &self.keys;
+        let names = [&*keys.stream, &*keys.dead];
+        let answer = self.connection.script(&DEPTH, &names, |command| {
+            command.arg(&keys.group);
+        });
+        answer::depth(answer.await?)
+    }
+
+    /// A restart may lose what was not on disk yet, and gives the server another `run_id`; a stream or group that is made
+    /// anew has another life.
+    async fn epoch(&self) -> Result<String, Error> {
+        let facts: String = self.connection.query(redis::cmd("INFO").arg("server")).await?;
+        let run = facts.lines().find_map(|line| line.strip_prefix("run_id:")).unwrap_or_default();
+        Ok(format!("{run} {}", self.life().await?))
+    }
+
+    async fn life(&self) -> Result<String, Error> {
+        match self.life_of_group().await {
+            Err(error) if error.is_no_group() => {
+                self.make_group().await?;
+                self.life_of_group().await
+            }
+            life => life,
+        }
+    }
+
+    async fn life_of_group(&self) -> Result<String, Error> {
+        let (keys, new) = (&self.keys, Uuid::new_v4().simple().to_string());
+        let names = [&*keys.stream];
+        let life = self.connection.script(&EPOCH, &names, |command| {
+            command.arg(&keys.group).arg(&new);
+        });
+        life.await
     }
 }
 
@@ -172,19 +213,4 @@ pub(super) fn add_command<V: redis::ToRedisArgs>(stream: &str, fields: &[(impl r
         command.arg(name).arg(value);
     }
     command
-}
-
-impl Shared {
-    /// A restart may lose what was not on disk yet, and gives the server another `run_id`; whoever empties the database
-    /// takes the marker with it.
-    async fn incarnation(&self) -> Result<String, Error> {
-        let marker = format!("{}:{}:incarnation", self.keys.stream, self.keys.group);
-        let mut pipeline = redis::pipe();
-        pipeline.cmd("SET").arg(&marker).arg(Uuid::new_v4().to_string()).arg("NX").ignore();
-        pipeline.cmd("GET").arg(&marker);
-        pipeline.cmd("INFO").arg("server");
-        let (marker, facts): (String, String) = self.connection.pipeline(&pipeline).await?;
-        let run = facts.lines().find_map(|line| line.strip_prefix("run_id:")).unwrap_or_default();
-        Ok(format!("{run} {marker}"))
-    }
 }

@@ -10,7 +10,7 @@ use tracing::warn;
 use uuid::Uuid;
 
 use super::fault::Error;
-use crate::remote::{insecure, is_loopback};
+use crate::remote::{host_name, insecure, is_loopback};
 
 const CONTEXT: &str = "redis: configuration";
 
@@ -31,10 +31,6 @@ pub struct RedisConfig {
     pub max_backlog: u64,
     /// How long a publisher waits for room before it is told that there is none.
     pub room_wait: Duration,
-    /// A process that has not said for so long that it lives is dead.
-    pub alive_for: Duration,
-    /// How long an entry of a dead process has to lie untouched before another takes it.
-    pub claim_after: Duration,
     /// How long an answer may take, apart from the time that a read waits on purpose.
     pub answer_within: Duration,
     /// Allows a server off loopback without verified TLS and a password.
@@ -53,8 +49,6 @@ impl RedisConfig {
             consumer: unique_consumer(),
             max_backlog: 100_000,
             room_wait: Duration::from_secs(5),
-            alive_for: Duration::from_secs(5),
-            claim_after: Duration::from_secs(5),
             answer_within: Duration::from_secs(10),
             allow_insecure: false,
         }
@@ -112,11 +106,8 @@ pub(super) fn check_server(info: &str) -> Result<(), Fault> {
 
 /// `host-pid-random`: the random part tells apart what runs in containers, where every process is number 1.
 fn unique_consumer() -> String {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let host: String =
-        host.trim().chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' }).collect();
     let random = Uuid::new_v4().simple().to_string();
-    format!("{}-{}-{}", if host.is_empty() { "host" } else { &host }, std::process::id(), &random[..8])
+    format!("{}-{}-{}", host_name(), std::process::id(), &random[..8])
 }
 
 #[cfg(test)]

@@ -4,10 +4,11 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use chunk_sync_connectors::postgres::{PostgresConfig, PostgresRecords};
-use chunk_sync_engine::ports::{Records, Store};
+use chunk_sync_connectors::postgres::{PostgresConfig, PostgresLease, PostgresRecords};
+use chunk_sync_engine::ports::{Lease, Records, Store};
 use chunk_sync_testkit::Fixture;
 use chunk_sync_testkit::installation::Home;
+use chunk_sync_testkit::lease::LeaseFixture;
 use tokio_postgres::{Client, NoTls, Row};
 use uuid::Uuid;
 
@@ -163,3 +164,35 @@ macro_rules! fixture {
 fixture!(AsStore, dyn Store);
 fixture!(AsRecords, dyn Records);
 fixture!(AsHome, dyn Home);
+
+/// The lease of a database of its own.
+pub(crate) struct AsLease<S> {
+    // Closed before the database is dropped.
+    records: Arc<PostgresRecords>,
+    database: Database,
+    server: PhantomData<S>,
+}
+
+#[async_trait]
+impl<S: Server> Fixture for AsLease<S> {
+    type Port = dyn Lease;
+
+    async fn fresh() -> Self {
+        let database = Database::fresh::<S>().await;
+        Self { records: Arc::new(database.prepared().await), database, server: PhantomData }
+    }
+
+    fn port(&self) -> Arc<dyn Lease> {
+        Arc::new(PostgresLease::new(Arc::clone(&self.records), "no_slot").unwrap())
+    }
+
+    async fn reopen(&mut self) {
+        self.records = Arc::new(self.database.records().await);
+    }
+}
+
+impl<S: Server> LeaseFixture for AsLease<S> {
+    fn records(&self) -> Arc<dyn Records> {
+        Arc::clone(&self.records) as _
+    }
+}

@@ -13,6 +13,7 @@ use super::surroundings::{SHORT, bus, config, shared_url, stranger};
 use chunk_sync_connectors::redis::RedisConfig;
 use chunk_sync_model::merge::Strategies;
 use chunk_sync_model::{Event, Limits, Target};
+use chunk_sync_testkit::memory::MemoryRecords;
 
 const COUNT: usize = 40_000;
 
@@ -122,7 +123,8 @@ async fn speed_of_the_service_beside_a_bare_consumer() {
             wal,
         };
         let stores: Vec<Arc<dyn Store>> = vec![Arc::new(Free(Target::Qdrant)), Arc::new(Free(Target::Neo4j))];
-        let ports = Ports { bus: bus.clone(), records: Arc::new(Free(Target::Postgres)), stores, set: None };
+        let lease = Arc::new(MemoryRecords::default().lease("bench"));
+        let ports = Ports { bus: bus.clone(), records: Arc::new(Free(Target::Postgres)), lease, stores, set: None };
         let carried = per_second(async {
             let service = Service::start(ports, settings).await.unwrap();
             service.until_idle().await.unwrap();

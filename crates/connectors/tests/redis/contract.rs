@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use chunk_sync_connectors::redis::{RedisBus, RedisConfig};
-use chunk_sync_engine::ports::{Bus, EntryId};
+use chunk_sync_engine::ports::{Bus, EntryId, Handover};
 use chunk_sync_model::event::Fields;
 use chunk_sync_testkit::Fixture;
 use chunk_sync_testkit::bus::BusFixture;
 
-use super::surroundings::{bus, config, shared_url, stranger};
+use super::surroundings::{bus, config, reader, shared_url, stranger};
 
 struct Streams {
     config: RedisConfig,
@@ -28,7 +28,9 @@ impl Fixture for Streams {
     type Port = dyn Bus;
 
     async fn fresh() -> Self {
-        Self::with(config(&shared_url())).await
+        let streams = Self::with(config(&shared_url())).await;
+        streams.bus.begin(Handover::Orderly).await.unwrap();
+        streams
     }
 
     fn port(&self) -> Arc<dyn Bus> {
@@ -36,8 +38,7 @@ impl Fixture for Streams {
     }
 
     async fn reopen(&mut self) {
-        self.bus.leave().await.unwrap();
-        self.bus = bus(&self.config).await;
+        self.bus = reader(&self.config, Handover::Silent).await;
     }
 }
 

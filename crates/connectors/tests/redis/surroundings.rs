@@ -4,11 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chunk_sync_connectors::redis::{RedisBus, RedisConfig};
-use chunk_sync_engine::ports::{Bus, Delivery, EntryId, Fault};
+use chunk_sync_engine::ports::{Bus, Delivery, EntryId, Handover};
 use chunk_sync_model::event::{Body, EventType, Fields};
 use chunk_sync_model::{Event, Origin, Target, Time};
-use tokio::runtime::Runtime;
-use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 pub(crate) const SHORT: Duration = Duration::from_millis(50);
@@ -22,14 +20,12 @@ pub(crate) fn shared_url() -> String {
     )
 }
 
-/// A configuration with streams that no other test has, and little patience with the dead.
+/// A configuration with streams that no other test has.
 pub(crate) fn config(url: &str) -> RedisConfig {
     let name = format!("test:{}", Uuid::new_v4().simple());
     RedisConfig {
         stream: format!("{name}:stream"),
         dead_stream: format!("{name}:dead"),
-        alive_for: Duration::from_millis(1_000),
-        claim_after: Duration::from_millis(200),
         ..RedisConfig::new(url.into())
     }
 }
@@ -39,9 +35,17 @@ pub(crate) fn another(config: &RedisConfig) -> RedisConfig {
     RedisConfig { consumer: format!("worker-{}", Uuid::new_v4().simple()), ..config.clone() }
 }
 
+/// A process that is prepared and does not read.
 pub(crate) async fn bus(config: &RedisConfig) -> Arc<RedisBus> {
     let bus = Arc::new(RedisBus::new(&another(config)).unwrap());
     bus.prepare().await.unwrap();
+    bus
+}
+
+/// A process that reads from now on; the one before released its lease, or fell silent.
+pub(crate) async fn reader(config: &RedisConfig, handover: Handover) -> Arc<RedisBus> {
+    let bus = bus(config).await;
+    bus.begin(handover).await.unwrap();
     bus
 }
 
@@ -96,50 +100,4 @@ pub(crate) async fn read_all(bus: &RedisBus, count: usize) -> Vec<Delivery> {
     };
     tokio::time::timeout(LONG, reading).await.expect("the entries did not come");
     all
-}
-
-/// A process: its tasks are its own, and killed it says nothing to anybody.
-pub(crate) struct Process {
-    runtime: Option<Runtime>,
-    pub(crate) bus: Arc<RedisBus>,
-}
-
-impl Process {
-    pub(crate) fn start(config: &RedisConfig) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        Self { runtime: Some(runtime), bus: Arc::new(RedisBus::new(&another(config)).unwrap()) }
-    }
-
-    /// Runs a call of the bus within the process.
-    pub(crate) fn start_call<T, F>(&self, call: impl FnOnce(Arc<RedisBus>) -> F) -> JoinHandle<T>
-    where
-        T: Send + 'static,
-        F: Future<Output = T> + Send + 'static,
-    {
-        self.runtime.as_ref().unwrap().spawn(call(Arc::clone(&self.bus)))
-    }
-
-    pub(crate) fn start_read(&self, max: usize, wait: Duration) -> JoinHandle<Result<Vec<Delivery>, Fault>> {
-        self.start_call(move |bus| async move { bus.read(max, wait).await })
-    }
-
-    pub(crate) async fn read(&self, max: usize, wait: Duration) -> Result<Vec<Delivery>, Fault> {
-        self.start_read(max, wait).await.unwrap()
-    }
-
-    pub(crate) async fn acknowledge(&self, ids: Vec<EntryId>) -> Result<(), Fault> {
-        self.start_call(move |bus| async move { bus.acknowledge(&ids).await }).await.unwrap()
-    }
-
-    pub(crate) fn kill(mut self) {
-        self.runtime.take().unwrap().shutdown_background();
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
-    }
 }

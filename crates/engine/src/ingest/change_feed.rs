@@ -31,6 +31,7 @@ use crate::ports::{
     Capture, Captured, EntryId, Fault, FaultClass, FinishedBy, Gap, Opened, Ports, Position, Source, Touch,
 };
 use crate::runtime::failpoint::{self, CrashPoint};
+use crate::runtime::lease::Leadership;
 use crate::runtime::metrics;
 use crate::runtime::progress::{Stop, Stopper};
 use crate::runtime::retry::Pauses;
@@ -46,6 +47,9 @@ const OPEN: usize = 4096;
 /// How often it is looked what can be confirmed.
 const LOOK: Duration = Duration::from_millis(200);
 
+/// How soon a log that another connection still reads is tried again.
+const BUSY_PAUSE: Duration = Duration::from_millis(200);
+
 /// How often an idle log is written to.
 const BEAT: Duration = Duration::from_secs(10);
 
@@ -56,11 +60,17 @@ pub struct Capturing {
 }
 
 impl Capturing {
-    /// Begins to capture, or stands by until whoever does has ended.
+    /// Captures whenever this process works the stream.
     #[must_use]
-    pub fn start(capture: Arc<dyn Capture>, ports: Ports, publisher: Publisher, settings: WorkerSettings) -> Self {
+    pub fn start(
+        capture: Arc<dyn Capture>,
+        ports: Ports,
+        publisher: Publisher,
+        settings: WorkerSettings,
+        leadership: Leadership,
+    ) -> Self {
         let (stopper, stop) = Stopper::new();
-        let captor = Captor { capture, ports, publisher, settings };
+        let captor = Captor { capture, ports, publisher, settings, leadership };
         Self { stopper, task: tokio::spawn(captor.run(stop)) }
     }
 
@@ -77,6 +87,7 @@ struct Captor {
     ports: Ports,
     publisher: Publisher,
     settings: WorkerSettings,
+    leadership: Leadership,
 }
 
 /// What has been published and is not confirmed yet.
@@ -89,29 +100,36 @@ struct Open {
 
 impl Captor {
     async fn run(self, stop: Stop) {
-        let (mut pauses, mut standing_by) = (Pauses::new(&self.settings), false);
+        while stop.during(self.leadership.begins()).await.is_some() {
+            if stop.during(self.leadership.during(self.sessions())).await.is_none() {
+                return;
+            }
+            info!("this process does not work the stream any more: the capture has ended");
+        }
+    }
+
+    /// One session after the other.
+    async fn sessions(&self) -> std::convert::Infallible {
+        let (mut pauses, mut busy) = (Pauses::new(&self.settings), false);
         loop {
             let began = tokio::time::Instant::now();
-            let Some(ended) = stop.during(self.session()).await else { return };
-            match ended {
+            match self.session().await {
                 Err(fault) if fault.class == FaultClass::Busy => {
-                    if !std::mem::replace(&mut standing_by, true) {
-                        info!(%fault, "another process captures: standing by");
+                    if !std::mem::replace(&mut busy, true) {
+                        info!(%fault, "the log is still read by the process that had the lease before: waiting");
                     }
                 }
                 Err(fault) => {
-                    standing_by = false;
+                    busy = false;
                     warn!(%fault, "the capture was interrupted: beginning again where it was confirmed");
                 }
                 Ok(never) => match never {},
             }
-            if began.elapsed() > self.settings.retry_max || standing_by {
+            if began.elapsed() > self.settings.retry_max || busy {
                 pauses = Pauses::new(&self.settings);
             }
-            let pause = if standing_by { Duration::from_secs(1) } else { pauses.next() };
-            if stop.during(tokio::time::sleep(pause)).await.is_none() {
-                return;
-            }
+            let pause = if busy { BUSY_PAUSE } else { pauses.next() };
+            tokio::time::sleep(pause).await;
         }
     }
 

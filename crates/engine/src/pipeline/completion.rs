@@ -22,6 +22,7 @@ use crate::pipeline::store_writer::Landed;
 use crate::ports::{Bus, DeadLetter, Debt, EntryId, Fault, FinishedBy, Records, Write};
 use crate::runtime::clock::Clock;
 use crate::runtime::failpoint::{self, CrashPoint};
+use crate::runtime::lease::Term;
 use crate::runtime::metrics;
 use crate::runtime::progress::{Progress, Stop};
 use crate::runtime::retry::Pauses;
@@ -53,6 +54,7 @@ pub(crate) struct Settler {
     pub(crate) progress: Arc<Progress>,
     pub(crate) breaker: Arc<Breaker>,
     pub(crate) given_up: Arc<GivenUp>,
+    pub(crate) term: Term,
     pub(crate) stop: Stop,
 }
 
@@ -81,7 +83,7 @@ impl Settler {
             failures.insert(operations[i].event.chunk_id(), Failure { fault, missing });
         }
         for (target, answer) in answers {
-            // The lane has ended: the process is stopping, and the log or the outbox has the batch.
+            // The store writer has ended: the process is stopping, or the term is over. The log or the outbox has the batch.
             let Ok(landed) = answer.await else {
                 return Ok(Vec::new());
             };
@@ -212,14 +214,15 @@ impl Settler {
         Ok(())
     }
 
-    /// Repeats a call to the bus until it succeeds or fails for good; false where the worker was stopped first.
+    /// Repeats a call to the bus until it succeeds or fails for good; false where the worker was stopped or the term ended
+    /// first.
     async fn until_done<'a, F, C>(&self, call: C) -> Result<bool, Fault>
     where
         C: Fn() -> F,
         F: Future<Output = Result<(), Fault>> + 'a,
     {
         let mut pauses = Pauses::new(&self.settings.worker);
-        loop {
+        while self.term.holds() {
             match call().await {
                 Ok(()) => return Ok(true),
                 Err(fault) if fault.class.is_transient() => {
@@ -231,5 +234,6 @@ impl Settler {
                 Err(fault) => return Err(fault),
             }
         }
+        Ok(false)
     }
 }

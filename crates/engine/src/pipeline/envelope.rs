@@ -34,16 +34,9 @@ pub(crate) struct Entry {
 
 impl Operation {
     /// Reads a delivery, or says why it can never be read.
-    pub(crate) fn of(
-        delivery: Delivery,
-        limits: &Limits,
-        max_attempts: u32,
-        now: Time,
-    ) -> Result<Self, Box<DeadLetter>> {
+    pub(crate) fn of(delivery: Delivery, limits: &Limits, now: Time) -> Result<Self, Box<DeadLetter>> {
+        let again = delivery.again;
         let entry = Entry { id: delivery.id, fields: delivery.fields, attempt: delivery.attempt };
-        if entry.attempt > max_attempts {
-            return Err(Box::new(entry.letter(&fatal(entry.attempt - 1), now)));
-        }
         let event = Event::from_fields(&entry.fields, limits).and_then(|event| {
             event.check_clock(now, limits)?;
             Ok(event)
@@ -51,7 +44,7 @@ impl Operation {
         match event {
             Ok(event) => {
                 let id = format!("{}-{}", event.event_id, entry.attempt);
-                Ok(Self { id, event, repeated: entry.attempt > 1, tries: entry.attempt, entry: Some(entry) })
+                Ok(Self { id, event, repeated: again, tries: entry.attempt, entry: Some(entry) })
             }
             Err(invalid) => Err(Box::new(entry.letter(&refusal(&invalid), now))),
         }

@@ -3,13 +3,13 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use chunk_sync_wal::{Completion, Options, Outcome, Pending, Recovery, Wal, WalError};
+use chunk_sync_wal::disk::Disk;
+use chunk_sync_wal::{Completion, Options, Origin, Outcome, Pending, Recovery, Wal, WalError};
 use tracing::warn;
 
-use crate::pipeline::envelope::Operation;
+use crate::pipeline::envelope::{Entry, Operation};
 use crate::ports::{Fault, FaultClass};
 use crate::runtime::clock::Clock;
-use crate::runtime::host::Surroundings;
 use crate::runtime::metrics;
 use crate::runtime::progress::Stop;
 use crate::runtime::settings::WalSettings;
@@ -17,14 +17,34 @@ use crate::runtime::settings::WalSettings;
 /// How long to wait for room in a full log before looking again.
 const FULL_PAUSE: Duration = Duration::from_millis(200);
 
-/// The log. Clones share it.
+/// The log, open for one term. Clones share it.
 #[derive(Clone)]
 pub(crate) struct Log {
-    wal: Arc<Mutex<Wal>>,
+    /// `None` once it is closed: work of a term that is over may still be on its way to the disk.
+    wal: Arc<Mutex<Option<Wal>>>,
     keep: Duration,
     clock: Clock,
     /// Whether its disk may keep a thread waiting.
     blocks: bool,
+}
+
+/// An operation as it is written.
+struct Written {
+    id: String,
+    json: String,
+    origin: Option<Origin<'static>>,
+}
+
+impl Written {
+    fn of(operation: &Operation, epoch: &str) -> Self {
+        let origin = |entry: &Entry| Origin { entry: entry.id.to_string().into(), epoch: epoch.to_owned().into() };
+        let origin = operation.entry.as_ref().map(origin);
+        Self { id: operation.id.clone(), json: operation.event.to_json(), origin }
+    }
+
+    fn pending(&self) -> Pending<'_> {
+        Pending { origin: self.origin.clone(), ..Pending::new(&self.id, &self.json) }
+    }
 }
 
 /// How an operation ended.
@@ -36,24 +56,32 @@ pub(crate) struct Ending<'a> {
 
 impl Log {
     /// Opens the log and finds out what is pending.
-    pub(crate) async fn open(surroundings: Surroundings, settings: &WalSettings) -> Result<(Self, Recovery), WalError> {
-        let Surroundings { disk, clock } = surroundings;
+    pub(crate) async fn open(
+        disk: Arc<dyn Disk>,
+        clock: Clock,
+        settings: &WalSettings,
+    ) -> Result<(Self, Recovery), WalError> {
         let (blocks, options) = (disk.blocks(), Options { max_bytes: settings.max_bytes });
         let (wal, recovery) = aside(blocks, move || Wal::open_on(disk, options)).await?;
-        Ok((Self { wal: Arc::new(Mutex::new(wal)), keep: settings.keep, clock, blocks }, recovery))
+        Ok((Self { wal: Arc::new(Mutex::new(Some(wal))), keep: settings.keep, clock, blocks }, recovery))
     }
 
-    /// Makes the operations durable. Waits while the log is full: that is back-pressure, not loss. A stop ends the wait
+    /// Closes it, whatever is under way: nothing is written any more, and the log can be opened again.
+    pub(crate) async fn close(&self) {
+        let wal = Arc::clone(&self.wal);
+        self.aside(move || drop(wal.lock().unwrap_or_else(PoisonError::into_inner).take())).await;
+    }
+
+    /// Makes the operations durable, each with its entry in that life of the bus. Waits while the log is full: that is back-pressure, not loss. A stop ends the wait
     /// with a fault; nothing was begun then.
-    pub(crate) async fn append(&self, operations: &[Operation], stop: &Stop) -> Result<(), Fault> {
-        let lines: Arc<[(String, String)]> = operations.iter().map(|o| (o.id.clone(), o.event.to_json())).collect();
+    pub(crate) async fn append(&self, operations: &[Operation], epoch: &str, stop: &Stop) -> Result<(), Fault> {
+        let lines: Arc<[Written]> = operations.iter().map(|operation| Written::of(operation, epoch)).collect();
         let mut said = false;
         loop {
             let batch = Arc::clone(&lines);
             let now = self.clock.timestamp();
             let appended = self.on_disk(move |wal| {
-                let pending: Vec<_> =
-                    batch.iter().map(|(id, json)| Pending { operation_id: id, operation: json }).collect();
+                let pending: Vec<_> = batch.iter().map(Written::pending).collect();
                 match wal.append(&pending, now) {
                     Err(WalError::Full { .. }) => {
                         wal.reclaim()?;
@@ -128,7 +156,11 @@ impl Log {
         F: FnOnce(&mut Wal) -> Result<T, WalError> + Send + 'static,
     {
         let wal = Arc::clone(&self.wal);
-        self.aside(move || work(&mut wal.lock().unwrap_or_else(PoisonError::into_inner))).await
+        let on_open = move || match &mut *wal.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(wal) => work(wal),
+            None => Err(WalError::Poisoned { cause: "it was closed".to_owned() }),
+        };
+        self.aside(on_open).await
     }
 
     /// Work that waits for the log's disk.
@@ -155,7 +187,7 @@ where
 }
 
 /// A log that fails stops the worker: nothing goes on as though it had been written.
-fn fault(error: &WalError) -> Fault {
+pub(crate) fn fault(error: &WalError) -> Fault {
     let cause = std::error::Error::source(error).map(|source| format!(": {source}")).unwrap_or_default();
     Fault::new(FaultClass::Disk, "write-ahead log", format!("{error}{cause}"))
 }

@@ -1,4 +1,6 @@
-//! Recovery: what the log has as pending goes the same way again, from the merge on, before anything new is read.
+//! Recovery: what the log has as pending and the bus may have lost goes the same way again, from the merge on, before
+//! anything new is read. Only the holder of the lease replays, and each process its own log. What the bus still answers for
+//! is left to the bus (`carried.rs`): there it comes in its order, whichever process had it last.
 //!
 //! Replaying twice is replaying once: a change that was merged merges to nothing, a store that has the state skips it, and
 //! whatever is missing anywhere is written.
@@ -22,6 +24,8 @@ use crate::ports::{Fault, FaultClass};
 pub struct Recovered {
     /// Operations carried again.
     pub replayed: u64,
+    /// Operations whose entries the bus still answers for: finished elsewhere, or handed out again.
+    pub on_bus: u64,
     /// Operations set aside, for none of the starts that began them came to their end.
     pub given_up: u64,
     /// Operations that can no longer be read as events, and went to the dead letters.
@@ -66,6 +70,8 @@ pub(crate) async fn recover(worker: &Worker, recovery: Recovery) -> Result<Recov
         }
         info!(replayed = recovered.replayed, "replaying the log");
     }
+    recovered.on_bus = worker.carried.len();
+    worker.ask_the_bus().await?;
     Ok(recovered)
 }
 
@@ -90,6 +96,9 @@ async fn replay(worker: &Worker, run: Vec<Entry>, recovered: &mut Recovered) -> 
     }
     let mut operations = Vec::with_capacity(run.len());
     for entry in run {
+        if worker.carried.keep(&entry.operation_id, entry.origin.as_ref(), &worker.epoch) {
+            continue;
+        }
         match Event::from_json(&entry.operation, &worker.settings.limits) {
             Ok(event) => {
                 operations.push(Operation::replayed(entry.operation_id, event, entry.replays).within(&worker.targets));
@@ -143,7 +152,12 @@ mod tests {
 
     #[test]
     fn suspects_go_alone_and_the_order_stays() {
-        let entry = |(id, replays): (&str, u32)| Entry { operation_id: id.into(), operation: "{}".into(), replays };
+        let entry = |(id, replays): (&str, u32)| Entry {
+            operation_id: id.into(),
+            operation: "{}".into(),
+            origin: None,
+            replays,
+        };
         let batch = [("a", 0), ("b", 1), ("c", 2), ("d", 0), ("e", 3), ("f", 2), ("g", 1), ("h", 0)].map(entry);
         let runs: Vec<Vec<String>> = runs(batch.into())
             .into_iter()

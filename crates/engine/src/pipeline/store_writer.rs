@@ -1,5 +1,10 @@
 //! A lane leads to one store. What it is handed it writes in order, alone: while its store fails it tries again, the
 //! other lanes go on, and after a while the store owes what it misses instead of holding everybody up.
+//!
+//! A lane lives for one term of the lease. When the term is over it sends nothing to the store. A write that it sent before
+//! may arrive late, after the next holder deleted the chunk there, and stores that really delete forget the version with
+//! the chunk. So where an answer comes after the term, the chunks are compared with the record, and those that moved on are
+//! put into the outbox for the new holder. A process that dies before that answer leaves the late write to the scrubber.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,6 +21,7 @@ use crate::pipeline::claims::{Claim, Claims};
 use crate::ports::{Applied, Debt, Fault, Records, Store, Write};
 use crate::runtime::catch_panic::caught;
 use crate::runtime::failpoint::{self, CrashPoint};
+use crate::runtime::lease::Term;
 use crate::runtime::retry::Pauses;
 use crate::runtime::settings::WorkerSettings;
 use crate::runtime::{clock, metrics};
@@ -31,10 +37,12 @@ pub(crate) enum Landed {
     Refused(Fault),
 }
 
+/// How often it is tried to compare chunks whose write was answered after the term.
+const LOOKS: u32 = 20;
+
 /// Writes handed to a lane, and where it answers.
 struct Parcel {
     writes: Arc<[Write]>,
-    repeated: bool,
     /// The merge has put them into the outbox already.
     enqueued: bool,
     done: oneshot::Sender<Vec<Landed>>,
@@ -45,9 +53,12 @@ struct Parcel {
 pub(crate) struct Lane {
     store: Arc<dyn Store>,
     parcels: mpsc::Sender<Parcel>,
-    condition: Arc<Mutex<Condition>>,
+    condition: SharedCondition,
     claims: Claims,
 }
+
+/// How a store is doing, for its lane and for reports.
+pub(crate) type SharedCondition = Arc<Mutex<Condition>>;
 
 /// How the store of a lane is doing.
 #[derive(Clone, Debug, Default)]
@@ -58,21 +69,34 @@ pub struct Condition {
     pub owing: bool,
     /// Pending writes in the outbox that the store refuses: they stay there until their chunks change.
     pub refused: u64,
+    /// Since when it has been failing, by the timer that pauses are counted by.
+    failing_since: Option<tokio::time::Instant>,
+}
+
+impl Condition {
+    /// That of a store which has been failing since then, with its last fault.
+    #[must_use]
+    pub fn of(failing: Option<(Time, Fault)>) -> Self {
+        Self { failing, ..Self::default() }
+    }
 }
 
 impl Lane {
-    /// A lane to `store`, and what drives it, which ends when the last clone is dropped; debts are kept beside the rows.
+    /// A lane to `store` for one term, and what drives it, which ends when the last clone is dropped; debts are kept beside
+    /// the rows. `condition` outlives the lane.
     pub(crate) fn start(
         store: Arc<dyn Store>,
         records: Arc<dyn Records>,
         settings: WorkerSettings,
+        term: Term,
+        condition: SharedCondition,
     ) -> (Self, JoinHandle<()>) {
         let (parcels, inbox) = mpsc::channel(settings.in_flight.max(1));
-        let (condition, claims) = (Arc::new(Mutex::new(Condition::default())), Claims::default());
+        let claims = Claims::default();
         let lane =
             Self { store: Arc::clone(&store), parcels, condition: Arc::clone(&condition), claims: claims.clone() };
         let (prepared, refused) = (AtomicBool::new(false), BTreeMap::new());
-        let driver = Driver { store, records, settings, condition, claims, prepared, refused };
+        let driver = Driver { store, records, settings, term, condition, claims, prepared, refused };
         (lane, tokio::spawn(driver.run(inbox)))
     }
 
@@ -94,18 +118,12 @@ impl Lane {
         self.claims.claim(ids)
     }
 
-    /// Hands the writes over; the answers, one each, come when every one is durable, pending in the outbox or refused.
-    /// `repeated` where the bus does not keep other processes from the chunks meanwhile; `enqueued` where the merge has put
-    /// the writes into the outbox.
-    pub(crate) async fn send(
-        &self,
-        writes: Arc<[Write]>,
-        repeated: bool,
-        enqueued: bool,
-    ) -> oneshot::Receiver<Vec<Landed>> {
+    /// Sends the writes; the answers, one per write, come when each is durable, pending in the outbox or refused. None come
+    /// if the term ends first. `enqueued` if the merge has put the writes into the outbox.
+    pub(crate) async fn send(&self, writes: Arc<[Write]>, enqueued: bool) -> oneshot::Receiver<Vec<Landed>> {
         let (done, answer) = oneshot::channel();
-        // A lane that has ended drops the parcel, and with it the sender: the receiver says so.
-        let _ = self.parcels.send(Parcel { writes, repeated, enqueued, done }).await;
+        // A writer that has ended drops the parcel and its sender; the receiver reports that.
+        let _ = self.parcels.send(Parcel { writes, enqueued, done }).await;
         answer
     }
 }
@@ -114,7 +132,8 @@ struct Driver {
     store: Arc<dyn Store>,
     records: Arc<dyn Records>,
     settings: WorkerSettings,
-    condition: Arc<Mutex<Condition>>,
+    term: Term,
+    condition: SharedCondition,
     claims: Claims,
     /// Whether what the store needs is there: a store may be down when the service starts.
     prepared: AtomicBool,
@@ -131,12 +150,10 @@ impl Driver {
                 biased;
                 parcel = inbox.recv() => match parcel {
                     Some(parcel) => {
-                        let landed = self.deliver(&parcel.writes, parcel.enqueued).await;
-                        if parcel.repeated {
-                            self.look_again(&parcel.writes).await;
+                        if let Some(landed) = self.deliver(&parcel.writes, parcel.enqueued).await {
+                            // If the receiver is gone, the writes are repeated after a restart.
+                            let _ = parcel.done.send(landed);
                         }
-                        // Whoever no longer waits for the answer finds the writes repeated after a restart.
-                        let _ = parcel.done.send(landed);
                     }
                     None => return,
                 },
@@ -145,16 +162,16 @@ impl Driver {
         }
     }
 
-    /// Writes until each write is durable, refused or pending in the outbox.
-    async fn deliver(&self, writes: &[Write], enqueued: bool) -> Vec<Landed> {
+    /// Writes until each write is durable, refused or pending in the outbox; `None` where the term ended first.
+    async fn deliver(&self, writes: &[Write], enqueued: bool) -> Option<Vec<Landed>> {
         let mut landed = Vec::with_capacity(writes.len());
         for batch in writes.chunks(self.settings.store_batch.max(1)) {
-            landed.extend(self.deliver_batch(batch, enqueued).await);
+            landed.extend(self.deliver_batch(batch, enqueued).await?);
         }
-        landed
+        Some(landed)
     }
 
-    async fn deliver_batch(&self, batch: &[Write], enqueued: bool) -> Vec<Landed> {
+    async fn deliver_batch(&self, batch: &[Write], enqueued: bool) -> Option<Vec<Landed>> {
         let mut landed: Vec<Option<Landed>> = vec![None; batch.len()];
         let mut pauses = Pauses::new(&self.settings);
         // Patience is counted as pauses are: by the timer.
@@ -164,13 +181,14 @@ impl Driver {
             if open.is_empty() {
                 break;
             }
-            let impatient = self.is_owing() || began.elapsed() > self.settings.patience;
+            // A store that failed through terms shorter than the patience is not waited for anew in each.
+            let impatient = self.is_owing() || self.failing_for().max(began.elapsed()) > self.settings.patience;
             if impatient && self.leave(open.iter().map(|i| &batch[*i]), enqueued).await {
                 open.iter().for_each(|i| landed[*i] = Some(Landed::Pending));
                 break;
             }
             let writes: Vec<Write> = open.iter().map(|i| batch[*i].clone()).collect();
-            let answers = self.apply(&writes).await;
+            let answers = self.apply(&writes).await?;
             if answers.iter().any(Applied::is_durable) {
                 failpoint::reached(CrashPoint::Stored);
             }
@@ -185,10 +203,14 @@ impl Driver {
                 tokio::time::sleep(pauses.next()).await;
             }
         }
-        landed.into_iter().flatten().collect()
+        Some(landed.into_iter().flatten().collect())
     }
 
-    async fn apply(&self, writes: &[Write]) -> Vec<Applied> {
+    /// One attempt; `None` where the term ended before it, or while it was under way.
+    async fn apply(&self, writes: &[Write]) -> Option<Vec<Applied>> {
+        if !self.term.holds() {
+            return None;
+        }
         let started = Instant::now();
         let answers = match self.prepare().await {
             Ok(()) => self.apply_caught(writes).await,
@@ -203,7 +225,11 @@ impl Driver {
             }
         }
         self.observe(last);
-        answers
+        if !self.term.holds() {
+            self.look_again(writes).await;
+            return None;
+        }
+        Some(answers)
     }
 
     /// Applies the writes; where that panics, each for itself.
@@ -230,6 +256,11 @@ impl Driver {
         Ok(())
     }
 
+    fn failing_for(&self) -> std::time::Duration {
+        let condition = self.condition.lock().unwrap_or_else(PoisonError::into_inner);
+        condition.failing_since.map(|since| since.elapsed()).unwrap_or_default()
+    }
+
     fn is_owing(&self) -> bool {
         self.condition.lock().unwrap_or_else(PoisonError::into_inner).owing
     }
@@ -247,6 +278,7 @@ impl Driver {
             }
             _ => {}
         }
+        condition.failing_since = fault.map(|_| condition.failing_since.unwrap_or_else(tokio::time::Instant::now));
         condition.failing =
             fault.map(|fault| (condition.failing.as_ref().map_or(clock::now(), |(since, _)| *since), fault.clone()));
     }
@@ -254,9 +286,10 @@ impl Driver {
     /// Sees to it that none of the writes has undone what another process did to its chunk meanwhile.
     async fn look_again(&self, writes: &[Write]) {
         let mut pauses = Pauses::new(&self.settings);
-        while let Err(fault) = self.owe_overtaken(writes).await {
+        for _ in 0..LOOKS {
+            let Err(fault) = self.owe_overtaken(writes).await else { return };
             let target = self.store.target();
-            warn!(%target, %fault, "the system of record fails: waiting to see what became of chunks written again");
+            warn!(%target, %fault, "the system of record fails: chunks written after the term cannot be compared yet");
             tokio::time::sleep(pauses.next()).await;
         }
     }
@@ -297,7 +330,7 @@ impl Driver {
 
     /// Pays what the store owes, the newest state of each chunk, as long as it takes it.
     async fn pay(&mut self) {
-        loop {
+        while self.term.holds() {
             match self.pay_some().await {
                 Ok(0) => {
                     self.condition.lock().unwrap_or_else(PoisonError::into_inner).owing = false;
@@ -336,9 +369,7 @@ impl Driver {
         if debts.is_empty() {
             return Ok(0);
         }
-        let answers = self.apply(&writes).await;
-        // Another process may pay the same debts, and go on before this one has.
-        self.owe_overtaken(&writes).await?;
+        let Some(answers) = self.apply(&writes).await else { return Ok(0) };
         let (mut settled, mut failed) = (Vec::new(), None);
         for ((debt, write), answer) in debts.iter().zip(&writes).zip(answers) {
             match answer {

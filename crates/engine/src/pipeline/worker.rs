@@ -1,5 +1,6 @@
 //! The worker's loop: batch → log → merge → lanes → settle. One event at a time decides what happens next, the most
-//! urgent first.
+//! urgent first. It runs while this process holds the lease; when the term is over the loop and all it began are dropped:
+//! nothing is acknowledged, completed or set aside any more, and what was under way is handed out to the next holder.
 //!
 //! Per-chunk order: batches are merged one after the other, each in the order of the stream, and lanes keep the order of
 //! what they are handed. Several batches may be under way to the stores at once.
@@ -27,7 +28,7 @@
 //! since.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use chunk_sync_model::Target;
 use tokio::sync::mpsc;
@@ -38,15 +39,18 @@ use crate::pipeline::apply::direct_write::{self, Looks};
 use crate::pipeline::apply::external_change::Written;
 use crate::pipeline::apply::plan::{Outcome, Terms, merge_all};
 use crate::pipeline::breaker::Breaker;
+use crate::pipeline::carried::Carried;
 use crate::pipeline::completion::{Batch, Settler};
-use crate::pipeline::envelope::Operation;
+use crate::pipeline::envelope::{self, Operation};
 use crate::pipeline::given_up::GivenUp;
-use crate::pipeline::log::Log;
+use crate::pipeline::log::{Ending, Log};
 use crate::pipeline::store_writer::Lane;
+use crate::pipeline::suspects::{self, Accusation, DEADLY_WITHIN};
 use crate::ports::{Bus, Delivery, EntryId, Fault, FaultClass, Fence, FinishedBy, Records};
 use crate::runtime::catch_panic::caught;
 use crate::runtime::clock::Clock;
 use crate::runtime::failpoint::{self, CrashPoint};
+use crate::runtime::lease::Term;
 use crate::runtime::metrics;
 use crate::runtime::progress::{Progress, Stop};
 use crate::runtime::retry::Pauses;
@@ -68,6 +72,10 @@ pub(crate) struct Worker {
     pub(crate) progress: Arc<Progress>,
     pub(crate) breaker: Arc<Breaker>,
     pub(crate) given_up: Arc<GivenUp>,
+    pub(crate) carried: Arc<Carried>,
+    /// The life of the bus when this term began.
+    pub(crate) epoch: Arc<str>,
+    pub(crate) term: Term,
     pub(crate) stop: Stop,
 }
 
@@ -76,52 +84,139 @@ enum Turn {
     Stop,
     Settled(Result<(), Fault>),
     Delivered(Vec<Delivery>),
+    /// It is time to ask what became of operations that wait for the bus.
+    Ask,
 }
+
+/// Why a worker ended in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Run {
+    /// It was stopped.
+    Stopped,
+    /// The bus lost entries that the log still has as pending: the log is to be replayed.
+    BusLost,
+}
+
+/// How often it is asked what became of operations that wait for the bus.
+const ASK: Duration = Duration::from_secs(1);
 
 impl Worker {
     /// Carries events until it is told to stop, then finishes what is under way. A fault ends it at once: what was under
     /// way is in the log.
-    pub(crate) async fn run(self) -> Result<(), Fault> {
+    pub(crate) async fn run(self) -> Result<Run, Fault> {
         let (sender, mut deliveries) = mpsc::channel(1);
-        let reader = tokio::spawn(read(Arc::clone(&self.bus), self.settings.clone(), self.stop.clone(), sender));
-        let mut under_way = JoinSet::new();
+        // Aborted when it is dropped: a read that is cut short loses nothing.
+        let mut reader = JoinSet::new();
+        reader.spawn(read(Arc::clone(&self.bus), self.settings.clone(), self.stop.clone(), sender));
+        let (mut under_way, mut accusation) = (JoinSet::new(), Accusation::default());
+        let mut ask = tokio::time::interval(ASK);
+        ask.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut stop = self.stop.clone();
         let result = loop {
             let turn = tokio::select! {
                 biased;
                 () = stop.requested() => Turn::Stop,
                 Some(settled) = under_way.join_next() => Turn::Settled(joined(settled)),
+                _ = ask.tick(), if !self.carried.is_empty() => Turn::Ask,
                 Some(batch) = deliveries.recv(), if under_way.len() < self.settings.worker.in_flight => Turn::Delivered(batch),
             };
             match turn {
-                Turn::Stop => break Ok(()),
+                Turn::Stop => break Ok(Run::Stopped),
                 Turn::Settled(Ok(())) => {}
                 Turn::Settled(Err(fault)) => break Err(fault),
-                Turn::Delivered(batch) => match self.take(batch).await {
-                    Ok(Some(batch)) => {
-                        under_way.spawn(self.clone().settle(batch));
-                    }
-                    Ok(None) => {}
+                Turn::Ask => match self.ask_the_bus().await {
+                    Ok(true) => {}
+                    Ok(false) => break Ok(Run::BusLost),
+                    Err(fault) => break Err(fault),
+                },
+                Turn::Delivered(batch) => match self.begin(batch, &mut under_way, &mut accusation).await {
+                    Ok(()) => {}
                     Err(fault) => break Err(fault),
                 },
             }
         };
-        reader.abort();
-        // It was only waiting: that it was cut short is no news.
-        let _ = reader.await;
-        match result {
-            Ok(()) => self.finish(under_way).await,
-            Err(fault) => Err(fault),
+        drop(reader);
+        let run = result?;
+        self.finish(under_way).await?;
+        Ok(run)
+    }
+
+    /// Takes the deliveries, suspects alone, and has them settled beside what is under way.
+    async fn begin(
+        &self,
+        deliveries: Vec<Delivery>,
+        under_way: &mut JoinSet<Result<(), Fault>>,
+        accusation: &mut Accusation,
+    ) -> Result<(), Fault> {
+        let max = self.settings.worker.max_deliveries;
+        for run in suspects::runs(deliveries, max) {
+            let alone = run.iter().any(|delivery| suspects::is_suspect(delivery, max));
+            if alone {
+                self.wait_for(under_way).await?;
+            }
+            if let Some(batch) = self.take(run, accusation).await? {
+                under_way.spawn(self.clone().settle(batch));
+            }
+            if alone {
+                self.wait_for(under_way).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until what is under way has ended, or has been under way for too long to be deadly.
+    async fn wait_for(&self, under_way: &mut JoinSet<Result<(), Fault>>) -> Result<(), Fault> {
+        let ended = async {
+            while let Some(settled) = under_way.join_next().await {
+                joined(settled)?;
+            }
+            Ok(())
+        };
+        match self.stop.during(tokio::time::timeout(DEADLY_WITHIN, ended)).await {
+            Some(Ok(ended)) => ended,
+            None | Some(Err(_)) => Ok(()),
         }
     }
 
+    /// Completes in the log what the bus has finished, of all that waits for the bus; false where the bus is in another
+    /// life by now, and cannot say.
+    pub(crate) async fn ask_the_bus(&self) -> Result<bool, Fault> {
+        if self.carried.is_empty() {
+            return Ok(true);
+        }
+        let asked = async {
+            let oldest = self.bus.depth().await?.oldest;
+            // Asked last: where it is still the same, what the bus does not have it has finished.
+            Ok::<_, Fault>((oldest, self.bus.incarnation().await? == *self.epoch))
+        };
+        match asked.await {
+            Ok((oldest, true)) => self.complete_carried(self.carried.finished(oldest)).await.map(|()| true),
+            Ok((_, false)) => Ok(false),
+            // Asked again soon: the lines stay pending.
+            Err(_) => Ok(true),
+        }
+    }
+
+    async fn complete_carried(&self, lines: Vec<String>) -> Result<(), Fault> {
+        if lines.is_empty() {
+            return Ok(());
+        }
+        let endings: Vec<Ending<'_>> = lines.iter().map(|line| Ending { operation: line, error: None }).collect();
+        self.log.complete(&endings).await
+    }
+
     /// From delivered to handed to the lanes. `None` where nothing was left to settle, or the worker was stopped first.
-    async fn take(&self, deliveries: Vec<Delivery>) -> Result<Option<Batch>, Fault> {
+    async fn take(&self, deliveries: Vec<Delivery>, accusation: &mut Accusation) -> Result<Option<Batch>, Fault> {
         failpoint::reached(CrashPoint::Read);
         let now = self.clock.now();
         let (mut operations, mut letters) = (Vec::with_capacity(deliveries.len()), Vec::new());
         for delivery in deliveries {
-            match Operation::of(delivery, &self.settings.limits, self.settings.worker.max_deliveries, now) {
+            let fatal = accusation.of(&delivery, self.settings.worker.max_deliveries);
+            match Operation::of(delivery, &self.settings.limits, now) {
+                Ok(operation) if fatal => {
+                    let fault = envelope::fatal(operation.tries - 1);
+                    letters.push(operation.letter(&fault, &self.targets, now));
+                }
                 Ok(operation) => operations.push(operation.within(&self.targets)),
                 Err(letter) => letters.push(*letter),
             }
@@ -137,7 +232,8 @@ impl Worker {
         }
         if self.bus.finished_by() == FinishedBy::Acknowledgement {
             let started = Instant::now();
-            self.log.append(&operations, &self.stop).await?;
+            self.log.append(&operations, &self.epoch, &self.stop).await?;
+            self.complete_carried(self.carried.superseded(&operations)).await?;
             metrics::took(metrics::Operation::Wal, started);
             failpoint::reached(CrashPoint::Logged);
         }
@@ -164,10 +260,9 @@ impl Worker {
         self.count(&outcome);
         failpoint::reached(CrashPoint::Merged);
         let writes: Arc<[_]> = outcome.writes.into();
-        let repeated = operations.iter().any(|operation| operation.repeated);
         let mut answers = Vec::with_capacity(direct.len());
         for lane in direct.into_iter().filter(|_| !writes.is_empty()) {
-            answers.push((lane.target(), lane.send(Arc::clone(&writes), repeated, enqueued).await));
+            answers.push((lane.target(), lane.send(Arc::clone(&writes), enqueued).await));
         }
         Ok(Some(Batch { operations, writes, answers, refused, enqueued, claims }))
     }
@@ -188,7 +283,8 @@ impl Worker {
     }
 
     /// Merges, however long the system of record takes to answer; what the stores `owing` miss goes into the outbox. An
-    /// operation that it refuses is found by halving. `None` where the worker was stopped first.
+    /// operation that it refuses is found by halving. `None` if the worker was stopped or the term ended
+    /// first.
     async fn merge(
         &self,
         operations: &[Operation],
@@ -202,6 +298,9 @@ impl Worker {
             let batch: Vec<&Operation> = part.iter().map(|i| &operations[*i]).collect();
             let now = Written { at: self.clock.now(), max_ahead: self.settings.limits.max_ahead_micros };
             let looks = self.look(&batch).await;
+            if !self.term.holds() {
+                return Ok(None);
+            }
             let (fence, finished_by) = (&self.fence, self.bus.finished_by());
             let terms = Terms { now, again, settings: &self.settings, looks: &looks, fence, finished_by };
             match caught("merge", merge_all(&*self.records, &batch, owing, terms)).await.flatten() {
@@ -212,6 +311,7 @@ impl Worker {
                         metrics::failed(operation.source(), Target::Postgres, fault.class);
                     }
                     self.progress.records_failed(&fault);
+                    self.term.doubt();
                     warn!(%fault, "the system of record fails: merging waits");
                     open.push(part);
                     again = true;
@@ -265,6 +365,7 @@ impl Worker {
             progress: Arc::clone(&self.progress),
             breaker: Arc::clone(&self.breaker),
             given_up: Arc::clone(&self.given_up),
+            term: self.term.clone(),
             stop: self.stop.clone(),
         }
     }

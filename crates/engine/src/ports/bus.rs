@@ -12,7 +12,7 @@ use chunk_sync_model::{Event, Time};
 
 use serde_json::{Map, Value};
 
-use super::{Fault, FaultClass};
+use super::{Fault, FaultClass, Handover};
 
 /// An entry's place in the stream: `milliseconds-sequence`, ascending in the order of publication.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -52,8 +52,10 @@ impl EntryId {
 pub struct Delivery {
     /// Which entry.
     pub id: EntryId,
-    /// How often it has been delivered, this time counted.
+    /// One more than the number of processes that fell silent while they had it.
     pub attempt: u32,
+    /// It was handed out before: a process may have carried it, wholly or in part.
+    pub again: bool,
     /// Its fields, as they came.
     pub fields: Fields,
 }
@@ -162,8 +164,14 @@ impl FinishedBy {
 
 /// The stream of events with its one group of workers.
 ///
-/// - **Order**: entries of one chunk are handed out in the order of the stream; while one is unfinished, later ones of its
-///   chunk go to nobody but the process that has it, after it.
+/// - **One reader**: one process reads at a time, the holder of the [`Lease`](super::Lease). It calls
+///   [`begin`](Bus::begin) once, before its first read. Any number of processes may publish.
+/// - **Order**: entries are handed out in the order of the stream, those that were handed out before and are unfinished
+///   first. An entry that another process takes meanwhile (it lost the lease and does not know yet) is taken back and
+///   comes in its place.
+/// - **Counting**: a handover does not count as a delivery. [`Delivery::attempt`] grows by one where a process fell silent
+///   ([`Handover::Silent`]) while it had the entry, for it may have died of it; not where it released the lease, and not
+///   where the same process reads on.
 /// - **Durability**: a published entry survives a crash of this process; with a server it is as durable as that server.
 /// - **Repetition**: an entry may be handed out again until it is acknowledged, also after an acknowledgement was lost.
 /// - **Shutdown**: a read that is dropped loses nothing: what it had been handed comes again.
@@ -182,8 +190,11 @@ pub trait Bus: Send + Sync {
     /// bound, and answers [`FaultClass::Busy`] if that lasts.
     async fn publish(&self, events: &[Event]) -> Result<Vec<EntryId>, Fault>;
 
-    /// Up to `max` entries for this process, first those it had before and did not finish, then those of processes that
-    /// died, then new ones; waits up to `wait` for the first.
+    /// This process reads from now on. Whatever is unfinished is handed out again, whoever had it; `handover` says whether
+    /// that counts.
+    async fn begin(&self, handover: Handover) -> Result<(), Fault>;
+
+    /// Up to `max` entries, in the order of the stream; waits up to `wait` for the first.
     async fn read(&self, max: usize, wait: Duration) -> Result<Vec<Delivery>, Fault>;
 
     /// The entries are finished: they are handed out no more.

@@ -230,6 +230,9 @@ pub struct Debt {
 pub trait Records: Store {
     /// Reads row and record of every id under their locks, has `decide` merge, and writes what it decided; all of it in
     /// one transaction. On return it is durable.
+    ///
+    /// Where the fence names a lease, the transaction locks the lease shared, then compares the token; with another token
+    /// it commits nothing and answers [`Busy`](super::FaultClass::Busy): the caller finds out when it renews the lease.
     async fn merge_in(&self, scope: MergeScope<'_>, decide: Decide<'_>) -> Result<(), Fault>;
 
     /// The same without a fence, and finishing nothing.
@@ -245,12 +248,18 @@ pub trait Records: Store {
     async fn rows_of(&self, ids: &[Uuid]) -> Result<Vec<Option<Row>>, Fault>;
 
     /// Records debts of chunks merged before; a chunk that already has one keeps the greater version.
+    ///
+    /// Not fenced: a process that lost the lease does no harm here. A debt that nobody needs costs one more write of the
+    /// recorded state, which its version guards; a debt that the late write of an old holder made necessary is recorded
+    /// just so.
     async fn owe(&self, debts: &[Debt]) -> Result<(), Fault>;
 
     /// Debts of a store, the oldest first, at most `limit`.
     async fn debts(&self, target: Target, limit: usize) -> Result<Vec<Debt>, Fault>;
 
     /// Strikes off debts that are paid, unless a newer version is owed by now.
+    ///
+    /// Not fenced: it is called after the store confirmed that version, which stays true whoever holds the lease.
     async fn paid(&self, debts: &[Debt]) -> Result<(), Fault>;
 
     /// How many debts each store has.

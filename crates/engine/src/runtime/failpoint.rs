@@ -90,18 +90,26 @@ impl FromStr for CrashAt {
     }
 }
 
-static ARMED: OnceLock<(CrashAt, AtomicU32)> = OnceLock::new();
+/// What is done there.
+type Action = fn();
 
-/// Has this process end there. Only the first call counts.
+static ARMED: OnceLock<(CrashAt, Action, AtomicU32)> = OnceLock::new();
+
+/// Has this process end there: nothing is flushed, nothing closed. Only the first call of this or [`arm_with`] counts.
 pub fn arm(at: CrashAt) {
-    ARMED.get_or_init(|| (at, AtomicU32::new(0)));
+    arm_with(at, || std::process::abort());
 }
 
-/// Ends the process if it was told to end here: nothing is flushed, nothing closed, nobody told.
+/// Has this process do something else there, such as to stand still.
+pub fn arm_with(at: CrashAt, action: fn()) {
+    ARMED.get_or_init(|| (at, action, AtomicU32::new(0)));
+}
+
+/// Does what was armed for this place.
 pub(crate) fn reached(point: CrashPoint) {
-    let Some((at, times)) = ARMED.get() else { return };
+    let Some((at, action, times)) = ARMED.get() else { return };
     if at.point == point && times.fetch_add(1, Ordering::Relaxed) + 1 == at.time {
-        std::process::abort();
+        action();
     }
 }
 

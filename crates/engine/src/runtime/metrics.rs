@@ -29,6 +29,7 @@ pub const DESCRIPTIONS: &[(Kind, &str, &str)] = &[
     (Kind::Gauge, "chunk_sync_filling", "1 while a new store is being filled"),
     (Kind::Histogram, "chunk_sync_settled_seconds", "Age of an event, by its own time, when every store held it"),
     (Kind::Gauge, "chunk_sync_capture_lag_bytes", "How much of its log PostgreSQL keeps for the slot"),
+    (Kind::Gauge, "chunk_sync_active", "1 while this process works the stream, 0 while it stands by"),
     (Kind::Gauge, "chunk_sync_debts", "Chunks that a store has yet to be told"),
     (Kind::Gauge, "chunk_sync_dead_letters", "Dead letters waiting for a person"),
     (Kind::Gauge, "chunk_sync_wal_bytes", "Size of the write-ahead log on disk"),
@@ -154,6 +155,11 @@ pub(crate) fn lag(source: &'static str, target: Target, seconds: f64) {
 pub(crate) fn queue(waiting: u64, dead: u64) {
     gauge!("sync_queue_size").set(waiting as f64);
     gauge!("chunk_sync_dead_letters").set(dead as f64);
+}
+
+/// Whether this process works the stream.
+pub(crate) fn active(active: bool) {
+    gauge!("chunk_sync_active").set(f64::from(u8::from(active)));
 }
 
 #[allow(clippy::cast_precision_loss, reason = "a gauge")]

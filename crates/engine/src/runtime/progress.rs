@@ -110,6 +110,12 @@ impl Progress {
         self.changed.notify_waiters();
     }
 
+    /// What is under way is dropped: it belongs to whoever works the stream next.
+    pub(crate) fn dropped(&self) {
+        self.lock().under_way.clear();
+        self.changed.notify_waiters();
+    }
+
     /// Counts what was met, and shows the share of all since the start that needed nobody.
     pub(crate) fn met(&self, conflicts: &[Mark]) {
         let mut inner = self.lock();

@@ -1,4 +1,5 @@
-//! The service: the log is opened and replayed, then the worker runs until it is told to stop.
+//! The service: it stands by until this process holds the lease, replays the log, and carries events until it is told to
+//! stop. A process that loses the lease does not end: it drops what is under way and stands by again.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -7,23 +8,26 @@ use chunk_sync_model::{Target, Time};
 use chunk_sync_wal::disk::RealDisk;
 use chunk_sync_wal::{Recovery, WalError};
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
-use tracing::{error, info};
+use tracing::error;
 
 use crate::pipeline::breaker::Breaker;
 use crate::pipeline::log::{Log, aside};
-use crate::pipeline::recovery::{Recovered, recover};
-use crate::pipeline::store_writer::{Condition, Lane};
-use crate::pipeline::worker::Worker;
-use crate::ports::{Bus, Fault, FaultClass, Fence, FinishedBy, Ports, Records, Store};
+use crate::pipeline::recovery::Recovered;
+use crate::pipeline::store_writer::{Condition, SharedCondition};
+use crate::pipeline::worker::Run;
+use crate::ports::{Fault, FaultClass, FinishedBy, Handover, Ports};
+use crate::runtime::active::Office;
 use crate::runtime::clock::Clock;
 use crate::runtime::host::Surroundings;
-use crate::runtime::maintenance::House;
+use crate::runtime::lease::{Keeper, Leadership, Role};
 use crate::runtime::progress::{Done, Progress, Stopper};
 use crate::runtime::settings::Settings;
 
 /// How often it is looked whether something has changed that nobody tells of.
 const LOOK: Duration = Duration::from_millis(200);
+
+/// How long a replay waits for the lease: longer than it takes to take over from a process that died.
+const LEASE_WITHIN: Duration = Duration::from_secs(5);
 
 /// Why the service did not start.
 #[derive(Debug, thiserror::Error)]
@@ -38,58 +42,17 @@ pub enum StartError {
 
 /// The running service. Dropping it stops it without draining; what was under way is in the log.
 pub struct Service {
-    bus: Arc<dyn Bus>,
-    records: Arc<dyn Records>,
-    lanes: Vec<Lane>,
-    drivers: Vec<JoinHandle<()>>,
-    progress: Arc<Progress>,
-    breaker: Arc<Breaker>,
-    clock: Clock,
-    patience: Duration,
-    recovered: Arc<Mutex<Option<Recovered>>>,
+    office: Office,
+    leadership: Leadership,
     ended: watch::Receiver<Option<Result<(), Fault>>>,
     stopper: Stopper,
-    housekeeping: JoinHandle<()>,
-}
-
-/// A worker with its log open and its lanes started, before it does anything.
-struct Made {
-    worker: Worker,
-    recovery: Recovery,
-    drivers: Vec<JoinHandle<()>>,
-    stopper: Stopper,
-}
-
-impl Made {
-    async fn of(surroundings: Surroundings, ports: &Ports, settings: Settings) -> Result<Self, StartError> {
-        let clock = surroundings.clock.clone();
-        let (log, recovery) = Log::open(surroundings, &settings.wal).await?;
-        let (stopper, stop) = Stopper::new();
-        let lane = |store: &Arc<dyn Store>| {
-            Lane::start(Arc::clone(store), Arc::clone(&ports.records), settings.worker.clone())
-        };
-        let (lanes, drivers): (Vec<Lane>, Vec<JoinHandle<()>>) = ports.stores.iter().map(lane).unzip();
-        let worker = Worker {
-            bus: Arc::clone(&ports.bus),
-            records: Arc::clone(&ports.records),
-            lanes,
-            targets: ports.targets().into(),
-            fence: Fence { stores: ports.set, ..Fence::default() },
-            log,
-            clock,
-            settings: Arc::new(settings),
-            progress: Arc::default(),
-            breaker: Arc::default(),
-            given_up: Arc::default(),
-            stop,
-        };
-        Ok(Self { worker, recovery, drivers, stopper })
-    }
 }
 
 /// How the service is doing.
 #[derive(Clone, Debug)]
 pub struct Health {
+    /// Whether this process works the stream or stands by.
+    pub role: Role,
     /// What was replayed at the start; `None` until that is done.
     pub recovered: Option<Recovered>,
     /// Why the worker ended; `None` while it works.
@@ -105,17 +68,25 @@ pub struct Health {
 }
 
 impl Health {
-    /// Whether events are being carried: the log is replayed, the worker works, the system of record answers, and not
-    /// nearly everything is refused.
+    /// Whether this process does what it is there for. One that works the stream carries events: the log is replayed, the
+    /// worker works, the system of record answers, and not nearly everything is refused. One that stands by for another
+    /// process is ready to take over.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.recovered.is_some() && self.ended.is_none() && self.records.is_none() && self.held.is_none()
+        let carries = self.recovered.is_some() && self.records.is_none() && self.held.is_none();
+        self.ended.is_none() && (carries || self.stands_by())
+    }
+
+    /// Whether another process works the stream.
+    #[must_use]
+    pub fn stands_by(&self) -> bool {
+        matches!(&self.role, Role::Standby { holder } if !holder.is_empty())
     }
 }
 
 impl Service {
-    /// Opens the log and sets out: first what is pending there, then whatever comes from the bus. The ports are prepared
-    /// already.
+    /// Opens the log and sets out: it stands by until it holds the lease, then carries first what is pending in the log and
+    /// then whatever comes from the bus. The ports are prepared already.
     ///
     /// # Errors
     /// Where the log cannot be opened: another process has it, or the disk fails.
@@ -128,87 +99,76 @@ impl Service {
     /// # Errors
     /// Where the log cannot be opened.
     pub async fn start_in(surroundings: Surroundings, ports: Ports, settings: Settings) -> Result<Self, StartError> {
-        let Made { worker, recovery, drivers, stopper } = Made::of(surroundings, &ports, settings).await?;
-        let Worker { lanes, log, clock, progress, breaker, stop, settings, .. } = worker.clone();
-        let recovered = Arc::new(Mutex::new(None));
+        let (stopper, office) = office(surroundings, ports, settings);
+        let opened = office.open_log().await?;
+        let (keeper, leadership) = Keeper::new(Arc::clone(&office.ports.lease), office.clock.clone());
         let (end, ended) = watch::channel(None);
-        let told = Arc::clone(&recovered);
+        let serving = office.clone();
         tokio::spawn(async move {
-            let result = work(worker, recovery, &told).await;
+            let result = serve(&serving, keeper, opened).await;
             if let Err(fault) = &result {
                 error!(%fault, "the worker had to stop; what was under way is in the log");
             }
             end.send_replace(Some(result));
         });
-        let house = House {
-            ports: ports.clone(),
-            log,
-            clock: clock.clone(),
-            keep_conflicts: settings.keep_conflicts,
-            limits: settings.limits.clone(),
-            progress: Arc::clone(&progress),
-        };
-        let housekeeping = tokio::spawn(house.keep(stop));
-        Ok(Self {
-            bus: ports.bus,
-            records: ports.records,
-            lanes,
-            drivers,
-            progress,
-            breaker,
-            clock,
-            patience: settings.worker.patience,
-            recovered,
-            ended,
-            stopper,
-            housekeeping,
-        })
+        Ok(Self { office, leadership, ended, stopper })
     }
 
-    /// Carries what the last run left pending in the log, as every start does, and nothing else.
+    /// Carries what the last run left pending in the log and the bus may have lost, as every start does, and nothing else.
     ///
     /// # Errors
-    /// Where the log cannot be opened, or nearly everything in it is refused.
+    /// Where the log cannot be opened, another process works the stream, or nearly everything in the log is refused.
     pub async fn replay(ports: Ports, settings: Settings) -> Result<Recovered, StartError> {
-        let patience = settings.worker.patience;
-        let Made { worker, recovery, drivers, stopper } =
-            Made::of(this_machine(&settings).await?, &ports, settings).await?;
-        let (log, breaker, clock) = (worker.log.clone(), Arc::clone(&worker.breaker), worker.clock.clone());
+        let (stopper, office) = office(this_machine(&settings).await?, ports, settings);
+        let (log, recovery) = office.open_log().await?;
+        let (mut keeper, leadership) = Keeper::new(Arc::clone(&office.ports.lease), office.clock.clone());
+        let Ok((term, _)) = tokio::time::timeout(LEASE_WITHIN, keeper.acquire()).await else {
+            return Err(StartError::Replay(occupied(&leadership.role())));
+        };
         let held = async {
             loop {
-                match breaker.lasting(clock.now(), patience) {
+                match office.breaker.lasting(office.clock.now(), office.settings.worker.patience) {
                     Some(fault) => return fault,
                     None => tokio::time::sleep(LOOK).await,
                 }
             }
         };
         let replayed = tokio::select! {
-            replayed = recover(&worker, recovery) => replayed,
+            biased;
+            replayed = office.replay(&term, log.clone(), recovery) => replayed,
             // What is cut short is pending still.
             fault = held => Err(fault),
+            () = keeper.keep(&term) => Err(Fault::new(FaultClass::Busy, "lease", "another process took it meanwhile")),
         };
         stopper.stop();
-        drop(worker);
-        for driver in drivers {
-            // Whoever panicked said so; the others end by themselves.
-            let _ = driver.await;
-        }
-        let recovered = replayed.map_err(StartError::Replay)?;
-        log.sync().await.map_err(StartError::Replay)?;
-        Ok(recovered)
+        keeper.lost(&term);
+        office.lanes_ended().await;
+        log.close().await;
+        keeper.release().await;
+        replayed.map_err(StartError::Replay)
     }
 
     /// How the service is doing right now.
     #[must_use]
     pub fn health(&self) -> Health {
+        let Office { ports, conditions, progress, breaker, recovered, .. } = &self.office;
+        let condition = |condition: &SharedCondition| condition.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let stores = ports.stores.iter().zip(conditions).map(|(store, of)| (store.target(), condition(of)));
         Health {
-            recovered: self.recovered.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            role: self.leadership.role(),
+            recovered: recovered.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             ended: self.ended.borrow().clone(),
-            records: self.progress.records(),
-            held: self.breaker.held(),
-            stores: self.lanes.iter().map(|lane| (lane.target(), lane.condition())).collect(),
-            done: self.progress.done(),
+            records: progress.records(),
+            held: breaker.held(),
+            stores: stores.collect(),
+            done: progress.done(),
         }
+    }
+
+    /// When this process works the stream.
+    #[must_use]
+    pub fn leadership(&self) -> Leadership {
+        self.leadership.clone()
     }
 
     /// Waits until the bus is empty and everything read from it is settled. Where the merge finishes entries, also until
@@ -218,18 +178,20 @@ impl Service {
     /// Where the worker ended before that, or the bus cannot say; and where nearly everything is refused for longer than
     /// the patience with a failing store, for that may last until a person acts.
     pub async fn until_idle(&self) -> Result<(), Fault> {
+        let office = &self.office;
         loop {
-            let changed = self.progress.changed.notified();
+            let changed = office.progress.changed.notified();
             if let Some(result) = self.health().ended {
                 return result;
             }
-            if let Some(fault) = self.breaker.lasting(self.clock.now(), self.patience) {
+            if let Some(fault) = office.breaker.lasting(office.clock.now(), office.settings.worker.patience) {
                 return Err(fault);
             }
-            let depth = self.bus.depth().await?;
-            let recovered = self.health().recovered.is_some();
-            let carried = recovered && depth.unread == 0 && depth.pending == 0 && self.progress.done().under_way == 0;
-            if carried && self.is_drained().await? {
+            let depth = office.ports.bus.depth().await?;
+            let health = self.health();
+            let started = health.recovered.is_some() || health.stands_by();
+            let carried = started && depth.unread == 0 && depth.pending == 0 && office.progress.done().under_way == 0;
+            if carried && self.is_drained(&health).await? {
                 return Ok(());
             }
             // The notification is the common case; the time covers what another process finishes.
@@ -239,19 +201,16 @@ impl Service {
 
     /// Whether the outbox has nothing more for stores that answer. Where an acknowledgement finishes entries, the log has
     /// what is under way, and the outbox only what stores have missed for long.
-    async fn is_drained(&self) -> Result<bool, Fault> {
-        if self.bus.finished_by() == FinishedBy::Acknowledgement {
+    async fn is_drained(&self, health: &Health) -> Result<bool, Fault> {
+        let Office { ports, settings, clock, .. } = &self.office;
+        if ports.bus.finished_by() == FinishedBy::Acknowledgement {
             return Ok(true);
         }
-        let counts = self.records.debt_counts().await?;
-        Ok(self.lanes.iter().all(|lane| {
-            let condition = lane.condition();
-            let failing = condition
-                .failing
-                .as_ref()
-                .is_some_and(|(since, _)| self.clock.now().seconds_since(*since) > self.patience.as_secs_f64());
-            let pending = counts.get(&lane.target()).copied().unwrap_or_default();
-            condition.owing || failing || pending <= condition.refused
+        let (counts, patience) = (ports.records.debt_counts().await?, settings.worker.patience.as_secs_f64());
+        Ok(health.stores.iter().all(|(target, condition)| {
+            let failing = condition.failing.as_ref().map(|(since, _)| clock.now().seconds_since(*since));
+            let pending = counts.get(target).copied().unwrap_or_default();
+            condition.owing || failing.is_some_and(|seconds| seconds > patience) || pending <= condition.refused
         }))
     }
 
@@ -264,18 +223,15 @@ impl Service {
         }
     }
 
-    /// Reads nothing more, finishes what is under way, and ends: nothing beyond the seams is in use any more.
+    /// Reads nothing more, finishes what is under way, and ends: nothing beyond the seams is in use any more, and the lease
+    /// is released.
     ///
     /// # Errors
     /// What the worker met on the way.
     pub async fn stop(self) -> Result<(), Fault> {
         self.stopper.stop();
         let result = self.ended().await;
-        drop(self.lanes);
-        for task in self.drivers.into_iter().chain([self.housekeeping]) {
-            // Whoever panicked said so; the others ended by themselves.
-            let _ = task.await;
-        }
+        self.office.lanes_ended().await;
         result
     }
 }
@@ -287,18 +243,86 @@ async fn this_machine(settings: &Settings) -> Result<Surroundings, StartError> {
     Ok(Surroundings { disk: Arc::new(disk), clock: Clock::default() })
 }
 
-async fn work(worker: Worker, recovery: Recovery, told: &Mutex<Option<Recovered>>) -> Result<(), Fault> {
-    let recovered = recover(&worker, recovery).await?;
-    if recovered != Recovered::default() {
-        info!(
-            replayed = recovered.replayed,
-            damaged = recovered.damaged,
-            torn = recovered.torn,
-            "recovered from the log"
-        );
+/// What all terms of this process have in common, and what stops it.
+fn office(surroundings: Surroundings, ports: Ports, settings: Settings) -> (Stopper, Office) {
+    let Surroundings { disk, clock } = surroundings;
+    let (stopper, stop) = Stopper::new();
+    let office = Office {
+        conditions: ports.stores.iter().map(|_| SharedCondition::default()).collect(),
+        ports,
+        settings: Arc::new(settings),
+        disk,
+        clock,
+        progress: Arc::<Progress>::default(),
+        breaker: Arc::<Breaker>::default(),
+        given_up: Arc::default(),
+        recovered: Arc::new(Mutex::new(None)),
+        left: Arc::default(),
+        stop,
+    };
+    (stopper, office)
+}
+
+/// One term after the other, until the service is stopped or fails. The lease is released at the end.
+async fn serve(office: &Office, mut keeper: Keeper, opened: (Log, Recovery)) -> Result<(), Fault> {
+    let mut opened = Some(opened);
+    let result = loop {
+        let Some((term, handover)) = office.stop.during(keeper.acquire()).await else { break Ok(()) };
+        match terms(office, &keeper, &term, handover, &mut opened).await {
+            Ok(true) => break Ok(()),
+            Ok(false) => {}
+            Err(fault) => break Err(fault),
+        }
+    };
+    keeper.release().await;
+    result
+}
+
+/// One term; whether the service was stopped in it. Otherwise the lease was lost.
+async fn terms(
+    office: &Office,
+    keeper: &Keeper,
+    term: &crate::runtime::lease::Term,
+    mut handover: Handover,
+    opened: &mut Option<(Log, Recovery)>,
+) -> Result<bool, Fault> {
+    loop {
+        let (log, recovery) = match opened.take() {
+            Some(opened) => opened,
+            None => office.open_log().await.map_err(|error| crate::pipeline::log::fault(&error))?,
+        };
+        let run = tokio::select! {
+            biased;
+            run = office.work(term, handover, log.clone(), recovery) => Some(run),
+            () = keeper.keep(term) => None,
+        };
+        match run {
+            Some(Ok(Run::Stopped)) => return Ok(true),
+            // The log is read anew, and replayed for the life in which the bus is now.
+            Some(Ok(Run::BusLost)) => handover = Handover::Orderly,
+            Some(Err(fault)) => {
+                keeper.lost(term);
+                log.close().await;
+                return Err(fault);
+            }
+            None => {
+                keeper.lost(term);
+                office.progress.dropped();
+                log.close().await;
+                return Ok(office.stop.is_requested());
+            }
+        }
+        log.close().await;
     }
-    *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(recovered);
-    let log = worker.log.clone();
-    worker.run().await?;
-    log.sync().await
+}
+
+/// Why nothing can be replayed now.
+fn occupied(role: &Role) -> Fault {
+    let message = match role {
+        Role::Standby { holder } if !holder.is_empty() => {
+            format!("{holder} works the stream: stop it first, or leave the log to the next start")
+        }
+        _ => "the lease of the stream was not to be had in 5 s: look whether the system of record answers".to_owned(),
+    };
+    Fault::new(FaultClass::Busy, "lease", message)
 }

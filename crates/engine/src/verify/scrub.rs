@@ -12,9 +12,9 @@ use tracing::{info, warn};
 use crate::ingest::publisher::Publisher;
 use crate::ports::Fault;
 use crate::ports::Ports;
-use crate::runtime::clock;
-use crate::runtime::metrics;
+use crate::runtime::lease::Leadership;
 use crate::runtime::progress::{Stop, Stopper};
+use crate::runtime::{clock, metrics};
 use crate::verify::repair::{self, Action, Orphans};
 use crate::verify::{self, Options, Report};
 
@@ -59,11 +59,17 @@ pub struct Scrubbing {
 }
 
 impl Scrubbing {
-    /// Begins to scrub; `told` hears of every pass that was completed.
+    /// Begins to scrub whenever this process works the stream; `told` hears of every pass that was completed.
     #[must_use]
-    pub fn start(ports: Ports, publisher: Publisher, settings: ScrubSettings, told: Told) -> Self {
+    pub fn start(
+        ports: Ports,
+        publisher: Publisher,
+        settings: ScrubSettings,
+        leadership: Leadership,
+        told: Told,
+    ) -> Self {
         let (stopper, stop) = Stopper::new();
-        let scrubber = Scrubber { ports, publisher, settings, told };
+        let scrubber = Scrubber { ports, publisher, settings, leadership, told };
         Self { stopper, task: tokio::spawn(scrubber.run(stop)) }
     }
 
@@ -79,11 +85,20 @@ struct Scrubber {
     ports: Ports,
     publisher: Publisher,
     settings: ScrubSettings,
+    leadership: Leadership,
     told: Told,
 }
 
 impl Scrubber {
     async fn run(self, stop: Stop) {
+        while stop.during(self.leadership.begins()).await.is_some() {
+            if stop.during(self.leadership.during(self.passes(&stop))).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    async fn passes(&self, stop: &Stop) {
         let mut pause = FIRST.min(self.settings.interval);
         while stop.during(tokio::time::sleep(pause)).await.is_some() {
             let began = Instant::now();

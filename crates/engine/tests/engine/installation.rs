@@ -35,7 +35,8 @@ impl World {
         let all: [Arc<dyn Store>; 2] = [Arc::new(self.vectors.clone()), Arc::new(self.graph.clone())];
         let stores = all.into_iter().filter(|store| installed.stores.0.contains_key(&store.target())).collect();
         let set = Some(installed.version);
-        Ports { bus: Arc::new(self.bus.clone()), records: Arc::new(self.records.clone()), stores, set }
+        let lease = Arc::new(self.records.lease("test"));
+        Ports { bus: Arc::new(self.bus.clone()), records: Arc::new(self.records.clone()), lease, stores, set }
     }
 
     fn settings(&self) -> Settings {

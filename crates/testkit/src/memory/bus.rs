@@ -1,16 +1,18 @@
-//! The bus in memory: as a server would be that several processes share, and that outlives them all.
+//! The bus in memory: as a server would be that several processes share, and that outlives them all. One of them reads at a
+//! time; one that reads although it is not its turn takes entries, which the other takes back.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{Bus, DeadLetter, Delivery, Depth, EntryId, Fault, FaultClass, FinishedBy, Letter};
+use chunk_sync_engine::ports::{
+    Bus, DeadLetter, Delivery, Depth, EntryId, Fault, FaultClass, FinishedBy, Handover, Letter,
+};
 use chunk_sync_model::Event;
 use chunk_sync_model::event::Fields;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
-use uuid::Uuid;
 
 /// How long a publisher waits for room before it is told that there is none.
 const ROOM_WAIT: Duration = Duration::from_secs(5);
@@ -46,10 +48,8 @@ struct Streams {
 
 struct Entry {
     fields: Fields,
-    /// Whose order it keeps; an entry of no chunk keeps none.
-    chunk: Option<Uuid>,
     attempts: u32,
-    /// The process that was handed it last.
+    /// The process that was handed it last; `None` where it is to be handed out again.
     holder: Option<u64>,
 }
 
@@ -117,10 +117,7 @@ impl MemoryBus {
 
     /// Adds an entry of any fields, as a foreign client of a server could.
     pub fn add(&self, fields: Fields) -> EntryId {
-        let chunk = fields.iter().find(|(name, _)| name == b"chunk");
-        let chunk = chunk.and_then(|(_, json)| serde_json::from_slice::<serde_json::Value>(json).ok());
-        let chunk = chunk.and_then(|json| json.get("id")?.as_str()?.parse().ok());
-        let id = self.server.streams.lock().unwrap().add(fields, chunk);
+        let id = self.server.streams.lock().unwrap().add(fields);
         self.server.published.notify_waiters();
         id
     }
@@ -139,7 +136,7 @@ impl MemoryBus {
         tokio::time::sleep(delay).await;
         let mut streams = self.server.streams.lock().unwrap();
         for (number, event) in numbers.iter().zip(events) {
-            streams.insert(*number, fields_of(event), Some(event.chunk_id()));
+            streams.insert(*number, fields_of(event));
         }
         drop(streams);
         self.server.published.notify_waiters();
@@ -179,31 +176,36 @@ impl Streams {
         self.ids
     }
 
-    fn add(&mut self, fields: Fields, chunk: Option<Uuid>) -> EntryId {
+    fn add(&mut self, fields: Fields) -> EntryId {
         let id = self.next_id();
-        self.insert(id, fields, chunk);
+        self.insert(id, fields);
         entry_id(id)
     }
 
-    fn insert(&mut self, id: u64, fields: Fields, chunk: Option<Uuid>) {
-        self.entries.insert(id, Entry { fields, chunk, attempts: 0, holder: None });
+    fn insert(&mut self, id: u64, fields: Fields) {
+        self.entries.insert(id, Entry { fields, attempts: 0, holder: None });
     }
 
-    /// In the order of the stream what no living process has, save what would overtake an entry of its chunk elsewhere.
-    fn take(&mut self, process: u64, max: usize) -> Vec<Delivery> {
-        if !self.living.contains(&process) {
-            return Vec::new();
+    /// That process reads from now on: what was handed out before comes again.
+    fn begin(&mut self, handover: Handover) {
+        for entry in self.entries.values_mut().filter(|entry| entry.attempts > 0) {
+            entry.attempts += u32::from(handover == Handover::Silent);
+            entry.holder = None;
         }
-        let (mut deliveries, mut elsewhere) = (Vec::new(), BTreeSet::new());
-        for (id, entry) in &mut self.entries {
-            let holder = entry.holder.filter(|holder| self.living.contains(holder));
-            if holder.is_none() && deliveries.len() < max && !entry.chunk.is_some_and(|c| elsewhere.contains(&c)) {
-                entry.holder = Some(process);
-                entry.attempts += 1;
-                deliveries.push(Delivery { id: entry_id(*id), attempt: entry.attempts, fields: entry.fields.clone() });
-            } else if holder != Some(process) {
-                elsewhere.extend(entry.chunk);
-            }
+    }
+
+    /// In the order of the stream what the process does not have; what another took meanwhile is taken back.
+    fn take(&mut self, process: u64, max: usize) -> Vec<Delivery> {
+        let mut deliveries = Vec::new();
+        if !self.living.contains(&process) {
+            return deliveries;
+        }
+        for (id, entry) in self.entries.iter_mut().filter(|(_, entry)| entry.holder != Some(process)).take(max) {
+            entry.holder = Some(process);
+            let again = entry.attempts > 0;
+            entry.attempts = entry.attempts.max(1);
+            let fields = entry.fields.clone();
+            deliveries.push(Delivery { id: entry_id(*id), attempt: entry.attempts, again, fields });
         }
         deliveries
     }
@@ -242,11 +244,16 @@ impl Bus for MemoryBus {
         }
         self.room().await?;
         let mut streams = self.server.streams.lock().unwrap();
-        let mut add = |event: &Event| streams.add(fields_of(event), Some(event.chunk_id()));
+        let mut add = |event: &Event| streams.add(fields_of(event));
         let ids = events.iter().map(&mut add).collect();
         drop(streams);
         self.server.published.notify_waiters();
         Ok(ids)
+    }
+
+    async fn begin(&self, handover: Handover) -> Result<(), Fault> {
+        self.server.streams.lock().unwrap().begin(handover);
+        Ok(())
     }
 
     async fn read(&self, max: usize, wait: Duration) -> Result<Vec<Delivery>, Fault> {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
@@ -12,8 +13,9 @@ use chunk_sync_model::document::{Document, Fingerprint, row_fingerprint};
 use chunk_sync_model::{Hash, Record, State, SyncVersion, Target, Time};
 use uuid::Uuid;
 
-use super::MemoryBus;
+use super::lease::Table;
 use super::store::above;
+use super::{MemoryBus, MemoryLease};
 
 /// The system of record in memory. Its clones hold the same rows.
 #[derive(Clone, Default)]
@@ -21,6 +23,9 @@ pub struct MemoryRecords {
     tables: Arc<Mutex<Tables>>,
     /// The bus whose entries a merge finishes.
     bus: Option<MemoryBus>,
+    lease: Arc<Table>,
+    /// How long a merge takes between its fence and its commit.
+    takes: Option<Arc<dyn Fn() -> Duration + Send + Sync>>,
 }
 
 #[derive(Default)]
@@ -146,7 +151,19 @@ impl MemoryRecords {
     /// An empty system of record in the same database as the bus: a merge finishes the entries that it names.
     #[must_use]
     pub fn beside(bus: &MemoryBus) -> Self {
-        Self { tables: Arc::default(), bus: Some(bus.clone()) }
+        Self { bus: Some(bus.clone()), ..Self::default() }
+    }
+
+    /// The same rows, whose fenced merges take as long as `takes` says.
+    #[must_use]
+    pub fn taking(self, takes: impl Fn() -> Duration + Send + Sync + 'static) -> Self {
+        Self { takes: Some(Arc::new(takes)), ..self }
+    }
+
+    /// The lease beside the rows, as the process of that name sees it.
+    #[must_use]
+    pub fn lease(&self, holder: &str) -> MemoryLease {
+        MemoryLease::new(Arc::clone(&self.lease), holder)
     }
 
     /// Writes a row past its record, as somebody else would; whether there was one.
@@ -207,6 +224,14 @@ impl Store for MemoryRecords {
 #[async_trait]
 impl Records for MemoryRecords {
     async fn merge_in(&self, scope: MergeScope<'_>, decide: Decide<'_>) -> Result<(), Fault> {
+        let _fence = match scope.fence.lease {
+            Some(token) => Some(self.lease.fence(token).await?),
+            None => None,
+        };
+        let takes = self.takes.as_ref().filter(|_| scope.fence.lease.is_some()).map(|takes| takes());
+        if let Some(time) = takes.filter(|time| !time.is_zero()) {
+            tokio::time::sleep(time).await;
+        }
         let mut tables = self.tables.lock().unwrap();
         scope.fence.check_stores(tables.installed.as_ref().map(|installed| installed.version), "memory: merge")?;
         let held = scope.ids.iter().map(|id| tables.held(*id)).collect();

@@ -55,7 +55,13 @@ impl World {
     pub fn ports(&self) -> Ports {
         let all: [Arc<dyn Store>; 2] = [Arc::new(self.vectors.clone()), Arc::new(self.graph.clone())];
         let stores = all.into_iter().filter(|store| self.stores.contains(&store.target())).collect();
-        Ports { bus: Arc::new(self.bus.clone()), records: Arc::new(self.records.clone()), stores, set: None }
+        Ports {
+            bus: Arc::new(self.bus.clone()),
+            records: Arc::new(self.records.clone()),
+            lease: Arc::new(self.records.lease("world")),
+            stores,
+            set: None,
+        }
     }
 
     async fn write(&self, store: &MemoryStore, id: Uuid, edits: Option<&Edits>) {

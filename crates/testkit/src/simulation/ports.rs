@@ -7,7 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
     Applied, Bus, ConflictFilter, Counts, DeadLetter, Debt, Decide, Delivery, Depth, EntryId, Fault, FaultClass,
-    FinishedBy, Held, Letter, Looked, MergeScope, Recorded, Records, Row, Seen, Store, Write,
+    FinishedBy, Handover, Held, Lease, LeaseState, Letter, Looked, MergeScope, Recorded, Records, Row, Seen, Store,
+    Write,
 };
 use chunk_sync_model::document::Fingerprint;
 use chunk_sync_model::{Event, State, Target, Time};
@@ -16,7 +17,7 @@ use uuid::Uuid;
 
 use super::oracle::Oracle;
 use super::weather::{Fate, Way};
-use crate::memory::MemoryBus;
+use crate::memory::{MemoryBus, MemoryLease};
 
 pub(super) struct WeatheredBus {
     pub(super) bus: Arc<dyn Bus>,
@@ -56,6 +57,10 @@ impl Bus for WeatheredBus {
             Ok(ids)
         };
         self.way.call(publish).await
+    }
+
+    async fn begin(&self, handover: Handover) -> Result<(), Fault> {
+        self.way.call(self.bus.begin(handover)).await
     }
 
     async fn read(&self, max: usize, wait: Duration) -> Result<Vec<Delivery>, Fault> {
@@ -252,8 +257,34 @@ impl Store for WeatheredStore {
     }
 }
 
+pub(super) struct WeatheredLease {
+    pub(super) lease: Arc<dyn Lease>,
+    pub(super) way: Way,
+}
+
+#[async_trait]
+impl Lease for WeatheredLease {
+    async fn state(&self) -> Result<LeaseState, Fault> {
+        self.way.call(self.lease.state()).await
+    }
+
+    async fn take(&self, seen: &LeaseState, token: Uuid) -> Result<bool, Fault> {
+        self.way.call(self.lease.take(seen, token)).await
+    }
+
+    async fn renew(&self, token: Uuid) -> Result<bool, Fault> {
+        self.way.call(self.lease.renew(token)).await
+    }
+
+    async fn release(&self, token: Uuid) -> Result<(), Fault> {
+        self.way.call(self.lease.release(token)).await
+    }
+}
+
 pub(super) struct WeatheredRecords {
     pub(super) records: Arc<dyn Records>,
+    /// Whose turn it is in truth.
+    pub(super) lease: MemoryLease,
     pub(super) way: Way,
     pub(super) oracle: Arc<Oracle>,
     pub(super) poison: Option<Poisoned>,
@@ -302,10 +333,17 @@ impl Records for WeatheredRecords {
         let watched = |held: Vec<Held>| {
             self.oracle.held(ids, &held);
             let commits = decide(held);
+            let holds = scope.fence.lease.is_some_and(|token| self.lease.is_held_by(token));
+            if !commits.is_empty() && !holds {
+                self.oracle.broke("a process merged that does not hold the lease".into());
+            }
             self.oracle.merged(&commits);
             commits
         };
         let merge = async {
+            if let Some(time) = self.way.weather.sleeps_over_merge() {
+                self.way.life.fall_asleep(time);
+            }
             match poison {
                 Some(poison) => Err(poison.refuse()),
                 None => self.records.merge_in(scope, &watched).await,

@@ -4,16 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chunk_sync_engine::ports::{Bus, Store};
-use chunk_sync_engine::{Capturing, Clock, Ports, Publisher, Service, Surroundings};
+use chunk_sync_engine::{Capturing, Clock, Leadership, Ports, Publisher, Service, Surroundings};
 use chunk_sync_model::Target;
 use chunk_sync_samples::rng::Rng;
 use chunk_sync_wal::testing::CrashDisk;
+use futures::FutureExt;
 use tokio::time::{Instant, sleep};
 
 use super::World;
 use super::capture::WeatheredCapture;
 use super::disk::WatchedDisk;
-use super::ports::{WeatheredBus, WeatheredRecords, WeatheredStore};
+use super::ports::{WeatheredBus, WeatheredLease, WeatheredRecords, WeatheredStore};
 use super::weather::{Life, Place, Way};
 use crate::memory::{MemoryBus, MemoryCapture};
 
@@ -52,6 +53,8 @@ enum Doom {
     Sync(Duration),
     /// After that time somebody stops it.
     Stop(Duration),
+    /// At the beginning or end of so many calls it stands still for that time.
+    Pause(u64, Duration),
 }
 
 impl Machine {
@@ -96,7 +99,10 @@ impl Machine {
         }
         let span = 1 << self.rng.below(10);
         let soon = Duration::from_millis(self.rng.below(60_000) as u64);
-        match self.rng.below(8) {
+        match self.rng.below(12) {
+            8.. => {
+                Doom::Pause(1 + self.rng.below(span) as u64, Duration::from_millis(500 + self.rng.below(10_000) as u64))
+            }
             0..=3 => Doom::Calls(1 + self.rng.below(span) as u64),
             4 => Doom::Power(self.rng.below(span * 64) as u64),
             5 => Doom::Full(soon),
@@ -108,15 +114,18 @@ impl Machine {
     async fn live(&mut self, doom: Doom) -> End {
         let calls = if let Doom::Calls(calls) = doom { Some(calls) } else { None };
         let life = Life::new(Some(self.disk.clone()), calls);
-        if let Doom::Power(work) = doom {
-            self.disk.power_off_after(work);
+        match doom {
+            Doom::Power(work) => self.disk.power_off_after(work),
+            Doom::Pause(calls, time) => life.pause_at(calls, time),
+            _ => {}
         }
         let skew = self.rng.below(60_000) as i64 - 30_000;
         let ports = self.ports(&life);
-        let started = Service::start_in(self.surroundings(skew), ports.clone(), self.world.scenario.settings.clone());
+        let started =
+            Service::start_in(self.surroundings(skew, &life), ports.clone(), self.world.scenario.settings.clone());
         let end = match started.await {
             Ok(service) => {
-                let capturing = self.capturing(&life, ports);
+                let capturing = self.capturing(&life, ports, service.leadership());
                 self.watch(service, capturing, &life, doom).await
             }
             Err(_) => End::GaveUp,
@@ -138,7 +147,7 @@ impl Machine {
                     self.disk.fail_next_sync();
                 }
                 Doom::Stop(time) => return sleep(time).await,
-                Doom::None | Doom::Calls(_) | Doom::Power(_) => {}
+                Doom::None | Doom::Calls(_) | Doom::Power(_) | Doom::Pause(..) => {}
             }
             std::future::pending::<()>().await;
         };
@@ -164,7 +173,7 @@ impl Machine {
         }
     }
 
-    fn capturing(&self, life: &Arc<Life>, ports: Ports) -> Capturing {
+    fn capturing(&self, life: &Arc<Life>, ports: Ports, leadership: Leadership) -> Capturing {
         let world = &self.world;
         let place = Place::Store(Target::Postgres);
         let way = Way { weather: Arc::clone(&world.weather), life: Arc::clone(life), place };
@@ -172,7 +181,7 @@ impl Machine {
         let settings = &world.scenario.settings;
         let publisher = Publisher::new(Arc::clone(&ports.bus), Arc::new(settings.limits.clone()));
         let capture = Arc::new(WeatheredCapture { capture, way });
-        Capturing::start(capture, ports, publisher, settings.worker.clone())
+        Capturing::start(capture, ports, publisher, settings.worker.clone(), leadership)
     }
 
     fn note(&self, service: &Service) {
@@ -187,7 +196,7 @@ impl Machine {
         }
     }
 
-    fn surroundings(&self, skew: i64) -> Surroundings {
+    fn surroundings(&self, skew: i64, life: &Arc<Life>) -> Surroundings {
         let (begin, zero) = (self.world.scenario.begin.as_millisecond() + skew, self.world.zero);
         let now = move || {
             let micros = begin * 1_000 + (Instant::now() - zero).as_micros() as i64;
@@ -195,7 +204,16 @@ impl Machine {
         };
         let disk = (self.world.plant.disk)(Arc::new(self.disk.clone()));
         let disk = WatchedDisk { disk, oracle: Arc::clone(&self.world.oracle) };
-        Surroundings { disk: Arc::new(disk), clock: Clock::new(now) }
+        let life = Arc::clone(life);
+        let sleep = move |until| {
+            let life = Arc::clone(&life);
+            async move {
+                tokio::time::sleep_until(until).await;
+                life.awake().await;
+            }
+            .boxed()
+        };
+        Surroundings { disk: Arc::new(disk), clock: Clock::new(now).with_sleep(sleep) }
     }
 
     fn ports(&self, life: &Arc<Life>) -> Ports {
@@ -211,8 +229,13 @@ impl Machine {
             records: Arc::new(WeatheredRecords {
                 records: Arc::clone(&world.records),
                 way: way(Place::Store(Target::Postgres)),
+                lease: world.rows.lease("oracle"),
                 oracle: Arc::clone(&world.oracle),
                 poison: world.poison(Target::Postgres),
+            }),
+            lease: Arc::new(WeatheredLease {
+                lease: (world.plant.lease)(world.rows.lease("a machine")),
+                way: way(Place::Lease),
             }),
             stores: world.stores.iter().map(store).collect(),
             set: None,

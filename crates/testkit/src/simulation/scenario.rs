@@ -65,6 +65,7 @@ impl Scenario {
         for place in [Place::Bus].into_iter().chain(Target::ALL.map(Place::Store)) {
             climate.insert(place, draw_climate(rng));
         }
+        climate.insert(Place::Lease, Climate { delays: [0, 0, 5][rng.below(3)], ..draw_climate(rng) });
         let down = [None, None, None, Some(Target::Qdrant), Some(Target::Neo4j)];
         Self {
             // Few that are changed again and again, or many of which each counts.

@@ -34,6 +34,7 @@ tally! {
     crashes: "processes killed",
     disk_failures: "of them by their disk",
     stops: "processes stopped in order",
+    pauses: "processes that stood still",
     replayed: "operations replayed from the log",
     torn: "torn last lines cut off",
     refused: "calls refused",

@@ -18,6 +18,7 @@ use super::tally::Tally;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Place {
     Bus,
+    Lease,
     Store(Target),
 }
 
@@ -67,6 +68,23 @@ impl Weather {
     /// Nobody gets there for so long.
     pub(super) fn cut_off(&self, place: Place, time: Duration) {
         self.sky().cut_off.insert(place, Instant::now() + time);
+    }
+
+    /// How long a merge takes.
+    pub(super) fn merge_takes(&self) -> Duration {
+        let mut sky = self.sky();
+        match !sky.calm && sky.rng.one_in(20) {
+            true => Duration::from_millis(sky.rng.below(6_000) as u64),
+            false => Duration::ZERO,
+        }
+    }
+
+    /// How long a process stands still in the midst of a merge, which goes on at the server.
+    pub(super) fn sleeps_over_merge(&self) -> Option<Duration> {
+        let mut sky = self.sky();
+        let sleeps = !sky.calm && sky.rng.one_in(40);
+        sky.tally.pauses += u64::from(sleeps);
+        sleeps.then(|| Duration::from_millis(sky.rng.below(8_000) as u64))
     }
 
     /// From now on nothing goes wrong any more, save at places that are cut off.
@@ -171,6 +189,10 @@ pub(super) struct Life {
     dead: Signal,
     /// Beginnings and ends of calls until it dies.
     calls_left: AtomicU64,
+    /// It stands still, after so many beginnings and ends of calls, for so long.
+    pause: Mutex<Option<(u64, Duration)>>,
+    /// It stands still until then.
+    still_until: Mutex<Option<Instant>>,
     disk: Option<CrashDisk>,
 }
 
@@ -178,7 +200,42 @@ impl Life {
     /// A process with that disk, which dies in the midst of the given call.
     pub(super) fn new(disk: Option<CrashDisk>, calls_left: Option<u64>) -> Arc<Self> {
         let calls_left = AtomicU64::new(calls_left.unwrap_or(u64::MAX));
-        Arc::new(Self { dead: Signal::default(), calls_left, disk })
+        let (pause, still_until) = (Mutex::default(), Mutex::default());
+        Arc::new(Self { dead: Signal::default(), calls_left, pause, still_until, disk })
+    }
+
+    /// It is to stand still in the midst of the given call.
+    pub(super) fn pause_at(&self, calls: u64, time: Duration) {
+        *self.pause.lock().unwrap() = Some((calls, time));
+    }
+
+    /// It stands still from now on, for so long.
+    pub(super) fn fall_asleep(&self, time: Duration) {
+        *self.still_until.lock().unwrap() = Some(Instant::now() + time);
+    }
+
+    /// Waits as long as it stands still.
+    pub(super) async fn awake(&self) {
+        loop {
+            let until = *self.still_until.lock().unwrap();
+            match until.filter(|until| *until > Instant::now()) {
+                Some(until) => tokio::time::sleep_until(until).await,
+                None => return,
+            }
+        }
+    }
+
+    /// Counts a call; whether it begins to stand still.
+    fn falls_asleep(&self) -> bool {
+        let mut pause = self.pause.lock().unwrap();
+        let Some((calls, time)) = &mut *pause else { return false };
+        *calls = calls.saturating_sub(1);
+        if *calls > 0 {
+            return false;
+        }
+        self.fall_asleep(*time);
+        *pause = None;
+        true
     }
 
     /// It dies now.
@@ -276,6 +333,10 @@ impl Way {
         if last {
             self.life.end();
         }
+        if !self.weather.is_calm() && self.life.falls_asleep() {
+            self.weather.sky().tally.pauses += 1;
+        }
+        self.life.awake().await;
         if self.life.is_over() {
             std::future::pending::<()>().await;
         }

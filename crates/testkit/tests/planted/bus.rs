@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{Bus, DeadLetter, Delivery, Depth, EntryId, Fault, FinishedBy, Letter};
+use chunk_sync_engine::ports::{Bus, DeadLetter, Delivery, Depth, EntryId, Fault, FinishedBy, Handover, Letter};
 use chunk_sync_model::Event;
 
 use super::Every;
@@ -35,6 +35,10 @@ impl Bus for Flawed {
             Flaw::LosesPublished(every) if every.now() => Ok(Vec::new()),
             _ => self.0.publish(events).await,
         }
+    }
+
+    async fn begin(&self, handover: Handover) -> Result<(), Fault> {
+        self.0.begin(handover).await
     }
 
     async fn read(&self, max: usize, wait: Duration) -> Result<Vec<Delivery>, Fault> {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    Applied, Commit, ConflictFilter, Counts, Debt, Decide, Fault, FaultClass, Held, Looked, MergeScope, Recorded,
-    Records, Row, Seen, Store, Write,
+    Applied, Commit, ConflictFilter, Counts, Debt, Decide, Fault, FaultClass, Fence, Held, Looked, MergeScope,
+    Recorded, Records, Row, Seen, Store, Write,
 };
 use chunk_sync_model::document::Fingerprint;
 use chunk_sync_model::{State, SyncVersion, Target, Time};
@@ -21,6 +21,7 @@ pub(super) enum Flaw {
     ForgetsDebts,
     PaysWhateverVersion,
     RefusesDebts,
+    IgnoresTheLease,
 }
 
 pub(super) struct Flawed(Arc<dyn Records>, Flaw, Every);
@@ -47,7 +48,9 @@ impl Records for Flawed {
             }
             commits
         };
-        self.0.merge_in(scope, &decide).await
+        let nobody = Fence::default();
+        let fence = if self.1 == Flaw::IgnoresTheLease { &nobody } else { scope.fence };
+        self.0.merge_in(MergeScope { fence, ..scope }, &decide).await
     }
 
     async fn rows(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Row>, Fault> {

@@ -22,7 +22,7 @@ const LOGGED: u64 = 4_000_000;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 impl Demo {
-    /// Kills and recovers; how many events were replayed from the log.
+    /// Kills and recovers; how many events were pending in the log.
     pub(super) async fn crash(&mut self) -> Result<u64, Failure> {
         self.say(&format!(
             "\n4. Crash: {} more events, and a service that is killed half-way.",
@@ -51,13 +51,13 @@ impl Demo {
         let running = self.start().await?;
         running.service.until_idle().await?;
         let health = self.stop(running).await?;
-        let replayed = health.recovered.map_or(0, |recovered| recovered.replayed);
+        let pending = health.recovered.map_or(0, |recovered| recovered.replayed + recovered.on_bus);
         self.say(&format!(
-            "   restarted: {} replayed from the log, everything settled after {:.2} s",
-            output::number(replayed),
+            "   restarted: {} pending in the log, everything settled after {:.2} s",
+            output::number(pending),
             started.elapsed().as_secs_f64()
         ))?;
-        Ok(replayed)
+        Ok(pending)
     }
 
     /// This very program as a service on the directory of the demonstration.

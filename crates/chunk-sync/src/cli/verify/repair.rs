@@ -104,7 +104,6 @@ pub(super) async fn carry(config: Config, wired: &Wired, steps: &[Step]) -> Resu
                     ended = service.ended() => Err(stopped(ended.err())),
                 };
                 service.stop().await?;
-                wired.leave().await?;
                 return worked;
             }
             Ok(None) => {

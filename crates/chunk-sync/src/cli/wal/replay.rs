@@ -45,6 +45,8 @@ struct Operation {
 #[derive(Serialize)]
 struct Replayed {
     replayed: u64,
+    /// Left to the bus, which still has their entries or has finished them.
+    on_bus: u64,
     given_up: u64,
     unreadable: u64,
     damaged: u64,
@@ -123,20 +125,29 @@ pub(super) async fn execute(config: Config, json: bool) -> Result<Ended, Failure
     let began = Instant::now();
     let wired = wiring::open(&config, Purpose::Run, "wal replay").await?;
     let recovered = Service::replay(wired.ports.clone(), config.settings).await?;
-    wired.leave().await?;
     let dead_letters = wired.ports.bus.depth().await?.dead;
     print(&recovered, dead_letters, began.elapsed(), json)?;
     Ok(Ended::Fine)
 }
 
 fn print(recovered: &Recovered, dead_letters: u64, took: Duration, json: bool) -> Result<(), Failure> {
-    let &Recovered { replayed, given_up, unreadable, damaged, torn } = recovered;
+    let &Recovered { replayed, on_bus, given_up, unreadable, damaged, torn } = recovered;
     let seconds = took.as_secs_f64();
     if json {
-        return output::json(&Replayed { replayed, given_up, unreadable, damaged, torn, dead_letters, seconds });
+        return output::json(&Replayed {
+            replayed,
+            on_bus,
+            given_up,
+            unreadable,
+            damaged,
+            torn,
+            dead_letters,
+            seconds,
+        });
     }
     let mut text = format!("replayed {} in {seconds:.1} s", output::count(replayed, "operation"));
     for (count, what) in [
+        (on_bus, "left to the bus, which still delivers them"),
         (given_up, "dead-lettered because no start could complete them"),
         (unreadable, "ended with an error: not valid events under the current limits"),
     ] {

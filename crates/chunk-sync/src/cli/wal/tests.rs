@@ -17,7 +17,7 @@ fn log() -> tempfile::TempDir {
     let mut wal = Wal::open(dir.path(), Options::default()).unwrap().0;
     let now = NOW.parse().unwrap();
     for operation_id in ["a-1", "b-1", "c-1"] {
-        wal.append(&[Pending { operation_id, operation: r#"{"x":1}"# }], now).unwrap();
+        wal.append(&[Pending::new(operation_id, r#"{"x":1}"#)], now).unwrap();
     }
     wal.complete(&[Completion { operation_id: "b-1", outcome: Outcome::Complete }], now).unwrap();
     dir

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
     Applied, Bus, Commit, ConflictFilter, Counts, DeadLetter, Debt, Decide, Delivery, Depth, EntryId, Fault,
-    FaultClass, Held, Letter, Looked, MergeScope, Recorded, Records, Row, Seen, Store, Write,
+    FaultClass, Handover, Held, Letter, Looked, MergeScope, Recorded, Records, Row, Seen, Store, Write,
 };
 use chunk_sync_model::document::Fingerprint;
 use chunk_sync_model::{Event, State, Target, Time};
@@ -51,7 +51,7 @@ impl World {
     /// Puts an entry on the bus that is not a valid event.
     pub(super) fn malformed(&self) {
         let id = EntryId { millis: 1, sequence: 0 };
-        self.waiting.lock().unwrap().push_back(Delivery { id, attempt: 1, fields: Vec::new() });
+        self.waiting.lock().unwrap().push_back(Delivery { id, attempt: 1, again: false, fields: Vec::new() });
         self.more.notify_one();
     }
 
@@ -78,12 +78,17 @@ impl Bus for World {
         let mut waiting = self.waiting.lock().unwrap();
         let ids = events.iter().zip(1..).map(|(event, sequence)| {
             let id = EntryId { millis: 1_700_000_000_000, sequence };
-            waiting.push_back(Delivery { id, attempt: 1, fields: event.to_fields().into_iter().map(bytes).collect() });
+            let fields = event.to_fields().into_iter().map(bytes).collect();
+            waiting.push_back(Delivery { id, attempt: 1, again: false, fields });
             id
         });
         let ids = ids.collect();
         self.more.notify_one();
         Ok(ids)
+    }
+
+    async fn begin(&self, _: Handover) -> Result<(), Fault> {
+        Ok(())
     }
 
     async fn read(&self, max: usize, wait: Duration) -> Result<Vec<Delivery>, Fault> {

@@ -79,8 +79,8 @@ async fn a_failing_projection_is_reported_and_leaves_the_service_ready() {
 async fn the_service_is_not_ready_while_it_replays_the_log() {
     let dir = TempDir::new().unwrap();
     let (mut wal, _) = Wal::open(dir.path(), Options { max_bytes: 1 << 20 }).unwrap();
-    let pending = Pending { operation_id: "one-1", operation: &event().to_string() };
-    wal.append(&[pending], jiff::Timestamp::now()).unwrap();
+    let operation = event().to_string();
+    wal.append(&[Pending::new("one-1", &operation)], jiff::Timestamp::now()).unwrap();
     drop(wal);
     let world = World::default();
     *world.faults() = Faults { records: Some(FaultClass::Unavailable), ..Faults::default() };

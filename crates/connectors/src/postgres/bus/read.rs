@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use chunk_sync_engine::ports::Delivery;
+use chunk_sync_engine::ports::{Delivery, Handover};
 use tokio_postgres::Row;
 
 use super::{ALONE, PostgresBus, SUSPECT, SWEEP, entry_id, fields};
@@ -21,6 +21,8 @@ const COUNT_ATTEMPTS: &str = "WITH reader AS (SELECT handed, suspect FROM chunk_
         WHERE CASE WHEN EXISTS (SELECT FROM suspect) THEN entry.id = reader.suspect ELSE entry.id <= reader.handed END) \
     UPDATE chunk_sync.bus_reader SET suspect = NULL";
 
+const HANDED: &str = "SELECT handed FROM chunk_sync.bus_reader";
+
 const LIST: &str = "SELECT id, attempts, pg_column_size(fields)::bigint FROM chunk_sync.bus WHERE id >= $1 \
     ORDER BY id LIMIT $2";
 
@@ -33,8 +35,8 @@ const NOTE: &str = "WITH lazily AS MATERIALIZED (SELECT set_config('synchronous_
 /// What this process knows of the table as its reader.
 #[derive(Default)]
 pub(super) struct Desk {
-    /// Whether attempts of the last reader have been counted.
-    begun: bool,
+    /// The greatest number that an earlier reader handed out.
+    handed_before: i64,
     /// Reads between two sweeps start here.
     low: i64,
     /// The greatest number seen, now and at the last sweep.
@@ -63,9 +65,6 @@ impl PostgresBus {
     /// taken nothing.
     pub(super) async fn take(&self, max: usize) -> Result<Vec<Delivery>, Error> {
         let mut desk = self.desk.lock().await;
-        if !desk.begun {
-            self.begin(&mut desk).await?;
-        }
         let handed = &self.records.handed;
         desk.suspect.take_if(|suspect| !handed.contains(suspect.number));
         if desk.suspect.as_ref().is_some_and(|suspect| suspect.since.elapsed() < ALONE) {
@@ -78,7 +77,8 @@ impl PostgresBus {
         }
         let numbers: Vec<i64> = chosen.iter().map(|entry| entry.number).collect();
         let rows = self.records.query(FETCH, &[&numbers]).await?;
-        let deliveries: Vec<Delivery> = rows.iter().map(delivery).collect::<Result<_, _>>()?;
+        let deliveries: Vec<Delivery> =
+            rows.iter().map(|row| delivery(row, desk.handed_before)).collect::<Result<_, _>>()?;
         let alone = chosen.first().filter(|entry| entry.attempts >= SUSPECT).map(|entry| entry.number);
         let suspect = desk.suspect.as_ref().map(|suspect| suspect.number).or(alone);
         self.records.query(NOTE, &[&numbers.last(), &suspect]).await?;
@@ -89,11 +89,16 @@ impl PostgresBus {
         Ok(deliveries)
     }
 
-    /// From now on this process reads: whatever is unfinished is handed out again, whoever had it.
-    async fn begin(&self, desk: &mut Desk) -> Result<(), Error> {
-        self.records.query(COUNT_ATTEMPTS, &[]).await?;
+    /// This process reads from now on: every unfinished entry is handed out again. A silent handover counts an attempt.
+    pub(super) async fn take_over(&self, handover: Handover) -> Result<(), Error> {
+        let mut desk = self.desk.lock().await;
+        if handover == Handover::Silent {
+            self.records.query(COUNT_ATTEMPTS, &[]).await?;
+        }
+        let rows = self.records.query(HANDED, &[]).await?;
+        let handed_before = rows.first().map_or(Ok(0), |row| row.try_get(0))?;
         self.records.handed.forget();
-        *desk = Desk { begun: true, ..Desk::default() };
+        *desk = Desk { handed_before, ..Desk::default() };
         Ok(())
     }
 
@@ -133,9 +138,15 @@ fn listed(row: &Row) -> Result<Listed, tokio_postgres::Error> {
     Ok(Listed { number: row.try_get(0)?, attempts: row.try_get::<_, i32>(1)?.unsigned_abs(), bytes: row.try_get(2)? })
 }
 
-fn delivery(row: &Row) -> Result<Delivery, tokio_postgres::Error> {
-    let attempts = row.try_get::<_, i32>(1)?.unsigned_abs();
-    Ok(Delivery { id: entry_id(row.try_get(0)?), attempt: attempts.saturating_add(1), fields: fields(row.try_get(2)?) })
+fn delivery(row: &Row, handed_before: i64) -> Result<Delivery, tokio_postgres::Error> {
+    let (number, attempts): (i64, i32) = (row.try_get(0)?, row.try_get(1)?);
+    Ok(Delivery {
+        id: entry_id(number),
+        attempt: attempts.unsigned_abs().saturating_add(1),
+        // A late committer below that number is not known to be new: its writes may be repeated.
+        again: number <= handed_before,
+        fields: fields(row.try_get(2)?),
+    })
 }
 
 #[cfg(test)]

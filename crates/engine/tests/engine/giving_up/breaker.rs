@@ -56,6 +56,7 @@ async fn a_stop_meanwhile_loses_nothing() {
     until_held(&service).await;
     service.stop().await.unwrap();
     world.vectors.moods.refused.lock().unwrap().clear();
+    assert_eq!(world.bus.forget(|_| true), 60, "from now on only the log has them");
     let recovered = Service::replay(world.ports(), world.settings()).await.unwrap();
     assert_eq!(recovered.replayed, 60);
     assert!(world.letters().await.is_empty() && world.holds(&events[59]).await);
@@ -72,6 +73,7 @@ async fn whoever_waits_for_the_end_is_told_that_it_may_never_come() {
     let fault = service.until_idle().await.unwrap_err();
     assert!(fault.message.contains("of the last 60 chunks"), "{fault}");
     service.stop().await.unwrap();
+    assert_eq!(world.bus.forget(|_| true), 60, "from now on only the log has them");
     let fault = Service::replay(world.ports(), world.settings()).await.unwrap_err();
     let source = std::error::Error::source(&fault).unwrap().to_string();
     assert!(source.contains("of the last 60 chunks"), "{source}");

@@ -119,7 +119,13 @@ impl World {
 
     pub(crate) fn ports(&self) -> Ports {
         let stores: Vec<Arc<dyn Store>> = vec![Arc::new(self.vectors.clone()), Arc::new(self.graph.clone())];
-        Ports { bus: Arc::new(self.bus.clone()), records: Arc::new(self.records.clone()), stores, set: None }
+        Ports {
+            bus: Arc::new(self.bus.clone()),
+            records: Arc::new(self.records.clone()),
+            lease: Arc::new(self.records.lease("test")),
+            stores,
+            set: None,
+        }
     }
 
     pub(crate) fn settings(&self) -> Settings {

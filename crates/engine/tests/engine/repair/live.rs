@@ -124,7 +124,8 @@ async fn the_scrubber_finds_what_differs_mends_it_and_tells() {
     let sender = Mutex::new(sender);
     let told = Arc::new(move |scrubbed: &Scrubbed| drop(sender.lock().unwrap().send(scrubbed.clone())));
     let settings = ScrubSettings { interval: Duration::from_millis(50), rate: 10_000, repair: true };
-    let scrubbing = Scrubbing::start(world.ports.clone(), world.publisher.clone(), settings, told);
+    let leadership = service.leadership();
+    let scrubbing = Scrubbing::start(world.ports.clone(), world.publisher.clone(), settings, leadership, told);
     let first = passes.recv().await.unwrap();
     assert_eq!((first.report.differing, first.repaired, first.undecided), (2, 1, 1));
     let second = passes.recv().await.unwrap();

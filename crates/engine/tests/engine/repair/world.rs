@@ -35,7 +35,8 @@ impl World {
         let (vectors, graph) = (store(Target::Qdrant), store(Target::Neo4j));
         let publisher = Publisher::new(bus.clone(), Arc::new(Limits::default()));
         let stores: Vec<Arc<dyn Store>> = vec![Arc::new(vectors.clone()), Arc::new(graph.clone())];
-        let ports = Ports { bus, records: Arc::new(rows.clone()), stores, set: None };
+        let lease = Arc::new(rows.lease("test"));
+        let ports = Ports { bus, lease, records: Arc::new(rows.clone()), stores, set: None };
         Self { ports, publisher, rows, vectors, graph, dir: TempDir::new().unwrap() }
     }
 

@@ -10,12 +10,8 @@ for _, flat in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
   local open = redis.call('XPENDING', stream, other.name)
   local first = open[2]
   if open[1] == 0 then
-    -- Nothing pending: everything up to the last one delivered, that one included.
-    local millis, sequence = string.match(other['last-delivered-id'], '^(%d+)-(%d+)$')
-    local number = tonumber(sequence)
-    -- Beyond 2^53 a number of Lua is not exact: one entry stays a little longer.
-    first = number < 9007199254740992 and millis .. '-' .. string.format('%.0f', number + 1)
-      or other['last-delivered-id']
+    -- Nothing pending: everything up to the last one delivered. That one stays: it costs nothing.
+    first = other['last-delivered-id']
   end
   if not bound or less(first, bound) then
     bound = first

@@ -1,0 +1,154 @@
+//! Several processes of the program on real servers: one works the stream, the others stand by. The one that works is
+//! killed, stopped in order, made to stand still at every place and in its wait, and cut off from the system of record.
+//!
+//! PostgreSQL is named by `CHUNK_SYNC_TEST_PG18_URL`, Redis by `CHUNK_SYNC_TEST_REDIS_URL`. The other stores are out of reach
+//! on purpose: what they miss goes to the outbox, and the order of merges is what is judged here.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::print_stderr, reason = "how long a takeover took")]
+
+#[path = "lease/environment.rs"]
+mod environment;
+#[path = "servers/proxy.rs"]
+#[allow(dead_code, reason = "another test cuts connections")]
+mod proxy;
+
+use std::time::{Duration, Instant};
+
+use environment::Environment;
+use proxy::{Proxy, Weather, port_of};
+
+/// From the death of the holder to the first merge of the next.
+const AFTER_DEATH: Duration = Duration::from_secs(3);
+
+/// From an orderly end to the first merge of the next.
+const AFTER_STOP: Duration = Duration::from_secs(1);
+
+/// What a busy machine may add.
+const SLACK: Duration = Duration::from_secs(2);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_three_processes_one_works_and_the_next_takes_over_within_seconds() {
+    let env = Environment::new().await;
+    let mut processes = vec![env.start("a", &[]).await, env.start("b", &[]).await, env.start("c", &[]).await];
+    env.publish(1..=20).await;
+    env.shows(20).await;
+    for round in 0..2 {
+        let holder = env.holder().await;
+        let dying = processes.remove(processes.iter().position(|process| process.id() == holder).unwrap());
+        let version = 100 * (round + 1);
+        let began = Instant::now();
+        let limit = if round == 0 {
+            dying.kill();
+            AFTER_DEATH
+        } else {
+            dying.terminate();
+            AFTER_STOP
+        };
+        let ended = began.elapsed();
+        env.publish(version..=version).await;
+        env.shows(version).await;
+        let took = if round == 0 { began.elapsed() } else { began.elapsed().saturating_sub(ended) };
+        eprintln!("round {round}: merged {took:?} after the end of the holder before");
+        assert!(took < limit + SLACK, "{took:?}");
+        assert_ne!(env.holder().await, holder);
+    }
+    env.is_finished().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_stands_still_anywhere_loses_its_place_and_repeats_nothing_out_of_order() {
+    for point in ["read", "logged", "merged", "owed", "completed", "acknowledged"] {
+        let env = Environment::new().await;
+        let first = env.start("a", &["--stop-at", point]).await;
+        env.until_holder(first.id()).await;
+        let second = env.start("b", &[]).await;
+        env.publish(1..=10).await;
+        first.stands_still().await;
+        env.publish(11..=20).await;
+        env.until_holder(second.id()).await;
+        env.shows(20).await;
+        first.go_on();
+        env.publish(21..=30).await;
+        env.shows(30).await;
+        env.is_finished().await;
+        assert_eq!(env.holder().await, second.id(), "{point}");
+        // It has not ended: it stands by, and works when it is its turn.
+        second.terminate();
+        env.until_holder(first.id()).await;
+        env.publish(31..=31).await;
+        env.shows(31).await;
+        first.terminate();
+        env.is_finished().await;
+        assert_eq!(env.dead_letters().await, 0, "{point}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_stands_still_while_it_waits_swallows_nothing() {
+    let env = Environment::new().await;
+    let first = env.start("a", &[]).await;
+    env.until_holder(first.id()).await;
+    let second = env.start("b", &[]).await;
+    env.publish(1..=1).await;
+    env.shows(1).await;
+    env.is_finished().await;
+    first.stop();
+    first.stands_still().await;
+    env.publish(2..=9).await;
+    env.shows(9).await;
+    first.go_on();
+    env.publish(10..=20).await;
+    env.shows(20).await;
+    env.is_finished().await;
+    assert_eq!(env.holder().await, second.id());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_cut_off_from_the_system_of_record_gives_way_and_comes_back() {
+    let env = Environment::new().await;
+    let proxy = Proxy::to(port_of(&env.database)).await;
+    let first = env.start_at("a", &proxy.url(&env.database)).await;
+    env.until_holder(first.id()).await;
+    let second = env.start("b", &[]).await;
+    env.publish(1..=10).await;
+    env.shows(10).await;
+    for (weather, from, to) in [(Weather::Stalled, 11, 20), (Weather::Cut, 31, 40)] {
+        proxy.turns(weather);
+        env.publish(from..=to).await;
+        env.until_holder(second.id()).await;
+        env.shows(to).await;
+        proxy.turns(Weather::Fair);
+        env.is_finished().await;
+        if weather == Weather::Stalled {
+            // Back to the first: it must not have ended, and must be let in again.
+            second.stop();
+            env.until_holder(first.id()).await;
+            env.publish(21..=30).await;
+            env.shows(30).await;
+            second.go_on();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_of_another_host_that_is_replayed_late_changes_nothing() {
+    let env = Environment::new().await;
+    let first = env.start("a", &["--crash-at", "logged"]).await;
+    env.until_holder(first.id()).await;
+    env.publish(1..=10).await;
+    first.crashed().await;
+    let second = env.start("b", &[]).await;
+    env.shows(10).await;
+    env.publish(11..=20).await;
+    env.shows(20).await;
+    env.is_finished().await;
+    second.terminate();
+    let again = env.start("a", &[]).await;
+    env.until_holder(again.id()).await;
+    env.publish(21..=21).await;
+    env.shows(21).await;
+    env.is_finished().await;
+    let replayed = again.terminate();
+    assert_eq!(replayed["replayed"], 0, "another process had finished it: {replayed}");
+    assert_eq!(env.dead_letters().await, 0);
+}

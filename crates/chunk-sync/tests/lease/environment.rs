@@ -1,0 +1,259 @@
+//! A database and streams of a test's own, processes of the program on them, and a look at both past the program.
+
+use std::collections::HashMap;
+use std::io::Read;
+use std::ops::RangeInclusive;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use redis::aio::MultiplexedConnection;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio_postgres::{Client, NoTls};
+use uuid::Uuid;
+
+/// How long anything may take.
+const LIMIT: Duration = Duration::from_secs(60);
+
+pub(crate) struct Environment {
+    dir: TempDir,
+    name: String,
+    pub(crate) database: String,
+    maintenance: String,
+    client: Client,
+    redis: MultiplexedConnection,
+    /// The one chunk whose versions are published.
+    chunk: Uuid,
+}
+
+fn variable(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| {
+        panic!("{name} is not set: `cargo xtask services up`, then `eval $(cargo xtask services env)`")
+    })
+}
+
+async fn connect(url: &str) -> Client {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.expect("PostgreSQL does not answer");
+    tokio::spawn(connection);
+    client
+}
+
+impl Environment {
+    pub(crate) async fn new() -> Self {
+        let name = Uuid::new_v4().simple().to_string();
+        let (maintenance, redis) = (variable("CHUNK_SYNC_TEST_PG18_URL"), variable("CHUNK_SYNC_TEST_REDIS_URL"));
+        let create = format!("CREATE DATABASE chunk_sync_{name} TEMPLATE template0");
+        connect(&maintenance).await.batch_execute(&create).await.unwrap();
+        let (prefix, _) = maintenance.rsplit_once('/').unwrap();
+        let database = format!("{prefix}/chunk_sync_{name}");
+        let dir = TempDir::new().unwrap();
+        // Nothing listens on port 1.
+        let config = format!(
+            "http.listen = '127.0.0.1:0'\nlog.level = 'info'\nworker.patience = '100ms'\npostgres.url = '{database}'\n\
+             postgres.slot = 'chunk_sync_slot_{name}'\npostgres.publication = 'unified_chunks_pub_{name}'\n\
+             redis.url = '{redis}'\nredis.stream = '{name}:stream'\nredis.dead_stream = '{name}:dead'\n\
+             qdrant.url = 'http://127.0.0.1:1'\nneo4j.url = 'bolt://127.0.0.1:1'\nneo4j.user = 'neo4j'\n\
+             neo4j.password = 'none'\n"
+        );
+        std::fs::write(dir.path().join("chunk-sync.toml"), config).unwrap();
+        let redis = redis::Client::open(redis).unwrap().get_multiplexed_async_connection().await.unwrap();
+        let client = connect(&database).await;
+        Self { dir, name, database, maintenance, client, redis, chunk: Uuid::new_v4() }
+    }
+
+    /// A process whose log is of that name, on its feet.
+    pub(crate) async fn start(&self, log: &str, arguments: &[&str]) -> Process {
+        self.spawn(log, arguments, &self.database).await
+    }
+
+    /// The same, reaching the system of record by another way.
+    pub(crate) async fn start_at(&self, log: &str, database: &str) -> Process {
+        self.spawn(log, &[], database).await
+    }
+
+    async fn spawn(&self, log: &str, arguments: &[&str], database: &str) -> Process {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_chunk-sync"));
+        command.current_dir(self.dir.path()).args(["run", "--json"]).args(arguments).stdin(Stdio::null());
+        command.env("CHUNK_SYNC__WAL__DIR", self.dir.path().join(log)).stdout(Stdio::piped());
+        command.env("CHUNK_SYNC__POSTGRES__URL", database);
+        let process = Process(command.spawn().unwrap());
+        // It has made the tables, or they are there: then the group is there soon as well.
+        self.until("the lease", async || self.count("SELECT count(to_regclass('chunk_sync.lease'))").await == 1).await;
+        process
+    }
+
+    /// Publishes these versions of the chunk, in order.
+    pub(crate) async fn publish(&self, versions: RangeInclusive<u32>) {
+        for version in versions {
+            let time = format!("2026-01-01T00:{:02}:{:02}Z", version / 60, version % 60);
+            let chunk = json!({
+                "id": self.chunk, "system_origin": "claude", "content": format!("version {version:04}"),
+                "chunk_type": "text", "source": {"type": "api"}, "organization": {},
+                "location": {"start_char": 0, "end_char": 12, "chunk_index": 0},
+                "metadata": {"created_at": "2026-01-01T00:00:00Z", "updated_at": time},
+            });
+            let mut command = redis::cmd("XADD");
+            command.arg(format!("{}:stream", self.name)).arg("*").arg("event_id").arg(Uuid::new_v4().to_string());
+            command.arg("type").arg("update").arg("source").arg("claude").arg("timestamp").arg(time);
+            command.arg("targets").arg(r#"["postgres","qdrant","neo4j"]"#).arg("chunk").arg(chunk.to_string());
+            command.exec_async(&mut self.redis.clone()).await.unwrap();
+        }
+    }
+
+    /// Waits until the row shows that version. A row that goes back to an older one is a failure.
+    pub(crate) async fn shows(&self, version: u32) {
+        let wanted = format!("version {version:04}");
+        let mut newest = String::new();
+        let began = Instant::now();
+        loop {
+            let rows = self.client.query("SELECT content FROM unified.chunks WHERE id = $1", &[&self.chunk]).await;
+            let row = rows.ok().and_then(|rows| rows.first().map(|row| row.get::<_, String>(0)));
+            if let Some(content) = row {
+                assert!(content >= newest, "the row went back from {newest} to {content}");
+                newest = content;
+            }
+            if newest == wanted {
+                return;
+            }
+            assert!(began.elapsed() < LIMIT, "the row shows {newest:?}, not {wanted:?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// The process that holds the lease; waits until one does.
+    pub(crate) async fn holder(&self) -> u32 {
+        let began = Instant::now();
+        loop {
+            let lease = "SELECT holder FROM chunk_sync.lease WHERE token IS NOT NULL";
+            if let Ok(Some(row)) = self.client.query_opt(lease, &[]).await {
+                let holder: String = row.get(0);
+                return holder.rsplit(' ').next().unwrap().parse().unwrap();
+            }
+            assert!(began.elapsed() < LIMIT, "no process holds the lease");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    pub(crate) async fn until_holder(&self, process: u32) {
+        self.until(&format!("the lease of {process}"), async || self.holder().await == process).await;
+    }
+
+    /// Waits until nothing on the stream is unread or pending.
+    pub(crate) async fn is_finished(&self) {
+        self.until("an empty bus", async || {
+            let mut info = redis::cmd("XINFO");
+            info.arg("GROUPS").arg(format!("{}:stream", self.name));
+            let groups: Vec<HashMap<String, redis::Value>> = info.query_async(&mut self.redis.clone()).await.unwrap();
+            let number = |name: &str| redis::from_redis_value::<u64>(groups[0][name].clone()).unwrap();
+            number("pending") + number("lag") == 0
+        })
+        .await;
+    }
+
+    pub(crate) async fn dead_letters(&self) -> u64 {
+        redis::cmd("XLEN").arg(format!("{}:dead", self.name)).query_async(&mut self.redis.clone()).await.unwrap()
+    }
+
+    async fn count(&self, query: &str) -> i64 {
+        self.client.query_one(query, &[]).await.unwrap().get(0)
+    }
+
+    async fn until(&self, what: &str, holds: impl AsyncFn() -> bool) {
+        let began = Instant::now();
+        while !holds().await {
+            assert!(began.elapsed() < LIMIT, "{what} is not to be seen after {LIMIT:?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+impl Drop for Environment {
+    fn drop(&mut self) {
+        let (name, maintenance) = (self.name.clone(), self.maintenance.clone());
+        // Another runtime: the one of the test may be waiting for this very thread.
+        let dropped = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let client = connect(&maintenance).await;
+                let slot = format!(
+                    "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots
+                     WHERE slot_name = 'chunk_sync_slot_{name}' AND active;
+                     SELECT pg_sleep(0.2);
+                     SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots
+                     WHERE slot_name = 'chunk_sync_slot_{name}'"
+                );
+                client.batch_execute(&slot).await.unwrap();
+                client.batch_execute(&format!("DROP DATABASE chunk_sync_{name} WITH (FORCE)")).await.unwrap();
+            });
+        });
+        assert!(dropped.join().is_ok() || std::thread::panicking());
+    }
+}
+
+/// A process of the program, killed when it is dropped.
+pub(crate) struct Process(Child);
+
+impl Process {
+    pub(crate) fn id(&self) -> u32 {
+        self.0.id()
+    }
+
+    fn signal(&self, signal: &str) {
+        let sent = Command::new("kill").arg(signal).arg(self.id().to_string()).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// `kill -9`.
+    pub(crate) fn kill(mut self) {
+        assert!(self.0.try_wait().unwrap().is_none(), "it ended by itself");
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+
+    /// Ends it by SIGTERM; its summary.
+    pub(crate) fn terminate(mut self) -> Value {
+        self.signal("-TERM");
+        let mut summary = String::new();
+        self.0.stdout.take().unwrap().read_to_string(&mut summary).unwrap();
+        let status = self.0.wait().unwrap();
+        assert!(status.success(), "it ended with {status}");
+        serde_json::from_str(&summary).unwrap()
+    }
+
+    pub(crate) fn stop(&self) {
+        self.signal("-STOP");
+    }
+
+    pub(crate) fn go_on(&self) {
+        self.signal("-CONT");
+    }
+
+    /// Waits until the process stands still, by whatever signal.
+    pub(crate) async fn stands_still(&self) {
+        let began = Instant::now();
+        loop {
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id())).unwrap();
+            if stat.rsplit(") ").next().unwrap().starts_with('T') {
+                return;
+            }
+            assert!(began.elapsed() < LIMIT, "the process does not stand still");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Waits until it has ended by itself.
+    pub(crate) async fn crashed(mut self) {
+        let began = Instant::now();
+        while self.0.try_wait().unwrap().is_none() {
+            assert!(began.elapsed() < LIMIT, "it did not end");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}

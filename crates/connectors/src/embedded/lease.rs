@@ -1,0 +1,88 @@
+//! The lease of the embedded stores. One process has the directory, so who works the stream is known in its memory, beside
+//! the one connection that writes; nothing of it is in the file. A process that opens the directory finds a lease that was
+//! never held, and takes the process before for one that may have died.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use chunk_sync_engine::ports::{Fault, FaultClass, Lease, LeaseState};
+use uuid::Uuid;
+
+use super::database::Database;
+
+/// What is known of the lease.
+#[derive(Debug)]
+pub(super) struct Held(Mutex<LeaseState>);
+
+impl Default for Held {
+    fn default() -> Self {
+        Self(Mutex::new(LeaseState { token: None, beat: 0, holder: String::new() }))
+    }
+}
+
+impl Held {
+    /// Whether that token holds the lease.
+    pub(super) fn is(&self, token: Uuid) -> bool {
+        self.lock().token == Some(token)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, LeaseState> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(state: &mut LeaseState, token: Option<Uuid>) {
+        let holder = format!("pid {}", std::process::id());
+        *state = LeaseState { token, beat: state.beat + 1, holder };
+    }
+}
+
+/// The lease of a directory.
+pub struct EmbeddedLease {
+    database: Arc<Database>,
+}
+
+impl EmbeddedLease {
+    pub(super) fn new(database: Arc<Database>) -> Self {
+        Self { database }
+    }
+}
+
+#[async_trait]
+impl Lease for EmbeddedLease {
+    async fn state(&self) -> Result<LeaseState, Fault> {
+        Ok(self.database.lease.lock().clone())
+    }
+
+    async fn take(&self, seen: &LeaseState, token: Uuid) -> Result<bool, Fault> {
+        let (database, seen) = (Arc::clone(&self.database), seen.clone());
+        let take = move || {
+            // Merges hold it until they are committed.
+            let _merges = database.writer();
+            let mut state = database.lease.lock();
+            let free = *state == seen;
+            if free {
+                Held::set(&mut state, Some(token));
+            }
+            free || state.token == Some(token)
+        };
+        let taken = tokio::task::spawn_blocking(take).await;
+        taken.map_err(|panic| Fault::new(FaultClass::Corrupt, "embedded lease", panic))
+    }
+
+    async fn renew(&self, token: Uuid) -> Result<bool, Fault> {
+        let mut state = self.database.lease.lock();
+        let holds = state.token == Some(token);
+        if holds {
+            Held::set(&mut state, Some(token));
+        }
+        Ok(holds)
+    }
+
+    async fn release(&self, token: Uuid) -> Result<(), Fault> {
+        let mut state = self.database.lease.lock();
+        if state.token == Some(token) {
+            Held::set(&mut state, None);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,194 @@
+//! The lease in PostgreSQL: one row of `chunk_sync.lease`, and an advisory lock that merges take shared and a takeover takes
+//! exclusively.
+//!
+//! # What a crash does
+//! A holder's transaction that is under way ends with its connection, or after a second in which its process does nothing
+//! (`idle_in_transaction_session_timeout`); until then a takeover waits. A takeover is one transaction: a crash in it leaves
+//! the old holder or the new one, never neither. The replication connection of the old holder is ended after the commit; a
+//! crash in between leaves it to the server, and the capture waits for it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chunk_sync_engine::ports::{Fault, FaultClass, Lease, LeaseState};
+use deadpool_postgres::Client;
+use tokio_postgres::IsolationLevel;
+use tracing::info;
+use uuid::Uuid;
+
+use super::config::PostgresConfig;
+use super::fault::Error;
+use super::pool::Pool;
+use super::records::{PostgresRecords, begin, set_locally};
+use crate::remote;
+
+const CONTEXT: &str = "postgres: lease";
+
+/// How long a look or a renewal may take on the server. A term lasts several of them.
+const QUICK: Duration = Duration::from_millis(500);
+
+/// How long it may take to connect anew.
+const CONNECT: Duration = Duration::from_secs(1);
+
+/// The most that a takeover waits for running merges, before it is tried again.
+const MERGES_END: Duration = Duration::from_secs(5);
+
+/// One row per stream; it is updated several times a second, and its page has room for that.
+pub(super) const TABLE: &[&str] = &["CREATE TABLE chunk_sync.lease (
+    stream text PRIMARY KEY,
+    token uuid,
+    beat bigint NOT NULL,
+    holder text NOT NULL,
+    since timestamptz NOT NULL
+) WITH (fillfactor = 10)"];
+
+/// A merge locks the lease before it compares the token: in one statement the token could be of a moment before the lock.
+pub(super) const LOCK_SHARED: &str = "SELECT pg_advisory_xact_lock_shared(1667787628, 1)";
+
+pub(super) const TOKEN: &str = "SELECT token FROM chunk_sync.lease WHERE stream = 'events'";
+
+const LOCK: &str = "SELECT pg_advisory_xact_lock(1667787628, 1)";
+
+const STATE: &str = "SELECT token, beat, holder FROM chunk_sync.lease WHERE stream = 'events'";
+
+/// Takes the lease if it shows `$3` and `$4`; a row that is not there shows beat 0.
+const TAKE: &str = "INSERT INTO chunk_sync.lease AS held (stream, token, beat, holder, since) \
+    SELECT 'events', $1::uuid, 1, $2::text, clock_timestamp() \
+    WHERE $4::bigint = 0 OR EXISTS (SELECT FROM chunk_sync.lease WHERE stream = 'events') \
+    ON CONFLICT (stream) DO UPDATE \
+    SET token = excluded.token, beat = held.beat + 1, holder = excluded.holder, since = excluded.since \
+    WHERE held.token IS NOT DISTINCT FROM $3::uuid AND held.beat = $4::bigint";
+
+const RENEW: &str = "UPDATE chunk_sync.lease SET beat = beat + 1 WHERE stream = 'events' AND token = $1";
+
+const RELEASE: &str =
+    "UPDATE chunk_sync.lease SET token = NULL, beat = beat + 1 WHERE stream = 'events' AND token = $1";
+
+/// Ends the connection that reads the slot.
+const END_READER: &str = "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots \
+    WHERE slot_name = $1 AND database = current_database() AND active_pid IS NOT NULL";
+
+/// The lease beside the records.
+pub struct PostgresLease {
+    records: Arc<PostgresRecords>,
+    /// Connections of its own: a renewal waits for no merge.
+    quick: Pool,
+    holder: String,
+    slot: String,
+}
+
+impl PostgresLease {
+    /// The lease of the stream whose system of record this is. A takeover ends whoever reads `slot`. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// [`Misconfigured`](FaultClass::Misconfigured) where the URL of the records is unsound.
+    pub fn new(records: Arc<PostgresRecords>, slot: &str) -> Result<Self, Fault> {
+        let config = PostgresConfig {
+            pool_size: 2,
+            connect_timeout: CONNECT,
+            statement_timeout: QUICK,
+            lock_timeout: QUICK,
+            ..records.config.clone()
+        };
+        let holder = format!("{} pid {}", remote::host_name(), std::process::id());
+        Ok(Self { quick: Pool::new(&config)?, records, holder, slot: slot.to_owned() })
+    }
+
+    async fn look(&self) -> Result<LeaseState, Error> {
+        let client = self.quick.get().await?;
+        let rows = self.quick.within(async {
+            let statement = client.prepare_cached(STATE).await?;
+            Ok(client.query_opt(&statement, &[]).await?)
+        });
+        let rows = rows.await;
+        let Some(row) = self.quick.settle(client, rows)? else {
+            return Ok(LeaseState { token: None, beat: 0, holder: String::new() });
+        };
+        let beat: i64 = row.try_get(1)?;
+        Ok(LeaseState { token: row.try_get(0)?, beat: beat.unsigned_abs(), holder: row.try_get(2)? })
+    }
+
+    /// Runs a statement on the row of that token; whether it is there.
+    async fn on_own(&self, sql: &str, token: Uuid) -> Result<bool, Fault> {
+        let done = async {
+            let client = self.quick.get().await?;
+            let changed = self.quick.within(async {
+                let statement = client.prepare_cached(sql).await?;
+                Ok(client.execute(&statement, &[&token]).await?)
+            });
+            let changed = changed.await;
+            self.quick.settle(client, changed)
+        };
+        done.await.map(|changed| changed > 0).map_err(fault)
+    }
+
+    async fn take_once(&self, seen: &LeaseState, token: Uuid) -> Result<bool, Error> {
+        let pool = &self.records.pool;
+        let mut client = pool.get().await?;
+        let taken = pool.within(self.take_on(&mut client, seen, token)).await;
+        pool.settle(client, taken)
+    }
+
+    async fn take_on(&self, client: &mut Client, seen: &LeaseState, token: Uuid) -> Result<bool, Error> {
+        let transaction = begin(client, IsolationLevel::ReadCommitted, false).await?;
+        set_locally(&transaction, MERGES_END).await?;
+        transaction.execute(LOCK, &[]).await?;
+        let held: Option<Uuid> = match transaction.query_opt(TOKEN, &[]).await? {
+            Some(row) => row.try_get(0)?,
+            None => None,
+        };
+        if held == Some(token) {
+            return Ok(true);
+        }
+        let beat = i64::try_from(seen.beat).unwrap_or(i64::MAX);
+        let taken = transaction.execute(TAKE, &[&token, &self.holder, &seen.token, &beat]).await?;
+        transaction.commit().await?;
+        Ok(taken > 0)
+    }
+
+    /// Ends the replication connection of the old holder. Where this role may not, the capture waits until it ends.
+    async fn end_reader(&self) {
+        match self.records.query(END_READER, &[&self.slot]).await {
+            Ok(ended) if ended.is_empty() => {}
+            Ok(_) => info!(slot = self.slot, "ended the replication connection of the process before"),
+            Err(error) => info!(
+                slot = self.slot, %error,
+                "the replication connection of the process before could not be ended: waiting for it. \
+                 GRANT pg_signal_backend to this role to have it ended"
+            ),
+        }
+    }
+}
+
+#[async_trait]
+impl Lease for PostgresLease {
+    async fn state(&self) -> Result<LeaseState, Fault> {
+        self.look().await.map_err(fault)
+    }
+
+    async fn take(&self, seen: &LeaseState, token: Uuid) -> Result<bool, Fault> {
+        let taken = self.take_once(seen, token).await.map_err(fault)?;
+        if taken {
+            self.end_reader().await;
+        }
+        Ok(taken)
+    }
+
+    async fn renew(&self, token: Uuid) -> Result<bool, Fault> {
+        self.on_own(RENEW, token).await
+    }
+
+    async fn release(&self, token: Uuid) -> Result<(), Fault> {
+        self.on_own(RELEASE, token).await.map(drop)
+    }
+}
+
+fn fault(error: Error) -> Fault {
+    let missing = error.class() == FaultClass::Misconfigured;
+    let fault = error.into_fault(CONTEXT);
+    if !missing {
+        return fault;
+    }
+    Fault { message: format!("{}: run `chunk-sync init` to bring the tables up to date", fault.message), ..fault }
+}

@@ -1,0 +1,34 @@
+#!lua flags=allow-oom
+-- What the scripts after it share. They run also where the server's memory is full: reading and finishing entries is what
+-- empties it.
+
+-- An entry's id as a text that sorts like it.
+local function sortable(id)
+  local millis, sequence = string.match(id, '^(%d+)-(%d+)$')
+  return string.rep('0', 20 - #millis) .. millis .. string.rep('0', 20 - #sequence) .. sequence
+end
+
+local function less(a, b)
+  return sortable(a) < sortable(b)
+end
+
+-- A flat reply of names and values as a table.
+local function named(flat)
+  local table_of = {}
+  for i = 1, #flat, 2 do
+    table_of[flat[i]] = flat[i + 1]
+  end
+  return table_of
+end
+
+local function group_of(stream, name)
+  if redis.call('EXISTS', stream) == 0 then
+    return nil
+  end
+  for _, flat in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
+    local group = named(flat)
+    if group.name == name then
+      return group
+    end
+  end
+end

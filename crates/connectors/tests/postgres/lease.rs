@@ -1,0 +1,114 @@
+//! What the lease does to the transactions of a holder that does not move, and to the connection that reads the slot.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chunk_sync_connectors::postgres::PostgresLease;
+use chunk_sync_engine::ports::{Commit, Fence, Held, Lease, MergeScope, Records};
+use uuid::Uuid;
+
+use super::fixture::{Database, Pg15, Pg18};
+
+/// Takes it, however long a busy server takes to let a client in.
+async fn take(lease: &PostgresLease) -> Uuid {
+    let token = Uuid::new_v4();
+    let seen = loop {
+        if let Ok(seen) = lease.state().await {
+            break seen;
+        }
+    };
+    assert!(lease.take(&seen, token).await.unwrap());
+    token
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_takeover_waits_for_a_merge_and_a_merge_that_stands_still_ends_within_seconds() {
+    let database = Database::fresh::<Pg18>().await;
+    let (old, new) = (Arc::new(database.prepared().await), Arc::new(database.records().await));
+    let (first, second) =
+        (PostgresLease::new(Arc::clone(&old), "none").unwrap(), PostgresLease::new(new, "none").unwrap());
+    let token = take(&first).await;
+    let (begun, begins) = tokio::sync::oneshot::channel();
+    let merging = tokio::spawn(async move {
+        let begun = std::sync::Mutex::new(Some(begun));
+        let fence = Fence { lease: Some(token), stores: None };
+        let decide = |_: Vec<Held>| -> Vec<Commit> {
+            if let Some(begun) = begun.lock().unwrap().take() {
+                begun.send(()).unwrap();
+            }
+            // The whole process stands still in the midst of its transaction.
+            std::thread::sleep(Duration::from_secs(4));
+            Vec::new()
+        };
+        let began = Instant::now();
+        let merged = old.merge_in(MergeScope { ids: &[Uuid::new_v4()], fence: &fence, finished: &[] }, &decide).await;
+        (merged, began.elapsed())
+    });
+    begins.await.unwrap();
+    let began = Instant::now();
+    take(&second).await;
+    let waited = began.elapsed();
+    assert!(waited >= Duration::from_millis(700), "it did not wait: {waited:?}");
+    assert!(waited < Duration::from_secs(3), "it waited for a process that stands still: {waited:?}");
+    let (merged, took) = merging.await.unwrap();
+    assert!(merged.is_err() && took >= Duration::from_secs(4), "it was committed after the takeover");
+}
+
+#[tokio::test]
+async fn a_takeover_ends_the_connection_that_reads_the_slot() {
+    let database = Database::fresh::<Pg15>().await;
+    let records = Arc::new(database.prepared().await);
+    let slot = format!("s_{}", Uuid::new_v4().simple());
+    database.meddle(&format!("SELECT pg_create_logical_replication_slot('{slot}', 'pgoutput')")).await;
+    database.meddle("CREATE PUBLICATION p FOR TABLE unified.chunks").await;
+    // Reads as `wal2json` and `pgoutput` do by SQL, for as long as the client leaves the answer unread.
+    let active = format!("SELECT active FROM pg_replication_slots WHERE slot_name = '{slot}'");
+    let reader = database.client().await;
+    let endless = format!(
+        "SELECT pg_sleep(30) FROM pg_logical_slot_peek_binary_changes('{slot}', NULL, NULL, \
+         'proto_version', '1', 'publication_names', 'p')"
+    );
+    database.meddle("INSERT INTO unified.chunks (id, content) VALUES (gen_random_uuid(), 'text')").await;
+    let reading = tokio::spawn(async move { reader.batch_execute(&endless).await });
+    let lease = PostgresLease::new(records, &slot).unwrap();
+    // The function has read the slot when it sleeps; a lease taken meanwhile ends what is still active, and nothing else.
+    take(&lease).await;
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while database.one(&active).await.get::<_, bool>(0) {
+        assert!(Instant::now() < deadline, "the slot is still read");
+    }
+    reading.abort();
+    database.meddle(&format!("SELECT pg_drop_replication_slot('{slot}')")).await;
+}
+
+#[tokio::test]
+async fn every_transaction_commits_durably_whatever_the_role_is_set_to() {
+    let database = Database::fresh::<Pg18>().await;
+    let records = Arc::new(database.prepared().await);
+    let name = &database.name;
+    database.meddle(&format!("ALTER DATABASE {name} SET synchronous_commit = off")).await;
+    database
+        .meddle(
+            "CREATE TABLE public.seen (setting text, value text);
+             CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                 INSERT INTO public.seen VALUES ('synchronous_commit', current_setting('synchronous_commit')),
+                     ('idle', current_setting('idle_in_transaction_session_timeout'));
+                 RETURN NEW; END $$;
+             CREATE TRIGGER note AFTER INSERT ON chunk_sync.records FOR EACH ROW EXECUTE FUNCTION note()",
+        )
+        .await;
+    let id = Uuid::new_v4();
+    let commit = |held: Held| Commit {
+        id,
+        record: held.record.unwrap_or_default(),
+        state: None,
+        row_changed: false,
+        row: None,
+        owed: Vec::new(),
+        decided: Vec::new(),
+        conflicts: Vec::new(),
+    };
+    records.merge(&[id], &|held| held.into_iter().map(commit).collect()).await.unwrap();
+    let seen = database.one("SELECT string_agg(value, ' ' ORDER BY setting) FROM public.seen").await;
+    assert_eq!(seen.get::<_, String>(0), "1s on");
+}

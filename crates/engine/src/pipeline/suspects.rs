@@ -1,0 +1,81 @@
+//! Entries that may be what kills their process: they are carried alone, so that it becomes known which one it is.
+//!
+//! A delivery counts where a process fell silent while it had the entry, so everything that lay beside a deadly entry is
+//! counted with it. From the third such delivery on an entry is carried alone: what came before it has ended, and nothing
+//! comes after it until it has ended too, or has been under way for long enough not to be deadly. So of a term only the
+//! first suspect can have killed the term before; only that one is set aside when it has been delivered too often. A pause
+//! of a process looks like a death here; it takes as many of them, with the same entry unfinished each time, to matter.
+
+use std::time::Duration;
+
+use crate::ports::Delivery;
+
+/// Deliveries that count, from which on an entry is carried alone.
+const SUSPECT: u32 = 3;
+
+/// What has been under way for so long does not kill its process.
+pub(crate) const DEADLY_WITHIN: Duration = Duration::from_secs(5);
+
+/// Whether the entry is carried alone; `max` is the number of deliveries after which it is given up.
+pub(crate) fn is_suspect(delivery: &Delivery, max: u32) -> bool {
+    delivery.attempt > SUSPECT.min(max.saturating_sub(1)).max(1)
+}
+
+/// The deliveries in their order, cut into what is carried together.
+pub(crate) fn runs(deliveries: Vec<Delivery>, max: u32) -> Vec<Vec<Delivery>> {
+    let suspect = |delivery: &Delivery| is_suspect(delivery, max);
+    let mut runs: Vec<Vec<Delivery>> = Vec::new();
+    for delivery in deliveries {
+        match runs.last_mut() {
+            Some(run) if !suspect(&delivery) && !run.iter().any(suspect) => run.push(delivery),
+            _ => runs.push(vec![delivery]),
+        }
+    }
+    runs
+}
+
+/// Decides which suspect is set aside: the first of a term, where it was delivered too often.
+#[derive(Debug, Default)]
+pub(crate) struct Accusation {
+    /// A suspect was met in this term.
+    made: bool,
+}
+
+impl Accusation {
+    /// Whether the delivery is given up.
+    pub(crate) fn of(&mut self, delivery: &Delivery, max: u32) -> bool {
+        let first = !self.made;
+        self.made |= is_suspect(delivery, max);
+        first && delivery.attempt > max
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ports::EntryId;
+
+    fn delivery(sequence: u64, attempt: u32) -> Delivery {
+        Delivery { id: EntryId { millis: 0, sequence }, attempt, again: attempt > 1, fields: Vec::new() }
+    }
+
+    #[test]
+    fn suspects_are_carried_alone_and_the_order_stays() {
+        let attempts = [1, 2, 4, 1, 5, 4, 3, 1];
+        let deliveries = (0..).zip(attempts).map(|(sequence, attempt)| delivery(sequence, attempt)).collect();
+        let runs = runs(deliveries, 16);
+        assert!(runs.concat().is_sorted_by_key(|delivery| delivery.id));
+        assert_eq!(runs.iter().map(Vec::len).collect::<Vec<_>>(), [2, 1, 1, 1, 1, 2]);
+    }
+
+    #[test]
+    fn of_a_term_only_the_first_suspect_is_given_up() {
+        let mut accusation = Accusation::default();
+        assert!(!accusation.of(&delivery(0, 1), 16));
+        assert!(accusation.of(&delivery(1, 17), 16));
+        assert!(!accusation.of(&delivery(2, 17), 16), "it lay beside the other each time");
+        let mut accusation = Accusation::default();
+        assert!(!accusation.of(&delivery(0, 9), 16), "this one may have killed the last process");
+        assert!(!accusation.of(&delivery(1, 17), 16));
+    }
+}

@@ -1,0 +1,170 @@
+//! One term: what a process does from the moment it holds the lease until it is stopped, fails, or loses it.
+//!
+//! In order: the bus hands over, the log is replayed as far as the bus may have lost it, the worker runs. Where the term is
+//! lost, the future that does all this is dropped: tasks are aborted, lanes send nothing more, and the log is closed, so
+//! that no work of this term that is still on its way to the disk reaches it in the next.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use chunk_sync_wal::Recovery;
+use chunk_sync_wal::disk::Disk;
+use tokio::task::{JoinHandle, JoinSet};
+use tracing::{info, warn};
+
+use crate::pipeline::breaker::Breaker;
+use crate::pipeline::given_up::GivenUp;
+use crate::pipeline::log::Log;
+use crate::pipeline::recovery::{Recovered, recover};
+use crate::pipeline::store_writer::{Lane, SharedCondition};
+use crate::pipeline::worker::{Run, Worker};
+use crate::ports::Ports;
+use crate::ports::{Fault, Fence, Handover};
+use crate::runtime::clock::Clock;
+use crate::runtime::lease::Term;
+use crate::runtime::maintenance::House;
+use crate::runtime::progress::{Progress, Stop};
+use crate::runtime::retry::Pauses;
+use crate::runtime::settings::Settings;
+
+/// What all terms of a process have in common.
+#[derive(Clone)]
+pub(crate) struct Office {
+    pub(crate) ports: Ports,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) clock: Clock,
+    pub(crate) progress: Arc<Progress>,
+    pub(crate) breaker: Arc<Breaker>,
+    pub(crate) given_up: Arc<GivenUp>,
+    /// How each store is doing, in the order of the ports.
+    pub(crate) conditions: Vec<SharedCondition>,
+    /// What was replayed last; `None` before the first replay has ended.
+    pub(crate) recovered: Arc<Mutex<Option<Recovered>>>,
+    /// What drives the lanes of terms that were lost: it may still wait for an answer of a store.
+    pub(crate) left: Arc<Mutex<Vec<JoinHandle<()>>>>,
+    pub(crate) stop: Stop,
+}
+
+impl Office {
+    /// Opens the log.
+    pub(crate) async fn open_log(&self) -> Result<(Log, Recovery), chunk_sync_wal::WalError> {
+        Log::open(Arc::clone(&self.disk), self.clock.clone(), &self.settings.wal).await
+    }
+
+    /// Works the stream until the worker ends. The log is replayed first.
+    pub(crate) async fn work(
+        &self,
+        term: &Term,
+        handover: Handover,
+        log: Log,
+        recovery: Recovery,
+    ) -> Result<Run, Fault> {
+        let Some(epoch) = self.take_over(handover).await else { return Ok(Run::Stopped) };
+        let worker = self.worker(term, log.clone(), &epoch);
+        let recovered = recover(&worker, recovery).await?;
+        tell(&recovered);
+        *self.recovered.lock().unwrap_or_else(PoisonError::into_inner) = Some(recovered);
+        let mut house = JoinSet::new();
+        house.spawn(self.house(log.clone()).keep(self.stop.clone()));
+        let run = worker.clone().run().await?;
+        worker.ask_the_bus().await?;
+        drop(worker);
+        drop(house);
+        self.lanes_ended().await;
+        log.sync().await?;
+        Ok(run)
+    }
+
+    /// Replays the log, and nothing else.
+    pub(crate) async fn replay(&self, term: &Term, log: Log, recovery: Recovery) -> Result<Recovered, Fault> {
+        let epoch = self.ports.bus.incarnation().await?;
+        let worker = self.worker(term, log.clone(), &epoch);
+        let recovered = recover(&worker, recovery).await?;
+        drop(worker);
+        self.lanes_ended().await;
+        log.sync().await?;
+        Ok(recovered)
+    }
+
+    /// Has the bus hand over, however long it takes to answer; in which life it is. `None` where this was stopped first.
+    async fn take_over(&self, handover: Handover) -> Option<String> {
+        let mut pauses = Pauses::new(&self.settings.worker);
+        loop {
+            let begun = async {
+                self.ports.bus.begin(handover).await?;
+                self.ports.bus.incarnation().await
+            };
+            match self.stop.during(begun).await? {
+                Ok(epoch) => return Some(epoch),
+                Err(fault) => warn!(%fault, "the bus does not hand over: trying again"),
+            }
+            self.stop.during(tokio::time::sleep(pauses.next())).await?;
+        }
+    }
+
+    fn worker(&self, term: &Term, log: Log, epoch: &str) -> Worker {
+        Worker {
+            bus: Arc::clone(&self.ports.bus),
+            records: Arc::clone(&self.ports.records),
+            lanes: self.lanes(term),
+            targets: self.ports.targets().into(),
+            fence: Fence { stores: self.ports.set, ..term.fence() },
+            log,
+            clock: self.clock.clone(),
+            settings: Arc::clone(&self.settings),
+            progress: Arc::clone(&self.progress),
+            breaker: Arc::clone(&self.breaker),
+            given_up: Arc::clone(&self.given_up),
+            carried: Arc::default(),
+            epoch: epoch.into(),
+            term: term.clone(),
+            stop: self.stop.clone(),
+        }
+    }
+
+    /// A lane to every store. They end when the last handle on them is dropped.
+    fn lanes(&self, term: &Term) -> Vec<Lane> {
+        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        left.retain(|driver| !driver.is_finished());
+        let start = |(store, condition): (&Arc<dyn crate::ports::Store>, &SharedCondition)| {
+            let (store, records) = (Arc::clone(store), Arc::clone(&self.ports.records));
+            let settings = self.settings.worker.clone();
+            let (lane, driver) = Lane::start(store, records, settings, term.clone(), Arc::clone(condition));
+            left.push(driver);
+            lane
+        };
+        self.ports.stores.iter().zip(&self.conditions).map(start).collect()
+    }
+
+    /// Waits until nothing that drives a lane is left, of this term or an earlier one.
+    pub(crate) async fn lanes_ended(&self) {
+        let drivers = std::mem::take(&mut *self.left.lock().unwrap_or_else(PoisonError::into_inner));
+        for driver in drivers {
+            // Whoever panicked said so; the others ended by themselves.
+            let _ = driver.await;
+        }
+    }
+
+    fn house(&self, log: Log) -> House {
+        House {
+            ports: self.ports.clone(),
+            log,
+            clock: self.clock.clone(),
+            keep_conflicts: self.settings.keep_conflicts,
+            limits: self.settings.limits.clone(),
+            progress: Arc::clone(&self.progress),
+        }
+    }
+}
+
+fn tell(recovered: &Recovered) {
+    if *recovered != Recovered::default() {
+        info!(
+            replayed = recovered.replayed,
+            on_bus = recovered.on_bus,
+            damaged = recovered.damaged,
+            torn = recovered.torn,
+            "recovered from the log"
+        );
+    }
+}
