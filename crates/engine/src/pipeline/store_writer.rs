@@ -141,6 +141,16 @@ struct Driver {
     refused: BTreeMap<Uuid, SyncVersion>,
 }
 
+/// What one go at the outbox of a store came to.
+enum Drained {
+    /// Nothing is left that the store could take.
+    Empty,
+    /// All that is left is claimed: the store has not answered for it yet, and nothing is known of how it is doing.
+    Claimed,
+    /// The store took some, and there may be more.
+    Sent,
+}
+
 impl Driver {
     async fn run(mut self, mut inbox: mpsc::Receiver<Parcel>) {
         let mut debts = tokio::time::interval(self.settings.retry_max.min(std::time::Duration::from_secs(1)));
@@ -332,11 +342,12 @@ impl Driver {
     async fn pay(&mut self) {
         while self.term.holds() {
             match self.pay_some().await {
-                Ok(0) => {
+                Ok(Drained::Empty) => {
                     self.condition.lock().unwrap_or_else(PoisonError::into_inner).owing = false;
                     return;
                 }
-                Ok(_) => {}
+                Ok(Drained::Claimed) => return,
+                Ok(Drained::Sent) => {}
                 Err(fault) => {
                     self.observe(Some(&fault));
                     return;
@@ -345,9 +356,9 @@ impl Driver {
         }
     }
 
-    /// Pays some debts, and answers how many that were. Those that the store refuses are passed over until they change, so
-    /// that they hold up no others; so are those that are claimed, whose writes are sent directly.
-    async fn pay_some(&mut self) -> Result<usize, Fault> {
+    /// Pays some debts. Those that the store refuses are passed over until they change, so that they hold up no others; so
+    /// are those that are claimed, whose writes are sent directly.
+    async fn pay_some(&mut self) -> Result<Drained, Fault> {
         let batch = self.settings.store_batch.max(1);
         let limit = batch + self.refused.len() + self.claims.len();
         let debts = self.records.debts(self.store.target(), limit).await?;
@@ -364,10 +375,10 @@ impl Driver {
         };
         let due = debts.into_iter().zip(rows).map(write);
         let due = due.filter(|(debt, write)| self.refused.get(&debt.id) != Some(&write.version));
-        let due = due.filter(|(debt, _)| !self.claims.contains(debt.id));
-        let (debts, writes): (Vec<Debt>, Vec<Write>) = due.take(batch).unzip();
+        let (claimed, due): (Vec<_>, Vec<_>) = due.partition(|(debt, _)| self.claims.contains(debt.id));
+        let (debts, writes): (Vec<Debt>, Vec<Write>) = due.into_iter().take(batch).unzip();
         if debts.is_empty() {
-            return Ok(0);
+            return Ok(if claimed.is_empty() { Drained::Empty } else { Drained::Claimed });
         }
         let Some(answers) = self.apply(&writes).await else { return Ok(0) };
         let (mut settled, mut failed) = (Vec::new(), None);
@@ -382,7 +393,7 @@ impl Driver {
         self.records.paid(&settled).await?;
         self.refused.retain(|id, _| settled.iter().all(|debt| debt.id != *id));
         self.show_refused();
-        failed.map_or(Ok(debts.len()), Err)
+        failed.map_or(Ok(Drained::Sent), Err)
     }
 
     fn refuse(&mut self, write: &Write, fault: &Fault) {
