@@ -1,10 +1,10 @@
 //! What the lease does to the transactions of a holder that does not move, and to the connection that reads the slot.
 
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use chunk_sync_connectors::postgres::PostgresLease;
-use chunk_sync_engine::ports::{Commit, Fence, Held, Lease, MergeScope, Records};
+use chunk_sync_connectors::postgres::{PostgresConfig, PostgresLease, PostgresRecords};
+use chunk_sync_engine::ports::{Commit, Fault, Fence, Held, Lease, MergeScope, Records};
 use uuid::Uuid;
 
 use super::fixture::{Database, Pg15, Pg18};
@@ -21,36 +21,39 @@ async fn take(lease: &PostgresLease) -> Uuid {
     token
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+/// A process whose merge stands still for 4 s in the midst of its transaction; what came of it, and how long it took.
+fn stands_still(config: PostgresConfig, token: Uuid, begun: &mpsc::Sender<()>) -> (Result<(), Fault>, Duration) {
+    let fence = Fence { lease: Some(token), stores: None };
+    let decide = |_: Vec<Held>| -> Vec<Commit> {
+        begun.send(()).unwrap();
+        std::thread::sleep(Duration::from_secs(4));
+        Vec::new()
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let records = PostgresRecords::connect(config).await.unwrap();
+        let began = Instant::now();
+        let merged = records.merge_in(MergeScope { ids: &[Uuid::new_v4()], fence: &fence, finished: &[] }, &decide);
+        (merged.await, began.elapsed())
+    })
+}
+
+#[tokio::test]
 async fn a_takeover_waits_for_a_merge_and_a_merge_that_stands_still_ends_within_seconds() {
     let database = Database::fresh::<Pg18>().await;
-    let (old, new) = (Arc::new(database.prepared().await), Arc::new(database.records().await));
-    let (first, second) =
-        (PostgresLease::new(Arc::clone(&old), "none").unwrap(), PostgresLease::new(new, "none").unwrap());
-    let token = take(&first).await;
-    let (begun, begins) = tokio::sync::oneshot::channel();
-    let merging = tokio::spawn(async move {
-        let begun = std::sync::Mutex::new(Some(begun));
-        let fence = Fence { lease: Some(token), stores: None };
-        let decide = |_: Vec<Held>| -> Vec<Commit> {
-            if let Some(begun) = begun.lock().unwrap().take() {
-                begun.send(()).unwrap();
-            }
-            // The whole process stands still in the midst of its transaction.
-            std::thread::sleep(Duration::from_secs(4));
-            Vec::new()
-        };
-        let began = Instant::now();
-        let merged = old.merge_in(MergeScope { ids: &[Uuid::new_v4()], fence: &fence, finished: &[] }, &decide).await;
-        (merged, began.elapsed())
-    });
-    begins.await.unwrap();
+    let records = Arc::new(database.prepared().await);
+    let lease = PostgresLease::new(Arc::clone(&records), "none").unwrap();
+    let token = take(&lease).await;
+    let (begun, begins) = mpsc::channel();
+    let config = database.config();
+    let merging = std::thread::spawn(move || stands_still(config, token, &begun));
+    tokio::task::spawn_blocking(move || begins.recv().unwrap()).await.unwrap();
     let began = Instant::now();
-    take(&second).await;
+    take(&lease).await;
     let waited = began.elapsed();
     assert!(waited >= Duration::from_millis(700), "it did not wait: {waited:?}");
     assert!(waited < Duration::from_secs(3), "it waited for a process that stands still: {waited:?}");
-    let (merged, took) = merging.await.unwrap();
+    let (merged, took) = tokio::task::spawn_blocking(move || merging.join().unwrap()).await.unwrap();
     assert!(merged.is_err() && took >= Duration::from_secs(4), "it was committed after the takeover");
 }
 
