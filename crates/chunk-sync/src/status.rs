@@ -274,7 +274,7 @@ pub(crate) fn waiting_for(health: &Health, filling: &BTreeMap<Target, Filled>) -
         .map(|(_, fault)| format!("the system of record fails, and merging waits for it: {fault}"));
     let replay = (health.recovered.is_none() && ended.is_none())
         .then(|| "the write-ahead log of the last run is being replayed".to_owned());
-    let held = health.held.as_ref().map(|(since, fault)| format!("nearly all events are rejected; held since {since}: {fault}"));
+    let held = health.held.as_ref().map(|(since, fault)| format!("rejected events are held since {since}: {fault}"));
     let filling = filling.iter().map(being_filled);
     [replay, ended, records, held].into_iter().flatten().chain(filling).collect()
 }
