@@ -173,7 +173,7 @@ async fn a_repair_is_carried_though_the_service_that_had_the_log_ends_meanwhile(
     let mut repair = place.program(&["verify", "--repair"]);
     let mut repair = repair.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut said = BufReader::new(repair.stderr.take().unwrap()).lines();
-    let waits = said.find(|line| line.as_ref().unwrap().contains("carries the repair"));
+    let waits = said.find(|line| line.as_ref().unwrap().contains("carries out the repair"));
     assert!(waits.is_some(), "it did not say for whom it waits");
     drop(log);
     let began = Instant::now();

@@ -28,7 +28,7 @@ pub(super) async fn execute(config: &Config, arguments: &Arguments, json: bool) 
     } else {
         let rows = output::count(done.rows, "row");
         output::line(format_args!(
-            "{rows} read; {} new or changed, published for `run`",
+            "{rows} read; {} new, changed or deleted: published for `run`",
             output::number(done.published)
         ))?;
     }
