@@ -135,8 +135,9 @@ pub fn main() -> ExitCode {
         }
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let result =
-        runtime.map_err(|error| Failure::Unable(anyhow::Error::new(error).context("cannot start the tokio runtime"))).and_then(|runtime| {
+    let result = runtime
+        .map_err(|error| Failure::Unable(anyhow::Error::new(error).context("cannot start the tokio runtime")))
+        .and_then(|runtime| {
             let result = runtime.block_on(cli.execute());
             // A thread blocked on standard input must not delay the exit.
             runtime.shutdown_background();

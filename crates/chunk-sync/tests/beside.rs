@@ -45,7 +45,9 @@ impl Service {
         let service = Self(program(dir, &["run"]).stdout(Stdio::null()).spawn().unwrap());
         let held = dir.join("data/LOCK");
         let process = format!("process {}, `chunk-sync run`", service.0.id());
-        within("the service has locked the directory", || std::fs::read_to_string(&held).is_ok_and(|holder| holder == process));
+        within("the service has locked the directory", || {
+            std::fs::read_to_string(&held).is_ok_and(|holder| holder == process)
+        });
         service
     }
 }

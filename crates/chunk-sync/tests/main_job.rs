@@ -29,7 +29,11 @@ fn program(dir: &Path, arguments: &[&str]) -> Command {
 
 fn run(dir: &Path, arguments: &[&str]) -> (i32, String, String) {
     let Output { status, stdout, stderr } = program(dir, arguments).output().unwrap();
-    (status.code().expect("the program was killed by a signal"), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+    (
+        status.code().expect("the program was killed by a signal"),
+        String::from_utf8(stdout).unwrap(),
+        String::from_utf8(stderr).unwrap(),
+    )
 }
 
 /// Runs the program, asserts exit code 0, and returns standard output.

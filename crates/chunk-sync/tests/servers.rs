@@ -77,11 +77,7 @@ async fn rows_written_by_sql_are_captured_once() {
     place.visible("its content", || place.point_is(id, "content", "another text than before")).await;
     place.settled().await;
     place.assert_equal(21);
-    assert_eq!(
-        place.entries_added().await,
-        20 + 3,
-        "one entry per change, and none for the service's own writes"
-    );
+    assert_eq!(place.entries_added().await, 20 + 3, "one entry per change, and none for the service's own writes");
     place.sql(&format!("DELETE FROM unified.chunks WHERE id = '{id}'")).await;
     place.visible("its end", || async { !place.has_node(id).await && !place.has_point(id).await }).await;
     place.settled().await;

@@ -40,7 +40,10 @@ pub(super) async fn execute(arguments: &Arguments, json: bool) -> Result<Ended, 
     let temporary = tempfile::Builder::new().prefix("chunk-sync-demo-").tempdir().map_err(anyhow::Error::from)?;
     let dir = match &arguments.keep {
         Some(dir) if dir.exists() => {
-            return Err(Failure::Usage(format!("{} already exists; name a directory that does not exist", dir.display())));
+            return Err(Failure::Usage(format!(
+                "{} already exists; name a directory that does not exist",
+                dir.display()
+            )));
         }
         Some(dir) => dir.clone(),
         None => temporary.path().join("data"),

@@ -37,11 +37,11 @@ pub(super) async fn execute(config: &Config, arguments: &Arguments, json: bool) 
             output::line(format_args!("-- {store}\n{statement};"))?;
         }
     } else if let Some(Installed { id, version, stores, filling }) = &installed {
-        output::line(format_args!(
-            "ready: {stores}; set {version} of installation {id}"
-        ))?;
+        output::line(format_args!("ready: {stores}; set {version} of installation {id}"))?;
         for target in filling {
-            output::line(format_args!("{target} is new; `chunk-sync run` fills it, and `chunk-sync status` shows the progress"))?;
+            output::line(format_args!(
+                "{target} is new; `chunk-sync run` fills it, and `chunk-sync status` shows the progress"
+            ))?;
         }
     }
     Ok(Ended::Fine)

@@ -31,7 +31,8 @@ const LISTED: usize = 20;
 A repair uses the path of every change: the row decides, or its tombstone if it was deleted, and every store is written under \
 a new version. A chunk with neither row nor record is listed and not changed.
 
-Exit codes: 0 all stores agree, or agree after the repair; 1 stores differ; 2 wrong usage or configuration; 3 a store cannot be read.")]
+Exit codes: 0 all stores agree, or agree after the repair; 1 stores differ; 2 wrong usage or configuration; 3 a store cannot be \
+read.")]
 pub(super) struct Arguments {
     /// Repair differences, wait until the repair is complete, and compare the repaired chunks again.
     #[arg(long)]

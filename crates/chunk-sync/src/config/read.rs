@@ -68,7 +68,10 @@ fn postgres(reader: &mut Reader<'_>) -> Option<Postgres> {
     }
     let slot = reader.required("postgres.slot");
     if !slot.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_') {
-        reader.wrong("postgres.slot", "may contain only lower-case letters, digits and underscores; PostgreSQL allows no other characters");
+        reader.wrong(
+            "postgres.slot",
+            "may contain only lower-case letters, digits and underscores; PostgreSQL allows no other characters",
+        );
     }
     let (publication, plugin) = (reader.required("postgres.publication"), plugin(reader));
     let replication_url = reader.address("postgres.replication_url", POSTGRES);
@@ -276,7 +279,10 @@ fn http(reader: &mut Reader<'_>) -> Option<Http> {
         .map(|host| host.as_str().unwrap_or_default().to_lowercase())
         .collect::<Vec<_>>();
     if let Some(host) = hosts.iter().find(|host| host.is_empty() || host.contains(['/', ':', ' ', '*'])) {
-        reader.wrong("http.hosts", format!("`{host}` is not a host name; write it without scheme and port, as in sync.example.org"));
+        reader.wrong(
+            "http.hosts",
+            format!("`{host}` is not a host name; write it without scheme and port, as in sync.example.org"),
+        );
     }
     let Some(listen) = socket(&text) else {
         if !text.is_empty() {

@@ -15,7 +15,8 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 
 /// Parses a size; returns bytes.
 pub(super) fn size(text: &str) -> Result<u64, String> {
-    number_with_unit(text, SIZES).ok_or_else(|| format!("`{text}` is not a size; write it as 512, 64KiB, 16MiB or 8GiB"))
+    number_with_unit(text, SIZES)
+        .ok_or_else(|| format!("`{text}` is not a size; write it as 512, 64KiB, 16MiB or 8GiB"))
 }
 
 fn number_with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {

@@ -73,12 +73,17 @@ async fn check_marks(opened: &Opened, id: Option<Uuid>, purpose: Purpose) -> Res
         match check_mark(&*marked, id).await {
             Ok(true) => {}
             Ok(false) if id.is_some() && purpose == Purpose::Run => {
-                warn!("{} does not carry the id of this installation; run `chunk-sync init` to mark it", marked.place());
+                warn!(
+                    "{} does not carry the id of this installation; run `chunk-sync init` to mark it",
+                    marked.place()
+                );
             }
             Ok(false) => {}
             // The mark of a server that does not answer is checked again before the first write.
             Err(fault) if fault.class == FaultClass::Misconfigured => return Err(fault),
-            Err(fault) if purpose == Purpose::Run => warn!(%fault, "cannot read the installation id of {}; it is checked before the first write", marked.place()),
+            Err(fault) if purpose == Purpose::Run => {
+                warn!(%fault, "cannot read the installation id of {}; it is checked before the first write", marked.place())
+            }
             Err(_) => {}
         }
     }

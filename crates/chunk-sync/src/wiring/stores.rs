@@ -62,7 +62,10 @@ pub(super) fn qdrant(qdrant: &Qdrant, limits: &Arc<Limits>, allow_insecure: bool
 
 pub(super) fn neo4j(neo4j: &Neo4j, allow_insecure: bool) -> Result<Neo4jConfig, Fault> {
     if !(allow_insecure || neo4j.url.expose().contains("+s://") || is_loopback(&neo4j.url)) {
-        let message = format!("{} is on another machine and has no TLS; use bolt+s:// or neo4j+s://, or set allow_insecure", neo4j.url);
+        let message = format!(
+            "{} is on another machine and has no TLS; use bolt+s:// or neo4j+s://, or set allow_insecure",
+            neo4j.url
+        );
         return Err(Fault::new(FaultClass::Misconfigured, "neo4j", message));
     }
     Ok(Neo4jConfig {

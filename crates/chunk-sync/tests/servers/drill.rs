@@ -59,7 +59,8 @@ async fn damage(place: &Place) -> Differences {
     let above = expected.iter().map(|(id, ..)| *id).filter(|id| ids.contains(id)).max().unwrap();
     expected.insert((cut(place, relation, above).await, "neo4j", "different", "relations"));
     for id in &ids[16..19] {
-        let row = format!("UPDATE unified.chunks SET content = 'a text written by hand into the row' WHERE id = '{id}'");
+        let row =
+            format!("UPDATE unified.chunks SET content = 'a text written by hand into the row' WHERE id = '{id}'");
         place.sql(&format!("SET session_replication_role = replica; {row}")).await;
         let named = [("postgres", "row"), ("qdrant", "content"), ("neo4j", "content_hash")];
         expected.extend(named.map(|(store, field)| (*id, store, "different", field)));

@@ -9,7 +9,8 @@ use crate::proxy::{Proxy, Weather, port_of};
 
 /// How long each server is unreachable; `CHUNK_SYNC_AWAY` sets it in seconds, to exceed the timeouts of the clients.
 fn away() -> Duration {
-    let seconds = std::env::var("CHUNK_SYNC_AWAY").map_or(4, |seconds| seconds.parse().expect("CHUNK_SYNC_AWAY is not a number of seconds"));
+    let seconds = std::env::var("CHUNK_SYNC_AWAY")
+        .map_or(4, |seconds| seconds.parse().expect("CHUNK_SYNC_AWAY is not a number of seconds"));
     Duration::from_secs(seconds)
 }
 

@@ -45,7 +45,9 @@ fn log(dir: &Path, max: u64) -> Vec<Finding> {
         }
         (Ok(_), Ok(None)) if dir.is_dir() => findings.ok("directory", format!("{shown} is writable")),
         (Ok(_), Ok(None)) => findings.ok("directory", format!("{shown} is created at the first start")),
-        (Ok(_), Err(error)) => findings.failed("directory", error.to_string(), "give this user read and write permission on it"),
+        (Ok(_), Err(error)) => {
+            findings.failed("directory", error.to_string(), "give this user read and write permission on it")
+        }
     }
     room(&mut findings, dir, max);
     findings.into_list()
@@ -94,7 +96,11 @@ async fn address(findings: &mut Findings, http: &Http) {
             Err(error) => findings.failed("address", cannot(listen, &error), "set another address in http.listen"),
         },
         Ok(Err(failure)) => {
-            findings.failed("address", failure.text(), "stop the process that listens there, or set another address in http.listen");
+            findings.failed(
+                "address",
+                failure.text(),
+                "stop the process that listens there, or set another address in http.listen",
+            );
         }
         Err(_) => findings.failed(
             "address",

@@ -196,8 +196,9 @@ fn read(file: &Path) -> Result<Vec<Step>, Failure> {
     for (line, number) in lines.zip(1..) {
         let line = line.map_err(unreadable)?;
         if !line.trim().is_empty() {
-            let step = serde_json::from_str(&line)
-                .map_err(|error| Failure::Usage(format!("{}:{number}: not a line of a plan: {error}", file.display())))?;
+            let step = serde_json::from_str(&line).map_err(|error| {
+                Failure::Usage(format!("{}:{number}: not a line of a plan: {error}", file.display()))
+            })?;
             steps.push(step);
         }
     }
