@@ -1,8 +1,8 @@
-//! The limit that the service is measured against: what PostgreSQL, Qdrant and Neo4j hold is read into memory and loaded
-//! into all three once more, at the same time and by their bulk ways: one `COPY`, batches of points, batches of `UNWIND`.
-//! No record, no version, no order, no log, no bus, nothing on record: no service that promises anything can be as fast.
+//! The upper bound for the service's speed: reads the content of PostgreSQL, Qdrant and Neo4j into memory and loads it into
+//! all three again, concurrently and with their bulk interfaces: one `COPY`, batches of points, batches of `UNWIND`. It
+//! keeps no records, versions, order, log or bus, so no service with guarantees can be as fast.
 //!
-//! Reads the URLs from the environment, as the service does, and takes away what it made.
+//! Reads the URLs from the environment, like the service, and removes what it created.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 use std::time::{Duration, Instant};
@@ -125,24 +125,24 @@ impl Points {
     }
 }
 
-/// Vectors as they were read, to be written.
+/// Converts vectors as read into vectors to write.
 fn again(held: VectorsOutput) -> Vectors {
     let Some(VectorsOptions::Vectors(named)) = held.vectors_options else {
-        panic!("a point without named vectors");
+        panic!("the point has no named vectors");
     };
     let vector = |vector: qdrant_client::qdrant::VectorOutput| match vector.into_vector() {
         vector_output::Vector::Dense(dense) => qdrant_client::qdrant::Vector::new_dense(dense.data),
         vector_output::Vector::Sparse(sparse) => {
             qdrant_client::qdrant::Vector::new_sparse(sparse.indices, sparse.values)
         }
-        vector_output::Vector::MultiDense(_) => panic!("a multivector"),
+        vector_output::Vector::MultiDense(_) => panic!("multivectors are not supported"),
     };
     let named: std::collections::HashMap<String, qdrant_client::qdrant::Vector> =
         named.vectors.into_iter().map(|(name, held)| (name, vector(held))).collect();
     named.into()
 }
 
-/// The graph as lists: nodes by their properties, links and relations by both ends and their properties.
+/// The graph as lists: nodes as their properties; links and relations as both ends and their properties.
 struct Nodes {
     graph: Graph,
     chunks: Vec<BoltType>,

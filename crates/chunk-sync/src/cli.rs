@@ -1,6 +1,6 @@
-//! The command line: one file a command. Results go to standard output, everything else to standard error.
+//! The command line: one file per command. Results go to standard output, everything else to standard error.
 //!
-//! Exit codes: 0 fine, 1 found something (drift, refused input), 2 wrong usage or configuration, 3 could not do it.
+//! Exit codes: 0 success, 1 a finding (drift, rejected input), 2 wrong usage or configuration, 3 the command failed.
 
 mod backfill;
 mod config;
@@ -26,11 +26,11 @@ use clap::{Parser, Subcommand};
 
 use crate::config::{Config, Layers, Refused};
 
-/// Keeps the chunks of retrieval and agent-memory systems the same in PostgreSQL, Qdrant and Neo4j.
+/// Keeps the chunks of retrieval and agent-memory systems consistent in PostgreSQL, Qdrant and Neo4j.
 #[derive(Debug, Parser)]
 #[command(name = "chunk-sync", version, max_term_width = 100, arg_required_else_help = true)]
 struct Cli {
-    /// The configuration file; else the one that CHUNK_SYNC_CONFIG names, else chunk-sync.toml where this runs.
+    /// Configuration file. Default: the file named by CHUNK_SYNC_CONFIG, else chunk-sync.toml in the working directory.
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Print the result as JSON.
@@ -42,53 +42,53 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Show the whole job on embedded stores and sample chunks: no server needed.
+    /// Demonstrate publishing, conflicts, a crash and verification on embedded stores; needs no server.
     Demo(demo::Arguments),
-    /// Create what the service needs and is not there yet: tables, publication, slot, collection, constraints, group.
+    /// Create what the service needs and does not exist yet: tables, publication, slot, collection, constraints, group.
     Init(init::Arguments),
-    /// The service: carries events from the bus into every store until it is told to stop.
+    /// Run the service: write events from the bus to every store, until SIGTERM or SIGINT.
     Run(run::Arguments),
-    /// Put events, or bare chunks, from JSON lines on the bus.
+    /// Publish events or bare chunks, read as JSON lines, to the bus.
     Publish(publish::Arguments),
-    /// Carry the rows of PostgreSQL that nobody has carried yet into the other stores. Can be interrupted and begun again.
+    /// Publish the rows that were never synchronized. Can be interrupted and repeated.
     Backfill(backfill::Arguments),
-    /// Compare the stores chunk by chunk, and mend what differs.
+    /// Compare the stores chunk by chunk, and repair differences.
     Verify(verify::Arguments),
-    /// The record of conflicts: what writers met on, what lost, and what waits for a person.
+    /// List, show and decide conflicts between writers.
     #[command(subcommand)]
     Conflicts(conflicts::Action),
-    /// Entries that could not succeed: why, and what becomes of them.
+    /// List, show, retry and drop dead letters: entries that could not be processed.
     #[command(subcommand)]
     Dead(dead::Action),
-    /// The write-ahead log: what is in it, whether it is sound, and carrying what is pending.
+    /// Inspect, check and replay the write-ahead log.
     #[command(subcommand)]
     Wal(wal::Action),
-    /// How the service is doing: its queue, its stores, its debts, its open conflicts.
+    /// Show the state of the service: queue, stores, outbox, open conflicts.
     Status,
-    /// Look at every connection, right, version and setting that the service needs, and say what to change.
+    /// Check every connection, privilege, version and setting that the service needs, and print what to change.
     Doctor(doctor::Arguments),
-    /// The configuration.
+    /// Show or check the configuration.
     #[command(subcommand)]
     Config(config::Action),
 }
 
-/// How a command that could be carried out ended.
+/// The outcome of a command that ran to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ended {
     Fine,
-    /// Drift, failed checks, refused input.
+    /// Drift, failed checks or rejected input.
     Found,
 }
 
-/// Why a command could not be carried out.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
-    /// Arguments or configuration.
+    /// Wrong arguments or configuration.
     #[error("{0}")]
     Usage(String),
     #[error(transparent)]
     Refused(#[from] Refused),
-    /// What was handed in keeps no rule.
+    /// The input breaks a rule.
     #[error("{0}")]
     Input(String),
     #[error(transparent)]
@@ -109,7 +109,7 @@ impl Failure {
         }
     }
 
-    /// The error with what caused it.
+    /// The error followed by its causes.
     fn text(&self) -> String {
         match self {
             Self::Unable(error) => format!("{error:#}"),
@@ -121,24 +121,25 @@ impl Failure {
     }
 }
 
-/// Runs the command that the arguments name.
+/// Runs the command that the arguments of the process name.
 #[must_use]
 pub fn main() -> ExitCode {
-    // More than one could be compiled in, and a connection does not choose. It fails only where one is installed already.
+    // Several TLS providers may be compiled in, and rustls does not choose one. Fails only if one is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Nobody is left to tell where even this cannot be printed.
+            // If printing fails, there is no other place to report it.
             let _ = error.print();
             return ExitCode::from(u8::from(error.use_stderr()) * 2);
         }
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let result =
-        runtime.map_err(|error| Failure::Unable(anyhow::Error::new(error).context("no runtime"))).and_then(|runtime| {
+    let result = runtime
+        .map_err(|error| Failure::Unable(anyhow::Error::new(error).context("cannot start the tokio runtime")))
+        .and_then(|runtime| {
             let result = runtime.block_on(cli.execute());
-            // A thread that still reads standard input must not hold up the end.
+            // A thread blocked on standard input must not delay the exit.
             runtime.shutdown_background();
             result
         });

@@ -1,7 +1,7 @@
-//! Configuration: defaults, then a file, then the environment, checked once into a type without doubts.
+//! Configuration: defaults, overridden by a file, overridden by the environment; validated once into [`Config`].
 //!
-//! The commented file `config/chunk-sync.toml` is compiled in and is the schema: a key that does not stand there is
-//! unknown, and the kind of its default is the kind it must have. What a value means is said in `read.rs`.
+//! The commented file `config/chunk-sync.toml` is compiled in and is the schema: a key that it does not contain is
+//! unknown, and a value must have the type of its default. `read.rs` interprets the values.
 
 mod address;
 mod layers;
@@ -25,41 +25,41 @@ pub use layers::{Entry, Layers, Origin};
 /// Every option with its default and a comment.
 pub const DEFAULTS: &str = include_str!("../../../config/chunk-sync.toml");
 
-/// The variable that names the configuration file.
+/// The environment variable that names the configuration file.
 pub const FILE_VARIABLE: &str = "CHUNK_SYNC_CONFIG";
 
-/// The file that is read where nothing else is named, if it is there.
+/// The file that is read if none is named and it exists in the working directory.
 pub const FILE: &str = "chunk-sync.toml";
 
-/// What the service is to do; every value has been checked.
+/// The validated configuration.
 #[derive(Debug)]
 pub struct Config {
     /// Where each role is kept.
     pub roles: Roles,
-    /// What the engine is told.
+    /// The settings of the engine.
     pub settings: Settings,
-    /// How the stores are compared while the service runs; `None` where they are not.
+    /// Settings of the scrubber; `None` if it is disabled.
     pub scrub: Option<ScrubSettings>,
     /// The HTTP server.
     pub http: Http,
-    /// The log for people.
+    /// The log lines on standard error.
     pub log: Log,
 }
 
-/// Where each role is kept: in a server if its URL is set. Without any URL all of them are in the embedded file.
+/// Where each role is kept: in a server if its URL is set. If no URL is set, all roles are in the embedded file.
 #[derive(Debug)]
 pub struct Roles {
-    /// The directory of the embedded file, which has the rows and records where PostgreSQL is not set.
+    /// The directory of the embedded file, which holds the rows and records if `postgres` is `None`.
     pub dir: PathBuf,
-    /// Rows and records, and the bus where Redis is not set.
+    /// Rows and records, and the bus if `redis` is `None`.
     pub postgres: Option<Postgres>,
     /// The bus.
     pub redis: Option<Redis>,
-    /// The vectors; without it the installation has none, unless everything is embedded.
+    /// The vectors. If `None`, the installation has no vectors, unless all roles are embedded.
     pub qdrant: Option<Qdrant>,
-    /// The graph; without it the installation has none, unless everything is embedded.
+    /// The graph. If `None`, the installation has no graph, unless all roles are embedded.
     pub neo4j: Option<Neo4j>,
-    /// Other machines may be spoken to without TLS or password.
+    /// Whether connections to other machines are allowed without TLS or password.
     pub allow_insecure: bool,
 }
 
@@ -80,19 +80,19 @@ impl Roles {
 /// PostgreSQL.
 #[derive(Debug)]
 pub struct Postgres {
-    /// For statements.
+    /// URL for statements.
     pub url: Address,
-    /// For the replication connection.
+    /// URL for the replication connection; equal to `url` if not configured.
     pub replication_url: Address,
     /// The schema of the table of chunks.
     pub schema: String,
-    /// Its name.
+    /// The name of the table of chunks.
     pub table: String,
     /// The publication that capture reads.
     pub publication: String,
     /// The replication slot.
     pub slot: String,
-    /// The plugin that it is read by.
+    /// The output plugin of the slot.
     pub plugin: Plugin,
 }
 
@@ -105,16 +105,16 @@ pub struct Redis {
     pub stream: String,
     /// The stream of dead letters.
     pub dead_stream: String,
-    /// The group of workers.
+    /// The consumer group of the workers.
     pub group: String,
 }
 
 /// Qdrant.
 #[derive(Debug)]
 pub struct Qdrant {
-    /// The server's gRPC port.
+    /// URL of the server's gRPC port.
     pub url: Address,
-    /// Its key, where it wants one.
+    /// API key, if the server requires one.
     pub api_key: Option<SecretString>,
     /// The collection of chunks.
     pub collection: String,
@@ -123,11 +123,11 @@ pub struct Qdrant {
 /// Neo4j.
 #[derive(Debug)]
 pub struct Neo4j {
-    /// The server's Bolt port.
+    /// URL of the server's Bolt port.
     pub url: Address,
     /// The user's name.
     pub user: String,
-    /// The user's password, where one is wanted.
+    /// The user's password, if the server requires one.
     pub password: Option<SecretString>,
     /// The database.
     pub database: String,
@@ -136,40 +136,40 @@ pub struct Neo4j {
 /// The HTTP server.
 #[derive(Debug)]
 pub struct Http {
-    /// Where it listens.
+    /// Address on which the server listens.
     pub listen: SocketAddr,
-    /// What `POST /v1/events` must bring.
+    /// Bearer token that `POST /v1/events` requires; without one, it is disabled.
     pub token: Option<SecretString>,
-    /// Names besides localhost by which it may be called.
+    /// Host names besides localhost that requests may use.
     pub hosts: Vec<String>,
 }
 
-/// The log for people.
+/// The log lines on standard error.
 #[derive(Debug)]
 pub struct Log {
-    /// What is logged: a level, or levels per module.
+    /// The filter: a level, or levels per module.
     pub filter: String,
-    /// How.
+    /// The format of a line.
     pub format: LogFormat,
 }
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people.
+    /// Human-readable text.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// Something wrong with the configuration.
+/// An error in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// The key, such as `http.listen`; of a whole file, its name.
+    /// The key, such as `http.listen`; for an error of a whole file, its path.
     pub key: String,
-    /// Where the value was set.
+    /// The layer that set the value.
     pub origin: Origin,
-    /// What is wrong, and what would be right. Never a secret's value.
+    /// What is wrong and what is valid. Never contains the value of a secret.
     pub message: String,
 }
 
@@ -184,7 +184,7 @@ impl fmt::Display for Finding {
     }
 }
 
-/// The configuration is refused, with every reason.
+/// The configuration is invalid; lists every error.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Refused(pub Vec<Finding>);
 
@@ -193,7 +193,7 @@ impl fmt::Display for Refused {
         match self.0.as_slice() {
             [one] => one.fmt(f),
             many => {
-                write!(f, "{} values are wrong", many.len())?;
+                write!(f, "{} errors in the configuration:", many.len())?;
                 many.iter().try_for_each(|finding| write!(f, "\n  {finding}"))
             }
         }
@@ -202,11 +202,12 @@ impl fmt::Display for Refused {
 
 impl std::error::Error for Refused {}
 
-/// Reads the configuration: defaults, then `file`, then the variables of `environment` that begin with
-/// `CHUNK_SYNC__`. Where `file` is `None`, [`FILE_VARIABLE`] names it, else [`FILE`] is read if it is there.
+/// Reads the configuration: defaults, overridden by `file`, overridden by the variables in `environment` that begin with
+/// `CHUNK_SYNC__`. If `file` is `None`, [`FILE_VARIABLE`] names it; else [`FILE`] is read if it exists.
 ///
 /// # Errors
-/// Everything that is wrong with it.
+/// [`Refused`], which lists every error: a file that cannot be read or parsed, an unknown key, a value of the wrong type or
+/// out of range. Ranges are checked only if there is no error of the other kinds.
 pub fn load(file: Option<&Path>, environment: &[(String, String)]) -> Result<(Config, Layers), Refused> {
     let mut layers = Layers::defaults();
     let mut findings = Vec::new();
@@ -227,7 +228,7 @@ pub fn load(file: Option<&Path>, environment: &[(String, String)]) -> Result<(Co
     }
 }
 
-/// The environment of this process, as far as it can be read as text.
+/// The environment of this process. Bytes that are not UTF-8 are replaced.
 #[must_use]
 pub fn environment() -> Vec<(String, String)> {
     let text = |os: std::ffi::OsString| os.to_string_lossy().into_owned();

@@ -1,5 +1,5 @@
-//! The command line, the configuration, the wiring, the telemetry and the HTTP server of `chunk-sync`. What happens to a
-//! chunk is decided in the engine; nothing here knows a second way of doing it.
+//! The command line, the configuration, the wiring, the telemetry and the HTTP server of `chunk-sync`. The engine decides
+//! what happens to a chunk; nothing here changes chunks by another path.
 
 pub mod cli;
 pub mod config;

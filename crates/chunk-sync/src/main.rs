@@ -1,4 +1,4 @@
-//! The binary: everything is in the library beside it.
+//! The entry point of the program; the code is in the library of the same crate.
 
 use std::process::ExitCode;
 

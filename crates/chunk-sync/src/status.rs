@@ -1,5 +1,5 @@
-//! How the service is doing, in one document: `/v1/status` answers it, the status page draws it, and `status` prints it.
-//! It is gathered here and nowhere else.
+//! The status document of the service: `/v1/status` returns it, the status page renders it, and `status` prints it. It is
+//! assembled here only.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,177 +13,178 @@ use chunk_sync_model::{Target, Time};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// How long the bus and the system of record may take to say how much waits: whoever looks is told what else is known.
+/// Time limit of each query to the bus and the system of record. A query that exceeds it appears under `unknown`; the rest
+/// of the status is returned.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// How the service is doing.
+/// The state of the service.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Status {
-    /// Of the service.
+    /// Version of the program.
     pub version: String,
-    /// Where each role is kept.
+    /// Where each role is kept, as text.
     pub roles: String,
-    /// What is recorded of the installation.
+    /// The recorded installation.
     pub installation: Installation,
-    /// When it was started.
+    /// When the service started.
     pub started: Time,
-    /// How long ago that is.
+    /// Seconds since `started`.
     pub uptime_seconds: f64,
     /// `active`, or `standby` while another process works the stream.
     #[serde(default)]
     pub role: String,
-    /// Host and process id of that other process.
+    /// Host and process id of the active process, if it is another one.
     #[serde(default)]
     pub holder: Option<String>,
-    /// Whether this process does what it is there for: it carries events, or stands by.
+    /// Whether the process stands by, or is active, writes events to every store and fills none.
     pub ready: bool,
-    /// Why not; empty where it is ready.
+    /// Reasons why the service is not ready; empty if it is.
     pub waiting_for: Vec<String>,
-    /// What was found in the log at the start; absent until that has been replayed.
+    /// What recovery found in the log at start; absent until the replay has ended.
     pub recovered: Option<Recovered>,
-    /// Stores that are new in the installation, and how far each is filled.
+    /// Stores that are new in the installation, with the progress of filling each.
     #[serde(default)]
     pub filling: BTreeMap<Target, Filled>,
-    /// What hinders the service without stopping it.
+    /// Conditions that impair the service but do not stop it.
     #[serde(default)]
     pub warnings: Vec<String>,
-    /// What waits on the bus; absent where the bus does not say, see `unknown`.
+    /// Entries on the bus; absent if the bus did not answer, see `unknown`.
     pub queue: Option<Queue>,
-    /// The stores, the system of record first.
+    /// One element per store, the system of record first.
     pub stores: Vec<Store>,
-    /// Conflicts that wait for a person; absent where that is not known.
+    /// Number of conflicts that wait for a decision of the operator; absent if the system of record did not answer.
     #[serde(default)]
     pub open_conflicts: Option<u64>,
-    /// What has been done since the start.
+    /// Counters since the start.
     pub done: Done,
-    /// The last verification; absent where none was made since the start.
+    /// The last verification; absent if none has ended since the start.
     pub verification: Option<Verification>,
-    /// What could not be found out, and why.
+    /// Queries that failed or timed out, each with its error.
     pub unknown: Vec<String>,
 }
 
-/// What is recorded of the installation.
+/// The recorded installation.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Installation {
-    /// Marks its servers.
+    /// The id that marks its servers.
     pub id: Uuid,
-    /// The version of its set of stores.
+    /// Version of its set of stores: 1, 2, …
     pub version: u64,
 }
 
-/// What was found in the log at the start.
+/// What recovery found in the log at start.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Recovered {
-    /// Operations carried again.
+    /// Operations replayed.
     pub replayed: u64,
-    /// Operations whose entries the bus still answers for: finished elsewhere, or handed out again.
+    /// Operations left to the bus: finished by another process, or delivered again.
     #[serde(default)]
     pub on_bus: u64,
-    /// Operations set aside, for no start came to the end of them.
+    /// Operations dead-lettered because no start completed them.
     #[serde(default)]
     pub given_up: u64,
-    /// Operations that can no longer be read as events.
+    /// Operations that cannot be parsed as events under the current limits.
     pub unreadable: u64,
-    /// Damaged lines set aside.
+    /// Damaged lines, set aside.
     pub damaged: u64,
-    /// Whether the last line was torn.
+    /// Whether the last line was incomplete.
     pub torn: bool,
 }
 
-/// What waits on the bus.
+/// Entries on the bus.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Queue {
-    /// Entries that nobody has read yet.
+    /// Entries that have not been read.
     pub unread: u64,
-    /// Entries read, not yet acknowledged.
+    /// Entries that have been read and not acknowledged.
     pub pending: u64,
     /// Dead letters.
     pub dead: u64,
-    /// Age of the oldest entry that is not finished.
+    /// Age in seconds of the oldest entry that is not acknowledged.
     pub oldest_seconds: Option<f64>,
 }
 
-/// How one store is doing.
+/// The state of one store.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Store {
-    /// Which.
+    /// The store.
     pub target: Target,
-    /// Its fault, while it fails.
+    /// The current fault; absent if the store works.
     pub failing: Option<Failing>,
-    /// Whether what is merged now is recorded as its debt.
+    /// Whether new writes to this store go to the outbox.
     pub owing: bool,
-    /// Chunks that it has yet to be told; absent where that is not known.
+    /// Chunks in its outbox; absent if the system of record did not answer.
     pub debts: Option<u64>,
 }
 
-/// What is wrong with a store, and since when.
+/// The fault of a failing store.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Failing {
-    /// Since when.
+    /// When the store began to fail.
     pub since: Time,
-    /// The class of the last fault.
+    /// Class of the last fault.
     pub class: String,
-    /// The last fault.
+    /// Text of the last fault.
     pub fault: String,
 }
 
-/// What has been done since the start.
+/// Counters since the start.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Done {
-    /// Events settled.
+    /// Events completed.
     pub settled: u64,
-    /// Events read and not yet settled.
+    /// Events read and not yet completed.
     pub under_way: u64,
-    /// Parts on which two writers met.
+    /// Conflicts between two writers on a part.
     pub conflicts: u64,
     /// Events replayed from the log.
     pub replayed: u64,
 }
 
-/// A verification, without the list of what differs.
+/// The result of a verification, without the list of differences.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Verification {
-    /// When it ended.
+    /// When the verification ended.
     pub at: Time,
-    /// Nothing differed.
+    /// Whether no chunk differed.
     pub consistent: bool,
-    /// Ids in any store or living record.
+    /// Number of distinct ids in any store or live record.
     pub chunks: u64,
-    /// Chunks equal in all stores, in per cent of them.
+    /// Percentage of `chunks` that are equal in all stores, 0 to 100.
     pub consistency: f64,
-    /// How long it took.
+    /// Duration in seconds.
     pub seconds: f64,
-    /// Chunks that differed and were mended.
+    /// Chunks that differed and were repaired.
     #[serde(default)]
     pub repaired: u64,
-    /// Chunks that differed and that a person must decide on.
+    /// Chunks that differ and need a decision of the operator.
     #[serde(default)]
     pub undecided: u64,
-    /// What each store had, and what was wrong with it.
+    /// Counts per store.
     pub stores: BTreeMap<Target, Verdict>,
 }
 
-/// What verification found of one store.
+/// What verification found in one store.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Verdict {
-    /// Chunks in it.
+    /// Chunks in the store.
     pub count: u64,
-    /// Chunks that it should have and had not.
+    /// Chunks that the store lacks.
     pub missing: u64,
-    /// Chunks that it had and should not have.
+    /// Chunks that the store should not hold.
     pub orphaned: u64,
-    /// Chunks that it had otherwise than it should.
+    /// Chunks whose content differs from the row.
     pub different: u64,
-    /// Chunks that it had in an older version.
+    /// Chunks that the store holds in an older version.
     pub stale: u64,
 }
 
-/// The last verification of this process: whoever verifies puts it there, whoever shows the status looks.
+/// The last verification of this process, shared between the scrubber, which writes it, and the status, which reads it.
 #[derive(Clone, Debug, Default)]
 pub struct LastVerification(Arc<Mutex<Option<Verification>>>);
 
 impl LastVerification {
-    /// Takes note of a verification that has just ended.
+    /// Stores a verification that has just ended.
     pub fn note(&self, scrubbed: &Scrubbed) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Verification::of(scrubbed, now()));
     }
@@ -193,34 +194,34 @@ impl LastVerification {
     }
 }
 
-/// What is asked for the status.
+/// The sources of the status.
 #[derive(Clone, Copy)]
 pub struct Observed<'a> {
     /// Where each role is kept.
     pub roles: &'a str,
-    /// What is recorded of the installation.
+    /// The recorded installation.
     pub installed: &'a Installed,
-    /// The stores that are being filled.
+    /// Progress of the stores that are being filled.
     pub filling: &'a FillState,
     /// The embedded file, if rows and records are in one.
     pub file: Option<&'a EmbeddedFile>,
     /// The service.
     pub service: &'a Service,
-    /// Its bus and its system of record.
+    /// Its ports; the bus and the system of record are queried.
     pub ports: &'a Ports,
     /// The last verification.
     pub verified: &'a LastVerification,
 }
 
 impl Status {
-    /// Asks everything that knows something. Never fails and never waits long: what cannot be found out is said.
+    /// Queries every source. Never fails, and waits at most 2 s: a query that fails or times out appears under `unknown`.
     pub async fn gather(observed: Observed<'_>, started: Time) -> Self {
         let Observed { service, ports, verified, .. } = observed;
         let (now, filling) = (now(), observed.filling.get());
         let (depth, oldest, debts, open_conflicts) = tokio::join!(
             asked("the queue", ports.bus.depth()),
             asked("the oldest entry", ports.bus.oldest_at()),
-            asked("the debts of the stores", ports.records.debt_counts()),
+            asked("the outbox", ports.records.debt_counts()),
             asked("the open conflicts", ports.records.open_conflicts())
         );
         let health = service.health();
@@ -253,12 +254,12 @@ impl Status {
     }
 }
 
-/// Whether events are carried into every store, and every store holds everything.
+/// Whether the worker writes events to every store, and no store is being filled.
 pub(crate) fn is_ready(health: &Health, filling: &BTreeMap<Target, Filled>) -> bool {
     health.is_ready() && filling.is_empty()
 }
 
-/// What other programs do to the embedded file.
+/// Conditions that other programs cause on the embedded file, each with its remedy.
 async fn warnings(file: Option<EmbeddedFile>) -> Vec<String> {
     let Some(file) = file else {
         return Vec::new();
@@ -267,22 +268,22 @@ async fn warnings(file: Option<EmbeddedFile>) -> Vec<String> {
     strains.into_iter().map(|strain| format!("{}: {}", strain.text, strain.remedy)).collect()
 }
 
-/// How far the filling of a store has come.
+/// The progress of filling a store, as text.
 fn being_filled((target, filled): (&Target, &Filled)) -> String {
     let Filled { published, rows, comparing, fault } = filled;
-    let how = if *comparing { "is compared".to_owned() } else { format!("{published} of {rows} rows are published") };
-    let fault = fault.as_ref().map_or_else(String::new, |fault| format!("; tried again after: {fault}"));
+    let how = if *comparing { "comparing".to_owned() } else { format!("{published} of {rows} rows published") };
+    let fault = fault.as_ref().map_or_else(String::new, |fault| format!("; retrying after: {fault}"));
     format!("{target} is new and being filled: {how}{fault}")
 }
 
-/// Why events are not being carried into every store; empty where they are.
+/// Reasons why the service is not ready; empty if it is.
 pub(crate) fn waiting_for(health: &Health, filling: &BTreeMap<Target, Filled>) -> Vec<String> {
     if health.stands_by() && health.ended.is_none() {
         return Vec::new();
     }
     let ended = health.ended.as_ref().map(|result| match result {
-        Ok(()) => "the worker has been stopped".to_owned(),
-        Err(fault) => format!("the worker had to stop; restart the service once this is mended: {fault}"),
+        Ok(()) => "the worker has stopped".to_owned(),
+        Err(fault) => format!("the worker had to stop: {fault}; fix the cause, then restart the service"),
     });
     let records = health
         .records
@@ -290,7 +291,7 @@ pub(crate) fn waiting_for(health: &Health, filling: &BTreeMap<Target, Filled>) -
         .map(|(_, fault)| format!("the system of record fails, and merging waits for it: {fault}"));
     let replay = (health.recovered.is_none() && ended.is_none())
         .then(|| "the write-ahead log of the last run is being replayed".to_owned());
-    let held = health.held.as_ref().map(|(since, fault)| format!("held back since {since}: {fault}"));
+    let held = health.held.as_ref().map(|(since, fault)| format!("rejected events are held since {since}: {fault}"));
     let filling = filling.iter().map(being_filled);
     [replay, ended, records, held].into_iter().flatten().chain(filling).collect()
 }
@@ -306,7 +307,7 @@ async fn asked<T>(what: &str, answer: impl Future<Output = Result<T, Fault>>) ->
     }
 }
 
-/// How each store is doing, the system of record first; `debts` where they are known.
+/// The state of each store, the system of record first. `debts` is the outbox size per store, if known.
 pub(crate) fn stores(health: &Health, debts: Option<&BTreeMap<Target, u64>>) -> Vec<Store> {
     let owed = |target| debts.map(|debts| debts.get(target).copied().unwrap_or_default());
     let records = Condition::of(health.records.clone());
@@ -341,7 +342,7 @@ impl Recovered {
 }
 
 impl Queue {
-    /// `oldest` is when the oldest unfinished entry was added, by the bus's clock.
+    /// `oldest` is when the oldest unacknowledged entry was added, by the bus's clock.
     fn of(depth: Depth, oldest: Option<Time>, now: Time) -> Self {
         Self {
             unread: depth.unread,

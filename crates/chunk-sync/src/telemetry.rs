@@ -1,5 +1,4 @@
-//! How the service is observed: where its metrics are gathered, and how its log for people looks. What is measured is
-//! named in the engine.
+//! Installs the metrics recorder and the log subscriber of the process. The engine defines the metrics.
 
 use std::io::{IsTerminal, stderr};
 use std::sync::OnceLock;
@@ -14,14 +13,15 @@ use tracing_subscriber::{Layer, fmt};
 
 use crate::config::{Log, LogFormat};
 
-/// Upper bounds of the histograms, in seconds: a merge takes a fraction of a millisecond, a store that is down holds a
-/// batch for seconds.
+/// Upper bounds of the histogram buckets, in seconds. A merge takes a fraction of a millisecond; a batch waits for seconds
+/// while a store is down.
 const BUCKETS: &[f64] =
     &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
-/// Gathers the metrics of this process from now on; the handle shows them. Asked again, it answers the same handle.
+/// Installs the metrics recorder of this process and returns the handle that renders it. Later calls return the same
+/// handle.
 ///
-/// Whoever holds the handle calls `run_upkeep` now and then, or what the histograms are told piles up until it is shown.
+/// The caller must call `run_upkeep` on the handle regularly: otherwise histogram samples accumulate until the next render.
 #[must_use]
 pub fn install_metrics() -> PrometheusHandle {
     static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
@@ -29,11 +29,11 @@ pub fn install_metrics() -> PrometheusHandle {
 }
 
 fn install() -> PrometheusHandle {
-    // Only an empty list of buckets is refused.
+    // Fails only for an empty list of buckets.
     let recorder = PrometheusBuilder::new().set_buckets(BUCKETS).unwrap_or_default().build_recorder();
     let handle = recorder.handle();
     if metrics::set_global_recorder(recorder).is_err() {
-        tracing::warn!("another recorder has the metrics of this process: none are shown");
+        tracing::warn!("another metrics recorder is installed in this process; /metrics stays empty");
     }
     for (kind, name, description) in DESCRIPTIONS {
         match kind {
@@ -45,16 +45,16 @@ fn install() -> PrometheusHandle {
     handle
 }
 
-/// Writes the log for people to standard error, as configured; in colour where a terminal is there to see it. The first
-/// call counts.
+/// Writes log lines to standard error, in the configured format and with the configured filter; in colour if standard
+/// error is a terminal. Only the first call has an effect.
 pub fn init_logs(log: &Log) {
-    // The configuration was checked by the same parser.
+    // Cannot fail: `config` validated the filter with the same parser.
     let filter: Targets = log.filter.parse().unwrap_or_default();
     let layer = fmt::layer().with_writer(stderr).with_ansi(stderr().is_terminal());
     let layer = match log.format {
         LogFormat::Text => layer.boxed(),
         LogFormat::Json => layer.json().flatten_event(true).boxed(),
     };
-    // A second call finds the first one's subscriber in its place, and leaves it there.
+    // A second call fails, and the first subscriber stays installed.
     let _ = tracing_subscriber::registry().with(layer.with_filter(filter)).try_init();
 }

@@ -1,4 +1,5 @@
-//! From configuration to the things beyond the seams: one file for each role, and one for what makes them an installation.
+//! Opens the implementations of the ports that the configuration names: one file per role, one for the installation that
+//! they form, and one for `doctor`.
 
 mod bus;
 mod examine;
@@ -19,38 +20,39 @@ use crate::config::{Config, Roles};
 pub(crate) use examine::{examine, statements};
 pub(crate) use installation::install;
 
-/// What a command does with the installation.
+/// How a command uses the installation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// It works the stream.
+    /// Processes the stream.
     Run,
-    /// It puts events on the bus, which it may be the first to do.
+    /// Publishes events; creates the embedded file if it does not exist.
     Publish,
-    /// It reads, and perhaps puts events on the bus, beside whatever works the stream.
+    /// Reads, and may publish events, beside the process that processes the stream. Creates nothing.
     Beside,
 }
 
-/// The stores and the bus, open, and the one way in.
+/// The open ports and the publisher.
 pub(crate) struct Wired {
-    /// Where each role is kept, for people.
+    /// Where each role is kept, as text.
     pub(crate) roles: String,
     pub(crate) ports: Ports,
     pub(crate) publisher: Publisher,
-    /// What others write into the system of record, where that can be captured.
+    /// Captures changes that other programs make to rows; `None` if the rows are embedded.
     pub(crate) capture: Option<Arc<dyn Capture>>,
-    /// The record of the installation.
+    /// The port that records the installation.
     pub(crate) installation: Arc<dyn Installation>,
-    /// What is recorded.
+    /// The recorded installation.
     pub(crate) installed: Installed,
-    /// The embedded file, where rows and records are in one.
+    /// The embedded file, if it holds the rows and records.
     pub(crate) file: Option<EmbeddedFile>,
 }
 
 impl Wired {
-    /// Makes this process the one that works the stream, where its bus or rows are embedded.
+    /// Locks the directory of the embedded file, so that only this process works the stream. Does nothing if the rows are in
+    /// PostgreSQL.
     ///
     /// # Errors
-    /// [`Busy`](FaultClass::Busy), naming the process, where another one works it.
+    /// [`Busy`](FaultClass::Busy), naming the process that holds the lock.
     pub(crate) async fn work(&self, command: &'static str) -> Result<(), Fault> {
         match self.file.clone() {
             Some(file) => blocking(move || file.work(command)).await,
@@ -58,21 +60,25 @@ impl Wired {
         }
     }
 
-    /// The store of that name, which the installation must have.
+    /// Checks that the installation has this store.
     ///
     /// # Errors
-    /// [`Misconfigured`](FaultClass::Misconfigured), naming the stores that there are.
+    /// [`Misconfigured`](FaultClass::Misconfigured), naming the stores that it has, if it has not.
     pub(crate) fn must_have(&self, target: Target) -> Result<(), Fault> {
         if self.ports.targets().contains(&target) {
             return Ok(());
         }
-        let message = format!("this installation has no {target}: it has {}", self.installed.stores);
+        let message = format!("this installation has no {target}; its stores are {}", self.installed.stores);
         Err(Fault::new(FaultClass::Misconfigured, "installation", message))
     }
 }
 
-/// Opens what the configuration names, for the command of that name, and checks that it is this installation. Nothing is
-/// created but the embedded file, by commands that may, and the group of the stream by the one that works it.
+/// Opens the roles that the configuration names, for the command `command`, and checks that they are one installation.
+/// Creates at most the embedded file ([`Purpose::Run`] and [`Purpose::Publish`]) and the consumer group ([`Purpose::Run`]).
+///
+/// # Errors
+/// [`Misconfigured`](FaultClass::Misconfigured) if `init` has not run, if the set of stores differs from the recorded one, if
+/// a server belongs to another installation, or if there is no embedded file to read; any fault of a role that must answer.
 pub(crate) async fn open(config: &Config, purpose: Purpose, command: &'static str) -> Result<Wired, Fault> {
     let opened = Opened::of(config, Access::of(purpose), command).await?;
     let installed = installation::check(&opened, &config.roles, purpose).await?;
@@ -85,11 +91,11 @@ pub(crate) async fn open(config: &Config, purpose: Purpose, command: &'static st
 /// How the embedded file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Access {
-    /// By the process that works the directory.
+    /// By the process that locks the directory.
     Work,
-    /// Beside it; it is created if need be.
+    /// Beside that process; created if it does not exist.
     Create,
-    /// Beside it, where it exists.
+    /// Beside that process; must exist.
     Existing,
 }
 
@@ -103,7 +109,7 @@ impl Access {
     }
 }
 
-/// Every role, open, before it is known whether they are one installation.
+/// Every role, open, before the check that they are one installation.
 struct Opened {
     rows: rows::Rows,
     bus: bus::OpenBus,
@@ -114,7 +120,7 @@ impl Opened {
     async fn of(config: &Config, access: Access, command: &'static str) -> Result<Self, Fault> {
         let (roles, limits) = (&config.roles, Arc::new(config.settings.limits.clone()));
         if roles.allow_insecure {
-            warn!("allow_insecure is set: servers on other machines are spoken to without TLS or password");
+            warn!("allow_insecure is set: connections to other machines may use neither TLS nor password");
         }
         let rows = rows::open(roles, &limits, access, command).await?;
         let bus = bus::open(roles, &rows)?;
@@ -144,7 +150,7 @@ impl Opened {
     }
 }
 
-/// Work that blocks, on a thread that may.
+/// Runs blocking work on a thread of the blocking pool. A panic in it is resumed here.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
 }

@@ -1,4 +1,4 @@
-//! Commands beside a running service, on the embedded file.
+//! Commands that run beside a service on the embedded file.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::os::unix::fs::PermissionsExt;
@@ -10,7 +10,7 @@ use chunk_sync_samples::generate::Generator;
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// A directory with a configuration in it.
+/// A temporary directory that contains a configuration.
 fn place() -> TempDir {
     let dir = TempDir::new().unwrap();
     let config = "embedded.dir = 'data'\nhttp.listen = '127.0.0.1:0'\nlog.level = 'warn'\nscrub.enabled = false\n";
@@ -29,7 +29,7 @@ fn run(dir: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
     (status.code(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
 }
 
-/// Runs it, and asserts that all is well.
+/// Runs the program with --json, asserts exit code 0, and returns the result.
 fn fine(dir: &Path, arguments: &[&str]) -> Value {
     let (code, out, err) = run(dir, &[arguments, &["--json"]].concat());
     assert_eq!(code, Some(0), "{arguments:?}: {out}{err}");
@@ -40,12 +40,14 @@ fn fine(dir: &Path, arguments: &[&str]) -> Value {
 struct Service(Child);
 
 impl Service {
-    /// Starts it, and waits until it works the directory.
+    /// Starts the service, and waits until it has locked the directory.
     fn start(dir: &Path) -> Self {
         let service = Self(program(dir, &["run"]).stdout(Stdio::null()).spawn().unwrap());
         let held = dir.join("data/LOCK");
         let process = format!("process {}, `chunk-sync run`", service.0.id());
-        within("the directory is worked", || std::fs::read_to_string(&held).is_ok_and(|holder| holder == process));
+        within("the service has locked the directory", || {
+            std::fs::read_to_string(&held).is_ok_and(|holder| holder == process)
+        });
         service
     }
 }
@@ -60,7 +62,7 @@ impl Drop for Service {
 fn within(what: &str, mut is: impl FnMut() -> bool) {
     let began = Instant::now();
     while !is() {
-        assert!(began.elapsed() < Duration::from_secs(60), "{what}: not within a minute");
+        assert!(began.elapsed() < Duration::from_secs(60), "{what}: not within 60 s");
         std::thread::sleep(Duration::from_millis(10));
     }
 }
@@ -79,7 +81,7 @@ fn publish(dir: &Path, count: usize) {
 }
 
 #[test]
-fn commands_work_beside_a_running_service_and_a_second_one_is_refused_by_name() {
+fn commands_run_beside_a_service_and_a_second_service_is_rejected_with_the_name_of_the_first() {
     let place = place();
     let dir = place.path();
     let service = Service::start(dir);
@@ -90,7 +92,7 @@ fn commands_work_beside_a_running_service_and_a_second_one_is_refused_by_name() 
     settled(dir);
     let report = fine(dir, &["verify"]);
     assert_eq!((&report["chunks"], &report["consistent"]), (&40.into(), &true.into()), "{report}");
-    // Somebody deletes what one store has; the service that runs carries the repair.
+    // Another program deletes points; the running service carries out the repair.
     let file = rusqlite::Connection::open(dir.join("data/chunk-sync.db")).unwrap();
     file.busy_timeout(Duration::from_secs(10)).unwrap();
     assert_eq!(file.execute("DELETE FROM points WHERE id IN (SELECT id FROM points LIMIT 3)", []).unwrap(), 3);
@@ -107,7 +109,7 @@ fn commands_work_beside_a_running_service_and_a_second_one_is_refused_by_name() 
 }
 
 #[test]
-fn what_another_process_publishes_after_a_kill_is_carried_by_the_next_service() {
+fn events_published_before_a_kill_are_processed_by_the_next_service() {
     let place = place();
     let dir = place.path();
     let mut service = Service::start(dir);
@@ -121,7 +123,7 @@ fn what_another_process_publishes_after_a_kill_is_carried_by_the_next_service() 
 }
 
 #[test]
-fn files_are_for_their_user_alone() {
+fn only_their_owner_can_read_the_files() {
     let place = place();
     let dir = place.path();
     publish(dir, 20);
@@ -145,7 +147,7 @@ fn entries(directory: &Path) -> impl Iterator<Item = std::path::PathBuf> {
 }
 
 #[test]
-fn commands_that_only_look_create_nothing() {
+fn read_only_commands_create_nothing() {
     let place = place();
     let dir = place.path();
     for command in [&["status"][..], &["verify"], &["backfill"], &["conflicts", "list"], &["dead", "list"]] {

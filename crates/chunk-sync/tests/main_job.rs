@@ -1,4 +1,4 @@
-//! The program as a person runs it, on the embedded stores.
+//! The program as a user runs it, on embedded stores.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeSet;
@@ -12,7 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use uuid::Uuid;
 
-/// A directory with a configuration in it.
+/// A temporary directory that contains a configuration.
 fn place() -> TempDir {
     let dir = TempDir::new().unwrap();
     let config =
@@ -29,10 +29,14 @@ fn program(dir: &Path, arguments: &[&str]) -> Command {
 
 fn run(dir: &Path, arguments: &[&str]) -> (i32, String, String) {
     let Output { status, stdout, stderr } = program(dir, arguments).output().unwrap();
-    (status.code().expect("it ended by itself"), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+    (
+        status.code().expect("the program was killed by a signal"),
+        String::from_utf8(stdout).unwrap(),
+        String::from_utf8(stderr).unwrap(),
+    )
 }
 
-/// Runs it, and asserts that all is well.
+/// Runs the program, asserts exit code 0, and returns standard output.
 fn fine(dir: &Path, arguments: &[&str]) -> String {
     let (code, out, err) = run(dir, arguments);
     assert_eq!(code, 0, "{arguments:?}: {out}{err}");
@@ -56,7 +60,7 @@ fn the_demo_ends_with_everything_consistent() {
 }
 
 #[test]
-fn bad_lines_are_named_and_the_good_ones_published() {
+fn bad_lines_are_reported_and_good_lines_published() {
     let dir = place();
     let mut input = lines(6);
     input[1] = "no json".to_owned();
@@ -72,7 +76,7 @@ fn bad_lines_are_named_and_the_good_ones_published() {
 }
 
 #[test]
-fn a_service_that_is_killed_again_and_again_loses_nothing() {
+fn a_service_that_is_killed_repeatedly_loses_nothing() {
     let dir = place();
     std::fs::write(dir.path().join("in.jsonl"), lines(1200).join("\n")).unwrap();
     fine(dir.path(), &["publish", "in.jsonl"]);
@@ -83,8 +87,8 @@ fn a_service_that_is_killed_again_and_again_loses_nothing() {
         let mut child = program(dir.path(), &["run", "--drain"]).stdout(Stdio::null()).spawn().unwrap();
         let began = Instant::now();
         while size(&wal) < before + 1_000_000 {
-            assert!(began.elapsed() < Duration::from_secs(120), "it logs nothing");
-            assert!(child.try_wait().unwrap().is_none(), "it ended before it was killed {} times", killed + 1);
+            assert!(began.elapsed() < Duration::from_secs(120), "the service logs nothing");
+            assert!(child.try_wait().unwrap().is_none(), "the service ended before kill {}", killed + 1);
             std::thread::sleep(Duration::from_millis(1));
         }
         child.kill().unwrap();
@@ -121,7 +125,7 @@ fn damage_done_to_the_file_by_sql_is_named_and_repaired() {
     assert_eq!((&report["consistent"], &report["chunks"]), (&true.into(), &40.into()), "{report}");
 }
 
-/// Does it, each time to another chunk; what `verify` must find: id, store, kind and fields.
+/// Damages the file, each statement another chunk. Returns what `verify` must find: id, store, kind and fields.
 fn damage(file: &Connection) -> BTreeSet<String> {
     let mut ids = file.prepare("SELECT id FROM vectors WHERE name = 'dense_gte' ORDER BY id").unwrap();
     let ids: Vec<Uuid> = ids.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap();
@@ -149,14 +153,14 @@ fn damage(file: &Connection) -> BTreeSet<String> {
     let mut expected = BTreeSet::new();
     for (id, (statements, found)) in ids.iter().zip(kinds) {
         let changed = statements.iter().map(|statement| file.execute(statement, [id]).unwrap()).sum::<usize>();
-        assert!(changed > 0, "nothing was damaged for {found:?}");
+        assert!(changed > 0, "no row was changed for {found:?}");
         expected.extend(found.iter().map(|found| format!("{id} {found}")));
     }
     expected
 }
 
 #[test]
-fn wrong_usage_and_wrong_configuration_end_with_2() {
+fn wrong_usage_and_wrong_configuration_exit_with_2() {
     let dir = place();
     assert_eq!(run(dir.path(), &["publish", "not-there.jsonl"]).0, 2);
     assert_eq!(run(dir.path(), &["fly"]).0, 2);

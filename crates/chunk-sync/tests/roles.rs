@@ -1,5 +1,5 @@
-//! Installations of some servers, on real ones: PostgreSQL with Neo4j, Redis with embedded rows. Those with Qdrant need its
-//! test server, `CHUNK_SYNC_TEST_QDRANT_SERVER`, and have their place in `roles/`.
+//! Installations with some of the servers, on real servers: PostgreSQL with Redis and Neo4j, Redis or Neo4j with embedded
+//! rows, and changes of the set of stores. Qdrant is not covered here.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "roles/place.rs"]
@@ -9,10 +9,10 @@ use chunk_sync_model::Target;
 
 use place::{Place, Role};
 
-/// The chunks of a combination.
+/// Number of chunks per test.
 const CHUNKS: usize = 400;
 
-/// Publishes, kills the service halfway, changes a row by SQL where that is captured, and compares.
+/// Publishes, kills the service half-way, changes rows by SQL if they are in PostgreSQL, and compares the stores.
 async fn carries_everything(place: &Place) {
     place.fine(&["init"]);
     let service = place.start();
@@ -31,29 +31,29 @@ async fn carries_everything(place: &Place) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn postgres_redis_and_neo4j_carry_everything_through_a_kill() {
+async fn postgres_redis_and_neo4j_lose_nothing_in_a_kill() {
     carries_everything(&Place::new(&[Role::Postgres, Role::Redis, Role::Neo4j]).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn redis_and_neo4j_with_embedded_rows_carry_everything_through_a_kill() {
+async fn redis_and_neo4j_with_embedded_rows_lose_nothing_in_a_kill() {
     carries_everything(&Place::new(&[Role::Redis, Role::Neo4j]).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn neo4j_with_embedded_rows_and_bus_carries_everything_through_a_kill() {
+async fn neo4j_with_embedded_rows_and_bus_loses_nothing_in_a_kill() {
     carries_everything(&Place::new(&[Role::Neo4j]).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_is_carried_before_init() {
+async fn run_is_rejected_before_init() {
     let place = Place::new(&[Role::Postgres, Role::Redis]).await;
     let error = place.refused(&["run"]);
     assert!(error.contains("chunk-sync init"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_process_that_names_another_set_is_refused_with_both_and_the_remedy() {
+async fn a_process_with_another_set_is_rejected_with_both_sets_and_the_remedy() {
     let mut place = Place::new(&[Role::Postgres, Role::Redis, Role::Neo4j]).await;
     place.fine(&["init"]);
     place.configure(&[Role::Postgres, Role::Redis]);
@@ -67,7 +67,7 @@ async fn a_process_that_names_another_set_is_refused_with_both_and_the_remedy() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_servers_of_another_installation_are_refused() {
+async fn servers_of_another_installation_are_rejected() {
     let place = Place::new(&[Role::Postgres, Role::Redis, Role::Neo4j]).await;
     place.fine(&["init"]);
     let mut other = place.neighbour(&[Role::Redis]).await;
@@ -83,7 +83,7 @@ async fn the_servers_of_another_installation_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_store_is_removed_while_a_process_runs_and_filled_when_it_comes_back() {
+async fn a_store_is_removed_while_a_process_runs_and_filled_when_it_is_added_again() {
     let mut place = Place::new(&[Role::Postgres, Role::Redis, Role::Neo4j]).await;
     place.fine(&["init"]);
     place.publish(CHUNKS);
@@ -96,7 +96,7 @@ async fn a_store_is_removed_while_a_process_runs_and_filled_when_it_comes_back()
         (&changed["installation"]["version"], &changed["installation"]["stores"]),
         (&2.into(), &serde_json::json!({}))
     );
-    assert_eq!(place.nodes().await, CHUNKS as u64, "nothing in it was deleted");
+    assert_eq!(place.nodes().await, CHUNKS as u64, "the content of the store is kept");
     place.publish(CHUNKS + 10);
     let error = service.ended();
     assert!(error.contains("its version is 2 now") && error.contains("started with version 1"), "{error}");
@@ -114,7 +114,7 @@ async fn a_store_is_removed_while_a_process_runs_and_filled_when_it_comes_back()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn records_are_not_moved_from_the_embedded_file_to_postgres() {
+async fn records_cannot_move_from_the_embedded_file_to_postgres() {
     let mut place = Place::new(&[]).await;
     place.publish(10);
     place.fine(&["run", "--drain"]);
@@ -129,7 +129,7 @@ async fn an_installation_without_a_recorded_set_is_adopted_by_init() {
     place.fine(&["init"]);
     place.publish(20);
     place.fine(&["run", "--drain"]);
-    // As an older program left it.
+    // The state that an older version of the program leaves.
     place.sql("DROP TABLE chunk_sync.installation; DELETE FROM chunk_sync.schema_version WHERE version = 4").await;
     place.forget_marks().await;
     assert!(place.refused(&["run"]).contains("chunk-sync init"));

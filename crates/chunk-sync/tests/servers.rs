@@ -1,5 +1,5 @@
-//! The program as a person runs it, on real servers: what is published, added with any Redis client or written with SQL
-//! appears everywhere, once, whoever is killed meanwhile.
+//! The program as a user runs it, on real servers: events that are published or added by any Redis client, and rows written
+//! by SQL, reach every store exactly once, whichever process is killed meanwhile.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
 #[path = "servers/crash_points.rs"]
@@ -35,7 +35,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_published_reaches_all_three_servers() {
+async fn published_chunks_reach_all_three_servers() {
     let place = Place::new().await;
     let plan = place.fine(&["init", "--dry-run"]);
     for word in
@@ -52,7 +52,7 @@ async fn what_is_published_reaches_all_three_servers() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rows_written_with_sql_are_carried_once() {
+async fn rows_written_by_sql_are_captured_once() {
     let place = Place::new().await;
     place.fine(&["init"]);
     let _run = place.start();
@@ -60,7 +60,7 @@ async fn rows_written_with_sql_are_carried_once() {
     let id = Uuid::new_v4();
     place.sql(&format!(
         "INSERT INTO unified.chunks (id, content, chunk_type, embedding_model, dense_vector, metadata, created_at, updated_at)
-         VALUES ('{id}', 'a row that somebody writes by hand', 'text', 'gte', array_fill(0.5::real, ARRAY[768])::vector,
+         VALUES ('{id}', 'a row written by hand', 'text', 'gte', array_fill(0.5::real, ARRAY[768])::vector,
                  '{{\"topic\": \"tea\"}}', now(), now())"
     ))
     .await;
@@ -77,11 +77,7 @@ async fn rows_written_with_sql_are_carried_once() {
     place.visible("its content", || place.point_is(id, "content", "another text than before")).await;
     place.settled().await;
     place.assert_equal(21);
-    assert_eq!(
-        place.entries_added().await,
-        20 + 3,
-        "an entry for each change, and none for what the service itself wrote"
-    );
+    assert_eq!(place.entries_added().await, 20 + 3, "one entry per change, and none for the service's own writes");
     place.sql(&format!("DELETE FROM unified.chunks WHERE id = '{id}'")).await;
     place.visible("its end", || async { !place.has_node(id).await && !place.has_point(id).await }).await;
     place.settled().await;
@@ -93,7 +89,7 @@ async fn rows_written_with_sql_are_carried_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_entry_of_any_client_is_applied_and_a_wrong_one_set_aside() {
+async fn an_entry_by_any_client_is_applied_and_an_invalid_one_dead_lettered() {
     let place = Place::new().await;
     place.fine(&["init"]);
     let chunk = &place::lines(1)[0];
@@ -115,7 +111,7 @@ async fn an_entry_of_any_client_is_applied_and_a_wrong_one_set_aside() {
     let dead = place.dead().await;
     assert_eq!(dead.len(), 1, "{dead:?}");
     assert_eq!(dead[0]["field"], "type", "{dead:?}");
-    assert_eq!(dead[0]["type"], "creation", "the original fields unchanged: {dead:?}");
+    assert_eq!(dead[0]["type"], "creation", "the original fields are unchanged: {dead:?}");
     assert!(dead[0]["error"].contains("creation"), "{dead:?}");
 }
 
@@ -139,13 +135,13 @@ async fn of_two_services_one_captures_and_the_other_takes_over() {
     let place = Place::new().await;
     place.fine(&["init"]);
     let first = place.start();
-    place.visible("a service that captures", || place.captured_by_somebody()).await;
+    place.visible("an active slot", || place.captured_by_somebody()).await;
     let second = place.start();
     place.publish(200);
     let row = |id: Uuid| {
         format!(
             "INSERT INTO unified.chunks (id, content, chunk_type, created_at, updated_at)
-             VALUES ('{id}', 'a row that somebody writes by hand', 'text', now(), now())"
+             VALUES ('{id}', 'a row written by hand', 'text', now(), now())"
         )
     };
     let (one, other) = (Uuid::new_v4(), Uuid::new_v4());
@@ -155,7 +151,7 @@ async fn of_two_services_one_captures_and_the_other_takes_over() {
     let began = Instant::now();
     place.sql(&row(other)).await;
     place.visible("the second row", || place.has_node(other)).await;
-    eprintln!("visible {:.1} s after the service that captured was killed", began.elapsed().as_secs_f64());
+    eprintln!("visible {:.1} s after the capturing service was killed", began.elapsed().as_secs_f64());
     assert!(began.elapsed() < Duration::from_secs(30));
     place.settled().await;
     place.assert_equal(202);
@@ -163,7 +159,7 @@ async fn of_two_services_one_captures_and_the_other_takes_over() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_repair_is_carried_though_the_service_that_had_the_log_ends_meanwhile() {
+async fn a_repair_completes_although_the_service_that_held_the_log_ends_meanwhile() {
     let place = Place::new().await;
     place.fine(&["init"]);
     place.publish(20);
@@ -173,8 +169,8 @@ async fn a_repair_is_carried_though_the_service_that_had_the_log_ends_meanwhile(
     let mut repair = place.program(&["verify", "--repair"]);
     let mut repair = repair.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut said = BufReader::new(repair.stderr.take().unwrap()).lines();
-    let waits = said.find(|line| line.as_ref().unwrap().contains("carries the repair"));
-    assert!(waits.is_some(), "it did not say for whom it waits");
+    let waits = said.find(|line| line.as_ref().unwrap().contains("carries out the repair"));
+    assert!(waits.is_some(), "`verify --repair` did not report that it waits");
     drop(log);
     let began = Instant::now();
     let ended = tokio::task::spawn_blocking(move || repair.wait().unwrap()).await.unwrap();

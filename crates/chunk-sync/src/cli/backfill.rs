@@ -1,4 +1,4 @@
-//! `backfill`: rows that nobody has carried yet, PostgreSQL → the other stores, by way of the bus.
+//! `backfill`: publishes rows that were never synchronized, or changed since, to the bus; `run` writes them to the stores.
 
 use chunk_sync_engine::backfill::{Backfilled, backfill};
 use clap::Args;
@@ -10,7 +10,7 @@ use crate::wiring::{self, Purpose};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// Publish at most so many rows a second.
+    /// Maximum number of rows published per second.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     rate: Option<u32>,
 }
@@ -28,7 +28,7 @@ pub(super) async fn execute(config: &Config, arguments: &Arguments, json: bool) 
     } else {
         let rows = output::count(done.rows, "row");
         output::line(format_args!(
-            "{rows}, {} not carried before: on the bus for `run`",
+            "{rows} read; {} new, changed or deleted: published for `run`",
             output::number(done.published)
         ))?;
     }

@@ -1,4 +1,4 @@
-//! `config`: what is in force, and whether it may be.
+//! `config`: prints or checks the effective configuration.
 
 use clap::Subcommand;
 
@@ -7,9 +7,9 @@ use crate::config::{Config, Layers};
 
 #[derive(Clone, Copy, Debug, Subcommand)]
 pub(super) enum Action {
-    /// Print the configuration in force, secrets hidden, and who set what.
+    /// Print the effective configuration and the origin of each value, with secrets hidden.
     Show,
-    /// Say whether it is sound.
+    /// Check the configuration, without connecting to a server.
     Check,
 }
 
@@ -23,7 +23,7 @@ pub(super) fn execute(
         (Action::Show, true) => output::json(&layers.to_json())?,
         (Action::Show, false) => output::line(layers.to_toml().trim())?,
         (Action::Check, true) => output::json(&serde_json::json!({ "sound": true }))?,
-        (Action::Check, false) => output::line("the configuration is sound")?,
+        (Action::Check, false) => output::line("the configuration is valid")?,
     }
     Ok(Ended::Fine)
 }

@@ -1,5 +1,5 @@
-//! `demo`: the whole job on embedded stores in a directory of its own, which is removed at the end. It takes the way that
-//! every event takes; nothing is staged but the input.
+//! `demo`: publishing, conflicts, a crash and verification on embedded stores in a temporary directory. It uses the path of
+//! every event; only the input is made up.
 
 mod crash;
 mod story;
@@ -20,12 +20,12 @@ use crate::wiring::{self, Purpose, Wired};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// Work in this directory, which must not be there yet, and leave it there; else in a temporary one.
+    /// Create this directory, which must not exist, and keep it. Default: a temporary directory.
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
 }
 
-/// What the demonstration came to.
+/// The result of the demonstration.
 #[derive(Debug, Serialize)]
 struct Outcome {
     events: u64,
@@ -40,7 +40,10 @@ pub(super) async fn execute(arguments: &Arguments, json: bool) -> Result<Ended, 
     let temporary = tempfile::Builder::new().prefix("chunk-sync-demo-").tempdir().map_err(anyhow::Error::from)?;
     let dir = match &arguments.keep {
         Some(dir) if dir.exists() => {
-            return Err(Failure::Usage(format!("{} is there already: name a directory that is not", dir.display())));
+            return Err(Failure::Usage(format!(
+                "{} already exists; name a directory that does not exist",
+                dir.display()
+            )));
         }
         Some(dir) => dir.clone(),
         None => temporary.path().join("data"),
@@ -51,14 +54,14 @@ pub(super) async fn execute(arguments: &Arguments, json: bool) -> Result<Ended, 
         output::json(&outcome)?;
     } else {
         let kept = arguments.keep.as_ref().map_or_else(String::new, |dir| {
-            format!("; look around with `chunk-sync --config {} verify`", dir.join(Place::CONFIG).display())
+            format!("; explore its stores with `chunk-sync --config {} verify`", dir.join(Place::CONFIG).display())
         });
         output::line(format_args!("The demo took {:.1} s{kept}.", outcome.seconds))?;
     }
     Ok(if outcome.verification.consistent { Ended::Fine } else { Ended::Found })
 }
 
-/// The directory, and the configuration that lies in it.
+/// The directory of the demonstration, with its configuration file.
 struct Place {
     dir: PathBuf,
     config: PathBuf,
@@ -75,13 +78,13 @@ impl Place {
         Ok(Self { dir: dir.to_owned(), config })
     }
 
-    /// Its configuration, whatever the environment says.
+    /// Reads its configuration, ignoring the environment.
     fn load(&self) -> Result<crate::config::Config, Failure> {
         Ok(crate::config::load(Some(&self.config), &[])?.0)
     }
 }
 
-/// The stores and the service on them.
+/// The open stores, and the service on them.
 struct Running {
     wired: Wired,
     service: Service,
@@ -101,7 +104,7 @@ impl Demo {
         self.story(&running).await?;
         self.stop(running).await?;
         let replayed = self.crash().await?;
-        self.say("\n5. Verify: every store is read, and its chunks held against the rows.")?;
+        self.say("\n5. Verify: read every store and compare its chunks with the rows.")?;
         let wired = wiring::open(&self.place.load()?, Purpose::Beside, "demo").await?;
         let verification = verify(&wired.ports, &Options::default(), &|_| {}).await?;
         self.say(&super::verify::text(&verification))?;
@@ -109,7 +112,7 @@ impl Demo {
         Ok(Outcome { events: self.events, conflicts: self.conflicts, replayed, seconds, verification })
     }
 
-    /// A line of the story: part of the result for people, a remark beside it for programs.
+    /// Prints a line of the story: to standard output, or with --json to standard error.
     fn say(&self, text: &str) -> Result<(), Failure> {
         if self.json {
             output::note(text);
@@ -132,7 +135,7 @@ impl Demo {
         Ok(health)
     }
 
-    /// Publishes and waits until every store holds it; how long that took.
+    /// Publishes events and waits until every store holds them. Returns the seconds that it took.
     async fn carry(&mut self, running: &Running, events: &[Value]) -> Result<f64, Failure> {
         let started = Instant::now();
         self.publish(&running.wired, events).await?;
@@ -151,13 +154,13 @@ impl Demo {
     }
 }
 
-/// The merged chunk as the row shows it.
+/// The merged chunk, read from its row; `None` if it does not exist.
 async fn row(wired: &Wired, id: Uuid) -> Result<Option<Chunk>, Failure> {
     let rows = wired.ports.records.rows_of(&[id]).await?;
     Ok(rows.into_iter().flatten().find_map(|row| row.state).map(|state| state.chunk.clone()))
 }
 
-/// An event about a chunk.
+/// The JSON of an event about a chunk.
 fn event(kind: &str, source: &str, chunk: &Value, timestamp: &Value) -> Value {
     serde_json::json!({
         "event_id": Uuid::new_v4(), "type": kind, "source": source, "targets": ["postgres", "qdrant", "neo4j"],

@@ -1,5 +1,5 @@
-//! `doctor`: everything that the service needs, looked at without changing it. What each server needs is known where it is
-//! spoken to; here is what this machine has to bring, and how it is told.
+//! `doctor`: checks everything that the service needs, read-only. The connectors check the servers; `here` checks this
+//! machine; this file prints the findings.
 
 mod here;
 
@@ -13,11 +13,11 @@ use crate::wiring;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Nothing is created or changed. What is not there yet and `chunk-sync init` creates is a warning.
+Nothing is created or changed. Objects that are missing and that `chunk-sync init` creates are warnings.
 
-Exit codes: 0 nothing failed; 1 something did; 2 the configuration is refused; 3 a server does not answer.")]
+Exit codes: 0 no check failed; 1 a check failed; 2 the configuration is invalid; 3 a server does not answer.")]
 pub(super) struct Arguments {
-    /// Leave out what is as it should be.
+    /// Print only warnings and failures.
     #[arg(long)]
     problems: bool,
 }
@@ -48,7 +48,7 @@ pub(super) async fn execute(config: &Config, arguments: &Arguments, json: bool) 
             output::line(text(finding))?;
         }
         output::line(format_args!(
-            "{ok} ok, {}, {failed} failed, {unreachable} not answered",
+            "{ok} ok, {}, {failed} failed, {unreachable} without answer",
             output::count(warnings, "warning")
         ))?;
     }
@@ -59,7 +59,7 @@ pub(super) async fn execute(config: &Config, arguments: &Arguments, json: bool) 
     }
 }
 
-/// Who did not answer.
+/// The places that did not answer, separated by commas.
 fn silent(findings: &[Finding]) -> String {
     let silent = findings.iter().filter(|finding| finding.level == Level::Unreachable);
     let mut places: Vec<&str> = silent.map(|finding| finding.place).collect();

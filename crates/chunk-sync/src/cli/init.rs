@@ -1,4 +1,4 @@
-//! `init`: creates whatever the service needs and is not there yet.
+//! `init`: creates what the service needs and does not exist yet, and records the set of stores.
 
 use chunk_sync_engine::ports::Installed;
 use chunk_sync_model::Target;
@@ -11,11 +11,11 @@ use crate::wiring;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// Print what would be run, and run nothing.
+    /// Print the statements without running them.
     #[arg(long)]
     dry_run: bool,
-    /// The installation is to have this store no more: it is taken out of the recorded set with what waits for it. What the
-    /// store holds stays there. Its URL must be gone from the configuration.
+    /// Remove this store from the installation, and drop its outbox. The content of the store stays. Its URL must not be set
+    /// in the configuration any more.
     #[arg(long, value_name = "STORE", value_enum, conflicts_with = "dry_run")]
     without: Vec<Projection>,
 }
@@ -37,11 +37,11 @@ pub(super) async fn execute(config: &Config, arguments: &Arguments, json: bool) 
             output::line(format_args!("-- {store}\n{statement};"))?;
         }
     } else if let Some(Installed { id, version, stores, filling }) = &installed {
-        output::line(format_args!(
-            "everything that the service needs is there: {stores}, set {version} of installation {id}"
-        ))?;
+        output::line(format_args!("ready: {stores}; set {version} of installation {id}"))?;
         for target in filling {
-            output::line(format_args!("{target} is new: `chunk-sync run` fills it, and `status` shows the progress"))?;
+            output::line(format_args!(
+                "{target} is new; `chunk-sync run` fills it, and `chunk-sync status` shows the progress"
+            ))?;
         }
     }
     Ok(Ended::Fine)

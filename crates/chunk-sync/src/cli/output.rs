@@ -1,4 +1,4 @@
-//! What people and programs read: tables, numbers, JSON.
+//! Output of commands: tables, numbers, JSON.
 
 use std::fmt::Display;
 use std::io::Write;
@@ -9,35 +9,35 @@ use serde::Serialize;
 
 use super::Failure;
 
-/// A line of the result.
+/// Prints a line of the result to standard output.
 pub(super) fn line(text: impl Display) -> Result<(), Failure> {
     writeln!(std::io::stdout().lock(), "{text}")
-        .map_err(|error| Failure::Unable(anyhow::Error::new(error).context("the result cannot be printed")))
+        .map_err(|error| Failure::Unable(anyhow::Error::new(error).context("cannot write to standard output")))
 }
 
-/// The result as JSON.
+/// Prints the result as JSON.
 pub(super) fn json(value: &impl Serialize) -> Result<(), Failure> {
     line(serde_json::to_string_pretty(value).map_err(|error| Failure::Unable(error.into()))?)
 }
 
-/// What went wrong.
+/// Prints an error to standard error.
 pub(super) fn error(text: &str) {
     note(format_args!("error: {text}"));
 }
 
-/// A remark beside the result.
+/// Prints a note to standard error.
 pub(super) fn note(text: impl Display) {
-    // There is nowhere else to say that standard error is gone.
+    // If standard error is closed, there is no other place to report it.
     let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
-/// The columns of the terminal; `None` where standard output is none.
+/// The width of the terminal in columns; `None` if standard output is not a terminal.
 pub(super) fn terminal_width() -> Option<u16> {
     let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
     Some(size.ws_col).filter(|columns| *columns > 0)
 }
 
-/// A table with a heading; all columns but the first are numbers.
+/// A table with a heading. All columns but the first are right-aligned numbers.
 pub(super) fn table(heading: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = text_table(heading, rows);
     for column in table.column_iter_mut().skip(1) {
@@ -46,7 +46,7 @@ pub(super) fn table(heading: &[&str], rows: impl IntoIterator<Item = Vec<String>
     table.to_string()
 }
 
-/// A table with a heading, of texts.
+/// A table of texts with a heading.
 pub(super) fn text_table(heading: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> Table {
     let mut table = Table::new();
     table.load_style(UTF8_HORIZONTAL_ONLY).set_header(heading);
@@ -56,8 +56,8 @@ pub(super) fn text_table(heading: &[&str], rows: impl IntoIterator<Item = Vec<St
     table
 }
 
-/// A text of somebody else's as it may be shown on a terminal: what would steer that, or turn the order of what is read, is
-/// written as an escape. Lines and tabs stay.
+/// Makes foreign text safe for a terminal: control characters and characters that change the text direction are escaped.
+/// Line feeds and tabs stay.
 pub(super) fn printable(text: &str) -> String {
     let steers = |c: char| {
         (c.is_control() && !matches!(c, '\n' | '\t')) || matches!(c, '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
@@ -73,7 +73,7 @@ pub(super) fn printable(text: &str) -> String {
     shown
 }
 
-/// A number with its thousands apart: `12,345`.
+/// A number with thousands separators: `12,345`.
 pub(super) fn number(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
@@ -91,7 +91,7 @@ pub(super) fn count(number_of: u64, what: &str) -> String {
     format!("{} {what}{}", number(number_of), if number_of == 1 { "" } else { "s" })
 }
 
-/// A share in per cent that never rounds up to all.
+/// A percentage, rounded down to three decimals so that only 100 prints as `100 %`.
 pub(super) fn percent(percent: f64) -> String {
     let cut = (percent * 1000.0).floor() / 1000.0;
     format!("{cut} %")
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn thousands_stand_apart() {
+    fn thousands_are_separated() {
         assert_eq!(
             ["0", "999", "1,000", "1,234,567"],
             [0, 999, 1000, 1_234_567].map(number).each_ref().map(String::as_str)
@@ -110,12 +110,12 @@ mod tests {
     }
 
     #[test]
-    fn what_would_steer_a_terminal_is_shown_and_not_done() {
+    fn control_characters_are_escaped() {
         assert_eq!(printable("a\u{1b}[31m\r\u{202e}b\n\tü"), "a\\u{1b}[31m\\u{d}\\u{202e}b\n\tü");
     }
 
     #[test]
-    fn almost_all_is_not_all() {
+    fn a_percentage_below_100_never_prints_as_100() {
         assert_eq!(percent(99.999_99), "99.999 %");
         assert_eq!(percent(100.0), "100 %");
     }

@@ -1,4 +1,4 @@
-//! How far long work has come: a bar on a terminal, a line now and then elsewhere; both on standard error.
+//! Progress of long work on standard error: a bar on a terminal, else a line every 5 s.
 
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -7,10 +7,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::output;
 
-/// How often a line is printed where there is no terminal.
+/// Interval between lines if standard error is not a terminal.
 const EVERY: Duration = Duration::from_secs(5);
 
-/// A bar, or lines.
+/// A progress bar, or progress lines.
 pub(super) struct Progress {
     what: &'static str,
     bar: Option<ProgressBar>,
@@ -18,13 +18,13 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// Of `total` things; 0 where that is not known.
+    /// Starts at 0 of `total`; 0 if the total is unknown.
     pub(super) fn new(what: &'static str, total: u64) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| bar(what, total));
         Self { what, bar, last: std::sync::Mutex::new(Instant::now()) }
     }
 
-    /// So many are done.
+    /// Sets the number done, and the total if it is known.
     pub(super) fn set(&self, done: u64, total: Option<u64>) {
         if let Some(bar) = &self.bar {
             if let Some(total) = total {
@@ -41,7 +41,7 @@ impl Progress {
         }
     }
 
-    /// A remark that does not disturb the bar.
+    /// Prints a note without breaking the bar.
     pub(super) fn note(&self, text: &str) {
         match &self.bar {
             Some(bar) => bar.suspend(|| output::note(text)),
@@ -49,7 +49,7 @@ impl Progress {
         }
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub(super) fn finish(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();

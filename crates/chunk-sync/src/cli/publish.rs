@@ -1,4 +1,5 @@
-//! `publish`: JSON lines → bus. What keeps no rule is refused with file, line and field; the rest goes on.
+//! `publish`: publishes JSON lines to the bus. A line that breaks a rule is refused with file, line and field; the other
+//! lines are published.
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -18,33 +19,33 @@ use super::{Ended, Failure, output};
 use crate::config::Config;
 use crate::wiring::{self, Purpose};
 
-/// Events put on the bus at once.
+/// Maximum number of events per publication.
 const BATCH: usize = 256;
 
-/// The longest line that is read: an event with content and vectors of ten models stays far below.
+/// Maximum length of a line in bytes. An event with content and vectors of ten models is far smaller.
 const MAX_LINE: u64 = 16 * 1024 * 1024;
 
-/// Refused lines that are listed as JSON; all are counted.
+/// Maximum number of refused lines in the JSON result; all are counted.
 const LISTED: usize = 10_000;
 
-/// First and longest pause before events are published once more; it doubles in between.
+/// First and longest pause before a retry; the pause doubles in between.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Where the bus goes away meanwhile, it is tried again for a while; then what is said is how far the lines have come. To publish \
-lines twice does no harm: an event that was carried already changes nothing.
+If the bus becomes unavailable, the command retries for --wait seconds, then reports the last line that is on the bus. \
+Publishing lines twice does no harm: an event that was already processed changes nothing.
 
-Exit codes: 0 all are on the bus; 1 lines were refused; 2 there is no such file; 3 the bus cannot be reached.")]
+Exit codes: 0 all lines are on the bus; 1 lines were refused; 2 the file cannot be opened; 3 the bus cannot be reached.")]
 pub(super) struct Arguments {
-    /// JSON lines, one event or bare chunk each; standard input if none or `-`.
+    /// File of JSON lines, one event or bare chunk per line. Default, or `-`: standard input.
     file: Option<PathBuf>,
-    /// How long a bus that does not take events is tried again, from the last that it took.
+    /// How long to retry if the bus does not accept events, since it last accepted some.
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     wait: u64,
 }
 
-/// A line that was not published.
+/// A refused line.
 #[derive(Debug, Serialize)]
 struct Refusal {
     file: String,
@@ -53,22 +54,22 @@ struct Refusal {
     error: String,
 }
 
-/// What became of the lines.
+/// The result.
 #[derive(Debug, Default, Serialize)]
 struct Summary {
     published: u64,
-    /// All lines up to this one are on the bus, but for those refused.
+    /// All lines up to this one are on the bus, except refused ones.
     lines: u64,
     refused: u64,
     refusals: Vec<Refusal>,
 }
 
-/// Some lines, read and checked.
+/// Lines that were read and validated together.
 #[derive(Default)]
 struct Batch {
     events: Vec<Event>,
     refusals: Vec<Refusal>,
-    /// How far into the file they reach.
+    /// Bytes of the file up to the end of this batch.
     bytes: u64,
     lines: u64,
 }
@@ -76,7 +77,7 @@ struct Batch {
 pub(super) async fn execute(config: &Config, arguments: &Arguments, json: bool) -> Result<Ended, Failure> {
     let file = arguments.file.as_deref().filter(|file| file.as_os_str() != "-");
     let name = file.map_or_else(|| "standard input".to_owned(), |file| file.display().to_string());
-    let (input, size) = open(file).map_err(|error| Failure::Usage(format!("{name} cannot be opened: {error}")))?;
+    let (input, size) = open(file).map_err(|error| Failure::Usage(format!("cannot open {name}: {error}")))?;
     let wired = wiring::open(config, Purpose::Publish, "publish").await?;
     let (sender, reads) = mpsc::channel(4);
     let parsing = std::thread::spawn({
@@ -89,11 +90,11 @@ pub(super) async fn execute(config: &Config, arguments: &Arguments, json: bool) 
     say(&summary, &name, json)?;
     published.map_err(|fault| stuck(fault, &summary, &name))?;
     let read = parsing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-    read.with_context(|| format!("{name} cannot be read to its end"))?;
+    read.with_context(|| format!("cannot read {name} to its end"))?;
     Ok(if summary.refused == 0 { Ended::Fine } else { Ended::Found })
 }
 
-/// The lines, and how many bytes they have where that is known.
+/// Opens the input. Returns its size in bytes too, if it is a regular file.
 fn open(file: Option<&Path>) -> std::io::Result<(Box<dyn BufRead + Send>, Option<u64>)> {
     let Some(path) = file else {
         return Ok((Box::new(BufReader::new(std::io::stdin())), None));
@@ -136,8 +137,8 @@ async fn publish(
     result
 }
 
-/// Publishes, and again where the bus is away or full, as long as it may take. What of them a broken connection left on the
-/// bus is there twice then.
+/// Publishes events, and retries for `patience` while the bus is unavailable or full. Events that reached the bus before a
+/// connection broke are on it twice after a retry.
 async fn persist(
     publisher: &Publisher,
     events: Vec<Event>,
@@ -157,14 +158,14 @@ async fn persist(
             return Err(fault);
         }
         if pause == PAUSES.0 {
-            note(&format!("{fault}: trying again for {} s", left.as_secs().max(1)));
+            note(&format!("{fault}; retrying for {} s", left.as_secs().max(1)));
         }
         tokio::time::sleep(pause.min(left)).await;
         pause = (2 * pause).min(PAUSES.1);
     }
 }
 
-/// The end of it, with how far it came.
+/// Adds to the fault which lines are on the bus.
 fn stuck(fault: Fault, summary: &Summary, name: &str) -> Failure {
     let lines = summary.lines;
     let reached = match lines {
@@ -173,14 +174,14 @@ fn stuck(fault: Fault, summary: &Summary, name: &str) -> Failure {
         lines => format!("lines 1 to {lines} of {name} are on the bus"),
     };
     let text = format!(
-        "{}; {reached}. Go on with line {}, or publish all of it again: what is there twice does no harm",
+        "{}; {reached}; continue with line {}, or publish the whole file again: publishing a line twice does no harm",
         fault.message,
         lines + 1
     );
     Failure::Fault(Fault { message: text, ..fault })
 }
 
-/// How many lines a file of `size` bytes will turn out to have, by those seen so far.
+/// Estimates the number of lines of a file of `size` bytes from the lines read so far.
 fn estimate(seen: u64, bytes: u64, size: u64) -> u64 {
     let estimate = u128::from(seen) * u128::from(size) / u128::from(bytes.max(1));
     u64::try_from(estimate).unwrap_or(seen)
@@ -197,7 +198,7 @@ fn say(summary: &Summary, name: &str, json: bool) -> Result<(), Failure> {
     output::line(format_args!("published {} from {name}{refused}", output::count(summary.published, "event")))
 }
 
-/// The lines of the input, on a thread of their own: reading blocks, and parsing takes a core.
+/// Reads and parses the input on a separate thread: reading blocks, and parsing takes a core.
 struct Lines {
     input: Box<dyn BufRead + Send>,
     name: String,
@@ -227,7 +228,7 @@ impl Lines {
         Ok(())
     }
 
-    /// The next line: an event, nothing where it is blank, or why it is refused; `None` at the end.
+    /// The next line: an event, nothing if it is blank, or why it is refused. `None` at the end.
     #[allow(clippy::type_complexity, reason = "each layer is one of the three outcomes")]
     fn next(&mut self) -> std::io::Result<Option<Result<Option<Event>, Refusal>>> {
         let mut bytes = Vec::new();
@@ -256,7 +257,7 @@ impl Lines {
         Refusal { file: self.name.clone(), line: self.line, field: field.to_owned(), error }
     }
 
-    /// Reads past the end of the line without keeping it.
+    /// Skips to the end of the line. Returns the number of bytes skipped.
     fn skip_line(&mut self) -> std::io::Result<u64> {
         let mut skipped = 0;
         loop {
@@ -287,13 +288,13 @@ mod tests {
 
     use super::*;
 
-    /// A publisher to a bus that has room for so many events.
+    /// A publisher to a bus with room for `room` events.
     fn publisher(room: usize) -> (MemoryBus, Publisher) {
         let bus = MemoryBus::new(room);
         (bus.clone(), Publisher::new(Arc::new(bus), Arc::new(Limits::default())))
     }
 
-    /// Reads that many lines, every third of which is blank, and publishes them.
+    /// Publishes `lines` lines, every third of which is blank.
     async fn run(publisher: &Publisher, lines: usize, patience: Duration) -> (Result<(), Fault>, Summary) {
         let line = |i: usize| match i % 3 {
             0 => "\n".to_owned(),
@@ -310,20 +311,20 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_is_stopped_midway_is_told_where_to_go_on() {
+    async fn an_interrupted_publication_reports_the_line_to_continue_with() {
         let (bus, publisher) = publisher(1);
         let (published, summary) = run(&publisher, 1000, Duration::ZERO).await;
-        // A bus with room takes a whole batch.
+        // A bus with room accepts a whole batch.
         assert_eq!((summary.published, bus.depth().await.unwrap().unread), (256, 256));
         assert_eq!(summary.lines, 383, "256 events and 127 blank lines");
         let failure = stuck(published.unwrap_err(), &summary, "file");
         assert_eq!(failure.code(), 3);
         let text = failure.text();
-        assert!(text.contains("lines 1 to 383 of file are on the bus. Go on with line 384"), "{text}");
+        assert!(text.contains("lines 1 to 383 of file are on the bus; continue with line 384"), "{text}");
     }
 
     #[tokio::test]
-    async fn a_bus_that_comes_back_in_time_gets_the_rest() {
+    async fn a_bus_that_recovers_in_time_receives_the_rest() {
         let (bus, publisher) = publisher(1);
         let said = Arc::new(Mutex::new(Vec::new()));
         let events = || vec![Event::of_chunk(state(&bare("one")).chunk.clone())];
@@ -341,6 +342,6 @@ mod tests {
         let read = bus.read(1, Duration::from_secs(1)).await.unwrap();
         bus.acknowledge(&[read[0].id]).await.unwrap();
         waiting.await.unwrap().unwrap();
-        assert_eq!(said.lock().unwrap().len(), 1, "said once");
+        assert_eq!(said.lock().unwrap().len(), 1, "one note");
     }
 }

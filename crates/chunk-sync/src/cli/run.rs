@@ -1,4 +1,4 @@
-//! `run`: the service, until it is told to stop or, with `--drain`, until nothing is left to do.
+//! `run`: runs the service until SIGTERM or SIGINT or, with `--drain`, until nothing is left to do.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,20 +24,20 @@ use crate::wiring::{self, Purpose, Wired};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// End as soon as the bus is empty and everything read from it is settled.
+    /// Exit as soon as the bus is empty, everything read from it is complete, and no store is being filled.
     #[arg(long)]
     drain: bool,
 
-    /// End as `kill -9` would at this place, to try what is promised of it; the names are told where one is wrong.
+    /// Abort at this failpoint, as `kill -9` would, to test recovery. A wrong name lists the valid ones.
     #[arg(long, value_name = "POINT[:TIME]", hide = true)]
     crash_at: Option<CrashAt>,
 
-    /// Stand still at this place, as by SIGSTOP, until SIGCONT.
+    /// Stop at this failpoint, as by SIGSTOP, until SIGCONT.
     #[arg(long, value_name = "POINT[:TIME]", hide = true, conflicts_with = "crash_at")]
     stop_at: Option<CrashAt>,
 }
 
-/// What was done, said at the end.
+/// The summary printed at the end.
 #[derive(Debug, Serialize)]
 struct Summary {
     settled: u64,
@@ -52,16 +52,16 @@ pub(super) async fn execute(config: Config, arguments: &Arguments, json: bool) -
     telemetry::init_logs(&config.log);
     let metrics = telemetry::install_metrics();
     if let Some(at) = arguments.crash_at {
-        warn!(point = at.point.as_str(), time = at.time, "told to end as if killed");
+        warn!(point = at.point.as_str(), time = at.time, "the process aborts at this failpoint");
         crash_point::arm(at);
     }
     if let Some(at) = arguments.stop_at {
-        warn!(point = at.point.as_str(), time = at.time, "standing still at this place");
+        warn!(point = at.point.as_str(), time = at.time, "the process stops at this failpoint until SIGCONT");
         crash_point::arm_with(at, stand_still);
     }
     let mut signals = Signals::listen()?;
     let listener = TcpListener::bind(config.http.listen).await.with_context(|| {
-        format!("{} cannot be listened on: end what has it, or set http.listen", config.http.listen)
+        format!("cannot listen on {}; stop the process that uses it, or set http.listen", config.http.listen)
     })?;
     let address = listener.local_addr().map_err(anyhow::Error::from)?;
     let wired = wiring::open(&config, Purpose::Run, "run").await?;
@@ -98,12 +98,12 @@ pub(super) async fn execute(config: Config, arguments: &Arguments, json: bool) -
     };
     let (end, ending) = oneshot::channel::<()>();
     let server = tokio::spawn(http::serve(listener, app, async {
-        // The sender is dropped or used: both are the end.
+        // A dropped sender also means the end.
         let _ = ending.await;
     }));
-    info!("carrying events; status page on http://{address}/; SIGTERM or Ctrl-C ends it in order");
+    info!("service started; status page on http://{address}/; SIGTERM or Ctrl-C stops it after the work under way");
     tokio::select! {
-        () = signals.next() => info!("told to stop: finishing what is under way"),
+        () = signals.next() => info!("stopping: finishing the work under way"),
         result = service.ended() => result?,
         result = idle(&service, &wired, &fill_state), if arguments.drain => result?,
     }
@@ -116,18 +116,18 @@ pub(super) async fn execute(config: Config, arguments: &Arguments, json: bool) -
         if let Some(capturing) = capturing {
             capturing.stop().await;
         }
-        server.await.map_err(anyhow::Error::from)?.context("the HTTP server ended")?;
+        server.await.map_err(anyhow::Error::from)?.context("the HTTP server failed")?;
         let health = service.health();
         match Arc::into_inner(service) {
             Some(service) => service.stop().await?,
-            None => warn!("somebody still holds the service: it ends with the process"),
+            None => warn!("the service is still in use; it ends with the process"),
         }
         Ok::<Health, Failure>(health)
     };
     let health = tokio::select! {
         health = stop => health?,
         () = signals.next() => {
-            warn!("told twice: stopping at once; the log has what was under way");
+            warn!("second signal: exiting at once; the next start replays the work under way");
             return Ok(Ended::Fine);
         }
     };
@@ -136,15 +136,15 @@ pub(super) async fn execute(config: Config, arguments: &Arguments, json: bool) -
     Ok(Ended::Fine)
 }
 
-/// SIGSTOP to this very process.
+/// Sends SIGSTOP to this process.
 fn stand_still() {
     use rustix::process::{Signal, getpid, kill_process};
     if let Err(error) = kill_process(getpid(), Signal::STOP) {
-        warn!(%error, "this process cannot be stopped");
+        warn!(%error, "cannot stop this process");
     }
 }
 
-/// What tells long work to stop.
+/// SIGTERM and SIGINT, as one stream.
 pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -152,7 +152,7 @@ pub(super) struct Signals {
 
 impl Signals {
     pub(super) fn listen() -> Result<Self, Failure> {
-        let listen = |kind| signal(kind).context("signals cannot be listened to");
+        let listen = |kind| signal(kind).context("cannot install signal handlers");
         Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
     }
 
@@ -164,7 +164,7 @@ impl Signals {
     }
 }
 
-/// Waits until nothing is left to do, also for a store that is being filled.
+/// Waits until no store is being filled and nothing is left to do.
 async fn idle(service: &Service, wired: &Wired, filling: &FillState) -> Result<(), Failure> {
     let progress = Progress::new("carrying", 1);
     let done = async {
@@ -179,7 +179,7 @@ async fn idle(service: &Service, wired: &Wired, filling: &FillState) -> Result<(
     result
 }
 
-/// Shows how far the service is until the bus cannot say.
+/// Updates the progress until the bus fails to report its depth; returns that fault.
 async fn show(progress: &Progress, service: &Service, wired: &Wired) -> Failure {
     let mut ticks = tokio::time::interval(Duration::from_millis(250));
     loop {
@@ -212,10 +212,10 @@ fn say(health: &Health, dead_letters: u64, took: Duration, json: bool) -> Result
     };
     let dead = match dead_letters {
         0 => String::new(),
-        dead => format!("; {} lie on the bus", output::count(dead, "dead letter")),
+        dead => format!("; {} on the bus", output::count(dead, "dead letter")),
     };
     output::line(format_args!(
-        "settled {} in {:.1} s{replayed}, {}{dead}",
+        "completed {} in {:.1} s{replayed}, {}{dead}",
         output::count(done.settled, "event"),
         took.as_secs_f64(),
         output::count(done.conflicts, "conflict"),

@@ -1,4 +1,4 @@
-//! `status`: how the service is doing. A running one is asked over HTTP; where none runs, the stores are.
+//! `status`: prints the state of the service. Queries the running service over HTTP; if none runs, queries the stores.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -19,13 +19,13 @@ use crate::config::{Config, Http};
 use crate::status::{Failing, Status, Verification};
 use crate::wiring::{self, Purpose, Wired};
 
-/// How long the service may take to answer.
+/// Time limit for the answer of the service.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The greatest answer that is read.
+/// Maximum size of an answer in bytes.
 const MAX_ANSWER: usize = 1 << 20;
 
-/// What is known where no service runs.
+/// The state if no service runs.
 #[derive(Debug, Serialize)]
 struct Resting {
     running: bool,
@@ -57,18 +57,22 @@ pub(super) async fn execute(config: &Config, json: bool) -> Result<Ended, Failur
     Ok(Ended::Fine)
 }
 
-/// The status of the service that listens where the configuration says; `None` where nobody does.
+/// Fetches the status of the service that listens on the configured address; `None` if no process listens there.
+///
+/// # Errors
+/// [`Failure::Unable`] if the process does not answer within [`PATIENCE`], rejects the token, or does not return a status of
+/// this version.
 pub(super) async fn running(http: &Http) -> Result<Option<Status>, Failure> {
     let Ok(stream) = TcpStream::connect(reachable(http.listen)).await else {
         return Ok(None);
     };
     match tokio::time::timeout(PATIENCE, ask(stream, http)).await {
-        Ok(status) => Ok(Some(status.with_context(|| format!("{} does not say how it is doing", http.listen))?)),
-        Err(_) => Err(Failure::Unable(anyhow!("{} does not answer within {} s", http.listen, PATIENCE.as_secs()))),
+        Ok(status) => Ok(Some(status.with_context(|| format!("{} does not return a status", http.listen))?)),
+        Err(_) => Err(Failure::Unable(anyhow!("no answer from {} within {} s", http.listen, PATIENCE.as_secs()))),
     }
 }
 
-/// Where to call somebody who listens on every address.
+/// The address to connect to: loopback for a service that listens on every address.
 fn reachable(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -89,12 +93,12 @@ async fn ask(stream: TcpStream, http: &Http) -> anyhow::Result<Status> {
     let status = answer.status();
     let body = axum::body::to_bytes(Body::new(answer.into_body()), MAX_ANSWER).await?;
     if status == StatusCode::UNAUTHORIZED {
-        bail!("it wants another token than http.token of this configuration");
+        bail!("the token is rejected; set http.token to the token of the running service");
     }
     if !status.is_success() {
         bail!("{status}: {}", String::from_utf8_lossy(&body));
     }
-    serde_json::from_slice(&body).context("the answer is not that of this version of chunk-sync")
+    serde_json::from_slice(&body).context("the answer is not a status of this version of chunk-sync")
 }
 
 async fn resting(config: &Config) -> Result<Resting, Failure> {
@@ -125,20 +129,20 @@ fn resting_text(resting: &Resting, listen: SocketAddr) -> String {
         output::count(waiting, "event"),
         output::count(resting.dead, "dead letter"),
         conflicts(resting.open_conflicts),
-        output::table(&["store", "chunks", "debts"], rows)
+        output::table(&["store", "chunks", "outbox"], rows)
     )
 }
 
-/// The stores that are not filled yet, one line each.
+/// One line per store that is not filled yet.
 fn not_filled<'a>(targets: impl Iterator<Item = &'a Target>) -> String {
-    targets.map(|target| format!("{target} is new and not filled yet: `chunk-sync run` fills it\n")).collect()
+    targets.map(|target| format!("{target} is new and not filled yet; `chunk-sync run` fills it\n")).collect()
 }
 
 fn conflicts(open: u64) -> String {
     match open {
         0 => "conflicts: none open".to_owned(),
         open => {
-            format!("conflicts: {} open: `chunk-sync conflicts list --open` names what waits", output::number(open))
+            format!("conflicts: {} open; `chunk-sync conflicts list --open` lists them", output::number(open))
         }
     }
 }
@@ -163,7 +167,7 @@ fn text(status: &Status, listen: SocketAddr) -> String {
         ));
     }
     lines.push(format!(
-        "since the start: {} settled, {} replayed, {}",
+        "since the start: {} completed, {} replayed, {}",
         output::count(status.done.settled, "event"),
         output::number(status.done.replayed),
         output::count(status.done.conflicts, "conflict")
@@ -173,7 +177,7 @@ fn text(status: &Status, listen: SocketAddr) -> String {
         let debts = store.debts.map_or_else(|| "?".to_owned(), output::number);
         vec![store.target.to_string(), debts, condition(store.failing.as_ref(), store.owing)]
     });
-    lines.push(output::table(&["store", "debts", "condition"], rows));
+    lines.push(output::table(&["store", "outbox", "condition"], rows));
     lines.push(match &status.verification {
         Some(last) => verification(last),
         None => "not verified since the start".to_owned(),
@@ -186,11 +190,11 @@ fn verification(last: &Verification) -> String {
     let chunks = output::count(last.chunks, "chunk");
     let mut text = format!("last verified {}: {} of {chunks} consistent", last.at, output::percent(last.consistency));
     if last.repaired > 0 {
-        text.push_str(&format!(", {} mended since", output::number(last.repaired)));
+        text.push_str(&format!(", {} repaired since", output::number(last.repaired)));
     }
     if last.undecided > 0 {
         let undecided = output::number(last.undecided);
-        text.push_str(&format!(", {undecided} undecided: `chunk-sync verify --dry-run` says why"));
+        text.push_str(&format!(", {undecided} undecided; `chunk-sync verify --dry-run` shows why"));
     }
     text
 }
@@ -198,7 +202,7 @@ fn verification(last: &Verification) -> String {
 fn condition(failing: Option<&Failing>, owing: bool) -> String {
     match (failing, owing) {
         (Some(failing), _) => format!("failing since {}: {}", failing.since, failing.fault),
-        (None, true) => "paying its debts".to_owned(),
-        (None, false) => "well".to_owned(),
+        (None, true) => "draining its outbox".to_owned(),
+        (None, false) => "ok".to_owned(),
     }
 }

@@ -1,4 +1,4 @@
-//! `verify`: the stores compared chunk by chunk, by what they really hold; what differs repaired, where that is asked for.
+//! `verify`: compares the stores chunk by chunk, by what they hold, and repairs differences on request.
 
 mod absence;
 mod repair;
@@ -23,64 +23,65 @@ use crate::wiring::{self, Purpose, Wired};
 
 use repair::Outcome;
 
-/// Differences printed where nobody asked for more.
+/// Default for the number of differences printed.
 const LISTED: usize = 20;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A repair takes the way of every change: the row decides, where it is gone its tombstone does, and all stores are told under a \
-new version. What neither row nor record decides is listed and left alone.
+A repair uses the path of every change: the row decides, or its tombstone if it was deleted, and every store is written under \
+a new version. A chunk with neither row nor record is listed and not changed.
 
-Exit codes: 0 all stores agree, or do so by now; 1 they do not; 3 a store cannot be read.")]
+Exit codes: 0 all stores agree, or agree after the repair; 1 stores differ; 2 wrong usage or configuration; 3 a store cannot be \
+read.")]
 pub(super) struct Arguments {
-    /// Mend what differs, wait until that is done, and look again.
+    /// Repair differences, wait until the repair is complete, and compare the repaired chunks again.
     #[arg(long)]
     repair: bool,
-    /// Show what a repair would do with each chunk, and why; do nothing.
+    /// Print what a repair would do with each chunk, and why, without doing it.
     #[arg(long)]
     dry_run: bool,
-    /// Keep what a repair would do in FILE, one JSON object a line, for --apply; do nothing.
+    /// Write what a repair would do to FILE, one JSON object per line, for --apply, without doing it.
     #[arg(long, value_name = "FILE")]
     plan: Option<PathBuf>,
-    /// Do what a kept plan says. Lines may be taken out of it; what a line does is decided by the row as it is by then.
+    /// Carry out a plan written by --plan. Lines may be removed from it. The row decides, as it is when the plan is applied.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["repair", "dry_run", "plan", "deleted", "stores", "project", "dataset", "after", "rate"])]
     apply: Option<PathBuf>,
-    /// What a repair does with chunks that only Qdrant or Neo4j has, and no record knows.
+    /// What a repair does with chunks that only Qdrant or Neo4j holds and that have no record.
     #[arg(long, value_name = "WHAT", value_enum, default_value_t = Choice::List)]
     orphans: Choice,
-    /// Instead of comparing, look whether these deleted chunks are gone from every store.
+    /// Instead of comparing, check that these deleted chunks are absent from every store.
     #[arg(long, value_name = "ID", num_args = 1.., conflicts_with_all = ["repair", "dry_run", "plan"])]
     deleted: Vec<Uuid>,
-    /// Hold only these stores against the rows.
+    /// Compare only these stores with the rows.
     #[arg(long, value_name = "STORE,…", value_delimiter = ',', value_enum)]
     stores: Vec<Projection>,
-    /// Only chunks of this project, by their rows.
+    /// Compare only chunks whose row has this project.
     #[arg(long, value_name = "UUID")]
     project: Option<Uuid>,
-    /// Only chunks of this data set, by their rows.
+    /// Compare only chunks whose row has this data set.
     #[arg(long, value_name = "UUID")]
     dataset: Option<Uuid>,
-    /// Only chunks above this id: where a comparison that was stopped goes on.
+    /// Compare only chunks with a greater id, to continue a comparison that was stopped.
     #[arg(long, value_name = "ID")]
     after: Option<Uuid>,
-    /// Compare at most so many chunks a second.
+    /// Maximum number of chunks compared per second.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     rate: Option<u32>,
-    /// How many differences are listed; all are counted.
+    /// Maximum number of differences to list; all are counted.
     #[arg(long, value_name = "N", default_value_t = LISTED)]
     list: usize,
 }
 
-/// What becomes of orphans that no record knows.
+/// What a repair does with orphans that have no record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Choice {
-    /// They are listed: a lost row cannot be told from a stray point.
+    /// List them: a lost row cannot be distinguished from a stray point.
     List,
-    /// They are deleted.
+    /// Delete them.
     Delete,
 }
 
-/// A store that is held against the rows.
+/// A store that is compared with the rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Projection {
     Qdrant,
@@ -168,7 +169,7 @@ impl Arguments {
         }
     }
 
-    /// Leaves the stores that were named.
+    /// Keeps only the stores named by --stores.
     fn narrow(&self, wired: &mut Wired) {
         let named = |target: Target| self.stores.iter().any(|store| Target::from(*store) == target);
         if !self.stores.is_empty() {
@@ -212,7 +213,7 @@ fn say_applied(outcome: &Outcome, json: bool) -> Result<Ended, Failure> {
     Ok(if outcome.mended { Ended::Fine } else { Ended::Found })
 }
 
-/// The report for people.
+/// The report as text.
 pub(super) fn text(report: &Report) -> String {
     let rows = report.stores.iter().map(|(target, store)| {
         let counts = [store.count, store.missing, store.orphaned, store.different, store.stale];
@@ -229,14 +230,14 @@ pub(super) fn text(report: &Report) -> String {
     let wrong: u64 = report.stores.values().map(chunk_sync_engine::verify::StoreReport::wrong).sum();
     let unlisted = wrong.saturating_sub(report.differences.len() as u64);
     if unlisted > 0 {
-        text.push_str(&format!("\n… and {} more: --list {wrong}, or --json, shows all", output::number(unlisted)));
+        text.push_str(&format!("\n… and {} more; --list {wrong} or --json lists all", output::number(unlisted)));
     }
     if report.unsettled > 0 {
         let moving = output::count(report.unsettled, "chunk");
-        text.push_str(&format!("\n{moving} changed whenever looked at: neither equal nor different"));
+        text.push_str(&format!("\n{moving} changed during every comparison: neither equal nor different"));
     }
     if let Some(id) = report.stopped_after {
-        text.push_str(&format!("\nstopped after {id}: `verify --after {id}` goes on from there"));
+        text.push_str(&format!("\nstopped after {id}; `verify --after {id}` continues from there"));
     }
     text.push_str(&format!("\n{}", graph(report)));
     text.push_str(&format!(
@@ -248,7 +249,7 @@ pub(super) fn text(report: &Report) -> String {
     text
 }
 
-/// What the graph holds beside chunks.
+/// Counts of what the graph holds besides chunks, as a line; empty if there are none.
 fn graph(report: &Report) -> String {
     let others = report.stores.get(&Target::Neo4j).map(|store| &store.others).filter(|others| !others.is_empty());
     others.map_or_else(String::new, |others| {

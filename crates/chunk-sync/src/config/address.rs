@@ -1,10 +1,10 @@
-//! The address of a server: a URL whose password is never shown.
+//! The address of a server: a URL whose password is never printed.
 
 use std::fmt;
 
 use secrecy::{ExposeSecret, SecretString};
 
-/// A URL. Shown with `***` in place of its password.
+/// A URL. `Display` and `Debug` print `***` in place of the password.
 #[derive(Clone)]
 pub struct Address {
     url: SecretString,
@@ -13,27 +13,28 @@ pub struct Address {
 }
 
 impl Address {
-    /// Reads a URL with one of these schemes.
+    /// Parses a URL with one of these schemes.
     ///
     /// # Errors
-    /// What is wrong with it, without showing it.
+    /// A message, without the URL: another scheme, no host, an invalid port or IPv6 address, an `@` after the host, or a
+    /// password among the options.
     pub fn parse(text: &str, schemes: &[&str]) -> Result<Self, String> {
-        let wanted = || format!("no URL that begins with {}://", schemes.join(":// or "));
+        let wanted = || format!("must be a URL that begins with {}://", schemes.join(":// or "));
         let (scheme, rest) = text.split_once("://").ok_or_else(wanted)?;
         if !schemes.contains(&scheme) {
             return Err(wanted());
         }
         let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
         if path.contains('@') {
-            return Err("an @ after the host: write / ? # and @ in a password as %2F %3F %23 %40".to_owned());
+            return Err("contains an @ after the host; write / ? # and @ in a password as %2F %3F %23 %40".to_owned());
         }
         let (user, place) = match authority.rsplit_once('@') {
             Some((user, place)) => (Some(user), place),
             None => (None, authority),
         };
-        let host = host(place).ok_or("no host and port such as localhost:6379")?;
+        let host = host(place).ok_or("has no valid host and port; write them as localhost:6379")?;
         if path.to_lowercase().contains("password=") {
-            return Err("a password among the options: write it before the host, as user:password@host".to_owned());
+            return Err("has a password among the options; write it before the host, as user:password@host".to_owned());
         }
         let shown = match user.map(|user| user.split_once(':').map_or(user, |(name, _)| name)) {
             Some(name) if user.is_some_and(|user| user.contains(':')) => {
@@ -44,7 +45,7 @@ impl Address {
         Ok(Self { url: text.into(), shown, host: host.to_owned() })
     }
 
-    /// The whole URL, for whoever connects.
+    /// The whole URL, including the password.
     #[must_use]
     pub fn expose(&self) -> &str {
         self.url.expose_secret()
@@ -90,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_password_is_kept_but_not_shown() {
+    fn a_password_is_kept_but_not_printed() {
         let address = Address::parse("redis://me:hunter2@db:6379/0", &["redis", "rediss"]).unwrap();
         assert_eq!(address.to_string(), "redis://me:***@db:6379/0");
         assert_eq!(format!("{address:?}"), "redis://me:***@db:6379/0");
@@ -99,14 +100,14 @@ mod tests {
     }
 
     #[test]
-    fn a_password_without_a_user_is_not_shown_either() {
+    fn a_password_without_a_user_is_not_printed() {
         let address = Address::parse("redis://:hunter2@[::1]:6379", &["redis"]).unwrap();
         assert_eq!(address.to_string(), "redis://:***@[::1]:6379");
         assert_eq!(address.host(), "::1");
     }
 
     #[test]
-    fn what_is_no_address_is_refused_without_showing_it() {
+    fn an_invalid_address_is_rejected_without_printing_it() {
         for text in [
             "hunter2",
             "http://hunter2:1",

@@ -1,5 +1,5 @@
-//! The layers of the configuration: which value each key has, and which layer said so. What a value means is not known
-//! here, only whether the key exists and the value is of its kind.
+//! The layers of the configuration: the value of each key, and the layer that set it. This module checks that a key exists
+//! and that a value has the type of its default; it does not interpret values.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -8,17 +8,17 @@ use toml::{Table, Value};
 
 use super::{DEFAULTS, Finding};
 
-/// Before a variable's name; two underscores stand for the dot.
+/// Prefix of environment variables. Two underscores in the rest of the name stand for a dot.
 const PREFIX: &str = "CHUNK_SYNC__";
 
-/// Who set a value.
+/// The layer that set a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// Nobody.
+    /// The compiled-in default.
     Default,
     /// A configuration file.
     File(PathBuf),
-    /// A variable of the environment.
+    /// An environment variable, by name.
     Environment(String),
 }
 
@@ -32,12 +32,12 @@ impl fmt::Display for Origin {
     }
 }
 
-/// A key with the value that is in force. No `Debug`: the value may be a secret.
+/// A key with its effective value. Has no `Debug`: the value may be a secret.
 pub struct Entry {
-    /// Such as `http.listen`.
+    /// The key, such as `http.listen`.
     pub key: String,
     pub(super) value: Value,
-    /// Who set it.
+    /// The layer that set the value.
     pub origin: Origin,
 }
 
@@ -45,10 +45,10 @@ pub struct Entry {
 pub struct Layers(Vec<Entry>);
 
 impl Layers {
-    /// What is in force where nobody says anything.
+    /// The defaults.
     #[must_use]
     pub fn defaults() -> Self {
-        // The text is compiled in, and a test parses it.
+        // Cannot fail: the text is compiled in, and a test parses it.
         let table: Table = DEFAULTS.parse().unwrap_or_default();
         let entries = flatten(table).into_iter();
         let entry = |(key, value)| Entry { key, value, origin: Origin::Default };
@@ -66,7 +66,7 @@ impl Layers {
         self.0.iter().find(|entry| entry.key == key)
     }
 
-    /// Lays a file over what is there.
+    /// Overrides values with those of a file.
     pub(super) fn file(&mut self, path: &Path, findings: &mut Vec<Finding>) {
         let origin = Origin::File(path.to_owned());
         let wrong = |message| Finding { key: path.display().to_string(), origin: origin.clone(), message };
@@ -83,7 +83,7 @@ impl Layers {
         }
     }
 
-    /// Lays the variables that begin with the prefix over what is there.
+    /// Overrides values with the variables that begin with the prefix.
     pub(super) fn environment(&mut self, variables: &[(String, String)], findings: &mut Vec<Finding>) {
         for (name, text) in variables {
             let Some(rest) = name.strip_prefix(PREFIX) else { continue };
@@ -114,18 +114,18 @@ impl Layers {
         let closest = self.0.iter().map(|entry| entry.key.as_str());
         let message = match near_miss(&key, closest) {
             Some(other) => format!("unknown key; did you mean `{other}`?"),
-            None => "unknown key; `chunk-sync config show --defaults` lists them all".to_owned(),
+            None => "unknown key; `chunk-sync config show` lists all keys".to_owned(),
         };
         Finding { key, origin, message }
     }
 }
 
-/// The one of `known` that `word` may have been meant to be.
+/// The element of `known` that is most similar to `word`; `None` if none is similar.
 pub(super) fn near_miss<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let last = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
     let distance = |other: &&str| {
         let whole = strsim::damerau_levenshtein(word, other);
-        // The right name in the wrong section.
+        // The right name in the wrong section counts as similar.
         let moved = if last(word) == last(other) { 2 } else { usize::MAX };
         whole.min(moved)
     };
@@ -133,7 +133,7 @@ pub(super) fn near_miss<'a>(word: &str, known: impl Iterator<Item = &'a str>) ->
     (distance <= 2.max(word.len() / 5)).then_some(other)
 }
 
-/// Sections as `section.key`; the list of models is one value.
+/// Flattens sections to `section.key`. The list of models stays one value.
 fn flatten(table: Table) -> Vec<(String, Value)> {
     let mut flat = Vec::new();
     for (name, value) in table {
@@ -148,7 +148,7 @@ fn flatten(table: Table) -> Vec<(String, Value)> {
     flat
 }
 
-/// What is wrong with the text of a file, without the line itself: it may hold a secret.
+/// Describes a syntax error without quoting the line, which may contain a secret.
 fn syntax(text: &str, error: &toml::de::Error) -> String {
     let start = error.span().map_or(0, |span| span.start);
     let before = text.get(..start).unwrap_or(text);
@@ -157,7 +157,7 @@ fn syntax(text: &str, error: &toml::de::Error) -> String {
     format!("line {line}, column {column}: {}", error.message().replace('\n', ", "))
 }
 
-/// The text of a variable as a value of the kind that `like` has.
+/// Parses the text of a variable as a value of the type of `like`.
 fn parse(text: &str, like: &Value) -> Result<Value, String> {
     match like {
         Value::Integer(_) => text.trim().parse().map(Value::Integer).map_err(|_| "must be a whole number".to_owned()),

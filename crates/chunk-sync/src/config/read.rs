@@ -1,4 +1,4 @@
-//! From layers to a type without doubts: what each value means, and what is sane.
+//! Interprets and validates the values of the layers.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -20,13 +20,16 @@ const REDIS: &[&str] = &["redis", "rediss"];
 const QDRANT: &[&str] = &["http", "https"];
 const NEO4J: &[&str] = &["bolt", "bolt+s", "neo4j", "neo4j+s"];
 
-/// Shorter tokens can be guessed.
+/// Minimum length of the token in bytes; shorter tokens can be guessed.
 const TOKEN_LEAST: usize = 16;
 
-/// Vectors in Qdrant that are those of no one model.
+/// Names of vectors in Qdrant that do not belong to one model.
 const TAKEN: [&str; 2] = ["dense_alternative", "sparse_splade"];
 
-/// Reads every value; on failure, everything that is wrong.
+/// Reads every value.
+///
+/// # Errors
+/// Every invalid value, with its key and origin.
 pub(super) fn read(layers: &Layers) -> Result<Config, Vec<Finding>> {
     let reader = &mut Reader::new(layers);
     let roles = roles(reader);
@@ -61,11 +64,14 @@ fn postgres(reader: &mut Reader<'_>) -> Option<Postgres> {
     let (schema, table) = table.split_once('.').unwrap_or(("public", &table));
     let (schema, table) = (schema.to_owned(), table.to_owned());
     if schema.is_empty() || table.is_empty() || table.contains('.') {
-        reader.wrong("postgres.table", "must be a name, or a schema and a name with a dot between");
+        reader.wrong("postgres.table", "must be a table name, or schema and table name separated by a dot");
     }
     let slot = reader.required("postgres.slot");
     if !slot.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_') {
-        reader.wrong("postgres.slot", "may have small letters, digits and underscores only: PostgreSQL's own rule");
+        reader.wrong(
+            "postgres.slot",
+            "may contain only lower-case letters, digits and underscores; PostgreSQL allows no other characters",
+        );
     }
     let (publication, plugin) = (reader.required("postgres.publication"), plugin(reader));
     let replication_url = reader.address("postgres.replication_url", POSTGRES);
@@ -80,7 +86,7 @@ fn postgres(reader: &mut Reader<'_>) -> Option<Postgres> {
 fn redis(reader: &mut Reader<'_>) -> Option<Redis> {
     let (stream, dead_stream) = (reader.required("redis.stream"), reader.required("redis.dead_stream"));
     if stream == dead_stream {
-        reader.wrong("redis.dead_stream", "must be another stream than `redis.stream`");
+        reader.wrong("redis.dead_stream", "must differ from `redis.stream`");
     }
     let group = reader.required("redis.group");
     Some(Redis { url: reader.address("redis.url", REDIS)?, stream, dead_stream, group })
@@ -102,7 +108,7 @@ fn limits(reader: &mut Reader<'_>) -> Limits {
     let most = reader.size("limits.content_max_bytes", "64", "8MiB");
     let content_max_bytes = usize::try_from(most).unwrap_or(usize::MAX);
     if content_min_chars > content_max_bytes {
-        reader.wrong("limits.content_min_chars", "is more than `limits.content_max_bytes` can hold");
+        reader.wrong("limits.content_min_chars", "must not exceed `limits.content_max_bytes`");
     }
     Limits {
         content_min_chars,
@@ -118,9 +124,9 @@ fn models(reader: &mut Reader<'_>) -> Vec<EmbeddingModel> {
     for (i, value) in reader.list("embedding").iter().enumerate() {
         let checked = model(value).and_then(|model| {
             if !names.insert(model.model.clone()) {
-                Err(format!("a second model is called `{}`", model.model))
+                Err(format!("two models have the name `{}`", model.model))
             } else if !vectors.insert(model.vector.clone()) {
-                Err(format!("a second vector is called `{}`", model.vector))
+                Err(format!("two models have the vector `{}`", model.vector))
             } else {
                 Ok(model)
             }
@@ -131,7 +137,7 @@ fn models(reader: &mut Reader<'_>) -> Vec<EmbeddingModel> {
         }
     }
     if models.is_empty() && reader.findings.is_empty() {
-        reader.wrong("embedding", "at least one model is needed");
+        reader.wrong("embedding", "must contain at least one model");
     }
     models
 }
@@ -149,7 +155,7 @@ fn model(value: &Value) -> Result<EmbeddingModel, String> {
     };
     let (model, vector) = (name("model")?, name("vector")?);
     if TAKEN.contains(&vector.as_str()) {
-        return Err(format!("the vector `{vector}` has a meaning of its own: choose another name"));
+        return Err(format!("the vector name `{vector}` is reserved; choose another"));
     }
     let size = table.get("size").and_then(Value::as_integer).and_then(|size| usize::try_from(size).ok());
     match size {
@@ -177,7 +183,7 @@ fn strategies(reader: &mut Reader<'_>) -> Strategies {
         let Some((part, name)) = rule.rsplit_once('=') else {
             reader.wrong(
                 "conflicts.parts",
-                format!("`{rule}` must be a part and its strategy, `metadata.title = manual`"),
+                format!("`{rule}` is not a rule; write part and strategy, as in `metadata.title = manual`"),
             );
             continue;
         };
@@ -263,7 +269,7 @@ fn http(reader: &mut Reader<'_>) -> Option<Http> {
         .is_some_and(|token| token.len() < TOKEN_LEAST || !token.bytes().all(|b| b.is_ascii_graphic()))
     {
         let message = format!(
-            "must be at least {TOKEN_LEAST} printable ASCII characters without spaces, such as `openssl rand -hex 32` makes"
+            "must be at least {TOKEN_LEAST} printable ASCII characters without spaces; `openssl rand -hex 32` generates one"
         );
         reader.wrong("http.token", message);
     }
@@ -273,7 +279,10 @@ fn http(reader: &mut Reader<'_>) -> Option<Http> {
         .map(|host| host.as_str().unwrap_or_default().to_lowercase())
         .collect::<Vec<_>>();
     if let Some(host) = hosts.iter().find(|host| host.is_empty() || host.contains(['/', ':', ' ', '*'])) {
-        reader.wrong("http.hosts", format!("`{host}` is no name such as sync.example.org: neither scheme nor port"));
+        reader.wrong(
+            "http.hosts",
+            format!("`{host}` is not a host name; write it without scheme and port, as in sync.example.org"),
+        );
     }
     let Some(listen) = socket(&text) else {
         if !text.is_empty() {
@@ -284,13 +293,14 @@ fn http(reader: &mut Reader<'_>) -> Option<Http> {
     if !listen.ip().is_loopback() && token.is_none() {
         reader.wrong(
             "http.listen",
-            format!("{listen} can be reached from other machines: set `http.token`, or listen on 127.0.0.1"),
+            format!("{listen} can be reached from other machines; set `http.token`, or listen on 127.0.0.1"),
         );
     }
     Some(Http { listen, token, hosts })
 }
 
-/// Names are not looked up: what the machine's resolver says may change, and with it who can reach the service.
+/// Parses an address. Host names other than localhost are not resolved: a change in the resolver's answer would change who
+/// can reach the service.
 fn socket(text: &str) -> Option<SocketAddr> {
     match text.strip_prefix("localhost:") {
         Some(port) => Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port.parse().ok()?)),

@@ -1,4 +1,4 @@
-//! Takes values out of the layers within bounds, and remembers everything that is wrong with them.
+//! Reads typed values from the layers, checks their bounds and collects every error.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -8,7 +8,8 @@ use toml::Value;
 
 use super::{Address, Finding, Layers, Origin, units};
 
-/// Reads values. What it returns for a wrong one is a stand-in that nobody gets to see, for then there are findings.
+/// Reads values. For an invalid value it records a finding and returns a placeholder; the caller discards all values if there
+/// are findings.
 pub(super) struct Reader<'a> {
     layers: &'a Layers,
     pub(super) findings: Vec<Finding>,
@@ -31,12 +32,12 @@ impl<'a> Reader<'a> {
         value.map_or(&[], Vec::as_slice)
     }
 
-    /// Whether it is set; the layers have seen to it that it is a truth value.
+    /// A boolean; the layers have checked its type.
     pub(super) fn flag(&self, key: &str) -> bool {
         self.layers.get(key).and_then(|entry| entry.value.as_bool()).unwrap_or_default()
     }
 
-    /// A text; `None` where it is not set.
+    /// A text without surrounding white space; `None` if it is empty.
     pub(super) fn text(&self, key: &str) -> Option<&'a str> {
         let value = self.layers.get(key)?.value.as_str();
         value.map(str::trim).filter(|text| !text.is_empty())
@@ -83,7 +84,7 @@ impl<'a> Reader<'a> {
         self.bounded(key, least, most, units::duration)
     }
 
-    /// Bounds are written as in the file, so that they are shown as people would write them.
+    /// `least` and `most` are written as in the file, so that messages show them in that form.
     fn bounded<T: PartialOrd + Default>(
         &mut self,
         key: &str,

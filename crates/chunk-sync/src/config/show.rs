@@ -1,4 +1,4 @@
-//! Shows the configuration in force, with `***` in place of every secret.
+//! Prints the effective configuration, with `***` in place of every secret.
 
 use std::fmt::Write as _;
 
@@ -7,14 +7,14 @@ use toml::Value;
 
 use super::{Address, Layers, Origin};
 
-/// What stands in place of a secret.
+/// Replaces a secret.
 const HIDDEN: &str = "***";
 
 /// Keys whose whole value is secret.
 const SECRETS: [&str; 3] = ["qdrant.api_key", "neo4j.password", "http.token"];
 
 impl Layers {
-    /// As a TOML file that says of each value who set it.
+    /// The configuration as TOML. A comment after each value that is not a default names the layer that set it.
     #[must_use]
     pub fn to_toml(&self) -> String {
         let mut text = String::new();
@@ -41,7 +41,7 @@ impl Layers {
         text
     }
 
-    /// As one JSON object: the key, `value` and `origin`.
+    /// The configuration as one JSON object: `{"section.key": {"value": …, "origin": "…"}}`.
     #[must_use]
     pub fn to_json(&self) -> serde_json::Value {
         let entry = |entry: &super::layers::Entry| {
@@ -52,13 +52,13 @@ impl Layers {
     }
 }
 
-/// The list of tables that a value is, each as TOML.
+/// The tables of a list of tables, each as TOML; `None` for any other value.
 fn tables(value: &Value) -> Option<impl Iterator<Item = String>> {
     let list = value.as_array().filter(|list| list.iter().any(Value::is_table))?;
     Some(list.iter().filter_map(Value::as_table).map(ToString::to_string))
 }
 
-/// The value as it may be shown.
+/// The value with secrets replaced.
 fn shown(key: &str, value: &Value) -> Value {
     let Some(text) = value.as_str().filter(|text| !text.is_empty()) else {
         return value.clone();
@@ -67,7 +67,7 @@ fn shown(key: &str, value: &Value) -> Value {
         return HIDDEN.into();
     }
     match text.split_once("://") {
-        // Whatever the scheme: here only the password counts.
+        // Any scheme is accepted here: only the password matters.
         Some((scheme, _)) => Address::parse(text.trim(), &[scheme.trim()])
             .map_or_else(|_| HIDDEN.to_owned(), |address| address.to_string())
             .into(),

@@ -19,14 +19,14 @@ fn refused(file: &str, environment: &[(&str, &str)]) -> String {
 }
 
 #[test]
-fn the_commented_file_alone_is_a_sound_configuration() {
+fn the_commented_file_alone_is_a_valid_configuration() {
     let (config, _) = with(DEFAULTS, &[]).unwrap();
     assert!(config.roles.is_embedded() && config.roles.dir.ends_with("chunk-sync-data"));
     assert!(config.http.token.is_none());
 }
 
 #[test]
-fn the_commented_file_says_what_the_engine_and_the_model_take_for_default() {
+fn the_defaults_of_the_file_equal_those_of_engine_and_model() {
     let settings = with("", &[]).unwrap().0.settings;
     assert_eq!(settings.limits, chunk_sync_model::Limits::default());
     let worker = chunk_sync_engine::WorkerSettings::default();
@@ -34,7 +34,7 @@ fn the_commented_file_says_what_the_engine_and_the_model_take_for_default() {
 }
 
 #[test]
-fn the_environment_goes_before_the_file_and_the_file_before_the_defaults() {
+fn the_environment_overrides_the_file_and_the_file_overrides_the_defaults() {
     let file = "[worker]\nbatch = 7\nwait = \"2s\"\n";
     let (config, layers) = with(file, &[("CHUNK_SYNC__WORKER__BATCH", "9")]).unwrap();
     let worker = &config.settings.worker;
@@ -70,7 +70,7 @@ fn the_models_are_json_in_the_environment() {
 }
 
 #[test]
-fn an_unknown_key_is_named_with_the_one_that_was_meant() {
+fn an_unknown_key_is_reported_with_the_most_similar_one() {
     let error = refused("[http]\nlisten_on = 'x'\ntokn = 'x'\n[worker]\nlisten = '1'\n", &[]);
     assert!(error.contains("http.tokn: unknown key; did you mean `http.token`?"), "{error}");
     assert!(error.contains("worker.listen: unknown key; did you mean `http.listen`?"), "{error}");
@@ -81,7 +81,7 @@ fn an_unknown_key_is_named_with_the_one_that_was_meant() {
 }
 
 #[test]
-fn everything_that_is_wrong_is_said_at_once() {
+fn all_errors_are_reported_together() {
     let file = "[worker]\nbatch = 0\nwait = 'soon'\nretry_min = '1m'\n[log]\nformat = 'xml'\nlevel = 'loud=very'\n";
     let error = refused(file, &[("CHUNK_SYNC__LIMITS__MAX_AHEAD", "9d")]);
     for key in ["worker.batch", "worker.wait", "worker.retry_max", "log.format", "log.level", "limits.max_ahead"] {
@@ -90,24 +90,24 @@ fn everything_that_is_wrong_is_said_at_once() {
 }
 
 #[test]
-fn a_value_of_the_wrong_kind_is_refused() {
+fn a_value_of_the_wrong_type_is_rejected() {
     assert!(refused("[worker]\nbatch = '5'\n", &[]).contains("must be a whole number, not a text"));
     assert!(refused("", &[("CHUNK_SYNC__WORKER__BATCH", "five")]).contains("must be a whole number"));
 }
 
 #[test]
-fn models_have_sizes_and_names_of_their_own() {
+fn models_must_have_sizes_and_unique_names() {
     let model = |more: &str| {
         refused(&format!("[[embedding]]\nmodel = 'a'\nvector = 'b'\nsize = 3\n[[embedding]]\n{more}"), &[])
     };
-    assert!(model("model = 'a'\nvector = 'c'\nsize = 3").contains("a second model is called `a`"));
-    assert!(model("model = 'c'\nvector = 'b'\nsize = 3").contains("a second vector is called `b`"));
+    assert!(model("model = 'a'\nvector = 'c'\nsize = 3").contains("two models have the name `a`"));
+    assert!(model("model = 'c'\nvector = 'b'\nsize = 3").contains("two models have the vector `b`"));
     assert!(model("model = 'c'\nvector = 'd'\nsize = 0").contains("number 2: `size` must be"));
-    assert!(model("model = 'c'\nvector = 'dense_alternative'\nsize = 1").contains("meaning of its own"));
+    assert!(model("model = 'c'\nvector = 'dense_alternative'\nsize = 1").contains("`dense_alternative` is reserved"));
 }
 
 #[test]
-fn a_role_is_a_server_if_its_url_is_set() {
+fn a_role_is_kept_in_a_server_if_its_url_is_set() {
     let (config, _) = with("", &[]).unwrap();
     assert!(config.roles.is_embedded() && config.roles.has_file());
     let (config, _) = with("", &[("CHUNK_SYNC__REDIS__URL", "redis://localhost:6379")]).unwrap();
@@ -125,14 +125,14 @@ fn a_role_is_a_server_if_its_url_is_set() {
 }
 
 #[test]
-fn there_is_no_mode_and_no_replication_without_its_server() {
+fn there_is_no_mode_key_and_a_replication_url_requires_postgres_url() {
     assert!(refused("mode = 'embedded'\n", &[]).contains("mode: unknown key"));
     let error = refused("", &[("CHUNK_SYNC__POSTGRES__REPLICATION_URL", "postgres://u:p@h/d")]);
     assert!(error.contains("postgres.url: must be set"), "{error}");
 }
 
 #[test]
-fn a_listener_that_others_can_reach_wants_a_token() {
+fn a_listener_beyond_loopback_requires_a_token() {
     for open in ["0.0.0.0:80", "[::]:80", "192.168.0.1:80"] {
         let error = refused("", &[("CHUNK_SYNC__HTTP__LISTEN", open)]);
         assert!(error.contains("can be reached from other machines"), "{error}");
@@ -144,7 +144,7 @@ fn a_listener_that_others_can_reach_wants_a_token() {
 }
 
 #[test]
-fn a_file_that_is_named_must_be_there() {
+fn a_named_file_must_exist() {
     let error = load(Some(Path::new("/nowhere/x.toml")), &[]).map(|_| ()).unwrap_err().to_string();
     assert!(error.starts_with("/nowhere/x.toml: cannot be read"), "{error}");
     let variable = [(FILE_VARIABLE.to_owned(), "/nowhere/y.toml".to_owned())];
@@ -152,11 +152,11 @@ fn a_file_that_is_named_must_be_there() {
     assert!(error.starts_with("/nowhere/y.toml: "), "{error}");
 }
 
-/// Never to be seen in what is printed.
+/// A secret that no output may contain.
 const PLANTED: &str = "planted-secret-0123456789";
 
 #[test]
-fn secrets_are_shown_by_nothing() {
+fn no_output_contains_a_secret() {
     let environment = [
         ("CHUNK_SYNC__POSTGRES__URL", "postgres://u:planted-secret-0123456789@h/d"),
         (
@@ -179,7 +179,7 @@ fn secrets_are_shown_by_nothing() {
 }
 
 #[test]
-fn secrets_are_shown_by_no_error() {
+fn no_error_contains_a_secret() {
     let wrong = [
         ("[http]\ntoken = 'planted-secret-0123456789\n", &[][..]),
         ("[http]\ntoken = planted-secret-0123456789\n", &[]),
@@ -199,7 +199,7 @@ fn secrets_are_shown_by_no_error() {
 }
 
 #[test]
-fn what_is_shown_can_be_read_back() {
+fn printed_configuration_can_be_parsed_again() {
     let (_, layers) = with("[worker]\nbatch = 5\n[http]\nhosts = ['a', 'b']\n", &[]).unwrap();
     let (_, again) = with(&layers.to_toml(), &[]).unwrap();
     assert_eq!(layers.to_json()["worker.batch"]["value"], 5);
@@ -209,7 +209,7 @@ fn what_is_shown_can_be_read_back() {
 }
 
 #[test]
-fn conflicts_end_by_the_strategy_of_their_part() {
+fn each_part_has_the_configured_strategy() {
     use chunk_sync_engine::{Detect, DirectSettings, DirectWrites};
     use chunk_sync_model::Part;
     let file = "[conflicts]\ncontent = 'prefer:claude'\nparts = ['metadata.score_* = target_wins', 'summary=manual']\n";
@@ -235,7 +235,7 @@ fn conflicts_end_by_the_strategy_of_their_part() {
     assert!(error.contains("conflicts.metadata: `merge_text` is not a strategy for metadata"), "{error}");
     assert!(error.contains("conflicts.content: `mine` is not a strategy"), "{error}");
     assert!(
-        error.contains("`content` must be a part and its strategy")
+        error.contains("`content` is not a rule; write part and strategy")
             && error.contains("`nothing` is not the name of a part"),
         "{error}"
     );

@@ -1,4 +1,4 @@
-//! Durations and sizes as people write them: `250ms`, `5s`, `7d`; `512`, `64KiB`, `8GiB`.
+//! Parses durations (`250ms`, `5s`, `7d`) and sizes (`512`, `64KiB`, `8GiB`).
 
 use std::time::Duration;
 
@@ -6,16 +6,17 @@ const DURATIONS: &[(&str, u64)] = &[("ms", 1), ("s", 1_000), ("m", 60_000), ("h"
 const SIZES: &[(&str, u64)] =
     &[("", 1), ("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)];
 
-/// Reads a duration.
+/// Parses a duration.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     number_with_unit(text, DURATIONS)
         .map(Duration::from_millis)
-        .ok_or_else(|| format!("`{text}` is no duration such as 250ms, 5s, 10m, 24h or 7d"))
+        .ok_or_else(|| format!("`{text}` is not a duration; write it as 250ms, 5s, 10m, 24h or 7d"))
 }
 
-/// Reads a size in bytes.
+/// Parses a size; returns bytes.
 pub(super) fn size(text: &str) -> Result<u64, String> {
-    number_with_unit(text, SIZES).ok_or_else(|| format!("`{text}` is no size such as 512, 64KiB, 16MiB or 8GiB"))
+    number_with_unit(text, SIZES)
+        .ok_or_else(|| format!("`{text}` is not a size; write it as 512, 64KiB, 16MiB or 8GiB"))
 }
 
 fn number_with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
@@ -33,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_people_write_is_read() {
+    fn valid_durations_and_sizes_are_parsed() {
         assert_eq!(duration("250ms").unwrap(), Duration::from_millis(250));
         assert_eq!(duration(" 7 d ").unwrap(), Duration::from_secs(7 * 86_400));
         assert_eq!(size("512").unwrap(), 512);
@@ -41,7 +42,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_clear_is_refused() {
+    fn invalid_durations_and_sizes_are_rejected() {
         for text in ["", "5", "-5s", "s", "1.5s", "99999999999999999999d", "300000000000000d"] {
             assert!(duration(text).is_err(), "{text}");
         }

@@ -1,4 +1,4 @@
-//! The bus: Redis, or else a table in the database of the rows.
+//! The bus: Redis if its URL is set, else a table in the database of the rows.
 
 use std::sync::Arc;
 
@@ -10,10 +10,10 @@ use chunk_sync_engine::ports::{Bus, Fault, Marked};
 use super::rows::{Home, Rows};
 use crate::config::{Redis, Roles};
 
-/// The bus, open.
+/// The open bus.
 pub(super) struct OpenBus {
     pub(super) port: Arc<dyn Bus>,
-    /// The server, where it is one that carries the mark of the installation.
+    /// The server that carries the mark of the installation; `None` if the bus is in the database of the rows.
     pub(super) marked: Option<Arc<dyn Marked>>,
 }
 

@@ -1,4 +1,4 @@
-//! What `doctor` and `init --dry-run` ask of each role; nothing is created or changed.
+//! The checks of `doctor` and the statements of `init --dry-run`, per role. Read-only.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,14 +15,14 @@ use tokio::time::timeout;
 use super::{Access, Opened, Purpose, blocking, bus, installation, rows, stores};
 use crate::config::{Config, Neo4j, Postgres, Qdrant, Redis, Roles};
 
-/// How long an examination of one role may take.
+/// Time limit for the checks of one role.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long one answer and one connection may take: less than the service waits.
+/// Time limits for one request and one connection; shorter than those of the service.
 const ANSWER: Duration = Duration::from_secs(4);
 const CONNECT: Duration = Duration::from_secs(3);
 
-/// What each role is found to be like.
+/// Checks every configured role; the findings are grouped by role.
 pub(crate) async fn examine(config: &Config) -> Vec<Finding> {
     let (roles, limits) = (&config.roles, &Arc::new(config.settings.limits.clone()));
     let insecure = roles.allow_insecure;
@@ -37,14 +37,14 @@ pub(crate) async fn examine(config: &Config) -> Vec<Finding> {
     <[_; 6]>::from(found).concat()
 }
 
-/// The findings of a role that there is, if they come in time. The clients' futures are large: they live on the heap.
+/// The findings of a configured role, or a timeout after [`PATIENCE`]. Boxes the future: those of the clients are large.
 async fn role(place: &'static str, examination: Option<impl Future<Output = Vec<Finding>>>) -> Vec<Finding> {
     let Some(examination) = examination else {
         return Vec::new();
     };
     timeout(PATIENCE, Box::pin(examination)).await.unwrap_or_else(|_| {
         let mut findings = Findings::of(place);
-        let message = format!("not examined within {} s", PATIENCE.as_secs());
+        let message = format!("no complete answer within {} s", PATIENCE.as_secs());
         findings.fault("server", &Fault::new(FaultClass::Timeout, place, message));
         findings.into_list()
     })
@@ -85,7 +85,7 @@ async fn of_neo4j(server: &Neo4j, insecure: bool) -> Vec<Finding> {
     found
 }
 
-/// Whether the roles are one installation. Where one does not answer, its own findings report that.
+/// Checks that the roles are one installation. A role that does not answer reports that in its own findings.
 async fn of_installation(config: &Config) -> Vec<Finding> {
     let mut findings = Findings::of("installation");
     let Ok(opened) = Opened::of(config, Access::Existing, "doctor").await else {
@@ -93,27 +93,29 @@ async fn of_installation(config: &Config) -> Vec<Finding> {
     };
     let recorded = opened.rows.installation.installed().await;
     match recorded {
-        Ok(None) if config.roles.is_embedded() => findings.ok("set", "recorded by the next `run` or `publish`"),
-        Ok(None) => findings.warning("set", "nothing is recorded yet", "run `chunk-sync init`"),
+        Ok(None) if config.roles.is_embedded() => {
+            findings.ok("set", "not recorded yet; the next `run` or `publish` records it")
+        }
+        Ok(None) => findings.warning("set", "not recorded yet", "run `chunk-sync init`"),
         Ok(Some(_)) => match installation::check(&opened, &config.roles, Purpose::Beside).await {
             Ok(installed) => {
                 findings.ok("set", format!("{}, version {}", installed.stores, installed.version));
                 findings.ok("id", installed.id.to_string());
                 for target in &installed.filling {
-                    let text = format!("{target} is new, and not filled yet");
+                    let text = format!("{target} is new and not filled yet");
                     findings.warning("filling", text, "`chunk-sync run` fills it; `status` shows the progress");
                 }
             }
             Err(fault) => findings.fault("set", &fault),
         },
-        // The system of record has findings of its own.
+        // The findings of the system of record report the fault.
         Err(_) => {}
     }
     findings.into_list()
 }
 
-/// The statements by which `init` would create what is missing, each with its role. What the other servers than PostgreSQL
-/// are asked for is printed whole, for they only create what is not there.
+/// The statements that `init` would run, each with its role. For PostgreSQL only what is missing is listed; for the other
+/// servers every statement, because each creates only what does not exist.
 pub(crate) async fn statements(config: &Config) -> Result<Vec<(&'static str, String)>, Fault> {
     let (roles, limits) = (&config.roles, Arc::new(config.settings.limits.clone()));
     let mut statements: Vec<(&'static str, String)> = Vec::new();

@@ -1,10 +1,10 @@
-//! What makes the roles one installation: the recorded set of stores, and the id that marks every server.
+//! The installation: the recorded set of stores, and the id that marks every server.
 //!
-//! # What a crash of `init` does
-//! It checks every mark first, then creates the tables, records the set, prepares the servers and marks them last. A crash
-//! after the set is recorded leaves servers without a mark: `run` works with them and warns, and the next `init` marks
-//! them. A store that is in the recorded set and carries no mark may be another one than the one that was filled:
-//! it is filled again, which changes nothing where it holds everything.
+//! # Crash of `init`
+//! `init` first checks every mark, then creates the tables, records the set, prepares the servers, and marks them last. A
+//! crash after the set is recorded leaves servers without a mark: `run` uses them and logs a warning, and the next `init`
+//! marks them. A store that is in the recorded set and carries no mark may not be the store that was filled: `init` has it
+//! filled again, which changes nothing if it already holds everything.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -20,16 +20,21 @@ use crate::config::{Config, Roles};
 
 const CONTEXT: &str = "installation";
 
-/// What is recorded, if it is this configuration's and every server that answers belongs to it.
+/// Returns the recorded installation, after checking that its set of stores is the configured one and that every server that
+/// answers belongs to it. Records the installation if all roles are embedded and nothing is recorded.
+///
+/// # Errors
+/// [`Misconfigured`](FaultClass::Misconfigured) if nothing is recorded, the sets differ, or a server carries another
+/// installation's id; any fault of the system of record.
 pub(super) async fn check(opened: &Opened, roles: &Roles, purpose: Purpose) -> Result<Installed, Fault> {
     let named = stores::named(roles);
     let Some(installed) = opened.rows.installation.installed().await? else {
         if roles.is_embedded() {
             return begin(&*opened.rows.installation, named).await;
         }
-        // Another installation's server is worth more words than a missing `init`.
+        // A server of another installation is reported first: running `init` would not help.
         check_marks(opened, None, purpose).await?;
-        let message = "nothing is installed with this configuration yet: run `chunk-sync init`";
+        let message = "no installation is recorded for this configuration; run `chunk-sync init`";
         return Err(Fault::new(FaultClass::Misconfigured, CONTEXT, message));
     };
     check_set(&installed, &named)?;
@@ -37,13 +42,13 @@ pub(super) async fn check(opened: &Opened, roles: &Roles, purpose: Purpose) -> R
     Ok(installed)
 }
 
-/// Refuses a configuration that names other stores than those that are recorded.
+/// Returns an error if the configured set of stores differs from the recorded one.
 fn check_set(installed: &Installed, named: &StoreSet) -> Result<(), Fault> {
     if installed.stores == *named {
         return Ok(());
     }
     let message = format!(
-        "this configuration names {named}, and the installation has {} (set {}): {}",
+        "this configuration names {named}, and the installation has {} (set {}); {}",
         installed.stores,
         installed.version,
         remedy(&installed.stores, named)
@@ -57,8 +62,8 @@ fn remedy(recorded: &StoreSet, named: &StoreSet) -> String {
     match gone.first() {
         None => "run `chunk-sync init` to add what is new".to_owned(),
         Some(target) => format!(
-            "set {target}.url in this configuration, or run `chunk-sync init --without {target}` if the installation is \
-             to have it no more"
+            "set {target}.url in this configuration, or run `chunk-sync init --without {target}` to remove the store from \
+             the installation"
         ),
     }
 }
@@ -68,12 +73,17 @@ async fn check_marks(opened: &Opened, id: Option<Uuid>, purpose: Purpose) -> Res
         match check_mark(&*marked, id).await {
             Ok(true) => {}
             Ok(false) if id.is_some() && purpose == Purpose::Run => {
-                warn!("{} has no mark of this installation: `chunk-sync init` puts it there", marked.place());
+                warn!(
+                    "{} does not carry the id of this installation; run `chunk-sync init` to mark it",
+                    marked.place()
+                );
             }
             Ok(false) => {}
-            // What does not answer is asked again before it is first written to.
+            // The mark of a server that does not answer is checked again before the first write.
             Err(fault) if fault.class == FaultClass::Misconfigured => return Err(fault),
-            Err(fault) if purpose == Purpose::Run => warn!(%fault, "{} cannot be asked for its mark", marked.place()),
+            Err(fault) if purpose == Purpose::Run => {
+                warn!(%fault, "cannot read the installation id of {}; it is checked before the first write", marked.place())
+            }
             Err(_) => {}
         }
     }
@@ -85,18 +95,23 @@ fn marked(opened: &Opened) -> Vec<Arc<dyn Marked>> {
     opened.bus.marked.clone().into_iter().chain(stores).collect()
 }
 
-/// Records the first set of an installation.
+/// Records a new installation with its first set of stores.
 async fn begin(installation: &dyn Installation, stores: StoreSet) -> Result<Installed, Fault> {
     let new = Installed { id: Uuid::new_v4(), version: 1, stores, filling: BTreeSet::new() };
     match installation.record(None, &new).await {
         Ok(()) => Ok(new),
-        // Two commands at once: the other one was first.
+        // A concurrent command recorded it first.
         Err(fault) if fault.class == FaultClass::Busy => installation.installed().await?.ok_or(fault),
         Err(fault) => Err(fault),
     }
 }
 
-/// `init`: creates what is missing, records the set of stores, and marks the servers; without the stores that are named.
+/// `init`: creates what is missing, records the set of stores without those in `without`, and marks the servers.
+///
+/// # Errors
+/// [`Misconfigured`](FaultClass::Misconfigured) if a server belongs to another installation, a recorded store is missing in
+/// both the configuration and `without`, a store in `without` is still configured, or records would have to move from the
+/// embedded file to PostgreSQL; any fault of a role.
 pub(crate) async fn install(config: &Config, without: &[Target]) -> Result<Installed, Fault> {
     let roles = &config.roles;
     refuse_named(roles, without)?;
@@ -128,13 +143,13 @@ pub(crate) async fn install(config: &Config, without: &[Target]) -> Result<Insta
     }
     for marked in marked(&opened) {
         marked.set_mark(installed.id).await?;
-        // Two at the same moment: at least the later one finds both.
+        // If two `init` run concurrently, at least the later one sees both marks.
         check_mark(&*marked, Some(installed.id)).await?;
     }
     Ok(installed)
 }
 
-/// Records the set that is named, unless it is recorded already.
+/// Records the configured set, unless it is recorded already.
 async fn record(
     installation: &dyn Installation,
     before: Option<Installed>,
@@ -153,7 +168,7 @@ async fn record(
     Ok(new)
 }
 
-/// What is recorded from now on; a store that is new, or that carries no mark, is filled.
+/// Computes the new set. A store that is new, or that is recorded and carries no mark, will be filled.
 fn changed(
     before: &Installed,
     named: StoreSet,
@@ -174,7 +189,7 @@ fn changed(
     Ok(Installed { id: before.id, version, stores: named, filling })
 }
 
-/// A store cannot be removed as long as the configuration names it.
+/// Returns an error if the configuration still names a store that is to be removed.
 fn refuse_named(roles: &Roles, without: &[Target]) -> Result<(), Fault> {
     let named = stores::named(roles);
     let Some(target) = without.iter().find(|target| named.0.contains_key(target)) else {
@@ -183,12 +198,12 @@ fn refuse_named(roles: &Roles, without: &[Target]) -> Result<(), Fault> {
     let message = if roles.is_embedded() {
         format!("the embedded stores include {target}, and no embedded store can be removed")
     } else {
-        format!("{target}.url is set: take it out of the configuration of every process, then repeat this command")
+        format!("{target}.url is set; remove it from the configuration of every process, then repeat this command")
     };
     Err(Fault::new(FaultClass::Misconfigured, CONTEXT, message))
 }
 
-/// The records of an installation stay where they began.
+/// Returns an error if PostgreSQL is configured and new, while the embedded file holds records: records cannot be moved.
 async fn refuse_a_move(config: &Config, installation: &dyn Installation) -> Result<(), Fault> {
     let roles = &config.roles;
     if roles.postgres.is_none() || !installation.is_fresh().await? {
@@ -202,8 +217,8 @@ async fn refuse_a_move(config: &Config, installation: &dyn Installation) -> Resu
         return Ok(());
     }
     let message = format!(
-        "the records of an installation are in {}, and records cannot be moved to PostgreSQL: name another embedded.dir \
-         to begin a new installation in PostgreSQL, or take postgres.url out to go on with the old one",
+        "the records of an installation are in {}, and records cannot be moved to PostgreSQL; set another embedded.dir to \
+         begin a new installation in PostgreSQL, or remove postgres.url to continue with the existing one",
         roles.dir.display()
     );
     Err(Fault::new(FaultClass::Misconfigured, CONTEXT, message))
@@ -239,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_store_goes_only_when_it_is_named() {
+    fn a_store_is_removed_only_if_it_is_named() {
         let before = installed(&[Target::Qdrant, Target::Neo4j]);
         let one = set(&[Target::Qdrant]);
         let refused = changed(&before, one.clone(), &[], &BTreeSet::new()).unwrap_err().to_string();
@@ -250,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_names_other_stores_is_refused_with_the_remedy() {
+    fn a_process_with_another_set_is_rejected_with_the_remedy() {
         let refusal = |named: &[Target]| check_set(&installed(&[Target::Qdrant]), &set(named)).unwrap_err().to_string();
         assert!(refusal(&[Target::Qdrant, Target::Neo4j]).contains("run `chunk-sync init` to add what is new"));
         assert!(refusal(&[]).contains("names no store beside the rows"));

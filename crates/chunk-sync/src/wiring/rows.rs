@@ -1,4 +1,4 @@
-//! Rows and records: PostgreSQL, else the embedded file.
+//! Rows and records: PostgreSQL if its URL is set, else the embedded file.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use chunk_sync_model::Limits;
 use super::{Access, blocking};
 use crate::config::{Postgres, Roles};
 
-/// The system of record, open.
+/// The open system of record.
 pub(super) struct Rows {
     pub(super) records: Arc<dyn Records>,
     pub(super) lease: Arc<dyn Lease>,
@@ -20,7 +20,7 @@ pub(super) struct Rows {
     pub(super) home: Home,
 }
 
-/// The database that holds them.
+/// The database that holds rows and records.
 pub(super) enum Home {
     Postgres(Arc<PostgresRecords>),
     File(Embedded),
@@ -67,7 +67,7 @@ fn embedded(dir: &Path, limits: Arc<Limits>, access: Access, command: &str) -> R
     match access {
         Access::Work => Embedded::open(dir, command, limits, MAX_BACKLOG),
         Access::Existing => Embedded::open_existing(dir, limits, MAX_BACKLOG),
-        // The tables of an older file are changed by the process that works it: by this one, where no other does.
+        // Only the process that locks the directory may migrate an older file. If no process does, this one locks it.
         Access::Create => match Embedded::open_beside(dir, Arc::clone(&limits), MAX_BACKLOG) {
             Err(fault) if fault.class == FaultClass::Misconfigured => {
                 Embedded::open(dir, command, limits, MAX_BACKLOG).map_err(|_| fault)

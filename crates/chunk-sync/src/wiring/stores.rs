@@ -1,5 +1,5 @@
-//! The stores beside the rows: Qdrant and Neo4j, each where its URL is set. Where no URL is set at all, both are in the
-//! embedded file.
+//! The stores beside the rows: Qdrant and Neo4j, each if its URL is set. If no URL is set at all, both are in the embedded
+//! file.
 
 use std::sync::Arc;
 
@@ -13,10 +13,10 @@ use uuid::Uuid;
 use super::rows::Rows;
 use crate::config::{Address, Neo4j, Qdrant, Roles};
 
-/// A store, open.
+/// An open store.
 pub(super) struct OpenStore {
     pub(super) store: Arc<dyn Store>,
-    /// The server, where it is one.
+    /// The server that carries the mark of the installation; `None` if the store is embedded.
     pub(super) marked: Option<Arc<dyn Marked>>,
 }
 
@@ -62,7 +62,10 @@ pub(super) fn qdrant(qdrant: &Qdrant, limits: &Arc<Limits>, allow_insecure: bool
 
 pub(super) fn neo4j(neo4j: &Neo4j, allow_insecure: bool) -> Result<Neo4jConfig, Fault> {
     if !(allow_insecure || neo4j.url.expose().contains("+s://") || is_loopback(&neo4j.url)) {
-        let message = format!("{} is another machine: write bolt+s or neo4j+s, or set allow_insecure", neo4j.url);
+        let message = format!(
+            "{} is on another machine and has no TLS; use bolt+s:// or neo4j+s://, or set allow_insecure",
+            neo4j.url
+        );
         return Err(Fault::new(FaultClass::Misconfigured, "neo4j", message));
     }
     Ok(Neo4jConfig {
@@ -80,8 +83,8 @@ fn is_loopback(address: &Address) -> bool {
 }
 
 impl OpenStore {
-    /// The store for the service of the installation `id`. A server that did not answer at the start is asked for its mark
-    /// before it is first written to.
+    /// The store for the installation `id`. If the server did not answer at start, its mark is checked before the first
+    /// write.
     pub(super) fn checked(self, id: Uuid) -> Arc<dyn Store> {
         match self.marked {
             Some(marked) => Arc::new(Checked::new(self.store, marked, id)),

@@ -1,5 +1,5 @@
-//! A database, a stream, a graph and a directory to oneself, a configuration that names some of them, and a look at each past
-//! the program.
+//! The environment of a test: its own database, stream, graph and directory, a configuration that names some of them, and
+//! direct access to each.
 
 use std::fs::File;
 use std::io::Read;
@@ -13,13 +13,13 @@ use tempfile::TempDir;
 use tokio_postgres::NoTls;
 use uuid::Uuid;
 
-/// How long anything may take to become visible.
+/// Time limit for a change to become visible.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// In parts, for an earlier test may have left more than fits into a transaction.
+/// In batches: an earlier test may have left more than fits into one transaction.
 const EMPTY: &str = "MATCH (n) CALL (n) { DETACH DELETE n } IN TRANSACTIONS OF 5000 ROWS";
 
-/// A role that a server has.
+/// A role that is kept in a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
     Postgres,
@@ -33,19 +33,19 @@ pub(crate) struct Place {
     name: String,
     stream: String,
     roles: Vec<Role>,
-    /// Held while the one database of Neo4j's community edition is in use; a neighbour shares it.
+    /// Locked while the test uses the only database of Neo4j's community edition; a neighbour shares it.
     _turn: Option<File>,
 }
 
 fn variable(name: &str) -> String {
     let name = format!("CHUNK_SYNC_TEST_{name}");
     std::env::var(&name).unwrap_or_else(|_| {
-        panic!("{name} is not set: `cargo xtask services up`, then `eval $(cargo xtask services env)`")
+        panic!("{name} is not set; run `cargo xtask services up`, then `eval \"$(cargo xtask services env)\"`")
     })
 }
 
 async fn execute(url: &str, statement: &str) {
-    let (client, connection) = tokio_postgres::connect(url, NoTls).await.expect("PostgreSQL lets nobody in");
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.expect("cannot connect to PostgreSQL");
     tokio::spawn(connection);
     client.batch_execute(statement).await.unwrap();
 }
@@ -84,7 +84,7 @@ impl Place {
         place
     }
 
-    /// Names just these servers from now on.
+    /// Writes a configuration that names exactly these servers.
     pub(crate) fn configure(&mut self, roles: &[Role]) {
         self.roles = roles.to_vec();
         let database = self.database();
@@ -136,7 +136,7 @@ impl Place {
         command
     }
 
-    /// Runs it to its end, and asserts that all is well; its result.
+    /// Runs the program to its end, asserts exit code 0, and returns its JSON result.
     pub(crate) fn fine(&self, arguments: &[&str]) -> Value {
         let Output { status, stdout, stderr } = self.program(arguments).arg("--json").output().unwrap();
         let (out, err) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
@@ -144,7 +144,7 @@ impl Place {
         serde_json::from_str(&out).unwrap()
     }
 
-    /// Runs it to its end, and asserts that the configuration is refused; the error.
+    /// Runs the program to its end, asserts exit code 2 (wrong configuration), and returns standard error.
     pub(crate) fn refused(&self, arguments: &[&str]) -> String {
         let Output { status, stdout, stderr } = self.program(arguments).output().unwrap();
         let (out, err) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
@@ -162,7 +162,7 @@ impl Place {
         self.fine(&["publish", "in.jsonl"]);
     }
 
-    /// Waits until nothing waits on the bus.
+    /// Waits until the bus has neither unread nor pending entries.
     pub(crate) fn settled(&self) {
         within("nothing waits", || {
             let status = self.fine(&["status"]);
@@ -170,16 +170,16 @@ impl Place {
         });
     }
 
-    /// Waits until some chunks have arrived in the rows.
+    /// Waits until more than 20 rows exist.
     pub(crate) async fn until_some_are_carried(&self) {
-        within("some are carried", || self.fine(&["status"])["chunks"]["postgres"].as_u64().unwrap() > 20);
+        within("more than 20 rows", || self.fine(&["status"])["chunks"]["postgres"].as_u64().unwrap() > 20);
     }
 
     pub(crate) async fn sql(&self, statement: &str) {
         execute(&self.database(), statement).await;
     }
 
-    /// Waits until no row is other than it was last carried.
+    /// Waits until every row is captured and all stores are consistent.
     pub(crate) async fn until_captured(&self) {
         within("the changes are captured", || {
             let Output { stdout, .. } = self.program(&["verify", "--json"]).output().unwrap();
@@ -187,7 +187,7 @@ impl Place {
         });
     }
 
-    /// Asserts that `verify` finds so many chunks in each store that there is, all equal.
+    /// Asserts that `verify` finds `chunks` chunks in each configured store, all equal.
     pub(crate) fn assert_equal(&self, chunks: usize) {
         let report = self.fine(&["verify"]);
         assert_eq!((&report["consistency"], &report["chunks"]), (&100.0.into(), &chunks.into()), "{report}");
@@ -196,14 +196,14 @@ impl Place {
         assert!(stores.values().all(|store| store["count"] == chunks), "{report}");
     }
 
-    /// How many chunks the graph has.
+    /// Number of chunks in the graph.
     pub(crate) async fn nodes(&self) -> u64 {
         let mut rows = graph().execute(query("MATCH (c:Chunk) RETURN count(c) AS count")).await.unwrap();
         let count: i64 = rows.next().await.unwrap().unwrap().get("count").unwrap();
         u64::try_from(count).unwrap()
     }
 
-    /// Takes the id of the installation out of the servers.
+    /// Deletes the id of the installation from Neo4j and Redis.
     pub(crate) async fn forget_marks(&self) {
         graph().run(query("MATCH (n:ChunkSyncInstallation) DELETE n")).await.unwrap();
         let redis = redis::Client::open(variable("REDIS_URL")).unwrap();
@@ -223,7 +223,7 @@ fn within(what: &str, mut is: impl FnMut() -> bool) {
 impl Drop for Place {
     fn drop(&mut self) {
         let name = self.name.clone();
-        // Another runtime: the one of the test may be waiting for this very thread.
+        // A separate runtime: the runtime of the test may wait for this thread.
         let dropped = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
@@ -248,22 +248,22 @@ pub(crate) struct Service(Child);
 impl Service {
     /// `kill -9`.
     pub(crate) fn kill(mut self) {
-        assert!(self.0.try_wait().unwrap().is_none(), "it ended by itself");
+        assert!(self.0.try_wait().unwrap().is_none(), "the service ended before it was killed");
         self.0.kill().unwrap();
         self.0.wait().unwrap();
     }
 
-    /// Ends it by SIGTERM.
+    /// Sends SIGTERM and waits for the end.
     pub(crate) fn terminate(mut self) {
         let asked = Command::new("kill").arg(self.0.id().to_string()).status().unwrap();
         assert!(asked.success());
         let status = self.0.wait().unwrap();
-        assert!(status.success(), "it ended with {status}");
+        assert!(status.success(), "the service ended with {status}");
     }
 
-    /// Waits until it ends by itself, with an error; that one.
+    /// Waits until the service ends by itself with an error. Returns standard error.
     pub(crate) fn ended(mut self) -> String {
-        within("it ends", || self.0.try_wait().unwrap().is_some());
+        within("the service ends", || self.0.try_wait().unwrap().is_some());
         let mut error = String::new();
         self.0.stderr.take().unwrap().read_to_string(&mut error).unwrap();
         assert!(!self.0.wait().unwrap().success(), "{error}");

@@ -1,5 +1,5 @@
-//! The program killed at every place that has a name, on real servers and under load: nothing is lost, and what is repeated
-//! changes nothing.
+//! The program is killed at every failpoint, on real servers and under load: nothing is lost, and repeated work changes
+//! nothing.
 
 use std::os::unix::process::ExitStatusExt;
 use std::time::Instant;
@@ -12,19 +12,19 @@ use crate::place::Place;
 /// SIGABRT.
 const ABORTED: i32 = 6;
 
-/// A graph where nobody listens, and no patience with it.
+/// An address at which no graph listens, and no patience with it: writes to the graph go to the outbox at once.
 const NO_GRAPH: &[(&str, &str)] =
     &[("CHUNK_SYNC__NEO4J__URL", "bolt://127.0.0.1:9"), ("CHUNK_SYNC__WORKER__PATIENCE", "0s")];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_process_killed_at_any_point_loses_nothing() {
+async fn a_process_killed_at_any_failpoint_loses_nothing() {
     let place = Place::new().await;
     place.fine(&["init"]);
     let mut oracle = Oracle::default();
     let mut table = vec![format!("{:14} {:>5} {:>9} {:>13}", "killed at", "lost", "replayed", "seconds after")];
     for point in CrashPoint::ALL {
         if *point == CrashPoint::Paid {
-            // Something must be owed before it can be paid.
+            // The outbox must hold something before it can be drained.
             let run = place.go_on(&[], NO_GRAPH);
             oracle.load(&place).await;
             place.settled().await;
@@ -45,6 +45,6 @@ async fn a_process_killed_at_any_point_loses_nothing() {
         let summary = run.terminate();
         table.push(format!("{:14} {:>5} {:>9} {seconds:>13.1}", point.as_str(), 0, summary["replayed"].to_string()));
     }
-    assert_eq!(place.dead().await.len(), 1, "the one bad entry, once");
+    assert_eq!(place.dead().await.len(), 1, "one dead letter for the invalid entry");
     eprintln!("{}", table.join("\n"));
 }

@@ -1,4 +1,4 @@
-//! Damage of every kind, done by hand with each server's own client: `verify` names exactly that, `--repair` mends it.
+//! Damage of every kind, done with each server's own client: `verify` reports exactly that, and `--repair` repairs it.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ const CHUNKS: usize = 120;
 type Differences = BTreeSet<(Uuid, &'static str, &'static str, &'static str)>;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn damage_done_by_hand_is_found_named_and_mended() {
+async fn damage_done_by_hand_is_reported_and_repaired() {
     let place = Place::new().await;
     place.fine(&["init"]);
     place.publish(CHUNKS);
@@ -27,7 +27,7 @@ async fn damage_done_by_hand_is_found_named_and_mended() {
     place.assert_equal(CHUNKS as u64);
 }
 
-/// Does it, and says what must be found.
+/// Damages the stores. Returns the differences that `verify` must report.
 async fn damage(place: &Place) -> Differences {
     let ids = place.ids().await;
     let mut expected = Differences::new();
@@ -50,7 +50,7 @@ async fn damage(place: &Place) -> Differences {
         place.cypher(set.param("id", id.to_string())).await;
         expected.insert((*id, "neo4j", "different", "chunk_type"));
     }
-    // Of an entity on which none of the chunk's relations hangs, for those are found through its entities.
+    // Of an entity without relations of the chunk: those are found through its entities.
     let link = "MATCH (c:Chunk)-[r:CONTAINS_ENTITY]->(e) WHERE c.id > $above \
                 AND NOT EXISTS { (e)-[t:RELATES_TO]-() WHERE c.id IN t.evidence }";
     expected.insert((cut(place, link, ids[20]).await, "neo4j", "different", "entities"));
@@ -59,7 +59,8 @@ async fn damage(place: &Place) -> Differences {
     let above = expected.iter().map(|(id, ..)| *id).filter(|id| ids.contains(id)).max().unwrap();
     expected.insert((cut(place, relation, above).await, "neo4j", "different", "relations"));
     for id in &ids[16..19] {
-        let row = format!("UPDATE unified.chunks SET content = 'what somebody wrote into the row' WHERE id = '{id}'");
+        let row =
+            format!("UPDATE unified.chunks SET content = 'a text written by hand into the row' WHERE id = '{id}'");
         place.sql(&format!("SET session_replication_role = replica; {row}")).await;
         let named = [("postgres", "row"), ("qdrant", "content"), ("neo4j", "content_hash")];
         expected.extend(named.map(|(store, field)| (*id, store, "different", field)));
@@ -71,12 +72,12 @@ async fn damage(place: &Place) -> Differences {
     expected
 }
 
-/// Deletes one of these relationships, and says of which chunk.
+/// Deletes one of these relationships. Returns the id of its chunk.
 async fn cut(place: &Place, relationships: &str, above: Uuid) -> Uuid {
     let cut = query(&format!("{relationships} WITH c.id AS id, r ORDER BY id LIMIT 1 DELETE r RETURN id"));
     let mut rows = place.graph.execute(cut.param("above", above.to_string())).await.unwrap();
-    let id: String = rows.next().await.unwrap().expect("there is one").get("id").unwrap();
-    // The statement has happened once its rows are all taken.
+    let id: String = rows.next().await.unwrap().expect("no relationship matches").get("id").unwrap();
+    // The statement is complete only after all its rows are read.
     while rows.next().await.unwrap().is_some() {}
     id.parse().unwrap()
 }

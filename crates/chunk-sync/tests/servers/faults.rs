@@ -1,4 +1,4 @@
-//! Servers that lose what they had or hang up, under load: nothing that was committed is lost.
+//! Servers lose data or close connections under load: no committed row is lost.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,7 +16,7 @@ async fn emptied_streams_and_cut_connections_lose_no_row() {
     let place = Place::new().await;
     place.fine(&["init"]);
     let run = place.start();
-    place.visible("a service that captures", || place.captured_by_somebody()).await;
+    place.visible("an active slot", || place.captured_by_somebody()).await;
     let written = Arc::new(AtomicU64::new(0));
     let writing = tokio::spawn(write_rows(place.database.clone(), Arc::clone(&written)));
     for quarter in 1..4 {
@@ -32,14 +32,14 @@ async fn emptied_streams_and_cut_connections_lose_no_row() {
     run.kill();
 }
 
-/// A row every few milliseconds, and every third written again.
+/// Writes a row every 4 ms, and updates every third row.
 async fn write_rows(database: String, written: Arc<AtomicU64>) {
     let (client, connection) =
         tokio_postgres::connect(&format!("{database}?application_name=a%20writer"), NoTls).await.unwrap();
     tokio::spawn(connection);
     let insert = "INSERT INTO unified.chunks (id, content, chunk_type, created_at, updated_at)
-                  VALUES ($1, 'a row that somebody writes by hand', 'text', now(), now())";
-    let update = "UPDATE unified.chunks SET content = 'a row that was written again', updated_at = now() WHERE id = $1";
+                  VALUES ($1, 'a row written by hand', 'text', now(), now())";
+    let update = "UPDATE unified.chunks SET content = 'a row written again', updated_at = now() WHERE id = $1";
     for number in 0..ROWS {
         let id = Uuid::new_v5(&Uuid::NAMESPACE_OID, &number.to_be_bytes());
         client.execute(insert, &[&id]).await.unwrap();

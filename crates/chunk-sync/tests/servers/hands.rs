@@ -1,4 +1,4 @@
-//! What somebody does to the servers with their own clients, past the service.
+//! Direct writes to the servers with their own clients, bypassing the service.
 
 use std::collections::HashMap;
 
@@ -30,11 +30,11 @@ impl Place {
         self.vectors.set_payload(set).await.unwrap();
     }
 
-    /// Writes the one dense vector of a point, and leaves its sparse one and its payload as they are.
+    /// Writes the dense vector of a point, and keeps its sparse vector and payload.
     pub(crate) async fn write_vector(&self, id: Uuid, numbers: Vec<f32>) {
         let get = GetPointsBuilder::new(COLLECTION, vec![PointId::from(id.to_string())]);
         let found = self.vectors.get_points(get.with_payload(true).with_vectors(true)).await.unwrap();
-        let point = found.result.into_iter().next().expect("the point is there");
+        let point = found.result.into_iter().next().expect("the point does not exist");
         let Some(VectorsOptions::Vectors(held)) = point.vectors.and_then(|vectors| vectors.vectors_options) else {
             panic!("the point has no named vectors");
         };
@@ -48,7 +48,7 @@ impl Place {
         self.upsert(PointStruct::new(id.to_string(), vectors, Payload::from(point.payload))).await;
     }
 
-    /// Adds a point of which no row knows.
+    /// Adds a point without a row.
     pub(crate) async fn add_point(&self, id: Uuid) {
         self.upsert(PointStruct::new(id.to_string(), named(vec![0.5; 768]), Payload::default())).await;
     }
@@ -62,7 +62,7 @@ impl Place {
         self.vectors.delete_points(delete).await.unwrap();
     }
 
-    /// Takes away whatever Redis has of this place, as after the loss of its disk.
+    /// Deletes every key of this test in Redis, as after the loss of its disk.
     pub(crate) async fn empty_streams(&self) {
         let mut redis = self.redis.clone();
         let keys: Vec<String> =

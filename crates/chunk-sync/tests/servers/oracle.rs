@@ -1,4 +1,4 @@
-//! Load whose outcome is known: every change that was acknowledged to whoever made it, and what must be everywhere for it.
+//! Load with a known outcome: records every acknowledged change, and checks that all stores hold it.
 
 use std::collections::BTreeMap;
 
@@ -7,11 +7,11 @@ use uuid::Uuid;
 
 use crate::place::Place;
 
-/// Chunks that are new with each load, by event and by SQL.
+/// New chunks per load, by event and by SQL.
 const EVENTS: u64 = 40;
 const ROWS: u64 = 20;
 
-/// What each chunk must say.
+/// The expected content of each chunk.
 #[derive(Default)]
 pub(crate) struct Oracle {
     loads: u64,
@@ -19,18 +19,18 @@ pub(crate) struct Oracle {
 }
 
 impl Oracle {
-    /// Publishes new chunks and newer words on those of the load before, and writes as many rows past the service.
+    /// Publishes new chunks and changes to chunks of the previous load, and writes rows likewise by SQL.
     pub(crate) async fn load(&mut self, place: &Place) {
         self.write(place, EVENTS).await;
     }
 
-    /// Writes rows past the service and deletes some of those of the load before; publishes nothing.
+    /// Writes rows by SQL and deletes some rows of the previous load; publishes nothing.
     pub(crate) async fn load_rows(&mut self, place: &Place) {
         self.write(place, 0).await;
         let gone = |n| Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("row {} {n}", self.loads - 2).as_bytes());
         for id in (0..3).map(gone) {
             place.sql(&format!("DELETE FROM unified.chunks WHERE id = '{id}'")).await;
-            self.contents.remove(&id).expect("a row of the load before");
+            self.contents.remove(&id).expect("no row of the previous load");
         }
     }
 
@@ -42,7 +42,7 @@ impl Oracle {
                 Some(Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("{kind} {} {n}", load?).as_bytes()))
             })
         };
-        let text = |id: Uuid| format!("what load {new} says of {id}");
+        let text = |id: Uuid| format!("text of load {new} for chunk {id}");
         let events: Vec<Uuid> = of(Some(new), "event", events).chain(of(before, "event", events / 2)).collect();
         if !events.is_empty() {
             place.publish_lines(&events.iter().map(|id| line(*id, &text(*id))).collect::<Vec<_>>());
@@ -62,10 +62,10 @@ impl Oracle {
         self.contents.extend(events.into_iter().chain(rows).map(|id| (id, text(id))));
     }
 
-    /// Waits until all of it is in every store, and asserts that nothing else is.
+    /// Waits until every store holds every change, and asserts that none holds anything else.
     pub(crate) async fn assert_everywhere(&self, place: &Place) {
         place.visible("every node", || async { place.nodes().await == self.contents.len() as u64 }).await;
-        place.visible("every word", || async { place.contents().await == self.contents }).await;
+        place.visible("every content", || async { place.contents().await == self.contents }).await;
         place.settled().await;
         place.assert_equal(self.contents.len() as u64);
     }

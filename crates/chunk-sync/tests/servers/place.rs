@@ -1,5 +1,5 @@
-//! A database, a stream, a collection and a graph to oneself, a configuration that names them, and a look at each past the
-//! program.
+//! The environment of a test: its own database, stream, collection and graph, a configuration that names them, and direct
+//! access to each.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -19,22 +19,22 @@ use tempfile::TempDir;
 use tokio_postgres::NoTls;
 use uuid::Uuid;
 
-/// How long anything may take to become visible.
+/// Time limit for a change to become visible.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// In parts, for somebody may have left more than fits into a transaction.
+/// In batches: an earlier test may have left more than fits into one transaction.
 const EMPTY: &str = "MATCH (n) CALL (n) { DETACH DELETE n } IN TRANSACTIONS OF 5000 ROWS";
 
 pub(crate) struct Place {
     // Killed before its directory is removed.
     _server: QdrantServer,
     dir: TempDir,
-    /// Of the streams, and part of the names of database, slot and publication.
+    /// Prefix of the streams, and part of the names of database, slot and publication.
     pub(crate) name: String,
     /// The URL of the database.
     pub(crate) database: String,
     maintenance: String,
-    /// The URL of the server with the vectors.
+    /// The URL of the Qdrant server.
     pub(crate) qdrant: String,
     pub(crate) redis: MultiplexedConnection,
     pub(crate) graph: Graph,
@@ -44,17 +44,17 @@ pub(crate) struct Place {
 
 pub(crate) fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| {
-        panic!("{name} is not set: `cargo xtask services up`, then `eval $(cargo xtask services env)`")
+        panic!("{name} is not set; run `cargo xtask services up`, then `eval \"$(cargo xtask services env)\"`")
     })
 }
 
-/// Chunks, one JSON object a line.
+/// Generated chunks, one JSON object per line.
 pub(crate) fn lines(count: usize) -> Vec<String> {
     Generator::new(21).take(count).map(|chunk| chunk.to_string()).collect()
 }
 
 async fn execute(url: &str, statement: &str) {
-    let (client, connection) = tokio_postgres::connect(url, NoTls).await.expect("PostgreSQL lets nobody in");
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.expect("cannot connect to PostgreSQL");
     tokio::spawn(connection);
     client.batch_execute(statement).await.unwrap();
 }
@@ -67,7 +67,7 @@ fn client() -> neo4rs::Config {
 
 impl Place {
     pub(crate) async fn new() -> Self {
-        // The community edition has one database, so tests take turns, with those of other processes too.
+        // The community edition has only one database: the tests of all processes use it in turn.
         let lock = std::env::temp_dir().join("chunk-sync-test-neo4j.lock");
         let turn = tokio::task::spawn_blocking(move || {
             let file = File::create(lock).unwrap();
@@ -113,7 +113,7 @@ impl Place {
         command
     }
 
-    /// Runs it to its end, and asserts that all is well.
+    /// Runs the program to its end, asserts exit code 0, and returns standard output.
     pub(crate) fn fine(&self, arguments: &[&str]) -> String {
         let Output { status, stdout, stderr } = self.program(arguments).output().unwrap();
         let (out, err) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
@@ -121,20 +121,20 @@ impl Place {
         out.into_owned()
     }
 
-    /// Runs it to its end, and asserts that it found something; its result as JSON.
+    /// Runs the program to its end, asserts exit code 1 (a finding), and returns its JSON result.
     pub(crate) fn found(&self, arguments: &[&str]) -> Value {
         let Output { status, stdout, stderr } = self.program(arguments).output().unwrap();
         assert_eq!(status.code(), Some(1), "{arguments:?}: {}", String::from_utf8_lossy(&stderr));
         serde_json::from_slice(&stdout).unwrap()
     }
 
-    /// Starts the service with the log of the place.
+    /// Starts the service with the log directory of this environment.
     pub(crate) fn go_on(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Run {
         let mut command = self.program(&[&["run", "--json"][..], arguments].concat());
         Run(command.envs(environment.iter().copied()).stdout(Stdio::piped()).spawn().unwrap())
     }
 
-    /// Starts the service; another one has a log of its own.
+    /// Starts a service with its own log directory.
     pub(crate) fn start(&self) -> Run {
         let wal = self.dir.path().join(format!("wal-{}", Uuid::new_v4().simple()));
         let mut command = self.program(&["run"]);
@@ -145,13 +145,13 @@ impl Place {
         self.publish_lines(&lines(count));
     }
 
-    /// Publishes chunks, one JSON object a line.
+    /// Publishes chunks, one JSON object per line.
     pub(crate) fn publish_lines(&self, lines: &[String]) {
         std::fs::write(self.dir.path().join("in.jsonl"), lines.join("\n")).unwrap();
         self.fine(&["publish", "in.jsonl"]);
     }
 
-    /// Asserts that `verify` finds so many chunks in each store, all equal.
+    /// Asserts that `verify` finds `chunks` chunks in each store, all equal.
     pub(crate) fn assert_equal(&self, chunks: u64) {
         let report: Value = serde_json::from_str(&self.fine(&["verify", "--json"])).unwrap();
         assert_eq!((&report["consistent"], &report["chunks"]), (&true.into(), &chunks.into()), "{report}");
@@ -160,18 +160,18 @@ impl Place {
         }
     }
 
-    /// Waits until `seen` says so.
+    /// Waits until `seen` returns true, at most [`LIMIT`].
     pub(crate) async fn visible<F: Future<Output = bool>>(&self, what: &str, seen: impl Fn() -> F) {
         let began = Instant::now();
         while !seen().await {
-            assert!(began.elapsed() < LIMIT, "{what} is not to be seen after {LIMIT:?}");
+            assert!(began.elapsed() < LIMIT, "{what}: not visible after {LIMIT:?}");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 
-    /// Waits until the stream has nothing unread and nothing unfinished.
+    /// Waits until the stream has neither unread nor pending entries.
     pub(crate) async fn settled(&self) {
-        self.visible("an end of the work", || async {
+        self.visible("an empty stream", || async {
             let (stream, groups) = (self.info("STREAM").await, self.info("GROUPS").await);
             let last: String = redis::from_redis_value(stream[0]["last-generated-id"].clone()).unwrap();
             let read: String = redis::from_redis_value(groups[0]["last-delivered-id"].clone()).unwrap();
@@ -181,7 +181,7 @@ impl Place {
         .await;
     }
 
-    /// `XINFO` of the stream, one map for each thing told of.
+    /// `XINFO` of the stream: one map for `STREAM`, one per group for `GROUPS`.
     async fn info(&self, of: &str) -> Vec<HashMap<String, redis::Value>> {
         let mut info = redis::cmd("XINFO");
         info.arg(of).arg(format!("{}:stream", self.name));
@@ -196,7 +196,7 @@ impl Place {
         execute(&self.database, statement).await;
     }
 
-    /// What each row says.
+    /// The content of each row.
     pub(crate) async fn contents(&self) -> BTreeMap<Uuid, String> {
         let (client, connection) = tokio_postgres::connect(&self.database, NoTls).await.unwrap();
         tokio::spawn(connection);
@@ -220,19 +220,19 @@ impl Place {
         client.query_opt(active, &[&slot]).await.unwrap().is_some_and(|row| row.get(0))
     }
 
-    /// How many gaps in what was captured are not closed.
+    /// Number of open gaps in capture.
     pub(crate) async fn gaps(&self) -> i64 {
         self.count("SELECT count(gap) FROM chunk_sync.positions").await
     }
 
-    /// What a query counts.
+    /// The single number that a query returns.
     pub(crate) async fn count(&self, query: &str) -> i64 {
         let (client, connection) = tokio_postgres::connect(&self.database, NoTls).await.unwrap();
         tokio::spawn(connection);
         client.query_one(query, &[]).await.unwrap().get(0)
     }
 
-    /// Somebody empties the graph.
+    /// Deletes everything in the graph.
     pub(crate) async fn lose_nodes(&self) {
         self.graph.run(query(EMPTY)).await.unwrap();
     }
@@ -250,7 +250,7 @@ impl Place {
 
     async fn payload(&self, id: Uuid) -> Option<Value> {
         let ids = vec![PointId::from(id.to_string())];
-        // Until the service has created it there is no collection.
+        // The collection does not exist until the service has created it.
         let answer =
             self.vectors.get_points(GetPointsBuilder::new("unified_chunks", ids).with_payload(true)).await.ok()?;
         let point = answer.result.into_iter().next()?;
@@ -261,17 +261,17 @@ impl Place {
         self.payload(id).await.is_some()
     }
 
-    /// Whether the point has this text in a field.
+    /// Whether a payload field of the point has this text.
     pub(crate) async fn point_is(&self, id: Uuid, field: &str, text: &str) -> bool {
         self.payload(id).await.is_some_and(|payload| payload[field] == text)
     }
 
-    /// Whether the point has this text under a key of its metadata.
+    /// Whether a metadata key of the point has this text.
     pub(crate) async fn point_says(&self, id: Uuid, key: &str, text: &str) -> bool {
         self.payload(id).await.is_some_and(|payload| payload["metadata"][key] == text)
     }
 
-    /// `XADD` of these fields.
+    /// Adds an entry with these fields by `XADD`.
     pub(crate) async fn add(&self, fields: &[(&str, String)]) {
         let mut command = redis::cmd("XADD");
         command.arg(format!("{}:stream", self.name)).arg("*");
@@ -281,7 +281,7 @@ impl Place {
         command.exec_async(&mut self.redis.clone()).await.unwrap();
     }
 
-    /// The dead letters, each as its fields.
+    /// The fields of each dead letter.
     pub(crate) async fn dead(&self) -> Vec<HashMap<String, String>> {
         let mut range = redis::cmd("XRANGE");
         range.arg(format!("{}:dead", self.name)).arg("-").arg("+");
@@ -289,7 +289,7 @@ impl Place {
         entries.into_iter().map(|(_, fields)| fields).collect()
     }
 
-    /// How many entries the stream ever had.
+    /// Number of entries ever added to the stream.
     pub(crate) async fn entries_added(&self) -> u64 {
         redis::from_redis_value(self.info("STREAM").await[0]["entries-added"].clone()).unwrap()
     }
@@ -299,7 +299,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         let Self { name, maintenance, .. } = self;
         let (name, maintenance) = (name.clone(), maintenance.clone());
-        // Another runtime: the one of the test may be waiting for this very thread.
+        // A separate runtime: the runtime of the test may wait for this thread.
         let dropped = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
@@ -319,41 +319,41 @@ impl Drop for Place {
     }
 }
 
-/// A running service, killed when nobody looks after it any more.
+/// A running service, killed when it is dropped.
 pub(crate) struct Run(Child);
 
 impl Run {
-    /// The id of its process.
+    /// The process id.
     pub(crate) fn id(&self) -> u32 {
         self.0.id()
     }
 
     /// `kill -9`.
     pub(crate) fn kill(mut self) {
-        assert!(self.0.try_wait().unwrap().is_none(), "it ended by itself");
+        assert!(self.0.try_wait().unwrap().is_none(), "the service ended before it was killed");
         self.0.kill().unwrap();
         self.0.wait().unwrap();
     }
 
-    /// Ends one that was started by [`Place::go_on`] by SIGTERM; its summary.
+    /// Sends SIGTERM to a service started by [`Place::go_on`]. Returns its summary.
     pub(crate) fn terminate(mut self) -> Value {
         let asked = Command::new("kill").arg(self.id().to_string()).status().unwrap();
         assert!(asked.success());
         let mut summary = String::new();
         self.0.stdout.take().unwrap().read_to_string(&mut summary).unwrap();
         let status = self.0.wait().unwrap();
-        assert!(status.success(), "it ended with {status}");
+        assert!(status.success(), "the service ended with {status}");
         serde_json::from_str(&summary).unwrap()
     }
 
-    /// Waits until it ends by itself.
+    /// Waits until the service ends by itself.
     pub(crate) async fn ended(mut self) -> ExitStatus {
         let began = Instant::now();
         loop {
             if let Some(status) = self.0.try_wait().unwrap() {
                 return status;
             }
-            assert!(began.elapsed() < LIMIT, "it did not end within {LIMIT:?}");
+            assert!(began.elapsed() < LIMIT, "the service did not end within {LIMIT:?}");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }

@@ -1,4 +1,4 @@
-//! A way to a server on which the weather can turn.
+//! A TCP proxy that can stall or cut connections to a server.
 
 use std::net::SocketAddr;
 
@@ -9,22 +9,22 @@ use tokio::sync::watch;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Weather {
-    /// What comes is passed on.
+    /// Data is passed on.
     Fair,
-    /// Connections stay, and nothing gets through.
+    /// Connections stay open, and no data is passed on.
     Stalled,
-    /// Connections end, and new ones end at once.
+    /// Connections are closed, and new ones are closed at once.
     Cut,
 }
 
-/// Between the program and one server.
+/// A proxy between the program and one server.
 pub(crate) struct Proxy {
     address: SocketAddr,
     weather: watch::Sender<Weather>,
 }
 
 impl Proxy {
-    /// The way to whoever listens on that port.
+    /// Starts a proxy to the server on that port of this machine.
     pub(crate) async fn to(port: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, (weather, _)) = (listener.local_addr().unwrap(), watch::channel(Weather::Fair));
@@ -37,7 +37,7 @@ impl Proxy {
         Self { address, weather }
     }
 
-    /// The URL by this way.
+    /// The URL with the address of the server replaced by that of the proxy.
     pub(crate) fn url(&self, url: &str) -> String {
         let port = port_of(url);
         url.replacen(&format!("127.0.0.1:{port}"), &self.address.to_string(), 1)
@@ -48,9 +48,9 @@ impl Proxy {
     }
 }
 
-/// The port that a URL of this machine names.
+/// The port in a URL with the host 127.0.0.1.
 pub(crate) fn port_of(url: &str) -> u16 {
-    let (_, rest) = url.rsplit_once("127.0.0.1:").expect("a URL of this machine");
+    let (_, rest) = url.rsplit_once("127.0.0.1:").expect("the URL has no host 127.0.0.1");
     let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
     digits.parse().unwrap()
 }

@@ -1,5 +1,4 @@
-//! The scenarios of concurrent changes on the embedded stores and on the servers: both come to the very same chunks as the
-//! ports in memory do.
+//! The scenarios of concurrent changes on embedded stores and on servers: both yield the same chunks as the ports in memory.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,7 +24,7 @@ use uuid::Uuid;
 use crate::place::Place;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_scenario_comes_to_the_same_in_memory_on_disk_and_on_servers() {
+async fn every_scenario_yields_the_same_in_memory_on_disk_and_on_servers() {
     let (now, dir) = (jiff::Timestamp::now().into(), TempDir::new().unwrap());
     let scenarios = all();
     let memory = World::default();
@@ -48,10 +47,10 @@ fn assert_same(expected: &Outcomes, found: &Outcomes) {
 
 async fn row(ports: &Ports, id: Uuid) -> Arc<State> {
     let row = ports.records.rows_of(&[id]).await.unwrap().pop().flatten();
-    row.and_then(|row| row.state).expect("the row is there")
+    row.and_then(|row| row.state).expect("the row does not exist")
 }
 
-/// Everything below one directory.
+/// Embedded stores in one directory.
 struct OnDisk {
     ports: Ports,
     file: PathBuf,
@@ -113,7 +112,7 @@ impl Hands for OnDisk {
     }
 }
 
-/// PostgreSQL, Redis, Neo4j, and Qdrant's engine behind its protocol.
+/// PostgreSQL, Redis, Neo4j, and the test server for Qdrant.
 struct OnServers<'a> {
     ports: Ports,
     place: &'a Place,
@@ -167,7 +166,7 @@ impl Hands for OnServers<'_> {
             match *path {
                 "embeddings.dense" => {
                     let numbers: Vec<f32> = serde_json::from_value(value["vector"].clone()).unwrap();
-                    // Its own last bit may be another.
+                    // Normalised here: Qdrant's own normalisation may differ in the last bit.
                     self.place.write_vector(id, Vector::from(numbers).normalised()).await;
                 }
                 "metadata.updated_at" => self.place.write_payload(id, json!({ "updated_at": value })).await,

@@ -1,5 +1,4 @@
-//! A server that lets nobody in without TLS: the rows go to it so, and the log comes from it so, and neither to a server
-//! whose certificate nobody vouches for.
+//! A server that requires TLS: statements and replication use TLS, and both are refused if the certificate is not trusted.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,13 +13,13 @@ use uuid::Uuid;
 use crate::place::Place;
 use crate::proxy::port_of;
 
-/// What a client that wants TLS says first: eight bytes, of which the last four are 1234 and 5679.
+/// The first message of a client that requests TLS: length 8, then 1234 and 5679 as 16-bit integers.
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 
-/// TLS in front of a server that has none; named `localhost`.
+/// A proxy that adds TLS to a server without it; its certificate is for `localhost`.
 struct Front {
     port: u16,
-    /// Who vouches for it, as a file of certificates has it.
+    /// The certificate of its authority, in PEM.
     authority: String,
     /// Connections that began without TLS.
     plain: Arc<AtomicUsize>,
@@ -54,14 +53,14 @@ async fn carry(mut from: TcpStream, port: u16, acceptor: TlsAcceptor, plain: Arc
         return;
     }
     from.write_all(b"S").await.unwrap();
-    // Whoever does not trust it goes away.
+    // A client that does not trust the certificate closes the connection.
     let Ok(mut from) = acceptor.accept(from).await else { return };
     let mut to = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     let _ = copy_bidirectional(&mut from, &mut to).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rows_and_log_go_by_verified_tls() {
+async fn statements_and_replication_use_verified_tls() {
     let place = Place::new().await;
     place.fine(&["init"]);
     let port = port_of(&place.database);
@@ -81,10 +80,10 @@ async fn rows_and_log_go_by_verified_tls() {
     place
         .sql(&format!(
             "INSERT INTO unified.chunks (id, content, chunk_type, created_at, updated_at)
-         VALUES ('{id}', 'a row that somebody writes by hand', 'text', now(), now())"
+         VALUES ('{id}', 'a row written by hand', 'text', now(), now())"
         ))
         .await;
     place.visible("its node", || place.has_node(id)).await;
     run.terminate();
-    assert_eq!(front.plain.load(Ordering::Relaxed), 0, "nothing went without TLS");
+    assert_eq!(front.plain.load(Ordering::Relaxed), 0, "a connection did not use TLS");
 }

@@ -1,5 +1,5 @@
-//! One service, and each server in turn out of its reach: hung up on, and worse, silent. The others go on, and afterwards
-//! everything is everywhere.
+//! One service, and each server in turn unreachable: first connections are cut, then they stall. The other servers continue,
+//! and afterwards every store holds everything.
 
 use std::time::{Duration, Instant};
 
@@ -7,14 +7,15 @@ use crate::oracle::Oracle;
 use crate::place::{Place, variable};
 use crate::proxy::{Proxy, Weather, port_of};
 
-/// How long each is out of reach; `CHUNK_SYNC_AWAY` in seconds for longer than clients have patience.
+/// How long each server is unreachable; `CHUNK_SYNC_AWAY` sets it in seconds, to exceed the timeouts of the clients.
 fn away() -> Duration {
-    let seconds = std::env::var("CHUNK_SYNC_AWAY").map_or(4, |seconds| seconds.parse().expect("a number of seconds"));
+    let seconds = std::env::var("CHUNK_SYNC_AWAY")
+        .map_or(4, |seconds| seconds.parse().expect("CHUNK_SYNC_AWAY is not a number of seconds"));
     Duration::from_secs(seconds)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn servers_that_hang_up_or_fall_silent_lose_nothing() {
+async fn cut_and_stalled_connections_lose_nothing() {
     let place = Place::new().await;
     place.fine(&["init"]);
     let urls = [
@@ -52,7 +53,7 @@ async fn servers_that_hang_up_or_fall_silent_lose_nothing() {
     eprintln!("{}", table.join("\n"));
 }
 
-/// The most memory that a process had resident.
+/// The peak resident memory of a process.
 fn peak(process: u32) -> String {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();

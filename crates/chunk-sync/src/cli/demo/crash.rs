@@ -1,4 +1,4 @@
-//! The fourth act: a service of its own process is killed in the middle of its work, and another takes over.
+//! The fourth act: a service in a separate process is killed in the middle of its work, and another one recovers.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -12,20 +12,20 @@ use super::{Demo, Failure};
 use crate::cli::output;
 use crate::wiring::{self, Purpose};
 
-/// How many events are on the bus when the service is started.
+/// Number of events on the bus when the service starts.
 const EVENTS: usize = 1_500;
 
-/// How much of them the log has when the service is killed, in bytes: about a third.
+/// Bytes in the log when the service is killed: about a third of the events.
 const LOGGED: u64 = 4_000_000;
 
-/// How long the service may take to come so far.
+/// Time limit for the service to log that much.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 impl Demo {
-    /// Kills and recovers; how many events were pending in the log.
+    /// Kills the service and recovers. Returns the number of events that were pending in the log.
     pub(super) async fn crash(&mut self) -> Result<u64, Failure> {
         self.say(&format!(
-            "\n4. Crash: {} more events, and a service that is killed half-way.",
+            "\n4. Crash: publish {} more events, and kill the service half-way.",
             output::number(EVENTS as u64)
         ))?;
         let events: Vec<Value> = Generator::new(11).take(EVENTS).collect();
@@ -36,15 +36,15 @@ impl Demo {
         let started = Instant::now();
         let mut child = self.spawn()?;
         let logged = until_logged(&self.place.dir.join("stores").join("wal"), &mut child).await;
-        // On this system that is SIGKILL.
-        child.kill().and_then(|()| child.wait()).context("the service cannot be killed")?;
+        // On Unix this is SIGKILL.
+        child.kill().and_then(|()| child.wait()).context("cannot kill the service")?;
         logged?;
         let killed = started.elapsed().as_secs_f64();
         let wired = wiring::open(&self.place.load()?, Purpose::Beside, "demo").await?;
         let left = wired.ports.bus.depth().await?;
         drop(wired);
         self.say(&format!(
-            "   kill -9 after {killed:.2} s: {} events not finished",
+            "   kill -9 after {killed:.2} s: {} events not completed",
             output::number(left.unread + left.pending)
         ))?;
         let started = Instant::now();
@@ -53,27 +53,27 @@ impl Demo {
         let health = self.stop(running).await?;
         let pending = health.recovered.map_or(0, |recovered| recovered.replayed + recovered.on_bus);
         self.say(&format!(
-            "   restarted: {} pending in the log, everything settled after {:.2} s",
+            "   restarted: {} pending in the log, everything completed after {:.2} s",
             output::number(pending),
             started.elapsed().as_secs_f64()
         ))?;
         Ok(pending)
     }
 
-    /// This very program as a service on the directory of the demonstration.
+    /// Starts this program as a service on the directory of the demonstration.
     fn spawn(&self) -> Result<Child, Failure> {
-        let program = std::env::current_exe().context("this program cannot be found")?;
+        let program = std::env::current_exe().context("cannot determine the path of this program")?;
         let mut command = Command::new(program);
         for (name, _) in crate::config::environment().iter().filter(|(name, _)| name.starts_with("CHUNK_SYNC_")) {
             command.env_remove(name);
         }
         command.arg("--config").arg(&self.place.config).args(["run", "--drain"]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        Ok(command.spawn().context("the service cannot be started")?)
+        Ok(command.spawn().context("cannot start the service")?)
     }
 }
 
-/// Waits until the log of the service has grown so far.
+/// Waits until the log has grown by [`LOGGED`] bytes.
 async fn until_logged(wal: &Path, child: &mut Child) -> Result<(), Failure> {
     let (began, before) = (Instant::now(), size(wal));
     while began.elapsed() < PATIENCE {
@@ -85,7 +85,7 @@ async fn until_logged(wal: &Path, child: &mut Child) -> Result<(), Failure> {
         }
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
-    Err(Failure::Unable(anyhow!("the service carried too little within {} s", PATIENCE.as_secs())))
+    Err(Failure::Unable(anyhow!("the service logged fewer than {LOGGED} bytes within {} s", PATIENCE.as_secs())))
 }
 
 fn size(dir: &Path) -> u64 {

@@ -1,4 +1,4 @@
-//! The first three acts: chunks arrive, two systems change them, and meet on the same part.
+//! The first three acts: chunks arrive, two systems change them, and both change the same part.
 
 use chunk_sync_model::Target;
 use chunk_sync_samples::embed;
@@ -19,7 +19,7 @@ impl Demo {
     }
 
     async fn arrive(&mut self, running: &Running, samples: &[Value]) -> Result<(), Failure> {
-        self.say("1. Publish: the sample chunks of two systems, claude (code) and cognee (knowledge).")?;
+        self.say("1. Publish: sample chunks of two systems, claude (code) and cognee (knowledge).")?;
         let seconds = self.carry(running, samples).await?;
         let graph = running.wired.ports.stores.iter().find(|store| store.target() == Target::Neo4j);
         let mut others = String::new();
@@ -33,7 +33,7 @@ impl Demo {
     }
 
     async fn change(&mut self, running: &Running, samples: &[Value]) -> Result<(), Failure> {
-        self.say("\n2. Change: claude renews chunks, cognee annotates the same ones, some are deleted.")?;
+        self.say("\n2. Change: claude edits chunks, cognee annotates the same chunks, some are deleted.")?;
         let (changed, deleted) = (of_claude(samples).take(40), of_claude(samples).skip(60).take(5));
         let mut random = Rng::new(7);
         let mut events = Vec::new();
@@ -50,16 +50,16 @@ impl Demo {
             Some(id) => row(&running.wired, id).await?,
             None => None,
         };
-        self.say(&format!("   {} carried in {seconds:.2} s", output::count(events.len() as u64, "event")))?;
+        self.say(&format!("   {} completed in {seconds:.2} s", output::count(events.len() as u64, "event")))?;
         if let Some(chunk) = both {
-            self.say(&format!("   chunk {}: content by claude, and what only cognee said still stands:", chunk.id))?;
+            self.say(&format!("   chunk {}: content by claude, and the summary by cognee is kept:", chunk.id))?;
             self.say(&format!("     summary: {:?}", chunk.summary.unwrap_or_default()))?;
         }
         Ok(())
     }
 
     async fn meet(&mut self, running: &Running, samples: &[Value]) -> Result<(), Failure> {
-        self.say("\n3. Conflict: both rewrite the content of one chunk, neither knowing of the other.")?;
+        self.say("\n3. Conflict: both rewrite the content of one chunk, independently.")?;
         let Some(chunk) = of_claude(samples).nth(50) else { return Ok(()) };
         let (mut claude, mut cognee) = (chunk.clone(), chunk.clone());
         rewrite(&mut claude, "Rewritten by claude: the tide gauge is read every six minutes.", 600);
@@ -68,15 +68,15 @@ impl Demo {
             let source = if chunk == &claude { "claude" } else { "cognee" };
             event("update", source, chunk, &chunk["metadata"]["updated_at"])
         });
-        // cognee has to have said something before it can change it.
+        // cognee must have published the chunk before it can change its content.
         let known = event("update", "cognee", chunk, &later(chunk, 1));
         self.carry(running, &[known]).await?;
         self.carry(running, &events).await?;
         let id = chunk["id"].as_str().and_then(|id| id.parse::<Uuid>().ok()).unwrap_or_default();
         let Some(merged) = row(&running.wired, id).await? else { return Ok(()) };
-        self.say(&format!("   shown:       {:?}", merged.content))?;
+        self.say(&format!("   result:      {:?}", merged.content))?;
         let conflicts = running.service.health().done.conflicts;
-        self.say(&format!("   conflicts:   {} so far, each resolved: the newer shows", output::number(conflicts)))?;
+        self.say(&format!("   conflicts:   {} so far, all resolved: the newer value wins", output::number(conflicts)))?;
         let embeddings = &merged.embeddings;
         self.say(&format!(
             "   embeddings:  {}; dense of {}, dense_alternative of {}",
@@ -91,7 +91,7 @@ fn of_claude(samples: &[Value]) -> impl Iterator<Item = &Value> {
     samples.iter().filter(|chunk| chunk["system_origin"] == "claude")
 }
 
-/// What cognee makes of a chunk of claude's.
+/// The event by which cognee annotates a chunk of claude.
 fn annotated(chunk: &Value) -> Value {
     let mut view = chunk.clone();
     let path = chunk["source"]["path"].as_str().unwrap_or("an unnamed source");
@@ -111,7 +111,7 @@ fn rewrite(chunk: &mut Value, content: &str, seconds: i64) {
     chunk["metadata"]["updated_at"] = timestamp;
 }
 
-/// A time so many seconds after the chunk's `updated_at`.
+/// The time `seconds` after the chunk's `updated_at`.
 fn later(chunk: &Value, seconds: i64) -> Value {
     let updated = chunk["metadata"]["updated_at"].as_str().and_then(|text| text.parse::<jiff::Timestamp>().ok());
     let later = updated.unwrap_or_default() + jiff::SignedDuration::from_secs(seconds);

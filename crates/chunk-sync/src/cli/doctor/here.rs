@@ -1,4 +1,4 @@
-//! What this machine has to bring: a directory for the log with room on its disk, and an address for HTTP.
+//! The checks of this machine: the directory of the log, the free space on its disk, and the HTTP address.
 
 use std::io;
 use std::path::Path;
@@ -13,10 +13,10 @@ use crate::cli::status::running;
 use crate::cli::wal::{free, size};
 use crate::config::{Config, Http};
 
-/// A service that listens answers in less.
+/// Time limit for the answer of a running service.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Looks at them.
+/// Runs the checks.
 pub(super) async fn examine(config: &Config) -> Vec<Finding> {
     let (dir, max) = (config.settings.wal.dir.clone(), config.settings.wal.max_bytes);
     let log = tokio::task::spawn_blocking(move || log(&dir, max));
@@ -27,7 +27,7 @@ pub(super) async fn examine(config: &Config) -> Vec<Finding> {
     found
 }
 
-/// The directory of the log. Blocks.
+/// Checks the directory of the log. Blocks.
 fn log(dir: &Path, max: u64) -> Vec<Finding> {
     let mut findings = Findings::of("log");
     let shown = dir.display();
@@ -36,22 +36,24 @@ fn log(dir: &Path, max: u64) -> Vec<Finding> {
     match (tempfile::tempfile_in(there), holder(dir)) {
         (Err(error), _) => findings.failed(
             "directory",
-            format!("nothing can be written to {}: {error}", there.display()),
-            format!("let this user write to {shown}, or name another directory in wal.dir"),
+            format!("cannot write to {}: {error}", there.display()),
+            format!("give this user write permission on {shown}, or set another directory in wal.dir"),
         ),
         (Ok(_), Ok(Some(process))) => {
             let process = process.map_or_else(|| "another process".to_owned(), |id| format!("process {id}"));
-            findings.ok("directory", format!("{shown}, {process} writes it"));
+            findings.ok("directory", format!("{shown}, in use by {process}"));
         }
-        (Ok(_), Ok(None)) if dir.is_dir() => findings.ok("directory", format!("{shown} can be written")),
-        (Ok(_), Ok(None)) => findings.ok("directory", format!("{shown} is made at the first start")),
-        (Ok(_), Err(error)) => findings.failed("directory", error.to_string(), "let this user read and write it"),
+        (Ok(_), Ok(None)) if dir.is_dir() => findings.ok("directory", format!("{shown} is writable")),
+        (Ok(_), Ok(None)) => findings.ok("directory", format!("{shown} is created at the first start")),
+        (Ok(_), Err(error)) => {
+            findings.failed("directory", error.to_string(), "give this user read and write permission on it")
+        }
     }
     room(&mut findings, dir, max);
     findings.into_list()
 }
 
-/// What the log may still take, against what its disk has.
+/// Compares the space that the log may still take with the free space on its disk.
 fn room(findings: &mut Findings, dir: &Path, max: u64) {
     let report = if dir.is_dir() { inspect(dir).ok() } else { None };
     let used = report.as_ref().map_or(0, |report| report.bytes);
@@ -59,17 +61,17 @@ fn room(findings: &mut Findings, dir: &Path, max: u64) {
     match free(dir) {
         Some(free) if free < left => findings.warning(
             "room",
-            format!("the log may still take {}, and its disk has {}", size(left), size(free)),
-            "make room, or lower wal.max_bytes: a full disk stops the service, a full log only makes it wait",
+            format!("the log may grow by {}, and its disk has {} free", size(left), size(free)),
+            "free disk space, or lower wal.max_bytes: a full disk stops the service, a full log only makes it wait",
         ),
         Some(free) => findings.ok("room", format!("{} used, {} free on its disk", size(used), size(free))),
-        None => findings.warning("room", "how much the disk has cannot be told", "look with df"),
+        None => findings.warning("room", "the free space of the disk is unknown", "check it with df"),
     }
     if let Some(report) = report.filter(|report| !report.damaged.is_empty()) {
         findings.warning(
             "lines",
-            format!("{} are damaged", report.damaged.len()),
-            "`chunk-sync wal check` says where; look after the disk",
+            format!("{} damaged", report.damaged.len()),
+            "run `chunk-sync wal check` to locate them, and check the disk",
         );
     }
 }
@@ -78,41 +80,45 @@ async fn address(findings: &mut Findings, http: &Http) {
     let listen = http.listen;
     match timeout(PATIENCE, running(http)).await {
         Ok(Ok(Some(status))) if status.ready => {
-            findings.ok("address", format!("chunk-sync {} runs on {listen}, and is ready", status.version));
+            findings.ok("address", format!("chunk-sync {} runs on {listen} and is ready", status.version));
         }
         Ok(Ok(Some(status))) => findings.warning(
             "address",
             format!(
-                "chunk-sync {} runs on {listen}, and is not ready: {}",
+                "chunk-sync {} runs on {listen} and is not ready: {}",
                 status.version,
                 status.waiting_for.join("; ")
             ),
-            "`chunk-sync status` says more",
+            "run `chunk-sync status` for details",
         ),
         Ok(Ok(None)) => match TcpListener::bind(listen).await {
             Ok(_) => findings.ok("address", format!("{listen} is free")),
-            Err(error) => findings.failed("address", cannot(listen, &error), "name another one in http.listen"),
+            Err(error) => findings.failed("address", cannot(listen, &error), "set another address in http.listen"),
         },
         Ok(Err(failure)) => {
-            findings.failed("address", failure.text(), "end what has it, or name another in http.listen");
+            findings.failed(
+                "address",
+                failure.text(),
+                "stop the process that listens there, or set another address in http.listen",
+            );
         }
         Err(_) => findings.failed(
             "address",
-            format!("whoever listens on {listen} does not answer"),
-            "end what has it, or name another one in http.listen",
+            format!("no answer from the process that listens on {listen}"),
+            "stop the process that listens there, or set another address in http.listen",
         ),
     }
     if http.token.is_some() && !listen.ip().is_loopback() {
         findings.warning(
             "link",
-            format!("{listen} is open to other machines, and the token comes over it in the clear"),
-            "listen on loopback, and let a proxy with TLS speak to other machines",
+            format!("{listen} is reachable from other machines, and the token is sent in clear text"),
+            "listen on loopback, behind a proxy that terminates TLS",
         );
     }
 }
 
 fn cannot(listen: std::net::SocketAddr, error: &io::Error) -> String {
-    format!("{listen} cannot be listened on: {error}")
+    format!("cannot listen on {listen}: {error}")
 }
 
 #[cfg(test)]
@@ -127,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_is_not_there_yet_is_made_where_that_can_be() {
+    fn a_missing_directory_is_ok_if_it_can_be_created() {
         let root = tempfile::tempdir().unwrap();
         let dir = root.path().join("a/b");
         assert_eq!(levels(&log(&dir, 1)), [("directory", Level::Ok), ("room", Level::Ok)]);
@@ -138,7 +144,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_address_that_another_has_is_said() {
+    async fn an_address_in_use_by_another_program_fails() {
         let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let http = |listen| Http { listen, token: None, hosts: Vec::new() };
         let address = async |listen| {
@@ -147,7 +153,7 @@ mod tests {
             findings.into_list().remove(0).level
         };
         let listen = taken.local_addr().unwrap();
-        // It hangs up on whoever calls.
+        // It closes every connection at once.
         let hanging_up = tokio::spawn(async move { taken.accept().await.map(drop) });
         assert_eq!(address(listen).await, Level::Failed);
         hanging_up.await.unwrap().unwrap();

@@ -1,4 +1,4 @@
-//! `verify --deleted`: whether chunks are gone from everywhere.
+//! `verify --deleted`: checks that deleted chunks are absent from every store.
 
 use chunk_sync_engine::verify::{Absence, absence};
 use uuid::Uuid;
@@ -23,13 +23,13 @@ fn text(left: &Absence) -> String {
     let stores: Vec<_> = left.present.iter().map(ToString::to_string).collect();
     let here = match (stores.as_slice(), left.alive) {
         ([], false) => "absent from every store".to_owned(),
-        ([], true) => "in no store, though its record says that it is there".to_owned(),
+        ([], true) => "in no store, although its record is live".to_owned(),
         (stores, _) => format!("still in {}", stores.join(", ")),
     };
     let record = match (left.tombstone, left.alive) {
-        (Some(deleted), _) => format!("deleted, with a tombstone of {deleted}"),
+        (Some(deleted), _) => format!("deleted, tombstone of {deleted}"),
         (None, true) => "not deleted".to_owned(),
-        (None, false) => "no record of it".to_owned(),
+        (None, false) => "no record".to_owned(),
     };
     format!("{} {here}; {record}", left.id)
 }

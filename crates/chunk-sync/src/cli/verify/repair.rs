@@ -1,5 +1,5 @@
-//! `verify --repair`, `--plan` and `--apply`: what differs goes on the bus as signals; this process carries them itself, or
-//! waits for the service that does.
+//! `verify --repair`, `--plan` and `--apply`: publishes signals for chunks that differ. This process processes them itself,
+//! or waits for the running service to do so.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write};
@@ -19,27 +19,27 @@ use crate::cli::{Failure, output};
 use crate::config::Config;
 use crate::wiring::Wired;
 
-/// What a repair came to, or would come to.
+/// The result of a repair, or of a plan.
 #[derive(Debug, Serialize)]
 pub(super) struct Outcome {
-    /// Nothing differs any more.
+    /// Whether no chunk differs any more.
     pub(super) mended: bool,
-    /// Whether anything was done.
+    /// Whether the repair was carried out; false for a plan.
     done: bool,
-    /// Chunks that differed before.
+    /// Chunks that differed before the repair.
     differing: u64,
-    /// Those among them that are as they should be by now.
+    /// Those of them that no longer differ.
     repaired: u64,
-    /// What is done with each chunk, and why.
+    /// The action for each chunk, with its reason.
     pub(super) plan: Vec<Step>,
-    /// What still differs.
+    /// The remaining differences.
     remaining: Vec<Difference>,
-    /// From the first signal until nothing of it was left to do.
+    /// Seconds from the first signal until all signals were processed and the chunks compared again.
     seconds: f64,
 }
 
 impl Outcome {
-    /// Nothing has been done yet.
+    /// The result of a plan that was not carried out.
     pub(super) fn planned(plan: Vec<Step>, differing: u64) -> Self {
         Self { mended: false, done: false, differing, repaired: 0, plan, remaining: Vec::new(), seconds: 0.0 }
     }
@@ -48,7 +48,7 @@ impl Outcome {
         self.plan.iter().filter(|step| step.action == action).count() as u64
     }
 
-    /// For people.
+    /// The result as text.
     pub(super) fn text(&self) -> String {
         let undecided = self.plan.iter().filter(|step| step.action == Action::Undecided);
         let steps: Vec<&Step> = if self.done { undecided.collect() } else { self.plan.iter().collect() };
@@ -84,11 +84,11 @@ impl Outcome {
     }
 }
 
-/// How often a log that somebody else has is asked for.
+/// Interval between attempts to lock a log that another process holds.
 const ASKED: Duration = Duration::from_secs(1);
 
-/// Publishes what is decided and has it carried: by the service that has the log, or by this process, also where that
-/// service ends meanwhile.
+/// Publishes a signal for every decided step, and waits until all are processed: by the running service, or by this process
+/// if none runs or the service ends meanwhile.
 pub(super) async fn carry(config: Config, wired: &Wired, steps: &[Step]) -> Result<(), Failure> {
     if steps.iter().all(|step| step.action == Action::Undecided) {
         return Ok(());
@@ -108,7 +108,7 @@ pub(super) async fn carry(config: Config, wired: &Wired, steps: &[Step]) -> Resu
             }
             Ok(None) => {
                 if !std::mem::replace(&mut said, true) {
-                    output::note("the service that runs here carries the repair");
+                    output::note("the running service carries out the repair");
                 }
                 if let Ok(worked) = tokio::time::timeout(ASKED, &mut work).await {
                     return worked;
@@ -119,7 +119,7 @@ pub(super) async fn carry(config: Config, wired: &Wired, steps: &[Step]) -> Resu
     }
 }
 
-/// The service of this process; `None` where another process works the stream.
+/// Starts a service in this process; `None` if another process holds the directory or the log.
 async fn start(config: &Config, wired: &Wired) -> Result<Option<Service>, Failure> {
     match wired.work("verify").await {
         Err(fault) if fault.class == FaultClass::Busy => return Ok(None),
@@ -133,7 +133,7 @@ async fn start(config: &Config, wired: &Wired) -> Result<Option<Service>, Failur
 }
 
 fn stopped(fault: Option<chunk_sync_engine::ports::Fault>) -> Failure {
-    fault.map_or_else(|| Failure::Unable(anyhow!("the worker ended before the repair was carried")), Failure::from)
+    fault.map_or_else(|| Failure::Unable(anyhow!("the worker ended before the repair was complete")), Failure::from)
 }
 
 async fn publish_and_wait(wired: &Wired, steps: &[Step]) -> Result<(), Failure> {
@@ -153,7 +153,7 @@ async fn wait(wired: &Wired, last: EntryId, signals: u64, progress: &Progress) -
     Ok(until_finished(&*wired.ports.bus, last, &show).await?)
 }
 
-/// Looks again at what was found.
+/// Compares the chunks that differed again.
 pub(super) async fn look(
     wired: &Wired,
     options: &Options,
@@ -175,7 +175,7 @@ pub(super) async fn look(
     })
 }
 
-/// Keeps a plan as JSON lines.
+/// Writes a plan to a file, as JSON lines, and syncs it.
 pub(super) fn keep(plan: &[Step], file: &Path) -> Result<(), Failure> {
     let write = || -> std::io::Result<()> {
         let mut out = BufWriter::new(File::create(file)?);
@@ -185,25 +185,26 @@ pub(super) fn keep(plan: &[Step], file: &Path) -> Result<(), Failure> {
         }
         out.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()
     };
-    Ok(write().with_context(|| format!("the plan cannot be kept in {}", file.display()))?)
+    Ok(write().with_context(|| format!("cannot write the plan to {}", file.display()))?)
 }
 
 fn read(file: &Path) -> Result<Vec<Step>, Failure> {
-    let unreadable = |error: std::io::Error| Failure::Usage(format!("{} cannot be read: {error}", file.display()));
+    let unreadable = |error: std::io::Error| Failure::Usage(format!("cannot read {}: {error}", file.display()));
     let lines = BufReader::new(File::open(file).map_err(unreadable)?).lines();
     let mut steps = Vec::new();
     for (line, number) in lines.zip(1..) {
         let line = line.map_err(unreadable)?;
         if !line.trim().is_empty() {
-            let step = serde_json::from_str(&line)
-                .map_err(|error| Failure::Usage(format!("{}:{number}: no line of a plan: {error}", file.display())))?;
+            let step = serde_json::from_str(&line).map_err(|error| {
+                Failure::Usage(format!("{}:{number}: not a line of a plan: {error}", file.display()))
+            })?;
             steps.push(step);
         }
     }
     Ok(steps)
 }
 
-/// Does what a kept plan says, and looks at its chunks.
+/// Carries out a plan from a file, and compares its chunks before and after.
 pub(super) async fn apply(config: Config, wired: &Wired, file: &Path, options: &Options) -> Result<Outcome, Failure> {
     let steps = read(file)?;
     let ids: Vec<_> = steps.iter().map(|step| step.id).collect();
