@@ -1,5 +1,5 @@
-//! What keeps a server from being used, or will one day: link, version, clock, rights, what capture needs, and the table.
-//! Looks only; nothing is created or changed.
+//! What keeps a server from being used, or will one day: link, version, clock, rights, what capture needs, and the
+//! table. Looks only; nothing is created or changed.
 
 use chunk_sync_engine::ports::{Finding, Findings};
 use chunk_sync_model::Time;
@@ -42,8 +42,8 @@ const PUBLICATION: &str = "SELECT p.pubinsert AND p.pubupdate AND p.pubdelete AN
     EXISTS (SELECT FROM pg_publication_tables t WHERE t.pubname = p.pubname AND t.schemaname = $2 AND t.tablename = $3)
     FROM pg_publication p WHERE p.pubname = $1";
 
-/// The right to create a schema, to use our own with its tables, to create in that of the table, and to read and write the
-/// table; `NULL` where there is none yet.
+/// The right to create a schema, to use our own with its tables, to create in that of the table, and to read and write
+/// the table; `NULL` where there is none yet.
 const RIGHTS: &str = "WITH tables AS (SELECT n.nspname, c.relname, has_table_privilege(c.oid, 'SELECT')
         AND has_table_privilege(c.oid, 'INSERT') AND has_table_privilege(c.oid, 'UPDATE')
         AND has_table_privilege(c.oid, 'DELETE') AS granted

@@ -1,7 +1,8 @@
 //! The fence of a merge: what it compares, in its own transaction.
 //!
-//! A merge takes an advisory lock shared and then reads the version of the set of stores; a process that records another set
-//! takes it exclusively. So no merge of the old set commits after the new set is recorded, and no merge waits for another.
+//! A merge takes an advisory lock shared and then reads the version of the set of stores; a process that records
+//! another set takes it exclusively. So no merge of the old set commits after the new set is recorded, and no merge
+//! waits for another.
 
 use chunk_sync_engine::ports::Fence;
 use deadpool_postgres::Transaction;

@@ -1,5 +1,5 @@
-//! The record of the installation in `chunk_sync.installation`. A process that records another set takes the lock that every
-//! merge takes shared (see [`super::fence`]).
+//! The record of the installation in `chunk_sync.installation`. A process that records another set takes the lock that
+//! every merge takes shared (see [`super::fence`]).
 
 use std::collections::BTreeSet;
 

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use serde_json::value::RawValue;
 use serde_json::{Value, from_str};
 
-/// The value of a column; what a chunk cannot hold of it is its text instead, so that neither that nor what stands beside
-/// it is lost when the row is written again.
+/// The value of a column; what a chunk cannot hold of it is its text instead, so that neither that nor what stands
+/// beside it is lost when the row is written again.
 pub(super) fn parse(text: &str) -> Value {
     from_str(text).unwrap_or_else(|_| match from_str::<Vec<&RawValue>>(text) {
         Ok(values) => values.into_iter().map(|value| held(value.get(), 1)).collect(),

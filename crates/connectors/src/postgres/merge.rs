@@ -1,9 +1,9 @@
 //! The transaction of a merge: lock, read, decide, write.
 //!
-//! Locks are taken in ascending order of key or id, so that two merges never wait for each other in a circle. A chunk may
-//! have neither row nor record yet, so an advisory lock stands for it; the row itself is locked too, against those who
-//! write into the table directly. One of them may still insert a row after it was found missing: then nothing is written,
-//! and all is done over with that row in view.
+//! Locks are taken in ascending order of key or id, so that two merges never wait for each other in a circle. A chunk
+//! may have neither row nor record yet, so an advisory lock stands for it; the row itself is locked too, against those
+//! who write into the table directly. One of them may still insert a row after it was found missing: then nothing is
+//! written, and all is done over with that row in view.
 
 use std::collections::{BTreeSet, HashMap};
 

@@ -379,7 +379,8 @@ fn further_of(row: &tokio_postgres::Row) -> Result<Further, Error> {
     Ok(Further { alternative: row.try_get(2)?, dense })
 }
 
-/// Runs a statement on debts, whose parameters are their ids, targets and versions, in the order in which all lock them.
+/// Runs a statement on debts, whose parameters are their ids, targets and versions, in the order in which all lock
+/// them.
 pub(super) async fn on_debts(client: &impl GenericClient, sql: &str, debts: &[Debt]) -> Result<(), Error> {
     if debts.is_empty() {
         return Ok(());

@@ -1,5 +1,5 @@
-//! What the tables are to be: the statements that create what is missing, and what an existing table of chunks must have
-//! to serve. Pure but for [`look`]: what is there is looked at first, then judged.
+//! What the tables are to be: the statements that create what is missing, and what an existing table of chunks must
+//! have to serve. Pure but for [`look`]: what is there is looked at first, then judged.
 
 use std::collections::BTreeMap;
 
@@ -52,7 +52,8 @@ pub(super) const MIGRATIONS: &[&[&str]] = &[
     BUS,
 ];
 
-/// The record of conflicts. What is looked for often: those of a chunk, the few that are open, and those settled long ago.
+/// The record of conflicts. What is looked for often: those of a chunk, the few that are open, and those settled long
+/// ago.
 const CONFLICTS: &[&str] = &[
     "CREATE TABLE chunk_sync.conflicts (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

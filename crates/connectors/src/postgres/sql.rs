@@ -1,5 +1,5 @@
-//! The statements on rows, records, debts and conflicts, as text. Values are parameters, always; only the names of the table and its
-//! columns are part of the text.
+//! The statements on rows, records, debts and conflicts, as text. Values are parameters, always; only the names of the
+//! table and its columns are part of the text.
 
 use super::row::COLUMNS;
 
@@ -39,8 +39,8 @@ pub(super) const SET_RECORDS: &str = "INSERT INTO chunk_sync.records (id, sync_v
 
 pub(super) const DROP_FURTHER: &str = "DELETE FROM chunk_sync.embeddings WHERE chunk_id = ANY($1)";
 
-pub(super) const ADD_FURTHER: &str = "INSERT INTO chunk_sync.embeddings (chunk_id, model, alternative, vector, made_at) \
-    VALUES ($1, $2, $3, $4, $5)";
+pub(super) const ADD_FURTHER: &str = "INSERT INTO chunk_sync.embeddings (chunk_id, model, alternative, vector, \
+    made_at) VALUES ($1, $2, $3, $4, $5)";
 
 pub(super) const OWE: &str = "INSERT INTO chunk_sync.debts (chunk_id, target, sync_version) \
     SELECT * FROM unnest($1::uuid[], $2::text[], $3::bigint[]) \
@@ -53,24 +53,24 @@ pub(super) const DEBTS: &str = "SELECT chunk_id, sync_version FROM chunk_sync.de
 /// Locked in the order in which merges lock them, so that neither waits for the other in a circle.
 pub(super) const PAID: &str = "DELETE FROM chunk_sync.debts d USING ( \
         SELECT o.chunk_id, o.target, p.sync_version FROM chunk_sync.debts o \
-        JOIN unnest($1::uuid[], $2::text[], $3::bigint[]) AS p (chunk_id, target, sync_version) USING (chunk_id, target) \
-        WHERE o.sync_version <= p.sync_version ORDER BY o.chunk_id, o.target FOR UPDATE OF o \
+        JOIN unnest($1::uuid[], $2::text[], $3::bigint[]) AS p (chunk_id, target, sync_version) USING (chunk_id, \
+        target) WHERE o.sync_version <= p.sync_version ORDER BY o.chunk_id, o.target FOR UPDATE OF o \
     ) paid WHERE d.chunk_id = paid.chunk_id AND d.target = paid.target AND d.sync_version <= paid.sync_version";
 
 pub(super) const DEBT_COUNTS: &str = "SELECT target, count(*) FROM chunk_sync.debts GROUP BY target";
 
 pub(super) const ADD_CONFLICTS: &str = "INSERT INTO chunk_sync.conflicts (chunk_id, met_at, part, kind, strategy, \
     outcome, source_writer, target_writer, sync_version, conflict, closed_at, closed_by) \
-    SELECT chunk_id, met_at, part, kind, strategy, outcome, source, target, version, conflict::json, closed_at, closed_by \
-    FROM unnest($1::uuid[], $2::timestamptz[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], \
-        $9::bigint[], $10::text[], $11::timestamptz[], $12::text[]) WITH ORDINALITY \
-        AS met (chunk_id, met_at, part, kind, strategy, outcome, source, target, version, conflict, closed_at, closed_by, nth) \
-    ORDER BY nth";
+    SELECT chunk_id, met_at, part, kind, strategy, outcome, source, target, version, conflict::json, closed_at, \
+    closed_by FROM unnest($1::uuid[], $2::timestamptz[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], \
+        $8::text[], $9::bigint[], $10::text[], $11::timestamptz[], $12::text[]) WITH ORDINALITY \
+        AS met (chunk_id, met_at, part, kind, strategy, outcome, source, target, version, conflict, closed_at, \
+    closed_by, nth) ORDER BY nth";
 
 pub(super) const CLOSE_CONFLICTS: &str = "UPDATE chunk_sync.conflicts c \
     SET closed_at = decided.closed_at, closed_by = decided.closed_by \
-    FROM unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::text[]) AS decided (chunk_id, part, closed_at, closed_by) \
-    WHERE c.chunk_id = decided.chunk_id AND c.part = decided.part AND c.outcome = 'open' AND c.closed_at IS NULL";
+    FROM unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::text[]) AS decided (chunk_id, part, closed_at, \
+    closed_by) WHERE c.chunk_id = decided.chunk_id AND c.part = decided.part AND c.outcome = 'open' AND c.closed_at IS NULL";
 
 pub(super) const CONFLICTS: &str = "SELECT id, chunk_id, met_at, sync_version, conflict::text, closed_at, closed_by \
     FROM chunk_sync.conflicts WHERE ($1::uuid IS NULL OR chunk_id = $1) AND ($2::text IS NULL OR kind = $2) \

@@ -1,5 +1,5 @@
-//! TLS as the client wants it, by rustls: always verified, against the certificates that the system trusts (or those that
-//! `SSL_CERT_FILE` names). Whether it is used at all is said elsewhere.
+//! TLS as the client wants it, by rustls: always verified, against the certificates that the system trusts (or those
+//! that `SSL_CERT_FILE` names). Whether it is used at all is said elsewhere.
 
 use std::future::Future;
 use std::io;
