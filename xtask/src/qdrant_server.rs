@@ -10,8 +10,7 @@ use crate::test::{Interruption, Outcome, run_step, step_code};
 /// Its directory below the workspace's.
 pub(crate) const DIRECTORY: &str = "crates/qdrant-server";
 
-/// The arguments of cargo, in that directory. The target directory is named, so that the program is where it is looked
-/// for.
+/// The arguments of cargo, in that directory. The target directory is named, so that the program is where it is looked for.
 pub(crate) const BUILD: &str = "build --target-dir target";
 
 /// The variable by which tests find the program.

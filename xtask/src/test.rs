@@ -1,5 +1,5 @@
-//! The checks, as CI runs them: one step after the other, the first failure ends it. The cheap ones come first, and
-//! servers are started for the live tests only, so that the other tests show that they need none.
+//! The checks, as CI runs them: one step after the other, the first failure ends it. The cheap ones come first, and servers
+//! are started for the live tests only, so that the other tests show that they need none.
 
 mod plan;
 mod step;

@@ -1,5 +1,5 @@
-//! The store on a Qdrant: the one that QDRANT_URL names, else the test server with Qdrant's own engine behind it, which
-//! is also what tests of older versions, of faults and of races between processes use.
+//! The store on a Qdrant: the one that QDRANT_URL names, else the test server with Qdrant's own engine behind it, which is
+//! also what tests of older versions, of faults and of races between processes use.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 #[path = "qdrant/faults.rs"]

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use crate::server::Options;
 
 const USAGE: &str = "usage: chunk-sync-qdrant-server DIR PORT [--version VERSION] [--controlled]\n\
-    DIR keeps the collections; PORT 0 takes any free port of loopback; VERSION is the one to announce and behave \
-    like.\n The variable QDRANT__SERVICE__API_KEY sets the key that clients must send.";
+    DIR keeps the collections; PORT 0 takes any free port of loopback; VERSION is the one to announce and behave like.\n\
+    The variable QDRANT__SERVICE__API_KEY sets the key that clients must send.";
 
 /// What the command line asks for.
 #[derive(Debug)]

@@ -1,9 +1,9 @@
 //! A server for tests: Qdrant's own gRPC protocol on loopback, Qdrant's own engine behind it, for where no Qdrant is at
 //! hand. It knows the calls by which chunks are written and read back, and answers `Unimplemented` to all others.
 //!
-//! What it reports as completed is on disk, flushed operation by operation. There is one shard and no search, and
-//! segments are not merged. With a version before 1.16 it behaves like such a server: it ignores the condition of an
-//! upsert, and vectors in typed fields.
+//! What it reports as completed is on disk, flushed operation by operation. There is one shard and no search, and segments
+//! are not merged. With a version before 1.16 it behaves like such a server: it ignores the condition of an upsert, and
+//! vectors in typed fields.
 //!
 //! It prints `listening on URL` and serves until SIGTERM or SIGINT. With `--controlled` it also ends when its standard
 //! input does, so that no server outlives the test that started it, and reads one command a line from there:

@@ -54,8 +54,7 @@ pub(crate) fn wheel(dev: &Dev, requirement: &str) -> Result<PathBuf> {
     Ok(home)
 }
 
-/// Copies what `pom` depends on into one directory called `name`; returns it. Java and Maven are installed when
-/// missing.
+/// Copies what `pom` depends on into one directory called `name`; returns it. Java and Maven are installed when missing.
 pub(crate) fn maven(dev: &Dev, name: &str, pom: &str) -> Result<PathBuf> {
     java()?;
     let home = dev.downloads()?.join(name);

@@ -119,8 +119,7 @@ fn ends_within(process: Identity, limit: Duration) -> bool {
     wait_while(limit, || process.is_alive())
 }
 
-/// Whether `condition` came to an end in time. Polls, because only a parent can wait and the starter is often long
-/// gone.
+/// Whether `condition` came to an end in time. Polls, because only a parent can wait and the starter is often long gone.
 fn wait_while(limit: Duration, condition: impl Fn() -> bool) -> bool {
     let deadline = Instant::now() + limit;
     while condition() {

@@ -1,26 +1,26 @@
-//! The statements on rows, records, debts and conflicts, as text. Values are parameters, always; only the names of the
-//! table and its columns are part of the text.
+//! The SQL on rows, records, the outbox and conflicts. Values are always parameters; only the names of the table and
+//! its columns are part of the text.
 
 use super::row::COLUMNS;
 
-/// A name as a statement shows it, whatever is in it.
+/// Quotes an identifier.
 pub(super) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// A text as a statement shows it, whatever is in it.
+/// Quotes a string literal.
 pub(super) fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
-/// Columns that big values lie in; a row whose vectors did not change is updated without them, so that they are neither
-/// written nor carried once more.
+/// Columns with large values. When the vectors of a row did not change, the update omits them, so that they are neither
+/// sent nor written again.
 pub(super) const VECTORS: [&str; 2] = ["dense_vector", "sparse_vector"];
 
-/// The first statement of each transaction that writes rows: it marks them as the service's own in the log.
+/// The first statement of each transaction that writes rows: it marks the transaction in the log as the service's own.
 pub(super) const OWN: &str = "SELECT pg_logical_emit_message(true, 'chunk_sync', 'own')";
 
-/// Locks chunks that may have neither row nor record yet, in the order given.
+/// Takes the advisory locks of chunks, which may have neither row nor record yet, in the order given.
 pub(super) const LOCK: &str = "SELECT pg_advisory_xact_lock(1667787627, key) FROM unnest($1::integer[]) AS key";
 
 pub(super) const RECORDS: &str = "SELECT id, record, row_digest FROM chunk_sync.records WHERE id = ANY($1) \
@@ -39,8 +39,8 @@ pub(super) const SET_RECORDS: &str = "INSERT INTO chunk_sync.records (id, sync_v
 
 pub(super) const DROP_FURTHER: &str = "DELETE FROM chunk_sync.embeddings WHERE chunk_id = ANY($1)";
 
-pub(super) const ADD_FURTHER: &str = "INSERT INTO chunk_sync.embeddings (chunk_id, model, alternative, vector, \
-    made_at) VALUES ($1, $2, $3, $4, $5)";
+pub(super) const ADD_FURTHER: &str = "INSERT INTO chunk_sync.embeddings (chunk_id, model, alternative, vector, made_at) \
+    VALUES ($1, $2, $3, $4, $5)";
 
 pub(super) const OWE: &str = "INSERT INTO chunk_sync.debts (chunk_id, target, sync_version) \
     SELECT * FROM unnest($1::uuid[], $2::text[], $3::bigint[]) \
@@ -50,27 +50,27 @@ pub(super) const OWE: &str = "INSERT INTO chunk_sync.debts (chunk_id, target, sy
 pub(super) const DEBTS: &str = "SELECT chunk_id, sync_version FROM chunk_sync.debts WHERE target = $1 \
     ORDER BY since, chunk_id LIMIT $2";
 
-/// Locked in the order in which merges lock them, so that neither waits for the other in a circle.
+/// Locks the outbox entries in the same order as merges do, so that the two never deadlock.
 pub(super) const PAID: &str = "DELETE FROM chunk_sync.debts d USING ( \
         SELECT o.chunk_id, o.target, p.sync_version FROM chunk_sync.debts o \
-        JOIN unnest($1::uuid[], $2::text[], $3::bigint[]) AS p (chunk_id, target, sync_version) USING (chunk_id, \
-        target) WHERE o.sync_version <= p.sync_version ORDER BY o.chunk_id, o.target FOR UPDATE OF o \
+        JOIN unnest($1::uuid[], $2::text[], $3::bigint[]) AS p (chunk_id, target, sync_version) USING (chunk_id, target) \
+        WHERE o.sync_version <= p.sync_version ORDER BY o.chunk_id, o.target FOR UPDATE OF o \
     ) paid WHERE d.chunk_id = paid.chunk_id AND d.target = paid.target AND d.sync_version <= paid.sync_version";
 
 pub(super) const DEBT_COUNTS: &str = "SELECT target, count(*) FROM chunk_sync.debts GROUP BY target";
 
 pub(super) const ADD_CONFLICTS: &str = "INSERT INTO chunk_sync.conflicts (chunk_id, met_at, part, kind, strategy, \
     outcome, source_writer, target_writer, sync_version, conflict, closed_at, closed_by) \
-    SELECT chunk_id, met_at, part, kind, strategy, outcome, source, target, version, conflict::json, closed_at, \
-    closed_by FROM unnest($1::uuid[], $2::timestamptz[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], \
-        $8::text[], $9::bigint[], $10::text[], $11::timestamptz[], $12::text[]) WITH ORDINALITY \
-        AS met (chunk_id, met_at, part, kind, strategy, outcome, source, target, version, conflict, closed_at, \
-    closed_by, nth) ORDER BY nth";
+    SELECT chunk_id, met_at, part, kind, strategy, outcome, source, target, version, conflict::json, closed_at, closed_by \
+    FROM unnest($1::uuid[], $2::timestamptz[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], \
+        $9::bigint[], $10::text[], $11::timestamptz[], $12::text[]) WITH ORDINALITY \
+        AS met (chunk_id, met_at, part, kind, strategy, outcome, source, target, version, conflict, closed_at, closed_by, nth) \
+    ORDER BY nth";
 
 pub(super) const CLOSE_CONFLICTS: &str = "UPDATE chunk_sync.conflicts c \
     SET closed_at = decided.closed_at, closed_by = decided.closed_by \
-    FROM unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::text[]) AS decided (chunk_id, part, closed_at, \
-    closed_by) WHERE c.chunk_id = decided.chunk_id AND c.part = decided.part AND c.outcome = 'open' AND c.closed_at IS NULL";
+    FROM unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::text[]) AS decided (chunk_id, part, closed_at, closed_by) \
+    WHERE c.chunk_id = decided.chunk_id AND c.part = decided.part AND c.outcome = 'open' AND c.closed_at IS NULL";
 
 pub(super) const CONFLICTS: &str = "SELECT id, chunk_id, met_at, sync_version, conflict::text, closed_at, closed_by \
     FROM chunk_sync.conflicts WHERE ($1::uuid IS NULL OR chunk_id = $1) AND ($2::text IS NULL OR kind = $2) \
@@ -82,7 +82,7 @@ pub(super) const CONFLICTS: &str = "SELECT id, chunk_id, met_at, sync_version, c
 pub(super) const OPEN_CONFLICTS: &str = "SELECT count(*) FROM chunk_sync.conflicts \
     WHERE outcome = 'open' AND closed_at IS NULL";
 
-/// As an array, so that they are looked for once; those that another instance removes just now are its to remove.
+/// The array makes the subquery run once. Skips records that another process is deleting.
 pub(super) const FORGET_CONFLICTS: &str = "DELETE FROM chunk_sync.conflicts WHERE id = ANY(ARRAY( \
         SELECT id FROM chunk_sync.conflicts \
         WHERE (outcome <> 'open' OR closed_at IS NOT NULL) AND coalesce(closed_at, met_at) < $1 \
@@ -94,28 +94,28 @@ pub(super) const CHECK: &str = "SELECT pg_is_in_recovery() OR current_setting('t
 /// The statements that name the table of chunks.
 #[derive(Debug)]
 pub(super) struct Statements {
-    /// Rows by their ids, locked.
+    /// Rows by their ids, locked for update.
     pub(super) lock_rows: String,
     /// Rows by their ids.
     pub(super) rows: String,
-    /// A row that was not there: id, then every column.
+    /// Inserts a row that does not exist: id, then every column.
     pub(super) insert: String,
-    /// The same row with other values: id, then every column.
+    /// Updates a row: id, then every column.
     pub(super) update: String,
-    /// The same without [`VECTORS`].
+    /// Updates a row except [`VECTORS`].
     pub(super) update_rest: String,
     pub(super) delete: String,
-    /// Ids of rows in their order, at most `$1`; and those above `$2`.
+    /// Ids of rows in ascending order, at most `$1`; and only those above `$2`.
     pub(super) row_ids: String,
     pub(super) row_ids_after: String,
-    /// The same of rows and records.
+    /// Ids of rows and records, likewise.
     pub(super) ids: String,
     pub(super) ids_after: String,
     pub(super) count: String,
 }
 
 impl Statements {
-    /// Those on `table`, which is quoted already.
+    /// The statements on `table`, which is already quoted.
     pub(super) fn new(table: &str) -> Self {
         let names: Vec<&str> = COLUMNS.iter().map(|column| column.name).collect();
         let places: Vec<String> = (2..).take(names.len()).map(|place| format!("${place}")).collect();
@@ -151,7 +151,7 @@ impl Statements {
 
 fn update(table: &str, names: &[&str]) -> String {
     let sets = names.iter().zip(2..).map(|(name, place)| match *name {
-        // It follows from the path; what others wrote there stays where it does not.
+        // Derived from the path; without a derived value, the value of another program stays.
         "file_extension" => format!("{name} = coalesce(${place}, {name})"),
         _ => format!("{name} = ${place}"),
     });

@@ -295,8 +295,7 @@ async fn one_connection_suffices() {
 }
 
 /// Run it in the profile that counts:
-/// `cargo test --release -p chunk-sync-connectors --features live --test postgres entries_a_second -- --ignored
-/// --nocapture`.
+/// `cargo test --release -p chunk-sync-connectors --features live --test postgres entries_a_second -- --ignored --nocapture`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement"]
 #[allow(clippy::print_stderr, reason = "figures are for whoever asked for them")]

@@ -17,8 +17,7 @@ const ROWS: usize = 10_240;
 const BATCH: usize = 256;
 
 /// Run it in the profile that counts:
-/// `cargo test --release -p chunk-sync-connectors --features live --test postgres rows_a_second -- --ignored
-/// --nocapture`.
+/// `cargo test --release -p chunk-sync-connectors --features live --test postgres rows_a_second -- --ignored --nocapture`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement"]
 async fn rows_a_second() {
@@ -97,8 +96,7 @@ async fn scan(records: &PostgresRecords) {
     assert_eq!(read, ROWS);
 }
 
-/// What the server takes of plain inserts sent in one go, a transaction a batch: the bound that the rest is seen
-/// beside.
+/// What the server takes of plain inserts sent in one go, a transaction a batch: the bound that the rest is seen beside.
 async fn bare(database: &Database, states: &[Arc<State>]) {
     let mut client = database.client().await;
     let statement = client.prepare("INSERT INTO bare VALUES ($1, $2, $3, $4)").await.unwrap();

@@ -18,8 +18,8 @@ const BYTES: i64 = 8 << 20;
 const COUNT_ATTEMPTS: &str = "WITH reader AS (SELECT handed, suspect FROM chunk_sync.bus_reader), \
     suspect AS (SELECT entry.id FROM chunk_sync.bus AS entry JOIN reader ON entry.id = reader.suspect), \
     counted AS (UPDATE chunk_sync.bus AS entry SET attempts = attempts + 1 FROM reader \
-        WHERE CASE WHEN EXISTS (SELECT FROM suspect) THEN entry.id = reader.suspect ELSE entry.id <= reader.handed \
-    END) UPDATE chunk_sync.bus_reader SET suspect = NULL";
+        WHERE CASE WHEN EXISTS (SELECT FROM suspect) THEN entry.id = reader.suspect ELSE entry.id <= reader.handed END) \
+    UPDATE chunk_sync.bus_reader SET suspect = NULL";
 
 const LIST: &str = "SELECT id, attempts, pg_column_size(fields)::bigint FROM chunk_sync.bus WHERE id >= $1 \
     ORDER BY id LIMIT $2";
