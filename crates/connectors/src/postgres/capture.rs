@@ -1,8 +1,8 @@
 //! Capture from PostgreSQL's log: the publication, the slot, and the stream of changes. It reports which rows a
 //! transaction touched, not what a change means.
 //!
-//! The service's own transactions, and the heartbeat, contain a logical message of prefix `chunk_sync`; they are
-//! reported with no rows.
+//! The service's own transactions, and the heartbeat, begin with a logical message of prefix `chunk_sync`; they are
+//! reported without rows.
 
 mod pgoutput;
 mod polling;

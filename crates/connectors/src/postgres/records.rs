@@ -42,7 +42,7 @@ impl PostgresRecords {
     /// Connects to the server and checks that it takes writes. The tables need not exist yet.
     ///
     /// # Errors
-    /// [`Misconfigured`](FaultClass::Misconfigured) for an invalid URL or an insecure connection,
+    /// [`Misconfigured`](FaultClass::Misconfigured) for an invalid URL, an unknown database or an insecure connection,
     /// [`Unavailable`](FaultClass::Unavailable) or [`Timeout`](FaultClass::Timeout) when the server does not answer or
     /// is a standby, [`Denied`](FaultClass::Denied) when it refuses the login.
     pub async fn connect(config: PostgresConfig) -> Result<Self, Fault> {
