@@ -1,7 +1,7 @@
-//! The project's chores, from the command line: the servers that live tests talk to, the checks, and longer suites.
-//! Only arguments are read here; what the chores do is in the modules.
+//! Development tasks: the servers for the live tests, the checks, and longer suites. This file parses the arguments;
+//! the modules do the work.
 
-// A chore talks to whoever started it, and the terminal is where it does so.
+// A command-line tool: it prints to the terminal.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod deny;
@@ -19,26 +19,26 @@ use anyhow::{Context, Result, bail};
 use services::{Services, parse_only};
 
 const USAGE: &str = "\
-usage: cargo xtask <chore>
+usage: cargo xtask <task>
 
-  services up      start PostgreSQL 15 and 18, Redis and Neo4j on loopback, installing what is missing
-  services down    stop what `up` started, and nothing else
-  services status  show what runs, and where
-  services env     print the variables that the tests read, as shell exports
-    --only LIST    of postgres15,postgres18,redis,neo4j: these only (comma-separated)
+  services up      start PostgreSQL 15 and 18, Redis and Neo4j on loopback; installs missing programs
+  services down    stop the servers that `up` started
+  services status  show which servers run, with process ids, ports and logs
+  services env     print the environment variables of the tests, as shell exports
+    --only LIST    only these, comma-separated, of postgres15,postgres18,redis,neo4j
 
-  qdrant-server    build the test server for Qdrant, and print the path of the program
+  qdrant-server    build the test server for Qdrant and print the path of the program
 
-  test             everything that CI runs: format, licences, lints, `cargo test`, live tests
-  test live        the live tests only: builds the test server for Qdrant, starts the other servers that do not run
+  test             run all checks of CI: format, licences, lints, `cargo test`, live tests
+  test live        run the live tests only: builds the test server for Qdrant, starts the other servers that do not run
                    yet, and stops those that it started
-    --no-services  leave the servers alone: the variables of `services env` are yours to set
-    ARGUMENTS      (of `test live`) are passed on to `cargo test`, such as `--test redis -- --nocapture`
+    --no-services  start and stop no servers; set the variables of `services env` yourself
+    ARGUMENTS      (of `test live`) go to `cargo test`, such as `--test redis -- --nocapture`
 
   simulate --minutes N
-                   simulated lives of the service from new seeds for N minutes; prints how many, and those that broke
+                   run simulations from new seeds for N minutes; prints their number and the failing seeds
 
-State, data and downloads are kept in .dev/ of this checkout.";
+State, data and downloads are in .dev/ of this checkout.";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -62,7 +62,7 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
             println!("{USAGE}");
             Ok(ExitCode::SUCCESS)
         }
-        _ => bail!("no such chore\n\n{USAGE}"),
+        _ => bail!("unknown task `{}`\n\n{USAGE}", words.join(" ")),
     }
 }
 
@@ -80,7 +80,7 @@ fn run_services(verb: &str, rest: &[&str]) -> Result<ExitCode> {
             }
             println!("export {}='{}'", qdrant_server::VARIABLE, qdrant_server::program(&root).display());
         }
-        _ => bail!("`services` knows up, down, status and env, not `{verb}`"),
+        _ => bail!("unknown argument `{verb}` of `services`; use up, down, status or env"),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -88,5 +88,5 @@ fn run_services(verb: &str, rest: &[&str]) -> Result<ExitCode> {
 /// The directory of the workspace that this program was built from.
 fn workspace_root() -> Result<PathBuf> {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-    Ok(package.parent().context("xtask lies directly under the workspace's root")?.to_owned())
+    Ok(package.parent().context("cannot find the workspace: xtask must be directly below its root")?.to_owned())
 }

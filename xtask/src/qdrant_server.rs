@@ -1,4 +1,4 @@
-//! The test server for Qdrant: a workspace of its own, because it compiles Qdrant's engine.
+//! The test server for Qdrant, a separate workspace because it compiles Qdrant's engine.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -7,21 +7,22 @@ use anyhow::Result;
 
 use crate::step::{Interruption, Outcome, code as step_code, run as run_step};
 
-/// Its directory below the workspace's.
+/// Its directory, relative to the root of the workspace.
 pub(crate) const DIRECTORY: &str = "crates/qdrant-server";
 
-/// The arguments of cargo, in that directory. The target directory is named, so that the program is where it is looked for.
+/// The arguments of cargo in that directory. They set the target directory, so that [`program`] is right in any
+/// environment.
 pub(crate) const BUILD: &str = "build --target-dir target";
 
-/// The variable by which tests find the program.
+/// The environment variable with the path of the program, for tests.
 pub(crate) const VARIABLE: &str = "CHUNK_SYNC_TEST_QDRANT_SERVER";
 
-/// Where the program is, once it is built.
+/// The path of the built program.
 pub(crate) fn program(root: &Path) -> PathBuf {
     root.join(DIRECTORY).join("target/debug/chunk-sync-qdrant-server")
 }
 
-/// Builds the program, and prints where it is.
+/// Builds the program and prints its path.
 pub(crate) fn build(root: &Path) -> Result<ExitCode> {
     let arguments: Vec<String> = BUILD.split(' ').map(str::to_owned).collect();
     let outcome = run_step(Path::new("cargo"), &arguments, &root.join(DIRECTORY), &[], &Interruption::catch()?)?;

@@ -1,5 +1,5 @@
-//! The servers that live tests talk to, run natively on loopback: started together, found again by a later call,
-//! stopped one by one. How each single server is installed, started and asked is in its own module below.
+//! The servers for the live tests, run as native processes on loopback. They are started together, recorded in a state
+//! file for later calls, and stopped one by one. Each server has a module that installs, starts and probes it.
 
 mod dev;
 mod download;
@@ -21,24 +21,24 @@ pub(crate) use dev::Dev;
 pub(crate) use download::{find_program, wheel};
 use state::{Running, State};
 
-/// How long a server may take from its start to its first answer; Neo4j on a busy machine needs half a minute.
+/// Time limit from the start of a server to its first answer. Neo4j on a busy machine needs half a minute.
 const START_LIMIT: Duration = Duration::from_secs(180);
 
-/// One kind of server: where its programs come from, how it is run, and how one knows that it serves.
+/// One kind of server: how to install it, run it and probe it.
 trait Server {
     /// The name on the command line, in the state file, and of the data directory.
     fn name(&self) -> &'static str;
-    /// Makes sure that the programs are on this machine.
+    /// Installs the programs if they are missing.
     fn install(&self, dev: &Dev) -> Result<()>;
-    /// Makes the data directory where there is none yet.
+    /// Creates the data directory if it does not exist.
     fn init(&self, dev: &Dev) -> Result<()>;
-    /// The command that serves on `port` in the foreground.
+    /// The command that runs the server on `port` in the foreground.
     fn command(&self, dev: &Dev, port: u16) -> Result<Command>;
     /// Whether the server on `port` answers in its own protocol.
     fn answers(&self, port: u16) -> bool;
-    /// The signal that asks for an orderly and quick stop.
+    /// The signal for an orderly and quick stop.
     fn stop_signal(&self) -> Signal;
-    /// The environment variables that lead a test to it.
+    /// The environment variables by which tests reach it.
     fn variables(&self, port: u16, password: &str) -> Vec<(&'static str, String)>;
 }
 
@@ -50,7 +50,7 @@ pub(crate) struct Services {
 }
 
 impl Services {
-    /// The servers whose state lies under `root`, the workspace's directory.
+    /// The servers with their state below `root`, the root of the workspace.
     pub(crate) fn new(root: &Path) -> Self {
         Self { dev: Dev::new(root) }
     }
@@ -61,7 +61,8 @@ impl Services {
         Ok(state.iter().filter(|running| running.process.is_alive()).map(|running| running.name.clone()).collect())
     }
 
-    /// Starts what is wanted and does not run yet, all at once, and returns when everything wanted answers.
+    /// Starts the wanted servers that do not run yet, all at the same time, and returns when every wanted server
+    /// answers.
     pub(crate) fn up(&self, wanted: &[&str]) -> Result<()> {
         let _lock = self.dev.lock()?;
         let mut state = State::load(&self.dev.state())?;
@@ -78,7 +79,8 @@ impl Services {
             self.start(*server, &mut state)?;
         }
         for server in select(wanted) {
-            let running = state.get(server.name()).context("a server that was started is in the state")?;
+            let running =
+                state.get(server.name()).context("internal error: a started server is not in the state file")?;
             self.wait_for_answer(server, running, began)?;
             if missing.iter().any(|started| started.name() == server.name()) {
                 println!("{:<10}  up on 127.0.0.1:{} after {:.1?}", server.name(), running.port, began.elapsed());
@@ -87,13 +89,13 @@ impl Services {
         Ok(())
     }
 
-    /// Starts `server` and notes it down at once, so that `down` finds it whatever happens next.
+    /// Starts `server` and records it at once, so that `down` finds it even after a failure.
     fn start(&self, server: &dyn Server, state: &mut State) -> Result<()> {
         let taken: Vec<u16> = state.iter().map(|running| running.port).collect();
         let offset = SERVERS.iter().position(|other| other.name() == server.name()).unwrap_or_default();
         let base = ports::base(self.dev.root(), offset);
         let port = ports::choose(base, |port| !taken.contains(&port) && ports::is_free(port))
-            .context("no free port on loopback")?;
+            .context("no free loopback port in the range of the servers")?;
         let process = process::spawn(server.command(&self.dev, port)?, &self.dev.log(server.name())?)
             .with_context(|| format!("cannot start {}", server.name()))?;
         state.insert(Running { name: server.name().to_owned(), port, process });
@@ -104,24 +106,24 @@ impl Services {
         let log = self.dev.log(server.name())?;
         let failed = |how: &str| {
             let end = dev::tail(&log);
-            bail!("{} {how}; the end of {}:\n{end}", server.name(), log.display())
+            bail!("{} {how}; the last lines of {}:\n{end}", server.name(), log.display())
         };
         loop {
-            // The process first: an answer could come from somebody else who took the port before it.
+            // Checked first: the answer could come from another process that took the port earlier.
             if !running.process.is_alive() {
-                return failed("ended before it answered");
+                return failed("ended before its first answer");
             }
             if server.answers(running.port) {
                 return Ok(());
             }
             if began.elapsed() > START_LIMIT {
-                return failed(&format!("does not answer after {START_LIMIT:?}"));
+                return failed(&format!("did not answer within {START_LIMIT:?}"));
             }
             std::thread::sleep(Duration::from_millis(100));
         }
     }
 
-    /// Stops what is wanted of the processes that `up` started; other servers are left alone.
+    /// Stops the wanted servers that `up` started, and no others.
     pub(crate) fn down(&self, wanted: &[&str]) -> Result<()> {
         let _lock = self.dev.lock()?;
         let mut state = State::load(&self.dev.state())?;
@@ -136,7 +138,7 @@ impl Services {
         }
         for (server, running) in ours {
             let ending = process::wait_for_end(running.process)
-                .with_context(|| format!("{} does not stop (pid {})", server.name(), running.process.pid))?;
+                .with_context(|| format!("cannot stop {} (pid {})", server.name(), running.process.pid))?;
             println!("{:<10}  {ending}", server.name());
             state.remove(server.name());
             state.save()?;
@@ -144,7 +146,7 @@ impl Services {
         Ok(())
     }
 
-    /// A table of what is wanted: name, state, pid, port, log.
+    /// A table of the wanted servers: name, state, pid, port, log.
     pub(crate) fn status(&self, wanted: &[&str]) -> Result<String> {
         let state = State::load(&self.dev.state())?;
         let mut table = format!("{:<10}  {:<13}  {:>7}  {:>5}  log\n", "server", "state", "pid", "port");
@@ -167,13 +169,13 @@ impl Services {
         Ok(table)
     }
 
-    /// The variables that lead a test to what is wanted; an error when one of them does not run.
+    /// The environment variables of the wanted servers. Fails when one of them does not run.
     pub(crate) fn variables(&self, wanted: &[&str]) -> Result<Vec<(&'static str, String)>> {
         let state = State::load(&self.dev.state())?;
         let mut variables = Vec::new();
         for server in select(wanted) {
             let Some(running) = state.get(server.name()).filter(|running| running.process.is_alive()) else {
-                bail!("{} is not up: run `cargo xtask services up`", server.name());
+                bail!("{} is not up; run `cargo xtask services up`", server.name());
             };
             variables.extend(server.variables(running.port, &self.dev.password()?));
         }
@@ -181,15 +183,17 @@ impl Services {
     }
 }
 
-/// Drops from `state` the wanted servers whose process is no more, and tells which of the wanted have to be started.
+/// Removes the wanted servers whose process has ended from `state`, and returns the wanted servers that must be
+/// started.
 fn forget_the_gone(state: &mut State, wanted: &[&str]) -> Vec<&'static dyn Server> {
     let mut missing: Vec<&'static dyn Server> = Vec::new();
     for server in select(wanted) {
         match state.get(server.name()) {
             Some(running) if running.process.is_alive() => continue,
             Some(running) => {
-                println!("{:<10}  is gone (it was pid {}): started again", server.name(), running.process.pid);
-                // PostgreSQL takes the dead owner of its lock file for alive as long as it has an entry.
+                println!("{:<10}  has ended (pid {}); starting it again", server.name(), running.process.pid);
+                // PostgreSQL considers the owner of its lock file alive as long as the process has an entry, even as a
+                // zombie.
                 running.process.wait_for_burial();
                 state.remove(server.name());
             }
@@ -209,7 +213,7 @@ pub(crate) fn all() -> Vec<&'static str> {
     SERVERS.iter().map(|server| server.name()).collect()
 }
 
-/// Reads `--only a,b` (or `--only=a,b`); without it, all servers are meant.
+/// Parses `--only a,b` or `--only=a,b`; without it, returns all servers.
 pub(crate) fn parse_only(arguments: &[&str]) -> Result<Vec<&'static str>> {
     let list = match arguments {
         [] => return Ok(all()),
@@ -222,7 +226,7 @@ pub(crate) fn parse_only(arguments: &[&str]) -> Result<Vec<&'static str>> {
             let known = SERVERS.iter().find(|server| server.name() == name.trim());
             known
                 .map(|server| server.name())
-                .with_context(|| format!("no server `{name}`: there are {}", all().join(", ")))
+                .with_context(|| format!("unknown server `{name}`; use one of {}", all().join(", ")))
         })
         .collect()
 }
@@ -234,7 +238,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn without_only_every_server_is_meant() {
+    fn without_only_every_server_is_returned() {
         assert_eq!(parse_only(&[]).unwrap(), ["postgres15", "postgres18", "redis", "neo4j"]);
     }
 

@@ -1,4 +1,4 @@
-//! One step: a command in a process group of its own, so that an interruption ends all of it, and what came of it.
+//! One step: a command in its own process group, so that an interruption ends the whole group, and its outcome.
 
 use std::fmt::Write as _;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -12,33 +12,34 @@ use anyhow::{Context, Result};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process_group};
 
-/// How long an interrupted step may take to end by itself.
+/// How long an interrupted step may take to end before it is killed.
 const INTERRUPT_LIMIT: Duration = Duration::from_secs(10);
-/// What a shell calls the end by Ctrl-C.
+/// The exit code of shells for an end by Ctrl-C.
 const INTERRUPTED: u8 = 130;
 
-/// Ctrl-C, a hang-up or a request to end, which only set a flag.
+/// A flag that SIGINT, SIGTERM and SIGHUP set.
 pub(crate) struct Interruption {
     flag: Arc<AtomicBool>,
 }
 
 impl Interruption {
-    /// From now on signals end the step under way, and this program after it.
+    /// Registers the signals: from now on they end the running step, and then this program.
     pub(crate) fn catch() -> Result<Self> {
         let flag = Arc::new(AtomicBool::new(false));
         for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
-            signal_hook::flag::register(signal.as_raw(), Arc::clone(&flag)).context("cannot catch signals")?;
+            signal_hook::flag::register(signal.as_raw(), Arc::clone(&flag))
+                .context("cannot register a signal handler")?;
         }
         Ok(Self { flag })
     }
 
-    /// Whether one came.
+    /// Whether a signal was received.
     pub(crate) fn came(&self) -> bool {
         self.flag.load(Ordering::Relaxed)
     }
 }
 
-/// How a step came out.
+/// The outcome of a step: exit code and duration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Passed(Duration),
@@ -46,7 +47,7 @@ pub(crate) enum Outcome {
     NotRun,
 }
 
-/// Runs a command to its end.
+/// Runs a command and waits for it.
 pub(crate) fn run(
     program: &Path,
     arguments: &[String],
@@ -61,8 +62,8 @@ pub(crate) fn run(
     timed(command, interruption)
 }
 
-/// `cargo run` sets variables of the package that it runs. Build scripts that ask for that (ring's does) would run
-/// again, and with them all that is built on them, whenever a build from here follows one from a shell or the reverse.
+/// Removes the variables that `cargo run` sets for the package it runs. Some build scripts (ring's) depend on them:
+/// they and all their dependents would be rebuilt whenever a build from here follows one from a shell, or the reverse.
 fn forget_this_package(command: &mut Command) {
     let of_package = |name: &String| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
     for name in std::env::vars().map(|(name, _)| name).filter(of_package) {
@@ -86,9 +87,9 @@ fn timed(mut command: Command, interruption: &Interruption) -> Result<Outcome> {
     })
 }
 
-/// Waits for `child`; when a signal came in, asks the child's group to end, and leaves nothing of the group behind.
+/// Waits for `child`. After a signal, sends SIGTERM to its process group, and SIGKILL to what remains of the group.
 fn wait(child: &mut Child, interruption: &Interruption) -> Result<ExitStatus> {
-    let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw).context("no process id")?;
+    let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw).context("the process id is out of range")?;
     let mut asked: Option<Instant> = None;
     loop {
         let ended = child.try_wait()?;
@@ -111,31 +112,31 @@ fn wait(child: &mut Child, interruption: &Interruption) -> Result<ExitStatus> {
 
 fn signal_group(group: Pid, signal: Signal) -> Result<()> {
     match kill_process_group(group, signal) {
-        // Nothing of the group is left.
+        // No process of the group is left.
         Err(Errno::SRCH) | Ok(()) => Ok(()),
-        Err(error) => Err(error).context("cannot signal a step's processes"),
+        Err(error) => Err(error).context("cannot signal the process group of the step"),
     }
 }
 
-/// A step that a signal ended counts as a shell has it: 128 and the signal's number.
+/// The exit code. For an end by signal it is 128 plus the number of the signal, as in a shell.
 fn exit_code(status: ExitStatus) -> u8 {
     let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
-    // Not every code fits; what matters is that a failure stays one.
+    // Not every code fits into a byte; a failure must stay a failure.
     u8::try_from(code).unwrap_or(1)
 }
 
-/// The code of the first step that failed.
+/// The exit code of the first step that failed.
 pub(crate) fn code(outcomes: &[(&str, Outcome)]) -> u8 {
     let failure = outcomes.iter().find_map(|(_, outcome)| match outcome {
         Outcome::Failed(code, _) => Some(*code),
         _ => None,
     });
-    // Interrupted between two steps, nothing has failed, and yet not everything was checked.
+    // After an interruption between two steps, nothing has failed but not everything was checked.
     let unfinished = outcomes.iter().any(|(_, outcome)| *outcome == Outcome::NotRun);
     failure.unwrap_or(if unfinished { INTERRUPTED } else { 0 })
 }
 
-/// A table of the steps with their times.
+/// A table of the steps with their outcomes and durations.
 pub(crate) fn summary(outcomes: &[(&str, Outcome)]) -> String {
     let mut table = String::new();
     for (name, outcome) in outcomes {
@@ -174,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn checks_that_were_cut_short_do_not_pass() {
+    fn interrupted_checks_do_not_pass() {
         assert_eq!(code(&[("a", Outcome::Passed(SECOND)), ("b", Outcome::NotRun)]), INTERRUPTED);
     }
 
@@ -187,14 +188,14 @@ mod tests {
     }
 
     #[test]
-    fn an_interruption_ends_the_step_and_what_it_started() {
+    fn an_interruption_ends_the_step_and_its_children() {
         let (mut reader, writer) = std::io::pipe().unwrap();
-        // What a shell starts in the background does not heed Ctrl-C, and this one not even a request to end.
+        // A background process of a shell ignores SIGINT, and this one also ignores SIGTERM.
         let mut command = shell("(trap '' TERM; sleep 600) & wait");
         command.stdout(writer);
         let outcome = timed(command, &Interruption { flag: Arc::new(AtomicBool::new(true)) }).unwrap();
         assert!(matches!(outcome, Outcome::Failed(INTERRUPTED, time) if time < INTERRUPT_LIMIT), "{outcome:?}");
-        // The end of the pipe comes when the last process that holds it is gone.
+        // The pipe is closed when the last process that holds it has ended.
         assert_eq!(reader.read_to_end(&mut Vec::new()).unwrap(), 0);
     }
 }

@@ -1,5 +1,5 @@
-//! The checks, as CI runs them: one step after the other, the first failure ends it. The cheap ones come first, and servers
-//! are started for the live tests only, so that the other tests show that they need none.
+//! The checks of CI, one step after the other until the first failure. Cheap steps come first. Servers are started only
+//! for the live tests, which proves that the other tests need none.
 
 mod plan;
 
@@ -15,17 +15,17 @@ use crate::services::{Services, all};
 use crate::step::{Interruption, Outcome, announce, code as step_code, run as run_step, summary};
 use plan::{Job, Plan};
 
-/// What the command line asks for.
+/// The parsed arguments of `test`.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Options<'a> {
     live_only: bool,
     leave_services: bool,
-    /// For `cargo test` of the live tests.
+    /// Arguments for `cargo test` of the live tests.
     extra: Vec<&'a str>,
 }
 
 impl<'a> Options<'a> {
-    /// Reads `[live] [--no-services] [ARGUMENTS]`; arguments go to `cargo test` and are for the live tests only.
+    /// Parses `[live] [--no-services] [ARGUMENTS]`. ARGUMENTS go to `cargo test`, only for the live tests.
     pub(crate) fn read(words: &[&'a str]) -> Result<Self> {
         let mut options = Self::default();
         let mut words = words;
@@ -40,13 +40,15 @@ impl<'a> Options<'a> {
                     options.extra = extra.to_vec();
                     return Ok(options);
                 }
-                [word, ..] => bail!("`test` takes no `{word}`: arguments for `cargo test` follow `test live`"),
+                [word, ..] => {
+                    bail!("unknown argument `{word}` of `test`; arguments for `cargo test` go after `test live`")
+                }
             }
         }
     }
 }
 
-/// Runs the checks of the workspace at `root`. The code is that of the first step that fails.
+/// Runs the checks of the workspace at `root`. Returns the exit code of the first failing step.
 pub(crate) fn run(root: &Path, options: &Options<'_>) -> Result<ExitCode> {
     let services = Services::new(root);
     let interruption = Interruption::catch()?;

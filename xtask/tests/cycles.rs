@@ -1,4 +1,4 @@
-//! No import cycles between the modules of a crate: a module that two others need lives below both.
+//! No import cycles between the modules of a crate: a module that two others need is below both.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -6,7 +6,7 @@ use std::path::Path;
 
 /// Module path (`pipeline::log`; empty for the root) to its source without comments and inline tests.
 type Sources = BTreeMap<String, String>;
-/// Each module with the modules that it names.
+/// Each module with the modules that it imports.
 type Imports = BTreeMap<String, BTreeSet<String>>;
 
 fn sources(dir: &Path, prefix: &str, found: &mut Sources) {
@@ -77,7 +77,7 @@ fn named(module: &str, code: &str) -> Vec<String> {
     paths
 }
 
-/// The module that a path leads to: its longest beginning that is one.
+/// The module of a path: its longest prefix that is a module.
 fn resolve(path: &str, sources: &Sources) -> Option<String> {
     let parts: Vec<&str> = path.split("::").collect();
     (1..=parts.len()).rev().map(|n| parts[..n].join("::")).find(|name| sources.contains_key(name))

@@ -1,4 +1,4 @@
-//! The map is true: every crate is named in it, and every path that it names exists.
+//! The map in `ARCHITECTURE.md` is correct: it names every crate, and every path in it exists.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::path::Path;
@@ -11,7 +11,7 @@ fn map() -> String {
     std::fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap()
 }
 
-/// What stands between backticks and looks like a path of this repository.
+/// The texts between backticks that begin like a path of this repository.
 fn paths(text: &str) -> Vec<&str> {
     let quoted = text.split('`').skip(1).step_by(2);
     quoted

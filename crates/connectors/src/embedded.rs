@@ -1,7 +1,7 @@
 //! Rows, records, vectors, graph and bus in one SQLite file: every role in process, without a server.
 //!
-//! One process at a time works the directory: it reads the entries of the bus. Other processes open the file beside it,
-//! read it, and append to its bus.
+//! One process at a time holds the lock of the directory and reads the entries of the bus. Other processes may open the
+//! file at the same time, read it, and append to the bus.
 
 mod bus;
 mod conflicts;
@@ -36,15 +36,15 @@ pub use vectors::Vectors;
 use database::Database;
 use lock::Lock;
 
-/// The name of the file in the directory.
+/// File name of the database in the directory.
 pub const FILE: &str = "chunk-sync.db";
 
-/// How many entries the bus holds before publishers have to wait.
+/// Default limit of unfinished entries on the bus; above it publishers wait.
 pub const MAX_BACKLOG: u64 = 100_000;
 
 const CONTEXT: &str = "embedded stores";
 
-/// The embedded stores of one directory.
+/// The embedded stores of one directory, all in one file.
 pub struct Embedded {
     /// The system of record.
     pub rows: Arc<Rows>,
@@ -54,9 +54,9 @@ pub struct Embedded {
     pub graph: Arc<Graph>,
     /// The bus.
     pub bus: Arc<EmbeddedBus>,
-    /// Which service of this process works the stream.
+    /// The lease: which service of this process works the stream.
     pub lease: Arc<EmbeddedLease>,
-    /// The file, for what concerns all of them.
+    /// The file that the stores share: its lock, and the checks of it.
     pub file: EmbeddedFile,
 }
 
@@ -65,16 +65,18 @@ pub struct Embedded {
 pub struct EmbeddedFile(Arc<Database>);
 
 impl EmbeddedFile {
-    /// Makes this process the one that works the directory, for the command of that name, until all parts are dropped.
+    /// Takes the lock of the directory for this process and holds it until every handle to the file is dropped.
+    /// `command` is written into the lock file, for messages. Does nothing when this process already holds the lock.
     /// Blocks.
     ///
     /// # Errors
-    /// [`Busy`](FaultClass::Busy), naming the process, where another one works it.
+    /// [`Busy`](FaultClass::Busy), with the process id and command of the holder, when another process holds the lock;
+    /// [`Disk`](FaultClass::Disk) when the lock file cannot be opened, read or written.
     pub fn work(&self, command: &str) -> Result<(), Fault> {
         self.0.work(command)
     }
 
-    /// What other programs do to the file that hinders this one. Blocks for a moment.
+    /// Returns what other programs do to the file that hinders this process. Blocks for a short time.
     #[must_use]
     pub fn strains(&self) -> Vec<Strain> {
         strain::seen_by(&self.0)
@@ -82,36 +84,40 @@ impl EmbeddedFile {
 }
 
 impl Embedded {
-    /// Opens or creates the stores below `dir` for the process that works the directory, by the command of that name. The
-    /// directory is held until all parts are dropped. Blocks.
+    /// Opens or creates the stores below `dir` and takes the lock of the directory. The lock is held until all stores
+    /// are dropped. `command` is written into the lock file, for messages. Blocks.
     ///
     /// # Errors
-    /// [`Busy`](FaultClass::Busy), naming the holder, where another process works it; else the error of the disk or of SQLite.
+    /// [`Busy`](FaultClass::Busy), with the process id and command of the holder, when another process holds the lock;
+    /// [`Disk`](FaultClass::Disk) when the directory, the lock or the file cannot be created; else the fault of SQLite
+    /// or of the version of the tables.
     pub fn open(dir: &Path, command: &str, limits: Arc<Limits>, max_backlog: u64) -> Result<Self, Fault> {
         create_dir(dir)?;
         let lock = Lock::take(dir, command)?;
         Ok(Self::of(Database::open(&dir.join(FILE), Some(lock))?, limits, max_backlog))
     }
 
-    /// Opens or creates the stores below `dir` beside the process that works the directory, if any does. Blocks.
+    /// Opens or creates the stores below `dir` without the lock, while another process may hold it. Blocks.
     ///
     /// # Errors
-    /// The error of the disk or of SQLite.
+    /// [`Disk`](FaultClass::Disk) when the directory or the file cannot be created;
+    /// [`Misconfigured`](FaultClass::Misconfigured) when the tables of the file are of an older version, which only the
+    /// holder of the lock migrates; else the fault of SQLite.
     pub fn open_beside(dir: &Path, limits: Arc<Limits>, max_backlog: u64) -> Result<Self, Fault> {
         create_dir(dir)?;
         Ok(Self::of(Database::open(&dir.join(FILE), None)?, limits, max_backlog))
     }
 
-    /// The same where the file exists; nothing is created. Blocks.
+    /// Like [`Self::open_beside`], but only when the file exists; creates no file and no directory. Blocks.
     ///
     /// # Errors
-    /// [`Misconfigured`](FaultClass::Misconfigured) where there is no file; else the error of the disk or of SQLite.
+    /// [`Misconfigured`](FaultClass::Misconfigured) when the file does not exist; else as [`Self::open_beside`].
     pub fn open_existing(dir: &Path, limits: Arc<Limits>, max_backlog: u64) -> Result<Self, Fault> {
         let file = dir.join(FILE);
         if !file.exists() {
             let message = format!(
-                "there is no {}: `chunk-sync run`, `publish` or `init` creates it, or embedded.dir names another \
-                 directory",
+                "{} does not exist; `chunk-sync run`, `publish` or `init` creates it; set embedded.dir if the stores \
+                 are in another directory",
                 file.display()
             );
             return Err(Fault::new(FaultClass::Misconfigured, CONTEXT, message));
@@ -132,11 +138,9 @@ impl Embedded {
     }
 }
 
-/// The chunks' text is for the user of the service alone.
+/// Creates the directory, readable by the user of the service only: the stores hold the text of the chunks.
 fn create_dir(dir: &Path) -> Result<(), Fault> {
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .map_err(|error| Fault::new(FaultClass::Disk, CONTEXT, format!("{} cannot be created: {error}", dir.display())))
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| {
+        Fault::new(FaultClass::Disk, CONTEXT, format!("cannot create the directory {}: {error}", dir.display()))
+    })
 }

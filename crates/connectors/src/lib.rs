@@ -1,6 +1,7 @@
-//! Whatever speaks to a vendor: each module implements the engine's seams for one of them, and knows none of the others.
+//! The connectors: each module implements the engine's ports for one vendor and depends on no other vendor.
 //!
-//! The same shape everywhere: `config`, `encode` and `store` (or `bus`), and `fault` for what can go wrong.
+//! Each has the same layout: `config`, `encode`, `store` (or `bus`), and `fault`, which maps the vendor's errors to
+//! classes.
 
 mod checked;
 pub mod embedded;

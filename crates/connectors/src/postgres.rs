@@ -1,8 +1,10 @@
-//! The system of record on PostgreSQL 15 and later: a row per chunk in a table that others write too, and beside it, in
-//! the schema `chunk_sync`, its record, its debts, its conflicts and the vectors that the row has no column for, in one transaction.
+//! The system of record on PostgreSQL 15 and later: a row per chunk in a table that other programs also write. The
+//! schema `chunk_sync` holds its record, its outbox entries, its conflicts and the vectors that have no column in the
+//! table. One transaction writes them all.
 //!
-//! The table is taken as it is: whether its vectors are pgvector's types or plain arrays and JSON, and how wide its
-//! numbers are, is looked at and adapted to. Not here: the replication log, and what a change means.
+//! The connector adapts to the table as it finds it: vectors in pgvector's types or in plain arrays and JSON, numbers
+//! of any width. It also has the bus for installations without Redis, and capture from the replication log. Not here:
+//! what a change means.
 
 mod bus;
 mod capture;

@@ -1,4 +1,4 @@
-//! The embedded stores and their bus, held to the contracts.
+//! The contract suites on the embedded stores and their bus, and tests of their lock and their diagnosis.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::os::unix::fs::PermissionsExt;
@@ -15,7 +15,7 @@ use chunk_sync_testkit::installation::Home;
 use chunk_sync_testkit::lease::LeaseFixture;
 use tempfile::TempDir;
 
-/// A directory with the stores open on it.
+/// A directory with its open stores.
 struct Place {
     dir: TempDir,
     bound: u64,
@@ -30,7 +30,7 @@ impl Place {
     }
 
     fn reopen(&mut self) {
-        // One process at a time, and one opening at a time.
+        // The lock admits one opening at a time, also within a process.
         self.embedded = None;
         self.embedded = Some(Embedded::open(self.dir.path(), "test", Arc::default(), self.bound).unwrap());
     }
@@ -112,10 +112,11 @@ chunk_sync_testkit::bus_suite!(BusOfPlace);
 chunk_sync_testkit::lease_suite!(LeaseOfPlace);
 
 #[test]
-fn a_second_process_is_refused_by_the_name_of_the_first() {
+fn a_second_process_is_refused_and_the_error_names_the_first() {
     let dir = TempDir::new().unwrap();
     let first = Embedded::open(dir.path(), "run", Arc::default(), 1).unwrap();
-    let refused = Embedded::open(dir.path(), "verify", Arc::default(), 1).err().expect("it is held");
+    let refused =
+        Embedded::open(dir.path(), "verify", Arc::default(), 1).err().expect("a second opening must be refused");
     assert_eq!(refused.class, FaultClass::Busy);
     assert!(refused.message.contains(&format!("process {}, `chunk-sync run`", std::process::id())), "{refused}");
     drop(first);
@@ -123,12 +124,12 @@ fn a_second_process_is_refused_by_the_name_of_the_first() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_waiting_reader_sees_within_50_ms_what_another_process_appends() {
+async fn a_waiting_reader_gets_an_entry_of_another_process_within_50_ms() {
     let dir = TempDir::new().unwrap();
     let working = Embedded::open(dir.path(), "run", Arc::default(), MAX_BACKLOG).unwrap();
     let beside = Embedded::open_existing(dir.path(), Arc::default(), MAX_BACKLOG).unwrap();
     let refused = beside.bus.read(1, Duration::ZERO).await.unwrap_err();
-    assert_eq!(refused.class, FaultClass::Misconfigured, "only the process that works the directory reads");
+    assert_eq!(refused.class, FaultClass::Misconfigured, "only the holder of the lock reads");
     let mut latencies = Vec::new();
     for number in 0..20_u8 {
         let reading = tokio::spawn({
@@ -138,7 +139,7 @@ async fn a_waiting_reader_sees_within_50_ms_what_another_process_appends() {
                 (read.into_iter().map(|delivery| delivery.fields).collect::<Vec<_>>(), Instant::now())
             }
         });
-        // The reader is asleep by then; a shorter or longer pause only moves the moment within its rhythm.
+        // The reader sleeps by then. The length of the pause only shifts the publication within the poll interval.
         tokio::time::sleep(Duration::from_millis(u64::from(number) * 3)).await;
         let fields: Fields = vec![(b"number".to_vec(), vec![number])];
         beside.bus.add(fields.clone()).await.unwrap();
@@ -150,23 +151,23 @@ async fn a_waiting_reader_sees_within_50_ms_what_another_process_appends() {
     latencies.sort_unstable();
     assert!(latencies[10] < Duration::from_millis(50), "{latencies:?}");
     let (here, there) = (working.bus.depth().await.unwrap(), beside.bus.depth().await.unwrap());
-    assert_eq!((here, here.pending), (there, 20), "what waits is the same from both");
+    assert_eq!((here, here.pending), (there, 20), "both processes see the same pending entries");
 }
 
 #[test]
-fn what_a_command_opens_is_created_by_commands_that_may() {
+fn opening_an_existing_file_creates_nothing_and_opening_beside_creates_a_private_one() {
     let dir = TempDir::new().unwrap();
     let data = dir.path().join("data");
-    let missing = Embedded::open_existing(&data, Arc::default(), 1).err().expect("there is no file");
+    let missing = Embedded::open_existing(&data, Arc::default(), 1).err().expect("a missing file must be refused");
     assert_eq!(missing.class, FaultClass::Misconfigured);
-    assert!(!data.exists(), "nothing is created");
+    assert!(!data.exists(), "the directory was created");
     drop(Embedded::open_beside(&data, Arc::default(), 1).unwrap());
     let mode = |name: &str| std::fs::metadata(data.join(name)).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(""), mode("chunk-sync.db")), (0o700, 0o600));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_reader_that_stays_behind_and_a_writer_that_stays_are_reported() {
+async fn a_reader_on_an_old_snapshot_and_a_blocking_writer_are_reported() {
     let dir = TempDir::new().unwrap();
     let embedded = Embedded::open(dir.path(), "run", Arc::default(), MAX_BACKLOG).unwrap();
     let foreign = || rusqlite::Connection::open(dir.path().join(chunk_sync_connectors::embedded::FILE)).unwrap();
@@ -180,7 +181,7 @@ async fn a_reader_that_stays_behind_and_a_writer_that_stays_are_reported() {
     let [strain] = <[_; 1]>::try_from(embedded.file.strains()).unwrap();
     assert!(strain.text.contains("reads an old snapshot") && strain.remedy.contains("lsof"), "{strain:?}");
     drop(snapshot);
-    assert_eq!(embedded.file.strains(), [], "it is put back once the reader is gone");
+    assert_eq!(embedded.file.strains(), [], "the checkpoint completes once the reader has ended");
     let mut writer = foreign();
     let blocking = writer.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).unwrap();
     let waiting = tokio::spawn({
@@ -189,7 +190,7 @@ async fn a_reader_that_stays_behind_and_a_writer_that_stays_are_reported() {
     });
     let began = Instant::now();
     while embedded.file.strains().is_empty() {
-        assert!(began.elapsed() < Duration::from_secs(9), "it is not reported");
+        assert!(began.elapsed() < Duration::from_secs(9), "the blocking writer is not reported");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert!(embedded.file.strains()[0].text.contains("held the write lock"));

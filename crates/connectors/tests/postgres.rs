@@ -1,5 +1,5 @@
-//! The system of record on real servers, which are named by `CHUNK_SYNC_TEST_PG15_URL` (without pgvector) and
-//! `CHUNK_SYNC_TEST_PG18_URL` (with it). Every test has a database of its own there, which it drops at its end.
+//! The system of record on real servers: `CHUNK_SYNC_TEST_PG15_URL` (without pgvector) and `CHUNK_SYNC_TEST_PG18_URL`
+//! (with pgvector). Every test creates its own database there and drops it at its end.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
 #[path = "postgres/bus.rs"]
@@ -40,8 +40,8 @@ macro_rules! suites {
             chunk_sync_testkit::bus_suite!(Entries);
             chunk_sync_testkit::merge_bus_suite!(Entries);
             chunk_sync_testkit::lease_suite!(Leased);
-            // Of what a store with typed vectors keeps, all but that it refuses a vector of another length: the row's
-            // column stays empty then, and the vector lies beside it. Lengths are the business of whoever publishes.
+            // The suite of stores with typed vectors, except that a vector of another length is refused: the column of
+            // the row then stays empty and chunk_sync.embeddings holds the vector. Publishing validates the lengths.
             chunk_sync_testkit::suite!(
                 vector_store,
                 Rows,

@@ -1,5 +1,5 @@
-//! The store on a Qdrant: the one that QDRANT_URL names, else the test server with Qdrant's own engine behind it, which is
-//! also what tests of older versions, of faults and of races between processes use.
+//! The store on the Qdrant of QDRANT_URL, or else on the test server, which runs Qdrant's own engine. Tests of older
+//! versions, of faults and of races between processes always use the test server.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 #[path = "qdrant/faults.rs"]
@@ -13,7 +13,7 @@ mod schema;
 #[path = "qdrant/speed.rs"]
 mod speed;
 
-/// A server of today.
+/// A current server.
 mod today {
     use crate::fixture::Today;
 
@@ -21,7 +21,7 @@ mod today {
     chunk_sync_testkit::vector_store_suite!(Today);
 }
 
-/// A server that knows no conditional upsert.
+/// A server without conditional upserts.
 mod older {
     use crate::fixture::Older;
 

@@ -5,36 +5,38 @@ use std::path::PathBuf;
 use crate::server::Options;
 
 const USAGE: &str = "usage: chunk-sync-qdrant-server DIR PORT [--version VERSION] [--controlled]\n\
-    DIR keeps the collections; PORT 0 takes any free port of loopback; VERSION is the one to announce and behave like.\n\
-    The variable QDRANT__SERVICE__API_KEY sets the key that clients must send.";
+    DIR holds the collections; PORT 0 takes any free loopback port; VERSION is the version to report and to behave \
+    like.\n The environment variable QDRANT__SERVICE__API_KEY sets the key that clients must send.";
 
-/// What the command line asks for.
+/// The parsed command line.
 #[derive(Debug)]
 pub(crate) struct Arguments {
-    /// Where the collections are kept.
+    /// The directory of the collections.
     pub(crate) dir: PathBuf,
-    /// Whether commands come from standard input.
+    /// Whether to read commands from standard input.
     pub(crate) controlled: bool,
     /// How the server behaves.
     pub(crate) options: Options,
 }
 
 impl Arguments {
+    /// Parses the arguments without the program name, and reads the key from the environment.
+    ///
     /// # Errors
-    /// Names the argument that is missing, unknown or wrong, with the usage.
+    /// The missing, unknown or invalid argument, followed by the usage.
     pub(crate) fn read(mut arguments: impl Iterator<Item = String>) -> Result<Self, String> {
         let (mut places, mut controlled, mut options) = (Vec::new(), false, Options::default());
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
-                "--version" => options.version = arguments.next().ok_or_else(|| wrong("--version needs a version"))?,
+                "--version" => options.version = arguments.next().ok_or_else(|| wrong("--version needs a value, such as 1.16.0"))?,
                 "--controlled" => controlled = true,
                 flag if flag.starts_with('-') => return Err(wrong(&format!("unknown option `{flag}`"))),
                 _ => places.push(argument),
             }
         }
-        let [dir, port] = <[String; 2]>::try_from(places).map_err(|_| wrong("a directory and a port are needed"))?;
-        options.port = port.parse().map_err(|error| wrong(&format!("`{port}` is no port: {error}")))?;
-        // A key on the command line could be read by every user of the machine.
+        let [dir, port] = <[String; 2]>::try_from(places).map_err(|_| wrong("expected a directory and a port"))?;
+        options.port = port.parse().map_err(|error| wrong(&format!("invalid port `{port}`: {error}")))?;
+        // Every user of the machine can read command lines, so the key is not an argument.
         options.api_key = std::env::var("QDRANT__SERVICE__API_KEY").ok();
         Ok(Self { dir: dir.into(), controlled, options })
     }
@@ -55,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn options_may_stand_anywhere() {
+    fn options_may_be_in_any_place() {
         let arguments = read("--controlled data --version 1.7.4 6334").unwrap();
         assert!(arguments.controlled);
         assert_eq!(arguments.dir, PathBuf::from("data"));

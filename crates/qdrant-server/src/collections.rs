@@ -1,4 +1,4 @@
-//! Collections: created, described, deleted.
+//! The collections service: create, describe, list and delete.
 
 use std::collections::HashMap;
 use std::time::Instant;
@@ -74,7 +74,7 @@ fn done(result: bool, begun: Instant) -> Response<CollectionOperationResponse> {
     Response::new(CollectionOperationResponse { result, time: seconds(begun) })
 }
 
-/// The distances by both of their names.
+/// The distances, in the protocol and in the engine.
 pub(crate) const DISTANCES: [(Distance, qdrant_edge::Distance); 4] = [
     (Distance::Cosine, qdrant_edge::Distance::Cosine),
     (Distance::Euclid, qdrant_edge::Distance::Euclid),
@@ -82,7 +82,7 @@ pub(crate) const DISTANCES: [(Distance, qdrant_edge::Distance); 4] = [
     (Distance::Manhattan, qdrant_edge::Distance::Manhattan),
 ];
 
-/// The types of indexes by both of their names.
+/// The types of payload indexes: in a request, in a description, and in the engine.
 pub(crate) const KINDS: [(FieldType, PayloadSchemaType, Schema); 8] = [
     (FieldType::Keyword, PayloadSchemaType::Keyword, Schema::Keyword),
     (FieldType::Integer, PayloadSchemaType::Integer, Schema::Integer),
@@ -97,11 +97,11 @@ pub(crate) const KINDS: [(FieldType, PayloadSchemaType, Schema); 8] = [
 fn config(request: &CreateCollection) -> Result<EdgeConfig, Status> {
     let Some(Config::ParamsMap(vectors)) = request.vectors_config.as_ref().and_then(|vectors| vectors.config.as_ref())
     else {
-        return Err(Status::unimplemented("the test server has only vectors with names"));
+        return Err(Status::unimplemented("the test server supports only named vectors"));
     };
     let dense = |(name, params): (&String, &VectorParams)| {
         let distance = DISTANCES.iter().find(|(told, _)| *told == params.distance());
-        let (_, distance) = distance.ok_or_else(|| Status::invalid_argument("a vector without distance"))?;
+        let (_, distance) = distance.ok_or_else(|| Status::invalid_argument("a vector has no distance"))?;
         let size = usize::try_from(params.size).unwrap_or(usize::MAX);
         Ok::<_, Status>((name.clone(), EdgeVectorParams::builder(size, *distance).build()))
     };

@@ -1,4 +1,4 @@
-//! Commands from the test that started the server, a line each on standard input.
+//! Commands from the test that started the server, one per line on standard input.
 
 use std::io::{self, BufRead};
 use std::sync::Arc;
@@ -8,10 +8,10 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use crate::gate::{Gate, Held};
 use crate::report;
 
-/// Follows the commands of standard input, until it ends. An update that is held then is released.
+/// Executes the commands of standard input until it is closed, then releases an update that is still held.
 ///
 /// # Errors
-/// For an unknown command, and where the answer cannot be written.
+/// An unknown command, or a failed write of the answer to standard output.
 pub(crate) async fn obey(gate: Arc<Gate>) -> io::Result<()> {
     let mut commands = lines();
     let mut held = None;
@@ -25,7 +25,7 @@ pub(crate) async fn obey(gate: Arc<Gate>) -> io::Result<()> {
                 held = None;
                 report("released")?;
             }
-            other => return Err(io::Error::other(format!("unknown command `{other}`: there are hold and release"))),
+            other => return Err(io::Error::other(format!("unknown command `{other}`; use `hold` or `release`"))),
         }
     }
     drop(held);
@@ -38,14 +38,14 @@ fn hold(gate: &Gate) -> Held {
     let arrived = held.arrived();
     tokio::spawn(async move {
         if arrived.await.is_ok() {
-            // A test that is gone needs no answer.
+            // The test may have ended and closed the pipe.
             let _ = report("held");
         }
     });
     held
 }
 
-/// The lines of standard input. The thread that reads them ends with the process: a read cannot be interrupted.
+/// The lines of standard input. The reading thread ends with the process, because a read cannot be interrupted.
 fn lines() -> UnboundedReceiver<String> {
     let (sender, receiver) = unbounded_channel();
     std::thread::spawn(move || {

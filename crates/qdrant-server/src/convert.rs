@@ -1,4 +1,4 @@
-//! Messages ↔ what the engine takes and gives.
+//! Conversion between messages of the protocol and types of the engine.
 
 use std::collections::HashMap;
 
@@ -28,7 +28,7 @@ pub(crate) fn point_id(id: Option<PointId>) -> Result<qdrant_edge::PointId, Stat
         Some(PointIdOptions::Uuid(text)) => {
             Uuid::parse_str(&text).map(qdrant_edge::PointId::Uuid).map_err(|error| invalid(format!("{text}: {error}")))
         }
-        None => Err(invalid("a point without id")),
+        None => Err(invalid("a point has no id")),
     }
 }
 
@@ -45,7 +45,7 @@ pub(crate) fn told_id(id: qdrant_edge::PointId) -> PointId {
 }
 
 pub(crate) fn path(name: &str) -> Result<JsonPath, Status> {
-    name.parse().map_err(|()| invalid(format!("`{name}` is no path")))
+    name.parse().map_err(|()| invalid(format!("invalid path `{name}`")))
 }
 
 pub(crate) fn payload(fields: HashMap<String, Value>) -> Payload {
@@ -55,7 +55,7 @@ pub(crate) fn payload(fields: HashMap<String, Value>) -> Payload {
 pub(crate) fn point(point: PointStruct, modern: bool) -> Result<PointStructPersisted, Status> {
     let vectors = match point.vectors.and_then(|vectors| vectors.vectors_options) {
         Some(VectorsOptions::Vectors(named)) => named.vectors,
-        Some(VectorsOptions::Vector(_)) => return Err(Status::unimplemented("the test server has only named vectors")),
+        Some(VectorsOptions::Vector(_)) => return Err(Status::unimplemented("the test server supports only named vectors")),
         None => HashMap::new(),
     };
     let vectors = vectors.into_iter().map(|(name, vector)| Ok((name, self::vector(vector, modern)?)));
@@ -67,12 +67,12 @@ pub(crate) fn point(point: PointStruct, modern: bool) -> Result<PointStructPersi
     })
 }
 
-#[allow(deprecated, reason = "clients of older servers write no others")]
+#[allow(deprecated, reason = "clients of older servers write only these fields")]
 fn vector(vector: Vector, modern: bool) -> Result<VectorInternal, Status> {
     match vector.vector.filter(|_| modern) {
         Some(vector::Vector::Dense(dense)) => Ok(VectorInternal::Dense(dense.data)),
         Some(vector::Vector::Sparse(vector)) => sparse(vector.indices, vector.values),
-        Some(_) => Err(Status::unimplemented("the test server has only dense and sparse vectors")),
+        Some(_) => Err(Status::unimplemented("the test server supports only dense and sparse vectors")),
         None => match vector.indices {
             Some(indices) => sparse(indices.data, vector.data),
             None => Ok(VectorInternal::Dense(vector.data)),
@@ -102,7 +102,7 @@ pub(crate) fn told_point(record: Record, modern: bool) -> RetrievedPoint {
     }
 }
 
-#[allow(deprecated, reason = "older servers tell no others")]
+#[allow(deprecated, reason = "older servers return only these fields")]
 fn told_vector(vector: VectorInternal, modern: bool) -> Option<VectorOutput> {
     let told = match vector {
         VectorInternal::Dense(data) if modern => typed(vector_output::Vector::Dense(DenseVector { data })),
@@ -115,7 +115,7 @@ fn told_vector(vector: VectorInternal, modern: bool) -> Option<VectorOutput> {
             let indices = Some(SparseIndices { data: sparse.indices });
             VectorOutput { data: sparse.values, indices, ..VectorOutput::default() }
         }
-        // None was written.
+        // The server accepts no multivectors, so it holds none.
         VectorInternal::MultiDense(_) => return None,
     };
     Some(told)
@@ -132,7 +132,7 @@ pub(crate) fn with_payload(selector: Option<WithPayloadSelector>) -> Result<With
         Some(SelectorOptions::Include(include)) => {
             Ok(WithPayloadInterface::Fields(include.fields.iter().map(|name| path(name)).collect::<Result<_, _>>()?))
         }
-        Some(SelectorOptions::Exclude(_)) => Err(Status::unimplemented("the test server excludes no payload")),
+        Some(SelectorOptions::Exclude(_)) => Err(Status::unimplemented("the test server does not support excluding payload")),
         None => Ok(WithPayloadInterface::Bool(false)),
     }
 }
@@ -146,14 +146,14 @@ pub(crate) fn with_vectors(selector: Option<WithVectorsSelector>) -> WithVector 
     }
 }
 
-/// A filter, by way of the form that it has over HTTP, which the engine reads itself.
+/// Converts a filter by way of its HTTP form in JSON, which the engine parses.
 pub(crate) fn filter(filter: Filter) -> Result<qdrant_edge::Filter, Status> {
     serde_json::from_value(filter_json(filter)?).map_err(invalid)
 }
 
 fn filter_json(filter: Filter) -> Result<Json, Status> {
     if filter.min_should.is_some() {
-        return Err(Status::unimplemented("the test server has no min_should"));
+        return Err(Status::unimplemented("the test server does not support min_should"));
     }
     let mut json = Map::new();
     for (name, conditions) in [("should", filter.should), ("must", filter.must), ("must_not", filter.must_not)] {
@@ -173,6 +173,6 @@ fn condition_json(condition: Condition) -> Result<Json, Status> {
         Some(ConditionOneOf::Field(FieldCondition { key, range: Some(range), .. })) => {
             Ok(json!({ "key": key, "range": { "lt": range.lt, "gt": range.gt, "gte": range.gte, "lte": range.lte } }))
         }
-        _ => Err(Status::unimplemented("the test server filters by id, range and emptiness")),
+        _ => Err(Status::unimplemented("the test server supports only the conditions has_id, range and is_empty, and nested filters")),
     }
 }

@@ -1,4 +1,4 @@
-//! The collections: an engine on a directory each, called by one thread at a time. Everything here blocks.
+//! The collections: one engine per directory, called by one thread at a time. Every function here blocks.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -8,14 +8,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use qdrant_edge::{EdgeConfig, EdgeShard, OperationError};
 use tonic::Status;
 
-/// One collection; nothing once it is closed.
+/// One collection; `None` once it is closed.
 pub(crate) type Engine = Arc<Mutex<Option<EdgeShard>>>;
 
 fn engine(shard: EdgeShard) -> Engine {
     Arc::new(Mutex::new(Some(shard)))
 }
 
-/// Ends with the engine's files on disk and out of use. Whoever is at it finishes first.
+/// Closes the engine, which flushes its files. Waits for the call that uses it.
 fn close(engine: &Engine) {
     drop(engine.lock().unwrap_or_else(PoisonError::into_inner).take());
 }
@@ -54,7 +54,7 @@ impl Engines {
             return Err(Status::invalid_argument(format!("Wrong input: Collection `{name}` already exists!")));
         }
         if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)) || name.is_empty() {
-            return Err(Status::invalid_argument(format!("Validation error: `{name}` cannot be a collection's name")));
+            return Err(Status::invalid_argument(format!("Validation error: invalid collection name `{name}`; use letters, digits, `-` and `_`")));
         }
         let dir = self.dir.join(name);
         std::fs::create_dir(&dir).map_err(|error| Status::internal(error.to_string()))?;
@@ -64,7 +64,7 @@ impl Engines {
         Ok(())
     }
 
-    /// Whether there was one.
+    /// Deletes a collection with its files; false when it did not exist.
     pub(crate) fn delete(&self, name: &str) -> Result<bool, Status> {
         let mut open = self.lock();
         let Some(engine) = open.remove(name) else { return Ok(false) };
@@ -73,7 +73,7 @@ impl Engines {
         Ok(true)
     }
 
-    /// Closes all of them.
+    /// Closes all collections.
     pub(crate) fn close(&self) {
         std::mem::take(&mut *self.lock()).values().for_each(close);
     }
@@ -83,7 +83,7 @@ impl Engines {
     }
 }
 
-/// What the engine says, as a server tells it.
+/// The gRPC status that a real server returns for an error of the engine.
 pub(crate) fn refusal(error: &OperationError) -> Status {
     match error {
         OperationError::WrongVectorDimension { .. }

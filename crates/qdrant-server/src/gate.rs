@@ -1,29 +1,29 @@
-//! Holds one update between its arrival and its effect, so that tests can put others before it.
+//! Holds one update between its arrival and its effect, so that tests can apply other updates first.
 
 use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::oneshot;
 
-/// What every update passes.
+/// The gate that every update passes.
 #[derive(Default)]
 pub(crate) struct Gate {
     waiting: Mutex<Option<Waiting>>,
 }
 
-/// The server's side of an update that is to be held.
+/// The server's side of the update to hold.
 struct Waiting {
     arrived: oneshot::Sender<()>,
     released: oneshot::Receiver<()>,
 }
 
-/// An update that is held, or will be. Dropped, it releases it.
+/// The handle of a held update. Dropping it releases the update.
 pub(crate) struct Held {
     arrived: Option<oneshot::Receiver<()>>,
     _release: oneshot::Sender<()>,
 }
 
 impl Gate {
-    /// Holds the next update that arrives, and none after it.
+    /// Holds the next update that arrives, and only that one.
     pub(crate) fn hold_next(&self) -> Held {
         let (arrives, arrived) = oneshot::channel();
         let (release, released) = oneshot::channel();
@@ -31,11 +31,11 @@ impl Gate {
         Held { arrived: Some(arrived), _release: release }
     }
 
-    /// Returns when the update may take effect.
+    /// Waits until the update may take effect.
     pub(crate) async fn pass(&self) {
         let waiting = self.lock().take();
         if let Some(waiting) = waiting {
-            // A test may have no interest in the arrival; a dropped release is one.
+            // The test may not wait for the arrival. A dropped sender counts as a release.
             let _ = waiting.arrived.send(());
             let _ = waiting.released.await;
         }
@@ -47,9 +47,9 @@ impl Gate {
 }
 
 impl Held {
-    /// Resolves when the update has arrived; it has had no effect. To be taken once.
+    /// Resolves when the update has arrived and before it takes effect. Call it once.
     pub(crate) fn arrived(&mut self) -> oneshot::Receiver<()> {
-        // Taken again, it reports that nothing will arrive.
+        // A second call gets a closed channel.
         self.arrived.take().unwrap_or_else(|| oneshot::channel().1)
     }
 }

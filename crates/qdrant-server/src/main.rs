@@ -1,17 +1,17 @@
-//! A server for tests: Qdrant's own gRPC protocol on loopback, Qdrant's own engine behind it, for where no Qdrant is at
-//! hand. It knows the calls by which chunks are written and read back, and answers `Unimplemented` to all others.
+//! A test server: Qdrant's gRPC protocol on loopback with Qdrant's engine behind it, for machines without a Qdrant. It
+//! implements the calls that write chunks and read them back, and answers `Unimplemented` to all others.
 //!
-//! What it reports as completed is on disk, flushed operation by operation. There is one shard and no search, and segments
-//! are not merged. With a version before 1.16 it behaves like such a server: it ignores the condition of an upsert, and
+//! An operation that it reports as completed has been flushed to disk. It has one shard and no search, and it does not
+//! merge segments. With a version before 1.16 it behaves like such a server: it ignores the condition of an upsert, and
 //! vectors in typed fields.
 //!
 //! It prints `listening on URL` and serves until SIGTERM or SIGINT. With `--controlled` it also ends when its standard
-//! input does, so that no server outlives the test that started it, and reads one command a line from there:
+//! input is closed, so that no server outlives the test that started it, and reads one command per line from there:
 //!
 //! | command | answer | effect |
 //! |---|---|---|
-//! | `hold` | `holding`, then `held` when the update has arrived | the next update takes no effect yet; reads do |
-//! | `release` | `released` | the update that is held takes effect |
+//! | `hold` | `holding`, then `held` when the update has arrived | delays the next update; reads are not delayed |
+//! | `release` | `released` | the held update takes effect |
 
 mod arguments;
 mod collections;
@@ -38,7 +38,7 @@ async fn main() -> ExitCode {
     match serve().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Without standard error nothing can be reported.
+            // Nothing can be reported when standard error is closed.
             let _ = writeln!(std::io::stderr(), "error: {error}");
             ExitCode::FAILURE
         }
@@ -59,7 +59,7 @@ async fn serve() -> Result<(), Box<dyn Error>> {
     Ok(ended?)
 }
 
-/// A line for the program that started this one.
+/// Prints a line for the program that started the server.
 fn report(line: &str) -> std::io::Result<()> {
     writeln!(std::io::stdout().lock(), "{line}")
 }

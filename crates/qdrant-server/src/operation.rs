@@ -1,4 +1,4 @@
-//! Updates, as the engine takes them.
+//! Conversion of update requests into operations of the engine.
 
 use qdrant_client::qdrant::create_vector_name_request::VectorConfig;
 use qdrant_client::qdrant::points_selector::PointsSelectorOneOf;
@@ -15,8 +15,8 @@ use tonic::Status;
 use crate::collections::{DISTANCES, KINDS};
 use crate::convert::{filter, path, payload, point, point_ids};
 
-/// Applies updates in their order. Where the answer is waited for, each is flushed to disk before the next, as a real
-/// Qdrant does: a client must see what many small operations cost. The first that fails ends it; those before it stay.
+/// Applies updates in order. With `wait`, each is flushed to disk before the next, as a real Qdrant does, so that many
+/// small operations have their real cost. Stops at the first failure; the earlier updates stay applied.
 pub(crate) fn apply(engine: &EdgeShard, operations: Vec<UpdateOperation>, wait: bool) -> Result<(), OperationError> {
     for operation in operations {
         engine.update(operation)?;
@@ -37,13 +37,13 @@ pub(crate) fn of_batch(operation: PointsUpdateOperation, modern: bool) -> Result
         Some(Operation::OverwritePayload(set)) => {
             set_payload(set.payload, set.points_selector, set.key.as_deref(), PayloadOps::OverwritePayload)
         }
-        _ => Err(Status::unimplemented("the test server upserts, deletes points, and sets or overwrites payload")),
+        _ => Err(Status::unimplemented("the test server supports only upserts, deletion of points, and setting or overwriting payload")),
     }
 }
 
 pub(crate) fn upsert(list: PointStructList, modern: bool) -> Result<UpdateOperation, Status> {
     if list.update_mode.is_some() || list.shard_key_selector.is_some() {
-        return Err(Status::unimplemented("the test server has neither modes of upserts nor shard keys"));
+        return Err(Status::unimplemented("the test server supports neither update modes nor shard keys"));
     }
     let points = list.points.into_iter().map(|told| point(told, modern)).collect::<Result<_, _>>()?;
     let points_op = PointInsertOperations::PointsList(points);
@@ -60,10 +60,10 @@ pub(crate) fn upsert(list: PointStructList, modern: bool) -> Result<UpdateOperat
 
 pub(crate) fn create_vector(vector_name: String, config: Option<VectorConfig>) -> Result<UpdateOperation, Status> {
     let Some(VectorConfig::DenseConfig(dense)) = config else {
-        return Err(Status::unimplemented("the test server adds dense vectors"));
+        return Err(Status::unimplemented("the test server can add only dense vectors"));
     };
     let distance = DISTANCES.iter().find(|(told, _)| *told == dense.distance());
-    let (_, distance) = distance.ok_or_else(|| Status::invalid_argument("a vector without distance"))?;
+    let (_, distance) = distance.ok_or_else(|| Status::invalid_argument("a vector has no distance"))?;
     let size = usize::try_from(dense.size).unwrap_or(usize::MAX);
     let dense = DenseVectorConfig { size, distance: *distance, multivector_config: None, datatype: None };
     let create = CreateVectorName { vector_name, config: VectorNameConfig::dense(dense) };
@@ -95,7 +95,7 @@ pub(crate) fn set_payload(
 pub(crate) fn create_index(request: &CreateFieldIndexCollection) -> Result<UpdateOperation, Status> {
     let wanted = request.field_type();
     let kind = KINDS.iter().find(|(told, _, _)| *told == wanted && request.field_type.is_some());
-    let (_, _, kind) = kind.ok_or_else(|| Status::unimplemented("the test server wants the type of an index"))?;
+    let (_, _, kind) = kind.ok_or_else(|| Status::unimplemented("the test server needs the type of an index"))?;
     let index = CreateIndex {
         field_name: path(&request.field_name)?,
         field_schema: Some(PayloadFieldSchema::FieldType(*kind)),
@@ -105,5 +105,5 @@ pub(crate) fn create_index(request: &CreateFieldIndexCollection) -> Result<Updat
 
 fn selected(points: Option<PointsSelector>) -> Result<PointsSelectorOneOf, Status> {
     let selector = points.and_then(|points| points.points_selector_one_of);
-    selector.ok_or_else(|| Status::invalid_argument("Validation error in body: no points are selected"))
+    selector.ok_or_else(|| Status::invalid_argument("Validation error in body: the request selects no points"))
 }

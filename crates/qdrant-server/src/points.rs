@@ -1,4 +1,4 @@
-//! Points: written, and read back by id or in their order.
+//! The points service: writes, and reads by id or in order of id.
 
 use std::time::Instant;
 
@@ -12,11 +12,11 @@ use crate::convert::{filter, point_id, point_ids, told_id, told_point, with_payl
 use crate::operation::{self, apply};
 use crate::service::{Service, seconds, service};
 
-/// How many points a page has where the request does not say.
+/// The default number of points of a page.
 const PAGE: u32 = 10;
 
 impl Service {
-    /// Applies updates, and says of each how far it got.
+    /// Applies updates and returns one result per update: completed with `wait`, else acknowledged.
     async fn update(
         &self,
         name: String,
@@ -121,7 +121,7 @@ service! { Points {
         let begun = Instant::now();
         let request = request.into_inner();
         if request.order_by.is_some() {
-            return Err(Status::unimplemented("the test server scrolls in the order of ids"));
+            return Err(Status::unimplemented("the test server scrolls only in order of id"));
         }
         let limit = request.limit.unwrap_or(PAGE);
         if limit == 0 {

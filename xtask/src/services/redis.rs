@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use super::dev::Dev;
 use super::{Server, download, process};
 
-/// The one Redis.
+/// The Redis server.
 pub(crate) struct Redis;
 
 impl Server for Redis {
@@ -24,7 +24,7 @@ impl Server for Redis {
 
     fn init(&self, dev: &Dev) -> Result<()> {
         let home = dev.data()?.join("redis");
-        std::fs::create_dir_all(&home).with_context(|| format!("cannot make {}", home.display()))
+        std::fs::create_dir_all(&home).with_context(|| format!("cannot create {}", home.display()))
     }
 
     fn command(&self, dev: &Dev, port: u16) -> Result<Command> {

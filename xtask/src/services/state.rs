@@ -1,4 +1,4 @@
-//! The file that tells a later call what an earlier one started: one line a server, `name port pid started`.
+//! The state file, in which a call records the servers that it started: one line per server, `name port pid started`.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -11,11 +11,11 @@ use super::process::Identity;
 /// A server that was started.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Running {
-    /// Which one.
+    /// The name of the server.
     pub(crate) name: String,
-    /// The loopback port it was told to listen on.
+    /// The loopback port that it listens on.
     pub(crate) port: u16,
-    /// Its process, which may be gone by now.
+    /// Its process, which may have ended.
     pub(crate) process: Identity,
 }
 
@@ -26,17 +26,17 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// Reads `path`; nothing was started where there is no file.
+    /// Reads `path`. A missing file means that no server was started.
     pub(crate) fn load(path: &Path) -> Result<Self> {
         let text = match fs::read_to_string(path) {
             Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
             read => read.with_context(|| format!("cannot read {}", path.display()))?,
         };
-        let servers = parse(&text).with_context(|| format!("cannot understand {}", path.display()))?;
+        let servers = parse(&text).with_context(|| format!("cannot parse {}", path.display()))?;
         Ok(Self { path: path.to_owned(), servers })
     }
 
-    /// Replaces the file as a whole, so that no reader sees half of it.
+    /// Replaces the file atomically, so that no reader sees a partial file.
     pub(crate) fn save(&self) -> Result<()> {
         let next = self.path.with_extension("new");
         fs::write(&next, render(&self.servers))
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_again() {
+    fn a_written_state_is_read_back() {
         assert_eq!(parse(&render(&sample())).unwrap(), sample());
         assert_eq!(parse("").unwrap(), []);
     }
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_starts_again_replaces_its_line() {
+    fn a_restarted_server_replaces_its_line() {
         let mut state = State { path: PathBuf::new(), servers: sample() };
         state.insert(Running { name: "redis".into(), port: 7, process: Identity { pid: 8, started: 9 } });
         assert_eq!(state.iter().count(), 2);

@@ -1,4 +1,4 @@
-//! Which checks there are, in which order, by which commands.
+//! The checks, their order and their commands.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::{deny, qdrant_server};
 
-/// What a live test needs in the manifest of its crate.
+/// The feature that live tests require in the manifest of their crate.
 const LIVE: &str = "live";
 
 /// One check.
@@ -15,11 +15,11 @@ pub(super) struct Step {
     pub(super) job: Job,
 }
 
-/// What is done for it.
+/// The work of a step.
 pub(super) enum Job {
     /// A command in a directory of the workspace.
     Run { program: Program, arguments: Vec<String>, directory: &'static str, needs_servers: bool },
-    /// Makes sure of cargo-deny.
+    /// Installs cargo-deny if it is missing.
     InstallDeny,
     /// Starts the servers that do not run yet.
     StartServers,
@@ -50,7 +50,7 @@ impl Step {
         Self { name, job: Job::Run { program, arguments, directory, needs_servers: false } }
     }
 
-    /// What is printed above its output.
+    /// The heading above the step's output.
     pub(super) fn title(&self) -> String {
         let Job::Run { program, arguments, directory, .. } = &self.job else { return self.name.to_owned() };
         let command =
@@ -59,13 +59,13 @@ impl Step {
     }
 }
 
-/// Steps in their order.
+/// The steps in order.
 pub(super) struct Plan {
     pub(super) steps: Vec<Step>,
 }
 
 impl Plan {
-    /// Everything.
+    /// All checks.
     pub(super) fn all(root: &Path) -> Result<Self> {
         let lints =
             format!("clippy --workspace --all-targets --features {} -- -D warnings", Live::of(root)?.features());
@@ -82,7 +82,7 @@ impl Plan {
                 "clippy --all-targets -- -D warnings",
                 qdrant_server::DIRECTORY,
             ),
-            // Exactly what a newcomer runs, without any server.
+            // The plain command of a new contributor, without any server.
             Step::cargo("tests", "test --no-fail-fast"),
             Step::run("tests, test server", Program::Cargo, "test", qdrant_server::DIRECTORY),
         ];
@@ -90,7 +90,7 @@ impl Plan {
         Ok(Self { steps })
     }
 
-    /// The live tests alone; `extra` goes to `cargo test`.
+    /// The live tests only; `extra` goes to `cargo test`.
     pub(super) fn live(root: &Path, extra: &[&str]) -> Result<Self> {
         let live = Live::of(root)?;
         let mut arguments: Vec<String> =
@@ -111,7 +111,7 @@ impl Plan {
     }
 }
 
-/// The live tests of the workspace, as the manifests name them: a list here would leave out new ones silently.
+/// The live tests of the workspace, read from the manifests: a list in the code would silently omit new ones.
 struct Live {
     targets: Vec<Target>,
 }
@@ -133,12 +133,12 @@ impl Live {
                 std::fs::read_to_string(&manifest).with_context(|| format!("cannot read {}", manifest.display()))?;
             targets.extend(live_tests(&text));
         }
-        ensure!(!targets.is_empty(), "no crate has a test with `required-features = [\"{LIVE}\"]`");
+        ensure!(!targets.is_empty(), "no manifest below crates/ has a test with `required-features = [\"{LIVE}\"]`");
         targets.sort_by(|one, other| (&one.package, &one.name).cmp(&(&other.package, &other.name)));
         Ok(Self { targets })
     }
 
-    /// The features that compile them: `crate/live,…`.
+    /// The features that enable the live tests: `crate/live,…`.
     fn features(&self) -> String {
         let mut features: Vec<String> =
             self.targets.iter().map(|target| format!("{}/{LIVE}", target.package)).collect();
@@ -168,7 +168,7 @@ mod tests {
     use crate::workspace_root;
 
     #[test]
-    fn tests_that_need_the_feature_are_live_ones() {
+    fn tests_that_require_the_feature_are_live() {
         let manifest = "[package]\nname = \"one\"\n\n[[test]]\nname = \"a\"\nrequired-features = [\"live\"]\n\n\
             [[test]]\nname = \"b\"\n\n[[example]]\nname = \"c\"\nrequired-features = [\"live\"]\n";
         assert_eq!(live_tests(manifest), [Target { package: "one".into(), name: "a".into() }]);
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn arguments_reach_the_live_tests_and_may_choose_among_them() {
+    fn arguments_reach_the_live_tests_and_may_select_some() {
         let plan = Plan::live(&workspace_root().unwrap(), &["--test", "redis", "--", "--nocapture"]).unwrap();
         let Job::Run { arguments, .. } = &plan.steps.last().unwrap().job else { unreachable!() };
         assert_eq!(arguments.iter().filter(|word| *word == "--test").count(), 1);
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn servers_are_known_to_the_live_tests_alone() {
+    fn only_the_live_tests_get_servers() {
         let plan = Plan::all(&workspace_root().unwrap()).unwrap();
         let needy = plan.steps.iter().filter(|step| matches!(step.job, Job::Run { needs_servers: true, .. }));
         assert_eq!(needy.map(|step| step.name).collect::<Vec<_>>(), ["live tests"]);

@@ -1,14 +1,15 @@
-//! The bus in SQLite: what stands in the table is unfinished; what is acknowledged is gone.
+//! The bus in SQLite: the table holds the unfinished entries; an acknowledgement deletes the entry.
 //!
-//! Only the process that works the directory reads entries, so what was handed out is known in memory. Other processes
-//! append: a reader that waits sees their commits by SQLite's `data_version`.
+//! Only the process that holds the lock of the directory reads entries, so it keeps the number of the last delivered
+//! entry in memory. Other processes append: a waiting reader detects their commits by SQLite's `data_version`.
 //!
 //! # What a crash does
-//! - while publishing: the transaction is there or it is not; the publisher was told nothing and publishes again;
-//! - after a read: what was handed out is forgotten with the process, so everything unfinished is handed out again, in
-//!   order, and counts one attempt more (not within one process, where a service follows another in order);
-//! - before or in an acknowledgement: the entry comes once more;
-//! - in a burial: dead letter and acknowledgement are one transaction.
+//! - while publishing: the transaction is committed or it is not; the publisher got no answer and publishes again;
+//! - after a read: the number of the last delivered entry is lost with the process, so every unfinished entry is
+//!   delivered again, in order, with one more attempt counted
+//!   (not within one process, where one service follows another in order);
+//! - before or during an acknowledgement: the entry is delivered again;
+//! - while an entry is dead-lettered: dead letter and acknowledgement are one transaction.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -31,25 +32,25 @@ const READ: &str = "embedded bus: read";
 const FINISH: &str = "embedded bus: acknowledge";
 const DEAD: &str = "embedded bus: dead letters";
 
-/// An entry's number is its milliseconds shifted by this, plus its sequence within them.
+/// The number of an entry is its time in milliseconds, shifted left by this, plus its sequence within the millisecond.
 const SEQUENCE_BITS: u32 = 20;
 
-/// How long a publisher waits for room before it is told that there is none.
+/// How long a publisher waits for room before it gets [`FaultClass::Busy`].
 const ROOM_WAIT: Duration = Duration::from_secs(5);
 
-/// How often a reader or publisher that waits looks whether another process changed the file.
+/// How often a waiting reader or publisher checks whether another process changed the file.
 const POLL: Duration = Duration::from_millis(25);
 
-/// The bus of a directory.
+/// The bus in the file of one directory.
 pub struct EmbeddedBus {
     database: Arc<Database>,
     max_backlog: u64,
-    /// The number of the last entry handed out, in the process that works the directory. Moved on only when the entries are on their way to the
-    /// caller, with nothing left to wait for: a read that is dropped before has taken nothing.
+    /// Number of the last entry delivered by this process. It advances only after the last await of a read: a read that
+    /// is dropped earlier has taken no entry.
     handed: AtomicI64,
-    /// Whether what was handed out before counts once more: the process before may have died of it.
+    /// Whether a delivery of an entry that was delivered before counts an attempt: the process before may have died of it.
     counts: AtomicBool,
-    /// One reader takes at a time.
+    /// Serialises reads.
     taking: Mutex<()>,
     published: Notify,
     finished: Notify,
@@ -69,13 +70,16 @@ impl EmbeddedBus {
         }
     }
 
-    /// Adds an entry of any fields, as a foreign client of a server could.
+    /// Appends an entry with these fields, valid or not, as any client of a server could. Returns its id.
     ///
     /// # Errors
-    /// What the disk says.
+    /// [`Busy`](FaultClass::Busy) when another program holds the write lock of the file for too long; else the fault of
+    /// SQLite, [`Disk`](FaultClass::Disk) when the disk is full or fails.
     pub async fn add(&self, fields: Fields) -> Result<EntryId, Fault> {
         let ids = self.add_all(vec![fields]).await?;
-        ids.first().copied().ok_or_else(|| Fault::new(FaultClass::Corrupt, PUBLISH, "no id was given"))
+        ids.first()
+            .copied()
+            .ok_or_else(|| Fault::new(FaultClass::Corrupt, PUBLISH, "the insert returned no id for the entry"))
     }
 
     async fn add_all(&self, entries: Vec<Fields>) -> Result<Vec<EntryId>, Fault> {
@@ -97,7 +101,7 @@ impl EmbeddedBus {
         Ok(ids)
     }
 
-    /// Waits until the bus has room for one more.
+    /// Waits until the bus holds fewer than `max_backlog` unfinished entries; [`FaultClass::Busy`] after [`ROOM_WAIT`].
     async fn room(&self) -> Result<(), Fault> {
         let deadline = Instant::now() + ROOM_WAIT;
         loop {
@@ -106,10 +110,10 @@ impl EmbeddedBus {
             if depth.unread + depth.pending < self.max_backlog {
                 return Ok(());
             }
-            // What another process finishes does not notify this one.
+            // An acknowledgement by another process notifies nothing here, so poll.
             if timeout_at(deadline.min(Instant::now() + POLL), finished).await.is_err() && Instant::now() >= deadline {
                 let message = format!(
-                    "{} events wait on the bus, the most it may hold: let `chunk-sync run` carry them first",
+                    "the bus is full: it holds {} unfinished events; start `chunk-sync run`, or wait until it has synced some",
                     depth.unread + depth.pending
                 );
                 return Err(Fault::new(FaultClass::Busy, PUBLISH, message));
@@ -117,7 +121,8 @@ impl EmbeddedBus {
         }
     }
 
-    /// Waits until something was published here, or another process changed the file; false where the deadline came first.
+    /// Waits until this process published an entry or another process changed the file; false when the deadline passed
+    /// first.
     async fn changed(
         &self,
         version: i64,
@@ -136,7 +141,8 @@ impl EmbeddedBus {
 
     async fn take(&self, max: usize) -> Result<Vec<Delivery>, Fault> {
         if !self.database.is_worked_here() {
-            let message = "only the process that works the directory reads its entries";
+            let message =
+                "only the process that holds the lock of the directory reads entries; this one does not hold it";
             return Err(Fault::new(FaultClass::Misconfigured, READ, message));
         }
         let _taking = self.taking.lock().await;
@@ -161,7 +167,7 @@ impl EmbeddedBus {
 #[async_trait]
 impl Bus for EmbeddedBus {
     async fn prepare(&self) -> Result<(), Fault> {
-        // The tables were made when the file was opened.
+        // The tables were created when the file was opened.
         Ok(())
     }
 
@@ -184,11 +190,11 @@ impl Bus for EmbeddedBus {
     async fn read(&self, max: usize, wait: Duration) -> Result<Vec<Delivery>, Fault> {
         let deadline = Instant::now() + wait;
         loop {
-            // Listens before it looks: what is published in between wakes it.
+            // Registers before the table is read: an entry published in between wakes the reader.
             let published = self.published.notified();
             tokio::pin!(published);
             published.as_mut().enable();
-            // Asked before the look, which then sees all that was committed.
+            // Read before the table: the read of the table then covers every commit up to this version.
             let version = self.database.data_version(READ).await?;
             let deliveries = self.take(max).await?;
             if !deliveries.is_empty() || !self.changed(version, deadline, published).await? {
@@ -247,13 +253,13 @@ impl Bus for EmbeddedBus {
     }
 
     async fn incarnation(&self) -> Result<String, Fault> {
-        // What is answered for is on disk.
+        // A published entry is synced to disk before the publisher gets its id: none is ever lost.
         Ok(String::new())
     }
 
     async fn depth(&self) -> Result<Depth, Fault> {
         let work = |transaction: &Transaction<'_>| {
-            // The same from every process: what was handed out once is pending, also after its reader died.
+            // Same result in every process: an entry that was delivered once is pending, even after its reader ended.
             let sql = "SELECT count(*) FILTER (WHERE attempts = 0), count(*) FILTER (WHERE attempts > 0), min(id)
                 FROM bus_entries";
             let depth = transaction.prepare_cached(sql)?.query_row([], |row| {
@@ -271,7 +277,7 @@ impl Bus for EmbeddedBus {
     }
 
     async fn trim(&self) -> Result<u64, Fault> {
-        // An acknowledgement removes its entry: nothing finished is ever there.
+        // An acknowledgement deletes its entry, so the table holds no finished entries.
         Ok(0)
     }
 }
@@ -302,7 +308,7 @@ fn remove(transaction: &Transaction<'_>, id: EntryId) -> Result<(), Error> {
     Ok(())
 }
 
-/// The number of the next entry: above every one there ever was, also where the clock was set back.
+/// The number of the next entry: above every number ever assigned, even when the clock was set back.
 fn next_number(transaction: &Transaction<'_>, table: &str, now: u64) -> Result<i64, Error> {
     let mut statement = transaction.prepare_cached("SELECT seq FROM sqlite_sequence WHERE name = ?1")?;
     let last: Option<i64> = statement.query_row([table], |row| row.get(0)).optional()?;
@@ -328,9 +334,9 @@ fn now_millis() -> u64 {
 }
 
 fn encode(fields: &Fields) -> Result<Vec<u8>, Error> {
-    postcard::to_stdvec(fields).map_err(|error| Error::Unreadable("an entry as bytes", error.to_string()))
+    postcard::to_stdvec(fields).map_err(|error| Error::Unreadable("the encoding of a bus entry", error.to_string()))
 }
 
 fn decode(bytes: &[u8]) -> Result<Fields, Error> {
-    postcard::from_bytes(bytes).map_err(|error| Error::Unreadable("an entry of the bus", error.to_string()))
+    postcard::from_bytes(bytes).map_err(|error| Error::Unreadable("a bus entry", error.to_string()))
 }

@@ -1,4 +1,4 @@
-//! The record of conflicts in SQLite: statements within a transaction of the rows.
+//! The conflict records in SQLite: statements that run inside the transactions of the rows.
 
 use chunk_sync_engine::ports::{Closed, Commit, ConflictFilter, Met, Recorded};
 use chunk_sync_model::merge::{Conflict, Strategy};
@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::fault::Error;
 use super::rows::{limit_of, version};
 
-/// Closes what a merge decided, then adds what it met.
+/// Closes the open conflicts that a merge decided, then inserts those that it found.
 pub(super) fn write(transaction: &Transaction<'_>, commit: &Commit) -> Result<(), Error> {
     for decided in &commit.decided {
         let sql = "UPDATE conflicts SET closed_at = ?3, closed_by = ?4
@@ -75,7 +75,7 @@ pub(super) fn list(
 
 fn entry(row: &Row<'_>) -> Result<Recorded, Error> {
     let id = row.get::<_, i64>(0)?.unsigned_abs();
-    let unreadable = |error: String| Error::Unreadable("a conflict", format!("{id}: {error}"));
+    let unreadable = |error: String| Error::Unreadable("a conflict record", format!("{id}: {error}"));
     let conflict = Conflict::from_json(row.get_ref(4)?.as_str().map_err(|error| unreadable(error.to_string()))?);
     let by = row.get::<_, Option<String>>(6)?.map(|by| by.parse()).transpose().map_err(unreadable)?;
     let at = row.get::<_, Option<i64>>(5)?.map(Time::from_micros);

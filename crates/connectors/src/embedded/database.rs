@@ -1,8 +1,9 @@
-//! The file: one connection that writes, one that reads beside it. Every call blocks, and is made on a thread that may.
+//! The file: one connection for writes, another for reads. Every call of SQLite blocks and runs on a thread that may
+//! block.
 //!
-//! Several processes have the file open: one works the directory and holds the [`Lock`], and commands stand beside it.
-//! Each write is one short transaction that begins with the write lock, so two processes wait for each other (see
-//! [`PATIENCE`]) and never meet halfway.
+//! Several processes may have the file open: one holds the [`Lock`] of the directory, commands run without it. Each
+//! write is one short transaction that takes the write lock at its start, so two processes wait for each other (see
+//! [`PATIENCE`]) and never fail on a lock upgrade.
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
@@ -18,31 +19,32 @@ use super::lease::Held;
 use super::lock::Lock;
 use super::schema;
 
-/// How durable a transaction is when it has been committed.
+/// How durable a committed transaction is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Durability {
     /// It survives a crash of the machine.
     Synced,
-    /// It survives a crash of this process; one of the machine may undo it, and that does no harm.
+    /// It survives a crash of this process. A crash of the machine may lose it, which is harmless for such a
+    /// transaction.
     Lazy,
 }
 
-/// The file, open in this process.
+/// The open file.
 #[derive(Debug)]
 pub(super) struct Database {
     path: PathBuf,
     writer: Mutex<Connection>,
     reader: Mutex<Connection>,
-    /// Held where this process works the directory.
+    /// The lock of the directory, when this process holds it.
     lock: Mutex<Option<Lock>>,
-    /// Since when a transaction of this process waits for the write lock.
+    /// When a transaction of this process began to wait for the write lock; `None` while none waits.
     waiting: Mutex<Option<Instant>>,
     /// Which part of this process works the stream.
     pub(super) lease: Held,
 }
 
 impl Database {
-    /// Opens the file, which is created if need be; with the lock, for the process that works the directory.
+    /// Opens the file and creates it when it does not exist. The holder of `lock` also migrates older tables.
     pub(super) fn open(path: &Path, lock: Option<Lock>) -> Result<Self, Fault> {
         let open = || -> Result<(Connection, Connection), Error> {
             create(path)?;
@@ -70,12 +72,12 @@ impl Database {
         &self.path
     }
 
-    /// Whether this process works the directory.
+    /// Whether this process holds the lock of the directory.
     pub(super) fn is_worked_here(&self) -> bool {
         held(&self.lock).is_some()
     }
 
-    /// Makes this process the one that works the directory, until the file is closed. Blocks.
+    /// Takes the lock of the directory, held until the file is closed. Blocks.
     pub(super) fn work(&self, command: &str) -> Result<(), Fault> {
         let mut lock = held(&self.lock);
         if lock.is_none() {
@@ -84,7 +86,7 @@ impl Database {
         Ok(())
     }
 
-    /// Runs `work` in a transaction, durable on return as said.
+    /// Runs `work` in a transaction and commits it with the given durability.
     pub(super) async fn write<T, F>(
         self: &Arc<Self>,
         context: &'static str,
@@ -99,7 +101,7 @@ impl Database {
         blocking(context, move || database.write_now(durability, work)).await
     }
 
-    /// The same on this very thread, which may block.
+    /// Like [`Self::write`], on the calling thread, which must be allowed to block.
     pub(super) fn write_now<T>(
         &self,
         durability: Durability,
@@ -123,12 +125,12 @@ impl Database {
         Ok(value)
     }
 
-    /// The connection that writes: no transaction of this process is under way while the guard lives.
+    /// The connection that writes: no transaction of this process runs while the guard lives.
     pub(super) fn writer(&self) -> MutexGuard<'_, Connection> {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs `work` on one snapshot of the file.
+    /// Runs `work` on one read snapshot of the file.
     pub(super) async fn read<T, F>(self: &Arc<Self>, context: &'static str, work: F) -> Result<T, Fault>
     where
         T: Send + 'static,
@@ -143,7 +145,7 @@ impl Database {
         blocking(context, work).await
     }
 
-    /// A number that is another one as soon as a transaction was committed, by this process or another one. Reads no table.
+    /// A number that changes with every transaction committed by any process. Reads no table.
     pub(super) async fn data_version(self: &Arc<Self>, context: &'static str) -> Result<i64, Fault> {
         let database = Arc::clone(self);
         let work = move || Ok(held(&database.reader).query_row("PRAGMA data_version", [], |row| row.get(0))?);
@@ -155,7 +157,7 @@ impl Database {
         held(&self.waiting).map(|since| since.elapsed())
     }
 
-    /// Runs `look` on the connection that writes, unless that is in use.
+    /// Runs `look` on the writing connection; `None` when that is in use.
     pub(super) fn if_idle<T>(&self, look: impl FnOnce(&Connection) -> T) -> Option<T> {
         match self.writer.try_lock() {
             Ok(connection) => Some(look(&connection)),
@@ -169,7 +171,7 @@ fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// SQLite gives the files beside it the mode of the file itself.
+/// Creates the file with mode 0600. SQLite gives the -wal and -shm files the mode of the database.
 fn create(path: &Path) -> Result<(), Error> {
     OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path).map(drop).map_err(Error::Create)
 }

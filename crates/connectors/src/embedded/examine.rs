@@ -1,4 +1,4 @@
-//! What keeps a directory from being used. Looks only; nothing is created.
+//! Checks whether a directory can hold the embedded stores. Read-only: creates no file.
 
 use std::path::Path;
 
@@ -9,22 +9,23 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::{FILE, lock, strain};
 
-/// Looks at the directory of the embedded stores. Blocks.
+/// Checks the directory of the embedded stores: its lock, file modes, database, and hindrance by other programs.
+/// Blocks.
 #[must_use]
 pub fn examine(dir: &Path) -> Vec<Finding> {
     let mut findings = Findings::of("embedded");
     let shown = dir.display();
     if !dir.exists() {
-        findings.ok("directory", format!("{shown} is made when it is first used"));
+        findings.ok("directory", format!("{shown} does not exist yet; the first use creates it"));
         return findings.into_list();
     }
     match lock::held_by(dir) {
-        Ok(None) => findings.ok("directory", format!("{shown}, no process works it")),
+        Ok(None) => findings.ok("directory", format!("{shown}, not locked by a process")),
         Ok(Some(holder)) => findings.ok(
             "directory",
-            format!("{shown} is worked by {}", if holder.is_empty() { "another process" } else { &holder }),
+            format!("{shown} is locked by {}", if holder.is_empty() { "another process" } else { &holder }),
         ),
-        Err(error) => findings.failed("directory", format!("{shown}: {error}"), "make it readable to this user"),
+        Err(error) => findings.failed("directory", format!("{shown}: {error}"), "make it readable for this user"),
     }
     let file = dir.join(FILE);
     if file.exists() {
@@ -34,7 +35,7 @@ pub fn examine(dir: &Path) -> Vec<Finding> {
     findings.into_list()
 }
 
-/// The chunks' text is for the user of the service alone.
+/// Warns when other users can read the file, which holds the text of the chunks.
 fn modes(findings: &mut Findings, dir: &Path, file: &Path) {
     let open = |path: &Path| std::fs::metadata(path).is_ok_and(|found| found.permissions().mode() & 0o077 != 0);
     if open(dir) && open(file) {
@@ -51,14 +52,14 @@ fn database(findings: &mut Findings, file: &Path) {
     });
     match asked {
         Ok(mut connection) => {
-            findings.ok("database", format!("{} can be read", file.display()));
+            findings.ok("database", format!("{} is readable", file.display()));
             for strain in strain::seen_beside(&mut connection, file) {
                 findings.warning("others", strain.text, strain.remedy);
             }
         }
         Err(error) => {
             let text = format!("{}: {error}", file.display());
-            findings.failed("database", text, "restore it from a backup, or begin again in another directory");
+            findings.failed("database", text, "restore the file from a backup, or set embedded.dir to a new directory");
         }
     }
 }

@@ -1,41 +1,41 @@
-//! What SQLite says, as the engine understands it.
+//! Errors of the embedded stores and their fault classes.
 
 use std::time::Duration;
 
 use chunk_sync_engine::ports::{Fault, FaultClass};
 use rusqlite::ErrorCode;
 
-/// How long a transaction waits for one of another process.
+/// How long a transaction waits for the write lock while another process holds it.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What can go wrong in a statement of ours.
+/// An error of a transaction of this module.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
     #[error(transparent)]
     Sqlite(#[from] rusqlite::Error),
-    #[error("the file cannot be created: {0}")]
+    #[error("cannot create the file: {0}")]
     Create(std::io::Error),
     #[error(
-        "another program has held the write lock of the file for more than {} s: end its transaction (`lsof` on the file \
-         names it)",
+        "another program has held the write lock of the file for more than {} s; end its transaction (`lsof` on the \
+         file shows the process)",
         PATIENCE.as_secs()
     )]
     Blocked,
     #[error(
-        "its tables are of version {0}, and this program needs version {1}: stop the process that works the directory, and \
-         start it again with this program"
+        "the tables of the file have version {0}, and this program needs version {1}; stop the process that holds the \
+         lock of the directory and start it again with this program"
     )]
     Old(i64, usize),
     #[error(transparent)]
     Fault(#[from] Fault),
-    #[error("{0} cannot be read: {1}")]
+    #[error("cannot read or write {0}: {1}")]
     Unreadable(&'static str, String),
     #[error("another service of this process works the stream: the lease is not of this one any more")]
     Lease,
 }
 
 impl Error {
-    /// Why a transaction could not begin.
+    /// Classifies the failure of `BEGIN IMMEDIATE`: a busy database is [`Self::Blocked`].
     pub(super) fn of_begin(error: rusqlite::Error) -> Self {
         match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseBusy) => Self::Blocked,

@@ -1,5 +1,6 @@
-//! The graph in SQLite: each chunk with what it says of entities and relations. What all of them say together, the
-//! entities and relations themselves, is never stored: when a chunk goes, what only it supported is gone with it.
+//! The graph in SQLite: per chunk, the entities that it mentions and the relations that it states. The entities and
+//! relations themselves are the union over all chunks and are never stored: when a chunk is deleted, the entities and
+//! relations that only it supported disappear with it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -36,7 +37,7 @@ impl Store for Graph {
     }
 
     async fn prepare(&self) -> Result<(), Fault> {
-        // The tables were made when the file was opened.
+        // The tables were created when the file was opened.
         Ok(())
     }
 
@@ -145,7 +146,7 @@ fn insert(
     belong(transaction, document)
 }
 
-/// Data sets and projects stay, whoever leaves them.
+/// Inserts the data set and the project of a chunk. Both stay when the last chunk of them is deleted.
 fn belong(transaction: &Transaction<'_>, document: &GraphDocument) -> Result<(), Error> {
     if let Some(project) = &document.project {
         let sql = "INSERT INTO graph_projects VALUES (?1) ON CONFLICT (id) DO NOTHING";
@@ -159,7 +160,7 @@ fn belong(transaction: &Transaction<'_>, document: &GraphDocument) -> Result<(),
     Ok(())
 }
 
-/// The document of a chunk, made again from what the tables hold.
+/// Builds the document of a chunk from the tables; `None` when the chunk is not stored.
 fn looked(transaction: &Transaction<'_>, id: Uuid) -> Result<Option<Looked>, Error> {
     let sql = "SELECT version, content_hash, chunk_type, source_type, system_origin, created_at, updated_at, dataset
         FROM graph_chunks WHERE id = ?1";
@@ -196,7 +197,7 @@ fn mentions(transaction: &Transaction<'_>, id: Uuid) -> Result<BTreeMap<String, 
     rows.map(|row| {
         let (entity, mut mention, positions) = row?;
         mention.positions = serde_json::from_str(&positions)
-            .map_err(|error| Error::Unreadable("the positions of an entity", format!("{id}: {error}")))?;
+            .map_err(|error| Error::Unreadable("the positions of an entity mention", format!("{id}: {error}")))?;
         Ok((entity, mention))
     })
     .collect()

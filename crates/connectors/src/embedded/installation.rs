@@ -1,4 +1,4 @@
-//! The record of the installation in SQLite: one row, in the file of the records.
+//! The record of the installation in SQLite: one row, in the file of the system of record.
 
 use std::collections::BTreeSet;
 
@@ -33,7 +33,7 @@ impl Installation for Rows {
         if self.database.write(CONTEXT, Durability::Synced, work).await? {
             return Ok(());
         }
-        let message = "another process recorded a set of stores meanwhile: run `chunk-sync init` again";
+        let message = "another process recorded a set of stores at the same time; run `chunk-sync init` again";
         Err(Fault::new(FaultClass::Busy, CONTEXT, message))
     }
 
@@ -64,7 +64,7 @@ fn installed(transaction: &Transaction<'_>) -> Result<Option<Installed>, Error> 
     Ok(Some(Installed { id, version: version.unsigned_abs(), stores: read(&stores)?, filling }))
 }
 
-/// Records the set; false where another one was recorded meanwhile.
+/// Records the set of stores; false when the recorded version is not `before`.
 fn record(transaction: &Transaction<'_>, before: Option<u64>, new: &Installed) -> Result<bool, Error> {
     if version(transaction)? != before {
         return Ok(false);

@@ -1,4 +1,4 @@
-//! One process at a time works the directory: a locked file that names it.
+//! The lock of the directory: a locked file that contains the process id and command of its holder.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
@@ -10,13 +10,13 @@ use chunk_sync_engine::ports::{Fault, FaultClass};
 
 const CONTEXT: &str = "embedded stores";
 
-/// How long what this very process has just let go of may take to close.
+/// How long to wait for a lock that this same process has just released: its file may still be closing.
 const CLOSING: Duration = Duration::from_secs(2);
 
-/// Whoever asks for the holder has the lock for an instant.
+/// How long to wait for a lock of another process: [`held_by`] takes a shared lock for an instant.
 const LOOKED: Duration = Duration::from_millis(100);
 
-/// The lock on a directory. The system gives it up when the process ends, however it ends.
+/// The lock on a directory. The operating system releases it when the process ends, even by a crash.
 #[derive(Debug)]
 pub(super) struct Lock {
     _file: File,
@@ -51,7 +51,7 @@ impl Lock {
     }
 }
 
-/// Who holds the directory, in words; `None` where nobody does.
+/// The process id and command of the holder, as text; `None` when no process holds the lock.
 pub(super) fn held_by(dir: &Path) -> std::io::Result<Option<String>> {
     let mut file = match File::open(dir.join("LOCK")) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -78,8 +78,8 @@ fn holder(file: &mut File) -> std::io::Result<String> {
 fn held(dir: &Path, holder: &str) -> Fault {
     let holder = if holder.is_empty() { "another process" } else { holder };
     let message = format!(
-        "{} is worked by {holder}: one process at a time carries the events of a directory. Stop that one first; other \
-         commands work beside it",
+        "{} is locked by {holder}, and one process at a time syncs the events of a directory; stop that process first \
+         (other commands run beside it)",
         dir.display()
     );
     Fault::new(FaultClass::Busy, CONTEXT, message)

@@ -1,5 +1,5 @@
-//! The system of record in SQLite: a row per chunk, and beside it its record, its debts and its conflicts, in one
-//! transaction.
+//! The system of record in SQLite: a row per chunk, with its record, its outbox entries and its conflicts, all written
+//! in one transaction.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,10 +21,10 @@ use super::fence;
 
 const MERGE: &str = "embedded rows: merge";
 const READ: &str = "embedded rows: read";
-const DEBTS: &str = "embedded rows: debts";
+const DEBTS: &str = "embedded rows: outbox";
 const CONFLICTS: &str = "embedded rows: conflicts";
 
-/// The rows, their records and their debts.
+/// The rows, their records, and the outbox of each store.
 pub struct Rows {
     pub(super) database: Arc<Database>,
 }
@@ -49,7 +49,7 @@ impl Store for Rows {
     }
 
     async fn prepare(&self) -> Result<(), Fault> {
-        // The tables were made when the file was opened.
+        // The tables were created when the file was opened.
         Ok(())
     }
 
@@ -90,7 +90,7 @@ impl Store for Rows {
 #[async_trait]
 impl Records for Rows {
     async fn merge_in(&self, scope: MergeScope<'_>, decide: Decide<'_>) -> Result<(), Fault> {
-        // The decision borrows from its caller and so cannot move to another thread: this one may block meanwhile.
+        // `decide` borrows from its caller and cannot move to another thread, so this thread blocks instead.
         tokio::task::block_in_place(|| {
             self.database.write_now(Durability::Synced, |transaction| {
                 fence::check(transaction, scope.fence, MERGE)?;
@@ -176,7 +176,7 @@ pub(super) fn version(number: i64) -> SyncVersion {
     SyncVersion::new(number.unsigned_abs())
 }
 
-/// The bytes above which a page begins: every id is above none.
+/// The exclusive lower bound of a page as bytes; empty, and so below every id, for the first page.
 pub(super) fn above(after: Option<Uuid>) -> Vec<u8> {
     after.map_or_else(Vec::new, |id| id.as_bytes().to_vec())
 }
@@ -189,7 +189,7 @@ fn looked(row: Row) -> Option<Looked> {
     Some(Looked { id: row.id, version: row.version, document: Document::Row(row.state?) })
 }
 
-/// A page of rows whose ids are those of `ids`, a query with one column `id`.
+/// A page of rows. `ids` is a query with one column `id`; the page takes its ids above `after`, in ascending order.
 fn page(
     ids: &str,
     transaction: &Transaction<'_>,
@@ -222,8 +222,8 @@ fn state(transaction: &Transaction<'_>, id: Uuid) -> Result<Option<Arc<State>>, 
     let Some((json, embedding_stale)) = found else {
         return Ok(None);
     };
-    let chunk: Chunk =
-        serde_json::from_str(&json).map_err(|error| Error::Unreadable("a row", format!("{id}: {error}")))?;
+    let chunk: Chunk = serde_json::from_str(&json)
+        .map_err(|error| Error::Unreadable("the chunk of a row", format!("{id}: {error}")))?;
     Ok(Some(Arc::new(State { chunk, embedding_stale })))
 }
 
@@ -257,7 +257,7 @@ fn set_row(transaction: &Transaction<'_>, id: Uuid, state: Option<&State>) -> Re
         return Ok(());
     };
     let json = serde_json::to_string(&state.chunk)
-        .map_err(|error| Error::Unreadable("a chunk as JSON", format!("{id}: {error}")))?;
+        .map_err(|error| Error::Unreadable("the JSON of a chunk", format!("{id}: {error}")))?;
     let sql = "INSERT INTO rows (id, chunk, embedding_stale) VALUES (?1, ?2, ?3)
         ON CONFLICT (id) DO UPDATE SET chunk = excluded.chunk, embedding_stale = excluded.embedding_stale";
     transaction.prepare_cached(sql)?.execute(params![id, json, state.embedding_stale])?;
@@ -265,7 +265,8 @@ fn set_row(transaction: &Transaction<'_>, id: Uuid, state: Option<&State>) -> Re
 }
 
 fn set_record(transaction: &Transaction<'_>, id: Uuid, record: &Record, row: Option<Hash>) -> Result<(), Error> {
-    let bytes = record.encode().map_err(|error| Error::Unreadable("a record as bytes", format!("{id}: {error}")))?;
+    let bytes =
+        record.encode().map_err(|error| Error::Unreadable("the encoding of a record", format!("{id}: {error}")))?;
     let sql = "INSERT INTO records (id, version, lives, record, row_digest) VALUES (?1, ?2, ?3, ?4, ?5)
         ON CONFLICT (id) DO UPDATE SET version = excluded.version, lives = excluded.lives, record = excluded.record,
             row_digest = excluded.row_digest";
@@ -281,7 +282,7 @@ fn owe(transaction: &Transaction<'_>, debt: &Debt) -> Result<(), Error> {
     Ok(())
 }
 
-/// A state as another store would be handed it: guarded by the version in the record, which remembers nothing else of it.
+/// Writes a state the way every other store does, guarded by the version in the record. The record keeps its settings.
 fn apply(transaction: &Transaction<'_>, write: &Write) -> Result<Applied, Error> {
     let held = held(transaction, write.id)?;
     let mut record = held.record.unwrap_or_default();

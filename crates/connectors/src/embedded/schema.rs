@@ -1,25 +1,25 @@
-//! The tables of the embedded stores, and their version.
+//! The tables of the embedded stores and their migrations.
 
 use rusqlite::Connection;
 
 use super::fault::Error;
 use super::rows::limit_of;
 
-/// Changes of the tables, in order; each is made once. New ones are added at the end, none is altered. How many have been
-/// made is the number in the file's `user_version`.
+/// Migrations in order; each runs once. Append new ones at the end and never alter an existing one. The file's
+/// `user_version` is the number of migrations that have run.
 const MIGRATIONS: &[&str] = &[TABLES, CONFLICTS, VECTORS, INSTALLATION];
 
 const TABLES: &str = "
 -- The rows: a chunk as JSON, its vectors in base64.
 CREATE TABLE rows (id BLOB PRIMARY KEY, chunk TEXT NOT NULL, embedding_stale INTEGER NOT NULL);
--- What the service remembers of each, tombstones included; row_digest says which row it last wrote or saw.
+-- The record of each chunk, tombstones included; row_digest is the digest of the row last written or read.
 CREATE TABLE records (
     id BLOB PRIMARY KEY, version INTEGER NOT NULL, lives INTEGER NOT NULL, record BLOB NOT NULL, row_digest BLOB);
--- What a store has yet to be told; seq is the order in which it fell behind.
+-- The outbox: chunks whose newest version a store does not hold yet; seq is the order of insertion.
 CREATE TABLE debts (
     seq INTEGER PRIMARY KEY, target TEXT NOT NULL, id BLOB NOT NULL, version INTEGER NOT NULL, UNIQUE (target, id));
 
--- The graph: each chunk with what it alone says. Entities and relations are what all chunks say together.
+-- The graph: mentions and relations per chunk. The entities and relations are the union over all chunks.
 CREATE TABLE graph_chunks (
     id BLOB PRIMARY KEY, version INTEGER NOT NULL, content_hash TEXT NOT NULL, chunk_type TEXT NOT NULL,
     source_type TEXT NOT NULL, system_origin TEXT NOT NULL, created_at TEXT NOT NULL, updated_at TEXT NOT NULL,
@@ -34,8 +34,8 @@ CREATE TABLE graph_relations (
 CREATE INDEX graph_relations_ends ON graph_relations (source, target, type);
 CREATE TABLE graph_projects (id TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE graph_datasets (id TEXT PRIMARY KEY, project TEXT) WITHOUT ROWID;
--- SQLite takes bare columns from the row that max() chose: the chunk of the highest version has the word. Times compare
--- as text once the Z is off, which would come after the point of a fraction.
+-- SQLite takes bare columns from the row that max() chose: the chunk of the highest version wins. Times compare as text
+-- without the Z, which would sort after the point of a fraction.
 CREATE VIEW graph_entities AS
     SELECT word.id, name, type, confidence, first_seen, last_seen
     FROM (SELECT entity AS id, name, type, confidence, max(version)
@@ -45,14 +45,14 @@ CREATE VIEW graph_entities AS
           FROM graph_mentions JOIN graph_chunks ON graph_chunks.id = chunk GROUP BY entity) AS seen
     ON seen.id = word.id;
 
--- The bus: what is there is unfinished. Attempts change, fields do not, and fields are long: so they lie apart.
+-- The bus: every entry in it is unfinished. Attempts change, fields do not and are long, so they have separate tables.
 CREATE TABLE bus_entries (id INTEGER PRIMARY KEY AUTOINCREMENT, attempts INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE bus_fields (id INTEGER PRIMARY KEY, fields BLOB NOT NULL);
 CREATE TABLE bus_dead (id INTEGER PRIMARY KEY AUTOINCREMENT, fields BLOB NOT NULL);
 ";
 
 const CONFLICTS: &str = "
--- The record of conflicts; AUTOINCREMENT gives no number twice.
+-- The conflict records; AUTOINCREMENT never reuses a number.
 CREATE TABLE conflicts (
     id INTEGER PRIMARY KEY AUTOINCREMENT, chunk BLOB NOT NULL, met_at INTEGER NOT NULL, part TEXT NOT NULL,
     kind TEXT NOT NULL, strategy TEXT NOT NULL, outcome TEXT NOT NULL, source_writer TEXT, target_writer TEXT,
@@ -64,29 +64,29 @@ CREATE INDEX conflicts_settled ON conflicts (coalesce(closed_at, met_at))
 ";
 
 const VECTORS: &str = "
--- What a point of Qdrant holds: the payload as JSON, and each vector by its name. A dense vector is a sequence of
+-- The contents of a Qdrant point: the payload as JSON, and each vector by its name. A dense vector is a sequence of
 -- little-endian f32; a sparse one of pairs, little-endian u32 and f32, in ascending order of index.
 CREATE TABLE points (id BLOB PRIMARY KEY, sync_version INTEGER NOT NULL, payload TEXT NOT NULL);
 CREATE TABLE vectors (
     id BLOB NOT NULL, name TEXT NOT NULL, sync_version INTEGER NOT NULL, vector BLOB NOT NULL, PRIMARY KEY (id, name));
--- Only ordinary tables: any SQLite client reads the file.
+-- Tables only, no views: any SQLite client reads the file.
 DROP VIEW graph_entities;
 ";
 
 const INSTALLATION: &str = "
--- The set of stores with its version, and the id that marks the servers of the installation.
+-- The set of stores with its version, and the id by which the servers of the installation are marked.
 CREATE TABLE installation (
     one INTEGER PRIMARY KEY CHECK (one = 1), id BLOB NOT NULL, version INTEGER NOT NULL, stores TEXT NOT NULL,
     filling TEXT NOT NULL);
 ";
 
-/// Creates the tables that the file lacks; refuses a file of a newer version. The tables of an older one are changed by the
-/// process that `works` the directory only: another one could be at work with a program that knows the old tables.
+/// Runs the missing migrations and refuses a file of a newer version. Only the holder of the lock (`works`) migrates a
+/// file of an older version: another process could be running a program that knows only the old tables.
 pub(super) fn prepare(connection: &mut Connection, works: bool) -> Result<(), Error> {
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     let version: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     let missing = usize::try_from(version).ok().and_then(|made| MIGRATIONS.get(made..)).ok_or_else(|| {
-        let message = format!("it has version {version}, this program reads version {}", MIGRATIONS.len());
+        let message = format!("it has version {version}, this program supports {}; use a newer one", MIGRATIONS.len());
         Error::Unreadable("the file of the embedded stores", message)
     })?;
     if !(missing.is_empty() || works || version == 0) {

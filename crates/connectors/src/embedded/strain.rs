@@ -1,5 +1,5 @@
-//! What other programs do to the file, as far as SQLite shows it: a reader that keeps the -wal file from being reset, and a
-//! writer that keeps everybody else waiting.
+//! Hindrance by other programs that have the file open, as far as SQLite shows it: a reader that keeps the -wal file
+//! from being reset, and a writer that blocks all other writers.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,18 +8,19 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use super::database::Database;
 
-/// The -wal file is reset after some megabytes as long as no reader stays behind.
+/// Size of the -wal file in bytes above which a reader is suspected. SQLite resets the file after some megabytes unless
+/// a reader stays on an old snapshot.
 pub(super) const LARGE: u64 = 16 << 20;
 
-/// Transactions of this program are shorter by far.
+/// Wait for the write lock above which another program is suspected. Transactions of this program are far shorter.
 pub(super) const LONG: Duration = Duration::from_secs(1);
 
-/// One thing that another program does to the file.
+/// One way in which another program hinders this one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Strain {
-    /// What it does.
+    /// What the other program does, with the path of the file.
     pub text: String,
-    /// What to do about it.
+    /// What the operator can do about it.
     pub remedy: String,
 }
 
@@ -30,8 +31,9 @@ fn wal(path: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// A reader that stays on an old snapshot. Copies what is committed from the -wal file into the file, as every writer does
-/// now and then; a reader on an old snapshot is what keeps that from reaching the end.
+/// Detects a reader that stays on an old snapshot. Runs a passive checkpoint, which copies committed pages from the
+/// -wal file into the database, as every writer does from time to time; only a reader on an old snapshot keeps it from
+/// completing.
 pub(super) fn reader(connection: &Connection, path: &Path) -> Option<Strain> {
     let bytes = std::fs::metadata(wal(path)).map(|file| file.len()).unwrap_or_default();
     if bytes < LARGE {
@@ -41,17 +43,17 @@ pub(super) fn reader(connection: &Connection, path: &Path) -> Option<Strain> {
     let (written, copied) = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], pages).ok()?;
     (copied < written).then(|| Strain {
         text: format!(
-            "another program reads an old snapshot of {}: the -wal file has {} MiB and grows, {} of its {written} pages \
-             cannot be put back",
+            "another program reads an old snapshot of {}: the -wal file has {} MiB and grows; {} of its {written} \
+             pages cannot be copied into the database",
             path.display(),
             bytes >> 20,
             written - copied
         ),
-        remedy: format!("end the transaction of that program: `lsof {}` names it", path.display()),
+        remedy: format!("end the transaction of that program; `lsof {}` shows the process", path.display()),
     })
 }
 
-/// A writer that has had the write lock for longer than any transaction of this program takes.
+/// Describes a writer that has held the write lock for longer than any transaction of this program takes.
 pub(super) fn writer(path: &Path, waited: Duration) -> Strain {
     Strain {
         text: format!(
@@ -59,11 +61,11 @@ pub(super) fn writer(path: &Path, waited: Duration) -> Strain {
             path.display(),
             waited.as_secs().max(1)
         ),
-        remedy: format!("end the transaction of that program: `lsof {}` names it", path.display()),
+        remedy: format!("end the transaction of that program; `lsof {}` shows the process", path.display()),
     }
 }
 
-/// What a running service sees.
+/// Checks from the running service, by its own connections.
 pub(super) fn seen_by(database: &Database) -> Vec<Strain> {
     let waited = database.waiting().filter(|waited| *waited > LONG);
     let writer = waited.map(|waited| writer(database.path(), waited));
@@ -71,7 +73,7 @@ pub(super) fn seen_by(database: &Database) -> Vec<Strain> {
     writer.into_iter().chain(reader).collect()
 }
 
-/// What a program that stands beside sees. Blocks for [`LONG`] at most.
+/// Checks from another process, by its own connection. Blocks for at most [`LONG`].
 pub(super) fn seen_beside(connection: &mut Connection, path: &Path) -> Vec<Strain> {
     let begun = connection
         .busy_timeout(LONG)

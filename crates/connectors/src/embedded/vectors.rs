@@ -1,4 +1,4 @@
-//! The vectors in SQLite: a payload per chunk and its vectors as blobs, in the form that any SQLite client can read.
+//! The vectors in SQLite: a payload per chunk and its vectors as blobs, in a form that any SQLite client can read.
 //!
 //! A dense vector is a `BLOB` of little-endian f32, normalised as in Qdrant. A sparse one is a sequence of pairs, a
 //! little-endian u32 index and a little-endian f32 value, in ascending order of index.
@@ -85,17 +85,20 @@ impl Store for Vectors {
     }
 }
 
-/// Refuses a vector that has no place in the document, which would leave it out silently.
+/// Refuses a vector that the document cannot hold: [`VectorDocument::of`] would drop it silently.
 fn check(state: &State, limits: &Limits) -> Result<(), Fault> {
     for dense in &state.chunk.embeddings.dense {
         let Some(model) = limits.model(&dense.model) else { continue };
         let refuse = |message| Err(Fault::new(FaultClass::Rejected, WRITE, message).at("chunk.embeddings.dense"));
         let (name, found) = (&dense.model, dense.vector.len());
         if found != model.size {
-            return refuse(format!("the vector of `{name}` has {found} numbers; {} are configured", model.size));
+            return refuse(format!(
+                "the vector of `{name}` has {found} numbers; the model is configured with {}",
+                model.size
+            ));
         }
         if dense.vector.iter().any(|number| !number.is_finite()) {
-            return refuse(format!("the vector of `{name}` has a number that is not finite"));
+            return refuse(format!("the vector of `{name}` contains NaN or infinity; publish finite numbers"));
         }
     }
     Ok(())
@@ -117,7 +120,7 @@ fn apply(transaction: &Transaction<'_>, limits: &Limits, write: &Write) -> Resul
     }
     let document = VectorDocument::of(state, limits);
     set_payload(transaction, write, &document)?;
-    // A point of version zero was written by another program, vectors included.
+    // A point of version zero was written by another program, together with its vectors.
     if held.is_some_and(|held| held >= write.vectors_since && held > SyncVersion::default()) {
         let sql = "UPDATE vectors SET sync_version = ?2 WHERE id = ?1";
         transaction.prepare_cached(sql)?.execute(params![write.id, write.version.signed()])?;
@@ -129,7 +132,7 @@ fn apply(transaction: &Transaction<'_>, limits: &Limits, write: &Write) -> Resul
 
 fn set_payload(transaction: &Transaction<'_>, write: &Write, document: &VectorDocument) -> Result<(), Error> {
     let payload = serde_json::to_string(&document.payload)
-        .map_err(|error| Error::Unreadable("a payload as JSON", format!("{}: {error}", write.id)))?;
+        .map_err(|error| Error::Unreadable("the JSON of a payload", format!("{}: {error}", write.id)))?;
     let sql = "INSERT INTO points (id, sync_version, payload) VALUES (?1, ?2, ?3)
         ON CONFLICT (id) DO UPDATE SET sync_version = excluded.sync_version, payload = excluded.payload";
     transaction.prepare_cached(sql)?.execute(params![write.id, write.version.signed(), payload])?;
@@ -155,7 +158,7 @@ fn remove_vectors(transaction: &Transaction<'_>, id: Uuid) -> Result<(), Error> 
     Ok(())
 }
 
-/// The document of a chunk, assembled from what the tables hold.
+/// Builds the document of a chunk from the tables; `None` when the chunk is not stored.
 fn looked(transaction: &Transaction<'_>, id: Uuid) -> Result<Option<Looked>, Error> {
     let sql = "SELECT sync_version, payload FROM points WHERE id = ?1";
     let mut statement = transaction.prepare_cached(sql)?;
@@ -164,7 +167,8 @@ fn looked(transaction: &Transaction<'_>, id: Uuid) -> Result<Option<Looked>, Err
         return Ok(None);
     };
     let unreadable = |what, error: String| Error::Unreadable(what, format!("{id}: {error}"));
-    let payload = serde_json::from_str(&payload).map_err(|error| unreadable("a payload", error.to_string()))?;
+    let payload =
+        serde_json::from_str(&payload).map_err(|error| unreadable("the payload of a point", error.to_string()))?;
     let mut document = VectorDocument { dense: BTreeMap::new(), sparse: None, payload };
     let mut statement = transaction.prepare_cached("SELECT name, vector FROM vectors WHERE id = ?1")?;
     let vectors = statement.query_map([id], |row| Ok((row.get::<_, String>(0)?, row.get::<_, Vec<u8>>(1)?)))?;

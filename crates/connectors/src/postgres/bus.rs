@@ -1,36 +1,39 @@
-//! The bus as a table beside the rows, for installations without Redis: what stands in `chunk_sync.bus` is unfinished, and
-//! the merge that carries an entry deletes it in its transaction ([`FinishedBy::Merge`]).
+//! The bus as a table beside the rows, for installations without Redis: `chunk_sync.bus` holds the unfinished entries,
+//! and the transaction of the merge that applies an entry deletes it ([`FinishedBy::Merge`]).
 //!
 //! # In the server
-//! - `chunk_sync.bus`: an entry per row. Numbers ascend in the order in which they were given out, which is not always the
-//!   order in which they can be read: a publisher may commit late. `fields` has names and values in turn, so that any SQL
+//! - `chunk_sync.bus`: one row per entry. Numbers ascend in the order of assignment, which is not always the order in
+//!   which they become visible: a publisher may commit late. `fields` alternates names and values, so that any SQL
 //!   client can publish. `published_at` is the server's `clock_timestamp()`.
-//! - `chunk_sync.bus_reader`, one row: the greatest number that was handed out, and the suspect (below).
+//! - `chunk_sync.bus_reader`, one row: the greatest number delivered, and the suspect (below).
 //! - `chunk_sync.dead`: the dead letters.
 //!
 //! # Reading
-//! Any process publishes, one process at a time reads. It reads *unfinished* entries in order of their numbers, never those
-//! "above the last number": it keeps the numbers that it has handed out, and passes over just these. Finished entries leave
-//! dead index entries behind, which a scan from the start would pass again and again until they are vacuumed; so a read
-//! starts at a low-water mark, which stays behind by one to two [`SWEEP`]s. Once per [`SWEEP`] a read starts at the very
-//! beginning: a publisher that committed later than that is found then.
+//! Any process publishes, one process at a time reads. It reads *unfinished* entries in order of their numbers, not the
+//! entries "above the last number": it keeps the set of numbers that it has delivered and skips exactly these. Finished
+//! entries leave dead index entries behind, which every scan from the start would pass until they are vacuumed; so a
+//! read starts at a low-water mark, which lags by one to two [`SWEEP`]s. Once per [`SWEEP`] a read starts at the
+//! beginning of the table and so finds the entries of publishers that committed later than that.
 //!
-//! A reader with nothing to do looks every [`POLL`], and at once when this process published. It does not `LISTEN`: behind a
-//! pooler in transaction mode, `LISTEN` succeeds and no notification arrives, and notifying transactions commit one after
-//! the other. The look is one index probe.
+//! An idle reader polls every [`POLL`], and at once when this process publishes. It does not `LISTEN`: behind a pooler
+//! in transaction mode, `LISTEN` succeeds but no notification arrives, and transactions that notify commit one after
+//! the other. A poll is one index probe.
 //!
 //! # What a crash does
-//! - while publishing: the transaction is there or it is not; its publisher has no answer and publishes again. Numbers that
-//!   were given out and never committed are gaps, for which no reader waits;
-//! - after a read: what was handed out is forgotten with the process. The next one finds everything unfinished in order, and
-//!   counts one attempt more for what the crashed one may have been working on;
-//! - in a merge: row, record, outbox and the deletion of the entry are one transaction;
-//! - in a burial: letter and deletion are one transaction; a letter without an entry is only added;
-//! - of the server: `bus_reader` is written without waiting for the disk. Lost, an attempt is not counted.
+//! - while publishing: the transaction is committed or it is not; the publisher has no answer and publishes again.
+//!   Numbers that were assigned and never committed are gaps, for which no reader waits;
+//! - after a read: the set of delivered numbers is lost with the process. The next process finds every unfinished
+//!   entry, in order, and counts one more attempt for the entries that the crashed process may have been working on;
+//! - during a merge: row, record, outbox and the deletion of the entry are one transaction;
+//! - while an entry is dead-lettered: letter and deletion are one transaction; a letter without an entry is only
+//!   inserted;
+//! - of the server: `bus_reader` is written without waiting for the disk. When that write is lost, an attempt is not
+//!   counted.
 //!
-//! # An entry that ends its process
-//! An entry with [`SUSPECT`] attempts is handed out alone, and nothing after it until it is finished, or for [`ALONE`]. It
-//! is noted as the suspect, and a crash meanwhile counts an attempt for it only: those beside it reach no limit.
+//! # An entry that crashes its process
+//! An entry with [`SUSPECT`] attempts is delivered alone, and nothing after it until it is finished or [`ALONE`] has
+//! passed. It is recorded as the suspect, and a crash in that time counts an attempt for it only: the entries around it
+//! reach no limit.
 
 mod handed;
 mod read;
@@ -64,32 +67,33 @@ const FINISH: &str = "postgres bus: acknowledge";
 const DEAD: &str = "postgres bus: dead letters";
 const DEPTH: &str = "postgres bus: depth";
 
-/// How long an idle reader waits before it looks again.
+/// How long an idle reader waits between two polls.
 const POLL: Duration = Duration::from_millis(15);
 
-/// How often a read starts at the very beginning of the table.
+/// How often a read starts at the beginning of the table.
 const SWEEP: Duration = Duration::from_secs(1);
 
-/// Attempts of an entry from which on it is handed out alone.
+/// From this number of attempts on, an entry is delivered alone.
 const SUSPECT: u32 = 3;
 
-/// How long nothing is handed out after a suspect.
+/// How long nothing is delivered after a suspect.
 const ALONE: Duration = Duration::from_secs(10);
 
 /// How long a publisher waits for room before it gets [`FaultClass::Busy`].
 const ROOM_WAIT: Duration = Duration::from_secs(5);
 
-/// How often a publisher that waits for room looks, and how long one look serves a publisher that does not.
+/// How often a waiting publisher counts the entries, and how long other publishers use a count.
 const ROOM_PAUSE: Duration = Duration::from_millis(20);
 const ROOM_KNOWN: Duration = Duration::from_millis(250);
 
-/// Events that one transaction adds at most, and rows that one statement inserts.
+/// Most events that one transaction adds, and the numbers of rows that one statement inserts.
 const BATCH: usize = 512;
 const ROWS: [usize; 5] = [256, 64, 16, 4, 1];
 
 const COUNT: &str = "SELECT count(*) FROM (SELECT FROM chunk_sync.bus LIMIT $1) AS entries";
 
-/// Entries up to the greatest number handed out count as read. One that was committed late is among them before it is read.
+/// Entries up to the greatest delivered number count as read. An entry committed late counts as read before it is
+/// delivered.
 const DEPTH_OF: &str = "SELECT count(*) FILTER (WHERE entry.id > reader.handed), \
     count(*) FILTER (WHERE entry.id <= reader.handed), min(entry.id), (SELECT count(*) FROM chunk_sync.dead) \
     FROM chunk_sync.bus_reader AS reader LEFT JOIN chunk_sync.bus AS entry ON true";
@@ -105,17 +109,17 @@ const LETTERS: &str = "SELECT id, fields FROM chunk_sync.dead WHERE id > $1 ORDE
 
 const DROP: &str = "DELETE FROM chunk_sync.dead WHERE id = $1";
 
-/// The bus of a database.
+/// The bus in the database of the rows.
 pub struct PostgresBus {
     records: Arc<PostgresRecords>,
     max_backlog: u64,
     backlog: Mutex<Backlog>,
-    /// One call reads at a time.
+    /// Serialises reads.
     desk: tokio::sync::Mutex<Desk>,
     published: Notify,
 }
 
-/// How many entries there were when they were last counted, and how many this process has added since.
+/// The last count of the entries, its time, and how many entries this process has added since.
 #[derive(Default)]
 struct Backlog {
     counted: u64,
@@ -124,8 +128,8 @@ struct Backlog {
 }
 
 impl PostgresBus {
-    /// The bus in the database of these records, which holds at most `max_backlog` unfinished entries before publishers
-    /// wait. Nothing is sent yet.
+    /// The bus in the database of `records`. Publishers wait while it holds `max_backlog` unfinished entries. Sends
+    /// nothing to the server yet.
     #[must_use]
     pub fn new(records: Arc<PostgresRecords>, max_backlog: u64) -> Self {
         let (desk, published) = (tokio::sync::Mutex::default(), Notify::new());
@@ -140,7 +144,7 @@ impl PostgresBus {
         self.records.query(sql, params).await.map_err(|error| self.fault(error, context))
     }
 
-    /// Waits until the bus has room for one more.
+    /// Waits until the bus holds fewer than `max_backlog` unfinished entries; [`FaultClass::Busy`] after [`ROOM_WAIT`].
     async fn room(&self) -> Result<(), Fault> {
         let deadline = Instant::now() + ROOM_WAIT;
         loop {
@@ -154,13 +158,13 @@ impl PostgresBus {
             }
             if Instant::now() >= deadline {
                 let message = format!(
-                    "the bus holds {backlog} unfinished events, and its bound is {}: start `chunk-sync run`, or wait \
-                     until it has carried some",
+                    "the bus is full: it holds {backlog} unfinished events, its limit is {}; start `chunk-sync run`, \
+                     or wait until it has synced some",
                     self.max_backlog
                 );
                 return Err(Fault::new(FaultClass::Busy, PUBLISH, message));
             }
-            // The notification is the common case; the pause covers what another process finishes.
+            // The notification is the common case; the pause covers entries that another process finishes.
             let _ = timeout_at(deadline.min(Instant::now() + ROOM_PAUSE), finished).await;
         }
     }
@@ -170,7 +174,7 @@ impl PostgresBus {
         backlog.at.filter(|at| at.elapsed() < ROOM_KNOWN).map(|_| backlog.counted + backlog.added)
     }
 
-    /// Counts, but not further than the bound.
+    /// Counts the entries, up to `max_backlog`.
     async fn count_backlog(&self) -> Result<u64, Fault> {
         let bound = i64::try_from(self.max_backlog).unwrap_or(i64::MAX);
         let rows = self.query(COUNT, &[&bound], PUBLISH).await?;
@@ -181,11 +185,11 @@ impl PostgresBus {
         Ok(counted)
     }
 
-    /// Adds entries in one transaction; their numbers, in order.
+    /// Inserts entries in one transaction and returns their ids, in order.
     async fn add(&self, entries: &[Vec<Vec<u8>>]) -> Result<Vec<EntryId>, Error> {
         let mut client = self.records.pool.get().await?;
         let added = self.records.pool.within(async {
-            // One row is one statement, which is a transaction of its own.
+            // A single statement is its own transaction.
             if entries.len() == 1 {
                 return insert(&client, entries).await;
             }
@@ -242,7 +246,7 @@ impl Bus for PostgresBus {
     }
 
     async fn prepare(&self) -> Result<(), Fault> {
-        // The tables are made with those of the records.
+        // The tables are created with those of the records.
         self.records.layout().await.map(drop).map_err(|error| self.fault(error, PREPARE))
     }
 
@@ -263,7 +267,7 @@ impl Bus for PostgresBus {
     async fn read(&self, max: usize, wait: Duration) -> Result<Vec<Delivery>, Fault> {
         let deadline = Instant::now() + wait;
         loop {
-            // Listens before it looks: what is published in between wakes it.
+            // Registers before the table is read: an entry published in between wakes the reader.
             let published = self.published.notified();
             tokio::pin!(published);
             published.as_mut().enable();
@@ -301,14 +305,14 @@ impl Bus for PostgresBus {
     }
 
     async fn incarnation(&self) -> Result<String, Fault> {
-        // An entry is as durable as the rows: a server that lost entries is another one for capture, too.
+        // Entries are as durable as the rows: a server that lost entries has lost rows too, and capture detects that.
         Ok(String::new())
     }
 
     async fn depth(&self) -> Result<Depth, Fault> {
         let rows = self.query(DEPTH_OF, &[], DEPTH).await?;
         let Some(row) = rows.first() else {
-            let message = "chunk_sync.bus_reader has no row: run `chunk-sync init`";
+            let message = "the table chunk_sync.bus_reader is empty; run `chunk-sync init`";
             return Err(Fault::new(FaultClass::Misconfigured, DEPTH, message));
         };
         let read = || -> Result<Depth, tokio_postgres::Error> {
@@ -330,12 +334,12 @@ impl Bus for PostgresBus {
     }
 
     async fn trim(&self) -> Result<u64, Fault> {
-        // What is finished is deleted: nothing else is ever there.
+        // Finished entries are deleted, so the table holds no finished entries.
         Ok(0)
     }
 }
 
-/// Inserts entries by one statement, which gives them ascending numbers in their order.
+/// Inserts entries by one statement, which assigns ascending numbers in their order.
 async fn insert(client: &impl GenericClient, entries: &[Vec<Vec<u8>>]) -> Result<Vec<i64>, Error> {
     let places: Vec<String> = (1..=entries.len()).map(|place| format!("(${place})")).collect();
     let sql = format!("INSERT INTO chunk_sync.bus (fields) VALUES {} RETURNING id", places.join(", "));
@@ -348,18 +352,18 @@ fn entry_of(event: &Event) -> Vec<Vec<u8>> {
     event.to_fields().into_iter().flat_map(|(name, value)| [name.as_bytes().to_vec(), value.into_bytes()]).collect()
 }
 
-/// Names and values in turn, as the table has them.
+/// Alternating names and values, as in the table.
 fn in_turn(fields: Fields) -> Vec<Vec<u8>> {
     fields.into_iter().flat_map(|(name, value)| [name, value]).collect()
 }
 
-/// The same the other way round.
+/// The inverse of [`in_turn`].
 fn fields(in_turn: Vec<Vec<u8>>) -> Fields {
     let mut values = in_turn.into_iter();
     std::iter::from_fn(|| Some((values.next()?, values.next().unwrap_or_default()))).collect()
 }
 
-/// The number of an entry of this bus; `None` where the id is of another one.
+/// The number of an entry of this bus; `None` for an id of another bus.
 pub(super) fn number(id: EntryId) -> Option<i64> {
     i64::try_from(id.sequence).ok().filter(|_| id.millis == 0)
 }

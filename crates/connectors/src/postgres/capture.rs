@@ -1,7 +1,8 @@
-//! Capture from PostgreSQL's log: publication, slot, and the stream behind them. What a change means is not known here,
-//! only which rows it touched.
+//! Capture from PostgreSQL's log: the publication, the slot, and the stream of changes. It reports which rows a
+//! transaction touched, not what a change means.
 //!
-//! Transactions of the service itself begin with a message of prefix `chunk_sync`, and carry nothing; so does the heartbeat.
+//! The service's own transactions, and the heartbeat, begin with a logical message of prefix `chunk_sync`; they are
+//! reported without rows.
 
 mod pgoutput;
 mod polling;
@@ -28,41 +29,41 @@ use stream::Stream;
 
 const CONTEXT: &str = "postgres: capture";
 
-/// What every transaction of our own says first.
+/// Prefix of the logical message at the start of each of the service's own transactions.
 pub(super) const OWN: &str = "chunk_sync";
 
-/// What is read from the log, and how.
+/// What to read from the log, and how.
 #[derive(Clone, Debug)]
 pub struct CaptureConfig {
-    /// For the replication connection.
+    /// URL of the replication connection.
     pub url: SecretString,
     /// The publication of the table of chunks.
     pub publication: String,
-    /// The slot, which remembers what is confirmed.
+    /// The replication slot, which keeps the confirmed position.
     pub slot: String,
-    /// What the server has its log told by.
+    /// The output plugin of the slot.
     pub plugin: Plugin,
 }
 
 impl CaptureConfig {
-    /// The way to the log: as secure as the way to the rows.
+    /// Configuration of the replication connection, with the same security as the connection to the rows.
     pub(super) fn link(&self, rows: &PostgresConfig) -> PostgresConfig {
         PostgresConfig { url: self.url.clone(), ..rows.clone() }
     }
 }
 
-/// What the server has its log told by.
+/// The output plugin that decodes the server's log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Plugin {
-    /// Streamed; every server has it.
+    /// Streamed over a replication connection. Built into every server.
     #[default]
     Pgoutput,
-    /// Asked for again and again, for servers whose slot is to be read by other tools as well.
+    /// Polled by SQL, for servers on which other tools read the slot as well.
     Wal2Json,
 }
 
 impl Plugin {
-    /// Its name, to the server and in the configuration.
+    /// The name, on the server and in the configuration.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -79,21 +80,21 @@ pub struct PostgresCapture {
 }
 
 impl PostgresCapture {
-    /// Capture of what happens to the table of `records`.
+    /// Capture of the changes of the table of `records`.
     #[must_use]
     pub fn new(records: Arc<PostgresRecords>, config: CaptureConfig) -> Self {
         Self { records, config }
     }
 
-    /// The statements that create what is missing.
+    /// The statements that create the publication and the slot, as far as they are missing.
     ///
     /// # Errors
-    /// Where the server cannot be asked.
+    /// The fault of the query when the server is unreachable, refuses the login or denies access to its catalogue.
     pub async fn statements(&self) -> Result<Vec<String>, Fault> {
         let mut statements = Vec::new();
         let published = format!("SELECT 1 FROM pg_publication WHERE pubname = {}", literal(&self.config.publication));
         if self.ask(&published).await?.is_none() {
-            // The id is enough: what a row says is read where it stands.
+            // The id suffices: the merge reads the row itself.
             statements.push(format!(
                 "CREATE PUBLICATION {} FOR TABLE {} (id)",
                 quoted(&self.config.publication),
@@ -114,33 +115,39 @@ impl PostgresCapture {
     async fn create_missing(&self) -> Result<(), Fault> {
         for statement in self.statements().await? {
             self.ask(&statement).await.map_err(|fault| self.hinted(fault, &statement))?;
-            info!(statement, "created what capture needs");
+            info!(statement, "created a publication or slot");
         }
         Ok(())
     }
 
-    /// Says what to do where the server has not the plugin, or will not load it.
+    /// Adds the remedy when the server does not have the plugin or refuses to load it.
     fn hinted(&self, fault: Fault, statement: &str) -> Fault {
         if self.config.plugin == Plugin::Pgoutput || !statement.contains("replication_slot") {
             return fault;
         }
-        let hint = "install it beside the server (Debian: postgresql-NN-wal2json), name it in output_plugin_libraries \
-            where the server has that setting (a plain list: pgoutput, wal2json), or set postgres.plugin = \"pgoutput\"";
-        Fault { class: FaultClass::Misconfigured, message: format!("{}: {hint}", fault.message), ..fault }
+        let hint = "install wal2json on the server (Debian: postgresql-NN-wal2json), add it to output_plugin_libraries \
+            if the server has that setting (a plain list: pgoutput, wal2json), or set postgres.plugin = \"pgoutput\"";
+        Fault { class: FaultClass::Misconfigured, message: format!("{}; {hint}", fault.message), ..fault }
     }
 
-    /// What stands between here and reading: nothing, or what is said of it.
+    /// Reads the state of the slot. Fails when the slot is in use or belongs to another database or plugin.
     async fn look(&self) -> Result<State, Fault> {
         let answer =
             self.ask(&position::state(&self.config.slot, self.config.plugin.as_str())).await?.unwrap_or_default();
         let state = State::read(&answer);
-        let state = state.ok_or_else(|| Fault::new(FaultClass::Corrupt, CONTEXT, format!("what is `{answer}`?")))?;
+        let state = state.ok_or_else(|| {
+            Fault::new(FaultClass::Corrupt, CONTEXT, format!("cannot parse the state of the slot: `{answer}`"))
+        })?;
         let slot = &self.config.slot;
         match state.slot.as_str() {
-            "active" => Err(Fault::new(FaultClass::Busy, CONTEXT, format!("the slot {slot} is in use"))),
+            "active" => Err(Fault::new(
+                FaultClass::Busy,
+                CONTEXT,
+                format!("the slot {slot} is in use; stop the other reader, or set postgres.slot to another name"),
+            )),
             "foreign" => {
                 let message =
-                    format!("the slot {slot} belongs to another database or plugin: name another one in postgres.slot");
+                    format!("the slot {slot} belongs to another database or plugin; set postgres.slot to another name");
                 Err(Fault::new(FaultClass::Misconfigured, CONTEXT, message))
             }
             _ => Ok(state),
@@ -171,7 +178,7 @@ impl Capture for PostgresCapture {
         }
         self.create_missing().await?;
         if state.slot == "none" && state.noted.is_none() {
-            warn!("the slot is new: what was written into the table before is not captured; `backfill` carries it");
+            warn!("the slot is new: earlier changes of the table are not captured; run `chunk-sync backfill`");
         }
         let source = match self.config.plugin {
             Plugin::Pgoutput => {
@@ -179,7 +186,7 @@ impl Capture for PostgresCapture {
             }
             Plugin::Wal2Json => Log::Polling(Polling::open(&self.records, slot).await?),
         };
-        // Only whoever reads comes here: nobody else can.
+        // Only the reader of the slot gets here: the server and the advisory lock admit one.
         let opening = self.ask(&position::note_slot(slot)).await?.unwrap_or_default();
         let source = Noting { source, opening, slot: slot.clone(), records: Arc::clone(&self.records) };
         Ok(Opened { source: Box::new(source), gap })
@@ -199,16 +206,16 @@ impl Capture for PostgresCapture {
     }
 }
 
-/// The log being read, and the table in which is noted how far.
+/// The log, and the table that holds the position up to which it is read.
 struct Noting {
     source: Log,
     slot: String,
-    /// Which opening of the slot this is.
+    /// The number of this opening of the slot: a later opening invalidates it.
     opening: String,
     records: Arc<PostgresRecords>,
 }
 
-/// The log by either way.
+/// The log, read by either plugin.
 enum Log {
     Stream(Stream),
     Polling(Polling),
@@ -217,7 +224,13 @@ enum Log {
 impl Noting {
     async fn update(&self, statement: &str) -> Result<(), Fault> {
         let updated = self.records.ask(statement).await.map_err(|error| self.records.fault(error, CONTEXT))?;
-        let overtaken = || Fault::new(FaultClass::Busy, CONTEXT, format!("the slot {} was opened again", self.slot));
+        let overtaken = || {
+            Fault::new(
+                FaultClass::Busy,
+                CONTEXT,
+                format!("the slot {} was opened by another process; capture stops here", self.slot),
+            )
+        };
         updated.map(drop).ok_or_else(overtaken)
     }
 }

@@ -1,5 +1,5 @@
-//! One value of a column, on its way to and from the server in binary form. Which type the column has is the server's to
-//! say: a cell is written as that type wants it, and read as that type gives it. Not here: what the values mean.
+//! One value of a column, encoded to and decoded from PostgreSQL's binary format. The server reports the type of the
+//! column, and a cell is encoded and decoded for that type. Not here: what the values mean.
 
 use bytes::{BufMut, BytesMut};
 use chunk_sync_model::Time;
@@ -11,16 +11,16 @@ use uuid::Uuid;
 
 use super::json;
 
-/// 2000-01-01, from which PostgreSQL counts, in microseconds since 1970.
+/// PostgreSQL's epoch, 2000-01-01, in microseconds since 1970.
 const POSTGRES_EPOCH: i64 = 946_684_800_000_000;
 
-/// A sparse vector as a column holds it. Indices ascend and count from 0, as in a chunk; in the text of a `sparsevec`
-/// they count from 1, in its binary form from 0.
+/// A sparse vector of a column. Indices ascend and start at 0, as in a chunk. In the text form of a `sparsevec` they
+/// start at 1, in its binary form at 0.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Indexed {
-    /// The places that are not zero.
+    /// The indices of the values that are not zero.
     pub indices: Vec<u32>,
-    /// One for each index.
+    /// One value per index.
     #[serde(with = "exact")]
     pub values: Vec<f32>,
 }
@@ -37,11 +37,11 @@ pub(super) enum Cell {
     Time(Time),
     Json(Value),
     Dense(Vector),
-    /// With the number of its dimensions, zeros counted.
+    /// A sparse vector and its number of dimensions, zeros included.
     Sparse(Indexed, u32),
 }
 
-/// A value that a column of that type cannot hold, or that makes no sense as one.
+/// A value that is malformed for the type of its column.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct Unfit(String);
@@ -54,7 +54,7 @@ impl<T: Into<Self>> From<Option<T>> for Cell {
     }
 }
 
-/// What a cell is in a row; `None` where it is NULL or something else.
+/// Converts a cell into a field of a row; `None` when the cell is NULL or of another kind.
 pub(super) trait FromCell: Sized {
     fn from_cell(cell: Cell) -> Option<Self>;
 }
@@ -132,7 +132,7 @@ fn put_int(number: i64, ty: &Type, out: &mut BytesMut) -> Result<(), Failure> {
 }
 
 fn put_real(number: f64, ty: &Type, out: &mut BytesMut) {
-    #[allow(clippy::cast_possible_truncation, reason = "the column holds no more")]
+    #[allow(clippy::cast_possible_truncation, reason = "the column has single precision")]
     if *ty == Type::FLOAT4 {
         out.put_f32(number as f32);
     } else {
@@ -175,7 +175,7 @@ impl<'a> FromSql<'a> for Cell {
             Type::UUID => Self::Uuid(Uuid::from_sql(ty, raw)?),
             Type::TIMESTAMP | Type::TIMESTAMPTZ => time(&numbers::<8, i64>(raw, i64::from_be_bytes)?),
             Type::JSON => Self::Json(json::parse(std::str::from_utf8(raw)?)),
-            // A byte before it says the version of the form.
+            // The first byte is the version of the format.
             Type::JSONB => Self::Json(json::parse(std::str::from_utf8(after(raw, 1)?)?)),
             Type::FLOAT4_ARRAY => <Vec<f32>>::from_sql(ty, raw).map_or(Self::Null, |x| Self::Dense(x.into())),
             _ => match ty.name() {
@@ -195,12 +195,12 @@ impl<'a> FromSql<'a> for Cell {
     }
 }
 
-/// The shortest decimal of a single-precision number in double precision: 0.9 is 0.9 and not 0.8999999762.
+/// Widens by way of the shortest decimal: the single-precision 0.9 becomes 0.9, not 0.8999999762.
 pub(super) fn widened(number: f32) -> f64 {
     number.to_string().parse().unwrap_or_else(|_| number.into())
 }
 
-/// `infinity` is no time.
+/// A time; NULL for `infinity`, which a chunk cannot hold.
 fn time(micros: &[i64]) -> Cell {
     match micros {
         [i64::MIN | i64::MAX] | [] => Cell::Null,
@@ -227,12 +227,12 @@ fn numbers<const N: usize, T>(raw: &[u8], read: fn([u8; N]) -> T) -> Result<Vec<
 }
 
 fn short() -> Unfit {
-    Unfit("a value that is cut off".to_owned())
+    Unfit("the binary value of a column is truncated".to_owned())
 }
 
 mod exact {
-    //! Single-precision numbers in JSON, written in double precision: its parsers read that, and cut back to single
-    //! precision it is the same number.
+    //! Single-precision numbers in JSON, written in double precision: JSON parsers read doubles, and rounding one back
+    //! to single precision yields the same number.
 
     use serde::{Deserialize, Deserializer, Serializer};
 
@@ -241,7 +241,7 @@ mod exact {
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<f32>, D::Error> {
-        #[allow(clippy::cast_possible_truncation, reason = "single precision is what was written")]
+        #[allow(clippy::cast_possible_truncation, reason = "the writer widened single-precision numbers")]
         Ok(Vec::<f64>::deserialize(deserializer)?.into_iter().map(|x| x as f32).collect())
     }
 }

@@ -1,4 +1,4 @@
-//! How the server is reached, and what is refused before anything is sent.
+//! Connection settings, and the checks of them before anything is sent.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,34 +13,34 @@ use crate::remote::{insecure, is_loopback};
 
 const CONTEXT: &str = "postgres: configuration";
 
-/// A half-open connection is found out after as long.
+/// A half-open connection is detected after this time.
 const DEAD_AFTER: Duration = Duration::from_secs(30);
 
-/// Where the system of record is and how it is used.
+/// Address and settings of the system of record.
 #[derive(Clone, Debug)]
 pub struct PostgresConfig {
     /// `postgres://user:password@host:5432/database?sslmode=require`
     pub url: SecretString,
     /// The schema of the table of chunks.
     pub schema: String,
-    /// Its name.
+    /// The name of the table of chunks.
     pub table: String,
-    /// How long it may take to connect, and to wait for a connection of the pool.
+    /// Time limit to open a connection, and part of the limit to wait for one of the pool.
     pub connect_timeout: Duration,
-    /// How long one statement may take. An operation of several may take twice as long.
+    /// Time limit of one statement. An operation of several statements may take twice as long.
     pub statement_timeout: Duration,
-    /// How long one statement may wait for a lock.
+    /// How long a statement may wait for a lock.
     pub lock_timeout: Duration,
-    /// Connections at once.
+    /// Most connections at the same time.
     pub pool_size: usize,
-    /// The embedding models: the first of them that a chunk has goes into `dense_vector`.
+    /// The embedding models. `dense_vector` holds the vector of the first of them that a chunk has.
     pub limits: Arc<Limits>,
-    /// Allows a server off loopback without verified TLS and a password.
+    /// Allows a server on another machine without verified TLS or without a password.
     pub allow_insecure: bool,
 }
 
 impl PostgresConfig {
-    /// The defaults for the server at `url`.
+    /// The default settings for the server at `url`.
     #[must_use]
     pub fn new(url: SecretString, limits: Arc<Limits>) -> Self {
         Self {
@@ -56,12 +56,12 @@ impl PostgresConfig {
         }
     }
 
-    /// What a connection is made with: every timeout set, and TLS wherever the server is another machine.
+    /// Settings of the client: every timeout set, and TLS when the server is on another machine.
     pub(super) fn client(&self) -> Result<tokio_postgres::Config, Fault> {
         let mut client: tokio_postgres::Config = self.url.expose_secret().parse().map_err(|_| {
-            // What the parser says may quote the URL, and with it the password.
-            let message = "the URL is none: write postgres://user:password@host:5432/database, with ?sslmode=require \
-                where the server is another machine; other options than libpq's are unknown";
+            // The parser's message may quote the URL, and with it the password.
+            let message = "invalid URL, or an option that libpq does not have; expected \
+                postgres://user:password@host:5432/database, with ?sslmode=require when the server is on another machine";
             Fault::new(FaultClass::Misconfigured, CONTEXT, message)
         })?;
         self.secure(&mut client)?;
@@ -87,7 +87,7 @@ impl PostgresConfig {
         let named = client.get_hosts().iter().find_map(off_loopback);
         let mut addressed = client.get_hostaddrs().iter().filter(|address| !address.is_loopback());
         let Some(host) = named.or_else(|| addressed.next().map(IpAddr::to_string)) else {
-            // A server on this machine may have a certificate that nobody signed: TLS only if it is asked for.
+            // A server on this machine may have a self-signed certificate: TLS only on request.
             if wanted != SslMode::Require {
                 client.ssl_mode(SslMode::Disable);
             }
@@ -105,7 +105,7 @@ impl PostgresConfig {
     }
 }
 
-/// The host, where it is another machine.
+/// The name of the host when it is another machine.
 fn off_loopback(host: &Host) -> Option<String> {
     match host {
         Host::Tcp(name) => (!is_loopback(name)).then(|| name.clone()),

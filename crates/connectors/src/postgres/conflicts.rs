@@ -1,4 +1,4 @@
-//! The record of conflicts: entries are written in the transaction of the row they are about, and read one by one.
+//! The conflict records. Each is written in the transaction of its row.
 
 use chunk_sync_engine::ports::{Closed, Commit, ConflictFilter, Met, Recorded};
 use chunk_sync_model::merge::{Conflict, Strategy};
@@ -13,14 +13,14 @@ use super::merge::execute;
 use super::records::{PostgresRecords, limit_of, version};
 use super::sql;
 
-/// What a transaction does to the record, column by column.
+/// Changes of a transaction to the conflict records, as columns of parameters.
 #[derive(Default)]
 pub(super) struct Entries {
     closed: ClosedColumns,
     met: MetColumns,
 }
 
-/// Parts whose open entries are closed.
+/// Parts whose open conflicts are closed.
 #[derive(Default)]
 struct ClosedColumns {
     chunks: Vec<Uuid>,
@@ -29,7 +29,7 @@ struct ClosedColumns {
     by: Vec<&'static str>,
 }
 
-/// New entries.
+/// New conflicts.
 #[derive(Default)]
 struct MetColumns {
     chunks: Vec<Uuid>,

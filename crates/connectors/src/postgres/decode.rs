@@ -1,5 +1,5 @@
-//! From a row to its state. A row is a fact, whoever wrote it: what it leaves out has a default, and what makes no sense
-//! is as if it were not there. Pure, so that a row read and the same row captured come to the same.
+//! Decodes a row into its state. A row is accepted whichever program wrote it: a missing value gets a default, and an
+//! invalid value counts as missing. Pure, so that the same row always decodes to the same state.
 
 use chunk_sync_model::chunk::{
     ChunkType, CodeMetadata, Dense, Embeddings, Entity, EntityType, Graph, Location, Metadata, Organization,
@@ -15,23 +15,23 @@ use super::cell::Indexed;
 use super::rest::{KEY, Rest};
 use super::row::RowImage;
 
-/// What a row says.
+/// A decoded row.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decoded {
     /// The row as a state.
     pub state: State,
-    /// The columns that had to be filled with defaults, though a chunk cannot be without them.
+    /// Required fields of a chunk that the row does not have and that got a default.
     pub defaults: Vec<&'static str>,
 }
 
 impl Decoded {
-    /// Whether the row did not say when it was made or changed.
+    /// Whether `created_at` or `updated_at` got a default.
     pub(super) fn dated(&self) -> bool {
         self.defaults.iter().any(|name| ["created_at", "updated_at"].contains(name))
     }
 }
 
-/// Reads a row. `at` stands for times that it does not say; the limits name the embedding model where the row does not.
+/// Decodes a row. `at` is the default for its times; `limits` gives the embedding model when the row does not name it.
 #[must_use]
 pub fn decode(mut row: RowImage, limits: &Limits, at: Time) -> Decoded {
     let (mut extra, rest) = metadata(row.metadata.take());
@@ -86,7 +86,7 @@ fn or_default<T>(
     })
 }
 
-/// Parts the metadata into what a chunk shows of it and what has no column.
+/// Splits the metadata into the part that a chunk shows and the fields of [`Rest`].
 fn metadata(said: Option<Value>) -> (Map<String, Value>, Rest) {
     let Some(Value::Object(mut map)) = said else {
         return (Map::new(), Rest::default());
@@ -103,7 +103,7 @@ fn chunk_type(row: &RowImage) -> ChunkType {
     if row.is_code == Some(true) { ChunkType::Code } else { ChunkType::Text }
 }
 
-/// Who made a chunk that does not say so: whoever it belongs to.
+/// The origin of a chunk without one, derived from its organization.
 fn origin(organization: &Organization) -> Origin {
     match (organization.project_id, &organization.cognee_dataset) {
         (Some(_), None) => Origin::Claude,
@@ -127,7 +127,7 @@ fn location(row: &RowImage, rest: &Rest, content: &str, defaults: &mut Vec<&'sta
     }
 }
 
-/// The times, from their columns or else from the metadata, which keeps nothing else under their names.
+/// The times from their columns, else from the metadata, which loses the keys of these names.
 fn times(row: &RowImage, extra: &mut Map<String, Value>, at: Time, defaults: &mut Vec<&'static str>) -> Metadata {
     let mut time = |name: &str, column: Option<Time>| column.or(from_key(extra, name));
     let said = [
@@ -152,7 +152,7 @@ fn code_metadata(row: &mut RowImage, rest: &Rest) -> Option<CodeMetadata> {
     if row.language.is_none() && row.is_code != Some(true) && row.confidence.is_none() {
         return None;
     }
-    #[allow(clippy::cast_possible_truncation, reason = "compared as the column would cut it")]
+    #[allow(clippy::cast_possible_truncation, reason = "compared in the precision of the column")]
     let exact = rest.confidence.filter(|exact| row.confidence.is_some_and(|cut| *exact as f32 == cut as f32));
     let confidence = exact.or(row.confidence).filter(|number| (0.0..=1.0).contains(number));
     Some(CodeMetadata {
@@ -184,7 +184,7 @@ fn key(relationship: &Relationship) -> impl Ord {
     (relationship.kind, &relationship.source_entity_id, &relationship.target_entity_id)
 }
 
-/// An entity in full, or what is known of one that is only named: by its id, or by an object that has one.
+/// A complete entity, or one with defaults from a bare id or from an object that has an id.
 fn entity(said: &Value) -> Option<Entity> {
     let named = |id: &str, name: &str| Entity {
         id: id.to_owned(),
@@ -219,7 +219,7 @@ fn embeddings(row: &mut RowImage, rest: Rest, limits: &Limits) -> Embeddings {
             dense.push(further.dense);
         }
     }
-    // A row that names a model anew may name one that had a vector of its own: the row's comes first.
+    // The row may now name a model that also has a further vector: the vector of the row wins, because it comes first.
     dense.sort_by(|a, b| a.model.cmp(&b.model));
     dense.dedup_by(|a, b| a.model == b.model);
     let sparse = row.sparse_vector.take().or(rest.sparse).map(in_order).map(|(indices, values)| Sparse {
@@ -238,7 +238,7 @@ fn embeddings(row: &mut RowImage, rest: Rest, limits: &Limits) -> Embeddings {
     }
 }
 
-/// Indices ascending, each once, and no zeros, as a chunk has them; JSON may hold them otherwise.
+/// Sorts by index and drops duplicates, zeros and non-finite values, as a chunk requires; JSON may hold any.
 fn in_order(sparse: Indexed) -> (Vec<u32>, Vec<f32>) {
     let mut pairs: Vec<_> = sparse.indices.into_iter().zip(sparse.values).collect();
     pairs.retain(|(_, value)| *value != 0.0 && value.is_finite());
@@ -247,7 +247,7 @@ fn in_order(sparse: Indexed) -> (Vec<u32>, Vec<f32>) {
     pairs.into_iter().unzip()
 }
 
-/// The model of a vector that does not say so: the first configured one of that length, or the first.
+/// The model of a vector without a name: the first configured one of that length, else the first.
 fn model_of(length: usize, limits: &Limits) -> String {
     let model = limits.models.iter().find(|model| model.size == length).or(limits.models.first());
     model.map_or_else(|| "unknown".to_owned(), |model| model.model.clone())

@@ -1,5 +1,5 @@
-//! From a state to its row: everything has its place, in a column where there is one that can hold it, else in [`Rest`],
-//! vectors in the service's own table. Pure; what is lost here would be lost for good.
+//! Encodes a state as a row. Each value goes into its column if the column can hold it, else into [`Rest`]; vectors
+//! without a column go into the service's own table. Pure. It must lose nothing: the row is the only copy.
 
 use chunk_sync_model::chunk::{CodeMetadata, Dense, Embeddings, Location, Metadata};
 use chunk_sync_model::{Chunk, Limits, State};
@@ -10,24 +10,24 @@ use super::cell::{Indexed, widened};
 use super::rest::{KEY, Rest};
 use super::row::{Further, RowImage};
 
-/// pgvector takes no more numbers in a sparse vector that are not zero.
+/// pgvector's limit of non-zero values in a sparse vector.
 const SPARSE_MAX: usize = 16_000;
 
-/// What the columns of the table can hold, where not everything.
+/// Limits of the columns of the table.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Room {
-    /// The length of the dense vectors; `None` is any.
+    /// The length of the dense vectors; `None` for any length.
     pub(super) dense: Option<usize>,
-    /// Indices are below this where the column is a `sparsevec`; `None` is any JSON.
+    /// Exclusive upper bound of the indices when the column is a `sparsevec`; `None` for JSON, which holds any.
     pub(super) sparse: Option<u32>,
     /// The greatest number in `start_line`, `end_line`, `start_char` and `end_char`.
     pub(super) numbers: [i64; 4],
-    /// Whether `confidence` is a number of double precision.
+    /// Whether `confidence` has double precision.
     pub(super) confidence: bool,
 }
 
 impl Room {
-    /// Whether the column holds a dense vector of that length; none holds an empty one.
+    /// Whether the column can hold the dense vector. No column holds an empty one.
     fn fits(&self, dense: &Dense) -> bool {
         let length = dense.vector.len();
         length > 0 && self.dense.is_none_or(|size| size == length)
@@ -73,7 +73,7 @@ pub(super) fn encode(state: &State, room: &Room, limits: &Limits) -> RowImage {
     row
 }
 
-/// What never has a column.
+/// The fields that never have a column.
 fn rest(chunk: &Chunk) -> Rest {
     let relationships = &chunk.graph.relationships;
     let embeddings = &chunk.embeddings;
@@ -93,7 +93,7 @@ fn rest(chunk: &Chunk) -> Rest {
 }
 
 fn dataset(name: Option<&str>, row: &mut RowImage, rest: &mut Rest) {
-    // Another way to write the same UUID would come back in this one.
+    // Only the canonical form: another spelling of the same UUID would not come back as it was.
     row.cognee_dataset_id = name.and_then(|name| Uuid::parse_str(name).ok().filter(|id| id.to_string() == name));
     if row.cognee_dataset_id.is_none() {
         rest.cognee_dataset = name.map(str::to_owned);
@@ -114,7 +114,7 @@ fn code_metadata(code: &CodeMetadata, room: &Room, row: &mut RowImage, rest: &mu
     row.language = Some(code.language.clone());
     row.is_code = Some(code.is_code);
     row.confidence = Some(code.confidence);
-    #[allow(clippy::cast_possible_truncation, reason = "this is what the column would do")]
+    #[allow(clippy::cast_possible_truncation, reason = "the column rounds in the same way")]
     let cut = !room.confidence && widened(code.confidence as f32) != code.confidence;
     rest.confidence = cut.then_some(code.confidence);
     rest.symbols = code.symbols.clone();
@@ -156,12 +156,12 @@ fn metadata(metadata: &Metadata, rest: &Rest) -> Value {
     Value::Object(map)
 }
 
-/// The types of a chunk have no keys that are not strings, so JSON holds them all.
+/// Serialises a value. It cannot fail: the types of a chunk have only string keys.
 fn json<T: serde::Serialize>(value: &T) -> Value {
     serde_json::to_value(value).unwrap_or_default()
 }
 
-/// `rs` of `src/main.rs`; a name that begins with its only dot has none.
+/// The extension of a path: `rs` for `src/main.rs`, none for `.gitignore`.
 fn extension(path: &str) -> Option<String> {
     let name = path.rsplit(['/', '\\']).next()?;
     let (stem, extension) = name.rsplit_once('.')?;

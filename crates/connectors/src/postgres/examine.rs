@@ -1,5 +1,5 @@
-//! What keeps a server from being used, or will one day: link, version, clock, rights, what capture needs, and the table.
-//! Looks only; nothing is created or changed.
+//! Checks of a server: link, version, clock, rights, the table, and the requirements of capture. It reports what
+//! prevents operation now or threatens it later. Read-only: creates and changes nothing.
 
 use chunk_sync_engine::ports::{Finding, Findings};
 use chunk_sync_model::Time;
@@ -18,12 +18,12 @@ use crate::remote;
 
 const PLACE: &str = "postgres";
 
-/// A slot that is further behind is worth a word.
+/// A slot that lags by more bytes gets a warning.
 const FAR_BEHIND: i64 = 1 << 30;
 
 const HERE: &str = "SELECT current_setting('server_version'), pg_is_in_recovery(), (extract(epoch FROM clock_timestamp()) * 1e6)::bigint";
 
-/// What capture needs of the server: log level, slots, senders, and of the role that replicates.
+/// The requirements of capture: log level, free slots, free senders, and the right of the role to replicate.
 const CAPTURE: &str = "SELECT current_setting('wal_level'),
     current_setting('max_replication_slots')::bigint - (SELECT count(*) FROM pg_replication_slots),
     current_setting('max_wal_senders')::bigint - (SELECT count(*) FROM pg_stat_replication),
@@ -42,8 +42,8 @@ const PUBLICATION: &str = "SELECT p.pubinsert AND p.pubupdate AND p.pubdelete AN
     EXISTS (SELECT FROM pg_publication_tables t WHERE t.pubname = p.pubname AND t.schemaname = $2 AND t.tablename = $3)
     FROM pg_publication p WHERE p.pubname = $1";
 
-/// The right to create a schema, to use our own with its tables, to create in that of the table, and to read and write the
-/// table; `NULL` where there is none yet.
+/// The rights to create a schema, to use the service's own schema and its tables, to create in the schema of the table,
+/// and to read and write the table; `NULL` for a schema or table that does not exist yet.
 const RIGHTS: &str = "WITH tables AS (SELECT n.nspname, c.relname, has_table_privilege(c.oid, 'SELECT')
         AND has_table_privilege(c.oid, 'INSERT') AND has_table_privilege(c.oid, 'UPDATE')
         AND has_table_privilege(c.oid, 'DELETE') AS granted
@@ -56,7 +56,7 @@ const RIGHTS: &str = "WITH tables AS (SELECT n.nspname, c.relname, has_table_pri
     (SELECT extended FROM schemas WHERE nspname = $1),
     (SELECT used AND granted FROM schemas JOIN tables USING (nspname) WHERE nspname = $1 AND relname = $2)";
 
-/// Looks at everything that the service needs of the server.
+/// Checks everything that the service needs from the server, with one finding per check. Changes nothing.
 pub async fn examine(config: &PostgresConfig, capture: &CaptureConfig) -> Vec<Finding> {
     let mut findings = Findings::of(PLACE);
     let strict = PostgresConfig { allow_insecure: false, ..config.clone() };
@@ -75,12 +75,12 @@ async fn look(findings: &mut Findings, config: &PostgresConfig, capture: &Captur
     let may_look = rights(findings, &client, config).await?;
     match schema::look(&client, config).await {
         Ok(facts) => table(findings, config, &facts),
-        // The version or the encoding: nothing else counts then.
+        // Wrong version or encoding: the other checks are pointless then.
         Err(Error::Setup(text)) => {
             findings.failed("version", text, "use another server, or another database on it");
             return Ok(());
         }
-        // What the missing rights keep from being seen.
+        // The catalogue cannot be read because rights are missing, which is a finding already.
         Err(_) if !may_look => {}
         Err(error) => return Err(error),
     }
@@ -95,7 +95,7 @@ async fn server(findings: &mut Findings, client: &Client) -> Result<(), Error> {
     let after = remote::now();
     findings.ok("server", format!("PostgreSQL {}", here.try_get::<_, String>(0)?));
     if here.try_get(1)? {
-        findings.failed("role", "it is a standby, and takes no writes", "name the primary in postgres.url");
+        findings.failed("role", "the server is a standby, which refuses writes", "set postgres.url to the primary");
     }
     findings.clock(before, Time::from_micros(here.try_get(2)?), after);
     Ok(())
@@ -124,7 +124,7 @@ async fn rights(findings: &mut Findings, client: &Client, config: &PostgresConfi
     .filter_map(|(is_missing, grant)| is_missing.then_some(grant))
     .collect();
     if missing.is_empty() {
-        findings.ok("rights", format!("{user} may read, write and create what is needed"));
+        findings.ok("rights", format!("{user} has all rights that the service needs"));
     } else {
         findings.failed("rights", format!("{user} lacks rights"), missing.join("; "));
     }
@@ -136,30 +136,30 @@ fn table(findings: &mut Findings, config: &PostgresConfig, facts: &Facts) {
     match &facts.extension {
         Extension::Absent => findings.warning(
             "pgvector",
-            "not installed: vectors are kept as real[] and jsonb, and cannot be searched in PostgreSQL",
-            "install the extension `vector` on the server, if that is wanted",
+            "not installed: vectors are stored as real[] and jsonb, and PostgreSQL cannot search them",
+            "install the extension `vector` on the server to search vectors there",
         ),
-        Extension::Available => findings.ok("pgvector", "installed, and created with a new table"),
-        Extension::Created { sparsevec: true, .. } => findings.ok("pgvector", "there"),
+        Extension::Available => findings.ok("pgvector", "available; created together with a new table"),
+        Extension::Created { sparsevec: true, .. } => findings.ok("pgvector", "installed"),
         Extension::Created { .. } => findings.warning(
             "pgvector",
-            "older than 0.7: sparse vectors are kept as jsonb",
-            "ALTER EXTENSION vector UPDATE, once the server has a newer one",
+            "older than 0.7: sparse vectors are stored as jsonb",
+            "install a newer version on the server, then ALTER EXTENSION vector UPDATE",
         ),
     }
     let table = schema::table(config);
     if facts.columns.is_empty() {
-        findings.warning("table", format!("there is no table {table} yet"), INIT);
+        findings.warning("table", format!("the table {table} does not exist yet"), INIT);
     } else {
-        // Whether it fits does not depend on our own tables.
+        // Pretends that the service's own tables are current: they do not affect whether the table fits.
         let newest = i32::try_from(schema::MIGRATIONS.len()).ok();
         match schema::layout(config, &Facts { version: newest, ..facts.clone() }) {
             Ok(layout) => {
-                findings.ok("table", format!("{table} fits"));
+                findings.ok("table", format!("{table} has all columns that the service needs"));
                 vectors(findings, config, layout.room.dense);
             }
             Err(error) => {
-                findings.failed("table", error.to_string(), "change the table, or name another in postgres.table");
+                findings.failed("table", error.to_string(), "change the table, or set postgres.table to another name");
             }
         }
     }
@@ -168,23 +168,26 @@ fn table(findings: &mut Findings, config: &PostgresConfig, facts: &Facts) {
         Some(version) if version == newest => findings.ok("own tables", format!("version {version}")),
         Some(version) if version > newest => findings.failed(
             "own tables",
-            format!("of version {version}, and this version of the service knows {newest}"),
-            "run a newer chunk-sync",
+            format!("version {version}; this program supports {newest}"),
+            "use a newer chunk-sync",
         ),
-        Some(version) => findings.warning("own tables", format!("of version {version}, the newest is {newest}"), INIT),
-        None => findings.warning("own tables", "not there yet", INIT),
+        Some(version) => findings.warning("own tables", format!("version {version}; the newest is {newest}"), INIT),
+        None => findings.warning("own tables", "they do not exist yet", INIT),
     }
 }
 
-/// Whether the vectors of the first model fit into their column.
+/// Warns when the vectors of the first model do not fit into their column.
 fn vectors(findings: &mut Findings, config: &PostgresConfig, held: Option<usize>) {
     if let (Some(held), Some(model)) = (held, config.limits.models.first())
         && held != model.size
     {
         findings.warning(
             "dense_vector",
-            format!("holds {held} numbers, and those of {}, the first [[embedding]], have {}", model.model, model.size),
-            "its vectors go to chunk_sync.embeddings instead; put a model of the column's size first, or alter the column",
+            format!(
+                "the column holds {held} numbers; vectors of {}, the first [[embedding]], have {}",
+                model.model, model.size
+            ),
+            "chunk_sync.embeddings stores them instead; put a model of the column's size first, or alter the column",
         );
     }
 }
@@ -209,7 +212,7 @@ async fn replication(
             Err(fault) => Err(fault),
         };
         match reached {
-            Ok(()) => findings.ok("replication_url", "it answers"),
+            Ok(()) => findings.ok("replication_url", "the server answers"),
             Err(fault) => findings.fault("replication_url", &fault),
         }
     }
@@ -219,26 +222,22 @@ async fn replication(
         "logical" => findings.ok("wal_level", "logical"),
         level => findings.failed(
             "wal_level",
-            format!("{level}: what others write cannot be captured"),
-            "set wal_level = logical in postgresql.conf, and restart the server",
+            format!("{level}: changes by other programs cannot be captured"),
+            "set wal_level = logical in postgresql.conf and restart the server",
         ),
     }
     match row.try_get::<_, Option<bool>>(3)? {
         Some(false) => findings.failed(
             "replication right",
-            format!("{} may not replicate", quoted(user)),
+            format!("{} lacks the attribute REPLICATION", quoted(user)),
             format!("ALTER ROLE {} REPLICATION", quoted(user)),
         ),
-        _ => findings.ok("replication right", "there"),
+        _ => findings.ok("replication right", "granted"),
     }
     let (slots, senders): (i64, i64) = (row.try_get(1)?, row.try_get(2)?);
     let there = client.query_opt(SLOT, &[&capture.slot]).await?.is_some();
     if slots < 1 && !there {
-        findings.failed(
-            "slots",
-            "none is free",
-            "raise max_replication_slots and restart, or drop a slot nobody reads",
-        );
+        findings.failed("slots", "none is free", "raise max_replication_slots and restart, or drop an unused slot");
     }
     if senders < 1 {
         findings.warning("senders", "none is free", "raise max_wal_senders and restart, or end a replication");
@@ -252,7 +251,11 @@ async fn slot(findings: &mut Findings, client: &Client, capture: &CaptureConfig)
         subscription(findings, slot, &row)?;
     }
     let Some(row) = client.query_opt(SLOT, &[slot]).await? else {
-        findings.warning("slot", format!("there is no slot {slot} yet"), "run `chunk-sync init`, then `backfill`");
+        findings.warning(
+            "slot",
+            format!("the slot {slot} does not exist yet"),
+            "run `chunk-sync init`, then `backfill`",
+        );
         return Ok(());
     };
     let (database, plugin, status): (String, String, String) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
@@ -260,37 +263,37 @@ async fn slot(findings: &mut Findings, client: &Client, capture: &CaptureConfig)
     if !ours || plugin != capture.plugin.as_str() {
         findings.failed(
             "slot",
-            format!("{slot} is of database `{database}` and plugin `{plugin}`"),
-            "name another one in postgres.slot",
+            format!("{slot} belongs to database `{database}` and plugin `{plugin}`"),
+            "set postgres.slot to another name",
         );
     } else if status == "lost" {
         findings.failed(
             "slot",
-            format!("{slot} was invalidated, and has lost changes"),
-            "raise max_slot_wal_keep_size; `chunk-sync run` makes it anew and carries what it has missed",
+            format!("the server has invalidated {slot}, and changes are lost"),
+            "raise max_slot_wal_keep_size; `chunk-sync run` creates the slot again and syncs the missed changes",
         );
     } else if status == "unreserved" {
         findings.failed(
             "slot",
-            format!("{slot} is {behind} bytes behind, and will be lost at the next checkpoint"),
-            "start `chunk-sync run` now, and raise max_slot_wal_keep_size",
+            format!("{slot} is {behind} bytes behind; the server drops that log at the next checkpoint"),
+            "start `chunk-sync run` now and raise max_slot_wal_keep_size",
         );
     } else if behind > FAR_BEHIND {
-        let reader = if active { "its reader is slow" } else { "nobody reads it" };
+        let reader = if active { "its reader is slow" } else { "it has no reader" };
         findings.warning(
             "slot",
             format!("{slot} is {behind} bytes behind, which the server keeps on disk: {reader}"),
-            "let `chunk-sync run` catch up, or drop the slot if the service is not coming back",
+            "let `chunk-sync run` catch up, or drop the slot if the service is decommissioned",
         );
     } else {
-        findings.ok("slot", format!("{slot}, {behind} bytes behind, {}", if active { "read" } else { "not read now" }));
+        findings.ok("slot", format!("{slot}, {behind} bytes behind, {}", if active { "in use" } else { "not in use" }));
     }
     Ok(())
 }
 
 fn subscription(findings: &mut Findings, slot: &str, row: &Row) -> Result<(), Error> {
     let name = quoted(row.try_get(0)?);
-    let text = format!("the subscription {name} names the slot {slot}, and takes its changes from the service");
+    let text = format!("the subscription {name} uses the slot {slot} and takes its changes away from the service");
     let remedy = format!(
         "ALTER SUBSCRIPTION {name} DISABLE; ALTER SUBSCRIPTION {name} SET (slot_name = NONE); DROP SUBSCRIPTION {name}"
     );
@@ -310,7 +313,7 @@ async fn publication(
     let name = &capture.publication;
     let parameters: [&(dyn ToSql + Sync); 3] = [name, &config.schema, &config.table];
     let Some(row) = client.query_opt(PUBLICATION, &parameters).await? else {
-        findings.warning("publication", format!("there is no publication {name} yet"), "run `chunk-sync init`");
+        findings.warning("publication", format!("the publication {name} does not exist yet"), "run `chunk-sync init`");
         return Ok(());
     };
     let (all, published): (bool, bool) = (row.try_get(0)?, row.try_get(1)?);
@@ -324,7 +327,7 @@ async fn publication(
     } else if !all {
         findings.failed(
             "publication",
-            format!("{name} leaves out some kinds of changes"),
+            format!("{name} does not publish all of insert, update, delete and truncate"),
             format!("ALTER PUBLICATION {quoted} SET (publish = 'insert, update, delete, truncate')"),
         );
     } else {

@@ -1,4 +1,4 @@
-//! What PostgreSQL and its client say, as the engine understands it.
+//! Errors of PostgreSQL and its client, and their fault classes.
 
 use std::error::Error as _;
 use std::io::ErrorKind;
@@ -7,34 +7,34 @@ use chunk_sync_engine::ports::{Fault, FaultClass};
 use deadpool_postgres::{PoolError, TimeoutType};
 use tokio_postgres::error::{DbError, SqlState};
 
-/// What can go wrong in a transaction of ours.
+/// An error of a transaction of this module.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
     #[error("{}", said(.0))]
     Client(#[from] tokio_postgres::Error),
-    #[error("no connection is free")]
+    #[error("no connection of the pool became free in time")]
     NoConnection,
-    #[error("no connection was made in time")]
+    #[error("cannot connect within the time limit")]
     SlowConnection,
-    #[error("no answer within {0:?}; what was asked may or may not have happened")]
+    #[error("no answer within {0:?}; the transaction may or may not have committed")]
     Deadline(std::time::Duration),
-    #[error("another process works the stream: the lease is not of this process any more")]
+    #[error("another process holds the lease of the stream")]
     Lease,
-    #[error("somebody else wrote a row of the same id meanwhile")]
+    #[error("another session inserted a row with the same id during the merge")]
     Overtaken,
     #[error("{0}")]
     Setup(String),
     #[error(transparent)]
     Fenced(Fault),
-    #[error("the server is a standby: it takes no writes")]
+    #[error("the server takes no writes: it is a standby or read-only; set postgres.url to the primary")]
     Standby,
-    #[error("the record of {0} cannot be read: {1}")]
+    #[error("cannot decode the record of chunk {0}: {1}")]
     Record(uuid::Uuid, chunk_sync_model::record::RecordError),
-    #[error("conflict {0} cannot be read: {1}")]
+    #[error("cannot decode conflict {0}: {1}")]
     Conflict(u64, String),
 }
 
-/// The message and code of the server; never the detail, which may quote the row.
+/// The server's message, SQLSTATE and hint. Never its detail, which may quote the row.
 fn said(error: &tokio_postgres::Error) -> String {
     match error.as_db_error() {
         Some(db) => {
@@ -69,7 +69,7 @@ impl Error {
         }
     }
 
-    /// Whether this is only the echo of an error that an earlier statement of the transaction had.
+    /// Whether the statement failed only because an earlier statement had aborted the transaction.
     pub(super) fn is_echo(&self) -> bool {
         matches!(self, Self::Client(error) if error.code() == Some(&SqlState::IN_FAILED_SQL_TRANSACTION))
     }
@@ -99,18 +99,18 @@ fn client(error: &tokio_postgres::Error) -> FaultClass {
         (_, text) if text.starts_with("authentication error") => FaultClass::Denied,
         (_, text) if text.starts_with("error serializing parameter") => FaultClass::Rejected,
         (_, text) if text.starts_with("error deserializing column") => FaultClass::Corrupt,
-        // A connection that broke, or was never had.
+        // The connection broke, or could not be opened.
         _ => FaultClass::Unavailable,
     }
 }
 
-/// The class of a SQLSTATE: first those that differ from their kind, then the kinds, which are their first two letters.
+/// The class of a SQLSTATE: first the codes that differ from their class, then the class by the first two characters.
 fn server(code: &str) -> FaultClass {
     match code {
-        // Nobody knows whether it was committed; a limit of time ended it.
+        // Completion unknown, or ended by a time limit.
         "40003" | "57014" | "25P03" | "25P04" => FaultClass::Timeout,
         "42501" => FaultClass::Denied,
-        // The disk or memory of the server is full, or the server has become a standby: others are not in the way.
+        // Disk or memory of the server is full, or the server has become a standby. Not contention.
         "53100" | "53200" | "25006" => FaultClass::Unavailable,
         "55000" | "57P04" => FaultClass::Misconfigured,
         "XX001" | "XX002" => FaultClass::Corrupt,
@@ -123,11 +123,11 @@ fn kind(kind: &str) -> FaultClass {
         // Rollback, insufficient resources, object in use, snapshot too old.
         "40" | "53" | "55" | "72" => FaultClass::Busy,
         "28" => FaultClass::Denied,
-        // Not supported, no such statement, database, schema, table, column or right of the kind, configuration file.
+        // Feature not supported; unknown statement, database, schema, table or column; syntax; configuration file.
         "0A" | "26" | "3D" | "3F" | "42" | "F0" => FaultClass::Misconfigured,
-        // A value that no column can hold, a constraint, a trigger or a limit that refuses it.
+        // The value, a constraint, a trigger or a program limit refuses the row.
         "09" | "21" | "22" | "23" | "27" | "2F" | "38" | "39" | "44" | "54" | "P0" => FaultClass::Rejected,
-        // The connection, an operator, the system, and whatever else is the server's own trouble.
+        // Connection, operator intervention, system errors, and every other failure of the server.
         _ => FaultClass::Unavailable,
     }
 }
@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_code_has_the_class_whose_answer_helps() {
+    fn each_code_has_the_class_with_the_right_reaction() {
         for (class, codes) in [
             (FaultClass::Busy, &["40001", "40P01", "55P03", "55006", "53300"][..]),
             (FaultClass::Unavailable, &["08006", "57P01", "57P02", "57P03", "53100", "58030", "25006", "XX000"]),
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_code_is_the_servers_own_trouble() {
+    fn an_unknown_code_is_unavailable() {
         for code in ["", "Z", "ZZ999"] {
             assert_eq!(server(code), FaultClass::Unavailable, "{code}");
         }

@@ -1,5 +1,5 @@
-//! The record of the installation in `chunk_sync.installation`. A process that records another set takes the lock that every
-//! merge takes shared (see [`super::fence`]).
+//! The record of the installation in `chunk_sync.installation`. A process that records another set takes the lock
+//! exclusively that every merge takes shared (see [`super::fence`]).
 
 use std::collections::BTreeSet;
 
@@ -57,7 +57,7 @@ impl Installation for PostgresRecords {
         if recorded.await.map_err(|error| self.fault(error, CONTEXT))? {
             return Ok(());
         }
-        let message = "another process recorded a set of stores meanwhile: run `chunk-sync init` again";
+        let message = "another process recorded a set of stores at the same time; run `chunk-sync init` again";
         Err(Fault::new(FaultClass::Busy, CONTEXT, message))
     }
 
@@ -81,7 +81,7 @@ impl PostgresRecords {
     }
 }
 
-/// Records the set; false where another one was recorded meanwhile.
+/// Records the set of stores; false when the recorded version is not `before`.
 async fn record(client: &mut Client, before: Option<u64>, new: &Installed) -> Result<bool, Error> {
     let transaction = begin(client, IsolationLevel::ReadCommitted, false).await?;
     execute(&transaction, EXCLUSIVE, &[]).await?;
@@ -100,9 +100,8 @@ async fn record(client: &mut Client, before: Option<u64>, new: &Installed) -> Re
 
 fn installed(row: &Row) -> Result<Installed, Error> {
     let read = |text: &str| {
-        StoreSet::from_recorded(text).ok_or_else(|| {
-            Error::Setup(format!("the set of stores in chunk_sync.installation cannot be read: `{text}`"))
-        })
+        StoreSet::from_recorded(text)
+            .ok_or_else(|| Error::Setup(format!("cannot parse the set of stores in chunk_sync.installation: `{text}`")))
     };
     let filling: BTreeSet<Target> = read(row.try_get(3)?)?.0.into_keys().collect();
     let version = row.try_get::<_, i64>(1)?.unsigned_abs();

@@ -1,13 +1,13 @@
-//! JSON as others may have written it: PostgreSQL holds numbers of any size and any nesting, of which a chunk can hold
-//! only some. Not here: what the values mean.
+//! JSON written by other programs: PostgreSQL stores numbers of any size and any nesting, a chunk only some. Not here:
+//! what the values mean.
 
 use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
 use serde_json::{Value, from_str};
 
-/// The value of a column; what a chunk cannot hold of it is its text instead, so that neither that nor what stands beside
-/// it is lost when the row is written again.
+/// Parses a column. A part that a chunk cannot hold becomes a string of its JSON text, so that neither that part nor
+/// its neighbours are lost when the row is written again.
 pub(super) fn parse(text: &str) -> Value {
     from_str(text).unwrap_or_else(|_| match from_str::<Vec<&RawValue>>(text) {
         Ok(values) => values.into_iter().map(|value| held(value.get(), 1)).collect(),
@@ -15,7 +15,7 @@ pub(super) fn parse(text: &str) -> Value {
     })
 }
 
-/// The value, or its text; of an object each key for itself, so many levels down.
+/// The value, or its text. In objects, down to `levels` levels, each key is handled separately.
 fn held(text: &str, levels: u32) -> Value {
     let parted = || if levels > 0 { by_key(text, levels - 1) } else { None };
     from_str(text).ok().or_else(parted).unwrap_or_else(|| Value::String(text.to_owned()))
@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_can_be_read_is_read_and_the_rest_is_its_text() {
+    fn a_value_that_a_chunk_cannot_hold_becomes_its_text() {
         let deep = format!("{}{}", "[".repeat(300), "]".repeat(300));
         for (text, value) in [
             (r#"{"a":1}"#.to_owned(), json!({ "a": 1 })),

@@ -1,9 +1,9 @@
 //! The transaction of a merge: lock, read, decide, write.
 //!
-//! Locks are taken in ascending order of key or id, so that two merges never wait for each other in a circle. A chunk may
-//! have neither row nor record yet, so an advisory lock stands for it; the row itself is locked too, against those who
-//! write into the table directly. One of them may still insert a row after it was found missing: then nothing is written,
-//! and all is done over with that row in view.
+//! Locks are taken in ascending order of key or id, so that two merges never deadlock. A chunk may have neither row nor
+//! record yet, so each chunk has an advisory lock; the row is locked too, against programs that write into the table
+//! directly. Such a program may still insert a row after the merge found none: then the merge writes nothing and starts
+//! again with that row.
 //!
 //! A merge of a process that works the stream first locks the lease shared and compares its token (`lease.rs`).
 
@@ -29,7 +29,7 @@ use super::schema::Layout;
 use super::sql;
 use super::{fence, lease};
 
-/// How often a merge is done over before it is left to whoever asked for it.
+/// How often a merge is attempted before the caller gets [`Error::Overtaken`].
 const ATTEMPTS: u32 = 3;
 
 impl PostgresRecords {
@@ -77,8 +77,8 @@ impl PostgresRecords {
         Ok(())
     }
 
-    /// Locks the chunks, and reads what there is of them: in one go, each statement sent without waiting for the one
-    /// before, but run after it.
+    /// Locks the chunks and reads their records and rows. The statements are pipelined: each is sent without waiting
+    /// for the previous one, and the server runs them in order.
     async fn lock(
         &self,
         transaction: &Transaction<'_>,
@@ -90,7 +90,7 @@ impl PostgresRecords {
         let own = transaction.prepare_cached(sql::OWN).await?;
         let lock = transaction.prepare_cached(sql::LOCK).await?;
         let records = transaction.prepare_cached(sql::RECORDS).await?;
-        // Prepared before anything is sent, so that nothing comes between.
+        // Prepared before the pipeline starts, so that no round trip interrupts it.
         transaction.prepare_cached(&layout.statements.lock_rows).await?;
         transaction.prepare_cached(sql::FURTHER).await?;
         transaction.prepare_cached(sql::SET_LOCALLY).await?;
@@ -119,8 +119,8 @@ impl PostgresRecords {
     }
 }
 
-/// Locks the lease until the transaction ends, and compares its token; true where the fence names none. Both statements are
-/// sent at once.
+/// Locks the lease until the transaction ends and compares its token; true if the fence names none. Both statements are sent
+/// at once.
 async fn holds(transaction: &Transaction<'_>, fence: &Fence) -> Result<bool, Error> {
     let Some(token) = fence.lease else { return Ok(true) };
     let lock = transaction.prepare_cached(lease::LOCK_SHARED).await?;
@@ -130,37 +130,37 @@ async fn holds(transaction: &Transaction<'_>, fence: &Fence) -> Result<bool, Err
     Ok(held == Some(token))
 }
 
-/// The digest of a row as it was last written or seen, from that column of its record.
+/// The digest of the row as last written or read, from column `column` of its record.
 pub(super) fn digest(record: &tokio_postgres::Row, column: usize) -> Result<Option<Hash>, Error> {
     let bytes: Option<&[u8]> = record.try_get(column)?;
     Ok(bytes.and_then(|bytes| bytes.try_into().ok()).map(Hash::from_bytes))
 }
 
-/// The advisory lock that stands for a chunk; where two have the same, one waits needlessly.
+/// The advisory lock of a chunk. Two chunks with the same key only wait for each other needlessly.
 fn key(id: &Uuid) -> i32 {
     let (a, b) = id.as_u64_pair();
     let mixed = (a ^ b.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    #[allow(clippy::cast_possible_truncation, reason = "the upper half is what is wanted")]
+    #[allow(clippy::cast_possible_truncation, reason = "takes the upper half")]
     let key = (mixed >> 32) as i32;
     key
 }
 
-/// What a transaction writes.
+/// The writes of a transaction.
 #[derive(Default)]
 struct Changes {
     inserts: Vec<RowImage>,
     updates: Vec<RowImage>,
-    /// Updates of rows whose vectors stay.
+    /// Updates of rows whose vectors do not change.
     updates_of_rest: Vec<RowImage>,
     deletes: Vec<Uuid>,
-    /// Chunks whose vectors in the own table are others now, and those vectors.
+    /// Chunks whose vectors in `chunk_sync.embeddings` change, with the new vectors.
     further: Vec<(Uuid, Vec<Further>)>,
     records: RecordColumns,
     debts: Vec<Debt>,
     conflicts: Entries,
 }
 
-/// The records to be written, column by column.
+/// The records to write, as columns of parameters.
 #[derive(Default)]
 struct RecordColumns {
     ids: Vec<Uuid>,
@@ -179,7 +179,8 @@ impl Changes {
         let mut changes = Self::default();
         for commit in commits {
             let held = rows.get(&commit.id);
-            // Times that the row does not say would be others at the next look, and the row somebody else's again.
+            // A row without times is written back with those that this merge gave it. Otherwise every read would give
+            // it other times, and the row would look as if another program had changed it.
             if commit.row_changed || held.is_some_and(|held| held.dated) {
                 changes.row(commit.id, commit.state.as_deref().map(&encode), held);
             }
@@ -262,7 +263,7 @@ pub(super) async fn execute(
     Ok(transaction.execute(&statement, parameters).await?)
 }
 
-/// Writes rows by one statement each, all sent at once; how many rows each of them changed.
+/// Writes rows with one pipelined statement each; returns the number of rows that each statement changed.
 async fn rows(
     transaction: &Transaction<'_>,
     sql: &str,
@@ -287,7 +288,7 @@ async fn send(transaction: &Transaction<'_>, statement: &Statement, rows: Vec<Ve
     first_error(join_all(sent).await)
 }
 
-/// The answers, or the error that the others follow from.
+/// All answers, or the original error: errors of an aborted transaction only follow from it.
 fn first_error<T>(answers: Vec<Result<T, tokio_postgres::Error>>) -> Result<Vec<T>, Error> {
     let mut error = None;
     let mut found = Vec::with_capacity(answers.len());

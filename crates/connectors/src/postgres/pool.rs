@@ -1,5 +1,4 @@
-//! Connections to the server: pooled, each with its prepared statements, none used again that did not
-//! answer.
+//! The connection pool. Each connection keeps its prepared statements; one that has not answered is never used again.
 
 use std::future::Future;
 use std::time::Duration;
@@ -11,18 +10,18 @@ use super::config::PostgresConfig;
 use super::fault::Error;
 use super::tls::Tls;
 
-/// A pool of connections, and the time that an operation may take.
+/// A pool of connections, and the time limit of an operation.
 pub(super) struct Pool {
     pool: deadpool_postgres::Pool,
     deadline: Duration,
 }
 
 impl Pool {
-    /// Connects to nothing yet.
+    /// Creates the pool. Opens no connection yet.
     pub(super) fn new(config: &PostgresConfig) -> Result<Self, Fault> {
         let wrong = |error: String| Fault::new(FaultClass::Misconfigured, "postgres: configuration", error);
         let tls = Tls::new().map_err(|error| wrong(error.to_string()))?;
-        // Without a question to the server first: a connection that broke meanwhile is known to be closed.
+        // No test query before use: the client knows when a connection has been closed.
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let manager = Manager::from_config(config.client()?, tls, recycling);
         let pool = deadpool_postgres::Pool::builder(manager)
@@ -41,12 +40,13 @@ impl Pool {
         Ok(self.pool.get().await?)
     }
 
-    /// Runs an exchange to its deadline. The server ends statements by itself; this is for one that does not answer.
+    /// Runs an exchange with a deadline. The server enforces the statement timeout; this covers a server that does not
+    /// answer.
     pub(super) async fn within<T>(&self, exchange: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
         tokio::time::timeout(self.deadline, exchange).await.unwrap_or(Err(Error::Deadline(self.deadline)))
     }
 
-    /// Gives a connection back after an exchange; one that has not answered is closed.
+    /// Returns a connection to the pool after an exchange, or closes it when the exchange hit the deadline.
     pub(super) fn settle<T>(&self, client: Client, done: Result<T, Error>) -> Result<T, Error> {
         if matches!(done, Err(Error::Deadline(_))) {
             drop(Client::take(client));
@@ -54,7 +54,7 @@ impl Pool {
         done
     }
 
-    /// Has every statement prepared anew, after the tables changed.
+    /// Drops all prepared statements, after the tables changed.
     pub(super) fn forget_statements(&self) {
         self.pool.manager().statement_caches.clear();
     }

@@ -1,4 +1,4 @@
-//! The records beside the rows, their debts, and how both are read. Writing them is in [`super::merge`].
+//! The records and the outbox, and reads of rows with their records. [`super::merge`] writes them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,10 +27,10 @@ use super::sql;
 
 const PREPARE: &str = "postgres: prepare";
 const READ: &str = "postgres: read";
-const DEBTS: &str = "postgres: debts";
+const DEBTS: &str = "postgres: outbox";
 const CONFLICTS: &str = "postgres: conflicts";
 
-/// The rows, their records and their debts.
+/// The rows, their records, and the outbox of each store.
 pub struct PostgresRecords {
     pub(super) config: PostgresConfig,
     pub(super) pool: Pool,
@@ -40,10 +40,12 @@ pub struct PostgresRecords {
 }
 
 impl PostgresRecords {
-    /// Reaches the server; the tables need not be there yet.
+    /// Connects to the server and checks that it takes writes. The tables need not exist yet.
     ///
     /// # Errors
-    /// Where the configuration is unsound or the server does not answer or lets nobody in.
+    /// [`Misconfigured`](FaultClass::Misconfigured) for an invalid URL, an unknown database or an insecure connection,
+    /// [`Unavailable`](FaultClass::Unavailable) or [`Timeout`](FaultClass::Timeout) when the server does not answer or
+    /// is a standby, [`Denied`](FaultClass::Denied) when it refuses the login.
     pub async fn connect(config: PostgresConfig) -> Result<Self, Fault> {
         let records = Self { pool: Pool::new(&config)?, config, layout: Mutex::default(), handed: Handed::default() };
         records.check().await?;
@@ -53,7 +55,8 @@ impl PostgresRecords {
     /// The statements that [`prepare`](chunk_sync_engine::ports::Store::prepare) would run now.
     ///
     /// # Errors
-    /// Where the server cannot be asked, or is too old.
+    /// The fault of the query when the server is unreachable; [`Misconfigured`](FaultClass::Misconfigured) when it is
+    /// older than PostgreSQL 15 or the database is not encoded in UTF8.
     pub async fn statements(&self) -> Result<Vec<String>, Fault> {
         let facts = self.facts().await.map_err(|error| error.into_fault(PREPARE))?;
         Ok(schema::statements(&self.config, &facts))
@@ -73,7 +76,7 @@ impl PostgresRecords {
         self.pool.settle(client, facts)
     }
 
-    /// How the tables are spoken to, as they were when they were last looked at.
+    /// The statements and limits for the tables; reads the catalogue when none are cached.
     pub(super) async fn layout(&self) -> Result<Arc<Layout>, Error> {
         if let Some(layout) = &*self.known() {
             return Ok(Arc::clone(layout));
@@ -92,7 +95,8 @@ impl PostgresRecords {
         self.pool.forget_statements();
     }
 
-    /// The fault of an error; where the tables are not what they were, they are looked at anew next time.
+    /// The fault of an error. An error that the tables may have caused drops the cached layout, so that the next call
+    /// reads the catalogue again.
     pub(super) fn fault(&self, error: Error, context: &'static str) -> Fault {
         if error.class() == FaultClass::Misconfigured {
             self.forget();
@@ -100,7 +104,7 @@ impl PostgresRecords {
         error.into_fault(context)
     }
 
-    /// The rows and records of these ids, from one snapshot.
+    /// The picked rows and their records, read from one snapshot, with the picked ids in order.
     async fn known_of(&self, pick: Pick<'_>) -> Result<(Vec<Uuid>, HashMap<Uuid, Row>), Fault> {
         let known = async {
             let layout = self.layout().await?;
@@ -111,7 +115,7 @@ impl PostgresRecords {
         known.await.map_err(|error| self.fault(error, READ))
     }
 
-    /// A page of rows whose ids a statement picks.
+    /// A page of rows in ascending order of id, at most `limit`, above `after`.
     pub(super) async fn page(&self, of: Of, after: Option<Uuid>, limit: usize) -> Result<Vec<Row>, Fault> {
         let (ids, mut rows) = self.known_of(Pick::Page(of, after, limit)).await?;
         Ok(ids.iter().filter_map(|id| rows.remove(id)).collect())
@@ -140,7 +144,7 @@ impl PostgresRecords {
         self.pool.settle(client, rows)
     }
 
-    /// The first value of the first row, as text.
+    /// The first value of the first row as text; `None` for no row or NULL.
     pub(super) async fn ask(&self, sql: &str) -> Result<Option<String>, Error> {
         let client = self.pool.get().await?;
         let rows = self.pool.within(async { Ok(client.simple_query(sql).await?) }).await;
@@ -157,7 +161,7 @@ impl PostgresRecords {
         Ok(rows.first().map_or(Ok(0), |row| row.try_get::<_, i64>(0))?.unsigned_abs())
     }
 
-    /// Whether the server takes writes.
+    /// Fails with [`Error::Standby`] when the server takes no writes.
     pub(super) async fn is_writable(&self) -> Result<(), Error> {
         let rows = self.query(sql::CHECK, &[]).await?;
         match rows.first().map_or(Ok(false), |row| row.try_get(0))? {
@@ -224,7 +228,7 @@ impl Records for PostgresRecords {
     }
 }
 
-/// Creates what is missing; whoever does so at the same time waits.
+/// Creates missing schemas, tables and the extension. A second process waits on the lock.
 async fn create_missing(client: &mut Client, config: &PostgresConfig) -> Result<(), Error> {
     let mut transaction = begin(client, IsolationLevel::ReadCommitted, false).await?;
     set_locally(&transaction, config.lock_timeout).await?;
@@ -240,14 +244,14 @@ async fn create_missing(client: &mut Client, config: &PostgresConfig) -> Result<
     Ok(transaction.commit().await?)
 }
 
-/// Creates the extension, unless the user may not: then vectors are plain arrays and JSON.
+/// Creates the extension. When the user lacks the right, vectors are stored in plain arrays and JSON.
 async fn create_extension(transaction: &mut Transaction<'_>, config: &PostgresConfig) -> Result<Extension, Error> {
     let nested = transaction.transaction().await?;
     match nested.batch_execute("CREATE EXTENSION vector").await.map_err(Error::from) {
         Ok(()) => nested.commit().await?,
         Err(error) if error.class() == FaultClass::Denied => {
             nested.rollback().await?;
-            tracing::warn!(%error, "the extension vector cannot be created: vectors will be real[] and jsonb");
+            tracing::warn!(%error, "no right to create the extension vector; vectors will be stored as real[] and jsonb");
             return Ok(Extension::Absent);
         }
         Err(error) => return Err(error),
@@ -267,8 +271,8 @@ pub(super) async fn begin(
 /// for longer.
 const IDLE_IN_TRANSACTION: &str = "1s";
 
-/// Has the transaction commit durably, end soon where this process stands still, and wait for a lock no longer than that;
-/// whatever the settings of role, database or pooler say.
+/// Makes the transaction commit durably, end soon if this process stands still, and wait for a lock no longer than
+/// `lock_timeout`, whatever the settings of role, database or pooler are.
 pub(super) async fn set_locally(transaction: &Transaction<'_>, lock_timeout: Duration) -> Result<(), Error> {
     let statement = transaction.prepare_cached(sql::SET_LOCALLY).await?;
     let lock_timeout = format!("{}ms", lock_timeout.as_millis().max(1));
@@ -276,20 +280,20 @@ pub(super) async fn set_locally(transaction: &Transaction<'_>, lock_timeout: Dur
     Ok(())
 }
 
-/// Which tables ids are picked from.
+/// The tables whose ids a page lists.
 #[derive(Clone, Copy)]
 pub(super) enum Of {
     Rows,
     RowsAndRecords,
 }
 
-/// Which rows are read.
+/// The rows to read.
 enum Pick<'a> {
     Ids(&'a [Uuid]),
     Page(Of, Option<Uuid>, usize),
 }
 
-/// Reads rows and records from one snapshot; which ids were picked, and what there is of them.
+/// Reads rows and records from one snapshot. Returns the picked ids and, by id, those that exist.
 async fn read(
     client: &mut Client,
     layout: &Layout,
@@ -303,7 +307,7 @@ async fn read(
         Pick::Page(of, after, limit) => page(&snapshot, layout, of, after, limit).await?,
     };
     let versions = snapshot.prepare_cached(sql::VERSIONS).await?;
-    // A row that says no times shows the same ones at each reading, until a merge gives it some.
+    // A row without times reads as the epoch, always the same, until a merge gives it times.
     let states = read_states(&snapshot, &layout.statements.rows, config, &ids, Time::from_micros(0));
     let (states, versions) = try_join(states, async { Ok(snapshot.query(&versions, &[&ids]).await?) }).await?;
     snapshot.commit().await?;
@@ -343,17 +347,17 @@ async fn page(
     Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
 }
 
-/// A row as it is held, and as a state.
+/// A row as stored and as a state.
 pub(super) struct HeldRow {
     pub(super) state: Arc<State>,
-    /// Whether it was given times that the row does not say.
+    /// Whether the state has default times because the row has none.
     pub(super) dated: bool,
     pub(super) dense: Option<chunk_sync_model::vector::Vector>,
     pub(super) sparse: Option<super::cell::Indexed>,
     pub(super) further: Vec<Further>,
 }
 
-/// The rows of these ids; `rows` is the statement that reads them, and `at` stands for times that they do not say.
+/// The rows of these ids, by id. `rows` is the statement that reads them; `at` is the default for missing times.
 pub(super) async fn read_states(
     client: &impl GenericClient,
     rows: &str,
@@ -395,7 +399,8 @@ fn further_of(row: &tokio_postgres::Row) -> Result<Further, Error> {
     Ok(Further { alternative: row.try_get(2)?, dense })
 }
 
-/// Runs a statement on debts, whose parameters are their ids, targets and versions, in the order in which all lock them.
+/// Runs a statement on outbox entries. Its parameters are ids, targets and versions, sorted in the order in which every
+/// transaction locks the entries.
 pub(super) async fn on_debts(client: &impl GenericClient, sql: &str, debts: &[Debt]) -> Result<(), Error> {
     if debts.is_empty() {
         return Ok(());

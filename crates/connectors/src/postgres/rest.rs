@@ -1,7 +1,7 @@
-//! What a chunk has and a row has no column for: an object under the reserved key `_chunk` of the row's metadata.
+//! The fields of a chunk that have no column: an object under the reserved key `_chunk` of the row's metadata.
 //!
-//! It is as flat as can be, so that whatever is nested in it is nested no deeper than in the chunk's own JSON. A column
-//! that says something comes before the same thing said here.
+//! It is flat, so that no value is nested deeper than in the chunk's own JSON. A value in a column takes precedence
+//! over the same value here.
 
 use chunk_sync_model::Time;
 use chunk_sync_model::chunk::{Relationship, Scope};
@@ -17,7 +17,7 @@ pub(super) const KEY: &str = "_chunk";
 
 macro_rules! rest {
     ($($(#[$doc:meta])* $name:ident: $type:ty,)*) => {
-        /// Somebody else may have written anything there: what makes no sense is left out.
+        /// Other programs may write anything here: a value that does not parse counts as missing.
         #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
         #[serde(default)]
         pub(super) struct Rest {
@@ -36,7 +36,7 @@ rest! {
     branch: String,
     commit: String,
     chunk_index: u32,
-    /// Numbers too great for their columns.
+    /// Numbers too large for their columns.
     start_line: u32,
     end_line: u32,
     start_char: u32,
@@ -44,15 +44,15 @@ rest! {
     symbols: Vec<String>,
     imports: Vec<String>,
     ast_features: Value,
-    /// The number that its column cuts.
+    /// The exact number when its column rounds it.
     confidence: f64,
     relationships: Vec<Relationship>,
     cognee_dataset: String,
     scope: Scope,
     dense_timestamp: Time,
-    /// The models whose vectors lie in the service's own table.
+    /// The models whose vectors are in `chunk_sync.embeddings`.
     further: Vec<String>,
-    /// The model of the alternative that lies there.
+    /// The model of the alternative vector in that table.
     alternative: String,
     conflict_resolution: String,
     primary_source: String,

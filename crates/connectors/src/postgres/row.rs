@@ -1,4 +1,4 @@
-//! A row of the table of chunks as its columns say it, each of them optional. Not here: what it means as a chunk.
+//! A row of the table of chunks by its columns, each of them optional. Not here: what the row means as a chunk.
 
 use chunk_sync_model::Time;
 use chunk_sync_model::chunk::Dense;
@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::cell::{Cell, FromCell, Indexed};
 
-/// What kind of value a column holds; several types of PostgreSQL serve for one.
+/// The kind of value of a column. Several PostgreSQL types may serve for one kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Text,
@@ -22,7 +22,7 @@ pub(super) enum Kind {
     Sparse,
 }
 
-/// A column that is read and written, `id` not among them.
+/// A column that the service reads and writes, except `id`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Column {
     pub(super) name: &'static str,
@@ -31,21 +31,21 @@ pub(super) struct Column {
 
 macro_rules! columns {
     ($($(#[$doc:meta])* $name:ident: $type:ty, $kind:ident;)*) => {
-        /// A row as it stands in the table: `None` where a column is NULL.
+        /// A row of the table; `None` for NULL.
         #[derive(Clone, Debug, Default, PartialEq)]
         pub struct RowImage {
             /// `id`
             pub id: Uuid,
             $($(#[$doc])* pub $name: Option<$type>,)*
-            /// What the table has no column for, from the service's own table.
+            /// The vectors without a column, from `chunk_sync.embeddings`.
             pub further: Vec<Further>,
         }
 
-        /// The columns in the order in which they are read and written.
+        /// The columns in the order in which statements list them.
         pub(super) const COLUMNS: &[Column] = &[$(Column { name: stringify!($name), kind: Kind::$kind }),*];
 
         impl RowImage {
-            /// The values of [`COLUMNS`].
+            /// The values in the order of [`COLUMNS`]. `sparse_size` is the number of dimensions of sparse vectors.
             pub(super) fn into_cells(self, sparse_size: u32) -> Vec<Cell> {
                 let mut cells = vec![$(Cell::from(self.$name)),*];
                 for cell in &mut cells {
@@ -56,7 +56,7 @@ macro_rules! columns {
                 cells
             }
 
-            /// The row of that id with these values of [`COLUMNS`].
+            /// The row from its id and values in the order of [`COLUMNS`].
             pub(super) fn from_cells(id: Uuid, cells: impl IntoIterator<Item = Cell>) -> Self {
                 let mut cells = cells.into_iter();
                 Self {
@@ -100,11 +100,11 @@ columns! {
     project_id: Uuid, Uuid;
     /// `dataset_id`
     dataset_id: Uuid, Uuid;
-    /// `cognee_dataset_id`: the data set's name in cognee, where that is a UUID.
+    /// `cognee_dataset_id`: the name of the data set in cognee, when it is a UUID.
     cognee_dataset_id: Uuid, Uuid;
     /// `language`
     language: String, Text;
-    /// `file_extension`: follows from `relative_path`; written, never read.
+    /// `file_extension`: derived from `relative_path`; written, never read.
     file_extension: String, Text;
     /// `is_code`
     is_code: bool, Bool;
@@ -114,7 +114,7 @@ columns! {
     graph_node_id: String, Text;
     /// `entity_refs`: an array of entities as in a chunk.
     entity_refs: Value, Json;
-    /// `metadata`: as in a chunk, and under `_chunk` what has no column.
+    /// `metadata`: as in a chunk, plus the fields without a column under `_chunk`.
     metadata: Value, Json;
     /// `created_at`
     created_at: Time, Time;
@@ -126,10 +126,10 @@ columns! {
     cognified_at: Time, Time;
 }
 
-/// A dense vector that the row has no column for.
+/// A dense vector without a column.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Further {
-    /// Whether it is the alternative of a conflict that was kept both ways.
+    /// Whether it is the alternative of a conflict of which both values were kept.
     pub alternative: bool,
     /// The vector.
     pub dense: Dense,

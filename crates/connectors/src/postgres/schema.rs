@@ -1,5 +1,5 @@
-//! What the tables are to be: the statements that create what is missing, and what an existing table of chunks must have
-//! to serve. Pure but for [`look`]: what is there is looked at first, then judged.
+//! The tables: the statements that create missing ones, and the requirements on an existing table of chunks. [`look`]
+//! reads the catalogue; everything else is pure.
 
 use std::collections::BTreeMap;
 
@@ -12,13 +12,14 @@ use super::row::{COLUMNS, Kind};
 use super::sql::{Statements, quoted};
 use chunk_sync_model::limits::SPARSE_SIZE;
 
-/// The oldest version that is spoken to, as `server_version_num` says it.
+/// The oldest supported version, in the form of `server_version_num`.
 const OLDEST: i32 = 150_000;
 
-/// Changes of the service's own tables, in order; each is made once. New ones are added at the end, none is altered.
+/// Migrations of the service's own tables, in order; each runs once. Append new ones at the end and never alter an
+/// existing one.
 ///
-/// A record changes with every merge and is mostly hashes: room on its page lets it be replaced there without touching
-/// the index, and it is neither compressed nor moved out while it fits on a page.
+/// A record changes with every merge and consists mostly of hashes. The fill factor leaves room for HOT updates, which
+/// do not touch the index, and the TOAST target keeps a record uncompressed and in line while it fits on a page.
 pub(super) const MIGRATIONS: &[&[&str]] = &[
     &[
         "CREATE TABLE chunk_sync.records (
@@ -53,7 +54,8 @@ pub(super) const MIGRATIONS: &[&[&str]] = &[
     super::lease::TABLE,
 ];
 
-/// The record of conflicts. What is looked for often: those of a chunk, the few that are open, and those settled long ago.
+/// The conflict records, with indexes for the frequent queries: those of a chunk, the few open ones, and the oldest
+/// closed ones.
 const CONFLICTS: &[&str] = &[
     "CREATE TABLE chunk_sync.conflicts (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -76,7 +78,7 @@ const CONFLICTS: &[&str] = &[
     WHERE outcome <> 'open' OR closed_at IS NOT NULL",
 ];
 
-/// How far capture has come by each slot, on which server and in which of its histories; a gap that is not closed yet.
+/// The position of capture per slot, with the server's system identifier and timeline, and an open gap.
 const POSITIONS: &[&str] = &["CREATE TABLE chunk_sync.positions (
     slot text PRIMARY KEY,
     system text NOT NULL,
@@ -87,7 +89,7 @@ const POSITIONS: &[&str] = &["CREATE TABLE chunk_sync.positions (
     noted_at timestamptz NOT NULL DEFAULT now()
 )"];
 
-/// The set of stores with its version, and the id that marks the servers of the installation.
+/// The set of stores with its version, and the id by which the servers of the installation are marked.
 const INSTALLATION: &[&str] = &["CREATE TABLE chunk_sync.installation (
     one boolean PRIMARY KEY DEFAULT true CHECK (one),
     id uuid NOT NULL,
@@ -97,8 +99,8 @@ const INSTALLATION: &[&str] = &["CREATE TABLE chunk_sync.installation (
     recorded_at timestamptz NOT NULL DEFAULT now()
 )"];
 
-/// The bus of installations without Redis, its reader and its dead letters. Entries come and go all the time: they are
-/// vacuumed by their number, not by their share of a table that is empty most of the time.
+/// The bus of installations without Redis, its reader and its dead letters. Entries are inserted and deleted all the
+/// time in a table that is mostly empty, so autovacuum triggers on a number of dead rows, not on their share.
 const BUS: &[&str] = &[
     "CREATE TABLE chunk_sync.bus (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -126,62 +128,62 @@ const VERSIONS: &str = "CREATE TABLE chunk_sync.schema_version (
     made_at timestamptz NOT NULL DEFAULT now()
 )";
 
-/// The extension with the vector types.
+/// The extension pgvector, with the vector types.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Extension {
     Absent,
-    /// It can be created.
+    /// It is on the server but not created in the database.
     Available,
-    /// It is there, in this schema; whether it is new enough to have `sparsevec`.
+    /// It is created in this schema. `sparsevec`: whether it is new enough to have that type.
     Created {
         schema: String,
         sparsevec: bool,
     },
 }
 
-/// A column of the table of chunks as it is.
+/// An existing column of the table of chunks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Found {
-    /// The name of its type, without schema: `int8`, `vector`, `_float4`.
+    /// The name of its type in the catalogue, without schema: `int8`, `vector`, `_float4`.
     pub(super) type_name: String,
     /// The type as a declaration shows it.
     pub(super) declared: String,
-    /// The length of a vector, where one is declared.
+    /// The declared length of a vector.
     pub(super) size: Option<u32>,
     pub(super) is_enum: bool,
     pub(super) not_null: bool,
-    /// It gets a value of itself.
+    /// It has a default or is an identity column.
     pub(super) has_default: bool,
-    /// It takes no other value than its own.
+    /// It is a generated column, which cannot be written.
     pub(super) is_generated: bool,
 }
 
-/// What is there.
+/// The current state of the database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Facts {
     pub(super) extension: Extension,
     /// Whether the schema of the table of chunks exists.
     pub(super) schema: bool,
-    /// Whether the service's own does.
+    /// Whether the schema `chunk_sync` exists.
     pub(super) own_schema: bool,
-    /// The version of the own tables; `None` where there are none.
+    /// The version of the service's own tables; `None` when they do not exist.
     pub(super) version: Option<i32>,
-    /// The columns of the table of chunks; empty where there is none.
+    /// The columns of the table of chunks by name; empty when the table does not exist.
     pub(super) columns: BTreeMap<String, Found>,
-    /// Whether no two rows can have the same id.
+    /// Whether a unique index guarantees distinct ids.
     pub(super) unique: bool,
 }
 
-/// How the tables are spoken to.
+/// Statements and limits for the tables as they are.
 #[derive(Debug)]
 pub(super) struct Layout {
     pub(super) room: Room,
-    /// The dimensions that a `sparsevec` is declared with.
+    /// The declared dimensions of the `sparsevec`.
     pub(super) sparse_size: u32,
     pub(super) statements: Statements,
 }
 
-/// What has to be done to get from what is there to what is needed, as text, one statement each.
+/// The statements that create the missing schemas, tables and migrations.
 pub(super) fn statements(config: &PostgresConfig, facts: &Facts) -> Vec<String> {
     let mut statements = Vec::new();
     if facts.columns.is_empty() {
@@ -236,7 +238,7 @@ fn create_table(config: &PostgresConfig, extension: &Extension) -> Vec<String> {
     let table = table(config);
     let mut statements = vec![format!("CREATE TABLE {table} (\n{}\n)", lines.join(",\n"))];
     if !dense {
-        // Numbers do not get shorter by compression; it would only cost time.
+        // Embeddings hardly compress, so compression would only cost time.
         statements.push(format!("ALTER TABLE {table} ALTER COLUMN dense_vector SET STORAGE EXTERNAL"));
     }
     statements
@@ -246,24 +248,24 @@ pub(super) fn table(config: &PostgresConfig) -> String {
     format!("{}.{}", quoted(&config.schema), quoted(&config.table))
 }
 
-/// How to speak to what is there, or why it does not serve, with the remedy.
+/// The layout of the existing tables. The error states which requirement they violate, and the remedy.
 pub(super) fn layout(config: &PostgresConfig, facts: &Facts) -> Result<Layout, Error> {
     let table = table(config);
     if facts.columns.is_empty() {
-        return Err(Error::Setup(format!("there is no table {table}: run `chunk-sync init`")));
+        return Err(Error::Setup(format!("the table {table} does not exist; run `chunk-sync init`")));
     }
     let newest = i32::try_from(MIGRATIONS.len()).unwrap_or(i32::MAX);
     match facts.version {
         Some(version) if version == newest => {}
         Some(version) if version > newest => {
             return Err(Error::Setup(format!(
-                "the tables in schema chunk_sync are of version {version}, and this version of the service knows \
-                 {newest}: run a newer one"
+                "the tables in schema chunk_sync have version {version}, and this program supports {newest}; use a \
+                 newer chunk-sync"
             )));
         }
         _ => {
             return Err(Error::Setup(
-                "the tables in schema chunk_sync are missing or old: run `chunk-sync init`".into(),
+                "the tables in schema chunk_sync are missing or old; run `chunk-sync init`".into(),
             ));
         }
     }
@@ -295,11 +297,11 @@ pub(super) fn layout(config: &PostgresConfig, facts: &Facts) -> Result<Layout, E
 fn check_id(table: &str, facts: &Facts) -> Result<(), Error> {
     match facts.columns.get("id") {
         Some(id) if id.type_name == "uuid" && facts.unique => Ok(()),
-        Some(id) if id.type_name == "uuid" => Err(Error::Setup(format!(
-            "two rows of {table} can have the same id: ALTER TABLE {table} ADD PRIMARY KEY (id)"
-        ))),
-        Some(id) => Err(Error::Setup(format!("column id of {table} is {}, not uuid", id.declared))),
-        None => Err(Error::Setup(format!("{table} has no column id: it needs a uuid as its primary key"))),
+        Some(id) if id.type_name == "uuid" => {
+            Err(Error::Setup(format!("{table} has no unique index on id; ALTER TABLE {table} ADD PRIMARY KEY (id)")))
+        }
+        Some(id) => Err(Error::Setup(format!("column id of {table} has type {}; it must be uuid", id.declared))),
+        None => Err(Error::Setup(format!("{table} has no column id; add a column id of type uuid as its primary key"))),
     }
 }
 
@@ -307,7 +309,7 @@ fn check_column(table: &str, name: &str, kind: Kind, found: Option<&Found>) -> R
     let types = types(kind);
     let Some(found) = found else {
         return Err(Error::Setup(format!(
-            "{table} has no column {name}: ALTER TABLE {table} ADD COLUMN {name} {}",
+            "{table} has no column {name}; ALTER TABLE {table} ADD COLUMN {name} {}",
             types[0].1
         )));
     };
@@ -316,20 +318,20 @@ fn check_column(table: &str, name: &str, kind: Kind, found: Option<&Found>) -> R
     if !serves {
         let wanted: Vec<_> = types.iter().map(|(_, declared)| *declared).collect();
         return Err(Error::Setup(format!(
-            "column {name} of {table} is {}; what serves is {}",
+            "column {name} of {table} has type {}; it must be one of {}",
             found.declared,
             wanted.join(", ")
         )));
     }
     if found.is_generated {
         return Err(Error::Setup(format!(
-            "column {name} of {table} is generated, and cannot be written: ALTER TABLE {table} ALTER COLUMN {name} \
+            "column {name} of {table} is generated and cannot be written; ALTER TABLE {table} ALTER COLUMN {name} \
              DROP EXPRESSION"
         )));
     }
     if found.not_null && !ALWAYS.contains(&name) {
         return Err(Error::Setup(format!(
-            "column {name} of {table} must not be NULL, and not every chunk has a value for it: ALTER TABLE {table} \
+            "column {name} of {table} is NOT NULL, and not every chunk has a value for it; ALTER TABLE {table} \
              ALTER COLUMN {name} DROP NOT NULL"
         )));
     }
@@ -340,7 +342,8 @@ fn check_column(table: &str, name: &str, kind: Kind, found: Option<&Found>) -> R
 const ALWAYS: &[&str] =
     &["content", "chunk_type", "source_type", "entity_refs", "metadata", "created_at", "updated_at"];
 
-/// The types that serve for a kind, by their name in the catalogue and in a declaration; the best one first.
+/// The types that can hold a kind, by their names in the catalogue and in a declaration; the first is used in the
+/// remedy.
 fn types(kind: Kind) -> &'static [(&'static str, &'static str)] {
     match kind {
         Kind::Text => &[("text", "text"), ("varchar", "varchar")],
@@ -355,7 +358,7 @@ fn types(kind: Kind) -> &'static [(&'static str, &'static str)] {
     }
 }
 
-/// What is not known is left alone, unless a row cannot be written without it.
+/// Ignores columns that the service does not know, unless a row cannot be inserted without a value for them.
 fn check_others(table: &str, facts: &Facts) -> Result<(), Error> {
     let known = |name: &str| name == "id" || name == "legacy_id" || COLUMNS.iter().any(|column| column.name == name);
     let stuck = |found: &Found| found.not_null && !found.has_default && !found.is_generated;
@@ -364,18 +367,18 @@ fn check_others(table: &str, facts: &Facts) -> Result<(), Error> {
     {
         let name = quoted(name);
         return Err(Error::Setup(format!(
-            "column {name} of {table} must not be NULL and has no default, and the service has no value for it: \
+            "column {name} of {table} is NOT NULL without a default, and the service has no value for it; \
              ALTER TABLE {table} ALTER COLUMN {name} DROP NOT NULL"
         )));
     }
     let others: Vec<&str> = facts.columns.keys().map(String::as_str).filter(|name| !known(name)).collect();
     if !others.is_empty() {
-        tracing::info!(table, columns = others.join(", "), "left alone: columns that the service does not know");
+        tracing::info!(table, columns = others.join(", "), "ignoring columns that the service does not know");
     }
     Ok(())
 }
 
-/// Keeps other instances from preparing at the same time, until the transaction ends.
+/// Keeps other processes from creating tables at the same time, until the transaction ends.
 pub(super) const LOCK: &str = "SELECT pg_advisory_xact_lock(hashtextextended('chunk_sync: prepare', 0))";
 
 const SERVER: &str = "SELECT current_setting('server_version_num')::integer, current_setting('server_version'),
@@ -401,7 +404,7 @@ const COLUMNS_THERE: &str =
     JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname = $1 AND c.relname = $2 AND a.attnum > 0 AND NOT a.attisdropped";
 
-/// Looks at what is there.
+/// Reads the state of the database from its catalogue. Fails when server version or encoding is not supported.
 pub(super) async fn look(client: &impl GenericClient, config: &PostgresConfig) -> Result<Facts, Error> {
     let server = client.query_one(SERVER, &[]).await?;
     check_server(server.try_get(0)?, server.try_get(1)?, server.try_get(2)?)?;
@@ -437,11 +440,11 @@ pub(super) async fn look(client: &impl GenericClient, config: &PostgresConfig) -
 
 fn check_server(number: i32, version: &str, encoding: &str) -> Result<(), Error> {
     if number < OLDEST {
-        return Err(Error::Setup(format!("the server is PostgreSQL {version}; 15 or later is needed")));
+        return Err(Error::Setup(format!("the server is PostgreSQL {version}; use 15 or later")));
     }
     if encoding != "UTF8" {
         return Err(Error::Setup(format!(
-            "the database is encoded in {encoding}, which cannot hold every text: create one with ENCODING 'UTF8'"
+            "the database is encoded in {encoding}, which cannot hold every text; create one with ENCODING 'UTF8'"
         )));
     }
     Ok(())

@@ -1,30 +1,30 @@
-//! The statements on rows, records, debts and conflicts, as text. Values are parameters, always; only the names of the table and its
-//! columns are part of the text.
+//! The SQL on rows, records, the outbox and conflicts. Values are always parameters; only the names of the table and
+//! its columns are part of the text.
 
 use super::row::COLUMNS;
 
-/// A name as a statement shows it, whatever is in it.
+/// Quotes an identifier.
 pub(super) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// A text as a statement shows it, whatever is in it.
+/// Quotes a string literal.
 pub(super) fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
-/// Columns that big values lie in; a row whose vectors did not change is updated without them, so that they are neither
-/// written nor carried once more.
+/// Columns with large values. When the vectors of a row did not change, the update omits them, so that they are neither
+/// sent nor written again.
 pub(super) const VECTORS: [&str; 2] = ["dense_vector", "sparse_vector"];
 
-/// The first statement of each transaction that writes rows: it marks them as the service's own in the log.
+/// The first statement of each transaction that writes rows: it marks the transaction in the log as the service's own.
 pub(super) const OWN: &str = "SELECT pg_logical_emit_message(true, 'chunk_sync', 'own')";
 
 /// The settings of one transaction: `$1` how long it may idle, `$2` how long a statement may wait for a lock.
 pub(super) const SET_LOCALLY: &str = "SELECT set_config('synchronous_commit', 'on', true), \
     set_config('idle_in_transaction_session_timeout', $1, true), set_config('lock_timeout', $2, true)";
 
-/// Locks chunks that may have neither row nor record yet, in the order given.
+/// Takes the advisory locks of chunks, which may have neither row nor record yet, in the order given.
 pub(super) const LOCK: &str = "SELECT pg_advisory_xact_lock(1667787627, key) FROM unnest($1::integer[]) AS key";
 
 pub(super) const RECORDS: &str = "SELECT id, record, row_digest FROM chunk_sync.records WHERE id = ANY($1) \
@@ -54,7 +54,7 @@ pub(super) const OWE: &str = "INSERT INTO chunk_sync.debts (chunk_id, target, sy
 pub(super) const DEBTS: &str = "SELECT chunk_id, sync_version FROM chunk_sync.debts WHERE target = $1 \
     ORDER BY since, chunk_id LIMIT $2";
 
-/// Locked in the order in which merges lock them, so that neither waits for the other in a circle.
+/// Locks the outbox entries in the same order as merges do, so that the two never deadlock.
 pub(super) const PAID: &str = "DELETE FROM chunk_sync.debts d USING ( \
         SELECT o.chunk_id, o.target, p.sync_version FROM chunk_sync.debts o \
         JOIN unnest($1::uuid[], $2::text[], $3::bigint[]) AS p (chunk_id, target, sync_version) USING (chunk_id, target) \
@@ -86,7 +86,7 @@ pub(super) const CONFLICTS: &str = "SELECT id, chunk_id, met_at, sync_version, c
 pub(super) const OPEN_CONFLICTS: &str = "SELECT count(*) FROM chunk_sync.conflicts \
     WHERE outcome = 'open' AND closed_at IS NULL";
 
-/// As an array, so that they are looked for once; those that another instance removes just now are its to remove.
+/// The array makes the subquery run once. Skips records that another process is deleting.
 pub(super) const FORGET_CONFLICTS: &str = "DELETE FROM chunk_sync.conflicts WHERE id = ANY(ARRAY( \
         SELECT id FROM chunk_sync.conflicts \
         WHERE (outcome <> 'open' OR closed_at IS NOT NULL) AND coalesce(closed_at, met_at) < $1 \
@@ -98,28 +98,28 @@ pub(super) const CHECK: &str = "SELECT pg_is_in_recovery() OR current_setting('t
 /// The statements that name the table of chunks.
 #[derive(Debug)]
 pub(super) struct Statements {
-    /// Rows by their ids, locked.
+    /// Rows by their ids, locked for update.
     pub(super) lock_rows: String,
     /// Rows by their ids.
     pub(super) rows: String,
-    /// A row that was not there: id, then every column.
+    /// Inserts a row that does not exist: id, then every column.
     pub(super) insert: String,
-    /// The same row with other values: id, then every column.
+    /// Updates a row: id, then every column.
     pub(super) update: String,
-    /// The same without [`VECTORS`].
+    /// Updates a row except [`VECTORS`].
     pub(super) update_rest: String,
     pub(super) delete: String,
-    /// Ids of rows in their order, at most `$1`; and those above `$2`.
+    /// Ids of rows in ascending order, at most `$1`; and only those above `$2`.
     pub(super) row_ids: String,
     pub(super) row_ids_after: String,
-    /// The same of rows and records.
+    /// Ids of rows and records, likewise.
     pub(super) ids: String,
     pub(super) ids_after: String,
     pub(super) count: String,
 }
 
 impl Statements {
-    /// Those on `table`, which is quoted already.
+    /// The statements on `table`, which is already quoted.
     pub(super) fn new(table: &str) -> Self {
         let names: Vec<&str> = COLUMNS.iter().map(|column| column.name).collect();
         let places: Vec<String> = (2..).take(names.len()).map(|place| format!("${place}")).collect();
@@ -155,7 +155,7 @@ impl Statements {
 
 fn update(table: &str, names: &[&str]) -> String {
     let sets = names.iter().zip(2..).map(|(name, place)| match *name {
-        // It follows from the path; what others wrote there stays where it does not.
+        // Derived from the path; without a derived value, the value of another program stays.
         "file_extension" => format!("{name} = coalesce(${place}, {name})"),
         _ => format!("{name} = ${place}"),
     });

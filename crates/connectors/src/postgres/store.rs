@@ -1,4 +1,4 @@
-//! The rows as a store like the others: what is written is guarded by the version in the record.
+//! The rows as a store: each write is guarded by the version in the record.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -73,7 +73,7 @@ impl PostgresRecords {
         Ok(answers.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// One of them cannot be held: the others must not fail with it.
+    /// Applies the writes one by one, so that one rejected write does not fail the others.
     async fn apply_each(&self, writes: &[Write]) -> Vec<Applied> {
         let mut applied = Vec::with_capacity(writes.len());
         for write in writes {
@@ -86,7 +86,7 @@ impl PostgresRecords {
     }
 }
 
-/// A state as another store would be handed it; the record remembers nothing else of it.
+/// Writes a state the way every other store does: of the record only the version changes.
 fn apply(write: &Write, held: Held) -> (Applied, Option<Commit>) {
     let mut record = held.record.unwrap_or_default();
     if record.version >= write.version {

@@ -1,4 +1,4 @@
-//! From a state to its row and back, without a server, for tables that can hold more and less.
+//! Round trips from a state to its row and back, without a server, for tables with wide and narrow columns.
 #![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use super::row::{Further, RowImage};
 
 const WIDE: Room = Room { dense: Some(768), sparse: Some(30_522), numbers: [i64::MAX; 4], confidence: true };
 
-/// Tables of every kind.
+/// Tables with different limits.
 fn rooms() -> [Room; 4] {
     let narrow = [i16::MAX.into(), i32::MAX.into(), 3, 0];
     [
@@ -29,7 +29,7 @@ fn rooms() -> [Room; 4] {
     ]
 }
 
-/// The row as a table gives it back.
+/// The row as a table with these limits returns it.
 fn stored(row: RowImage, room: &Room) -> RowImage {
     let (id, further) = (row.id, row.further.clone());
     let cells = row.into_cells(30_522).into_iter().map(|cell| match cell {
@@ -82,7 +82,7 @@ fn kept_both() -> Arc<State> {
 }
 
 #[test]
-fn a_row_written_anew_does_not_show_the_vectors_of_the_old_one() {
+fn a_row_inserted_again_does_not_show_the_vectors_of_the_old_one() {
     let row = encode(&kept_both(), &WIDE, &Limits::default());
     assert!(row.further.iter().any(|further| further.alternative));
     let anew = RowImage { id: row.id, content: Some("another".into()), further: row.further, ..RowImage::default() };
@@ -91,7 +91,7 @@ fn a_row_written_anew_does_not_show_the_vectors_of_the_old_one() {
 }
 
 #[test]
-fn the_first_configured_model_has_the_column() {
+fn the_column_holds_the_vector_of_the_first_configured_model() {
     let two = awkward().into_iter().find(|state| state.chunk.embeddings.dense.len() == 2).unwrap();
     let row = encode(&two, &WIDE, &Limits::default());
     assert_eq!(row.embedding_model.as_deref(), Some("gte"));
@@ -99,7 +99,7 @@ fn the_first_configured_model_has_the_column() {
 }
 
 #[test]
-fn a_row_that_says_nothing_has_the_defaults() {
+fn a_row_without_values_has_the_defaults() {
     let decoded = read(RowImage { content: Some("äöü".into()), ..RowImage::default() });
     let chunk = &decoded.state.chunk;
     assert_eq!((chunk.source.kind, chunk.chunk_type), (SourceType::Api, ChunkType::Text));
@@ -112,7 +112,7 @@ fn a_row_that_says_nothing_has_the_defaults() {
 }
 
 #[test]
-fn whose_a_row_is_says_who_made_it() {
+fn the_organization_of_a_row_determines_its_origin() {
     let some = Some(Uuid::max());
     for (project_id, cognee_dataset_id, origin) in [
         (some, None, Origin::Claude),
@@ -131,7 +131,7 @@ fn whose_a_row_is_says_who_made_it() {
 }
 
 #[test]
-fn what_makes_no_sense_is_as_if_it_were_not_there() {
+fn an_invalid_value_counts_as_missing() {
     let row = RowImage {
         chunk_type: Some("poem".into()),
         source_type: Some("".into()),
@@ -165,7 +165,7 @@ fn what_makes_no_sense_is_as_if_it_were_not_there() {
 }
 
 #[test]
-fn a_relation_whose_end_somebody_took_away_does_not_show() {
+fn a_relation_without_one_of_its_entities_is_dropped() {
     let whole = awkward().into_iter().find(|state| !state.chunk.graph.relationships.is_empty()).unwrap();
     let mut row = encode(&whole, &WIDE, &Limits::default());
     row.entity_refs = Some(json!(["ünï"]));
@@ -183,7 +183,7 @@ fn a_time_without_its_column_is_taken_from_the_metadata() {
 }
 
 #[test]
-fn a_vector_of_an_unnamed_model_is_of_the_first_one_that_fits() {
+fn a_vector_without_a_model_gets_the_first_model_of_its_size() {
     let mut limits = Limits::default();
     limits.models[1].size = 2;
     let row = RowImage { dense_vector: Some(vec![1.0, 2.0].into()), ..RowImage::default() };
@@ -194,7 +194,7 @@ fn a_vector_of_an_unnamed_model_is_of_the_first_one_that_fits() {
 }
 
 #[test]
-fn a_row_that_names_its_model_anew_shows_it_once() {
+fn a_row_that_names_another_model_shows_each_model_once() {
     let dense = |x: f32| Dense { model: "coderank".into(), vector: vec![x; 2].into(), timestamp: None };
     let row = RowImage {
         dense_vector: Some(dense(1.0).vector),

@@ -1,5 +1,5 @@
-//! TLS as the client wants it, by rustls: always verified, against the certificates that the system trusts (or those that
-//! `SSL_CERT_FILE` names). Whether it is used at all is said elsewhere.
+//! TLS for the client, by rustls: the server is always verified against the certificates that the system trusts (or
+//! those in `SSL_CERT_FILE`). `config` decides whether a connection uses TLS.
 
 use std::future::Future;
 use std::io;
@@ -13,14 +13,14 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
 use tokio_rustls::TlsConnector;
 
-/// Makes a handshake for each connection.
+/// Creates a handshake per connection.
 #[derive(Clone)]
 pub(super) struct Tls {
     connector: TlsConnector,
 }
 
 impl Tls {
-    /// Reads the certificates that are trusted; what cannot be read is not trusted.
+    /// Loads the trusted certificates and ignores unreadable ones.
     pub(super) fn new() -> Result<Self, rustls::Error> {
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
@@ -44,7 +44,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> MakeTlsConnect<S> for T
     }
 }
 
-/// A handshake with the server of that name.
+/// A pending handshake with the server of that name.
 pub(super) struct Handshake {
     connector: TlsConnector,
     name: ServerName<'static>,
@@ -65,7 +65,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> TlsConnect<S> for Hands
 pub(super) struct Stream<S>(tokio_rustls::client::TlsStream<S>);
 
 impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream for Stream<S> {
-    /// The certificate is verified, which binds the channel to the server already.
+    /// No channel binding: the verified certificate already authenticates the server.
     fn channel_binding(&self) -> ChannelBinding {
         ChannelBinding::none()
     }

@@ -1,4 +1,4 @@
-//! The bus beside the rows, on both servers.
+//! The bus in the database of the rows, on both servers.
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::fixture::{Database, Pg15, Server};
 
 const SHORT: Duration = Duration::from_millis(60);
 
-/// A database with the bus of one process on it.
+/// A database, with the bus of one process.
 pub(crate) struct OnServer<S> {
     records: Arc<PostgresRecords>,
     bus: Arc<PostgresBus>,
@@ -93,7 +93,7 @@ fn fields_of(event: &Event) -> Fields {
     event.to_fields().into_iter().map(|(name, value)| (name.as_bytes().to_vec(), value.into_bytes())).collect()
 }
 
-/// Publishes as any SQL client can.
+/// Publishes the way any SQL client can.
 async fn add(client: &Client, fields: Fields) -> EntryId {
     let in_turn: Vec<Vec<u8>> = fields.into_iter().flat_map(|(name, value)| [name, value]).collect();
     let sql = "INSERT INTO chunk_sync.bus (fields) VALUES ($1) RETURNING id";
@@ -110,7 +110,7 @@ fn ids(deliveries: &[Delivery]) -> Vec<EntryId> {
 }
 
 #[tokio::test]
-async fn what_keeps_no_rule_of_the_table_is_refused_to_its_publisher() {
+async fn malformed_fields_are_refused_when_they_are_published() {
     let place = OnServer::<Pg15>::fresh().await;
     let client = place.database.client().await;
     for fields in ["'{a}'", "'{a, NULL}'", "'{{a, b}, {c, d}}'", "NULL"] {
@@ -119,11 +119,11 @@ async fn what_keeps_no_rule_of_the_table_is_refused_to_its_publisher() {
     }
     client.batch_execute("INSERT INTO chunk_sync.bus (fields) VALUES ('{}')").await.unwrap();
     let deliveries = place.bus.read(9, SHORT).await.unwrap();
-    assert_eq!((deliveries.len(), &deliveries[0].fields), (1, &Vec::new()), "no fields are no event, and no error");
+    assert_eq!((deliveries.len(), &deliveries[0].fields), (1, &Vec::new()), "an entry without fields is delivered");
 }
 
 #[tokio::test]
-async fn an_entry_that_ends_its_processes_is_handed_out_alone_and_counted_alone() {
+async fn an_entry_that_crashes_its_processes_is_delivered_alone_and_counted_alone() {
     let mut place = OnServer::<Pg15>::fresh().await;
     let published = place.bus.publish(&events(6)).await.unwrap();
     for attempt in 1..=3 {
@@ -131,7 +131,7 @@ async fn an_entry_that_ends_its_processes_is_handed_out_alone_and_counted_alone(
         assert_eq!((deliveries.len(), deliveries[0].attempt), (6, attempt));
         place.reopen().await;
     }
-    // From now on the first is suspected: those after it wait until it is finished.
+    // From now on the first entry is the suspect: the later ones wait until it is finished.
     for attempt in 4..8 {
         let deliveries = place.bus.read(6, SHORT).await.unwrap();
         assert_eq!(ids(&deliveries), published[..1]);
@@ -144,7 +144,7 @@ async fn an_entry_that_ends_its_processes_is_handed_out_alone_and_counted_alone(
     place.bus.bury(&[letter(&deadly[0])]).await.unwrap();
     for id in &published[1..] {
         let next = place.bus.read(6, SHORT).await.unwrap();
-        assert_eq!((ids(&next), next[0].attempt), (vec![*id], 4), "no attempt was counted for it meanwhile");
+        assert_eq!((ids(&next), next[0].attempt), (vec![*id], 4), "an attempt was counted while the suspect was alone");
         place.bus.acknowledge(&ids(&next)).await.unwrap();
     }
 }
@@ -155,7 +155,7 @@ fn letter(delivery: &Delivery) -> DeadLetter {
         fields: delivery.fields.clone(),
         at: Time::from_micros(1_700_000_000_000_001),
         class: FaultClass::Rejected,
-        error: "it cannot be".into(),
+        error: "not possible".into(),
         field: None,
         attempts: delivery.attempt,
         missing: Target::ALL.to_vec(),
@@ -170,7 +170,7 @@ async fn a_merge_that_the_server_refuses_leaves_its_entries() {
         RAISE EXCEPTION 'not this one' USING ERRCODE = '23514'; END $$; \
         CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON chunk_sync.records DEFERRABLE INITIALLY DEFERRED \
         FOR EACH ROW EXECUTE FUNCTION refuse()";
-    // At its commit, when the entries have been deleted.
+    // The trigger fires at commit, after the deletion of the entries.
     client.batch_execute(refuses).await.unwrap();
     let event = events(1).remove(0);
     let id = place.bus.publish(std::slice::from_ref(&event)).await.unwrap()[0];
@@ -199,7 +199,10 @@ async fn a_merge_that_the_server_refuses_leaves_its_entries() {
     assert_eq!(fault.class, FaultClass::Rejected, "{fault}");
     assert_eq!(place.bus.depth().await.unwrap().oldest, Some(id));
     assert!(place.records.debts(Target::Qdrant, 9).await.unwrap().is_empty());
-    assert!(place.bus.read(9, SHORT).await.unwrap().is_empty(), "this process has it, and carries it again by itself");
+    assert!(
+        place.bus.read(9, SHORT).await.unwrap().is_empty(),
+        "this process still holds the entry and retries it without another read"
+    );
     place.bus.bury(&[letter(&deliveries[0])]).await.unwrap();
     let depth = place.bus.depth().await.unwrap();
     assert_eq!((depth.oldest, depth.dead), (None, 1));
@@ -220,7 +223,7 @@ async fn an_id_of_another_bus_names_no_entry_and_no_letter() {
 }
 
 #[tokio::test]
-async fn the_oldest_entry_is_as_old_as_the_server_says() {
+async fn the_time_of_the_oldest_entry_is_the_servers() {
     let place = OnServer::<Pg15>::fresh().await;
     assert_eq!(place.bus.oldest_at().await.unwrap(), None);
     place.bus.publish(&events(2)).await.unwrap();
@@ -236,7 +239,7 @@ async fn the_oldest_entry_is_as_old_as_the_server_says() {
 }
 
 #[tokio::test]
-async fn without_tables_it_says_how_they_are_made() {
+async fn without_tables_the_error_names_the_command_that_creates_them() {
     let database = Database::fresh::<Pg15>().await;
     let bus = PostgresBus::new(Arc::new(database.records().await), 10);
     let fault = bus.prepare().await.unwrap_err();
@@ -245,7 +248,7 @@ async fn without_tables_it_says_how_they_are_made() {
 }
 
 #[tokio::test]
-async fn a_server_that_hangs_up_loses_nothing_that_was_answered() {
+async fn a_server_that_closes_connections_loses_no_acknowledged_event() {
     let place = OnServer::<Pg15>::fresh().await;
     let mut published = Vec::new();
     let killer = place.database.client().await;
@@ -263,7 +266,7 @@ async fn a_server_that_hangs_up_loses_nothing_that_was_answered() {
         killer.query(kill, &[]).await.unwrap();
     }
     came.sort_unstable();
-    // Published once more where the answer was lost.
+    // An event whose answer was lost was published twice.
     came.retain(|id| published.contains(id));
     assert_eq!(came, published);
 }
@@ -276,7 +279,7 @@ async fn until_published(bus: &PostgresBus, event: &Event) -> Vec<EntryId> {
     }
 }
 
-/// A reader whose bus is used through a pool of one connection: nothing waits for another call of its own.
+/// A pool of one connection: no call waits for another call of the same process.
 #[tokio::test]
 async fn one_connection_suffices() {
     let database = Database::fresh::<Pg15>().await;
@@ -289,16 +292,16 @@ async fn one_connection_suffices() {
         async move { bus.read(9, Duration::from_secs(20)).await.unwrap() }
     });
     bus.publish(&events(3)).await.unwrap();
-    let came = tokio::time::timeout(Duration::from_secs(10), reader).await.expect("it woke").unwrap();
+    let came = tokio::time::timeout(Duration::from_secs(10), reader).await.expect("the reader did not wake").unwrap();
     assert!(!came.is_empty());
     assert_eq!(records.target(), Target::Postgres);
 }
 
-/// Run it in the profile that counts:
+/// Run it with the release profile:
 /// `cargo test --release -p chunk-sync-connectors --features live --test postgres entries_a_second -- --ignored --nocapture`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement"]
-#[allow(clippy::print_stderr, reason = "figures are for whoever asked for them")]
+#[allow(clippy::print_stderr, reason = "prints the measured figures")]
 async fn entries_a_second() {
     const ENTRIES: usize = 20_480;
     let place = OnServer::<Pg15>::fresh().await;

@@ -1,4 +1,4 @@
-//! What is captured from the log, by either plugin: the same.
+//! Capture from the log. Both plugins report the same changes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +29,7 @@ impl Place {
         Self { capture: PostgresCapture::new(records, config), slot, database }
     }
 
-    /// Opens the log, however long whoever had it takes to end.
+    /// Opens the log; waits while the previous reader still holds the slot.
     async fn open(&self) -> Opened {
         loop {
             match self.capture.open().await {
@@ -50,11 +50,12 @@ impl Place {
     }
 }
 
-/// The next transactions that touch rows; where none comes any more, those before.
+/// Waits for `count` transactions that touch rows; returns all that were received.
 async fn touched(source: &mut dyn Source, count: usize) -> Vec<Captured> {
     let mut touched = Vec::new();
     while touched.len() < count {
-        let next = tokio::time::timeout(Duration::from_secs(20), source.next()).await.expect("a transaction");
+        let next =
+            tokio::time::timeout(Duration::from_secs(20), source.next()).await.expect("no transaction within 20 s");
         touched.extend(Some(next.unwrap()).filter(|captured| captured.truncated || !captured.rows.is_empty()));
     }
     touched
@@ -65,11 +66,12 @@ fn id(number: u128) -> Uuid {
 }
 
 async fn strangers_write(place: &Place) {
-    let row = |number| format!("INSERT INTO unified.chunks (id, content) VALUES ('{}', 'of a stranger')", id(number));
+    let row =
+        |number| format!("INSERT INTO unified.chunks (id, content) VALUES ('{}', 'of another program')", id(number));
     for statements in [
         row(1),
         format!("{}; UPDATE unified.chunks SET content = 'again' WHERE id = '{}'", row(2), id(1)),
-        // Our own, and no row at all.
+        // A transaction of the service, then one on another table.
         format!("SELECT pg_logical_emit_message(true, 'chunk_sync', 'own'); {}", row(3)),
         "CREATE TABLE unified.others (id int); INSERT INTO unified.others VALUES (1)".to_owned(),
         format!("UPDATE unified.chunks SET id = '{}' WHERE id = '{}'", id(4), id(2)),
@@ -80,10 +82,10 @@ async fn strangers_write(place: &Place) {
     }
 }
 
-async fn everything_is_captured_once_it_is_confirmed<S: Server>(plugin: Plugin) {
+async fn every_change_is_captured_and_repeated_until_confirmed<S: Server>(plugin: Plugin) {
     let place = Place::fresh::<S>(plugin).await;
     let Opened { mut source, gap } = place.open().await;
-    assert_eq!(gap, None, "nobody captured before");
+    assert_eq!(gap, None, "nothing was captured before");
     strangers_write(&place).await;
     let captured = touched(&mut *source, 5).await;
     let rows: Vec<_> = captured.iter().map(|captured| captured.rows.clone()).collect();
@@ -97,9 +99,13 @@ async fn everything_is_captured_once_it_is_confirmed<S: Server>(plugin: Plugin) 
     ];
     assert_eq!(rows, expected);
     assert!(captured[4].truncated && !captured[3].truncated);
-    assert!(captured.is_sorted_by_key(|captured| captured.end), "in the order of their commits");
-    assert_eq!(place.capture.open().await.map(|_| ()).unwrap_err().class, FaultClass::Busy, "one reads");
-    // What is not confirmed comes again.
+    assert!(captured.is_sorted_by_key(|captured| captured.end), "the transactions are not in commit order");
+    assert_eq!(
+        place.capture.open().await.map(|_| ()).unwrap_err().class,
+        FaultClass::Busy,
+        "a second reader was admitted"
+    );
+    // Unconfirmed transactions are captured again.
     source.note(captured[1].end).await.unwrap();
     source.confirm(captured[1].end);
     confirmed(&place, captured[1].end).await;
@@ -111,7 +117,7 @@ async fn everything_is_captured_once_it_is_confirmed<S: Server>(plugin: Plugin) 
     place.leave().await;
 }
 
-/// Waits until the server knows.
+/// Waits until the server has confirmed `position`.
 async fn confirmed(place: &Place, position: Position) {
     let asked = format!(
         "SELECT confirmed_flush_lsn >= '{position}' FROM pg_replication_slots WHERE slot_name = '{}'",
@@ -123,10 +129,10 @@ async fn confirmed(place: &Place, position: Position) {
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    panic!("{position} is not confirmed");
+    panic!("the server did not confirm {position} within 10 s");
 }
 
-async fn what_may_have_been_missed_is_said_until_it_is_carried<S: Server>(plugin: Plugin) {
+async fn a_gap_is_reported_until_it_is_closed<S: Server>(plugin: Plugin) {
     let place = Place::fresh::<S>(plugin).await;
     drop(place.open().await.source);
     let free = format!(
@@ -139,7 +145,7 @@ async fn what_may_have_been_missed_is_said_until_it_is_carried<S: Server>(plugin
     assert_eq!(opened.gap, Some(Gap::Dropped));
     drop(opened);
     let mut opened = place.open().await;
-    assert_eq!(opened.gap, Some(Gap::Dropped), "nobody has carried it yet");
+    assert_eq!(opened.gap, Some(Gap::Dropped), "the gap has not been closed yet");
     opened.source.close_gap().await.unwrap();
     drop(opened);
     assert_eq!(place.open().await.gap, None);
@@ -152,13 +158,13 @@ macro_rules! by {
             use super::*;
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn everything_is_captured_once_it_is_confirmed() {
-                super::everything_is_captured_once_it_is_confirmed::<$server>($plugin).await;
+            async fn every_change_is_captured_and_repeated_until_confirmed() {
+                super::every_change_is_captured_and_repeated_until_confirmed::<$server>($plugin).await;
             }
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn what_may_have_been_missed_is_said_until_it_is_carried() {
-                super::what_may_have_been_missed_is_said_until_it_is_carried::<$server>($plugin).await;
+            async fn a_gap_is_reported_until_it_is_closed() {
+                super::a_gap_is_reported_until_it_is_closed::<$server>($plugin).await;
             }
         }
     };
@@ -169,7 +175,7 @@ by!(pgoutput_18, Pg18, Plugin::Pgoutput);
 by!(wal2json_15, Pg15, Plugin::Wal2Json);
 
 #[tokio::test]
-async fn a_server_without_the_plugin_says_how_it_is_had() {
+async fn a_server_without_the_plugin_is_refused_with_the_remedy() {
     let place = Place::fresh::<Pg18>(Plugin::Wal2Json).await;
     let fault = place.capture.open().await.map(|_| ()).unwrap_err();
     assert_eq!(fault.class, FaultClass::Misconfigured, "{fault}");

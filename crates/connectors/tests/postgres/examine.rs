@@ -1,4 +1,4 @@
-//! What an examination finds on servers of every kind, and that it changes nothing.
+//! Findings of the examination on different servers. It changes nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,7 +39,7 @@ impl Place {
         found.into_iter().filter(|finding| finding.level > Level::Ok).collect()
     }
 
-    /// Leaves nothing on the server that the database does not take with it.
+    /// Drops the slot, which dropping the database does not remove.
     async fn leave(self) {
         self.database.meddle(&format!("SELECT pg_drop_replication_slot('{}')", self.capture.slot)).await;
     }
@@ -55,20 +55,20 @@ async fn before_the_first_start_there_are_warnings_and_after_it_none() {
     let before = place.problems().await;
     let expected = ["table", "own tables", "slot", "publication"].map(|subject| (subject, Level::Warning));
     assert_eq!(seen(&before), expected, "{before:?}");
-    assert_eq!(place.problems().await, before, "it created nothing");
+    assert_eq!(place.problems().await, before, "the examination created something");
     place.prepare().await;
     assert_eq!(place.problems().await, []);
     place.leave().await;
 }
 
 #[tokio::test]
-async fn a_server_without_pgvector_is_said() {
+async fn a_server_without_pgvector_is_reported() {
     let found = Place::fresh::<Pg15>().await.problems().await;
     assert_eq!(seen(&found)[0], ("pgvector", Level::Warning), "{found:?}");
 }
 
 #[tokio::test]
-async fn what_would_take_our_changes_is_found() {
+async fn a_subscription_that_would_take_the_changes_is_reported() {
     let place = Place::fresh::<Pg18>().await;
     place.prepare().await;
     let slot = &place.capture.slot;
@@ -83,12 +83,12 @@ async fn what_would_take_our_changes_is_found() {
     for statement in found[0].remedy.as_ref().unwrap().split("; ") {
         place.database.meddle(statement).await;
     }
-    assert_eq!(place.problems().await, [], "the remedy helps");
+    assert_eq!(place.problems().await, [], "the remedy did not help");
     place.leave().await;
 }
 
 #[tokio::test]
-async fn a_table_that_does_not_fit_is_said_with_its_column() {
+async fn a_table_with_a_missing_column_is_reported_with_the_remedy() {
     let place = Place::fresh::<Pg18>().await;
     place.prepare().await;
     place.database.meddle("ALTER TABLE unified.chunks DROP COLUMN language").await;

@@ -1,4 +1,4 @@
-//! A database to oneself on one of the servers, and a look at it past the store.
+//! A database per test on one of the servers, with direct access to it.
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -12,12 +12,12 @@ use chunk_sync_testkit::lease::LeaseFixture;
 use tokio_postgres::{Client, NoTls, Row};
 use uuid::Uuid;
 
-/// A server by the variable that names it.
+/// A server, named by an environment variable.
 pub(crate) trait Server: Send + Sync + 'static {
     const VARIABLE: &'static str;
 }
 
-/// PostgreSQL 15, where the extension is not to be had.
+/// PostgreSQL 15 without pgvector.
 pub(crate) struct Pg15;
 /// PostgreSQL 18 with pgvector.
 pub(crate) struct Pg18;
@@ -33,20 +33,20 @@ impl Server for Pg18 {
 fn server(variable: &str) -> String {
     std::env::var(variable).unwrap_or_else(|_| {
         panic!(
-            "{variable} is not set: these tests want PostgreSQL 15 without and 18 with pgvector, named by \
-             CHUNK_SYNC_TEST_PG15_URL and CHUNK_SYNC_TEST_PG18_URL (postgres://user:password@127.0.0.1:5432/postgres), \
-             where they create and drop databases"
+            "{variable} is not set; these tests create and drop databases on PostgreSQL 15 without pgvector \
+             (CHUNK_SYNC_TEST_PG15_URL) and on PostgreSQL 18 with pgvector (CHUNK_SYNC_TEST_PG18_URL); set both to \
+             postgres://user:password@127.0.0.1:5432/postgres"
         )
     })
 }
 
 async fn client(url: &str) -> Client {
-    let (client, connection) = tokio_postgres::connect(url, NoTls).await.expect("the server lets nobody in");
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.expect("cannot connect to the server");
     tokio::spawn(connection);
     client
 }
 
-/// A database that is dropped with this.
+/// A database. Dropping this value drops it.
 pub(crate) struct Database {
     server: String,
     pub(crate) name: String,
@@ -57,7 +57,7 @@ impl Database {
     pub(crate) async fn fresh<S: Server>() -> Self {
         let server = server(S::VARIABLE);
         let name = format!("chunk_sync_test_{}", Uuid::new_v4().simple());
-        let (prefix, _) = server.rsplit_once('/').expect("a URL that ends in a database");
+        let (prefix, _) = server.rsplit_once('/').expect("the URL must end in a database name");
         let url = format!("{prefix}/{name}");
         client(&server).await.batch_execute(&format!("CREATE DATABASE {name} TEMPLATE template0")).await.unwrap();
         Self { server, name, url }
@@ -67,7 +67,7 @@ impl Database {
         PostgresConfig::new(self.url.as_str().into(), Arc::default())
     }
 
-    /// Records on it that nothing has been prepared for.
+    /// Connects to the database without creating any tables.
     pub(crate) async fn records(&self) -> PostgresRecords {
         PostgresRecords::connect(self.config()).await.unwrap()
     }
@@ -78,7 +78,7 @@ impl Database {
         records
     }
 
-    /// What somebody else does there.
+    /// Runs statements as another program.
     pub(crate) async fn meddle(&self, statements: &str) {
         self.client().await.batch_execute(statements).await.unwrap();
     }
@@ -91,16 +91,16 @@ impl Database {
         client(&self.url).await
     }
 
-    /// A user of this database alone, with these attributes.
+    /// Creates a role with these attributes, for this database only.
     pub(crate) async fn role(&self, attributes: &str) -> Role<'_> {
         let name = format!("{}_role", self.name);
         self.meddle(&format!("CREATE ROLE {name} LOGIN PASSWORD 'pw' {attributes}")).await;
-        let (_, place) = self.url.rsplit_once('@').expect("a URL with a user");
+        let (_, place) = self.url.rsplit_once('@').expect("the URL must contain a user");
         Role { url: format!("postgres://{name}:pw@{place}"), name, database: self }
     }
 }
 
-/// A user, who goes with the database.
+/// A role, dropped together with the database.
 pub(crate) struct Role<'a> {
     pub(crate) name: String,
     url: String,
@@ -118,7 +118,7 @@ impl Drop for Database {
         let server = self.server.clone();
         let statements =
             [format!("DROP DATABASE {} WITH (FORCE)", self.name), format!("DROP ROLE IF EXISTS {}_role", self.name)];
-        // Another runtime: the one of the test may be waiting for this very thread.
+        // A runtime on another thread: the runtime of the test may be waiting for this thread.
         let dropped = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {

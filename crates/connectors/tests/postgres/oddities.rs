@@ -1,4 +1,4 @@
-//! Rows that no chunk would come to: what a merge makes of them, and leaves of them.
+//! Rows with values that no chunk encodes to: how merges read and keep them.
 
 use std::sync::{Arc, Mutex};
 
@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::fixture::{Database, Pg15, Pg18};
 
-/// Merges what `change` makes of the row; what was held before.
+/// Merges the state that `change` makes of the row; returns what the merge was given.
 async fn merge(records: &PostgresRecords, id: Uuid, number: u64, change: impl Fn(&mut State) + Sync + Send) -> Held {
     let found = Mutex::new(None);
     let decide = |mut held: Vec<Held>| {
@@ -42,7 +42,7 @@ async fn row(records: &PostgresRecords, id: Uuid) -> Arc<State> {
 }
 
 #[tokio::test]
-async fn a_value_that_no_chunk_can_hold_costs_nothing_of_what_stands_beside_it() {
+async fn a_value_that_no_chunk_can_hold_is_kept_with_its_neighbours() {
     let related = awkward().into_iter().find(|state| !state.chunk.graph.relationships.is_empty()).unwrap();
     let id = related.chunk.id;
     let deep = format!("{}{}", "[".repeat(300), "]".repeat(300));
@@ -70,7 +70,7 @@ async fn a_value_that_no_chunk_can_hold_costs_nothing_of_what_stands_beside_it()
 }
 
 #[tokio::test]
-async fn a_row_that_says_no_times_is_given_some_by_the_first_merge_that_sees_it() {
+async fn the_first_merge_gives_times_to_a_row_without_times() {
     let database = Database::fresh::<Pg15>().await;
     let records = database.prepared().await;
     let id = Uuid::max();
@@ -80,7 +80,7 @@ async fn a_row_that_says_no_times_is_given_some_by_the_first_merge_that_sees_it(
     let first = merge(&records, id, 1, |_| {}).await.state.unwrap();
     let given = first.chunk.metadata.created_at;
     assert!(given >= begun && first.chunk.metadata.updated_at == given, "{:?}", first.chunk.metadata);
-    // From then on the row says them: it does not look like somebody's change at each look.
+    // From then on the row holds the times: later reads do not see a change by another program.
     assert_eq!(*row(&records, id).await, *first);
     let again = merge(&records, id, 2, |_| {}).await;
     assert_eq!(again.row, again.state.as_deref().map(|state| row_fingerprint(state).digest()));
@@ -88,7 +88,7 @@ async fn a_row_that_says_no_times_is_given_some_by_the_first_merge_that_sees_it(
 }
 
 #[tokio::test]
-async fn times_that_somebody_took_away_do_not_lead_back_to_1970() {
+async fn removed_times_are_replaced_by_the_current_time_and_not_by_1970() {
     let database = Database::fresh::<Pg15>().await;
     let records = database.prepared().await;
     let state = awkward().remove(0);
@@ -101,7 +101,7 @@ async fn times_that_somebody_took_away_do_not_lead_back_to_1970() {
 }
 
 #[tokio::test]
-async fn the_samples_that_ship_come_back_unaltered() {
+async fn the_shipped_samples_come_back_unchanged() {
     for database in [Database::fresh::<Pg15>().await, Database::fresh::<Pg18>().await] {
         let records = database.prepared().await;
         let samples: Vec<_> = chunk_sync_samples::samples().iter().map(state).collect();

@@ -1,4 +1,4 @@
-//! What is created, and what is made of a table that is there already.
+//! The creation of tables, and the adaptation to existing ones.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use chunk_sync_testkit::states::{awkward, states, write};
 
 use crate::fixture::{Database, Pg15, Pg18};
 
-/// A table such as others may have made it, with a vector column that holds nothing of ours.
+/// A table as another program may have created it, with other types and additional columns.
 const OTHERS: &str = "
     CREATE SCHEMA unified;
     CREATE TYPE unified.kind AS ENUM ('text', 'code', 'mixed');
@@ -38,7 +38,7 @@ async fn all_come_back(records: &dyn Store) {
 }
 
 #[tokio::test]
-async fn a_table_that_others_made_holds_everything_too() {
+async fn a_table_of_another_program_holds_every_state() {
     let database = Database::fresh::<Pg15>().await;
     database.meddle(OTHERS).await;
     let records = database.prepared().await;
@@ -49,7 +49,7 @@ async fn a_table_that_others_made_holds_everything_too() {
 }
 
 #[tokio::test]
-async fn a_vector_of_another_length_leaves_its_column_empty_and_nothing_is_lost() {
+async fn a_vector_of_another_length_leaves_its_column_empty_and_is_not_lost() {
     let database = Database::fresh::<Pg18>().await;
     database.meddle("CREATE SCHEMA ext; CREATE EXTENSION vector SCHEMA ext").await;
     let records = database.prepared().await;
@@ -73,7 +73,7 @@ async fn the_statements_of_a_dry_run_leave_nothing_to_do() {
     for database in [Database::fresh::<Pg15>().await, Database::fresh::<Pg18>().await] {
         let records = database.records().await;
         let statements = records.statements().await.unwrap();
-        assert_eq!(records.statements().await.unwrap(), statements, "nothing was done");
+        assert_eq!(records.statements().await.unwrap(), statements, "the dry run changed the database");
         database.meddle(&statements.join(";\n")).await;
         assert!(records.statements().await.unwrap().is_empty());
         records.prepare().await.unwrap();
@@ -82,7 +82,7 @@ async fn the_statements_of_a_dry_run_leave_nothing_to_do() {
 }
 
 #[tokio::test]
-async fn vectors_are_of_pgvectors_types_where_it_is_to_be_had() {
+async fn vectors_have_the_types_of_pgvector_if_it_is_available() {
     let types = "SELECT string_agg(format_type(atttypid, atttypmod), ' ' ORDER BY attnum) FROM pg_attribute
         WHERE attrelid = 'unified.chunks'::regclass AND attname IN ('dense_vector', 'sparse_vector')";
     let (old, new) = (Database::fresh::<Pg15>().await, Database::fresh::<Pg18>().await);
@@ -93,14 +93,14 @@ async fn vectors_are_of_pgvectors_types_where_it_is_to_be_had() {
 }
 
 #[tokio::test]
-async fn who_may_not_create_the_extension_does_without() {
+async fn without_the_right_to_create_the_extension_vectors_are_plain_arrays() {
     let database = Database::fresh::<Pg18>().await;
     let role = database.role("NOSUPERUSER").await;
     database.meddle(&format!("GRANT CREATE ON DATABASE {} TO {}", database.name, role.name)).await;
     let records = PostgresRecords::connect(role.config()).await.unwrap();
     records.prepare().await.unwrap();
     all_come_back(&records).await;
-    // The rights to create are needed once.
+    // The right to create is needed only once.
     database.meddle(&format!("REVOKE CREATE ON DATABASE {} FROM {}", database.name, role.name)).await;
     records.prepare().await.unwrap();
     let other = PostgresRecords::connect(PostgresConfig { schema: "elsewhere".into(), ..role.config() }).await.unwrap();
@@ -108,7 +108,7 @@ async fn who_may_not_create_the_extension_does_without() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn instances_that_prepare_at_once_are_not_in_each_others_way() {
+async fn processes_that_prepare_at_the_same_time_all_succeed() {
     let database = Database::fresh::<Pg18>().await;
     let instances = (0..6).map(|_| {
         let config = database.config();
@@ -121,7 +121,7 @@ async fn instances_that_prepare_at_once_are_not_in_each_others_way() {
 }
 
 #[tokio::test]
-async fn names_with_anything_in_them_are_quoted() {
+async fn names_with_special_characters_are_quoted() {
     let database = Database::fresh::<Pg15>().await;
     let (schema, table) = ("a\"; DROP TABLE x; --".to_owned(), "täble'$1".to_owned());
     let config = PostgresConfig { schema, table, ..database.config() };
@@ -131,7 +131,7 @@ async fn names_with_anything_in_them_are_quoted() {
 }
 
 #[tokio::test]
-async fn a_table_that_does_not_serve_is_refused_with_the_remedy() {
+async fn an_unsuitable_table_is_refused_with_the_remedy() {
     let database = Database::fresh::<Pg15>().await;
     let records = database.prepared().await;
     for (harm, remedy) in [
@@ -153,11 +153,11 @@ async fn a_table_that_does_not_serve_is_refused_with_the_remedy() {
 }
 
 #[tokio::test]
-async fn tables_of_an_older_version_get_what_they_lack_and_keep_what_they_hold() {
+async fn tables_of_an_older_version_are_migrated_and_keep_their_contents() {
     let database = Database::fresh::<Pg15>().await;
     let records = database.prepared().await;
     all_come_back(&records).await;
-    // As the first version left them.
+    // The state after the first migration.
     let older = "DO $$ DECLARE name text; BEGIN \
         FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = 'chunk_sync' \
             AND tablename NOT IN ('records', 'debts', 'embeddings', 'schema_version') \
@@ -172,7 +172,7 @@ async fn tables_of_an_older_version_get_what_they_lack_and_keep_what_they_hold()
 }
 
 #[tokio::test]
-async fn tables_of_a_newer_version_are_left_alone() {
+async fn tables_of_a_newer_version_are_refused() {
     let database = Database::fresh::<Pg15>().await;
     let records = database.prepared().await;
     database.meddle("INSERT INTO chunk_sync.schema_version (version) VALUES (1000)").await;
@@ -182,14 +182,14 @@ async fn tables_of_a_newer_version_are_left_alone() {
 }
 
 #[tokio::test]
-async fn a_table_that_is_altered_while_it_is_used_is_looked_at_anew() {
+async fn the_layout_is_read_again_after_the_table_is_altered() {
     let database = Database::fresh::<Pg15>().await;
     let records = Arc::new(database.prepared().await);
     all_come_back(&*records).await;
     database
         .meddle("ALTER TABLE unified.chunks ALTER confidence TYPE real, ALTER end_char TYPE integer, ADD note text")
         .await;
-    // The first may fail by it; nothing that is said to be transient fails for ever.
+    // The first call may fail with a transient fault, which must not persist.
     let state = states(1).remove(0);
     let first = records.apply(&[write(&state, 8)]).await.remove(0);
     assert!(!matches!(&first, Applied::Failed(fault) if !fault.class.is_transient()), "{first:?}");
@@ -199,7 +199,7 @@ async fn a_table_that_is_altered_while_it_is_used_is_looked_at_anew() {
 }
 
 #[tokio::test]
-async fn nothing_works_before_the_tables_are_there_and_the_fault_says_why() {
+async fn before_the_tables_exist_every_call_fails_with_the_remedy() {
     let database = Database::fresh::<Pg15>().await;
     let records = database.records().await;
     let fault = records.counts().await.unwrap_err();

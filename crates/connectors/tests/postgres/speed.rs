@@ -1,4 +1,4 @@
-//! How fast it goes: a measurement, to be asked for by name.
+//! A throughput measurement, ignored by default.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,13 +16,13 @@ use crate::fixture::{Database, Pg15, Pg18};
 const ROWS: usize = 10_240;
 const BATCH: usize = 256;
 
-/// Run it in the profile that counts:
+/// Run it with the release profile:
 /// `cargo test --release -p chunk-sync-connectors --features live --test postgres rows_a_second -- --ignored --nocapture`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement"]
 async fn rows_a_second() {
     let new = states(ROWS);
-    let vectors: Vec<_> = new.iter().map(|state| changed(state, "what it says now, and means now")).collect();
+    let vectors: Vec<_> = new.iter().map(|state| changed(state, "the new content of the chunk")).collect();
     let rest: Vec<_> = vectors.iter().map(other_summary).collect();
     let (old, extended) = (Database::fresh::<Pg15>().await, Database::fresh::<Pg18>().await);
     for (server, database) in [("15, real[]", old), ("18, vector", extended)] {
@@ -61,7 +61,7 @@ async fn merge_all(records: &PostgresRecords, states: &[Arc<State>], number: u64
     }
 }
 
-/// A merge that decides without thinking, so that only the store is measured.
+/// A merge with a trivial decision, so that only the store is measured.
 async fn merge(records: &PostgresRecords, states: &[Arc<State>], number: u64) {
     let ids: Vec<Uuid> = states.iter().map(|state| state.chunk.id).collect();
     let decide = |held: Vec<Held>| {
@@ -96,7 +96,7 @@ async fn scan(records: &PostgresRecords) {
     assert_eq!(read, ROWS);
 }
 
-/// What the server takes of plain inserts sent in one go, a transaction a batch: the bound that the rest is seen beside.
+/// Plain pipelined inserts, one transaction per batch: the upper bound to compare with.
 async fn bare(database: &Database, states: &[Arc<State>]) {
     let mut client = database.client().await;
     let statement = client.prepare("INSERT INTO bare VALUES ($1, $2, $3, $4)").await.unwrap();

@@ -1,4 +1,4 @@
-//! Others write into the same table.
+//! Other programs write into the same table.
 
 use std::sync::Mutex;
 
@@ -26,13 +26,13 @@ async fn a_row_with_nothing_but_an_id_is_read() {
         assert!(state(0).chunk.metadata.created_at > Time::from_micros(0), "the column's default");
         assert_eq!((state(1).chunk.system_origin, state(1).chunk.content.as_str()), (Origin::Claude, ""));
         assert_eq!(state(1).chunk.metadata.updated_at, Time::from_micros(0));
-        // Read twice, it is the same.
+        // A second read returns the same.
         assert_eq!(records.scan(None, 10).await.unwrap(), records.scan(None, 10).await.unwrap());
     }
 }
 
 #[tokio::test]
-async fn what_somebody_changed_is_what_is_read() {
+async fn a_row_changed_by_another_program_is_read_as_changed() {
     let database = Database::fresh::<Pg18>().await;
     let records = database.prepared().await;
     let state = states(1).remove(0);
@@ -57,7 +57,7 @@ async fn what_somebody_changed_is_what_is_read() {
 }
 
 #[tokio::test]
-async fn a_row_that_somebody_inserts_meanwhile_is_merged_and_not_overwritten() {
+async fn a_row_inserted_during_a_merge_is_merged_and_not_overwritten() {
     let database = Database::fresh::<Pg15>().await;
     let records = database.prepared().await;
     let state = states(1).remove(0);
@@ -90,7 +90,7 @@ async fn a_row_that_somebody_inserts_meanwhile_is_merged_and_not_overwritten() {
     assert!(seen.fingerprint.differing(&records.expect(&state)).is_empty());
 }
 
-/// On another thread, as the decision itself must not wait for anything.
+/// Inserts on another thread, because the decision runs in the runtime of the test.
 fn insert_by_another(url: &str, id: Uuid) {
     let url = url.to_owned();
     let inserted = std::thread::spawn(move || {
@@ -106,7 +106,7 @@ fn insert_by_another(url: &str, id: Uuid) {
 }
 
 #[tokio::test]
-async fn a_merge_waits_for_whoever_is_writing_the_row_and_sees_it() {
+async fn a_merge_waits_for_a_concurrent_writer_and_reads_its_row() {
     let database = Database::fresh::<Pg15>().await;
     let records = std::sync::Arc::new(database.prepared().await);
     let state = states(1).remove(0);
@@ -137,7 +137,7 @@ async fn a_merge_waits_for_whoever_is_writing_the_row_and_sees_it() {
 }
 
 #[tokio::test]
-async fn what_the_service_does_not_know_survives_its_writes() {
+async fn columns_that_the_service_does_not_know_survive_its_writes() {
     let database = Database::fresh::<Pg15>().await;
     let records = database.prepared().await;
     let mut state = State::clone(&awkward()[0]);
@@ -168,7 +168,7 @@ async fn vectors_that_did_not_change_are_not_written() {
     same.chunk.summary = Some("another".to_owned());
     let applied = records.apply(&[write(&same.into(), 2)]).await;
     assert!(matches!(applied[..], [Applied::Written]), "{applied:?}");
-    let applied = records.apply(&[write(&changed(&state, "what it says now"), 3)]).await;
+    let applied = records.apply(&[write(&changed(&state, "the new content"), 3)]).await;
     let [Applied::Failed(fault)] = &applied[..] else { panic!("{applied:?}") };
     assert_eq!(fault.class, FaultClass::Rejected);
     assert!(fault.message.contains("no new vectors today (SQLSTATE P0001)"), "{fault}");
@@ -192,7 +192,7 @@ async fn own_transactions_are_marked_before_their_first_change() {
 }
 
 #[tokio::test]
-async fn a_row_that_goes_takes_its_further_vectors_with_it() {
+async fn a_deleted_row_loses_its_further_vectors() {
     let database = Database::fresh::<Pg15>().await;
     let records = database.prepared().await;
     let both = awkward().into_iter().find(|state| state.chunk.embeddings.dense_alternative.is_some()).unwrap();

@@ -1,4 +1,4 @@
-//! What goes wrong, and what the engine is told of it.
+//! Failures, and the faults that the engine gets for them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,13 +16,13 @@ use crate::fixture::{Database, Pg15};
 async fn refused(url: &str) -> Fault {
     let config = PostgresConfig::new(url.into(), Arc::default());
     let config = PostgresConfig { connect_timeout: Duration::from_millis(500), ..config };
-    PostgresRecords::connect(config).await.err().expect("it must not connect")
+    PostgresRecords::connect(config).await.err().expect("the connection must fail")
 }
 
 #[tokio::test]
-async fn each_way_of_not_being_let_in_has_its_class() {
+async fn each_failure_to_connect_has_its_class() {
     let database = Database::fresh::<Pg15>().await;
-    // Accepted by the system, answered by nobody.
+    // The operating system accepts the connection, and no process answers.
     let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("postgres://me:pl4nted@{}/db", nobody.local_addr().unwrap());
     assert_eq!(refused(&url).await.class, FaultClass::Timeout);
@@ -39,7 +39,7 @@ async fn each_way_of_not_being_let_in_has_its_class() {
 }
 
 #[tokio::test]
-async fn one_that_cannot_be_held_fails_alone() {
+async fn a_state_that_the_table_cannot_hold_fails_alone() {
     let database = Database::fresh::<Pg15>().await;
     let records = database.prepared().await;
     let mut all = states(5);
@@ -60,7 +60,7 @@ async fn one_that_cannot_be_held_fails_alone() {
 }
 
 #[tokio::test]
-async fn a_lock_that_is_not_had_in_time_is_busy_and_a_slow_statement_a_timeout() {
+async fn a_lock_timeout_is_busy_and_a_statement_timeout_is_a_timeout() {
     let database = Database::fresh::<Pg15>().await;
     let state = states(1).remove(0);
     database.prepared().await.apply(&[write(&state, 1)]).await;
@@ -75,26 +75,26 @@ async fn a_lock_that_is_not_had_in_time_is_busy_and_a_slow_statement_a_timeout()
         let hasty = PostgresRecords::connect(config).await.unwrap();
         let fault = hasty.merge(&[state.chunk.id], &|_| Vec::new()).await.unwrap_err();
         assert_eq!(fault.class, class, "{fault}");
-        // Whoever waited in vain is in nobody's way afterwards.
+        // The connection is usable afterwards.
         hasty.debt_counts().await.unwrap();
     }
 }
 
 #[tokio::test]
-async fn connections_that_an_operator_ends_are_replaced() {
+async fn connections_that_an_operator_terminates_are_replaced() {
     let database = Database::fresh::<Pg15>().await;
     let records = database.prepared().await;
     let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
         WHERE datname = current_database() AND application_name = 'chunk-sync'";
     for round in 1..5 {
         let state = states(1).remove(0);
-        // Each call meets one of the connections that were ended, at most; there are no more than the pool holds.
+        // Each call uses at most one terminated connection, and there are no more of them than the pool holds.
         for attempt in 0.. {
             match &records.apply(&[write(&state, round)]).await[0] {
                 Applied::Failed(fault) => assert_eq!(fault.class, FaultClass::Unavailable, "{fault}"),
                 _ => break,
             }
-            assert!(attempt < 16, "connections that were ended are handed out for ever");
+            assert!(attempt < 16, "the pool keeps returning terminated connections");
         }
         assert!(database.one(end).await.get::<_, i64>(0) > 0);
     }
@@ -111,7 +111,7 @@ async fn a_server_that_takes_no_writes_is_unavailable() {
     records.check().await.unwrap();
 }
 
-/// A way to the server that can fall silent without being cut.
+/// A proxy to the server that can stop forwarding answers without closing the connection. Returns its URL.
 async fn muted(server: &str, mute: Arc<AtomicBool>) -> String {
     let (credentials, place) = server.rsplit_once('@').unwrap();
     let (address, name) = place.split_once('/').unwrap();
@@ -129,7 +129,7 @@ async fn muted(server: &str, mute: Arc<AtomicBool>) -> String {
     url
 }
 
-/// Carries bytes until it is told to be silent; then it swallows them.
+/// Forwards bytes; discards them while `mute` is set.
 async fn carry(
     mut from: tokio::net::tcp::OwnedReadHalf,
     mut to: tokio::net::tcp::OwnedWriteHalf,
@@ -144,7 +144,7 @@ async fn carry(
 }
 
 #[tokio::test]
-async fn a_server_that_falls_silent_is_a_timeout_and_its_connection_is_not_used_again() {
+async fn a_server_that_stops_answering_is_a_timeout_and_its_connection_is_not_used_again() {
     let database = Database::fresh::<Pg15>().await;
     let mute = Arc::new(AtomicBool::new(false));
     let url = muted(&database.url, Arc::clone(&mute)).await;
@@ -155,7 +155,7 @@ async fn a_server_that_falls_silent_is_a_timeout_and_its_connection_is_not_used_
     let state = states(1).remove(0);
     assert!(records.apply(&[write(&state, 1)]).await[0].is_durable());
     mute.store(true, Ordering::SeqCst);
-    let applied = records.apply(&[write(&changed(&state, "said into the void"), 2)]).await;
+    let applied = records.apply(&[write(&changed(&state, "a write without an answer"), 2)]).await;
     assert!(matches!(&applied[0], Applied::Failed(fault) if fault.class == FaultClass::Timeout), "{applied:?}");
     mute.store(false, Ordering::SeqCst);
     assert!(records.apply(&[write(&state, 3)]).await[0].is_durable());

@@ -1,4 +1,4 @@
-//! What goes wrong, and what is told of it.
+//! Failures, and the faults that the store returns for them.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,7 +26,7 @@ async fn a_write_that_the_server_refuses_fails_alone() {
         let vectors = Vectors::of(version).await;
         let states = states(20);
         let mut bad = State::clone(&states[13]);
-        // A row may hold what no event may.
+        // A row may hold a vector that no event may contain: a duplicate index.
         let (indices, values) = (vec![4, 4], vec![0.5, 0.5]);
         bad.chunk.embeddings.sparse =
             Some(Sparse { model: "splade".into(), indices, values, timestamp: Some(Time::from_micros(0)) });
@@ -44,8 +44,8 @@ async fn a_write_that_the_server_refuses_fails_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_is_not_there_is_told_quickly() {
-    // A port that nobody has: taken, and given back.
+async fn a_missing_server_is_reported_quickly() {
+    // A free port: bound and released again.
     let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
     let config = QdrantConfig::new(format!("http://127.0.0.1:{port}"), Arc::new(Limits::default()));
     let store = QdrantStore::new(&config).unwrap();
@@ -60,8 +60,8 @@ async fn a_server_that_is_not_there_is_told_quickly() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_does_not_answer_is_given_up_in_time() {
-    // It takes connections, and says nothing.
+async fn a_server_that_does_not_answer_is_a_timeout() {
+    // It accepts connections and never answers.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let config = QdrantConfig {
         timeout: Duration::from_millis(300),
@@ -72,11 +72,15 @@ async fn a_server_that_does_not_answer_is_given_up_in_time() {
     let begun = Instant::now();
     let answers = store.apply(&writes).await;
     assert!(answers.iter().all(|answer| class(answer) == Some(FaultClass::Timeout)), "{:?}", answers[0]);
-    assert!(begun.elapsed() < Duration::from_secs(3), "each batch waited in turn: {:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() < Duration::from_secs(3),
+        "the batches timed out one after the other: {:?}",
+        begun.elapsed()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_comes_back_is_found_again() {
+async fn a_restarted_server_is_used_again() {
     let mut vectors = Vectors::of("1.18.1").await;
     let (first, second) = (write(&states(2)[0], 1), write(&states(2)[1], 1));
     written(&vectors.store, std::slice::from_ref(&first)).await;
@@ -89,7 +93,7 @@ async fn a_server_that_comes_back_is_found_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_answer_that_is_lost_is_repeated_without_harm() {
+async fn a_write_whose_answer_is_lost_can_be_repeated() {
     let mut vectors = Vectors::of("1.18.1").await;
     let impatient = QdrantConfig { timeout: Duration::from_millis(200), ..vectors.config.clone() };
     let impatient = QdrantStore::new(&impatient).unwrap();
@@ -104,7 +108,7 @@ async fn an_answer_that_is_lost_is_repeated_without_harm() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_the_key_the_server_is_closed() {
+async fn a_missing_or_wrong_key_is_denied() {
     let key = "pl4nted";
     let vectors = Vectors::bare(Options { api_key: Some(key.to_owned()), ..Options::default() }).await;
     let fault = vectors.store.check().await.unwrap_err();
@@ -119,7 +123,7 @@ async fn without_the_key_the_server_is_closed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_collection_that_is_gone_is_told_with_the_remedy() {
+async fn a_missing_collection_is_reported_with_the_remedy() {
     let vectors = Vectors::of("1.18.1").await;
     vectors.raw().delete_collection(&vectors.config.collection).await.unwrap();
     let answers = vectors.store.apply(&[write(&states(1)[0], 1)]).await;
@@ -132,7 +136,7 @@ async fn a_collection_that_is_gone_is_told_with_the_remedy() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_collection_made_anew_with_other_sizes_rejects_no_chunk() {
+async fn a_collection_recreated_with_other_sizes_rejects_no_chunk() {
     let vectors = Vectors::of("1.18.1").await;
     vectors.raw().delete_collection(&vectors.config.collection).await.unwrap();
     let mut limits = Limits::default();
@@ -141,6 +145,6 @@ async fn a_collection_made_anew_with_other_sizes_rejects_no_chunk() {
     QdrantStore::new(&other).unwrap().prepare().await.unwrap();
     let states: Vec<_> = states(50).into_iter().filter(|state| !state.chunk.embeddings.dense.is_empty()).collect();
     let answers = vectors.store.apply(&states.iter().map(|state| write(state, 1)).collect::<Vec<_>>()).await;
-    // The chunks are as configured, so it is the collection that a person has to look at.
+    // The chunks match the configuration, so the collection is wrong and the operator must act.
     assert!(answers.iter().all(|answer| class(answer) == Some(FaultClass::Misconfigured)), "{:?}", answers[0]);
 }

@@ -1,4 +1,4 @@
-//! A collection to oneself.
+//! A collection per test.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use qdrant_client::Qdrant;
 use tempfile::TempDir;
 use uuid::Uuid;
 
-/// A test server, and a store on it.
+/// A test server with a store on it.
 pub(crate) struct Vectors {
     pub(crate) config: QdrantConfig,
     pub(crate) store: Arc<QdrantStore>,
@@ -23,14 +23,14 @@ pub(crate) struct Vectors {
 }
 
 impl Vectors {
-    /// Of that version, prepared.
+    /// Starts a test server that behaves like `version`, and creates the collection.
     pub(crate) async fn of(version: &str) -> Self {
         let vectors = Self::bare(Options { version: version.to_owned(), ..Options::default() }).await;
         vectors.store.prepare().await.unwrap();
         vectors
     }
 
-    /// Without a collection.
+    /// Starts a test server without a collection.
     pub(crate) async fn bare(options: Options) -> Self {
         let dir = TempDir::new().unwrap();
         let server = QdrantServer::start(dir.path(), &options).await;
@@ -43,12 +43,12 @@ impl Vectors {
         self.server.as_mut().unwrap()
     }
 
-    /// Another process on the same collection.
+    /// Another store on the same collection, as another process would have it.
     pub(crate) fn another(&self) -> Arc<QdrantStore> {
         Arc::new(QdrantStore::new(&self.config).unwrap())
     }
 
-    /// What a stranger speaks to the server through.
+    /// A client of the server, as another program would use it.
     pub(crate) fn raw(&self) -> Qdrant {
         Qdrant::from_url(&self.config.url).skip_compatibility_check().build().unwrap()
     }
@@ -57,7 +57,7 @@ impl Vectors {
         self.server.take().unwrap().stop().await;
     }
 
-    /// Starts it again where it was.
+    /// Starts the server again, on the same port and data.
     pub(crate) async fn start(&mut self) {
         let port = self.config.url.rsplit(':').next().unwrap().parse().unwrap();
         let options = Options { port, ..self.options.clone() };
@@ -65,14 +65,14 @@ impl Vectors {
     }
 }
 
-/// Applies writes, all of which are taken.
+/// Applies writes and asserts that the store wrote all of them.
 pub(crate) async fn written(store: &QdrantStore, writes: &[Write]) {
     for (write, applied) in writes.iter().zip(store.apply(writes).await) {
         assert!(matches!(applied, Applied::Written), "{}: {applied:?}", write.id);
     }
 }
 
-/// Asserts that just this is held.
+/// Asserts that the store holds exactly this write.
 pub(crate) async fn holds(store: &QdrantStore, write: &Write) {
     let seen = store.read(&[write.id]).await.unwrap().remove(0);
     match (&write.state, seen) {
@@ -81,11 +81,11 @@ pub(crate) async fn holds(store: &QdrantStore, write: &Write) {
             assert_eq!(seen.version, write.version);
             assert_eq!(seen.fingerprint.differing(&store.expect(state)), Vec::<String>::new());
         }
-        (state, seen) => panic!("held is {seen:?}, wanted {:?} of {state:?}", write.version),
+        (state, seen) => panic!("the store holds {seen:?}, expected version {:?} of {state:?}", write.version),
     }
 }
 
-/// The server of `QDRANT_URL` with a collection of its own, else a test server of today.
+/// The server of `QDRANT_URL`, with a collection per test, or else a current test server.
 pub(crate) enum Today {
     Real { config: QdrantConfig, store: Arc<QdrantStore>, raw: Box<Qdrant> },
     Ours(Box<Vectors>),
@@ -108,7 +108,7 @@ impl Fixture for Today {
             ..QdrantConfig::new(url, Arc::new(Limits::default()))
         };
         let store = Arc::new(QdrantStore::new(&config).unwrap());
-        store.prepare().await.expect("the Qdrant of QDRANT_URL takes no collection");
+        store.prepare().await.expect("the Qdrant of QDRANT_URL must create a collection");
         Self::Real { config, store, raw: Box::new(raw) }
     }
 
@@ -136,7 +136,7 @@ impl Drop for Today {
     }
 }
 
-/// A test server from before conditional upserts.
+/// A test server of a version without conditional upserts.
 pub(crate) struct Older(Vectors);
 
 #[async_trait]
@@ -156,7 +156,7 @@ impl Fixture for Older {
     }
 }
 
-/// Server and store.
+/// Restarts the server and opens the store again.
 async fn restart(vectors: &mut Vectors) {
     vectors.stop().await;
     vectors.start().await;

@@ -1,4 +1,4 @@
-//! Between reading a version and writing, another process may have written a newer state.
+//! Races: another process writes a newer state between the store's read of a version and its write.
 
 use chunk_sync_engine::ports::{Applied, Store, Write};
 use chunk_sync_testkit::states::{changed, delete, states, write};
@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::fixture::{Vectors, holds, written};
 
-/// Has `newer` written between the moment when the versions for `older` were read and the moment when it takes effect.
+/// Applies `newer` after the store has read the version for `older` and before `older` takes effect.
 async fn overtaken(vectors: &mut Vectors, older: Write, newer: &Write) {
     vectors.server().hold_next_update().await;
     let store = vectors.store.clone();
@@ -23,7 +23,7 @@ async fn overtaken(vectors: &mut Vectors, older: Write, newer: &Write) {
 async fn a_newer_state_of_another_process_is_never_overwritten() {
     let mut vectors = Vectors::of("1.18.1").await;
     let states = states(2);
-    // Where nothing was held, and where something was.
+    // First without a point in the store, then with one.
     for round in [0, 10] {
         let newer = write(&changed(&states[0], "the newer of the two"), round + 2);
         overtaken(&mut vectors, write(&states[0], round + 1), &newer).await;
@@ -32,19 +32,19 @@ async fn a_newer_state_of_another_process_is_never_overwritten() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_without_conditions_goes_back_where_two_processes_write() {
+async fn without_conditional_upserts_a_late_write_of_a_second_process_overwrites_a_newer_state() {
     let mut vectors = Vectors::of("1.15.5").await;
     let state = states(1).remove(0);
     let (older, newer) = (write(&state, 1), write(&changed(&state, "the newer of the two"), 2));
     overtaken(&mut vectors, older.clone(), &newer).await;
-    // What the next write or verification mends, and why one process alone may write there.
+    // The next write or verification repairs it. This is why only one process may write to such a server.
     holds(&vectors.store, &older).await;
     written(&vectors.store, std::slice::from_ref(&newer)).await;
     holds(&vectors.store, &newer).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_late_delete_leaves_a_newer_state_whatever_the_server() {
+async fn a_late_delete_leaves_a_newer_state_on_every_version() {
     for version in ["1.18.1", "1.15.5"] {
         let mut vectors = Vectors::of(version).await;
         let state = states(1).remove(0);
@@ -56,7 +56,7 @@ async fn a_late_delete_leaves_a_newer_state_whatever_the_server() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_late_payload_does_not_mix_with_newer_vectors_whatever_the_server() {
+async fn a_late_payload_does_not_mix_with_newer_vectors_on_every_version() {
     for version in ["1.18.1", "1.15.5"] {
         let mut vectors = Vectors::of(version).await;
         let state = states(1).remove(0);
@@ -69,7 +69,7 @@ async fn a_late_payload_does_not_mix_with_newer_vectors_whatever_the_server() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_late_write_of_many_is_the_only_one_left_out() {
+async fn of_many_writes_only_the_late_one_is_skipped() {
     let mut vectors = Vectors::of("1.18.1").await;
     let states = states(40);
     let writes: Vec<_> = states.iter().enumerate().map(|(i, state)| write(state, 100 + i as u64)).collect();
@@ -87,7 +87,7 @@ async fn one_late_write_of_many_is_the_only_one_left_out() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_stranger_wrote_shows_no_version_and_gives_way() {
+async fn a_point_of_another_program_has_version_zero_and_is_overwritten() {
     for version in ["1.18.1", "1.15.5"] {
         let vectors = Vectors::of(version).await;
         let raw = vectors.raw();
@@ -102,7 +102,7 @@ async fn what_a_stranger_wrote_shows_no_version_and_gives_way() {
             );
             raw.upsert_points(UpsertPointsBuilder::new(collection, vec![point]).wait(true)).await.unwrap();
             assert_eq!(vectors.store.read(&[wanted.id]).await.unwrap()[0].as_ref().unwrap().version.get(), 0);
-            // Even where no vector is said to have changed: the stranger's are not ours.
+            // Even for a write without new vectors: the vectors of the other program are replaced.
             let write = Write { vectors_since: write(&states(1)[0], 1).version, ..wanted.clone() };
             written(&vectors.store, &[write]).await;
             holds(&vectors.store, &wanted).await;
@@ -111,7 +111,7 @@ async fn what_a_stranger_wrote_shows_no_version_and_gives_way() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_field_that_a_stranger_changed_is_seen() {
+async fn a_field_changed_by_another_program_is_detected() {
     let vectors = Vectors::of("1.18.1").await;
     let wanted = write(&states(1)[0], 7);
     written(&vectors.store, std::slice::from_ref(&wanted)).await;

@@ -1,4 +1,4 @@
-//! The collection: made as configured, or refused with what is wrong about it.
+//! The collection: created as configured, or refused with the difference to the configuration.
 
 use std::sync::Arc;
 
@@ -11,11 +11,11 @@ use qdrant_client::qdrant::{CreateCollectionBuilder, Distance, VectorParamsBuild
 
 use crate::fixture::Vectors;
 
-/// What a process with these models is told.
+/// The fault that a process with these models gets.
 async fn refused(vectors: &Vectors, models: Vec<EmbeddingModel>) -> Fault {
     let limits = Arc::new(Limits { models, ..Limits::default() });
     let store = QdrantStore::new(&QdrantConfig { limits, ..vectors.config.clone() }).unwrap();
-    store.prepare().await.expect_err("it is refused")
+    store.prepare().await.expect_err("the collection must be refused")
 }
 
 fn model(name: &str, size: usize) -> EmbeddingModel {
@@ -38,7 +38,7 @@ async fn a_collection_made_for_other_models_is_refused_with_the_difference_and_t
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_model_that_is_new_is_added_where_the_server_can_and_what_was_there_stays() {
+async fn a_new_model_is_added_if_the_server_supports_it_and_existing_points_stay() {
     let vectors = Vectors::of("1.18.1").await;
     let state = &states(1)[0];
     assert!(matches!(vectors.store.apply(&[write(state, 1)]).await[..], [Applied::Written]));
@@ -61,7 +61,7 @@ async fn a_model_that_is_new_is_added_where_the_server_can_and_what_was_there_st
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_model_that_is_new_is_refused_where_the_server_cannot_add_it() {
+async fn a_new_model_is_refused_if_the_server_cannot_add_it() {
     let vectors = Vectors::of("1.7.4").await;
     let models = vec![model("gte", 768), model("coderank", 768), model("cognee", 768), model("new", 1024)];
     let missing = refused(&vectors, models).await;
@@ -84,7 +84,7 @@ async fn a_collection_of_another_distance_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_collection_has_the_indexes_and_the_graph_that_are_wanted() {
+async fn the_collection_has_the_configured_indexes_and_hnsw_parameters() {
     let vectors = Vectors::of("1.18.1").await;
     let info = vectors.raw().collection_info(&vectors.config.collection).await.unwrap().result.unwrap();
     let mut indexes: Vec<_> =
@@ -106,7 +106,7 @@ async fn the_collection_has_the_indexes_and_the_graph_that_are_wanted() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_two_who_prepare_at_once_both_succeed() {
+async fn two_processes_that_prepare_at_the_same_time_both_succeed() {
     let vectors = Vectors::bare(Options::default()).await;
     let (one, two) = (vectors.another(), vectors.another());
     let (one, two) = tokio::join!(one.prepare(), two.prepare());

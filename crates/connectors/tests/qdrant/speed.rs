@@ -1,4 +1,4 @@
-//! How fast it goes: a measurement, to be asked for by name.
+//! A throughput measurement, ignored by default.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,7 +16,7 @@ const BATCH: usize = 256;
 #[ignore = "a measurement"]
 async fn points_a_second() {
     let with_sparse = states(POINTS);
-    // The engine walks whole posting lists, which are long where many chunks share a word.
+    // Without sparse vectors too: the engine walks whole posting lists, which are long when many chunks share a word.
     let dense_alone: Vec<Arc<State>> = with_sparse.iter().map(without_sparse).collect();
     for (what, states) in [("dense and sparse", with_sparse), ("dense alone", dense_alone)] {
         for server in ["1.18.1", "1.15.5"] {

@@ -1,4 +1,4 @@
-//! Entries that this process has handed out and not finished.
+//! Entries that this process has delivered and that are not finished.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,16 +8,17 @@ use tokio::sync::Notify;
 
 use super::number;
 
-/// Their numbers. They stand beside the records, because merges finish entries there.
+/// The numbers of these entries. [`PostgresRecords`](super::super::PostgresRecords) owns them, because merges finish
+/// entries.
 #[derive(Default)]
 pub(in crate::postgres) struct Handed {
     numbers: Mutex<BTreeSet<i64>>,
-    /// Some were finished: the bus has room.
+    /// Notified when entries were finished: the bus may have room.
     pub(super) finished: Notify,
 }
 
 impl Handed {
-    /// Entries are finished: the transaction that deleted them is committed.
+    /// Removes entries, after the transaction that deleted them has committed.
     pub(in crate::postgres) fn finish(&self, ids: &[EntryId]) {
         if ids.is_empty() {
             return;

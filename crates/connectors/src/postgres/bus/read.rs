@@ -1,4 +1,4 @@
-//! Which entries are handed out next. What is promised and why stands in [`super`].
+//! Selects the entries to deliver next. The contract and its reasons are in [`super`].
 
 use std::time::Instant;
 
@@ -9,12 +9,12 @@ use super::{ALONE, PostgresBus, SUSPECT, SWEEP, entry_id, fields};
 use crate::postgres::fault::Error;
 use crate::postgres::records::limit_of;
 
-/// Bytes of fields that one read hands out at most, unless one entry alone has more.
+/// Most bytes of fields that one read delivers, unless a single entry has more.
 const BYTES: i64 = 8 << 20;
 
-/// Counts one attempt more for what the last reader may have been working on when it ended: its suspect where that is
-/// unfinished, else all that it was handed. The parts of the statement read one snapshot: without a lock, because a row that
-/// the statement itself has updated cannot be locked by another part of it.
+/// Counts one more attempt for the entries that the last reader may have been working on when it ended: its suspect if
+/// that is unfinished, else every entry delivered to it. The parts of the statement read one snapshot, without a lock:
+/// a row that the statement has updated cannot be locked by another part of it.
 const COUNT_ATTEMPTS: &str = "WITH reader AS (SELECT handed, suspect FROM chunk_sync.bus_reader), \
     suspect AS (SELECT entry.id FROM chunk_sync.bus AS entry JOIN reader ON entry.id = reader.suspect), \
     counted AS (UPDATE chunk_sync.bus AS entry SET attempts = attempts + 1 FROM reader \
@@ -28,31 +28,31 @@ const LIST: &str = "SELECT id, attempts, pg_column_size(fields)::bigint FROM chu
 
 const FETCH: &str = "SELECT id, attempts, fields FROM chunk_sync.bus WHERE id = ANY($1) ORDER BY id";
 
-/// Not worth a wait for the disk: a crash of the server that loses it loses a count.
+/// Does not wait for the disk: a crash of the server that loses this write loses one counted attempt.
 const NOTE: &str = "WITH lazily AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)) \
     UPDATE chunk_sync.bus_reader SET handed = greatest(handed, $1), suspect = $2 FROM lazily";
 
-/// What this process knows of the table as its reader.
+/// State of this process as the reader of the table.
 #[derive(Default)]
 pub(super) struct Desk {
     /// The greatest number that an earlier reader handed out.
     handed_before: i64,
-    /// Reads between two sweeps start here.
+    /// The low-water mark: reads between two sweeps start at this number.
     low: i64,
-    /// The greatest number seen, now and at the last sweep.
+    /// The greatest number read, now and at the last sweep.
     top: i64,
     top_at_sweep: i64,
     swept: Option<Instant>,
     suspect: Option<Suspect>,
 }
 
-/// An entry that may be what ends its processes.
+/// An entry that may be crashing its processes.
 struct Suspect {
     number: i64,
     since: Instant,
 }
 
-/// An entry in the table.
+/// An entry of the table without its fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Listed {
     number: i64,
@@ -61,8 +61,8 @@ struct Listed {
 }
 
 impl PostgresBus {
-    /// Hands out up to `max` entries. Nothing is handed out until the last await is over: a call that is dropped before has
-    /// taken nothing.
+    /// Delivers up to `max` entries. It marks them as delivered after its last await: a call that is dropped earlier
+    /// has taken no entry.
     pub(super) async fn take(&self, max: usize) -> Result<Vec<Delivery>, Error> {
         let mut desk = self.desk.lock().await;
         let handed = &self.records.handed;
@@ -89,7 +89,8 @@ impl PostgresBus {
         Ok(deliveries)
     }
 
-    /// This process reads from now on: every unfinished entry is handed out again. A silent handover counts an attempt.
+    /// Makes this process the reader: every unfinished entry is delivered again, whichever process had it. A silent
+    /// handover counts an attempt.
     pub(super) async fn take_over(&self, handover: Handover) -> Result<(), Error> {
         let mut desk = self.desk.lock().await;
         if handover == Handover::Silent {
@@ -102,11 +103,11 @@ impl PostgresBus {
         Ok(())
     }
 
-    /// The next entries that this process has not handed out, in order of their numbers.
+    /// The next entries that this process has not delivered, in order of their numbers.
     async fn list(&self, desk: &mut Desk, max: usize) -> Result<Vec<Listed>, Error> {
         let sweeps = desk.swept.is_none_or(|swept| swept.elapsed() >= SWEEP);
         let low = if sweeps { i64::MIN } else { desk.low };
-        // So many that `max` of them are fresh, if there are.
+        // Enough that `max` of them are undelivered, if the table has so many.
         let limit = limit_of(self.records.handed.len().saturating_add(max));
         let rows = self.records.query(LIST, &[&low, &limit]).await?;
         let listed: Vec<Listed> = rows.iter().map(listed).collect::<Result<_, _>>()?;
@@ -114,8 +115,8 @@ impl PostgresBus {
         let handed = &self.records.handed;
         let fresh: Vec<Listed> = listed.into_iter().filter(|entry| !handed.contains(entry.number)).collect();
         if sweeps {
-            // Below the first fresh one everything is handed out, finished, or not committed yet. What commits within one
-            // to two sweeps lies above the mark.
+            // Below the first fresh entry everything is delivered, finished, or not committed yet. An entry that
+            // commits within one to two sweeps lies above the mark.
             desk.low = fresh.first().map_or(desk.top_at_sweep, |first| first.number.min(desk.top_at_sweep));
             (desk.top_at_sweep, desk.swept) = (desk.top, Some(Instant::now()));
         }
@@ -123,7 +124,7 @@ impl PostgresBus {
     }
 }
 
-/// The first of these entries, up to `max` and [`BYTES`]; a suspect alone.
+/// The longest prefix within `max` entries and [`BYTES`]; a suspect is alone.
 fn choose(fresh: &[Listed], max: usize) -> &[Listed] {
     let mut bytes = 0;
     let fits = |(i, entry): &(usize, &Listed)| {
@@ -160,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_suspect_is_handed_out_alone() {
+    fn a_suspect_is_delivered_alone() {
         assert_eq!(chosen(&[(SUSPECT, 1), (0, 1)], 9), 1);
         assert_eq!(chosen(&[(0, 1), (2, 1), (SUSPECT + 1, 1), (0, 1)], 9), 2);
     }

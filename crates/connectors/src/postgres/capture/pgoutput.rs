@@ -1,4 +1,4 @@
-//! The bytes of `pgoutput`, protocol version 1, as far as they say which rows were touched. Pure, and never panics.
+//! Decoder for `pgoutput`, protocol version 1, limited to the ids of the touched rows. Pure, and never panics.
 //!
 //! Source of the format: PostgreSQL's documentation, "Logical Replication Message Formats".
 
@@ -7,36 +7,36 @@ use std::collections::HashMap;
 use chunk_sync_engine::ports::Touch;
 use uuid::Uuid;
 
-/// Bytes that are no message of this protocol, or a table without a column `id`.
+/// A message that violates the protocol, or a table without a published column `id`.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub(super) enum Malformed {
-    #[error("a message that is cut off")]
+    #[error("pgoutput: the message is truncated")]
     Short,
-    #[error("a row of a table that was not described")]
+    #[error("pgoutput: a row of a table that no relation message described")]
     UnknownTable,
-    #[error("the table has no column `id` that is published: publish the whole table, or its column id")]
+    #[error("the publication does not include the column `id` of the table; publish the whole table or the column id")]
     NoId,
-    #[error("a row whose id is no UUID")]
+    #[error("pgoutput: the id of a row is not a UUID")]
     NotUuid,
 }
 
-/// What a message says.
+/// A decoded message.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Message {
     /// Rows touched, in order.
     Rows(Vec<(Uuid, Touch)>),
     /// The table was emptied.
     Truncate,
-    /// Nothing of interest.
+    /// Any other message.
     Other,
 }
 
-/// Where the id stands in the rows of each table that was described.
+/// For each described table, by its OID, the index of the column `id`.
 #[derive(Debug, Default)]
 pub(super) struct Tables(HashMap<u32, Option<usize>>);
 
 impl Tables {
-    /// Reads one message.
+    /// Decodes one message.
     pub(super) fn read(&mut self, message: &[u8]) -> Result<Message, Malformed> {
         let mut bytes = Bytes(message);
         match bytes.u8()? {
@@ -74,7 +74,7 @@ impl Tables {
         Ok(())
     }
 
-    /// A changed key is a row that went and another that came.
+    /// An update. A changed key is reported as the deletion of one row and the insertion of another.
     fn update(&self, bytes: &mut Bytes<'_>) -> Result<Message, Malformed> {
         let place = self.place(bytes)?;
         let mut rows = Vec::new();
@@ -108,7 +108,7 @@ impl Tables {
     }
 }
 
-/// The id of a row, all of whose columns are read.
+/// Reads all columns of a row and returns its id.
 fn id(bytes: &mut Bytes<'_>, place: usize) -> Result<Uuid, Malformed> {
     let mut found = None;
     for column in 0..bytes.u16()? as usize {
@@ -128,7 +128,7 @@ fn id(bytes: &mut Bytes<'_>, place: usize) -> Result<Uuid, Malformed> {
     text.parse().map_err(|_| Malformed::NotUuid)
 }
 
-/// Bytes that are read from the front.
+/// A cursor over the remaining bytes.
 struct Bytes<'a>(&'a [u8]);
 
 impl<'a> Bytes<'a> {
@@ -156,7 +156,7 @@ impl<'a> Bytes<'a> {
         Ok(u32::from_be_bytes(self.array()?))
     }
 
-    /// Up to a zero.
+    /// A string that ends in a zero byte.
     fn text(&mut self) -> Result<&'a [u8], Malformed> {
         let end = self.0.iter().position(|byte| *byte == 0).ok_or(Malformed::Short)?;
         let text = self.take(end)?;
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_key_is_one_row_gone_and_another_come() {
+    fn a_changed_key_is_a_deletion_and_an_insertion() {
         let mut tables = described(&["id"]);
         let bytes = message(b'U', &[(b'K', row(&[Some(ONE)])), (b'N', row(&[Some(TWO)]))]);
         let rows = vec![(ONE.parse().unwrap(), Touch::Deleted), (TWO.parse().unwrap(), Touch::Inserted)];
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_cut_off_is_said_and_never_read_past() {
+    fn a_truncated_message_is_refused() {
         let whole = message(b'U', &[(b'K', row(&[Some(ONE)])), (b'N', row(&[Some(TWO)]))]);
         for length in 0..whole.len() {
             assert!(described(&["id"]).read(&whole[..length]).is_err(), "{length}");

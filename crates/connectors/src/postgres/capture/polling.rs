@@ -1,5 +1,5 @@
-//! The log read by asking for it again and again: the way to a plugin that the replication client does not speak. What was
-//! read and is not confirmed is decoded once more with every look, so this costs more the further capture is behind.
+//! Polls the log by SQL, for a plugin that the replication client does not support. The server decodes the read but
+//! unconfirmed part of the log again with every poll, so the cost grows with the backlog of capture.
 
 use std::time::Duration;
 
@@ -12,16 +12,16 @@ use super::wal2json::{Lines, options};
 use super::{CONTEXT, PostgresRecords, literal};
 use crate::postgres::fault::Error;
 
-/// Changes asked for at once; more where as many are read and not confirmed yet.
+/// Changes requested per poll; doubled while so many are read and not confirmed.
 const CHANGES: i32 = 4096;
 
-/// Between two looks that found nothing new.
+/// Pause after a poll without new transactions.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Transactions read ahead.
+/// Most transactions read ahead of the consumer.
 const AHEAD: usize = 256;
 
-/// The log, being read.
+/// An open log.
 pub(super) struct Polling {
     captured: mpsc::Receiver<Result<Captured, Fault>>,
     confirmed: watch::Sender<Position>,
@@ -37,7 +37,7 @@ impl Drop for Polling {
 impl Polling {
     pub(super) async fn open(records: &PostgresRecords, slot: &str) -> Result<Self, Fault> {
         let fault = |error: Error| records.fault(error, CONTEXT);
-        // Its own: what one session holds no other can, and it ends with the process.
+        // A session of its own: it holds the advisory lock that admits one reader, and the lock ends with the process.
         let client = Client::take(records.pool.get().await.map_err(fault)?);
         let lock = format!("SELECT pg_try_advisory_lock(hashtextextended({}, 0))", literal(slot));
         let begun = async {
@@ -45,7 +45,11 @@ impl Polling {
             Ok(client.query_one(&lock, &[]).await?.try_get::<_, bool>(0)?)
         };
         if !records.pool.within(begun).await.map_err(fault)? {
-            return Err(Fault::new(FaultClass::Busy, CONTEXT, format!("the slot {slot} is in use")));
+            return Err(Fault::new(
+                FaultClass::Busy,
+                CONTEXT,
+                format!("the slot {slot} is in use; stop the other reader, or set postgres.slot to another name"),
+            ));
         }
         let (told, captured) = mpsc::channel(AHEAD);
         let (confirmed, confirming) = watch::channel(Position::default());
@@ -56,13 +60,13 @@ impl Polling {
         Ok(Self { captured, confirmed, task: tokio::spawn(reader.run()) })
     }
 
-    /// The next transaction.
+    /// Waits for the next transaction.
     pub(super) async fn next(&mut self) -> Result<Captured, Fault> {
-        let ended = || Err(Fault::new(FaultClass::Unavailable, CONTEXT, "reading the log has ended"));
+        let ended = || Err(Fault::new(FaultClass::Unavailable, CONTEXT, "the task that polls the log has ended"));
         self.captured.recv().await.unwrap_or_else(ended)
     }
 
-    /// All up to here is safe elsewhere.
+    /// Confirms that every transaction up to `position` is durable on the bus.
     pub(super) fn confirm(&mut self, position: Position) {
         self.confirmed.send_replace(position);
     }
@@ -79,7 +83,7 @@ struct Reader {
 impl Reader {
     async fn run(mut self) {
         if let Err(fault) = self.read().await {
-            // Whoever does not listen any more has ended this.
+            // When the receiver is gone, the capture has been closed and needs no error.
             let _ = self.told.send(Err(fault)).await;
         }
     }

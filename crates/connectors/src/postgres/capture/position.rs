@@ -1,42 +1,42 @@
-//! How far capture has come, and on which server: what tells a slot that went on where it was left from one that was
-//! dropped, made anew, moved by hand, or left behind on a server that is not this one any more.
+//! The position of capture and the server that it belongs to. They distinguish a slot that continued where capture
+//! stopped from one that was dropped, re-created, advanced by hand, or left behind on another server.
 //!
 //! # What a crash does
-//! The position in the table is noted before it is confirmed to the server, so the slot is never ahead of it by our doing. A
-//! gap is noted before the slot is made anew, and taken away when what it may have hidden is finished on the bus; a crash in
-//! between finds it there, and carries all of it again.
+//! The position is written to the table before it is confirmed to the server, so the service never moves the slot ahead
+//! of it. A gap is recorded before the slot is re-created, and cleared when the changes that it may have hidden are
+//! finished on the bus. After a crash in between, the gap is still recorded, and all of those changes are synced again.
 
 use chunk_sync_engine::ports::{Gap, Position};
 
 use super::literal;
 
-/// What was noted of a slot.
+/// The recorded state of a slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Noted {
     pub(super) server: Server,
-    /// The server may have been told to forget everything up to here.
+    /// The slot may have been confirmed up to here; the server may have discarded the log before it.
     pub(super) position: Position,
-    /// The name of a gap that is not closed yet.
+    /// The name of an open gap.
     pub(super) gap: Option<String>,
 }
 
-/// Which server, and which of its histories.
+/// A server by its system identifier, and its timeline.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Server {
     pub(super) system: String,
     pub(super) timeline: i64,
 }
 
-/// The slot as it is found.
+/// The state of the slot on the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Slot {
-    /// What was confirmed to the server.
+    /// The position confirmed to the server.
     pub(super) confirmed: Position,
-    /// It was invalidated.
+    /// Whether the server has invalidated the slot.
     pub(super) lost: bool,
 }
 
-/// Why changes may have been missed; `None` where none can have been, or nobody captured here before.
+/// Why capture may have missed changes; `None` when it cannot have missed any, or when nothing was captured before.
 pub(super) fn gap(noted: Option<&Noted>, server: &Server, slot: Option<&Slot>) -> Option<Gap> {
     let noted = noted?;
     let open = Gap::ALL.iter().copied().find(|gap| noted.gap.as_deref() == Some(gap.as_str()));
@@ -51,10 +51,10 @@ pub(super) fn gap(noted: Option<&Noted>, server: &Server, slot: Option<&Slot>) -
     found.or(open)
 }
 
-/// The timeline that is written now: the control file says it only from the next checkpoint on.
+/// The current timeline. Not from the control file, which shows a new one only after the next checkpoint.
 const TIMELINE: &str = "('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int";
 
-/// Asks for server, slot and what was noted: one row of texts, the columns of [`read`].
+/// The query for server, slot and recorded position: one text of eight words, which [`State::read`] parses.
 pub(super) fn state(slot: &str, plugin: &str) -> String {
     let (slot, plugin) = (literal(slot), literal(plugin));
     format!(
@@ -70,7 +70,7 @@ pub(super) fn state(slot: &str, plugin: &str) -> String {
     )
 }
 
-/// Everything that capture has to know before it begins.
+/// The state that capture needs before it opens the slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct State {
     pub(super) server: Server,
@@ -81,7 +81,7 @@ pub(super) struct State {
 }
 
 impl State {
-    /// Reads the answer to [`state`]; `None` where it is none.
+    /// Parses the answer to [`state()`]; `None` when it has another form.
     pub(super) fn read(answer: &str) -> Option<Self> {
         let mut words = answer.split(' ');
         let mut word = || words.next();
@@ -97,26 +97,26 @@ impl State {
         Some(Self { server, slot, confirmed, noted })
     }
 
-    /// Why changes may have been missed.
+    /// Why capture may have missed changes.
     pub(super) fn gap(&self) -> Option<Gap> {
         let slot = Slot { confirmed: self.confirmed, lost: self.slot == "lost" };
         gap(self.noted.as_ref(), &self.server, Some(&slot).filter(|_| self.slot != "none"))
     }
 }
 
-/// A position as PostgreSQL writes it: two halves in hexadecimal.
+/// Parses a `pg_lsn`: two halves in hexadecimal, separated by a slash.
 pub(super) fn position(text: &str) -> Option<Position> {
     let (high, low) = text.split_once('/')?;
     Some(Position((u64::from_str_radix(high, 16).ok()? << 32) | u64::from_str_radix(low, 16).ok()?))
 }
 
-/// Notes a gap before anything is done about it.
+/// Records a gap, before anything else happens.
 pub(super) fn note_gap(slot: &str, gap: Gap) -> String {
     format!("UPDATE chunk_sync.positions SET gap = '{}' WHERE slot = {}", gap.as_str(), literal(slot))
 }
 
-/// Notes where the slot stands now, and on which server; which opening of it this is. Positions of one server say nothing
-/// about those of another.
+/// Records the position of the slot and its server, and returns the number of this opening. A position of another
+/// server is replaced, because positions of two servers are not comparable.
 pub(super) fn note_slot(slot: &str) -> String {
     format!(
         "INSERT INTO chunk_sync.positions (slot, system, timeline, position, opening) \
@@ -130,17 +130,17 @@ pub(super) fn note_slot(slot: &str) -> String {
     )
 }
 
-/// Notes up to where may be confirmed from now on.
+/// Records the position up to which the slot may be confirmed from now on.
 pub(super) fn note(slot: &str, opening: &str, position: Position) -> String {
     update(slot, opening, &format!("position = greatest(position, '{position}')"))
 }
 
-/// Notes that nothing is missing any more.
+/// Clears the recorded gap.
 pub(super) fn close_gap(slot: &str, opening: &str) -> String {
     update(slot, opening, "gap = NULL")
 }
 
-/// Changes nothing, and answers nothing, where the slot was opened again since.
+/// An update of the recorded state. It changes no row and returns none when the slot was opened again since.
 fn update(slot: &str, opening: &str, set: &str) -> String {
     let (slot, opening) = (literal(slot), literal(opening));
     format!(
@@ -160,18 +160,18 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_that_went_on_where_it_was_left_has_missed_nothing() {
+    fn a_slot_that_continued_where_capture_stopped_has_no_gap() {
         assert_eq!(judged("7 1 free 0/10 7 1 0/10 -"), None);
         assert_eq!(
             judged("7 1 active 0/F 7 1 0/10 -"),
             None,
-            "what was confirmed last is not on the server's disk yet"
+            "the server had not written the last confirmation to disk"
         );
-        assert_eq!(judged("7 1 none 0/0 - 0 0/0 -"), None, "nobody captured before");
+        assert_eq!(judged("7 1 none 0/0 - 0 0/0 -"), None, "nothing was captured before");
     }
 
     #[test]
-    fn whatever_may_have_skipped_changes_is_a_gap() {
+    fn a_slot_that_may_have_skipped_changes_has_a_gap() {
         for (answer, gap) in [
             ("7 1 none 0/0 7 1 0/10 -", Gap::Dropped),
             ("7 1 lost 0/10 7 1 0/10 -", Gap::Invalidated),

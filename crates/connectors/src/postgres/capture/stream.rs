@@ -1,4 +1,4 @@
-//! The replication connection: messages gathered into transactions.
+//! The replication connection: collects messages into transactions.
 
 use std::time::Duration;
 
@@ -12,32 +12,32 @@ use super::pgoutput::{Message, Tables};
 use super::tunnel::Tunnel;
 use super::{CONTEXT, CaptureConfig, OWN};
 
-/// 2000-01-01, from which PostgreSQL counts, in microseconds since 1970.
+/// PostgreSQL's epoch, 2000-01-01, in microseconds since 1970.
 const POSTGRES_EPOCH: i64 = 946_684_800_000_000;
 
-/// How often the server is told what is confirmed; it also sends word of itself, and where it does not for three times as
-/// long as it was asked to, the connection is given up.
+/// How often the client sends the confirmed position to the server, and after what silence of the server, which also
+/// sends messages when nothing happens, the connection is given up.
 const STATUS: Duration = Duration::from_secs(1);
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// The log, being read.
+/// An open replication stream.
 pub(super) struct Stream {
     client: ReplicationClient,
-    // Closed after the client that uses it.
+    // Declared after the client, so that it is dropped after it.
     _tunnel: Option<Tunnel>,
     tables: Tables,
-    /// The transaction under way.
+    /// The transaction that is being received.
     open: Option<Open>,
 }
 
 struct Open {
     captured: Captured,
-    /// It is the service's own.
+    /// Whether the service itself wrote it.
     own: bool,
 }
 
 impl Stream {
-    /// Reads from the server that `link` names, as secure as it wants it.
+    /// Connects to the server of `link`, through TLS unless its sslmode is `disable`, and starts the replication.
     pub(super) async fn open(link: &tokio_postgres::Config, config: &CaptureConfig) -> Result<Self, Fault> {
         let port = link.get_ports().first().copied().unwrap_or(5432);
         let (host, tunnel) = match link.get_hosts().first() {
@@ -54,7 +54,7 @@ impl Stream {
         Ok(Self { client, _tunnel: tunnel, tables: Tables::default(), open: None })
     }
 
-    /// Takes one message in; the transaction that it ends.
+    /// Processes one message and returns the transaction that it ends, if any.
     fn take(&mut self, event: ReplicationEvent) -> Result<Option<Captured>, Fault> {
         match event {
             ReplicationEvent::Begin { commit_time_micros, .. } => {
@@ -89,29 +89,33 @@ impl Stream {
 }
 
 impl Stream {
-    /// The next transaction.
+    /// Waits for the next transaction.
     pub(super) async fn next(&mut self) -> Result<Captured, Fault> {
         loop {
             let event = tokio::time::timeout(SILENCE, self.client.recv()).await;
-            let event = event.map_err(|_| Fault::new(FaultClass::Timeout, CONTEXT, "the server is silent"))?;
+            let event = event.map_err(|_| {
+                Fault::new(FaultClass::Timeout, CONTEXT, format!("the server sent nothing for {} s", SILENCE.as_secs()))
+            })?;
             match event.map_err(|error| fault(&error))? {
                 Some(event) => {
                     if let Some(captured) = self.take(event)? {
                         return Ok(captured);
                     }
                 }
-                None => return Err(Fault::new(FaultClass::Unavailable, CONTEXT, "the server ended the stream")),
+                None => {
+                    return Err(Fault::new(FaultClass::Unavailable, CONTEXT, "the server ended the replication stream"));
+                }
             }
         }
     }
 
-    /// All up to here is safe elsewhere.
+    /// Confirms that every transaction up to `position` is durable on the bus.
     pub(super) fn confirm(&mut self, position: Position) {
         self.client.update_applied_lsn(Lsn::from_u64(position.0));
     }
 }
 
-/// The settings of the connection: those of `link` in the words of the other client.
+/// Translates the settings of `link` into those of the replication client.
 fn replication(
     link: &tokio_postgres::Config,
     (host, port): (String, u16),
@@ -127,7 +131,7 @@ fn replication(
         .with_status_interval(STATUS)
 }
 
-/// What the client says; a slot that is taken is no failure but a reason to wait.
+/// The fault of an error of the client. A slot in use is [`FaultClass::Busy`]: the caller retries.
 fn fault(error: &PgWireError) -> Fault {
     let text = error.to_string();
     let class = if text.contains("is active for PID") || text.contains("55006") {

@@ -1,5 +1,6 @@
-//! TLS for the replication client, whose own brings a second cryptographic library and trusts other certificates: a socket
-//! in a directory that nobody else may enter, and behind it the server, verified as it is for the rows.
+//! TLS for the replication client, whose own TLS would add a second cryptographic library and trust other certificates.
+//! The tunnel is a Unix socket in a private directory that forwards to the server, verified as for the connections to
+//! the rows.
 
 use std::io;
 use std::time::Duration;
@@ -14,13 +15,13 @@ use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use super::CONTEXT;
 use crate::postgres::tls::{Handshake, Stream, Tls};
 
-/// Asks for TLS: the length of the message, and 1234 and 5679 for a version. Source: PostgreSQL's manual, "SSLRequest".
+/// The SSLRequest message: its length, then 1234 and 5679 as the version. Source: PostgreSQL's manual, "SSLRequest".
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 
-/// How long it may take to get there.
+/// Time limit for connection and handshake.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A way through TLS for one connection.
+/// A tunnel through TLS for one connection.
 pub(super) struct Tunnel {
     directory: TempDir,
     task: JoinHandle<()>,
@@ -33,12 +34,14 @@ impl Drop for Tunnel {
 }
 
 impl Tunnel {
-    /// Opens it, with the handshake made.
+    /// Connects to the server, completes the TLS handshake and opens the socket.
     pub(super) async fn to(host: &str, port: u16) -> Result<Self, Fault> {
         let there = tokio::time::timeout(PATIENCE, handshake(host, port)).await;
         let there = there.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         let opened = there.and_then(|server| Self::open(server, port));
-        opened.map_err(|error| Fault::new(FaultClass::Unavailable, CONTEXT, format!("TLS to {host}: {error}")))
+        opened.map_err(|error| {
+            Fault::new(FaultClass::Unavailable, CONTEXT, format!("cannot open TLS to {host}:{port}: {error}"))
+        })
     }
 
     fn open(mut server: Stream<TcpStream>, port: u16) -> io::Result<Self> {
@@ -46,14 +49,14 @@ impl Tunnel {
         let listener = UnixListener::bind(directory.path().join(format!(".s.PGSQL.{port}")))?;
         let task = tokio::spawn(async move {
             if let Ok((mut client, _)) = listener.accept().await {
-                // Whatever ends it, the client finds its connection ended, and says so.
+                // However the copy ends, the client finds its connection closed and reports that.
                 let _ = copy_bidirectional(&mut client, &mut server).await;
             }
         });
         Ok(Self { directory, task })
     }
 
-    /// The host by this way.
+    /// The directory of the socket, as the host for the client.
     pub(super) fn host(&self) -> String {
         self.directory.path().display().to_string()
     }
@@ -64,7 +67,9 @@ async fn handshake(host: &str, port: u16) -> io::Result<Stream<TcpStream>> {
     server.set_nodelay(true)?;
     server.write_all(&SSL_REQUEST).await?;
     if server.read_u8().await? != b'S' {
-        return Err(io::Error::other("the server has none: have it use TLS, or say sslmode=disable"));
+        return Err(io::Error::other(
+            "the server does not support TLS; enable ssl on the server or set sslmode=disable",
+        ));
     }
     let mut tls = Tls::new().map_err(io::Error::other)?;
     let handshake: Handshake =

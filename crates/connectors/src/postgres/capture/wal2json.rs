@@ -1,6 +1,6 @@
-//! The lines of `wal2json`, format version 2, as far as they say which rows were touched. Pure.
+//! Decoder for `wal2json`, format version 2, limited to the ids of the touched rows. Pure.
 //!
-//! Source of the format: the README of wal2json 2.5, and what it wrote.
+//! Source of the format: the README of wal2json 2.5, and its output.
 
 use chunk_sync_engine::ports::{Captured, Position, Touch};
 use chunk_sync_model::Time;
@@ -13,14 +13,14 @@ use super::{OWN, position};
 /// The name of the plugin.
 pub(super) const NAME: &str = "wal2json";
 
-/// A line that is none of this format, or of a table without a column `id`.
+/// A line that violates the format, or a row without a column `id`.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Malformed {
-    #[error("a line of wal2json that is none: {0}")]
+    #[error("wal2json: cannot parse a line: {0}")]
     Json(#[from] serde_json::Error),
-    #[error("a row without a column `id` that is a UUID")]
+    #[error("wal2json: a row has no column `id` that is a UUID")]
     NoId,
-    #[error("the end of a transaction without its time or its place in the log")]
+    #[error("wal2json: the commit of a transaction has no timestamp or no nextlsn")]
     NoEnd,
 }
 
@@ -43,7 +43,7 @@ struct Column {
     value: Value,
 }
 
-/// What is asked of the plugin about one table, as pairs for a list of arguments.
+/// The options of the plugin for one table, as names and values.
 pub(super) fn options(schema: &str, table: &str) -> [(&'static str, String); 5] {
     [
         ("format-version", "2".to_owned()),
@@ -54,23 +54,23 @@ pub(super) fn options(schema: &str, table: &str) -> [(&'static str, String); 5] 
     ]
 }
 
-/// A name as it stands in a list of tables.
+/// Escapes a name for the option `add-tables`.
 fn escaped(name: &str) -> String {
     let escape = |letter: char| [' ', '\'', ',', '.', '*', '\\'].contains(&letter).then_some('\\');
     name.chars().flat_map(|letter| escape(letter).into_iter().chain([letter])).collect()
 }
 
-/// Transactions, line by line.
+/// Collects lines into transactions.
 #[derive(Default)]
 pub(super) struct Lines {
     rows: Vec<(Uuid, Touch)>,
     truncated: bool,
-    /// It is the service's own.
+    /// Whether the service itself wrote it.
     own: bool,
 }
 
 impl Lines {
-    /// Takes one line in; the transaction that it ends.
+    /// Processes one line and returns the transaction that it ends, if any.
     pub(super) fn take(&mut self, line: &str) -> Result<Option<Captured>, Malformed> {
         let line: Line = serde_json::from_str(line)?;
         match line.action.as_str() {
@@ -81,7 +81,7 @@ impl Lines {
                 let (new, old) = (id(&line.columns)?, id(&line.identity)?);
                 match new == old {
                     true => self.rows.push((new, Touch::Updated)),
-                    // A changed key is a row that went and another that came.
+                    // A changed key is the deletion of one row and the insertion of another.
                     false => self.rows.extend([(old, Touch::Deleted), (new, Touch::Inserted)]),
                 }
             }
@@ -110,7 +110,7 @@ fn id(columns: &[Column]) -> Result<Uuid, Malformed> {
     id.and_then(|id| id.parse().ok()).ok_or(Malformed::NoId)
 }
 
-/// As PostgreSQL writes it in UTC: `2026-11-23 17:41:02.123456+00`.
+/// Parses a time as PostgreSQL prints it in UTC: `2026-11-23 17:41:02.123456+00`.
 fn time(text: &str) -> Option<Time> {
     format!("{}Z", text.strip_suffix("+00")?.replacen(' ', "T", 1)).parse().ok()
 }
@@ -127,7 +127,7 @@ mod tests {
     fn read(lines: &[String]) -> Captured {
         let mut reading = Lines::default();
         let ended: Vec<Captured> = lines.iter().filter_map(|line| reading.take(line).unwrap()).collect();
-        assert_eq!(ended.len(), 1, "one transaction is one");
+        assert_eq!(ended.len(), 1, "the lines are one transaction");
         ended.into_iter().next().unwrap()
     }
 
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_transaction_says_which_rows_it_touched_and_where_it_ends() {
+    fn a_transaction_has_its_touched_rows_and_its_end() {
         let captured = read(&[begin(), row("I", A, A), row("U", A, A), row("U", B, A), row("D", A, B), commit()]);
         let [a, b] = [A, B].map(|id| id.parse().unwrap());
         let rows =
@@ -160,28 +160,32 @@ mod tests {
     }
 
     #[test]
-    fn what_the_service_wrote_itself_is_empty() {
+    fn a_transaction_of_the_service_has_no_rows() {
         let own = r#"{"action":"M","transactional":true,"prefix":"chunk_sync","content":""}"#.to_owned();
         assert!(read(&[begin(), own, row("I", A, A), commit()]).rows.is_empty());
-        assert_eq!(read(&[begin(), row("I", A, A), commit()]).rows.len(), 1, "the next one is another's");
+        assert_eq!(
+            read(&[begin(), row("I", A, A), commit()]).rows.len(),
+            1,
+            "the next transaction is of another program"
+        );
     }
 
     #[test]
-    fn an_emptied_table_is_told_before_what_follows() {
+    fn a_truncation_drops_earlier_rows_and_keeps_later_ones() {
         let truncate = r#"{"action":"T","schema":"unified","table":"chunks"}"#.to_owned();
         let captured = read(&[begin(), row("I", A, A), truncate, row("I", B, B), commit()]);
         assert_eq!((captured.truncated, captured.rows.len()), (true, 1));
     }
 
     #[test]
-    fn a_line_that_is_none_is_refused() {
+    fn a_malformed_line_is_refused() {
         for line in ["", "{}", r#"{"action":"I","columns":[]}"#, r#"{"action":"C"}"#] {
             assert!(Lines::default().take(line).is_err(), "{line}");
         }
     }
 
     #[test]
-    fn names_are_escaped_as_the_plugin_wants_them() {
+    fn names_are_escaped_for_the_plugin() {
         assert_eq!(escaped("a.b c"), "a\\.b\\ c");
     }
 }
