@@ -380,7 +380,8 @@ impl Driver {
         if debts.is_empty() {
             return Ok(if claimed.is_empty() { Drained::Empty } else { Drained::Claimed });
         }
-        let Some(answers) = self.apply(&writes).await else { return Ok(0) };
+        // The term is over: nothing is known of what is left.
+        let Some(answers) = self.apply(&writes).await else { return Ok(Drained::Claimed) };
         let (mut settled, mut failed) = (Vec::new(), None);
         for ((debt, write), answer) in debts.iter().zip(&writes).zip(answers) {
             match answer {

@@ -103,7 +103,11 @@ impl Stream {
                     }
                 }
                 None => {
-                    return Err(Fault::new(FaultClass::Unavailable, CONTEXT, "the server ended the replication stream"));
+                    return Err(Fault::new(
+                        FaultClass::Unavailable,
+                        CONTEXT,
+                        "the server ended the replication stream",
+                    ));
                 }
             }
         }
