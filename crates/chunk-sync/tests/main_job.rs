@@ -56,7 +56,7 @@ fn the_demo_ends_with_everything_consistent() {
     let dir = place();
     let out = fine(dir.path(), &["demo"]);
     assert!(out.contains("100 % of 1,656 chunks consistent"), "{out}");
-    assert!(out.contains("pending in the log, everything settled"), "{out}");
+    assert!(out.contains("pending in the log, everything completed"), "{out}");
 }
 
 #[test]

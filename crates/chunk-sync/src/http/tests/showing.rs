@@ -185,7 +185,8 @@ async fn the_status_lists_what_is_unknown_beside_what_is_known() {
     let answer = server.get("/v1/status").await;
     assert_eq!(answer.status, 200);
     assert_eq!(answer.json()["queue"], json!(null));
-    assert_eq!(answer.json()["unknown"], json!(["the queue: depth: injected by the test"]));
+    let unknown = ["the queue: depth: injected by the test", "the oldest entry: depth: injected by the test"];
+    assert_eq!(answer.json()["unknown"], json!(unknown));
     assert_eq!(answer.json()["stores"][1]["debts"], 0);
 }
 
