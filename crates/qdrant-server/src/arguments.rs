@@ -28,7 +28,7 @@ impl Arguments {
         let (mut places, mut controlled, mut options) = (Vec::new(), false, Options::default());
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
-                "--version" => options.version = arguments.next().ok_or_else(|| wrong("--version needs a value, such as 1.16.0"))?,
+                "--version" => options.version = arguments.next().ok_or_else(|| wrong("--version needs a value"))?,
                 "--controlled" => controlled = true,
                 flag if flag.starts_with('-') => return Err(wrong(&format!("unknown option `{flag}`"))),
                 _ => places.push(argument),

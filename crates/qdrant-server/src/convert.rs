@@ -55,7 +55,9 @@ pub(crate) fn payload(fields: HashMap<String, Value>) -> Payload {
 pub(crate) fn point(point: PointStruct, modern: bool) -> Result<PointStructPersisted, Status> {
     let vectors = match point.vectors.and_then(|vectors| vectors.vectors_options) {
         Some(VectorsOptions::Vectors(named)) => named.vectors,
-        Some(VectorsOptions::Vector(_)) => return Err(Status::unimplemented("the test server supports only named vectors")),
+        Some(VectorsOptions::Vector(_)) => {
+            return Err(Status::unimplemented("the test server supports only named vectors"));
+        }
         None => HashMap::new(),
     };
     let vectors = vectors.into_iter().map(|(name, vector)| Ok((name, self::vector(vector, modern)?)));
@@ -132,7 +134,9 @@ pub(crate) fn with_payload(selector: Option<WithPayloadSelector>) -> Result<With
         Some(SelectorOptions::Include(include)) => {
             Ok(WithPayloadInterface::Fields(include.fields.iter().map(|name| path(name)).collect::<Result<_, _>>()?))
         }
-        Some(SelectorOptions::Exclude(_)) => Err(Status::unimplemented("the test server does not support excluding payload")),
+        Some(SelectorOptions::Exclude(_)) => {
+            Err(Status::unimplemented("the test server does not support excluding payload"))
+        }
         None => Ok(WithPayloadInterface::Bool(false)),
     }
 }
@@ -173,6 +177,8 @@ fn condition_json(condition: Condition) -> Result<Json, Status> {
         Some(ConditionOneOf::Field(FieldCondition { key, range: Some(range), .. })) => {
             Ok(json!({ "key": key, "range": { "lt": range.lt, "gt": range.gt, "gte": range.gte, "lte": range.lte } }))
         }
-        _ => Err(Status::unimplemented("the test server supports only the conditions has_id, range and is_empty, and nested filters")),
+        _ => Err(Status::unimplemented(
+            "the test server supports only the conditions has_id, range and is_empty, and nested filters",
+        )),
     }
 }

@@ -54,7 +54,9 @@ impl Engines {
             return Err(Status::invalid_argument(format!("Wrong input: Collection `{name}` already exists!")));
         }
         if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)) || name.is_empty() {
-            return Err(Status::invalid_argument(format!("Validation error: invalid collection name `{name}`; use letters, digits, `-` and `_`")));
+            return Err(Status::invalid_argument(format!(
+                "Validation error: invalid collection name `{name}`; use letters, digits, `-` and `_`"
+            )));
         }
         let dir = self.dir.join(name);
         std::fs::create_dir(&dir).map_err(|error| Status::internal(error.to_string()))?;

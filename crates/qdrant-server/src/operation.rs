@@ -37,7 +37,9 @@ pub(crate) fn of_batch(operation: PointsUpdateOperation, modern: bool) -> Result
         Some(Operation::OverwritePayload(set)) => {
             set_payload(set.payload, set.points_selector, set.key.as_deref(), PayloadOps::OverwritePayload)
         }
-        _ => Err(Status::unimplemented("the test server supports only upserts, deletion of points, and setting or overwriting payload")),
+        _ => Err(Status::unimplemented(
+            "the test server supports only upserts, deletion of points, and setting or overwriting payload",
+        )),
     }
 }
 

@@ -250,7 +250,7 @@ mod tests {
     fn an_account_is_found_by_its_whole_name() {
         let accounts = "postgresql:x:1:2::/:\nbroken\npostgres:x:101:104:administrator:/var/lib:/bin/bash\n";
         assert_eq!(find_account(accounts, "postgres"), Some((101, 104)));
-        assert_eq!(find_account(accounts, "nobody"), None);
+        assert_eq!(find_account(accounts, "daemon"), None);
     }
 
     #[test]
