@@ -131,8 +131,8 @@ impl Settler {
         self.breaker.judge(ended, self.clock.now()) || !self.settings.worker.hold
     }
 
-    /// Writes the dead letters of the failed operations, then completes and acknowledges all of them; false if the
-    /// worker was stopped before the letters were written.
+    /// Writes the dead letters of the failed operations, completes all operations in the log and acknowledges those
+    /// that succeeded; false if the worker was stopped before the letters were written.
     async fn close(&self, operations: &[Operation], failures: &HashMap<Uuid, Failure>) -> Result<bool, Fault> {
         let failure = |operation: &Operation| failures.get(&operation.event.chunk_id());
         let endings: Vec<Ending<'_>> = operations
@@ -192,7 +192,7 @@ impl Settler {
         }
         failpoint::reached(CrashPoint::Paid);
         if let Err(fault) = self.records.paid(&debts).await {
-            warn!(%fault, writes = debts.len(), "could not remove settled writes from the outbox; the drain sends them again");
+            warn!(%fault, writes = debts.len(), "could not clear settled writes from the outbox; resending");
         }
     }
 

@@ -139,8 +139,8 @@ pub(crate) fn fatal(tries: u32) -> Fault {
 
 /// Logs and counts an event that goes to the dead letters.
 pub(crate) fn say_set_aside(letter: &DeadLetter) {
-    let entry = letter.id.map_or_else(|| "of the log".to_owned(), |id| id.to_string());
-    warn!(entry, field = letter.field.as_deref().unwrap_or("-"), error = %letter.error, "set aside");
+    let entry = letter.id.map_or_else(|| "from the log".to_owned(), |id| id.to_string());
+    warn!(entry, field = letter.field.as_deref().unwrap_or("-"), error = %letter.error, "writing a dead letter");
     metrics::dead(letter.class);
 }
 

@@ -93,11 +93,11 @@ impl Log {
             match appended.await {
                 Err(WalError::Full { used, max, .. }) => {
                     if !said {
-                        warn!(used, max, "the write-ahead log is full (wal.max_bytes); appends wait until operations complete");
+                        warn!(used, max, "the log is full; waiting until operations complete");
                         said = true;
                     }
                     if stop.during(tokio::time::sleep(FULL_PAUSE)).await.is_none() {
-                        return Err(Fault::new(FaultClass::Busy, "log", "the service stopped while the log was full; the entries stay on the bus"));
+                        return Err(Fault::new(FaultClass::Busy, "log", "stopped while the log was full"));
                     }
                 }
                 other => return other.map_err(|error| fault(&error)),

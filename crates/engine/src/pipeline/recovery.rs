@@ -52,7 +52,7 @@ pub(crate) async fn recover(worker: &Worker, recovery: Recovery) -> Result<Recov
         );
     }
     if let Some(torn) = &recovery.torn {
-        warn!(file = torn.file, line = torn.line, bytes = torn.bytes, "cut off the torn last line of the write-ahead log");
+        warn!(file = torn.file, line = torn.line, bytes = torn.bytes, "cut off the torn last line of the log");
     }
     let mut pending = recovery.pending;
     loop {
@@ -107,7 +107,7 @@ async fn replay(worker: &Worker, run: Vec<Entry>, recovered: &mut Recovered) -> 
                 operations.push(Operation::replayed(entry.operation_id, event, entry.replays).within(&worker.targets));
             }
             Err(invalid) => {
-                warn!(operation = entry.operation_id, error = %invalid, "a logged operation breaks a current limit; moving it to the dead letters");
+                warn!(operation = entry.operation_id, error = %invalid, "a logged operation breaks a current limit");
                 // If the bus still has its entry, the bus hands it out again, and the entry gets a letter of its own.
                 let letter = envelope::unreadable(&entry.operation, &invalid, &worker.targets, worker.clock.now());
                 if !worker.settler().bury(letter.as_slice()).await? {

@@ -302,7 +302,7 @@ impl Driver {
         for _ in 0..LOOKS {
             let Err(fault) = self.owe_overtaken(writes).await else { return };
             let target = self.store.target();
-            warn!(%target, %fault, "the system of record failed; retrying to compare chunks that were written after the term");
+            warn!(%target, %fault, "the system of record failed; retrying to compare late writes");
             tokio::time::sleep(pauses.next()).await;
         }
     }
@@ -404,7 +404,7 @@ impl Driver {
 
     fn refuse(&mut self, write: &Write, fault: &Fault) {
         let (target, chunk) = (self.store.target(), write.id);
-        warn!(%target, %chunk, %fault, "the store refused a write of the outbox; it stays there until the chunk changes");
+        warn!(%target, %chunk, %fault, "the store refused a pending write; kept until the chunk changes");
         self.refused.insert(write.id, write.version);
         self.show_refused();
     }

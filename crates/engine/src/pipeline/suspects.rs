@@ -1,7 +1,7 @@
 //! Suspects: entries that may be what kills their process. They are carried alone, to find out which one it is.
 //!
 //! A delivery counts if a process stopped responding while it had the entry, so everything that was delivered together
-//! with a deadly entry is counted with it. From the fourth delivery on an entry is carried alone: everything before it
+//! with a deadly entry is counted with it. After three such deliveries an entry is carried alone: everything before it
 //! has ended, and nothing after it starts until it has ended too, or has run too long to be deadly. So only the first
 //! suspect of a term can have killed the process of the term before, and only that one is dead-lettered when it has
 //! been delivered too often. A pause of a process looks like a death here; the pauses have to repeat, with the same

@@ -52,8 +52,8 @@ pub(crate) async fn look(
                     looks.entry(looked.id).or_default().push((writer(target), looked));
                 }
             }
-            Ok(Err(fault)) => info!(%target, %fault, "could not read the store to detect direct writes; merging without them"),
-            Err(_) => info!(%target, "the store did not answer in time, so direct writes were not detected; merging without them"),
+            Ok(Err(fault)) => info!(%target, %fault, "could not look for direct writes; merging without"),
+            Err(_) => info!(%target, "no answer in time on direct writes; merging without"),
         }
     }
     looks
