@@ -60,7 +60,7 @@ impl Breaker {
         let since = inner.held.as_ref().map(|(since, _)| *since);
         if let Some(last) = last {
             let message = format!(
-                "{failed} of the last {of} chunks were refused, which looks like a configuration error; they are kept and \
+                "{failed} of the last {of} chunks were refused, which looks like a configuration error; held and \
                  retried; fix the cause, or set worker.hold = false to dead-letter them; last refusal: {last}"
             );
             let fault = Fault { message, ..last.clone() };

@@ -120,8 +120,8 @@ impl Lane {
         self.claims.claim(ids)
     }
 
-    /// Sends the writes; the answers, one per write, come when each is durable, pending in the outbox or refused. None come
-    /// if the term ends first. `enqueued` if the merge has put the writes into the outbox.
+    /// Sends the writes. The answers, one per write, arrive when each is durable, pending in the outbox or refused; none
+    /// arrive if the term ends first. `enqueued` if the merge has put the writes into the outbox.
     pub(crate) async fn send(&self, writes: Arc<[Write]>, enqueued: bool) -> oneshot::Receiver<Vec<Landed>> {
         let (done, answer) = oneshot::channel();
         // A writer that has ended drops the parcel and its sender; the receiver reports that.
