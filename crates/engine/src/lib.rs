@@ -1,14 +1,14 @@
-//! The path of a change from the bus to every store, and the proof that it arrived. No vendor is known here: every seam to
-//! the outside is a trait in [`ports`].
+//! The path of a change from the bus to every store, with durable completion. This crate contains no vendor's client:
+//! every connection to the outside is a trait in [`ports`].
 //!
 //! | folder | content |
 //! |---|---|
 //! | `ports` | the traits that connectors implement |
 //! | `ingest` | everything that puts events on the bus: publisher, change feed, backfill |
 //! | `pipeline` | the path of an event: envelope, log, apply, store writer, outbox, completion; and recovery after a crash |
-//! | `verify` | everything that reads the stores and compares: verification, repair, scrubber |
-//! | `operator` | decisions of a person: conflicts, dead letters |
-//! | `runtime` | the service around it: settings, metrics, retries, maintenance |
+//! | `verify` | everything that reads the stores and compares them: verification, repair, scrubber |
+//! | `operator` | decisions of the operator: conflicts, dead letters |
+//! | `runtime` | the service that runs the pipeline: settings, metrics, retries, maintenance |
 
 pub mod ingest;
 pub mod operator;

@@ -1,5 +1,6 @@
-//! The path of an event, in the order of the modules: envelope → log → apply → store writer → completion. Recovery enters
-//! at apply. The worker is the loop around it; the breaker decides what a refusal means.
+//! The path of an event, in the order of the modules: envelope → log → apply → store writer → completion. Recovery
+//! enters at apply. The worker is the loop that runs these steps; the breaker decides whether a refusal is poison or a
+//! configuration error.
 
 pub(crate) mod envelope;
 

@@ -1,4 +1,4 @@
-//! What the path runs in: the service, its settings, clock, retries, metrics and maintenance.
+//! The environment of the pipeline: the service, its settings, clock, retries, metrics and maintenance.
 
 pub(crate) mod active;
 pub(crate) mod catch_panic;

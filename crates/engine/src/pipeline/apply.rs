@@ -1,4 +1,4 @@
-//! From a batch of operations to what every store has to hold: pure decisions on what was read under locks.
+//! From a batch of operations to the state that every store has to hold: pure decisions on what was read under locks.
 
 pub(crate) mod conflict_notes;
 pub(crate) mod direct_write;

@@ -1,14 +1,15 @@
-//! The breaker: one event that can never succeed is poison and is set aside; where nearly all are refused, it is the
-//! configuration that fails them, and to set them all aside would bury what is sound.
+//! The breaker: a single event that can never succeed is poison and goes to the dead letters. If nearly all are
+//! refused, the cause is the configuration, and dead-lettering them would remove sound events from the stream.
 //!
-//! Judged is by chunk, each by how it ended last, so that one chunk which is changed again and again proves nothing.
-//! Entries that are no events at all, and those that a delivery too many finished, are not judged: any number of broken
-//! publishers leaves the breaker alone.
+//! The breaker counts chunks, each by its last result, so that one chunk which is changed again and again proves
+//! nothing. Entries that are not valid events, and entries that exceeded the number of deliveries, do not count: broken
+//! publishers do not trip the breaker.
 //!
-//! While it holds, what was refused stays where it is: pending in the log and unacknowledged on the bus. Its batches are
-//! tried again, with pauses; as each is one of the batches that may be under way, no more than those are ever held, and
-//! everything else waits on the bus. A crash meanwhile loses nothing and repeats what is held, as any crash does. What is
-//! held is released by success: as soon as enough chunks end well, the refused rest is poison after all.
+//! While the breaker holds, refused operations stay where they are: pending in the log and unacknowledged on the bus.
+//! Their batches are retried with pauses. Each of them counts as a batch under way, so no more than `in_flight` batches
+//! are ever held, and everything else waits on the bus. A crash meanwhile loses nothing and repeats what is held, as
+//! any crash does. Success releases what is held: as soon as enough chunks end well, the refused rest is poison after
+//! all.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -20,26 +21,27 @@ use uuid::Uuid;
 
 use crate::ports::Fault;
 
-/// Chunks that are remembered, and how many it takes to judge.
+/// The number of chunks that are remembered, and the least number for a verdict.
 const WINDOW: usize = 100;
 const LEAST: usize = 50;
 
-/// It holds where at least nine of ten failed.
+/// The breaker holds if at least nine of ten failed.
 const SHARE: (usize, usize) = (9, 10);
 
-/// Judges what may be set aside.
+/// Decides whether failed operations may go to the dead letters.
 #[derive(Debug, Default)]
 pub(crate) struct Breaker(Mutex<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// How chunks ended last, the newest at the back.
+    /// The last result of each chunk and whether it failed, the newest at the back.
     ended: VecDeque<(Uuid, bool)>,
     held: Option<(Time, Fault)>,
 }
 
 impl Breaker {
-    /// Takes down how chunks ended, with what failed them; whether that may be set aside.
+    /// Records how chunks ended, with the fault of each that failed; returns whether the failed ones may be
+    /// dead-lettered.
     pub(crate) fn judge<'a>(&self, ended: impl Iterator<Item = (Uuid, Option<&'a Fault>)>, now: Time) -> bool {
         let mut inner = self.lock();
         let mut last = None;
@@ -51,31 +53,31 @@ impl Breaker {
         let of = inner.ended.len();
         if of < LEAST || failed * SHARE.1 < of * SHARE.0 {
             if inner.held.take().is_some() {
-                info!("enough succeeds again: what is still refused is set aside");
+                info!("enough chunks succeed again; chunks that are still refused go to the dead letters");
             }
             return true;
         }
         let since = inner.held.as_ref().map(|(since, _)| *since);
         if let Some(last) = last {
             let message = format!(
-                "{failed} of the last {of} chunks were refused, which looks like configuration: they are kept and tried \
-                 again; mend what refuses them, or set worker.hold = false to have them set aside. The last one: {last}"
+                "{failed} of the last {of} chunks were refused, which looks like a configuration error; held and \
+                 retried; fix the cause, or set worker.hold = false to dead-letter them; last refusal: {last}"
             );
             let fault = Fault { message, ..last.clone() };
             if since.is_none() {
-                error!(%fault, "nearly everything is refused");
+                error!(%fault, "nearly all chunks are refused; holding them");
             }
             inner.held = Some((since.unwrap_or(now), fault));
         }
         false
     }
 
-    /// Since when nearly everything is refused, and why.
+    /// Since when nearly all chunks have been refused, and why.
     pub(crate) fn held(&self) -> Option<(Time, Fault)> {
         self.lock().held.clone()
     }
 
-    /// Why nearly everything is refused, where that has lasted longer than `patience`.
+    /// Why nearly all chunks are refused, if that has lasted longer than `patience`.
     pub(crate) fn lasting(&self, now: Time, patience: Duration) -> Option<Fault> {
         let (since, fault) = self.held()?;
         (now.seconds_since(since) > patience.as_secs_f64()).then_some(fault)
@@ -139,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_far_back_counts_no_more() {
+    fn chunks_beyond_the_window_do_not_count() {
         let breaker = Breaker::default();
         assert!(judge(&breaker, 0..1000, false));
         assert!(judge(&breaker, 2000..2089, true));

@@ -1,12 +1,12 @@
-//! Operations that the log has as pending and whose entries the bus still answers for: they are not replayed.
+//! Operations that are pending in the log and whose entries the bus still answers for: they are not replayed.
 //!
-//! Under the same life of the bus an entry is either unfinished there, and then it comes again in the order of the stream,
-//! or it was finished, perhaps by another process. The line in the log stays pending until one of the two is certain, for
-//! until then the log may be the only place that has the operation:
-//! - its entry came, and was written into the log again: the new line stands for it;
-//! - the oldest unfinished entry lies above it, and the bus is still in the same life, asked in this order.
+//! In the same epoch of the bus an entry is either unfinished there, and then the bus hands it out again in the order
+//! of the stream, or it is finished, perhaps by another process. The line in the log stays pending until one of the two
+//! is certain, because until then the log may be the only place that has the operation:
+//! - the entry was handed out and written to the log again: the new line replaces the old one;
+//! - the oldest unfinished entry is above it, and the bus is still in the same epoch, asked in this order.
 //!
-//! A crash in between finds the lines as they were. If the bus comes to another life, all of them are replayed.
+//! After a crash in between, the lines are as they were. If the bus changes to another epoch, all of them are replayed.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -21,7 +21,7 @@ use crate::ports::EntryId;
 pub(crate) struct Carried(Mutex<BTreeMap<EntryId, Vec<String>>>);
 
 impl Carried {
-    /// Keeps the line if the bus still answers for it; whether it does.
+    /// Keeps the line if the bus still answers for it; returns whether it does.
     pub(crate) fn keep(&self, operation: &str, origin: Option<&Origin<'_>>, epoch: &str) -> bool {
         let entry = origin.filter(|origin| origin.epoch == epoch).and_then(|origin| origin.entry.parse().ok());
         if let Some(entry) = entry {
@@ -30,7 +30,7 @@ impl Carried {
         entry.is_some()
     }
 
-    /// The older lines of these operations, which have new ones by now.
+    /// The older lines of these operations, which the log has written again by now.
     pub(crate) fn superseded(&self, operations: &[Operation]) -> Vec<String> {
         let mut lines = self.lines();
         if lines.is_empty() {
@@ -38,13 +38,13 @@ impl Carried {
         }
         let older = |operation: &Operation| {
             let older = lines.remove(&operation.entry.as_ref()?.id)?;
-            // A line of the same name is one with the new one.
+            // A line with the same operation id is completed together with the new one.
             Some(older.into_iter().filter(|name| *name != operation.id).collect::<Vec<_>>())
         };
         operations.iter().filter_map(older).flatten().collect()
     }
 
-    /// The lines of entries below the oldest unfinished one: those are finished.
+    /// Removes and returns the lines of entries below the oldest unfinished one: those entries are finished.
     pub(crate) fn finished(&self, oldest: Option<EntryId>) -> Vec<String> {
         let mut lines = self.lines();
         let rest = oldest.map(|oldest| lines.split_off(&oldest)).unwrap_or_default();
@@ -73,13 +73,13 @@ mod tests {
     }
 
     #[test]
-    fn only_lines_of_the_same_life_of_the_bus_are_kept() {
+    fn only_lines_of_the_same_epoch_of_the_bus_are_kept() {
         let carried = Carried::default();
         let origin = |entry: &'static str, epoch: &'static str| Origin { entry: entry.into(), epoch: epoch.into() };
         assert!(carried.keep("a", Some(&origin("1-0", "life")), "life"));
         assert!(!carried.keep("b", Some(&origin("1-1", "other")), "life"));
         assert!(!carried.keep("c", Some(&origin("none", "life")), "life"));
-        assert!(!carried.keep("d", None, "life"), "lines of older versions do not say where they come from");
+        assert!(!carried.keep("d", None, "life"), "lines of older versions have no origin");
         assert_eq!(carried.len(), 1);
     }
 

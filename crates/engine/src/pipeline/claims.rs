@@ -1,11 +1,11 @@
-//! Chunks whose writes go to a store directly although the outbox has them too.
+//! Chunks whose writes are sent to a store directly while the outbox holds them too.
 //!
-//! With a bus whose entries are finished by the merge, each merge puts its writes into the outbox, and they are sent to the
-//! store writers at once. A claim keeps the drain of the outbox away from these chunks until the direct write has been
-//! answered and struck off: else each would be written twice, and the drain could write a newer state of a chunk before an
-//! older one that still waits in the store writer's inbox.
+//! If the merge finishes the entries of the bus, each merge puts its writes into the outbox, and the worker also sends
+//! them to the store writers at once. A claim keeps the drain of the outbox away from these chunks until the store has
+//! answered the direct write and the write is removed from the outbox. Without it each write would be sent twice, and
+//! the drain could write a newer state of a chunk before an older one that still waits in the store writer's inbox.
 //!
-//! Kept in memory only: after a crash nothing is claimed, and the drain takes everything.
+//! Claims are kept in memory only: after a crash no chunk is claimed, and the drain takes everything.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,7 +24,7 @@ pub(crate) struct Claim {
 }
 
 impl Claims {
-    /// Claims these chunks; several claims on one chunk count together.
+    /// Claims these chunks. Several claims on one chunk are counted: it stays claimed until the last one is dropped.
     pub(crate) fn claim(&self, ids: Vec<Uuid>) -> Claim {
         let mut chunks = self.lock();
         for id in &ids {
@@ -34,7 +34,7 @@ impl Claims {
         Claim { claims: self.clone(), ids }
     }
 
-    /// How many chunks are claimed.
+    /// The number of claimed chunks.
     pub(crate) fn len(&self) -> usize {
         self.lock().len()
     }

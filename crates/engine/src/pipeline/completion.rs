@@ -1,8 +1,8 @@
-//! Settling: every store holds the batch, or its debt is recorded → completion in the log → acknowledged on the bus, in
-//! that order.
+//! Settling a batch: every store holds it, or what a store misses is in the outbox → completion in the log →
+//! acknowledged on the bus, in that order.
 //!
-//! Where the merge has finished the entries and put the writes into the outbox, there is neither a completion nor an
-//! acknowledgement: dead letters → struck off the outbox. What a store has not answered for stays in the outbox.
+//! If the merge has finished the entries and put the writes into the outbox, there is neither a completion nor an
+//! acknowledgement: dead letters → removal from the outbox. A write that a store has not answered stays in the outbox.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -28,21 +28,21 @@ use crate::runtime::progress::{Progress, Stop};
 use crate::runtime::retry::Pauses;
 use crate::runtime::settings::Settings;
 
-/// A batch that has been handed to the lanes.
+/// A batch that was handed to the store writers.
 pub(crate) struct Batch {
     pub(crate) operations: Vec<Operation>,
     pub(crate) writes: Arc<[Write]>,
-    /// What each lane will answer, one answer a write.
+    /// The pending answer of each store writer, one result per write.
     pub(crate) answers: Vec<(Target, oneshot::Receiver<Vec<Landed>>)>,
     /// Operations that the system of record refused.
     pub(crate) refused: Vec<(usize, Fault)>,
     /// The merge has put the writes into the outbox.
     pub(crate) enqueued: bool,
-    /// What keeps the drain of the outbox from these chunks until the batch is settled.
+    /// The claims that keep the drain of the outbox away from these chunks until the batch is settled.
     pub(crate) claims: Vec<Claim>,
 }
 
-/// What settles batches.
+/// Settles batches.
 pub(crate) struct Settler {
     pub(crate) bus: Arc<dyn Bus>,
     /// The stores of the installation, the system of record first.
@@ -72,8 +72,8 @@ struct Answered {
 }
 
 impl Settler {
-    /// Waits for the lanes, then completes and acknowledges. What is held back by the breaker is given back, to be carried
-    /// again: it is still pending in the log and on the bus, or in the outbox.
+    /// Waits for the store writers, then completes and acknowledges. Returns the operations that the breaker holds, to
+    /// be carried again: they are still pending in the log and on the bus, or in the outbox.
     pub(crate) async fn settle(&self, batch: Batch) -> Result<Vec<Operation>, Fault> {
         let Batch { operations, writes, answers, refused, enqueued, claims } = batch;
         let mut failures: HashMap<Uuid, Failure> = HashMap::new();
@@ -83,7 +83,8 @@ impl Settler {
             failures.insert(operations[i].event.chunk_id(), Failure { fault, missing });
         }
         for (target, answer) in answers {
-            // The store writer has ended: the process is stopping, or the term is over. The log or the outbox has the batch.
+            // The store writer has ended, because the process is stopping or the term is over. The batch is in the log
+            // or the outbox.
             let Ok(landed) = answer.await else {
                 return Ok(Vec::new());
             };
@@ -120,7 +121,8 @@ impl Settler {
         Ok(held)
     }
 
-    /// Whether what failed is poison. Looked at are the last of many that succeed, too: they are what says that it is.
+    /// Whether the failures may go to the dead letters. The breaker also counts the operations that succeeded: they
+    /// show that the failures are poison and not a configuration error.
     fn may_bury(&self, operations: &[Operation], failures: &HashMap<Uuid, Failure>) -> bool {
         let ended = operations.iter().map(|operation| {
             let chunk = operation.event.chunk_id();
@@ -129,8 +131,8 @@ impl Settler {
         self.breaker.judge(ended, self.clock.now()) || !self.settings.worker.hold
     }
 
-    /// Writes the letters of what failed, then completes and acknowledges the rest; false where the worker was stopped
-    /// before the letters were written.
+    /// Writes the dead letters of the failed operations, completes all operations in the log and acknowledges those
+    /// that succeeded; false if the worker was stopped before the letters were written.
     async fn close(&self, operations: &[Operation], failures: &HashMap<Uuid, Failure>) -> Result<bool, Fault> {
         let failure = |operation: &Operation| failures.get(&operation.event.chunk_id());
         let endings: Vec<Ending<'_>> = operations
@@ -156,7 +158,8 @@ impl Settler {
                 (None, None) => {}
             }
         }
-        // Before the log says that they ended: a crash in between has them refused and buried once more, and never lost.
+        // Before the log records the end: after a crash in between, the operation is refused and dead-lettered once
+        // more, and never lost.
         if !self.bury(&letters).await? {
             return Ok(false);
         }
@@ -175,13 +178,13 @@ impl Settler {
         Ok(true)
     }
 
-    /// Whether the log has the operation: one that was replayed from it, or whose entry the merge does not finish.
+    /// Whether the log holds the operation: it was replayed from the log, or the merge does not finish its entry.
     fn is_logged(&self, operation: &Operation) -> bool {
         operation.entry.is_none() || self.bus.finished_by() == FinishedBy::Acknowledgement
     }
 
-    /// Strikes writes off the outbox that a store holds, and those that have their letter. Tried once: the drain of the
-    /// outbox sends what is left there again, which the version of each write makes harmless.
+    /// Removes from the outbox the writes that a store holds and those that have a dead letter. Tried once: the drain
+    /// of the outbox sends again what is left there, and the version of each write makes that harmless.
     async fn strike_off(&self, answered: Answered) {
         let debts = [answered.durable, answered.refused].concat();
         if debts.is_empty() {
@@ -189,11 +192,11 @@ impl Settler {
         }
         failpoint::reached(CrashPoint::Paid);
         if let Err(fault) = self.records.paid(&debts).await {
-            warn!(%fault, writes = debts.len(), "writes could not be struck off the outbox: it will send them again");
+            warn!(%fault, writes = debts.len(), "could not clear settled writes from the outbox; resending");
         }
     }
 
-    /// Sets aside, however long the bus takes; false where the worker was stopped first.
+    /// Writes the dead letters and retries until the bus has them; false if the worker was stopped first.
     pub(crate) async fn bury(&self, letters: &[DeadLetter]) -> Result<bool, Fault> {
         if letters.is_empty() {
             return Ok(true);
@@ -204,7 +207,8 @@ impl Settler {
         Ok(buried)
     }
 
-    /// Acknowledges, however long the bus takes. Where the worker is stopped first, the entries are handed out again later.
+    /// Acknowledges and retries until the bus answers. If the worker is stopped first, the bus hands out the entries
+    /// again later.
     pub(crate) async fn acknowledge(&self, finished: &[EntryId]) -> Result<(), Fault> {
         if finished.is_empty() {
             return Ok(());
@@ -214,8 +218,8 @@ impl Settler {
         Ok(())
     }
 
-    /// Repeats a call to the bus until it succeeds or fails for good; false where the worker was stopped or the term ended
-    /// first.
+    /// Repeats a call to the bus until it succeeds or fails permanently; false if the worker was stopped or the term
+    /// ended first.
     async fn until_done<'a, F, C>(&self, call: C) -> Result<bool, Fault>
     where
         C: Fn() -> F,
@@ -226,7 +230,7 @@ impl Settler {
             match call().await {
                 Ok(()) => return Ok(true),
                 Err(fault) if fault.class.is_transient() => {
-                    warn!(%fault, "the bus fails: trying again");
+                    warn!(%fault, "the bus failed; retrying");
                     if self.stop.during(tokio::time::sleep(pauses.next())).await.is_none() {
                         return Ok(false);
                     }

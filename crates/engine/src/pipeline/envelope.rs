@@ -1,4 +1,4 @@
-//! An event on its way: from the moment it is read until it is settled.
+//! An event under way, from the moment it is read until it is settled.
 
 use chunk_sync_model::event::Fields;
 use chunk_sync_model::{Event, Invalid, Limits, Target, Time, Writer};
@@ -9,18 +9,18 @@ use crate::ingest::row_event::{FILL, REPAIR};
 use crate::ports::{DeadLetter, Delivery, EntryId, Fault, FaultClass};
 use crate::runtime::metrics;
 
-/// One event being carried.
+/// One event under way.
 #[derive(Clone, Debug)]
 pub(crate) struct Operation {
-    /// Its name in the log: the event's id and which delivery of it this is.
+    /// Its id in the log: the event's id and the number of the delivery.
     pub(crate) id: String,
-    /// What is to happen.
+    /// The change itself.
     pub(crate) event: Event,
-    /// Where it came from; `None` where it was replayed from the log.
+    /// The stream entry; `None` if the operation was replayed from the log.
     pub(crate) entry: Option<Entry>,
-    /// It may have been carried before, wholly or in part: nothing is known of what the stores hold.
+    /// It may have been carried before, wholly or in part: what the stores hold is unknown.
     pub(crate) repeated: bool,
-    /// How often it was begun, this time not counted where it comes from the log.
+    /// How often it was begun; for a replayed operation without the current attempt.
     pub(crate) tries: u32,
 }
 
@@ -33,7 +33,7 @@ pub(crate) struct Entry {
 }
 
 impl Operation {
-    /// Reads a delivery, or says why it can never be read.
+    /// Parses a delivery; `Err` is the dead letter of one that is not a valid event.
     pub(crate) fn of(delivery: Delivery, limits: &Limits, now: Time) -> Result<Self, Box<DeadLetter>> {
         let again = delivery.again;
         let entry = Entry { id: delivery.id, fields: delivery.fields, attempt: delivery.attempt };
@@ -50,24 +50,24 @@ impl Operation {
         }
     }
 
-    /// Whether it only says that a row was written: what it is now is read where it stands.
+    /// Whether the event only signals that a row was written: the merge reads the row itself.
     pub(crate) fn is_signal(&self) -> bool {
         self.event.writer == Writer::Postgres
     }
 
-    /// Whether every store is to be told what the row says, though nothing of it changed; its time is the version that the
+    /// Whether the row must be sent to every store even if it has not changed; the event's time is the version that the
     /// new one has to reach.
     pub(crate) fn is_repair(&self) -> bool {
         self.is_signal() && self.event.set.contains(&REPAIR)
     }
 
-    /// Whether the row is to be written to every store under the version that it has: one of them is being filled.
+    /// Whether the row must be written to every store under its current version: one of the stores is being filled.
     pub(crate) fn is_fill(&self) -> bool {
         self.is_signal() && self.event.unchanged.contains(&FILL)
     }
 
-    /// The same without targets that the installation does not have, which are counted. An event without
-    /// any target left waits for the system of record.
+    /// Removes targets that the installation does not have, and counts them. An event without any target left waits for
+    /// the system of record.
     pub(crate) fn within(mut self, installed: &[Target]) -> Self {
         self.event.targets.retain(|target| {
             let has = installed.contains(target);
@@ -82,12 +82,12 @@ impl Operation {
         self
     }
 
-    /// Whom metrics count it for.
+    /// The `source` label of its metrics.
     pub(crate) fn source(&self) -> &'static str {
         metrics::source(&self.event)
     }
 
-    /// Why it is set aside: the letter of its entry, or where only the log had it, one made of its event.
+    /// The dead letter for `fault`: made from the entry, or from the event if the operation was replayed from the log.
     pub(crate) fn letter(&self, fault: &Fault, missing: &[Target], at: Time) -> DeadLetter {
         let bytes = |(name, value): (&str, String)| (name.as_bytes().to_vec(), value.into_bytes());
         let mut letter = match &self.entry {
@@ -103,9 +103,9 @@ impl Operation {
         letter
     }
 
-    /// An operation that the log still has as pending, begun again so often by starts before this one.
+    /// An operation that is pending in the log and that earlier starts have begun again `replays` times.
     pub(crate) fn replayed(id: String, event: Event, replays: u32) -> Self {
-        // The name ends in the number of the delivery.
+        // The id ends in the number of the delivery.
         let delivery = id.rsplit('-').next().and_then(|delivery| delivery.parse().ok()).unwrap_or(1_u32);
         Self { id, event, entry: None, repeated: true, tries: delivery.saturating_add(replays) }
     }
@@ -117,7 +117,7 @@ impl Entry {
     }
 }
 
-/// What a letter says of the fault.
+/// The part of a letter that comes from the fault.
 fn letter(fault: &Fault, at: Time) -> DeadLetter {
     DeadLetter {
         id: None,
@@ -131,20 +131,20 @@ fn letter(fault: &Fault, at: Time) -> DeadLetter {
     }
 }
 
-/// An operation that was begun as often as may be and never ended: it may be what ends its workers.
+/// The fault of an operation that was begun as often as allowed and never ended: it may be what kills the process.
 pub(crate) fn fatal(tries: u32) -> Fault {
-    let message = format!("begun {tries} times without being finished: it may be what stops its workers");
+    let message = format!("begun {tries} times without being finished; it may be what stops its workers");
     Fault::new(FaultClass::Rejected, "delivery", message)
 }
 
-/// Says and counts what goes to the dead letters.
+/// Logs and counts an event that goes to the dead letters.
 pub(crate) fn say_set_aside(letter: &DeadLetter) {
-    let entry = letter.id.map_or_else(|| "of the log".to_owned(), |id| id.to_string());
-    warn!(entry, field = letter.field.as_deref().unwrap_or("-"), error = %letter.error, "set aside");
+    let entry = letter.id.map_or_else(|| "from the log".to_owned(), |id| id.to_string());
+    warn!(entry, field = letter.field.as_deref().unwrap_or("-"), error = %letter.error, "writing a dead letter");
     metrics::dead(letter.class);
 }
 
-/// The letter of an operation in the log that is no event by today's limits; `None` where there is nothing in it.
+/// The dead letter of a logged operation that breaks a current limit; `None` if the operation has no fields.
 pub(crate) fn unreadable(operation: &str, invalid: &Invalid, missing: &[Target], at: Time) -> Option<DeadLetter> {
     let object: serde_json::Map<String, Value> = serde_json::from_str(operation).ok()?;
     let bytes = |(name, value): (String, Value)| match value {

@@ -1,8 +1,8 @@
-//! Events that were set aside from the log, without their entries: where the bus still has one, it is finished when it
-//! comes again, and not begun anew.
+//! Events that were dead-lettered from the log, without their entries: if the bus still has such an entry and hands it
+//! out again, the entry is finished and the event is not carried again.
 //!
-//! Kept in memory only. A crash before the entry came has the event carried, refused and set aside once more: a second
-//! letter, and nothing worse.
+//! Kept in memory only. After a crash before the entry arrived, the event is carried, refused and dead-lettered once
+//! more: the only effect is a second letter.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
@@ -12,17 +12,19 @@ use uuid::Uuid;
 
 use crate::pipeline::envelope::Operation;
 
-/// Which events. One that is published again by a person counts one retry more, and is another.
+/// The events, by id and retry count. An event that the operator publishes again has a higher retry count, and is
+/// another one.
 #[derive(Debug, Default)]
 pub(crate) struct GivenUp(Mutex<HashSet<(Uuid, u32)>>);
 
 impl GivenUp {
-    /// The event has its letter; its entry may still come.
+    /// Records that the event has its letter; its entry may still arrive.
     pub(crate) fn note(&self, event: &Event) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name(event));
     }
 
-    /// Whether this is the entry of an event that has its letter: it was handed out before, and comes once.
+    /// Whether this is the entry of an event that has its letter. Such an entry was handed out before, and is expected
+    /// once.
     pub(crate) fn awaited(&self, operation: &Operation) -> bool {
         operation.repeated && self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&name(&operation.event))
     }

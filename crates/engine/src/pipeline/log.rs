@@ -1,4 +1,4 @@
-//! The write-ahead log, as the worker uses it: a batch is one append and one sync, on a thread that may block.
+//! The write-ahead log as the worker uses it: a batch is one append and one sync, on a thread that may block.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,21 +14,21 @@ use crate::runtime::metrics;
 use crate::runtime::progress::Stop;
 use crate::runtime::settings::WalSettings;
 
-/// How long to wait for room in a full log before looking again.
+/// How long to wait for room in a full log before the next attempt.
 const FULL_PAUSE: Duration = Duration::from_millis(200);
 
 /// The log, open for one term. Clones share it.
 #[derive(Clone)]
 pub(crate) struct Log {
-    /// `None` once it is closed: work of a term that is over may still be on its way to the disk.
+    /// `None` once it is closed: work of a term that is over may still be queued for the disk.
     wal: Arc<Mutex<Option<Wal>>>,
     keep: Duration,
     clock: Clock,
-    /// Whether its disk may keep a thread waiting.
+    /// Whether its disk may block a thread.
     blocks: bool,
 }
 
-/// An operation as it is written.
+/// An operation in the form in which the log stores it.
 struct Written {
     id: String,
     json: String,
@@ -50,12 +50,12 @@ impl Written {
 /// How an operation ended.
 pub(crate) struct Ending<'a> {
     pub(crate) operation: &'a str,
-    /// Why it was given up; `None` where it succeeded.
+    /// Why it failed; `None` if it succeeded.
     pub(crate) error: Option<String>,
 }
 
 impl Log {
-    /// Opens the log and finds out what is pending.
+    /// Opens the log and returns what is pending in it.
     pub(crate) async fn open(
         disk: Arc<dyn Disk>,
         clock: Clock,
@@ -66,14 +66,14 @@ impl Log {
         Ok((Self { wal: Arc::new(Mutex::new(Some(wal))), keep: settings.keep, clock, blocks }, recovery))
     }
 
-    /// Closes it, whatever is under way: nothing is written any more, and the log can be opened again.
+    /// Closes the log. Work that is still queued fails and writes nothing, and the log can be opened again.
     pub(crate) async fn close(&self) {
         let wal = Arc::clone(&self.wal);
         self.aside(move || drop(wal.lock().unwrap_or_else(PoisonError::into_inner).take())).await;
     }
 
-    /// Makes the operations durable, each with its entry in that life of the bus. Waits while the log is full: that is back-pressure, not loss. A stop ends the wait
-    /// with a fault; nothing was begun then.
+    /// Makes the operations durable, each with its entry in the epoch `epoch` of the bus. Waits while the log is full:
+    /// that is back-pressure, not loss. A stop ends the wait with a fault; nothing was written then.
     pub(crate) async fn append(&self, operations: &[Operation], epoch: &str, stop: &Stop) -> Result<(), Fault> {
         let lines: Arc<[Written]> = operations.iter().map(|operation| Written::of(operation, epoch)).collect();
         let mut said = false;
@@ -93,7 +93,7 @@ impl Log {
             match appended.await {
                 Err(WalError::Full { used, max, .. }) => {
                     if !said {
-                        warn!(used, max, "the log is full: waiting until operations complete");
+                        warn!(used, max, "the log is full; waiting until operations complete");
                         said = true;
                     }
                     if stop.during(tokio::time::sleep(FULL_PAUSE)).await.is_none() {
@@ -105,7 +105,7 @@ impl Log {
         }
     }
 
-    /// Notes that operations of the last run are about to be done again; durable on return.
+    /// Records that operations of an earlier run are about to be carried again; durable on return.
     pub(crate) async fn begin_again(&self, operations: &[Operation]) -> Result<(), Fault> {
         let ids: Vec<String> = operations.iter().map(|operation| operation.id.clone()).collect();
         let now = self.clock.timestamp();
@@ -116,7 +116,8 @@ impl Log {
         begun.await.map_err(|error| fault(&error))
     }
 
-    /// Notes how operations ended. Not synced: a completion that a crash loses is one harmless replay more.
+    /// Records how operations ended. Not synced: a completion that a crash loses causes one more replay, which is
+    /// harmless.
     pub(crate) async fn complete(&self, endings: &[Ending<'_>]) -> Result<(), Fault> {
         let endings: Vec<(String, Option<String>)> =
             endings.iter().map(|e| (e.operation.to_owned(), e.error.clone())).collect();
@@ -134,12 +135,12 @@ impl Log {
         completed.await.map_err(|error| fault(&error))
     }
 
-    /// At an orderly end: what was completed is known to be at the next start.
+    /// Syncs at an orderly end, so that the next start knows what was completed.
     pub(crate) async fn sync(&self) -> Result<(), Fault> {
         self.on_disk(Wal::sync).await.map_err(|error| fault(&error))
     }
 
-    /// Removes files whose operations ended long enough ago, and shows the size of the rest.
+    /// Removes files whose operations all ended at least `keep` ago, and reports the size of the rest as a metric.
     pub(crate) async fn retire(&self) -> Result<(), Fault> {
         let (keep, now) = (self.keep, self.clock.timestamp());
         let retired = self.on_disk(move |wal| {
@@ -158,12 +159,12 @@ impl Log {
         let wal = Arc::clone(&self.wal);
         let on_open = move || match &mut *wal.lock().unwrap_or_else(PoisonError::into_inner) {
             Some(wal) => work(wal),
-            None => Err(WalError::Poisoned { cause: "it was closed".to_owned() }),
+            None => Err(WalError::Poisoned { cause: "the log was closed because the term is over".to_owned() }),
         };
         self.aside(on_open).await
     }
 
-    /// Work that waits for the log's disk.
+    /// Runs work that waits for the log's disk.
     pub(crate) async fn aside<T, F>(&self, work: F) -> T
     where
         T: Send + 'static,
@@ -173,7 +174,7 @@ impl Log {
     }
 }
 
-/// Work that `blocks` is done where it holds up nobody else.
+/// Runs `work` on a thread that may block if `blocks`, else in place.
 pub(crate) async fn aside<T, F>(blocks: bool, work: F) -> T
 where
     T: Send + 'static,
@@ -186,7 +187,7 @@ where
     done.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
 }
 
-/// A log that fails stops the worker: nothing goes on as though it had been written.
+/// A log that fails stops the worker: no step may continue as if the write had succeeded.
 pub(crate) fn fault(error: &WalError) -> Fault {
     let cause = std::error::Error::source(error).map(|source| format!(": {source}")).unwrap_or_default();
     Fault::new(FaultClass::Disk, "write-ahead log", format!("{error}{cause}"))

@@ -1,14 +1,16 @@
-//! Recovery: what the log has as pending and the bus may have lost goes the same way again, from the merge on, before
-//! anything new is read. Only the holder of the lease replays, and each process its own log. What the bus still answers for
-//! is left to the bus (`carried.rs`): there it comes in its order, whichever process had it last.
+//! Recovery: operations that are pending in the log and that the bus may have lost take the path again from the merge
+//! on, before anything new is read. Only the holder of the lease replays, and each process its own log. Entries that
+//! the bus still answers for are left to the bus (`carried.rs`): it hands them out in their order, whichever process
+//! had them last.
 //!
-//! Replaying twice is replaying once: a change that was merged merges to nothing, a store that has the state skips it, and
-//! whatever is missing anywhere is written.
+//! Replaying twice has the effect of replaying once: a change that was merged before changes nothing, a store that has
+//! the state skips it, and whatever is missing anywhere is written.
 //!
-//! An operation that ends the process would end it at every start. So the log is told before an operation is done again,
-//! and one that was begun as often as an entry may be delivered goes to the dead letters. As long as nobody knows which of
-//! a batch it is, all of it is suspect: what two starts have begun again before is carried alone, and only that goes on to
-//! be counted which does not end then. One or two starts are no sign yet, and alone is slow.
+//! An operation that kills the process would kill it at every start. So the log records that an operation is begun
+//! again before it is, and an operation that was begun as often as an entry may be delivered goes to the dead letters.
+//! While it is unknown which operation of a batch kills the process, the whole batch is suspect: an operation that two
+//! starts have begun again without finishing it is carried alone, and only one that then does not end is counted
+//! further. One or two such starts prove nothing yet, and carrying operations alone is slow.
 
 use chunk_sync_model::Event;
 use chunk_sync_wal::{Entry, Recovery};
@@ -19,24 +21,25 @@ use crate::pipeline::log::Ending;
 use crate::pipeline::worker::Worker;
 use crate::ports::{Fault, FaultClass};
 
-/// What was found in the log at the start, and what became of it.
+/// What the log held at the start, and what became of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recovered {
     /// Operations carried again.
     pub replayed: u64,
-    /// Operations whose entries the bus still answers for: finished elsewhere, or handed out again.
+    /// Operations whose entries the bus still answers for: another process finished them, or the bus hands them out
+    /// again.
     pub on_bus: u64,
-    /// Operations set aside, for none of the starts that began them came to their end.
+    /// Operations that went to the dead letters because every start that began them ended before they did.
     pub given_up: u64,
-    /// Operations that can no longer be read as events, and went to the dead letters.
+    /// Operations that can no longer be read as events and went to the dead letters.
     pub unreadable: u64,
-    /// Damaged lines set aside.
+    /// Damaged lines that were copied to the file of damaged lines.
     pub damaged: u64,
-    /// The last line was torn, and was cut off.
+    /// The last line was torn and was cut off.
     pub torn: bool,
 }
 
-/// Says what the log held, and carries again what is pending.
+/// Logs the damage that the log had, and carries again what is pending.
 pub(crate) async fn recover(worker: &Worker, recovery: Recovery) -> Result<Recovered, Fault> {
     let mut recovered =
         Recovered { torn: recovery.torn.is_some(), damaged: recovery.damaged.len() as u64, ..Recovered::default() };
@@ -45,11 +48,11 @@ pub(crate) async fn recover(worker: &Worker, recovery: Recovery) -> Result<Recov
             file = damage.file,
             line = damage.line,
             reason = damage.reason,
-            "a damaged line in the log was set aside"
+            "set aside a damaged line of the write-ahead log"
         );
     }
     if let Some(torn) = &recovery.torn {
-        warn!(file = torn.file, line = torn.line, bytes = torn.bytes, "the torn last line of the log was cut off");
+        warn!(file = torn.file, line = torn.line, bytes = torn.bytes, "cut off the torn last line of the log");
     }
     let mut pending = recovery.pending;
     loop {
@@ -68,17 +71,17 @@ pub(crate) async fn recover(worker: &Worker, recovery: Recovery) -> Result<Recov
         for run in runs(batch) {
             replay(worker, run, &mut recovered).await?;
         }
-        info!(replayed = recovered.replayed, "replaying the log");
+        info!(replayed = recovered.replayed, "replaying the write-ahead log");
     }
     recovered.on_bus = worker.carried.len();
     worker.ask_the_bus().await?;
     Ok(recovered)
 }
 
-/// Starts that have begun an operation again and did not end it, from which on it is a suspect.
+/// The number of starts that have begun an operation again without finishing it, from which on it is a suspect.
 const SUSPECT: u32 = 2;
 
-/// The batch in its order, cut into what is carried together: suspects go alone.
+/// Splits the batch, in its order, into groups that are carried together: each suspect is carried alone.
 fn runs(batch: Vec<Entry>) -> Vec<Vec<Entry>> {
     let mut runs: Vec<Vec<Entry>> = Vec::new();
     for entry in batch {
@@ -104,8 +107,8 @@ async fn replay(worker: &Worker, run: Vec<Entry>, recovered: &mut Recovered) -> 
                 operations.push(Operation::replayed(entry.operation_id, event, entry.replays).within(&worker.targets));
             }
             Err(invalid) => {
-                warn!(operation = entry.operation_id, error = %invalid, "a logged operation is no event by today's limits");
-                // Where the bus has its entry still, that comes again and has a letter of its own.
+                warn!(operation = entry.operation_id, error = %invalid, "a logged operation breaks a current limit");
+                // If the bus still has its entry, the bus hands it out again, and the entry gets a letter of its own.
                 let letter = envelope::unreadable(&entry.operation, &invalid, &worker.targets, worker.clock.now());
                 if !worker.settler().bury(letter.as_slice()).await? {
                     return Ok(());
@@ -131,7 +134,7 @@ async fn replay(worker: &Worker, run: Vec<Entry>, recovered: &mut Recovered) -> 
     }
 }
 
-/// Sets aside what no start has come to the end of.
+/// Dead-letters the operations that were begun too often without being finished.
 async fn give_up(worker: &Worker, operations: Vec<Operation>, recovered: &mut Recovered) -> Result<(), Fault> {
     for operation in operations {
         let fault = envelope::fatal(operation.tries);

@@ -1,10 +1,12 @@
-//! A lane leads to one store. What it is handed it writes in order, alone: while its store fails it tries again, the
-//! other lanes go on, and after a while the store owes what it misses instead of holding everybody up.
+//! A store writer sends writes to one store, in the order in which it receives them. While its store fails it retries
+//! and the other store writers continue; after `worker.patience` the writes that the store misses are left to the
+//! outbox, so that one store does not block the others.
 //!
-//! A lane lives for one term of the lease. When the term is over it sends nothing to the store. A write that it sent before
-//! may arrive late, after the next holder deleted the chunk there, and stores that really delete forget the version with
-//! the chunk. So where an answer comes after the term, the chunks are compared with the record, and those that moved on are
-//! put into the outbox for the new holder. A process that dies before that answer leaves the late write to the scrubber.
+//! A store writer runs for one term of the lease. When the term is over it sends nothing to the store. A write that it
+//! sent before may arrive late, after the next holder deleted the chunk there, and stores that remove deleted documents
+//! forget the version with the document. So if an answer arrives after the term, the chunks are compared with the
+//! record, and those with a newer version are put into the outbox for the new holder. If the process dies before that
+//! answer, the scrubber has to find the late write.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,7 +28,7 @@ use crate::runtime::retry::Pauses;
 use crate::runtime::settings::WorkerSettings;
 use crate::runtime::{clock, metrics};
 
-/// What became of one write.
+/// The result of one write.
 #[derive(Clone, Debug)]
 pub(crate) enum Landed {
     /// The store holds it, or a newer one.
@@ -37,10 +39,10 @@ pub(crate) enum Landed {
     Refused(Fault),
 }
 
-/// How often it is tried to compare chunks whose write was answered after the term.
+/// The number of attempts to compare chunks whose write was answered after the term.
 const LOOKS: u32 = 20;
 
-/// Writes handed to a lane, and where it answers.
+/// Writes handed to a store writer, and where it answers.
 struct Parcel {
     writes: Arc<[Write]>,
     /// The merge has put them into the outbox already.
@@ -48,7 +50,7 @@ struct Parcel {
     done: oneshot::Sender<Vec<Landed>>,
 }
 
-/// The way to one store.
+/// The handle of a store writer. Clones share it.
 #[derive(Clone)]
 pub(crate) struct Lane {
     store: Arc<dyn Store>,
@@ -57,24 +59,24 @@ pub(crate) struct Lane {
     claims: Claims,
 }
 
-/// How a store is doing, for its lane and for reports.
+/// The condition of a store, shared by its store writer and the reports.
 pub(crate) type SharedCondition = Arc<Mutex<Condition>>;
 
-/// How the store of a lane is doing.
+/// The condition of a store.
 #[derive(Clone, Debug, Default)]
 pub struct Condition {
     /// Since when it has been failing, and its last fault.
     pub failing: Option<(Time, Fault)>,
-    /// What is merged now is recorded as its debt.
+    /// The store is behind: new writes for it go into the outbox, until the outbox is drained.
     pub owing: bool,
     /// Pending writes in the outbox that the store refuses: they stay there until their chunks change.
     pub refused: u64,
-    /// Since when it has been failing, by the timer that pauses are counted by.
+    /// Since when it has been failing, by the timer that also counts the pauses.
     failing_since: Option<tokio::time::Instant>,
 }
 
 impl Condition {
-    /// That of a store which has been failing since then, with its last fault.
+    /// The condition of a store that has been failing since then, with its last fault.
     #[must_use]
     pub fn of(failing: Option<(Time, Fault)>) -> Self {
         Self { failing, ..Self::default() }
@@ -82,8 +84,8 @@ impl Condition {
 }
 
 impl Lane {
-    /// A lane to `store` for one term, and what drives it, which ends when the last clone is dropped; debts are kept beside
-    /// the rows. `condition` outlives the lane.
+    /// Starts a writer to `store` for one term, and returns its handle and its task. The task ends when the last clone
+    /// of the handle is dropped. `records` holds the outbox; `condition` outlives the writer.
     pub(crate) fn start(
         store: Arc<dyn Store>,
         records: Arc<dyn Records>,
@@ -104,7 +106,7 @@ impl Lane {
         self.store.target()
     }
 
-    /// The store at its end, to look at: what is written goes by the lane.
+    /// The store, for reads: writes must go through [`Self::send`].
     pub(crate) fn store(&self) -> &Arc<dyn Store> {
         &self.store
     }
@@ -118,8 +120,8 @@ impl Lane {
         self.claims.claim(ids)
     }
 
-    /// Sends the writes; the answers, one per write, come when each is durable, pending in the outbox or refused. None come
-    /// if the term ends first. `enqueued` if the merge has put the writes into the outbox.
+    /// Sends the writes. The answers, one per write, arrive when each is durable, pending in the outbox or refused; none
+    /// arrive if the term ends first. `enqueued` if the merge has put the writes into the outbox.
     pub(crate) async fn send(&self, writes: Arc<[Write]>, enqueued: bool) -> oneshot::Receiver<Vec<Landed>> {
         let (done, answer) = oneshot::channel();
         // A writer that has ended drops the parcel and its sender; the receiver reports that.
@@ -135,19 +137,19 @@ struct Driver {
     term: Term,
     condition: SharedCondition,
     claims: Claims,
-    /// Whether what the store needs is there: a store may be down when the service starts.
+    /// Whether the store has been prepared: it may be down when the service starts.
     prepared: AtomicBool,
-    /// Debts that the store refuses, each with the version it refused.
+    /// Pending writes in the outbox that the store refuses, each with the refused version.
     refused: BTreeMap<Uuid, SyncVersion>,
 }
 
-/// What one go at the outbox of a store came to.
+/// The result of one attempt to drain the outbox of a store.
 enum Drained {
     /// Nothing is left that the store could take.
     Empty,
-    /// All that is left is claimed: the store has not answered for it yet, and nothing is known of how it is doing.
+    /// All that is left is claimed: the store has not answered those writes yet, so its condition is unknown.
     Claimed,
-    /// The store took some, and there may be more.
+    /// The store took some writes, and there may be more.
     Sent,
 }
 
@@ -184,14 +186,15 @@ impl Driver {
     async fn deliver_batch(&self, batch: &[Write], enqueued: bool) -> Option<Vec<Landed>> {
         let mut landed: Vec<Option<Landed>> = vec![None; batch.len()];
         let mut pauses = Pauses::new(&self.settings);
-        // Patience is counted as pauses are: by the timer.
+        // Patience is counted by the same timer as the pauses.
         let began = tokio::time::Instant::now();
         loop {
             let open: Vec<usize> = (0..batch.len()).filter(|i| landed[*i].is_none()).collect();
             if open.is_empty() {
                 break;
             }
-            // A store that failed through terms shorter than the patience is not waited for anew in each.
+            // The failure time counts across terms: a store that failed through terms shorter than the patience gets no
+            // new patience in each term.
             let impatient = self.is_owing() || self.failing_for().max(began.elapsed()) > self.settings.patience;
             if impatient && self.leave(open.iter().map(|i| &batch[*i]), enqueued).await {
                 open.iter().for_each(|i| landed[*i] = Some(Landed::Pending));
@@ -216,7 +219,7 @@ impl Driver {
         Some(landed.into_iter().flatten().collect())
     }
 
-    /// One attempt; `None` where the term ended before it, or while it was under way.
+    /// One attempt; `None` if the term ended before it or during it.
     async fn apply(&self, writes: &[Write]) -> Option<Vec<Applied>> {
         if !self.term.holds() {
             return None;
@@ -242,7 +245,7 @@ impl Driver {
         Some(answers)
     }
 
-    /// Applies the writes; where that panics, each for itself.
+    /// Applies the writes together; if that panics, one by one.
     async fn apply_caught(&self, writes: &[Write]) -> Vec<Applied> {
         match caught("apply", self.store.apply(writes)).await {
             Ok(answers) => answers,
@@ -275,16 +278,16 @@ impl Driver {
         self.condition.lock().unwrap_or_else(PoisonError::into_inner).owing
     }
 
-    /// Remembers whether the store is failing, and says so when that changes.
+    /// Records whether the store is failing, and logs when that changes.
     fn observe(&self, fault: Option<&Fault>) {
         let mut condition = self.condition.lock().unwrap_or_else(PoisonError::into_inner);
         let target = self.store.target();
         match (&condition.failing, fault) {
             (None, Some(fault)) => {
-                warn!(%target, %fault, "the store fails: trying again; the others go on");
+                warn!(%target, %fault, "the store failed; retrying while the other stores continue");
             }
             (Some((since, _)), None) => {
-                info!(%target, %since, "the store answers again");
+                info!(%target, %since, "the store answered again");
             }
             _ => {}
         }
@@ -293,19 +296,20 @@ impl Driver {
             fault.map(|fault| (condition.failing.as_ref().map_or(clock::now(), |(since, _)| *since), fault.clone()));
     }
 
-    /// Sees to it that none of the writes has undone what another process did to its chunk meanwhile.
+    /// Makes sure that none of the writes undoes a change that another process has made to its chunk meanwhile.
     async fn look_again(&self, writes: &[Write]) {
         let mut pauses = Pauses::new(&self.settings);
         for _ in 0..LOOKS {
             let Err(fault) = self.owe_overtaken(writes).await else { return };
             let target = self.store.target();
-            warn!(%target, %fault, "the system of record fails: chunks written after the term cannot be compared yet");
+            warn!(%target, %fault, "the system of record failed; retrying to compare late writes");
             tokio::time::sleep(pauses.next()).await;
         }
     }
 
-    /// Records as debts the chunks that have moved on since. A store that deletes forgets the version with the chunk: where
-    /// another process deleted it just before the write came, the write has brought it back.
+    /// Puts the chunks that have a newer version by now into the outbox. A store that removes deleted documents forgets
+    /// the version with the document: if another process deleted it just before the write arrived, the write has
+    /// restored it.
     async fn owe_overtaken(&self, writes: &[Write]) -> Result<(), Fault> {
         let alive: Vec<&Write> = writes.iter().filter(|write| write.state.is_some()).collect();
         if alive.is_empty() {
@@ -320,7 +324,7 @@ impl Driver {
         if overtaken.is_empty() { Ok(()) } else { self.records.owe(&overtaken).await }
     }
 
-    /// Leaves the writes to the outbox, which has them already where they are `enqueued`; whether that is durable.
+    /// Leaves the writes to the outbox, which already has them if they are `enqueued`; whether that is durable.
     async fn leave(&self, writes: impl Iterator<Item = &Write>, enqueued: bool) -> bool {
         let target = self.store.target();
         let debts: Vec<Debt> = writes.map(|write| Debt { id: write.id, target, version: write.version }).collect();
@@ -332,13 +336,13 @@ impl Driver {
                 true
             }
             Err(fault) => {
-                warn!(%target, %fault, "what the store misses could not be recorded as its debt: still trying to write it");
+                warn!(%target, %fault, "could not put the store's missing writes into the outbox; retrying the store");
                 false
             }
         }
     }
 
-    /// Pays what the store owes, the newest state of each chunk, as long as it takes it.
+    /// Drains the outbox of the store, the newest state of each chunk, until it is empty or the store fails.
     async fn pay(&mut self) {
         while self.term.holds() {
             match self.pay_some().await {
@@ -356,14 +360,15 @@ impl Driver {
         }
     }
 
-    /// Pays some debts. Those that the store refuses are passed over until they change, so that they hold up no others; so
-    /// are those that are claimed, whose writes are sent directly.
+    /// Sends one batch of pending writes. It skips writes that the store refused in this version, so that they do not
+    /// block the others, and claimed chunks, whose writes are sent directly.
     async fn pay_some(&mut self) -> Result<Drained, Fault> {
         let batch = self.settings.store_batch.max(1);
         let limit = batch + self.refused.len() + self.claims.len();
         let debts = self.records.debts(self.store.target(), limit).await?;
         if debts.len() < limit {
-            // All there are: what is refused and no longer among them has been written or struck off otherwise.
+            // The page has all there are: a refused write that is no longer among them has been sent or removed
+            // otherwise.
             self.refused.retain(|id, _| debts.iter().any(|debt| debt.id == *id));
             self.show_refused();
         }
@@ -380,7 +385,7 @@ impl Driver {
         if debts.is_empty() {
             return Ok(if claimed.is_empty() { Drained::Empty } else { Drained::Claimed });
         }
-        // The term is over: nothing is known of what is left.
+        // The term is over: the condition of the rest is unknown.
         let Some(answers) = self.apply(&writes).await else { return Ok(Drained::Claimed) };
         let (mut settled, mut failed) = (Vec::new(), None);
         for ((debt, write), answer) in debts.iter().zip(&writes).zip(answers) {
@@ -399,7 +404,7 @@ impl Driver {
 
     fn refuse(&mut self, write: &Write, fault: &Fault) {
         let (target, chunk) = (self.store.target(), write.id);
-        warn!(%target, %chunk, %fault, "the store refuses what it owes: it stays owed until the chunk changes");
+        warn!(%target, %chunk, %fault, "the store refused a pending write; kept until the chunk changes");
         self.refused.insert(write.id, write.version);
         self.show_refused();
     }
@@ -410,7 +415,7 @@ impl Driver {
     }
 }
 
-/// The system that the chunk of a write comes from; of a deleted one that is no longer known.
+/// The `system_origin` of the chunk; of a deleted chunk it is no longer known and counted as `hybrid`.
 fn origin(write: &Write) -> &'static str {
     write.state.as_ref().map_or("hybrid", |state| state.chunk.system_origin.as_str())
 }

@@ -1,27 +1,28 @@
-//! Entries that may be what kills their process: they are carried alone, so that it becomes known which one it is.
+//! Suspects: entries that may be what kills their process. They are carried alone, to find out which one it is.
 //!
-//! A delivery counts where a process fell silent while it had the entry, so everything that lay beside a deadly entry is
-//! counted with it. From the third such delivery on an entry is carried alone: what came before it has ended, and nothing
-//! comes after it until it has ended too, or has been under way for long enough not to be deadly. So of a term only the
-//! first suspect can have killed the term before; only that one is set aside when it has been delivered too often. A pause
-//! of a process looks like a death here; it takes as many of them, with the same entry unfinished each time, to matter.
+//! A delivery counts if a process stopped responding while it had the entry, so everything that was delivered together
+//! with a deadly entry is counted with it. After three such deliveries an entry is carried alone: everything before it
+//! has ended, and nothing after it starts until it has ended too, or has run too long to be deadly. So only the first
+//! suspect of a term can have killed the process of the term before, and only that one is dead-lettered when it has
+//! been delivered too often. A pause of a process looks like a death here; the pauses have to repeat, with the same
+//! entry unfinished each time, to have an effect.
 
 use std::time::Duration;
 
 use crate::ports::Delivery;
 
-/// Deliveries that count, from which on an entry is carried alone.
+/// The number of counted deliveries after which an entry is carried alone.
 const SUSPECT: u32 = 3;
 
-/// What has been under way for so long does not kill its process.
+/// An operation that has run for this long does not kill its process.
 pub(crate) const DEADLY_WITHIN: Duration = Duration::from_secs(5);
 
-/// Whether the entry is carried alone; `max` is the number of deliveries after which it is given up.
+/// Whether the entry is carried alone; `max` is the number of deliveries after which it is dead-lettered.
 pub(crate) fn is_suspect(delivery: &Delivery, max: u32) -> bool {
     delivery.attempt > SUSPECT.min(max.saturating_sub(1)).max(1)
 }
 
-/// The deliveries in their order, cut into what is carried together.
+/// Splits the deliveries, in their order, into groups that are carried together.
 pub(crate) fn runs(deliveries: Vec<Delivery>, max: u32) -> Vec<Vec<Delivery>> {
     let suspect = |delivery: &Delivery| is_suspect(delivery, max);
     let mut runs: Vec<Vec<Delivery>> = Vec::new();
@@ -34,15 +35,15 @@ pub(crate) fn runs(deliveries: Vec<Delivery>, max: u32) -> Vec<Vec<Delivery>> {
     runs
 }
 
-/// Decides which suspect is set aside: the first of a term, where it was delivered too often.
+/// Decides which suspect is dead-lettered: the first of a term, if it was delivered too often.
 #[derive(Debug, Default)]
 pub(crate) struct Accusation {
-    /// A suspect was met in this term.
+    /// This term already had a suspect.
     made: bool,
 }
 
 impl Accusation {
-    /// Whether the delivery is given up.
+    /// Whether the delivery is to be dead-lettered.
     pub(crate) fn of(&mut self, delivery: &Delivery, max: u32) -> bool {
         let first = !self.made;
         self.made |= is_suspect(delivery, max);
@@ -73,7 +74,7 @@ mod tests {
         let mut accusation = Accusation::default();
         assert!(!accusation.of(&delivery(0, 1), 16));
         assert!(accusation.of(&delivery(1, 17), 16));
-        assert!(!accusation.of(&delivery(2, 17), 16), "it lay beside the other each time");
+        assert!(!accusation.of(&delivery(2, 17), 16), "it was delivered together with the other each time");
         let mut accusation = Accusation::default();
         assert!(!accusation.of(&delivery(0, 9), 16), "this one may have killed the last process");
         assert!(!accusation.of(&delivery(1, 17), 16));

@@ -1,31 +1,34 @@
-//! The worker's loop: batch → log → merge → lanes → settle. One event at a time decides what happens next, the most
-//! urgent first. It runs while this process holds the lease; when the term is over the loop and all it began are dropped:
-//! nothing is acknowledged, completed or set aside any more, and what was under way is handed out to the next holder.
+//! The worker's loop: batch → log → merge → store writers → settle. Each turn handles one event, the most urgent first.
+//! It runs while this process holds the lease. When the term is over, the loop and all tasks that it started are
+//! dropped: nothing is acknowledged, completed or dead-lettered any more, and the bus hands out what was under way to
+//! the next holder.
 //!
-//! Per-chunk order: batches are merged one after the other, each in the order of the stream, and lanes keep the order of
-//! what they are handed. Several batches may be under way to the stores at once.
+//! Per-chunk order: batches are merged one after the other, each in the order of the stream, and a store writer keeps
+//! the order of the writes that it receives. The writes of several batches may be under way to the stores at once.
 //!
-//! What a crash does, line by line:
-//! - before the log has the batch: nothing happened, the bus hands the entries out again;
-//! - between log and merge, merge and lanes, lanes and completion: the log replays the batch, and a repetition merges to
-//!   nothing and is skipped by every store that has it;
-//! - between completion and acknowledgement: the bus hands the entries out again, with the same harmless end;
-//! - while the breaker holds a batch back (see `breaker.rs`): it is pending in the log and on the bus, as before the merge.
+//! What a crash does, step by step:
+//! - before the log has the batch: nothing happened, the bus hands out the entries again;
+//! - between log and merge, merge and store writers, store writers and completion: the log replays the batch; the
+//!   repeated merge changes nothing, and every store that has the state skips the write;
+//! - between completion and acknowledgement: the bus hands out the entries again, with the same harmless result;
+//! - while the breaker holds a batch (see `breaker.rs`): it is pending in the log and on the bus, as before the merge.
 //!
 //! With a bus whose entries are finished by the merge ([`FinishedBy::Merge`]) nothing is logged, and a crash does this:
 //! - before the merge commits: nothing happened; the entries are on the bus and are handed out again;
-//! - after it: the entries are gone, and the outbox, written in the same transaction, has what every store misses. The next
-//!   process drains it; no event is needed any more;
-//! - between the commit and its answer: the merge is repeated, to nothing, and finishes entries that are gone already; the
-//!   stores are sent the same versions once more;
-//! - between a store's answer and the striking off: the outbox sends that write once more, and its version guards it;
-//! - between a dead letter and the striking off of what the store refused: the letter is there, and the write stays in the
-//!   outbox until its chunk changes. Before the letter: only the write is left, and the store refuses it again;
-//! - while the breaker holds what a store refuses: as after the merge. What the merge itself refuses is still on the bus.
+//! - after it: the entries are gone, and the outbox, written in the same transaction, has what every store misses. The
+//!   next process drains it; no event is needed any more;
+//! - between the commit and its answer: the merge is repeated, changes nothing, and finishes entries that are gone
+//!   already; the stores are sent the same versions once more;
+//! - between a store's answer and the removal from the outbox: the outbox sends that write once more, and its version
+//!   guards it;
+//! - between a dead letter and the removal of the write that the store refused: the letter exists, and the write stays
+//!   in the outbox until its chunk changes. Before the letter: only the write is left, and the store refuses it again;
+//! - while the breaker holds what a store refuses: as after the merge. What the merge itself refuses is still on the
+//!   bus.
 //!
-//! A held batch is carried again beside newer ones, so of its chunks a later event may be merged first. That is what
-//! happens to one that is set aside and published again, too: a late event changes only what its writer has not changed
-//! since.
+//! A held batch is carried again beside newer ones, so a later event of its chunks may be merged first. The same
+//! happens to an event that is dead-lettered and published again: a late event changes only what its writer has not
+//! changed since.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -56,7 +59,7 @@ use crate::runtime::progress::{Progress, Stop};
 use crate::runtime::retry::Pauses;
 use crate::runtime::settings::Settings;
 
-/// What a worker works with.
+/// The worker of one term, with everything it uses.
 #[derive(Clone)]
 pub(crate) struct Worker {
     pub(crate) bus: Arc<dyn Bus>,
@@ -64,7 +67,7 @@ pub(crate) struct Worker {
     pub(crate) lanes: Vec<Lane>,
     /// The stores of the installation, the system of record first.
     pub(crate) targets: Arc<[Target]>,
-    /// What every merge is fenced by.
+    /// The condition under which the system of record accepts a merge of this term.
     pub(crate) fence: Fence,
     pub(crate) log: Log,
     pub(crate) clock: Clock,
@@ -73,39 +76,39 @@ pub(crate) struct Worker {
     pub(crate) breaker: Arc<Breaker>,
     pub(crate) given_up: Arc<GivenUp>,
     pub(crate) carried: Arc<Carried>,
-    /// The life of the bus when this term began.
+    /// The epoch of the bus when this term began.
     pub(crate) epoch: Arc<str>,
     pub(crate) term: Term,
     pub(crate) stop: Stop,
 }
 
-/// What can happen next.
+/// The event that the loop handles next.
 enum Turn {
     Stop,
     Settled(Result<(), Fault>),
     Delivered(Vec<Delivery>),
-    /// It is time to ask what became of operations that wait for the bus.
+    /// It is time to ask the bus which of the carried log lines it has finished.
     Ask,
 }
 
-/// Why a worker ended in order.
+/// Why a worker ended without a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Run {
     /// It was stopped.
     Stopped,
-    /// The bus lost entries that the log still has as pending: the log is to be replayed.
+    /// The bus lost entries that the log still has as pending: the log must be replayed.
     BusLost,
 }
 
-/// How often it is asked what became of operations that wait for the bus.
+/// How often the worker asks the bus which of the carried log lines it has finished.
 const ASK: Duration = Duration::from_secs(1);
 
 impl Worker {
-    /// Carries events until it is told to stop, then finishes what is under way. A fault ends it at once: what was under
-    /// way is in the log.
+    /// Carries events until a stop is requested, then finishes what is under way. A fault ends it at once: what was
+    /// under way is in the log, or on the bus and in the outbox where the merge finishes entries.
     pub(crate) async fn run(self) -> Result<Run, Fault> {
         let (sender, mut deliveries) = mpsc::channel(1);
-        // Aborted when it is dropped: a read that is cut short loses nothing.
+        // Aborted on drop: an interrupted read loses nothing.
         let mut reader = JoinSet::new();
         reader.spawn(read(Arc::clone(&self.bus), self.settings.clone(), self.stop.clone(), sender));
         let (mut under_way, mut accusation) = (JoinSet::new(), Accusation::default());
@@ -141,7 +144,7 @@ impl Worker {
         Ok(run)
     }
 
-    /// Takes the deliveries, suspects alone, and has them settled beside what is under way.
+    /// Takes the deliveries, each suspect alone, and settles them concurrently with what is under way.
     async fn begin(
         &self,
         deliveries: Vec<Delivery>,
@@ -164,7 +167,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Waits until what is under way has ended, or has been under way for too long to be deadly.
+    /// Waits until everything under way has ended, or has run too long to be what kills the process.
     async fn wait_for(&self, under_way: &mut JoinSet<Result<(), Fault>>) -> Result<(), Fault> {
         let ended = async {
             while let Some(settled) = under_way.join_next().await {
@@ -178,21 +181,22 @@ impl Worker {
         }
     }
 
-    /// Completes in the log what the bus has finished, of all that waits for the bus; false where the bus is in another
-    /// life by now, and cannot say.
+    /// Completes in the log those carried lines whose entries the bus has finished; false if the bus is in another
+    /// epoch by now and cannot answer for them.
     pub(crate) async fn ask_the_bus(&self) -> Result<bool, Fault> {
         if self.carried.is_empty() {
             return Ok(true);
         }
         let asked = async {
             let oldest = self.bus.depth().await?.oldest;
-            // Asked last: where it is still the same, what the bus does not have it has finished.
+            // Asked after the depth: if the epoch is still the same, the bus has finished every entry that it no longer
+            // has.
             Ok::<_, Fault>((oldest, self.bus.incarnation().await? == *self.epoch))
         };
         match asked.await {
             Ok((oldest, true)) => self.complete_carried(self.carried.finished(oldest)).await.map(|()| true),
             Ok((_, false)) => Ok(false),
-            // Asked again soon: the lines stay pending.
+            // The worker asks again soon: the lines stay pending.
             Err(_) => Ok(true),
         }
     }
@@ -205,7 +209,7 @@ impl Worker {
         self.log.complete(&endings).await
     }
 
-    /// From delivered to handed to the lanes. `None` where nothing was left to settle, or the worker was stopped first.
+    /// From delivery to the store writers. `None` if nothing is left to settle, or the worker was stopped first.
     async fn take(&self, deliveries: Vec<Delivery>, accusation: &mut Accusation) -> Result<Option<Batch>, Fault> {
         failpoint::reached(CrashPoint::Read);
         let now = self.clock.now();
@@ -240,13 +244,14 @@ impl Worker {
         self.carry(operations).await
     }
 
-    /// From durable to handed to the lanes: the way that replayed operations take as well.
+    /// From durable to the store writers: replayed operations take this path as well.
     pub(crate) async fn carry(&self, operations: Vec<Operation>) -> Result<Option<Batch>, Fault> {
-        // Asked once: a store that is told later has the debt with the row, and any other is told now, whatever became of
-        // it during the merge. Asked again it might be neither.
+        // Read once: the merge puts the writes of a store that is behind into the outbox, and every other store gets
+        // them directly, whatever happens to it during the merge. With a second reading a store might get them neither
+        // way.
         let owing = self.owing();
         let direct: Vec<&Lane> = self.lanes.iter().filter(|lane| !owing.contains(&lane.target())).collect();
-        // Where nothing else has the event once it is merged, the outbox has what every store misses.
+        // If only the merged row has the event, the outbox must have the writes of every store.
         let enqueued = self.bus.finished_by() == FinishedBy::Merge;
         let (outbox, claims) = if enqueued {
             let ids: Vec<_> = operations.iter().map(|operation| operation.event.chunk_id()).collect();
@@ -267,7 +272,8 @@ impl Worker {
         Ok(Some(Batch { operations, writes, answers, refused, enqueued, claims }))
     }
 
-    /// From handed to the lanes to settled. What the breaker holds back is carried again, with pauses, until it ends.
+    /// From the store writers to settled. Operations that the breaker holds are carried again, with pauses, until they
+    /// end.
     pub(crate) async fn settle(self, mut batch: Batch) -> Result<(), Fault> {
         let mut pauses = Pauses::new(&self.settings.worker);
         loop {
@@ -282,9 +288,9 @@ impl Worker {
         }
     }
 
-    /// Merges, however long the system of record takes to answer; what the stores `owing` miss goes into the outbox. An
-    /// operation that it refuses is found by halving. `None` if the worker was stopped or the term ended
-    /// first.
+    /// Merges, and retries until the system of record answers. The writes that the stores in `owing` miss go into the
+    /// outbox. A refused batch is halved until the refused operation is found. `None` if the worker was stopped or the
+    /// term ended first.
     async fn merge(
         &self,
         operations: &[Operation],
@@ -312,7 +318,7 @@ impl Worker {
                     }
                     self.progress.records_failed(&fault);
                     self.term.doubt();
-                    warn!(%fault, "the system of record fails: merging waits");
+                    warn!(%fault, "the system of record failed; retrying the merge");
                     open.push(part);
                     again = true;
                     if self.stop.during(tokio::time::sleep(pauses.next())).await.is_none() {
@@ -330,7 +336,7 @@ impl Worker {
         Ok(Some((whole, refused)))
     }
 
-    /// What others may have written into the stores that answer.
+    /// Reads the chunks from the stores that answer, to detect direct writes.
     async fn look(&self, batch: &[&Operation]) -> Looks {
         let answers = |lane: &&Lane| lane.condition().failing.is_none() && !lane.condition().owing;
         let stores: Vec<_> = self.lanes.iter().filter(answers).map(Lane::store).collect();
@@ -372,7 +378,7 @@ impl Worker {
 
     async fn finish(&self, mut under_way: JoinSet<Result<(), Fault>>) -> Result<(), Fault> {
         if !under_way.is_empty() {
-            info!(batches = under_way.len(), "finishing what is under way");
+            info!(batches = under_way.len(), "stopping; finishing the batches under way");
         }
         while let Some(settled) = under_way.join_next().await {
             joined(settled)?;
@@ -381,7 +387,8 @@ impl Worker {
     }
 }
 
-/// Splits a refused batch in two, never the operations of one chunk; `None` where they are all of one.
+/// Splits a refused batch in two without separating the operations of one chunk; `None` if they all belong to one
+/// chunk.
 fn halves(part: &[usize], operations: &[Operation]) -> Option<(Vec<usize>, Vec<usize>)> {
     let mut ids: Vec<_> = part.iter().map(|i| operations[*i].event.chunk_id()).collect();
     ids.sort_unstable();
@@ -390,7 +397,7 @@ fn halves(part: &[usize], operations: &[Operation]) -> Option<(Vec<usize>, Vec<u
     Some(part.iter().partition(|i| operations[**i].event.chunk_id() < middle))
 }
 
-/// Keeps one batch ready. Its own task, so that no read is ever given up half-way because something else happened.
+/// Keeps one batch ready. It has its own task, so that no other event interrupts a read.
 async fn read(bus: Arc<dyn Bus>, settings: Arc<Settings>, stop: Stop, batches: mpsc::Sender<Vec<Delivery>>) {
     let mut pauses = Pauses::new(&settings.worker);
     while !stop.is_requested() {
@@ -402,7 +409,7 @@ async fn read(bus: Arc<dyn Bus>, settings: Arc<Settings>, stop: Stop, batches: m
                 }
             }
             Err(fault) => {
-                warn!(%fault, "the bus fails: trying again");
+                warn!(%fault, "the bus failed; retrying");
                 tokio::time::sleep(pauses.next()).await;
             }
         }

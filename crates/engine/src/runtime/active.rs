@@ -1,8 +1,8 @@
 //! One term: what a process does from the moment it holds the lease until it is stopped, fails, or loses it.
 //!
-//! In order: the bus hands over, the log is replayed as far as the bus may have lost it, the worker runs. Where the term is
-//! lost, the future that does all this is dropped: tasks are aborted, lanes send nothing more, and the log is closed, so
-//! that no work of this term that is still on its way to the disk reaches it in the next.
+//! In order: the bus hands over, the log is replayed as far as the bus may have lost it, the worker runs. If the term
+//! is lost, the future that does all this is dropped: tasks are aborted, store writers send nothing more, and the log
+//! is closed, so that work of this term that is still queued for the disk cannot reach the log in the next term.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -40,7 +40,7 @@ pub(crate) struct Office {
     pub(crate) conditions: Vec<SharedCondition>,
     /// What was replayed last; `None` before the first replay has ended.
     pub(crate) recovered: Arc<Mutex<Option<Recovered>>>,
-    /// What drives the lanes of terms that were lost: it may still wait for an answer of a store.
+    /// The tasks of store writers of lost terms: they may still wait for an answer of a store.
     pub(crate) left: Arc<Mutex<Vec<JoinHandle<()>>>>,
     pub(crate) stop: Stop,
 }
@@ -51,7 +51,7 @@ impl Office {
         Log::open(Arc::clone(&self.disk), self.clock.clone(), &self.settings.wal).await
     }
 
-    /// Works the stream until the worker ends. The log is replayed first.
+    /// Replays the log, then carries events until the worker ends.
     pub(crate) async fn work(
         &self,
         term: &Term,
@@ -75,7 +75,7 @@ impl Office {
         Ok(run)
     }
 
-    /// Replays the log, and nothing else.
+    /// Replays the log and does nothing else.
     pub(crate) async fn replay(&self, term: &Term, log: Log, recovery: Recovery) -> Result<Recovered, Fault> {
         let epoch = self.ports.bus.incarnation().await?;
         let worker = self.worker(term, log.clone(), &epoch);
@@ -86,7 +86,8 @@ impl Office {
         Ok(recovered)
     }
 
-    /// Has the bus hand over, however long it takes to answer; in which life it is. `None` where this was stopped first.
+    /// Asks the bus to hand over and retries until it answers; returns the epoch of the bus. `None` if the service was
+    /// stopped first.
     async fn take_over(&self, handover: Handover) -> Option<String> {
         let mut pauses = Pauses::new(&self.settings.worker);
         loop {
@@ -96,7 +97,7 @@ impl Office {
             };
             match self.stop.during(begun).await? {
                 Ok(epoch) => return Some(epoch),
-                Err(fault) => warn!(%fault, "the bus does not hand over: trying again"),
+                Err(fault) => warn!(%fault, "the bus failed to hand over; retrying"),
             }
             self.stop.during(tokio::time::sleep(pauses.next())).await?;
         }
@@ -122,7 +123,7 @@ impl Office {
         }
     }
 
-    /// A lane to every store. They end when the last handle on them is dropped.
+    /// A writer to every store. It ends when the last handle on it is dropped.
     fn lanes(&self, term: &Term) -> Vec<Lane> {
         let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
         left.retain(|driver| !driver.is_finished());
@@ -136,11 +137,11 @@ impl Office {
         self.ports.stores.iter().zip(&self.conditions).map(start).collect()
     }
 
-    /// Waits until nothing that drives a lane is left, of this term or an earlier one.
+    /// Waits until no task of a store writer is left, of this term or an earlier one.
     pub(crate) async fn lanes_ended(&self) {
         let drivers = std::mem::take(&mut *self.left.lock().unwrap_or_else(PoisonError::into_inner));
         for driver in drivers {
-            // Whoever panicked said so; the others ended by themselves.
+            // A panic was printed where it happened, and a task that ended has no result.
             let _ = driver.await;
         }
     }
@@ -164,7 +165,7 @@ fn tell(recovered: &Recovered) {
             on_bus = recovered.on_bus,
             damaged = recovered.damaged,
             torn = recovered.torn,
-            "recovered from the log"
+            "recovered from the write-ahead log"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! The one place where the engine looks at the clock.
+//! The only place where the engine reads the clock.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use tokio::time::Instant;
 /// Waits until that instant.
 type Sleep = dyn Fn(Instant) -> BoxFuture<'static, ()> + Send + Sync;
 
-/// What time it is, for whatever is decided by the time: that of the machine, unless somebody makes it another.
+/// The clock behind every decision that depends on the time: the machine's, unless another one is set.
 #[derive(Clone)]
 pub struct Clock {
     now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
@@ -19,12 +19,13 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// A clock that shows what `now` says.
+    /// A clock that returns the results of `now`.
     pub fn new(now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
         Self { now: Arc::new(now), sleep: Arc::new(|until| Box::pin(tokio::time::sleep_until(until))) }
     }
 
-    /// The same for a process that may stand still: `sleep` waits until the given instant, and on while the process does.
+    /// The same for a process that may be paused: `sleep` waits until the given instant, and longer while the process
+    /// is paused.
     #[must_use]
     pub fn with_sleep(self, sleep: impl Fn(Instant) -> BoxFuture<'static, ()> + Send + Sync + 'static) -> Self {
         Self { sleep: Arc::new(sleep), ..self }
@@ -56,7 +57,7 @@ impl fmt::Debug for Clock {
     }
 }
 
-/// Now by the machine's clock, for what is only shown.
+/// The machine's time, for values that are only displayed.
 pub(crate) fn now() -> Time {
     Timestamp::now().into()
 }

@@ -1,4 +1,4 @@
-//! The machine that the service runs on, as far as the service depends on one.
+//! The parts of the machine that the service depends on.
 
 use std::sync::Arc;
 
@@ -6,11 +6,11 @@ use chunk_sync_wal::disk::Disk;
 
 use crate::runtime::clock::Clock;
 
-/// The machine that the service runs on, as far as it depends on one.
+/// The parts of the machine that the service depends on.
 #[derive(Clone, Debug)]
 pub struct Surroundings {
-    /// The disk of the log, which nobody else writes.
+    /// The disk of the log. No other process may write to it.
     pub disk: Arc<dyn Disk>,
-    /// What time it is.
+    /// The clock.
     pub clock: Clock,
 }

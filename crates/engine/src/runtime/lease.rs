@@ -1,19 +1,20 @@
-//! Holding the lease: standing by, taking over, renewing in time, and knowing when the term is over.
+//! The lease: standing by, taking over, renewing in time, and detecting that the term is over.
 //!
 //! # Times
-//! A holder counts from the *beginning* of its last successful renewal, a standby from the *end* of the first look that
-//! showed what the latest look shows. The renewal took effect between the two. So a term (1.5 s) is over before any standby
-//! (2 s) takes over, whatever the clocks of the machines show; only the speed of their monotonic clocks must agree within a
-//! quarter.
+//! A holder counts from the *beginning* of its last successful renewal, a standby from the *end* of the first read that
+//! returned the same state as the latest read. The renewal took effect between the two. So a term (1.5 s) is over
+//! before any standby (2 s) takes over, whatever the clocks of the machines show; only the speeds of their monotonic
+//! clocks must agree within a quarter.
 //!
 //! # What a crash or a pause does
-//! - A holder that dies, or stands still, renews nothing: a standby takes over 2 s after it last saw a renewal. The takeover
-//!   waits for merges that the old holder has begun; later ones are refused by their token.
-//! - A holder that stood still and goes on finds its term over before it starts a merge or sends anything to a store. What
-//!   it had sent before may still arrive: a late write, which its version guards. Where the answer to such a write comes
-//!   back, the chunks are compared with the record and what was overtaken is put into the outbox (`lane.rs`).
-//! - A holder that dies between the commit of [`Lease::take`] and its answer, or whose answer is lost, holds a lease that
-//!   it does not use: the next one waits 2 s.
+//! - A holder that dies or is paused renews nothing: a standby takes over 2 s after it last observed a renewal. The
+//!   takeover waits for merges that the old holder has begun; later ones are refused because of their token.
+//! - A holder that was paused and resumes detects that its term is over before it starts a merge or sends anything to a
+//!   store. What it had sent before may still arrive: a late write, which its version guards. When the answer to such a
+//!   write arrives, the chunks are compared with the record, and those with a newer version are put into the outbox
+//!   (`store_writer.rs`).
+//! - A holder that dies between the commit of [`Lease::take`] and its answer, or whose answer is lost, holds a lease
+//!   that it does not use: the next one waits 2 s.
 //! - A process that dies while it releases the lease has released it or not; if not, the next one waits 2 s.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -31,47 +32,47 @@ use crate::runtime::metrics;
 /// How often a holder renews the lease.
 const RENEWAL: Duration = Duration::from_millis(300);
 
-/// How often a standby looks at it.
+/// How often a standby reads it.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// How soon a renewal that failed is tried again.
+/// The pause before a failed renewal is retried.
 const RETRY: Duration = Duration::from_millis(50);
 
-/// How long a renewal is good for.
+/// How long a renewal is valid.
 const TERM: Duration = Duration::from_millis(1_500);
 
-/// A lease that stood still for so long may be taken.
+/// A lease that was not renewed for this long may be taken.
 const STILL: Duration = Duration::from_secs(2);
 
-/// What a process does about the stream.
+/// The role of a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// Another process works the stream, or none does yet.
+    /// Another process holds the lease, or none does yet.
     Standby {
-        /// The holder, by host and process id; empty where none was seen to renew the lease.
+        /// The holder, by host and process id; empty if no renewal by another process was observed.
         holder: String,
     },
-    /// This process works the stream.
+    /// This process holds the lease and carries events.
     Active,
 }
 
-/// Tells a part of the service when this process works the stream.
+/// Notifies a part of the service of the role of this process.
 #[derive(Clone, Debug)]
 pub struct Leadership(watch::Receiver<Role>);
 
 impl Leadership {
-    /// What the process does now.
+    /// The current role of this process.
     #[must_use]
     pub fn role(&self) -> Role {
         self.0.borrow().clone()
     }
 
-    /// Waits until this process works the stream; never ends where the service has ended.
+    /// Waits until this process is active; never returns if the service has ended.
     pub(crate) async fn begins(&self) {
         self.turns(true).await;
     }
 
-    /// The output of `work`; `None` where the process ceased to work the stream first. `work` is dropped then.
+    /// The output of `work`; `None` if this process stopped being active first. `work` is dropped then.
     pub(crate) async fn during<F: Future>(&self, work: F) -> Option<F::Output> {
         tokio::select! {
             biased;
@@ -105,13 +106,13 @@ impl Term {
         Self(Arc::new(Inner { token, until: Mutex::new(Some(until)), doubted: Notify::new() }))
     }
 
-    /// What a merge of this term must be fenced with.
+    /// The fence of every merge of this term.
     pub(crate) fn fence(&self) -> Fence {
         Fence { lease: Some(self.0.token), stores: None }
     }
 
-    /// Whether this process may still start a merge and send to a store. Once it may not, it never may again: what was
-    /// dropped because of it belongs to the next term.
+    /// Whether this process may still start a merge and send to a store. Once it returns false it never returns true
+    /// again: the work that was dropped because of that belongs to the next term.
     pub(crate) fn holds(&self) -> bool {
         let mut until = self.until();
         let holds = until.is_some_and(|until| Instant::now() < until);
@@ -121,7 +122,7 @@ impl Term {
         holds
     }
 
-    /// Has the lease renewed at once: something was refused, perhaps because it is another's by now.
+    /// Has the lease renewed at once: a call was refused, perhaps because another process holds the lease by now.
     pub(crate) fn doubt(&self) {
         self.0.doubted.notify_one();
     }
@@ -148,7 +149,7 @@ pub(crate) struct Keeper {
     role: watch::Sender<Role>,
     /// The token of the last attempt to take the lease.
     token: Uuid,
-    /// The token of another process that was seen to renew the lease.
+    /// The token of another process that was observed to renew the lease.
     alive: Option<Uuid>,
 }
 
@@ -171,7 +172,7 @@ impl Keeper {
                 }
                 Ok(None) => failing = false,
                 Err(fault) if !std::mem::replace(&mut failing, true) => {
-                    warn!(%fault, "the lease of the stream cannot be read or taken: trying again");
+                    warn!(%fault, "could not read or take the lease of the stream; retrying");
                 }
                 Err(_) => {}
             }
@@ -179,7 +180,7 @@ impl Keeper {
         }
     }
 
-    /// Looks at the lease, and takes it where it is free or stood still.
+    /// Reads the lease, and takes it if it is free or was not renewed for [`STILL`].
     async fn attempt(&mut self, seen: &mut Option<(LeaseState, Instant)>) -> Result<Option<Term>, Fault> {
         let state = self.lease.state().await?;
         let now = Instant::now();
@@ -193,33 +194,34 @@ impl Keeper {
         if !free || !self.lease.take(&state, self.token).await? {
             return Ok(None);
         }
-        // Taking may have waited long for merges of the old holder: the term counts from a renewal.
+        // The take may have waited long for merges of the old holder: the term counts from a renewal.
         let began = Instant::now();
         if !self.lease.renew(self.token).await? {
             return Ok(None);
         }
-        info!(before = state.holder, "this process works the stream from now on");
+        info!(before = state.holder, "took the lease; this process is active");
         self.role.send_replace(Role::Active);
         metrics::active(true);
         Ok(Some(Term::new(self.token, began + TERM)))
     }
 
     fn stands_by(&self, state: &LeaseState) {
-        // A holder that was never seen to renew the lease may be dead.
+        // A holder whose renewals were never observed may be dead.
         let alive = state.token.is_some() && state.token == self.alive;
         let holder = if alive { state.holder.clone() } else { String::new() };
         self.role.send_if_modified(|role| {
             let standby = Role::Standby { holder };
             let changed = *role != standby;
             if changed && let Role::Standby { holder } = &standby {
-                info!(holder, "standing by: another process works the stream, or none does yet");
+                info!(holder, "standing by; another process holds the lease, or none does yet");
             }
             *role = standby;
             changed
         });
     }
 
-    /// Renews the lease until that fails for longer than the term, or the lease is another's.
+    /// Renews the lease. Returns when the renewals have failed for longer than the term, or another process holds the
+    /// lease.
     pub(crate) async fn keep(&self, term: &Term) {
         let mut pause = RENEWAL;
         loop {
@@ -234,7 +236,7 @@ impl Keeper {
                 biased;
                 renewed = self.lease.renew(self.token) => renewed,
                 () = self.clock.sleep_until(end) => {
-                    warn!("the lease of the stream could not be renewed in time");
+                    warn!("could not renew the lease of the stream in time");
                     return;
                 }
             };
@@ -248,7 +250,7 @@ impl Keeper {
                     return;
                 }
                 Err(fault) => {
-                    tracing::debug!(%fault, "the lease of the stream could not be renewed");
+                    tracing::debug!(%fault, "could not renew the lease of the stream; retrying");
                     pause = RETRY;
                 }
             }
@@ -258,29 +260,30 @@ impl Keeper {
         }
     }
 
-    /// The term is over: what is under way is dropped.
+    /// Ends the term: what is under way is dropped.
     pub(crate) fn lost(&self, term: &Term) {
         term.end();
         self.role.send_replace(Role::Standby { holder: String::new() });
         metrics::active(false);
     }
 
-    /// Gives the lease up if this process has it, or may have it.
+    /// Releases the lease if this process holds it or may hold it.
     pub(crate) async fn release(&self) {
         self.role.send_replace(Role::Standby { holder: String::new() });
         metrics::active(false);
         match tokio::time::timeout(TERM, self.lease.release(self.token)).await {
             Ok(Ok(())) => {}
-            Ok(Err(fault)) => warn!(%fault, "the lease of the stream was not released: others wait for 2 s"),
-            Err(_) => warn!("the lease of the stream was not released in time: others wait for 2 s"),
+            Ok(Err(fault)) => warn!(%fault, "could not release the lease; the next holder waits 2 s"),
+            Err(_) => warn!("could not release the lease in time; the next holder waits 2 s"),
         }
     }
 }
 
-/// What became of the holder that the lease showed before this process took it. `mine` is the token that this process had.
+/// How the holder ended that the lease showed before this process took it. `mine` is the token that this process had
+/// before.
 fn handover(before: Option<&LeaseState>, mine: Uuid) -> Handover {
     match before {
-        // Nothing is known of who worked the stream before there was a lease.
+        // Before the lease existed the holder is unknown.
         Some(LeaseState { beat: 0, .. }) | None => Handover::Silent,
         Some(LeaseState { token: None, .. }) => Handover::Orderly,
         Some(LeaseState { token: Some(token), .. }) if *token == mine => Handover::Orderly,
@@ -314,6 +317,6 @@ mod tests {
         tokio::time::advance(Duration::from_millis(1)).await;
         assert!(!term.holds());
         term.renewed(Instant::now() + TERM);
-        assert!(!term.holds(), "what was dropped meanwhile belongs to the next term");
+        assert!(!term.holds(), "the work dropped meanwhile belongs to the next term");
     }
 }

@@ -1,4 +1,4 @@
-//! Housekeeping beside the worker: gauges are read, and what is finished is forgotten.
+//! Maintenance beside the worker: it updates the gauges and removes what is finished.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,11 +14,11 @@ use crate::runtime::clock::Clock;
 use crate::runtime::metrics;
 use crate::runtime::progress::{Progress, Stop};
 
-/// Settled conflicts removed in one go, and goes in a row: a backlog is worked off without holding up the merges.
+/// Settled conflicts removed per call, and calls per round: a backlog is removed without blocking the merges.
 const FORGOTTEN: usize = 500;
 const GOES: usize = 20;
 
-/// What is kept in order.
+/// The maintenance of one term.
 pub(crate) struct House {
     pub(crate) ports: Ports,
     pub(crate) log: Log,
@@ -30,7 +30,7 @@ pub(crate) struct House {
 }
 
 impl House {
-    /// Every second: gauges; every ten: what is finished is forgotten.
+    /// Every second it updates the gauges; every ten seconds it removes what is finished. Ends at the stop signal.
     pub(crate) async fn keep(self, mut stop: Stop) {
         let mut ticks = tokio::time::interval(Duration::from_secs(1));
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -43,12 +43,12 @@ impl House {
             }
             self.progress.show_lag(&targets);
             if let Err(fault) = self.show_gauges().await {
-                warn!(%fault, "the gauges cannot be read");
+                warn!(%fault, "could not update the gauges; retrying in 1 s");
             }
             if tick % 10 == 0
                 && let Err(fault) = self.tidy(&mut dead).await
             {
-                warn!(%fault, "what is finished cannot be forgotten");
+                warn!(%fault, "could not remove what is finished; retrying in 10 s");
             }
         }
     }
@@ -64,7 +64,7 @@ impl House {
         Ok(())
     }
 
-    /// Of the dead letters a page is looked at each time, the one after `dead`.
+    /// Each call examines one page of dead letters, the one after `dead`.
     async fn tidy(&self, dead: &mut Option<EntryId>) -> Result<(), Fault> {
         self.ports.bus.trim().await?;
         self.log.retire().await?;

@@ -1,4 +1,4 @@
-//! The names of all metrics, and what they count. Nothing else in the engine spells one out.
+//! The names of all metrics and what they count. No other module of the engine contains a metric name.
 
 use std::time::Instant;
 
@@ -9,17 +9,17 @@ use metrics::{Counter, Histogram, counter, gauge, histogram};
 use crate::ports::{FaultClass, Gap};
 use crate::verify::Report;
 
-/// Every metric with its description, for the endpoint that shows them.
+/// The name and description of every metric, for the metrics endpoint.
 pub const DESCRIPTIONS: &[(Kind, &str, &str)] = &[
     (Kind::Counter, "sync_events_total", "Events that a store holds durably, once per event and store"),
     (Kind::Counter, "sync_errors_total", "Failed attempts, by store and class of fault"),
     (Kind::Histogram, "sync_duration_seconds", "How long each step takes a batch"),
     (Kind::Gauge, "sync_lag_seconds", "Age of the oldest event that a store does not hold yet"),
     (Kind::Gauge, "sync_queue_size", "Entries on the bus, unread and pending"),
-    (Kind::Counter, "chunk_sync_conflicts_total", "Parts on which two writers met, by kind, strategy and how it ended"),
-    (Kind::Gauge, "chunk_sync_conflicts_open", "Conflicts on record that wait for a person"),
-    (Kind::Gauge, "chunk_sync_conflicts_automatic_ratio", "Share of the conflicts since the start that needed nobody"),
-    (Kind::Counter, "chunk_sync_dead_letters_total", "Events set aside, by class of fault"),
+    (Kind::Counter, "chunk_sync_conflicts_total", "Parts that two writers changed, by kind, strategy and outcome"),
+    (Kind::Gauge, "chunk_sync_conflicts_open", "Conflicts on record that wait for the operator"),
+    (Kind::Gauge, "chunk_sync_conflicts_automatic_ratio", "Share of conflicts since the start decided automatically"),
+    (Kind::Counter, "chunk_sync_dead_letters_total", "Events moved to the dead letters, by class of fault"),
     (Kind::Counter, "chunk_sync_repeated_total", "Events that came late or once more and changed nothing"),
     (
         Kind::Counter,
@@ -29,11 +29,11 @@ pub const DESCRIPTIONS: &[(Kind, &str, &str)] = &[
     (Kind::Gauge, "chunk_sync_filling", "1 while a new store is being filled"),
     (Kind::Histogram, "chunk_sync_settled_seconds", "Age of an event, by its own time, when every store held it"),
     (Kind::Gauge, "chunk_sync_capture_lag_bytes", "How much of its log PostgreSQL keeps for the slot"),
-    (Kind::Gauge, "chunk_sync_active", "1 while this process works the stream, 0 while it stands by"),
-    (Kind::Gauge, "chunk_sync_debts", "Chunks that a store has yet to be told"),
-    (Kind::Gauge, "chunk_sync_dead_letters", "Dead letters waiting for a person"),
+    (Kind::Gauge, "chunk_sync_active", "1 while this process holds the lease, 0 while it stands by"),
+    (Kind::Gauge, "chunk_sync_debts", "Chunks with a pending write in the outbox, by store"),
+    (Kind::Gauge, "chunk_sync_dead_letters", "Dead letters that wait for the operator"),
     (Kind::Gauge, "chunk_sync_wal_bytes", "Size of the write-ahead log on disk"),
-    (Kind::Gauge, "chunk_sync_consistency_ratio", "Share of chunks that a store, or all of them, hold as they should"),
+    (Kind::Gauge, "chunk_sync_consistency_ratio", "Share of chunks that a store, or all of them, hold correctly"),
     (Kind::Gauge, "chunk_sync_verified_timestamp_seconds", "When all chunks were last compared, in seconds since 1970"),
     (Kind::Gauge, "chunk_sync_verify_seconds", "How long it took to compare all chunks"),
     (
@@ -41,11 +41,11 @@ pub const DESCRIPTIONS: &[(Kind, &str, &str)] = &[
         "chunk_sync_stale_embeddings",
         "Chunks with an embedding of an older content, by the last comparison",
     ),
-    (Kind::Counter, "chunk_sync_differences_total", "Chunks found not as they should be, by store and kind"),
-    (Kind::Counter, "chunk_sync_repaired_total", "Chunks found not as they should be, and mended"),
+    (Kind::Counter, "chunk_sync_differences_total", "Chunks found to differ, by store and kind"),
+    (Kind::Counter, "chunk_sync_repaired_total", "Chunks found to differ and repaired"),
 ];
 
-/// What kind of metric a name is.
+/// The type of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Only grows.
@@ -56,7 +56,7 @@ pub enum Kind {
     Histogram,
 }
 
-/// A step of the way of a change.
+/// A step on the path of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
     /// From PostgreSQL's log to the bus.
@@ -96,11 +96,11 @@ impl Operation {
     }
 }
 
-/// Whoever can have made a change, as labels say it.
+/// The `source` labels: all systems that can have made a change.
 const SOURCES: [&str; 4] = ["claude", "cognee", "hybrid", "postgres"];
 
-/// Shows every series of the five families at zero, for the stores that the installation has: a rate is right only where the series was there before its first
-/// event, and an absent one cannot be told from a service that does not run.
+/// Creates every series of the five families at zero, for the stores that the installation has: a rate is correct only
+/// if the series existed before its first event, and an absent series looks the same as a service that does not run.
 pub fn show_all(targets: &[Target]) {
     const TYPES: [EventType; 3] = [EventType::Create, EventType::Update, EventType::Delete];
     for (source, target) in SOURCES.into_iter().flat_map(|source| targets.iter().map(move |target| (source, *target))) {
@@ -114,7 +114,7 @@ pub fn show_all(targets: &[Target]) {
     }
     let is_absent = |operation: Operation| matches!(operation, Operation::Apply(target) if !targets.contains(&target));
     for operation in Operation::ALL.into_iter().filter(|operation| !is_absent(*operation)) {
-        // Made known, not recorded: nothing has been timed yet.
+        // Registered without a value: nothing has been timed yet.
         let _ = duration(operation);
     }
     queue(0, 0);
@@ -157,7 +157,7 @@ pub(crate) fn queue(waiting: u64, dead: u64) {
     gauge!("chunk_sync_dead_letters").set(dead as f64);
 }
 
-/// Whether this process works the stream.
+/// Reports whether this process holds the lease.
 pub(crate) fn active(active: bool) {
     gauge!("chunk_sync_active").set(f64::from(u8::from(active)));
 }
@@ -172,7 +172,7 @@ pub(crate) fn wal_bytes(bytes: u64) {
     gauge!("chunk_sync_wal_bytes").set(bytes as f64);
 }
 
-/// What verification of all chunks found.
+/// Reports the result of a verification of all chunks.
 #[allow(clippy::cast_precision_loss, reason = "a gauge")]
 pub(crate) fn verified(report: &Report, at: Time) {
     gauge!("chunk_sync_consistency_ratio", "target" => "all").set(report.consistency / 100.0);
@@ -192,7 +192,7 @@ pub(crate) fn repaired(chunks: u64) {
     counter!("chunk_sync_repaired_total").increment(chunks);
 }
 
-/// Somebody wrote into a store directly.
+/// Counts a direct write into the store that `writer` stands for.
 pub(crate) fn direct(writer: Writer) {
     counter!("chunk_sync_direct_writes_total", "store" => writer.as_str()).increment(1);
 }
@@ -248,7 +248,7 @@ pub(crate) fn repeated() {
     counter!("chunk_sync_repeated_total").increment(1);
 }
 
-/// The label of whoever made a change; direct writes into the projections and settled conflicts count as the system that
+/// The `source` label of an event. Direct writes into the projections and settled conflicts count for the system that
 /// the chunk comes from.
 pub(crate) fn source(event: &Event) -> &'static str {
     match event.writer {

@@ -1,4 +1,4 @@
-//! What the service is doing right now, for people and for metrics; and how it is told to stop.
+//! What the service is doing right now, for reports and metrics; and the signal that stops it.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,11 +13,11 @@ use crate::ports::Fault;
 use crate::runtime::clock;
 use crate::runtime::metrics;
 
-/// Told once, heard by everybody.
+/// The stop signal, sent once. Every clone receives it.
 #[derive(Clone, Debug)]
 pub(crate) struct Stop(watch::Receiver<bool>);
 
-/// Tells everybody to stop.
+/// Sends the stop signal to every [`Stop`].
 #[derive(Debug)]
 pub(crate) struct Stopper(watch::Sender<bool>);
 
@@ -38,11 +38,11 @@ impl Stop {
     }
 
     pub(crate) async fn requested(&mut self) {
-        // Whoever could tell us is gone: that is a stop as well.
+        // The sender is gone, so no signal can come any more: that is a stop as well.
         let _ = self.0.wait_for(|stop| *stop).await;
     }
 
-    /// The future's output; `None` where the stop came first.
+    /// The future's output; `None` if the stop came first.
     pub(crate) async fn during<F: Future>(&self, future: F) -> Option<F::Output> {
         let mut stop = self.clone();
         tokio::select! {
@@ -77,7 +77,7 @@ pub struct Done {
     pub settled: u64,
     /// Events read and not yet settled.
     pub under_way: u64,
-    /// Parts on which two writers met.
+    /// Conflicts: parts that two writers changed.
     pub conflicts: u64,
     /// Events replayed from the log at the start.
     pub replayed: u64,
@@ -110,13 +110,13 @@ impl Progress {
         self.changed.notify_waiters();
     }
 
-    /// What is under way is dropped: it belongs to whoever works the stream next.
+    /// What is under way is dropped: it belongs to the next holder of the lease.
     pub(crate) fn dropped(&self) {
         self.lock().under_way.clear();
         self.changed.notify_waiters();
     }
 
-    /// Counts what was met, and shows the share of all since the start that needed nobody.
+    /// Counts conflicts, and reports the share of all conflicts since the start that were decided automatically.
     pub(crate) fn met(&self, conflicts: &[Mark]) {
         let mut inner = self.lock();
         inner.conflicts += conflicts.len() as u64;
@@ -145,7 +145,7 @@ impl Progress {
         Done { settled: inner.settled, under_way, conflicts: inner.conflicts, replayed: inner.replayed }
     }
 
-    /// Shows the age of the oldest event under way, per source; zero where there is none.
+    /// Reports the age of the oldest event under way, per source; zero if there is none.
     pub(crate) fn show_lag(&self, targets: &[Target]) {
         let now = clock::now();
         let mut oldest = BTreeMap::from(["claude", "cognee", "hybrid", "postgres"].map(|source| (source, 0.0_f64)));

@@ -1,20 +1,20 @@
-//! Not faster than so many chunks a second.
+//! A limit on the number of chunks per second.
 
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-/// Counts steps, and waits where they come too fast.
+/// Limits the rate of steps: waits if they come too fast.
 pub(crate) struct Pace {
-    /// How long a step is to take, where that matters.
+    /// The least time between two steps; `None` without a limit.
     step: Option<Duration>,
     due: Instant,
 }
 
-/// How far ahead of its time a step may be: shorter sleeps cost more than they are worth.
+/// How early a step may be: shorter sleeps cost more than they are worth.
 const SLACK: Duration = Duration::from_millis(20);
 
-/// How much time that was lost may be made up for.
+/// How much lost time later steps may make up for.
 const ARREARS: Duration = Duration::from_secs(1);
 
 impl Pace {
@@ -23,7 +23,7 @@ impl Pace {
         Self { step, due: Instant::now() }
     }
 
-    /// Of many things at once.
+    /// Counts `count` steps.
     pub(crate) async fn steps(&mut self, count: usize) {
         for _ in 0..count {
             self.step().await;

@@ -1,4 +1,4 @@
-//! How long to wait before trying again.
+//! The pauses between retries.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
 use crate::runtime::settings::WorkerSettings;
 
-/// Pauses that double from the least to the longest, with jitter, without end.
+/// Endless pauses that double from `retry_min` to `retry_max`, with jitter.
 pub(crate) struct Pauses {
     builder: ExponentialBuilder,
     pauses: ExponentialBackoff,

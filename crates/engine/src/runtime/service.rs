@@ -1,5 +1,5 @@
-//! The service: it stands by until this process holds the lease, replays the log, and carries events until it is told to
-//! stop. A process that loses the lease does not end: it drops what is under way and stands by again.
+//! The service: it stands by until this process holds the lease, replays the log, and carries events until a stop is
+//! requested. A process that loses the lease does not end: it drops what is under way and stands by again.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -23,20 +23,20 @@ use crate::runtime::lease::{Keeper, Leadership, Role};
 use crate::runtime::progress::{Done, Progress, Stopper};
 use crate::runtime::settings::Settings;
 
-/// How often it is looked whether something has changed that nobody tells of.
+/// How often the service polls for changes that no notification reports.
 const LOOK: Duration = Duration::from_millis(200);
 
 /// How long a replay waits for the lease: longer than it takes to take over from a process that died.
 const LEASE_WITHIN: Duration = Duration::from_secs(5);
 
-/// Why the service did not start.
+/// Why the service did not start, or a replay failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The log could not be opened.
     #[error("the write-ahead log cannot be opened")]
     Log(#[from] WalError),
-    /// What it has as pending could not be carried.
-    #[error("what is pending in the write-ahead log cannot be carried")]
+    /// The operations that are pending in the log could not be carried.
+    #[error("the pending operations of the write-ahead log cannot be replayed")]
     Replay(#[source] Fault),
 }
 
@@ -48,36 +48,36 @@ pub struct Service {
     stopper: Stopper,
 }
 
-/// How the service is doing.
+/// The state of the service.
 #[derive(Clone, Debug)]
 pub struct Health {
-    /// Whether this process works the stream or stands by.
+    /// Whether this process holds the lease or stands by.
     pub role: Role,
-    /// What was replayed at the start; `None` until that is done.
+    /// What was replayed at the start; `None` until the replay has ended.
     pub recovered: Option<Recovered>,
-    /// Why the worker ended; `None` while it works.
+    /// Why the worker ended; `None` while it runs.
     pub ended: Option<Result<(), Fault>>,
     /// Since when the system of record has been failing, and its last fault.
     pub records: Option<(Time, Fault)>,
-    /// Since when nearly everything is refused and therefore held back, and why.
+    /// Since when nearly all chunks have been refused and are therefore held, and why.
     pub held: Option<(Time, Fault)>,
-    /// How each of the other stores is doing.
+    /// The condition of each store except the system of record.
     pub stores: Vec<(Target, Condition)>,
     /// What has been done since the start.
     pub done: Done,
 }
 
 impl Health {
-    /// Whether this process does what it is there for. One that works the stream carries events: the log is replayed, the
-    /// worker works, the system of record answers, and not nearly everything is refused. One that stands by for another
-    /// process is ready to take over.
+    /// Whether this process does its work. An active process carries events: the log is replayed, the worker runs, the
+    /// system of record answers, and the breaker does not hold. A process that stands by for another one is ready to
+    /// take over.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         let carries = self.recovered.is_some() && self.records.is_none() && self.held.is_none();
         self.ended.is_none() && (carries || self.stands_by())
     }
 
-    /// Whether another process works the stream.
+    /// Whether another process holds the lease and renews it.
     #[must_use]
     pub fn stands_by(&self) -> bool {
         matches!(&self.role, Role::Standby { holder } if !holder.is_empty())
@@ -85,19 +85,20 @@ impl Health {
 }
 
 impl Service {
-    /// Opens the log and sets out: it stands by until it holds the lease, then carries first what is pending in the log and
-    /// then whatever comes from the bus. The ports are prepared already.
+    /// Opens the log and starts the service: it stands by until it holds the lease, then carries first what is pending
+    /// in the log and then what comes from the bus. The ports must be prepared already.
     ///
     /// # Errors
-    /// Where the log cannot be opened: another process has it, or the disk fails.
+    /// [`StartError::Log`] if the log cannot be opened: another process has locked it, or the disk fails.
     pub async fn start(ports: Ports, settings: Settings) -> Result<Self, StartError> {
         Self::start_in(this_machine(&settings).await?, ports, settings).await
     }
 
-    /// The same on another machine than this: the directory of the log is that disk.
+    /// The same with another machine than this one: the log is on the disk of `surroundings`, and `settings.wal.dir` is
+    /// not used.
     ///
     /// # Errors
-    /// Where the log cannot be opened.
+    /// [`StartError::Log`] if the log cannot be opened.
     pub async fn start_in(surroundings: Surroundings, ports: Ports, settings: Settings) -> Result<Self, StartError> {
         let (stopper, office) = office(surroundings, ports, settings);
         let opened = office.open_log().await?;
@@ -107,17 +108,20 @@ impl Service {
         tokio::spawn(async move {
             let result = serve(&serving, keeper, opened).await;
             if let Err(fault) = &result {
-                error!(%fault, "the worker had to stop; what was under way is in the log");
+                error!(%fault, "the worker stopped; the next start continues what was under way");
             }
             end.send_replace(Some(result));
         });
         Ok(Self { office, leadership, ended, stopper })
     }
 
-    /// Carries what the last run left pending in the log and the bus may have lost, as every start does, and nothing else.
+    /// Carries what the last run left pending in the log and the bus may have lost, as every start does, and nothing
+    /// else.
     ///
     /// # Errors
-    /// Where the log cannot be opened, another process works the stream, or nearly everything in the log is refused.
+    /// - [`StartError::Log`] if the log cannot be opened: another process has locked it, or the disk fails.
+    /// - [`StartError::Replay`] if another process holds or takes the lease, nearly all operations in the log are
+    ///   refused, or a port or the log fails.
     pub async fn replay(ports: Ports, settings: Settings) -> Result<Recovered, StartError> {
         let (stopper, office) = office(this_machine(&settings).await?, ports, settings);
         let (log, recovery) = office.open_log().await?;
@@ -136,9 +140,9 @@ impl Service {
         let replayed = tokio::select! {
             biased;
             replayed = office.replay(&term, log.clone(), recovery) => replayed,
-            // What is cut short is pending still.
+            // What is cut short is still pending.
             fault = held => Err(fault),
-            () = keeper.keep(&term) => Err(Fault::new(FaultClass::Busy, "lease", "another process took it meanwhile")),
+            () = keeper.keep(&term) => Err(Fault::new(FaultClass::Busy, "lease", "lost during the replay")),
         };
         stopper.stop();
         keeper.lost(&term);
@@ -148,7 +152,7 @@ impl Service {
         replayed.map_err(StartError::Replay)
     }
 
-    /// How the service is doing right now.
+    /// The current state of the service.
     #[must_use]
     pub fn health(&self) -> Health {
         let Office { ports, conditions, progress, breaker, recovered, .. } = &self.office;
@@ -165,18 +169,20 @@ impl Service {
         }
     }
 
-    /// When this process works the stream.
+    /// The role of this process, and its changes.
     #[must_use]
     pub fn leadership(&self) -> Leadership {
         self.leadership.clone()
     }
 
-    /// Waits until the bus is empty and everything read from it is settled. Where the merge finishes entries, also until
-    /// every store that answers has what the outbox has for it.
+    /// Waits until the bus is empty and everything read from it is settled. If the merge finishes entries, also until
+    /// every store that answers has received its writes from the outbox.
     ///
     /// # Errors
-    /// Where the worker ended before that, or the bus cannot say; and where nearly everything is refused for longer than
-    /// the patience with a failing store, for that may last until a person acts.
+    /// - The fault of the worker, if it ended before that.
+    /// - The fault of the bus or of the system of record, if one of them does not answer.
+    /// - The last refusal, if nearly all chunks have been refused for longer than the patience with a failing store,
+    ///   because that may last until the operator acts.
     pub async fn until_idle(&self) -> Result<(), Fault> {
         let office = &self.office;
         loop {
@@ -194,13 +200,13 @@ impl Service {
             if carried && self.is_drained(&health).await? {
                 return Ok(());
             }
-            // The notification is the common case; the time covers what another process finishes.
+            // The notification is the common case; the timeout covers what another process finishes.
             let _ = tokio::time::timeout(LOOK, changed).await;
         }
     }
 
-    /// Whether the outbox has nothing more for stores that answer. Where an acknowledgement finishes entries, the log has
-    /// what is under way, and the outbox only what stores have missed for long.
+    /// Whether the outbox has nothing more for stores that answer. If an acknowledgement finishes entries, the log has
+    /// what is under way, and the outbox has only what stores have missed for long.
     async fn is_drained(&self, health: &Health) -> Result<bool, Fault> {
         let Office { ports, settings, clock, .. } = &self.office;
         if ports.bus.finished_by() == FinishedBy::Acknowledgement {
@@ -214,20 +220,20 @@ impl Service {
         }))
     }
 
-    /// Waits until the worker ends; an error where it had to.
+    /// Waits until the worker ends; the fault that ended it as an error.
     pub async fn ended(&self) -> Result<(), Fault> {
         let mut ended = self.ended.clone();
         match ended.wait_for(Option::is_some).await {
             Ok(result) => result.clone().unwrap_or(Ok(())),
-            Err(_) => Err(Fault::new(FaultClass::Corrupt, "worker", "it vanished")),
+            Err(_) => Err(Fault::new(FaultClass::Corrupt, "worker", "the task ended without a result")),
         }
     }
 
-    /// Reads nothing more, finishes what is under way, and ends: nothing beyond the seams is in use any more, and the lease
+    /// Reads nothing more, finishes what is under way, and ends: after that no port is in use any more, and the lease
     /// is released.
     ///
     /// # Errors
-    /// What the worker met on the way.
+    /// The fault that ended the worker, before the stop or while it finished what was under way.
     pub async fn stop(self) -> Result<(), Fault> {
         self.stopper.stop();
         let result = self.ended().await;
@@ -243,7 +249,7 @@ async fn this_machine(settings: &Settings) -> Result<Surroundings, StartError> {
     Ok(Surroundings { disk: Arc::new(disk), clock: Clock::default() })
 }
 
-/// What all terms of this process have in common, and what stops it.
+/// Creates what all terms of this process have in common, and the handle that stops it.
 fn office(surroundings: Surroundings, ports: Ports, settings: Settings) -> (Stopper, Office) {
     let Surroundings { disk, clock } = surroundings;
     let (stopper, stop) = Stopper::new();
@@ -263,7 +269,7 @@ fn office(surroundings: Surroundings, ports: Ports, settings: Settings) -> (Stop
     (stopper, office)
 }
 
-/// One term after the other, until the service is stopped or fails. The lease is released at the end.
+/// Runs one term after the other, until the service is stopped or fails. Releases the lease at the end.
 async fn serve(office: &Office, mut keeper: Keeper, opened: (Log, Recovery)) -> Result<(), Fault> {
     let mut opened = Some(opened);
     let result = loop {
@@ -278,7 +284,7 @@ async fn serve(office: &Office, mut keeper: Keeper, opened: (Log, Recovery)) -> 
     result
 }
 
-/// One term; whether the service was stopped in it. Otherwise the lease was lost.
+/// Runs one term; true if the service was stopped in it, false if the lease was lost.
 async fn terms(
     office: &Office,
     keeper: &Keeper,
@@ -298,7 +304,7 @@ async fn terms(
         };
         match run {
             Some(Ok(Run::Stopped)) => return Ok(true),
-            // The log is read anew, and replayed for the life in which the bus is now.
+            // The log is read again, and replayed for the epoch in which the bus is now.
             Some(Ok(Run::BusLost)) => handover = Handover::Orderly,
             Some(Err(fault)) => {
                 keeper.lost(term);
@@ -316,13 +322,13 @@ async fn terms(
     }
 }
 
-/// Why nothing can be replayed now.
+/// The fault of a replay that did not get the lease.
 fn occupied(role: &Role) -> Fault {
     let message = match role {
         Role::Standby { holder } if !holder.is_empty() => {
-            format!("{holder} works the stream: stop it first, or leave the log to the next start")
+            format!("{holder} holds the lease; stop it first, or leave the log to the next start")
         }
-        _ => "the lease of the stream was not to be had in 5 s: look whether the system of record answers".to_owned(),
+        _ => "no lease of the stream within 5 s; check that the system of record answers".to_owned(),
     };
     Fault::new(FaultClass::Busy, "lease", message)
 }

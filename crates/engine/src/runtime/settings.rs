@@ -1,4 +1,4 @@
-//! What the engine can be told; every value has been checked before it gets here.
+//! The settings of the engine. The caller has checked every value.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -6,14 +6,14 @@ use std::time::Duration;
 use chunk_sync_model::Limits;
 use chunk_sync_model::merge::Strategies;
 
-/// How the service works.
+/// The settings of the service.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// What published chunks may be.
+    /// The limits of published chunks.
     pub limits: Limits,
-    /// What decides where writers disagree.
+    /// The strategies that decide conflicts between writers.
     pub strategies: Strategies,
-    /// What others write into Qdrant and Neo4j.
+    /// The rules for direct writes into Qdrant and Neo4j.
     pub direct: DirectSettings,
     /// How long a conflict stays on record once it is settled.
     pub keep_conflicts: Duration,
@@ -23,29 +23,29 @@ pub struct Settings {
     pub wal: WalSettings,
 }
 
-/// What is done about what others write into Qdrant and Neo4j, past the service.
+/// The rules for direct writes: changes by other programs in Qdrant and Neo4j, past the service.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DirectSettings {
-    /// What becomes of it.
+    /// What the service does with a direct write.
     pub writes: DirectWrites,
-    /// When it is looked for.
+    /// When the service looks for direct writes.
     pub detect: Detect,
 }
 
-/// What becomes of a direct write.
+/// What the service does with a direct write.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DirectWrites {
-    /// It goes on record, and the store is told again what the row says.
+    /// It goes on record as a conflict, and the store is overwritten with the row.
     #[default]
     Repair,
-    /// The store is a writer like any other.
+    /// It is merged as a change by the store, which is a writer like any other.
     Merge,
 }
 
-/// When direct writes are looked for.
+/// When the service looks for direct writes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Detect {
-    /// Where verification or the scrubber found a chunk to differ.
+    /// When verification or the scrubber has found a chunk to differ.
     #[default]
     Verify,
     /// Before every merge as well.
@@ -65,24 +65,24 @@ pub struct WorkerSettings {
     pub store_batch: usize,
     /// First pause before a failed write is repeated; doubles up to `retry_max`, with jitter.
     pub retry_min: Duration,
-    /// Longest pause: about as late it may be noticed that a server is back.
+    /// Longest pause, and so about the longest time until the service notices that a server is back.
     pub retry_max: Duration,
-    /// How long a store may fail before what it misses is recorded as its debt, and the others go on without it.
+    /// How long a store may fail before its writes go into the outbox and the other stores continue without it.
     pub patience: Duration,
-    /// Deliveries after which an entry that keeps killing its worker is set aside.
+    /// Deliveries after which an entry that keeps killing its process is dead-lettered.
     pub max_deliveries: u32,
-    /// Where nearly everything is refused, it is kept and tried again, and not set aside.
+    /// If nearly all chunks are refused, they are kept and retried instead of dead-lettered.
     pub hold: bool,
 }
 
-/// Where the log is and how much of it.
+/// Location and size of the log.
 #[derive(Clone, Debug)]
 pub struct WalSettings {
     /// Its directory.
     pub dir: PathBuf,
-    /// The most it may take on disk; appends wait beyond.
+    /// Largest size on disk, in bytes; appends beyond it wait.
     pub max_bytes: u64,
-    /// How long a file stays after its operations are all complete.
+    /// How long a file stays after all its operations have ended.
     pub keep: Duration,
 }
 

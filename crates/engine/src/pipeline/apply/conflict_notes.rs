@@ -1,11 +1,12 @@
-//! What the operations on a chunk met and settled, in their order: what one transaction adds to the record of conflicts.
+//! The conflicts that the operations on a chunk detected and closed, in their order: what one transaction adds to the
+//! record of conflicts.
 
 use chunk_sync_model::merge::{Conflict, Kind, Outcome, Strategy};
 use chunk_sync_model::{Part, SyncVersion, Time, Writer};
 
 use crate::ports::{Closed, Decided, Met};
 
-/// What is counted of a conflict.
+/// The labels under which a conflict is counted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Mark {
     pub(crate) kind: Kind,
@@ -26,11 +27,11 @@ impl Journal {
         Self { at, decided: Vec::new(), met: Vec::new() }
     }
 
-    /// Takes down what a change of that writer, which came to that version, settled and met.
+    /// Records the conflicts that a change by `by`, merged as `version`, closed (`decided`) and detected (`conflicts`).
     pub(crate) fn note(&mut self, by: Writer, version: SyncVersion, decided: Vec<Part>, conflicts: Vec<Conflict>) {
         let closed = Closed { at: self.at, by };
         for part in decided {
-            // What was met just before is not on record yet.
+            // A conflict that this transaction detected is not on record yet: it is closed here.
             for met in self.met.iter_mut().filter(|met| met.is_open() && met.conflict.part == part) {
                 met.closed = Some(closed);
             }

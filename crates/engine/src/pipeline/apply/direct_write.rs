@@ -1,9 +1,11 @@
-//! What somebody wrote into Qdrant or Neo4j past the service. It is found by looking before a chunk is merged: always where
-//! verification has found the chunk to differ, and before every merge where the settings say so. What is done about it is
-//! part of the merge's transaction, and reaches every store with what else that came to.
+//! Direct writes: changes that another program made in Qdrant or Neo4j, past the service. The worker finds them by
+//! reading the stores before it merges a chunk: always where verification has found the chunk to differ, and before
+//! every merge if `detect` is set to `Always`. Putting back or merging a direct write is part of the merge's
+//! transaction, and reaches every store with the other results of that merge.
 //!
-//! A look is as good as its moment: what is written after it, and before the next write of ours, is written over unseen. A
-//! store that is failing, or does not answer in time, is not looked at, for a dead store stops only itself.
+//! A read is valid only for its moment: a direct write made after the read and before the next write of the service is
+//! overwritten undetected. A store that is failing is not read, and the answer of one that is late is not waited for,
+//! so that an unreachable store stops only itself.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,11 +21,11 @@ use crate::pipeline::envelope::Operation;
 use crate::ports::{Looked, Store};
 use crate::runtime::settings::{Detect, DirectSettings, DirectWrites};
 
-/// What the stores were found to hold of some chunks.
+/// The documents that the stores hold for some chunks, by chunk id.
 pub(crate) type Looks = BTreeMap<Uuid, Vec<(Writer, Looked)>>;
 
-/// Looks at the chunks of these operations in all `stores`, as far as the settings want it. A store that does not answer
-/// within `patience` is passed over.
+/// Reads the chunks of these operations from all `stores`: of every operation with [`Detect::Always`], else of repairs
+/// only. A store that fails or does not answer within `patience` is left out.
 pub(crate) async fn look(
     stores: &[&Arc<dyn Store>],
     operations: &[&Operation],
@@ -50,8 +52,8 @@ pub(crate) async fn look(
                     looks.entry(looked.id).or_default().push((writer(target), looked));
                 }
             }
-            Ok(Err(fault)) => info!(%target, %fault, "could not look for what others wrote there"),
-            Err(_) => info!(%target, "no answer in time on what others wrote there"),
+            Ok(Err(fault)) => info!(%target, %fault, "could not look for direct writes; merging without"),
+            Err(_) => info!(%target, "no answer in time on direct writes; merging without"),
         }
     }
     looks
@@ -65,8 +67,8 @@ fn writer(target: Target) -> Writer {
     }
 }
 
-/// What was written into the stores on top of what the service had written there. `record` and `state` are what is held
-/// before anything else of the chunk is merged; no time beyond `latest` is believed.
+/// The direct writes among `looks`: what differs from what the service had written there. `record` and `state` are the
+/// chunk's before anything else of it is merged. A time later than `latest` is not accepted.
 pub(crate) fn found(
     looks: Option<&Vec<(Writer, Looked)>>,
     record: Option<&Record>,
@@ -84,15 +86,15 @@ pub(crate) fn found(
     looks.into_iter().flatten().filter_map(direct).collect()
 }
 
-/// What is held of a chunk while it is merged.
+/// Record and state of a chunk while it is merged.
 pub(crate) struct Merging {
     pub(crate) record: Record,
     pub(crate) state: Option<Arc<State>>,
     pub(crate) vectors_changed: bool,
 }
 
-/// Puts a direct write back, or merges it, as the settings say, and takes down what of it is lost. Either way the chunk
-/// gets a new version, under which the store takes what we write.
+/// Reverts a direct write or merges it, as `settings.writes` requires, and records which of its parts are lost. Either
+/// way the chunk gets a new version, so that the store accepts the next write of the service.
 pub(crate) fn settle(
     id: Uuid,
     direct: &Direct,
@@ -106,7 +108,7 @@ pub(crate) fn settle(
     let merges = settings.writes == DirectWrites::Merge;
     let view = if merges { direct.view(&before, limits) } else { None };
     if merges && view.is_none() {
-        warn!(chunk = %id, store = %direct.writer, "what somebody wrote there keeps no rule of a chunk: put back");
+        warn!(chunk = %id, store = %direct.writer, "the direct write is not a valid chunk; reverted to the row");
     }
     let merging = match &view {
         Some(view) => {

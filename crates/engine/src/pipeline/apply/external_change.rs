@@ -1,8 +1,8 @@
-//! What somebody else wrote into the system of record, taken for what it is: a change by the writer `postgres`.
+//! Writes of other programs into the system of record, merged as changes by the writer `postgres`.
 //!
-//! The record keeps the digest of the row that was last written or seen. A row with another digest is not ours: it is
-//! merged as a view of its own before anything else of its chunk is, so that no merge ever writes over it unseen. A
-//! captured event is no more than the signal to look.
+//! The record keeps the digest of the row that was last written or read. A row with another digest was written by
+//! another program: it is merged as a view of its own before anything else of its chunk, so that no merge overwrites it
+//! undetected. A captured event is only the signal to read the row.
 
 use chunk_sync_model::document::row_fingerprint;
 use chunk_sync_model::merge::{Change, Merged, Strategies, merge};
@@ -11,12 +11,12 @@ use uuid::Uuid;
 
 use crate::ports::Held;
 
-/// When a row was written, as far as anybody can tell.
+/// When a row was written, as far as it is known.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Written {
-    /// When its transaction committed; where no captured event says it, now.
+    /// The commit time of its transaction; the current time if no captured event states it.
     pub(crate) at: Time,
-    /// How far ahead of that a row may say it was changed, in microseconds.
+    /// How far after `at` the row's own `updated_at` may lie to be accepted, in microseconds.
     pub(crate) max_ahead: i64,
 }
 
@@ -25,7 +25,7 @@ pub(crate) fn digest(state: Option<&State>) -> Option<Hash> {
     state.map(|state| row_fingerprint(state).digest())
 }
 
-/// Merges the row as it stands, where it is not the one that was last written or seen; `Err` gives back what is held.
+/// Merges the row as it stands, if it is not the one that was last written or read; else returns `held` as `Err`.
 pub(crate) fn absorb(id: Uuid, held: Held, written: Written, strategies: &Strategies) -> Result<Merged, Held> {
     let row = digest(held.state.as_deref());
     if row == held.row {
@@ -37,7 +37,7 @@ pub(crate) fn absorb(id: Uuid, held: Held, written: Written, strategies: &Strate
     let change = Change {
         writer: Writer::Postgres,
         time: after(held.record.as_ref(), time(view, known, written)),
-        // The same row is the same change, however often it is seen.
+        // The same row is the same change, however often it is read.
         event: Uuid::new_v5(&id, row.map(|row| *row.bytes()).unwrap_or_default().as_slice()),
         kind: if view.is_some() { EventType::Update } else { EventType::Delete },
         view,
@@ -47,7 +47,7 @@ pub(crate) fn absorb(id: Uuid, held: Held, written: Written, strategies: &Strate
     Ok(merge(held.record, held.state.clone(), &change, strategies).renewed())
 }
 
-/// What the row says of the time if it moved and can be believed, else when it was written.
+/// The row's `updated_at` if it moved forward and is not too far ahead, else the time of the write.
 fn time(view: Option<&Chunk>, known: Option<Time>, written: Written) -> Time {
     let latest = written.at.micros().saturating_add(written.max_ahead);
     let said = view.map(|chunk| chunk.metadata.updated_at);
@@ -55,7 +55,8 @@ fn time(view: Option<&Chunk>, known: Option<Time>, written: Written) -> Time {
     moved.unwrap_or(written.at)
 }
 
-/// Whoever wrote the row wrote on top of all that it showed: that is later, whatever the clocks say.
+/// The program that wrote the row had all of the row before it: its change is later than the newest one, whatever the
+/// clocks show.
 fn after(record: Option<&Record>, time: Time) -> Time {
     record.map_or(time, |record| time.max(Time::from_micros(record.newest_change().micros().saturating_add(1))))
 }
@@ -88,7 +89,7 @@ mod tests {
         Arc::new(State { chunk: *chunk, embedding_stale: false })
     }
 
-    /// What is held after claude wrote the chunk through the service.
+    /// What is held after the writer `claude` wrote the chunk through the service.
     fn held(state: &Arc<State>) -> Held {
         let event = Event::of_chunk(state.chunk.clone());
         let merged = merge(None, None, &Change::from(&event), &Strategies::default());
@@ -97,39 +98,39 @@ mod tests {
     }
 
     #[test]
-    fn a_row_as_it_was_last_written_is_nobodys_change() {
+    fn a_row_as_it_was_last_written_is_no_change() {
         let held = held(&state("as it was written", "2026-01-02T00:00:00Z"));
         assert!(absorb(Uuid::max(), held, written(), &Strategies::default()).is_err());
         assert!(absorb(Uuid::max(), Held::default(), written(), &Strategies::default()).is_err());
     }
 
     #[test]
-    fn another_row_is_a_change_by_whoever_wrote_into_the_table() {
+    fn another_row_is_a_change_by_the_writer_postgres() {
         let mut held = held(&state("as it was written", "2026-01-02T00:00:00Z"));
         let before = held.record.as_ref().unwrap().version;
-        let row = state("what somebody wrote", "2026-01-03T00:00:00Z");
+        let row = state("what another program wrote", "2026-01-03T00:00:00Z");
         held.state = Some(Arc::clone(&row));
         let merged = absorb(Uuid::max(), held, written(), &Strategies::default()).unwrap();
         assert_eq!((merged.effect, merged.state.as_deref()), (Effect::Shown, Some(&*row)));
         assert!(merged.record.version > before);
         let last = merged.record.writers[&Writer::Postgres].last;
-        assert_eq!(last, row.chunk.metadata.updated_at, "it moved forward, and counts");
+        assert_eq!(last, row.chunk.metadata.updated_at, "`updated_at` moved forward and is accepted");
     }
 
     #[test]
-    fn a_time_that_did_not_move_or_lies_ahead_is_not_believed() {
+    fn a_time_that_did_not_move_or_lies_ahead_is_not_accepted() {
         for updated_at in ["2026-01-02T00:00:00Z", "2026-01-01T06:00:00Z", "2099-01-01T00:00:00Z"] {
             let mut held = held(&state("as it was written", "2026-01-02T00:00:00Z"));
-            held.state = Some(state("what somebody wrote", updated_at));
+            held.state = Some(state("what another program wrote", updated_at));
             let merged = absorb(Uuid::max(), held, written(), &Strategies::default()).unwrap();
             assert_eq!(merged.record.writers[&Writer::Postgres].last, written().at, "{updated_at}");
         }
     }
 
     #[test]
-    fn what_was_written_on_top_is_later_whatever_the_clocks_say() {
+    fn a_write_on_top_of_a_row_is_later_whatever_the_clocks_show() {
         let mut held = held(&state("as it was written", "2026-01-02T00:00:00Z"));
-        let row = state("what somebody wrote", "2026-01-02T00:00:00Z");
+        let row = state("what another program wrote", "2026-01-02T00:00:00Z");
         held.state = Some(Arc::clone(&row));
         let early = Written { at: Time::from_micros(1_000_000), ..written() };
         let merged = absorb(Uuid::max(), held, early, &Strategies::default()).unwrap();

@@ -1,5 +1,5 @@
-//! Merging a batch: rows and records are fetched under their locks, the decision is pure, and what it says becomes
-//! durable with them.
+//! Merging a batch: the transaction fetches rows and records under their locks, a pure function decides, and the
+//! decision becomes durable in the same transaction.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -17,16 +17,16 @@ use crate::ports::{Commit, EntryId, Fault, Fence, FinishedBy, Held, MergeScope, 
 use crate::runtime::metrics;
 use crate::runtime::settings::Settings;
 
-/// What became of a batch in the system of record.
+/// The result of merging a batch in the system of record.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
     /// What the other stores are to hold, one write per chunk.
     pub(crate) writes: Vec<Write>,
-    /// What the operations met; the conflicts themselves are on record with the rows.
+    /// The conflicts that the operations detected; the conflicts themselves are on record with the rows.
     pub(crate) conflicts: Vec<Mark>,
-    /// Operations that came late or once more.
+    /// Operations that changed nothing because they came late or once more.
     pub(crate) repeated: u64,
-    /// Who had written into a store directly, once for each chunk.
+    /// The stores that held a direct write, once per chunk and store.
     pub(crate) direct: Vec<Writer>,
 }
 
@@ -39,16 +39,16 @@ impl Outcome {
     }
 }
 
-/// What a batch is merged by.
+/// What a merge of a batch depends on.
 #[derive(Clone, Copy)]
 pub(crate) struct Terms<'a> {
-    /// When a row was written of which no captured event says it.
+    /// When a row was written, if no captured event states it.
     pub(crate) now: Written,
-    /// An earlier attempt failed, which may nevertheless have happened.
+    /// An earlier attempt failed, and may have been committed nevertheless.
     pub(crate) again: bool,
-    /// What decides where writers disagree, and what is done about what others write into the stores.
+    /// The strategies for conflicts and the rules for direct writes.
     pub(crate) settings: &'a Settings,
-    /// What the stores were found to hold.
+    /// The documents that the stores hold.
     pub(crate) looks: &'a Looks,
     /// What must still hold when the merge commits.
     pub(crate) fence: &'a Fence,
@@ -56,8 +56,8 @@ pub(crate) struct Terms<'a> {
     pub(crate) finished_by: FinishedBy,
 }
 
-/// Merges the operations, each chunk's in their order, in one transaction, which puts what the stores `owing` miss into the
-/// outbox.
+/// Merges the operations in one transaction, those of each chunk in their order. The transaction puts the writes that
+/// the stores in `owing` miss into the outbox.
 pub(crate) async fn merge_all(
     records: &dyn Records,
     operations: &[&Operation],
@@ -72,7 +72,7 @@ pub(crate) async fn merge_all(
     let outcome = Mutex::new(Outcome::default());
     let decide = |held: Vec<Held>| {
         let started = Instant::now();
-        // Decided anew where the transaction is repeated: nothing of the earlier attempt may stay.
+        // The transaction may be repeated, and then decides again: nothing of the earlier attempt may stay.
         let mut new = Outcome::default();
         let commits = chunks
             .iter()
@@ -103,7 +103,7 @@ fn decide(
 ) -> Commit {
     let before = held.record.as_ref().map(|record| record.version).unwrap_or_default();
     let row = held.state.clone();
-    // A captured event is the signal to look at the row, and says when it was written; a repair does not know.
+    // A captured event is the signal to read the row, and states when it was written; a repair and a fill do not.
     let signal = operations
         .iter()
         .rev()
@@ -135,8 +135,8 @@ fn decide(
     }
     for operation in operations {
         if operation.is_signal() {
-            // A row that is just as it was last written or seen: the stores were told with it. Where the signal was
-            // perhaps carried before, they are told again.
+            // The row is as it was last written or read, and the stores were sent it then. If the signal may have been
+            // carried before, the row is sent again.
             tell |= operation.repeated || terms.again || operation.is_fill();
             continue;
         }
@@ -149,7 +149,7 @@ fn decide(
     }
     let mut record = record.unwrap_or_default();
     if let Some(above) = operations.iter().filter(|o| o.is_repair()).map(|o| o.event.timestamp).max() {
-        // Stores leave alone what has no newer version, whatever they hold in truth.
+        // A store skips a write that has no newer version, whatever it holds: a repair needs a new version.
         record.version = record.version.next(above);
         (tell, vectors_changed) = (true, true);
     }
