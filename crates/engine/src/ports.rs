@@ -1,4 +1,4 @@
-//! Every seam to the outside. The engine owns the traits; connectors implement them.
+//! The interfaces to everything outside the process. The engine defines the traits; connectors implement them.
 
 mod bus;
 mod capture;
@@ -24,18 +24,18 @@ pub use store::{
     Applied, Commit, Counts, Debt, Decide, Fence, Held, Looked, MergeScope, Records, Row, Seen, Store, Write,
 };
 
-/// Everything beyond the seams.
+/// The implementations of the ports that one process uses.
 #[derive(Clone)]
 pub struct Ports {
-    /// Where events wait.
+    /// The stream of events.
     pub bus: Arc<dyn Bus>,
     /// The system of record.
     pub records: Arc<dyn Records>,
-    /// Which process works the stream.
+    /// The lease that decides which process works the stream.
     pub lease: Arc<dyn Lease>,
     /// The other stores that the installation has: vectors, graph, both or none.
     pub stores: Vec<Arc<dyn Store>>,
-    /// The version of the set of stores, which every merge is fenced by; `None` where none is recorded.
+    /// The version of the set of stores, with which every merge is fenced; `None` where no version is recorded.
     pub set: Option<u64>,
 }
 
@@ -46,7 +46,8 @@ impl Ports {
         std::iter::once(Target::Postgres).chain(self.stores.iter().map(|store| store.target())).collect()
     }
 
-    /// What a signal names as its targets: the stores beside the system of record, and that one where there is no other.
+    /// The targets that a signal names: the stores beside the system of record, or the system of record if it is the
+    /// only store.
     pub(crate) fn signalled(&self) -> Vec<Target> {
         let mut targets = self.targets();
         if targets.len() > 1 {
@@ -55,10 +56,10 @@ impl Ports {
         targets
     }
 
-    /// Creates what is missing in every one of them.
+    /// Creates what is missing in the system of record, in every store and on the bus, in that order.
     ///
     /// # Errors
-    /// The first that cannot be prepared.
+    /// The fault of the first port that cannot be prepared; the ports after it are not touched.
     pub async fn prepare(&self) -> Result<(), Fault> {
         self.records.prepare().await?;
         for store in &self.stores {

@@ -1,4 +1,4 @@
-//! The bus: where events wait until every store holds them.
+//! The bus: it holds each event until every store holds the state that the event led to.
 
 use std::fmt;
 use std::time::Duration;
@@ -14,12 +14,12 @@ use serde_json::{Map, Value};
 
 use super::{Fault, FaultClass, Handover};
 
-/// An entry's place in the stream: `milliseconds-sequence`, ascending in the order of publication.
+/// The id of an entry of the stream: `milliseconds-sequence`, ascending in the order of publication.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EntryId {
-    /// Milliseconds since 1970 when it was added.
+    /// Milliseconds since 1970 when the entry was added.
     pub millis: u64,
-    /// Tells entries of the same millisecond apart.
+    /// Distinguishes entries of the same millisecond.
     pub sequence: u64,
 }
 
@@ -34,7 +34,7 @@ impl std::str::FromStr for EntryId {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let parts = text.split_once('-').and_then(|(m, s)| Some((m.parse().ok()?, s.parse().ok()?)));
-        let (millis, sequence) = parts.ok_or_else(|| format!("`{text}` is no entry id such as 1700000000000-0"))?;
+        let (millis, sequence) = parts.ok_or_else(|| format!("`{text}` is not an entry id; write one such as 1700000000000-0"))?;
         Ok(Self { millis, sequence })
     }
 }
@@ -50,40 +50,41 @@ impl EntryId {
 /// An entry handed to this process.
 #[derive(Clone, Debug)]
 pub struct Delivery {
-    /// Which entry.
+    /// The entry.
     pub id: EntryId,
-    /// One more than the number of processes that fell silent while they had it.
+    /// One more than the number of processes that fell silent while they had the entry.
     pub attempt: u32,
-    /// It was handed out before: a process may have carried it, wholly or in part.
+    /// Whether the entry was handed out before: a process may have carried it, wholly or in part.
     pub again: bool,
-    /// Its fields, as they came.
+    /// The fields as they were published.
     pub fields: Fields,
 }
 
-/// An entry that cannot succeed, with the reason.
+/// An entry that can never succeed, with the reason.
 #[derive(Clone, Debug)]
 pub struct DeadLetter {
-    /// Which entry; `None` where the bus does not have it any more, or nobody knows where: only the log had its event.
+    /// The entry; `None` where the bus does not have it any more, or where its id is unknown because only the log had
+    /// its event.
     pub id: Option<EntryId>,
-    /// Its fields, unchanged.
+    /// The fields of the entry, unchanged.
     pub fields: Fields,
-    /// When it was given up.
+    /// When the engine gave it up.
     pub at: Time,
     /// The class of the fault.
     pub class: FaultClass,
-    /// What went wrong.
+    /// The error message.
     pub error: String,
-    /// The field to blame.
+    /// The field that caused the error.
     pub field: Option<String>,
-    /// How often it was tried.
+    /// The number of attempts.
     pub attempts: u32,
-    /// The stores that do not hold it.
+    /// The stores that do not hold the state of the event.
     pub missing: Vec<Target>,
 }
 
 impl DeadLetter {
-    /// The fields of its entry among the dead letters: the original ones unchanged, then why and when. A value that is not
-    /// UTF-8 also stands in `raw_b64`, a JSON object of base64 by field name, for readers that know text only.
+    /// The fields of the dead letter: the original ones unchanged, then the reason and the time. A value that is not
+    /// UTF-8 is also in `raw_b64`, a JSON object of base64 by field name, for readers that can only read text.
     #[must_use]
     pub fn fields(&self) -> Fields {
         let missing: Vec<_> = self.missing.iter().map(|target| target.as_str()).collect();
@@ -104,47 +105,47 @@ impl DeadLetter {
             .collect();
         let raw = (!raw.is_empty()).then(|| ("raw_b64", Value::from(raw).to_string()));
         let added = reasons.into_iter().chain(raw).map(|(name, value)| (name.as_bytes().to_vec(), value.into_bytes()));
-        // A letter that is retried and dies again keeps one set of reasons, the newest.
+        // A letter that is retried and dead-lettered again keeps one set of reasons, the newest.
         let original = self.fields.iter().filter(|(name, _)| !DEAD_FIELDS.iter().any(|dead| dead.as_bytes() == name));
         original.cloned().chain(added).collect()
     }
 }
 
-/// The fields that a dead letter has beside the original ones.
+/// The fields that a dead letter has in addition to the original ones.
 pub const DEAD_FIELDS: [&str; 8] =
     ["dead_at", "stream_id", "error_type", "error", "field", "attempts", "missing", "raw_b64"];
 
-/// A dead letter as it lies in its stream: the fields of `chunk:sync:dead`, originals and reasons alike.
+/// A dead letter as it is stored in `chunk:sync:dead`: the original fields and the reasons.
 #[derive(Clone, Debug)]
 pub struct Letter {
-    /// Its place in the stream of dead letters.
+    /// The id in the stream of dead letters.
     pub id: EntryId,
-    /// All its fields.
+    /// All fields.
     pub fields: Fields,
 }
 
-/// How much waits.
+/// The numbers of entries that wait.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Depth {
-    /// Entries that nobody has read yet.
+    /// Entries that no process has read yet.
     pub unread: u64,
-    /// Entries read, not yet acknowledged.
+    /// Entries that were read and are not acknowledged.
     pub pending: u64,
     /// Dead letters.
     pub dead: u64,
-    /// The oldest entry that is not finished.
+    /// The oldest unfinished entry.
     pub oldest: Option<EntryId>,
 }
 
 /// What finishes an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FinishedBy {
-    /// [`Bus::acknowledge`]. The bus and the system of record are two systems: what was merged and has not reached every
-    /// store is in the write-ahead log until the acknowledgement.
+    /// [`Bus::acknowledge`]. The bus and the system of record are two systems: until the acknowledgement, an event that
+    /// was merged and has not reached every store is in the write-ahead log.
     Acknowledgement,
-    /// The merge. Entries lie in the database of the system of record, and
-    /// [`Records::merge_in`](super::Records::merge_in) deletes them in the transaction that puts the writes of every store
-    /// into the outbox. Nothing of them is logged, and a published entry is as durable as the rows.
+    /// The merge. Entries are in the database of the system of record, and
+    /// [`Records::merge_in`](super::Records::merge_in) deletes them in the transaction that adds the writes of every
+    /// store to the outbox. Their events are not logged, and a published entry is as durable as the rows.
     Merge,
 }
 
@@ -166,19 +167,19 @@ impl FinishedBy {
 ///
 /// - **One reader**: one process reads at a time, the holder of the [`Lease`](super::Lease). It calls
 ///   [`begin`](Bus::begin) once, before its first read. Any number of processes may publish.
-/// - **Order**: entries are handed out in the order of the stream, those that were handed out before and are unfinished
-///   first. An entry that another process takes meanwhile (it lost the lease and does not know yet) is taken back and
-///   comes in its place.
-/// - **Counting**: a handover does not count as a delivery. [`Delivery::attempt`] grows by one where a process fell silent
-///   ([`Handover::Silent`]) while it had the entry, for it may have died of it; not where it released the lease, and not
-///   where the same process reads on.
-/// - **Durability**: a published entry survives a crash of this process; with a server it is as durable as that server.
+/// - **Order**: entries are handed out in the order of the stream, after those that were handed out before and are
+///   unfinished. If another process reads an entry meanwhile (it lost the lease and has not noticed yet), the entry is
+///   taken back and handed out in its place in the order.
+/// - **Counting**: a handover does not count as a delivery. [`Delivery::attempt`] grows by one if a process fell silent
+///   ([`Handover::Silent`]) while it had the entry, because the entry may have ended it. It does not grow if the
+///   process released the lease, or if the same process reads on.
+/// - **Durability**: a published entry survives a crash of this process; on a server it is as durable as that server.
 /// - **Repetition**: an entry may be handed out again until it is acknowledged, also after an acknowledgement was lost.
-/// - **Shutdown**: a read that is dropped loses nothing: what it had been handed comes again.
+/// - **Shutdown**: a read that is dropped loses nothing: the entries that it had been handed are handed out again.
 #[async_trait]
 pub trait Bus: Send + Sync {
-    /// What finishes an entry of this bus. [`FinishedBy::Merge`] only where the records that it is used with delete the
-    /// entries named by [`MergeScope::finished`](super::MergeScope::finished) from this very bus.
+    /// What finishes an entry of this bus. An implementation returns [`FinishedBy::Merge`] only if the records that it
+    /// is used with delete the entries in [`MergeScope::finished`](super::MergeScope::finished) from this bus.
     fn finished_by(&self) -> FinishedBy {
         FinishedBy::Acknowledgement
     }
@@ -186,42 +187,42 @@ pub trait Bus: Send + Sync {
     /// Creates what is missing (stream, group). Safe to repeat.
     async fn prepare(&self) -> Result<(), Fault>;
 
-    /// Adds the events to the stream in their order; durable on return, one id each. Waits while the stream is over its
-    /// bound, and answers [`FaultClass::Busy`] if that lasts.
+    /// Adds the events to the stream in their order and returns one id each; durable on return. Waits while the stream
+    /// is over its bound, and fails with [`FaultClass::Busy`] if that lasts.
     async fn publish(&self, events: &[Event]) -> Result<Vec<EntryId>, Fault>;
 
-    /// This process reads from now on. Whatever is unfinished is handed out again, whoever had it; `handover` says whether
-    /// that counts.
+    /// Makes this process the reader. All unfinished entries are handed out again, regardless of which process had
+    /// them; `handover` decides whether that counts as a delivery.
     async fn begin(&self, handover: Handover) -> Result<(), Fault>;
 
-    /// Up to `max` entries, in the order of the stream; waits up to `wait` for the first.
+    /// Returns up to `max` entries in the order of the stream; waits up to `wait` for the first.
     async fn read(&self, max: usize, wait: Duration) -> Result<Vec<Delivery>, Fault>;
 
-    /// The entries are finished: they are handed out no more.
+    /// Finishes the entries: they are not handed out again.
     async fn acknowledge(&self, ids: &[EntryId]) -> Result<(), Fault>;
 
-    /// Moves entries to the dead letters and acknowledges them; a crash in between leaves them in both places, never in
-    /// neither. A letter without an entry is only added.
+    /// Adds the letters to the dead letters and acknowledges their entries; a crash in between leaves an entry in both
+    /// places, never in neither. A letter without an entry is only added.
     async fn bury(&self, letters: &[DeadLetter]) -> Result<(), Fault>;
 
-    /// The dead letters above `after`, at most `limit`.
+    /// Returns the dead letters with an id above `after`, at most `limit`.
     async fn dead(&self, after: Option<EntryId>, limit: usize) -> Result<Vec<Letter>, Fault>;
 
-    /// Removes a dead letter; whether it was there.
+    /// Removes a dead letter; returns whether it existed.
     async fn drop_dead(&self, id: EntryId) -> Result<bool, Fault>;
 
-    /// A name that is another one as soon as the bus may have lost entries that it had answered for.
+    /// A name that changes as soon as the bus may have lost entries whose publication it had confirmed.
     async fn incarnation(&self) -> Result<String, Fault>;
 
-    /// How much waits.
+    /// The numbers of entries that wait.
     async fn depth(&self) -> Result<Depth, Fault>;
 
-    /// When the oldest unfinished entry was added, by the bus's clock; `None` where there is none. Of a bus whose ids
-    /// contain the time, that of the id.
+    /// When the oldest unfinished entry was added, by the bus's clock; `None` if every entry is finished. The default
+    /// implementation takes the time from the id.
     async fn oldest_at(&self) -> Result<Option<Time>, Fault> {
         Ok(self.depth().await?.oldest.map(EntryId::time))
     }
 
-    /// Forgets what every group has finished; never by length.
+    /// Removes entries that every group has finished, never by length; returns their number.
     async fn trim(&self) -> Result<u64, Fault>;
 }

@@ -1,4 +1,4 @@
-//! Capture: the changes that others make in the system of record, from its own log.
+//! Capture: reads the changes that other programs make in the system of record from its log.
 
 use std::fmt;
 
@@ -8,80 +8,81 @@ use uuid::Uuid;
 
 use super::Fault;
 
-/// A place in the log of the system of record, ascending.
+/// A position in the log of the system of record, ascending.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position(pub u64);
 
 impl fmt::Display for Position {
-    /// As PostgreSQL writes it: two halves in hexadecimal.
+    /// The notation of PostgreSQL: two halves in hexadecimal.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:X}/{:X}", self.0 >> 32, self.0 & 0xFFFF_FFFF)
     }
 }
 
-/// What happened to a row.
+/// The kind of a change of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Touch {
-    /// It came.
+    /// The row was inserted.
     Inserted,
-    /// It changed.
+    /// The row was updated.
     Updated,
-    /// It went.
+    /// The row was deleted.
     Deleted,
 }
 
-/// One transaction of somebody else. It says which rows to look at; what they say is read where they stand.
+/// One transaction of another program. It lists the rows to read; their content is read from the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Captured {
-    /// The rows in the order in which they were touched. Empty for a transaction of our own, or a heartbeat.
+    /// The rows in the order in which they were changed. Empty for a transaction of this service and for a heartbeat.
     pub rows: Vec<(Uuid, Touch)>,
-    /// The whole table was emptied, before anything that follows in `rows`.
+    /// Whether the whole table was truncated, before the changes in `rows`.
     pub truncated: bool,
-    /// When it committed.
+    /// The time of the commit.
     pub at: Time,
-    /// Where it ends.
+    /// The position at which the transaction ends.
     pub end: Position,
 }
 
-/// The log, being read.
+/// An open log, read transaction by transaction.
 ///
 /// - **Order**: transactions come in the order of their commits.
-/// - **Repetition**: whatever is not confirmed comes again with the next [`Capture::open`].
+/// - **Repetition**: everything that is not confirmed comes again with the next [`Capture::open`].
 /// - **Cancellation**: a `next` that is dropped loses nothing.
 #[async_trait]
 pub trait Source: Send {
     /// The next transaction.
     async fn next(&mut self) -> Result<Captured, Fault>;
 
-    /// Makes known, durably, that everything up to `position` may be [confirmed](Source::confirm) from now on.
-    /// [`Busy`](super::FaultClass::Busy) where the log was opened again since, by whomever.
+    /// Records durably that everything up to `position` may be [confirmed](Source::confirm) from now on. Fails with
+    /// [`Busy`](super::FaultClass::Busy) if this or another process opened the log again since.
     async fn note(&mut self, position: Position) -> Result<(), Fault>;
 
-    /// What a gap may have hidden is carried: it comes no more. [`Busy`](super::FaultClass::Busy) as with a note: then
-    /// there may be another gap, which is not ours to close.
+    /// Records that everything that the gap may have hidden is carried: the gap is not reported again. Fails with
+    /// [`Busy`](super::FaultClass::Busy) like [`note`](Source::note): then there may be another gap, which this reader
+    /// must not close.
     async fn close_gap(&mut self) -> Result<(), Fault>;
 
-    /// All up to here is safe elsewhere: the log may forget it.
+    /// Everything up to this position is durable elsewhere: the server may remove that part of the log.
     fn confirm(&mut self, position: Position);
 }
 
-/// Why changes may have been missed that were made while nobody read.
+/// Why changes may have been missed that were made while no process read the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gap {
-    /// Somebody dropped what remembers how far reading had come.
+    /// The replication slot, which holds the position of reading, was dropped.
     Dropped,
-    /// The server gave up keeping its log for us.
+    /// The server stopped keeping its log for the slot.
     Invalidated,
-    /// Somebody moved it on, or made it anew.
+    /// The replication slot was advanced, or created again, by another program.
     Moved,
-    /// This is another server than the one that was read.
+    /// The server is not the one that was read before.
     OtherServer,
-    /// The server's history is another: a standby was promoted, or a backup restored to a point in time.
+    /// The server is on another timeline: a standby was promoted, or a backup was restored to a point in time.
     Failover,
 }
 
 impl Gap {
-    /// Every one.
+    /// Every kind.
     pub const ALL: [Self; 5] = [Self::Dropped, Self::Invalidated, Self::Moved, Self::OtherServer, Self::Failover];
 
     /// Its name in metrics and tables.
@@ -101,35 +102,35 @@ impl fmt::Display for Gap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Dropped => "the replication slot was dropped",
-            Self::Invalidated => "the server invalidated the replication slot, for it kept too much log",
-            Self::Moved => "somebody moved the replication slot on, or made it anew",
-            Self::OtherServer => "this is another server than the one that was captured from",
+            Self::Invalidated => "the server invalidated the replication slot, because it kept too much log",
+            Self::Moved => "another program advanced the replication slot, or created it again",
+            Self::OtherServer => "the server is not the one that was captured from",
             Self::Failover => "the server is on another timeline: a standby was promoted, or a backup restored",
         })
     }
 }
 
-/// A log that is open.
+/// A log that was opened.
 pub struct Opened {
-    /// It, being read.
+    /// The open log.
     pub source: Box<dyn Source>,
-    /// Why changes before its first may have been missed. It comes with every opening until it is closed.
+    /// Why changes before the first transaction may have been missed. Every opening reports it until it is closed.
     pub gap: Option<Gap>,
 }
 
-/// Where changes are captured from.
+/// Opens the log of the system of record.
 #[async_trait]
 pub trait Capture: Send + Sync {
     /// Creates what is missing. Safe to repeat.
     async fn prepare(&self) -> Result<(), Fault>;
 
-    /// Prepares, and begins to read where reading was last confirmed.
-    /// [`Busy`](super::FaultClass::Busy) where another process does so already.
+    /// Prepares, and begins to read at the last confirmed position. Fails with [`Busy`](super::FaultClass::Busy) if
+    /// another process reads the log.
     async fn open(&self) -> Result<Opened, Fault>;
 
-    /// Writes something of no meaning into the log, so that an idle table does not keep it from being forgotten.
+    /// Writes a message without meaning into the log, so that the confirmed position advances while the table is idle.
     async fn beat(&self) -> Result<(), Fault>;
 
-    /// How many bytes of the log are kept because they are not confirmed.
+    /// The number of bytes of the log that the server keeps because they are not confirmed.
     async fn lag(&self) -> Result<u64, Fault>;
 }

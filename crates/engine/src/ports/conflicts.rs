@@ -1,63 +1,63 @@
-//! The record of conflicts: what a merge adds to it, and how it is looked up.
+//! The record of conflicts: what a merge adds to it, and the filter by which it is queried.
 
 use chunk_sync_model::merge::{Conflict, Kind, Outcome, Strategy};
 use chunk_sync_model::{Part, SyncVersion, Time, Writer};
 use serde::Serialize;
 use uuid::Uuid;
 
-/// A conflict as it was met.
+/// A conflict as the merge found it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Met {
-    /// When it was merged.
+    /// The time of the merge.
     #[serde(rename = "met_at")]
     pub at: Time,
-    /// The version of what the merge came to.
+    /// The version of the result of the merge.
     pub sync_version: SyncVersion,
-    /// Who settled it, of one that was left open.
+    /// How the conflict was closed, if it had been left open.
     pub closed: Option<Closed>,
-    /// The four sides, and how it ended.
+    /// The four sides, and the outcome.
     #[serde(flatten)]
     pub conflict: Conflict,
 }
 
-/// How an open conflict ended.
+/// How an open conflict was closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Closed {
-    /// When that was merged.
+    /// When the change that closed it was merged.
     pub at: Time,
-    /// Whose change it was: mostly an operator's; a writer's where it deleted the chunk or took its word back.
+    /// The writer of that change: usually an operator; another writer if it deleted the chunk or withdrew its value.
     pub by: Writer,
 }
 
-/// A part that waits for nobody any more: what is open of it on the record is closed.
+/// A part that waits for no decision any more: its open entries on the record are closed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decided {
-    /// Which part.
+    /// The part.
     pub part: Part,
-    /// By whom, and when.
+    /// The writer and the time.
     pub closed: Closed,
 }
 
 /// An entry of the record.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Recorded {
-    /// Its number: a later entry has a greater one.
+    /// The number of the entry, ascending in the order of recording.
     pub id: u64,
-    /// Which chunk.
+    /// The chunk.
     pub chunk: Uuid,
-    /// What was met.
+    /// The conflict.
     #[serde(flatten)]
     pub met: Met,
 }
 
 impl Met {
-    /// Whether it waits for a person.
+    /// Whether the entry waits for a decision of an operator.
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.conflict.outcome == Outcome::Open && self.closed.is_none()
     }
 
-    /// When nothing was left to decide; `None` while it waits.
+    /// When nothing was left to decide; `None` while the entry waits.
     #[must_use]
     pub fn settled_at(&self) -> Option<Time> {
         match self.closed {
@@ -67,29 +67,29 @@ impl Met {
     }
 }
 
-/// Which entries are wanted: those that everything fits which is set.
+/// Selects entries of the record: those that match every field that is set.
 #[derive(Clone, Debug, Default)]
 pub struct ConflictFilter {
-    /// Of this chunk.
+    /// The chunk.
     pub chunk: Option<Uuid>,
-    /// On a part of this kind.
+    /// The kind of the part.
     pub kind: Option<Kind>,
-    /// Decided by this strategy.
+    /// The strategy that decided.
     pub strategy: Option<Strategy>,
-    /// That ended so.
+    /// The outcome.
     pub outcome: Option<Outcome>,
-    /// Between this writer and another.
+    /// One of the two writers.
     pub writer: Option<Writer>,
-    /// That wait for a person.
+    /// Only entries that wait for a decision of an operator.
     pub open: bool,
-    /// Met then or later.
+    /// Merged at this time or later.
     pub since: Option<Time>,
-    /// With a number below this: what follows on a page that ended there.
+    /// With a number below this one: the continuation of a page.
     pub below: Option<u64>,
 }
 
 impl ConflictFilter {
-    /// Whether it is one of them.
+    /// Whether the entry matches.
     #[must_use]
     pub fn fits(&self, entry: &Recorded) -> bool {
         let (met, conflict) = (&entry.met, &entry.met.conflict);

@@ -1,23 +1,24 @@
-//! What can go wrong beyond a seam, in as many classes as there are different answers to it.
+//! Faults of ports, in as many classes as there are different reactions to them.
 
-/// Which answer a fault wants.
+/// The class of a fault, which decides how the caller reacts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FaultClass {
-    /// Nobody answers there: try again later.
+    /// The server does not answer: try again later.
     Unavailable,
-    /// An answer did not come in time; what was asked may or may not have happened: try again, all writes can be repeated.
+    /// The answer did not come in time, and the request may or may not have been executed: try again, all writes can be
+    /// repeated.
     Timeout,
-    /// Others were in the way (a lock, a deadlock, a limit of rate): try again soon.
+    /// The request collided with others (a lock, a deadlock, a rate limit): try again soon.
     Busy,
-    /// This one input can never succeed: set it aside.
+    /// This one input can never succeed: dead-letter it.
     Rejected,
-    /// Name, password or right refused: a person must act; try again slowly.
+    /// The server rejected the user name, the password or the privilege: the operator must act; try again slowly.
     Denied,
-    /// The other side is not set up as needed (a table, collection or version is missing): a person must act.
+    /// The server is not set up as needed (a table, collection or version is missing): the operator must act.
     Misconfigured,
-    /// What was stored cannot be read: a person must act.
+    /// Stored data cannot be read: the operator must act.
     Corrupt,
-    /// The local disk failed or is full: stop rather than go on without a log.
+    /// The local disk failed or is full: stop, because without the log nothing may go on.
     Disk,
 }
 
@@ -49,7 +50,7 @@ impl FaultClass {
         }
     }
 
-    /// Whether the same call can succeed later without anybody changing the input.
+    /// Whether the same call can succeed later with the same input.
     #[must_use]
     pub fn is_transient(self) -> bool {
         match self {
@@ -59,36 +60,36 @@ impl FaultClass {
     }
 }
 
-/// What went wrong beyond a seam.
+/// The failure of a call to a port.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{context}: {message}")]
 pub struct Fault {
-    /// Which answer it wants.
+    /// The class, which decides the reaction.
     pub class: FaultClass,
-    /// What was being done, such as `qdrant upsert`.
+    /// The operation that failed, such as `qdrant upsert`.
     pub context: &'static str,
-    /// What the other side said, and what to do where that is known.
+    /// The error of the server, and the remedy where it is known.
     pub message: String,
-    /// The field of the chunk that is to blame, where one is.
+    /// The field of the chunk that caused the fault, where one did.
     pub field: Option<String>,
-    /// The installation is not the one that this process was started for any more: it must neither repeat the call nor set
-    /// aside what it carries, but end.
+    /// Whether the installation is no longer the one that this process was started for: the process must neither repeat
+    /// the call nor dead-letter what it carries, but end.
     pub outdated: bool,
 }
 
 impl Fault {
-    /// A fault of a class, with the error that it came from.
+    /// A fault of this class, with the error that caused it.
     pub fn new(class: FaultClass, context: &'static str, error: impl std::fmt::Display) -> Self {
         Self { class, context, message: format!("{error:#}"), field: None, outdated: false }
     }
 
-    /// The fault that ends a process which was started for another set of stores; the message has both values and the
-    /// remedy.
+    /// The fault that ends a process which was started for another set of stores; the message contains both values and
+    /// the remedy.
     pub fn outdated(context: &'static str, message: impl std::fmt::Display) -> Self {
         Self { outdated: true, ..Self::new(FaultClass::Misconfigured, context, message) }
     }
 
-    /// The same, blaming a field.
+    /// Adds the field that caused the fault.
     #[must_use]
     pub fn at(mut self, field: impl Into<String>) -> Self {
         self.field = Some(field.into());

@@ -1,99 +1,99 @@
-//! What an examination finds: one thing looked at, how it is, and what to change.
+//! The findings of an examination: one property of a server or file, its state, and what to change.
 
 use chunk_sync_model::Time;
 use serde::Serialize;
 
 use super::{Fault, FaultClass};
 
-/// How it is.
+/// The state of what was examined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
-    /// As it should be.
+    /// It is as it should be.
     Ok,
-    /// It works, and could be better or is yet to be done.
+    /// It works, but could be better or is not finished.
     Warning,
-    /// It does not work so.
+    /// It does not work as configured.
     Failed,
-    /// Nobody answered, or not in time.
+    /// The server did not answer, or not in time.
     Unreachable,
 }
 
-/// One thing that was looked at.
+/// One examined property.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// Where: `postgres`, `redis`, `log`.
     pub place: &'static str,
-    /// What was looked at, such as `wal_level`.
+    /// The property, such as `wal_level`.
     pub subject: &'static str,
-    /// How it is.
+    /// Its state.
     pub level: Level,
     /// What was found.
     pub text: String,
-    /// What to change, where something has to be.
+    /// The remedy, where something has to be changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
 }
 
-/// What is found in one place, in the order of looking.
+/// The findings of one server or file, in the order of examination.
 #[derive(Debug)]
 pub struct Findings {
     place: &'static str,
     found: Vec<Finding>,
 }
 
-/// Clocks may differ by so many microseconds.
+/// The tolerated difference of two clocks, in microseconds.
 const CLOCKS: i64 = 1_000_000;
 
 impl Findings {
-    /// Nothing yet.
+    /// An empty list of findings.
     #[must_use]
     pub fn of(place: &'static str) -> Self {
         Self { place, found: Vec::new() }
     }
 
-    /// All of it.
+    /// All findings.
     #[must_use]
     pub fn into_list(self) -> Vec<Finding> {
         self.found
     }
 
-    /// It is as it should be.
+    /// Adds a finding: as it should be.
     pub fn ok(&mut self, subject: &'static str, text: impl Into<String>) {
         self.add(subject, Level::Ok, text.into(), None);
     }
 
-    /// It works, and could be better.
+    /// Adds a finding: it works, but could be better.
     pub fn warning(&mut self, subject: &'static str, text: impl Into<String>, remedy: impl Into<String>) {
         self.add(subject, Level::Warning, text.into(), Some(remedy.into()));
     }
 
-    /// It does not work so.
+    /// Adds a finding: it does not work as configured.
     pub fn failed(&mut self, subject: &'static str, text: impl Into<String>, remedy: impl Into<String>) {
         self.add(subject, Level::Failed, text.into(), Some(remedy.into()));
     }
 
-    /// It could not be looked at, or not be had.
+    /// Adds a finding: the property could not be read, or what was requested could not be had.
     pub fn fault(&mut self, subject: &'static str, fault: &Fault) {
         let (level, remedy) = match fault.class {
             FaultClass::Unavailable => (Level::Unreachable, "start the server, or correct its URL"),
-            FaultClass::Timeout => (Level::Unreachable, "look why the server does not answer"),
-            FaultClass::Busy => (Level::Failed, "try again; somebody else is in the way"),
-            FaultClass::Denied => (Level::Failed, "correct name or password, or grant the right that is named"),
+            FaultClass::Timeout => (Level::Unreachable, "find out why the server does not answer"),
+            FaultClass::Busy => (Level::Failed, "try again; another process or transaction is in the way"),
+            FaultClass::Denied => (Level::Failed, "correct user name or password, or grant the privilege"),
             FaultClass::Misconfigured | FaultClass::Rejected => (Level::Failed, ""),
-            FaultClass::Corrupt => (Level::Failed, "look whether that is the server it should be"),
-            FaultClass::Disk => (Level::Failed, "mend the disk, or make room on it"),
+            FaultClass::Corrupt => (Level::Failed, "check that this is the right server"),
+            FaultClass::Disk => (Level::Failed, "repair the disk, or free space on it"),
         };
         let remedy = Some(remedy.to_owned()).filter(|remedy| !remedy.is_empty());
         self.add(subject, level, fault.message.clone(), remedy);
     }
 
-    /// Its clock, which said `there` between these two times here. Versions are made of times: a writer whose clock is
-    /// behind loses where it should win.
+    /// Compares the clock of the server, which showed `there` between the local times `before` and `after`. Versions
+    /// are made of times: a writer whose clock is behind loses where it should win.
     pub fn clock(&mut self, before: Time, there: Time, after: Time) {
         let here = before.micros().midpoint(after.micros());
         let apart = there.micros().saturating_sub(here);
-        // As far as can be told: the answer was on its way for a while.
+        // The answer was in transit for an unknown time, so a time between the two local ones counts as equal.
         let surely = apart.saturating_abs().saturating_sub((after.micros() - before.micros()) / 2);
         let seconds = apart as f64 / 1e6;
         if surely > CLOCKS {
@@ -129,14 +129,14 @@ mod tests {
         assert_eq!(clock(10_000, 10_900, 10_000), Level::Ok);
         assert_eq!(clock(10_000, 11_100, 10_000), Level::Warning);
         assert_eq!(clock(10_000, 8_900, 10_000), Level::Warning);
-        assert_eq!(clock(10_000, 13_000, 14_000), Level::Ok, "it took 4 s to answer");
+        assert_eq!(clock(10_000, 13_000, 14_000), Level::Ok, "the answer took 4 s");
     }
 
     #[test]
-    fn a_fault_is_unreachable_only_where_nobody_answered() {
+    fn a_fault_is_unreachable_only_where_no_server_answered() {
         for class in FaultClass::ALL {
             let mut findings = Findings::of("test");
-            findings.fault("server", &Fault::new(class, "test", "what it said"));
+            findings.fault("server", &Fault::new(class, "test", "the server's message"));
             let level = findings.into_list()[0].level;
             assert_eq!(level == Level::Unreachable, matches!(class, FaultClass::Unavailable | FaultClass::Timeout));
         }

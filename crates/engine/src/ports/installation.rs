@@ -1,4 +1,4 @@
-//! The installation: which stores it has, under which version of that set, and the id that marks its servers.
+//! The installation: its stores, the version of that set, and the id that marks its servers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -26,7 +26,7 @@ pub enum Kept {
 pub struct StoreSet(pub BTreeMap<Target, Kept>);
 
 impl StoreSet {
-    /// Reads the form in which it is recorded, `neo4j,qdrant:embedded`; `None` for another text.
+    /// Parses the recorded form, `neo4j,qdrant:embedded`; `None` for any other text.
     #[must_use]
     pub fn from_recorded(text: &str) -> Option<Self> {
         let store = |name: &str| {
@@ -39,7 +39,7 @@ impl StoreSet {
         text.split(',').filter(|name| !name.is_empty()).map(store).collect::<Option<_>>().map(Self)
     }
 
-    /// The form in which it is recorded.
+    /// The recorded form.
     #[must_use]
     pub fn recorded(&self) -> String {
         let store = |(target, kept): (&Target, &Kept)| match kept {
@@ -49,7 +49,7 @@ impl StoreSet {
         self.0.iter().map(store).collect::<Vec<_>>().join(",")
     }
 
-    /// The stores that `self` has and `other` has not, or keeps elsewhere.
+    /// The stores that `self` has and `other` does not have, or keeps elsewhere.
     #[must_use]
     pub fn beyond(&self, other: &Self) -> BTreeSet<Target> {
         self.0.iter().filter(|(target, kept)| other.0.get(target) != Some(kept)).map(|(target, _)| *target).collect()
@@ -65,61 +65,61 @@ impl fmt::Display for StoreSet {
     }
 }
 
-/// What is recorded of an installation, beside its records.
+/// What the system of record holds about the installation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Installed {
-    /// Marks the servers of the installation.
+    /// The id that marks the servers of the installation.
     pub id: Uuid,
     /// The version of the set of stores: 1, 2, ….
     pub version: u64,
     /// The set of stores.
     pub stores: StoreSet,
-    /// Stores of the set that do not hold everything yet: each is being filled until a comparison finds it equal.
+    /// The stores of the set that do not hold everything yet: each is filled until a comparison finds it equal to the
+    /// rows.
     pub filling: BTreeSet<Target>,
 }
 
 /// The record of the installation, kept beside the records of the chunks.
 #[async_trait]
 pub trait Installation: Send + Sync {
-    /// What is recorded; `None` where no `init` has recorded anything, also where the tables do not exist.
+    /// The recorded installation; `None` if no `init` has recorded one, also if the tables do not exist.
     async fn installed(&self) -> Result<Option<Installed>, Fault>;
 
-    /// Whether no chunk has a record yet, also where the tables do not exist.
+    /// Whether no chunk has a record yet; true also if the tables do not exist.
     async fn is_fresh(&self) -> Result<bool, Fault>;
 
-    /// Records `new` in place of what was recorded under the version `before`, and removes the outbox of every store that
-    /// is not in the set any more, in one transaction. [`Busy`](FaultClass::Busy) where another process recorded
-    /// something else meanwhile. Merges that begin later are fenced by the new version.
+    /// Records `new` in place of the installation with the version `before`, and removes the outbox of every store that
+    /// is not in the set any more, in one transaction. Fails with [`Busy`](FaultClass::Busy) if another process
+    /// recorded another installation meanwhile. Merges that begin later are fenced by the new version.
     async fn record(&self, before: Option<u64>, new: &Installed) -> Result<(), Fault>;
 
-    /// The store holds everything: it is not being filled any more. Nothing changes where `version` is not the version of
-    /// the set any more.
+    /// Records that the store holds everything and is not filled any more. Changes nothing if `version` is not the
+    /// version of the set any more.
     async fn filled(&self, version: u64, store: Target) -> Result<(), Fault>;
 }
 
-/// A server that can carry the id of the installation that uses it.
+/// A server that can hold the id of the installation that uses it.
 #[async_trait]
 pub trait Marked: Send + Sync {
-    /// What carries the mark, such as `the stream chunk:sync:stream in Redis`.
+    /// The object that holds the mark, such as `the stream chunk:sync:stream in Redis`.
     fn place(&self) -> String;
 
-    /// How a mark is removed by hand, as an imperative sentence.
+    /// How to remove a mark by hand, as an imperative sentence.
     fn remedy(&self, found: Uuid) -> String;
 
-    /// The ids that are found there: an empty list where nothing was marked yet, more than one where two installations came
-    /// at once; `None` where the server cannot carry a mark.
+    /// The ids that the server holds: an empty list if it has no mark yet, more than one if two installations marked it
+    /// at the same time; `None` if the server cannot hold a mark.
     async fn marks(&self) -> Result<Option<Vec<Uuid>>, Fault>;
 
-    /// Puts the id there, unless there is one, or the server cannot carry it.
+    /// Stores the id on the server, unless it has one or cannot hold a mark.
     async fn set_mark(&self, id: Uuid) -> Result<(), Fault>;
 }
 
-/// Whether the server belongs to the installation `id`, or to none yet. The answer is false where it could carry the mark and
-/// does not.
+/// Checks that no other installation uses the server. Returns false if the server could hold the mark of `id` and has none.
 ///
 /// # Errors
-/// [`Misconfigured`](FaultClass::Misconfigured), with both ids and the remedy, where it belongs to another installation;
-/// else the error of the server.
+/// [`Misconfigured`](FaultClass::Misconfigured), with both ids and the remedy, if the server belongs to another
+/// installation; otherwise the fault of the server.
 pub async fn check_mark(server: &dyn Marked, id: Option<Uuid>) -> Result<bool, Fault> {
     let Some(marks) = server.marks().await? else {
         return Ok(true);
@@ -127,10 +127,10 @@ pub async fn check_mark(server: &dyn Marked, id: Option<Uuid>) -> Result<bool, F
     let Some(other) = marks.iter().find(|mark| Some(**mark) != id) else {
         return Ok(!marks.is_empty());
     };
-    let own = id.map_or_else(|| "this configuration has none yet".to_owned(), |id| format!("this one is {id}"));
+    let own = id.map_or_else(|| "this installation has no id yet".to_owned(), |id| format!("this one is {id}"));
     let message = format!(
-        "{} belongs to installation {other}, and {own}: two installations cannot share it. Name another one in the \
-         configuration; or, if that installation is gone for good, {}",
+        "{} belongs to installation {other}, and {own}: two installations cannot share it; name another one in the \
+         configuration, or, if that installation is gone for good, {}",
         server.place(),
         server.remedy(*other)
     );

@@ -1,14 +1,14 @@
-//! The lease: which one of several processes works the stream.
+//! The lease: decides which one of several processes works the stream.
 
 use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::Fault;
 
-/// What the lease shows at one moment. Two equal values mean that nothing moved in between.
+/// The state of the lease at one moment. Two equal values mean that the lease was neither taken nor renewed in between.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaseState {
-    /// The token of the holder; `None` after a release, and where no process ever held the lease.
+    /// The token of the holder; `None` after a release, and if no process ever held the lease.
     pub token: Option<Uuid>,
     /// How often the lease has been taken or renewed.
     pub beat: u64,
@@ -16,20 +16,20 @@ pub struct LeaseState {
     pub holder: String,
 }
 
-/// What became of the holder before.
+/// How the previous holder ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Handover {
-    /// It released the lease, or it is this very process: it did not die of the entries that it had.
+    /// It released the lease, or it is this process: the entries that it had did not end it.
     Orderly,
-    /// It fell silent. It may have died of one of the entries that it had.
+    /// It fell silent. One of the entries that it had may have ended it.
     Silent,
 }
 
 /// The lease of the stream, kept in the system of record.
 ///
-/// A process that wants to work the stream reads the state again and again. Where the token is `None` it may take the
-/// lease at once; where the state stood still for long enough by the process's *own monotonic clock* it may take it as
-/// well. No clock of one machine is ever compared with that of another.
+/// A process that wants to work the stream reads the state repeatedly. If the token is `None`, it may take the lease at
+/// once; if the state stood still for long enough by the process's *own monotonic clock*, it may take the lease as
+/// well. The clocks of two machines are never compared.
 ///
 /// - **Exclusion**: [`take`](Self::take) succeeds only if the state is still `seen`, so of several processes one wins. It
 ///   waits for running merges of the old holder and returns after they ended. From then on
@@ -43,29 +43,30 @@ pub enum Handover {
 ///   is refused.
 #[async_trait]
 pub trait Lease: Send + Sync {
-    /// What the lease shows now.
+    /// Returns the current state.
     ///
     /// # Errors
-    /// Where the system of record does not answer; nothing is known then.
+    /// The system of record does not answer; the state is unknown then.
     async fn state(&self) -> Result<LeaseState, Fault>;
 
-    /// Takes the lease under `token` if its state is still `seen`; false if it moved meanwhile. Ends what the old holder
-    /// still has open in the system of record (its replication connection), where the right to do so is granted.
+    /// Takes the lease under `token` if its state is still `seen`; returns false if the state changed meanwhile. Ends
+    /// what the old holder still has open in the system of record (its replication connection), if the privilege for
+    /// that is granted.
     ///
     /// # Errors
-    /// Where the system of record does not answer, or a merge of the old holder still runs
+    /// The system of record does not answer, or a merge of the old holder still runs
     /// ([`Busy`](super::FaultClass::Busy)). The lease may or may not have been taken.
     async fn take(&self, seen: &LeaseState, token: Uuid) -> Result<bool, Fault>;
 
-    /// Renews the lease; false if `token` does not hold it any more.
+    /// Renews the lease; returns false if `token` does not hold it any more.
     ///
     /// # Errors
-    /// Where the system of record does not answer in time. The lease may or may not have been renewed.
+    /// The system of record does not answer in time. The lease may or may not have been renewed.
     async fn renew(&self, token: Uuid) -> Result<bool, Fault>;
 
-    /// Gives the lease up, so that another process may take it at once.
+    /// Releases the lease, so that another process may take it at once.
     ///
     /// # Errors
-    /// Where the system of record does not answer: others then wait until the lease stood still for long enough.
+    /// The system of record does not answer: other processes then wait until the lease stood still for long enough.
     async fn release(&self, token: Uuid) -> Result<(), Fault>;
 }
