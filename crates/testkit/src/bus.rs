@@ -1,4 +1,4 @@
-//! What every bus keeps.
+//! Contract of every bus.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,20 +13,20 @@ use crate::states::{bare, chunk, states};
 
 type Port = dyn Bus;
 
-/// Long enough for whatever must happen.
+/// Long enough for everything that must happen.
 const LONG: Duration = Duration::from_secs(20);
 
-/// A read that finds nothing ends after this.
+/// A read that finds nothing ends after this time.
 const SHORT: Duration = Duration::from_millis(50);
 
-/// What a bus must offer beside its port to be held to its contract. After [`Fixture::fresh`] the port reads, as after an
-/// orderly handover; after [`Fixture::reopen`] it reads as after a process that fell silent.
+/// What a bus offers to its contract tests beside its port. After [`Fixture::fresh`] the port reads as after an orderly
+/// handover; after [`Fixture::reopen`] it reads as after a process that stopped without notice.
 #[async_trait]
 pub trait BusFixture: Fixture<Port = Port> {
-    /// Fresh surroundings whose bus holds at most so many unfinished entries.
+    /// A fresh, empty bus that holds at most `bound` unfinished entries.
     async fn narrow(bound: u64) -> Self;
 
-    /// Adds an entry as somebody else's client would, whatever its fields.
+    /// Adds an entry with any fields, as a foreign client would.
     async fn add(&self, fields: Fields) -> EntryId;
 }
 
@@ -42,11 +42,11 @@ fn ids(deliveries: &[Delivery]) -> Vec<EntryId> {
     deliveries.iter().map(|delivery| delivery.id).collect()
 }
 
-/// Reads until `count` entries are there.
+/// Reads until `count` entries have been delivered.
 async fn read(bus: &Port, count: usize) -> Vec<Delivery> {
     let (mut all, began) = (Vec::new(), Instant::now());
     while all.len() < count {
-        assert!(began.elapsed() < LONG, "{} of {count} entries came", all.len());
+        assert!(began.elapsed() < LONG, "only {} of {count} entries were delivered", all.len());
         all.extend(bus.read(count - all.len(), Duration::from_secs(1)).await.unwrap());
     }
     all
@@ -54,7 +54,7 @@ async fn read(bus: &Port, count: usize) -> Vec<Delivery> {
 
 async fn nothing_left(bus: &Port) {
     let left = bus.read(10, SHORT).await.unwrap();
-    assert!(left.is_empty(), "{:?} came again", ids(&left));
+    assert!(left.is_empty(), "{:?} were delivered again", ids(&left));
 }
 
 pub async fn what_is_published_is_read_in_order<F: BusFixture>() {
@@ -128,17 +128,17 @@ pub async fn a_waiting_read_wakes_when_something_comes<F: BusFixture>() {
     let bus = fixture.port();
     let began = Instant::now();
     nothing_left(&*bus).await;
-    assert!(began.elapsed() >= SHORT, "it waited");
+    assert!(began.elapsed() >= SHORT, "the read waits");
     let reader = tokio::spawn({
         let bus = Arc::clone(&bus);
         async move { bus.read(10, LONG).await.unwrap() }
     });
     bus.publish(&events(1)).await.unwrap();
-    let came = tokio::time::timeout(LONG / 2, reader).await.expect("it woke before its time was up").unwrap();
+    let came = tokio::time::timeout(LONG / 2, reader).await.expect("the read wakes before its wait ends").unwrap();
     assert_eq!(came.len(), 1);
 }
 
-pub async fn a_call_that_nobody_polls_holds_up_no_other<F: BusFixture>() {
+pub async fn a_call_that_is_not_polled_blocks_no_other<F: BusFixture>() {
     let fixture = F::fresh().await;
     let bus = fixture.port();
     bus.publish(&events(200)).await.unwrap();
@@ -147,11 +147,11 @@ pub async fn a_call_that_nobody_polls_holds_up_no_other<F: BusFixture>() {
         async move { read(&*bus, 200).await }
     });
     for _ in 0..100 {
-        // Begun, and then left alone, as in a `select!` that is busy with another branch.
+        // Polled once and then left pending, as in a `select!` that is busy with another branch.
         let mut left = bus.depth();
         let _ = futures::poll!(&mut left);
         let depth = tokio::time::timeout(LONG, bus.depth()).await;
-        depth.expect("it waits for a call that nobody polls").unwrap();
+        depth.expect("`depth` waits for a call that no task polls").unwrap();
     }
     reader.await.unwrap();
 }
@@ -165,7 +165,7 @@ pub async fn a_dropped_read_loses_nothing<F: BusFixture>() {
             let (bus, some) = (Arc::clone(&bus), some.to_vec());
             async move { bus.publish(&some).await.unwrap() }
         });
-        // Whichever is first: a read that has something keeps it, one that is dropped took nothing.
+        // Either may win: a read that has entries returns them, a dropped read took none.
         tokio::select! {
             biased;
             deliveries = bus.read(10, LONG) => came.extend(deliveries.unwrap()),
@@ -219,14 +219,14 @@ fn letter(delivery: &Delivery) -> DeadLetter {
     }
 }
 
-pub async fn a_letter_keeps_its_fields_and_says_why<F: BusFixture>() {
+pub async fn a_dead_letter_keeps_its_fields_and_states_the_reason<F: BusFixture>() {
     let mut fixture = F::fresh().await;
     let bus = fixture.port();
     let raw: Fields = vec![(b"event_id".to_vec(), b"x".to_vec()), (b"chunk".to_vec(), vec![0xff, 0x00, 0x80])];
     fixture.add(raw.clone()).await;
     let delivery = read(&*bus, 1).await.remove(0);
     bus.bury(&[letter(&delivery)]).await.unwrap();
-    // As after a crash between burial and answer.
+    // As after a crash between the letter and the answer.
     bus.bury(&[letter(&delivery)]).await.unwrap();
     nothing_left(&*bus).await;
     drop(bus);
@@ -278,7 +278,7 @@ pub async fn a_letter_without_an_entry_is_only_added<F: BusFixture>() {
     assert_eq!(letters[0].text("stream_id").as_deref(), Some(""));
 }
 
-pub async fn malformed_entries_pass_unaltered_and_stop_nobody<F: BusFixture>() {
+pub async fn malformed_entries_pass_unaltered_and_block_no_other<F: BusFixture>() {
     let fixture = F::fresh().await;
     let bus = fixture.port();
     let raw: Vec<Fields> = vec![
@@ -294,7 +294,7 @@ pub async fn malformed_entries_pass_unaltered_and_stop_nobody<F: BusFixture>() {
     event_of(&deliveries[2]);
 }
 
-pub async fn the_depth_tells_unread_from_pending<F: BusFixture>() {
+pub async fn the_depth_separates_unread_from_pending<F: BusFixture>() {
     let fixture = F::fresh().await;
     let bus = fixture.port();
     let empty = bus.depth().await.unwrap();
@@ -335,7 +335,7 @@ pub async fn a_full_bus_is_busy_until_there_is_room<F: BusFixture>() {
     });
     let deliveries = read(&*bus, 10).await;
     bus.acknowledge(&ids(&deliveries)).await.unwrap();
-    publisher.await.unwrap().expect("it goes on as soon as there is room");
+    publisher.await.unwrap().expect("the publisher continues as soon as there is room");
     assert_eq!(event_of(&read(&*bus, 1).await[0]), events[20]);
 }
 

@@ -1,4 +1,4 @@
-//! What a graph keeps beside what every store does.
+//! Contract of a graph store, beyond that of every store.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use crate::store::{holds, written};
 
 type Port = dyn Store;
 
-/// How often eight who write at once may be in each other's way.
+/// How often eight concurrent writers may conflict with each other.
 const ATTEMPTS: usize = 10;
 
-/// Entities, links and relations by a plain count.
+/// Number of entities, links and relations, by counting them one by one.
 fn counted(states: &[Arc<State>]) -> [u64; 3] {
     let graphs = || states.iter().map(|state| &state.chunk.graph);
     let entities: BTreeSet<_> = graphs().flat_map(|graph| &graph.entities).map(|entity| &entity.id).collect();
@@ -34,7 +34,7 @@ async fn counts(store: &Port) -> [u64; 3] {
     ["entities", "entity_links", "relations"].map(|name| others[name])
 }
 
-/// A chunk that names these entities, and says that each calls the next.
+/// A chunk that names these entities, with a relationship `calls` from each to the next.
 fn naming(name: &str, entities: &[&str]) -> Arc<State> {
     let mut json = bare(name);
     let calls: Vec<_> = entities.windows(2).map(|pair| relationship(pair[0], pair[1], "calls")).collect();
@@ -43,7 +43,7 @@ fn naming(name: &str, entities: &[&str]) -> Arc<State> {
     state(&json)
 }
 
-pub async fn it_counts_what_all_chunks_say_together<F: Fixture<Port = Port>>() {
+pub async fn entities_of_all_chunks_are_counted_together<F: Fixture<Port = Port>>() {
     let fixture = F::fresh().await;
     let (store, states) = (fixture.port(), states(120));
     written(&*store, &states.iter().map(|state| write(state, 1)).collect::<Vec<_>>()).await;
@@ -71,12 +71,12 @@ pub async fn what_others_support_stays<F: Fixture<Port = Port>>() {
     assert_eq!(counts(&*store).await, [4, 6, 3]);
     written(&*store, &[delete(two.chunk.id, 3)]).await;
     assert_eq!(counts(&*store).await, [3, 3, 2]);
-    // What the other said of b and c never was its affair.
+    // The other chunk's relationship of b and c does not affect this one.
     holds(&*store, one.chunk.id, Some((&one, version(1)))).await;
 }
 
-/// What an entity is called is settled among those who name it; what each of them said remains its own.
-pub async fn each_chunk_keeps_its_own_words_of_what_it_shares<F: Fixture<Port = Port>>() {
+/// The chunks that name an entity share one name of it; what each chunk states about it remains its own.
+pub async fn each_chunk_keeps_its_own_values_of_a_shared_entity<F: Fixture<Port = Port>>() {
     let fixture = F::fresh().await;
     let store = fixture.port();
     let said = |name: &str, kind: &str, confidence: f64, positions: &[u64]| {
@@ -97,7 +97,7 @@ pub async fn each_chunk_keeps_its_own_words_of_what_it_shares<F: Fixture<Port = 
         holds(&*store, state.chunk.id, Some((state, version(held)))).await;
     }
     assert_eq!(counts(&*store).await, [2, 6, 1]);
-    // The newest supporter falls silent, then another goes.
+    // The newest supporter drops the entity, then another is deleted.
     let silent = naming("high", &["b"]);
     written(&*store, &[write(&silent, 10)]).await;
     written(&*store, &[delete(middle.chunk.id, 11)]).await;
@@ -123,14 +123,14 @@ pub async fn counts_are_plain_counts_after_any_history<F: Fixture<Port = Port>>(
 pub async fn chunks_that_share_entities_are_written_at_once<F: Fixture<Port = Port>>() {
     let fixture = F::fresh().await;
     let store = fixture.port();
-    // Every chunk meets every other at the same entities, half of them the other way round.
+    // Every chunk shares entities with every other, half of them in reverse order.
     let named = |i: usize, first: &[&str], second: &[&str]| {
         naming(&format!("{i}"), if i.is_multiple_of(2) { first } else { second })
     };
     let first: Vec<_> = (0..48).map(|i| named(i, &["a", "b", "c", "d"], &["d", "c", "b", "a"])).collect();
     at_once(&store, first.chunks(6).map(|chunks| chunks.iter().map(|state| write(state, 1)).collect())).await;
     assert_eq!(counts(&*store).await, counted(&first));
-    // Some go and others shrink at the same time.
+    // Some are deleted and others shrink at the same time.
     let second: Vec<_> = (0..48).map(|i| named(i, &["b", "a"], &[])).collect();
     let change = |(i, state): (usize, &Arc<State>)| {
         if i < 24 { delete(state.chunk.id, 2) } else { write(state, 2) }
@@ -143,7 +143,7 @@ pub async fn chunks_that_share_entities_are_written_at_once<F: Fixture<Port = Po
     }
 }
 
-/// Applies the batches at the same time, and what others were in the way of once more.
+/// Applies the batches concurrently, and repeats the writes that failed because of another.
 async fn at_once(store: &Arc<Port>, batches: impl Iterator<Item = Vec<Write>>) {
     let apply = |mut batch: Vec<Write>| {
         let store = Arc::clone(store);

@@ -1,5 +1,5 @@
-//! Random histories of a few chunks, beside a plain map that says what a store must answer and hold.
-#![allow(clippy::print_stderr, reason = "the seed is for whoever repeats a test")]
+//! Random histories of a few chunks, with a plain map that predicts what a store must answer and hold.
+#![allow(clippy::print_stderr, reason = "the seed repeats a failed test")]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,24 +11,24 @@ use uuid::Uuid;
 
 use crate::states::{delete, write};
 
-/// The version before the first: there is room below it for one that is late.
+/// The version before the first: there is room below it for a late write.
 const FIRST: u64 = 10;
 
-/// What happens to chunks, a batch at a time.
+/// A history of writes and deletes, one batch at a time.
 pub(crate) struct History {
     rng: Rng,
-    /// For each chunk the states that it may have.
+    /// For each chunk the states that it may take.
     chunks: Vec<Vec<Arc<State>>>,
     held: BTreeMap<Uuid, (SyncVersion, Arc<State>)>,
     latest: u64,
 }
 
-/// What a store must answer.
+/// The answer that a store must give.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Answer {
     Written,
     Skipped,
-    /// Nothing was there to be deleted.
+    /// Written or skipped: the chunk to delete was not there.
     Either,
 }
 
@@ -46,7 +46,7 @@ impl History {
         self.held.values().map(|(_, state)| Arc::clone(state)).collect()
     }
 
-    /// Hands the store one more batch, and looks at what it answers.
+    /// Applies one more batch to the store and asserts its answers.
     pub(crate) async fn go_on(&mut self, store: &dyn Store) {
         let (writes, wanted): (Vec<Write>, Vec<Answer>) = self.batch().into_iter().unzip();
         let answers = store.apply(&writes).await;
@@ -57,11 +57,11 @@ impl History {
                 Applied::Skipped => wanted != Answer::Written,
                 Applied::Failed(_) => false,
             };
-            assert!(right, "{} at {} was answered {answer:?}, not {wanted:?}", write.id, write.version);
+            assert!(right, "write of {} at {}: the store answered {answer:?}, not {wanted:?}", write.id, write.version);
         }
     }
 
-    /// Asserts that the store holds just what the map does.
+    /// Asserts that the store holds exactly what the map holds.
     pub(crate) async fn is_held_by(&self, store: &dyn Store) {
         let seen = store.scan(None, self.chunks.len() + 1).await.unwrap();
         let ids: Vec<Uuid> = seen.iter().map(|seen| seen.id).collect();
@@ -80,7 +80,7 @@ impl History {
         drawn.into_iter().map(|chunk| self.draw(chunk)).collect()
     }
 
-    /// Something for that chunk. Late writes are drawn only while it is held: stores forget the version with the chunk.
+    /// Draws a write of that chunk. Late writes only while it is held: stores forget the version with the chunk.
     fn draw(&mut self, chunk: usize) -> (Write, Answer) {
         let states = &self.chunks[chunk];
         let state = Arc::clone(&states[self.rng.below(states.len())]);
@@ -97,7 +97,7 @@ impl History {
             return (delete(state.chunk.id, self.latest), if there { Answer::Written } else { Answer::Either });
         }
         let mut write = write(&state, self.latest);
-        // Said only where it is so.
+        // Vectors count as unchanged only if they are.
         if let Some((version, _)) = held.filter(|(_, held)| held.chunk.embeddings == state.chunk.embeddings) {
             write.vectors_since = *version;
         }

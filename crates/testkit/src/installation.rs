@@ -1,4 +1,4 @@
-//! What the record of an installation keeps, and how merges are fenced by it.
+//! Contract of the installation record, and of the fence that it puts on merges.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::Fixture;
 use crate::states::states;
 
-/// The system of record with the record of its installation.
+/// The system of record with its installation record.
 pub trait Home: Records + Installation {}
 
 impl<T: Records + Installation> Home for T {}
@@ -24,7 +24,7 @@ fn installed(version: u64, stores: &[Target]) -> Installed {
     Installed { id: Uuid::from_u128(7), version, stores: StoreSet(stores), filling: BTreeSet::new() }
 }
 
-/// Merges an empty record of chunk 1 by a process of that set.
+/// Merges an empty record of chunk 1, as a process of that set.
 async fn merge(home: &Port, stores: Option<u64>) -> Result<(), chunk_sync_engine::ports::Fault> {
     let id = states(1)[0].chunk.id;
     let fence = Fence { stores, ..Fence::default() };

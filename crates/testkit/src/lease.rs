@@ -1,4 +1,4 @@
-//! What every lease keeps.
+//! Contract of every lease.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::Fixture;
 use crate::states::{bare, state};
 
-/// What a lease must offer beside its port to be held to its contract.
+/// What a lease offers to its contract tests beside its port.
 pub trait LeaseFixture: Fixture<Port = dyn Lease> {
     /// The system of record that the lease belongs to.
     fn records(&self) -> Arc<dyn Records>;
@@ -20,7 +20,7 @@ async fn taken(lease: &dyn Lease, seen: &LeaseState) -> Option<Uuid> {
     lease.take(seen, token).await.unwrap().then_some(token)
 }
 
-/// Merges a chunk under that token; whether it was committed.
+/// Merges a chunk under that token; returns whether it was committed.
 async fn merges(records: &dyn Records, token: Uuid) -> bool {
     let (id, fence) = (state(&bare(&Uuid::new_v4().to_string())).chunk.id, Fence { lease: Some(token), stores: None });
     let commit = |held: Held| Commit {
@@ -63,7 +63,7 @@ pub async fn a_lease_that_is_renewed_is_not_taken<F: LeaseFixture>() {
     let token = taken(&*lease, &lease.state().await.unwrap()).await.unwrap();
     let seen = lease.state().await.unwrap();
     assert!(lease.renew(token).await.unwrap());
-    assert_eq!(taken(&*lease, &seen).await, None, "it moved since it was seen");
+    assert_eq!(taken(&*lease, &seen).await, None, "the lease was renewed after it was read");
     assert!(lease.renew(token).await.unwrap());
 }
 
@@ -132,6 +132,6 @@ pub async fn a_takeover_and_merges_at_once_never_overlap<F: LeaseFixture>() {
     let mergers: Vec<_> = mergers.collect();
     while taken(&*lease, &lease.state().await.unwrap()).await.is_none() {}
     for merger in mergers {
-        tokio::time::timeout(Duration::from_secs(20), merger).await.expect("it merges on").unwrap();
+        tokio::time::timeout(Duration::from_secs(20), merger).await.expect("merges continue").unwrap();
     }
 }

@@ -1,9 +1,9 @@
-//! Behavioural suites that every connector has to pass, for tests only.
+//! Contract tests for every connector. Used by tests only.
 //!
-//! A suite is a module of claims, each an `async fn` generic over a [`Fixture`]; its macro makes a test of every one.
-//! Beside them live the ports in memory, on which the suites themselves are tested.
+//! A suite is a module of claims, each an `async fn` generic over a [`Fixture`]; its macro makes one test per claim.
+//! The ports in memory are here, too; the suites themselves are tested on them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-#![allow(missing_docs, reason = "the name of a claim says what it claims")]
+#![allow(missing_docs, reason = "the name of a claim states it")]
 
 pub mod bus;
 pub mod graph_store;
@@ -24,20 +24,20 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-/// A port to be held to its contract, in surroundings of its own: a directory, database, stream or key space that no other
-/// test sees. Embedding models are those of `Limits::default()`.
+/// A port under test, in an environment of its own: a directory, database, stream or key space that no other test sees.
+/// Embedding models are those of `Limits::default()`.
 #[async_trait]
 pub trait Fixture: Sized + Send + Sync {
-    /// The trait of the engine that is held to its contract, such as `dyn Store`.
+    /// The trait of the engine under test, such as `dyn Store`.
     type Port: ?Sized + Send + Sync;
 
-    /// Fresh surroundings, empty and prepared. Panics, saying how to get one, where the service that it needs is not there.
+    /// A fresh, empty and prepared environment. Panics if its service is missing, and states how to provide it.
     async fn fresh() -> Self;
 
     /// The port.
     fn port(&self) -> Arc<Self::Port>;
 
-    /// Drops the port and opens another on the same surroundings, as after a restart of the process.
+    /// Drops the port and opens another on the same environment, as after a restart of the process.
     async fn reopen(&mut self);
 }
 
@@ -46,7 +46,7 @@ pub trait Fixture: Sized + Send + Sync {
 macro_rules! suite {
     ($suite:ident, $fixture:ty, [$($claim:ident),* $(,)?]) => {
         mod $suite {
-            #[allow(unused_imports, reason = "wherever the fixture is defined")]
+            #[allow(unused_imports, reason = "depends on where the fixture is defined")]
             use super::*;
 
             $(
@@ -59,7 +59,7 @@ macro_rules! suite {
     };
 }
 
-/// What every store keeps.
+/// Contract of every store.
 #[macro_export]
 macro_rules! store_suite {
     ($fixture:ty) => {
@@ -89,7 +89,7 @@ macro_rules! store_suite {
     };
 }
 
-/// What a store with typed vectors keeps beside that.
+/// Contract of a store with typed vectors, beyond that of every store.
 #[macro_export]
 macro_rules! vector_store_suite {
     ($fixture:ty) => {
@@ -107,7 +107,7 @@ macro_rules! vector_store_suite {
     };
 }
 
-/// What a graph keeps beside that.
+/// Contract of a graph store, beyond that of every store.
 #[macro_export]
 macro_rules! graph_store_suite {
     ($fixture:ty) => {
@@ -115,10 +115,10 @@ macro_rules! graph_store_suite {
             graph_store,
             $fixture,
             [
-                it_counts_what_all_chunks_say_together,
+                entities_of_all_chunks_are_counted_together,
                 what_only_a_chunk_supported_goes_with_it,
                 what_others_support_stays,
-                each_chunk_keeps_its_own_words_of_what_it_shares,
+                each_chunk_keeps_its_own_values_of_a_shared_entity,
                 counts_are_plain_counts_after_any_history,
                 chunks_that_share_entities_are_written_at_once,
                 an_empty_graph_has_nothing,
@@ -127,7 +127,7 @@ macro_rules! graph_store_suite {
     };
 }
 
-/// What the system of record keeps.
+/// Contract of the system of record.
 #[macro_export]
 macro_rules! records_suite {
     ($fixture:ty) => {
@@ -146,18 +146,18 @@ macro_rules! records_suite {
                 merges_that_share_chunks_the_other_way_round_all_happen,
                 an_abandoned_merge_happened_wholly_or_not_at_all,
                 a_row_is_never_read_without_its_record,
-                debts_are_paid_oldest_first,
-                a_debt_keeps_its_greatest_version,
-                a_debt_renewed_while_it_is_paid_stays,
-                hundreds_of_debts_are_owed_and_paid_at_once,
-                what_is_owed_is_recorded_with_the_row,
+                the_outbox_is_listed_oldest_first,
+                an_outbox_entry_keeps_its_greatest_version,
+                an_outbox_entry_renewed_while_it_is_written_stays,
+                hundreds_of_outbox_entries_are_added_and_removed_at_once,
+                the_outbox_is_filled_with_the_row,
                 conflicts_are_recorded_with_the_row_as_they_were_met,
                 a_merge_that_did_not_happen_records_no_conflict,
                 conflicts_are_listed_by_what_is_asked_for,
                 what_is_decided_closes_what_is_open_of_that_part,
                 settled_conflicts_are_forgotten_oldest_first_and_open_ones_never,
                 hundreds_of_conflicts_are_recorded_and_closed_at_once,
-                records_and_debts_survive_a_restart,
+                records_and_outbox_survive_a_restart,
                 hundreds_are_merged_at_once,
                 asking_for_nothing_is_harmless,
             ]
@@ -165,7 +165,7 @@ macro_rules! records_suite {
     };
 }
 
-/// What the record of an installation keeps.
+/// Contract of the installation record.
 #[macro_export]
 macro_rules! installation_suite {
     ($fixture:ty) => {
@@ -184,7 +184,7 @@ macro_rules! installation_suite {
     };
 }
 
-/// What a bus keeps beside that whose entries are finished by the merge.
+/// Contract of a bus whose entries are finished by the merge, beyond that of every bus.
 #[macro_export]
 macro_rules! merge_bus_suite {
     ($fixture:ty) => {
@@ -197,16 +197,16 @@ macro_rules! merge_bus_suite {
                 an_abandoned_merge_finishes_wholly_or_not_at_all,
                 what_a_merge_finishes_makes_room,
                 an_entry_that_commits_late_is_read_though_later_ones_were_finished,
-                a_publication_that_never_commits_holds_up_nobody,
+                a_publication_that_never_commits_blocks_no_other,
                 what_other_processes_publish_is_read_while_it_comes,
                 a_waiting_read_wakes_when_another_process_publishes,
-                what_is_struck_off_the_outbox_stays_struck_off,
+                a_removed_outbox_entry_stays_removed,
             ]
         );
     };
 }
 
-/// What every lease keeps, with the merges that it fences.
+/// Contract of every lease, with the merges that it fences.
 #[macro_export]
 macro_rules! lease_suite {
     ($fixture:ty) => {
@@ -225,7 +225,7 @@ macro_rules! lease_suite {
     };
 }
 
-/// What every bus keeps.
+/// Contract of every bus.
 #[macro_export]
 macro_rules! bus_suite {
     ($fixture:ty) => {
@@ -239,14 +239,14 @@ macro_rules! bus_suite {
                 an_orderly_handover_is_not_counted,
                 a_read_hands_out_no_more_than_asked,
                 a_waiting_read_wakes_when_something_comes,
-                a_call_that_nobody_polls_holds_up_no_other,
+                a_call_that_is_not_polled_blocks_no_other,
                 a_dropped_read_loses_nothing,
                 two_readers_never_get_the_same,
-                a_letter_keeps_its_fields_and_says_why,
+                a_dead_letter_keeps_its_fields_and_states_the_reason,
                 letters_are_listed_and_dropped,
                 a_letter_without_an_entry_is_only_added,
-                malformed_entries_pass_unaltered_and_stop_nobody,
-                the_depth_tells_unread_from_pending,
+                malformed_entries_pass_unaltered_and_block_no_other,
+                the_depth_separates_unread_from_pending,
                 trimming_leaves_what_is_unfinished,
                 a_full_bus_is_busy_until_there_is_room,
                 preparing_again_loses_nothing,

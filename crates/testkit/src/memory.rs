@@ -1,6 +1,6 @@
-//! Ports in memory, for suites and simulated tests: honest and simple, and nothing in them fails of itself.
+//! Ports in memory for contract tests and simulations: correct and simple; they produce no faults of their own.
 //!
-//! A clone is another handle on the same things, so that whoever keeps one can end a process and open its stores again.
+//! A clone is another handle on the same data, so that a test can end a process and open its stores again.
 
 mod bus;
 mod capture;

@@ -1,4 +1,4 @@
-//! What a bus keeps whose entries are finished by the merge, beside what every bus keeps.
+//! Contract of a bus whose entries are finished by the merge, beyond that of every bus.
 
 use std::collections::BTreeSet;
 use std::pin::Pin;
@@ -15,16 +15,16 @@ use crate::bus::BusFixture;
 use crate::records::merged;
 use crate::states::{bare, chunk};
 
-/// A publication whose transaction has begun: its entry has a number and cannot be read. Awaited, it commits.
+/// A publication whose transaction has begun: its entry has a number and cannot be read yet. Awaiting it commits.
 pub type Begun = Pin<Box<dyn Future<Output = EntryId> + Send>>;
 
-/// Long enough for whatever must happen.
+/// Long enough for everything that must happen.
 const LONG: Duration = Duration::from_secs(20);
 
-/// A read that finds nothing ends after this.
+/// A read that finds nothing ends after this time.
 const SHORT: Duration = Duration::from_millis(50);
 
-/// What such a bus must offer beside its port to be held to its contract.
+/// What such a bus offers to its contract tests beside its port.
 #[async_trait]
 pub trait MergeBusFixture: BusFixture {
     /// The records whose merges finish the entries of the port.
@@ -33,7 +33,7 @@ pub trait MergeBusFixture: BusFixture {
     /// The same bus as another process sees it.
     async fn another(&self) -> Arc<dyn Bus>;
 
-    /// Begins to publish an event in a transaction of its own.
+    /// Begins to publish an event in its own transaction.
     async fn begin(&self, event: &Event) -> Begun;
 }
 
@@ -52,13 +52,13 @@ fn event_of(delivery: &Delivery) -> Event {
 async fn read(bus: &dyn Bus, count: usize) -> Vec<Delivery> {
     let (mut all, began) = (Vec::new(), Instant::now());
     while all.len() < count {
-        assert!(began.elapsed() < LONG, "{} of {count} entries came", all.len());
+        assert!(began.elapsed() < LONG, "only {} of {count} entries were delivered", all.len());
         all.extend(bus.read(count - all.len(), Duration::from_secs(1)).await.unwrap());
     }
     all
 }
 
-/// Merges what was delivered, as the engine does: the outbox has every store, and the entries are finished.
+/// Merges the deliveries as the engine does: the outbox lists every store, and the entries are finished.
 async fn merge(records: &dyn Records, deliveries: &[Delivery]) {
     let events: Vec<Event> = deliveries.iter().map(event_of).collect();
     let chunks: Vec<Uuid> = events.iter().map(Event::chunk_id).collect();
@@ -89,7 +89,7 @@ pub async fn a_merge_finishes_its_entries_and_fills_the_outbox<F: MergeBusFixtur
     drop((bus, records));
     fixture.reopen().await;
     let again = read(&*fixture.port(), 6).await;
-    assert_eq!(ids(&again), published[4..], "what no merge has finished comes again");
+    assert_eq!(ids(&again), published[4..], "entries that no merge has finished are delivered again");
 }
 
 pub async fn a_merge_that_changes_nothing_finishes_its_entries<F: MergeBusFixture>() {
@@ -101,7 +101,7 @@ pub async fn a_merge_that_changes_nothing_finishes_its_entries<F: MergeBusFixtur
     let scope = MergeScope { ids: &chunks, fence: &Fence::default(), finished: &finished };
     records.merge_in(scope, &|_| Vec::new()).await.unwrap();
     assert_eq!(bus.depth().await.unwrap().pending, 0);
-    // As after an answer that was lost.
+    // As after a lost answer.
     records.merge_in(scope, &|_| Vec::new()).await.unwrap();
     assert!(bus.read(9, SHORT).await.unwrap().is_empty());
 }
@@ -115,12 +115,12 @@ pub async fn an_abandoned_merge_finishes_wholly_or_not_at_all<F: MergeBusFixture
         let deliveries = read(&*bus, 1).await;
         let limit = Duration::from_micros(50 << round);
         let abandoned = tokio::time::timeout(limit, merge(&*records, &deliveries)).await.is_err();
-        // Waits behind the locks of what is still under way.
+        // Waits for the locks of a merge in progress.
         records.merge(&[event.chunk_id()], &|_| Vec::new()).await.unwrap();
         let row = records.rows_of(&[event.chunk_id()]).await.unwrap().pop().flatten();
         let pending = records.debts(Target::Qdrant, 99).await.unwrap().iter().any(|debt| debt.id == event.chunk_id());
         let unfinished = bus.depth().await.unwrap().oldest == Some(id);
-        assert!(abandoned || row.is_some(), "what was answered is gone");
+        assert!(abandoned || row.is_some(), "a merge that was answered is lost");
         assert_eq!((row.is_some(), pending), (!unfinished, !unfinished), "given up after {limit:?}");
         merge(&*records, &deliveries).await;
         assert_eq!(bus.depth().await.unwrap().oldest, None);
@@ -137,7 +137,7 @@ pub async fn what_a_merge_finishes_makes_room<F: MergeBusFixture>() {
         async move { bus.publish(&[event]).await }
     });
     merge(&*fixture.records(), &deliveries).await;
-    publisher.await.unwrap().expect("it goes on as soon as there is room");
+    publisher.await.unwrap().expect("the publisher continues as soon as there is room");
     assert_eq!(event_of(&read(&*bus, 1).await[0]), events[4]);
 }
 
@@ -150,7 +150,7 @@ pub async fn an_entry_that_commits_late_is_read_though_later_ones_were_finished<
     let deliveries = read(&*bus, 38).await;
     assert_eq!(ids(&deliveries), later);
     merge(&*fixture.records(), &deliveries).await;
-    // For so long that a reader has moved on its mark.
+    // Long enough that a reader has advanced its mark.
     assert!(bus.read(9, Duration::from_millis(2_500)).await.unwrap().is_empty());
     let second = second.await;
     let came = read(&*bus, 1).await;
@@ -162,7 +162,7 @@ pub async fn an_entry_that_commits_late_is_read_though_later_ones_were_finished<
     assert_eq!((ids(&came), event_of(&came[0])), (vec![first], events[0].clone()));
 }
 
-pub async fn a_publication_that_never_commits_holds_up_nobody<F: MergeBusFixture>() {
+pub async fn a_publication_that_never_commits_blocks_no_other<F: MergeBusFixture>() {
     let fixture = F::fresh().await;
     let (bus, events) = (fixture.port(), events(3));
     drop(fixture.begin(&events[0]).await);
@@ -190,10 +190,10 @@ pub async fn what_other_processes_publish_is_read_while_it_comes<F: MergeBusFixt
     }
     let (mut seen, began) = (BTreeSet::new(), Instant::now());
     while seen.len() < 4 * EACH {
-        assert!(began.elapsed() < 3 * LONG, "{} entries came", seen.len());
+        assert!(began.elapsed() < 3 * LONG, "only {} entries were delivered", seen.len());
         let deliveries = bus.read(16, Duration::from_secs(1)).await.unwrap();
         for delivery in &deliveries {
-            assert!(seen.insert(event_of(delivery).event_id), "{} came twice", delivery.id);
+            assert!(seen.insert(event_of(delivery).event_id), "{} was delivered twice", delivery.id);
         }
         merge(&*records, &deliveries).await;
     }
@@ -210,11 +210,11 @@ pub async fn a_waiting_read_wakes_when_another_process_publishes<F: MergeBusFixt
     assert!(bus.read(1, SHORT).await.unwrap().is_empty());
     let reader = tokio::spawn(async move { bus.read(10, LONG).await.unwrap() });
     other.publish(&events(1)).await.unwrap();
-    let came = tokio::time::timeout(LONG / 4, reader).await.expect("it woke before its time was up").unwrap();
+    let came = tokio::time::timeout(LONG / 4, reader).await.expect("the read wakes before its wait ends").unwrap();
     assert_eq!(came.len(), 1);
 }
 
-pub async fn what_is_struck_off_the_outbox_stays_struck_off<F: MergeBusFixture>() {
+pub async fn a_removed_outbox_entry_stays_removed<F: MergeBusFixture>() {
     let fixture = F::fresh().await;
     let (bus, records) = (fixture.port(), fixture.records());
     bus.publish(&events(2)).await.unwrap();

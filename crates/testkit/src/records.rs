@@ -1,4 +1,4 @@
-//! What the system of record keeps.
+//! Contract of the system of record.
 
 mod conflicts;
 mod debts;
@@ -21,7 +21,7 @@ pub use debts::*;
 
 type Port = dyn Records;
 
-/// What merging an event into what is held comes to.
+/// The commit that merging an event into the held row produces.
 pub(crate) fn merged(held: Held, event: &Event) -> Commit {
     let merged = merge(held.record, held.state, &Change::from(event), &Strategies::default());
     commit(event.chunk_id(), merged.record, merged.state)
@@ -53,7 +53,7 @@ async fn remove(records: &Port, state: &State) {
     records.merge(&[id], &|held| held.into_iter().map(|held| merged(held, &event)).collect()).await.unwrap();
 }
 
-/// What a merge of this chunk would find.
+/// What a merge of this chunk would read.
 async fn held(records: &Port, id: Uuid) -> Held {
     let found = std::sync::Mutex::new(None);
     let decide = |mut held: Vec<Held>| {
@@ -87,7 +87,7 @@ async fn set(records: &Port, states: &[Arc<State>], number: u64) {
     records.merge(&ids, &|held| states.iter().zip(held).map(one).collect()).await.unwrap();
 }
 
-/// Asserts that of each chunk just this is held under that version.
+/// Asserts that each chunk is held with exactly this state and version.
 async fn are_held(records: &Port, states: &[Arc<State>], number: u64) {
     let ids: Vec<Uuid> = states.iter().map(|state| state.chunk.id).collect();
     let rows = records.rows_of(&ids).await.unwrap();
@@ -101,7 +101,7 @@ async fn are_held(records: &Port, states: &[Arc<State>], number: u64) {
     }
 }
 
-/// To the last bit: a row that looks like another than was written would be taken for somebody else's change.
+/// Equal to the last bit: a row that reads back differently than written would be taken for a foreign change.
 pub async fn every_state_comes_back_from_a_merge_as_it_was<F: Fixture<Port = Port>>() {
     let mut fixture = F::fresh().await;
     let states = all();
@@ -173,7 +173,7 @@ pub async fn a_record_changes_without_its_row<F: Fixture<Port = Port>>() {
         let held = held.into_iter().next().unwrap();
         let mut record = held.record.unwrap();
         record.version = SyncVersion::MAX;
-        // What is not said to have changed is not written, whatever it is.
+        // A row that is not marked as changed is not written, whatever the commit holds.
         vec![Commit { row_changed: false, row: held.row, ..commit(state.chunk.id, record, None) }]
     };
     records.merge(&[state.chunk.id], &decide).await.unwrap();
@@ -196,7 +196,7 @@ pub async fn rows_are_paged_in_order_of_id<F: Fixture<Port = Port>>() {
             let page = records.rows(after, size).await.unwrap();
             after = page.last().map(|row| row.id).or(after);
             let ended = page.len() < size;
-            assert!(seen.len() <= ids.len(), "pages of {size} go on and on");
+            assert!(seen.len() <= ids.len(), "pages of {size} do not end");
             seen.extend(page.into_iter().map(|row| row.id));
             if ended {
                 break;
@@ -227,7 +227,7 @@ pub async fn merges_of_one_chunk_happen_one_after_the_other<F: Fixture<Port = Po
     assert_eq!(held(&*records, id).await.record.unwrap().version, version(16));
 }
 
-/// Counts the record of every chunk one up.
+/// Increments the version in the record of every chunk.
 fn counted_up(ids: &[Uuid], held: Vec<Held>) -> Vec<Commit> {
     let up = |(id, held): (&Uuid, Held)| {
         let mut record = held.record.unwrap_or_default();
@@ -257,14 +257,14 @@ pub async fn merges_that_share_chunks_the_other_way_round_all_happen<F: Fixture<
     }
 }
 
-/// Whoever asked goes away at some moment; nothing may be left half done, and nothing locked.
+/// The caller may be dropped at any moment; nothing may be left half done, and nothing locked.
 pub async fn an_abandoned_merge_happened_wholly_or_not_at_all<F: Fixture<Port = Port>>() {
     let fixture = F::fresh().await;
     let (records, states) = (fixture.port(), states(12 * 20));
     for (round, states) in states.chunks(20).enumerate() {
         let limit = Duration::from_micros(50 << round);
         let abandoned = tokio::time::timeout(limit, set(&*records, states, 1)).await.is_err();
-        // Read under the locks of a merge, so that what is still under way has ended.
+        // Read under the locks of a merge, so that a merge in progress has ended.
         let ids: Vec<Uuid> = states.iter().map(|state| state.chunk.id).collect();
         let found = std::sync::Mutex::new(Vec::new());
         let decide = |held: Vec<Held>| {
@@ -274,7 +274,7 @@ pub async fn an_abandoned_merge_happened_wholly_or_not_at_all<F: Fixture<Port = 
         records.merge(&ids, &decide).await.unwrap();
         let found = found.into_inner().unwrap();
         let happened = found[0].record.is_some();
-        assert!(happened || abandoned, "what was answered is gone");
+        assert!(happened || abandoned, "a merge that was answered is lost");
         for (held, state) in found.iter().zip(states) {
             assert_eq!((held.record.is_some(), held.row.is_some()), (happened, happened), "given up after {limit:?}");
             assert_eq!(held.state.as_ref(), happened.then_some(state), "given up after {limit:?}");
@@ -284,7 +284,7 @@ pub async fn an_abandoned_merge_happened_wholly_or_not_at_all<F: Fixture<Port = 
     }
 }
 
-/// A state that was read beside the version of another would be carried into the stores under it, and stay there.
+/// A state read beside the version of another state would be written to the stores under that version, and stay there.
 pub async fn a_row_is_never_read_without_its_record<F: Fixture<Port = Port>>() {
     let fixture = F::fresh().await;
     let (records, state) = (fixture.port(), states(1).remove(0));
@@ -315,7 +315,7 @@ pub async fn a_row_is_never_read_without_its_record<F: Fixture<Port = Port>>() {
     writing.await.unwrap();
 }
 
-pub async fn records_and_debts_survive_a_restart<F: Fixture<Port = Port>>() {
+pub async fn records_and_outbox_survive_a_restart<F: Fixture<Port = Port>>() {
     let mut fixture = F::fresh().await;
     let state = states(1).remove(0);
     put(&*fixture.port(), std::slice::from_ref(&state)).await;

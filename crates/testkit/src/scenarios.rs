@@ -1,8 +1,8 @@
-//! Scenarios of two writers, an operator and strangers at the stores, played through the whole service on any ports: what a
-//! table says must show, shows, the stores agree, and every world comes to the very same chunk.
+//! Scenarios of two writers, an operator and foreign clients of the stores, run through the whole service on any ports:
+//! the chunk shows what its table requires, the stores agree, and every world ends with the same chunk.
 //!
-//! Scenarios are about a chunk each, so they are played together, a step of each at a time; those of other strategies in
-//! a service of their own.
+//! Each scenario is about one chunk, so scenarios run together, one step of each at a time; those with other strategies
+//! run in a service of their own.
 
 mod content;
 mod embeddings;
@@ -30,7 +30,7 @@ use uuid::Uuid;
 
 pub use script::{Edits, Scenario, Step};
 
-/// Somebody who writes into the stores past the service. The version that a store shows stays as it is.
+/// A client that writes into the stores past the service. The version in the store stays the same.
 #[async_trait]
 pub trait Hands: Send + Sync {
     /// Writes these fields of a row, or deletes it.
@@ -43,16 +43,16 @@ pub trait Hands: Send + Sync {
     async fn node(&self, id: Uuid, edits: Option<&Edits>);
 }
 
-/// What became of a chunk.
+/// The final state of a chunk.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
-    /// The chunk as it shows, and whether it is marked stale; `None` where it is gone.
+    /// The chunk as it shows, and whether it is marked stale; `None` if it is gone.
     pub shown: Option<(Chunk, bool)>,
-    /// What is on record, in the order of part and ending.
+    /// The recorded conflicts, in the order of part and ending.
     pub conflicts: Vec<Conflict>,
 }
 
-/// What became of each.
+/// The outcome of each scenario, by name.
 pub type Outcomes = BTreeMap<&'static str, Outcome>;
 
 /// Every scenario.
@@ -61,10 +61,10 @@ pub fn all() -> Vec<Scenario> {
     [content::table(), embeddings::table(), parts::table(), existence::table(), stores::table()].concat()
 }
 
-/// Plays every scenario, asserts what its table says and that the stores agree, and tells what became of each.
+/// Runs every scenario, asserts what its table requires and that the stores agree, and returns the outcome of each.
 pub async fn play(scenarios: &[Scenario], ports: &Ports, hands: &dyn Hands, dir: &Path, now: Time) -> Outcomes {
     let names: BTreeSet<_> = scenarios.iter().map(|scenario| scenario.name).collect();
-    assert_eq!(names.len(), scenarios.len(), "two scenarios of one name");
+    assert_eq!(names.len(), scenarios.len(), "two scenarios have the same name");
     let groups: BTreeSet<_> = scenarios.iter().map(|scenario| scenario.strategies).collect();
     for strategies in groups {
         let group: Vec<&Scenario> = scenarios.iter().filter(|scenario| scenario.strategies == strategies).collect();
@@ -117,7 +117,7 @@ fn settings(strategies: &[(&str, &str)], dir: &Path) -> Settings {
     }
 }
 
-/// What a chunk is with these fields written into it.
+/// The state with these fields written into it.
 #[must_use]
 pub fn edited(state: &State, edits: &Edits) -> Arc<State> {
     let mut chunk = serde_json::to_value(&state.chunk).unwrap();
@@ -131,7 +131,7 @@ async fn row(ports: &Ports, id: Uuid) -> Option<Arc<State>> {
     ports.records.rows_of(&[id]).await.unwrap().pop().flatten()?.state
 }
 
-/// What is on record of a chunk.
+/// The recorded conflicts of a chunk.
 async fn conflicts(ports: &Ports, id: Uuid) -> Vec<Conflict> {
     let filter = ConflictFilter { chunk: Some(id), ..ConflictFilter::default() };
     let recorded = ports.records.conflicts(&filter, 1_000).await.unwrap();
@@ -145,7 +145,7 @@ struct Stage<'a> {
     hands: &'a dyn Hands,
     service: Service,
     now: Time,
-    /// What each writer last said in a scenario: the chunk as JSON.
+    /// The last chunk that each writer published in a scenario, as JSON.
     views: BTreeMap<(&'static str, &'static str), Value>,
     /// The events of a scenario.
     said: BTreeMap<&'static str, Vec<Event>>,
@@ -160,7 +160,7 @@ impl Stage<'_> {
             strangers |= self.strangers(scenario, step).await;
             events.extend(self.events(scenario, step).await);
         }
-        // Entries of any client: what the publisher would refuse must be refused by the worker, too.
+        // Entries of any client: the worker must refuse what the publisher would refuse.
         if !events.is_empty() {
             self.ports.bus.publish(&events).await.unwrap();
         }
@@ -170,7 +170,7 @@ impl Stage<'_> {
         }
     }
 
-    /// Has the stores compared, and what differs mended.
+    /// Compares the stores and repairs the differences.
     async fn repair(&self) {
         let options = Options { still: Duration::from_millis(50), ..Options::default() };
         let findings = verify(self.ports, &options, &|_| {}).await.unwrap().findings;
@@ -182,7 +182,7 @@ impl Stage<'_> {
         self.service.until_idle().await.unwrap();
     }
 
-    /// What somebody does to the stores; whether it was anything.
+    /// Applies a foreign write to the stores; returns whether the stores are to be compared after it.
     async fn strangers(&self, scenario: &Scenario, step: &Step) -> bool {
         let id = scenario.id();
         match step {
@@ -203,7 +203,7 @@ impl Stage<'_> {
         true
     }
 
-    /// Edits with the second in which they are made as a time.
+    /// Edits, with the second in which they are made as a time.
     fn placed(&self, edits: &Option<Edits>) -> Option<Edits> {
         let placed = |(path, value): &(&'static str, Value)| match (*path, value.as_i64()) {
             ("metadata.updated_at", Some(second)) => (*path, self.at(second).to_string().into()),

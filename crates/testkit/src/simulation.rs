@@ -1,46 +1,47 @@
-//! The real engine and the real log on a simulated machine: a disk that crashes, ports that fail, hours in milliseconds.
+//! The real engine and the real log on a simulated machine: the disk crashes, ports fail, hours pass in milliseconds.
 //!
-//! [`run`] lives through what one seed stands for: systems publish changes through bad weather to one or more processes
-//! that are killed again and again; then it clears up, and [everything](oracle) must be where it belongs.
+//! [`run`] simulates one seed: systems publish changes, calls fail, and one or more processes are killed repeatedly.
+//! Then the faults end, and every store must hold what the [oracle] expects.
 //!
-//! # Which crash would lose or repeat what
+//! # What each crash would lose or repeat
 //! | crash | would be lost or repeated | why it is not |
 //! |---|---|---|
-//! | in `Bus::publish`, or before its answer | the event; or it comes twice | its publisher was told nothing and publishes again; the second merges to nothing |
-//! | between `Bus::read` and `Wal::append` | the entries handed out | not acknowledged: handed out again |
-//! | in `Wal::append`, before its sync | a torn line | nothing was promised: cut off at the start, and the entry comes again |
-//! | after that sync, before `Records::merge` | nothing, even if the bus forgets it now | pending in the log: replayed before anything new is read |
-//! | in `Records::merge`, or before its answer | the merge, whole; or it is repeated | one transaction; a repetition finds its event in the record, and is told to the stores all the same |
-//! | between merge and `Store::apply` | the write to that store | replayed: the state as it is now is written |
+//! | in `Bus::publish`, or before its answer | the event; or it is published twice | its publisher got no answer and publishes again; the second event merges to nothing |
+//! | between `Bus::read` and `Wal::append` | the entries that were handed out | they are not acknowledged, so the bus hands them out again |
+//! | in `Wal::append`, before its sync | a torn line | nothing was acknowledged: the start cuts the line off, and the bus hands the entry out again |
+//! | after that sync, before `Records::merge` | nothing, even if the bus loses the entry now | the operation is pending in the log and is replayed before any new entry is read |
+//! | in `Records::merge`, or before its answer | the whole merge; or it is repeated | it is one transaction; a repetition finds its event in the record and is written to the stores all the same |
+//! | between merge and `Store::apply` | the write to that store | it is replayed: the current state is written |
 //! | in `Store::apply`, or before its answer | part of a batch; or it is repeated | each write is guarded by its version |
-//! | before or after `Records::owe` | the debt | the batch is not settled before the debt is recorded, and is replayed |
-//! | between `Store::apply` and `Records::paid` | nothing; the debt is paid twice | guarded by the version |
-//! | before `Wal::complete`, or before it is synced | the completion | one harmless replay more |
-//! | before `Bus::acknowledge`, or before its answer | the acknowledgement | handed out once more |
-//! | between a captured row and the confirmation of its position | the signal; or it comes twice | captured again from the last confirmed position; a row as it was last seen is nobody's change |
-//! | while what remembers how far capture had come is lost | what was written meanwhile | it was noted how far may be confirmed: a log that is further says so, and rows are compared with what was last seen of them |
-//! | before `Capture::close_gap` | nothing | the gap is there at the next opening, and its rows are compared again |
-//! | between `Lease::take` and its answer | nothing: nobody works the stream for 2 s | the lease stands still and is taken |
-//! | while the process holds the lease | what is under way | it is pending on the bus, and in the log of the process |
-//! | it stands still (no crash), and another takes the lease | a merge of the old holder; or it is repeated | its token is refused; what it began before is waited for |
-//! | in `Bus::bury` | nothing; the letter may be there twice | letter and acknowledgement together |
+//! | before or after `Records` adds writes to the outbox | the outbox entry | the batch is not settled before its outbox entries are recorded, and is replayed |
+//! | between `Store::apply` and `Records::paid` | nothing; the outbox entry is written twice | it is guarded by its version |
+//! | before `Wal::complete`, or before its sync | the completion | one more replay, which is harmless |
+//! | before `Bus::acknowledge`, or before its answer | the acknowledgement | the bus hands the entry out once more |
+//! | between a captured row and the confirmation of its position | the captured event; or it is published twice | it is captured again from the last confirmed position; a row in its last known state is not a change |
+//! | while the saved capture position is lost | what was written meanwhile | the position that may be confirmed was noted: a log that is ahead of it reports a gap, and rows are compared with their last known state |
+//! | before `Capture::close_gap` | nothing | the next opening reports the gap again, and its rows are compared again |
+//! | between `Lease::take` and its answer | nothing: no process works on the stream for 2 s | the lease is not renewed, and a process takes it |
+//! | while the process holds the lease | the work in progress | it is pending on the bus and in the log of the process |
+//! | the process stands still (no crash), and another takes the lease | a merge of the old holder; or it is repeated | its token is refused; the takeover waits for merges that had begun before |
+//! | while `Bus` writes a dead letter | nothing; the letter may be there twice | letter and acknowledgement are written together |
 //!
 //!
-//! Where the merge finishes the entries of the bus ([`FinishedBy::Merge`]) there is no log between them:
+//! If the merge finishes the entries of the bus ([`FinishedBy::Merge`]), there is no log between bus and merge:
 //!
 //! | crash | would be lost or repeated | why it is not |
 //! |---|---|---|
-//! | between `Bus::read` and `Records::merge_in` | the entries handed out | they are on the bus, and are handed out again |
-//! | in `Records::merge_in`, or before its answer | the merge with its entries, whole; or it is repeated | one transaction has rows, outbox and entries; a repetition merges to nothing and finishes entries that are gone |
-//! | between merge and `Store::apply` | the write to that store | the outbox has it since the merge |
-//! | between `Store::apply` and `Records::paid` | nothing; the write comes twice | guarded by its version |
-//! | in `Bus::bury` of what a store refused | the letter; or it is there and the write is in the outbox | the write is struck off after the letter only |
-//! | between a captured row and the confirmation of its position | the signal comes twice | confirmed once its entry is committed beside the rows |
-//! | of a publisher between the numbers of its entries and their commit | nothing: it was told nothing | numbers that are missing are waited for by nobody, and read when they come |
+//! | between `Bus::read` and `Records::merge_in` | the entries that were handed out | they are on the bus, which hands them out again |
+//! | in `Records::merge_in`, or before its answer | the whole merge with its entries; or it is repeated | rows, outbox and entries are in one transaction; a repetition merges to nothing and finishes entries that are gone |
+//! | between merge and `Store::apply` | the write to that store | the merge has put it into the outbox |
+//! | between `Store::apply` and `Records::paid` | nothing; the write is applied twice | it is guarded by its version |
+//! | while `Bus` writes a dead letter for what a store refused | the letter; or both letter and outbox entry exist | the outbox entry is removed only after the letter is written |
+//! | between a captured row and the confirmation of its position | the captured event is published twice | the position is confirmed once its entry is committed beside the rows |
+//! | of a publisher between the numbers of its entries and their commit | nothing: it got no answer | no reader waits for missing numbers; they are read when they are committed |
 //!
 //! # What is not simulated
-//! A write that reaches a store after it was given up on *and* after the chunk was deleted there (stores that really delete
-//! forget the version with the chunk); sectors that reach the disk out of order; what others write into Qdrant and Neo4j.
+//! A write that reaches a store after its caller timed out *and* after the chunk was deleted there (stores that really
+//! delete forget the version with the chunk); sectors that reach the disk out of order; foreign writes into
+//! Qdrant and Neo4j.
 
 mod capture;
 mod disk;
@@ -75,13 +76,13 @@ pub use tally::Tally;
 use weather::{Life, Place, Signal, Way, Weather};
 use writers::{Author, WRITERS, chunk_id, malformed};
 
-/// In calm weather everything is settled within this time.
+/// Without faults everything is settled within this time.
 const SOON: Duration = Duration::from_secs(600);
 
-/// However bad the weather: publishers come to an end within this time.
+/// Whatever the faults, publishers finish within this time.
 const LATE: Duration = Duration::from_secs(24 * 3600);
 
-/// What the ports and the disk are made of: the honest ones, or ones with a flaw that is to be found out.
+/// The ports and the disk of a run: the correct ones, or ones with a flaw that the run must detect.
 #[allow(clippy::type_complexity, reason = "functions from a port to a port")]
 pub struct Plant {
     /// The disk of the log.
@@ -96,7 +97,7 @@ pub struct Plant {
     pub lease: Box<dyn Fn(MemoryLease) -> Arc<dyn Lease> + Send + Sync>,
     /// Each of the other stores.
     pub store: Box<dyn Fn(Arc<dyn Store>) -> Arc<dyn Store> + Send + Sync>,
-    /// The stores that the installation has beside the rows.
+    /// The stores of the installation beside the rows.
     pub stores: Vec<Target>,
 }
 
@@ -114,35 +115,35 @@ impl Default for Plant {
     }
 }
 
-/// What a life is like beside its seed.
+/// How a simulated installation is set up, whatever the seed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Installation {
-    /// Processes at once.
+    /// Number of concurrent processes.
     pub processes: usize,
     /// What finishes the entries of the bus.
     pub finished_by: FinishedBy,
 }
 
 impl Installation {
-    /// One process, entries finished as said.
+    /// One process whose entries are finished by `finished_by`.
     #[must_use]
     pub fn single(finished_by: FinishedBy) -> Self {
         Self { processes: 1, finished_by }
     }
 }
 
-/// Lives through the seed.
+/// Simulates one seed. The same seed gives the same tally.
 ///
 /// # Errors
-/// Says what was lost, repeated, gone back or stuck.
+/// States what was lost, repeated, went back to an older version or did not settle.
 pub fn run(seed: u64, installation: Installation, plant: Plant) -> Result<Tally, String> {
-    // The engine's pauses have a jitter of this generator, which is the thread's own.
+    // The engine draws its jitter from this thread-local generator.
     fastrand::seed(seed);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     runtime.map_err(|error| error.to_string())?.block_on(live(seed, installation, plant))
 }
 
-/// All that there is.
+/// All state of a run.
 struct World {
     scenario: Scenario,
     plant: Plant,
@@ -150,12 +151,12 @@ struct World {
     oracle: Arc<Oracle>,
     bus: MemoryBus,
     capture: MemoryCapture,
-    /// The rows as whoever may write into the table sees them.
+    /// The rows as a foreign writer to the table sees them.
     rows: MemoryRecords,
     records: Arc<dyn Records>,
     stores: Vec<Arc<dyn Store>>,
     crashes: AtomicU32,
-    /// There is nothing left to do but to come to rest.
+    /// Given once only the shutdown of the processes is left.
     closing: Signal,
     zero: Instant,
 }
@@ -186,7 +187,7 @@ async fn live(seed: u64, installation: Installation, plant: Plant) -> Result<Tal
             Err(_) => return Err("a process does not come to rest".into()),
         }
     }
-    // Which version a chunk comes to depends on the order of its merges, which is not that of numbers committed late.
+    // The final version of a chunk depends on the order of its merges; late commits change that order.
     world.check(None, processes == 1 && !world.scenario.commits_late).await?;
     Ok(world.tallied())
 }
@@ -219,7 +220,7 @@ impl World {
         }
     }
 
-    /// All that is ever published.
+    /// Publishes all events of the run.
     async fn publish(self: &Arc<Self>, branch: &mut impl FnMut() -> Rng) -> Result<(), String> {
         let publisher = || {
             let way = Way { weather: Arc::clone(&self.weather), life: Life::new(None, None), place: Place::Bus };
@@ -249,20 +250,20 @@ impl World {
         Ok(())
     }
 
-    /// Waits until nothing is on its way, save to a store that is down, and the others hold what they must. What the bus
-    /// forgot is on its way unseen: they are asked again until they do.
+    /// Waits until nothing is in progress, except to a store that is down, and the other stores hold what they must.
+    /// Work that the bus has lost is not visible on it, so the stores are compared repeatedly until they agree.
     async fn settle_without(&self, down: Option<Target>) -> Result<(), String> {
         let deadline = Instant::now() + SOON;
         loop {
             self.oracle.verdict()?;
             let held = match self.is_settled(down).await {
                 true => self.check(down, false).await,
-                false => Err("something is still on its way".into()),
+                false => Err("work is still in progress".into()),
             };
             match held {
                 Err(what) if Instant::now() > deadline => {
                     let (depth, debts) = (self.bus.depth().await.unwrap(), self.records.debt_counts().await.unwrap());
-                    return Err(format!("it does not settle, {down:?} down: {what}; {depth:?}, debts {debts:?}"));
+                    return Err(format!("it does not settle, {down:?} down: {what}; {depth:?}, outbox {debts:?}"));
                 }
                 Err(_) => sleep(Duration::from_secs(2)).await,
                 Ok(()) => return Ok(()),
@@ -276,7 +277,7 @@ impl World {
             return false;
         }
         for target in self.stores.iter().map(|store| store.target()).filter(|target| Some(*target) != down) {
-            // What a store refuses it owes for ever, but holds up nothing else.
+            // A write that a store refuses stays in the outbox for ever, but blocks no other.
             let poison = self.poison(target).map(|poison| poison.id);
             let debts = self.records.debts(target, usize::MAX).await.unwrap();
             if debts.iter().any(|debt| Some(debt.id) != poison) {
@@ -319,7 +320,7 @@ impl World {
         self.crashes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
     }
 
-    /// The bus loses what is in the log, as a server may that does not sync, and what was captured; what is set aside must
+    /// The bus loses entries that are in the log, as a server without sync may, and captured entries. Dead letters must
     /// stay.
     fn forget(&self) {
         if !self.scenario.forgetful || self.weather.is_calm() {
@@ -329,7 +330,7 @@ impl World {
         let logged = |fields: &[(Vec<u8>, Vec<u8>)]| {
             let field = fields.iter().find(|(name, _)| name == b"event_id");
             let id = field.and_then(|(_, value)| std::str::from_utf8(value).ok()?.parse::<Uuid>().ok());
-            // What was captured is captured again.
+            // Captured entries are captured again.
             let captured = fields.iter().any(|(name, _)| name == b"position");
             captured || id.is_some_and(|id| known.logged.contains(&id) && !known.is_flawed(id))
         };

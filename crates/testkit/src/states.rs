@@ -1,4 +1,4 @@
-//! States to be written: the samples, generated ones, and awkward ones.
+//! States to write: the samples, generated ones, and awkward ones.
 
 use std::sync::{Arc, Mutex};
 
@@ -11,31 +11,31 @@ use chunk_sync_samples::generate::Generator;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-/// A version of that number.
+/// The version with that number.
 #[must_use]
 pub fn version(number: u64) -> SyncVersion {
     SyncVersion::new(number)
 }
 
-/// The chunk of a JSON object that keeps every rule.
+/// The chunk of a JSON object that is a valid chunk.
 #[must_use]
 pub fn chunk(json: &Value) -> Chunk {
     match Event::from_json(&json.to_string(), &Limits::default()).unwrap().body {
         Body::Chunk(chunk) => *chunk,
-        Body::Id(_) => unreachable!("a bare chunk is one"),
+        Body::Id(_) => unreachable!("a bare chunk has a body"),
     }
 }
 
-/// Its state.
+/// The state of that chunk, embeddings not stale.
 #[must_use]
 pub fn state(json: &Value) -> Arc<State> {
     Arc::new(State { chunk: chunk(json), embedding_stale: false })
 }
 
-/// So many states, all different, the same at each call.
+/// `count` different states, the same at each call.
 #[must_use]
 pub fn states(count: usize) -> Vec<Arc<State>> {
-    // Kept, because making them takes longer than most tests do.
+    // Cached, because generating them takes longer than most tests.
     static MADE: Mutex<Vec<Arc<State>>> = Mutex::new(Vec::new());
     let mut made = MADE.lock().unwrap();
     let (there, missing) = (made.len(), count.saturating_sub(made.len()));
@@ -49,13 +49,13 @@ pub fn samples() -> Vec<Arc<State>> {
     chunk_sync_samples::samples().iter().map(state).collect()
 }
 
-/// Every state that there is reason to try.
+/// All states worth testing: awkward ones, samples and generated ones.
 #[must_use]
 pub fn all() -> Vec<Arc<State>> {
     awkward().into_iter().chain(samples()).chain(states(20)).collect()
 }
 
-/// Under each id the state of the next.
+/// Under each id the state of the next chunk.
 #[must_use]
 pub fn rotated(states: &[Arc<State>]) -> Vec<Arc<State>> {
     let under = |(state, next): (&Arc<State>, &Arc<State>)| {
@@ -66,7 +66,7 @@ pub fn rotated(states: &[Arc<State>]) -> Vec<Arc<State>> {
     states.iter().zip(states.iter().cycle().skip(1)).map(under).collect()
 }
 
-/// A state as it should be held from `number` on, its vectors new.
+/// A write of the state at version `number`, with new vectors.
 #[must_use]
 pub fn write(state: &Arc<State>, number: u64) -> Write {
     let version = version(number);
@@ -90,7 +90,7 @@ pub fn changed(state: &Arc<State>, content: &str) -> Arc<State> {
     Arc::new(changed)
 }
 
-/// A chunk with nothing but what it must have.
+/// A chunk with only the required fields.
 #[must_use]
 pub fn bare(name: &str) -> Value {
     json!({
@@ -101,7 +101,7 @@ pub fn bare(name: &str) -> Value {
     })
 }
 
-/// States that have broken a store somewhere.
+/// States that are known to break stores.
 #[must_use]
 pub fn awkward() -> Vec<Arc<State>> {
     let with = |name: &str, change: &dyn Fn(&mut Value)| {
@@ -190,7 +190,7 @@ fn bare_dense() -> Value {
     json
 }
 
-/// A vector that begins so, and goes on with zeros.
+/// A vector that begins with these numbers, padded with zeros.
 fn dense(model: &str, begin: &[f64]) -> Value {
     let mut vector = vec![0.0; 768];
     vector[..begin.len()].copy_from_slice(begin);

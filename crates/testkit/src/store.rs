@@ -1,4 +1,4 @@
-//! What every store keeps.
+//! Contract of every store.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,14 +13,14 @@ use crate::states::{all, changed, delete, rotated, state, states, version, write
 
 type Port = dyn Store;
 
-/// Writes, all of which the store has to take.
+/// Applies writes, and asserts that the store takes every one.
 pub(crate) async fn written(store: &Port, writes: &[Write]) {
     for (write, answer) in writes.iter().zip(store.apply(writes).await) {
-        assert!(matches!(answer, Applied::Written), "{} was answered {answer:?}", write.id);
+        assert!(matches!(answer, Applied::Written), "write of {}: the store answered {answer:?}", write.id);
     }
 }
 
-/// Asserts that the store holds just this of the chunk.
+/// Asserts that the store holds exactly this state of the chunk.
 pub(crate) async fn holds(store: &Port, id: Uuid, wanted: Option<(&State, SyncVersion)>) {
     let seen = store.read(&[id]).await.unwrap().remove(0);
     match (seen, wanted) {
@@ -30,14 +30,14 @@ pub(crate) async fn holds(store: &Port, id: Uuid, wanted: Option<(&State, SyncVe
             let expected = store.expect(state);
             assert_eq!(seen.fingerprint.differing(&expected), Vec::<String>::new(), "of {}", state.chunk.content);
         }
-        (seen, wanted) => panic!("held is {seen:?}, wanted {:?}", wanted.map(|(_, version)| version)),
+        (seen, wanted) => panic!("the store holds {seen:?}, expected version {:?}", wanted.map(|(_, version)| version)),
     }
 }
 
 pub async fn a_newer_state_replaces_an_older_one<F: Fixture<Port = Port>>() {
     let fixture = F::fresh().await;
     let (store, old) = (fixture.port(), states(1).remove(0));
-    let new = changed(&old, "what it says now");
+    let new = changed(&old, "the new content");
     written(&*store, &[write(&old, 5)]).await;
     holds(&*store, old.chunk.id, Some((&old, version(5)))).await;
     written(&*store, &[write(&new, 6)]).await;
@@ -73,7 +73,7 @@ pub async fn each_write_of_a_batch_is_answered_for_itself<F: Fixture<Port = Port
     let fixture = F::fresh().await;
     let (store, states) = (fixture.port(), states(6));
     written(&*store, &states[..5].iter().map(|state| write(state, 5)).collect::<Vec<_>>()).await;
-    let newer = changed(&states[0], "what it says after the batch");
+    let newer = changed(&states[0], "the content after the batch");
     let batch = [
         write(&changed(&states[1], "what is as old must not appear"), 5),
         write(&newer, 6),
@@ -93,7 +93,7 @@ pub async fn each_write_of_a_batch_is_answered_for_itself<F: Fixture<Port = Port
     }
 }
 
-/// The states that the history of a chunk may go through: in one other vectors, in one none, in one other words only.
+/// The states of a chunk's history: one has other vectors, one has none, one differs in text only.
 fn variants(state: &Arc<State>) -> Vec<Arc<State>> {
     let (mut without, mut other) = (State::clone(state), State::clone(state));
     without.chunk.embeddings = Default::default();
@@ -101,7 +101,7 @@ fn variants(state: &Arc<State>) -> Vec<Arc<State>> {
     other.chunk.summary = Some("the same vectors under other words".into());
     other.chunk.metadata.extra.clear();
     other.embedding_stale = true;
-    vec![Arc::clone(state), changed(state, "what it says in another of its states"), without.into(), other.into()]
+    vec![Arc::clone(state), changed(state, "the content of another state"), without.into(), other.into()]
 }
 
 pub async fn any_history_ends_as_a_plain_map_would<F: Fixture<Port = Port>>() {
@@ -175,7 +175,7 @@ pub async fn a_page_follows_the_other_without_gap_or_repetition<F: Fixture<Port 
             let page = store.scan(after, size).await.unwrap();
             after = page.last().map(|seen| seen.id).or(after);
             let ended = page.len() < size;
-            assert!(seen.len() <= expected.len(), "pages of {size} go on and on");
+            assert!(seen.len() <= expected.len(), "pages of {size} do not end");
             seen.extend(page);
             if ended {
                 break;
@@ -190,7 +190,7 @@ pub async fn a_page_follows_the_other_without_gap_or_repetition<F: Fixture<Port 
 pub async fn the_first_and_the_last_id_are_listed_too<F: Fixture<Port = Port>>() {
     let fixture = F::fresh().await;
     let store = fixture.port();
-    // Bytes decide, and none of them is a sign.
+    // Ids are ordered by their bytes, as unsigned numbers.
     let ids = [0, 1, 0x7f << 120, 0x80 << 120, u128::MAX].map(Uuid::from_u128);
     let under = |id: Uuid| {
         let mut json = crate::states::bare("at the edge");
@@ -257,7 +257,7 @@ pub async fn of_two_writers_at_once_the_newer_state_stays<F: Fixture<Port = Port
         let mut old: Vec<_> = states.iter().map(|state| write(state, 10 * round + 1)).collect();
         old[5] = delete(states[5].chunk.id, 10 * round + 1);
         let mut new: Vec<_> = newer.iter().map(|state| write(state, 10 * round + 2)).collect();
-        // The other way round, so that whoever locks one after the other meets itself.
+        // In reverse order, so that a store that locks chunk by chunk would deadlock.
         new.reverse();
         let (first, second) = if round % 2 == 0 { (&old, &new) } else { (&new, &old) };
         let (first, second) = tokio::join!(store.apply(first), store.apply(second));

@@ -1,4 +1,4 @@
-//! What a store with typed vectors keeps beside what every store does.
+//! Contract of a store with typed vectors, beyond that of every store.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ pub async fn a_vector_of_the_wrong_dimension_fails_alone<F: Fixture<Port = Port>
         match answer {
             Applied::Failed(fault) if i == 2 => {
                 assert_eq!(fault.class, FaultClass::Rejected, "{fault}");
-                assert!(fault.message.contains("768"), "{fault} does not say what is configured");
+                assert!(fault.message.contains("768"), "{fault} does not state the configured size");
             }
             answer => assert!(matches!(answer, Applied::Written) && i != 2, "{i}: {answer:?}"),
         }
@@ -50,7 +50,7 @@ pub async fn a_write_without_new_vectors_replaces_all_but_them<F: Fixture<Port =
     only_payload.vectors_since = version(2);
     written(&*store, &[only_payload]).await;
     holds(&*store, held.chunk.id, Some((&next, version(4)))).await;
-    // A mark that no longer applies goes as well.
+    // A stale mark that no longer applies is removed as well.
     let mut fresh = State::clone(&next);
     fresh.embedding_stale = false;
     let fresh = Arc::new(fresh);
@@ -70,7 +70,7 @@ pub async fn vectors_are_written_where_older_ones_are_held<F: Fixture<Port = Por
     late.vectors_since = version(5);
     written(&*store, &[late.clone()]).await;
     holds(&*store, held.chunk.id, Some((&next, version(6)))).await;
-    // And where nothing is held at all.
+    // Also if nothing is held at all.
     let other = states(2).remove(1);
     let mut first = write(&other, 6);
     first.vectors_since = version(1);
@@ -87,7 +87,7 @@ pub async fn a_vector_that_is_gone_is_gone<F: Fixture<Port = Port>>() {
     let without = Arc::new(without);
     written(&*store, &[write(&without, 2)]).await;
     holds(&*store, held.chunk.id, Some((&without, version(2)))).await;
-    // One model in place of another.
+    // One model replaces another.
     written(&*store, &[write(&held, 3)]).await;
     let mut other = State::clone(&held);
     other.chunk.embeddings.dense[0].model = "coderank".into();
@@ -97,7 +97,7 @@ pub async fn a_vector_that_is_gone_is_gone<F: Fixture<Port = Port>>() {
     holds(&*store, held.chunk.id, Some((&other, version(4)))).await;
 }
 
-/// Whoever sorts the writes of a batch by what is to be done still answers each of them for itself.
+/// A store that groups the writes of a batch by kind still answers each of them separately.
 pub async fn one_batch_may_hold_writes_of_every_kind<F: Fixture<Port = Port>>() {
     let fixture = F::fresh().await;
     let (store, states) = (fixture.port(), states(12));
@@ -106,7 +106,7 @@ pub async fn one_batch_may_hold_writes_of_every_kind<F: Fixture<Port = Port>>() 
     for (i, state) in states.iter().enumerate() {
         let mut payload = State::clone(state);
         payload.chunk.summary = Some("other words for the same vector".into());
-        let (payload, other) = (Arc::new(payload), changed(state, "what it says with another vector"));
+        let (payload, other) = (Arc::new(payload), changed(state, "the content with another vector"));
         let held = (i < 8).then(|| (Arc::clone(state), version(5)));
         let (write, after) = match i % 4 {
             0 => (delete(state.chunk.id, 6), None),

@@ -1,4 +1,4 @@
-//! The suites can fail: for each claim there is a store that breaks it, and is found out.
+//! The suites can fail: for each claim there is a flawed port that breaks it, and the claim detects it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "flaws/flawed_records.rs"]
@@ -9,11 +9,11 @@ mod flawed_store;
 use std::future::Future;
 
 tokio::task_local! {
-    /// What is wrong with the ports that a claim is made of.
+    /// The flaws of the ports of a suite.
     static FLAW: Flaw;
 }
 
-/// What is wrong with a port.
+/// The flaw of a port.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Flaw {
     // Of any store.
@@ -66,13 +66,13 @@ enum Flaw {
     NoIdsMeanAll,
 }
 
-/// Asserts that the claim fails of ports with that flaw.
+/// Asserts that the claim fails on ports with that flaw.
 async fn is_found_out(flaw: Flaw, claim: impl Future<Output = ()> + Send + 'static) {
     let ended = tokio::spawn(FLAW.scope(flaw, claim)).await;
-    assert!(ended.is_err_and(|error| error.is_panic()), "the claim holds even with {flaw:?}");
+    assert!(ended.is_err_and(|error| error.is_panic()), "the claim does not detect {flaw:?}");
 }
 
-/// A test for each claim of a suite, with the flaws that break it.
+/// One test for each claim of a suite, with the flaws that break it.
 macro_rules! found_out {
     ($suite:ident, $fixture:ty, { $($claim:ident: $($flaw:ident),+;)* }) => {
         mod $suite {
@@ -117,10 +117,10 @@ found_out!(vector_store, flawed_store::Vectors, {
 });
 
 found_out!(graph_store, flawed_store::Graph, {
-    it_counts_what_all_chunks_say_together: CountsLinksForEntities;
+    entities_of_all_chunks_are_counted_together: CountsLinksForEntities;
     what_only_a_chunk_supported_goes_with_it: KeepsOrphans;
     what_others_support_stays: TakesTheSharedAlong;
-    each_chunk_keeps_its_own_words_of_what_it_shares: OneNameForAll;
+    each_chunk_keeps_its_own_values_of_a_shared_entity: OneNameForAll;
     counts_are_plain_counts_after_any_history: KeepsOrphans, TakesTheSharedAlong;
     chunks_that_share_entities_are_written_at_once: LosesWhenMet;
     an_empty_graph_has_nothing: KeepsOrphans;
@@ -138,18 +138,18 @@ found_out!(records, flawed_records::FlawedRecords, {
     merges_that_share_chunks_the_other_way_round_all_happen: DecidesOnWhatWas;
     an_abandoned_merge_happened_wholly_or_not_at_all: MergesOneByOne;
     a_row_is_never_read_without_its_record: ReadsTwice;
-    debts_are_paid_oldest_first: DebtsById;
-    a_debt_keeps_its_greatest_version: LastDebtWins, PaysWhateverVersion;
-    a_debt_renewed_while_it_is_paid_stays: PaysWhateverVersion;
-    hundreds_of_debts_are_owed_and_paid_at_once: TakesAHundred;
-    what_is_owed_is_recorded_with_the_row: OwesNothingWithTheRow;
+    the_outbox_is_listed_oldest_first: DebtsById;
+    an_outbox_entry_keeps_its_greatest_version: LastDebtWins, PaysWhateverVersion;
+    an_outbox_entry_renewed_while_it_is_written_stays: PaysWhateverVersion;
+    hundreds_of_outbox_entries_are_added_and_removed_at_once: TakesAHundred;
+    the_outbox_is_filled_with_the_row: OwesNothingWithTheRow;
     conflicts_are_recorded_with_the_row_as_they_were_met: RoundsTimesOfConflicts, ForgetsOnReopen;
     a_merge_that_did_not_happen_records_no_conflict: RecordsConflictsBeforehand;
     conflicts_are_listed_by_what_is_asked_for: IgnoresWhoMet, PagesBeginBelow;
     what_is_decided_closes_what_is_open_of_that_part: DecidesOnAllParts, ClosesWhatIsMetNext;
     settled_conflicts_are_forgotten_oldest_first_and_open_ones_never: ForgetsOpenConflicts;
     hundreds_of_conflicts_are_recorded_and_closed_at_once: TakesAHundred;
-    records_and_debts_survive_a_restart: ForgetsOnReopen;
+    records_and_outbox_survive_a_restart: ForgetsOnReopen;
     hundreds_are_merged_at_once: TakesAHundred;
     asking_for_nothing_is_harmless: NoIdsMeanAll;
 });

@@ -1,4 +1,4 @@
-//! The ports in memory, held to the contracts of the real ones.
+//! The ports in memory, tested against the contracts of the real ones.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::sync::Arc;
@@ -198,7 +198,7 @@ mod events {
         assert_eq!(ids(&one.read(1, SHORT).await.unwrap()), published[..1]);
         two.begin(Handover::Silent).await.unwrap();
         assert_eq!(ids(&two.read(1, SHORT).await.unwrap()), published[..1]);
-        // It does not know yet that it lost its place.
+        // It does not know yet that it is no longer the reader.
         assert_eq!(one.read(9, SHORT).await.unwrap().len(), 3);
         assert_eq!(ids(&two.read(9, SHORT).await.unwrap()), published);
     }

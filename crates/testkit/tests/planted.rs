@@ -1,6 +1,6 @@
-//! The simulation can fail: each of these ports breaks one promise, and is found out within a few seeds.
+//! The simulation can fail: each of these ports breaks one promise, and is detected within a few seeds.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-#![allow(clippy::print_stderr, reason = "which seed found it, how fast, and by what")]
+#![allow(clippy::print_stderr, reason = "prints which seed found the flaw, how fast, and by which message")]
 
 #[path = "planted/bus.rs"]
 mod bus;
@@ -21,7 +21,7 @@ use std::time::Instant;
 use chunk_sync_engine::ports::FinishedBy;
 use chunk_sync_testkit::simulation::{Installation, Plant, run};
 
-/// Every so manieth time.
+/// True every nth time.
 #[derive(Clone)]
 struct Every(u64, Arc<AtomicU64>);
 
@@ -35,27 +35,27 @@ impl Every {
     }
 }
 
-/// Asserts that the flaw is found within so many seeds, and that what is said of it says so much.
+/// Asserts that the flaw is detected within this many seeds, with a message that contains one of these texts.
 fn is_found_out(flaw: &str, seeds: u64, says: &[&str], plant: impl Fn() -> Plant) {
     is_found_out_by(Installation::single(FinishedBy::Acknowledgement), flaw, seeds, says, plant);
 }
 
-/// The same where entries are finished by that.
+/// The same, with entries finished by `finished_by`.
 fn is_found_in(finished_by: FinishedBy, flaw: &str, seeds: u64, says: &[&str], plant: impl Fn() -> Plant) {
     is_found_out_by(Installation::single(finished_by), flaw, seeds, says, plant);
 }
 
-/// The same in such an installation.
+/// The same in that installation.
 fn is_found_out_by(installation: Installation, flaw: &str, seeds: u64, says: &[&str], plant: impl Fn() -> Plant) {
     let began = Instant::now();
     for seed in 0..seeds {
         if let Err(what) = run(seed, installation, plant()) {
             let short: String = what.chars().take(160).collect();
-            // Past what the test runner keeps to itself, as the seeds of the simulation are.
+            // Bypasses the output capture of the test runner, as the seeds of the simulation do.
             let result = format!("{flaw}: found by seed {seed} of {seeds} after {:.1?}\n", began.elapsed());
             std::io::stderr().write_all(result.as_bytes()).unwrap();
             eprintln!("{short}");
-            assert!(says.iter().any(|says| what.contains(says)), "found, but for another reason: {what}");
+            assert!(says.iter().any(|says| what.contains(says)), "detected for another reason: {what}");
             return;
         }
     }
@@ -63,7 +63,7 @@ fn is_found_out_by(installation: Installation, flaw: &str, seeds: u64, says: &[&
 }
 
 #[test]
-fn a_log_that_says_synced_before_it_is() {
+fn a_log_that_reports_synced_before_it_is() {
     let plant = || Plant { disk: Box::new(|disk| Arc::new(disk::NeverSyncs(disk))), ..Plant::default() };
     is_found_out("a log that never syncs", 400, &["the row of", "the record of", "misses", "damaged lines"], plant);
 }
@@ -78,30 +78,30 @@ fn a_system_of_record_that_settles_without_recording() {
 }
 
 #[test]
-fn a_system_of_record_that_forgets_debts() {
+fn a_system_of_record_that_forgets_the_outbox() {
     let plant = || Plant {
         records: Box::new(|records| Arc::new(records::Flawed::new(records, records::Flaw::ForgetsDebts))),
         ..Plant::default()
     };
-    is_found_out("records that forget debts", 60, &["misses", "holds"], plant);
+    is_found_out("records that forget the outbox", 60, &["misses", "holds"], plant);
 }
 
 #[test]
-fn a_system_of_record_that_strikes_off_newer_debts() {
+fn a_system_of_record_that_removes_newer_outbox_entries() {
     let plant = || Plant {
         records: Box::new(|records| Arc::new(records::Flawed::new(records, records::Flaw::PaysWhateverVersion))),
         ..Plant::default()
     };
-    is_found_out("records that strike off newer debts", 2_000, &["misses", "holds"], plant);
+    is_found_out("records that remove newer outbox entries", 2_000, &["misses", "holds"], plant);
 }
 
 #[test]
-fn a_system_of_record_that_records_no_debt_lets_a_dead_store_stop_the_others() {
+fn a_system_of_record_without_outbox_lets_a_dead_store_stop_the_others() {
     let plant = || Plant {
         records: Box::new(|records| Arc::new(records::Flawed::new(records, records::Flaw::RefusesDebts))),
         ..Plant::default()
     };
-    is_found_out("records that refuse debts", 40, &["does not settle", "does not come to an end"], plant);
+    is_found_out("records that refuse outbox entries", 40, &["does not settle", "does not come to an end"], plant);
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn a_bus_that_acknowledges_what_it_does_not_have() {
         };
         Plant { bus: Box::new(flaw), ..Plant::default() }
     };
-    is_found_out("a bus that loses what was published", 40, &["never lay on the bus"], plant);
+    is_found_out("a bus that loses what was published", 40, &["never on the bus"], plant);
 }
 
 #[test]
@@ -167,12 +167,12 @@ fn a_merge_that_finishes_its_entries_and_records_nothing() {
 }
 
 #[test]
-fn an_outbox_that_strikes_off_newer_writes() {
+fn an_outbox_that_removes_newer_writes() {
     let plant = || Plant {
         records: Box::new(|records| Arc::new(records::Flawed::new(records, records::Flaw::PaysWhateverVersion))),
         ..Plant::default()
     };
-    is_found_in(FinishedBy::Merge, "an outbox that strikes off newer writes", 2_000, &["misses", "holds"], plant);
+    is_found_in(FinishedBy::Merge, "an outbox that removes newer writes", 2_000, &["misses", "holds"], plant);
 }
 
 #[test]
@@ -191,7 +191,7 @@ fn a_capture_that_confirms_before_its_change_is_safe() {
 }
 
 #[test]
-fn a_capture_that_says_nothing_of_what_it_missed() {
+fn a_capture_that_hides_what_it_missed() {
     let plant = || Plant { capture: Box::new(|log| Arc::new(capture::HidesGaps(log))), ..Plant::default() };
     is_found_out("a capture that hides gaps", 200, &["misses", "holds", "the row of"], plant);
 }

@@ -15,12 +15,12 @@ async fn played(scenarios: &[Scenario], world: World) -> Outcomes {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_every_scenario_says_shows() {
+async fn every_scenario_ends_as_its_table_requires() {
     assert!(played(&all(), World::new(FinishedBy::Acknowledgement)).await.len() >= 40);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn it_shows_as_well_where_the_merge_finishes_entries() {
+async fn every_scenario_holds_if_the_merge_finishes_entries() {
     let both = [
         played(&all(), World::new(FinishedBy::Acknowledgement)).await,
         played(&all(), World::new(FinishedBy::Merge)).await,
@@ -39,7 +39,7 @@ async fn a_claim_that_does_not_hold_is_found() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_every_scenario_says_shows_with_any_set_of_stores() {
+async fn every_scenario_holds_with_any_set_of_stores() {
     for stores in [&[][..], &[Target::Qdrant], &[Target::Neo4j]] {
         let has = |scenario: &Scenario| scenario.needs().iter().all(|target| stores.contains(target));
         let scenarios: Vec<Scenario> = all().into_iter().filter(has).collect();

@@ -1,10 +1,10 @@
-//! Simulated lives of the service: no acknowledged change is lost, every change takes effect once, no store goes back in
-//! time, a dead store stops only itself.
+//! Simulated runs of the service: no acknowledged change is lost, every change takes effect once, no store goes back to
+//! an older version, and a dead store stops only its own writes.
 //!
-//! How many seeds there are does not depend on how the tests are built, and is printed at the end. `CHUNK_SYNC_SEED` replays
-//! one seed, `CHUNK_SYNC_SEEDS` sets how many there are; `cargo xtask simulate --minutes N` runs new ones for that long.
+//! The number of seeds does not depend on the build profile and is printed at the end. `CHUNK_SYNC_SEED` replays one
+//! seed, `CHUNK_SYNC_SEEDS` sets the number of seeds; `cargo xtask simulate --minutes N` runs new ones for that long.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-#![allow(clippy::print_stderr, reason = "seeds and figures, by which a run is repeated")]
+#![allow(clippy::print_stderr, reason = "prints the seeds that repeat a run, and the figures")]
 
 use std::io::Write;
 use std::ops::Range;
@@ -16,11 +16,11 @@ use chunk_sync_engine::ports::FinishedBy;
 use chunk_sync_model::Target;
 use chunk_sync_testkit::simulation::{Installation, Plant, Tally, run};
 
-/// Seeds for one process, for two, and those that are run twice.
+/// Number of seeds for one process, for two, and of those that are run twice.
 const ONE: u64 = 2_000;
 const TWO: u64 = 500;
 const TWICE: u64 = 200;
-/// Seeds for each installation that lacks a store.
+/// Number of seeds for each installation that lacks a store.
 const FEWER: u64 = 200;
 
 const SINGLE: Installation = Installation { processes: 1, finished_by: FinishedBy::Acknowledgement };
@@ -31,7 +31,7 @@ fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().map(|text| text.parse().expect(variable))
 }
 
-/// What became of some seeds.
+/// The results of some seeds.
 #[derive(Default)]
 struct Lives {
     count: u64,
@@ -39,7 +39,7 @@ struct Lives {
     broken: Vec<(u64, String)>,
 }
 
-/// Runs the seeds in their order on all processors, and no new one after the deadline.
+/// Runs the seeds in order on all processors, and starts none after the deadline.
 fn live(seeds: &Range<u64>, installation: Installation, stores: &[Target], deadline: Option<Instant>) -> Lives {
     let (next, lives) = (AtomicU64::new(seeds.start), Mutex::new(Lives::default()));
     let one_after_the_other = || {
@@ -67,12 +67,12 @@ fn live(seeds: &Range<u64>, installation: Installation, stores: &[Target], deadl
     lives
 }
 
-/// Runs the seeds, prints what happened in them, and asserts that none broke.
+/// Runs the seeds, prints what happened in them, and asserts that none failed.
 fn holds(test: &str, installation: Installation, stores: &[Target], seeds: Range<u64>, deadline: Option<Instant>) {
     let began = Instant::now();
     let lives = live(&seeds, installation, stores, deadline);
     let (count, broken) = (lives.count, lives.broken.len());
-    // Past what the test runner keeps to itself: how many seeds held is part of the result.
+    // Bypasses the output capture of the test runner: the number of seeds that held is part of the result.
     let finished_by = installation.finished_by.as_str();
     let result = format!(
         "{test}: entries finished by {finished_by}, {count} seeds from {}, {broken} broke, {:.1?}\n",
@@ -88,7 +88,7 @@ fn holds(test: &str, installation: Installation, stores: &[Target], seeds: Range
     assert_eq!(broken, 0, "of {count} seeds");
 }
 
-/// The seeds that the environment asks for, else so many.
+/// The seeds that the environment sets, or `count` seeds from the first.
 fn seeds(count: u64) -> Range<u64> {
     match number("CHUNK_SYNC_SEED") {
         Some(seed) => seed..seed + 1,
@@ -96,9 +96,9 @@ fn seeds(count: u64) -> Range<u64> {
     }
 }
 
-/// A failing seed can be looked into only if it fails again.
+/// A failing seed can be examined only if it fails again.
 #[test]
-fn a_seed_is_one_and_the_same_life() {
+fn a_seed_always_gives_the_same_run() {
     for finished_by in FinishedBy::ALL {
         for seed in seeds(TWICE) {
             let lives = [(); 2].map(|()| run(seed, Installation::single(finished_by), Plant::default()));
@@ -123,11 +123,11 @@ fn two_processes_lose_and_repeat_nothing() {
     holds("two_processes_lose_and_repeat_nothing", TWO_PROCESSES, &BOTH, seeds(TWO), None);
 }
 
-/// From a seed that no earlier run began with; four fifths of the time with one process.
+/// Starts at a seed that no earlier run began with; one process for four fifths of the time.
 #[test]
-#[ignore = "for as long as CHUNK_SYNC_MINUTES: `cargo xtask simulate --minutes N`"]
+#[ignore = "runs for CHUNK_SYNC_MINUTES: `cargo xtask simulate --minutes N`"]
 fn as_long_as_asked() {
-    let minutes = number("CHUNK_SYNC_MINUTES").expect("CHUNK_SYNC_MINUTES is not set: it is the number of minutes");
+    let minutes = number("CHUNK_SYNC_MINUTES").expect("CHUNK_SYNC_MINUTES is not set; set it to the number of minutes");
     let first = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() * 1_000;
     let time = Duration::from_secs(60 * minutes);
     let soon = Some(Instant::now() + time * 4 / 5);

@@ -1,5 +1,5 @@
-//! The bus in memory: as a server would be that several processes share, and that outlives them all. One of them reads at a
-//! time; one that reads although it is not its turn takes entries, which the other takes back.
+//! The bus in memory: a server that several processes share and that outlives them all. One of them reads at a time; a
+//! process that reads out of turn takes entries, which the reader then takes back.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -14,7 +14,7 @@ use chunk_sync_model::event::Fields;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
-/// How long a publisher waits for room before it is told that there is none.
+/// How long a publisher waits for room before the bus answers that it is full.
 const ROOM_WAIT: Duration = Duration::from_secs(5);
 
 /// The bus as one process sees it. Its clones are the same process.
@@ -26,7 +26,7 @@ pub struct MemoryBus {
 
 struct Server {
     streams: Mutex<Streams>,
-    /// The most unfinished entries.
+    /// Maximum number of unfinished entries.
     bound: usize,
     finished_by: FinishedBy,
     published: Notify,
@@ -35,21 +35,21 @@ struct Server {
 
 #[derive(Default)]
 struct Streams {
-    /// What is not finished.
+    /// The unfinished entries.
     entries: BTreeMap<u64, Entry>,
     dead: BTreeMap<u64, Fields>,
-    /// Processes that have not ended, of all that there have been.
+    /// The processes that have not ended.
     living: BTreeSet<u64>,
     processes: u64,
     ids: u64,
-    /// How often it has lost entries.
+    /// How many times it has lost entries.
     losses: u64,
 }
 
 struct Entry {
     fields: Fields,
     attempts: u32,
-    /// The process that was handed it last; `None` where it is to be handed out again.
+    /// The process that received it last; `None` if the next read hands it out.
     holder: Option<u64>,
 }
 
@@ -60,13 +60,13 @@ impl Default for MemoryBus {
 }
 
 impl MemoryBus {
-    /// An empty bus that holds at most so many unfinished entries, as its first process sees it.
+    /// An empty bus that holds at most `bound` unfinished entries, as its first process sees it.
     #[must_use]
     pub fn new(bound: usize) -> Self {
         Self::of(bound, FinishedBy::Acknowledgement)
     }
 
-    /// The same with what finishes its entries; a merge does in [`MemoryRecords::beside`](super::MemoryRecords::beside) it.
+    /// The same with `finished_by`. For a merge see [`MemoryRecords::beside`](super::MemoryRecords::beside).
     #[must_use]
     pub fn of(bound: usize, finished_by: FinishedBy) -> Self {
         let (published, finished) = (Notify::new(), Notify::new());
@@ -74,7 +74,7 @@ impl MemoryBus {
         Self { server: Arc::new(server), process: 0 }.another()
     }
 
-    /// The same bus as one more process sees it.
+    /// The same bus as another process sees it.
     #[must_use]
     pub fn another(&self) -> Self {
         let mut streams = self.server.streams.lock().unwrap();
@@ -85,13 +85,13 @@ impl MemoryBus {
         Self { server: Arc::clone(&self.server), process }
     }
 
-    /// This process has ended, however it did: what it had is for the others.
+    /// Ends this process: its entries go to the others.
     pub fn end(&self) {
         self.server.streams.lock().unwrap().living.remove(&self.process);
         self.server.published.notify_waiters();
     }
 
-    /// What was handed out did not arrive, or is to come once more.
+    /// Hands entries out once more, as if they had not arrived.
     pub fn hand_back(&self, ids: &[EntryId]) {
         let mut streams = self.server.streams.lock().unwrap();
         for id in ids {
@@ -103,7 +103,7 @@ impl MemoryBus {
         self.server.published.notify_waiters();
     }
 
-    /// Loses unfinished entries for ever, as a server may that crashes; how many.
+    /// Loses unfinished entries for ever, as a server that crashes may; returns how many.
     pub fn forget(&self, which: impl Fn(&[(Vec<u8>, Vec<u8>)]) -> bool) -> u64 {
         let mut streams = self.server.streams.lock().unwrap();
         let before = streams.entries.len();
@@ -115,18 +115,18 @@ impl MemoryBus {
         lost as u64
     }
 
-    /// Adds an entry of any fields, as a foreign client of a server could.
+    /// Adds an entry with any fields, as a foreign client of a server could.
     pub fn add(&self, fields: Fields) -> EntryId {
         let id = self.server.streams.lock().unwrap().add(fields);
         self.server.published.notify_waiters();
         id
     }
 
-    /// Publishes as a transaction does that commits late: its entries get their numbers now, and can be read only after
-    /// `delay`, when later numbers may have been read. Dropped before, it has published nothing.
+    /// Publishes like a transaction that commits late: its entries get their numbers now, and can be read only after
+    /// `delay`, when later numbers may have been read. If the future is dropped before, nothing is published.
     ///
     /// # Errors
-    /// [`FaultClass::Busy`] where the bus stays full.
+    /// [`FaultClass::Busy`] if the bus stays full for 5 s.
     pub async fn publish_late(&self, events: &[Event], delay: Duration) -> Result<Vec<EntryId>, Fault> {
         self.room().await?;
         let numbers: Vec<u64> = {
@@ -143,12 +143,12 @@ impl MemoryBus {
         Ok(numbers.into_iter().map(entry_id).collect())
     }
 
-    /// Entries are finished, by an acknowledgement or a merge.
+    /// Finishes entries, by an acknowledgement or a merge.
     pub(super) fn finish(&self, ids: &[EntryId]) {
         let mut streams = self.server.streams.lock().unwrap();
         ids.iter().for_each(|id| drop(streams.entries.remove(&id.sequence)));
         drop(streams);
-        // What waited for an entry of its chunk can be read now, too.
+        // Readers that waited for an entry of the same chunk can continue, too.
         self.server.published.notify_waiters();
         self.server.finished.notify_waiters();
     }
@@ -186,7 +186,7 @@ impl Streams {
         self.entries.insert(id, Entry { fields, attempts: 0, holder: None });
     }
 
-    /// That process reads from now on: what was handed out before comes again.
+    /// Starts reading as the current process: entries handed out before are handed out again.
     fn begin(&mut self, handover: Handover) {
         for entry in self.entries.values_mut().filter(|entry| entry.attempts > 0) {
             entry.attempts += u32::from(handover == Handover::Silent);
@@ -194,7 +194,7 @@ impl Streams {
         }
     }
 
-    /// In the order of the stream what the process does not have; what another took meanwhile is taken back.
+    /// Entries that the process does not hold, in stream order; those that another process took are taken back.
     fn take(&mut self, process: u64, max: usize) -> Vec<Delivery> {
         let mut deliveries = Vec::new();
         if !self.living.contains(&process) {
@@ -259,7 +259,7 @@ impl Bus for MemoryBus {
     async fn read(&self, max: usize, wait: Duration) -> Result<Vec<Delivery>, Fault> {
         let deadline = Instant::now() + wait;
         loop {
-            // Listens before it looks: what is published in between wakes it.
+            // Subscribes before it reads, so that an entry published in between wakes it.
             let published = self.server.published.notified();
             tokio::pin!(published);
             published.as_mut().enable();
@@ -300,7 +300,7 @@ impl Bus for MemoryBus {
     }
 
     async fn trim(&self) -> Result<u64, Fault> {
-        // An acknowledgement removes its entry: nothing finished is ever there.
+        // An acknowledgement removes its entry, so no finished entry is left.
         Ok(0)
     }
 }

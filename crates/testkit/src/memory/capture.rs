@@ -1,4 +1,4 @@
-//! The log of the system of record in memory: what others wrote into its rows, and how far it has been confirmed.
+//! The log of the system of record in memory: foreign writes into its rows, and the confirmed position.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -25,13 +25,13 @@ struct Server {
 struct Log {
     transactions: Vec<Captured>,
     confirmed: Position,
-    /// What may have been confirmed; `None` before anybody read.
+    /// The position that may have been confirmed; `None` before the first read.
     noted: Option<Position>,
     gap: Option<Gap>,
-    /// Counts openings, and losses.
+    /// Number of openings and losses.
     opening: u64,
     processes: u64,
-    /// The one process that reads.
+    /// The only process that reads.
     reader: Option<u64>,
 }
 
@@ -43,7 +43,7 @@ impl Default for MemoryCapture {
 }
 
 impl MemoryCapture {
-    /// The same log as one more process sees it.
+    /// The same log as another process sees it.
     #[must_use]
     pub fn another(&self) -> Self {
         let mut log = self.server.log.lock().unwrap();
@@ -51,13 +51,13 @@ impl MemoryCapture {
         Self { server: Arc::clone(&self.server), process: log.processes }
     }
 
-    /// This process has ended, however it did.
+    /// Ends this process.
     pub fn end(&self) {
         let mut log = self.server.log.lock().unwrap();
         log.reader.take_if(|reader| *reader == self.process);
     }
 
-    /// Somebody else writes a row, and commits.
+    /// Writes a row as a foreign client, and commits.
     pub fn write(&self, records: &MemoryRecords, state: Arc<State>, at: Time) {
         let mut log = self.server.log.lock().unwrap();
         let id = state.chunk.id;
@@ -68,8 +68,8 @@ impl MemoryCapture {
         self.server.written.notify_waiters();
     }
 
-    /// Somebody drops what remembers how far reading had come: what was not confirmed is not to be had any more. Nothing
-    /// happens where nobody has read yet: what was there before is a backfill's.
+    /// Drops the saved read position: unconfirmed transactions are lost. Has no effect before the first read, because a
+    /// backfill covers earlier rows.
     pub fn lose(&self) {
         let mut log = self.server.log.lock().unwrap();
         if log.noted.is_none() {
@@ -82,7 +82,7 @@ impl MemoryCapture {
         self.server.written.notify_waiters();
     }
 
-    /// Whether all that was written is confirmed.
+    /// Whether every transaction is confirmed.
     #[must_use]
     pub fn is_confirmed(&self) -> bool {
         let log = self.server.log.lock().unwrap();
@@ -98,16 +98,16 @@ struct Reader {
 }
 
 impl Reader {
-    /// The log, unless it was lost or opened again since.
+    /// The log, unless it has been lost or opened again.
     fn log(&self) -> Result<MutexGuard<'_, Log>, Fault> {
         let log = self.server.log.lock().unwrap();
         if log.opening == self.opening {
             return Ok(log);
         }
-        Err(Fault::new(FaultClass::Busy, "memory", "the log was lost, or opened again"))
+        Err(Fault::new(FaultClass::Busy, "memory", "the log was lost or opened again; open it"))
     }
 
-    /// The next transaction, where there is one already.
+    /// The next transaction, if there is one.
     fn there(&self) -> Result<Option<Captured>, Fault> {
         Ok(self.log()?.transactions.get(self.read.0 as usize).cloned())
     }
@@ -129,7 +129,7 @@ impl Capture for MemoryCapture {
     async fn open(&self) -> Result<Opened, Fault> {
         let mut log = self.server.log.lock().unwrap();
         if log.reader.is_some() {
-            return Err(Fault::new(FaultClass::Busy, "memory", "somebody else reads the log"));
+            return Err(Fault::new(FaultClass::Busy, "memory", "another process reads the log"));
         }
         log.reader = Some(self.process);
         if log.noted.is_some_and(|noted| log.confirmed > noted) {

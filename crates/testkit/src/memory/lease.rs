@@ -7,7 +7,7 @@ use chunk_sync_engine::ports::{Fault, FaultClass, Lease, LeaseState};
 use tokio::sync::{RwLock, RwLockReadGuard};
 use uuid::Uuid;
 
-/// What the system of record holds of the lease.
+/// The lease as the system of record holds it.
 pub(super) struct Table {
     state: Mutex<LeaseState>,
     /// Held shared by merges, exclusively by takeovers.
@@ -22,7 +22,7 @@ impl Default for Table {
 }
 
 impl Table {
-    /// What a merge does before it reads: the lease cannot be taken while the guard lives.
+    /// The first step of a merge: the lease cannot be taken while the guard lives.
     pub(super) async fn fence(&self, token: Uuid) -> Result<RwLockReadGuard<'_, ()>, Fault> {
         let shared = self.merging.read().await;
         if self.is_held_by(token) {
@@ -55,7 +55,7 @@ impl MemoryLease {
         Self { hasty: true, ..self }
     }
 
-    /// Whether that token holds it right now.
+    /// Whether that token holds it at this moment.
     #[must_use]
     pub fn is_held_by(&self, token: Uuid) -> bool {
         self.table.is_held_by(token)

@@ -1,4 +1,4 @@
-//! The system of record in memory: rows, records, debts and conflicts behind one lock, which is the transaction.
+//! The system of record in memory: rows, records, outbox and conflicts behind one lock, which is the transaction.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -31,13 +31,13 @@ pub struct MemoryRecords {
 #[derive(Default)]
 struct Tables {
     rows: BTreeMap<Uuid, Arc<State>>,
-    /// Each with what was last said of its row.
+    /// Each with the last known hash of its row.
     records: BTreeMap<Uuid, (Record, Option<Hash>)>,
-    /// The version owed, and which debt it was.
+    /// The outbox: the version to write, and the number of the entry.
     debts: BTreeMap<(Target, Uuid), (u64, SyncVersion)>,
-    /// How many debts there have been.
+    /// How many outbox entries there have been.
     debts_ever: u64,
-    /// The record of conflicts, the oldest first.
+    /// The conflicts, the oldest first.
     conflicts: Vec<Recorded>,
     /// How many conflicts there have been.
     conflicts_ever: u64,
@@ -133,7 +133,7 @@ impl Tables {
         Some(Looked { id, version: row.version, document: Document::Row(row.state?) })
     }
 
-    /// A state as another store would be handed it, guarded by the version in its record.
+    /// Applies a write as the other stores do, guarded by the version in the record.
     fn apply(&mut self, write: &Write) -> Applied {
         let mut record = self.held(write.id).record.unwrap_or_default();
         if record.version >= write.version {
@@ -154,7 +154,7 @@ impl MemoryRecords {
         Self { bus: Some(bus.clone()), ..Self::default() }
     }
 
-    /// The same rows, whose fenced merges take as long as `takes` says.
+    /// The same rows, whose fenced merges take the time that `takes` returns.
     #[must_use]
     pub fn taking(self, takes: impl Fn() -> Duration + Send + Sync + 'static) -> Self {
         Self { takes: Some(Arc::new(takes)), ..self }
@@ -166,7 +166,7 @@ impl MemoryRecords {
         MemoryLease::new(Arc::clone(&self.lease), holder)
     }
 
-    /// Writes a row past its record, as somebody else would; whether there was one.
+    /// Writes a row without its record, as a foreign client would; returns whether there was one.
     pub fn write_row(&self, id: Uuid, state: Option<Arc<State>>) -> bool {
         let mut tables = self.tables.lock().unwrap();
         let there = tables.rows.contains_key(&id);
@@ -174,8 +174,8 @@ impl MemoryRecords {
         there
     }
 
-    /// Loses the record of a chunk and keeps its row, as where rows were restored without their records; whether there was
-    /// one.
+    /// Loses the record of a chunk and keeps its row, as after a restore of rows without their records; returns whether
+    /// there was one.
     pub fn lose_record(&self, id: Uuid) -> bool {
         self.tables.lock().unwrap().records.remove(&id).is_some()
     }

@@ -1,4 +1,4 @@
-//! One of the stores in memory: of each chunk the document that the real store would hold, and its version.
+//! A store in memory: for each chunk the document that the real store would hold, and its version.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -30,7 +30,7 @@ impl MemoryStore {
         Self { target, limits: Arc::new(limits), held: Arc::default() }
     }
 
-    /// Puts a state there, or takes the chunk away, past every guard: what somebody else does to a store.
+    /// Writes a state, or removes the chunk, without any version check, as a foreign client would.
     pub fn tamper(&self, id: Uuid, version: SyncVersion, state: Option<&Arc<State>>) {
         let mut held = self.held.lock().unwrap();
         match state {
@@ -68,8 +68,8 @@ impl MemoryStore {
     }
 }
 
-/// Takes what is said of the vectors at its word: where none has changed since what is held, those held stay. A caller who
-/// is wrong about it is found out.
+/// Trusts `since`: if no vector has changed since the held version, the held ones stay. A wrong `since` thus leaves old
+/// vectors, which tests detect.
 fn keep_vectors(held: Option<&Held>, since: SyncVersion, new: &mut VectorDocument) {
     if let Some(Held { version, document: Document::Vectors(old) }) = held
         && *version >= since
@@ -83,7 +83,7 @@ fn check(state: &State, limits: &Limits) -> Result<(), Fault> {
     for dense in &state.chunk.embeddings.dense {
         let (name, length) = (&dense.model, dense.vector.len());
         if let Some(model) = limits.model(name).filter(|model| model.size != length) {
-            let message = format!("the vector of `{name}` has {length} numbers; configured are {}", model.size);
+            let message = format!("the vector of `{name}` has {length} numbers; the model has {}", model.size);
             return Err(Fault::new(FaultClass::Rejected, "memory", message).at("chunk.embeddings.dense"));
         }
     }
@@ -96,7 +96,7 @@ impl Held {
     }
 }
 
-/// Everything above an id.
+/// All ids above `after`.
 pub(super) fn above(after: Option<Uuid>) -> (Bound<Uuid>, Bound<Uuid>) {
     (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded)
 }

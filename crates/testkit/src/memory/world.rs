@@ -1,4 +1,4 @@
-//! All ports in memory, and the hands of somebody who reaches past the service.
+//! All ports in memory, and a foreign client that writes past the service.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ pub struct World {
     records: MemoryRecords,
     vectors: MemoryStore,
     graph: MemoryStore,
-    /// The stores that the installation has.
+    /// The stores of the installation.
     stores: Vec<Target>,
 }
 
@@ -28,7 +28,7 @@ impl Default for World {
 }
 
 impl World {
-    /// An installation that has just these stores beside the rows.
+    /// An installation with only these stores beside the rows.
     #[must_use]
     pub fn with(stores: &[Target]) -> Self {
         Self::of(FinishedBy::Acknowledgement, stores)
@@ -50,7 +50,7 @@ impl World {
         Self { bus, records, vectors: store(Target::Qdrant), graph: store(Target::Neo4j), stores: stores.to_vec() }
     }
 
-    /// Handles on them.
+    /// Handles on the ports.
     #[must_use]
     pub fn ports(&self) -> Ports {
         let all: [Arc<dyn Store>; 2] = [Arc::new(self.vectors.clone()), Arc::new(self.graph.clone())];

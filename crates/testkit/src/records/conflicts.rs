@@ -1,4 +1,4 @@
-//! What the system of record keeps of the conflicts that merges met.
+//! Contract of the system of record about the conflicts that merges detect.
 
 use chunk_sync_engine::ports::{Closed, ConflictFilter, Decided, Held, Met, Recorded};
 use chunk_sync_model::merge::{Conflict, Kind, Outcome, Side, Strategy};
@@ -18,7 +18,7 @@ fn at(seconds: i64) -> Time {
     Time::from_micros(1_800_000_000_000_000 + seconds * 1_000_000 + 7)
 }
 
-/// Claude met cognee on that part, some seconds after a time.
+/// A conflict of claude with cognee on that part, some seconds after a fixed time.
 fn met(part: &str, strategy: Strategy, seconds: i64) -> Met {
     let part: Part = part.parse().unwrap();
     let outcome = if strategy == Strategy::Manual { Outcome::Open } else { Outcome::SourceKept };
@@ -45,7 +45,7 @@ async fn all(records: &Port) -> Vec<Recorded> {
     records.conflicts(&ConflictFilter::default(), usize::MAX).await.unwrap()
 }
 
-/// To the last character, with the number of the entry above it greater.
+/// Equal to the last character, and the entry listed first has the greater number.
 pub async fn conflicts_are_recorded_with_the_row_as_they_were_met<F: Fixture<Port = Port>>() {
     let mut fixture = F::fresh().await;
     let (records, ids) = (fixture.port(), [Uuid::from_u128(1), Uuid::from_u128(2)]);
@@ -83,7 +83,7 @@ pub async fn a_merge_that_did_not_happen_records_no_conflict<F: Fixture<Port = P
         let limit = std::time::Duration::from_micros(50 << round);
         let entering = enter(&*records, id, Vec::new(), conflicts);
         let answered = tokio::time::timeout(limit, entering).await.is_ok();
-        // Read under the lock of the chunk, so that what is still under way has ended.
+        // Read under the lock of the chunk, so that a merge in progress has ended.
         let held = super::held(&*records, id).await;
         let merges = held.record.map_or(0, |record| record.version.get());
         let found = all(&*records).await.len();
@@ -141,7 +141,7 @@ pub async fn what_is_decided_closes_what_is_open_of_that_part<F: Fixture<Port = 
     enter(&*records, id, Vec::new(), vec![open("content"), told, open("summary"), open("content")]).await;
     enter(&*records, other, Vec::new(), vec![open("content")]).await;
     assert_eq!(records.open_conflicts().await.unwrap(), 4);
-    // What is met in the same merge comes after what it decided.
+    // A conflict detected in the same merge comes after the decision of that merge.
     let by_operator = vec![decided("content", Writer::Operator, 2), decided("chunk_type", Writer::Operator, 2)];
     enter(&*records, id, by_operator, vec![open("content")]).await;
     let closed = |entries: &[Recorded]| -> Vec<_> {
@@ -150,7 +150,7 @@ pub async fn what_is_decided_closes_what_is_open_of_that_part<F: Fixture<Port = 
     let first = Some((at(2), Writer::Operator));
     assert_eq!(closed(&all(&*records).await), [first, None, None, first, None, None]);
     assert_eq!(records.open_conflicts().await.unwrap(), 3);
-    // What was closed stays as it was closed.
+    // A closed conflict keeps its closing time and writer.
     enter(&*records, id, vec![decided("content", Writer::Claude, 5)], Vec::new()).await;
     let second = Some((at(5), Writer::Claude));
     assert_eq!(closed(&all(&*records).await), [first, None, None, first, None, second]);
@@ -164,7 +164,7 @@ pub async fn settled_conflicts_are_forgotten_oldest_first_and_open_ones_never<F:
     let open = |part, seconds| met(part, Strategy::Manual, seconds);
     enter(&*records, id, Vec::new(), vec![told(4), told(1), open("content", 0), open("summary", 0), told(2), told(3)])
         .await;
-    // Closed late: it counts from then on.
+    // Closed late: its age counts from the closing time.
     enter(&*records, id, vec![decided("summary", Writer::Operator, 5)], Vec::new()).await;
     let left = || async {
         let entries = all(&*records).await;

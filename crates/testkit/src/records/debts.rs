@@ -1,4 +1,4 @@
-//! What the system of record keeps of the states that other stores have yet to be told.
+//! Contract of the system of record about the outbox: the states that other stores have yet to receive.
 
 use chunk_sync_engine::ports::{Commit, Debt, Held};
 use chunk_sync_model::{SyncVersion, Target};
@@ -12,7 +12,7 @@ pub(super) fn debt(number: u128, target: Target, owed: u64) -> Debt {
     Debt { id: Uuid::from_u128(number), target, version: version(owed) }
 }
 
-pub async fn debts_are_paid_oldest_first<F: Fixture<Port = Port>>() {
+pub async fn the_outbox_is_listed_oldest_first<F: Fixture<Port = Port>>() {
     let fixture = F::fresh().await;
     let records = fixture.port();
     let debts: Vec<_> = [9, 2, 5].map(|number| debt(number, Target::Neo4j, 1)).into();
@@ -28,21 +28,21 @@ pub async fn debts_are_paid_oldest_first<F: Fixture<Port = Port>>() {
     assert_eq!((count(Target::Neo4j), count(Target::Qdrant), count(Target::Postgres)), (2, 1, 0));
 }
 
-pub async fn a_debt_keeps_its_greatest_version<F: Fixture<Port = Port>>() {
+pub async fn an_outbox_entry_keeps_its_greatest_version<F: Fixture<Port = Port>>() {
     let fixture = F::fresh().await;
     let records = fixture.port();
     for owed in [4, 7, 5] {
         records.owe(&[debt(1, Target::Qdrant, owed)]).await.unwrap();
     }
     assert_eq!(records.debts(Target::Qdrant, 10).await.unwrap(), [debt(1, Target::Qdrant, 7)]);
-    // What was paid is older than what is owed by now.
+    // The version that was written is older than the one in the outbox.
     records.paid(&[debt(1, Target::Qdrant, 6)]).await.unwrap();
     assert_eq!(records.debts(Target::Qdrant, 10).await.unwrap().len(), 1);
     records.paid(&[debt(1, Target::Qdrant, 7)]).await.unwrap();
     assert!(records.debts(Target::Qdrant, 10).await.unwrap().is_empty());
 }
 
-pub async fn a_debt_renewed_while_it_is_paid_stays<F: Fixture<Port = Port>>() {
+pub async fn an_outbox_entry_renewed_while_it_is_written_stays<F: Fixture<Port = Port>>() {
     let fixture = F::fresh().await;
     let records = fixture.port();
     for round in 1..20 {
@@ -56,7 +56,7 @@ pub async fn a_debt_renewed_while_it_is_paid_stays<F: Fixture<Port = Port>>() {
     }
 }
 
-pub async fn hundreds_of_debts_are_owed_and_paid_at_once<F: Fixture<Port = Port>>() {
+pub async fn hundreds_of_outbox_entries_are_added_and_removed_at_once<F: Fixture<Port = Port>>() {
     let fixture = F::fresh().await;
     let records = fixture.port();
     let of = |target| (0..500).map(|number| debt(number, target, 3)).collect::<Vec<_>>();
@@ -69,7 +69,7 @@ pub async fn hundreds_of_debts_are_owed_and_paid_at_once<F: Fixture<Port = Port>
     assert_eq!(owed, graph);
     assert_eq!(records.debts(Target::Qdrant, 7).await.unwrap().len(), 7);
     records.paid(&graph).await.unwrap();
-    // What is paid once more, or was never owed, is no matter.
+    // Removing an entry again, or one that never was in the outbox, changes nothing.
     records.paid(&graph).await.unwrap();
     records.paid(&[debt(1000, Target::Qdrant, 9)]).await.unwrap();
     let counts = records.debt_counts().await.unwrap();
@@ -77,7 +77,7 @@ pub async fn hundreds_of_debts_are_owed_and_paid_at_once<F: Fixture<Port = Port>
     assert_eq!((count(Target::Neo4j), count(Target::Qdrant)), (0, 500));
 }
 
-pub async fn what_is_owed_is_recorded_with_the_row<F: Fixture<Port = Port>>() {
+pub async fn the_outbox_is_filled_with_the_row<F: Fixture<Port = Port>>() {
     let fixture = F::fresh().await;
     let (records, state) = (fixture.port(), states(1).remove(0));
     let id = state.chunk.id;
@@ -90,7 +90,7 @@ pub async fn what_is_owed_is_recorded_with_the_row<F: Fixture<Port = Port>>() {
     for target in [Target::Neo4j, Target::Qdrant] {
         assert_eq!(records.debts(target, 9).await.unwrap(), [Debt { id, target, version }]);
     }
-    // A later version is owed even where the row stays as it is.
+    // A later version enters the outbox even if the row stays the same.
     let decide = |held: Vec<Held>| {
         let mut commits = counted_up(&[id], held.clone());
         (commits[0].owed, commits[0].row) = (vec![Target::Neo4j], held[0].row);

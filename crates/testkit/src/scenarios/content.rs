@@ -1,4 +1,4 @@
-//! The text: who shows, and what is said of who does not.
+//! The content: which writer's text shows, and what is recorded about the other.
 
 use chunk_sync_model::hash::content_hash;
 use serde_json::{Value, json};
@@ -17,24 +17,24 @@ fn hash(text: &str) -> Value {
     content_hash(text).into()
 }
 
-/// Both know the chunk.
+/// Both writers know the chunk.
 fn known(name: &'static str) -> Scenario {
     scenario(name).creates("claude", 1, []).says("cognee", 2, [])
 }
 
 pub(super) fn table() -> Vec<Scenario> {
     vec![
-        scenario("content: what is said first shows").creates("claude", 1, [text(A)]).shows([
+        scenario("content: the first text shows").creates("claude", 1, [text(A)]).shows([
             text(A),
             ("metadata.conflict_detected", Value::Null),
             ("system_origin", "claude".into()),
         ]),
-        scenario("content: a writer's own next word is no conflict")
+        scenario("content: a writer that changes its own text causes no conflict")
             .creates("claude", 1, [])
             .says("claude", 2, [text(A)])
             .says("claude", 3, [text(B)])
             .shows([text(B), ("metadata.previous_version", Value::Null)]),
-        known("content: of two words the newer shows")
+        known("content: the newer of two texts shows")
             .meets([("content", "source_kept")])
             .says("claude", 10, [text(A)])
             .says("cognee", 11, [text(B)])
@@ -45,36 +45,36 @@ pub(super) fn table() -> Vec<Scenario> {
                 ("metadata.conflict_detected", true.into()),
                 ("system_origin", "hybrid".into()),
             ]),
-        known("content: an older word that comes late does not show")
+        known("content: an older text that arrives late does not show")
             .meets([("content", "target_kept")])
             .says("claude", 11, [text(A)])
             .says("cognee", 10, [text(B)])
             .shows([text(A)]),
-        known("content: of two words of one time the version decides")
+        known("content: the version decides between two texts of the same time")
             .meets([("content", "target_kept")])
             .says("cognee", 10, [text(B)])
             .says("claude", 10, [text(A)])
             .shows([text(B)]),
-        known("content: the same word by both is no conflict")
+        known("content: the same text by both writers is no conflict")
             .says("claude", 10, [text(A)])
             .says("cognee", 11, [text(A)])
             .shows([text(A), ("metadata.previous_version", Value::Null), ("metadata.conflict_detected", Value::Null)]),
-        known("content: a clock four minutes ahead counts as it says")
+        known("content: a time four minutes ahead is accepted")
             .meets([("content", "target_kept")])
             .says("cognee", 86_400 + 240, [text(B)])
             .says("claude", 20, [text(A)])
             .shows([text(B)]),
-        known("content: a clock ten minutes ahead is refused")
+        known("content: a time ten minutes ahead is refused")
             .says("claude", 10, [text(A)])
             .says("cognee", 86_400 + 600, [text(B)])
             .shows([text(A)]),
-        known("content: the source wins where that is the strategy")
+        known("content: the source wins under `source_wins`")
             .meets([("content", "source_kept")])
             .under(&[("content", "source_wins")])
             .says("claude", 10, [text(A)])
             .says("cognee", 11, [text(B)])
             .shows([text(B)]),
-        known("content: what was held stays where the target wins")
+        known("content: the held text stays under `target_wins`")
             .meets([("content", "target_kept")])
             .under(&[("content", "target_wins")])
             .says("claude", 10, [text(A)])
@@ -104,62 +104,62 @@ pub(super) fn table() -> Vec<Scenario> {
             .says("claude", 10, [text("first line\nclaude's line\nthird line\n")])
             .says("cognee", 11, [text("first line\ncognee's line\nthird line\n")])
             .shows([text("first line\ncognee's line\nthird line\n")]),
-        known("content: a manual conflict shows what was held")
+        known("content: a manual conflict shows the held text")
             .meets([("content", "open")])
             .under(&[("content", "manual")])
             .says("claude", 10, [text(A)])
             .says("cognee", 11, [text(B)])
             .shows([text(A), ("metadata.conflict_detected", true.into()), ("metadata.conflicting_version", hash(B))]),
-        known("content: a manual conflict ends with an operator's word")
+        known("content: a manual conflict ends with an operator's decision")
             .meets([("content", "open")])
             .under(&[("content", "manual")])
             .says("claude", 10, [text(A)])
             .says("cognee", 11, [text(B)])
             .step(super::Step::Decides { part: "content", value: B.into(), at: 20 })
             .shows([text(B)]),
-        known("content: after an operator's word a change is a change again")
+        known("content: a change after an operator's decision takes effect")
             .meets([("content", "source_kept")])
             .says("claude", 10, [text(A)])
             .says("cognee", 11, [text(B)])
             .step(super::Step::Decides { part: "content", value: A.into(), at: 20 })
-            .says("claude", 30, [text("what claude says after all that")])
-            .shows([text("what claude says after all that"), ("metadata.conflict_detected", Value::Null)]),
-        known("content: a summary is a part of its own")
+            .says("claude", 30, [text("the text of claude after the decision")])
+            .shows([text("the text of claude after the decision"), ("metadata.conflict_detected", Value::Null)]),
+        known("content: the summary is a separate part")
             .says("claude", 10, [text(A)])
             .says("cognee", 11, [("summary", "in short".into())])
             .shows([text(A), ("summary", "in short".into()), ("metadata.previous_version", Value::Null)]),
-        known("content: whoever writes back what it read changes one field")
+        known("content: a writer that publishes what it read changes one field")
             .says("claude", 10, [text(A), ("metadata.topic", "tea".into())])
             .reads("cognee")
             .says("cognee", 11, [("metadata.mood", "calm".into())])
-            .says("claude", 12, [text("what claude makes of it now")])
+            .says("claude", 12, [text("the next text of claude")])
             .shows([
-                text("what claude makes of it now"),
+                text("the next text of claude"),
                 ("metadata.topic", "tea".into()),
                 ("metadata.mood", "calm".into()),
                 ("metadata.previous_version", Value::Null),
             ]),
-        known("content: to go back to an old word without saying so is an echo")
+        known("content: an old text without `set` is an echo")
             .says("claude", 10, [text(A)])
             .says("claude", 11, [text(B)])
             .says("cognee", 12, [text(A)])
             .shows([text(B)]),
-        known("content: to go back to an old word on purpose names it in `set`")
+        known("content: an old text named in `set` shows again")
             .meets([("content", "source_kept")])
             .says("claude", 10, [text(A)])
             .says("claude", 11, [text(B)])
             .event("cognee", 12, "update", [text(A)], &["content"], &[])
             .shows([text(A)]),
-        known("content: whatever comes once more changes nothing")
+        known("content: a repeated event changes nothing")
             .meets([("content", "source_kept")])
             .says("claude", 10, [text(A), ("metadata.topic", json!(["tea"]))])
             .says("cognee", 11, [text(B), ("metadata.mood", "calm".into())])
             .step(super::Step::Again)
             .step(super::Step::Again)
             .shows([text(B), ("metadata.topic", json!(["tea"])), ("metadata.mood", "calm".into())]),
-        known("content: what an event does not carry stays")
+        known("content: a part that an event does not carry stays")
             .says("claude", 10, [text(A)])
-            .event("cognee", 11, "update", [text("not meant at all")], &[], &["content"])
+            .event("cognee", 11, "update", [text("not carried")], &[], &["content"])
             .shows([text(A)]),
     ]
 }

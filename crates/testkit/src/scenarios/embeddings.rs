@@ -1,4 +1,4 @@
-//! Vectors: kept both, of several models, made for another text.
+//! Vectors: of two writers, of several models, made for another text.
 
 use serde_json::{Value, json};
 
@@ -15,7 +15,7 @@ fn both(name: &'static str) -> Scenario {
 
 pub(super) fn table() -> Vec<Scenario> {
     vec![
-        both("embeddings: of one model the newer shows and the other is kept")
+        both("embeddings: the newer vector of a model shows and the other is kept")
             .meets([("embeddings.dense.gte", "both_kept")])
             .shows([
                 ("dense.gte", 2.0.into()),
@@ -25,7 +25,7 @@ pub(super) fn table() -> Vec<Scenario> {
                 ("embeddings.alternative_source", "claude".into()),
                 ("stale", false.into()),
             ]),
-        scenario("embeddings: the newer shows whichever came first")
+        scenario("embeddings: the newer vector shows in either order of arrival")
             .meets([("embeddings.dense.gte", "both_kept")])
             .creates("cognee", 2, [vector(2, 2)])
             .says("claude", 1, [vector(1, 1)])
@@ -42,53 +42,53 @@ pub(super) fn table() -> Vec<Scenario> {
             .creates("claude", 1, [("embeddings.dense", json!([gte(1, 1), dense("coderank", 3, 1)]))])
             .says("claude", 2, [("embeddings.dense", json!([gte(2, 2), dense("coderank", 3, 1)]))])
             .shows([("dense.gte", 2.0.into()), ("dense.coderank", 3.0.into()), ("alternative", Value::Null)]),
-        both("embeddings: the newest alone, where that is the strategy")
+        both("embeddings: only the newest stays under `newest`")
             .meets([("embeddings.dense.gte", "source_kept")])
             .under(&[("embeddings", "newest")])
             .shows([("dense.gte", 2.0.into()), ("alternative", Value::Null)]),
-        both("embeddings: the preferred writer's shows")
+        both("embeddings: the preferred writer's vector shows")
             .meets([("embeddings.dense.gte", "target_kept")])
             .under(&[("embeddings", "prefer:claude")])
             .shows([("dense.gte", 1.0.into()), ("alternative", Value::Null)]),
-        both("embeddings: a manual conflict shows what was held")
+        both("embeddings: a manual conflict shows the held vector")
             .meets([("embeddings.dense.gte", "open")])
             .under(&[("embeddings", "manual")])
             .shows([("dense.gte", 1.0.into())]),
-        scenario("embeddings: one made for another text is marked stale")
+        scenario("embeddings: a vector made for another text is marked stale")
             .creates("claude", 1, [vector(1, 1)])
             .says("cognee", 2, [])
             .says("cognee", 10, [("content", "the text has become another".into())])
             .shows([("dense.gte", 1.0.into()), ("stale", true.into())]),
-        scenario("embeddings: a new one for the text that shows ends that")
+        scenario("embeddings: a new vector for the current text removes the stale mark")
             .creates("claude", 1, [vector(1, 1)])
             .says("claude", 10, [("content", "the text has become another".into())])
             .says("claude", 11, [vector(2, 11)])
             .shows([("dense.gte", 2.0.into()), ("stale", false.into())]),
-        scenario("embeddings: one for the text that shows comes before a newer one for another")
+        scenario("embeddings: a vector for the current text precedes a newer one for another text")
             .meets([("content", "target_kept"), ("embeddings.dense.gte", "both_kept")])
             .creates("claude", 1, [vector(1, 1)])
             .says("cognee", 2, [])
-            .says("claude", 20, [("content", "what claude has made of the text".into()), vector(3, 20)])
-            .says("cognee", 10, [("content", "what cognee had made of the text".into())])
+            .says("claude", 20, [("content", "the new text of claude".into()), vector(3, 20)])
+            .says("cognee", 10, [("content", "the older text of cognee".into())])
             .says("cognee", 30, [vector(4, 30)])
             .shows([
-                ("content", "what claude has made of the text".into()),
+                ("content", "the new text of claude".into()),
                 ("dense.gte", 3.0.into()),
                 ("alternative", 4.0.into()),
                 ("stale", false.into()),
             ]),
-        scenario("embeddings: a sparse one that only one side has stays")
+        scenario("embeddings: a sparse vector that only one writer has stays")
             .meets([("embeddings.dense.gte", "both_kept")])
             .creates("claude", 1, [vector(1, 1), ("embeddings.sparse", sparse("splade", 1))])
             .says("cognee", 2, [vector(2, 2)])
             .says("cognee", 3, [vector(3, 3)])
             .shows([("sparse", "splade".into()), ("dense.gte", 3.0.into()), ("alternative", 1.0.into())]),
-        scenario("embeddings: of two sparse ones the newer shows")
+        scenario("embeddings: the newer of two sparse vectors shows")
             .meets([("embeddings.sparse", "source_kept")])
             .creates("claude", 1, [("embeddings.sparse", sparse("splade", 1))])
             .says("cognee", 2, [("embeddings.sparse", sparse("bm25", 2))])
             .shows([("sparse", "bm25".into())]),
-        scenario("embeddings: one that its writer leaves out is gone")
+        scenario("embeddings: a vector that its writer leaves out is gone")
             .creates("claude", 1, [vector(1, 1), ("embeddings.sparse", sparse("splade", 1))])
             .says("cognee", 2, [])
             .says("claude", 3, [("embeddings.dense", Value::Null)])

@@ -19,26 +19,26 @@ fn entities<const N: usize>(entities: [Value; N]) -> (&'static str, Value) {
 
 pub(super) fn table() -> Vec<Scenario> {
     vec![
-        known("metadata: different keys live side by side")
+        known("metadata: different keys do not conflict")
             .says("claude", 10, [topic("tea")])
             .says("cognee", 11, [("metadata.mood", "calm".into())])
             .shows([topic("tea"), ("metadata.mood", "calm".into())]),
-        known("metadata: of one key the newer value shows")
+        known("metadata: the newer value of a key shows")
             .meets([("metadata.topic", "target_kept")])
             .says("claude", 11, [topic("tea")])
             .says("cognee", 10, [topic("coffee")])
             .shows([topic("tea")]),
-        known("metadata: to leave out what one never said means nothing")
+        known("metadata: leaving out a key that the writer never set removes nothing")
             .says("claude", 10, [topic("tea")])
             .says("cognee", 11, [("metadata.mood", "calm".into())])
             .says("cognee", 12, [("metadata.mood", "gay".into())])
             .shows([topic("tea"), ("metadata.mood", "gay".into())]),
-        known("metadata: to leave out what one had said takes it away")
+        known("metadata: leaving out a key that the writer had set removes it")
             .says("claude", 10, [topic("tea")])
             .says("cognee", 11, [("metadata.mood", "calm".into())])
             .says("claude", 12, [("metadata.topic", Value::Null)])
             .shows([("metadata.topic", Value::Null), ("metadata.mood", "calm".into())]),
-        known("metadata: one takes a key away, the other changes it later")
+        known("metadata: one writer removes a key, the other changes it later")
             .meets([("metadata.topic", "source_kept")])
             .says("claude", 10, [topic("tea")])
             .reads("cognee")
@@ -52,15 +52,15 @@ pub(super) fn table() -> Vec<Scenario> {
             .says("claude", 10, [("metadata.owner", "ann".into()), topic("tea")])
             .says("cognee", 11, [("metadata.owner", "bob".into()), topic("coffee")])
             .shows([("metadata.owner", "ann".into()), topic("coffee")]),
-        known("metadata: values of any form are compared as values")
+        known("metadata: values of any JSON form are compared by value")
             .says("claude", 10, [("metadata.form", json!({"a": 1, "b": [1, 2, {"c": null}]}))])
             .says("cognee", 11, [("metadata.form", json!({"b": [1, 2, {"c": null}], "a": 1}))])
             .shows([("metadata.form", json!({"a": 1, "b": [1, 2, {"c": null}]}))]),
-        known("graph: what both found is there")
+        known("graph: the entities of both writers show")
             .says("claude", 10, [entities([entity("s1-a", "a")])])
             .says("cognee", 11, [entities([entity("s1-b", "b")])])
             .shows([("entity.s1-a", "a".into()), ("entity.s1-b", "b".into())]),
-        known("graph: of one entity the newer word shows")
+        known("graph: the newer version of an entity shows")
             .meets([("graph.entities.s2-a", "target_kept")])
             .says("claude", 11, [entities([entity("s2-a", "by claude")])])
             .says("cognee", 10, [entities([entity("s2-a", "by cognee")])])
@@ -76,18 +76,18 @@ pub(super) fn table() -> Vec<Scenario> {
             )
             .says("claude", 11, [entities([entity("s3-a", "a")]), ("graph.relationships", Value::Null)])
             .shows([("entity.s3-a", "a".into()), ("entity.s3-b", Value::Null), ("calls", json!([]))]),
-        known("graph: an entity that one drops and the other said later stays")
+        known("graph: an entity that one writer drops and the other published later stays")
             .meets([
                 ("graph.entities.s4-a", "source_kept"),
                 ("graph.entities.s4-a", "source_kept"),
                 ("graph.entities.s4-a", "source_kept"),
             ])
             .says("claude", 10, [entities([entity("s4-a", "a")])])
-            .says("cognee", 11, [entities([entity("s4-a", "the same, in other words")])])
+            .says("cognee", 11, [entities([entity("s4-a", "the same, reworded")])])
             .says("claude", 12, [entities([])])
-            .says("cognee", 13, [entities([entity("s4-a", "in other words still")])])
-            .shows([("entity.s4-a", "in other words still".into())]),
-        known("graph: relationships of both hang on the same entities")
+            .says("cognee", 13, [entities([entity("s4-a", "the same, reworded twice")])])
+            .shows([("entity.s4-a", "the same, reworded twice".into())]),
+        known("graph: relationships of both writers link the same entities")
             .says(
                 "claude",
                 10,
@@ -99,7 +99,7 @@ pub(super) fn table() -> Vec<Scenario> {
             .reads("cognee")
             .says("cognee", 11, [("graph.relationships", json!([calls("s5-a", "s5-b"), calls("s5-b", "s5-a")]))])
             .shows([("calls", json!([["s5-a", "s5-b"], ["s5-b", "s5-a"]]))]),
-        known("parts: source, place and code are each one value, the newer's")
+        known("parts: source, location and code are one value each, and the newer shows")
             .meets([("source", "source_kept")])
             .says(
                 "claude",
@@ -117,7 +117,7 @@ pub(super) fn table() -> Vec<Scenario> {
                 ("location.chunk_index", 3.into()),
                 ("code_metadata.language", "rust".into()),
             ]),
-        known("parts: to which project it belongs the newer says")
+        known("parts: the newer project assignment shows")
             .meets([("organization", "target_kept")])
             .says("claude", 10, [("organization", json!({ "scope": "project" }))])
             .says("cognee", 9, [("organization", json!({ "scope": "user" }))])

@@ -1,4 +1,4 @@
-//! What a scenario is made of, and how its claims are read off a chunk.
+//! The steps of a scenario, and how its claims are evaluated on a chunk.
 
 use chunk_sync_model::merge::Conflict;
 use chunk_sync_model::{State, Target, Time};
@@ -6,16 +6,16 @@ use chunk_sync_samples::embed;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-/// Fields by their path in the JSON of a chunk, and what they are to be; null takes one away.
+/// Fields by their path in the JSON of a chunk, each with its value; null removes the field.
 pub type Edits = Vec<(&'static str, Value)>;
 
-/// Second 0 of every scenario lies so many seconds before now.
+/// Second 0 of every scenario is this many seconds before now.
 pub(super) const PAST: i64 = 86_400;
 
-/// One thing that somebody does.
+/// One step of a scenario.
 #[derive(Clone, Debug)]
 pub enum Step {
-    /// A writer changes its view and publishes it whole.
+    /// A writer changes its view and publishes the whole chunk.
     Says {
         writer: &'static str,
         at: i64,
@@ -26,34 +26,34 @@ pub enum Step {
     },
     /// A writer deletes the chunk.
     Deletes { writer: &'static str, at: i64 },
-    /// A writer takes what shows for its view.
+    /// A writer takes the current chunk as its view.
     Reads { writer: &'static str },
     /// An operator sets a part.
     Decides { part: &'static str, value: Value, at: i64 },
-    /// Every event so far comes once more.
+    /// Every event so far is published once more.
     Again,
-    /// Somebody writes the row, or deletes it.
+    /// A foreign client writes the row, or deletes it.
     Row(Option<Edits>),
-    /// Somebody writes the point, or deletes it.
+    /// A foreign client writes the point, or deletes it.
     Point(Option<Edits>),
-    /// Somebody writes the node, or deletes it.
+    /// A foreign client writes the node, or deletes it.
     Node(Option<Edits>),
-    /// Somebody writes the point, and nobody compares it before the next step.
+    /// A foreign client writes the point, and the stores are not compared before the next step.
     Unseen(Edits),
-    /// Somebody writes all three.
+    /// A foreign client writes all three.
     Stores { row: Edits, point: Edits, node: Edits },
 }
 
-/// What is done to a chunk, and what must show in the end.
+/// The steps on one chunk, and the state that it must have at the end.
 #[derive(Clone, Debug)]
 pub struct Scenario {
     pub name: &'static str,
     /// Kinds or names of parts, each with its strategy; `direct_writes` and `detect`, each with its setting.
     pub strategies: &'static [(&'static str, &'static str)],
     pub steps: Vec<Step>,
-    /// What must show; `None` where the chunk must be gone.
+    /// The fields that must show; `None` if the chunk must be gone.
     pub shows: Option<Edits>,
-    /// What must be on record: part and ending, in that order.
+    /// The conflicts that must be recorded: part and ending, in that order.
     pub meets: Vec<(&'static str, &'static str)>,
 }
 
@@ -63,7 +63,7 @@ pub(super) fn scenario(name: &'static str) -> Scenario {
 }
 
 impl Scenario {
-    /// The stores, beside the rows, without which it makes no sense.
+    /// The stores, beside the rows, that the scenario requires.
     #[must_use]
     pub fn needs(&self) -> Vec<Target> {
         let needs = |step: &Step| match step {
@@ -75,7 +75,7 @@ impl Scenario {
         self.steps.iter().flat_map(needs).collect()
     }
 
-    /// Its chunk.
+    /// The id of its chunk.
     #[must_use]
     pub fn id(&self) -> Uuid {
         Uuid::new_v5(&Uuid::NAMESPACE_OID, self.name.as_bytes())
@@ -90,12 +90,12 @@ impl Scenario {
         self
     }
 
-    /// An update.
+    /// Publishes an update.
     pub(super) fn says<const N: usize>(self, writer: &'static str, at: i64, edits: [(&'static str, Value); N]) -> Self {
         self.event(writer, at, "update", edits, &[], &[])
     }
 
-    /// A create.
+    /// Publishes a create.
     pub(super) fn creates<const N: usize>(
         self,
         writer: &'static str,
@@ -135,19 +135,19 @@ impl Scenario {
         Self { meets: meets.to_vec(), ..self }
     }
 
-    /// What its table says that is not so.
+    /// The recorded conflicts that differ from the table.
     pub(super) fn misses(&self, state: Option<&State>, conflicts: &[Conflict]) -> Vec<String> {
         let met: Vec<_> = conflicts.iter().map(|met| (met.part.to_string(), met.outcome.as_str())).collect();
         let wrong = !met.iter().map(|(part, outcome)| (part.as_str(), *outcome)).eq(self.meets.iter().copied());
-        let wrong = wrong.then(|| format!("{}: on record is {met:?}, not {:?}", self.name, self.meets));
+        let wrong = wrong.then(|| format!("{}: recorded conflicts are {met:?}, not {:?}", self.name, self.meets));
         self.hides(state).into_iter().chain(wrong).collect()
     }
 
-    /// What must show and does not.
+    /// The fields that differ from the table.
     fn hides(&self, state: Option<&State>) -> Vec<String> {
         let (expected, state) = match (&self.shows, state) {
             (None, None) => return Vec::new(),
-            (None, Some(_)) => return vec![format!("{}: the chunk is there", self.name)],
+            (None, Some(_)) => return vec![format!("{}: the chunk exists", self.name)],
             (Some(_), None) => return vec![format!("{}: the chunk is gone", self.name)],
             (Some(expected), Some(state)) => (expected, state),
         };
@@ -159,7 +159,7 @@ impl Scenario {
     }
 }
 
-/// A chunk with nothing that is not required.
+/// A chunk with only the required fields.
 pub(super) fn bare(id: Uuid, writer: &str, now: Time) -> Value {
     let created = Time::from_micros(now.micros() - (PAST + 60) * 1_000_000).to_string();
     json!({
@@ -169,12 +169,12 @@ pub(super) fn bare(id: Uuid, writer: &str, now: Time) -> Value {
     })
 }
 
-/// A vector of `gte` that is told from others by its first number, which is at least 1.
+/// A vector of `gte` that its first number, at least 1, identifies.
 pub(super) fn gte(number: u8, at: i64) -> Value {
     dense("gte", number, at)
 }
 
-/// The same of any model.
+/// The same for any model.
 pub(super) fn dense(model: &str, number: u8, at: i64) -> Value {
     let mut vector = embed::dense("a scenario", 768);
     vector[0] = f32::from(number);
@@ -191,12 +191,12 @@ pub(super) fn entity(id: &str, name: &str) -> Value {
     json!({ "id": id, "type": "concept", "name": name, "confidence": 0.5, "source_positions": [0] })
 }
 
-/// That one entity calls another.
+/// A relationship `calls` between two entities.
 pub(super) fn calls(from: &str, to: &str) -> Value {
     json!({ "source_entity_id": from, "target_entity_id": to, "type": "calls", "confidence": 0.5 })
 }
 
-/// Puts a value at a path of names between dots; null takes away what is there.
+/// Sets a value at a path of names between dots; null removes the value.
 pub(super) fn put(json: &mut Value, path: &str, value: Value) {
     let (parents, name) = path.rsplit_once('.').unwrap_or(("", path));
     let parents = parents.split('.').filter(|parent| !parent.is_empty());
@@ -207,8 +207,8 @@ pub(super) fn put(json: &mut Value, path: &str, value: Value) {
     }
 }
 
-/// What shows at a path: a field of the JSON, or `dense.MODEL`, `alternative` (their first numbers), `sparse` (its model),
-/// `stale`, `entity.ID` (its name), `calls` (pairs of ids). Null where there is nothing.
+/// The value at a path: a field of the JSON, or `dense.MODEL`, `alternative` (their first numbers), `sparse` (its
+/// model), `stale`, `entity.ID` (its name), `calls` (pairs of ids). Null if there is none.
 fn look(state: &State, path: &str) -> Value {
     let (chunk, graph) = (&state.chunk, &state.chunk.graph);
     let first = |dense: &chunk_sync_model::chunk::Dense| Value::from(f64::from(dense.vector[0]));

@@ -1,5 +1,5 @@
-//! Strangers at the stores: a row is somebody's word; what is written into the others is put back, or merged, and never
-//! lost without a record where it was seen.
+//! Foreign writes to the stores: a row counts as a writer's change; what is written into the other stores is put back,
+//! or merged, and is never lost without a record if it was detected.
 
 use chunk_sync_model::hash::content_hash;
 use serde_json::Value;
@@ -14,7 +14,7 @@ fn known(name: &'static str) -> Scenario {
     scenario(name).creates("claude", 1, [vector, ("metadata.topic", "tea".into())]).says("cognee", 2, [])
 }
 
-/// The same where the stores are writers like any other.
+/// The same with direct writes merged like those of any writer.
 fn merged(name: &'static str) -> Scenario {
     known(name).under(&[("direct_writes", "merge")])
 }
@@ -43,17 +43,17 @@ pub(super) fn table() -> Vec<Scenario> {
             .step(Step::Row(Some(vec![("metadata.topic", "coffee".into()), at(50)])))
             .shows([first(), ("metadata.topic", "coffee".into()), ("stale", false.into())]),
         known("stores: a row that is deleted is gone everywhere").step(Step::Row(None)),
-        known("stores: a row written by hand, and an older word that comes late")
+        known("stores: a row written by hand, and an older text that arrives late")
             .meets([("content", "target_kept")])
             .step(Step::Row(Some(vec![text(), at(50)])))
-            .says("claude", 40, [("content", "what claude had said before".into())])
+            .says("claude", 40, [("content", "an older text of claude".into())])
             .shows([text()]),
-        known("stores: a row written by hand, and a newer word")
+        known("stores: a row written by hand, and a newer text")
             .meets([("content", "source_kept")])
             .step(Step::Row(Some(vec![text(), at(50)])))
-            .says("claude", 60, [("content", "what claude said after".into())])
+            .says("claude", 60, [("content", "a newer text of claude".into())])
             .shows([
-                ("content", "what claude said after".into()),
+                ("content", "a newer text of claude".into()),
                 ("metadata.previous_version", content_hash(TEXT).into()),
             ]),
         known("stores: a text written into a point is put back")
@@ -70,7 +70,7 @@ pub(super) fn table() -> Vec<Scenario> {
             .step(Step::Node(Some(vec![("chunk_type", "code".into())])))
             .shows([first(), ("chunk_type", "text".into())]),
         known("stores: a node that is deleted comes back").step(Step::Node(None)).shows([first()]),
-        known("stores: where all three differ the row's word counts")
+        known("stores: if all three differ, the row wins")
             .meets([("chunk_type", "target_kept"), ("content", "target_kept")])
             .step(Step::Stores {
                 row: vec![text(), at(50)],
@@ -78,17 +78,17 @@ pub(super) fn table() -> Vec<Scenario> {
                 node: vec![("chunk_type", "code".into())],
             })
             .shows([text()]),
-        known("stores: a point that is written to takes the next word")
+        known("stores: a point that was written to takes the next change")
             .step(Step::Point(Some(vec![("content", "something else in the point".into())])))
             .meets([("content", "target_kept")])
             .says("cognee", 60, [text()])
             .shows([text()]),
-        known("stores: a text written into a point unseen is gone with the next word")
+        known("stores: the next change overwrites an undetected text in a point")
             .under(&[("detect", "verify")])
             .step(Step::Unseen(vec![("content", "something else in the point".into())]))
             .says("cognee", 60, [("metadata.author", "cognee".into())])
             .shows([first(), ("metadata.author", "cognee".into())]),
-        known("stores: where every write looks first, it is on record before")
+        known("stores: with `detect` on every write, it is recorded first")
             .under(&[("detect", "always")])
             .meets([("content", "target_kept"), ("embeddings.dense.gte", "target_kept")])
             .step(Step::Unseen(vec![
@@ -102,10 +102,10 @@ pub(super) fn table() -> Vec<Scenario> {
             ("metadata.topic", "tea".into()),
             ("stale", true.into()),
         ]),
-        merged("stores: a text written into a point, and an older word that comes late")
+        merged("stores: a text written into a point, and an older text that arrives late")
             .meets([("content", "target_kept")])
             .step(Step::Point(Some(vec![text(), at(50)])))
-            .says("claude", 40, [("content", "what claude had said before".into())])
+            .says("claude", 40, [("content", "an older text of claude".into())])
             .shows([text()]),
         merged("stores: a vector written into a point is in the row")
             .step(Step::Point(Some(vec![("embeddings.dense", gte(9, 9))])))
@@ -117,8 +117,8 @@ pub(super) fn table() -> Vec<Scenario> {
             .meets([("content", "target_kept")])
             .step(Step::Point(Some(vec![("content", "short".into())])))
             .shows([first()]),
-        merged("stores: a point that is deleted comes back all the same").step(Step::Point(None)).shows([first()]),
-        merged("stores: where all three differ the newest word counts, part by part")
+        merged("stores: a point that is deleted comes back there, too").step(Step::Point(None)).shows([first()]),
+        merged("stores: if all three differ, the newest value of each part wins")
             .meets([("content", "target_kept")])
             .step(Step::Stores {
                 row: vec![text(), at(50)],

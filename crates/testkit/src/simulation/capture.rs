@@ -1,4 +1,4 @@
-//! The log of the system of record as a process sees it through the weather, and the stranger who writes into its rows.
+//! The log of the system of record, seen through injected faults, and the foreign client that writes rows.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use super::World;
 use super::weather::Way;
 use super::writers::{chunk_id, first_view};
 
-/// Chunks into whose rows the stranger writes, by number; others may write to them, too.
+/// Chunks whose rows the foreign client writes, by number; other writers may change them, too.
 pub(super) const SHARED: std::ops::Range<usize> = 1_000..1_003;
 
 pub(super) struct WeatheredCapture {
@@ -49,7 +49,7 @@ struct WeatheredSource {
 
 #[async_trait]
 impl Source for WeatheredSource {
-    /// One that is dropped loses nothing: the weather is over before the source is asked.
+    /// A dropped call loses nothing: the fault is drawn before the source is called.
     async fn next(&mut self) -> Result<Captured, Fault> {
         self.way.passes().await?;
         self.way.unless_dead(self.source.next()).await
@@ -70,7 +70,7 @@ impl Source for WeatheredSource {
     }
 }
 
-/// Writes into rows, past the service: a key of its own each time, on top of what the row shows.
+/// Writes rows past the service: each time another key, on top of what the row shows.
 pub(super) async fn write_rows(world: Arc<World>, mut rng: Rng) {
     for change in 0..world.scenario.strange {
         sleep(Duration::from_millis(rng.below(world.scenario.gap) as u64)).await;
@@ -94,6 +94,6 @@ fn first_state(world: &World, number: usize) -> State {
     let event = Event::from_json(&first_view(number).to_string(), &world.scenario.settings.limits).unwrap();
     match event.body {
         Body::Chunk(chunk) => State { chunk: *chunk, embedding_stale: false },
-        Body::Id(_) => unreachable!("a bare chunk is one"),
+        Body::Id(_) => unreachable!("a bare chunk has a body"),
     }
 }

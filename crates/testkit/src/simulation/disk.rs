@@ -1,4 +1,4 @@
-//! The disk of the log, watched: what a sync has answered for is in the log, whoever else forgets it.
+//! The disk of the log, observed: what a sync has acknowledged is in the log, even if the bus loses it.
 
 use std::io;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::oracle::Oracle;
 
-/// A disk that tells the oracle which operations are safe on it.
+/// A disk that reports to the oracle which operations are synced.
 pub(super) struct WatchedDisk {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) oracle: Arc<Oracle>,

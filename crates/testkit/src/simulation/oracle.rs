@@ -1,4 +1,4 @@
-//! Who knows what was acknowledged, watches what is done, and says at the end what every store must hold.
+//! Records what was acknowledged, observes every write, and computes at the end what every store must hold.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -11,39 +11,39 @@ use uuid::Uuid;
 use super::capture::SHARED;
 use super::writers::chunk_id;
 
-/// What is known without asking the service.
+/// The knowledge of the oracle, which does not come from the service.
 #[derive(Default)]
 pub(super) struct Oracle(Mutex<Known>);
 
 #[derive(Default)]
 pub(super) struct Known {
-    /// Everything that ever lay on the bus, by its place there.
+    /// Every entry that was ever on the bus, by its id.
     stream: BTreeMap<EntryId, Event>,
-    /// What publishers were told is safe.
+    /// Events that the bus acknowledged to their publishers.
     acknowledged: BTreeSet<Uuid>,
-    /// What the disk said is in the log.
+    /// Events that the disk acknowledged as synced in the log.
     pub(super) logged: BTreeSet<Uuid>,
-    /// What must end among the dead letters, and nothing else, by `event_id`.
+    /// Events that must become dead letters, by `event_id`; no other may.
     pub(super) bad: BTreeSet<String>,
-    /// What may end there: a store that refuses it may also owe it for ever.
+    /// Events that may become dead letters: a write that a store refuses may also stay in the outbox for ever.
     pub(super) doubtful: BTreeSet<String>,
-    /// The newest version that was recorded of each chunk.
+    /// The newest recorded version of each chunk.
     recorded: BTreeMap<Uuid, SyncVersion>,
-    /// Keys that a stranger wrote into rows, and committed.
+    /// Keys that the foreign client wrote into rows, and committed.
     pub(super) written: Vec<(Uuid, String)>,
-    /// What must never happen, and did.
+    /// Violations so far.
     broken: Vec<String>,
 }
 
 impl Known {
-    /// Whether the event is one that may be set aside.
+    /// Whether the event may become a dead letter.
     pub(super) fn is_flawed(&self, event: Uuid) -> bool {
         let event = event.to_string();
         self.bad.contains(&event) || self.doubtful.contains(&event)
     }
 }
 
-/// A chunk's memory and state.
+/// The record and the state of a chunk.
 type Expected = (Record, Option<Arc<State>>);
 
 impl Oracle {
@@ -66,18 +66,18 @@ impl Oracle {
         }
     }
 
-    /// What a merge found.
+    /// Checks what a merge read.
     pub(super) fn held(&self, ids: &[Uuid], held: &[Held]) {
         let mut known = self.known();
         for (id, held) in ids.iter().zip(held) {
             let found = held.record.as_ref().map(|record| record.version).unwrap_or_default();
             if let Some(recorded) = known.recorded.get(id).copied().filter(|recorded| *recorded > found) {
-                known.broken.push(format!("a merge of {id} found version {found}; recorded was {recorded}"));
+                known.broken.push(format!("a merge of {id} read version {found}; the recorded version is {recorded}"));
             }
         }
     }
 
-    /// What a merge recorded.
+    /// Notes what a merge recorded.
     pub(super) fn merged(&self, commits: &[Commit]) {
         self.known().recorded.extend(commits.iter().map(|commit| (commit.id, commit.record.version)));
     }
@@ -86,7 +86,7 @@ impl Oracle {
         self.known().broken.push(what);
     }
 
-    /// Events acknowledged, and those of them that are more than once on the bus.
+    /// Number of acknowledged events, and of events that are on the bus more than once.
     pub(super) fn counts(&self) -> (u64, u64) {
         let known = self.known();
         let again =
@@ -94,32 +94,32 @@ impl Oracle {
         (known.acknowledged.len() as u64, again as u64)
     }
 
-    /// What has gone wrong so far.
+    /// Fails with the first violation so far.
     pub(super) fn verdict(&self) -> Result<(), String> {
         let known = self.known();
         let published: BTreeSet<_> = known.stream.values().map(|event| event.event_id).collect();
         let missing = known.acknowledged.difference(&published).next();
         match (known.broken.first(), missing) {
             (Some(broken), _) => Err(broken.clone()),
-            (None, Some(missing)) => Err(format!("{missing} was acknowledged and never lay on the bus")),
+            (None, Some(missing)) => Err(format!("event {missing} was acknowledged and was never on the bus")),
             (None, None) => Ok(()),
         }
     }
 
-    /// Whether the dead letters are just the bad ones, by `event_id`.
+    /// Checks that the dead letters are exactly the bad events, by `event_id`.
     pub(super) fn buried(&self, dead: &BTreeSet<String>) -> Result<(), String> {
         let known = self.known();
         if let Some(alive) = known.bad.difference(dead).next() {
-            return Err(format!("{alive} is bad, and not among the dead letters"));
+            return Err(format!("event {alive} is bad and is not among the dead letters"));
         }
         match dead.iter().find(|dead| !known.bad.contains(*dead) && !known.doubtful.contains(*dead)) {
-            Some(good) => Err(format!("{good} is a dead letter, and nothing was wrong with it")),
+            Some(good) => Err(format!("event {good} is a dead letter although it is good")),
             None => Ok(()),
         }
     }
 
-    /// Every chunk as a straight merge of its events in the order of the stream leaves it; not those into whose rows
-    /// somebody writes, for what comes of that depends on what he found there.
+    /// Every chunk as a plain merge of its events in the order of the stream leaves it; without the chunks whose rows
+    /// the foreign client writes, because their result depends on the row that it found.
     fn expected(&self) -> BTreeMap<Uuid, Expected> {
         let known = self.known();
         let mut chunks: BTreeMap<Uuid, Expected> = BTreeMap::new();
@@ -135,7 +135,7 @@ impl Oracle {
         chunks
     }
 
-    /// Whether the system of record holds what it must; `exactly` down to the memory of each chunk.
+    /// Checks what the system of record holds; `exactly` includes the record of each chunk.
     pub(super) async fn check_records(&self, records: &dyn Records, exactly: bool) -> Result<(), String> {
         let expected = self.expected();
         let ids: Vec<Uuid> = expected.keys().copied().collect();
@@ -152,17 +152,17 @@ impl Oracle {
         for (id, key) in &self.known().written {
             let row = rows.iter().find(|row| row.id == *id).and_then(|row| row.state.as_ref());
             if !row.is_some_and(|state| state.chunk.metadata.extra.contains_key(key)) {
-                return Err(format!("`{key}`, written into the row of {id}, is not there"));
+                return Err(format!("`{key}`, written into the row of {id}, is missing"));
             }
         }
         let shared: BTreeSet<Uuid> = SHARED.map(chunk_id).collect();
         match rows.iter().find(|row| !expected.contains_key(&row.id) && !shared.contains(&row.id)) {
-            Some(row) => Err(format!("nobody published {}, and it has a row or record", row.id)),
+            Some(row) => Err(format!("{} was never published and has a row or record", row.id)),
             None => Ok(()),
         }
     }
 
-    /// Whether a store holds what it must of all chunks but `poison`, which it refuses.
+    /// Checks what a store holds of all chunks but `poison`, which it refuses.
     pub(super) async fn check_store(
         &self,
         store: &dyn Store,
@@ -170,7 +170,7 @@ impl Oracle {
         poison: Option<Uuid>,
     ) -> Result<(), String> {
         let (mut expected, target) = (self.expected(), store.target());
-        // What a stranger had a hand in is where all agree on what shows.
+        // The rows that the foreign client wrote are compared with the system of record.
         let shared: Vec<Uuid> = SHARED.map(chunk_id).collect();
         for (id, held) in shared.iter().zip(held(records, &shared).await) {
             if let Some(record) = held.record {
@@ -185,7 +185,7 @@ impl Oracle {
             match (state, seen.get(id)) {
                 (None, None) => {}
                 (Some(_), None) if Some(*id) == poison => {}
-                (None, Some(seen)) => return Err(format!("{target} holds {id} at {}; it is gone", seen.version)),
+                (None, Some(seen)) => return Err(format!("{target} holds {id} at {}; it is deleted", seen.version)),
                 (Some(_), None) => return Err(format!("{target} misses {id}")),
                 (Some(state), Some(seen)) => {
                     let differing = seen.fingerprint.differing(&store.expect(state));
@@ -198,13 +198,13 @@ impl Oracle {
             }
         }
         match seen.keys().find(|id| !expected.contains_key(id)) {
-            Some(id) => Err(format!("nobody published {id}, and {target} holds it")),
+            Some(id) => Err(format!("{target} holds {id}, which was never published")),
             None => Ok(()),
         }
     }
 }
 
-/// What the system of record holds, read in a transaction that changes nothing.
+/// Reads what the system of record holds, in a transaction that changes nothing.
 async fn held(records: &dyn Records, ids: &[Uuid]) -> Vec<Held> {
     let found = Mutex::new(Vec::new());
     let look = |held: Vec<Held>| {

@@ -1,4 +1,4 @@
-//! The ports as a process sees them through the weather.
+//! The ports as a process sees them through injected faults.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,16 +21,16 @@ use crate::memory::{MemoryBus, MemoryLease};
 
 pub(super) struct WeatheredBus {
     pub(super) bus: Arc<dyn Bus>,
-    /// The same, where what did not arrive is handed back.
+    /// The same bus, to hand back entries that did not arrive.
     pub(super) memory: MemoryBus,
     pub(super) way: Way,
     pub(super) oracle: Arc<Oracle>,
-    /// Some of what is published becomes readable late.
+    /// Some published entries become readable late.
     pub(super) commits_late: bool,
 }
 
 impl WeatheredBus {
-    /// Draws whether what is published next commits late, and by how much.
+    /// Draws whether the next publication commits late, and by how much.
     fn lateness(&self) -> Option<Duration> {
         let mut sky = self.way.weather.sky();
         (self.commits_late && sky.rng.one_in(4)).then(|| Duration::from_millis(sky.rng.below(3_000) as u64))
@@ -75,7 +75,7 @@ impl Bus for WeatheredBus {
             return Err(self.way.lost());
         }
         {
-            // As though somebody had thought that it got lost: it comes now, and once more.
+            // As after a claim of the entry for lost: it is delivered now, and once more.
             let mut sky = self.way.weather.sky();
             sky.tally.deliveries += deliveries.len() as u64;
             sky.tally.redelivered += deliveries.iter().filter(|delivery| delivery.attempt > 1).count() as u64;
@@ -133,19 +133,19 @@ pub(super) struct Poisoned {
 }
 
 impl Poisoned {
-    /// Dies, or says why not.
+    /// Panics, or returns the refusal.
     fn refuse(self) -> Fault {
         if self.kills {
-            // A panic that nobody needs to read of.
+            // No panic message: this panic is intended.
             std::panic::resume_unwind(Box::new("poison"));
         }
-        Fault::new(FaultClass::Rejected, "simulation", "no store can hold it")
+        Fault::new(FaultClass::Rejected, "simulation", "no store can hold this chunk")
     }
 }
 
 impl WeatheredStore {
-    /// Given up on, and yet under way: it comes to the store later. Not to chunks that are gone by then, for a store that
-    /// forgets the version with the chunk takes whatever comes.
+    /// Applies writes whose call timed out while they were in progress. Chunks that are gone by then are left out,
+    /// because a store that forgets the version with the chunk takes any write.
     fn come_late(&self, writes: Vec<Write>, delay: Duration) {
         let (store, oracle) = (Arc::clone(&self.store), Arc::clone(&self.oracle));
         tokio::spawn(async move {
@@ -157,7 +157,7 @@ impl WeatheredStore {
         });
     }
 
-    /// Draws whether a call that gets no answer is only late, and by how much.
+    /// Draws whether a call without an answer is applied late, and by how much.
     fn lateness(&self) -> Option<Duration> {
         let mut sky = self.way.weather.sky();
         let late = sky.rng.one_in(3);
@@ -165,7 +165,7 @@ impl WeatheredStore {
         late.then(|| Duration::from_millis(sky.rng.below(20_000) as u64))
     }
 
-    /// Draws which writes of a batch fail for themselves.
+    /// Draws which writes of a batch fail on their own.
     fn failing(&self, writes: &[Write]) -> Vec<bool> {
         let mut sky = self.way.weather.sky();
         let some = !sky.is_calm() && sky.rng.one_in(20);
@@ -173,7 +173,7 @@ impl WeatheredStore {
     }
 }
 
-/// Applies the writes under the eyes of the oracle. Stores in memory answer at once: nothing comes in between.
+/// Applies the writes and reports them to the oracle. Stores in memory answer at once, so no other write intervenes.
 async fn apply_watched(store: &dyn Store, oracle: &Oracle, writes: &[Write]) -> Vec<Applied> {
     let ids: Vec<Uuid> = writes.iter().map(|write| write.id).collect();
     let before = store.read(&ids).await.unwrap_or_default();
@@ -188,7 +188,7 @@ async fn apply_watched(store: &dyn Store, oracle: &Oracle, writes: &[Write]) -> 
 }
 
 fn failed() -> Fault {
-    Fault::new(FaultClass::Busy, "simulation", "this one failed")
+    Fault::new(FaultClass::Busy, "simulation", "the write failed")
 }
 
 #[async_trait]
@@ -283,7 +283,7 @@ impl Lease for WeatheredLease {
 
 pub(super) struct WeatheredRecords {
     pub(super) records: Arc<dyn Records>,
-    /// Whose turn it is in truth.
+    /// The lease itself, without faults: which process really holds it.
     pub(super) lease: MemoryLease,
     pub(super) way: Way,
     pub(super) oracle: Arc<Oracle>,

@@ -1,4 +1,4 @@
-//! A machine that runs the service: it dies, stops, loses its disk's cache, and starts again, until the world closes.
+//! A machine that runs the service: it dies, stops, loses its disk's cache, and restarts, until the run closes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use super::ports::{WeatheredBus, WeatheredLease, WeatheredRecords, WeatheredStor
 use super::weather::{Life, Place, Way};
 use crate::memory::{MemoryBus, MemoryCapture};
 
-/// How often a service may end of itself though nothing goes wrong any more: whatever was about to fail may still do so.
+/// How often a service may end by itself after the faults have stopped: faults that are already drawn may still occur.
 const ENDS: u32 = 3;
 
 pub(super) struct Machine {
@@ -36,29 +36,29 @@ enum End {
     /// The service gave up, as it does when its disk fails.
     GaveUp,
     Stopped,
-    /// Nothing was left to do.
+    /// No work was left.
     Done,
 }
 
-/// What is going to happen to a process.
+/// The fault that is drawn for a process.
 enum Doom {
     None,
-    /// At the beginning or end of so many calls.
+    /// Dies at the beginning or end of this many calls.
     Calls(u64),
-    /// The disk takes so much more.
+    /// Dies after this many units of work of its disk, see [`CrashDisk::power_off_after`].
     Power(u64),
-    /// After that time the disk is full.
+    /// The disk is full after this time.
     Full(Duration),
-    /// After that time a sync fails.
+    /// A sync fails after this time.
     Sync(Duration),
-    /// After that time somebody stops it.
+    /// It is stopped in order after this time.
     Stop(Duration),
-    /// At the beginning or end of so many calls it stands still for that time.
+    /// Stands still at the beginning or end of this many calls, for this time.
     Pause(u64, Duration),
 }
 
 impl Machine {
-    /// One process after the other.
+    /// Runs one process after the other.
     pub(super) async fn run(mut self) {
         let mut ends = 0;
         loop {
@@ -77,14 +77,14 @@ impl Machine {
                 ends += 1;
             }
             if ends > ENDS {
-                self.world.oracle.broke("the service keeps ending in calm weather".into());
+                self.world.oracle.broke("the service keeps ending without faults".into());
                 return;
             }
             self.bus.end();
             self.bus = self.bus.another();
             self.capture.end();
             self.capture = self.capture.another();
-            // Not every death of a process takes the disk's cache along.
+            // Not every death of a process loses the disk's cache.
             let all = self.rng.one_in(2);
             let rng = &mut self.rng;
             self.disk = self.disk.crash(&mut |most| if all { most } else { rng.below(most + 1) });
@@ -134,7 +134,7 @@ impl Machine {
         end
     }
 
-    /// Looks on until it ends.
+    /// Watches the process until it ends.
     async fn watch(&mut self, service: Service, capturing: Capturing, life: &Life, doom: Doom) -> End {
         let fate = async {
             match doom {
@@ -165,7 +165,7 @@ impl Machine {
         if end == End::Killed || end == End::GaveUp {
             return end;
         }
-        // Told to stop it finishes what is under way, and may be killed over it.
+        // After the stop signal it finishes work in progress, and may be killed while it does.
         tokio::select! {
             biased;
             () = life.over() => End::Killed,

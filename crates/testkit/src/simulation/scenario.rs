@@ -1,4 +1,4 @@
-//! What a seed stands for: how much happens, how bad the weather is, and how the service is set up.
+//! What a seed determines: the amount of work, the fault rates, and the settings of the service.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use super::Installation;
 use super::weather::{Climate, Place};
 
-/// All that is drawn before anything happens.
+/// All that is drawn before the run starts.
 pub(super) struct Scenario {
     pub(super) chunks: usize,
     /// Changes by each of the writers.
@@ -24,11 +24,11 @@ pub(super) struct Scenario {
     pub(super) gap: usize,
     /// Rows written past the service.
     pub(super) strange: usize,
-    /// Entries that nobody can read.
+    /// Malformed entries, which no worker can parse.
     pub(super) malformed: usize,
-    /// What is wrong with the first of the chunks.
+    /// The fault of the first chunk.
     pub(super) poison: Option<Poison>,
-    /// How often a process dies, all of them together.
+    /// How many times processes die, in total.
     pub(super) crashes: u32,
     /// A store that is down until everything else is done.
     pub(super) down: Option<Target>,
@@ -40,7 +40,7 @@ pub(super) struct Scenario {
     pub(super) commits_late: bool,
     /// The most unfinished entries on the bus.
     pub(super) bound: usize,
-    /// When it begins.
+    /// When the run begins.
     pub(super) begin: Timestamp,
     pub(super) climate: BTreeMap<Place, Climate>,
     pub(super) settings: Settings,
@@ -51,11 +51,11 @@ pub(super) struct Scenario {
 pub(super) struct Poison {
     /// Which store.
     pub(super) target: Target,
-    /// It does not say so, but dies of it.
+    /// The store panics instead of refusing it.
     pub(super) kills: bool,
 }
 
-/// Half an hour before the log's file changes, on some day.
+/// Half an hour before the log file of the day changes, on a drawn day.
 const HALF_PAST: i64 = 1_780_000_200;
 
 impl Scenario {
@@ -68,7 +68,7 @@ impl Scenario {
         climate.insert(Place::Lease, Climate { delays: [0, 0, 5][rng.below(3)], ..draw_climate(rng) });
         let down = [None, None, None, Some(Target::Qdrant), Some(Target::Neo4j)];
         Self {
-            // Few that are changed again and again, or many of which each counts.
+            // Few chunks with many changes each, or many chunks with few changes.
             chunks: [1, 2, 4, 40][rng.below(4)],
             changes: 4 + rng.below(16),
             gap: [20, 2_000, 30_000][rng.below(3)],
@@ -77,10 +77,10 @@ impl Scenario {
             poison: draw_poison(rng),
             crashes: rng.below(7) as u32,
             down: down[rng.below(down.len())],
-            // What another process must wait for, it must find on the bus.
+            // Entries that another process must wait for have to be on the bus.
             forgetful: processes == 1 && rng.one_in(2) && finished_by == FinishedBy::Acknowledgement,
             finished_by,
-            // A server that gives ids as entries become readable knows no late ones.
+            // A server that assigns ids when entries become readable has no late ones.
             commits_late: finished_by == FinishedBy::Merge && rng.one_in(2),
             bound: [8, 1_000][rng.below(2)],
             begin: Timestamp::from_second(HALF_PAST + rng.below(1_800) as i64).unwrap(),
@@ -91,7 +91,7 @@ impl Scenario {
 }
 
 impl Scenario {
-    /// The same where the installation has just these stores beside the rows.
+    /// The same for an installation with only these stores beside the rows.
     pub(super) fn within(self, stores: &[Target]) -> Self {
         let has = |target: Target| target == Target::Postgres || stores.contains(&target);
         let (down, poison) = (self.down.filter(|down| has(*down)), self.poison.filter(|poison| has(poison.target)));
@@ -124,7 +124,7 @@ fn draw_settings(rng: &mut Rng) -> Settings {
         retry_min: Duration::from_millis(50),
         retry_max: Duration::from_secs([1, 30][rng.below(2)]),
         patience: Duration::from_secs([0, 1, 5, 30][rng.below(4)]),
-        // Duplicates and crashes count as deliveries; nothing honest comes near this.
+        // Duplicates and crashes count as deliveries; no correct run comes near this number.
         max_deliveries: 1_000,
         hold: true,
     };

@@ -1,11 +1,11 @@
-//! What happened in a simulation, counted: whoever reads that it held wants to know what it held against.
+//! Counts of what happened in a simulation: a run that holds is worth as much as the faults that it survived.
 
 use std::fmt;
 use std::ops::AddAssign;
 
 macro_rules! tally {
     ($($name:ident: $what:literal),* $(,)?) => {
-        /// What happened, counted.
+        /// Counts of what happened.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         pub struct Tally {
             $(#[doc = $what] pub $name: u64,)*
@@ -39,10 +39,10 @@ tally! {
     torn: "torn last lines cut off",
     refused: "calls refused",
     lost: "answers lost",
-    late: "writes that came to a store after it was given up on",
-    partitions: "places cut off for a while",
-    forgotten: "entries that the bus forgot once they were in the log",
-    debts: "debts recorded",
-    dead: "bad entries set aside",
+    late: "writes that reached a store after their call had timed out",
+    partitions: "services cut off for a while",
+    forgotten: "entries that the bus lost once they were in the log",
+    debts: "outbox entries recorded",
+    dead: "bad entries dead-lettered",
     seconds: "simulated seconds",
 }

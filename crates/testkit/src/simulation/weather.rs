@@ -1,4 +1,4 @@
-//! What can go wrong between a process and what it talks to, drawn call by call; and the death of a process.
+//! Faults between a process and its services, drawn call by call; and the death of a process.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 
 use super::tally::Tally;
 
-/// Something that is talked to.
+/// A service that a process calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Place {
     Bus,
@@ -22,36 +22,36 @@ pub(super) enum Place {
     Store(Target),
 }
 
-/// How bad it may get, each in calls of a thousand.
+/// Fault rates, each in calls of a thousand.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Climate {
-    /// The call fails, and nothing was done.
+    /// The call fails, and had no effect.
     pub(super) refusals: usize,
-    /// It was done, and the answer says that it failed.
+    /// The call took effect, and the answer is lost.
     pub(super) lost: usize,
-    /// It takes long, before or after it is done.
+    /// The call is slow, before or after it takes effect.
     pub(super) delays: usize,
-    /// From now on nobody gets there for a while.
+    /// The service is unreachable from now on for a while.
     pub(super) partitions: usize,
 }
 
-/// The weather over all places.
+/// The faults of all services.
 pub(super) struct Weather(Mutex<Sky>);
 
 pub(super) struct Sky {
     pub(super) rng: Rng,
     pub(super) tally: Tally,
     climate: BTreeMap<Place, Climate>,
-    /// Nobody gets there before.
+    /// Unreachable before this instant.
     cut_off: BTreeMap<Place, Instant>,
     calm: bool,
 }
 
-/// What becomes of a call.
+/// The outcome of a call.
 pub(super) enum Fate {
     Done,
     Refused(Fault),
-    /// Done, but the caller is told otherwise.
+    /// It took effect, but the caller gets an error.
     Lost,
 }
 
@@ -65,7 +65,7 @@ impl Weather {
         self.0.lock().unwrap()
     }
 
-    /// Nobody gets there for so long.
+    /// Makes the service unreachable for this time.
     pub(super) fn cut_off(&self, place: Place, time: Duration) {
         self.sky().cut_off.insert(place, Instant::now() + time);
     }
@@ -79,7 +79,7 @@ impl Weather {
         }
     }
 
-    /// How long a process stands still in the midst of a merge, which goes on at the server.
+    /// How long a process stands still during a merge, which continues on the server.
     pub(super) fn sleeps_over_merge(&self) -> Option<Duration> {
         let mut sky = self.sky();
         let sleeps = !sky.calm && sky.rng.one_in(40);
@@ -87,7 +87,7 @@ impl Weather {
         sleeps.then(|| Duration::from_millis(sky.rng.below(8_000) as u64))
     }
 
-    /// From now on nothing goes wrong any more, save at places that are cut off.
+    /// Ends all faults, except at services that are cut off.
     pub(super) fn clear(&self) {
         let mut sky = self.sky();
         sky.calm = true;
@@ -98,7 +98,7 @@ impl Weather {
         self.sky().calm
     }
 
-    /// Nobody is cut off any more, either.
+    /// Makes the services that are cut off reachable again.
     pub(super) fn rejoin(&self) {
         self.sky().cut_off.clear();
     }
@@ -123,7 +123,7 @@ impl Sky {
         }
         if self.cut_off.get(&place).is_some_and(|until| *until > Instant::now()) {
             self.tally.refused += 1;
-            // Refused at once, or no answer until somebody gives up.
+            // Refused at once, or no answer until the caller times out.
             let wait = if self.rng.one_in(2) { 0 } else { self.rng.below(5_000) as u64 };
             return (Fate::Refused(refusal(FaultClass::Unavailable)), Duration::from_millis(wait));
         }
@@ -156,10 +156,10 @@ impl Sky {
 }
 
 fn refusal(class: FaultClass) -> Fault {
-    Fault::new(class, "simulation", "bad weather")
+    Fault::new(class, "simulation", "injected fault")
 }
 
-/// Given once, for ever. Whoever waits is woken in the order of waiting, the same in every run.
+/// Given once and never reset. Waiters are woken in the order of waiting, which is the same in every run.
 #[derive(Default)]
 pub(super) struct Signal {
     given: AtomicBool,
@@ -184,37 +184,37 @@ impl Signal {
     }
 }
 
-/// A process, from its start to its death. Whatever it still tries after that never comes to an end.
+/// A process, from its start to its death. Calls after its death never complete.
 pub(super) struct Life {
     dead: Signal,
-    /// Beginnings and ends of calls until it dies.
+    /// Beginnings and ends of calls that are left until it dies.
     calls_left: AtomicU64,
-    /// It stands still, after so many beginnings and ends of calls, for so long.
+    /// Number of beginnings and ends of calls until it stands still, and for how long.
     pause: Mutex<Option<(u64, Duration)>>,
-    /// It stands still until then.
+    /// It stands still until this instant.
     still_until: Mutex<Option<Instant>>,
     disk: Option<CrashDisk>,
 }
 
 impl Life {
-    /// A process with that disk, which dies in the midst of the given call.
+    /// A process with that disk, which dies during the given call.
     pub(super) fn new(disk: Option<CrashDisk>, calls_left: Option<u64>) -> Arc<Self> {
         let calls_left = AtomicU64::new(calls_left.unwrap_or(u64::MAX));
         let (pause, still_until) = (Mutex::default(), Mutex::default());
         Arc::new(Self { dead: Signal::default(), calls_left, pause, still_until, disk })
     }
 
-    /// It is to stand still in the midst of the given call.
+    /// Makes it stand still during the given call.
     pub(super) fn pause_at(&self, calls: u64, time: Duration) {
         *self.pause.lock().unwrap() = Some((calls, time));
     }
 
-    /// It stands still from now on, for so long.
+    /// Makes it stand still from now on, for this time.
     pub(super) fn fall_asleep(&self, time: Duration) {
         *self.still_until.lock().unwrap() = Some(Instant::now() + time);
     }
 
-    /// Waits as long as it stands still.
+    /// Waits while it stands still.
     pub(super) async fn awake(&self) {
         loop {
             let until = *self.still_until.lock().unwrap();
@@ -225,7 +225,7 @@ impl Life {
         }
     }
 
-    /// Counts a call; whether it begins to stand still.
+    /// Counts a call; returns whether the process stands still from now on.
     fn falls_asleep(&self) -> bool {
         let mut pause = self.pause.lock().unwrap();
         let Some((calls, time)) = &mut *pause else { return false };
@@ -238,7 +238,7 @@ impl Life {
         true
     }
 
-    /// It dies now.
+    /// Kills the process.
     pub(super) fn end(&self) {
         if let Some(disk) = &self.disk {
             disk.power_off_after(0);
@@ -256,7 +256,7 @@ impl Life {
     }
 }
 
-/// The way from a process to a place.
+/// The connection from a process to a service.
 #[derive(Clone)]
 pub(super) struct Way {
     pub(super) weather: Arc<Weather>,
@@ -265,7 +265,7 @@ pub(super) struct Way {
 }
 
 impl Way {
-    /// Makes a call as the weather wants it.
+    /// Makes a call, subject to the drawn faults.
     pub(super) async fn call<T>(&self, call: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
         let fate = self.set_out().await;
         if let Fate::Refused(fault) = fate {
@@ -283,7 +283,7 @@ impl Way {
         refusal(FaultClass::Timeout)
     }
 
-    /// The way there alone, for what is only waited for.
+    /// The request alone, for calls that only wait.
     pub(super) async fn passes(&self) -> Result<(), Fault> {
         match self.set_out().await {
             Fate::Done => Ok(()),
@@ -292,7 +292,7 @@ impl Way {
         }
     }
 
-    /// On the way there: it may take long, the process may die.
+    /// The request: it may take long, and the process may die.
     pub(super) async fn set_out(&self) -> Fate {
         self.step().await;
         let (fate, delay) = self.weather.sky().fate(self.place);
@@ -300,7 +300,7 @@ impl Way {
         fate
     }
 
-    /// On the way back: it is done, but the process does not know yet.
+    /// The answer: the call took effect, but the process does not know it yet.
     pub(super) async fn come_back(&self) {
         self.step().await;
         let delay = self.weather.sky().delay_after(self.place);

@@ -1,5 +1,5 @@
-//! The systems that publish: each changes chunks in its own view, one change after the other, and does not go on before
-//! the bus has answered for the last.
+//! The publishing systems: each changes chunks in its own view, one change after the other, and does not continue
+//! before the bus has acknowledged the last.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,11 +23,11 @@ pub(super) const WRITERS: [&str; 3] = ["claude", "cognee", "hybrid"];
 pub(super) struct Author {
     pub(super) name: &'static str,
     pub(super) rng: Rng,
-    /// The chunks that it sees, by number, as it sees them.
+    /// Its view of each chunk that it has read, by chunk number.
     views: BTreeMap<usize, Value>,
-    /// When its last change was made, in microseconds.
+    /// Time of its last change, in microseconds.
     last: i64,
-    /// By how much its clock is wrong, in microseconds.
+    /// Error of its clock, in microseconds.
     skew: i64,
     published: Vec<Event>,
 }
@@ -37,7 +37,7 @@ pub(super) fn chunk_id(number: usize) -> Uuid {
     Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("chunk {number}").as_bytes())
 }
 
-/// An id as good as any.
+/// A random id.
 pub(super) fn draw_id(rng: &mut Rng) -> Uuid {
     Uuid::from_u64_pair(rng.next_u64(), rng.next_u64())
 }
@@ -48,7 +48,7 @@ impl Author {
         Self { name, rng, views: BTreeMap::new(), last: 0, skew, published: Vec::new() }
     }
 
-    /// Makes its changes, each published until the bus has answered for it.
+    /// Makes its changes and retries each until the bus acknowledges it.
     pub(super) async fn write(mut self, world: Arc<World>, bus: Arc<dyn Bus>) {
         for _ in 0..world.scenario.changes {
             sleep(Duration::from_millis(self.rng.below(world.scenario.gap) as u64)).await;
@@ -78,7 +78,7 @@ impl Author {
         }
         let time = self.time(world.now());
         let kind = match self.rng.below(10) {
-            // What the stranger wrote is looked for at the end.
+            // The keys of the foreign writer are checked at the end, so these chunks stay.
             0 if !shared => "delete",
             1 | 2 => "create",
             _ => "update",
@@ -107,7 +107,7 @@ impl Author {
         Event::from_json(&event.to_string(), &world.scenario.settings.limits).unwrap()
     }
 
-    /// Mostly later than the last; now and then the same microsecond, or earlier.
+    /// Mostly later than the last; sometimes the same microsecond, or earlier.
     fn time(&mut self, now: Time) -> Time {
         let now = now.micros() + self.skew;
         let time = match self.rng.below(15) {
@@ -178,7 +178,7 @@ pub(super) fn first_view(number: usize) -> Value {
     view
 }
 
-/// Takes it away where the value is the last of its kind.
+/// Removes the key if the value is 3, else sets it.
 fn set_or_drop(object: &mut Value, key: &str, value: usize, make: &dyn Fn() -> Value) {
     let Some(object) = object.as_object_mut() else { return };
     match value {
@@ -191,7 +191,7 @@ async fn held(records: &Arc<dyn Records>, id: Uuid) -> Option<Arc<State>> {
     records.rows_of(&[id]).await.ok()?.pop()??.state
 }
 
-/// The chunk that shows, as whoever reads it writes it back.
+/// The current chunk, as a writer that read it publishes it.
 fn view_of(state: &State) -> Value {
     let mut view = serde_json::to_value(&state.chunk).unwrap();
     if view["embeddings"].is_null() {
@@ -200,7 +200,7 @@ fn view_of(state: &State) -> Value {
     view
 }
 
-/// Entries that can never succeed, each with the `event_id` by which it is known.
+/// Entries that can never succeed, each with the `event_id` that identifies it.
 pub(super) fn malformed(number: usize, limits: &Limits) -> (String, Fields) {
     let id = draw_id(&mut Rng::new(number as u64 + 1));
     let event = json!({
@@ -210,7 +210,7 @@ pub(super) fn malformed(number: usize, limits: &Limits) -> (String, Fields) {
     let event = Event::from_json(&event.to_string(), limits).unwrap();
     let mut fields: Fields =
         event.to_fields().into_iter().map(|(name, value)| (name.as_bytes().to_vec(), value.into_bytes())).collect();
-    // One lies in the future, one lacks a field, one is not UTF-8.
+    // One is dated in the future, one lacks a field, one is not UTF-8.
     match number % 3 {
         0 => {}
         1 => fields.retain(|(name, _)| name != b"type"),

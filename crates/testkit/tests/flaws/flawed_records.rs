@@ -1,4 +1,4 @@
-//! Systems of record with something wrong with them: a good one in memory, and a flaw in front of it.
+//! Flawed systems of record: a correct one in memory, and a flaw in front of it.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::{FLAW, Flaw};
 
-/// Long enough for others to come between.
+/// Long enough for another call to intervene.
 const WHILE: Duration = Duration::from_millis(2);
 
 #[derive(Clone)]
@@ -27,7 +27,7 @@ pub(super) struct FlawedRecords {
 }
 
 impl FlawedRecords {
-    /// What a merge would find.
+    /// What a merge would read.
     async fn held(&self, ids: &[Uuid]) -> Vec<Held> {
         let found = Mutex::new(Vec::new());
         let decide = |held: Vec<Held>| {
@@ -76,12 +76,12 @@ fn rounded(time: Time) -> Time {
     Time::from_micros(time.micros() / 1_000 * 1_000)
 }
 
-/// The decision, on more parts than it is on.
+/// The decision, applied to more parts than its own.
 fn everything(decided: &Decided) -> [Decided; 2] {
     [decided.clone(), Decided { part: Part::Summary, ..decided.clone() }]
 }
 
-/// Only the conflicts of the commits, beside the record that is held.
+/// Only the conflicts of the commits, with the record that is held.
 fn with_what_was(commits: &[Commit], held: &[Held]) -> Vec<Commit> {
     let one = |(commit, held): (&Commit, &Held)| Commit {
         record: held.record.clone().unwrap_or_default(),

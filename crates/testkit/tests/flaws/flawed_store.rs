@@ -1,4 +1,4 @@
-//! Stores with something wrong with them: a good one in memory, and a flaw in front of it.
+//! Flawed stores: a correct store in memory, and a flaw in front of it.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,9 +17,9 @@ use super::{FLAW, Flaw};
 struct FlawedStore {
     flaw: Flaw,
     good: MemoryStore,
-    /// The last write of each chunk, deletes among them.
+    /// The last write of each chunk, including deletes.
     last: Mutex<BTreeMap<Uuid, Write>>,
-    /// The most that was ever counted.
+    /// The greatest count so far.
     most: Mutex<BTreeMap<&'static str, u64>>,
     busy: AtomicBool,
 }
@@ -30,7 +30,7 @@ impl FlawedStore {
         Arc::new(Self { flaw: FLAW.get(), good, last: Mutex::default(), most: Mutex::default(), busy: false.into() })
     }
 
-    /// Writes whatever is held.
+    /// Writes whatever the held version.
     async fn force(&self, write: &Write) -> Applied {
         let delete = Write { version: SyncVersion::MAX, state: None, ..write.clone() };
         self.good.apply(&[delete]).await;
@@ -85,7 +85,7 @@ impl FlawedStore {
         self.last.lock().unwrap().values().filter_map(|write| write.state.clone()).collect()
     }
 
-    /// Takes the entities of the chunk that goes from all the others.
+    /// Removes the entities of the deleted chunk from all other chunks.
     async fn take_along(&self, gone: Option<&Write>) {
         let Some(gone) = gone.and_then(|gone| gone.state.as_ref()) else { return };
         let named = |id: &String| gone.chunk.graph.entities.iter().any(|entity| entity.id == *id);

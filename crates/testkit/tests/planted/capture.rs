@@ -1,11 +1,11 @@
-//! A log of the system of record that forgets too early.
+//! Logs of the system of record that confirm too early or hide gaps.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{Capture, Captured, Fault, Opened, Position, Source};
 
-/// Whatever is read is confirmed.
+/// Confirms everything that is read.
 pub(super) struct ConfirmsEarly(pub(super) Arc<dyn Capture>);
 
 #[async_trait]
@@ -52,7 +52,7 @@ impl Source for Hasty {
     }
 }
 
-/// Says nothing of changes that may have been missed.
+/// Reports no gap for changes that may have been missed.
 pub(super) struct HidesGaps(pub(super) Arc<dyn Capture>);
 
 #[async_trait]

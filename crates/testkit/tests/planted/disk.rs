@@ -1,4 +1,4 @@
-//! A disk that answers before it has done what it was asked for.
+//! A disk that acknowledges a sync before it has done it.
 
 use std::io;
 use std::sync::Arc;

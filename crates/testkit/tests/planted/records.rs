@@ -64,7 +64,7 @@ impl Records for Flawed {
     async fn owe(&self, debts: &[Debt]) -> Result<(), Fault> {
         match self.1 {
             Flaw::ForgetsDebts => Ok(()),
-            Flaw::RefusesDebts => Err(Fault::new(FaultClass::Unavailable, "planted", "no debts here")),
+            Flaw::RefusesDebts => Err(Fault::new(FaultClass::Unavailable, "planted", "the outbox takes no entries")),
             _ => self.0.owe(debts).await,
         }
     }

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::Every;
 
-/// A store that is another in all but what it does with writes.
+/// A store that delegates everything but its writes to another.
 macro_rules! store {
     ($store:ty, |$self:ident, $writes:ident| $apply:block) => {
         #[async_trait]
@@ -59,7 +59,7 @@ store!(Unguarded, |self, writes| {
     self.0.apply(writes).await
 });
 
-/// It says that it has written what it has not.
+/// Reports writes as written that it has not written.
 pub(super) struct Forgets(pub(super) Arc<dyn Store>, pub(super) Every);
 
 store!(Forgets, |self, writes| {
