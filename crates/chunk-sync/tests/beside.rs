@@ -86,7 +86,7 @@ fn commands_run_beside_a_service_and_a_second_service_is_rejected_with_the_name_
     let dir = place.path();
     let service = Service::start(dir);
     let (code, _, err) = run(dir, &["run"]);
-    let named = format!("is worked by process {}, `chunk-sync run`", service.0.id());
+    let named = format!("is locked by process {}, `chunk-sync run`", service.0.id());
     assert!(code == Some(3) && err.contains(&named), "{code:?} {err}");
     publish(dir, 40);
     settled(dir);
@@ -152,7 +152,7 @@ fn read_only_commands_create_nothing() {
     let dir = place.path();
     for command in [&["status"][..], &["verify"], &["backfill"], &["conflicts", "list"], &["dead", "list"]] {
         let (code, _, err) = run(dir, command);
-        assert!(code == Some(2) && err.contains("there is no data/chunk-sync.db"), "{command:?}: {code:?} {err}");
+        assert!(code == Some(2) && err.contains("data/chunk-sync.db does not exist"), "{command:?}: {code:?} {err}");
         assert!(!dir.join("data").exists(), "{command:?} created it");
     }
     run(dir, &["doctor"]);
