@@ -10,12 +10,14 @@ mod examine;
 mod fault;
 mod fence;
 mod graph;
+mod held;
 mod installation;
 mod lease;
 mod lock;
 mod rows;
 mod schema;
 mod strain;
+mod values;
 mod vectors;
 
 use std::os::unix::fs::DirBuilderExt;

@@ -30,6 +30,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod transaction;
 
 pub use bus::PostgresBus;
 pub use capture::{CaptureConfig, Plugin, PostgresCapture};

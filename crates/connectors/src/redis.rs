@@ -25,6 +25,7 @@
 
 mod answer;
 mod bus;
+mod command;
 mod config;
 mod connection;
 mod dead;

@@ -25,7 +25,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::database::{Database, Durability};
 use super::fault::Error;
-use super::rows::limit_of;
+use super::values::limit_of;
 
 const PUBLISH: &str = "embedded bus: publish";
 const READ: &str = "embedded bus: read";

@@ -7,7 +7,7 @@ use rusqlite::{Row, Transaction, params};
 use uuid::Uuid;
 
 use super::fault::Error;
-use super::rows::{limit_of, version};
+use super::values::{limit_of, version};
 
 /// Closes the open conflicts that a merge decided, then inserts those that it found.
 pub(super) fn write(transaction: &Transaction<'_>, commit: &Commit) -> Result<(), Error> {

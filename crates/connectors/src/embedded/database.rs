@@ -15,7 +15,7 @@ use chunk_sync_engine::ports::{Fault, FaultClass};
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
 use super::fault::{Error, PATIENCE};
-use super::lease::Held;
+use super::held::Held;
 use super::lock::Lock;
 use super::schema;
 

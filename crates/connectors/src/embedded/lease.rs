@@ -2,39 +2,14 @@
 //! the one connection that writes; nothing of it is in the file. A process that opens the directory finds a lease that was
 //! never held, and takes the process before for one that may have died.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{Fault, FaultClass, Lease, LeaseState};
 use uuid::Uuid;
 
 use super::database::Database;
-
-/// What is known of the lease.
-#[derive(Debug)]
-pub(super) struct Held(Mutex<LeaseState>);
-
-impl Default for Held {
-    fn default() -> Self {
-        Self(Mutex::new(LeaseState { token: None, beat: 0, holder: String::new() }))
-    }
-}
-
-impl Held {
-    /// Whether that token holds the lease.
-    pub(super) fn is(&self, token: Uuid) -> bool {
-        self.lock().token == Some(token)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, LeaseState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn set(state: &mut LeaseState, token: Option<Uuid>) {
-        let holder = format!("pid {}", std::process::id());
-        *state = LeaseState { token, beat: state.beat + 1, holder };
-    }
-}
+use super::held::Held;
 
 /// The lease of a directory.
 pub struct EmbeddedLease {

@@ -18,6 +18,7 @@ use super::conflicts;
 use super::database::{Database, Durability};
 use super::fault::Error;
 use super::fence;
+use super::values::{above, limit_of, version};
 
 const MERGE: &str = "embedded rows: merge";
 const READ: &str = "embedded rows: read";
@@ -170,19 +171,6 @@ impl Records for Rows {
         let work = move |transaction: &Transaction<'_>| conflicts::forget(transaction, before, limit);
         self.database.write(CONFLICTS, Durability::Lazy, work).await
     }
-}
-
-pub(super) fn version(number: i64) -> SyncVersion {
-    SyncVersion::new(number.unsigned_abs())
-}
-
-/// The exclusive lower bound of a page as bytes; empty, and so below every id, for the first page.
-pub(super) fn above(after: Option<Uuid>) -> Vec<u8> {
-    after.map_or_else(Vec::new, |id| id.as_bytes().to_vec())
-}
-
-pub(super) fn limit_of(limit: usize) -> i64 {
-    i64::try_from(limit).unwrap_or(i64::MAX)
 }
 
 fn looked(row: Row) -> Option<Looked> {

@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 
 use super::fault::Error;
-use super::rows::limit_of;
+use super::values::limit_of;
 
 /// Migrations in order; each runs once. Append new ones at the end and never alter an existing one. The file's
 /// `user_version` is the number of migrations that have run.

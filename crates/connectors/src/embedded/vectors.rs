@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::database::{Database, Durability};
 use super::fault::Error;
-use super::rows::{above, limit_of, version};
+use super::values::{above, limit_of, version};
 
 const WRITE: &str = "embedded vectors: write";
 const READ: &str = "embedded vectors: read";

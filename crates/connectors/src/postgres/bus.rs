@@ -35,7 +35,8 @@
 //! passed. It is recorded as the suspect, and a crash in that time counts an attempt for it only: the entries around it
 //! reach no limit.
 
-mod handed;
+pub(super) mod entry;
+pub(super) mod handed;
 mod read;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -53,11 +54,10 @@ use tokio::time::{Instant, timeout_at};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{IsolationLevel, Row};
 
-pub(super) use handed::Handed;
-
 use super::fault::Error;
-use super::merge::execute;
-use super::records::{PostgresRecords, begin, limit_of};
+use super::records::PostgresRecords;
+use super::transaction::{begin, execute, limit_of};
+use entry::{REMOVE, entry_id, number, numbers};
 use read::Desk;
 
 const PREPARE: &str = "postgres bus: prepare";
@@ -99,9 +99,6 @@ const DEPTH_OF: &str = "SELECT count(*) FILTER (WHERE entry.id > reader.handed),
     FROM chunk_sync.bus_reader AS reader LEFT JOIN chunk_sync.bus AS entry ON true";
 
 const OLDEST_AT: &str = "SELECT published_at FROM chunk_sync.bus ORDER BY id LIMIT 1";
-
-/// Deletes entries by their numbers: they are finished.
-pub(super) const REMOVE: &str = "DELETE FROM chunk_sync.bus WHERE id = ANY($1)";
 
 const LETTER: &str = "INSERT INTO chunk_sync.dead (fields) VALUES ($1)";
 
@@ -361,19 +358,6 @@ fn in_turn(fields: Fields) -> Vec<Vec<u8>> {
 fn fields(in_turn: Vec<Vec<u8>>) -> Fields {
     let mut values = in_turn.into_iter();
     std::iter::from_fn(|| Some((values.next()?, values.next().unwrap_or_default()))).collect()
-}
-
-/// The number of an entry of this bus; `None` for an id of another bus.
-pub(super) fn number(id: EntryId) -> Option<i64> {
-    i64::try_from(id.sequence).ok().filter(|_| id.millis == 0)
-}
-
-pub(super) fn numbers(ids: &[EntryId]) -> Vec<i64> {
-    ids.iter().filter_map(|id| number(*id)).collect()
-}
-
-fn entry_id(number: i64) -> EntryId {
-    EntryId { millis: 0, sequence: number.unsigned_abs() }
 }
 
 #[cfg(test)]

@@ -9,9 +9,9 @@ use uuid::Uuid;
 
 use super::cell::{Cell, FromCell};
 use super::fault::Error;
-use super::merge::execute;
-use super::records::{PostgresRecords, limit_of, version};
+use super::records::PostgresRecords;
 use super::sql;
+use super::transaction::{execute, limit_of, version};
 
 /// Changes of a transaction to the conflict records, as columns of parameters.
 #[derive(Default)]

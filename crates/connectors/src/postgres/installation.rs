@@ -11,8 +11,8 @@ use tokio_postgres::{IsolationLevel, Row};
 
 use super::fault::Error;
 use super::fence::VERSION;
-use super::merge::execute;
-use super::records::{PostgresRecords, begin};
+use super::records::PostgresRecords;
+use super::transaction::{begin, execute};
 
 const CONTEXT: &str = "postgres: installation";
 

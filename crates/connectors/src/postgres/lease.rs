@@ -20,7 +20,9 @@ use uuid::Uuid;
 use super::config::PostgresConfig;
 use super::fault::Error;
 use super::pool::Pool;
-use super::records::{PostgresRecords, begin, set_locally};
+use super::records::PostgresRecords;
+use super::sql::LEASE_TOKEN;
+use super::transaction::{begin, set_locally};
 use crate::remote;
 
 const CONTEXT: &str = "postgres: lease";
@@ -33,20 +35,6 @@ const CONNECT: Duration = Duration::from_secs(1);
 
 /// The most that a takeover waits for running merges, before it is tried again.
 const MERGES_END: Duration = Duration::from_secs(5);
-
-/// One row per stream; it is updated several times a second, and its page has room for that.
-pub(super) const TABLE: &[&str] = &["CREATE TABLE chunk_sync.lease (
-    stream text PRIMARY KEY,
-    token uuid,
-    beat bigint NOT NULL,
-    holder text NOT NULL,
-    since timestamptz NOT NULL
-) WITH (fillfactor = 10)"];
-
-/// A merge locks the lease before it compares the token: in one statement the token could be of a moment before the lock.
-pub(super) const LOCK_SHARED: &str = "SELECT pg_advisory_xact_lock_shared(1667787628, 1)";
-
-pub(super) const TOKEN: &str = "SELECT token FROM chunk_sync.lease WHERE stream = 'events'";
 
 const LOCK: &str = "SELECT pg_advisory_xact_lock(1667787628, 1)";
 
@@ -134,7 +122,7 @@ impl PostgresLease {
         let transaction = begin(client, IsolationLevel::ReadCommitted, false).await?;
         set_locally(&transaction, MERGES_END).await?;
         transaction.execute(LOCK, &[]).await?;
-        let held: Option<Uuid> = match transaction.query_opt(TOKEN, &[]).await? {
+        let held: Option<Uuid> = match transaction.query_opt(LEASE_TOKEN, &[]).await? {
             Some(row) => row.try_get(0)?,
             None => None,
         };

@@ -18,16 +18,17 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{IsolationLevel, Statement};
 use uuid::Uuid;
 
-use super::bus;
+use super::bus::entry;
 use super::cell::Cell;
 use super::conflicts::Entries;
 use super::encode::encode;
 use super::fault::Error;
-use super::records::{HeldRow, PostgresRecords, begin, on_debts, read_states, set_locally};
+use super::fence;
+use super::records::{HeldRow, PostgresRecords, on_debts, read_states};
 use super::row::{COLUMNS, Further, RowImage};
 use super::schema::Layout;
 use super::sql;
-use super::{fence, lease};
+use super::transaction::{begin, digest, execute, set_locally};
 
 /// How often a merge is attempted before the caller gets [`Error::Overtaken`].
 const ATTEMPTS: u32 = 3;
@@ -70,7 +71,7 @@ impl PostgresRecords {
         let changes = Changes::of(&commits, &rows, |state| encode(state, &layout.room, &self.config.limits))?;
         changes.write(&transaction, layout).await?;
         if !scope.finished.is_empty() {
-            execute(&transaction, bus::REMOVE, &[&bus::numbers(scope.finished)]).await?;
+            execute(&transaction, entry::REMOVE, &[&entry::numbers(scope.finished)]).await?;
         }
         transaction.commit().await?;
         self.handed.finish(scope.finished);
@@ -94,8 +95,8 @@ impl PostgresRecords {
         transaction.prepare_cached(&layout.statements.lock_rows).await?;
         transaction.prepare_cached(sql::FURTHER).await?;
         transaction.prepare_cached(sql::SET_LOCALLY).await?;
-        transaction.prepare_cached(lease::LOCK_SHARED).await?;
-        transaction.prepare_cached(lease::TOKEN).await?;
+        transaction.prepare_cached(sql::LEASE_LOCK_SHARED).await?;
+        transaction.prepare_cached(sql::LEASE_TOKEN).await?;
         let parameters: [&(dyn ToSql + Sync); 1] = [&ids];
         let keys: [&(dyn ToSql + Sync); 1] = [&keys];
         let locked = try_join4(
@@ -123,17 +124,11 @@ impl PostgresRecords {
 /// at once.
 async fn holds(transaction: &Transaction<'_>, fence: &Fence) -> Result<bool, Error> {
     let Some(token) = fence.lease else { return Ok(true) };
-    let lock = transaction.prepare_cached(lease::LOCK_SHARED).await?;
-    let read = transaction.prepare_cached(lease::TOKEN).await?;
+    let lock = transaction.prepare_cached(sql::LEASE_LOCK_SHARED).await?;
+    let read = transaction.prepare_cached(sql::LEASE_TOKEN).await?;
     let (_, row) = try_join(transaction.query(&lock, &[]), transaction.query_opt(&read, &[])).await?;
     let held: Option<Uuid> = row.map_or(Ok(None), |row| row.try_get(0))?;
     Ok(held == Some(token))
-}
-
-/// The digest of the row as last written or read, from column `column` of its record.
-pub(super) fn digest(record: &tokio_postgres::Row, column: usize) -> Result<Option<Hash>, Error> {
-    let bytes: Option<&[u8]> = record.try_get(column)?;
-    Ok(bytes.and_then(|bytes| bytes.try_into().ok()).map(Hash::from_bytes))
 }
 
 /// The advisory lock of a chunk. Two chunks with the same key only wait for each other needlessly.
@@ -252,15 +247,6 @@ impl Changes {
         self.conflicts.write(transaction).await?;
         on_debts(transaction, sql::OWE, &self.debts).await
     }
-}
-
-pub(super) async fn execute(
-    transaction: &Transaction<'_>,
-    sql: &str,
-    parameters: &[&(dyn ToSql + Sync)],
-) -> Result<u64, Error> {
-    let statement = transaction.prepare_cached(sql).await?;
-    Ok(transaction.execute(&statement, parameters).await?)
 }
 
 /// Writes rows with one pipelined statement each; returns the number of rows that each statement changed.

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
@@ -15,7 +14,7 @@ use futures::future::try_join;
 use tokio_postgres::IsolationLevel;
 use uuid::Uuid;
 
-use super::bus::Handed;
+use super::bus::handed::Handed;
 use super::cell::Cell;
 use super::config::PostgresConfig;
 use super::decode::decode;
@@ -24,6 +23,7 @@ use super::pool::Pool;
 use super::row::{COLUMNS, Further, RowImage};
 use super::schema::{self, Extension, Facts, Layout};
 use super::sql;
+use super::transaction::{begin, limit_of, set_locally, version};
 
 const PREPARE: &str = "postgres: prepare";
 const READ: &str = "postgres: read";
@@ -259,27 +259,6 @@ async fn create_extension(transaction: &mut Transaction<'_>, config: &PostgresCo
     Ok(schema::look(transaction, config).await?.extension)
 }
 
-pub(super) async fn begin(
-    client: &mut Client,
-    level: IsolationLevel,
-    read_only: bool,
-) -> Result<Transaction<'_>, Error> {
-    Ok(client.build_transaction().isolation_level(level).read_only(read_only).start().await?)
-}
-
-/// How long a transaction may wait for this process before the server ends it: a process that stands still holds no lock
-/// for longer.
-const IDLE_IN_TRANSACTION: &str = "1s";
-
-/// Makes the transaction commit durably, end soon if this process stands still, and wait for a lock no longer than
-/// `lock_timeout`, whatever the settings of role, database or pooler are.
-pub(super) async fn set_locally(transaction: &Transaction<'_>, lock_timeout: Duration) -> Result<(), Error> {
-    let statement = transaction.prepare_cached(sql::SET_LOCALLY).await?;
-    let lock_timeout = format!("{}ms", lock_timeout.as_millis().max(1));
-    transaction.execute(&statement, &[&IDLE_IN_TRANSACTION, &lock_timeout]).await?;
-    Ok(())
-}
-
 /// The tables whose ids a page lists.
 #[derive(Clone, Copy)]
 pub(super) enum Of {
@@ -322,7 +301,7 @@ async fn read(
         let row = rows.entry(id).or_insert(none);
         row.version = version(record.try_get(1)?);
         row.lives = Some(record.try_get(2)?);
-        row.seen = super::merge::digest(&record, 3)?;
+        row.seen = super::transaction::digest(&record, 3)?;
     }
     Ok((ids, rows))
 }
@@ -415,12 +394,4 @@ pub(super) async fn on_debts(client: &impl GenericClient, sql: &str, debts: &[De
     let statement = client.prepare_cached(sql).await?;
     client.execute(&statement, &[&ids, &targets, &versions]).await?;
     Ok(())
-}
-
-pub(super) fn version(number: i64) -> SyncVersion {
-    SyncVersion::new(number.unsigned_abs())
-}
-
-pub(super) fn limit_of(limit: usize) -> i64 {
-    i64::try_from(limit).unwrap_or(i64::MAX)
 }

@@ -51,7 +51,7 @@ pub(super) const MIGRATIONS: &[&[&str]] = &[
     POSITIONS,
     INSTALLATION,
     BUS,
-    super::lease::TABLE,
+    super::sql::LEASE_TABLE,
 ];
 
 /// The conflict records, with indexes for the frequent queries: those of a chunk, the few open ones, and the oldest

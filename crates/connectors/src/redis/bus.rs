@@ -6,11 +6,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{Bus, DeadLetter, Delivery, Depth, EntryId, Fault, FaultClass, Handover, Letter};
 use chunk_sync_model::Event;
-use redis::{Cmd, Pipeline, Value};
+use redis::{Pipeline, Value};
 use tokio::time::{Instant, sleep, timeout_at};
 use uuid::Uuid;
 
 use super::answer;
+use super::command::add_command;
 use super::fault::Error;
 use super::scripts::{DEPTH, EPOCH, TRIM};
 use super::{RedisBus, Shared, dead};
@@ -203,14 +204,4 @@ impl Shared {
         });
         life.await
     }
-}
-
-/// `XADD` of these fields under a new id.
-pub(super) fn add_command<V: redis::ToRedisArgs>(stream: &str, fields: &[(impl redis::ToRedisArgs, V)]) -> Cmd {
-    let mut command = redis::cmd("XADD");
-    command.arg(stream).arg("*");
-    for (name, value) in fields {
-        command.arg(name).arg(value);
-    }
-    command
 }

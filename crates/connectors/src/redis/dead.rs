@@ -5,7 +5,7 @@ use redis::Value;
 
 use super::Shared;
 use super::answer;
-use super::bus::add_command;
+use super::command::add_command;
 use super::fault::Error;
 
 /// Adds them to the dead letters, then acknowledges them. A crash in between leaves them in both places, and they are

@@ -34,7 +34,8 @@ impl std::str::FromStr for EntryId {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let parts = text.split_once('-').and_then(|(m, s)| Some((m.parse().ok()?, s.parse().ok()?)));
-        let (millis, sequence) = parts.ok_or_else(|| format!("`{text}` is not an entry id; write one such as 1700000000000-0"))?;
+        let (millis, sequence) =
+            parts.ok_or_else(|| format!("`{text}` is not an entry id; write one such as 1700000000000-0"))?;
         Ok(Self { millis, sequence })
     }
 }

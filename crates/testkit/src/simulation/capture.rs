@@ -11,11 +11,9 @@ use serde_json::json;
 use tokio::time::sleep;
 
 use super::World;
+use super::scenario::SHARED;
 use super::weather::Way;
 use super::writers::{chunk_id, first_view};
-
-/// Chunks whose rows the foreign client writes, by number; other writers may change them, too.
-pub(super) const SHARED: std::ops::Range<usize> = 1_000..1_003;
 
 pub(super) struct WeatheredCapture {
     pub(super) capture: Arc<dyn Capture>,

@@ -8,7 +8,7 @@ use chunk_sync_model::merge::{Change, Strategies, merge};
 use chunk_sync_model::{Event, Record, State, SyncVersion, Target};
 use uuid::Uuid;
 
-use super::capture::SHARED;
+use super::scenario::SHARED;
 use super::writers::chunk_id;
 
 /// The knowledge of the oracle, which does not come from the service.

@@ -15,6 +15,9 @@ use jiff::Timestamp;
 use super::Installation;
 use super::weather::{Climate, Place};
 
+/// Chunks whose rows the foreign client writes, by number; other writers may change them, too.
+pub(super) const SHARED: std::ops::Range<usize> = 1_000..1_003;
+
 /// All that is drawn before the run starts.
 pub(super) struct Scenario {
     pub(super) chunks: usize,

@@ -14,7 +14,7 @@ use tokio::time::sleep;
 use uuid::Uuid;
 
 use super::World;
-use super::capture::SHARED;
+use super::scenario::SHARED;
 use crate::states::bare;
 
 /// The systems that write.

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use chunk_sync_engine::ports::EntryId;
 use tokio::sync::Notify;
 
-use super::number;
+use super::entry::number;
 
 /// The numbers of these entries. [`PostgresRecords`](super::super::PostgresRecords) owns them, because merges finish
 /// entries.

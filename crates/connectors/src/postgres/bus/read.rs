@@ -5,9 +5,10 @@ use std::time::Instant;
 use chunk_sync_engine::ports::{Delivery, Handover};
 use tokio_postgres::Row;
 
-use super::{ALONE, PostgresBus, SUSPECT, SWEEP, entry_id, fields};
+use super::entry::{entry_id, number};
+use super::{ALONE, PostgresBus, SUSPECT, SWEEP, fields};
 use crate::postgres::fault::Error;
-use crate::postgres::records::limit_of;
+use crate::postgres::transaction::limit_of;
 
 /// Most bytes of fields that one read delivers, unless a single entry has more.
 const BYTES: i64 = 8 << 20;
@@ -85,7 +86,7 @@ impl PostgresBus {
         if let (None, Some(number)) = (&desk.suspect, suspect) {
             desk.suspect = Some(Suspect { number, since: Instant::now() });
         }
-        handed.add(deliveries.iter().filter_map(|delivery| super::number(delivery.id)));
+        handed.add(deliveries.iter().filter_map(|delivery| number(delivery.id)));
         Ok(deliveries)
     }
 

@@ -1,0 +1,32 @@
+//! What this process knows of the lease of the directory.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use chunk_sync_engine::ports::LeaseState;
+use uuid::Uuid;
+
+/// What is known of the lease.
+#[derive(Debug)]
+pub(super) struct Held(Mutex<LeaseState>);
+
+impl Default for Held {
+    fn default() -> Self {
+        Self(Mutex::new(LeaseState { token: None, beat: 0, holder: String::new() }))
+    }
+}
+
+impl Held {
+    /// Whether that token holds the lease.
+    pub(super) fn is(&self, token: Uuid) -> bool {
+        self.lock().token == Some(token)
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, LeaseState> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn set(state: &mut LeaseState, token: Option<Uuid>) {
+        let holder = format!("pid {}", std::process::id());
+        *state = LeaseState { token, beat: state.beat + 1, holder };
+    }
+}
