@@ -131,6 +131,7 @@ impl Fixture for Beside {
     async fn reopen(&mut self) {
         self.bus.end();
         self.bus = self.bus.another();
+        self.bus.begin(Handover::Silent).await.unwrap();
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chunk_sync_connectors::postgres::{PostgresBus, PostgresConfig, PostgresRecords};
 use chunk_sync_engine::ports::{
-    Bus, DeadLetter, Delivery, EntryId, FaultClass, Fence, Held, MergeScope, Records, Store as _,
+    Bus, DeadLetter, Delivery, EntryId, FaultClass, Fence, Handover, Held, MergeScope, Records, Store as _,
 };
 use chunk_sync_model::event::Fields;
 use chunk_sync_model::{Event, Target, Time};
@@ -54,6 +54,7 @@ impl<S: Server> Fixture for OnServer<S> {
     async fn reopen(&mut self) {
         self.records = Arc::new(self.database.records().await);
         self.bus = Arc::new(PostgresBus::new(Arc::clone(&self.records), self.bound));
+        self.bus.begin(Handover::Silent).await.unwrap();
     }
 }
 
