@@ -57,11 +57,31 @@ service! { Collections {
         let exists = self.engines.get(&request.into_inner().collection_name).is_ok();
         Ok(Response::new(CollectionExistsResponse { result: Some(CollectionExists { exists }), time: 0.0 }))
     }
+
+    async fn update_aliases(
+        &self,
+        request: Request<ChangeAliases>,
+    ) -> Result<Response<CollectionOperationResponse>, Status> {
+        let begun = Instant::now();
+        let aliases = std::sync::Arc::clone(&self.aliases);
+        blocking(move || aliases.change(request.into_inner().actions)).await?;
+        Ok(done(true, begun))
+    }
+
+    async fn list_collection_aliases(
+        &self,
+        request: Request<ListCollectionAliasesRequest>,
+    ) -> Result<Response<ListAliasesResponse>, Status> {
+        let name = request.into_inner().collection_name;
+        self.engines.get(&name)?;
+        Ok(listed(self.aliases.list(Some(&name))))
+    }
+
+    async fn list_aliases(&self, _: Request<ListAliasesRequest>) -> Result<Response<ListAliasesResponse>, Status> {
+        Ok(listed(self.aliases.list(None)))
+    }
 } refused {
     update: UpdateCollection => CollectionOperationResponse,
-    update_aliases: ChangeAliases => CollectionOperationResponse,
-    list_collection_aliases: ListCollectionAliasesRequest => ListAliasesResponse,
-    list_aliases: ListAliasesRequest => ListAliasesResponse,
     collection_cluster_info: CollectionClusterInfoRequest => CollectionClusterInfoResponse,
     update_collection_cluster_setup:
         UpdateCollectionClusterSetupRequest => UpdateCollectionClusterSetupResponse,
@@ -69,6 +89,11 @@ service! { Collections {
     delete_shard_key: DeleteShardKeyRequest => DeleteShardKeyResponse,
     list_shard_keys: ListShardKeysRequest => ListShardKeysResponse,
 } }
+
+fn listed(aliases: Vec<(String, String)>) -> Response<ListAliasesResponse> {
+    let description = |(alias_name, collection_name)| AliasDescription { alias_name, collection_name };
+    Response::new(ListAliasesResponse { aliases: aliases.into_iter().map(description).collect(), time: 0.0 })
+}
 
 fn done(result: bool, begun: Instant) -> Response<CollectionOperationResponse> {
     Response::new(CollectionOperationResponse { result, time: seconds(begun) })

@@ -32,6 +32,9 @@ impl Engines {
         let mut open = BTreeMap::new();
         for entry in std::fs::read_dir(dir)? {
             let entry = entry?;
+            if !entry.file_type()?.is_dir() {
+                continue;
+            }
             let Ok(name) = entry.file_name().into_string() else { continue };
             let shard = EdgeShard::load(&entry.path(), None).map_err(io::Error::other)?;
             open.insert(name, engine(shard));

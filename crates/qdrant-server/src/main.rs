@@ -13,6 +13,7 @@
 //! | `hold` | `holding`, then `held` when the update has arrived | delays the next update; reads are not delayed |
 //! | `release` | `released` | the held update takes effect |
 
+mod aliases;
 mod arguments;
 mod collections;
 mod control;

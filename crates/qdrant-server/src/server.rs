@@ -14,6 +14,7 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Status};
 
+use crate::aliases::Aliases;
 use crate::engines::Engines;
 use crate::gate::Gate;
 use crate::service::Service;
@@ -51,12 +52,14 @@ impl Server {
     /// The directory cannot be created or read, a collection in it cannot be loaded, or the port is in use.
     pub(crate) async fn start(dir: &Path, options: Options) -> io::Result<Self> {
         let dir = dir.to_owned();
-        let engines = Arc::new(tokio::task::spawn_blocking(move || Engines::open(&dir)).await??);
+        let open = move || Ok::<_, io::Error>((Engines::open(&dir)?, Aliases::open(&dir)?));
+        let (engines, aliases) = tokio::task::spawn_blocking(open).await??;
+        let (engines, aliases) = (Arc::new(engines), Arc::new(aliases));
         let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, options.port)).await?;
         let address = listener.local_addr()?;
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         let gate = Arc::new(Gate::default());
-        let service = Service::new(Arc::clone(&engines), Arc::clone(&gate), &options.version);
+        let service = Service::new(Arc::clone(&engines), aliases, Arc::clone(&gate), &options.version);
         let keyed = keyed(options.api_key);
         let points = PointsServer::new(service.clone()).max_decoding_message_size(usize::MAX);
         let (stop, stopped) = oneshot::channel::<()>();

@@ -8,6 +8,7 @@ use qdrant_client::qdrant::{HealthCheckReply, HealthCheckRequest};
 use qdrant_edge::{EdgeShard, OperationError};
 use tonic::{Request, Response, Status};
 
+use crate::aliases::Aliases;
 use crate::engines::{Engines, refusal};
 use crate::gate::Gate;
 
@@ -15,6 +16,7 @@ use crate::gate::Gate;
 #[derive(Clone)]
 pub(crate) struct Service {
     pub(crate) engines: Arc<Engines>,
+    pub(crate) aliases: Arc<Aliases>,
     pub(crate) gate: Arc<Gate>,
     version: Arc<str>,
     /// Whether the version is 1.16 or later, with conditional upserts and typed vector fields.
@@ -22,10 +24,10 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    pub(crate) fn new(engines: Arc<Engines>, gate: Arc<Gate>, version: &str) -> Self {
+    pub(crate) fn new(engines: Arc<Engines>, aliases: Arc<Aliases>, gate: Arc<Gate>, version: &str) -> Self {
         let mut numbers = version.split('.').map(|part| part.parse::<u32>().unwrap_or_default());
         let modern = (numbers.next(), numbers.next()) >= (Some(1), Some(16));
-        Self { engines, gate, version: version.into(), modern }
+        Self { engines, aliases, gate, version: version.into(), modern }
     }
 
     /// Runs `work` on a collection, on a blocking thread.
