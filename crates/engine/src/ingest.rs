@@ -1,4 +1,4 @@
-//! Everything that puts events on the bus. There is one way in: [`publisher`].
+//! Everything that publishes events. All of it uses [`publisher`].
 
 pub mod backfill;
 pub mod change_feed;

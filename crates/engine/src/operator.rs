@@ -1,4 +1,5 @@
-//! What a person decides: recorded conflicts and dead letters. Both publish events and enter like every change.
+//! Decisions of an operator: recorded conflicts and dead letters. Both publish events, which take the path of every
+//! change.
 
 pub mod conflicts;
 pub mod dead_letters;

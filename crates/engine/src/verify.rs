@@ -1,8 +1,9 @@
-//! Verification: what the stores really hold, compared chunk by chunk. No ledger is asked; each store is read, its document
-//! made again from what is there, and held against the document of the row.
+//! Verification: compares what the stores hold, chunk by chunk. It uses no bookkeeping: it reads each store, rebuilds
+//! the document from the stored content, and compares it with the document of the row.
 //!
-//! All stores are walked side by side in ascending order of id, a page at a time, so memory does not grow with them. What
-//! differs is looked at again until it stands still, for while the service runs a chunk may be on its way.
+//! It reads all stores side by side in ascending order of id, page by page, so the memory that it uses does not grow
+//! with them. Chunks that differ are read again until they stand still, because while the service runs a chunk may be
+//! on its way.
 
 mod absence;
 mod compare;
@@ -36,13 +37,13 @@ use recheck::settle;
 use tally::Tally;
 use walk::Walk;
 
-/// Chunks that differ and are looked at again at once, at most.
+/// The maximal number of differing chunks that are read again together.
 const SUSPECTS: usize = 1 << 16;
 
-/// Compares the stores. `progress` is told how many ids have been compared.
+/// Compares the stores. Calls `progress` with the number of ids compared so far.
 ///
 /// # Errors
-/// Where a store cannot be read: nothing is known then.
+/// A store cannot be read; nothing is known about the chunks then.
 pub async fn verify(ports: &Ports, options: &Options, progress: &(dyn Fn(u64) + Send + Sync)) -> Result<Report, Fault> {
     let started = Instant::now();
     let (mut tally, mut suspects, mut pace) = (Tally::default(), Vec::new(), Pace::new(options.rate));

@@ -1,8 +1,9 @@
-//! Backfill: what was written into rows while nobody captured becomes signals on the bus, and goes the way of all events.
+//! Backfill: publishes a signal for each row that was written while no process captured changes; the signals take the
+//! path of all events.
 //!
-//! A row counts as carried when its record says that it was last seen as it is, so whoever begins again goes on where the
-//! last one ended. Nothing newer is overwritten: the merge looks at the row as it stands then, and what a row says that was
-//! never carried is as old as its `updated_at`.
+//! A row counts as carried if its record shows that it was last seen as it is, so a backfill that is started again
+//! continues where the previous one ended. Nothing newer is overwritten: the merge reads the row as it is then, and the
+//! content of a row that was never carried is as old as its `updated_at`.
 
 use chunk_sync_model::{Event, Target};
 use uuid::Uuid;
@@ -15,24 +16,25 @@ use crate::ports::{EntryId, Fault, Row, Touch};
 use crate::runtime::clock;
 use crate::runtime::rate_limit::Pace;
 
-/// Rows read and events published at once.
+/// The number of rows that are read, and of events that are published, at once.
 const BATCH: usize = 256;
 
-/// What a backfill did.
+/// The result of a backfill so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Backfilled {
-    /// Rows looked at.
+    /// The number of rows read.
     pub rows: u64,
-    /// Those that nobody had carried as they are, gone ones among them.
+    /// The number of rows that were not carried as they are, including deleted ones.
     pub published: u64,
-    /// The last one's entry.
+    /// The entry of the last signal.
     pub last: Option<EntryId>,
 }
 
-/// Publishes a signal for every row that nobody has carried as it is, or that is gone, at most `rate` a second. `progress` is told what has been done so far.
+/// Publishes a signal for every row that was not carried as it is, and for every row that was deleted, at most `rate`
+/// per second. Calls `progress` with the result so far.
 ///
 /// # Errors
-/// What the system of record or the bus says; what was published is.
+/// The fault of the system of record or the bus; signals that were published before it stay on the bus.
 pub async fn backfill(
     ports: &Ports,
     publisher: &Publisher,
@@ -40,7 +42,7 @@ pub async fn backfill(
     progress: &(dyn Fn(Backfilled) + Send + Sync),
 ) -> Result<Backfilled, Fault> {
     let (mut done, mut after, mut pace) = (Backfilled::default(), None, Pace::new(rate));
-    // Unlike any other backfill, so that no signal is taken for a repetition of an earlier one.
+    // The name is unique, so that no signal is taken for a repetition of an earlier backfill.
     let (place, targets) = (format!("backfill {}", Uuid::new_v4()), ports.signalled());
     loop {
         let page = ports.records.rows(after, BATCH).await?;

@@ -1,18 +1,20 @@
-//! Capture: what others change in the system of record becomes events on the bus, and goes the way of all events.
+//! Capture: changes that other programs make in the system of record become events on the bus and take the path of all
+//! events.
 //!
-//! A captured event is a signal. Its chunk is the row as it stands when it is published; the merge looks at the row again,
-//! under its lock, and compares it with what was last written or seen there. So two changes of one row in quick succession
-//! may be carried as one, and none is carried twice.
+//! A captured event is a signal. Its chunk is the row as it is when the event is published; the merge reads the row
+//! again, under its lock, and compares it with what was last written or seen there. Two changes of one row in quick
+//! succession may therefore be carried as one, and none is carried twice.
 //!
 //! # What a crash does
-//! A position is confirmed only when every entry published up to it is finished on the bus: held by all stores, or owed
-//! with the row. Where the bus lies in the database of the rows ([`FinishedBy::Merge`]), it is confirmed as soon as the
-//! entries are committed there: they are as durable as the rows that they are about, and a server that lost them has lost
-//! its slot, or is another server, which opening the log notices as a gap. A crash before the confirmation, or a bus that
-//! lost what it had (its incarnation is another), begins again at the last position confirmed; what is carried twice changes
-//! nothing. Where changes may have been missed altogether, because the log
-//! was not kept for us, the rows are compared with what was last seen of them, beside the reading that goes on; a crash
-//! before that is finished on the bus has the next session begin it anew.
+//! A position is confirmed only when every entry published up to it is finished on the bus: held by all stores, or in
+//! the outbox with the row. If the bus is in the database of the rows ([`FinishedBy::Merge`]), the position is
+//! confirmed as soon as the entries are committed there: they are as durable as the rows that they are about, and a
+//! server that lost them has lost its slot, or is another server, which is detected as a gap when the log is opened.
+//! After a crash before the confirmation, or if the bus lost its entries (its epoch changed), capture begins again at
+//! the last confirmed position; what is carried twice changes nothing. If changes may have been missed altogether,
+//! because the server did not keep the log, the rows are compared with what was last seen of them, while reading goes
+//! on; after a crash before the signals of that comparison are finished on the bus, the next session starts the
+//! comparison again.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -38,19 +40,19 @@ use crate::runtime::retry::Pauses;
 use crate::runtime::settings::WorkerSettings;
 use crate::verify::repair::until_finished;
 
-/// Rows read and events published at once.
+/// The number of rows that are read, and of events that are published, at once.
 const BATCH: usize = 256;
 
-/// Batches published and not confirmed, at most.
+/// The maximal number of batches that are published and not confirmed.
 const OPEN: usize = 4096;
 
-/// How often it is looked what can be confirmed.
+/// The interval of checks for what can be confirmed.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// How soon a log that another connection still reads is tried again.
+/// The pause before a log that another connection still reads is opened again.
 const BUSY_PAUSE: Duration = Duration::from_millis(200);
 
-/// How often an idle log is written to.
+/// The interval of writes to an idle log.
 const BEAT: Duration = Duration::from_secs(10);
 
 /// The running capture.
@@ -60,7 +62,7 @@ pub struct Capturing {
 }
 
 impl Capturing {
-    /// Captures whenever this process works the stream.
+    /// Starts to capture whenever this process works the stream.
     #[must_use]
     pub fn start(
         capture: Arc<dyn Capture>,
@@ -74,10 +76,10 @@ impl Capturing {
         Self { stopper, task: tokio::spawn(captor.run(stop)) }
     }
 
-    /// Ends it: what is not confirmed is captured again by the next.
+    /// Stops the capture: the next one captures again what is not confirmed.
     pub async fn stop(self) {
         self.stopper.stop();
-        // It ended, or it panicked and said so.
+        // The task ended, or it panicked and the panic was reported.
         let _ = self.task.await;
     }
 }
@@ -90,10 +92,10 @@ struct Captor {
     leadership: Leadership,
 }
 
-/// What has been published and is not confirmed yet.
+/// What was published and is not confirmed yet.
 #[derive(Default)]
 struct Open {
-    /// The last entry of each batch of transactions, and where those end.
+    /// The last entry of each batch of transactions, and the position at which the batch ends.
     ends: VecDeque<(EntryId, Position)>,
     last: Option<EntryId>,
 }
@@ -104,11 +106,11 @@ impl Captor {
             if stop.during(self.leadership.during(self.sessions())).await.is_none() {
                 return;
             }
-            info!("this process does not work the stream any more: the capture has ended");
+            info!("this process does not work the stream any more; stopped capturing");
         }
     }
 
-    /// One session after the other.
+    /// Runs one session after the other.
     async fn sessions(&self) -> std::convert::Infallible {
         let (mut pauses, mut busy) = (Pauses::new(&self.settings), false);
         loop {
@@ -116,12 +118,12 @@ impl Captor {
             match self.session().await {
                 Err(fault) if fault.class == FaultClass::Busy => {
                     if !std::mem::replace(&mut busy, true) {
-                        info!(%fault, "the log is still read by the process that had the lease before: waiting");
+                        info!(%fault, "the previous holder of the lease still reads the log; waiting");
                     }
                 }
                 Err(fault) => {
                     busy = false;
-                    warn!(%fault, "the capture was interrupted: beginning again where it was confirmed");
+                    warn!(%fault, "capture failed; restarting at the confirmed position");
                 }
                 Ok(never) => match never {},
             }
@@ -137,7 +139,7 @@ impl Captor {
     async fn session(&self) -> Result<std::convert::Infallible, Fault> {
         let incarnation = self.ports.bus.incarnation().await?;
         let Opened { mut source, gap } = self.capture.open().await?;
-        info!("capturing what others write into the system of record");
+        info!("capturing changes in the system of record");
         let mut catching_up = gap.map(|gap| Box::pin(self.catch_up(gap, &incarnation)));
         let (mut open, mut looks, mut beats) =
             (Open::default(), tokio::time::interval(LOOK), tokio::time::interval(BEAT));
@@ -153,7 +155,7 @@ impl Captor {
                     let done = caught_up?;
                     catching_up = None;
                     source.close_gap().await?;
-                    warn!(rows = done.rows, carried = done.published, "nothing is missing any more; `verify` shows it");
+                    warn!(rows = done.rows, carried = done.published, "carried everything that the gap may have hidden");
                 }
                 captured = source.next(), if open.ends.len() < OPEN => {
                     let started = std::time::Instant::now();
@@ -164,24 +166,24 @@ impl Captor {
                         failpoint::reached(CrashPoint::Captured);
                         metrics::took(metrics::Operation::Capture, started);
                     }
-                    // Where nothing was published it is finished like the oldest entry there could be.
+                    // If nothing was published yet, the batch counts as finished: its id is below every other.
                     open.ends.push_back((open.last.unwrap_or_default(), end));
                 }
             }
         }
     }
 
-    /// Carries whatever a gap may have hidden: rows that are not as they were last seen, and those that are gone. Begun anew
-    /// by the next session where this one ends first.
+    /// Carries whatever a gap may have hidden: rows that are not as they were last seen, and deleted rows. If this
+    /// session ends first, the next one starts again.
     async fn catch_up(&self, gap: Gap, incarnation: &str) -> Result<Backfilled, Fault> {
         metrics::gap(gap);
-        warn!(%gap, "changes may have been missed: carrying every row that is not as it was last seen");
+        warn!(%gap, "changes may have been missed; carrying rows that differ from what was last seen");
         let done = backfill(&self.ports, &self.publisher, None, &|_| {}).await?;
         if let Some(last) = done.last {
             until_finished(&*self.ports.bus, last, &|_| {}).await?;
         }
         if self.ports.bus.incarnation().await? != incarnation {
-            return Err(Fault::new(FaultClass::Unavailable, "capture", "the bus may have lost what it had"));
+            return Err(Fault::new(FaultClass::Unavailable, "capture", "the bus may have lost entries"));
         }
         Ok(done)
     }
@@ -195,9 +197,9 @@ impl Captor {
             FinishedBy::Merge => None,
             FinishedBy::Acknowledgement => self.ports.bus.depth().await?.oldest,
         };
-        // Asked last: where it is still the same, what the bus does not have it has finished.
+        // Queried last: if the epoch has not changed, the bus has finished every entry that it does not hold.
         if self.ports.bus.incarnation().await? != incarnation {
-            return Err(Fault::new(FaultClass::Unavailable, "capture", "the bus may have lost what it had"));
+            return Err(Fault::new(FaultClass::Unavailable, "capture", "the bus may have lost entries"));
         }
         let finished = |last: &EntryId| oldest.is_none_or(|oldest| *last < oldest);
         let newest = open.ends.iter().take_while(|(last, _)| finished(last)).last();
@@ -214,7 +216,7 @@ impl Captor {
         Ok(())
     }
 
-    /// Publishes the rows of transactions as they stand; the last entry.
+    /// Publishes the rows of transactions as they are now; returns the last entry.
     async fn publish(&self, captured: Vec<Captured>) -> Result<Option<EntryId>, Fault> {
         let mut rows = Vec::new();
         for Captured { rows: touched, truncated, at, end } in captured {
@@ -239,7 +241,7 @@ impl Captor {
         Ok(rows.iter().zip(standing).map(event).collect())
     }
 
-    /// The chunks that live in their records and have no row any more.
+    /// The chunks that exist according to their records and have no row any more.
     async fn gone(&self) -> Result<Vec<Uuid>, Fault> {
         let (mut gone, mut after) = (Vec::new(), None);
         loop {
@@ -254,7 +256,7 @@ impl Captor {
     }
 }
 
-/// The end of what is under way; whoever asks has seen that something is.
+/// The result of the work under way; pending for ever if there is none, so the caller checks first.
 async fn until<F: Future + Unpin>(under_way: &mut Option<F>) -> F::Output {
     match under_way {
         Some(work) => work.await,
@@ -269,12 +271,12 @@ struct Touched {
     touch: Touch,
     /// When its transaction committed.
     at: Time,
-    /// Where that ends.
+    /// The position at which the transaction ends.
     end: Position,
 }
 
-/// The transaction together with those behind it that have arrived already: one by one they would each cost a look at
-/// their rows and a write to the bus.
+/// The transaction together with the following ones that have arrived already: one by one, each would cost a query of
+/// its rows and a write to the bus.
 fn at_hand(first: Captured, source: &mut dyn Source) -> Result<Vec<Captured>, Fault> {
     let mut rows = first.rows.len();
     let mut captured = vec![first];
@@ -287,12 +289,12 @@ fn at_hand(first: Captured, source: &mut dyn Source) -> Result<Vec<Captured>, Fa
     Ok(captured)
 }
 
-/// Each row once, where it was last touched: what it says is read there anyway.
+/// Each row once, in the order of the last changes: the content is read from the table anyway.
 fn folded(rows: Vec<Touched>) -> Vec<Touched> {
     let mut last: BTreeMap<Uuid, (usize, Touched)> = BTreeMap::new();
     for (i, mut row) in rows.into_iter().enumerate() {
         let first = last.get(&row.id).map(|(_, first)| first.touch);
-        // A row that came and changed came.
+        // A row that was inserted and then updated counts as inserted.
         if first == Some(Touch::Inserted) && row.touch == Touch::Updated {
             row.touch = Touch::Inserted;
         }

@@ -1,4 +1,4 @@
-//! The one way in: whatever is published goes on the bus, and is offered to whoever listens in this process.
+//! The only way to publish: every event goes to the bus, and to the listeners in this process.
 
 use std::sync::Arc;
 
@@ -19,26 +19,26 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// A publisher to `bus` that refuses what keeps not to `limits`.
+    /// A publisher to `bus` that refuses events that exceed `limits`.
     #[must_use]
     pub fn new(bus: Arc<dyn Bus>, limits: Arc<Limits>) -> Self {
         Self { bus, limits, listeners: broadcast::Sender::new(LISTENERS_BUFFER) }
     }
 
-    /// Reads one event, or bare chunk, from JSON and holds its time against the clock.
+    /// Parses one event, or bare chunk, from JSON and compares its time with `now`.
     ///
     /// # Errors
-    /// Names the field that keeps no rule.
+    /// The field that breaks a rule, and the rule; also a time that is too far ahead of `now`.
     pub fn parse(&self, json: &str, now: Time) -> Result<Event, Invalid> {
         let event = Event::from_json(json, &self.limits)?;
         event.check_clock(now, &self.limits)?;
         Ok(event)
     }
 
-    /// Reads the fields of an entry, as a worker will once they are published, and holds the time against the clock.
+    /// Parses the fields of an entry, as a worker does once they are published, and compares the time with `now`.
     ///
     /// # Errors
-    /// Names the field that keeps no rule.
+    /// The field that breaks a rule, and the rule; also a time that is too far ahead of `now`.
     pub fn read(&self, fields: &[(Vec<u8>, Vec<u8>)], now: Time) -> Result<Event, Invalid> {
         let event = Event::from_fields(fields, &self.limits)?;
         event.check_clock(now, &self.limits)?;
@@ -48,23 +48,23 @@ impl Publisher {
     /// Puts the events on the bus in their order; durable there on return.
     ///
     /// # Errors
-    /// [`Busy`](crate::ports::FaultClass::Busy) while the bus is full; else what the bus says. None of the events can be
-    /// taken for published then, and all may be published again.
+    /// [`Busy`](crate::ports::FaultClass::Busy) while the bus is full; otherwise the fault of the bus. The events may or
+    /// may not have been published then, and all may be published again.
     pub async fn publish(&self, events: Vec<Event>) -> Result<Vec<EntryId>, Fault> {
         let ids = self.bus.publish(&events).await?;
         if self.listeners.receiver_count() > 0 {
             for event in events {
-                // Nobody listening any more is no fault.
+                // The last listener may have gone meanwhile, which is not an error.
                 let _ = self.listeners.send(Arc::new(event));
             }
         }
         Ok(ids)
     }
 
-    /// The same, however long the bus is full: the service behind it makes room.
+    /// Publishes like [`publish`](Self::publish), and waits as long as the bus is full: the running service makes room.
     ///
     /// # Errors
-    /// What the bus says beside that it is full.
+    /// Any fault of the bus except that it is full.
     pub(crate) async fn publish_when_there_is_room(&self, events: Vec<Event>) -> Result<Vec<EntryId>, Fault> {
         loop {
             match self.publish(events.clone()).await {
@@ -74,7 +74,7 @@ impl Publisher {
         }
     }
 
-    /// From now on, every event published through this publisher or a clone of it.
+    /// Receives every event that is published from now on through this publisher or a clone of it.
     #[must_use]
     pub fn subscribe(&self) -> broadcast::Receiver<Arc<Event>> {
         self.listeners.subscribe()

@@ -1,15 +1,15 @@
-//! An event that says no more than: look at this row.
+//! An event whose only content is: read this row.
 
 use chunk_sync_model::{Body, Event, EventType, Origin, Part, PartPattern, State, SyncVersion, Target, Time, Writer};
 use uuid::Uuid;
 
 use crate::ports::Touch;
 
-/// What a signal sets on purpose that asks for every store to be told anew, even where the row is as it was last seen.
+/// The part that a signal sets on purpose to have every store written again, even if the row is as it was last seen.
 pub(crate) const REPAIR: PartPattern = PartPattern::One(Part::Existence);
 
-/// What a signal names as unchanged that asks for the row to be written to every store under the version that it has:
-/// a store that has that version leaves it, and one that is being filled takes it.
+/// The part that a signal names as unchanged to have the row written to every store under its current version: a store
+/// that holds that version skips the write, and a store that is being filled takes it.
 pub(crate) const FILL: PartPattern = PartPattern::One(Part::Existence);
 
 /// A signal that fills a store with the row; `place` distinguishes the fillings of one row.
@@ -17,8 +17,8 @@ pub(crate) fn fill(id: Uuid, state: &State, at: Time, place: &str, targets: &[Ta
     Event { unchanged: vec![FILL], ..signal(id, Touch::Updated, Some(state), at, place, targets) }
 }
 
-/// A signal that has every store told what the row says, under a version above `above`; `state` is `None` where it is gone.
-/// `place` tells the repairs of one row apart.
+/// A signal that has the row written to every store under a version above `above`; `state` is `None` if the row was
+/// deleted. `place` distinguishes the repairs of one row.
 pub(crate) fn repair(
     id: Uuid,
     state: Option<&State>,
@@ -27,13 +27,13 @@ pub(crate) fn repair(
     place: &str,
     targets: &[Target],
 ) -> Event {
-    // A version is at least the microseconds of the newest change, so a time says as well which one is to be reached.
+    // A version is at least the microseconds of the newest change, so the time of the signal sets the least version.
     let reached = Time::from_micros(above.signed().saturating_add(1)).max(now);
     Event { set: vec![REPAIR], ..signal(id, Touch::Updated, state, reached, place, targets) }
 }
 
-/// A signal for a row as it stands; `state` is `None` where it is gone. `place` distinguishes signals for one row; `targets`
-/// are the stores of the installation that it waits for.
+/// A signal for the current row; `state` is `None` if the row was deleted. `place` distinguishes signals for one row;
+/// `targets` are the stores of the installation that must hold it before it is finished.
 pub(crate) fn signal(
     id: Uuid,
     touch: Touch,

@@ -1,5 +1,5 @@
-//! A person's decision on a recorded conflict: the event that says it. It goes on the bus and takes the way of every change;
-//! the merge that carries it closes what it decides.
+//! The decision of an operator on a recorded conflict, as an event. The event takes the path of every change; the merge
+//! that carries it closes the conflict.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -12,41 +12,41 @@ use crate::ingest::publisher::Publisher;
 use crate::ports::{Fault, Held, Met, Recorded, Records};
 use crate::runtime::clock;
 
-/// What a part is to be.
+/// The value that a part gets.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Choice {
-    /// What the source of the conflict said.
+    /// The value of the incoming event.
     Source,
-    /// What was held when they met.
+    /// The value that was held when the event was merged.
     Target,
-    /// What both began with.
+    /// The value that both sides changed.
     Base,
-    /// Something else.
+    /// Another value.
     Value(Value),
 }
 
 /// A decision, ready to be published.
 #[derive(Clone, Debug)]
 pub struct Decision {
-    /// What is published.
+    /// The event to publish.
     pub event: Event,
-    /// Whether the part is something else now.
+    /// Whether the value differs from the current one.
     pub changes: bool,
 }
 
-/// Why a conflict cannot be decided so.
+/// Why a decision on a conflict is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum Undecidable {
-    /// There is nothing left to decide on.
-    #[error("chunk {0} has been deleted since: publish it anew to have it back")]
+    /// The chunk was deleted.
+    #[error("chunk {0} was deleted since; publish it again to restore it")]
     Deleted(Uuid),
-    /// The record knows that there was a value, and not which.
-    #[error("the value of the {0} was not kept: give it in a file")]
+    /// The record has only the hash of the value.
+    #[error("the value of the {0} was not recorded; pass it in a file")]
     NotKept(&'static str),
-    /// No chunk can have that value there.
+    /// The part cannot have that value.
     #[error(transparent)]
     Unresolvable(#[from] Unresolvable),
-    /// The chunk would keep no rule.
+    /// The resulting chunk would break a rule.
     #[error(transparent)]
     Invalid(#[from] Invalid),
     /// The system of record does not answer.
@@ -55,7 +55,7 @@ pub enum Undecidable {
 }
 
 impl Choice {
-    /// The side that does not show: what lost, or what was held before the source's value.
+    /// The side that is not the result: the one that lost, or the one held before the source's value.
     #[must_use]
     pub fn reverting(met: &Met) -> Self {
         let conflict = &met.conflict;
@@ -63,7 +63,7 @@ impl Choice {
         if target_shows { Self::Source } else { Self::Target }
     }
 
-    /// Its name among the sides; `None` where it is none of them.
+    /// The chosen side and its name; `None` for another value.
     #[must_use]
     pub fn side<'a>(&self, met: &'a Met) -> Option<(&'static str, &'a Side)> {
         match self {
@@ -74,7 +74,7 @@ impl Choice {
         }
     }
 
-    /// The value; `None` where the part is to be absent.
+    /// The value; `None` if the part becomes absent.
     fn value<'a>(&'a self, met: &'a Met) -> Result<Option<&'a Value>, Undecidable> {
         match (self, self.side(met)) {
             (Self::Value(value), _) => Ok(Some(value)),
@@ -85,10 +85,11 @@ impl Choice {
     }
 }
 
-/// The event by which the conflict's part becomes what was chosen, in the chunk as it is held now.
+/// Builds the event that sets the part of the conflict to the chosen value, in the chunk as it is held now.
 ///
 /// # Errors
-/// Where the chunk is gone, the value was not kept, or no chunk can have it.
+/// The chunk was deleted, the value was not recorded, the part or the chunk cannot have it, or the system of record does
+/// not answer.
 pub async fn decide(
     records: &dyn Records,
     publisher: &Publisher,
@@ -102,7 +103,7 @@ pub async fn decide(
     };
     let now = clock::now();
     let event = resolution(&record, &state, part, value, now, Uuid::new_v4())?;
-    // As whoever takes it from the bus will read it.
+    // Parsed as a worker will parse it.
     let event = publisher.parse(&event.to_json(), now)?;
     let changes = match &event.body {
         Body::Chunk(chunk) => hash(chunk, part) != hash(&state.chunk, part),
@@ -115,7 +116,7 @@ fn hash(chunk: &Chunk, part: &Part) -> Option<Hash> {
     chunk.parts().iter().find(|(name, _)| name == part).map(|(_, value)| value.hash())
 }
 
-/// What is held of a chunk. Read as a merge reads it; nothing is written.
+/// Row and record of a chunk, read as a merge reads them; nothing is written.
 async fn held(records: &dyn Records, id: Uuid) -> Result<Held, Fault> {
     let found = Mutex::new(Held::default());
     let decide = |mut held: Vec<Held>| {

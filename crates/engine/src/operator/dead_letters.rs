@@ -1,5 +1,5 @@
-//! Dead letters, read again: what a letter says, how it is published once more, and whether anybody still needs it. Which
-//! of them that happens to, a person says.
+//! Reads dead letters: the reasons in a letter, publishing its event again, and whether its event is still needed. The
+//! operator decides which letters are retried or dropped.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -14,25 +14,26 @@ use uuid::Uuid;
 use crate::Publisher;
 use crate::ports::{Bus, DEAD_FIELDS, EntryId, Fault, Held, Letter, Records};
 
-/// Letters looked at in one go.
+/// Letters read at once.
 const PAGE: usize = 100;
 
-/// Why an entry was set aside, as its letter says it. A stranger may have written the letter: what cannot be read is absent.
+/// Why an entry was dead-lettered, according to its letter. Another program may have written the letter: a reason that
+/// cannot be read is absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reasons {
-    /// When it was given up.
+    /// When the engine gave it up.
     pub at: Option<Time>,
-    /// Where it stood on the bus; empty where only the log still had it.
+    /// Its id on the bus; empty if only the log still had it.
     pub stream_id: String,
     /// The class of the fault, one of [`FaultClass`](crate::ports::FaultClass)'s names.
     pub class: String,
-    /// What went wrong.
+    /// The error message.
     pub error: String,
-    /// The field to blame.
+    /// The field that caused the error.
     pub field: Option<String>,
-    /// How often it was tried.
+    /// The number of attempts.
     pub attempts: u32,
-    /// The stores that do not hold it.
+    /// The stores that do not hold the state of the event.
     pub missing: Vec<Target>,
 }
 
@@ -44,7 +45,7 @@ impl Letter {
         field.map(|(_, value)| String::from_utf8_lossy(value))
     }
 
-    /// Why it is there.
+    /// The reasons in the letter.
     #[must_use]
     pub fn reasons(&self) -> Reasons {
         let text = |name| self.text(name).map(Cow::into_owned).unwrap_or_default();
@@ -59,14 +60,14 @@ impl Letter {
         }
     }
 
-    /// The fields of the entry as they came.
+    /// The fields of the entry as they were published.
     #[must_use]
     pub fn original(&self) -> Fields {
         let added = |name: &[u8]| DEAD_FIELDS.iter().any(|dead| dead.as_bytes() == name);
         self.fields.iter().filter(|(name, _)| !added(name)).cloned().collect()
     }
 
-    /// The chunk that it is about, also where the event as such cannot be read.
+    /// The id of the chunk, also if the event as a whole cannot be read.
     #[must_use]
     pub fn chunk(&self) -> Option<Uuid> {
         let chunk: Value = serde_json::from_str(&self.text("chunk")?).ok()?;
@@ -74,15 +75,16 @@ impl Letter {
     }
 }
 
-/// The event as it is published once more: counted, and to one store only where that is wished.
+/// The event to publish again: with its retry count raised, and for one store only if `target` is set.
 #[must_use]
 pub fn again(event: Event, target: Option<Target>) -> Event {
     let targets = target.map_or(event.targets, |target| vec![target]);
     Event { retry_count: event.retry_count.saturating_add(1), targets, ..event }
 }
 
-/// Whether nothing would come of the event any more: its writer has said something newer since, or it was merged and a
-/// newer state, which carries all of it, has gone to the stores since. `missing` are the stores that do not hold it.
+/// Whether carrying the event would change nothing any more: its writer has published something newer since, or it was
+/// merged and a newer state, which contains all of it, went to the stores since. `missing` are the stores that do not
+/// hold it.
 #[must_use]
 pub fn is_superseded(event: &Event, missing: &[Target], record: &Record) -> bool {
     let said_since = record.writers.get(&event.writer).is_some_and(|history| history.last > event.time());
@@ -90,27 +92,27 @@ pub fn is_superseded(event: &Event, missing: &[Target], record: &Record) -> bool
     said_since || (merged && record.newest_change() > event.time())
 }
 
-/// Publishes the event of a letter, and only then drops the letter; where its entry stands now. A crash in between leaves
-/// both, and the event is carried twice: its version makes that the same as once.
+/// Publishes the event of a letter, and only then drops the letter; returns the new entry. A crash in between leaves
+/// both, and the event is carried twice: because of its version that has the same effect as once.
 ///
 /// # Errors
-/// What the bus says; the letter is still there then.
+/// The fault of the bus; the letter still exists then.
 pub async fn retry(bus: &dyn Bus, publisher: &Publisher, id: EntryId, event: Event) -> Result<Option<EntryId>, Fault> {
     let published = publisher.publish(vec![event]).await?;
     bus.drop_dead(id).await?;
     Ok(published.first().copied())
 }
 
-/// Which of the events, each with the stores that do not hold it, are superseded by what is on record.
+/// Which of the events, each with the stores that do not hold it, are superseded by the recorded state.
 ///
 /// # Errors
-/// Where the system of record cannot be asked.
+/// The system of record does not answer.
 pub async fn superseded(records: &dyn Records, events: &[(Event, Vec<Target>)]) -> Result<Vec<bool>, Fault> {
     let mut ids: Vec<Uuid> = events.iter().map(|(event, _)| event.chunk_id()).collect();
     ids.sort_unstable();
     ids.dedup();
     let found = Mutex::new(BTreeMap::new());
-    // Read as a merge reads it, for only there the record is whole; nothing is written.
+    // Read like a merge, because only a merge reads the whole record; nothing is written.
     let look = |held: Vec<Held>| {
         let records = ids.iter().copied().zip(held.into_iter().map(|held| held.record));
         *found.lock().unwrap_or_else(PoisonError::into_inner) = records.collect();
@@ -127,7 +129,7 @@ pub async fn superseded(records: &dyn Records, events: &[(Event, Vec<Target>)]) 
     Ok(events.iter().map(judge).collect())
 }
 
-/// Drops what is superseded among the next letters after `after`; the last one looked at, `None` after the last of all.
+/// Drops the superseded ones among the next letters after `after`; returns the last letter read, `None` at the end.
 pub(crate) async fn tidy(
     bus: &dyn Bus,
     records: &dyn Records,
@@ -142,7 +144,7 @@ pub(crate) async fn tidy(
     let (ids, events): (Vec<EntryId>, Vec<_>) = letters.iter().filter_map(read).unzip();
     for (id, is_superseded) in ids.into_iter().zip(superseded(records, &events).await?) {
         if is_superseded && bus.drop_dead(id).await? {
-            info!(letter = %id, "dropped: something newer came since");
+            info!(letter = %id, "dropped a superseded dead letter");
         }
     }
     Ok(letters.last().filter(|_| letters.len() == PAGE).map(|letter| letter.id))
@@ -176,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_letter_gives_back_what_was_buried() {
+    fn a_letter_gives_back_what_was_dead_lettered() {
         let fields: Fields = vec![(b"chunk".to_vec(), br#"{"id":"00000000-0000-0000-0000-000000000007"}"#.to_vec())];
         let letter = DeadLetter {
             id: Some(EntryId { millis: 17, sequence: 3 }),
@@ -203,14 +205,14 @@ mod tests {
     }
 
     #[test]
-    fn a_foreign_letter_says_what_it_can() {
+    fn a_foreign_letter_is_read_as_far_as_possible() {
         let fields = vec![(b"missing".to_vec(), b"all".to_vec()), (b"chunk".to_vec(), vec![0xff])];
         let letter = Letter { id: EntryId { millis: 1, sequence: 0 }, fields };
         assert_eq!((letter.reasons(), letter.chunk()), (Reasons::default(), None));
     }
 
     #[test]
-    fn another_try_is_counted_and_may_be_for_one_store() {
+    fn a_retry_is_counted_and_may_be_for_one_store() {
         let event = event("claude", "2026-01-02T00:00:00Z");
         let second = again(event.clone(), None);
         assert_eq!((second.retry_count, &second.targets), (1, &event.targets));
@@ -219,12 +221,12 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_word_of_its_writer_supersedes_it_and_that_of_another_does_not() {
+    fn a_newer_event_of_its_writer_supersedes_it_and_that_of_another_does_not() {
         let dead = event("claude", "2026-01-02T00:00:00Z");
         let refused = Target::ALL;
         let (newer, others) = (event("claude", "2026-01-03T00:00:00Z"), event("cognee", "2026-01-04T00:00:00Z"));
         assert!(is_superseded(&dead, &refused, &merged(&[&newer])));
-        assert!(!is_superseded(&dead, &refused, &merged(&[&others])), "what claude said is nowhere yet");
+        assert!(!is_superseded(&dead, &refused, &merged(&[&others])), "no store holds the change of claude yet");
         assert!(!is_superseded(&newer, &refused, &merged(&[&dead])));
     }
 

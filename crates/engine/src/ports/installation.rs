@@ -115,7 +115,8 @@ pub trait Marked: Send + Sync {
     async fn set_mark(&self, id: Uuid) -> Result<(), Fault>;
 }
 
-/// Checks that no other installation uses the server. Returns false if the server could hold the mark of `id` and has none.
+/// Checks that no other installation uses the server. Returns false if the server could hold the mark of `id` and has
+/// none.
 ///
 /// # Errors
 /// [`Misconfigured`](FaultClass::Misconfigured), with both ids and the remedy, if the server belongs to another

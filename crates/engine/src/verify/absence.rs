@@ -1,4 +1,4 @@
-//! Deleted chunks: whether they are gone from everywhere.
+//! Checks that deleted chunks are gone from every store.
 
 use std::collections::BTreeSet;
 
@@ -9,25 +9,25 @@ use uuid::Uuid;
 use crate::ports::Fault;
 use crate::ports::Ports;
 
-/// What is left of a chunk that should be gone.
+/// What is left of a chunk that should be deleted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Absence {
-    /// Which chunk.
+    /// The chunk.
     pub id: Uuid,
-    /// No store has it.
+    /// Whether no store holds the chunk.
     pub absent: bool,
-    /// The stores that still have it.
+    /// The stores that still hold it.
     pub present: BTreeSet<Target>,
-    /// The record says that it is there, though it may have no row.
+    /// Whether the record states that the chunk exists; it may have no row.
     pub alive: bool,
-    /// The time of its tombstone: when it was deleted, or last told to the stores as deleted.
+    /// The time of its tombstone: when it was deleted, or when its deletion was last written to the stores.
     pub tombstone: Option<Time>,
 }
 
-/// Looks for the chunks in every store.
+/// Reads the chunks from every store.
 ///
 /// # Errors
-/// Where a store cannot be read: nothing is known then.
+/// A store cannot be read; nothing is known about the chunks then.
 pub async fn absence(ports: &Ports, ids: &[Uuid]) -> Result<Vec<Absence>, Fault> {
     let mut left = Vec::with_capacity(ids.len());
     for (id, row) in ids.iter().zip(ports.records.rows_of(ids).await?) {

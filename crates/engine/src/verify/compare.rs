@@ -1,4 +1,4 @@
-//! One id, and what is wrong with what stands under it.
+//! Compares the content of all stores under one id.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use super::difference::{Difference, Kind};
 use crate::pipeline::apply::external_change::digest;
 use crate::ports::{Row, Seen, Store};
 
-/// One id, and what each store has under it.
+/// One id, and what each store holds under it.
 #[derive(Debug)]
 pub(super) struct Place {
     pub(super) id: Uuid,
@@ -18,32 +18,32 @@ pub(super) struct Place {
     pub(super) seen: Vec<Option<Seen>>,
 }
 
-/// A chunk that is not everywhere as it should be: what was seen of it, and what is wrong. Equal findings mean that it
-/// stood still in between.
+/// A chunk that differs: what the stores showed, and what is wrong. Two equal findings mean that the chunk stood still
+/// in between.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// Which chunk.
+    /// The chunk.
     pub id: Uuid,
-    /// The digest of the row; `None` where there is none.
+    /// The digest of the row; `None` if there is no row.
     pub row: Option<Hash>,
-    /// Whether the record says that the chunk is there; `None` without a record.
+    /// Whether the record states that the chunk exists; `None` without a record.
     pub lives: Option<bool>,
     /// The version of the record; zero without one.
     pub version: SyncVersion,
-    /// The version that each store shows that has the chunk.
+    /// The version in each store that holds the chunk.
     pub shown: Vec<(Target, SyncVersion)>,
-    /// What is wrong; never empty.
+    /// The differences; never empty.
     pub differences: Vec<Difference>,
 }
 
 impl Place {
-    /// Whether the id stands in any store or living record: a mere tombstone does not count.
+    /// Whether a store or a living record has the id; a tombstone alone does not count.
     pub(super) fn is_there(&self) -> bool {
         let row = self.row.as_ref().is_some_and(|row| row.state.is_some() || row.lives == Some(true));
         row || self.seen.iter().any(Option::is_some)
     }
 
-    /// What is wrong here, if anything is.
+    /// The finding, if anything differs.
     pub(super) fn finding(&self, stores: &[Arc<dyn Store>]) -> Option<Finding> {
         let row = digest(self.row.as_ref().and_then(|row| row.state.as_deref()));
         let differences = if row.is_some() { self.with_row(stores, row) } else { self.without_row(stores) };
@@ -62,7 +62,8 @@ impl Place {
         let Some((row, state)) = self.row.as_ref().and_then(|row| Some((row, row.state.as_ref()?))) else {
             return Vec::new();
         };
-        // A row that has a record and is not the one last written or seen: somebody changed it, and nobody carried that.
+        // A row with a record that is not as it was last written or seen: another program changed it, and that was not
+        // carried.
         let changed = (row.lives.is_some() && row.seen != digest).then(|| Difference {
             fields: vec!["row".to_owned()],
             ..Difference::new(self.id, Target::Postgres, Kind::Different)
@@ -73,7 +74,7 @@ impl Place {
             };
             let mut fields = seen.fingerprint.differing(&store.expect(state));
             if row.lives == Some(true) && seen.version > row.version {
-                // It would take none of the next changes for newer than what it has.
+                // The store would reject the next changes as older than what it holds.
                 fields.push("sync_version".to_owned());
             }
             let kind = if seen.version < row.version { Kind::Stale } else { Kind::Different };
@@ -85,7 +86,7 @@ impl Place {
     fn without_row(&self, stores: &[Arc<dyn Store>]) -> Vec<Difference> {
         let lives = self.row.as_ref().is_some_and(|row| row.lives == Some(true));
         let row = lives.then(|| Difference::new(self.id, Target::Postgres, Kind::Missing));
-        // Of a chunk whose row is lost it is the row that is wrong, not what the other stores still have.
+        // If the row is lost, the row is what is wrong, not the content of the other stores.
         let others = stores.iter().zip(&self.seen).filter(|(_, seen)| seen.is_some() && !lives);
         row.into_iter()
             .chain(others.map(|(store, _)| Difference::new(self.id, store.target(), Kind::Orphaned)))

@@ -1,33 +1,33 @@
-//! How one store can be wrong about one chunk.
+//! The ways in which one store can differ in one chunk.
 
 use chunk_sync_model::Target;
 use serde::Serialize;
 use uuid::Uuid;
 
-/// One chunk that is not in one store as it should be.
+/// One chunk that one store does not hold as it should.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Difference {
-    /// Which chunk.
+    /// The chunk.
     pub id: Uuid,
-    /// Which store is wrong.
+    /// The store that differs.
     pub store: Target,
-    /// How.
+    /// The kind of the difference.
     pub kind: Kind,
-    /// The fields that differ, of a chunk that is there.
+    /// The fields that differ, if the store holds the chunk.
     pub fields: Vec<String>,
 }
 
-/// How a store can be wrong about a chunk.
+/// The kind of a difference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
-    /// It should be there and is not.
+    /// The store should hold the chunk and does not.
     Missing,
-    /// It is there and should not be.
+    /// The store holds the chunk and should not.
     Orphaned,
-    /// It is there otherwise than it should.
+    /// The store holds the chunk with other content.
     Different,
-    /// It is there in an older version.
+    /// The store holds an older version of the chunk.
     Stale,
 }
 

@@ -1,12 +1,13 @@
-//! Filling: a store that is new in the installation gets everything that lives, by the way of every change, and is then
-//! compared. It counts as filled once a comparison finds nothing that a repair could change; what row and record do not
-//! know there is listed and left alone.
+//! Filling: a store that is new in the installation gets every living chunk on the path of every change, and is then
+//! compared. It counts as filled once a comparison finds nothing that a repair could change; chunks in it that have
+//! neither row nor record are listed and not changed.
 //!
 //! # What a crash does
 //! A store is recorded as being filled before the first signal is published, and as filled after a comparison that read
-//! the store itself. A crash in between begins the filling again: a row that the store has by then is skipped there, because
-//! a signal that fills does not change the version of the chunk. A change that is merged meanwhile goes to the new store
-//! like to every other one, because no process merges with the old set of stores (see [`Fence`](crate::ports::Fence)).
+//! the store itself. After a crash in between, the filling begins again: a row that the store already holds is skipped
+//! there, because a signal that fills does not change the version of the chunk. A change that is merged meanwhile goes
+//! to the new store as to every other one, because no process merges with the old set of stores (see
+//! [`Fence`](crate::ports::Fence)).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,29 +30,29 @@ use crate::runtime::settings::WorkerSettings;
 use crate::verify::repair::{self, Action, Orphans, Step};
 use crate::verify::{Options, verify};
 
-/// Rows read and signals published at once.
+/// The number of rows that are read, and of signals that are published, at once.
 const BATCH: usize = 256;
 
-/// Findings repaired after one comparison, at most; the next one finds the others.
+/// The maximal number of findings repaired after one comparison; the next comparison finds the others.
 const KEPT: usize = 10_000;
 
-/// Ids of undecided chunks that are named in the log.
+/// The number of undecided chunks whose ids are logged.
 const NAMED: usize = 5;
 
-/// How far the filling of a store has come.
+/// The progress of filling one store.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Filled {
-    /// Rows published for it.
+    /// Rows published for the store.
     pub published: u64,
-    /// Rows to publish, as counted at the start.
+    /// Rows to publish, counted at the start.
     pub rows: u64,
     /// Whether all rows are published and the store is being compared.
     pub comparing: bool,
-    /// Why it cannot go on; it is tried again.
+    /// The last error; the filling is retried.
     pub fault: Option<String>,
 }
 
-/// The stores that are being filled, for status and readiness. Clones show the same.
+/// The stores that are being filled, for status and readiness. Clones share one state.
 #[derive(Clone, Debug, Default)]
 pub struct FillState(Arc<watch::Sender<BTreeMap<Target, Filled>>>);
 
@@ -78,7 +79,7 @@ impl FillState {
     }
 }
 
-/// The running filling of all stores that need one.
+/// The running task that fills all stores that need it.
 pub struct Filling {
     state: FillState,
     stopper: Stopper,
@@ -86,7 +87,7 @@ pub struct Filling {
 }
 
 impl Filling {
-    /// Begins to fill the stores that `installed` records as not filled.
+    /// Starts to fill the stores that `installed` records as not filled.
     #[must_use]
     pub fn start(
         ports: Ports,
@@ -106,13 +107,13 @@ impl Filling {
         Self { state, stopper, task }
     }
 
-    /// How far it has come.
+    /// The progress.
     #[must_use]
     pub fn state(&self) -> FillState {
         self.state.clone()
     }
 
-    /// Ends it, also halfway: the next start begins the filling again.
+    /// Stops the task, also halfway: the next start begins the filling again.
     pub async fn stop(self) {
         self.stopper.stop();
         // A panic is reported where it happened; the store stays recorded as not filled.
@@ -136,7 +137,7 @@ impl Filler {
                 match stop.during(self.fill(version, target)).await {
                     Some(Ok(())) => break self.state.end(target),
                     Some(Err(fault)) => {
-                        warn!(%target, %fault, "the store is not filled yet: trying again");
+                        warn!(%target, %fault, "filling the store failed; retrying");
                         self.state.set(target, |filled| filled.fault = Some(fault.to_string()));
                     }
                     None => return,
@@ -151,18 +152,18 @@ impl Filler {
     async fn fill(&self, version: u64, target: Target) -> Result<(), Fault> {
         let rows = self.ports.records.counts().await?.chunks;
         self.state.set(target, |filled| *filled = Filled { rows, ..Filled::default() });
-        info!(%target, rows, "filling a store that is new in the installation");
+        info!(%target, rows, "filling a new store of the installation");
         self.publish(target).await?;
         self.state.set(target, |filled| filled.comparing = true);
         let undecided = self.compare(target).await?;
         self.installation.filled(version, target).await?;
         let named: Vec<String> = undecided.iter().take(NAMED).map(|step| step.id.to_string()).collect();
         if undecided.is_empty() {
-            info!(%target, "the store is filled, and equals the rows");
+            info!(%target, "filled the store; it equals the rows");
         } else {
             warn!(
                 %target, chunks = undecided.len(), such_as = named.join(", "),
-                "the store is filled; it also holds chunks that neither row nor record knows: `chunk-sync verify` lists \
+                "filled the store; it also holds chunks with neither row nor record: `chunk-sync verify` lists \
                  them, and `verify --repair --orphans delete` removes them"
             );
         }
@@ -171,7 +172,7 @@ impl Filler {
 
     /// Publishes a signal for every row, and waits until all of them are finished.
     async fn publish(&self, target: Target) -> Result<(), Fault> {
-        // Unlike any other filling, so that no signal is taken for a repetition of an earlier one.
+        // The name is unique, so that no signal is taken for a repetition of an earlier filling.
         let (place, targets) = (format!("fill {target} {}", Uuid::new_v4()), self.ports.signalled());
         let (mut after, mut last) = (None, None);
         loop {
@@ -194,7 +195,7 @@ impl Filler {
         }
     }
 
-    /// Compares the store with the rows and repairs what differs, until only undecided chunks are left; those.
+    /// Compares the store with the rows and repairs what differs, until only undecided chunks are left; returns those.
     async fn compare(&self, target: Target) -> Result<Vec<Step>, Fault> {
         let mut compared = self.ports.clone();
         compared.stores.retain(|store| store.target() == target);

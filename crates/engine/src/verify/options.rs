@@ -1,4 +1,4 @@
-//! What a verification covers, how fast and how patient it is.
+//! The options of a verification: its scope, its speed and its patience.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -8,29 +8,29 @@ use uuid::Uuid;
 
 use super::compare::Place;
 
-/// How to verify.
+/// The options of a verification.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Chunks read from a store at once.
     pub page: usize,
-    /// Chunks compared a second, at most.
+    /// The maximal number of chunks compared per second.
     pub rate: Option<u32>,
     /// How long a difference must stand still before it counts.
     pub still: Duration,
-    /// How long to wait for what is under way before a difference that stands still counts nevertheless, and before a chunk
-    /// that does not stand still is given up.
+    /// How long to wait for events that are under way. After that, a difference that stands still counts nevertheless,
+    /// and a chunk that does not stand still is given up.
     pub patience: Duration,
-    /// Differences listed, at most; all are counted.
+    /// The maximal number of differences that are listed; all are counted.
     pub listed: usize,
-    /// Findings kept for a repair, at most; all are counted.
+    /// The maximal number of findings that are kept for a repair; all are counted.
     pub kept: usize,
-    /// Only chunks of this project, by their rows.
+    /// Compare only chunks of this project, according to their rows.
     pub project: Option<Uuid>,
-    /// Only chunks of this data set, by their rows.
+    /// Compare only chunks of this data set, according to their rows.
     pub dataset: Option<Uuid>,
-    /// Only chunks above this id: where a verification that was stopped goes on.
+    /// Compare only ids above this one: the continuation of a verification that was stopped.
     pub after: Option<Uuid>,
-    /// Set by whoever wants it to stop where it is, and to judge what it found so far.
+    /// A caller sets this to stop the verification, which then judges what it has found so far.
     pub stop: Arc<AtomicBool>,
 }
 
@@ -52,12 +52,12 @@ impl Default for Options {
 }
 
 impl Options {
-    /// Whether chunks are left out.
+    /// Whether the options leave out chunks.
     pub(super) fn is_partial(&self) -> bool {
         self.project.is_some() || self.dataset.is_some() || self.after.is_some()
     }
 
-    /// Whether the place counts: it stands in a store or living record, and its row is among those asked for.
+    /// Whether the id counts: a store or a living record has it, and its row matches the filters.
     pub(super) fn concerns(&self, place: &Place) -> bool {
         let organization = place.row.as_ref().and_then(|row| Some(&row.state.as_ref()?.chunk.organization));
         let of = |wanted: Option<Uuid>, is: Option<Uuid>| wanted.is_none() || wanted == is;

@@ -1,5 +1,5 @@
-//! Looking again. Stores are read one after the other while events go on, so what differs at first may be a chunk on its
-//! way. A difference counts when the chunk has stood still and everything that was on the bus by then is finished.
+//! Reading again. Stores are read one after the other while events go on, so a chunk that differs at first may be on
+//! its way. A difference counts once the chunk has stood still and everything that was on the bus by then is finished.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -12,20 +12,20 @@ use super::options::Options;
 use crate::ports::{Fault, FinishedBy, Ports, Seen};
 use crate::runtime::clock;
 
-/// The pause before the second look, which doubles from look to look up to the longest.
+/// The pause before the second reading. It doubles from reading to reading up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// What became of chunks that differed.
+/// The result for chunks that differed.
 #[derive(Debug, Default)]
 pub struct Settled {
-    /// Those that do differ, in ascending order.
+    /// The findings that hold, in ascending order of id.
     pub findings: Vec<Finding>,
-    /// Those that are as they should be by now.
+    /// The number of chunks that do not differ any more.
     pub cleared: u64,
-    /// Those among them that stand nowhere any more.
+    /// The number of those that exist nowhere any more, or do not match the filters.
     pub vanished: u64,
-    /// Those that were another at each look.
+    /// The number of chunks that changed between any two readings.
     pub unsettled: u64,
 }
 
@@ -33,16 +33,16 @@ pub struct Settled {
 struct Suspect {
     finding: Finding,
     since: Instant,
-    /// The same by this machine's clock.
+    /// The same time by this machine's clock.
     at: Time,
 }
 
-/// What has been published and has not reached every store.
+/// Events that were published and have not reached every store.
 #[derive(Clone, Copy)]
 struct UnderWay {
     /// When the oldest unfinished entry was added to the bus.
     oldest: Option<Time>,
-    /// The outbox has writes of entries that their merge has finished.
+    /// Whether the outbox has writes of entries that their merge has finished.
     pending: bool,
 }
 
@@ -57,18 +57,18 @@ impl UnderWay {
     }
 }
 
-/// Looks at these chunks again until each is as it should be, or stands still as it should not.
+/// Reads these chunks again until each is equal everywhere, or differs and stands still.
 ///
 /// # Errors
-/// Where a store cannot be read.
+/// A store cannot be read.
 pub async fn look_again(ports: &Ports, options: &Options, findings: Vec<Finding>) -> Result<Settled, Fault> {
     settle(ports, options, findings).await
 }
 
-/// Looks at these chunks once; what is wrong with them at this moment.
+/// Reads these chunks once; returns their differences at this moment.
 ///
 /// # Errors
-/// Where a store cannot be read.
+/// A store cannot be read.
 pub async fn look_at(ports: &Ports, options: &Options, ids: &[Uuid]) -> Result<Vec<Finding>, Fault> {
     let mut findings = Vec::new();
     for ids in ids.chunks(options.page.max(1)) {
@@ -84,7 +84,8 @@ pub(super) async fn settle(ports: &Ports, options: &Options, findings: Vec<Findi
     while !open.is_empty() {
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
-        // Asked before the look, which then sees all that was finished. A bus that does not say leaves it to the time.
+        // Queried before the stores are read, which then show all that was finished. If the bus does not answer, time
+        // decides.
         let under_way = UnderWay::of(ports).await;
         let impatient = began.elapsed() > options.patience;
         let ids: Vec<Uuid> = open.keys().copied().collect();
@@ -116,7 +117,8 @@ pub(super) async fn settle(ports: &Ports, options: &Options, findings: Vec<Findi
     Ok(settled)
 }
 
-/// What stands under these ids: the stores first, so that none can be ahead of the row that it is held against.
+/// What is held under these ids. The stores are read first, so that none can be ahead of the row with which it is
+/// compared.
 async fn places(ports: &Ports, ids: &[Uuid]) -> Result<Vec<Place>, Fault> {
     let mut seen: Vec<Vec<Option<Seen>>> = Vec::with_capacity(ports.stores.len());
     for store in &ports.stores {
@@ -135,7 +137,7 @@ impl Suspect {
         Self { finding, since: Instant::now(), at: clock::now() }
     }
 
-    /// Whether it is found as it was before; where not, the time begins anew.
+    /// Whether the finding is the same as before; if not, the time of standing still starts again.
     fn stands(&mut self, found: Finding) -> bool {
         let still = found == self.finding;
         if !still {
@@ -144,7 +146,7 @@ impl Suspect {
         still
     }
 
-    /// Whether nothing that was published before it stood still is under way any more.
+    /// Whether everything that was published before the chunk stood still is finished.
     fn landed(&self, under_way: UnderWay) -> bool {
         !under_way.pending && under_way.oldest.is_none_or(|oldest| oldest > self.at)
     }

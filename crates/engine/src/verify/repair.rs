@@ -1,9 +1,10 @@
-//! Repair: what verification found is mended on the way that every change takes. A repair is a signal on the bus that says:
-//! look at this row, and tell every store what it says under a new version. Nothing is written beside that way.
+//! Repair: corrects what verification found, on the path of every change. A repair is a signal on the bus: read this
+//! row, and write it to every store under a new version. A repair writes to no store directly.
 //!
-//! What is to be done with a chunk its row and its record decide, when the signal is merged and not when the plan was made:
-//! a row that changed meanwhile is told as it is then. A plan therefore never goes stale, and making it twice does no harm.
-//! Where neither row nor record is left, nobody can know whether the chunk was lost or deleted: it is listed.
+//! The row and the record of a chunk decide what is done with it, when the signal is merged and not when the plan was
+//! made: a row that changed meanwhile is written as it is then. A plan therefore never goes stale, and executing it
+//! twice does no harm. If neither row nor record is left, it is unknown whether the chunk was lost or deleted: it is
+//! listed.
 
 use std::time::{Duration, Instant};
 
@@ -18,35 +19,35 @@ use crate::ports::{Bus, EntryId, Fault, FaultClass};
 use crate::runtime::clock;
 use crate::verify::{Finding, Kind};
 
-/// Rows read and signals published at once.
+/// The number of rows that are read, and of signals that are published, at once.
 const BATCH: usize = 256;
 
-/// How long the bus may stand still before nobody is taken to be there who carries.
+/// How long the bus may stand still before it counts as having no running service.
 const NOBODY: Duration = Duration::from_secs(60);
 
-/// What is to be done with one chunk, and why.
+/// The action for one chunk, and the reason.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Step {
-    /// Which chunk.
+    /// The chunk.
     pub id: Uuid,
-    /// What is to be done.
+    /// The action.
     pub action: Action,
-    /// What differs, and what decides.
+    /// The differences and the reason for the action.
     pub why: String,
-    /// The greatest version that a store shows: only one above it is taken.
+    /// The greatest version in any store: a store accepts only a version above it.
     pub above: SyncVersion,
 }
 
-/// What is done with a chunk.
+/// The action for a chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
-    /// Its row is told to every store; where the row was changed unseen, that is merged first.
+    /// Write the row to every store; if the row was changed without being captured, merge that change first.
     Carry,
-    /// It is deleted everywhere.
+    /// Delete the chunk in every store.
     Delete,
-    /// Nothing: a person must decide.
+    /// Nothing: the operator must decide.
     Undecided,
 }
 
@@ -62,17 +63,17 @@ impl Action {
     }
 }
 
-/// What is done with chunks of which neither row nor record is left.
+/// The action for chunks that have neither row nor record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Orphans {
-    /// They are listed.
+    /// List them.
     #[default]
     List,
-    /// They are deleted: somebody said so.
+    /// Delete them; the operator requested it.
     Delete,
 }
 
-/// What is to be done about each finding.
+/// Plans the action for each finding.
 #[must_use]
 pub fn plan(findings: &[Finding], orphans: Orphans) -> Vec<Step> {
     findings.iter().map(|finding| step(finding, orphans)).collect()
@@ -87,7 +88,7 @@ fn step(finding: &Finding, orphans: Orphans) -> Step {
 fn decide(finding: &Finding, above: SyncVersion, orphans: Orphans) -> (Action, String) {
     if above == SyncVersion::MAX {
         let reason =
-            "a store shows a version that none can be above, which somebody else wrote: delete it there by hand";
+            "a store shows the greatest possible version, which another program wrote: delete it there by hand";
         return (Action::Undecided, reason.into());
     }
     match (finding.row.is_some(), finding.lives, orphans) {
@@ -96,7 +97,7 @@ fn decide(finding: &Finding, above: SyncVersion, orphans: Orphans) -> (Action, S
             (Action::Carry, "the row was changed, and that was not carried".into())
         }
         (true, Some(_), _) if above > finding.version => {
-            (Action::Carry, format!("the row decides, under a version above {above}, which a store shows"))
+            (Action::Carry, format!("the row decides, under a version above {above} of a store"))
         }
         (true, Some(_), _) => (Action::Carry, "the row decides".into()),
         (false, Some(true), _) => (Action::Delete, "the row was deleted, and that was not carried".into()),
@@ -104,20 +105,20 @@ fn decide(finding: &Finding, above: SyncVersion, orphans: Orphans) -> (Action, S
             let deleted = Time::from_micros(finding.version.signed());
             (Action::Delete, format!("the record has a tombstone of {deleted}"))
         }
-        (false, None, Orphans::Delete) => (Action::Delete, "neither row nor record, and told to delete such".into()),
+        (false, None, Orphans::Delete) => (Action::Delete, "neither row nor record; --orphans delete is set".into()),
         (false, None, Orphans::List) => (Action::Undecided, unknown(above)),
     }
 }
 
-/// Whether the row itself is what differs.
+/// Whether the row itself differs.
 fn changed(finding: &Finding) -> bool {
     finding.differences.iter().any(|difference| difference.store == Target::Postgres)
 }
 
-/// What is said of a chunk that has neither row nor record.
+/// The reason for a chunk that has neither row nor record.
 fn unknown(shown: SyncVersion) -> String {
     let origin = if shown == SyncVersion::default() {
-        "somebody else wrote it there".to_owned()
+        "another program wrote it there".to_owned()
     } else {
         format!(
             "this service wrote it (a change of {}), and PostgreSQL has since lost it",
@@ -137,26 +138,26 @@ fn wrong(finding: &Finding) -> String {
     finding.differences.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
-/// What was published.
+/// The signals that were published.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Published {
-    /// Signals.
+    /// Their number.
     pub signals: u64,
-    /// The last one's entry.
+    /// The entry of the last one.
     pub last: Option<EntryId>,
 }
 
-/// Publishes a signal for every step that is decided. `progress` is told how many have been published.
+/// Publishes a signal for every step that is decided. Calls `progress` with the number of signals published so far.
 ///
 /// # Errors
-/// What the system of record or the bus says; what was published is.
+/// The fault of the system of record or the bus; signals that were published before it stay on the bus.
 pub async fn publish(
     ports: &Ports,
     publisher: &Publisher,
     steps: &[Step],
     progress: &(dyn Fn(u64) + Send + Sync),
 ) -> Result<Published, Fault> {
-    // Unlike any other repair, so that none is taken for a repetition of an earlier one.
+    // The name is unique, so that no signal is taken for a repetition of an earlier repair.
     let (place, targets) = (format!("repair {}", Uuid::new_v4()), ports.signalled());
     let decided: Vec<&Step> = steps.iter().filter(|step| step.action != Action::Undecided).collect();
     let mut published = Published::default();
@@ -175,10 +176,11 @@ pub async fn publish(
     Ok(published)
 }
 
-/// Waits until everything published up to `last` is finished. `progress` is told how much waits on the bus.
+/// Waits until everything published up to `last` is finished. Calls `progress` with the number of entries that wait on
+/// the bus.
 ///
 /// # Errors
-/// Where the bus cannot say, or stands still for a minute: then nobody carries.
+/// The fault of the bus; or a timeout if the bus stands still for a minute, because then no service is carrying events.
 pub async fn until_finished(bus: &dyn Bus, last: EntryId, progress: &(dyn Fn(u64) + Send + Sync)) -> Result<(), Fault> {
     let (mut standing, mut since) = (None, Instant::now());
     loop {
@@ -192,7 +194,7 @@ pub async fn until_finished(bus: &dyn Bus, last: EntryId, progress: &(dyn Fn(u64
         }
         if since.elapsed() > NOBODY {
             let message = format!(
-                "nothing was finished for {} s: start `chunk-sync run`, or see why it waits; the signals stay on the bus",
+                "nothing was finished for {} s; start `chunk-sync run`, or see its log; the signals stay on the bus",
                 NOBODY.as_secs()
             );
             return Err(Fault::new(FaultClass::Timeout, "repair", message));

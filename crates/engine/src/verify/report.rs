@@ -1,4 +1,4 @@
-//! What verification found, in the form in which it is printed.
+//! The result of a verification, in the form in which it is printed.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,31 +15,31 @@ use super::tally::Tally;
 /// The result of a verification.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// Nothing differs.
+    /// Whether nothing differs.
     pub consistent: bool,
-    /// Ids in any store or living record.
+    /// The number of ids in any store or living record.
     pub chunks: u64,
-    /// Chunks equal in all stores, in per cent of those that stood still.
+    /// Chunks that are equal in all stores, in per cent of those that stood still.
     pub consistency: f64,
-    /// What each store has, and what is wrong with it.
+    /// The counts and differences of each store.
     pub stores: BTreeMap<Target, StoreReport>,
-    /// What differs, by id; as many as were asked for.
+    /// The differences in order of id; as many as were requested.
     pub differences: Vec<Difference>,
-    /// Chunks that changed whenever they were looked at: nobody can say whether they differ.
+    /// Chunks that changed between any two readings: whether they differ is unknown.
     #[serde(skip_serializing_if = "is_zero")]
     pub unsettled: u64,
-    /// The last id that was compared, where it was told to stop there.
+    /// The last id that was compared, if the verification was stopped there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stopped_after: Option<Uuid>,
-    /// How long it took.
+    /// The duration in seconds.
     pub seconds: f64,
-    /// Rows with an embedding that was made for an older content: they wait for whoever embeds.
+    /// Rows whose embedding was made for an older content: they wait for a new embedding.
     #[serde(skip)]
     pub stale_embeddings: u64,
-    /// Chunks that differ anywhere.
+    /// The number of chunks that differ in any store.
     #[serde(skip)]
     pub differing: u64,
-    /// What was found of them, for a repair; as many as were to be kept.
+    /// The findings for a repair; as many as were requested.
     #[serde(skip)]
     pub findings: Vec<Finding>,
 }
@@ -49,20 +49,20 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
-/// What one store has, and what is wrong with it.
+/// The counts and differences of one store.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct StoreReport {
-    /// Chunks in it.
+    /// Chunks in the store.
     pub count: u64,
-    /// Chunks that it should have and has not.
+    /// Chunks that the store lacks.
     pub missing: u64,
-    /// Chunks that it has and should not have.
+    /// Chunks that the store should not hold.
     pub orphaned: u64,
-    /// Chunks that it has otherwise than it should, under the right version.
+    /// Chunks with other content under the right version.
     pub different: u64,
-    /// Chunks that it has in an older version.
+    /// Chunks in an older version.
     pub stale: u64,
-    /// Whatever else it has: entities, links, relations.
+    /// The numbers of other objects: entities, links, relations.
     #[serde(flatten)]
     pub others: BTreeMap<&'static str, u64>,
 }
@@ -112,7 +112,7 @@ impl StoreReport {
         }
     }
 
-    /// How much is wrong with it, by kind.
+    /// The numbers of differences by kind.
     #[must_use]
     pub fn kinds(&self) -> [(Kind, u64); 4] {
         [
@@ -123,13 +123,13 @@ impl StoreReport {
         ]
     }
 
-    /// Everything that is wrong with it.
+    /// The number of all differences.
     #[must_use]
     pub fn wrong(&self) -> u64 {
         self.kinds().iter().map(|(_, found)| found).sum()
     }
 
-    /// The share of its chunks that are as they should be, of `chunks` in all.
+    /// The share of the `chunks` chunks that are as they should be, from 0 to 1.
     #[must_use]
     pub fn ratio(&self, chunks: u64) -> f64 {
         share(chunks.saturating_sub(self.wrong()), chunks)

@@ -1,7 +1,8 @@
-//! The scrubber: verification all the time, slowly, beside the service; what it finds it repairs on the normal way.
+//! The scrubber: verifies continuously and slowly while the service runs, and repairs what it finds on the path of
+//! every change.
 //!
-//! It reads small pages at a bounded rate and writes nothing but signals to the bus, so it holds up nobody. A store that
-//! does not answer ends the pass; the next begins when it is due.
+//! It reads small pages at a bounded rate and writes only signals to the bus, so it does not block other work. A store
+//! that does not answer ends the pass; the next pass begins when it is due.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,38 +19,38 @@ use crate::runtime::{clock, metrics};
 use crate::verify::repair::{self, Action, Orphans};
 use crate::verify::{self, Options, Report};
 
-/// Chunks read from a store at once: a pause for nobody.
+/// Chunks read from a store at once; few enough to delay no other reader.
 const PAGE: usize = 128;
 
-/// Findings repaired after one pass, at most; the others are found again.
+/// The maximal number of findings repaired after one pass; the next pass finds the others.
 const KEPT: usize = 10_000;
 
-/// How long after the start the first pass begins, where one is not due sooner: what had piled up is carried first.
+/// The pause between the start and the first pass, unless the interval is shorter: the backlog is carried first.
 const FIRST: Duration = Duration::from_secs(60);
 
-/// How the scrubber works.
+/// The settings of the scrubber.
 #[derive(Clone, Debug)]
 pub struct ScrubSettings {
-    /// From the beginning of a pass to that of the next; a pass that takes longer is followed at once.
+    /// From the beginning of one pass to that of the next; after a pass that takes longer, the next begins at once.
     pub interval: Duration,
-    /// Chunks compared a second, at most.
+    /// The maximal number of chunks compared per second.
     pub rate: u32,
-    /// Whether what is found is repaired, or only counted.
+    /// Whether findings are repaired, or only counted.
     pub repair: bool,
 }
 
-/// What one pass came to.
+/// The result of one pass.
 #[derive(Clone, Debug)]
 pub struct Scrubbed {
-    /// What was found.
+    /// The report of the verification.
     pub report: Report,
-    /// Chunks mended.
+    /// The number of chunks that were repaired.
     pub repaired: u64,
-    /// Chunks that a person must decide on.
+    /// The number of chunks on which the operator must decide.
     pub undecided: u64,
 }
 
-/// Told of every pass.
+/// Called with the result of every pass.
 pub type Told = Arc<dyn Fn(&Scrubbed) + Send + Sync>;
 
 /// The running scrubber.
@@ -59,7 +60,7 @@ pub struct Scrubbing {
 }
 
 impl Scrubbing {
-    /// Begins to scrub whenever this process works the stream; `told` hears of every pass that was completed.
+    /// Starts to scrub whenever this process works the stream; calls `told` after every completed pass.
     #[must_use]
     pub fn start(
         ports: Ports,
@@ -73,10 +74,10 @@ impl Scrubbing {
         Self { stopper, task: tokio::spawn(scrubber.run(stop)) }
     }
 
-    /// Ends it, in the middle of a pass as well: whatever it published is on the bus.
+    /// Stops the scrubber, also in the middle of a pass: signals that were published stay on the bus.
     pub async fn stop(self) {
         self.stopper.stop();
-        // It ended, or it panicked and said so.
+        // The task ended, or it panicked and the panic was reported.
         let _ = self.task.await;
     }
 }
@@ -104,7 +105,7 @@ impl Scrubber {
             let began = Instant::now();
             match stop.during(self.pass()).await {
                 Some(Ok(scrubbed)) => self.tell(&scrubbed),
-                Some(Err(fault)) => warn!(%fault, "the stores could not be compared: trying again later"),
+                Some(Err(fault)) => warn!(%fault, "comparing the stores failed; retrying at the next pass"),
                 None => return,
             }
             pause = self.settings.interval.saturating_sub(began.elapsed());
@@ -134,9 +135,9 @@ impl Scrubber {
     fn tell(&self, scrubbed: &Scrubbed) {
         let Scrubbed { report, repaired, undecided } = scrubbed;
         if report.consistent {
-            info!(chunks = report.chunks, seconds = report.seconds, "all stores hold the same");
+            info!(chunks = report.chunks, seconds = report.seconds, "the stores are equal");
         } else {
-            warn!(chunks = report.chunks, differing = report.differing, repaired, undecided, "the stores differed");
+            warn!(chunks = report.chunks, differing = report.differing, repaired, undecided, "the stores differ");
         }
         (self.told)(scrubbed);
     }

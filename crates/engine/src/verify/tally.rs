@@ -1,4 +1,4 @@
-//! What a verification has counted and found so far.
+//! The counts and findings of a verification so far.
 
 use std::collections::BTreeMap;
 
@@ -9,14 +9,14 @@ use super::compare::{Finding, Place};
 use super::recheck::Settled;
 use crate::ports::{Counts, Ports};
 
-/// What is known so far.
+/// The counts and findings so far.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
-    /// The last id that was compared, where it was told to stop there.
+    /// The last id that was compared, if the verification was stopped there.
     pub(super) stopped_after: Option<Uuid>,
-    /// Ids in any store or living record.
+    /// The number of ids in any store or living record.
     pub(super) chunks: u64,
-    /// Those that changed whenever they were looked at.
+    /// The number of chunks that changed between any two readings.
     pub(super) unsettled: u64,
     /// Rows whose embedding was made for an older content.
     pub(super) stale_embeddings: u64,

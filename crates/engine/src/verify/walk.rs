@@ -1,4 +1,4 @@
-//! Walking all stores side by side, in ascending order of id.
+//! Reads all stores side by side, in ascending order of id.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,8 +10,8 @@ use super::compare::Place;
 use crate::ports::Ports;
 use crate::ports::{Fault, FaultClass, Records, Row, Seen, Store};
 
-/// The stores, each with the page it stands on and the next one on its way: reading one store takes as long as reading
-/// all of them.
+/// The stores, each with its current page and the next one being read: reading one store takes as long as reading all
+/// of them.
 pub(super) struct Walk {
     page: usize,
     records: Arc<dyn Records>,
@@ -20,13 +20,13 @@ pub(super) struct Walk {
 }
 
 impl Walk {
-    /// From the first id above `after`.
+    /// Starts at the first id above `after`.
     pub(super) fn new(ports: &Ports, page: usize, after: Option<Uuid>) -> Self {
         let stores = ports.stores.iter().map(|store| (Arc::clone(store), Pages::after(after))).collect();
         Self { page: page.max(1), records: Arc::clone(&ports.records), rows: Pages::after(after), stores }
     }
 
-    /// The next id that stands anywhere, with what each store has under it; `None` at the end.
+    /// The next id that any store has, with what each store holds under it; `None` at the end.
     pub(super) async fn next(&mut self) -> Result<Option<Place>, Fault> {
         self.order();
         self.rows.arrive(self.page, |row| row.id).await?;
@@ -43,7 +43,7 @@ impl Walk {
         Ok(Some(Place { id, row, seen }))
     }
 
-    /// Sends for the next page of whatever store has none on its way.
+    /// Starts to read the next page of every store that is not being read.
     fn order(&mut self) {
         let page = self.page;
         let records = &self.records;
@@ -60,10 +60,10 @@ impl Walk {
     }
 }
 
-/// One page of a store, the next one on its way, and where that begins.
+/// One page of a store, the next page being read, and the id after which that one begins.
 struct Pages<T> {
     items: VecDeque<T>,
-    /// Ends with whoever waits for it.
+    /// Aborted when the walk is dropped.
     coming: JoinSet<Result<Vec<T>, Fault>>,
     last: Option<Uuid>,
     ended: bool,
@@ -74,7 +74,7 @@ impl<T: Send + 'static> Pages<T> {
         Self { items: VecDeque::new(), coming: JoinSet::new(), last, ended: false }
     }
 
-    /// Sends for the page after the last id known, unless one is on its way or none is left.
+    /// Starts to read the page after the last known id, unless one is being read or none is left.
     fn order<F>(&mut self, read: impl FnOnce(Option<Uuid>) -> F)
     where
         F: Future<Output = Result<Vec<T>, Fault>> + Send + 'static,
@@ -84,7 +84,7 @@ impl<T: Send + 'static> Pages<T> {
         }
     }
 
-    /// Takes the page that is on its way where all of the one before is taken.
+    /// Waits for the page that is being read, if the current page is used up.
     async fn arrive(&mut self, wanted: usize, id: impl Fn(&T) -> Uuid) -> Result<(), Fault> {
         if !self.items.is_empty() {
             return Ok(());

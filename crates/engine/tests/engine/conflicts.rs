@@ -1,4 +1,5 @@
-//! What writers meet on is on record once, with the row; what waits for a person is decided by an event like any other.
+//! Conflicts of writers are recorded once, with the row; a conflict that waits for an operator is decided by an event
+//! like any other.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use serde_json::json;
 use tempfile::TempDir;
 use uuid::Uuid;
 
-/// All stores and the bus in memory, and a service that leaves titles to a person.
+/// All stores and the bus in memory, and a service that leaves conflicts of titles to the operator.
 struct World {
     ports: Ports,
     publisher: Publisher,
@@ -35,7 +36,7 @@ impl World {
         Self { ports, publisher, service, keep, dir }
     }
 
-    /// Publishes, and waits until it is carried.
+    /// Publishes the events, and waits until they are carried.
     async fn carry(&self, events: Vec<Event>) {
         self.publisher.publish(events).await.unwrap();
         self.service.until_idle().await.unwrap();
@@ -80,7 +81,7 @@ async fn start(ports: &Ports, dir: &TempDir, keep_conflicts: Duration) -> Servic
     Service::start(ports.clone(), settings).await.unwrap()
 }
 
-/// A writer's view of a chunk, some seconds after a time.
+/// The chunk as a writer publishes it, some seconds after a fixed time.
 fn view(id: u128, origin: Origin, seconds: u8, content: &str, title: Option<&str>) -> Event {
     let mut chunk: Chunk = serde_json::from_value(json!({
         "id": Uuid::from_u128(id), "system_origin": origin, "content": content, "chunk_type": "text",
@@ -105,20 +106,20 @@ fn delete(id: u128) -> Event {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn as_many_edits_as_met_are_on_record_however_often_they_are_delivered() {
+async fn each_conflict_is_recorded_once_however_often_its_events_are_delivered() {
     let world = World::new().await;
     let of = |origin, seconds, text: &str| -> Vec<Event> {
         (0..100).map(|id| view(id, origin, seconds, &format!("{text}, number {id}"), None)).collect()
     };
-    let events = [of(Origin::Claude, 1, "said by claude"), of(Origin::Cognee, 2, "said by cognee")].concat();
+    let events = [of(Origin::Claude, 1, "text by claude"), of(Origin::Cognee, 2, "text by cognee")].concat();
     world.carry(events.clone()).await;
     let recorded = world.recorded(false).await;
     assert_eq!(recorded.len(), 100);
     for entry in &recorded {
         let (conflict, number) = (&entry.met.conflict, entry.chunk.as_u128());
         assert_eq!((conflict.outcome, conflict.part.to_string()), (Outcome::SourceKept, "content".into()));
-        assert_eq!(conflict.source.value, Some(json!(format!("said by cognee, number {number}"))));
-        assert_eq!(conflict.target.value, Some(json!(format!("said by claude, number {number}"))));
+        assert_eq!(conflict.source.value, Some(json!(format!("text by cognee, number {number}"))));
+        assert_eq!(conflict.target.value, Some(json!(format!("text by claude, number {number}"))));
         let row = world.ports.records.rows_of(&[entry.chunk]).await.unwrap().remove(0).unwrap();
         assert_eq!(entry.met.sync_version, row.version);
     }
@@ -131,10 +132,10 @@ async fn as_many_edits_as_met_are_on_record_however_often_they_are_delivered() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_operators_event_closes_what_was_open_and_every_store_shows_its_word() {
+async fn an_operators_event_closes_open_conflicts_and_every_store_holds_its_value() {
     let world = World::new().await;
     let edits = |id| {
-        let text = "what both say of it";
+        let text = "a text of both writers";
         vec![view(id, Origin::Claude, 1, text, Some("by claude")), view(id, Origin::Cognee, 2, text, Some("by cognee"))]
     };
     world.carry([edits(1), edits(2), edits(3)].concat()).await;
@@ -145,14 +146,14 @@ async fn an_operators_event_closes_what_was_open_and_every_store_shows_its_word(
         (3, Some("by claude"))
     );
     let source = world.decide(&open[2], &Choice::Source).await.unwrap();
-    // What shows is decided for, and something that nobody had said.
+    // The operator chooses the current value for one, and a value that no writer published for another.
     let target = world.decide(&open[1], &Choice::Target).await.unwrap();
     let another = world.decide(&open[0], &Choice::Value(json!("by both"))).await.unwrap();
     world.carry(vec![source.clone(), target, another, source]).await;
     assert_eq!(world.recorded(true).await, []);
     for entry in world.recorded(false).await {
         assert_eq!(entry.met.closed.map(|closed| closed.by), Some(Writer::Operator));
-        assert_eq!(entry.met.conflict.outcome, Outcome::Open, "how it was met stays on record");
+        assert_eq!(entry.met.conflict.outcome, Outcome::Open, "the original outcome stays on record");
     }
     let titles = [world.title(1).await, world.title(2).await, world.title(3).await];
     assert_eq!(titles.each_ref().map(|title| title.as_deref().unwrap()), ["by cognee", "by claude", "by both"]);
@@ -160,10 +161,10 @@ async fn an_operators_event_closes_what_was_open_and_every_store_shows_its_word(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_lost_can_come_back_and_what_is_so_already_is_told() {
+async fn a_losing_value_can_be_restored_and_a_decision_without_effect_is_reported() {
     let world = World::new().await;
-    world.carry(vec![view(1, Origin::Claude, 1, "said by claude", None)]).await;
-    world.carry(vec![view(1, Origin::Cognee, 2, "said by cognee", None)]).await;
+    world.carry(vec![view(1, Origin::Claude, 1, "text by claude", None)]).await;
+    world.carry(vec![view(1, Origin::Cognee, 2, "text by cognee", None)]).await;
     let entry = world.recorded(false).await.remove(0);
     let (records, publisher) = (&*world.ports.records, &world.publisher);
     let revert = Choice::reverting(&entry.met);
@@ -174,13 +175,13 @@ async fn what_lost_can_come_back_and_what_is_so_already_is_told() {
     assert!(!decide(records, publisher, &entry, &revert).await.unwrap().changes);
     assert!(decide(records, publisher, &entry, &Choice::Source).await.unwrap().changes);
     let row = records.rows_of(&[entry.chunk]).await.unwrap().remove(0).unwrap();
-    assert_eq!(row.state.unwrap().chunk.content, "said by claude");
+    assert_eq!(row.state.unwrap().chunk.content, "text by claude");
     world.agrees().await;
-    // A late change that does not show is the one that lost.
+    // A late change that is not the result is the side that lost.
     world
         .carry(vec![
-            view(2, Origin::Cognee, 2, "said by cognee", None),
-            view(2, Origin::Claude, 1, "said by claude", None),
+            view(2, Origin::Cognee, 2, "text by cognee", None),
+            view(2, Origin::Claude, 1, "text by claude", None),
         ])
         .await;
     let late = world.recorded(false).await.remove(0);
@@ -188,9 +189,9 @@ async fn what_lost_can_come_back_and_what_is_so_already_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_cannot_be_decided_is_refused_with_the_reason() {
+async fn an_impossible_decision_is_refused_with_the_reason() {
     let world = World::new().await;
-    let both = [view(1, Origin::Claude, 1, "said by claude", None), view(1, Origin::Cognee, 2, "said by cognee", None)];
+    let both = [view(1, Origin::Claude, 1, "text by claude", None), view(1, Origin::Cognee, 2, "text by cognee", None)];
     world.carry(both.to_vec()).await;
     let mut entry = world.recorded(false).await.remove(0);
     let short = world.decide(&entry, &Choice::Value(json!("short"))).await.unwrap_err();
@@ -208,14 +209,14 @@ async fn what_cannot_be_decided_is_refused_with_the_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_service_forgets_what_was_settled_long_ago_and_nothing_that_is_open() {
+async fn the_service_removes_conflicts_settled_long_ago_and_no_open_one() {
     let mut world = World::new().await;
-    let text = "what both say of it";
+    let text = "a text of both writers";
     let edits = [
         view(1, Origin::Claude, 1, text, Some("by claude")),
         view(1, Origin::Cognee, 2, text, Some("by cognee")),
-        view(2, Origin::Claude, 1, "said by claude", None),
-        view(2, Origin::Cognee, 2, "said by cognee", None),
+        view(2, Origin::Claude, 1, "text by claude", None),
+        view(2, Origin::Cognee, 2, "text by cognee", None),
     ];
     world.carry(edits.to_vec()).await;
     assert_eq!(world.recorded(false).await.len(), 2);
@@ -226,6 +227,6 @@ async fn the_service_forgets_what_was_settled_long_ago_and_nothing_that_is_open(
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(30), forgotten).await.expect("it is forgotten");
+    tokio::time::timeout(Duration::from_secs(30), forgotten).await.expect("the settled conflict stays");
     assert!(world.recorded(false).await[0].met.is_open());
 }

@@ -1,4 +1,5 @@
-//! What can never succeed is set aside once, wherever it is found out; what only looks like it is kept.
+//! An event that can never succeed is dead-lettered once, wherever that is found out; an event that only appears so is
+//! kept.
 
 mod breaker;
 mod crash;

@@ -1,4 +1,4 @@
-//! An installation that lacks stores, gets one, or is changed while a process runs.
+//! An installation that lacks stores, gets a new store, or is changed while a process runs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use chunk_sync_testkit::states::states;
 use tempfile::TempDir;
 use uuid::Uuid;
 
-/// What outlives the processes.
+/// The servers and files, which outlive the processes.
 struct World {
     bus: MemoryBus,
     records: MemoryRecords,
@@ -82,7 +82,7 @@ fn installed(version: u64, stores: &[Target]) -> Installed {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_event_for_a_store_that_there_is_not_is_merged_into_the_row() {
+async fn an_event_for_an_absent_store_is_merged_into_the_row() {
     let world = World::new();
     let set = installed(1, &[Target::Qdrant]);
     world.records.record(None, &set).await.unwrap();
@@ -106,7 +106,7 @@ async fn a_new_store_is_filled_and_compared_and_no_version_changes() {
     service.until_idle().await.unwrap();
     service.stop().await.unwrap();
     let before = world.versions().await;
-    // A chunk that neither row nor record knows stays: no process knows where it comes from.
+    // A chunk with neither row nor record stays: its origin is unknown.
     let unknown = states(41).pop().unwrap();
     world.graph.tamper(unknown.chunk.id, SyncVersion::default(), Some(&unknown));
     let filling = BTreeSet::from([Target::Neo4j]);
@@ -121,7 +121,7 @@ async fn a_new_store_is_filled_and_compared_and_no_version_changes() {
     filling.stop().await;
     service.until_idle().await.unwrap();
     service.stop().await.unwrap();
-    assert_eq!(world.versions().await, before, "other stores have nothing to write again");
+    assert_eq!(world.versions().await, before, "filling must not change a version");
     assert!(world.records.installed().await.unwrap().unwrap().filling.is_empty());
     let report = verify(&world.ports(&both), &Options::default(), &|_| {}).await.unwrap();
     assert_eq!((report.differing, report.stores[&Target::Neo4j].orphaned), (1, 1), "{report:?}");

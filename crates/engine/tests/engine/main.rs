@@ -1,4 +1,5 @@
-//! The engine on ports in memory and a log on disk. One program for all of it: each would compile the engine again.
+//! The engine on ports in memory and a log on disk. All tests are one program, because each program would compile the
+//! engine again.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod conflicts;

@@ -1,4 +1,5 @@
-//! Where nearly everything is refused, nothing is set aside; poison and broken publishers never get that far.
+//! If a store refuses nearly everything, nothing is dead-lettered; refused single events and broken publishers never
+//! have that effect.
 
 use std::time::Duration;
 
@@ -21,18 +22,18 @@ async fn until_held(service: &Service) -> String {
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), held).await.expect("nothing is held")
+    tokio::time::timeout(Duration::from_secs(20), held).await.expect("the service held nothing within 20 s")
 }
 
 #[tokio::test]
-async fn what_nearly_everything_shares_is_kept_until_it_is_mended() {
+async fn events_are_kept_while_a_store_refuses_nearly_everything() {
     let world = World::new();
     let events = events("sound", 60);
     refuse(&world, &events);
     let service = world.service().await;
     world.publisher().publish(events.clone()).await.unwrap();
     let reason = until_held(&service).await;
-    assert!(reason.contains("60 of the last 60 chunks") && reason.contains("it will not have it"), "{reason}");
+    assert!(reason.contains("60 of the last 60 chunks") && reason.contains("refused by the test"), "{reason}");
     assert!(!service.health().is_ready());
     assert!(world.letters().await.is_empty());
     assert_eq!(world.bus.depth().await.unwrap().pending, 60);
@@ -47,7 +48,7 @@ async fn what_nearly_everything_shares_is_kept_until_it_is_mended() {
 }
 
 #[tokio::test]
-async fn a_stop_meanwhile_loses_nothing() {
+async fn a_stop_while_events_are_kept_loses_nothing() {
     let world = World::new();
     let events = events("sound", 60);
     refuse(&world, &events);
@@ -63,7 +64,7 @@ async fn a_stop_meanwhile_loses_nothing() {
 }
 
 #[tokio::test]
-async fn whoever_waits_for_the_end_is_told_that_it_may_never_come() {
+async fn waiting_for_idle_fails_while_a_store_refuses_nearly_everything() {
     let mut world = World::new();
     world.worker.patience = Duration::from_millis(100);
     let events = events("sound", 60);
@@ -80,7 +81,7 @@ async fn whoever_waits_for_the_end_is_told_that_it_may_never_come() {
 }
 
 #[tokio::test]
-async fn poison_is_set_aside_once_enough_else_succeeds() {
+async fn refused_events_are_dead_lettered_once_enough_others_succeed() {
     let mut world = World::new();
     (world.worker.batch, world.worker.in_flight) = (16, 8);
     let (poison, sound) = (events("poison", 60), events("sound", 60));
@@ -96,7 +97,7 @@ async fn poison_is_set_aside_once_enough_else_succeeds() {
 }
 
 #[tokio::test]
-async fn broken_publishers_hold_up_nobody() {
+async fn broken_publishers_do_not_block_others() {
     let world = World::new();
     for i in 0..300 {
         world.bus.add(vec![(b"chunk".to_vec(), format!("{{broken {i}").into_bytes())]);
@@ -109,7 +110,7 @@ async fn broken_publishers_hold_up_nobody() {
 }
 
 #[tokio::test]
-async fn whoever_wants_everything_set_aside_gets_it() {
+async fn without_hold_everything_refused_is_dead_lettered() {
     let mut world = World::new();
     world.worker.hold = false;
     let events = events("sound", 60);

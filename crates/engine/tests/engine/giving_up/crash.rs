@@ -1,4 +1,4 @@
-//! Events that end the process, and what becomes of the replay of one that was refused.
+//! Events that end the process, and the replay of an event that a store refused.
 
 use chunk_sync_engine::ports::Bus;
 use chunk_sync_engine::{Recovered, Service};
@@ -7,7 +7,7 @@ use chunk_sync_model::Target;
 use super::world::{World, event};
 
 #[test]
-fn an_event_that_ends_the_process_is_set_aside_and_those_beside_it_are_not() {
+fn an_event_that_ends_the_process_is_dead_lettered_and_those_beside_it_are_not() {
     let mut world = World::new();
     world.worker.max_deliveries = 4;
     let [before, deadly, after] = ["before", "deadly", "after"].map(event);
@@ -23,20 +23,20 @@ fn an_event_that_ends_the_process_is_set_aside_and_those_beside_it_are_not() {
         let letters = world.letters().await;
         assert_eq!(letters.len(), 1, "{letters:?}");
         assert_eq!(letters[0].chunk(), Some(deadly.chunk_id()));
-        assert_eq!(letters[0].reasons().attempts, 5, "the one that it is not carried in any more is counted");
+        assert_eq!(letters[0].reasons().attempts, 5, "the attempt that gives it up is counted");
         assert!(world.holds(&before).await && world.holds(&after).await && !world.holds(&deadly).await);
         let depth = world.bus.depth().await.unwrap();
         assert_eq!((depth.unread, depth.pending), (0, 0), "its entry is finished as well");
         service.stop().await.unwrap();
     });
-    // What was set aside is done with: the log has nothing more.
+    // A dead-lettered event is finished: the log has nothing left to replay.
     world.process(async |world| {
         assert_eq!(Service::replay(world.ports(), world.settings()).await.unwrap(), Recovered::default());
     });
 }
 
 #[test]
-fn a_few_crashes_set_nothing_aside() {
+fn a_few_crashes_dead_letter_nothing() {
     let mut world = World::new();
     let [one, two] = ["one", "two"].map(event);
     world.vectors.moods.deadly.lock().unwrap().insert(two.chunk_id());
@@ -50,7 +50,7 @@ fn a_few_crashes_set_nothing_aside() {
         let service = world.service().await;
         service.until_idle().await.unwrap();
         let recovered = service.health().recovered.unwrap();
-        assert_eq!((recovered.replayed, recovered.given_up), (0, 0), "the bus still answers for it: {recovered:?}");
+        assert_eq!((recovered.replayed, recovered.given_up), (0, 0), "the bus still has it: {recovered:?}");
         assert!(world.holds(&one).await && world.holds(&two).await);
         assert!(world.letters().await.is_empty());
         service.stop().await.unwrap();
@@ -58,7 +58,7 @@ fn a_few_crashes_set_nothing_aside() {
 }
 
 #[test]
-fn what_is_no_event_by_todays_limits_is_set_aside_though_the_bus_lost_its_entry() {
+fn an_event_that_breaks_todays_limits_is_dead_lettered_though_the_bus_lost_its_entry() {
     let mut world = World::new();
     let event = event("too long by now");
     world.vectors.moods.deadly.lock().unwrap().insert(event.chunk_id());
@@ -72,11 +72,11 @@ fn what_is_no_event_by_todays_limits_is_set_aside_though_the_bus_lost_its_entry(
         let letters = world.letters().await;
         assert_eq!((letters.len(), letters[0].reasons().field.as_deref()), (1, Some("chunk.content")));
         let read = world.publisher().read(&letters[0].original(), event.timestamp).unwrap();
-        assert_eq!(read, event, "by the limits that it was published with it is an event still");
+        assert_eq!(read, event, "the event is valid by the limits with which it was published");
     });
 }
 
-/// The letters of an event that is refused when it is replayed, with or without its entry on the bus.
+/// Counts the letters of an event that is refused when it is replayed, with or without its entry on the bus.
 fn refused_at_replay(lost: bool) -> World {
     let mut world = World::new();
     let event = event("refused");
@@ -94,9 +94,9 @@ fn refused_at_replay(lost: bool) -> World {
         let letters = world.letters().await;
         assert_eq!(letters.len(), 1, "{letters:?}");
         let reasons = letters[0].reasons();
-        assert_eq!((reasons.missing, &*reasons.error), (vec![Target::Qdrant], "it will not have it"));
+        assert_eq!((reasons.missing, &*reasons.error), (vec![Target::Qdrant], "refused by the test"));
         let read = world.publisher().read(&letters[0].original(), event.timestamp).unwrap();
-        assert_eq!(read, event, "all of the event is in its letter");
+        assert_eq!(read, event, "the letter has the whole event");
         let depth = world.bus.depth().await.unwrap();
         assert_eq!((depth.unread, depth.pending), (0, 0));
         service.stop().await.unwrap();
@@ -105,7 +105,7 @@ fn refused_at_replay(lost: bool) -> World {
 }
 
 #[test]
-fn a_refused_replay_is_set_aside_though_the_bus_lost_its_entry() {
+fn a_refused_replay_is_dead_lettered_though_the_bus_lost_its_entry() {
     refused_at_replay(true);
 }
 

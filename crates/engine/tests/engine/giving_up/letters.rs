@@ -1,4 +1,4 @@
-//! A dead letter that is published again, and one that nobody needs any more.
+//! A dead letter that is published again, and one whose event is superseded.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use chunk_sync_model::{Event, Target};
 
 use super::world::{World, event};
 
-/// A world with one dead letter, of an event that Qdrant would not have.
+/// A world with one dead letter, of an event that Qdrant refused.
 async fn with_a_letter(event: &Event) -> World {
     let world = World::new();
     world.vectors.moods.refused.lock().unwrap().insert(event.chunk_id());
@@ -29,7 +29,7 @@ async fn a_letter_published_again_reaches_every_store() {
     let publisher = world.publisher();
     let read = publisher.read(&letter.original(), event.timestamp).unwrap();
     let again = dead::again(read, Some(Target::Qdrant));
-    dead::retry(&world.bus, &publisher, letter.id, again).await.unwrap().expect("it has an entry");
+    dead::retry(&world.bus, &publisher, letter.id, again).await.unwrap().expect("the bus returned no entry");
     assert!(world.letters().await.is_empty());
     let service = world.service().await;
     service.until_idle().await.unwrap();
@@ -45,7 +45,7 @@ async fn a_crash_between_publishing_and_dropping_leaves_both_and_does_no_harm() 
     let publisher = world.publisher();
     let read = || publisher.read(&letter.original(), event.timestamp).unwrap();
     publisher.publish(vec![dead::again(read(), None)]).await.unwrap();
-    // As before the drop: whoever looks finds the letter, and retries it once more.
+    // The same state as after a crash before the drop: the operator finds the letter and retries it once more.
     dead::retry(&world.bus, &publisher, letter.id, dead::again(read(), None)).await.unwrap();
     assert_eq!(world.bus.depth().await.unwrap().unread, 2);
     let service = world.service().await;
@@ -70,12 +70,12 @@ async fn a_letter_is_superseded_by_what_came_since() {
     world.publisher().publish(vec![newer]).await.unwrap();
     service.until_idle().await.unwrap();
     assert_eq!(superseded().await, [true, true]);
-    // The service drops it by itself.
+    // The service drops it.
     let gone = async {
         while !world.letters().await.is_empty() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(30), gone).await.expect("it lies there still");
+    tokio::time::timeout(Duration::from_secs(30), gone).await.expect("the letter was not dropped within 30 s");
     service.stop().await.unwrap();
 }

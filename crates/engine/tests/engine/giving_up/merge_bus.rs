@@ -1,4 +1,4 @@
-//! The same where the bus lies beside the records: the merge finishes entries, and the outbox has what stores miss.
+//! The same with a bus in the database of the records: the merge finishes entries, and the outbox has what stores miss.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use chunk_sync_model::{Event, Target};
 
 use super::world::{World, event, events};
 
-/// How many writes the outbox has for vectors and graph.
+/// The number of writes in the outbox for vectors and graph.
 async fn pending(world: &World) -> (u64, u64) {
     let counts = world.records.debt_counts().await.unwrap();
     (counts[&Target::Qdrant], counts[&Target::Neo4j])
@@ -28,7 +28,7 @@ async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), waiting).await.unwrap_or_else(|_| panic!("never: {what}"));
+    tokio::time::timeout(Duration::from_secs(20), waiting).await.unwrap_or_else(|_| panic!("not within 20 s: {what}"));
 }
 
 #[tokio::test]
@@ -72,7 +72,7 @@ fn a_crash_after_the_merge_leaves_the_writes_in_the_outbox() {
 }
 
 #[tokio::test]
-async fn what_a_store_refuses_has_its_letter_and_leaves_the_outbox() {
+async fn a_refused_write_is_dead_lettered_and_leaves_the_outbox() {
     let world = World::beside();
     let (sound, poison) = (event("sound"), event("poison"));
     refuse(&world, std::slice::from_ref(&poison));
@@ -89,13 +89,13 @@ async fn what_a_store_refuses_has_its_letter_and_leaves_the_outbox() {
 }
 
 #[tokio::test]
-async fn what_nearly_everything_shares_is_kept_in_the_outbox_until_it_is_mended() {
+async fn writes_stay_in_the_outbox_while_a_store_refuses_nearly_everything() {
     let world = World::beside();
     let events = events("sound", 60);
     refuse(&world, &events);
     let service = world.service().await;
     world.publisher().publish(events.clone()).await.unwrap();
-    until("it is held", async || service.health().held.is_some()).await;
+    until("the service holds the events", async || service.health().held.is_some()).await;
     assert!(world.letters().await.is_empty());
     assert_eq!((world.bus.depth().await.unwrap().oldest, pending(&world).await.0), (None, 60));
     world.vectors.moods.refused.lock().unwrap().clear();
@@ -109,13 +109,13 @@ async fn what_nearly_everything_shares_is_kept_in_the_outbox_until_it_is_mended(
 }
 
 #[tokio::test]
-async fn a_stop_while_it_is_kept_loses_nothing() {
+async fn a_stop_while_writes_stay_in_the_outbox_loses_nothing() {
     let world = World::beside();
     let events = events("sound", 60);
     refuse(&world, &events);
     let service = world.service().await;
     world.publisher().publish(events.clone()).await.unwrap();
-    until("it is held", async || service.health().held.is_some()).await;
+    until("the service holds the events", async || service.health().held.is_some()).await;
     service.stop().await.unwrap();
     assert_eq!(pending(&world).await.0, 60);
     world.vectors.moods.refused.lock().unwrap().clear();
@@ -127,24 +127,24 @@ async fn a_stop_while_it_is_kept_loses_nothing() {
 }
 
 #[tokio::test]
-async fn what_a_store_went_on_refusing_is_no_reason_to_wait() {
+async fn a_repeatedly_refused_write_without_its_event_does_not_delay_idle() {
     let world = World::beside();
     let events = events("sound", 60);
     refuse(&world, &events);
     let service = world.service().await;
     world.publisher().publish(events.clone()).await.unwrap();
-    until("it is held", async || service.health().held.is_some()).await;
+    until("the service holds the events", async || service.health().held.is_some()).await;
     service.stop().await.unwrap();
-    // Left by the last process, without its events: nothing but the store can say what becomes of it.
+    // Left by the last process, without its events: only the store can decide what becomes of it.
     let service = world.service().await;
-    tokio::time::timeout(Duration::from_secs(20), service.until_idle()).await.expect("it waits for ever").unwrap();
+    tokio::time::timeout(Duration::from_secs(20), service.until_idle()).await.expect("never idle").unwrap();
     let condition = &service.health().stores[0];
     assert_eq!((condition.0, condition.1.refused, pending(&world).await.0), (Target::Qdrant, 60, 60));
     service.stop().await.unwrap();
 }
 
 #[tokio::test]
-async fn entries_that_are_no_events_are_set_aside_without_a_merge() {
+async fn entries_that_are_no_events_are_dead_lettered_without_a_merge() {
     let world = World::beside();
     for i in 0..30 {
         world.bus.add(vec![(b"chunk".to_vec(), format!("{{broken {i}").into_bytes())]);

@@ -1,4 +1,5 @@
-//! Ports in memory that outlive the processes, one of the stores with moods, and processes that can be killed.
+//! Ports in memory that outlive the processes, a store that refuses chunks or stops answering, and processes that can
+//! be killed.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -18,16 +19,16 @@ use tempfile::TempDir;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-/// What the store does to some chunks.
+/// What the store does with some chunks.
 #[derive(Default)]
 pub(crate) struct Moods {
     pub(crate) refused: Mutex<BTreeSet<Uuid>>,
     pub(crate) deadly: Mutex<BTreeSet<Uuid>>,
-    /// It is about to end the process.
+    /// Notified when the store is about to end the process.
     reached: Notify,
 }
 
-/// Vectors in memory, by a store that refuses some chunks, and at others ends the process: it never answers.
+/// Vectors in memory, in a store that refuses some chunks, and ends the process at others by never answering.
 #[derive(Clone)]
 pub(crate) struct Moody {
     pub(crate) store: MemoryStore,
@@ -52,7 +53,7 @@ impl Store for Moody {
         let mut applied = Vec::new();
         for write in writes {
             if self.moods.refused.lock().unwrap().contains(&write.id) {
-                applied.push(Applied::Failed(Fault::new(FaultClass::Rejected, "moody", "it will not have it")));
+                applied.push(Applied::Failed(Fault::new(FaultClass::Rejected, "moody", "refused by the test")));
             } else {
                 applied.extend(self.store.apply(std::slice::from_ref(write)).await);
             }
@@ -81,7 +82,7 @@ impl Store for Moody {
     }
 }
 
-/// What outlives a process.
+/// The servers and files, which outlive a process.
 pub(crate) struct World {
     pub(crate) bus: MemoryBus,
     pub(crate) vectors: Moody,
@@ -96,7 +97,7 @@ impl World {
         Self::of(MemoryBus::default(), MemoryRecords::default())
     }
 
-    /// One whose bus lies beside the records, so that a merge finishes its entries.
+    /// A world whose bus is in the database of the records, so that a merge finishes its entries.
     pub(crate) fn beside() -> Self {
         let bus = MemoryBus::of(usize::MAX, FinishedBy::Merge);
         let records = MemoryRecords::beside(&bus);
@@ -147,16 +148,17 @@ impl World {
         Service::start(self.ports(), self.settings()).await.unwrap()
     }
 
-    /// A process that starts and is killed where the store ends it.
+    /// Starts a process and kills it where the store ends it.
     pub(crate) fn dies(&mut self) {
         self.process(async |world| {
             let _service = world.service().await;
             let reached = world.vectors.moods.reached.notified();
-            tokio::time::timeout(Duration::from_secs(20), reached).await.expect("nothing ended the process");
+            tokio::time::timeout(Duration::from_secs(20), reached).await.expect("no process was ended");
         });
     }
 
-    /// A process that does something, and is gone at once when it has; its bus hands what it had to the next one.
+    /// Runs a process that does something and is killed as soon as it has; the bus hands its entries to the next
+    /// process.
     pub(crate) fn process(&mut self, work: impl AsyncFnOnce(&Self)) {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         runtime.block_on(work(self));
@@ -174,12 +176,12 @@ impl World {
     }
 }
 
-/// An event about a chunk of that name.
+/// An event about the chunk of that name.
 pub(crate) fn event(name: &str) -> Event {
     Event::of_chunk(state(&bare(name)).chunk.clone())
 }
 
-/// Events about as many chunks.
+/// Events about `count` chunks.
 pub(crate) fn events(name: &str, count: usize) -> Vec<Event> {
     (0..count).map(|i| event(&format!("{name} {i}"))).collect()
 }

@@ -1,4 +1,4 @@
-//! Every kind of damage: named exactly, and mended.
+//! Every kind of damage is named exactly and repaired.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use super::world::{World, delete};
 
 const COUNT: usize = 12;
 
-/// A world in which all is well, and one of its chunks.
+/// A world without differences, and one of its chunks.
 async fn world() -> (World, Arc<State>) {
     let states = states(COUNT);
     let world = World::with(&states).await;
@@ -53,7 +53,7 @@ async fn a_changed_payload_is_named_by_its_field_and_put_back() {
     let (world, state) = world().await;
     let id = state.chunk.id;
     let version = world.version(id).await;
-    let tampered = altered(&world.row(id).await.unwrap(), |s| s.chunk.summary = Some("somebody's own".to_owned()));
+    let tampered = altered(&world.row(id).await.unwrap(), |s| s.chunk.summary = Some("a changed summary".to_owned()));
     world.vectors.tamper(id, version, Some(&tampered));
     assert_eq!(world.differences(id).await, [("qdrant", "different", "summary".to_owned())]);
     world.mend(Orphans::List).await;
@@ -76,7 +76,7 @@ async fn a_changed_vector_is_named_and_put_back() {
 async fn a_changed_node_is_named_by_its_property_and_put_back() {
     let (world, state) = world().await;
     let id = state.chunk.id;
-    let tampered = altered(&world.row(id).await.unwrap(), |s| s.chunk.content = "the words of another".to_owned());
+    let tampered = altered(&world.row(id).await.unwrap(), |s| s.chunk.content = "a changed text".to_owned());
     world.graph.tamper(id, world.version(id).await, Some(&tampered));
     assert_eq!(world.differences(id).await, [("neo4j", "different", "content_hash".to_owned())]);
     world.mend(Orphans::List).await;
@@ -86,7 +86,7 @@ async fn a_changed_node_is_named_by_its_property_and_put_back() {
 async fn a_store_that_was_left_behind_is_stale_and_catches_up() {
     let (world, state) = world().await;
     let id = state.chunk.id;
-    let old = altered(&world.row(id).await.unwrap(), |s| s.chunk.content = "what stood there before".to_owned());
+    let old = altered(&world.row(id).await.unwrap(), |s| s.chunk.content = "an older text".to_owned());
     world.vectors.tamper(id, SyncVersion::new(1), Some(&old));
     assert_eq!(world.differences(id).await, [("qdrant", "stale", "content".to_owned())]);
     world.mend(Orphans::List).await;
@@ -133,7 +133,7 @@ async fn an_orphan_with_a_tombstone_is_deleted() {
     let before = world.row(id).await.unwrap();
     world.carry(vec![delete(id)]).await;
     assert!(world.verify().await.consistent);
-    // Under a version above that of the tombstone, as a point has that was written with a clock ahead.
+    // With a version above that of the tombstone, like a point that was written by a machine whose clock is ahead.
     let shown = SyncVersion::new(world.version(id).await.get() + 1_000_000);
     world.vectors.tamper(id, shown, Some(&before));
     assert_eq!(world.differences(id).await, [("qdrant", "orphaned", String::new())]);
@@ -146,7 +146,7 @@ async fn an_orphan_with_a_tombstone_is_deleted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_orphan_that_no_record_knows_is_listed_and_kept_until_somebody_says_otherwise() {
+async fn an_orphan_without_a_record_is_listed_and_kept_unless_deletion_is_requested() {
     let (world, state) = world().await;
     for (name, shown) in [("a stray", 0), ("a lost one", 1_700_000_000_000_000)] {
         let id = Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes());
@@ -171,18 +171,18 @@ async fn a_store_in_the_future_is_overtaken_and_takes_the_next_change() {
     assert_eq!(world.differences(id).await, [("qdrant", "different", "sync_version".to_owned())]);
     world.mend(Orphans::List).await;
     assert!(world.version(id).await > shown);
-    let mut next = Event::of_chunk(changed(&state, "what is said after the repair").chunk.clone());
+    let mut next = Event::of_chunk(changed(&state, "a text after the repair").chunk.clone());
     next.timestamp = Time::from_micros(next.timestamp.micros() + 1_000_000);
     world.carry(vec![next]).await;
     assert!(world.verify().await.consistent);
-    assert_eq!(world.row(id).await.unwrap().chunk.content, "what is said after the repair");
+    assert_eq!(world.row(id).await.unwrap().chunk.content, "a text after the repair");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_version_that_none_can_be_above_is_left_to_a_person() {
+async fn the_greatest_possible_version_is_left_to_the_operator() {
     let (world, state) = world().await;
     let id = state.chunk.id;
-    world.vectors.tamper(id, SyncVersion::MAX, Some(&changed(&state, "by somebody from the year 2255")));
+    world.vectors.tamper(id, SyncVersion::MAX, Some(&changed(&state, "by a program from the year 2255")));
     let mended = world.repair(Orphans::List).await;
     assert_eq!((mended.plan[0].id, mended.plan[0].action), (id, Action::Undecided));
     assert!(mended.plan[0].why.contains("delete it there by hand"));
@@ -192,7 +192,7 @@ async fn a_version_that_none_can_be_above_is_left_to_a_person() {
 async fn a_row_that_was_never_carried_is_carried() {
     let (world, state) = world().await;
     let id = state.chunk.id;
-    assert!(world.rows.lose_record(id), "there was no record");
+    assert!(world.rows.lose_record(id), "the chunk had no record");
     world.vectors.tamper(id, SyncVersion::default(), None);
     assert_eq!(world.differences(id).await, [("qdrant", "missing", String::new())]);
     world.mend(Orphans::List).await;
@@ -212,7 +212,7 @@ async fn a_lost_store_is_filled_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_plan_that_is_carried_out_late_or_twice_does_what_the_row_says_by_then() {
+async fn a_plan_that_is_executed_late_or_twice_writes_the_row_as_it_is_then() {
     let (world, state) = world().await;
     let id = state.chunk.id;
     world.delete_row(id);
@@ -223,7 +223,7 @@ async fn a_plan_that_is_carried_out_late_or_twice_does_what_the_row_says_by_then
         publish(&world.ports, &world.publisher, &kept, &|_| {}).await.unwrap();
         let before = world.version(id).await;
         world.carry(Vec::new()).await;
-        assert!(world.version(id).await > before, "the second repair is no repetition of the first");
+        assert!(world.version(id).await > before, "the second repair was taken for a repetition of the first");
     }
     assert!(world.verify().await.consistent);
 }
@@ -232,16 +232,16 @@ async fn a_plan_that_is_carried_out_late_or_twice_does_what_the_row_says_by_then
 async fn only_the_chunks_of_a_project_are_compared_where_one_is_named() {
     let states = states(COUNT);
     let world = World::with(&states).await;
-    let project = states.iter().find_map(|s| s.chunk.organization.project_id).expect("one has a project");
+    let project = states.iter().find_map(|s| s.chunk.organization.project_id).expect("no chunk has a project");
     let of = states.iter().filter(|s| s.chunk.organization.project_id == Some(project)).count();
     let options = chunk_sync_engine::verify::Options { project: Some(project), ..World::options() };
     let report = chunk_sync_engine::verify::verify(&world.ports, &options, &|_| {}).await.unwrap();
     assert_eq!((report.chunks, report.stores[&Target::Qdrant].count), (of as u64, of as u64));
-    assert!(of < COUNT, "not all are of one project");
+    assert!(of < COUNT, "all chunks are of one project");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_verification_that_is_stopped_goes_on_where_it_was() {
+async fn a_stopped_verification_can_be_continued() {
     let states = states(40);
     let world = World::with(&states).await;
     let mut ids: Vec<Uuid> = states.iter().map(|state| state.chunk.id).collect();
@@ -258,7 +258,7 @@ async fn a_verification_that_is_stopped_goes_on_where_it_was() {
     };
     let (first, ()) = tokio::join!(verifying, stopping);
     let first = first.unwrap();
-    let after = first.stopped_after.expect("it was stopped");
+    let after = first.stopped_after.expect("the verification was not stopped");
     assert!(first.chunks > 0 && first.chunks < 40, "{} chunks", first.chunks);
     let options = chunk_sync_engine::verify::Options { after: Some(after), ..World::options() };
     let rest = chunk_sync_engine::verify::verify(&world.ports, &options, &|_| {}).await.unwrap();

@@ -1,4 +1,4 @@
-//! While events go on: what is on its way is not taken for a difference, and what differs is still found.
+//! While events go on, chunks on their way are not reported as differences, and a true difference is found.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::world::World;
 
-/// A store that answers late, now and then much later.
+/// A store that answers late, and sometimes much later.
 struct Slow {
     inner: Arc<dyn Store>,
     calls: AtomicU64,
@@ -59,7 +59,7 @@ impl Store for Slow {
     }
 }
 
-/// Changes chunks, round and round, until it is told to stop, and counts the changes.
+/// Changes chunks in turn until `stop` is set, and counts the changes.
 async fn change(world: &World, states: &[Arc<State>], stop: &AtomicBool, made: &AtomicU64) {
     let mut changes = 0;
     while !stop.load(Ordering::Relaxed) {
@@ -109,11 +109,11 @@ async fn chunks_on_their_way_are_no_differences_and_a_true_one_is_found_among_th
     service.until_idle().await.unwrap();
     service.stop().await.unwrap();
     let report = world.verify().await;
-    assert_eq!((report.differing, report.unsettled), (1, 0), "{unsettled} could not be judged before");
+    assert_eq!((report.differing, report.unsettled), (1, 0), "{unsettled} did not stand still before");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_scrubber_finds_what_differs_mends_it_and_tells() {
+async fn the_scrubber_finds_repairs_and_reports_what_differs() {
     let states = states(30);
     let world = World::with(&states).await;
     let service = world.service().await;

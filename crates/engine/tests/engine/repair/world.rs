@@ -1,4 +1,4 @@
-//! Stores with chunks in them, a service that propagates, and ways to do damage.
+//! Stores with chunks, a service that propagates changes, and ways to damage the stores.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use chunk_sync_testkit::memory::{MemoryBus, MemoryRecords, MemoryStore};
 use tempfile::TempDir;
 use uuid::Uuid;
 
-/// All ports in memory, and handles by which a test writes past the service.
+/// All ports in memory, and handles with which a test writes without the service.
 pub(crate) struct World {
     pub(crate) ports: Ports,
     pub(crate) publisher: Publisher,
@@ -22,7 +22,7 @@ pub(crate) struct World {
     dir: TempDir,
 }
 
-/// What a repair came to.
+/// The result of a repair.
 pub(crate) struct Mended {
     pub(crate) plan: Vec<Step>,
     pub(crate) remaining: Vec<Difference>,
@@ -40,7 +40,7 @@ impl World {
         Self { ports, publisher, rows, vectors, graph, dir: TempDir::new().unwrap() }
     }
 
-    /// With these chunks in all stores.
+    /// A world with these chunks in all stores.
     pub(crate) async fn with(states: &[Arc<State>]) -> Self {
         let world = Self::empty();
         let events = states.iter().map(|state| Event::of_chunk(state.chunk.clone())).collect();
@@ -64,7 +64,7 @@ impl World {
         Service::start(self.ports.clone(), settings).await.unwrap()
     }
 
-    /// Publishes the events, and has everything on the bus carried.
+    /// Publishes the events, and waits until everything on the bus is carried.
     pub(crate) async fn carry(&self, events: Vec<Event>) {
         let service = self.service().await;
         if !events.is_empty() {
@@ -78,7 +78,7 @@ impl World {
         verify(&self.ports, &Self::options(), &|_| {}).await.unwrap()
     }
 
-    /// What differs: the store, the kind and the fields of the chunk.
+    /// The differences: the store, the kind and the fields of the chunk.
     pub(crate) async fn differences(&self, id: Uuid) -> Vec<(&'static str, &'static str, String)> {
         let report = self.verify().await;
         let of = |d: &Difference| (d.store.as_str(), d.kind.as_str(), d.fields.join(" "));
@@ -109,7 +109,7 @@ impl World {
         mended.plan
     }
 
-    /// The version of the chunk's record.
+    /// The version in the chunk's record.
     pub(crate) async fn version(&self, id: Uuid) -> SyncVersion {
         self.ports.records.rows_of(&[id]).await.unwrap()[0].as_ref().unwrap().version
     }
@@ -118,20 +118,20 @@ impl World {
         self.ports.records.rows_of(&[id]).await.unwrap().pop().flatten()?.state
     }
 
-    /// Writes something else into the row, past the service.
+    /// Changes the row without the service.
     pub(crate) async fn change_row(&self, id: Uuid, change: impl FnOnce(&mut State)) {
-        let mut row = State::clone(&self.row(id).await.expect("the row is there"));
+        let mut row = State::clone(&self.row(id).await.expect("the chunk has no row"));
         change(&mut row);
         self.rows.write_row(id, Some(Arc::new(row)));
     }
 
-    /// Deletes the row, past the service.
+    /// Deletes the row without the service.
     pub(crate) fn delete_row(&self, id: Uuid) {
-        assert!(self.rows.write_row(id, None), "there was no row");
+        assert!(self.rows.write_row(id, None), "the chunk had no row");
     }
 }
 
-/// The delete of a chunk by claude, made now.
+/// A deletion of a chunk by claude, made now.
 pub(crate) fn delete(id: Uuid) -> Event {
     let now: Time = jiff::Timestamp::now().into();
     Event {
