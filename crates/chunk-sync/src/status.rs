@@ -307,7 +307,7 @@ async fn asked<T>(what: &str, answer: impl Future<Output = Result<T, Fault>>) ->
     }
 }
 
-/// The state of each store, the system of record first. `debts` is the outbox size per store, if known.
+/// The state of each store, the system of record first. The second argument is the outbox size per store, if known.
 pub(crate) fn stores(health: &Health, debts: Option<&BTreeMap<Target, u64>>) -> Vec<Store> {
     let owed = |target| debts.map(|debts| debts.get(target).copied().unwrap_or_default());
     let records = Condition::of(health.records.clone());

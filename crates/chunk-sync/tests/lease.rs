@@ -1,10 +1,10 @@
-//! Several processes of the program on real servers: one works the stream, the others stand by. The one that works is
-//! killed, stopped in order, made to stand still at every place and in its wait, and cut off from the system of record.
+//! Several processes of the program on real servers: one works the stream, the others stand by. The tests kill the working
+//! process, stop it in order, suspend it at every stage and while it waits, and cut it off from the system of record.
 //!
-//! PostgreSQL is named by `CHUNK_SYNC_TEST_PG18_URL`, Redis by `CHUNK_SYNC_TEST_REDIS_URL`. The other stores are out of reach
-//! on purpose: what they miss goes to the outbox, and the order of merges is what is judged here.
+//! PostgreSQL is named by `CHUNK_SYNC_TEST_PG18_URL`, Redis by `CHUNK_SYNC_TEST_REDIS_URL`. The other stores are
+//! unreachable on purpose: their chunks go to the outbox, and the tests check the order of merges.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-#![allow(clippy::print_stderr, reason = "how long a takeover took")]
+#![allow(clippy::print_stderr, reason = "prints how long a takeover took")]
 
 #[path = "lease/environment.rs"]
 mod environment;
@@ -17,13 +17,13 @@ use std::time::{Duration, Instant};
 use environment::Environment;
 use proxy::{Proxy, Weather, port_of};
 
-/// From the death of the holder to the first merge of the next.
+/// Limit from the death of the holder to the first merge of the next one.
 const AFTER_DEATH: Duration = Duration::from_secs(3);
 
-/// From an orderly end to the first merge of the next.
+/// Limit from an orderly end of the holder to the first merge of the next one.
 const AFTER_STOP: Duration = Duration::from_secs(1);
 
-/// What a busy machine may add.
+/// Allowance for a busy machine.
 const SLACK: Duration = Duration::from_secs(2);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -48,7 +48,7 @@ async fn of_three_processes_one_works_and_the_next_takes_over_within_seconds() {
         env.publish(version..=version).await;
         env.shows(version).await;
         let took = if round == 0 { began.elapsed() } else { began.elapsed().saturating_sub(ended) };
-        eprintln!("round {round}: merged {took:?} after the end of the holder before");
+        eprintln!("round {round}: merged {took:?} after the end of the previous holder");
         assert!(took < limit + SLACK, "{took:?}");
         assert_ne!(env.holder().await, holder);
     }
@@ -56,7 +56,7 @@ async fn of_three_processes_one_works_and_the_next_takes_over_within_seconds() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_process_that_stands_still_anywhere_loses_its_place_and_repeats_nothing_out_of_order() {
+async fn a_process_suspended_at_any_stage_loses_the_lease_and_repeats_nothing_out_of_order() {
     for point in ["read", "logged", "merged", "owed", "completed", "acknowledged"] {
         let env = Environment::new().await;
         let first = env.start("a", &["--stop-at", point]).await;
@@ -72,7 +72,7 @@ async fn a_process_that_stands_still_anywhere_loses_its_place_and_repeats_nothin
         env.shows(30).await;
         env.is_finished().await;
         assert_eq!(env.holder().await, second.id(), "{point}");
-        // It has not ended: it stands by, and works when it is its turn.
+        // The first process has not ended: it stands by, and works once it gets the lease.
         second.terminate();
         env.until_holder(first.id()).await;
         env.publish(31..=31).await;
@@ -84,7 +84,7 @@ async fn a_process_that_stands_still_anywhere_loses_its_place_and_repeats_nothin
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_process_that_stands_still_while_it_waits_swallows_nothing() {
+async fn a_process_suspended_while_it_waits_takes_no_entry() {
     let env = Environment::new().await;
     let first = env.start("a", &[]).await;
     env.until_holder(first.id()).await;
@@ -104,7 +104,7 @@ async fn a_process_that_stands_still_while_it_waits_swallows_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_process_cut_off_from_the_system_of_record_gives_way_and_comes_back() {
+async fn a_process_cut_off_from_the_system_of_record_loses_the_lease_and_gets_it_back() {
     let env = Environment::new().await;
     let proxy = Proxy::to(port_of(&env.database)).await;
     let first = env.start_at("a", &proxy.url(&env.database)).await;
@@ -120,7 +120,7 @@ async fn a_process_cut_off_from_the_system_of_record_gives_way_and_comes_back() 
         proxy.turns(Weather::Fair);
         env.is_finished().await;
         if weather == Weather::Stalled {
-            // Back to the first: it must not have ended, and must be let in again.
+            // Back to the first process: it must not have ended, and must get the lease again.
             second.stop();
             env.until_holder(first.id()).await;
             env.publish(21..=30).await;
@@ -131,7 +131,7 @@ async fn a_process_cut_off_from_the_system_of_record_gives_way_and_comes_back() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_log_of_another_host_that_is_replayed_late_changes_nothing() {
+async fn a_log_that_is_replayed_after_another_process_finished_its_events_changes_nothing() {
     let env = Environment::new().await;
     let first = env.start("a", &["--crash-at", "logged"]).await;
     env.until_holder(first.id()).await;
@@ -149,6 +149,6 @@ async fn a_log_of_another_host_that_is_replayed_late_changes_nothing() {
     env.shows(21).await;
     env.is_finished().await;
     let replayed = again.terminate();
-    assert_eq!(replayed["replayed"], 0, "another process had finished it: {replayed}");
+    assert_eq!(replayed["replayed"], 0, "the log replayed events that another process had finished: {replayed}");
     assert_eq!(env.dead_letters().await, 0);
 }

@@ -1,27 +1,29 @@
 //! The bus on Redis Streams, one endpoint: the stream with its group of workers, and the stream of dead letters.
 //!
-//! One process reads at a time, by the lease of the engine. Order is the order of the stream: one script claims what other
-//! consumers have pending, reads new entries and answers with both in order, so nothing comes between. Nobody blocks in a
-//! group read: a process that stands still cannot swallow an entry. A process that lost the lease and does not know yet may
-//! take entries; the reader takes them back with its next read, in their place.
+//! One process reads at a time: the holder of the engine's lease. Entries are delivered in stream order: one script claims
+//! the pending entries of other consumers, reads new entries and returns both in order, so no other command runs in between.
+//! No process blocks in a group read, so a suspended process cannot take an entry. A process that lost the lease and has not
+//! noticed yet may still take entries; the reader claims them with its next read and delivers them in stream order.
 //!
-//! # What a crash of a process does
-//! - while publishing: what of a pipeline had arrived is there; the publisher was told nothing and publishes again;
-//! - after a read: its entries are pending, and the next reader claims them first. Where the process fell silent each of
-//!   them counts one delivery more; what an orderly handover moves is not counted;
-//! - in an acknowledgement: it happened, or it did not and the entries come again;
-//! - in a burial: the letter is added first; a crash before the acknowledgement brings the entry again and buries it twice;
-//! - an answer on its way to a living process, lost or not waited for: the reader goes on under a new name, and claims what
-//!   is pending under the old one save what it has in hand (`reader.rs`).
+//! # Crash of a process
+//! - While publishing: the commands of the pipeline that had arrived are executed. The publisher got no answer and publishes
+//!   again.
+//! - After a read: its entries are pending, and the next reader claims them first. After a silent end of the process each
+//!   claim counts as one more delivery; after an orderly handover it does not.
+//! - In an acknowledgement: it was executed, or it was not and the entries are delivered again.
+//! - While writing a dead letter: the letter is added first. After a crash before the acknowledgement the entry is delivered
+//!   again and its dead letter is written twice.
+//! - The process lives, but an answer is lost or no longer awaited: the reader continues under a new consumer name and claims
+//!   what is pending under the old one, except the entries in hand (`reader.rs`).
 //!
-//! # What a failure of the server does
-//! - A restart: whatever it has on disk goes on. Its epoch is another one, so the log replays what it has as pending.
-//! - Group, stream or data gone (`XGROUP DESTROY`, `DEL`, `FLUSHALL`): the group is made anew and reads the stream, if there
-//!   is one, from its start; what this process has in hand is not handed out again. The epoch is another one. What had not
-//!   been read is lost with the stream.
-//! - Entries removed by somebody before they were finished are losses: said as errors, and counted ([`RedisBus::lost`]).
-//!   Entries removed before they were read are not noticed one by one.
-//! - Memory full: reading, finishing and trimming go on, for the scripts may exceed the limit.
+//! # Failure of the server
+//! - Restart: what is on its disk is kept. Its epoch changes, so the log replays its pending operations.
+//! - Group, stream or data gone (`XGROUP DESTROY`, `DEL`, `FLUSHALL`): the reader creates the group again and reads the
+//!   stream, if there is one, from its start. Entries in hand are not delivered again. The epoch changes. Entries that were
+//!   unread are lost with the stream.
+//! - Entries that another client removed before they were finished are lost: each is logged as an error and counted
+//!   ([`RedisBus::lost`]). Entries that were removed before they were read are not detected one by one.
+//! - Memory full: reading, finishing and trimming continue, because the scripts may exceed the limit.
 
 mod answer;
 mod bus;
@@ -51,7 +53,7 @@ use connection::Connection;
 use fault::Error;
 use reader::{InHand, Reader};
 
-/// The bus on a server.
+/// The bus on a Redis server.
 pub struct RedisBus {
     shared: Arc<Shared>,
     max_backlog: u64,
@@ -59,34 +61,34 @@ pub struct RedisBus {
     reader: tokio::sync::Mutex<Reader>,
 }
 
-/// What calls and the reader have in common.
+/// State that the calls and the reader share.
 struct Shared {
     connection: Connection,
-    /// The connection that waits for entries; one wait at a time.
+    /// The connection that waits for entries. One wait runs at a time.
     waiting: tokio::sync::Mutex<Option<MultiplexedConnection>>,
     keys: Keys,
-    /// What this process was handed and has not finished.
+    /// Entries that this process received and has not finished.
     in_hand: Mutex<InHand>,
-    /// Unread and pending entries as of the last publication; not known yet is more than any bound.
+    /// Unread plus pending entries as of the last publication; `u64::MAX` if unknown, which exceeds every bound.
     backlog: AtomicU64,
     lost: AtomicU64,
 }
 
-/// Names in the server.
+/// Names on the server.
 struct Keys {
     stream: String,
     dead: String,
     group: String,
-    /// What the names of this process begin with.
+    /// Prefix of the consumer names of this process.
     consumer: String,
 }
 
 impl RedisBus {
-    /// The bus of a server. Nothing is sent yet.
+    /// Creates the bus. Sends nothing yet.
     ///
     /// # Errors
-    /// [`Misconfigured`](chunk_sync_engine::ports::FaultClass::Misconfigured) where the URL is none, or names a server off
-    /// loopback without verified TLS and a password.
+    /// [`Misconfigured`](chunk_sync_engine::ports::FaultClass::Misconfigured) if the URL cannot be parsed, or if it names
+    /// a server off loopback without verified TLS and a password and `allow_insecure` is not set.
     pub fn new(config: &RedisConfig) -> Result<Self, Fault> {
         let keys = Keys {
             stream: config.stream.clone(),
@@ -110,8 +112,8 @@ impl RedisBus {
         })
     }
 
-    /// How many unfinished entries somebody removed from the stream, as far as this process met them. Anything but 0 is a
-    /// loss of events.
+    /// Number of unfinished entries that other clients removed from the stream, as far as this process detected them. Any
+    /// value but 0 is a loss of events.
     #[must_use]
     pub fn lost(&self) -> u64 {
         self.shared.lost.load(Ordering::Relaxed)
@@ -123,7 +125,7 @@ impl Shared {
         self.in_hand.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The group of workers; `None` where it, or the stream, is not there.
+    /// The group of workers; `None` if the group or the stream does not exist.
     async fn group(&self) -> Result<Option<Group>, Error> {
         match self.connection.query(redis::cmd("XINFO").arg("GROUPS").arg(&self.keys.stream)).await {
             Ok(groups) => answer::group(groups, &self.keys.group),
@@ -136,8 +138,8 @@ impl Shared {
         self.lost.fetch_add(1, Ordering::Relaxed);
         tracing::error!(
             entry = %id,
-            "an entry was removed from the stream before it was finished, and its event is lost: nobody may trim the \
-             stream by length or delete from it"
+            "an entry was removed from the stream before it was finished, and its event is lost; stop the client that \
+             trims the stream by length or deletes from it"
         );
     }
 

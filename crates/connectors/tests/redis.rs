@@ -1,8 +1,8 @@
-//! The bus on a real Redis: handovers, processes that do not know that they lost their place, a server that restarts or
-//! loses its data.
+//! The bus on a real Redis: handovers, processes that lost the lease without noticing, a server that restarts or loses its
+//! data.
 //!
-//! Most tests share the server named by `CHUNK_SYNC_TEST_REDIS_URL`, each with streams of its own; what stops or spoils a
-//! server starts one (`redis-server` has to be on the path).
+//! Most tests share the server named by `CHUNK_SYNC_TEST_REDIS_URL`, each with its own streams. A test that stops or
+//! disturbs a server starts its own (`redis-server` must be on the path).
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 

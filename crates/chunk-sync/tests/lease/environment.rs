@@ -1,4 +1,4 @@
-//! A database and streams of a test's own, processes of the program on them, and a look at both past the program.
+//! A separate database and streams per test, processes of the program on them, and direct access to both.
 
 use std::collections::HashMap;
 use std::io::Read;
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use tokio_postgres::{Client, NoTls};
 use uuid::Uuid;
 
-/// How long anything may take.
+/// Timeout of every wait.
 const LIMIT: Duration = Duration::from_secs(60);
 
 pub(crate) struct Environment {
@@ -28,7 +28,7 @@ pub(crate) struct Environment {
 
 fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| {
-        panic!("{name} is not set: `cargo xtask services up`, then `eval $(cargo xtask services env)`")
+        panic!("{name} is not set; run `cargo xtask services up`, then `eval $(cargo xtask services env)`")
     })
 }
 
@@ -61,12 +61,12 @@ impl Environment {
         Self { dir, name, database, maintenance, client, redis, chunk: Uuid::new_v4() }
     }
 
-    /// A process whose log is of that name, on its feet.
+    /// Starts a process with its log in the directory `log`. Returns once the tables exist.
     pub(crate) async fn start(&self, log: &str, arguments: &[&str]) -> Process {
         self.spawn(log, arguments, &self.database).await
     }
 
-    /// The same, reaching the system of record by another way.
+    /// Like [`Self::start`], with another URL of the system of record.
     pub(crate) async fn start_at(&self, log: &str, database: &str) -> Process {
         self.spawn(log, &[], database).await
     }
@@ -77,12 +77,12 @@ impl Environment {
         command.env("CHUNK_SYNC__WAL__DIR", self.dir.path().join(log)).stdout(Stdio::piped());
         command.env("CHUNK_SYNC__POSTGRES__URL", database);
         let process = Process(command.spawn().unwrap());
-        // It has made the tables, or they are there: then the group is there soon as well.
+        // The tables exist, created by this process or an earlier one; the group follows soon.
         self.until("the lease", async || self.count("SELECT count(to_regclass('chunk_sync.lease'))").await == 1).await;
         process
     }
 
-    /// Publishes these versions of the chunk, in order.
+    /// Publishes these versions of the chunk, in ascending order.
     pub(crate) async fn publish(&self, versions: RangeInclusive<u32>) {
         for version in versions {
             let time = format!("2026-01-01T00:{:02}:{:02}Z", version / 60, version % 60);
@@ -100,7 +100,7 @@ impl Environment {
         }
     }
 
-    /// Waits until the row shows that version. A row that goes back to an older one is a failure.
+    /// Waits until the row has that version. Fails if the row goes back to an older one.
     pub(crate) async fn shows(&self, version: u32) {
         let wanted = format!("version {version:04}");
         let mut newest = String::new();
@@ -120,7 +120,7 @@ impl Environment {
         }
     }
 
-    /// The process that holds the lease; waits until one does.
+    /// Id of the process that holds the lease; waits until one does.
     pub(crate) async fn holder(&self) -> u32 {
         let began = Instant::now();
         loop {
@@ -161,7 +161,7 @@ impl Environment {
     async fn until(&self, what: &str, holds: impl AsyncFn() -> bool) {
         let began = Instant::now();
         while !holds().await {
-            assert!(began.elapsed() < LIMIT, "{what} is not to be seen after {LIMIT:?}");
+            assert!(began.elapsed() < LIMIT, "timed out after {LIMIT:?} waiting for {what}");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
@@ -170,7 +170,7 @@ impl Environment {
 impl Drop for Environment {
     fn drop(&mut self) {
         let (name, maintenance) = (self.name.clone(), self.maintenance.clone());
-        // Another runtime: the one of the test may be waiting for this very thread.
+        // A separate runtime: the runtime of the test may be waiting for this thread.
         let dropped = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
@@ -190,7 +190,7 @@ impl Drop for Environment {
     }
 }
 
-/// A process of the program, killed when it is dropped.
+/// A process of the program; dropping it kills the process.
 pub(crate) struct Process(Child);
 
 impl Process {
@@ -205,18 +205,18 @@ impl Process {
 
     /// `kill -9`.
     pub(crate) fn kill(mut self) {
-        assert!(self.0.try_wait().unwrap().is_none(), "it ended by itself");
+        assert!(self.0.try_wait().unwrap().is_none(), "the process had already ended");
         self.0.kill().unwrap();
         self.0.wait().unwrap();
     }
 
-    /// Ends it by SIGTERM; its summary.
+    /// Ends the process with SIGTERM. Returns its summary.
     pub(crate) fn terminate(mut self) -> Value {
         self.signal("-TERM");
         let mut summary = String::new();
         self.0.stdout.take().unwrap().read_to_string(&mut summary).unwrap();
         let status = self.0.wait().unwrap();
-        assert!(status.success(), "it ended with {status}");
+        assert!(status.success(), "the process ended with {status}");
         serde_json::from_str(&summary).unwrap()
     }
 
@@ -228,7 +228,7 @@ impl Process {
         self.signal("-CONT");
     }
 
-    /// Waits until the process stands still, by whatever signal.
+    /// Waits until the process is stopped (state `T`), by any signal.
     pub(crate) async fn stands_still(&self) {
         let began = Instant::now();
         loop {
@@ -236,16 +236,16 @@ impl Process {
             if stat.rsplit(") ").next().unwrap().starts_with('T') {
                 return;
             }
-            assert!(began.elapsed() < LIMIT, "the process does not stand still");
+            assert!(began.elapsed() < LIMIT, "the process is not stopped after {LIMIT:?}");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 
-    /// Waits until it has ended by itself.
+    /// Waits until the process has ended without a signal of the test.
     pub(crate) async fn crashed(mut self) {
         let began = Instant::now();
         while self.0.try_wait().unwrap().is_none() {
-            assert!(began.elapsed() < LIMIT, "it did not end");
+            assert!(began.elapsed() < LIMIT, "the process did not end within {LIMIT:?}");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }

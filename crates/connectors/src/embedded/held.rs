@@ -1,11 +1,11 @@
-//! What this process knows of the lease of the directory.
+//! The state of the lease of the directory, in the memory of the process that has the directory open.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use chunk_sync_engine::ports::LeaseState;
 use uuid::Uuid;
 
-/// What is known of the lease.
+/// The state of the lease.
 #[derive(Debug)]
 pub(super) struct Held(Mutex<LeaseState>);
 
@@ -16,7 +16,7 @@ impl Default for Held {
 }
 
 impl Held {
-    /// Whether that token holds the lease.
+    /// Whether `token` holds the lease.
     pub(super) fn is(&self, token: Uuid) -> bool {
         self.lock().token == Some(token)
     }

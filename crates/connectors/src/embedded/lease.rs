@@ -1,6 +1,6 @@
-//! The lease of the embedded stores. One process has the directory, so who works the stream is known in its memory, beside
-//! the one connection that writes; nothing of it is in the file. A process that opens the directory finds a lease that was
-//! never held, and takes the process before for one that may have died.
+//! The lease of the embedded stores. One process has the directory open, so the lease is kept in its memory, next to the one
+//! connection that writes; the file holds nothing of it. A process that opens the directory finds a lease that was never held
+//! and assumes that the previous process may have died.
 
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ impl Lease for EmbeddedLease {
     async fn take(&self, seen: &LeaseState, token: Uuid) -> Result<bool, Fault> {
         let (database, seen) = (Arc::clone(&self.database), seen.clone());
         let take = move || {
-            // Merges hold it until they are committed.
+            // A merge holds the writer until it is committed, so the takeover waits for it.
             let _merges = database.writer();
             let mut state = database.lease.lock();
             let free = *state == seen;

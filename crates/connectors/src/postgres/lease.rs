@@ -2,10 +2,10 @@
 //! exclusively.
 //!
 //! # What a crash does
-//! A holder's transaction that is under way ends with its connection, or after a second in which its process does nothing
-//! (`idle_in_transaction_session_timeout`); until then a takeover waits. A takeover is one transaction: a crash in it leaves
-//! the old holder or the new one, never neither. The replication connection of the old holder is ended after the commit; a
-//! crash in between leaves it to the server, and the capture waits for it.
+//! A running transaction of the holder ends with its connection, or after one second in which its process does nothing
+//! (`idle_in_transaction_session_timeout`); until then a takeover waits. A takeover is one transaction: a crash during it
+//! leaves the old holder or the new one, never neither. The new holder ends the replication connection of the old one after
+//! the commit; after a crash in between the server ends it, and the capture waits until then.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,20 +27,20 @@ use crate::remote;
 
 const CONTEXT: &str = "postgres: lease";
 
-/// How long a look or a renewal may take on the server. A term lasts several of them.
+/// Timeout on the server for reading or renewing the lease. A term is several times as long.
 const QUICK: Duration = Duration::from_millis(500);
 
-/// How long it may take to connect anew.
+/// Timeout for connecting.
 const CONNECT: Duration = Duration::from_secs(1);
 
-/// The most that a takeover waits for running merges, before it is tried again.
+/// The longest that one attempt to take over waits for running merges.
 const MERGES_END: Duration = Duration::from_secs(5);
 
 const LOCK: &str = "SELECT pg_advisory_xact_lock(1667787628, 1)";
 
 const STATE: &str = "SELECT token, beat, holder FROM chunk_sync.lease WHERE stream = 'events'";
 
-/// Takes the lease if it shows `$3` and `$4`; a row that is not there shows beat 0.
+/// Takes the lease if its token is `$3` and its beat is `$4`. A missing row counts as beat 0.
 const TAKE: &str = "INSERT INTO chunk_sync.lease AS held (stream, token, beat, holder, since) \
     SELECT 'events', $1::uuid, 1, $2::text, clock_timestamp() \
     WHERE $4::bigint = 0 OR EXISTS (SELECT FROM chunk_sync.lease WHERE stream = 'events') \
@@ -53,24 +53,25 @@ const RENEW: &str = "UPDATE chunk_sync.lease SET beat = beat + 1 WHERE stream = 
 const RELEASE: &str =
     "UPDATE chunk_sync.lease SET token = NULL, beat = beat + 1 WHERE stream = 'events' AND token = $1";
 
-/// Ends the connection that reads the slot.
+/// Terminates the connection that reads the slot.
 const END_READER: &str = "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots \
     WHERE slot_name = $1 AND database = current_database() AND active_pid IS NOT NULL";
 
-/// The lease beside the records.
+/// The lease in the database of the records.
 pub struct PostgresLease {
     records: Arc<PostgresRecords>,
-    /// Connections of its own: a renewal waits for no merge.
+    /// Separate connections, so that a renewal does not wait for a merge.
     quick: Pool,
     holder: String,
     slot: String,
 }
 
 impl PostgresLease {
-    /// The lease of the stream whose system of record this is. A takeover ends whoever reads `slot`. Nothing is sent yet.
+    /// The lease of the stream whose system of record this is. A takeover ends the connection that reads
+    /// `slot`. Sends nothing yet.
     ///
     /// # Errors
-    /// [`Misconfigured`](FaultClass::Misconfigured) where the URL of the records is unsound.
+    /// [`Misconfigured`](FaultClass::Misconfigured) if the URL of the records cannot be parsed or is not allowed.
     pub fn new(records: Arc<PostgresRecords>, slot: &str) -> Result<Self, Fault> {
         let config = PostgresConfig {
             pool_size: 2,
@@ -97,7 +98,7 @@ impl PostgresLease {
         Ok(LeaseState { token: row.try_get(0)?, beat: beat.unsigned_abs(), holder: row.try_get(2)? })
     }
 
-    /// Runs a statement on the row of that token; whether it is there.
+    /// Runs a statement on the row with that token. Returns whether there is one.
     async fn on_own(&self, sql: &str, token: Uuid) -> Result<bool, Fault> {
         let done = async {
             let client = self.quick.get().await?;
@@ -135,15 +136,15 @@ impl PostgresLease {
         Ok(taken > 0)
     }
 
-    /// Ends the replication connection of the old holder. Where this role may not, the capture waits until it ends.
+    /// Ends the replication connection of the old holder. If this role may not, the capture waits until it ends.
     async fn end_reader(&self) {
         match self.records.query(END_READER, &[&self.slot]).await {
             Ok(ended) if ended.is_empty() => {}
-            Ok(_) => info!(slot = self.slot, "ended the replication connection of the process before"),
+            Ok(_) => info!(slot = self.slot, "ended the replication connection of the previous holder"),
             Err(error) => info!(
                 slot = self.slot, %error,
-                "the replication connection of the process before could not be ended: waiting for it. \
-                 GRANT pg_signal_backend to this role to have it ended"
+                "cannot end the replication connection of the previous holder; waiting until it ends. \
+                 GRANT pg_signal_backend to this role to let it end the connection"
             ),
         }
     }
@@ -178,5 +179,5 @@ fn fault(error: Error) -> Fault {
     if !missing {
         return fault;
     }
-    Fault { message: format!("{}: run `chunk-sync init` to bring the tables up to date", fault.message), ..fault }
+    Fault { message: format!("{}; run `chunk-sync init` to bring the tables up to date", fault.message), ..fault }
 }

@@ -162,7 +162,7 @@ fn update(table: &str, names: &[&str]) -> String {
     format!("UPDATE {table} SET {} WHERE id = $1", sets.collect::<Vec<_>>().join(", "))
 }
 
-/// One row per stream; it is updated several times a second, and its page has room for that.
+/// One row per stream. It is updated several times a second; the fill factor leaves room for that on its page.
 pub(super) const LEASE_TABLE: &[&str] = &["CREATE TABLE chunk_sync.lease (
     stream text PRIMARY KEY,
     token uuid,
@@ -171,7 +171,8 @@ pub(super) const LEASE_TABLE: &[&str] = &["CREATE TABLE chunk_sync.lease (
     since timestamptz NOT NULL
 ) WITH (fillfactor = 10)"];
 
-/// A merge locks the lease before it compares the token: in one statement the token could be of a moment before the lock.
+/// A merge locks the lease before it reads the token. In a single statement the snapshot of the token could be older than
+/// the lock.
 pub(super) const LEASE_LOCK_SHARED: &str = "SELECT pg_advisory_xact_lock_shared(1667787628, 1)";
 
 pub(super) const LEASE_TOKEN: &str = "SELECT token FROM chunk_sync.lease WHERE stream = 'events'";

@@ -1,4 +1,4 @@
-//! What every transaction of the service does, and values as its statements have them.
+//! Start and local settings of every transaction of the service, and conversion of values for its statements.
 
 use std::time::Duration;
 
@@ -18,11 +18,10 @@ pub(super) async fn begin(
     Ok(client.build_transaction().isolation_level(level).read_only(read_only).start().await?)
 }
 
-/// How long a transaction may wait for this process before the server ends it: a process that stands still holds no lock
-/// for longer.
+/// How long a transaction may wait for this process before the server ends it. A suspended process holds no lock for longer.
 const IDLE_IN_TRANSACTION: &str = "1s";
 
-/// Makes the transaction commit durably, end soon if this process stands still, and wait for a lock no longer than
+/// Makes the transaction commit durably, end soon if this process is suspended, and wait for a lock no longer than
 /// `lock_timeout`, whatever the settings of role, database or pooler are.
 pub(super) async fn set_locally(transaction: &Transaction<'_>, lock_timeout: Duration) -> Result<(), Error> {
     let statement = transaction.prepare_cached(sql::SET_LOCALLY).await?;

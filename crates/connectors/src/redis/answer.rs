@@ -1,4 +1,4 @@
-//! Answers of the server as values of ours. Names and values of fields are bytes and stay so.
+//! Parses the server's answers. Names and values of fields are bytes and are not decoded.
 
 use chunk_sync_engine::ports::{Depth, EntryId};
 use chunk_sync_model::event::Fields;
@@ -12,23 +12,23 @@ pub(super) struct Entry {
     pub(super) fields: Fields,
 }
 
-/// What one read brought.
+/// Result of one read.
 pub(super) struct Read {
-    /// In the order of the stream; first those that were claimed.
+    /// In stream order; the claimed entries come first.
     pub(super) entries: Vec<Entry>,
-    /// How often each claimed entry was delivered.
+    /// Delivery count of each claimed entry, in the order of `entries`.
     pub(super) claimed: Vec<u32>,
     /// Pending entries that are no longer in the stream.
     pub(super) gone: Vec<EntryId>,
-    /// The last entry that the group was ever handed.
+    /// The last entry that the server ever delivered to the group.
     pub(super) last: EntryId,
 }
 
-/// What `XINFO GROUPS` says of one group.
+/// One group as reported by `XINFO GROUPS`.
 pub(super) struct Group {
     pub(super) pending: u64,
     pub(super) last_delivered: EntryId,
-    /// How many entries it has not read; `None` where the server cannot tell without counting.
+    /// Number of entries that the group has not read; `None` if the server does not report it (entries were deleted).
     pub(super) lag: Option<u64>,
 }
 
@@ -36,7 +36,7 @@ pub(super) fn list(value: Value) -> Result<Vec<Value>, Error> {
     match value {
         Value::Array(items) => Ok(items),
         Value::Nil => Ok(Vec::new()),
-        _ => Err(Error::Answer("a list was expected")),
+        _ => Err(Error::Answer("expected a list")),
     }
 }
 
@@ -44,39 +44,39 @@ pub(super) fn bytes(value: Value) -> Result<Vec<u8>, Error> {
     match value {
         Value::BulkString(bytes) => Ok(bytes),
         Value::SimpleString(text) => Ok(text.into_bytes()),
-        _ => Err(Error::Answer("a string was expected")),
+        _ => Err(Error::Answer("expected a string")),
     }
 }
 
 pub(super) fn number(value: &Value) -> Result<u64, Error> {
     match value {
-        Value::Int(number) => u64::try_from(*number).map_err(|_| Error::Answer("a count below zero")),
-        _ => Err(Error::Answer("a number was expected")),
+        Value::Int(number) => u64::try_from(*number).map_err(|_| Error::Answer("a count is negative")),
+        _ => Err(Error::Answer("expected an integer")),
     }
 }
 
 pub(super) fn entry_id(value: Value) -> Result<EntryId, Error> {
     let text = String::from_utf8(bytes(value)?).unwrap_or_default();
-    text.parse().map_err(|_| Error::Answer("an entry's id was expected"))
+    text.parse().map_err(|_| Error::Answer("expected an entry id `milliseconds-sequence`"))
 }
 
-/// Entries as `XRANGE` gives them; what was deleted in between (nil) is left out.
+/// Parses entries as `XRANGE` returns them. Entries deleted in the meantime (nil) are left out.
 pub(super) fn entries(value: Value) -> Result<Vec<Entry>, Error> {
     list(value)?.into_iter().filter(|item| *item != Value::Nil).map(entry).collect()
 }
 
-/// What the script of a read answers.
+/// Parses the answer of `lua/read.lua`.
 pub(super) fn read(value: Value) -> Result<Read, Error> {
-    let parts: [Value; 5] = list(value)?.try_into().map_err(|_| Error::Answer("what was read"))?;
+    let parts: [Value; 5] = list(value)?.try_into().map_err(|_| Error::Answer("the read script: not 5 values"))?;
     let [read, _, deliveries, gone, last] = parts;
     let (entries, claimed) = (entries(read)?, list(deliveries)?.iter().map(count).collect::<Result<_, _>>()?);
     let gone = list(gone)?.into_iter().map(entry_id).collect::<Result<_, _>>()?;
     Ok(Read { entries, claimed, gone, last: entry_id(last)? })
 }
 
-/// What the script of the depth answers.
+/// Parses the answer of `lua/depth.lua`.
 pub(super) fn depth(value: Value) -> Result<Depth, Error> {
-    let parts: [Value; 4] = list(value)?.try_into().map_err(|_| Error::Answer("how much waits"))?;
+    let parts: [Value; 4] = list(value)?.try_into().map_err(|_| Error::Answer("the depth script: not 4 values"))?;
     let [unread, pending, dead, oldest] = parts;
     let oldest = if bytes(oldest.clone())?.is_empty() { None } else { Some(entry_id(oldest)?) };
     Ok(Depth { unread: number(&unread)?, pending: number(&pending)?, dead: number(&dead)?, oldest })
@@ -85,7 +85,7 @@ pub(super) fn depth(value: Value) -> Result<Depth, Error> {
 fn entry(value: Value) -> Result<Entry, Error> {
     let mut parts = list(value)?.into_iter();
     let (Some(id), Some(values)) = (parts.next(), parts.next()) else {
-        return Err(Error::Answer("an entry without its fields"));
+        return Err(Error::Answer("an entry has no fields"));
     };
     let mut values = list(values)?.into_iter();
     let mut fields = Fields::with_capacity(values.len() / 2);
@@ -99,7 +99,7 @@ fn count(value: &Value) -> Result<u32, Error> {
     Ok(u32::try_from(number(value)?).unwrap_or(u32::MAX))
 }
 
-/// What `XINFO GROUPS` says of the group of that name.
+/// Finds the group called `name` in the answer of `XINFO GROUPS`.
 pub(super) fn group(value: Value, name: &str) -> Result<Option<Group>, Error> {
     for group in list(value)? {
         let mut values = list(group)?.into_iter();
@@ -114,7 +114,7 @@ pub(super) fn group(value: Value, name: &str) -> Result<Option<Group>, Error> {
             }
         }
         if is_it {
-            let last_delivered = last_delivered.ok_or(Error::Answer("a group without its position"))?;
+            let last_delivered = last_delivered.ok_or(Error::Answer("a group has no last-delivered-id"))?;
             return Ok(Some(Group { pending, last_delivered, lag }));
         }
     }

@@ -1,4 +1,4 @@
-//! The engine's seam on Redis Streams: `XADD`, reading, `XACK`, how much waits, and forgetting what is finished.
+//! The engine's `Bus` port on Redis Streams: `XADD`, reading, `XACK`, the depth, and trimming of finished entries.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -23,11 +23,11 @@ const FINISHED: &str = "redis bus: acknowledge";
 const DEAD: &str = "redis bus: dead letters";
 const WAITS: &str = "redis bus: depth";
 
-/// The most that one pipeline sends: events, and bytes of them.
+/// Upper bounds of one pipeline: number of events, and bytes of their fields.
 const BATCH: usize = 500;
 const BATCH_BYTES: usize = 4 << 20;
 
-/// How often a publisher looks for room.
+/// Interval at which a publisher without room reads the depth.
 const ROOM_PAUSE: Duration = Duration::from_millis(20);
 
 #[async_trait]
@@ -36,7 +36,7 @@ impl Bus for RedisBus {
         let fault = |error: Error| error.into_fault(PREPARE);
         let facts: String = self.shared.connection.query(&redis::cmd("INFO")).await.map_err(fault)?;
         super::config::check_server(&facts)?;
-        // Looked for first: a server whose memory is full refuses to make what is there already.
+        // Queried first: a server whose memory is full refuses `XGROUP CREATE` even if the group exists.
         match self.shared.group().await.map_err(fault)? {
             Some(_) => Ok(()),
             None => self.shared.make_group().await.map_err(fault),
@@ -63,7 +63,7 @@ impl Bus for RedisBus {
 
     async fn read(&self, max: usize, wait: Duration) -> Result<Vec<Delivery>, Fault> {
         let deadline = Instant::now() + wait;
-        // Another call may be reading; what it does not take is there the next time.
+        // Another call may be reading. The next read returns the entries that it leaves.
         let Ok(mut reader) = timeout_at(deadline, self.reader.lock()).await else {
             return Ok(Vec::new());
         };
@@ -101,7 +101,7 @@ impl Bus for RedisBus {
 }
 
 impl RedisBus {
-    /// Waits until the bus has room. What was measured with the last publication saves a question.
+    /// Waits until the bus has room. Uses the backlog measured with the last publication, which saves a query.
     async fn room(&self) -> Result<(), Fault> {
         let deadline = Instant::now() + self.room_wait;
         let mut backlog = self.shared.backlog.load(Ordering::Relaxed);
@@ -113,7 +113,7 @@ impl RedisBus {
             }
             if Instant::now() >= deadline {
                 let message = format!(
-                    "{backlog} events wait on the bus, the most it may hold being {}: let `chunk-sync run` carry them first",
+                    "{backlog} events wait on the bus, the limit is {}; let `chunk-sync run` process them first",
                     self.max_backlog
                 );
                 return Err(Fault::new(FaultClass::Busy, PUBLISH, message));
@@ -125,7 +125,8 @@ impl RedisBus {
 }
 
 impl Shared {
-    /// The commands that add the first of these events, and of how many; last the question how much waits then.
+    /// The `XADD` commands of the first events and the number of these events. The last command of the pipeline reads the
+    /// backlog that results.
     fn additions(&self, events: &[Event]) -> (Pipeline, usize) {
         let (mut pipeline, mut count, mut bytes) = (redis::pipe(), 0, 0);
         for event in events.iter().take(BATCH) {
@@ -143,16 +144,16 @@ impl Shared {
 
     async fn add(&self, pipeline: &Pipeline, count: usize) -> Result<Vec<EntryId>, Error> {
         let mut answers: Vec<Value> = self.connection.pipeline(pipeline).await?;
-        let groups = answers.pop().ok_or(Error::Answer("no answer to a question"))?;
+        let groups = answers.pop().ok_or(Error::Answer("a command of the pipeline has no answer"))?;
         if let Some(group) = answer::group(groups, &self.keys.group)? {
-            // Unknown, it is counted before the next publication.
+            // If it is unknown, the next publication counts it first.
             self.backlog.store(group.lag.map_or(u64::MAX, |lag| lag + group.pending), Ordering::Relaxed);
         }
         let ids: Vec<_> = answers.into_iter().map(answer::entry_id).collect::<Result<_, _>>()?;
-        if ids.len() == count { Ok(ids) } else { Err(Error::Answer("another number of ids than of events")) }
+        if ids.len() == count { Ok(ids) } else { Err(Error::Answer("not one id per event")) }
     }
 
-    /// Acknowledges.
+    /// Acknowledges the entries and removes them from those in hand.
     pub(super) async fn finish(&self, ids: &[EntryId]) -> Result<(), Error> {
         for part in ids.chunks(BATCH) {
             let mut command = redis::cmd("XACK");
@@ -178,8 +179,8 @@ impl Shared {
         answer::depth(answer.await?)
     }
 
-    /// A restart may lose what was not on disk yet, and gives the server another `run_id`; a stream or group that is made
-    /// anew has another life.
+    /// The epoch: the server's `run_id` and the life of the group. A restart may lose what was not on disk yet and changes
+    /// the `run_id`; a stream or group that is created again has a new life.
     async fn epoch(&self) -> Result<String, Error> {
         let facts: String = self.connection.query(redis::cmd("INFO").arg("server")).await?;
         let run = facts.lines().find_map(|line| line.strip_prefix("run_id:")).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What the bus on Redis can be told, and what is refused before anything is sent.
+//! Configuration of the bus on Redis, and the checks that run before anything is sent.
 
 use std::time::Duration;
 
@@ -14,10 +14,10 @@ use crate::remote::{host_name, insecure, is_loopback};
 
 const CONTEXT: &str = "redis: configuration";
 
-/// Where the bus is and how it is used.
+/// Address and parameters of the bus.
 #[derive(Clone, Debug)]
 pub struct RedisConfig {
-    /// `redis://` or `rediss://`, with user and password where the server wants them.
+    /// `redis://` or `rediss://`, with user and password if the server requires them.
     pub url: SecretString,
     /// The stream of events.
     pub stream: String,
@@ -25,20 +25,20 @@ pub struct RedisConfig {
     pub dead_stream: String,
     /// The group of workers.
     pub group: String,
-    /// This process among them; unique.
+    /// Name of this process within the group; unique.
     pub consumer: String,
-    /// The most events that may wait, unread and pending together, before publishers have to.
+    /// Limit of unread plus pending events; above it publishers wait.
     pub max_backlog: u64,
-    /// How long a publisher waits for room before it is told that there is none.
+    /// How long a publisher waits for room before `publish` fails with `Busy`.
     pub room_wait: Duration,
-    /// How long an answer may take, apart from the time that a read waits on purpose.
+    /// Timeout of an answer, without the time that a blocking read waits for entries.
     pub answer_within: Duration,
     /// Allows a server off loopback without verified TLS and a password.
     pub allow_insecure: bool,
 }
 
 impl RedisConfig {
-    /// The defaults for the server at `url`.
+    /// Defaults for the server at `url`.
     #[must_use]
     pub fn new(url: SecretString) -> Self {
         Self {
@@ -54,11 +54,11 @@ impl RedisConfig {
         }
     }
 
-    /// A client for this server, without delay on its connections.
+    /// A client for this server, with `TCP_NODELAY` on its connections.
     pub(super) fn client(&self) -> Result<Client, Fault> {
         let info = self.url.expose_secret().into_connection_info().map_err(|_| {
-            // What the parser says may quote the URL, and with it the password.
-            let message = "the URL is none: write redis://user:password@host:6379/0, or rediss:// for TLS";
+            // The parser's message may contain the URL and so the password.
+            let message = "redis.url cannot be parsed; write redis://user:password@host:6379/0, or rediss:// for TLS";
             Fault::new(FaultClass::Misconfigured, CONTEXT, message)
         })?;
         self.check_secure(&info)?;
@@ -80,13 +80,13 @@ impl RedisConfig {
     }
 }
 
-/// Refuses a server, by what its `INFO` says, that is too old, or that may throw away entries when its memory is full.
+/// Refuses a server that, according to its `INFO`, is too old or may evict entries when its memory is full.
 pub(super) fn check_server(info: &str) -> Result<(), Fault> {
     let fact = |name: &str| info.lines().find_map(|line| line.trim().strip_prefix(name)?.strip_prefix(':'));
     let version = fact("redis_version").unwrap_or("of unknown version");
     let major: Option<u32> = version.split('.').next().and_then(|major| major.parse().ok());
     if major.is_some_and(|major| major < 7) {
-        let message = format!("the server is Redis {version}: version 7 or later is needed");
+        let message = format!("the server is Redis {version}; use version 7 or later");
         return Err(Fault::new(FaultClass::Misconfigured, CONTEXT, message));
     }
     let policy = fact("maxmemory_policy").unwrap_or("noeviction");
@@ -94,17 +94,17 @@ pub(super) fn check_server(info: &str) -> Result<(), Fault> {
         return Ok(());
     }
     let message = format!(
-        "maxmemory-policy is {policy}: the server may throw away events when its memory is full; set it to noeviction"
+        "maxmemory-policy is {policy}: the server may evict events when its memory is full; set it to noeviction"
     );
     if fact("maxmemory").is_none_or(|bytes| bytes == "0") {
-        // Without a limit nothing is thrown away; one that is set later would begin to.
+        // Without a limit the server evicts nothing. A limit that is set later would start the eviction.
         warn!("{message}");
         return Ok(());
     }
     Err(Fault::new(FaultClass::Misconfigured, CONTEXT, message))
 }
 
-/// `host-pid-random`: the random part tells apart what runs in containers, where every process is number 1.
+/// `host-pid-random`: the random part distinguishes processes in containers, where every process has id 1.
 fn unique_consumer() -> String {
     let random = Uuid::new_v4().simple().to_string();
     format!("{}-{}-{}", host_name(), std::process::id(), &random[..8])
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_may_throw_away_events_is_refused() {
+    fn a_server_that_may_evict_events_is_refused() {
         let info = |policy: &str, bytes: u64, version: &str| {
             format!("redis_version:{version}\r\nmaxmemory:{bytes}\r\nmaxmemory_policy:{policy}\r\n")
         };

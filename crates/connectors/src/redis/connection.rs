@@ -1,7 +1,7 @@
-//! Connections to the server: one that all commands share, opened anew after it failed, and single ones for reads that wait.
+//! Connections to the server: one that all commands share, reopened after a failure, and separate ones for blocking reads.
 //!
-//! The library's own manager is not used: it keeps a connection whose answers time out (half-open, it times out for ever),
-//! and one whose login failed once.
+//! The library's connection manager is not used: it keeps a connection whose answers time out (a half-open one times out
+//! for ever) and a connection whose login failed once.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use chunk_sync_engine::ports::Fault;
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
-/// The server, as this process reaches it.
+/// Access of this process to the server.
 pub(super) struct Connection {
     client: Client,
     answer_within: Duration,
@@ -24,7 +24,7 @@ pub(super) struct Connection {
 
 #[derive(Default)]
 struct Shared {
-    /// Counts what has been opened: a failure closes only the connection that it was met on.
+    /// Number of connections opened so far. A failure closes only the connection on which it occurred.
     generation: u64,
     open: Option<MultiplexedConnection>,
 }
@@ -48,23 +48,23 @@ impl Connection {
         Ok(Self { client: config.client()?, answer_within: config.answer_within, shared: Mutex::default() })
     }
 
-    /// A connection for reads that wait up to `wait`: its answers may take that long, and 5 s more.
+    /// A connection for reads that block up to `wait`. Its answer timeout is `wait` plus 5 s.
     pub(super) async fn for_reads(&self, wait: Duration) -> Result<MultiplexedConnection, Error> {
         self.open(wait + Duration::from_secs(5)).await
     }
 
-    /// Asks; once more where the connection broke since it was last used, as all do when the server restarts. What must
-    /// not be repeated unnoticed is asked with [`Self::script_once`].
+    /// Sends a command. Sends it a second time if a connection that was already open broke, as all connections do when the
+    /// server restarts. A command that must not be repeated unnoticed is sent with [`Self::script_once`].
     pub(super) async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, Error> {
         self.ask(&Question::One(command)).await
     }
 
-    /// The same with several commands.
+    /// Like [`Self::query`], with several commands.
     pub(super) async fn pipeline<T: FromRedisValue>(&self, commands: &Pipeline) -> Result<T, Error> {
         self.ask(&Question::Many(commands)).await
     }
 
-    /// Runs a script with these keys; `arguments` adds what follows them. A server that does not know it is told.
+    /// Runs a script with these keys; `arguments` appends the arguments. Loads the script if the server does not have it.
     pub(super) async fn script<T: FromRedisValue>(
         &self,
         script: &Script,
@@ -81,7 +81,7 @@ impl Connection {
         }
     }
 
-    /// The same, and where the connection breaks it is not asked again.
+    /// Like [`Self::script`], but does not repeat the call when the connection breaks.
     pub(super) async fn script_once<T: FromRedisValue>(
         &self,
         script: &Script,
@@ -112,7 +112,7 @@ impl Connection {
         }
     }
 
-    /// The answer, and whether the connection had been opened just for it.
+    /// Whether the connection was opened for this call, and the answer.
     async fn ask_once<T: FromRedisValue>(&self, question: &Question<'_>) -> Result<(bool, Result<T, Error>), Error> {
         let (generation, fresh, connection) = self.shared().await?;
         let answer = question.put(connection).await;
@@ -125,7 +125,7 @@ impl Connection {
         Ok((fresh, answer))
     }
 
-    /// The shared connection, and whether it was opened just now.
+    /// Generation of the shared connection, whether this call opened it, and the connection.
     async fn shared(&self) -> Result<(u64, bool, MultiplexedConnection), Error> {
         let mut shared = self.shared.lock().await;
         if let Some(connection) = &shared.open {

@@ -1,4 +1,4 @@
-//! Dead letters: a stream of their own.
+//! Dead letters, in a separate stream.
 
 use chunk_sync_engine::ports::{DeadLetter, EntryId, Letter};
 use redis::Value;
@@ -8,8 +8,8 @@ use super::answer;
 use super::command::add_command;
 use super::fault::Error;
 
-/// Adds them to the dead letters, then acknowledges them. A crash in between leaves them in both places, and they are
-/// buried a second time.
+/// Adds the letters to the stream of dead letters, then acknowledges their entries. A crash in between leaves them in both
+/// streams, and the letters are written a second time.
 pub(super) async fn bury(shared: &Shared, letters: &[DeadLetter]) -> Result<(), Error> {
     for part in letters.chunks(100) {
         let mut pipeline = redis::pipe();
@@ -23,7 +23,7 @@ pub(super) async fn bury(shared: &Shared, letters: &[DeadLetter]) -> Result<(), 
     Ok(())
 }
 
-/// The letters above `after`, at most `limit`.
+/// Letters with ids above `after` in ascending order, at most `limit`.
 pub(super) async fn letters(shared: &Shared, after: Option<EntryId>, limit: usize) -> Result<Vec<Letter>, Error> {
     let after = after.map_or_else(|| "-".to_owned(), |id| format!("({id}"));
     let mut command = redis::cmd("XRANGE");
@@ -32,7 +32,7 @@ pub(super) async fn letters(shared: &Shared, after: Option<EntryId>, limit: usiz
     Ok(entries.into_iter().map(|entry| Letter { id: entry.id, fields: entry.fields }).collect())
 }
 
-/// Removes a letter; whether it was there.
+/// Removes a letter. Returns whether it existed.
 pub(super) async fn remove(shared: &Shared, id: EntryId) -> Result<bool, Error> {
     shared.connection.query(redis::cmd("XDEL").arg(&shared.keys.dead).arg(id.to_string())).await
 }

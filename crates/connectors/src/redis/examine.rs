@@ -1,5 +1,5 @@
-//! What keeps a server from being the bus, or makes it lose events: link, version, memory, persistence, clock, group. Looks
-//! only; nothing is created or changed.
+//! Checks for conditions that keep a server from being the bus or make it lose events: link, version, memory, persistence,
+//! clock, scripts, group. Read-only: creates and changes nothing.
 
 use chunk_sync_engine::ports::{Fault, FaultClass, Finding, Findings};
 use chunk_sync_model::Time;
@@ -13,7 +13,7 @@ use crate::remote;
 
 const PLACE: &str = "redis";
 
-/// Looks at everything that the service needs of the server.
+/// Checks everything that the service needs from the server.
 pub async fn examine(config: &RedisConfig) -> Vec<Finding> {
     let mut findings = Findings::of(PLACE);
     let strict = RedisConfig { allow_insecure: false, ..config.clone() };
@@ -38,7 +38,7 @@ async fn look(findings: &mut Findings, config: &RedisConfig) -> Result<(), Fault
     group(findings, &connection, config).await.map_err(fault)
 }
 
-/// What the server says of itself under that name.
+/// Value of a field of the server's `INFO`.
 fn fact<'a>(info: &'a str, name: &str) -> Option<&'a str> {
     info.lines().find_map(|line| line.trim().strip_prefix(name)?.strip_prefix(':'))
 }
@@ -47,7 +47,7 @@ fn server(findings: &mut Findings, info: &str) -> bool {
     let version = fact(info, "redis_version").unwrap_or("of unknown version");
     let policy = fact(info, "maxmemory_policy").unwrap_or("noeviction");
     if fact(info, "role") == Some("slave") {
-        findings.failed("role", "it is a replica, and takes no writes", "name the primary in redis.url");
+        findings.failed("role", "the server is a replica and takes no writes", "name the primary in redis.url");
     }
     match check_server(info) {
         Ok(()) => findings.ok("server", format!("Redis {version}")),
@@ -62,17 +62,17 @@ fn server(findings: &mut Findings, info: &str) -> bool {
         }
     }
     match policy {
-        "noeviction" => findings.ok("memory", "nothing is thrown away when it is full (noeviction)"),
+        "noeviction" => findings.ok("memory", "no eviction when memory is full (noeviction)"),
         policy => findings.warning(
             "memory",
-            format!("maxmemory-policy is {policy}: with a maxmemory, events would be thrown away"),
+            format!("maxmemory-policy is {policy}: with maxmemory set, the server would evict events"),
             "CONFIG SET maxmemory-policy noeviction, and in redis.conf",
         ),
     }
     true
 }
 
-/// An event that was published straight to the bus is as durable as the bus, until a worker has it in its log.
+/// An event that a client published directly to the bus is as durable as the bus until a worker has written it to its log.
 fn persistence(findings: &mut Findings, info: &str) {
     const REMEDY: &str = "set appendonly yes in redis.conf";
     if fact(info, "aof_enabled") != Some("1") {
@@ -89,8 +89,8 @@ fn persistence(findings: &mut Findings, info: &str) {
     if fact(info, "rdb_last_bgsave_status").is_some_and(|status| status != "ok") {
         findings.warning(
             "snapshots",
-            "the last one failed; with stop-writes-on-bgsave-error the server takes no events",
-            "make room on the server's disk, or memory for its fork",
+            "the last snapshot failed; with stop-writes-on-bgsave-error the server takes no events",
+            "make room on the server's disk, or free memory for its fork",
         );
     }
 }
@@ -102,11 +102,11 @@ async fn clock(findings: &mut Findings, connection: &Connection) -> Result<(), E
     Ok(())
 }
 
-/// Order and trimming are scripts.
+/// Reading in order and trimming run as scripts.
 async fn scripts(findings: &mut Findings, connection: &Connection) {
     let answered = connection.query::<Value>(redis::cmd("EVAL").arg("return 1").arg(0)).await;
     match answered.map_err(|error| error.into_fault(PLACE)) {
-        Ok(_) => findings.ok("scripts", "they run"),
+        Ok(_) => findings.ok("scripts", "the server runs scripts"),
         Err(fault) if matches!(fault.class, FaultClass::Unavailable | FaultClass::Timeout) => {
             findings.fault("scripts", &fault);
         }
@@ -136,10 +136,10 @@ async fn group(findings: &mut Findings, connection: &Connection, config: &RedisC
         findings.warning(
             "groups",
             format!(
-                "the stream {} has {others}: it is trimmed only below what the slowest has finished",
+                "the stream {} has {others} groups; trimming stops at the first unfinished entry of the slowest group",
                 config.stream
             ),
-            "XGROUP DESTROY those that nobody reads any more",
+            "XGROUP DESTROY the groups that no process reads",
         );
     }
     Ok(())
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_is_judged_by_what_it_says_of_itself() {
+    fn a_server_is_judged_by_its_info() {
         let good = "redis_version:7.2.1\r\nmaxmemory:0\r\nmaxmemory_policy:noeviction\r\naof_enabled:1\r\n\
                     aof_last_write_status:ok\r\nrdb_last_bgsave_status:ok\r\nrole:master\r\n";
         assert_eq!(judged(good), [("server", Level::Ok), ("memory", Level::Ok), ("persistence", Level::Ok)]);

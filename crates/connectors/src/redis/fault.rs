@@ -1,16 +1,16 @@
-//! What Redis says, as the engine understands it.
+//! Maps errors of Redis to the fault classes of the engine.
 
 use chunk_sync_engine::ports::{Fault, FaultClass};
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
-/// What can go wrong in a call of ours.
+/// Error of a call to the server.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
     #[error(transparent)]
     Redis(#[from] RedisError),
-    #[error("the server's answer is not understood: {0}")]
+    #[error("unexpected answer of the server: {0}")]
     Answer(&'static str),
-    #[error("the read ended unfinished: {0}")]
+    #[error("the task that waits for entries ended early: {0}")]
     Interrupted(#[from] tokio::task::JoinError),
 }
 
@@ -21,7 +21,7 @@ impl Error {
                 let (class, remedy) = class(error);
                 match remedy {
                     "" => Fault::new(class, context, error),
-                    remedy => Fault::new(class, context, format!("{error}: {remedy}")),
+                    remedy => Fault::new(class, context, format!("{error}; {remedy}")),
                 }
             }
             Self::Answer(_) => Fault::new(FaultClass::Corrupt, context, self),
@@ -29,28 +29,28 @@ impl Error {
         }
     }
 
-    /// Whether the group, or the stream with it, has vanished.
+    /// Whether the group or its stream does not exist.
     pub(super) fn is_no_group(&self) -> bool {
         let Self::Redis(error) = self else { return false };
         code(error).as_deref() == Some("NOGROUP") || error.to_string().contains("no such key")
     }
 
-    /// Whether the group that was to be made exists.
+    /// Whether the group to be created exists already.
     pub(super) fn is_group_there(&self) -> bool {
         matches!(self, Self::Redis(error) if code(error).as_deref() == Some("BUSYGROUP"))
     }
 
-    /// Whether the server does not know the script.
+    /// Whether the server has not loaded the script.
     pub(super) fn is_no_script(&self) -> bool {
         matches!(self, Self::Redis(error) if error.kind() == ServerErrorKind::NoScript.into())
     }
 
-    /// Whether the connection broke, and not just took too long.
+    /// Whether the connection broke. A timeout is not a broken connection.
     pub(super) fn is_broken(&self) -> bool {
         matches!(self, Self::Redis(error) if error.is_connection_dropped())
     }
 
-    /// Whether the connection is no more to be used: whatever still comes on it may belong to another question.
+    /// Whether the connection must not be used again: a later answer on it may belong to another command.
     pub(super) fn is_of_connection(&self) -> bool {
         let Self::Redis(error) = self else { return true };
         let kind = matches!(error.kind(), ErrorKind::Io | ErrorKind::Parse | ErrorKind::AuthenticationFailed);
@@ -58,7 +58,7 @@ impl Error {
     }
 }
 
-/// The server's word for it, such as `NOGROUP`; of a pipeline, the first.
+/// Error code of the server, such as `NOGROUP`; of a pipeline, the first one.
 fn code(error: &RedisError) -> Option<String> {
     let first = || error.clone().into_server_errors()?.first().map(|(_, error)| error.code().to_owned());
     error.code().map(str::to_owned).or_else(first)
@@ -68,19 +68,19 @@ fn class(error: &RedisError) -> (FaultClass, &'static str) {
     match error.kind() {
         ErrorKind::Io if error.is_timeout() => return (FaultClass::Timeout, ""),
         ErrorKind::Io | ErrorKind::Parse => return (FaultClass::Unavailable, ""),
-        ErrorKind::AuthenticationFailed => return (FaultClass::Denied, "check user and password in the URL"),
+        ErrorKind::AuthenticationFailed => return (FaultClass::Denied, "check user and password in redis.url"),
         _ => {}
     }
     match code(error).as_deref().unwrap_or_default() {
-        "NOAUTH" | "WRONGPASS" => (FaultClass::Denied, "check user and password in the URL"),
+        "NOAUTH" | "WRONGPASS" => (FaultClass::Denied, "check user and password in redis.url"),
         "NOPERM" => (FaultClass::Denied, "let the user read and write the keys of the streams and run scripts"),
-        "OOM" => (FaultClass::Busy, "the server's memory is full: let the workers catch up, or raise maxmemory"),
+        "OOM" => (FaultClass::Busy, "let the workers catch up, or raise maxmemory"),
         "BUSY" | "TRYAGAIN" => (FaultClass::Busy, ""),
         "LOADING" | "MASTERDOWN" | "CLUSTERDOWN" => (FaultClass::Unavailable, ""),
-        "READONLY" => (FaultClass::Unavailable, "this is a replica: name the primary in the URL"),
-        "NOREPLICAS" => (FaultClass::Unavailable, "too few replicas are connected"),
-        "MISCONF" => (FaultClass::Misconfigured, "the server cannot write to its disk"),
-        "WRONGTYPE" => (FaultClass::Misconfigured, "the key is something else: choose other stream names"),
+        "READONLY" => (FaultClass::Unavailable, "set redis.url to the primary, this server is a replica"),
+        "NOREPLICAS" => (FaultClass::Unavailable, "connect more replicas, or lower min-replicas-to-write"),
+        "MISCONF" => (FaultClass::Misconfigured, "find the cause in the server's log; it cannot write to its disk"),
+        "WRONGTYPE" => (FaultClass::Misconfigured, "the key is not a stream: choose other stream names"),
         _ if error.to_string().contains("max number of clients") => (FaultClass::Busy, ""),
         _ => (FaultClass::Misconfigured, ""),
     }
@@ -93,11 +93,11 @@ mod tests {
     use super::*;
 
     fn class_of(kind: ErrorKind) -> FaultClass {
-        Error::from(RedisError::from((kind, "told"))).into_fault("test").class
+        Error::from(RedisError::from((kind, "test"))).into_fault("test").class
     }
 
     #[test]
-    fn what_the_client_meets_is_told_apart() {
+    fn each_error_of_the_client_has_its_class() {
         let late = std::io::Error::from(std::io::ErrorKind::TimedOut);
         assert_eq!(Error::from(RedisError::from(late)).into_fault("test").class, FaultClass::Timeout);
         assert_eq!(class_of(ErrorKind::Io), FaultClass::Unavailable);

@@ -1,4 +1,4 @@
-//! The mark of the installation: a key beside the stream.
+//! The mark of the installation: a key next to the stream that holds the installation's id.
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{Fault, FaultClass, Marked};
@@ -19,7 +19,7 @@ fn mark_of(stream: &str) -> String {
     format!("{stream}:installation")
 }
 
-/// The commands that set the stream up, as they are printed.
+/// The commands that create the stream's group and its mark, for printing. `INSTALLATION` stands for the id.
 #[must_use]
 pub fn statements(stream: &str, group: &str) -> [String; 2] {
     [format!("XGROUP CREATE {stream} {group} 0 MKSTREAM"), format!("SET {} INSTALLATION NX", mark_of(stream))]
@@ -42,7 +42,7 @@ impl Marked for RedisBus {
             return Ok(Some(Vec::new()));
         };
         let read = found.parse().map_err(|_| {
-            let message = format!("the key {key} holds `{found}`, which is no installation's id: DEL {key}");
+            let message = format!("the key {key} holds `{found}`, not the id of an installation; run `DEL {key}`");
             Fault::new(FaultClass::Misconfigured, CONTEXT, message)
         });
         Ok(Some(vec![read?]))

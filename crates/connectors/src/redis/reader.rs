@@ -1,8 +1,8 @@
-//! Reading: one script hands out what is pending elsewhere and what is new; waiting is a plain `XREAD`.
+//! Reading: one script returns the pending entries of other consumers and new entries; waiting is a plain `XREAD`.
 //!
-//! What the server handed out under a name is known to this process, or it was on its way in an answer that was lost or not
-//! waited for. So after each answer that did not arrive the reader goes on under a new name: everything under the old one
-//! is pending elsewhere, and comes again in its place, save what this process has in hand.
+//! Each entry that the server delivered to a consumer name is known to this process, or it was in an answer that was lost or
+//! no longer awaited. After each answer that did not arrive the reader therefore continues under a new consumer name. The
+//! entries under the old name then belong to another consumer and are delivered again in stream order, except those in hand.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -19,29 +19,29 @@ use super::answer;
 use super::fault::Error;
 use super::scripts::READ;
 
-/// The longest that one wait lasts: what a process takes that lost the lease is found after as long.
+/// Longest duration of one wait. Bounds the time until the reader finds entries taken by a process that lost the lease.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
-/// Bytes of fields that one read brings, about.
+/// Approximate limit of the bytes of fields that one read returns.
 const MAX_BYTES: usize = 8 << 20;
 
-/// What this process reads by.
+/// State of the reader of this process.
 #[derive(Default)]
 pub(super) struct Reader {
-    /// How often the reader went on under a new name.
+    /// Number of times the reader took a new consumer name.
     renewals: u64,
-    /// Every answer under the present name has arrived.
+    /// Whether every answer under the present name has arrived.
     sound: bool,
-    /// Claims up to here count as deliveries.
+    /// Claims of entries up to this one count as deliveries.
     count_to: Option<EntryId>,
-    /// The last entry that the group was ever handed.
+    /// The last entry that the server ever delivered to the group.
     last: Option<EntryId>,
-    /// A wait under way, also of a call that was dropped.
+    /// The running wait; it may have been started by a call that was dropped.
     waiting: Option<JoinHandle<Result<(), Error>>>,
 }
 
 impl Reader {
-    /// This process reads from now on.
+    /// Starts to read for this process. Forgets the entries in hand, so that all pending entries are delivered again.
     pub(super) async fn begin(&mut self, shared: &Shared, handover: Handover) -> Result<(), Error> {
         self.sound = false;
         shared.in_hand().clear();
@@ -51,7 +51,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Up to `max` entries; waits until `deadline` for the first.
+    /// Returns up to `max` entries; waits until `deadline` for the first.
     pub(super) async fn read(
         &mut self,
         shared: &Arc<Shared>,
@@ -65,7 +65,7 @@ impl Reader {
                 Err(error) if error.is_no_group() => {
                     warn!(
                         group = shared.keys.group,
-                        "the group of workers has vanished: made anew, it reads from the start"
+                        "the group of workers does not exist; creating it, to read the stream from its start"
                     );
                     shared.make_group().await?;
                     continue;
@@ -80,14 +80,14 @@ impl Reader {
         }
     }
 
-    /// What is there now. Nothing is waited for once the answer is here: a call that is dropped has taken nothing.
+    /// Returns the entries that are available now. No await follows the answer, so a dropped call has taken no entry.
     async fn fetch(&mut self, shared: &Shared, max: usize) -> Result<Vec<Delivery>, Error> {
         let keys = &shared.keys;
         if !std::mem::replace(&mut self.sound, false) {
             self.renewals += 1;
         }
         let consumer = format!("{}.{}", keys.consumer, self.renewals);
-        // Counted once, also where the answer is lost: better too few deliveries than an entry accused without reason.
+        // Counted once, even if the answer is lost: a count that is too low is better than a dead letter without cause.
         let count_to = self.count_to.take();
         let answer: Value = shared
             .connection
@@ -98,7 +98,7 @@ impl Reader {
             .await?;
         let read = answer::read(answer)?;
         if !read.claimed.is_empty() {
-            info!(entries = read.claimed.len(), "took over what another worker had not finished");
+            info!(entries = read.claimed.len(), "claimed unfinished entries of another worker");
             self.count_to = count_to;
         }
         self.last = Some(read.last);
@@ -117,10 +117,10 @@ impl Reader {
         Ok(fresh.map(deliver).collect())
     }
 
-    /// Waits until something is published, or for so long.
+    /// Waits until an entry is published, at most for `wait`.
     async fn wait(&mut self, shared: &Arc<Shared>, wait: Duration, deadline: Instant) -> Result<(), Error> {
         let last = self.last.unwrap_or_default();
-        // A task of its own: a call that is dropped leaves no unanswered command on a connection.
+        // A separate task, so that a dropped call leaves no unanswered command on a connection.
         let waiting = self.waiting.get_or_insert_with(|| tokio::spawn(more(Arc::clone(shared), last, wait)));
         let Ok(ended) = timeout_at(deadline, waiting).await else { return Ok(()) };
         self.waiting = None;
@@ -136,7 +136,7 @@ impl Drop for Reader {
     }
 }
 
-/// Ends when there is an entry after `last`, or after so long.
+/// Returns when there is an entry after `last`, or after `wait`.
 async fn more(shared: Arc<Shared>, last: EntryId, wait: Duration) -> Result<(), Error> {
     let mut kept = shared.waiting.lock().await;
     let mut connection = match kept.take() {
@@ -151,5 +151,5 @@ async fn more(shared: Arc<Shared>, last: EntryId, wait: Duration) -> Result<(), 
     Ok(())
 }
 
-/// What this process was handed and has not finished.
+/// Entries that this process received and has not finished.
 pub(super) type InHand = HashSet<EntryId>;

@@ -1,4 +1,4 @@
-//! What the server does in one step.
+//! The scripts that the server runs atomically.
 
 use std::sync::LazyLock;
 
@@ -10,11 +10,11 @@ macro_rules! script {
     };
 }
 
-/// Hands out entries.
+/// Claims pending entries and reads new ones.
 pub(super) static READ: LazyLock<Script> = script!("lua/read.lua");
-/// How much waits.
+/// Counts unread, pending and dead entries.
 pub(super) static DEPTH: LazyLock<Script> = script!("lua/depth.lua");
-/// The life of the group.
+/// Reads or creates the life of the group, a part of the epoch.
 pub(super) static EPOCH: LazyLock<Script> = script!("lua/epoch.lua");
-/// Forgets what every group has finished.
+/// Trims the entries that every group has finished.
 pub(super) static TRIM: LazyLock<Script> = script!("lua/trim.lua");

@@ -1,4 +1,4 @@
-//! What the lease does to the transactions of a holder that does not move, and to the connection that reads the slot.
+//! Effect of a takeover on the transactions of a suspended holder and on the connection that reads the slot.
 
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::fixture::{Database, Pg15, Pg18};
 
-/// Takes it, however long a busy server takes to let a client in.
+/// Takes the lease; repeats the read of its state until the server accepts the connection.
 async fn take(lease: &PostgresLease) -> Uuid {
     let token = Uuid::new_v4();
     let seen = loop {
@@ -21,7 +21,7 @@ async fn take(lease: &PostgresLease) -> Uuid {
     token
 }
 
-/// A process whose merge stands still for 4 s in the midst of its transaction; what came of it, and how long it took.
+/// Runs a merge that is suspended for 4 s inside its transaction. Returns its result and its duration.
 fn stands_still(config: PostgresConfig, token: Uuid, begun: &mpsc::Sender<()>) -> (Result<(), Fault>, Duration) {
     let fence = Fence { lease: Some(token), stores: None };
     let decide = |_: Vec<Held>| -> Vec<Commit> {
@@ -51,10 +51,10 @@ async fn a_takeover_waits_for_a_merge_and_a_merge_that_stands_still_ends_within_
     let began = Instant::now();
     take(&lease).await;
     let waited = began.elapsed();
-    assert!(waited >= Duration::from_millis(700), "it did not wait: {waited:?}");
-    assert!(waited < Duration::from_secs(3), "it waited for a process that stands still: {waited:?}");
+    assert!(waited >= Duration::from_millis(700), "the takeover did not wait for the merge: {waited:?}");
+    assert!(waited < Duration::from_secs(3), "the takeover waited for the suspended process: {waited:?}");
     let (merged, took) = tokio::task::spawn_blocking(move || merging.join().unwrap()).await.unwrap();
-    assert!(merged.is_err() && took >= Duration::from_secs(4), "it was committed after the takeover");
+    assert!(merged.is_err() && took >= Duration::from_secs(4), "the merge was committed after the takeover");
 }
 
 #[tokio::test]
@@ -64,7 +64,7 @@ async fn a_takeover_ends_the_connection_that_reads_the_slot() {
     let slot = format!("s_{}", Uuid::new_v4().simple());
     database.meddle(&format!("SELECT pg_create_logical_replication_slot('{slot}', 'pgoutput')")).await;
     database.meddle("CREATE PUBLICATION p FOR TABLE unified.chunks").await;
-    // Reads as `wal2json` and `pgoutput` do by SQL, for as long as the client leaves the answer unread.
+    // Reads the slot by an SQL function, for as long as the client leaves the answer unread.
     let active = format!("SELECT active FROM pg_replication_slots WHERE slot_name = '{slot}'");
     let reader = database.client().await;
     let endless = format!(
@@ -74,11 +74,11 @@ async fn a_takeover_ends_the_connection_that_reads_the_slot() {
     database.meddle("INSERT INTO unified.chunks (id, content) VALUES (gen_random_uuid(), 'text')").await;
     let reading = tokio::spawn(async move { reader.batch_execute(&endless).await });
     let lease = PostgresLease::new(records, &slot).unwrap();
-    // The function has read the slot when it sleeps; a lease taken meanwhile ends what is still active, and nothing else.
+    // The function has read the slot when it sleeps. The takeover ends the connection only if the slot is still active.
     take(&lease).await;
     let deadline = Instant::now() + Duration::from_secs(10);
     while database.one(&active).await.get::<_, bool>(0) {
-        assert!(Instant::now() < deadline, "the slot is still read");
+        assert!(Instant::now() < deadline, "the slot is still active after 10 s");
     }
     reading.abort();
     database.meddle(&format!("SELECT pg_drop_replication_slot('{slot}')")).await;

@@ -1,4 +1,4 @@
-//! How fast the bus is beside a bare consumer that only reads and acknowledges, in the same run.
+//! Throughput of the bus compared with a bare consumer that only reads and acknowledges, in the same run.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,10 +17,10 @@ use chunk_sync_testkit::memory::MemoryRecords;
 
 const COUNT: usize = 40_000;
 
-/// Run it in the profile that counts:
+/// Run it in the release profile:
 /// `cargo test --release -p chunk-sync-connectors --features live --test redis speed -- --ignored --nocapture`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a measurement, and not a test"]
+#[ignore = "a measurement, not a test"]
 async fn speed_beside_a_bare_consumer() {
     let sent = events_of_1_kib();
     for batch in [256, 500] {
@@ -58,7 +58,7 @@ async fn per_second(work: impl Future<Output = ()>) -> f64 {
     COUNT as f64 / started.elapsed().max(Duration::from_millis(1)).as_secs_f64()
 }
 
-/// Another group on the same stream, so that both read the same entries.
+/// Consumes with another group on the same stream, so that both read the same entries.
 async fn bare_consumer(config: &RedisConfig, batch: usize) {
     let mut connection = stranger(&shared_url()).await;
     let mut create = redis::cmd("XGROUP");
@@ -68,7 +68,7 @@ async fn bare_consumer(config: &RedisConfig, batch: usize) {
         let mut read = redis::cmd("XREADGROUP");
         read.arg("GROUP").arg("bare").arg("c").arg("COUNT").arg(batch).arg("STREAMS").arg(&config.stream).arg(">");
         let Value::Array(mut streams) = read.query_async(&mut connection).await.unwrap() else {
-            panic!("nothing left")
+            panic!("XREADGROUP returned no stream")
         };
         let Some(Value::Array(mut stream)) = streams.pop() else { panic!("no stream") };
         let Some(Value::Array(entries)) = stream.pop() else { panic!("no entries") };
@@ -97,13 +97,13 @@ fn events_of_1_kib() -> Vec<Event> {
     };
     let events: Vec<_> = (0..COUNT).map(event).collect();
     let bytes: usize = events[0].to_fields().iter().map(|(name, value)| name.len() + value.len()).sum();
-    eprintln!("{bytes} bytes an event");
+    eprintln!("{bytes} bytes per event");
     events
 }
 
-/// The whole way through the service (bus, log, merge, stores that cost nothing, acknowledgement) beside the bare consumer.
+/// Throughput of the whole service (bus, log, merge, stores without cost, acknowledgement) compared with the bare consumer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a measurement, and not a test"]
+#[ignore = "a measurement, not a test"]
 async fn speed_of_the_service_beside_a_bare_consumer() {
     let sent = events_of_1_kib();
     for round in 0..3 {

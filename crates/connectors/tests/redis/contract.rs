@@ -1,4 +1,4 @@
-//! The bus held to the contract of every bus.
+//! Runs the suite of every bus on Redis.
 
 use std::sync::Arc;
 

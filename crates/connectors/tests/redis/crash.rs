@@ -1,4 +1,4 @@
-//! A server that restarts, loses its data or refuses.
+//! A server that restarts, loses its data or refuses commands.
 
 use std::time::Duration;
 
@@ -9,19 +9,19 @@ use super::server::Server;
 use super::surroundings::{LONG, SHORT, another, bus, config, events, ids, read_all, reader, send, shared_url};
 
 #[tokio::test]
-async fn a_group_that_vanished_is_made_anew_and_reads_from_the_start() {
+async fn a_group_that_vanished_is_created_again_and_reads_from_the_start() {
     let config = config(&shared_url());
     let bus = reader(&config, Handover::Silent).await;
     let given = bus.publish(&events(4)).await.unwrap();
     assert_eq!(bus.read(2, SHORT).await.unwrap().len(), 2);
     send::<u64>(&shared_url(), &["XGROUP", "DESTROY", &config.stream, &config.group]).await;
-    assert_eq!(ids(&read_all(&bus, 2).await), given[2..], "what it has in hand does not come twice");
+    assert_eq!(ids(&read_all(&bus, 2).await), given[2..], "an entry in hand was delivered twice");
     bus.acknowledge(&given).await.unwrap();
     assert_eq!(bus.depth().await.unwrap(), Depth::default());
 }
 
 #[tokio::test]
-async fn after_everything_was_flushed_what_is_published_next_is_carried() {
+async fn events_published_after_flushall_are_delivered() {
     let server = Server::start(&[]);
     let config = config(&server.url());
     let bus = reader(&config, Handover::Silent).await;
@@ -65,7 +65,7 @@ async fn a_server_killed_and_restarted_has_lost_nothing_that_was_acknowledged() 
 }
 
 #[tokio::test]
-async fn a_read_that_waits_while_the_server_dies_fails_and_the_next_goes_on() {
+async fn a_read_that_waits_while_the_server_dies_fails_and_the_next_one_works() {
     let mut server = Server::start(&[]);
     let config = config(&server.url());
     let bus = reader(&config, Handover::Silent).await;
@@ -84,17 +84,17 @@ async fn a_read_that_waits_while_the_server_dies_fails_and_the_next_goes_on() {
 }
 
 #[tokio::test]
-async fn entries_whose_delivery_was_lost_on_the_way_come_before_new_ones() {
+async fn entries_whose_delivery_was_lost_are_delivered_before_new_ones() {
     let server = Server::start(&[]);
     let config = config(&server.url());
     let bus = reader(&config, Handover::Silent).await;
     let given = bus.publish(&events(4)).await.unwrap();
     assert_eq!(ids(&bus.read(1, SHORT).await.unwrap()), given[..1]);
-    // The server hands out, and the answer goes nowhere.
+    // The server delivers to a consumer that does not process the answer.
     let (group, stream) = (&config.group, &config.stream);
     let read = ["XREADGROUP", "GROUP", group, "lost", "COUNT", "2", "STREAMS", stream, ">"];
     send::<redis::Value>(&server.url(), &read).await;
-    // Connections break, as they do when an answer is lost.
+    // The connections break, as they do when an answer is lost.
     send::<u64>(&server.url(), &["CLIENT", "KILL", "TYPE", "normal"]).await;
     let mut rest = Vec::new();
     while rest.len() < 3 {
@@ -105,7 +105,7 @@ async fn entries_whose_delivery_was_lost_on_the_way_come_before_new_ones() {
 }
 
 #[tokio::test]
-async fn a_wrong_password_and_a_closed_port_are_told_apart() {
+async fn a_wrong_password_and_a_closed_port_differ_in_class() {
     let server = Server::start(&["--requirepass", "right"]);
     let faults = [
         ("redis://:wrong@", FaultClass::Denied),
@@ -117,7 +117,7 @@ async fn a_wrong_password_and_a_closed_port_are_told_apart() {
         let config = RedisConfig { max_backlog: 0, room_wait: Duration::ZERO, ..config(&url) };
         let bus = RedisBus::new(&config).unwrap();
         assert_eq!(bus.publish(&events(1)).await.unwrap_err().class, class, "{prefix}");
-        // It says the same when asked again.
+        // A second attempt fails with the same class.
         assert_eq!(bus.publish(&events(1)).await.unwrap_err().class, class, "{prefix}");
     }
     let nobody = RedisBus::new(&config("redis://127.0.0.1:1/0")).unwrap();
@@ -135,7 +135,7 @@ async fn full_memory_is_busy_and_a_server_that_evicts_is_refused() {
         }
     };
     assert_eq!(fault.class, FaultClass::Busy, "{fault}");
-    // Another process takes over, reads and finishes: that is what empties the server.
+    // Another process takes over, reads and acknowledges, which frees memory.
     let next = reader(&config, Handover::Silent).await;
     next.incarnation().await.unwrap();
     loop {

@@ -1,4 +1,4 @@
-//! What becomes of entries: published, read, finished, buried, trimmed.
+//! The life of an entry: publishing, reading, acknowledgement, dead letter, trimming.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::surroundings::{
 use chunk_sync_connectors::redis::{RedisBus, RedisConfig};
 
 #[tokio::test]
-async fn what_is_published_is_read_in_order_and_gone_once_finished() {
+async fn published_events_are_read_in_order_and_trimmed_once_finished() {
     let config = config(&shared_url());
     let bus = reader(&config, Handover::Silent).await;
     let sent = events(1_234);
@@ -35,7 +35,7 @@ async fn what_is_published_is_read_in_order_and_gone_once_finished() {
     assert_eq!(bus.trim().await.unwrap(), 1_000);
     bus.acknowledge(&given[1_000..]).await.unwrap();
     assert_eq!(bus.depth().await.unwrap(), Depth::default());
-    assert_eq!(bus.trim().await.unwrap(), 233, "all but the last one that was handed out");
+    assert_eq!(bus.trim().await.unwrap(), 233, "not all but the last delivered entry were trimmed");
     assert!(bus.read(10, SHORT).await.unwrap().is_empty());
 }
 
@@ -46,7 +46,7 @@ async fn a_read_that_is_dropped_loses_nothing_and_repeats_nothing() {
     let given = bus.publish(&events(300)).await.unwrap();
     let mut read = Vec::new();
     for i in 0.. {
-        // Dropped at ever other points: before the question, on the way, when the answer is there.
+        // Dropped at varying points: before the command is sent, while it is on its way, when the answer is there.
         let patience = Duration::from_micros(i * 37 % 3_000);
         if let Ok(batch) = tokio::time::timeout(patience, bus.read(7, SHORT)).await {
             read.extend(ids(&batch.unwrap()));
@@ -68,12 +68,12 @@ async fn an_entry_published_while_a_read_waits_ends_the_wait() {
         async move { bus.read(10, LONG).await.unwrap() }
     });
     let given = bus.publish(&events(1)).await.unwrap();
-    let read = tokio::time::timeout(Duration::from_secs(5), waiting).await.expect("the read went on waiting").unwrap();
+    let read = tokio::time::timeout(Duration::from_secs(5), waiting).await.expect("the read did not return").unwrap();
     assert_eq!(ids(&read), given);
 }
 
 #[tokio::test]
-async fn fields_of_any_bytes_come_as_they_were_and_survive_burial() {
+async fn fields_of_any_bytes_arrive_unchanged_and_survive_as_a_dead_letter() {
     let config = config(&shared_url());
     let bus = reader(&config, Handover::Silent).await;
     let (name, raw) = (b"n\xff\x00".as_slice(), b"\xc3\x28\r\n\0".as_slice());
@@ -110,7 +110,7 @@ async fn fields_of_any_bytes_come_as_they_were_and_survive_burial() {
 }
 
 #[tokio::test]
-async fn an_entry_with_thousands_of_fields_can_be_read_and_buried() {
+async fn an_entry_with_thousands_of_fields_can_be_read_and_dead_lettered() {
     let config = config(&shared_url());
     let bus = reader(&config, Handover::Silent).await;
     let mut add = redis::cmd("XADD");
@@ -135,7 +135,7 @@ async fn an_entry_with_thousands_of_fields_can_be_read_and_buried() {
 }
 
 #[tokio::test]
-async fn trimming_keeps_what_any_group_has_not_finished() {
+async fn trimming_keeps_entries_that_any_group_has_not_finished() {
     let config = config(&shared_url());
     let workers = reader(&config, Handover::Silent).await;
     let others = reader(&RedisConfig { group: "others".to_owned(), ..config.clone() }, Handover::Silent).await;
@@ -168,7 +168,7 @@ async fn an_entry_deleted_before_it_was_finished_is_counted_as_lost() {
 }
 
 #[tokio::test]
-async fn unread_entries_are_counted_where_the_server_cannot_say() {
+async fn unread_entries_are_counted_when_the_server_reports_no_lag() {
     let config = config(&shared_url());
     let bus = reader(&config, Handover::Silent).await;
     let given = bus.publish(&events(5)).await.unwrap();
@@ -181,13 +181,13 @@ async fn unread_entries_are_counted_where_the_server_cannot_say() {
 }
 
 #[tokio::test]
-async fn publishers_wait_for_room_and_are_told_that_there_is_none() {
+async fn publishers_wait_for_room_and_fail_with_busy_when_there_is_none() {
     let config = RedisConfig { max_backlog: 10, room_wait: Duration::from_millis(300), ..config(&shared_url()) };
     let bus = reader(&config, Handover::Silent).await;
     let given = bus.publish(&events(10)).await.unwrap();
     let fault = bus.publish(&events(1)).await.unwrap_err();
     assert_eq!(fault.class, FaultClass::Busy);
-    // Reading makes no room, finishing does.
+    // Reading makes no room, acknowledging does.
     assert_eq!(read_all(&bus, 10).await.len(), 10);
     assert_eq!(bus.publish(&events(1)).await.unwrap_err().class, FaultClass::Busy);
     let patient = RedisBus::new(&RedisConfig { room_wait: LONG, ..another(&config) }).unwrap();
@@ -197,7 +197,7 @@ async fn publishers_wait_for_room_and_are_told_that_there_is_none() {
 }
 
 #[tokio::test]
-async fn events_published_before_there_is_a_group_are_read() {
+async fn events_published_before_the_group_exists_are_read() {
     let config = config(&shared_url());
     let early = RedisBus::new(&another(&config)).unwrap();
     let given = early.publish(&events(3)).await.unwrap();

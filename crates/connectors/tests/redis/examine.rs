@@ -1,4 +1,4 @@
-//! What an examination finds of a stream, and that it creates none.
+//! Findings of `examine` about a stream; it creates none.
 
 use chunk_sync_connectors::redis::{RedisConfig, examine};
 use chunk_sync_engine::ports::{Finding, Level};
@@ -15,7 +15,7 @@ fn seen(found: &[Finding]) -> Vec<(&'static str, Level)> {
 }
 
 #[tokio::test]
-async fn a_stream_has_one_group_and_more_are_said() {
+async fn a_missing_group_and_further_groups_are_warnings() {
     let config = config(&shared_url());
     for _ in 0..2 {
         let found = problems(&config).await;
@@ -30,7 +30,7 @@ async fn a_stream_has_one_group_and_more_are_said() {
 }
 
 #[tokio::test]
-async fn whoever_does_not_answer_is_unreachable() {
+async fn a_server_that_does_not_answer_is_unreachable() {
     let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("redis://:pl4nted@{}", nobody.local_addr().unwrap());
     let config = RedisConfig { answer_within: std::time::Duration::from_millis(300), ..config(&url) };

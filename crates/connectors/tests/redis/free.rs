@@ -1,4 +1,4 @@
-//! Stores that cost nothing, to measure all the rest.
+//! Stores without cost, to measure the rest of the service.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use chunk_sync_model::document::Fingerprint;
 use chunk_sync_model::{State, Target, Time};
 use uuid::Uuid;
 
-/// Takes everything and holds nothing.
+/// Accepts every write and stores nothing.
 pub(crate) struct Free(pub(crate) Target);
 
 #[async_trait]

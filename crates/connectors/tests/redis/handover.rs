@@ -1,4 +1,4 @@
-//! From one reader to the next: order, what counts as a delivery, and readers that do not know that they lost their place.
+//! Handover from one reader to the next: order, delivery counts, and readers that lost the lease without noticing.
 
 use chunk_sync_engine::ports::{Bus, Depth, Handover};
 use redis::Value;
@@ -6,7 +6,7 @@ use redis::Value;
 use super::surroundings::{LONG, SHORT, bus, config, events, ids, read_all, reader, send, shared_url};
 
 #[tokio::test]
-async fn what_a_process_had_comes_first_and_counts_only_where_it_fell_silent() {
+async fn unfinished_entries_come_first_and_count_only_after_a_silent_end() {
     let config = config(&shared_url());
     let first = reader(&config, Handover::Silent).await;
     let given = first.publish(&events(5)).await.unwrap();
@@ -28,30 +28,30 @@ async fn what_a_process_had_comes_first_and_counts_only_where_it_fell_silent() {
 }
 
 #[tokio::test]
-async fn what_a_process_takes_that_lost_its_place_is_taken_back_in_order() {
+async fn entries_taken_by_a_process_without_the_lease_are_claimed_back_in_order() {
     let config = config(&shared_url());
     let old = reader(&config, Handover::Silent).await;
     let given = old.publish(&events(9)).await.unwrap();
     assert_eq!(ids(&old.read(3, SHORT).await.unwrap()), given[..3]);
     let new = reader(&config, Handover::Silent).await;
     assert_eq!(ids(&new.read(2, SHORT).await.unwrap()), given[..2]);
-    // It takes from the new one what that took from it, and new entries beside; what it has in hand it does not hand out.
+    // The old reader claims the entries that the new one claimed from it, and reads new ones. It returns no entry in hand.
     assert_eq!(ids(&old.read(4, SHORT).await.unwrap()), given[3..5]);
     let read = read_all(&new, 7).await;
-    assert_eq!(ids(&read), given[2..], "nothing is swallowed, nothing of what it has in hand comes twice");
+    assert_eq!(ids(&read), given[2..], "an entry was lost, or one in hand was delivered twice");
     new.acknowledge(&given).await.unwrap();
     assert_eq!(new.depth().await.unwrap(), Depth::default());
 }
 
 #[tokio::test]
-async fn nobody_blocks_in_a_group_read() {
+async fn no_process_blocks_in_a_group_read() {
     let config = config(&shared_url());
     let old = reader(&config, Handover::Silent).await;
     let waiting = tokio::spawn({
         let old = old.clone();
         async move { old.read(10, LONG).await }
     });
-    // As long as it waits, nothing that is published is handed to it by the server.
+    // While it waits, the server delivers no published entry to it.
     let new = reader(&config, Handover::Silent).await;
     while send::<String>(&shared_url(), &["CLIENT", "LIST"]).await.lines().all(|line| !line.contains("cmd=xread ")) {
         tokio::task::yield_now().await;
@@ -62,13 +62,13 @@ async fn nobody_blocks_in_a_group_read() {
 }
 
 #[tokio::test]
-async fn an_answer_that_went_nowhere_is_repeated_before_anything_new_and_not_counted() {
+async fn entries_of_a_lost_answer_come_before_new_ones_and_are_not_counted() {
     let config = config(&shared_url());
     let bus = reader(&config, Handover::Silent).await;
     let given = bus.publish(&events(6)).await.unwrap();
     assert_eq!(ids(&bus.read(1, SHORT).await.unwrap()), given[..1]);
     for _ in 0..3 {
-        // Sent, and dropped before the answer is here.
+        // Sent, and dropped before the answer arrives.
         let mut read = bus.read(1, SHORT);
         for _ in 0..3 {
             let _ = futures::poll!(&mut read);
@@ -123,11 +123,11 @@ async fn the_depth_never_shows_unread_entries_without_an_oldest_one() {
         asked += 1;
     }
     worker.await.unwrap();
-    assert!(asked > 100, "asked {asked} times only");
+    assert!(asked > 100, "the depth was read only {asked} times");
 }
 
 #[tokio::test]
-async fn a_stream_or_a_group_that_is_made_anew_has_another_epoch() {
+async fn a_stream_or_a_group_that_is_created_again_has_another_epoch() {
     let config = config(&shared_url());
     let bus = bus(&config).await;
     bus.publish(&events(1)).await.unwrap();

@@ -1,4 +1,4 @@
-//! A Redis server of a test's own, which it may kill.
+//! A Redis server of one test, which the test may kill.
 
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
@@ -14,7 +14,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts one that has on disk what it has acknowledged.
+    /// Starts a server that has every acknowledged write on disk (`appendfsync always`).
     pub(crate) fn start(options: &[&str]) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let dir = tempfile::tempdir().unwrap();
@@ -34,7 +34,7 @@ impl Server {
         self.child.wait().unwrap();
     }
 
-    /// Starts it again on its data.
+    /// Restarts the server on its data.
     pub(crate) fn restart(&mut self) {
         self.child = spawn(self.port, &self.dir, &self.options);
         self.wait();
@@ -43,7 +43,7 @@ impl Server {
     fn wait(&self) {
         let deadline = Instant::now() + Duration::from_secs(20);
         let client = redis::Client::open(self.url()).unwrap();
-        // Anything it answers, be it a demand for a password, says that it is there and has read its data.
+        // Any answer, even `NOAUTH`, shows that the server runs and has loaded its data.
         let answers = || match client.get_connection() {
             Ok(mut connection) => match redis::cmd("PING").query::<String>(&mut connection) {
                 Ok(_) => true,
@@ -66,7 +66,7 @@ fn spawn(port: u16, dir: &TempDir, options: &[String]) -> Child {
         .args(options)
         .stdout(Stdio::null())
         .spawn()
-        .expect("redis-server has to be on the path (Debian: apt-get install redis-server)")
+        .expect("cannot start redis-server; install it (Debian: apt-get install redis-server)")
 }
 
 impl Drop for Server {

@@ -1,4 +1,4 @@
-//! Streams of a test's own, processes that can be killed, and events that say which they are.
+//! Separate streams per test, buses that stand for processes, and events with distinct chunk ids.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,12 +15,12 @@ pub(crate) const LONG: Duration = Duration::from_secs(20);
 /// The server that tests share.
 pub(crate) fn shared_url() -> String {
     std::env::var("CHUNK_SYNC_TEST_REDIS_URL").expect(
-        "CHUNK_SYNC_TEST_REDIS_URL has to name a Redis 7 for tests, such as redis://127.0.0.1:6379/0 \
+        "CHUNK_SYNC_TEST_REDIS_URL is not set; set it to a Redis 7 for tests, such as redis://127.0.0.1:6379/0 \
          (start one: redis-server --port 6379 --bind 127.0.0.1 --appendonly yes)",
     )
 }
 
-/// A configuration with streams that no other test has.
+/// A configuration with streams that no other test uses.
 pub(crate) fn config(url: &str) -> RedisConfig {
     let name = format!("test:{}", Uuid::new_v4().simple());
     RedisConfig {
@@ -30,38 +30,38 @@ pub(crate) fn config(url: &str) -> RedisConfig {
     }
 }
 
-/// Another process on the same streams.
+/// The configuration of another process on the same streams.
 pub(crate) fn another(config: &RedisConfig) -> RedisConfig {
     RedisConfig { consumer: format!("worker-{}", Uuid::new_v4().simple()), ..config.clone() }
 }
 
-/// A process that is prepared and does not read.
+/// The bus of a process that is prepared and does not read.
 pub(crate) async fn bus(config: &RedisConfig) -> Arc<RedisBus> {
     let bus = Arc::new(RedisBus::new(&another(config)).unwrap());
     bus.prepare().await.unwrap();
     bus
 }
 
-/// A process that reads from now on; the one before released its lease, or fell silent.
+/// The bus of a process that starts to read after `handover` by the previous one.
 pub(crate) async fn reader(config: &RedisConfig, handover: Handover) -> Arc<RedisBus> {
     let bus = bus(config).await;
     bus.begin(handover).await.unwrap();
     bus
 }
 
-/// A connection for what a stranger does to the streams.
+/// A connection of a foreign client.
 pub(crate) async fn stranger(url: &str) -> redis::aio::MultiplexedConnection {
     redis::Client::open(url).unwrap().get_multiplexed_async_connection().await.unwrap()
 }
 
-/// Sends one command as a stranger.
+/// Sends one command as a foreign client.
 pub(crate) async fn send<T: redis::FromRedisValue>(url: &str, words: &[&str]) -> T {
     let mut command = redis::cmd(words[0]);
     command.arg(&words[1..]);
     command.query_async(&mut stranger(url).await).await.unwrap()
 }
 
-/// An event of a chunk; its id tells it from others.
+/// An event that deletes `chunk`.
 pub(crate) fn event_of(chunk: Uuid) -> Event {
     Event {
         event_id: Uuid::new_v4(),
@@ -90,7 +90,7 @@ pub(crate) fn value<'a>(fields: &'a Fields, name: &str) -> Option<&'a [u8]> {
     fields.iter().find(|(field, _)| field == name.as_bytes()).map(|(_, value)| &**value)
 }
 
-/// Reads until `count` entries have come.
+/// Reads until `count` entries have arrived.
 pub(crate) async fn read_all(bus: &RedisBus, count: usize) -> Vec<Delivery> {
     let mut all = Vec::new();
     let reading = async {
@@ -98,6 +98,6 @@ pub(crate) async fn read_all(bus: &RedisBus, count: usize) -> Vec<Delivery> {
             all.extend(bus.read(100, Duration::from_millis(500)).await.unwrap());
         }
     };
-    tokio::time::timeout(LONG, reading).await.expect("the entries did not come");
+    tokio::time::timeout(LONG, reading).await.expect("the entries did not arrive within 20 s");
     all
 }

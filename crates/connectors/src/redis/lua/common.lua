@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
--- What the scripts after it share. They run also where the server's memory is full: reading and finishing entries is what
--- empties it.
+-- Functions that the other scripts share. The scripts also run when the server's memory is full (allow-oom), because reading
+-- and finishing entries is what frees memory.
 
--- An entry's id as a text that sorts like it.
+-- An entry id as text of fixed width, so that text order is id order.
 local function sortable(id)
   local millis, sequence = string.match(id, '^(%d+)-(%d+)$')
   return string.rep('0', 20 - #millis) .. millis .. string.rep('0', 20 - #sequence) .. sequence

@@ -1,5 +1,5 @@
--- How much waits, in one moment. KEYS: stream, dead letters. ARGV: group.
--- Answers how many entries are unread, pending and dead, and the oldest unfinished one ('' for none).
+-- Depth of the bus, atomically. KEYS: stream, stream of dead letters. ARGV: group.
+-- Returns the number of unread, pending and dead entries, and the id of the oldest unfinished one ('' for none).
 local stream, dead = KEYS[1], redis.call('XLEN', KEYS[2])
 local length = redis.call('XLEN', stream)
 
@@ -10,13 +10,14 @@ end
 
 local group = group_of(stream, ARGV[1])
 if not group then
-  -- Whoever makes the group reads from the start.
+  -- The group is created at the start of the stream, so every entry is unread.
   return { length, 0, dead, first_from('-') }
 end
 
 local last, unread = group['last-delivered-id'], group.lag
 if not unread then
-  -- Entries were deleted one by one. What was read and is not trimmed yet is little: it is counted instead of the rest.
+  -- The server reports no lag because entries were deleted one by one. The entries that were read and are not trimmed yet
+  -- are few: they are counted instead of the unread ones.
   local read, from = 0, '-'
   repeat
     local page = redis.call('XRANGE', stream, from, last, 'COUNT', 100)

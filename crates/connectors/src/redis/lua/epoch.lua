@@ -1,5 +1,6 @@
--- The life of the stream and its group, as a consumer of the group that reads nothing: it goes with the group, however that
--- went, and with the stream. KEYS: stream. ARGV: group, a random name for a new life.
+-- The life of the stream and its group, stored as the name of a consumer that reads nothing: it vanishes with the group,
+-- however that is removed, and with the stream. KEYS: stream. ARGV: group, a random name for a new life.
+-- Returns the name of the life.
 local stream, group = KEYS[1], ARGV[1]
 for _, flat in ipairs(redis.call('XINFO', 'CONSUMERS', stream, group)) do
   local epoch = string.match(named(flat).name, '^epoch:(.+)$')

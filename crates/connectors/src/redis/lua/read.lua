@@ -1,8 +1,8 @@
--- Hands out entries in the order of the stream: first what other consumers have pending, then new ones.
--- KEYS: stream. ARGV: group, consumer, how many at most, how many bytes of fields (passed by one entry at most, or by the
--- last few new ones), and up to which entry a claim counts as a delivery ('' for none).
--- Answers the entries, how many of them were claimed, the deliveries of those, the ids of pending entries that are gone from
--- the stream, and the last entry that the group was ever handed.
+-- Returns entries in stream order: first the pending entries of other consumers, then new ones.
+-- KEYS: stream. ARGV: group, consumer, maximum number of entries, maximum bytes of fields (exceeded by at most one claimed
+-- entry or by the last step of new ones), and the entry up to which a claim counts as a delivery ('' for none).
+-- Returns the entries, the number of claimed ones, their delivery counts, the ids of pending entries that are no longer in
+-- the stream, and the last entry that was ever delivered to the group.
 local stream, group, me = KEYS[1], ARGV[1], ARGV[2]
 local room, max_bytes, count_to = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
 
@@ -50,7 +50,7 @@ for _, row in ipairs(pending) do
   end
 end
 
--- A few first, so that huge ones are found out in time.
+-- The first step is small, so that huge entries are noticed before many are read.
 local step = 16
 while room > 0 and bytes < max_bytes do
   local read = redis.call('XREADGROUP', 'GROUP', group, me, 'COUNT', math.min(room, step), 'STREAMS', stream, '>')

@@ -1,4 +1,4 @@
--- Forgets what every group has finished. KEYS: stream. Answers how many entries went.
+-- Trims the entries that every group has finished. KEYS: stream. Returns the number of trimmed entries.
 local stream = KEYS[1]
 if redis.call('EXISTS', stream) == 0 then
   return 0
@@ -10,7 +10,7 @@ for _, flat in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
   local open = redis.call('XPENDING', stream, other.name)
   local first = open[2]
   if open[1] == 0 then
-    -- Nothing pending: everything up to the last one delivered. That one stays: it costs nothing.
+    -- Nothing is pending: trim everything before the last delivered entry. That entry stays; it costs nothing.
     first = other['last-delivered-id']
   end
   if not bound or less(first, bound) then
