@@ -174,7 +174,8 @@ impl PostgresRecords {
 #[async_trait]
 impl Records for PostgresRecords {
     async fn merge_in(&self, scope: MergeScope<'_>, decide: Decide<'_>) -> Result<(), Fault> {
-        self.merge_all(scope, decide).await
+        // The futures of its statements are large: they live on the heap.
+        Box::pin(self.merge_all(scope, decide)).await
     }
 
     async fn rows(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Row>, Fault> {
