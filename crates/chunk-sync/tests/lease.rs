@@ -1,8 +1,8 @@
 //! Several processes of the program on real servers: one works the stream, the others stand by. The tests kill the working
 //! process, stop it in order, suspend it at every stage and while it waits, and cut it off from the system of record.
 //!
-//! PostgreSQL is named by `CHUNK_SYNC_TEST_PG18_URL`, Redis by `CHUNK_SYNC_TEST_REDIS_URL`. The other stores are
-//! unreachable on purpose: their chunks go to the outbox, and the tests check the order of merges.
+//! PostgreSQL is named by `CHUNK_SYNC_TEST_PG18_URL`, Redis by `CHUNK_SYNC_TEST_REDIS_URL`. The installations have no other
+//! store: the tests check the order of merges.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![allow(clippy::print_stderr, reason = "prints how long a takeover took")]
 
@@ -14,7 +14,7 @@ mod proxy;
 
 use std::time::{Duration, Instant};
 
-use environment::Environment;
+use environment::{Bus, Environment};
 use proxy::{Proxy, Weather, port_of};
 
 /// Limit from the death of the holder to the first merge of the next one.
@@ -28,8 +28,13 @@ const SLACK: Duration = Duration::from_secs(2);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_three_processes_one_works_and_the_next_takes_over_within_seconds() {
-    let env = Environment::new().await;
-    let mut processes = vec![env.start("a", &[]).await, env.start("b", &[]).await, env.start("c", &[]).await];
+    for bus in [Bus::Redis, Bus::Table] {
+        of_three_processes(&Environment::new(bus).await).await;
+    }
+}
+
+async fn of_three_processes(env: &Environment) {
+    let mut processes = vec![env.start("a", &[]), env.start("b", &[]), env.start("c", &[])];
     env.publish(1..=20).await;
     env.shows(20).await;
     for round in 0..2 {
@@ -57,11 +62,13 @@ async fn of_three_processes_one_works_and_the_next_takes_over_within_seconds() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_suspended_at_any_stage_loses_the_lease_and_repeats_nothing_out_of_order() {
-    for point in ["read", "logged", "merged", "owed", "completed", "acknowledged"] {
-        let env = Environment::new().await;
-        let first = env.start("a", &["--stop-at", point]).await;
+    let redis = ["read", "logged", "merged", "completed", "acknowledged"].map(|point| (Bus::Redis, point));
+    let table = ["read", "merged"].map(|point| (Bus::Table, point));
+    for (bus, point) in redis.into_iter().chain(table) {
+        let env = Environment::new(bus).await;
+        let first = env.start("a", &["--stop-at", point]);
         env.until_holder(first.id()).await;
-        let second = env.start("b", &[]).await;
+        let second = env.start("b", &[]);
         env.publish(1..=10).await;
         first.stands_still().await;
         env.publish(11..=20).await;
@@ -85,10 +92,15 @@ async fn a_process_suspended_at_any_stage_loses_the_lease_and_repeats_nothing_ou
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_suspended_while_it_waits_takes_no_entry() {
-    let env = Environment::new().await;
-    let first = env.start("a", &[]).await;
+    for bus in [Bus::Redis, Bus::Table] {
+        suspended_while_it_waits(&Environment::new(bus).await).await;
+    }
+}
+
+async fn suspended_while_it_waits(env: &Environment) {
+    let first = env.start("a", &[]);
     env.until_holder(first.id()).await;
-    let second = env.start("b", &[]).await;
+    let second = env.start("b", &[]);
     env.publish(1..=1).await;
     env.shows(1).await;
     env.is_finished().await;
@@ -105,11 +117,11 @@ async fn a_process_suspended_while_it_waits_takes_no_entry() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_cut_off_from_the_system_of_record_loses_the_lease_and_gets_it_back() {
-    let env = Environment::new().await;
+    let env = Environment::new(Bus::Redis).await;
     let proxy = Proxy::to(port_of(&env.database)).await;
-    let first = env.start_at("a", &proxy.url(&env.database)).await;
+    let first = env.start_at("a", &proxy.url(&env.database));
     env.until_holder(first.id()).await;
-    let second = env.start("b", &[]).await;
+    let second = env.start("b", &[]);
     env.publish(1..=10).await;
     env.shows(10).await;
     for (weather, from, to) in [(Weather::Stalled, 11, 20), (Weather::Cut, 31, 40)] {
@@ -132,18 +144,18 @@ async fn a_process_cut_off_from_the_system_of_record_loses_the_lease_and_gets_it
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_log_that_is_replayed_after_another_process_finished_its_events_changes_nothing() {
-    let env = Environment::new().await;
-    let first = env.start("a", &["--crash-at", "logged"]).await;
+    let env = Environment::new(Bus::Redis).await;
+    let first = env.start("a", &["--crash-at", "logged"]);
     env.until_holder(first.id()).await;
     env.publish(1..=10).await;
     first.crashed().await;
-    let second = env.start("b", &[]).await;
+    let second = env.start("b", &[]);
     env.shows(10).await;
     env.publish(11..=20).await;
     env.shows(20).await;
     env.is_finished().await;
     second.terminate();
-    let again = env.start("a", &[]).await;
+    let again = env.start("a", &[]);
     env.until_holder(again.id()).await;
     env.publish(21..=21).await;
     env.shows(21).await;

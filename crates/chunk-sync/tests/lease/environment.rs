@@ -15,9 +15,18 @@ use uuid::Uuid;
 /// Timeout of every wait.
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// What carries the events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bus {
+    Redis,
+    /// The table beside the rows.
+    Table,
+}
+
 pub(crate) struct Environment {
     dir: TempDir,
     name: String,
+    bus: Bus,
     pub(crate) database: String,
     maintenance: String,
     client: Client,
@@ -39,7 +48,8 @@ async fn connect(url: &str) -> Client {
 }
 
 impl Environment {
-    pub(crate) async fn new() -> Self {
+    /// An installation with rows and bus and no other store.
+    pub(crate) async fn new(bus: Bus) -> Self {
         let name = Uuid::new_v4().simple().to_string();
         let (maintenance, redis) = (variable("CHUNK_SYNC_TEST_PG18_URL"), variable("CHUNK_SYNC_TEST_REDIS_URL"));
         let create = format!("CREATE DATABASE chunk_sync_{name} TEMPLATE template0");
@@ -47,39 +57,46 @@ impl Environment {
         let (prefix, _) = maintenance.rsplit_once('/').unwrap();
         let database = format!("{prefix}/chunk_sync_{name}");
         let dir = TempDir::new().unwrap();
-        // Nothing listens on port 1.
-        let config = format!(
-            "http.listen = '127.0.0.1:0'\nlog.level = 'info'\nworker.patience = '100ms'\npostgres.url = '{database}'\n\
-             postgres.slot = 'chunk_sync_slot_{name}'\npostgres.publication = 'unified_chunks_pub_{name}'\n\
-             redis.url = '{redis}'\nredis.stream = '{name}:stream'\nredis.dead_stream = '{name}:dead'\n\
-             qdrant.url = 'http://127.0.0.1:1'\nneo4j.url = 'bolt://127.0.0.1:1'\nneo4j.user = 'neo4j'\n\
-             neo4j.password = 'none'\n"
+        let mut config = format!(
+            "http.listen = '127.0.0.1:0'\nlog.level = 'info'\npostgres.url = '{database}'\n\
+             postgres.slot = 'chunk_sync_slot_{name}'\npostgres.publication = 'unified_chunks_pub_{name}'\n"
         );
+        if bus == Bus::Redis {
+            config.push_str(&format!(
+                "redis.url = '{redis}'\nredis.stream = '{name}:stream'\nredis.dead_stream = '{name}:dead'\n"
+            ));
+        }
         std::fs::write(dir.path().join("chunk-sync.toml"), config).unwrap();
         let redis = redis::Client::open(redis).unwrap().get_multiplexed_async_connection().await.unwrap();
         let client = connect(&database).await;
-        Self { dir, name, database, maintenance, client, redis, chunk: Uuid::new_v4() }
+        let env = Self { dir, name, bus, database, maintenance, client, redis, chunk: Uuid::new_v4() };
+        let initialized = env.program().arg("init").stdout(Stdio::null()).status().unwrap();
+        assert!(initialized.success(), "`init` ended with {initialized}");
+        env
     }
 
-    /// Starts a process with its log in the directory `log`. Returns once the tables exist.
-    pub(crate) async fn start(&self, log: &str, arguments: &[&str]) -> Process {
-        self.spawn(log, arguments, &self.database).await
+    fn program(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_chunk-sync"));
+        command.current_dir(self.dir.path()).stdin(Stdio::null());
+        command
+    }
+
+    /// Starts a process with its log in the directory `log`.
+    pub(crate) fn start(&self, log: &str, arguments: &[&str]) -> Process {
+        self.spawn(log, arguments, &self.database)
     }
 
     /// Like [`Self::start`], with another URL of the system of record.
-    pub(crate) async fn start_at(&self, log: &str, database: &str) -> Process {
-        self.spawn(log, &[], database).await
+    pub(crate) fn start_at(&self, log: &str, database: &str) -> Process {
+        self.spawn(log, &[], database)
     }
 
-    async fn spawn(&self, log: &str, arguments: &[&str], database: &str) -> Process {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_chunk-sync"));
-        command.current_dir(self.dir.path()).args(["run", "--json"]).args(arguments).stdin(Stdio::null());
+    fn spawn(&self, log: &str, arguments: &[&str], database: &str) -> Process {
+        let mut command = self.program();
+        command.args(["run", "--json"]).args(arguments);
         command.env("CHUNK_SYNC__WAL__DIR", self.dir.path().join(log)).stdout(Stdio::piped());
         command.env("CHUNK_SYNC__POSTGRES__URL", database);
-        let process = Process(command.spawn().unwrap());
-        // The tables exist, created by this process or an earlier one; the group follows soon.
-        self.until("the lease", async || self.count("SELECT count(to_regclass('chunk_sync.lease'))").await == 1).await;
-        process
+        Process(command.spawn().unwrap())
     }
 
     /// Publishes these versions of the chunk, in ascending order.
@@ -92,11 +109,31 @@ impl Environment {
                 "location": {"start_char": 0, "end_char": 12, "chunk_index": 0},
                 "metadata": {"created_at": "2026-01-01T00:00:00Z", "updated_at": time},
             });
-            let mut command = redis::cmd("XADD");
-            command.arg(format!("{}:stream", self.name)).arg("*").arg("event_id").arg(Uuid::new_v4().to_string());
-            command.arg("type").arg("update").arg("source").arg("claude").arg("timestamp").arg(time);
-            command.arg("targets").arg(r#"["postgres","qdrant","neo4j"]"#).arg("chunk").arg(chunk.to_string());
-            command.exec_async(&mut self.redis.clone()).await.unwrap();
+            self.add(&[
+                ("event_id", Uuid::new_v4().to_string()),
+                ("type", "update".to_owned()),
+                ("source", "claude".to_owned()),
+                ("timestamp", time),
+                ("targets", r#"["postgres"]"#.to_owned()),
+                ("chunk", chunk.to_string()),
+            ])
+            .await;
+        }
+    }
+
+    /// Adds an entry as any client may.
+    async fn add(&self, fields: &[(&str, String)]) {
+        match self.bus {
+            Bus::Redis => {
+                let mut command = redis::cmd("XADD");
+                command.arg(format!("{}:stream", self.name)).arg("*").arg(fields);
+                command.exec_async(&mut self.redis.clone()).await.unwrap();
+            }
+            Bus::Table => {
+                let in_turn = fields.iter().flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()]);
+                let in_turn: Vec<&[u8]> = in_turn.collect();
+                self.client.execute("INSERT INTO chunk_sync.bus (fields) VALUES ($1)", &[&in_turn]).await.unwrap();
+            }
         }
     }
 
@@ -141,6 +178,9 @@ impl Environment {
     /// Waits until nothing on the stream is unread or pending.
     pub(crate) async fn is_finished(&self) {
         self.until("an empty bus", async || {
+            if self.bus == Bus::Table {
+                return self.count("SELECT count(*) FROM chunk_sync.bus").await == 0;
+            }
             let mut info = redis::cmd("XINFO");
             info.arg("GROUPS").arg(format!("{}:stream", self.name));
             let groups: Vec<HashMap<String, redis::Value>> = info.query_async(&mut self.redis.clone()).await.unwrap();
@@ -151,6 +191,9 @@ impl Environment {
     }
 
     pub(crate) async fn dead_letters(&self) -> u64 {
+        if self.bus == Bus::Table {
+            return self.count("SELECT count(*) FROM chunk_sync.dead").await.unsigned_abs();
+        }
         redis::cmd("XLEN").arg(format!("{}:dead", self.name)).query_async(&mut self.redis.clone()).await.unwrap()
     }
 

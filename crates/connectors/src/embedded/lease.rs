@@ -1,6 +1,6 @@
-//! The lease of the embedded stores. One process has the directory open, so the lease is kept in its memory, next to the one
-//! connection that writes; the file holds nothing of it. A process that opens the directory finds a lease that was never held
-//! and assumes that the previous process may have died.
+//! The lease of the embedded stores. The lock on the directory lets one process work it, so the lease is kept in the memory of
+//! that process, next to its connection that writes; the file holds nothing of it. A process that begins to work the
+//! directory finds a lease that was never held and assumes that the previous process may have died.
 
 use std::sync::Arc;
 
@@ -29,6 +29,10 @@ impl Lease for EmbeddedLease {
     }
 
     async fn take(&self, seen: &LeaseState, token: Uuid) -> Result<bool, Fault> {
+        if !self.database.is_worked_here() {
+            let message = "this process does not hold the lock of the directory: another one may work it";
+            return Err(Fault::new(FaultClass::Busy, "embedded lease", message));
+        }
         let (database, seen) = (Arc::clone(&self.database), seen.clone());
         let take = move || {
             // A merge holds the writer until it is committed, so the takeover waits for it.

@@ -56,7 +56,7 @@ use tokio_postgres::{IsolationLevel, Row};
 
 use super::fault::Error;
 use super::records::PostgresRecords;
-use super::transaction::{begin, execute, limit_of};
+use super::transaction::{begin, execute, limit_of, set_locally};
 use entry::{REMOVE, entry_id, number, numbers};
 use read::Desk;
 
@@ -191,6 +191,7 @@ impl PostgresBus {
                 return insert(&client, entries).await;
             }
             let transaction = begin(&mut client, IsolationLevel::ReadCommitted, false).await?;
+            set_locally(&transaction, self.records.config.lock_timeout).await?;
             let mut numbers = Vec::with_capacity(entries.len());
             let mut rest = entries;
             while let Some(rows) = ROWS.into_iter().find(|rows| *rows <= rest.len()) {
@@ -213,6 +214,7 @@ impl PostgresBus {
         let mut client = self.records.pool.get().await?;
         let done = self.records.pool.within(async {
             let transaction = begin(&mut client, IsolationLevel::ReadCommitted, false).await?;
+            set_locally(&transaction, self.records.config.lock_timeout).await?;
             for letter in letters {
                 execute(&transaction, LETTER, &[&in_turn(letter.fields())]).await?;
             }

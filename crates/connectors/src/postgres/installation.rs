@@ -2,6 +2,7 @@
 //! exclusively that every merge takes shared (see [`super::fence`]).
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{Fault, FaultClass, Installation, Installed, StoreSet};
@@ -12,7 +13,7 @@ use tokio_postgres::{IsolationLevel, Row};
 use super::fault::Error;
 use super::fence::VERSION;
 use super::records::PostgresRecords;
-use super::transaction::{begin, execute};
+use super::transaction::{begin, execute, set_locally};
 
 const CONTEXT: &str = "postgres: installation";
 
@@ -51,7 +52,7 @@ impl Installation for PostgresRecords {
     async fn record(&self, before: Option<u64>, new: &Installed) -> Result<(), Fault> {
         let recorded = async {
             let mut client = self.pool.get().await?;
-            let recorded = self.pool.within(record(&mut client, before, new)).await;
+            let recorded = self.pool.within(record(&mut client, self.config.lock_timeout, before, new)).await;
             self.pool.settle(client, recorded)
         };
         if recorded.await.map_err(|error| self.fault(error, CONTEXT))? {
@@ -82,8 +83,14 @@ impl PostgresRecords {
 }
 
 /// Records the set of stores; false when the recorded version is not `before`.
-async fn record(client: &mut Client, before: Option<u64>, new: &Installed) -> Result<bool, Error> {
+async fn record(
+    client: &mut Client,
+    lock_timeout: Duration,
+    before: Option<u64>,
+    new: &Installed,
+) -> Result<bool, Error> {
     let transaction = begin(client, IsolationLevel::ReadCommitted, false).await?;
+    set_locally(&transaction, lock_timeout).await?;
     execute(&transaction, EXCLUSIVE, &[]).await?;
     let rows = transaction.query(VERSION, &[]).await?;
     let found = rows.first().map(|row| row.try_get::<_, i64>(0)).transpose()?.map(i64::unsigned_abs);
