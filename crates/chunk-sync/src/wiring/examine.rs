@@ -94,7 +94,7 @@ async fn of_installation(config: &Config) -> Vec<Finding> {
     let recorded = opened.rows.installation.installed().await;
     match recorded {
         Ok(None) if config.roles.is_embedded() => {
-            findings.ok("set", "not recorded yet; the next `run` or `publish` records it")
+            findings.ok("set", "not recorded yet; the next `run` or `publish` records it");
         }
         Ok(None) => findings.warning("set", "not recorded yet", "run `chunk-sync init`"),
         Ok(Some(_)) => match installation::check(&opened, &config.roles, Purpose::Beside).await {

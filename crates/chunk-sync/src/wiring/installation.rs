@@ -82,7 +82,7 @@ async fn check_marks(opened: &Opened, id: Option<Uuid>, purpose: Purpose) -> Res
             // The mark of a server that does not answer is checked again before the first write.
             Err(fault) if fault.class == FaultClass::Misconfigured => return Err(fault),
             Err(fault) if purpose == Purpose::Run => {
-                warn!(%fault, "cannot read the installation id of {}; it is checked before the first write", marked.place())
+                warn!(%fault, "cannot read the installation id of {}; it is checked before the first write", marked.place());
             }
             Err(_) => {}
         }

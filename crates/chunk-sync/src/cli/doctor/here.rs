@@ -46,7 +46,7 @@ fn log(dir: &Path, max: u64) -> Vec<Finding> {
         (Ok(_), Ok(None)) if dir.is_dir() => findings.ok("directory", format!("{shown} is writable")),
         (Ok(_), Ok(None)) => findings.ok("directory", format!("{shown} is created at the first start")),
         (Ok(_), Err(error)) => {
-            findings.failed("directory", error.to_string(), "give this user read and write permission on it")
+            findings.failed("directory", error.to_string(), "give this user read and write permission on it");
         }
     }
     room(&mut findings, dir, max);
