@@ -175,7 +175,7 @@ impl Account {
             return Ok(Self::Caller);
         }
         let accounts = fs::read_to_string("/etc/passwd").context("cannot read /etc/passwd")?;
-        let (user, group) = ["postgres", "nobody"]
+        let (user, group) = ["postgres", "daemon"]
             .iter()
             .find_map(|name| find_account(&accounts, name))
             .context("PostgreSQL does not run as root, and this machine has no unprivileged account for it; create a user `postgres`")?;
