@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::database::{Database, Durability};
 use super::fault::Error;
-use super::values::{above, limit_of, version};
+use super::values::{ids_above, version};
 
 const WRITE: &str = "embedded graph: write";
 const READ: &str = "embedded graph: read";
@@ -56,12 +56,9 @@ impl Store for Graph {
 
     async fn scan(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Seen>, Fault> {
         let work = move |transaction: &Transaction<'_>| {
-            let sql = "SELECT id FROM graph_chunks WHERE id > ?1 ORDER BY id LIMIT ?2";
-            let mut statement = transaction.prepare_cached(sql)?;
-            let ids = statement.query_map(params![above(after), limit_of(limit)], |row| row.get::<_, Uuid>(0))?;
-            let looked =
-                ids.filter_map(|id| id.map_err(Error::from).and_then(|id| looked(transaction, id)).transpose());
-            looked.map(|looked| looked.map(|looked| looked.seen())).collect()
+            let ids = ids_above(transaction, "SELECT id FROM graph_chunks", after, limit)?;
+            let found = ids.into_iter().filter_map(|id| looked(transaction, id).transpose());
+            found.map(|found| found.map(|found| found.seen())).collect()
         };
         self.database.read(READ, work).await
     }

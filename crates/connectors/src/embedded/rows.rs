@@ -18,7 +18,7 @@ use super::conflicts;
 use super::database::{Database, Durability};
 use super::fault::Error;
 use super::fence;
-use super::values::{above, limit_of, version};
+use super::values::{ids_above, limit_of, version};
 
 const MERGE: &str = "embedded rows: merge";
 const READ: &str = "embedded rows: read";
@@ -184,9 +184,7 @@ fn page(
     after: Option<Uuid>,
     limit: usize,
 ) -> Result<Vec<Option<Row>>, Error> {
-    let mut statement = transaction.prepare_cached(&format!("{ids} WHERE id > ?1 ORDER BY id LIMIT ?2"))?;
-    let ids = statement.query_map(params![above(after), limit_of(limit)], |row| row.get::<_, Uuid>(0))?;
-    ids.map(|id| row(transaction, id?)).collect()
+    ids_above(transaction, ids, after, limit)?.into_iter().map(|id| row(transaction, id)).collect()
 }
 
 fn row(transaction: &Transaction<'_>, id: Uuid) -> Result<Option<Row>, Error> {
