@@ -94,6 +94,8 @@ async fn a_store_is_removed_while_a_process_runs_and_filled_when_it_is_added_aga
     place.publish(CHUNKS);
     place.fine(&["run", "--drain"]);
     let service = place.start();
+    // Only the service can carry this chunk: once it is carried, the service has read the set.
+    place.publish(CHUNKS + 1);
     place.settled();
     place.configure(&[Role::Postgres, Role::Redis]);
     let changed = place.fine(&["init", "--without", "neo4j"]);
@@ -101,7 +103,7 @@ async fn a_store_is_removed_while_a_process_runs_and_filled_when_it_is_added_aga
         (&changed["installation"]["version"], &changed["installation"]["stores"]),
         (&2.into(), &serde_json::json!({}))
     );
-    assert_eq!(place.nodes().await, CHUNKS as u64, "the content of the store is kept");
+    assert_eq!(place.nodes().await, CHUNKS as u64 + 1, "the content of the store is kept");
     place.publish(CHUNKS + 10);
     let error = service.ended();
     assert!(error.contains("its version is 2 now") && error.contains("started with version 1"), "{error}");
