@@ -10,7 +10,7 @@ mod examine;
 mod fault;
 mod fence;
 mod graph;
-mod held;
+mod lease_state;
 mod installation;
 mod lease;
 mod lock;

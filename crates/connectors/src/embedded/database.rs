@@ -15,7 +15,7 @@ use chunk_sync_engine::ports::{Fault, FaultClass};
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
 use super::fault::{Error, PATIENCE};
-use super::held::Held;
+use super::lease_state::HeldLease;
 use super::lock::Lock;
 use super::schema;
 
@@ -40,7 +40,7 @@ pub(super) struct Database {
     /// When a transaction of this process began to wait for the write lock; `None` while none waits.
     waiting: Mutex<Option<Instant>>,
     /// Which part of this process works the stream.
-    pub(super) lease: Held,
+    pub(super) lease: HeldLease,
 }
 
 impl Database {
@@ -64,7 +64,7 @@ impl Database {
             reader: Mutex::new(reader),
             lock: Mutex::new(lock),
             waiting: Mutex::default(),
-            lease: Held::default(),
+            lease: HeldLease::default(),
         })
     }
 

@@ -9,7 +9,7 @@ use chunk_sync_engine::ports::{Fault, FaultClass, Lease, LeaseState};
 use uuid::Uuid;
 
 use super::database::Database;
-use super::held::Held;
+use super::lease_state::HeldLease;
 
 /// The lease of a directory.
 pub struct EmbeddedLease {
@@ -40,7 +40,7 @@ impl Lease for EmbeddedLease {
             let mut state = database.lease.lock();
             let free = *state == seen;
             if free {
-                Held::set(&mut state, Some(token));
+                HeldLease::set(&mut state, Some(token));
             }
             free || state.token == Some(token)
         };
@@ -52,7 +52,7 @@ impl Lease for EmbeddedLease {
         let mut state = self.database.lease.lock();
         let holds = state.token == Some(token);
         if holds {
-            Held::set(&mut state, Some(token));
+            HeldLease::set(&mut state, Some(token));
         }
         Ok(holds)
     }
@@ -60,7 +60,7 @@ impl Lease for EmbeddedLease {
     async fn release(&self, token: Uuid) -> Result<(), Fault> {
         let mut state = self.database.lease.lock();
         if state.token == Some(token) {
-            Held::set(&mut state, None);
+            HeldLease::set(&mut state, None);
         }
         Ok(())
     }

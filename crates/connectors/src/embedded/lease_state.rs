@@ -7,15 +7,15 @@ use uuid::Uuid;
 
 /// The state of the lease.
 #[derive(Debug)]
-pub(super) struct Held(Mutex<LeaseState>);
+pub(super) struct HeldLease(Mutex<LeaseState>);
 
-impl Default for Held {
+impl Default for HeldLease {
     fn default() -> Self {
         Self(Mutex::new(LeaseState { token: None, beat: 0, holder: String::new() }))
     }
 }
 
-impl Held {
+impl HeldLease {
     /// Whether `token` holds the lease.
     pub(super) fn is(&self, token: Uuid) -> bool {
         self.lock().token == Some(token)
