@@ -2,7 +2,7 @@
 //! rows, and changes of the set of stores. Qdrant is not covered here.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-#[path = "roles/place.rs"]
+#[path = "roles/environment.rs"]
 mod place;
 
 use chunk_sync_model::Target;

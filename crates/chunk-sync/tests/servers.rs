@@ -8,11 +8,11 @@ mod crash_points;
 mod drill;
 #[path = "servers/faults.rs"]
 mod faults;
-#[path = "servers/hands.rs"]
+#[path = "servers/clients.rs"]
 mod hands;
 #[path = "servers/oracle.rs"]
 mod oracle;
-#[path = "servers/place.rs"]
+#[path = "servers/environment.rs"]
 mod place;
 #[path = "servers/proxy.rs"]
 mod proxy;
@@ -22,7 +22,7 @@ mod scenarios;
 mod slot;
 #[path = "servers/tls.rs"]
 mod tls;
-#[path = "servers/weather.rs"]
+#[path = "servers/link_state.rs"]
 mod weather;
 
 use std::io::{BufRead, BufReader};
