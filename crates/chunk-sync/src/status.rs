@@ -112,9 +112,9 @@ pub struct Store {
     /// The current fault; absent if the store works.
     pub failing: Option<Failing>,
     /// Whether new writes to this store go to the outbox.
-    pub owing: bool,
+    pub behind: bool,
     /// Chunks in its outbox; absent if the system of record did not answer.
-    pub debts: Option<u64>,
+    pub outbox: Option<u64>,
 }
 
 /// The fault of a failing store.
@@ -218,15 +218,15 @@ impl Status {
     pub async fn gather(observed: Observed<'_>, started: Time) -> Self {
         let Observed { service, ports, verified, .. } = observed;
         let (now, filling) = (now(), observed.filling.get());
-        let (depth, oldest, debts, open_conflicts) = tokio::join!(
+        let (depth, oldest, pending_writes, open_conflicts) = tokio::join!(
             asked("the queue", ports.bus.depth()),
             asked("the oldest entry", ports.bus.oldest_at()),
-            asked("the outbox", ports.records.debt_counts()),
+            asked("the outbox", ports.records.outbox_counts()),
             asked("the open conflicts", ports.records.open_conflicts())
         );
         let health = service.health();
         let unknown =
-            [depth.as_ref().err(), oldest.as_ref().err(), debts.as_ref().err(), open_conflicts.as_ref().err()];
+            [depth.as_ref().err(), oldest.as_ref().err(), pending_writes.as_ref().err(), open_conflicts.as_ref().err()];
         let unknown = unknown.into_iter().flatten().cloned().collect();
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -245,7 +245,7 @@ impl Status {
             warnings: warnings(observed.file.cloned()).await,
             recovered: health.recovered.as_ref().map(Recovered::of),
             queue: depth.ok().map(|depth| Queue::of(depth, oldest.ok().flatten(), now)),
-            stores: stores(&health, debts.ok().as_ref()),
+            stores: stores(&health, pending_writes.ok().as_ref()),
             open_conflicts: open_conflicts.ok(),
             done: Done::of(health.done),
             verification: verified.get(),
@@ -308,16 +308,16 @@ async fn asked<T>(what: &str, answer: impl Future<Output = Result<T, Fault>>) ->
 }
 
 /// The state of each store, the system of record first. The second argument is the outbox size per store, if known.
-pub(crate) fn stores(health: &Health, debts: Option<&BTreeMap<Target, u64>>) -> Vec<Store> {
-    let owed = |target| debts.map(|debts| debts.get(target).copied().unwrap_or_default());
+pub(crate) fn stores(health: &Health, pending_writes: Option<&BTreeMap<Target, u64>>) -> Vec<Store> {
+    let outbox = |target| pending_writes.map(|pending_writes| pending_writes.get(target).copied().unwrap_or_default());
     let records = Condition::of(health.records.clone());
     std::iter::once(&(Target::Postgres, records))
         .chain(&health.stores)
         .map(|(target, condition)| Store {
             target: *target,
             failing: condition.failing.as_ref().map(Failing::of),
-            owing: condition.owing,
-            debts: owed(target),
+            behind: condition.behind,
+            outbox: outbox(target),
         })
         .collect()
 }

@@ -11,7 +11,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// A temporary directory that contains a configuration.
-fn place() -> TempDir {
+fn environment() -> TempDir {
     let dir = TempDir::new().unwrap();
     let config = "embedded.dir = 'data'\nhttp.listen = '127.0.0.1:0'\nlog.level = 'warn'\nscrub.enabled = false\n";
     std::fs::write(dir.path().join("chunk-sync.toml"), config).unwrap();
@@ -82,8 +82,8 @@ fn publish(dir: &Path, count: usize) {
 
 #[test]
 fn commands_run_beside_a_service_and_a_second_service_is_rejected_with_the_name_of_the_first() {
-    let place = place();
-    let dir = place.path();
+    let environment = environment();
+    let dir = environment.path();
     let service = Service::start(dir);
     let (code, _, err) = run(dir, &["run"]);
     let named = format!("is locked by process {}, `chunk-sync run`", service.0.id());
@@ -98,7 +98,7 @@ fn commands_run_beside_a_service_and_a_second_service_is_rejected_with_the_name_
     assert_eq!(file.execute("DELETE FROM points WHERE id IN (SELECT id FROM points LIMIT 3)", []).unwrap(), 3);
     drop(file);
     let repaired = fine(dir, &["verify", "--repair"]);
-    assert_eq!((&repaired["repair"]["mended"], &repaired["repair"]["repaired"]), (&true.into(), &3.into()));
+    assert_eq!((&repaired["repair"]["complete"], &repaired["repair"]["repaired"]), (&true.into(), &3.into()));
     assert_eq!(fine(dir, &["backfill"])["rows"], 40);
     assert_eq!(fine(dir, &["dead", "list"])["count"].as_u64().unwrap_or_default(), 0);
     fine(dir, &["conflicts", "list"]);
@@ -110,8 +110,8 @@ fn commands_run_beside_a_service_and_a_second_service_is_rejected_with_the_name_
 
 #[test]
 fn events_published_before_a_kill_are_processed_by_the_next_service() {
-    let place = place();
-    let dir = place.path();
+    let environment = environment();
+    let dir = environment.path();
     let mut service = Service::start(dir);
     publish(dir, 300);
     service.0.kill().unwrap();
@@ -124,8 +124,8 @@ fn events_published_before_a_kill_are_processed_by_the_next_service() {
 
 #[test]
 fn only_their_owner_can_read_the_files() {
-    let place = place();
-    let dir = place.path();
+    let environment = environment();
+    let dir = environment.path();
     publish(dir, 20);
     let _service = Service::start(dir);
     settled(dir);
@@ -148,8 +148,8 @@ fn entries(directory: &Path) -> impl Iterator<Item = std::path::PathBuf> {
 
 #[test]
 fn read_only_commands_create_nothing() {
-    let place = place();
-    let dir = place.path();
+    let environment = environment();
+    let dir = environment.path();
     for command in [&["status"][..], &["verify"], &["backfill"], &["conflicts", "list"], &["dead", "list"]] {
         let (code, _, err) = run(dir, command);
         assert!(code == Some(2) && err.contains("data/chunk-sync.db does not exist"), "{command:?}: {code:?} {err}");

@@ -27,7 +27,7 @@ type Conflicts = BTreeMap<(Uuid, String, String), u64>;
 #[test]
 fn concurrent_edits_leave_equal_stores_and_a_record_of_every_conflict() {
     let edits = std::env::var("CHUNK_SYNC_EDITS").map_or(3_000, |edits| edits.parse().unwrap());
-    let dir = place();
+    let dir = environment();
     let mut drawn = ConcurrentEdits::new(11, (edits / 20).max(1), SIZE);
     let mut model = Model::default();
     let began = Instant::now();
@@ -107,7 +107,7 @@ fn recorded(dir: &Path) -> Conflicts {
     }
 }
 
-fn place() -> TempDir {
+fn environment() -> TempDir {
     let dir = TempDir::new().unwrap();
     let config = format!(
         "embedded.dir = 'data'\nhttp.listen = '127.0.0.1:0'\nlog.level = 'warn'\n\

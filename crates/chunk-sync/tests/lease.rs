@@ -15,7 +15,7 @@ mod proxy;
 use std::time::{Duration, Instant};
 
 use environment::{Bus, Environment};
-use proxy::{Proxy, Weather, port_of};
+use proxy::{LinkState, Proxy, port_of};
 
 /// Limit from the death of the holder to the first merge of the next one.
 const AFTER_DEATH: Duration = Duration::from_secs(3);
@@ -124,14 +124,14 @@ async fn a_process_cut_off_from_the_system_of_record_loses_the_lease_and_gets_it
     let second = env.start("b", &[]);
     env.publish(1..=10).await;
     env.shows(10).await;
-    for (weather, from, to) in [(Weather::Stalled, 11, 20), (Weather::Cut, 31, 40)] {
-        proxy.turns(weather);
+    for (link_state, from, to) in [(LinkState::Stalled, 11, 20), (LinkState::Cut, 31, 40)] {
+        proxy.turns(link_state);
         env.publish(from..=to).await;
         env.until_holder(second.id()).await;
         env.shows(to).await;
-        proxy.turns(Weather::Fair);
+        proxy.turns(LinkState::Fair);
         env.is_finished().await;
-        if weather == Weather::Stalled {
+        if link_state == LinkState::Stalled {
             // Back to the first process: it must not have ended, and must get the lease again.
             second.stop();
             env.until_holder(first.id()).await;

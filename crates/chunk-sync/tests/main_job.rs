@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 /// A temporary directory that contains a configuration.
-fn place() -> TempDir {
+fn environment() -> TempDir {
     let dir = TempDir::new().unwrap();
     let config =
         format!("embedded.dir = {:?}\nhttp.listen = \"127.0.0.1:0\"\nlog.level = \"warn\"\n", dir.path().join("data"));
@@ -53,7 +53,7 @@ fn verified(dir: &Path) -> Value {
 
 #[test]
 fn the_demo_ends_with_everything_consistent() {
-    let dir = place();
+    let dir = environment();
     let out = fine(dir.path(), &["demo"]);
     assert!(out.contains("100 % of 1,656 chunks consistent"), "{out}");
     assert!(out.contains("pending in the log, everything completed"), "{out}");
@@ -61,7 +61,7 @@ fn the_demo_ends_with_everything_consistent() {
 
 #[test]
 fn bad_lines_are_reported_and_good_lines_published() {
-    let dir = place();
+    let dir = environment();
     let mut input = lines(6);
     input[1] = "no json".to_owned();
     input[3] = input[3].replacen("\"chunk_type\":", "\"chunk_tipe\":", 1);
@@ -77,7 +77,7 @@ fn bad_lines_are_reported_and_good_lines_published() {
 
 #[test]
 fn a_service_that_is_killed_repeatedly_loses_nothing() {
-    let dir = place();
+    let dir = environment();
     std::fs::write(dir.path().join("in.jsonl"), lines(1200).join("\n")).unwrap();
     fine(dir.path(), &["publish", "in.jsonl"]);
     let wal = dir.path().join("data/wal");
@@ -105,7 +105,7 @@ fn a_service_that_is_killed_repeatedly_loses_nothing() {
 
 #[test]
 fn damage_done_to_the_file_by_sql_is_named_and_repaired() {
-    let dir = place();
+    let dir = environment();
     std::fs::write(dir.path().join("in.jsonl"), lines(40).join("\n")).unwrap();
     fine(dir.path(), &["publish", "in.jsonl"]);
     fine(dir.path(), &["run", "--drain"]);
@@ -161,7 +161,7 @@ fn damage(file: &Connection) -> BTreeSet<String> {
 
 #[test]
 fn wrong_usage_and_wrong_configuration_exit_with_2() {
-    let dir = place();
+    let dir = environment();
     assert_eq!(run(dir.path(), &["publish", "not-there.jsonl"]).0, 2);
     assert_eq!(run(dir.path(), &["fly"]).0, 2);
     std::fs::write(dir.path().join("chunk-sync.toml"), "worker.batsh = 3\n").unwrap();

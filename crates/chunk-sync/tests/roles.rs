@@ -3,79 +3,79 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "roles/environment.rs"]
-mod place;
+mod environment;
 
 use chunk_sync_model::Target;
 
-use place::{Place, Role};
+use environment::{Environment, Role};
 
 /// Number of chunks per test.
 const CHUNKS: usize = 400;
 
 /// Publishes, kills the service half-way, changes rows by SQL if they are in PostgreSQL, and compares the stores.
-async fn carries_everything(place: &Place) {
-    place.fine(&["init"]);
-    let service = place.start();
-    place.publish(CHUNKS);
-    place.until_some_are_carried().await;
+async fn carries_everything(environment: &Environment) {
+    environment.fine(&["init"]);
+    let service = environment.start();
+    environment.publish(CHUNKS);
+    environment.until_some_are_carried().await;
     service.kill();
-    let service = place.start();
-    place.settled();
-    if place.has(Role::Postgres) {
-        place.sql("UPDATE unified.chunks SET content = content || ' (changed by SQL)'").await;
-        place.until_captured().await;
+    let service = environment.start();
+    environment.settled();
+    if environment.has(Role::Postgres) {
+        environment.sql("UPDATE unified.chunks SET content = content || ' (changed by SQL)'").await;
+        environment.until_captured().await;
     }
     service.terminate();
-    place.fine(&["run", "--drain"]);
-    place.assert_equal(CHUNKS);
+    environment.fine(&["run", "--drain"]);
+    environment.assert_equal(CHUNKS);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn postgres_redis_and_neo4j_lose_nothing_in_a_kill() {
-    carries_everything(&Place::new(&[Role::Postgres, Role::Redis, Role::Neo4j]).await).await;
+    carries_everything(&Environment::new(&[Role::Postgres, Role::Redis, Role::Neo4j]).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn postgres_and_neo4j_lose_nothing_in_a_kill() {
-    carries_everything(&Place::new(&[Role::Postgres, Role::Neo4j]).await).await;
+    carries_everything(&Environment::new(&[Role::Postgres, Role::Neo4j]).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_and_neo4j_with_embedded_rows_lose_nothing_in_a_kill() {
-    carries_everything(&Place::new(&[Role::Redis, Role::Neo4j]).await).await;
+    carries_everything(&Environment::new(&[Role::Redis, Role::Neo4j]).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn neo4j_with_embedded_rows_and_bus_loses_nothing_in_a_kill() {
-    carries_everything(&Place::new(&[Role::Neo4j]).await).await;
+    carries_everything(&Environment::new(&[Role::Neo4j]).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn run_is_rejected_before_init() {
-    let place = Place::new(&[Role::Postgres, Role::Redis]).await;
-    let error = place.refused(&["run"]);
+    let environment = Environment::new(&[Role::Postgres, Role::Redis]).await;
+    let error = environment.refused(&["run"]);
     assert!(error.contains("chunk-sync init"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_with_another_set_is_rejected_with_both_sets_and_the_remedy() {
-    let mut place = Place::new(&[Role::Postgres, Role::Redis, Role::Neo4j]).await;
-    place.fine(&["init"]);
-    place.configure(&[Role::Postgres, Role::Redis]);
+    let mut environment = Environment::new(&[Role::Postgres, Role::Redis, Role::Neo4j]).await;
+    environment.fine(&["init"]);
+    environment.configure(&[Role::Postgres, Role::Redis]);
     for command in [&["run"][..], &["publish"], &["verify"], &["status"]] {
-        let error = place.refused(command);
+        let error = environment.refused(command);
         assert!(error.contains("names no store beside the rows, and the installation has neo4j (set 1)"), "{error}");
         assert!(error.contains("init --without neo4j"), "{error}");
     }
-    let error = place.refused(&["init"]);
+    let error = environment.refused(&["init"]);
     assert!(error.contains("init --without neo4j"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn servers_of_another_installation_are_rejected() {
-    let place = Place::new(&[Role::Postgres, Role::Redis, Role::Neo4j]).await;
-    place.fine(&["init"]);
-    let mut other = place.neighbour(&[Role::Redis]).await;
+    let environment = Environment::new(&[Role::Postgres, Role::Redis, Role::Neo4j]).await;
+    environment.fine(&["init"]);
+    let mut other = environment.neighbour(&[Role::Redis]).await;
     for command in [&["init"][..], &["run"]] {
         let error = other.refused(command);
         assert!(error.contains("the stream") && error.contains("belongs to installation"), "{error}");
@@ -89,59 +89,59 @@ async fn servers_of_another_installation_are_rejected() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_is_removed_while_a_process_runs_and_filled_when_it_is_added_again() {
-    let mut place = Place::new(&[Role::Postgres, Role::Redis, Role::Neo4j]).await;
-    place.fine(&["init"]);
-    place.publish(CHUNKS);
-    place.fine(&["run", "--drain"]);
-    let service = place.start();
+    let mut environment = Environment::new(&[Role::Postgres, Role::Redis, Role::Neo4j]).await;
+    environment.fine(&["init"]);
+    environment.publish(CHUNKS);
+    environment.fine(&["run", "--drain"]);
+    let service = environment.start();
     // Only the service can carry this chunk: once it is carried, the service has read the set.
-    place.publish(CHUNKS + 1);
-    place.settled();
-    place.configure(&[Role::Postgres, Role::Redis]);
-    let changed = place.fine(&["init", "--without", "neo4j"]);
+    environment.publish(CHUNKS + 1);
+    environment.settled();
+    environment.configure(&[Role::Postgres, Role::Redis]);
+    let changed = environment.fine(&["init", "--without", "neo4j"]);
     assert_eq!(
         (&changed["installation"]["version"], &changed["installation"]["stores"]),
         (&2.into(), &serde_json::json!({}))
     );
-    assert_eq!(place.nodes().await, CHUNKS as u64 + 1, "the content of the store is kept");
-    place.publish(CHUNKS + 10);
+    assert_eq!(environment.nodes().await, CHUNKS as u64 + 1, "the content of the store is kept");
+    environment.publish(CHUNKS + 10);
     let error = service.ended();
     assert!(error.contains("its version is 2 now") && error.contains("started with version 1"), "{error}");
-    place.fine(&["run", "--drain"]);
-    place.assert_equal(CHUNKS + 10);
-    place.configure(&[Role::Postgres, Role::Redis, Role::Neo4j]);
-    assert!(place.refused(&["run"]).contains("run `chunk-sync init` to add what is new"));
-    let added = place.fine(&["init"]);
+    environment.fine(&["run", "--drain"]);
+    environment.assert_equal(CHUNKS + 10);
+    environment.configure(&[Role::Postgres, Role::Redis, Role::Neo4j]);
+    assert!(environment.refused(&["run"]).contains("run `chunk-sync init` to add what is new"));
+    let added = environment.fine(&["init"]);
     assert_eq!(added["installation"]["filling"], serde_json::json!([Target::Neo4j]));
-    assert_eq!(place.fine(&["status"])["installation"]["filling"], serde_json::json!([Target::Neo4j]));
-    place.fine(&["run", "--drain"]);
-    place.assert_equal(CHUNKS + 10);
-    assert_eq!(place.nodes().await, CHUNKS as u64 + 10);
-    assert_eq!(place.fine(&["status"])["installation"]["filling"], serde_json::json!([]));
+    assert_eq!(environment.fine(&["status"])["installation"]["filling"], serde_json::json!([Target::Neo4j]));
+    environment.fine(&["run", "--drain"]);
+    environment.assert_equal(CHUNKS + 10);
+    assert_eq!(environment.nodes().await, CHUNKS as u64 + 10);
+    assert_eq!(environment.fine(&["status"])["installation"]["filling"], serde_json::json!([]));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn records_cannot_move_from_the_embedded_file_to_postgres() {
-    let mut place = Place::new(&[]).await;
-    place.publish(10);
-    place.fine(&["run", "--drain"]);
-    place.configure(&[Role::Postgres, Role::Redis]);
-    let error = place.refused(&["init"]);
+    let mut environment = Environment::new(&[]).await;
+    environment.publish(10);
+    environment.fine(&["run", "--drain"]);
+    environment.configure(&[Role::Postgres, Role::Redis]);
+    let error = environment.refused(&["init"]);
     assert!(error.contains("records cannot be moved to PostgreSQL"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_installation_without_a_recorded_set_is_adopted_by_init() {
-    let place = Place::new(&[Role::Postgres, Role::Redis, Role::Neo4j]).await;
-    place.fine(&["init"]);
-    place.publish(20);
-    place.fine(&["run", "--drain"]);
+    let environment = Environment::new(&[Role::Postgres, Role::Redis, Role::Neo4j]).await;
+    environment.fine(&["init"]);
+    environment.publish(20);
+    environment.fine(&["run", "--drain"]);
     // An older version of the program records no set; the tables are made by `init`.
-    place.sql("DELETE FROM chunk_sync.installation").await;
-    place.forget_marks().await;
-    assert!(place.refused(&["run"]).contains("chunk-sync init"));
-    let adopted = place.fine(&["init"]);
+    environment.sql("DELETE FROM chunk_sync.installation").await;
+    environment.forget_marks().await;
+    assert!(environment.refused(&["run"]).contains("chunk-sync init"));
+    let adopted = environment.fine(&["init"]);
     assert_eq!(adopted["installation"]["filling"], serde_json::json!([]));
-    place.fine(&["run", "--drain"]);
-    place.assert_equal(20);
+    environment.fine(&["run", "--drain"]);
+    environment.assert_equal(20);
 }

@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{Applied, Counts, Fault, Looked, Marked, Seen, Store, Write, check_mark};
+use chunk_sync_engine::ports::{
+    Applied, Counts, Fault, Marked, Store, StoredDocument, StoredFingerprint, Write, check_mark,
+};
 use chunk_sync_model::document::Fingerprint;
 use chunk_sync_model::{State, Target};
 use uuid::Uuid;
@@ -39,16 +41,16 @@ impl Store for Checked {
         self.store.apply(writes).await
     }
 
-    async fn look(&self, ids: &[Uuid]) -> Result<Vec<Option<Looked>>, Fault> {
-        self.store.look(ids).await
+    async fn fetch_documents(&self, ids: &[Uuid]) -> Result<Vec<Option<StoredDocument>>, Fault> {
+        self.store.fetch_documents(ids).await
     }
 
-    async fn read(&self, ids: &[Uuid]) -> Result<Vec<Option<Seen>>, Fault> {
-        self.store.read(ids).await
+    async fn fetch_fingerprints(&self, ids: &[Uuid]) -> Result<Vec<Option<StoredFingerprint>>, Fault> {
+        self.store.fetch_fingerprints(ids).await
     }
 
-    async fn scan(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Seen>, Fault> {
-        self.store.scan(after, limit).await
+    async fn scan_fingerprints(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<StoredFingerprint>, Fault> {
+        self.store.scan_fingerprints(after, limit).await
     }
 
     fn expect(&self, state: &State) -> Fingerprint {

@@ -16,17 +16,17 @@ use chunk_sync_testkit::lease::LeaseFixture;
 use tempfile::TempDir;
 
 /// A directory with its open stores.
-struct Place {
+struct Environment {
     dir: TempDir,
     bound: u64,
     embedded: Option<Embedded>,
 }
 
-impl Place {
+impl Environment {
     fn fresh(bound: u64) -> Self {
-        let mut place = Self { dir: TempDir::new().unwrap(), bound, embedded: None };
-        place.reopen();
-        place
+        let mut environment = Self { dir: TempDir::new().unwrap(), bound, embedded: None };
+        environment.reopen();
+        environment
     }
 
     fn reopen(&mut self) {
@@ -42,14 +42,14 @@ impl Place {
 
 macro_rules! fixture {
     ($name:ident, $port:ty, $part:ident) => {
-        struct $name(Place);
+        struct $name(Environment);
 
         #[async_trait]
         impl Fixture for $name {
             type Port = $port;
 
             async fn fresh() -> Self {
-                Self(Place::fresh(MAX_BACKLOG))
+                Self(Environment::fresh(MAX_BACKLOG))
             }
 
             fn port(&self) -> Arc<$port> {
@@ -80,7 +80,7 @@ impl LeaseFixture for LeaseOfPlace {
 #[async_trait]
 impl BusFixture for BusOfPlace {
     async fn narrow(bound: u64) -> Self {
-        Self(Place::fresh(bound))
+        Self(Environment::fresh(bound))
     }
 
     async fn add(&self, fields: Fields) -> EntryId {

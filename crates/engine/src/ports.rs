@@ -15,13 +15,14 @@ use chunk_sync_model::Target;
 
 pub use bus::{Bus, DEAD_FIELDS, DeadLetter, Delivery, Depth, EntryId, FinishedBy, Letter};
 pub use capture::{Capture, Captured, Gap, Opened, Position, Source, Touch};
-pub use conflicts::{Closed, ConflictFilter, Decided, Met, Recorded};
+pub use conflicts::{ConflictFilter, ConflictRecord, NewConflict, Resolution, ResolvedPart};
 pub use fault::{Fault, FaultClass};
 pub use finding::{Finding, Findings, Level};
 pub use installation::{Installation, Installed, Kept, Marked, StoreSet, check_mark};
 pub use lease::{Handover, Lease, LeaseState};
 pub use store::{
-    Applied, Commit, Counts, Debt, Decide, Fence, Held, Looked, MergeScope, Records, Row, Seen, Store, Write,
+    Applied, Commit, Counts, CurrentState, Decide, Fence, MergeScope, PendingWrite, Records, Row, Store,
+    StoredDocument, StoredFingerprint, Write,
 };
 
 /// The implementations of the ports that one process uses.

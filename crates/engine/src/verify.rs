@@ -30,7 +30,7 @@ pub use absence::{Absence, absence};
 pub use compare::Finding;
 pub use difference::{Difference, Kind};
 pub use options::Options;
-pub use recheck::{Settled, look_again, look_at};
+pub use recheck::{Rechecked, look_again, look_at};
 pub use report::{Report, StoreReport};
 
 use recheck::settle;

@@ -225,9 +225,9 @@ pub async fn a_dead_letter_keeps_its_fields_and_states_the_reason<F: BusFixture>
     let raw: Fields = vec![(b"event_id".to_vec(), b"x".to_vec()), (b"chunk".to_vec(), vec![0xff, 0x00, 0x80])];
     fixture.add(raw.clone()).await;
     let delivery = read(&*bus, 1).await.remove(0);
-    bus.bury(&[letter(&delivery)]).await.unwrap();
+    bus.dead_letter(&[letter(&delivery)]).await.unwrap();
     // As after a crash between the letter and the answer.
-    bus.bury(&[letter(&delivery)]).await.unwrap();
+    bus.dead_letter(&[letter(&delivery)]).await.unwrap();
     nothing_left(&*bus).await;
     drop(bus);
     fixture.reopen().await;
@@ -254,7 +254,7 @@ pub async fn letters_are_listed_and_dropped<F: BusFixture>() {
     let bus = fixture.port();
     bus.publish(&events(5)).await.unwrap();
     let deliveries = read(&*bus, 5).await;
-    bus.bury(&deliveries.iter().map(letter).collect::<Vec<_>>()).await.unwrap();
+    bus.dead_letter(&deliveries.iter().map(letter).collect::<Vec<_>>()).await.unwrap();
     let first = bus.dead(None, 2).await.unwrap();
     let rest = bus.dead(Some(first[1].id), 10).await.unwrap();
     let all: Vec<_> = first.iter().chain(&rest).map(|letter| letter.id).collect();
@@ -271,7 +271,7 @@ pub async fn a_letter_without_an_entry_is_only_added<F: BusFixture>() {
     let bus = fixture.port();
     bus.publish(&events(1)).await.unwrap();
     let delivery = read(&*bus, 1).await.remove(0);
-    bus.bury(&[DeadLetter { id: None, ..letter(&delivery) }]).await.unwrap();
+    bus.dead_letter(&[DeadLetter { id: None, ..letter(&delivery) }]).await.unwrap();
     let depth = bus.depth().await.unwrap();
     assert_eq!((depth.pending, depth.dead), (1, 1), "the entry stays");
     let letters = bus.dead(None, 10).await.unwrap();

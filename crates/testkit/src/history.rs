@@ -63,7 +63,7 @@ impl History {
 
     /// Asserts that the store holds exactly what the map holds.
     pub(crate) async fn is_held_by(&self, store: &dyn Store) {
-        let seen = store.scan(None, self.chunks.len() + 1).await.unwrap();
+        let seen = store.scan_fingerprints(None, self.chunks.len() + 1).await.unwrap();
         let ids: Vec<Uuid> = seen.iter().map(|seen| seen.id).collect();
         assert_eq!(ids, self.held.keys().copied().collect::<Vec<_>>());
         for (seen, (version, state)) in seen.iter().zip(self.held.values()) {

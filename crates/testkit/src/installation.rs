@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use chunk_sync_engine::ports::{
-    Commit, Debt, FaultClass, Fence, Held, Installation, Installed, Kept, MergeScope, Records, StoreSet,
+    Commit, CurrentState, FaultClass, Fence, Installation, Installed, Kept, MergeScope, PendingWrite, Records, StoreSet,
 };
 use chunk_sync_model::{Record, SyncVersion, Target};
 use uuid::Uuid;
@@ -28,7 +28,7 @@ fn installed(version: u64, stores: &[Target]) -> Installed {
 async fn merge(home: &Port, stores: Option<u64>) -> Result<(), chunk_sync_engine::ports::Fault> {
     let id = states(1)[0].chunk.id;
     let fence = Fence { stores, ..Fence::default() };
-    let decide = |held: Vec<Held>| {
+    let decide = |held: Vec<CurrentState>| {
         let version = held[0].record.as_ref().map(|record| record.version).unwrap_or_default();
         let record = Record { version: SyncVersion::new(version.signed().unsigned_abs() + 1), ..Record::default() };
         let commit = Commit {
@@ -37,7 +37,7 @@ async fn merge(home: &Port, stores: Option<u64>) -> Result<(), chunk_sync_engine
             state: held[0].state.clone(),
             row_changed: false,
             row: None,
-            owed: Vec::new(),
+            outbox: Vec::new(),
             decided: Vec::new(),
             conflicts: Vec::new(),
         };
@@ -94,11 +94,11 @@ pub async fn a_store_goes_with_what_waited_for_it<F: Fixture<Port = Port>>() {
     let fixture = F::fresh().await;
     let home = fixture.port();
     home.record(None, &installed(1, &[Target::Qdrant, Target::Neo4j])).await.unwrap();
-    let debt = |target| Debt { id: Uuid::from_u128(1), target, version: SyncVersion::new(1) };
-    home.owe(&[debt(Target::Qdrant), debt(Target::Neo4j)]).await.unwrap();
+    let pending_write = |target| PendingWrite { id: Uuid::from_u128(1), target, version: SyncVersion::new(1) };
+    home.enqueue(&[pending_write(Target::Qdrant), pending_write(Target::Neo4j)]).await.unwrap();
     home.record(Some(1), &installed(2, &[Target::Qdrant])).await.unwrap();
-    assert!(home.debts(Target::Neo4j, 9).await.unwrap().is_empty());
-    assert_eq!(home.debts(Target::Qdrant, 9).await.unwrap(), [debt(Target::Qdrant)]);
+    assert!(home.pending_writes(Target::Neo4j, 9).await.unwrap().is_empty());
+    assert_eq!(home.pending_writes(Target::Qdrant, 9).await.unwrap(), [pending_write(Target::Qdrant)]);
 }
 
 pub async fn a_store_is_filled_by_a_process_of_its_set_only<F: Fixture<Port = Port>>() {

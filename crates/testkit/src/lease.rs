@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chunk_sync_engine::ports::{Commit, Fence, Held, Lease, LeaseState, MergeScope, Records};
+use chunk_sync_engine::ports::{Commit, CurrentState, Fence, Lease, LeaseState, MergeScope, Records};
 use uuid::Uuid;
 
 use crate::Fixture;
@@ -23,17 +23,17 @@ async fn taken(lease: &dyn Lease, seen: &LeaseState) -> Option<Uuid> {
 /// Merges a chunk under that token; returns whether it was committed.
 async fn merges(records: &dyn Records, token: Uuid) -> bool {
     let (id, fence) = (state(&bare(&Uuid::new_v4().to_string())).chunk.id, Fence { lease: Some(token), stores: None });
-    let commit = |held: Held| Commit {
+    let commit = |held: CurrentState| Commit {
         id,
         record: held.record.unwrap_or_default(),
         state: None,
         row_changed: false,
         row: None,
-        owed: Vec::new(),
+        outbox: Vec::new(),
         decided: Vec::new(),
         conflicts: Vec::new(),
     };
-    let decide = |held: Vec<Held>| held.into_iter().map(commit).collect();
+    let decide = |held: Vec<CurrentState>| held.into_iter().map(commit).collect();
     let merged = records.merge_in(MergeScope { ids: &[id], fence: &fence, finished: &[] }, &decide).await;
     let recorded = records.rows_of(&[id]).await.unwrap()[0].is_some();
     assert_eq!(merged.is_ok(), recorded, "{merged:?}");
@@ -43,7 +43,7 @@ async fn merges(records: &dyn Records, token: Uuid) -> bool {
 pub async fn a_free_lease_is_taken_by_one<F: LeaseFixture>() {
     let fixture = F::fresh().await;
     let seen = fixture.port().state().await.unwrap();
-    assert_eq!((seen.token, seen.beat), (None, 0));
+    assert_eq!((seen.token, seen.heartbeat), (None, 0));
     let takers = (0..8).map(|_| {
         let (lease, seen) = (fixture.port(), seen.clone());
         tokio::spawn(async move { taken(&*lease, &seen).await })
@@ -54,7 +54,7 @@ pub async fn a_free_lease_is_taken_by_one<F: LeaseFixture>() {
     }
     let state = fixture.port().state().await.unwrap();
     assert_eq!(winners, [state.token.unwrap()]);
-    assert!(state.beat > seen.beat && !state.holder.is_empty(), "{state:?}");
+    assert!(state.heartbeat > seen.heartbeat && !state.holder.is_empty(), "{state:?}");
 }
 
 pub async fn a_lease_that_is_renewed_is_not_taken<F: LeaseFixture>() {
@@ -86,7 +86,7 @@ pub async fn calls_whose_answer_was_lost_may_be_repeated<F: LeaseFixture>() {
         lease.release(token).await.unwrap();
     }
     let state = lease.state().await.unwrap();
-    assert!(state.token.is_none() && state.beat > 0, "{state:?}");
+    assert!(state.token.is_none() && state.heartbeat > 0, "{state:?}");
     let next = taken(&*lease, &state).await.unwrap();
     lease.release(token).await.unwrap();
     assert!(lease.renew(next).await.unwrap(), "the release of another token changes nothing");
@@ -117,7 +117,7 @@ pub async fn a_takeover_and_merges_at_once_never_overlap<F: LeaseFixture>() {
             let state = state(&bare(&Uuid::new_v4().to_string()));
             let fence = Fence { lease: Some(token), stores: None };
             loop {
-                let decide = |_: Vec<Held>| {
+                let decide = |_: Vec<CurrentState>| {
                     std::thread::sleep(Duration::from_millis(2));
                     Vec::new()
                 };

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{Bus, Commit, Debt, Delivery, EntryId, Fence, FinishedBy, Held, MergeScope, Records};
+use chunk_sync_engine::ports::{
+    Bus, Commit, CurrentState, Delivery, EntryId, Fence, FinishedBy, MergeScope, PendingWrite, Records,
+};
 use chunk_sync_model::Target;
 use chunk_sync_model::{Event, Limits};
 use uuid::Uuid;
@@ -63,9 +65,11 @@ async fn merge(records: &dyn Records, deliveries: &[Delivery]) {
     let events: Vec<Event> = deliveries.iter().map(event_of).collect();
     let chunks: Vec<Uuid> = events.iter().map(Event::chunk_id).collect();
     let finished = ids(deliveries);
-    let decide = |held: Vec<Held>| {
-        let commit =
-            |(held, event): (Held, &Event)| Commit { owed: vec![Target::Qdrant, Target::Neo4j], ..merged(held, event) };
+    let decide = |held: Vec<CurrentState>| {
+        let commit = |(held, event): (CurrentState, &Event)| Commit {
+            outbox: vec![Target::Qdrant, Target::Neo4j],
+            ..merged(held, event)
+        };
         held.into_iter().zip(&events).map(commit).collect()
     };
     let scope = MergeScope { ids: &chunks, fence: &Fence::default(), finished: &finished };
@@ -81,7 +85,8 @@ pub async fn a_merge_finishes_its_entries_and_fills_the_outbox<F: MergeBusFixtur
     merge(&*records, &deliveries[..4]).await;
     let depth = bus.depth().await.unwrap();
     assert_eq!((depth.unread, depth.pending, depth.oldest), (0, 6, Some(published[4])));
-    let mut pending: Vec<Uuid> = records.debts(Target::Neo4j, 99).await.unwrap().iter().map(|debt| debt.id).collect();
+    let mut pending: Vec<Uuid> =
+        records.pending_writes(Target::Neo4j, 99).await.unwrap().iter().map(|pending_write| pending_write.id).collect();
     pending.sort_unstable();
     let mut chunks: Vec<Uuid> = deliveries[..4].iter().map(|delivery| event_of(delivery).chunk_id()).collect();
     chunks.sort_unstable();
@@ -118,7 +123,12 @@ pub async fn an_abandoned_merge_finishes_wholly_or_not_at_all<F: MergeBusFixture
         // Waits for the locks of a merge in progress.
         records.merge(&[event.chunk_id()], &|_| Vec::new()).await.unwrap();
         let row = records.rows_of(&[event.chunk_id()]).await.unwrap().pop().flatten();
-        let pending = records.debts(Target::Qdrant, 99).await.unwrap().iter().any(|debt| debt.id == event.chunk_id());
+        let pending = records
+            .pending_writes(Target::Qdrant, 99)
+            .await
+            .unwrap()
+            .iter()
+            .any(|pending_write| pending_write.id == event.chunk_id());
         let unfinished = bus.depth().await.unwrap().oldest == Some(id);
         assert!(abandoned || row.is_some(), "a merge that was answered is lost");
         assert_eq!((row.is_some(), pending), (!unfinished, !unfinished), "given up after {limit:?}");
@@ -220,9 +230,9 @@ pub async fn a_removed_outbox_entry_stays_removed<F: MergeBusFixture>() {
     bus.publish(&events(2)).await.unwrap();
     let deliveries = read(&*bus, 2).await;
     merge(&*records, &deliveries).await;
-    let pending: Vec<Debt> = records.debts(Target::Qdrant, 9).await.unwrap();
-    records.paid(&pending).await.unwrap();
-    let counts = records.debt_counts().await.unwrap();
+    let pending: Vec<PendingWrite> = records.pending_writes(Target::Qdrant, 9).await.unwrap();
+    records.drained(&pending).await.unwrap();
+    let counts = records.outbox_counts().await.unwrap();
     let count = |target| counts.get(&target).copied().unwrap_or_default();
     assert_eq!((count(Target::Qdrant), count(Target::Neo4j)), (0, 2));
 }

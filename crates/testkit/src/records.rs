@@ -1,12 +1,12 @@
 //! Contract of the system of record.
 
 mod conflicts;
-mod debts;
+mod pending_writes;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use chunk_sync_engine::ports::{Commit, Held, Records};
+use chunk_sync_engine::ports::{Commit, CurrentState, Records};
 use chunk_sync_model::document::row_fingerprint;
 use chunk_sync_model::merge::{Change, Strategies, merge};
 use chunk_sync_model::{Event, EventType, Record, State, SyncVersion, Target, Time};
@@ -14,22 +14,22 @@ use uuid::Uuid;
 
 use crate::Fixture;
 use crate::states::{all, rotated, states, version};
-use debts::debt;
+use pending_writes::pending_write;
 
 pub use conflicts::*;
-pub use debts::*;
+pub use pending_writes::*;
 
 type Port = dyn Records;
 
 /// The commit that merging an event into the held row produces.
-pub(crate) fn merged(held: Held, event: &Event) -> Commit {
+pub(crate) fn merged(held: CurrentState, event: &Event) -> Commit {
     let merged = merge(held.record, held.state, &Change::from(event), &Strategies::default());
     commit(event.chunk_id(), merged.record, merged.state)
 }
 
 fn commit(id: Uuid, record: Record, state: Option<Arc<State>>) -> Commit {
     let row = state.as_ref().map(|state| row_fingerprint(state).digest());
-    Commit { id, record, state, row_changed: true, row, owed: Vec::new(), decided: Vec::new(), conflicts: Vec::new() }
+    Commit { id, record, state, row_changed: true, row, outbox: Vec::new(), decided: Vec::new(), conflicts: Vec::new() }
 }
 
 fn event(state: &State) -> Event {
@@ -38,8 +38,9 @@ fn event(state: &State) -> Event {
 
 async fn put(records: &Port, states: &[Arc<State>]) {
     let ids: Vec<Uuid> = states.iter().map(|state| state.chunk.id).collect();
-    let decide =
-        |held: Vec<Held>| states.iter().zip(held).map(|(state, held)| merged(held, &event(state))).collect::<Vec<_>>();
+    let decide = |held: Vec<CurrentState>| {
+        states.iter().zip(held).map(|(state, held)| merged(held, &event(state))).collect::<Vec<_>>()
+    };
     records.merge(&ids, &decide).await.unwrap();
 }
 
@@ -54,9 +55,9 @@ async fn remove(records: &Port, state: &State) {
 }
 
 /// What a merge of this chunk would read.
-async fn held(records: &Port, id: Uuid) -> Held {
+async fn held(records: &Port, id: Uuid) -> CurrentState {
     let found = std::sync::Mutex::new(None);
-    let decide = |mut held: Vec<Held>| {
+    let decide = |mut held: Vec<CurrentState>| {
         *found.lock().unwrap() = held.pop();
         Vec::new()
     };
@@ -80,7 +81,7 @@ pub async fn a_merge_finds_what_the_last_one_left<F: Fixture<Port = Port>>() {
 /// Merges one state for each chunk under that version, whatever is held.
 async fn set(records: &Port, states: &[Arc<State>], number: u64) {
     let ids: Vec<Uuid> = states.iter().map(|state| state.chunk.id).collect();
-    let one = |(state, held): (&Arc<State>, Held)| {
+    let one = |(state, held): (&Arc<State>, CurrentState)| {
         let record = Record { version: version(number), ..held.record.unwrap_or_default() };
         commit(state.chunk.id, record, Some(Arc::clone(state)))
     };
@@ -120,7 +121,7 @@ pub async fn what_is_held_comes_in_the_order_asked<F: Fixture<Port = Port>>() {
     put(&*records, &states[..6]).await;
     let ids: Vec<Uuid> = [7, 2, 0, 8, 5, 1].map(|i: usize| states[i].chunk.id).into();
     let found = std::sync::Mutex::new(Vec::new());
-    let decide = |held: Vec<Held>| {
+    let decide = |held: Vec<CurrentState>| {
         *found.lock().unwrap() = held.iter().map(|held| held.state.as_ref().map(|state| state.chunk.id)).collect();
         Vec::new()
     };
@@ -169,7 +170,7 @@ pub async fn a_record_changes_without_its_row<F: Fixture<Port = Port>>() {
     let fixture = F::fresh().await;
     let (records, state) = (fixture.port(), states(1).remove(0));
     put(&*records, std::slice::from_ref(&state)).await;
-    let decide = |held: Vec<Held>| {
+    let decide = |held: Vec<CurrentState>| {
         let held = held.into_iter().next().unwrap();
         let mut record = held.record.unwrap();
         record.version = SyncVersion::MAX;
@@ -228,8 +229,8 @@ pub async fn merges_of_one_chunk_happen_one_after_the_other<F: Fixture<Port = Po
 }
 
 /// Increments the version in the record of every chunk.
-fn counted_up(ids: &[Uuid], held: Vec<Held>) -> Vec<Commit> {
-    let up = |(id, held): (&Uuid, Held)| {
+fn counted_up(ids: &[Uuid], held: Vec<CurrentState>) -> Vec<Commit> {
+    let up = |(id, held): (&Uuid, CurrentState)| {
         let mut record = held.record.unwrap_or_default();
         record.version = version(record.version.get() + 1);
         Commit { row_changed: false, ..commit(*id, record, None) }
@@ -267,7 +268,7 @@ pub async fn an_abandoned_merge_happened_wholly_or_not_at_all<F: Fixture<Port = 
         // Read under the locks of a merge, so that a merge in progress has ended.
         let ids: Vec<Uuid> = states.iter().map(|state| state.chunk.id).collect();
         let found = std::sync::Mutex::new(Vec::new());
-        let decide = |held: Vec<Held>| {
+        let decide = |held: Vec<CurrentState>| {
             *found.lock().unwrap() = held;
             Vec::new()
         };
@@ -319,12 +320,12 @@ pub async fn records_and_outbox_survive_a_restart<F: Fixture<Port = Port>>() {
     let mut fixture = F::fresh().await;
     let state = states(1).remove(0);
     put(&*fixture.port(), std::slice::from_ref(&state)).await;
-    fixture.port().owe(&[debt(3, Target::Neo4j, 8)]).await.unwrap();
+    fixture.port().enqueue(&[pending_write(3, Target::Neo4j, 8)]).await.unwrap();
     let before = held(&*fixture.port(), state.chunk.id).await;
     fixture.reopen().await;
     let after = held(&*fixture.port(), state.chunk.id).await;
     assert_eq!((after.record, after.state, after.row), (before.record, before.state, before.row));
-    assert_eq!(fixture.port().debts(Target::Neo4j, 9).await.unwrap(), [debt(3, Target::Neo4j, 8)]);
+    assert_eq!(fixture.port().pending_writes(Target::Neo4j, 9).await.unwrap(), [pending_write(3, Target::Neo4j, 8)]);
 }
 
 pub async fn hundreds_are_merged_at_once<F: Fixture<Port = Port>>() {
@@ -349,8 +350,8 @@ pub async fn asking_for_nothing_is_harmless<F: Fixture<Port = Port>>() {
         .await
         .unwrap();
     assert!(records.rows_of(&[]).await.unwrap().is_empty());
-    records.owe(&[]).await.unwrap();
-    records.paid(&[]).await.unwrap();
-    assert!(records.debts(Target::Neo4j, 9).await.unwrap().is_empty());
+    records.enqueue(&[]).await.unwrap();
+    records.drained(&[]).await.unwrap();
+    assert!(records.pending_writes(Target::Neo4j, 9).await.unwrap().is_empty());
     assert_eq!(records.rows(None, 9).await.unwrap().len(), 1);
 }

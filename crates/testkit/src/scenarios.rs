@@ -32,7 +32,7 @@ pub use script::{Edits, Scenario, Step};
 
 /// A client that writes into the stores past the service. The version in the store stays the same.
 #[async_trait]
-pub trait Hands: Send + Sync {
+pub trait DirectClients: Send + Sync {
     /// Writes these fields of a row, or deletes it.
     async fn row(&self, id: Uuid, edits: Option<&Edits>);
 
@@ -62,7 +62,13 @@ pub fn all() -> Vec<Scenario> {
 }
 
 /// Runs every scenario, asserts what its table requires and that the stores agree, and returns the outcome of each.
-pub async fn play(scenarios: &[Scenario], ports: &Ports, hands: &dyn Hands, dir: &Path, now: Time) -> Outcomes {
+pub async fn play(
+    scenarios: &[Scenario],
+    ports: &Ports,
+    clients: &dyn DirectClients,
+    dir: &Path,
+    now: Time,
+) -> Outcomes {
     let names: BTreeSet<_> = scenarios.iter().map(|scenario| scenario.name).collect();
     assert_eq!(names.len(), scenarios.len(), "two scenarios have the same name");
     let groups: BTreeSet<_> = scenarios.iter().map(|scenario| scenario.strategies).collect();
@@ -70,7 +76,7 @@ pub async fn play(scenarios: &[Scenario], ports: &Ports, hands: &dyn Hands, dir:
         let group: Vec<&Scenario> = scenarios.iter().filter(|scenario| scenario.strategies == strategies).collect();
         let settings = settings(strategies, dir);
         let service = Service::start(ports.clone(), settings).await.unwrap();
-        let mut stage = Stage { ports, hands, service, now, views: BTreeMap::new(), said: BTreeMap::new() };
+        let mut stage = Stage { ports, clients, service, now, views: BTreeMap::new(), said: BTreeMap::new() };
         let longest = group.iter().map(|scenario| scenario.steps.len()).max().unwrap_or_default();
         for round in 0..longest {
             stage.round(&group, round).await;
@@ -142,7 +148,7 @@ async fn conflicts(ports: &Ports, id: Uuid) -> Vec<Conflict> {
 
 struct Stage<'a> {
     ports: &'a Ports,
-    hands: &'a dyn Hands,
+    clients: &'a dyn DirectClients,
     service: Service,
     now: Time,
     /// The last chunk that each writer published in a scenario, as JSON.
@@ -186,17 +192,17 @@ impl Stage<'_> {
     async fn strangers(&self, scenario: &Scenario, step: &Step) -> bool {
         let id = scenario.id();
         match step {
-            Step::Row(edits) => self.hands.row(id, self.placed(edits).as_ref()).await,
-            Step::Point(edits) => self.hands.point(id, self.placed(edits).as_ref()).await,
-            Step::Node(edits) => self.hands.node(id, edits.as_ref()).await,
+            Step::Row(edits) => self.clients.row(id, self.placed(edits).as_ref()).await,
+            Step::Point(edits) => self.clients.point(id, self.placed(edits).as_ref()).await,
+            Step::Node(edits) => self.clients.node(id, edits.as_ref()).await,
             Step::Unseen(edits) => {
-                self.hands.point(id, Some(edits)).await;
+                self.clients.point(id, Some(edits)).await;
                 return false;
             }
             Step::Stores { row, point, node } => {
-                self.hands.row(id, self.placed(&Some(row.clone())).as_ref()).await;
-                self.hands.point(id, Some(point)).await;
-                self.hands.node(id, Some(node)).await;
+                self.clients.row(id, self.placed(&Some(row.clone())).as_ref()).await;
+                self.clients.point(id, Some(point)).await;
+                self.clients.node(id, Some(node)).await;
             }
             _ => return false,
         }

@@ -14,7 +14,7 @@
 //! | between merge and `Store::apply` | the write to that store | it is replayed: the current state is written |
 //! | in `Store::apply`, or before its answer | part of a batch; or it is repeated | each write is guarded by its version |
 //! | before or after `Records` adds writes to the outbox | the outbox entry | the batch is not settled before its outbox entries are recorded, and is replayed |
-//! | between `Store::apply` and `Records::paid` | nothing; the outbox entry is written twice | it is guarded by its version |
+//! | between `Store::apply` and `Records::drained` | nothing; the outbox entry is written twice | it is guarded by its version |
 //! | before `Wal::complete`, or before its sync | the completion | one more replay, which is harmless |
 //! | before `Bus::acknowledge`, or before its answer | the acknowledgement | the bus hands the entry out once more |
 //! | between a captured row and the confirmation of its position | the captured event; or it is published twice | it is captured again from the last confirmed position; a row in its last known state is not a change |
@@ -33,7 +33,7 @@
 //! | between `Bus::read` and `Records::merge_in` | the entries that were handed out | they are on the bus, which hands them out again |
 //! | in `Records::merge_in`, or before its answer | the whole merge with its entries; or it is repeated | rows, outbox and entries are in one transaction; a repetition merges to nothing and finishes entries that are gone |
 //! | between merge and `Store::apply` | the write to that store | the merge has put it into the outbox |
-//! | between `Store::apply` and `Records::paid` | nothing; the write is applied twice | it is guarded by its version |
+//! | between `Store::apply` and `Records::drained` | nothing; the write is applied twice | it is guarded by its version |
 //! | while `Bus` writes a dead letter for what a store refused | the letter; or both letter and outbox entry exist | the outbox entry is removed only after the letter is written |
 //! | between a captured row and the confirmation of its position | the captured event is published twice | the position is confirmed once its entry is committed beside the rows |
 //! | of a publisher between the numbers of its entries and their commit | nothing: it got no answer | no reader waits for missing numbers; they are read when they are committed |
@@ -45,12 +45,12 @@
 
 mod capture;
 mod disk;
+mod faults;
 mod oracle;
 mod ports;
 mod process;
 mod scenario;
 mod tally;
-mod weather;
 mod writers;
 
 use std::collections::BTreeSet;
@@ -68,12 +68,12 @@ use uuid::Uuid;
 
 use crate::memory::{MemoryBus, MemoryCapture, MemoryLease, MemoryRecords, MemoryStore};
 use capture::write_rows;
+use faults::{Endpoint, Faults, Life, Signal, Way};
 use oracle::Oracle;
 use ports::Poisoned;
 use process::{Machine, weathered_bus};
 use scenario::Scenario;
 pub use tally::Tally;
-use weather::{Life, Place, Signal, Way, Weather};
 use writers::{Author, WRITERS, chunk_id, malformed};
 
 /// Without faults everything is settled within this time.
@@ -147,7 +147,7 @@ pub fn run(seed: u64, installation: Installation, plant: Plant) -> Result<Tally,
 struct World {
     scenario: Scenario,
     plant: Plant,
-    weather: Arc<Weather>,
+    faults: Arc<Faults>,
     oracle: Arc<Oracle>,
     bus: MemoryBus,
     capture: MemoryCapture,
@@ -167,7 +167,7 @@ async fn live(seed: u64, installation: Installation, plant: Plant) -> Result<Tal
     let world = Arc::new(World::new(Scenario::draw(&mut rng, installation).within(&plant.stores), plant, &mut rng));
     let mut branch = || Rng::new(rng.next_u64());
     if let Some(down) = world.scenario.down {
-        world.weather.cut_off(Place::Store(down), LATE * 2);
+        world.faults.cut_off(Endpoint::Store(down), LATE * 2);
     }
     let mut machines = Vec::new();
     for _ in 0..processes {
@@ -176,9 +176,9 @@ async fn live(seed: u64, installation: Installation, plant: Plant) -> Result<Tal
         machines.push(tokio::spawn(machine.run()));
     }
     world.publish(&mut branch).await?;
-    world.weather.clear();
+    world.faults.clear();
     world.settle_without(world.scenario.down).await?;
-    world.weather.rejoin();
+    world.faults.rejoin();
     world.settle_without(None).await?;
     world.closing.give();
     for machine in machines {
@@ -195,8 +195,8 @@ async fn live(seed: u64, installation: Installation, plant: Plant) -> Result<Tal
 impl World {
     fn new(scenario: Scenario, plant: Plant, rng: &mut Rng) -> Self {
         let limits = &scenario.settings.limits;
-        let weather = Arc::new(Weather::new(Rng::new(rng.next_u64()), scenario.climate.clone()));
-        let takes = Arc::clone(&weather);
+        let faults = Arc::new(Faults::new(Rng::new(rng.next_u64()), scenario.rates.clone()));
+        let takes = Arc::clone(&faults);
         let bus = MemoryBus::of(scenario.bound, scenario.finished_by);
         let rows = match scenario.finished_by {
             FinishedBy::Acknowledgement => MemoryRecords::default(),
@@ -205,7 +205,7 @@ impl World {
         let rows = rows.taking(move || takes.merge_takes());
         let store = |target| (plant.store)(Arc::new(MemoryStore::new(target, limits.clone())));
         Self {
-            weather,
+            faults,
             oracle: Arc::default(),
             bus,
             capture: MemoryCapture::default(),
@@ -223,7 +223,7 @@ impl World {
     /// Publishes all events of the run.
     async fn publish(self: &Arc<Self>, branch: &mut impl FnMut() -> Rng) -> Result<(), String> {
         let publisher = || {
-            let way = Way { weather: Arc::clone(&self.weather), life: Life::new(None, None), place: Place::Bus };
+            let way = Way { faults: Arc::clone(&self.faults), life: Life::new(None, None), place: Endpoint::Bus };
             weathered_bus(self, &self.bus, way)
         };
         let authors = WRITERS.map(|name| {
@@ -262,8 +262,11 @@ impl World {
             };
             match held {
                 Err(what) if Instant::now() > deadline => {
-                    let (depth, debts) = (self.bus.depth().await.unwrap(), self.records.debt_counts().await.unwrap());
-                    return Err(format!("it does not settle, {down:?} down: {what}; {depth:?}, outbox {debts:?}"));
+                    let (depth, pending_writes) =
+                        (self.bus.depth().await.unwrap(), self.records.outbox_counts().await.unwrap());
+                    return Err(format!(
+                        "it does not settle, {down:?} down: {what}; {depth:?}, outbox {pending_writes:?}"
+                    ));
                 }
                 Err(_) => sleep(Duration::from_secs(2)).await,
                 Ok(()) => return Ok(()),
@@ -279,8 +282,8 @@ impl World {
         for target in self.stores.iter().map(|store| store.target()).filter(|target| Some(*target) != down) {
             // A write that a store refuses stays in the outbox for ever, but blocks no other.
             let poison = self.poison(target).map(|poison| poison.id);
-            let debts = self.records.debts(target, usize::MAX).await.unwrap();
-            if debts.iter().any(|debt| Some(debt.id) != poison) {
+            let pending_writes = self.records.pending_writes(target, usize::MAX).await.unwrap();
+            if pending_writes.iter().any(|pending_write| Some(pending_write.id) != poison) {
                 return false;
             }
         }
@@ -301,7 +304,7 @@ impl World {
         };
         let dead: BTreeSet<String> = letters.iter().filter_map(|letter| event_id(&letter.fields)).collect();
         self.tally(|tally| tally.dead = dead.len() as u64);
-        self.oracle.buried(&dead)
+        self.oracle.dead_lettered(&dead)
     }
 
     fn now(&self) -> Time {
@@ -323,7 +326,7 @@ impl World {
     /// The bus loses entries that are in the log, as a server without sync may, and captured entries. Dead letters must
     /// stay.
     fn forget(&self) {
-        if !self.scenario.forgetful || self.weather.is_calm() {
+        if !self.scenario.forgetful || self.faults.is_calm() {
             return;
         }
         let known = self.oracle.known();
@@ -339,12 +342,12 @@ impl World {
     }
 
     fn tally(&self, count: impl FnOnce(&mut Tally)) {
-        count(&mut self.weather.sky().tally);
+        count(&mut self.faults.fault_state().tally);
     }
 
     fn tallied(&self) -> Tally {
         let (events, published_again) = self.oracle.counts();
         let seconds = (Instant::now() - self.zero).as_secs();
-        Tally { events, published_again, seconds, ..self.weather.sky().tally }
+        Tally { events, published_again, seconds, ..self.faults.fault_state().tally }
     }
 }

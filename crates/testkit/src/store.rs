@@ -22,7 +22,7 @@ pub(crate) async fn written(store: &Port, writes: &[Write]) {
 
 /// Asserts that the store holds exactly this state of the chunk.
 pub(crate) async fn holds(store: &Port, id: Uuid, wanted: Option<(&State, SyncVersion)>) {
-    let seen = store.read(&[id]).await.unwrap().remove(0);
+    let seen = store.fetch_fingerprints(&[id]).await.unwrap().remove(0);
     match (seen, wanted) {
         (None, None) => {}
         (Some(seen), Some((state, version))) => {
@@ -165,14 +165,14 @@ pub async fn any_state_replaces_any_other<F: Fixture<Port = Port>>() {
 pub async fn a_page_follows_the_other_without_gap_or_repetition<F: Fixture<Port = Port>>() {
     let fixture = F::fresh().await;
     let store = fixture.port();
-    assert!(store.scan(None, 10).await.unwrap().is_empty());
+    assert!(store.scan_fingerprints(None, 10).await.unwrap().is_empty());
     let states = states(53);
     written(&*store, &states.iter().map(|state| write(state, 2)).collect::<Vec<_>>()).await;
     let expected: BTreeMap<Uuid, _> = states.iter().map(|state| (state.chunk.id, store.expect(state))).collect();
     for size in [1, 7, 53, 1000] {
         let (mut seen, mut after) = (Vec::new(), None);
         loop {
-            let page = store.scan(after, size).await.unwrap();
+            let page = store.scan_fingerprints(after, size).await.unwrap();
             after = page.last().map(|seen| seen.id).or(after);
             let ended = page.len() < size;
             assert!(seen.len() <= expected.len(), "pages of {size} do not end");
@@ -199,7 +199,7 @@ pub async fn the_first_and_the_last_id_are_listed_too<F: Fixture<Port = Port>>()
     };
     written(&*store, &ids.map(|id| write(&under(id), 1))).await;
     for (after, rest) in std::iter::once(None).chain(ids.map(Some)).zip((0..=ids.len()).map(|gone| &ids[gone..])) {
-        let seen = store.scan(after, 10).await.unwrap();
+        let seen = store.scan_fingerprints(after, 10).await.unwrap();
         assert_eq!(seen.iter().map(|seen| seen.id).collect::<Vec<_>>(), rest, "after {after:?}");
     }
 }
@@ -209,10 +209,10 @@ pub async fn answers_come_in_the_order_asked<F: Fixture<Port = Port>>() {
     let (store, states) = (fixture.port(), states(4));
     written(&*store, &states.iter().map(|state| write(state, 1)).collect::<Vec<_>>()).await;
     let asked = [states[2].chunk.id, Uuid::nil(), states[0].chunk.id, Uuid::max(), states[3].chunk.id];
-    let seen = store.read(&asked).await.unwrap();
+    let seen = store.fetch_fingerprints(&asked).await.unwrap();
     let ids: Vec<_> = seen.iter().map(|seen| seen.as_ref().map(|seen| seen.id)).collect();
     assert_eq!(ids, [Some(asked[0]), None, Some(asked[2]), None, Some(asked[4])]);
-    assert!(store.read(&[]).await.unwrap().is_empty());
+    assert!(store.fetch_fingerprints(&[]).await.unwrap().is_empty());
     assert!(store.apply(&[]).await.is_empty());
 }
 
@@ -246,7 +246,7 @@ pub async fn one_batch_may_hold_a_thousand_writes<F: Fixture<Port = Port>>() {
     let (store, states) = (fixture.port(), states(1000));
     written(&*store, &states.iter().map(|state| write(state, 1)).collect::<Vec<_>>()).await;
     let ids: Vec<_> = states.iter().map(|state| state.chunk.id).collect();
-    assert!(store.read(&ids).await.unwrap().iter().all(Option::is_some));
+    assert!(store.fetch_fingerprints(&ids).await.unwrap().iter().all(Option::is_some));
 }
 
 pub async fn of_two_writers_at_once_the_newer_state_stays<F: Fixture<Port = Port>>() {

@@ -4,7 +4,7 @@
 mod resolve;
 mod show;
 
-use chunk_sync_engine::ports::{ConflictFilter, Met, Recorded};
+use chunk_sync_engine::ports::{ConflictFilter, ConflictRecord, NewConflict};
 use chunk_sync_model::merge::{Kind, Outcome, Side, Strategy};
 use chunk_sync_model::{Time, Writer};
 use clap::{Args, Subcommand};
@@ -88,7 +88,7 @@ struct Line<'a> {
     strategy: &'a Strategy,
     outcome: Outcome,
     open: bool,
-    closed: Option<chunk_sync_engine::ports::Closed>,
+    closed: Option<chunk_sync_engine::ports::Resolution>,
 }
 
 /// The writer and time of a side.
@@ -112,7 +112,7 @@ pub(super) async fn execute(config: &Config, action: Action, json: bool) -> Resu
 ///
 /// # Errors
 /// [`Failure::Usage`] if the conflict log has no such number; [`Failure::Fault`] if the system of record fails.
-async fn entry(wired: &Wired, id: u64) -> Result<Recorded, Failure> {
+async fn entry(wired: &Wired, id: u64) -> Result<ConflictRecord, Failure> {
     let found = wired.ports.records.conflict(id).await?;
     found.ok_or_else(|| {
         let text = format!(
@@ -138,7 +138,7 @@ async fn list(wired: &Wired, filter: &Filter, json: bool) -> Result<Ended, Failu
     Ok(Ended::Fine)
 }
 
-fn text(found: &[Recorded], more: bool, open: u64) -> String {
+fn text(found: &[ConflictRecord], more: bool, open: u64) -> String {
     let mut text = String::new();
     if !found.is_empty() {
         let heading = ["id", "when", "chunk", "part", "source", "target", "strategy", "outcome"];
@@ -152,7 +152,7 @@ fn text(found: &[Recorded], more: bool, open: u64) -> String {
     text
 }
 
-fn row(entry: &Recorded) -> Vec<String> {
+fn row(entry: &ConflictRecord) -> Vec<String> {
     let conflict = &entry.met.conflict;
     vec![
         entry.id.to_string(),
@@ -167,7 +167,7 @@ fn row(entry: &Recorded) -> Vec<String> {
 }
 
 /// The outcome; for an open conflict that has been closed since, the writer that closed it.
-fn outcome(met: &Met) -> String {
+fn outcome(met: &NewConflict) -> String {
     match met.closed {
         Some(closed) => format!("closed by {}", closed.by),
         None => met.conflict.outcome.as_str().to_owned(),
@@ -206,7 +206,7 @@ impl Filter {
 }
 
 impl<'a> Line<'a> {
-    fn of(entry: &'a Recorded) -> Self {
+    fn of(entry: &'a ConflictRecord) -> Self {
         let (met, conflict) = (&entry.met, &entry.met.conflict);
         let origin = |side: &Side| Origin { writer: side.writer, time: side.time };
         Self {

@@ -35,7 +35,7 @@ struct Resting {
     pending: u64,
     dead: u64,
     open_conflicts: u64,
-    debts: BTreeMap<Target, u64>,
+    pending_writes: BTreeMap<Target, u64>,
     chunks: BTreeMap<Target, u64>,
 }
 
@@ -108,18 +108,28 @@ async fn resting(config: &Config) -> Result<Resting, Failure> {
     for store in &wired.ports.stores {
         chunks.insert(store.target(), store.counts().await?.chunks);
     }
-    let mut debts = wired.ports.records.debt_counts().await?;
-    debts.retain(|target, _| chunks.contains_key(target));
+    let mut pending_writes = wired.ports.records.outbox_counts().await?;
+    pending_writes.retain(|target, _| chunks.contains_key(target));
     let open_conflicts = wired.ports.records.open_conflicts().await?;
     let (unread, pending, dead) = (depth.unread, depth.pending, depth.dead);
     let Wired { roles, installed, .. } = wired;
-    Ok(Resting { running: false, roles, installation: installed, unread, pending, dead, open_conflicts, debts, chunks })
+    Ok(Resting {
+        running: false,
+        roles,
+        installation: installed,
+        unread,
+        pending,
+        dead,
+        open_conflicts,
+        pending_writes,
+        chunks,
+    })
 }
 
 fn resting_text(resting: &Resting, listen: SocketAddr) -> String {
     let rows = resting.chunks.iter().map(|(target, chunks)| {
-        let debts = resting.debts.get(target).copied().unwrap_or_default();
-        vec![target.to_string(), output::number(*chunks), output::number(debts)]
+        let pending_writes = resting.pending_writes.get(target).copied().unwrap_or_default();
+        vec![target.to_string(), output::number(*chunks), output::number(pending_writes)]
     });
     let waiting = resting.unread + resting.pending;
     format!(
@@ -174,8 +184,8 @@ fn text(status: &Status, listen: SocketAddr) -> String {
     ));
     lines.extend(status.open_conflicts.map(conflicts));
     let rows = status.stores.iter().map(|store| {
-        let debts = store.debts.map_or_else(|| "?".to_owned(), output::number);
-        vec![store.target.to_string(), debts, condition(store.failing.as_ref(), store.owing)]
+        let pending_writes = store.outbox.map_or_else(|| "?".to_owned(), output::number);
+        vec![store.target.to_string(), pending_writes, condition(store.failing.as_ref(), store.behind)]
     });
     lines.push(output::table(&["store", "outbox", "condition"], rows));
     lines.push(match &status.verification {
@@ -199,8 +209,8 @@ fn verification(last: &Verification) -> String {
     text
 }
 
-fn condition(failing: Option<&Failing>, owing: bool) -> String {
-    match (failing, owing) {
+fn condition(failing: Option<&Failing>, behind: bool) -> String {
+    match (failing, behind) {
         (Some(failing), _) => format!("failing since {}: {}", failing.since, failing.fault),
         (None, true) => "draining its outbox".to_owned(),
         (None, false) => "ok".to_owned(),

@@ -135,7 +135,7 @@ pub(super) async fn execute(config: Config, arguments: &Arguments, json: bool) -
     wired.ports.stores = narrowed;
     let outcome = repair::look(&wired, &arguments.options(json), steps, started, report.findings.clone()).await?;
     say(&report, Some(&outcome), json)?;
-    Ok(if outcome.mended { Ended::Fine } else { Ended::Found })
+    Ok(if outcome.complete { Ended::Fine } else { Ended::Found })
 }
 
 async fn compare(wired: &Wired, arguments: &Arguments, json: bool) -> Result<Report, Failure> {
@@ -210,7 +210,7 @@ fn say_applied(outcome: &Outcome, json: bool) -> Result<Ended, Failure> {
     } else {
         output::line(outcome.text())?;
     }
-    Ok(if outcome.mended { Ended::Fine } else { Ended::Found })
+    Ok(if outcome.complete { Ended::Fine } else { Ended::Found })
 }
 
 /// The report as text.

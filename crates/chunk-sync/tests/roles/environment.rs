@@ -27,7 +27,7 @@ pub(crate) enum Role {
     Neo4j,
 }
 
-pub(crate) struct Place {
+pub(crate) struct Environment {
     dir: TempDir,
     /// Part of the names of database, slot, publication and stream.
     name: String,
@@ -56,7 +56,7 @@ fn graph() -> Graph {
     Graph::connect(config).unwrap()
 }
 
-impl Place {
+impl Environment {
     pub(crate) async fn new(roles: &[Role]) -> Self {
         let lock = std::env::temp_dir().join("chunk-sync-test-neo4j.lock");
         let turn = tokio::task::spawn_blocking(move || {
@@ -71,17 +71,17 @@ impl Place {
 
     /// Another installation that is configured for the same stream and graph.
     pub(crate) async fn neighbour(&self, roles: &[Role]) -> Self {
-        let mut place = Self::with(roles, Uuid::new_v4().simple().to_string(), None).await;
-        place.use_stream(&self.stream);
-        place
+        let mut environment = Self::with(roles, Uuid::new_v4().simple().to_string(), None).await;
+        environment.use_stream(&self.stream);
+        environment
     }
 
     async fn with(roles: &[Role], name: String, turn: Option<File>) -> Self {
         execute(&variable("PG18_URL"), &format!("CREATE DATABASE chunk_sync_{name} TEMPLATE template0")).await;
         let stream = format!("{name}:stream");
-        let mut place = Self { dir: TempDir::new().unwrap(), name, stream, roles: Vec::new(), _turn: turn };
-        place.configure(roles);
-        place
+        let mut environment = Self { dir: TempDir::new().unwrap(), name, stream, roles: Vec::new(), _turn: turn };
+        environment.configure(roles);
+        environment
     }
 
     /// Writes a configuration that names exactly these servers.
@@ -220,7 +220,7 @@ fn within(what: &str, mut is: impl FnMut() -> bool) {
     }
 }
 
-impl Drop for Place {
+impl Drop for Environment {
     fn drop(&mut self) {
         let name = self.name.clone();
         // A separate runtime: the runtime of the test may wait for this thread.

@@ -11,7 +11,7 @@ use qdrant_client::qdrant::{
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::place::Place;
+use crate::environment::Environment;
 
 const COLLECTION: &str = "unified_chunks";
 
@@ -23,7 +23,7 @@ fn named(vector: Vec<f32>) -> HashMap<String, Vector> {
     HashMap::from([("dense_gte".to_owned(), Vector::new_dense(vector))])
 }
 
-impl Place {
+impl Environment {
     pub(crate) async fn write_payload(&self, id: Uuid, payload: Value) {
         let payload = Payload::try_from(payload).unwrap();
         let set = SetPayloadPointsBuilder::new(COLLECTION, payload).points_selector(points(&[id])).wait(true);

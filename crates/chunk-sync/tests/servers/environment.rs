@@ -25,7 +25,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// In batches: an earlier test may have left more than fits into one transaction.
 const EMPTY: &str = "MATCH (n) CALL (n) { DETACH DELETE n } IN TRANSACTIONS OF 5000 ROWS";
 
-pub(crate) struct Place {
+pub(crate) struct Environment {
     // Killed before its directory is removed.
     _server: QdrantServer,
     dir: TempDir,
@@ -65,7 +65,7 @@ fn client() -> neo4rs::Config {
     builder.build().unwrap()
 }
 
-impl Place {
+impl Environment {
     pub(crate) async fn new() -> Self {
         // The community edition has only one database: the tests of all processes use it in turn.
         let lock = std::env::temp_dir().join("chunk-sync-test-neo4j.lock");
@@ -129,9 +129,9 @@ impl Place {
     }
 
     /// Starts the service with the log directory of this environment.
-    pub(crate) fn go_on(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Run {
+    pub(crate) fn go_on(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Run {
         let mut command = self.program(&[&["run", "--json"][..], arguments].concat());
-        Run(command.envs(environment.iter().copied()).stdout(Stdio::piped()).spawn().unwrap())
+        Run(command.envs(variables.iter().copied()).stdout(Stdio::piped()).spawn().unwrap())
     }
 
     /// Starts a service with its own log directory.
@@ -295,7 +295,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Environment {
     fn drop(&mut self) {
         let Self { name, maintenance, .. } = self;
         let (name, maintenance) = (name.clone(), maintenance.clone());
@@ -335,7 +335,7 @@ impl Run {
         self.0.wait().unwrap();
     }
 
-    /// Sends SIGTERM to a service started by [`Place::go_on`]. Returns its summary.
+    /// Sends SIGTERM to a service started by [`Environment::go_on`]. Returns its summary.
     pub(crate) fn terminate(mut self) -> Value {
         let asked = Command::new("kill").arg(self.id().to_string()).status().unwrap();
         assert!(asked.success());

@@ -7,28 +7,28 @@ use std::time::Duration;
 use tokio_postgres::NoTls;
 use uuid::Uuid;
 
-use crate::place::Place;
+use crate::environment::Environment;
 
 const ROWS: u64 = 900;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn emptied_streams_and_cut_connections_lose_no_row() {
-    let place = Place::new().await;
-    place.fine(&["init"]);
-    let run = place.start();
-    place.visible("an active slot", || place.captured_by_somebody()).await;
+    let environment = Environment::new().await;
+    environment.fine(&["init"]);
+    let run = environment.start();
+    environment.visible("an active slot", || environment.captured_by_somebody()).await;
     let written = Arc::new(AtomicU64::new(0));
-    let writing = tokio::spawn(write_rows(place.database.clone(), Arc::clone(&written)));
+    let writing = tokio::spawn(write_rows(environment.database.clone(), Arc::clone(&written)));
     for quarter in 1..4 {
-        place.visible("rows", || async { written.load(Ordering::Relaxed) >= quarter * ROWS / 4 }).await;
-        place.empty_streams().await;
+        environment.visible("rows", || async { written.load(Ordering::Relaxed) >= quarter * ROWS / 4 }).await;
+        environment.empty_streams().await;
         let others = "pid <> pg_backend_pid() AND application_name <> 'a writer' AND datname = current_database()";
-        place.sql(&format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}")).await;
+        environment.sql(&format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}")).await;
     }
     writing.await.unwrap();
-    place.visible("every row", || async { place.nodes().await == ROWS }).await;
-    place.settled().await;
-    place.assert_equal(ROWS);
+    environment.visible("every row", || async { environment.nodes().await == ROWS }).await;
+    environment.settled().await;
+    environment.assert_equal(ROWS);
     run.kill();
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::place::Place;
+use crate::environment::Environment;
 
 /// New chunks per load, by event and by SQL.
 const EVENTS: u64 = 40;
@@ -20,21 +20,21 @@ pub(crate) struct Oracle {
 
 impl Oracle {
     /// Publishes new chunks and changes to chunks of the previous load, and writes rows likewise by SQL.
-    pub(crate) async fn load(&mut self, place: &Place) {
-        self.write(place, EVENTS).await;
+    pub(crate) async fn load(&mut self, environment: &Environment) {
+        self.write(environment, EVENTS).await;
     }
 
     /// Writes rows by SQL and deletes some rows of the previous load; publishes nothing.
-    pub(crate) async fn load_rows(&mut self, place: &Place) {
-        self.write(place, 0).await;
+    pub(crate) async fn load_rows(&mut self, environment: &Environment) {
+        self.write(environment, 0).await;
         let gone = |n| Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("row {} {n}", self.loads - 2).as_bytes());
         for id in (0..3).map(gone) {
-            place.sql(&format!("DELETE FROM unified.chunks WHERE id = '{id}'")).await;
+            environment.sql(&format!("DELETE FROM unified.chunks WHERE id = '{id}'")).await;
             self.contents.remove(&id).expect("no row of the previous load");
         }
     }
 
-    async fn write(&mut self, place: &Place, events: u64) {
+    async fn write(&mut self, environment: &Environment, events: u64) {
         let (new, before) = (self.loads, self.loads.checked_sub(1));
         self.loads += 1;
         let of = |load: Option<u64>, kind, count| {
@@ -45,7 +45,7 @@ impl Oracle {
         let text = |id: Uuid| format!("text of load {new} for chunk {id}");
         let events: Vec<Uuid> = of(Some(new), "event", events).chain(of(before, "event", events / 2)).collect();
         if !events.is_empty() {
-            place.publish_lines(&events.iter().map(|id| line(*id, &text(*id))).collect::<Vec<_>>());
+            environment.publish_lines(&events.iter().map(|id| line(*id, &text(*id))).collect::<Vec<_>>());
         }
         let rows: Vec<Uuid> = of(Some(new), "row", ROWS).chain(of(before, "row", ROWS / 2)).collect();
         for rows in rows.chunks(6) {
@@ -57,17 +57,17 @@ impl Oracle {
                     text(*id)
                 )
             });
-            place.sql(&written.collect::<String>()).await;
+            environment.sql(&written.collect::<String>()).await;
         }
         self.contents.extend(events.into_iter().chain(rows).map(|id| (id, text(id))));
     }
 
     /// Waits until every store holds every change, and asserts that none holds anything else.
-    pub(crate) async fn assert_everywhere(&self, place: &Place) {
-        place.visible("every node", || async { place.nodes().await == self.contents.len() as u64 }).await;
-        place.visible("every content", || async { place.contents().await == self.contents }).await;
-        place.settled().await;
-        place.assert_equal(self.contents.len() as u64);
+    pub(crate) async fn assert_everywhere(&self, environment: &Environment) {
+        environment.visible("every node", || async { environment.nodes().await == self.contents.len() as u64 }).await;
+        environment.visible("every content", || async { environment.contents().await == self.contents }).await;
+        environment.settled().await;
+        environment.assert_equal(self.contents.len() as u64);
     }
 }
 

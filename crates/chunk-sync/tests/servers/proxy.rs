@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Weather {
+pub(crate) enum LinkState {
     /// Data is passed on.
     Fair,
     /// Connections stay open, and no data is passed on.
@@ -20,21 +20,21 @@ pub(crate) enum Weather {
 /// A proxy between the program and one server.
 pub(crate) struct Proxy {
     address: SocketAddr,
-    weather: watch::Sender<Weather>,
+    link_state: watch::Sender<LinkState>,
 }
 
 impl Proxy {
     /// Starts a proxy to the server on that port of this machine.
     pub(crate) async fn to(port: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (address, (weather, _)) = (listener.local_addr().unwrap(), watch::channel(Weather::Fair));
-        let turned = weather.clone();
+        let (address, (link_state, _)) = (listener.local_addr().unwrap(), watch::channel(LinkState::Fair));
+        let turned = link_state.clone();
         tokio::spawn(async move {
             while let Ok((from, _)) = listener.accept().await {
                 tokio::spawn(carry(from, port, turned.subscribe()));
             }
         });
-        Self { address, weather }
+        Self { address, link_state }
     }
 
     /// The URL with the address of the server replaced by that of the proxy.
@@ -43,8 +43,8 @@ impl Proxy {
         url.replacen(&format!("127.0.0.1:{port}"), &self.address.to_string(), 1)
     }
 
-    pub(crate) fn turns(&self, weather: Weather) {
-        self.weather.send_replace(weather);
+    pub(crate) fn turns(&self, link_state: LinkState) {
+        self.link_state.send_replace(link_state);
     }
 }
 
@@ -55,23 +55,23 @@ pub(crate) fn port_of(url: &str) -> u16 {
     digits.parse().unwrap()
 }
 
-async fn carry(from: TcpStream, port: u16, mut weather: watch::Receiver<Weather>) {
-    if *weather.borrow_and_update() == Weather::Cut {
+async fn carry(from: TcpStream, port: u16, mut link_state: watch::Receiver<LinkState>) {
+    if *link_state.borrow_and_update() == LinkState::Cut {
         return;
     }
     let Ok(to) = TcpStream::connect(("127.0.0.1", port)).await else { return };
     let ((from_read, from_write), (to_read, to_write)) = (from.into_split(), to.into_split());
     tokio::select! {
-        () = pass(from_read, to_write, weather.clone()) => {}
-        () = pass(to_read, from_write, weather.clone()) => {}
-        _ = weather.wait_for(|weather| *weather == Weather::Cut) => {}
+        () = pass(from_read, to_write, link_state.clone()) => {}
+        () = pass(to_read, from_write, link_state.clone()) => {}
+        _ = link_state.wait_for(|link_state| *link_state == LinkState::Cut) => {}
     }
 }
 
-async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut weather: watch::Receiver<Weather>) {
+async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut link_state: watch::Receiver<LinkState>) {
     let mut buffer = vec![0; 1 << 16];
     while let Ok(read @ 1..) = from.read(&mut buffer).await {
-        let fair = weather.wait_for(|weather| *weather != Weather::Stalled).await.is_ok();
+        let fair = link_state.wait_for(|link_state| *link_state != LinkState::Stalled).await.is_ok();
         if !fair || to.write_all(&buffer[..read]).await.is_err() {
             return;
         }

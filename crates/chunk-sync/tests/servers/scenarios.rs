@@ -14,14 +14,14 @@ use chunk_sync_engine::ports::Store;
 use chunk_sync_model::vector::Vector;
 use chunk_sync_model::{Limits, State};
 use chunk_sync_testkit::memory::World;
-use chunk_sync_testkit::scenarios::{Edits, Hands, Outcomes, all, edited, play};
+use chunk_sync_testkit::scenarios::{DirectClients, Edits, Outcomes, all, edited, play};
 use neo4rs::query;
 use rusqlite::Connection;
 use serde_json::json;
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use crate::place::Place;
+use crate::environment::Environment;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_scenario_yields_the_same_in_memory_on_disk_and_on_servers() {
@@ -32,8 +32,8 @@ async fn every_scenario_yields_the_same_in_memory_on_disk_and_on_servers() {
     let embedded = OnDisk::open(&dir.path().join("embedded"));
     let on_disk = play(&scenarios, &embedded.ports, &embedded, &dir.path().join("disk"), now).await;
     assert_same(&expected, &on_disk);
-    let place = Place::new().await;
-    let servers = OnServers::open(&place).await;
+    let environment = Environment::new().await;
+    let servers = OnServers::open(&environment).await;
     let on_servers = play(&scenarios, &servers.ports, &servers, &dir.path().join("servers"), now).await;
     assert_same(&expected, &on_servers);
 }
@@ -72,7 +72,7 @@ impl OnDisk {
 }
 
 #[async_trait]
-impl Hands for OnDisk {
+impl DirectClients for OnDisk {
     async fn row(&self, id: Uuid, edits: Option<&Edits>) {
         let Some(edits) = edits else { return self.sql("DELETE FROM rows WHERE id = ?1", [id]) };
         let chunk = serde_json::to_string(&edited(&*row(&self.ports, id).await, edits).chunk).unwrap();
@@ -115,24 +115,24 @@ impl Hands for OnDisk {
 /// PostgreSQL, Redis, Neo4j, and the test server for Qdrant.
 struct OnServers<'a> {
     ports: Ports,
-    place: &'a Place,
+    environment: &'a Environment,
 }
 
 impl<'a> OnServers<'a> {
-    async fn open(place: &'a Place) -> Self {
+    async fn open(environment: &'a Environment) -> Self {
         let limits = Arc::new(Limits::default());
-        let postgres = PostgresConfig::new(place.database.clone().into(), Arc::clone(&limits));
+        let postgres = PostgresConfig::new(environment.database.clone().into(), Arc::clone(&limits));
         let records = Arc::new(PostgresRecords::connect(postgres).await.unwrap());
         let redis = RedisConfig {
-            stream: format!("{}:stream", place.name),
-            dead_stream: format!("{}:dead", place.name),
-            ..RedisConfig::new(crate::place::variable("CHUNK_SYNC_TEST_REDIS_URL").into())
+            stream: format!("{}:stream", environment.name),
+            dead_stream: format!("{}:dead", environment.name),
+            ..RedisConfig::new(crate::environment::variable("CHUNK_SYNC_TEST_REDIS_URL").into())
         };
-        let vectors = QdrantStore::new(&QdrantConfig::new(place.qdrant.clone(), limits)).unwrap();
+        let vectors = QdrantStore::new(&QdrantConfig::new(environment.qdrant.clone(), limits)).unwrap();
         let neo4j = Neo4jConfig {
-            url: crate::place::variable("CHUNK_SYNC_TEST_NEO4J_URL"),
-            user: crate::place::variable("CHUNK_SYNC_TEST_NEO4J_USER"),
-            password: crate::place::variable("CHUNK_SYNC_TEST_NEO4J_PASSWORD").into(),
+            url: crate::environment::variable("CHUNK_SYNC_TEST_NEO4J_URL"),
+            user: crate::environment::variable("CHUNK_SYNC_TEST_NEO4J_USER"),
+            password: crate::environment::variable("CHUNK_SYNC_TEST_NEO4J_PASSWORD").into(),
             database: "neo4j".to_owned(),
             timeout: Neo4jConfig::TIMEOUT,
         };
@@ -140,15 +140,15 @@ impl<'a> OnServers<'a> {
         let lease = Arc::new(PostgresLease::new(Arc::clone(&records), "none").unwrap());
         let ports = Ports { bus: Arc::new(RedisBus::new(&redis).unwrap()), records, lease, stores, set: None };
         ports.prepare().await.unwrap();
-        Self { ports, place }
+        Self { ports, environment }
     }
 }
 
 #[async_trait]
-impl Hands for OnServers<'_> {
+impl DirectClients for OnServers<'_> {
     async fn row(&self, id: Uuid, edits: Option<&Edits>) {
         let Some(edits) = edits else {
-            return self.place.sql(&format!("DELETE FROM unified.chunks WHERE id = '{id}'")).await;
+            return self.environment.sql(&format!("DELETE FROM unified.chunks WHERE id = '{id}'")).await;
         };
         let set: Vec<String> = edits
             .iter()
@@ -158,7 +158,7 @@ impl Hands for OnServers<'_> {
                 (Some((_, key)), text) => format!("metadata = metadata || '{{\"{key}\": \"{text}\"}}'"),
             })
             .collect();
-        self.place.sql(&format!("UPDATE unified.chunks SET {} WHERE id = '{id}'", set.join(", "))).await;
+        self.environment.sql(&format!("UPDATE unified.chunks SET {} WHERE id = '{id}'", set.join(", "))).await;
     }
 
     async fn point(&self, id: Uuid, edits: Option<&Edits>) {
@@ -167,24 +167,26 @@ impl Hands for OnServers<'_> {
                 "embeddings.dense" => {
                     let numbers: Vec<f32> = serde_json::from_value(value["vector"].clone()).unwrap();
                     // Normalised here: Qdrant's own normalisation may differ in the last bit.
-                    self.place.write_vector(id, Vector::from(numbers).normalised()).await;
+                    self.environment.write_vector(id, Vector::from(numbers).normalised()).await;
                 }
-                "metadata.updated_at" => self.place.write_payload(id, json!({ "updated_at": value })).await,
-                path => self.place.write_payload(id, json!({ path: value })).await,
+                "metadata.updated_at" => self.environment.write_payload(id, json!({ "updated_at": value })).await,
+                path => self.environment.write_payload(id, json!({ path: value })).await,
             }
         }
         if edits.is_none() {
-            self.place.delete_points(&[id]).await;
+            self.environment.delete_points(&[id]).await;
         }
     }
 
     async fn node(&self, id: Uuid, edits: Option<&Edits>) {
         for (property, value) in edits.into_iter().flatten() {
             let set = query(&format!("MATCH (c:Chunk {{id: $id}}) SET c.{property} = $value"));
-            self.place.cypher(set.param("id", id.to_string()).param("value", value.as_str().unwrap())).await;
+            self.environment.cypher(set.param("id", id.to_string()).param("value", value.as_str().unwrap())).await;
         }
         if edits.is_none() {
-            self.place.cypher(query("MATCH (c:Chunk {id: $id}) DETACH DELETE c").param("id", id.to_string())).await;
+            self.environment
+                .cypher(query("MATCH (c:Chunk {id: $id}) DETACH DELETE c").param("id", id.to_string()))
+                .await;
         }
     }
 }

@@ -3,19 +3,19 @@
 
 use std::time::Instant;
 
+use crate::environment::{Environment, Run};
 use crate::oracle::Oracle;
-use crate::place::{Place, Run};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rows_that_a_lost_slot_has_missed_are_captured() {
-    let place = Place::new().await;
-    place.fine(&["init"]);
+    let environment = Environment::new().await;
+    environment.fine(&["init"]);
     let mut oracle = Oracle::default();
-    let run = place.go_on(&[], &[]);
-    oracle.load(&place).await;
-    oracle.assert_everywhere(&place).await;
-    assert_eq!(place.gaps().await, 0, "the first start has no gap");
-    let slot = format!("'chunk_sync_slot_{}'", place.name);
+    let run = environment.go_on(&[], &[]);
+    oracle.load(&environment).await;
+    oracle.assert_everywhere(&environment).await;
+    assert_eq!(environment.gaps().await, 0, "the first start has no gap");
+    let slot = format!("'chunk_sync_slot_{}'", environment.name);
     let drop = format!("SELECT pg_drop_replication_slot({slot})");
     // Changes that were not read yet are lost to the slot.
     let advance = format!("SELECT pg_replication_slot_advance({slot}, pg_current_wal_lsn())");
@@ -30,17 +30,17 @@ async fn rows_that_a_lost_slot_has_missed_are_captured() {
         ("a standby was promoted", vec![advance, "UPDATE chunk_sync.positions SET timeline = 0".to_owned()]),
     ] {
         run.take().map(Run::terminate);
-        oracle.load_rows(&place).await;
+        oracle.load_rows(&environment).await;
         for statement in statements {
-            place.sql(&statement).await;
+            environment.sql(&statement).await;
         }
         let began = Instant::now();
-        run = Some(place.go_on(&[], &[]));
-        oracle.assert_everywhere(&place).await;
+        run = Some(environment.go_on(&[], &[]));
+        oracle.assert_everywhere(&environment).await;
         table.push(format!("{what:28} {:>14.1}", began.elapsed().as_secs_f64()));
-        place.visible("the end of the gap", || async { place.gaps().await == 0 }).await;
+        environment.visible("the end of the gap", || async { environment.gaps().await == 0 }).await;
         let ahead = "SELECT count(*) FROM chunk_sync.positions WHERE position > pg_current_wal_lsn()";
-        assert_eq!(place.count(ahead).await, 0, "{what}: a position of another server must not be kept");
+        assert_eq!(environment.count(ahead).await, 0, "{what}: a position of another server must not be kept");
     }
     let began = Instant::now();
     // The capturing process reconnects at once, so dropping the slot may take several attempts.
@@ -50,9 +50,9 @@ async fn rows_that_a_lost_slot_has_missed_are_captured() {
              PERFORM pg_drop_replication_slot({slot}); EXIT;
          EXCEPTION WHEN object_in_use THEN PERFORM pg_sleep(0.001); END; END LOOP; END $$"
     );
-    place.sql(&drop).await;
-    oracle.load_rows(&place).await;
-    oracle.assert_everywhere(&place).await;
+    environment.sql(&drop).await;
+    oracle.load_rows(&environment).await;
+    oracle.assert_everywhere(&environment).await;
     table.push(format!("(it is dropped during capture {:>12.1})", began.elapsed().as_secs_f64()));
     run.take().map(Run::terminate);
     eprintln!("{}", table.join("\n"));

@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use uuid::Uuid;
 
-use crate::place::Place;
+use crate::environment::Environment;
 use crate::proxy::port_of;
 
 /// The first message of a client that requests TLS: length 8, then 1234 and 5679 as 16-bit integers.
@@ -61,29 +61,29 @@ async fn carry(mut from: TcpStream, port: u16, acceptor: TlsAcceptor, plain: Arc
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn statements_and_replication_use_verified_tls() {
-    let place = Place::new().await;
-    place.fine(&["init"]);
-    let port = port_of(&place.database);
+    let environment = Environment::new().await;
+    environment.fine(&["init"]);
+    let port = port_of(&environment.database);
     let front = Front::of(port).await;
-    let path = place.log().with_file_name("authority.pem");
+    let path = environment.log().with_file_name("authority.pem");
     std::fs::write(&path, &front.authority).unwrap();
-    let way = place.database.replacen(&format!("127.0.0.1:{port}"), &format!("localhost:{}", front.port), 1);
+    let way = environment.database.replacen(&format!("127.0.0.1:{port}"), &format!("localhost:{}", front.port), 1);
     let url = ("CHUNK_SYNC__POSTGRES__URL", format!("{way}?sslmode=require"));
 
-    let stranger = place.program(&["run", "--drain"]).env(url.0, &url.1).output().unwrap();
+    let stranger = environment.program(&["run", "--drain"]).env(url.0, &url.1).output().unwrap();
     assert_eq!(stranger.status.code(), Some(2), "{stranger:?}");
     let said = String::from_utf8_lossy(&stranger.stderr);
     assert!(said.to_lowercase().contains("certificate"), "{said}");
 
-    let run = place.go_on(&[], &[(url.0, &url.1), ("SSL_CERT_FILE", path.to_str().unwrap())]);
+    let run = environment.go_on(&[], &[(url.0, &url.1), ("SSL_CERT_FILE", path.to_str().unwrap())]);
     let id = Uuid::new_v4();
-    place
+    environment
         .sql(&format!(
             "INSERT INTO unified.chunks (id, content, chunk_type, created_at, updated_at)
          VALUES ('{id}', 'a row written by hand', 'text', now(), now())"
         ))
         .await;
-    place.visible("its node", || place.has_node(id)).await;
+    environment.visible("its node", || environment.has_node(id)).await;
     run.terminate();
     assert_eq!(front.plain.load(Ordering::Relaxed), 0, "a connection did not use TLS");
 }

@@ -211,7 +211,7 @@ impl Bus for EmbeddedBus {
         Ok(())
     }
 
-    async fn bury(&self, letters: &[DeadLetter]) -> Result<(), Fault> {
+    async fn dead_letter(&self, letters: &[DeadLetter]) -> Result<(), Fault> {
         let letters = letters.to_vec();
         let now = now_millis();
         let work = move |transaction: &Transaction<'_>| {
@@ -252,7 +252,7 @@ impl Bus for EmbeddedBus {
         self.database.write(DEAD, Durability::Synced, work).await
     }
 
-    async fn incarnation(&self) -> Result<String, Fault> {
+    async fn epoch(&self) -> Result<String, Fault> {
         // A published entry is synced to disk before the publisher gets its id: none is ever lost.
         Ok(String::new())
     }

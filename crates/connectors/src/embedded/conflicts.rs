@@ -1,6 +1,6 @@
 //! The conflict records in SQLite: statements that run inside the transactions of the rows.
 
-use chunk_sync_engine::ports::{Closed, Commit, ConflictFilter, Met, Recorded};
+use chunk_sync_engine::ports::{Commit, ConflictFilter, ConflictRecord, NewConflict, Resolution};
 use chunk_sync_model::merge::{Conflict, Strategy};
 use chunk_sync_model::{Time, Writer};
 use rusqlite::{Row, Transaction, params};
@@ -14,14 +14,14 @@ pub(super) fn write(transaction: &Transaction<'_>, commit: &Commit) -> Result<()
     for decided in &commit.decided {
         let sql = "UPDATE conflicts SET closed_at = ?3, closed_by = ?4
             WHERE chunk = ?1 AND part = ?2 AND outcome = 'open' AND closed_at IS NULL";
-        let Closed { at, by } = decided.closed;
+        let Resolution { at, by } = decided.closed;
         let part = decided.part.to_string();
         transaction.prepare_cached(sql)?.execute(params![commit.id, part, at.micros(), by.as_str()])?;
     }
     commit.conflicts.iter().try_for_each(|met| add(transaction, commit.id, met))
 }
 
-fn add(transaction: &Transaction<'_>, chunk: Uuid, met: &Met) -> Result<(), Error> {
+fn add(transaction: &Transaction<'_>, chunk: Uuid, met: &NewConflict) -> Result<(), Error> {
     let sql =
         "INSERT INTO conflicts (chunk, met_at, part, kind, strategy, outcome, source_writer, target_writer, version,
             conflict, closed_at, closed_by) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
@@ -47,7 +47,7 @@ pub(super) fn list(
     transaction: &Transaction<'_>,
     filter: &ConflictFilter,
     limit: usize,
-) -> Result<Vec<Recorded>, Error> {
+) -> Result<Vec<ConflictRecord>, Error> {
     let sql = "SELECT id, chunk, met_at, version, conflict, closed_at, closed_by FROM conflicts
         WHERE (?1 IS NULL OR chunk = ?1) AND (?2 IS NULL OR kind = ?2) AND (?3 IS NULL OR strategy = ?3)
             AND (?4 IS NULL OR outcome = ?4) AND (?5 IS NULL OR ?5 IN (source_writer, target_writer))
@@ -73,19 +73,19 @@ pub(super) fn list(
     Ok(found)
 }
 
-fn entry(row: &Row<'_>) -> Result<Recorded, Error> {
+fn entry(row: &Row<'_>) -> Result<ConflictRecord, Error> {
     let id = row.get::<_, i64>(0)?.unsigned_abs();
     let unreadable = |error: String| Error::Unreadable("a conflict record", format!("{id}: {error}"));
     let conflict = Conflict::from_json(row.get_ref(4)?.as_str().map_err(|error| unreadable(error.to_string()))?);
     let by = row.get::<_, Option<String>>(6)?.map(|by| by.parse()).transpose().map_err(unreadable)?;
     let at = row.get::<_, Option<i64>>(5)?.map(Time::from_micros);
-    let met = Met {
+    let met = NewConflict {
         at: Time::from_micros(row.get(2)?),
         sync_version: version(row.get(3)?),
-        closed: at.zip(by).map(|(at, by)| Closed { at, by }),
+        closed: at.zip(by).map(|(at, by)| Resolution { at, by }),
         conflict: conflict.map_err(|error| unreadable(error.to_string()))?,
     };
-    Ok(Recorded { id, chunk: row.get(1)?, met })
+    Ok(ConflictRecord { id, chunk: row.get(1)?, met })
 }
 
 pub(super) fn count_open(transaction: &Transaction<'_>) -> Result<u64, Error> {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{Applied, Counts, Fault, Looked, Seen, Store, Write};
+use chunk_sync_engine::ports::{Applied, Counts, Fault, Store, StoredDocument, StoredFingerprint, Write};
 use chunk_sync_model::document::{Document, Fingerprint, GraphDocument, Mention, Relation, sort_relations};
 use chunk_sync_model::{State, SyncVersion, Target};
 use rusqlite::{OptionalExtension, Transaction, params};
@@ -49,12 +49,12 @@ impl Store for Graph {
         written.await.unwrap_or_else(|fault| vec![Applied::Failed(fault); writes.len()])
     }
 
-    async fn look(&self, ids: &[Uuid]) -> Result<Vec<Option<Looked>>, Fault> {
+    async fn fetch_documents(&self, ids: &[Uuid]) -> Result<Vec<Option<StoredDocument>>, Fault> {
         let ids = ids.to_vec();
         self.database.read(READ, move |transaction| ids.iter().map(|id| looked(transaction, *id)).collect()).await
     }
 
-    async fn scan(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Seen>, Fault> {
+    async fn scan_fingerprints(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<StoredFingerprint>, Fault> {
         let work = move |transaction: &Transaction<'_>| {
             let ids = ids_above(transaction, "SELECT id FROM graph_chunks", after, limit)?;
             let found = ids.into_iter().filter_map(|id| looked(transaction, id).transpose());
@@ -158,7 +158,7 @@ fn belong(transaction: &Transaction<'_>, document: &GraphDocument) -> Result<(),
 }
 
 /// Builds the document of a chunk from the tables; `None` when the chunk is not stored.
-fn looked(transaction: &Transaction<'_>, id: Uuid) -> Result<Option<Looked>, Error> {
+fn looked(transaction: &Transaction<'_>, id: Uuid) -> Result<Option<StoredDocument>, Error> {
     let sql = "SELECT version, content_hash, chunk_type, source_type, system_origin, created_at, updated_at, dataset
         FROM graph_chunks WHERE id = ?1";
     let node = transaction.prepare_cached(sql)?.query_row([id], |row| {
@@ -181,7 +181,7 @@ fn looked(transaction: &Transaction<'_>, id: Uuid) -> Result<Option<Looked>, Err
     };
     document.entities = mentions(transaction, id)?;
     document.relations = relations(transaction, id)?;
-    Ok(Some(Looked { id, version, document: Document::Graph(document) }))
+    Ok(Some(StoredDocument { id, version, document: Document::Graph(document) }))
 }
 
 fn mentions(transaction: &Transaction<'_>, id: Uuid) -> Result<BTreeMap<String, Mention>, Error> {

@@ -71,7 +71,7 @@ fn record(transaction: &Transaction<'_>, before: Option<u64>, new: &Installed) -
     }
     set(transaction, new)?;
     for target in Target::ALL.into_iter().filter(|target| !new.stores.0.contains_key(target)) {
-        transaction.execute("DELETE FROM debts WHERE target = ?1", [target.as_str()])?;
+        transaction.execute("DELETE FROM outbox WHERE target = ?1", [target.as_str()])?;
     }
     Ok(true)
 }

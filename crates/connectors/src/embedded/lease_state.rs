@@ -11,7 +11,7 @@ pub(super) struct HeldLease(Mutex<LeaseState>);
 
 impl Default for HeldLease {
     fn default() -> Self {
-        Self(Mutex::new(LeaseState { token: None, beat: 0, holder: String::new() }))
+        Self(Mutex::new(LeaseState { token: None, heartbeat: 0, holder: String::new() }))
     }
 }
 
@@ -27,6 +27,6 @@ impl HeldLease {
 
     pub(super) fn set(state: &mut LeaseState, token: Option<Uuid>) {
         let holder = format!("pid {}", std::process::id());
-        *state = LeaseState { token, beat: state.beat + 1, holder };
+        *state = LeaseState { token, heartbeat: state.heartbeat + 1, holder };
     }
 }

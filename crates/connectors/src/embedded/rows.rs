@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    Applied, Commit, ConflictFilter, Counts, Debt, Decide, Fault, Held, Looked, MergeScope, Recorded, Records, Row,
-    Seen, Store, Write,
+    Applied, Commit, ConflictFilter, ConflictRecord, Counts, CurrentState, Decide, Fault, MergeScope, PendingWrite,
+    Records, Row, Store, StoredDocument, StoredFingerprint, Write,
 };
 use chunk_sync_model::document::{Document, Fingerprint, row_fingerprint};
 use chunk_sync_model::{Chunk, Hash, Record, State, SyncVersion, Target, Time};
@@ -22,7 +22,7 @@ use super::values::{ids_above, limit_of, version};
 
 const MERGE: &str = "embedded rows: merge";
 const READ: &str = "embedded rows: read";
-const DEBTS: &str = "embedded rows: outbox";
+const PENDING_WRITES: &str = "embedded rows: outbox";
 const CONFLICTS: &str = "embedded rows: conflicts";
 
 /// The rows, their records, and the outbox of each store.
@@ -62,11 +62,11 @@ impl Store for Rows {
         written.await.unwrap_or_else(|fault| vec![Applied::Failed(fault); writes.len()])
     }
 
-    async fn look(&self, ids: &[Uuid]) -> Result<Vec<Option<Looked>>, Fault> {
+    async fn fetch_documents(&self, ids: &[Uuid]) -> Result<Vec<Option<StoredDocument>>, Fault> {
         Ok(self.rows_of(ids).await?.into_iter().map(|row| row.and_then(looked)).collect())
     }
 
-    async fn scan(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Seen>, Fault> {
+    async fn scan_fingerprints(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<StoredFingerprint>, Fault> {
         let rows = self.read_rows(move |transaction| page("SELECT id FROM rows", transaction, after, limit)).await?;
         Ok(rows.into_iter().flatten().filter_map(looked).map(|looked| looked.seen()).collect())
     }
@@ -116,49 +116,55 @@ impl Records for Rows {
         self.read_rows(move |transaction| ids.iter().map(|id| row(transaction, *id)).collect()).await
     }
 
-    async fn owe(&self, debts: &[Debt]) -> Result<(), Fault> {
-        let debts = debts.to_vec();
-        let work = move |transaction: &Transaction<'_>| debts.iter().try_for_each(|debt| owe(transaction, debt));
-        self.database.write(DEBTS, Durability::Synced, work).await
-    }
-
-    async fn debts(&self, target: Target, limit: usize) -> Result<Vec<Debt>, Fault> {
+    async fn enqueue(&self, pending_writes: &[PendingWrite]) -> Result<(), Fault> {
+        let pending_writes = pending_writes.to_vec();
         let work = move |transaction: &Transaction<'_>| {
-            let sql = "SELECT id, version FROM debts WHERE target = ?1 ORDER BY seq LIMIT ?2";
-            let mut statement = transaction.prepare_cached(sql)?;
-            let debts = statement.query_map(params![target.as_str(), limit_of(limit)], |row| {
-                Ok(Debt { id: row.get(0)?, target, version: version(row.get(1)?) })
-            })?;
-            Ok(debts.collect::<Result<_, _>>()?)
+            pending_writes.iter().try_for_each(|pending_write| enqueue(transaction, pending_write))
         };
-        self.database.read(DEBTS, work).await
+        self.database.write(PENDING_WRITES, Durability::Synced, work).await
     }
 
-    async fn paid(&self, debts: &[Debt]) -> Result<(), Fault> {
-        let debts = debts.to_vec();
+    async fn pending_writes(&self, target: Target, limit: usize) -> Result<Vec<PendingWrite>, Fault> {
         let work = move |transaction: &Transaction<'_>| {
-            let sql = "DELETE FROM debts WHERE target = ?1 AND id = ?2 AND version <= ?3";
+            let sql = "SELECT id, version FROM outbox WHERE target = ?1 ORDER BY seq LIMIT ?2";
             let mut statement = transaction.prepare_cached(sql)?;
-            for debt in &debts {
-                statement.execute(params![debt.target.as_str(), debt.id, debt.version.signed()])?;
+            let pending_writes = statement.query_map(params![target.as_str(), limit_of(limit)], |row| {
+                Ok(PendingWrite { id: row.get(0)?, target, version: version(row.get(1)?) })
+            })?;
+            Ok(pending_writes.collect::<Result<_, _>>()?)
+        };
+        self.database.read(PENDING_WRITES, work).await
+    }
+
+    async fn drained(&self, pending_writes: &[PendingWrite]) -> Result<(), Fault> {
+        let pending_writes = pending_writes.to_vec();
+        let work = move |transaction: &Transaction<'_>| {
+            let sql = "DELETE FROM outbox WHERE target = ?1 AND id = ?2 AND version <= ?3";
+            let mut statement = transaction.prepare_cached(sql)?;
+            for pending_write in &pending_writes {
+                statement.execute(params![
+                    pending_write.target.as_str(),
+                    pending_write.id,
+                    pending_write.version.signed()
+                ])?;
             }
             Ok(())
         };
-        self.database.write(DEBTS, Durability::Synced, work).await
+        self.database.write(PENDING_WRITES, Durability::Synced, work).await
     }
 
-    async fn debt_counts(&self) -> Result<BTreeMap<Target, u64>, Fault> {
+    async fn outbox_counts(&self) -> Result<BTreeMap<Target, u64>, Fault> {
         let work = |transaction: &Transaction<'_>| {
-            let mut statement = transaction.prepare_cached("SELECT count(*) FROM debts WHERE target = ?1")?;
+            let mut statement = transaction.prepare_cached("SELECT count(*) FROM outbox WHERE target = ?1")?;
             let count = |target: Target| {
                 Ok((target, statement.query_row([target.as_str()], |row| row.get::<_, i64>(0))?.unsigned_abs()))
             };
             Target::ALL.into_iter().map(count).collect()
         };
-        self.database.read(DEBTS, work).await
+        self.database.read(PENDING_WRITES, work).await
     }
 
-    async fn conflicts(&self, filter: &ConflictFilter, limit: usize) -> Result<Vec<Recorded>, Fault> {
+    async fn conflicts(&self, filter: &ConflictFilter, limit: usize) -> Result<Vec<ConflictRecord>, Fault> {
         let filter = filter.clone();
         self.database.read(CONFLICTS, move |transaction| conflicts::list(transaction, &filter, limit)).await
     }
@@ -173,8 +179,8 @@ impl Records for Rows {
     }
 }
 
-fn looked(row: Row) -> Option<Looked> {
-    Some(Looked { id: row.id, version: row.version, document: Document::Row(row.state?) })
+fn looked(row: Row) -> Option<StoredDocument> {
+    Some(StoredDocument { id: row.id, version: row.version, document: Document::Row(row.state?) })
 }
 
 /// A page of rows. `ids` is a query with one column `id`; the page takes its ids above `after`, in ascending order.
@@ -213,17 +219,17 @@ fn state(transaction: &Transaction<'_>, id: Uuid) -> Result<Option<Arc<State>>, 
     Ok(Some(Arc::new(State { chunk, embedding_stale })))
 }
 
-fn held(transaction: &Transaction<'_>, id: Uuid) -> Result<Held, Error> {
+fn held(transaction: &Transaction<'_>, id: Uuid) -> Result<CurrentState, Error> {
     let mut statement = transaction.prepare_cached("SELECT record, row_digest FROM records WHERE id = ?1")?;
     let found = statement
         .query_row([id], |row| Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, Option<[u8; 16]>>(1)?)))
         .optional()?;
     let state = state(transaction, id)?;
     let Some((record, row)) = found else {
-        return Ok(Held { record: None, state, row: None });
+        return Ok(CurrentState { record: None, state, row: None });
     };
     let record = Record::decode(&record).map_err(|error| Error::Unreadable("a record", format!("{id}: {error}")))?;
-    Ok(Held { record: Some(record), state, row: row.map(Hash::from_bytes) })
+    Ok(CurrentState { record: Some(record), state, row: row.map(Hash::from_bytes) })
 }
 
 fn store(transaction: &Transaction<'_>, commit: &Commit) -> Result<(), Error> {
@@ -231,8 +237,8 @@ fn store(transaction: &Transaction<'_>, commit: &Commit) -> Result<(), Error> {
         set_row(transaction, commit.id, commit.state.as_deref())?;
     }
     set_record(transaction, commit.id, &commit.record, commit.row)?;
-    for target in &commit.owed {
-        owe(transaction, &Debt { id: commit.id, target: *target, version: commit.record.version })?;
+    for target in &commit.outbox {
+        enqueue(transaction, &PendingWrite { id: commit.id, target: *target, version: commit.record.version })?;
     }
     conflicts::write(transaction, commit)
 }
@@ -261,10 +267,14 @@ fn set_record(transaction: &Transaction<'_>, id: Uuid, record: &Record, row: Opt
     Ok(())
 }
 
-fn owe(transaction: &Transaction<'_>, debt: &Debt) -> Result<(), Error> {
-    let sql = "INSERT INTO debts (target, id, version) VALUES (?1, ?2, ?3)
+fn enqueue(transaction: &Transaction<'_>, pending_write: &PendingWrite) -> Result<(), Error> {
+    let sql = "INSERT INTO outbox (target, id, version) VALUES (?1, ?2, ?3)
         ON CONFLICT (target, id) DO UPDATE SET version = max(version, excluded.version)";
-    transaction.prepare_cached(sql)?.execute(params![debt.target.as_str(), debt.id, debt.version.signed()])?;
+    transaction.prepare_cached(sql)?.execute(params![
+        pending_write.target.as_str(),
+        pending_write.id,
+        pending_write.version.signed()
+    ])?;
     Ok(())
 }
 

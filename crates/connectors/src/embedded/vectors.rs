@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{Applied, Counts, Fault, FaultClass, Looked, Seen, Store, Write};
+use chunk_sync_engine::ports::{Applied, Counts, Fault, FaultClass, Store, StoredDocument, StoredFingerprint, Write};
 use chunk_sync_model::document::{Document, Fingerprint, SPARSE_VECTOR, VectorDocument};
 use chunk_sync_model::{Limits, State, SyncVersion, Target};
 use rusqlite::{OptionalExtension, Transaction, params};
@@ -51,12 +51,12 @@ impl Store for Vectors {
         written.await.unwrap_or_else(|fault| vec![Applied::Failed(fault); writes.len()])
     }
 
-    async fn look(&self, ids: &[Uuid]) -> Result<Vec<Option<Looked>>, Fault> {
+    async fn fetch_documents(&self, ids: &[Uuid]) -> Result<Vec<Option<StoredDocument>>, Fault> {
         let ids = ids.to_vec();
         self.database.read(READ, move |transaction| ids.iter().map(|id| looked(transaction, *id)).collect()).await
     }
 
-    async fn scan(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Seen>, Fault> {
+    async fn scan_fingerprints(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<StoredFingerprint>, Fault> {
         let work = move |transaction: &Transaction<'_>| {
             let ids = ids_above(transaction, "SELECT id FROM points", after, limit)?;
             let found = ids.into_iter().filter_map(|id| looked(transaction, id).transpose());
@@ -156,7 +156,7 @@ fn remove_vectors(transaction: &Transaction<'_>, id: Uuid) -> Result<(), Error> 
 }
 
 /// Builds the document of a chunk from the tables; `None` when the chunk is not stored.
-fn looked(transaction: &Transaction<'_>, id: Uuid) -> Result<Option<Looked>, Error> {
+fn looked(transaction: &Transaction<'_>, id: Uuid) -> Result<Option<StoredDocument>, Error> {
     let sql = "SELECT sync_version, payload FROM points WHERE id = ?1";
     let mut statement = transaction.prepare_cached(sql)?;
     let point = statement.query_row([id], |row| Ok((version(row.get(0)?), row.get::<_, String>(1)?))).optional()?;
@@ -179,7 +179,7 @@ fn looked(transaction: &Transaction<'_>, id: Uuid) -> Result<Option<Looked>, Err
             document.dense.insert(name, vector);
         }
     }
-    Ok(Some(Looked { id, version, document: Document::Vectors(document) }))
+    Ok(Some(StoredDocument { id, version, document: Document::Vectors(document) }))
 }
 
 fn dense_blob(vector: &[f32]) -> Vec<u8> {

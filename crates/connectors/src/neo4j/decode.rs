@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use chunk_sync_engine::ports::{Looked, Seen};
+use chunk_sync_engine::ports::{StoredDocument, StoredFingerprint};
 use chunk_sync_model::SyncVersion;
 use chunk_sync_model::document::{Document, GraphDocument, Mention, Relation, sort_relations};
 use neo4rs::{BoltList, BoltType, Row};
@@ -106,16 +106,20 @@ impl Held {
     }
 
     /// The id, version and fingerprint for verification; `None` if the id is not a UUID.
-    pub(super) fn fingerprint(&self) -> Option<Seen> {
+    pub(super) fn fingerprint(&self) -> Option<StoredFingerprint> {
         let id = Uuid::try_parse(&self.id).ok()?;
-        Some(Seen { id, version: self.version.unwrap_or_default(), fingerprint: self.document.fingerprint() })
+        Some(StoredFingerprint {
+            id,
+            version: self.version.unwrap_or_default(),
+            fingerprint: self.document.fingerprint(),
+        })
     }
 
     /// The id, version and document; `None` if the id is not a UUID.
-    pub(super) fn into_document(self) -> Option<Looked> {
+    pub(super) fn into_document(self) -> Option<StoredDocument> {
         let id = Uuid::try_parse(&self.id).ok()?;
         let version = self.version.unwrap_or_default();
-        Some(Looked { id, version, document: Document::Graph(self.document) })
+        Some(StoredDocument { id, version, document: Document::Graph(self.document) })
     }
 }
 

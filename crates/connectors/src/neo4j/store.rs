@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use backon::{BackoffBuilder, ExponentialBuilder};
-use chunk_sync_engine::ports::{Applied, Counts, Fault, FaultClass, Looked, Seen, Store, Write};
+use chunk_sync_engine::ports::{Applied, Counts, Fault, FaultClass, Store, StoredDocument, StoredFingerprint, Write};
 use chunk_sync_model::document::{Fingerprint, GraphDocument};
 use chunk_sync_model::{State, Target};
 use neo4rs::{BoltType, Query, Row, query};
@@ -168,7 +168,7 @@ impl Store for Neo4jStore {
         answers.into_values().collect()
     }
 
-    async fn look(&self, ids: &[Uuid]) -> Result<Vec<Option<Looked>>, Fault> {
+    async fn fetch_documents(&self, ids: &[Uuid]) -> Result<Vec<Option<StoredDocument>>, Fault> {
         let texts: Vec<String> = ids.iter().copied().map(text).collect();
         let documents = self.documents(Which::These(&texts)).await.map_err(|error| error.into_fault(READ))?;
         let fetched = documents.into_iter().filter_map(Held::into_document);
@@ -176,7 +176,7 @@ impl Store for Neo4jStore {
         Ok(ids.iter().map(|id| by_id.remove(id)).collect())
     }
 
-    async fn scan(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Seen>, Fault> {
+    async fn scan_fingerprints(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<StoredFingerprint>, Fault> {
         let documents = self.documents(Which::Above(after, limit)).await.map_err(|error| error.into_fault(READ))?;
         Ok(documents.iter().filter_map(Held::fingerprint).collect())
     }

@@ -285,7 +285,7 @@ impl Bus for PostgresBus {
         Ok(())
     }
 
-    async fn bury(&self, letters: &[DeadLetter]) -> Result<(), Fault> {
+    async fn dead_letter(&self, letters: &[DeadLetter]) -> Result<(), Fault> {
         self.set_aside(letters).await.map_err(|error| self.fault(error, DEAD))
     }
 
@@ -303,7 +303,7 @@ impl Bus for PostgresBus {
         Ok(dropped > 0)
     }
 
-    async fn incarnation(&self) -> Result<String, Fault> {
+    async fn epoch(&self) -> Result<String, Fault> {
         // Entries are as durable as the rows: a server that lost entries has lost rows too, and capture detects that.
         Ok(String::new())
     }

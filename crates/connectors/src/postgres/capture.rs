@@ -192,7 +192,7 @@ impl Capture for PostgresCapture {
         Ok(Opened { source: Box::new(source), gap })
     }
 
-    async fn beat(&self) -> Result<(), Fault> {
+    async fn heartbeat(&self) -> Result<(), Fault> {
         self.ask("SELECT pg_logical_emit_message(true, 'chunk_sync', 'heartbeat')::text").await.map(drop)
     }
 

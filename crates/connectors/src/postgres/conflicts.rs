@@ -1,6 +1,6 @@
 //! The conflict records. Each is written in the transaction of its row.
 
-use chunk_sync_engine::ports::{Closed, Commit, ConflictFilter, Met, Recorded};
+use chunk_sync_engine::ports::{Commit, ConflictFilter, ConflictRecord, NewConflict, Resolution};
 use chunk_sync_model::merge::{Conflict, Strategy};
 use chunk_sync_model::{Time, Writer};
 use deadpool_postgres::Transaction;
@@ -72,7 +72,7 @@ impl Entries {
 }
 
 impl MetColumns {
-    fn add(&mut self, chunk: Uuid, met: &Met) {
+    fn add(&mut self, chunk: Uuid, met: &NewConflict) {
         let conflict = &met.conflict;
         let writer = |writer: Option<Writer>| writer.map(Writer::as_str);
         self.chunks.push(chunk);
@@ -109,7 +109,7 @@ impl MetColumns {
 }
 
 impl PostgresRecords {
-    pub(super) async fn recorded(&self, filter: &ConflictFilter, limit: usize) -> Result<Vec<Recorded>, Error> {
+    pub(super) async fn recorded(&self, filter: &ConflictFilter, limit: usize) -> Result<Vec<ConflictRecord>, Error> {
         let kind = filter.kind.map(|kind| kind.as_str());
         let strategy = filter.strategy.as_ref().map(Strategy::to_string);
         let outcome = filter.outcome.map(|outcome| outcome.as_str());
@@ -138,14 +138,14 @@ impl PostgresRecords {
     }
 }
 
-fn entry(row: &tokio_postgres::Row) -> Result<Recorded, Error> {
+fn entry(row: &tokio_postgres::Row) -> Result<ConflictRecord, Error> {
     let id = row.try_get::<_, i64>(0)?.unsigned_abs();
     let conflict = Conflict::from_json(row.try_get(4)?).map_err(|error| Error::Conflict(id, error.to_string()))?;
     let time = |column: usize| Ok::<_, Error>(Time::from_cell(row.try_get::<_, Cell>(column)?));
     let by =
         row.try_get::<_, Option<&str>>(6)?.map(str::parse).transpose().map_err(|error| Error::Conflict(id, error))?;
-    let closed = time(5)?.zip(by).map(|(at, by)| Closed { at, by });
+    let closed = time(5)?.zip(by).map(|(at, by)| Resolution { at, by });
     let at = time(2)?.unwrap_or_else(|| Time::from_micros(0));
-    let met = Met { at, sync_version: version(row.try_get(3)?), closed, conflict };
-    Ok(Recorded { id, chunk: row.try_get(1)?, met })
+    let met = NewConflict { at, sync_version: version(row.try_get(3)?), closed, conflict };
+    Ok(ConflictRecord { id, chunk: row.try_get(1)?, met })
 }

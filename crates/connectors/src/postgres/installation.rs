@@ -27,7 +27,7 @@ const SET: &str = "INSERT INTO chunk_sync.installation (id, version, stores, fil
     ON CONFLICT (one) DO UPDATE SET id = excluded.id, version = excluded.version, stores = excluded.stores,
         filling = excluded.filling, recorded_at = now()";
 
-const DROP_OUTBOX: &str = "DELETE FROM chunk_sync.debts WHERE target <> ALL ($1)";
+const DROP_OUTBOX: &str = "DELETE FROM chunk_sync.outbox WHERE target <> ALL ($1)";
 
 const FILLED: &str = "UPDATE chunk_sync.installation
     SET filling = array_to_string(array_remove(string_to_array(filling, ','), $2), ',') WHERE version = $1";

@@ -92,10 +92,10 @@ impl PostgresLease {
         });
         let rows = rows.await;
         let Some(row) = self.quick.settle(client, rows)? else {
-            return Ok(LeaseState { token: None, beat: 0, holder: String::new() });
+            return Ok(LeaseState { token: None, heartbeat: 0, holder: String::new() });
         };
-        let beat: i64 = row.try_get(1)?;
-        Ok(LeaseState { token: row.try_get(0)?, beat: beat.unsigned_abs(), holder: row.try_get(2)? })
+        let heartbeat: i64 = row.try_get(1)?;
+        Ok(LeaseState { token: row.try_get(0)?, heartbeat: heartbeat.unsigned_abs(), holder: row.try_get(2)? })
     }
 
     /// Runs a statement on the row with that token. Returns whether there is one.
@@ -130,8 +130,8 @@ impl PostgresLease {
         if held == Some(token) {
             return Ok(true);
         }
-        let beat = i64::try_from(seen.beat).unwrap_or(i64::MAX);
-        let taken = transaction.execute(TAKE, &[&token, &self.holder, &seen.token, &beat]).await?;
+        let heartbeat = i64::try_from(seen.heartbeat).unwrap_or(i64::MAX);
+        let taken = transaction.execute(TAKE, &[&token, &self.holder, &seen.token, &heartbeat]).await?;
         transaction.commit().await?;
         Ok(taken > 0)
     }

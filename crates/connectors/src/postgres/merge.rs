@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use chunk_sync_engine::ports::{Commit, Debt, Decide, Fault, Fence, Held, MergeScope};
+use chunk_sync_engine::ports::{Commit, CurrentState, Decide, Fault, Fence, MergeScope, PendingWrite};
 use chunk_sync_model::{Hash, Record, State};
 use deadpool_postgres::{Client, Transaction};
 use futures::future::{join_all, try_join, try_join3, try_join4};
@@ -24,7 +24,7 @@ use super::conflicts::Entries;
 use super::encode::encode;
 use super::fault::Error;
 use super::fence;
-use super::records::{HeldRow, PostgresRecords, on_debts, read_states};
+use super::records::{HeldRow, PostgresRecords, on_outbox, read_states};
 use super::row::{COLUMNS, Further, RowImage};
 use super::schema::Layout;
 use super::sql;
@@ -65,7 +65,7 @@ impl PostgresRecords {
         let held = |id: &Uuid| {
             let state = rows.get(id).map(|row| row.state.clone());
             let (record, row) = records.remove(id).map_or((None, None), |(record, row)| (Some(record), row));
-            Held { record, state, row }
+            CurrentState { record, state, row }
         };
         let commits = decide(ids.iter().map(held).collect());
         let changes = Changes::of(&commits, &rows, |state| encode(state, &layout.room, &self.config.limits))?;
@@ -151,7 +151,7 @@ struct Changes {
     /// Chunks whose vectors in `chunk_sync.embeddings` change, with the new vectors.
     further: Vec<(Uuid, Vec<Further>)>,
     records: RecordColumns,
-    debts: Vec<Debt>,
+    pending_writes: Vec<PendingWrite>,
     conflicts: Entries,
 }
 
@@ -180,8 +180,9 @@ impl Changes {
                 changes.row(commit.id, commit.state.as_deref().map(&encode), held);
             }
             changes.record(commit)?;
-            let debt = |target: &_| Debt { id: commit.id, target: *target, version: commit.record.version };
-            changes.debts.extend(commit.owed.iter().map(debt));
+            let pending_write =
+                |target: &_| PendingWrite { id: commit.id, target: *target, version: commit.record.version };
+            changes.pending_writes.extend(commit.outbox.iter().map(pending_write));
             changes.conflicts.add(commit);
         }
         Ok(changes)
@@ -245,7 +246,7 @@ impl Changes {
             .await?;
         }
         self.conflicts.write(transaction).await?;
-        on_debts(transaction, sql::OWE, &self.debts).await
+        on_outbox(transaction, sql::ENQUEUE, &self.pending_writes).await
     }
 }
 

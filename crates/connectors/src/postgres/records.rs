@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    ConflictFilter, Debt, Decide, Fault, FaultClass, MergeScope, Recorded, Records, Row, Store as _,
+    ConflictFilter, ConflictRecord, Decide, Fault, FaultClass, MergeScope, PendingWrite, Records, Row, Store as _,
 };
 use chunk_sync_model::chunk::Dense;
 use chunk_sync_model::{State, SyncVersion, Target, Time};
@@ -27,7 +27,7 @@ use super::transaction::{begin, limit_of, set_locally, version};
 
 const PREPARE: &str = "postgres: prepare";
 const READ: &str = "postgres: read";
-const DEBTS: &str = "postgres: outbox";
+const PENDING_WRITES: &str = "postgres: outbox";
 const CONFLICTS: &str = "postgres: conflicts";
 
 /// The rows, their records, and the outbox of each store.
@@ -121,13 +121,13 @@ impl PostgresRecords {
         Ok(ids.iter().filter_map(|id| rows.remove(id)).collect())
     }
 
-    async fn with_debts(&self, sql: &str, debts: &[Debt]) -> Result<(), Fault> {
+    async fn with_outbox(&self, sql: &str, pending_writes: &[PendingWrite]) -> Result<(), Fault> {
         let work = async {
             let client = self.pool.get().await?;
-            let done = self.pool.within(on_debts(&client, sql, debts)).await;
+            let done = self.pool.within(on_outbox(&client, sql, pending_writes)).await;
             self.pool.settle(client, done)
         };
-        work.await.map_err(|error| self.fault(error, DEBTS))
+        work.await.map_err(|error| self.fault(error, PENDING_WRITES))
     }
 
     pub(super) async fn query(
@@ -187,28 +187,29 @@ impl Records for PostgresRecords {
         Ok(ids.iter().map(|id| rows.get(id).cloned()).collect())
     }
 
-    async fn owe(&self, debts: &[Debt]) -> Result<(), Fault> {
-        self.with_debts(sql::OWE, debts).await
+    async fn enqueue(&self, pending_writes: &[PendingWrite]) -> Result<(), Fault> {
+        self.with_outbox(sql::ENQUEUE, pending_writes).await
     }
 
-    async fn debts(&self, target: Target, limit: usize) -> Result<Vec<Debt>, Fault> {
-        let rows = self.query(sql::DEBTS, &[&target.as_str(), &limit_of(limit)]).await;
-        let read =
-            |row: &tokio_postgres::Row| Ok(Debt { id: row.try_get(0)?, target, version: version(row.try_get(1)?) });
-        let debts = rows.and_then(|rows| rows.iter().map(read).collect::<Result<_, Error>>());
-        debts.map_err(|error| self.fault(error, DEBTS))
+    async fn pending_writes(&self, target: Target, limit: usize) -> Result<Vec<PendingWrite>, Fault> {
+        let rows = self.query(sql::PENDING_WRITES, &[&target.as_str(), &limit_of(limit)]).await;
+        let read = |row: &tokio_postgres::Row| {
+            Ok(PendingWrite { id: row.try_get(0)?, target, version: version(row.try_get(1)?) })
+        };
+        let pending_writes = rows.and_then(|rows| rows.iter().map(read).collect::<Result<_, Error>>());
+        pending_writes.map_err(|error| self.fault(error, PENDING_WRITES))
     }
 
-    async fn paid(&self, debts: &[Debt]) -> Result<(), Fault> {
-        self.with_debts(sql::PAID, debts).await
+    async fn drained(&self, pending_writes: &[PendingWrite]) -> Result<(), Fault> {
+        self.with_outbox(sql::DRAINED, pending_writes).await
     }
 
-    async fn debt_counts(&self) -> Result<BTreeMap<Target, u64>, Fault> {
-        let rows = self.query(sql::DEBT_COUNTS, &[]).await.map_err(|error| self.fault(error, DEBTS))?;
+    async fn outbox_counts(&self) -> Result<BTreeMap<Target, u64>, Fault> {
+        let rows = self.query(sql::OUTBOX_COUNTS, &[]).await.map_err(|error| self.fault(error, PENDING_WRITES))?;
         let mut counts: BTreeMap<Target, u64> = Target::ALL.into_iter().map(|target| (target, 0)).collect();
         for row in rows {
             let read = |row: &tokio_postgres::Row| Ok::<_, tokio_postgres::Error>((row.try_get(0)?, row.try_get(1)?));
-            let (name, count): (String, i64) = read(&row).map_err(|error| self.fault(error.into(), DEBTS))?;
+            let (name, count): (String, i64) = read(&row).map_err(|error| self.fault(error.into(), PENDING_WRITES))?;
             if let Some(target) = Target::ALL.into_iter().find(|target| target.as_str() == name) {
                 counts.insert(target, count.unsigned_abs());
             }
@@ -216,7 +217,7 @@ impl Records for PostgresRecords {
         Ok(counts)
     }
 
-    async fn conflicts(&self, filter: &ConflictFilter, limit: usize) -> Result<Vec<Recorded>, Fault> {
+    async fn conflicts(&self, filter: &ConflictFilter, limit: usize) -> Result<Vec<ConflictRecord>, Fault> {
         self.recorded(filter, limit).await.map_err(|error| self.fault(error, CONFLICTS))
     }
 
@@ -381,14 +382,18 @@ fn further_of(row: &tokio_postgres::Row) -> Result<Further, Error> {
 
 /// Runs a statement on outbox entries. Its parameters are ids, targets and versions, sorted in the order in which every
 /// transaction locks the entries.
-pub(super) async fn on_debts(client: &impl GenericClient, sql: &str, debts: &[Debt]) -> Result<(), Error> {
-    if debts.is_empty() {
+pub(super) async fn on_outbox(
+    client: &impl GenericClient,
+    sql: &str,
+    pending_writes: &[PendingWrite],
+) -> Result<(), Error> {
+    if pending_writes.is_empty() {
         return Ok(());
     }
     let mut sorted: BTreeMap<(Uuid, &str), i64> = BTreeMap::new();
-    for debt in debts {
-        let version = sorted.entry((debt.id, debt.target.as_str())).or_default();
-        *version = debt.version.signed().max(*version);
+    for pending_write in pending_writes {
+        let version = sorted.entry((pending_write.id, pending_write.target.as_str())).or_default();
+        *version = pending_write.version.signed().max(*version);
     }
     let (keys, versions): (Vec<(Uuid, &str)>, Vec<i64>) = sorted.into_iter().unzip();
     let (ids, targets): (Vec<Uuid>, Vec<&str>) = keys.into_iter().unzip();

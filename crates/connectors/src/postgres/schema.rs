@@ -52,6 +52,11 @@ pub(super) const MIGRATIONS: &[&[&str]] = &[
     INSTALLATION,
     BUS,
     super::sql::LEASE_TABLE,
+    &[
+        "ALTER TABLE chunk_sync.debts RENAME TO outbox",
+        "ALTER INDEX chunk_sync.debts_by_age RENAME TO outbox_by_age",
+        "ALTER INDEX chunk_sync.debts_pkey RENAME TO outbox_pkey",
+    ],
 ];
 
 /// The conflict records, with indexes for the frequent queries: those of a chunk, the few open ones, and the oldest

@@ -46,22 +46,22 @@ pub(super) const DROP_FURTHER: &str = "DELETE FROM chunk_sync.embeddings WHERE c
 pub(super) const ADD_FURTHER: &str = "INSERT INTO chunk_sync.embeddings (chunk_id, model, alternative, vector, made_at) \
     VALUES ($1, $2, $3, $4, $5)";
 
-pub(super) const OWE: &str = "INSERT INTO chunk_sync.debts (chunk_id, target, sync_version) \
+pub(super) const ENQUEUE: &str = "INSERT INTO chunk_sync.outbox (chunk_id, target, sync_version) \
     SELECT * FROM unnest($1::uuid[], $2::text[], $3::bigint[]) \
     ON CONFLICT (chunk_id, target) DO UPDATE SET sync_version = excluded.sync_version \
-    WHERE debts.sync_version < excluded.sync_version";
+    WHERE outbox.sync_version < excluded.sync_version";
 
-pub(super) const DEBTS: &str = "SELECT chunk_id, sync_version FROM chunk_sync.debts WHERE target = $1 \
+pub(super) const PENDING_WRITES: &str = "SELECT chunk_id, sync_version FROM chunk_sync.outbox WHERE target = $1 \
     ORDER BY since, chunk_id LIMIT $2";
 
 /// Locks the outbox entries in the same order as merges do, so that the two never deadlock.
-pub(super) const PAID: &str = "DELETE FROM chunk_sync.debts d USING ( \
-        SELECT o.chunk_id, o.target, p.sync_version FROM chunk_sync.debts o \
+pub(super) const DRAINED: &str = "DELETE FROM chunk_sync.outbox d USING ( \
+        SELECT o.chunk_id, o.target, p.sync_version FROM chunk_sync.outbox o \
         JOIN unnest($1::uuid[], $2::text[], $3::bigint[]) AS p (chunk_id, target, sync_version) USING (chunk_id, target) \
         WHERE o.sync_version <= p.sync_version ORDER BY o.chunk_id, o.target FOR UPDATE OF o \
-    ) paid WHERE d.chunk_id = paid.chunk_id AND d.target = paid.target AND d.sync_version <= paid.sync_version";
+    ) done WHERE d.chunk_id = done.chunk_id AND d.target = done.target AND d.sync_version <= done.sync_version";
 
-pub(super) const DEBT_COUNTS: &str = "SELECT target, count(*) FROM chunk_sync.debts GROUP BY target";
+pub(super) const OUTBOX_COUNTS: &str = "SELECT target, count(*) FROM chunk_sync.outbox GROUP BY target";
 
 pub(super) const ADD_CONFLICTS: &str = "INSERT INTO chunk_sync.conflicts (chunk_id, met_at, part, kind, strategy, \
     outcome, source_writer, target_writer, sync_version, conflict, closed_at, closed_by) \

@@ -5,7 +5,8 @@ use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    Applied, Commit, Counts, Fault, FaultClass, Held, Looked, Records, Row, Seen, Store, Write,
+    Applied, Commit, Counts, CurrentState, Fault, FaultClass, Records, Row, Store, StoredDocument, StoredFingerprint,
+    Write,
 };
 use chunk_sync_model::document::{Document, Fingerprint, row_fingerprint};
 use chunk_sync_model::{State, Target};
@@ -31,11 +32,11 @@ impl Store for PostgresRecords {
         }
     }
 
-    async fn look(&self, ids: &[Uuid]) -> Result<Vec<Option<Looked>>, Fault> {
+    async fn fetch_documents(&self, ids: &[Uuid]) -> Result<Vec<Option<StoredDocument>>, Fault> {
         Ok(self.rows_of(ids).await?.into_iter().map(|row| row.and_then(looked)).collect())
     }
 
-    async fn scan(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Seen>, Fault> {
+    async fn scan_fingerprints(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<StoredFingerprint>, Fault> {
         Ok(self
             .page(Of::Rows, after, limit)
             .await?
@@ -63,7 +64,7 @@ impl PostgresRecords {
     async fn apply_all(&self, writes: &[Write]) -> Result<Vec<Applied>, Fault> {
         let ids: Vec<Uuid> = writes.iter().map(|write| write.id).collect();
         let answers = Mutex::new(Vec::new());
-        let decide = |held: Vec<Held>| {
+        let decide = |held: Vec<CurrentState>| {
             let (applied, commits): (Vec<_>, Vec<_>) =
                 writes.iter().zip(held).map(|(write, held)| apply(write, held)).unzip();
             *answers.lock().unwrap_or_else(PoisonError::into_inner) = applied;
@@ -87,7 +88,7 @@ impl PostgresRecords {
 }
 
 /// Writes a state the way every other store does: of the record only the version changes.
-fn apply(write: &Write, held: Held) -> (Applied, Option<Commit>) {
+fn apply(write: &Write, held: CurrentState) -> (Applied, Option<Commit>) {
     let mut record = held.record.unwrap_or_default();
     if record.version >= write.version {
         return (Applied::Skipped, None);
@@ -100,13 +101,13 @@ fn apply(write: &Write, held: Held) -> (Applied, Option<Commit>) {
         state: write.state.clone(),
         row_changed: true,
         row,
-        owed: Vec::new(),
+        outbox: Vec::new(),
         decided: Vec::new(),
         conflicts: Vec::new(),
     };
     (Applied::Written, Some(commit))
 }
 
-fn looked(row: Row) -> Option<Looked> {
-    Some(Looked { id: row.id, version: row.version, document: Document::Row(row.state?) })
+fn looked(row: Row) -> Option<StoredDocument> {
+    Some(StoredDocument { id: row.id, version: row.version, document: Document::Row(row.state?) })
 }

@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 
-use chunk_sync_engine::ports::{Fault, FaultClass, Looked};
+use chunk_sync_engine::ports::{Fault, FaultClass, StoredDocument};
 use chunk_sync_model::document::{Document, Fingerprint, SPARSE_VECTOR, VectorDocument};
 use chunk_sync_model::{Limits, State, SyncVersion};
 use qdrant_client::qdrant::point_id::PointIdOptions;
 use qdrant_client::qdrant::value::Kind;
-use qdrant_client::qdrant::vectors_output::VectorsOptions as Held;
+use qdrant_client::qdrant::vectors_output::VectorsOptions as CurrentState;
 use qdrant_client::qdrant::{
     DenseVector, NamedVectors, PointId, PointStruct, RetrievedPoint, SparseIndices, SparseVector, Value, Vector,
     Vectors, vector, vector_output, vectors,
@@ -115,14 +115,14 @@ pub(super) fn version(payload: &HashMap<String, Value>) -> SyncVersion {
 }
 
 /// The stored document of a point; `None` if its id is not a UUID and so not a chunk's.
-pub(super) fn document(point: RetrievedPoint) -> Option<Looked> {
+pub(super) fn document(point: RetrievedPoint) -> Option<StoredDocument> {
     let id = chunk_id(point.id.as_ref())?;
     let version = version(&point.payload);
     let fields = point.payload.into_iter().filter(|(key, _)| key != VERSION);
     let mut payload: Map<_, _> = fields.map(|(key, value)| (key, value.into_json())).collect();
     payload.values_mut().for_each(Json::sort_all_objects);
     let mut document = VectorDocument { dense: Default::default(), sparse: None, payload };
-    if let Some(Held::Vectors(named)) = point.vectors.and_then(|vectors| vectors.vectors_options) {
+    if let Some(CurrentState::Vectors(named)) = point.vectors.and_then(|vectors| vectors.vectors_options) {
         for (name, vector) in named.vectors {
             match vector.into_vector() {
                 vector_output::Vector::Dense(vector) => drop(document.dense.insert(name, vector.data)),
@@ -132,7 +132,7 @@ pub(super) fn document(point: RetrievedPoint) -> Option<Looked> {
             }
         }
     }
-    Some(Looked { id, version, document: Document::Vectors(document) })
+    Some(StoredDocument { id, version, document: Document::Vectors(document) })
 }
 
 /// The fingerprint of `state` as a server would store it: integers rounded as gRPC rounds them, object keys sorted.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{Applied, Counts, Fault, FaultClass, Looked, Seen, Store, Write};
+use chunk_sync_engine::ports::{Applied, Counts, Fault, FaultClass, Store, StoredDocument, StoredFingerprint, Write};
 use chunk_sync_model::document::Fingerprint;
 use chunk_sync_model::{Limits, State, SyncVersion, Target};
 use futures::{StreamExt, stream};
@@ -127,7 +127,7 @@ impl QdrantStore {
         }
     }
 
-    async fn points(&self, ids: &[Uuid]) -> Result<HashMap<Uuid, Looked>, Error> {
+    async fn points(&self, ids: &[Uuid]) -> Result<HashMap<Uuid, StoredDocument>, Error> {
         let request = GetPoints {
             collection_name: self.collection.clone(),
             ids: ids.iter().copied().map(point_id).collect(),
@@ -140,7 +140,7 @@ impl QdrantStore {
     }
 
     /// A page of points from `offset` on, inclusive, and the offset of the next page.
-    async fn page(&self, offset: PointId, limit: usize) -> Result<(Vec<Seen>, Option<PointId>), Error> {
+    async fn page(&self, offset: PointId, limit: usize) -> Result<(Vec<StoredFingerprint>, Option<PointId>), Error> {
         let request = ScrollPoints {
             collection_name: self.collection.clone(),
             offset: Some(offset),
@@ -173,7 +173,7 @@ impl Store for QdrantStore {
         answers.concat()
     }
 
-    async fn look(&self, ids: &[Uuid]) -> Result<Vec<Option<Looked>>, Fault> {
+    async fn fetch_documents(&self, ids: &[Uuid]) -> Result<Vec<Option<StoredDocument>>, Fault> {
         let mut found = HashMap::with_capacity(ids.len());
         for ids in ids.chunks(BATCH) {
             found.extend(self.points(ids).await.map_err(|error| error.into_fault(READ))?);
@@ -181,7 +181,7 @@ impl Store for QdrantStore {
         Ok(ids.iter().map(|id| found.remove(id)).collect())
     }
 
-    async fn scan(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Seen>, Fault> {
+    async fn scan_fingerprints(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<StoredFingerprint>, Fault> {
         let mut found = Vec::new();
         // The page includes its offset. Points with a numeric id come before all others.
         let mut next = Some(point_id(after.unwrap_or_default()));

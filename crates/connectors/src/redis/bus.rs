@@ -74,8 +74,8 @@ impl Bus for RedisBus {
         self.shared.finish(ids).await.map_err(|error| error.into_fault(FINISHED))
     }
 
-    async fn bury(&self, letters: &[DeadLetter]) -> Result<(), Fault> {
-        dead::bury(&self.shared, letters).await.map_err(|error| error.into_fault(DEAD))
+    async fn dead_letter(&self, letters: &[DeadLetter]) -> Result<(), Fault> {
+        dead::dead_letter(&self.shared, letters).await.map_err(|error| error.into_fault(DEAD))
     }
 
     async fn dead(&self, after: Option<EntryId>, limit: usize) -> Result<Vec<Letter>, Fault> {
@@ -86,7 +86,7 @@ impl Bus for RedisBus {
         dead::remove(&self.shared, id).await.map_err(|error| error.into_fault(DEAD))
     }
 
-    async fn incarnation(&self) -> Result<String, Fault> {
+    async fn epoch(&self) -> Result<String, Fault> {
         self.shared.epoch().await.map_err(|error| error.into_fault(WAITS))
     }
 

@@ -10,7 +10,7 @@ use super::fault::Error;
 
 /// Adds the letters to the stream of dead letters, then acknowledges their entries. A crash in between leaves them in both
 /// streams, and the letters are written a second time.
-pub(super) async fn bury(shared: &Shared, letters: &[DeadLetter]) -> Result<(), Error> {
+pub(super) async fn dead_letter(shared: &Shared, letters: &[DeadLetter]) -> Result<(), Error> {
     for part in letters.chunks(100) {
         let mut pipeline = redis::pipe();
         for letter in part {

@@ -130,7 +130,7 @@ async fn four_writers_over_shared_entities_converge_to_the_sequential_result() {
         writer.await.unwrap();
     }
     assert_eq!(stored(&neo4j).await, computed(&newest));
-    let seen = neo4j.store.scan(None, 10_000).await.unwrap();
+    let seen = neo4j.store.scan_fingerprints(None, 10_000).await.unwrap();
     let living: Vec<_> = newest.values().filter(|write| write.state.is_some()).collect();
     assert_eq!(seen.len(), living.len());
     for (seen, write) in seen.iter().zip(living) {
@@ -165,7 +165,7 @@ async fn concurrent_writers_of_the_same_chunks_leave_the_newest_version() {
     for writer in writers {
         writer.await.unwrap();
     }
-    let seen = neo4j.store.scan(None, 100).await.unwrap();
+    let seen = neo4j.store.scan_fingerprints(None, 100).await.unwrap();
     assert_eq!(
         seen.iter().map(|seen| (seen.id, seen.version.get())).collect::<Vec<_>>(),
         (0..40).map(|n| (id(n), 8)).collect::<Vec<_>>()

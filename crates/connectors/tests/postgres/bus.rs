@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chunk_sync_connectors::postgres::{PostgresBus, PostgresConfig, PostgresRecords};
 use chunk_sync_engine::ports::{
-    Bus, DeadLetter, Delivery, EntryId, FaultClass, Fence, Handover, Held, MergeScope, Records, Store as _,
+    Bus, CurrentState, DeadLetter, Delivery, EntryId, FaultClass, Fence, Handover, MergeScope, Records, Store as _,
 };
 use chunk_sync_model::event::Fields;
 use chunk_sync_model::{Event, Target, Time};
@@ -112,41 +112,41 @@ fn ids(deliveries: &[Delivery]) -> Vec<EntryId> {
 
 #[tokio::test]
 async fn malformed_fields_are_refused_when_they_are_published() {
-    let place = OnServer::<Pg15>::fresh().await;
-    let client = place.database.client().await;
+    let environment = OnServer::<Pg15>::fresh().await;
+    let client = environment.database.client().await;
     for fields in ["'{a}'", "'{a, NULL}'", "'{{a, b}, {c, d}}'", "NULL"] {
         let sql = format!("INSERT INTO chunk_sync.bus (fields) VALUES ({fields}::bytea[])");
         assert!(client.batch_execute(&sql).await.is_err(), "{fields}");
     }
     client.batch_execute("INSERT INTO chunk_sync.bus (fields) VALUES ('{}')").await.unwrap();
-    let deliveries = place.bus.read(9, SHORT).await.unwrap();
+    let deliveries = environment.bus.read(9, SHORT).await.unwrap();
     assert_eq!((deliveries.len(), &deliveries[0].fields), (1, &Vec::new()), "an entry without fields is delivered");
 }
 
 #[tokio::test]
 async fn an_entry_that_crashes_its_processes_is_delivered_alone_and_counted_alone() {
-    let mut place = OnServer::<Pg15>::fresh().await;
-    let published = place.bus.publish(&events(6)).await.unwrap();
+    let mut environment = OnServer::<Pg15>::fresh().await;
+    let published = environment.bus.publish(&events(6)).await.unwrap();
     for attempt in 1..=3 {
-        let deliveries = place.bus.read(6, SHORT).await.unwrap();
+        let deliveries = environment.bus.read(6, SHORT).await.unwrap();
         assert_eq!((deliveries.len(), deliveries[0].attempt), (6, attempt));
-        place.reopen().await;
+        environment.reopen().await;
     }
     // From now on the first entry is the suspect: the later ones wait until it is finished.
     for attempt in 4..8 {
-        let deliveries = place.bus.read(6, SHORT).await.unwrap();
+        let deliveries = environment.bus.read(6, SHORT).await.unwrap();
         assert_eq!(ids(&deliveries), published[..1]);
         assert_eq!(deliveries[0].attempt, attempt);
-        assert!(place.bus.read(6, SHORT).await.unwrap().is_empty());
-        place.reopen().await;
+        assert!(environment.bus.read(6, SHORT).await.unwrap().is_empty());
+        environment.reopen().await;
     }
-    let deadly = place.bus.read(6, SHORT).await.unwrap();
+    let deadly = environment.bus.read(6, SHORT).await.unwrap();
     assert_eq!((ids(&deadly), deadly[0].attempt), (published[..1].to_vec(), 8));
-    place.bus.bury(&[letter(&deadly[0])]).await.unwrap();
+    environment.bus.dead_letter(&[letter(&deadly[0])]).await.unwrap();
     for id in &published[1..] {
-        let next = place.bus.read(6, SHORT).await.unwrap();
+        let next = environment.bus.read(6, SHORT).await.unwrap();
         assert_eq!((ids(&next), next[0].attempt), (vec![*id], 4), "an attempt was counted while the suspect was alone");
-        place.bus.acknowledge(&ids(&next)).await.unwrap();
+        environment.bus.acknowledge(&ids(&next)).await.unwrap();
     }
 }
 
@@ -165,8 +165,8 @@ fn letter(delivery: &Delivery) -> DeadLetter {
 
 #[tokio::test]
 async fn a_merge_that_the_server_refuses_leaves_its_entries() {
-    let place = OnServer::<Pg15>::fresh().await;
-    let client = place.database.client().await;
+    let environment = OnServer::<Pg15>::fresh().await;
+    let client = environment.database.client().await;
     let refuses = "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
         RAISE EXCEPTION 'not this one' USING ERRCODE = '23514'; END $$; \
         CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON chunk_sync.records DEFERRABLE INITIALLY DEFERRED \
@@ -174,9 +174,9 @@ async fn a_merge_that_the_server_refuses_leaves_its_entries() {
     // The trigger fires at commit, after the deletion of the entries.
     client.batch_execute(refuses).await.unwrap();
     let event = events(1).remove(0);
-    let id = place.bus.publish(std::slice::from_ref(&event)).await.unwrap()[0];
-    let deliveries = place.bus.read(1, SHORT).await.unwrap();
-    let decide = |held: Vec<Held>| {
+    let id = environment.bus.publish(std::slice::from_ref(&event)).await.unwrap()[0];
+    let deliveries = environment.bus.read(1, SHORT).await.unwrap();
+    let decide = |held: Vec<CurrentState>| {
         let merged = chunk_sync_model::merge::merge(
             held[0].record.clone(),
             None,
@@ -189,53 +189,53 @@ async fn a_merge_that_the_server_refuses_leaves_its_entries() {
             row: None,
             state: merged.state,
             row_changed: true,
-            owed: vec![Target::Qdrant],
+            outbox: vec![Target::Qdrant],
             decided: Vec::new(),
             conflicts: Vec::new(),
         }]
     };
     let finished = ids(&deliveries);
     let scope = MergeScope { ids: &[event.chunk_id()], fence: &Fence::default(), finished: &finished };
-    let fault = place.records.merge_in(scope, &decide).await.unwrap_err();
+    let fault = environment.records.merge_in(scope, &decide).await.unwrap_err();
     assert_eq!(fault.class, FaultClass::Rejected, "{fault}");
-    assert_eq!(place.bus.depth().await.unwrap().oldest, Some(id));
-    assert!(place.records.debts(Target::Qdrant, 9).await.unwrap().is_empty());
+    assert_eq!(environment.bus.depth().await.unwrap().oldest, Some(id));
+    assert!(environment.records.pending_writes(Target::Qdrant, 9).await.unwrap().is_empty());
     assert!(
-        place.bus.read(9, SHORT).await.unwrap().is_empty(),
+        environment.bus.read(9, SHORT).await.unwrap().is_empty(),
         "this process still holds the entry and retries it without another read"
     );
-    place.bus.bury(&[letter(&deliveries[0])]).await.unwrap();
-    let depth = place.bus.depth().await.unwrap();
+    environment.bus.dead_letter(&[letter(&deliveries[0])]).await.unwrap();
+    let depth = environment.bus.depth().await.unwrap();
     assert_eq!((depth.oldest, depth.dead), (None, 1));
 }
 
 #[tokio::test]
 async fn an_id_of_another_bus_names_no_entry_and_no_letter() {
-    let place = OnServer::<Pg15>::fresh().await;
-    place.bus.publish(&events(2)).await.unwrap();
-    let deliveries = place.bus.read(9, SHORT).await.unwrap();
-    place.bus.bury(&[letter(&deliveries[0])]).await.unwrap();
+    let environment = OnServer::<Pg15>::fresh().await;
+    environment.bus.publish(&events(2)).await.unwrap();
+    let deliveries = environment.bus.read(9, SHORT).await.unwrap();
+    environment.bus.dead_letter(&[letter(&deliveries[0])]).await.unwrap();
     let foreign = EntryId { millis: 1_700_000_000_000, sequence: 1 };
-    place.bus.acknowledge(&[foreign]).await.unwrap();
-    assert!(!place.bus.drop_dead(foreign).await.unwrap());
-    let depth = place.bus.depth().await.unwrap();
+    environment.bus.acknowledge(&[foreign]).await.unwrap();
+    assert!(!environment.bus.drop_dead(foreign).await.unwrap());
+    let depth = environment.bus.depth().await.unwrap();
     assert_eq!((depth.pending, depth.dead), (1, 1));
-    assert!(place.bus.dead(Some(foreign), 9).await.unwrap().is_empty());
+    assert!(environment.bus.dead(Some(foreign), 9).await.unwrap().is_empty());
 }
 
 #[tokio::test]
 async fn the_time_of_the_oldest_entry_is_the_servers() {
-    let place = OnServer::<Pg15>::fresh().await;
-    assert_eq!(place.bus.oldest_at().await.unwrap(), None);
-    place.bus.publish(&events(2)).await.unwrap();
-    let row = place
+    let environment = OnServer::<Pg15>::fresh().await;
+    assert_eq!(environment.bus.oldest_at().await.unwrap(), None);
+    environment.bus.publish(&events(2)).await.unwrap();
+    let row = environment
         .database
         .one(
             "SELECT (extract(epoch FROM min(published_at)) * 1000000)::bigint, \
         min(published_at) BETWEEN clock_timestamp() - interval '1 minute' AND clock_timestamp() FROM chunk_sync.bus",
         )
         .await;
-    assert_eq!(place.bus.oldest_at().await.unwrap(), Some(Time::from_micros(row.get(0))));
+    assert_eq!(environment.bus.oldest_at().await.unwrap(), Some(Time::from_micros(row.get(0))));
     assert!(row.get::<_, bool>(1));
 }
 
@@ -250,20 +250,20 @@ async fn without_tables_the_error_names_the_command_that_creates_them() {
 
 #[tokio::test]
 async fn a_server_that_closes_connections_loses_no_acknowledged_event() {
-    let place = OnServer::<Pg15>::fresh().await;
+    let environment = OnServer::<Pg15>::fresh().await;
     let mut published = Vec::new();
-    let killer = place.database.client().await;
+    let killer = environment.database.client().await;
     let kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
         WHERE datname = current_database() AND pid <> pg_backend_pid()";
     for event in events(40) {
         if published.len() % 5 == 0 {
             killer.query(kill, &[]).await.unwrap();
         }
-        published.extend(until_published(&place.bus, &event).await);
+        published.extend(until_published(&environment.bus, &event).await);
     }
     let mut came = Vec::new();
     while came.len() < published.len() {
-        came.extend(place.bus.read(7, Duration::from_secs(1)).await.map(|some| ids(&some)).unwrap_or_default());
+        came.extend(environment.bus.read(7, Duration::from_secs(1)).await.map(|some| ids(&some)).unwrap_or_default());
         killer.query(kill, &[]).await.unwrap();
     }
     came.sort_unstable();
@@ -305,34 +305,34 @@ async fn one_connection_suffices() {
 #[allow(clippy::print_stderr, reason = "prints the measured figures")]
 async fn entries_a_second() {
     const ENTRIES: usize = 20_480;
-    let place = OnServer::<Pg15>::fresh().await;
+    let environment = OnServer::<Pg15>::fresh().await;
     let events = events(ENTRIES);
     let rate = |began: std::time::Instant| ENTRIES as f64 / began.elapsed().as_secs_f64();
     let began = std::time::Instant::now();
     for events in events.chunks(256) {
-        place.bus.publish(events).await.unwrap();
+        environment.bus.publish(events).await.unwrap();
     }
     eprintln!("published: {:.0}/s", rate(began));
     let (began, mut came) = (std::time::Instant::now(), 0);
     while came < ENTRIES {
-        let deliveries = place.bus.read(256, Duration::from_secs(1)).await.unwrap();
+        let deliveries = environment.bus.read(256, Duration::from_secs(1)).await.unwrap();
         came += deliveries.len();
         let finished = ids(&deliveries);
         let scope = MergeScope { ids: &[], fence: &Fence::default(), finished: &finished };
-        place.records.merge_in(scope, &|_| Vec::new()).await.unwrap();
+        environment.records.merge_in(scope, &|_| Vec::new()).await.unwrap();
     }
     eprintln!("read and finished by empty merges: {:.0}/s", rate(began));
     let began = std::time::Instant::now();
     for event in events.iter().take(200) {
-        place.bus.publish(std::slice::from_ref(event)).await.unwrap();
+        environment.bus.publish(std::slice::from_ref(event)).await.unwrap();
     }
     eprintln!("published one by one: {:.1} ms each", began.elapsed().as_secs_f64() * 5.0);
-    let other = place.another().await;
+    let other = environment.another().await;
     let mut waits = Vec::new();
     for event in events.iter().take(50) {
-        while !place.bus.read(256, Duration::ZERO).await.unwrap().is_empty() {}
+        while !environment.bus.read(256, Duration::ZERO).await.unwrap().is_empty() {}
         let reader = tokio::spawn({
-            let bus = Arc::clone(&place.bus);
+            let bus = Arc::clone(&environment.bus);
             async move { drop(bus.read(9, Duration::from_secs(9)).await.unwrap()) }
         });
         tokio::task::yield_now().await;

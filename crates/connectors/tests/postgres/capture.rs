@@ -9,13 +9,13 @@ use uuid::Uuid;
 
 use crate::fixture::{Database, Pg15, Pg18, Server};
 
-struct Place {
+struct Environment {
     capture: PostgresCapture,
     slot: String,
     database: Database,
 }
 
-impl Place {
+impl Environment {
     async fn fresh<S: Server>(plugin: Plugin) -> Self {
         let database = Database::fresh::<S>().await;
         let records = Arc::new(database.prepared().await);
@@ -65,7 +65,7 @@ fn id(number: u128) -> Uuid {
     Uuid::from_u128(number)
 }
 
-async fn strangers_write(place: &Place) {
+async fn strangers_write(environment: &Environment) {
     let row =
         |number| format!("INSERT INTO unified.chunks (id, content) VALUES ('{}', 'of another program')", id(number));
     for statements in [
@@ -78,15 +78,15 @@ async fn strangers_write(place: &Place) {
         format!("DELETE FROM unified.chunks WHERE id = '{}'", id(1)),
         format!("TRUNCATE unified.chunks; {}", row(5)),
     ] {
-        place.database.meddle(&format!("BEGIN; {statements}; COMMIT")).await;
+        environment.database.meddle(&format!("BEGIN; {statements}; COMMIT")).await;
     }
 }
 
 async fn every_change_is_captured_and_repeated_until_confirmed<S: Server>(plugin: Plugin) {
-    let place = Place::fresh::<S>(plugin).await;
-    let Opened { mut source, gap } = place.open().await;
+    let environment = Environment::fresh::<S>(plugin).await;
+    let Opened { mut source, gap } = environment.open().await;
     assert_eq!(gap, None, "nothing was captured before");
-    strangers_write(&place).await;
+    strangers_write(&environment).await;
     let captured = touched(&mut *source, 5).await;
     let rows: Vec<_> = captured.iter().map(|captured| captured.rows.clone()).collect();
     use Touch::{Deleted, Inserted, Updated};
@@ -101,30 +101,30 @@ async fn every_change_is_captured_and_repeated_until_confirmed<S: Server>(plugin
     assert!(captured[4].truncated && !captured[3].truncated);
     assert!(captured.is_sorted_by_key(|captured| captured.end), "the transactions are not in commit order");
     assert_eq!(
-        place.capture.open().await.map(|_| ()).unwrap_err().class,
+        environment.capture.open().await.map(|_| ()).unwrap_err().class,
         FaultClass::Busy,
         "a second reader was admitted"
     );
     // Unconfirmed transactions are captured again.
     source.note(captured[1].end).await.unwrap();
     source.confirm(captured[1].end);
-    confirmed(&place, captured[1].end).await;
+    confirmed(&environment, captured[1].end).await;
     drop(source);
-    let Opened { mut source, gap } = place.open().await;
+    let Opened { mut source, gap } = environment.open().await;
     assert_eq!(gap, None);
     assert_eq!(touched(&mut *source, 3).await, captured[2..]);
     drop(source);
-    place.leave().await;
+    environment.leave().await;
 }
 
 /// Waits until the server has confirmed `position`.
-async fn confirmed(place: &Place, position: Position) {
+async fn confirmed(environment: &Environment, position: Position) {
     let asked = format!(
         "SELECT confirmed_flush_lsn >= '{position}' FROM pg_replication_slots WHERE slot_name = '{}'",
-        place.slot
+        environment.slot
     );
     for _ in 0..1000 {
-        if place.database.one(&asked).await.get(0) {
+        if environment.database.one(&asked).await.get(0) {
             return;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -133,23 +133,23 @@ async fn confirmed(place: &Place, position: Position) {
 }
 
 async fn a_gap_is_reported_until_it_is_closed<S: Server>(plugin: Plugin) {
-    let place = Place::fresh::<S>(plugin).await;
-    drop(place.open().await.source);
+    let environment = Environment::fresh::<S>(plugin).await;
+    drop(environment.open().await.source);
     let free = format!(
         "DO $$ BEGIN LOOP BEGIN PERFORM pg_drop_replication_slot('{}'); EXIT;
          EXCEPTION WHEN object_in_use THEN PERFORM pg_sleep(0.01); END; END LOOP; END $$",
-        place.slot
+        environment.slot
     );
-    place.database.meddle(&free).await;
-    let opened = place.open().await;
+    environment.database.meddle(&free).await;
+    let opened = environment.open().await;
     assert_eq!(opened.gap, Some(Gap::Dropped));
     drop(opened);
-    let mut opened = place.open().await;
+    let mut opened = environment.open().await;
     assert_eq!(opened.gap, Some(Gap::Dropped), "the gap has not been closed yet");
     opened.source.close_gap().await.unwrap();
     drop(opened);
-    assert_eq!(place.open().await.gap, None);
-    place.leave().await;
+    assert_eq!(environment.open().await.gap, None);
+    environment.leave().await;
 }
 
 macro_rules! by {
@@ -176,8 +176,8 @@ by!(wal2json_15, Pg15, Plugin::Wal2Json);
 
 #[tokio::test]
 async fn a_server_without_the_plugin_is_refused_with_the_remedy() {
-    let place = Place::fresh::<Pg18>(Plugin::Wal2Json).await;
-    let fault = place.capture.open().await.map(|_| ()).unwrap_err();
+    let environment = Environment::fresh::<Pg18>(Plugin::Wal2Json).await;
+    let fault = environment.capture.open().await.map(|_| ()).unwrap_err();
     assert_eq!(fault.class, FaultClass::Misconfigured, "{fault}");
     for word in ["wal2json", "postgresql-NN-wal2json", "output_plugin_libraries", "postgres.plugin"] {
         assert!(fault.message.contains(word), "no {word} in {fault}");

@@ -12,13 +12,13 @@ use uuid::Uuid;
 
 use crate::fixture::{Database, Pg15, Pg18, Server};
 
-struct Place {
+struct Environment {
     database: Database,
     config: PostgresConfig,
     capture: CaptureConfig,
 }
 
-impl Place {
+impl Environment {
     async fn fresh<S: Server>() -> Self {
         let database = Database::fresh::<S>().await;
         let config = PostgresConfig::new(database.url.as_str().into(), Arc::default());
@@ -51,64 +51,64 @@ fn seen(found: &[Finding]) -> Vec<(&'static str, Level)> {
 
 #[tokio::test]
 async fn before_the_first_start_there_are_warnings_and_after_it_none() {
-    let place = Place::fresh::<Pg18>().await;
-    let before = place.problems().await;
+    let environment = Environment::fresh::<Pg18>().await;
+    let before = environment.problems().await;
     let expected = ["table", "own tables", "slot", "publication"].map(|subject| (subject, Level::Warning));
     assert_eq!(seen(&before), expected, "{before:?}");
-    assert_eq!(place.problems().await, before, "the examination created something");
-    place.prepare().await;
-    assert_eq!(place.problems().await, []);
-    place.leave().await;
+    assert_eq!(environment.problems().await, before, "the examination created something");
+    environment.prepare().await;
+    assert_eq!(environment.problems().await, []);
+    environment.leave().await;
 }
 
 #[tokio::test]
 async fn a_server_without_pgvector_is_reported() {
-    let found = Place::fresh::<Pg15>().await.problems().await;
+    let found = Environment::fresh::<Pg15>().await.problems().await;
     assert_eq!(seen(&found)[0], ("pgvector", Level::Warning), "{found:?}");
 }
 
 #[tokio::test]
 async fn a_subscription_that_would_take_the_changes_is_reported() {
-    let place = Place::fresh::<Pg18>().await;
-    place.prepare().await;
-    let slot = &place.capture.slot;
-    place
+    let environment = Environment::fresh::<Pg18>().await;
+    environment.prepare().await;
+    let slot = &environment.capture.slot;
+    environment
         .database
         .meddle(&format!(
             "CREATE SUBSCRIPTION thief CONNECTION 'host=127.0.0.1 port=1' PUBLICATION p WITH (connect = false, slot_name = '{slot}')"
         ))
         .await;
-    let found = place.problems().await;
+    let found = environment.problems().await;
     assert_eq!(seen(&found), [("subscription", Level::Warning)], "{found:?}");
     for statement in found[0].remedy.as_ref().unwrap().split("; ") {
-        place.database.meddle(statement).await;
+        environment.database.meddle(statement).await;
     }
-    assert_eq!(place.problems().await, [], "the remedy did not help");
-    place.leave().await;
+    assert_eq!(environment.problems().await, [], "the remedy did not help");
+    environment.leave().await;
 }
 
 #[tokio::test]
 async fn a_table_with_a_missing_column_is_reported_with_the_remedy() {
-    let place = Place::fresh::<Pg18>().await;
-    place.prepare().await;
-    place.database.meddle("ALTER TABLE unified.chunks DROP COLUMN language").await;
-    let found = place.problems().await;
+    let environment = Environment::fresh::<Pg18>().await;
+    environment.prepare().await;
+    environment.database.meddle("ALTER TABLE unified.chunks DROP COLUMN language").await;
+    let found = environment.problems().await;
     assert_eq!(seen(&found), [("table", Level::Failed)]);
     assert!(found[0].text.contains("ADD COLUMN language text"), "{found:?}");
-    place.database.meddle("ALTER TABLE unified.chunks ADD COLUMN language text; ALTER PUBLICATION examined_pub DROP TABLE unified.chunks").await;
-    let found = place.problems().await;
+    environment.database.meddle("ALTER TABLE unified.chunks ADD COLUMN language text; ALTER PUBLICATION examined_pub DROP TABLE unified.chunks").await;
+    let found = environment.problems().await;
     assert_eq!(seen(&found), [("publication", Level::Failed)]);
-    place.database.meddle(found[0].remedy.as_ref().unwrap()).await;
-    assert_eq!(place.problems().await, []);
-    place.leave().await;
+    environment.database.meddle(found[0].remedy.as_ref().unwrap()).await;
+    assert_eq!(environment.problems().await, []);
+    environment.leave().await;
 }
 
 #[tokio::test]
 async fn rights_that_are_missing_are_named_and_granting_them_helps() {
-    let place = Place::fresh::<Pg18>().await;
-    place.prepare().await;
-    let config = place.database.role("").await.config();
-    let capture = CaptureConfig { url: config.url.clone(), ..place.capture.clone() };
+    let environment = Environment::fresh::<Pg18>().await;
+    environment.prepare().await;
+    let config = environment.database.role("").await.config();
+    let capture = CaptureConfig { url: config.url.clone(), ..environment.capture.clone() };
     let problems = async || {
         let found = examine(&config, &capture).await;
         found.into_iter().filter(|finding| finding.level > Level::Ok).collect::<Vec<_>>()
@@ -116,27 +116,27 @@ async fn rights_that_are_missing_are_named_and_granting_them_helps() {
     let found = problems().await;
     assert_eq!(seen(&found), [("rights", Level::Failed), ("replication right", Level::Failed)], "{found:?}");
     for finding in &found {
-        place.database.meddle(finding.remedy.as_ref().unwrap()).await;
+        environment.database.meddle(finding.remedy.as_ref().unwrap()).await;
     }
     assert_eq!(problems().await, []);
-    place.leave().await;
+    environment.leave().await;
 }
 
 #[tokio::test]
 async fn a_server_that_does_not_answer_is_unreachable_in_time() {
-    let mut place = Place::fresh::<Pg15>().await;
+    let mut environment = Environment::fresh::<Pg15>().await;
     let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    place.config.url = format!("postgres://me:pl4nted@{}/db", nobody.local_addr().unwrap()).as_str().into();
-    place.config.connect_timeout = Duration::from_millis(300);
-    let found = place.problems().await;
+    environment.config.url = format!("postgres://me:pl4nted@{}/db", nobody.local_addr().unwrap()).as_str().into();
+    environment.config.connect_timeout = Duration::from_millis(300);
+    let found = environment.problems().await;
     assert_eq!(seen(&found), [("server", Level::Unreachable)]);
     drop(nobody);
-    let found = place.problems().await;
+    let found = environment.problems().await;
     assert_eq!(seen(&found), [("server", Level::Unreachable)]);
     assert!(!format!("{found:?}").contains("pl4nted"));
-    place.config.url = "postgres://me:pl4nted@db.example/db?sslmode=disable".into();
-    let found = place.problems().await;
+    environment.config.url = "postgres://me:pl4nted@db.example/db?sslmode=disable".into();
+    let found = environment.problems().await;
     assert_eq!(seen(&found), [("link", Level::Failed)]);
-    place.config.allow_insecure = true;
-    assert_eq!(seen(&place.problems().await)[0], ("link", Level::Warning));
+    environment.config.allow_insecure = true;
+    assert_eq!(seen(&environment.problems().await)[0], ("link", Level::Warning));
 }

@@ -95,8 +95,8 @@ impl Database {
     pub(crate) async fn role(&self, attributes: &str) -> Role<'_> {
         let name = format!("{}_role", self.name);
         self.meddle(&format!("CREATE ROLE {name} LOGIN PASSWORD 'pw' {attributes}")).await;
-        let (_, place) = self.url.rsplit_once('@').expect("the URL must contain a user");
-        Role { url: format!("postgres://{name}:pw@{place}"), name, database: self }
+        let (_, environment) = self.url.rsplit_once('@').expect("the URL must contain a user");
+        Role { url: format!("postgres://{name}:pw@{environment}"), name, database: self }
     }
 }
 

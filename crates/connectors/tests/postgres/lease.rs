@@ -4,7 +4,7 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use chunk_sync_connectors::postgres::{PostgresConfig, PostgresLease, PostgresRecords};
-use chunk_sync_engine::ports::{Commit, Fault, Fence, Held, Lease, MergeScope, Records};
+use chunk_sync_engine::ports::{Commit, CurrentState, Fault, Fence, Lease, MergeScope, Records};
 use uuid::Uuid;
 
 use super::fixture::{Database, Pg15, Pg18};
@@ -24,7 +24,7 @@ async fn take(lease: &PostgresLease) -> Uuid {
 /// Runs a merge that is suspended for 4 s inside its transaction. Returns its result and its duration.
 fn stands_still(config: PostgresConfig, token: Uuid, begun: &mpsc::Sender<()>) -> (Result<(), Fault>, Duration) {
     let fence = Fence { lease: Some(token), stores: None };
-    let decide = |_: Vec<Held>| -> Vec<Commit> {
+    let decide = |_: Vec<CurrentState>| -> Vec<Commit> {
         begun.send(()).unwrap();
         std::thread::sleep(Duration::from_secs(4));
         Vec::new()
@@ -101,13 +101,13 @@ async fn every_transaction_commits_durably_whatever_the_role_is_set_to() {
         )
         .await;
     let id = Uuid::new_v4();
-    let commit = |held: Held| Commit {
+    let commit = |held: CurrentState| Commit {
         id,
         record: held.record.unwrap_or_default(),
         state: None,
         row_changed: false,
         row: None,
-        owed: Vec::new(),
+        outbox: Vec::new(),
         decided: Vec::new(),
         conflicts: Vec::new(),
     };

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use chunk_sync_connectors::postgres::PostgresRecords;
-use chunk_sync_engine::ports::{Applied, Commit, Held, Records, Store};
+use chunk_sync_engine::ports::{Applied, Commit, CurrentState, Records, Store};
 use chunk_sync_model::document::row_fingerprint;
 use chunk_sync_model::{Record, State, Time};
 use chunk_sync_testkit::states::{awkward, state, version, write};
@@ -12,9 +12,14 @@ use uuid::Uuid;
 use crate::fixture::{Database, Pg15, Pg18};
 
 /// Merges the state that `change` makes of the row; returns what the merge was given.
-async fn merge(records: &PostgresRecords, id: Uuid, number: u64, change: impl Fn(&mut State) + Sync + Send) -> Held {
+async fn merge(
+    records: &PostgresRecords,
+    id: Uuid,
+    number: u64,
+    change: impl Fn(&mut State) + Sync + Send,
+) -> CurrentState {
     let found = Mutex::new(None);
-    let decide = |mut held: Vec<Held>| {
+    let decide = |mut held: Vec<CurrentState>| {
         let held = held.remove(0);
         let mut state = State::clone(held.state.as_ref().unwrap());
         change(&mut state);
@@ -28,7 +33,7 @@ async fn merge(records: &PostgresRecords, id: Uuid, number: u64, change: impl Fn
             state: Some(Arc::new(state)),
             row_changed,
             row: Some(row),
-            owed: Vec::new(),
+            outbox: Vec::new(),
             decided: Vec::new(),
             conflicts: Vec::new(),
         }]

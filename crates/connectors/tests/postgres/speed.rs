@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use chunk_sync_connectors::postgres::PostgresRecords;
-use chunk_sync_engine::ports::{Commit, Held, Records, Store};
+use chunk_sync_engine::ports::{Commit, CurrentState, Records, Store};
 use chunk_sync_model::document::row_fingerprint;
 use chunk_sync_model::{Record, State, Target};
 use chunk_sync_testkit::states::{changed, states, version};
@@ -28,7 +28,7 @@ async fn rows_a_second() {
     for (server, database) in [("15, real[]", old), ("18, vector", extended)] {
         let records = database.prepared().await;
         for at_once in [1, 4] {
-            database.meddle("TRUNCATE unified.chunks, chunk_sync.records, chunk_sync.debts").await;
+            database.meddle("TRUNCATE unified.chunks, chunk_sync.records, chunk_sync.outbox").await;
             let merges = [("new", &new), ("new vectors", &vectors), ("same vectors", &rest)];
             for (number, (what, states)) in (1..).zip(merges) {
                 let rows = per_second(merge_all(&records, states, number, at_once)).await;
@@ -64,7 +64,7 @@ async fn merge_all(records: &PostgresRecords, states: &[Arc<State>], number: u64
 /// A merge with a trivial decision, so that only the store is measured.
 async fn merge(records: &PostgresRecords, states: &[Arc<State>], number: u64) {
     let ids: Vec<Uuid> = states.iter().map(|state| state.chunk.id).collect();
-    let decide = |held: Vec<Held>| {
+    let decide = |held: Vec<CurrentState>| {
         assert!(held.iter().all(|held| held.state.is_some() == (number > 1)));
         states
             .iter()
@@ -74,7 +74,7 @@ async fn merge(records: &PostgresRecords, states: &[Arc<State>], number: u64) {
                 state: Some(Arc::clone(state)),
                 row_changed: true,
                 row: Some(row_fingerprint(state).digest()),
-                owed: vec![Target::Qdrant, Target::Neo4j],
+                outbox: vec![Target::Qdrant, Target::Neo4j],
                 decided: Vec::new(),
                 conflicts: Vec::new(),
             })
@@ -86,7 +86,7 @@ async fn merge(records: &PostgresRecords, states: &[Arc<State>], number: u64) {
 async fn scan(records: &PostgresRecords) {
     let (mut after, mut read) = (None, 0);
     loop {
-        let page = records.scan(after, 1000).await.unwrap();
+        let page = records.scan_fingerprints(after, 1000).await.unwrap();
         after = page.last().map(|seen| seen.id).or(after);
         read += page.len();
         if page.len() < 1000 {

@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use chunk_sync_engine::ports::{Applied, Commit, FaultClass, Held, Records, Store};
+use chunk_sync_engine::ports::{Applied, Commit, CurrentState, FaultClass, Records, Store};
 use chunk_sync_model::document::row_fingerprint;
 use chunk_sync_model::version::Origin;
 use chunk_sync_model::{Record, State, SyncVersion, Time};
@@ -27,7 +27,10 @@ async fn a_row_with_nothing_but_an_id_is_read() {
         assert_eq!((state(1).chunk.system_origin, state(1).chunk.content.as_str()), (Origin::Claude, ""));
         assert_eq!(state(1).chunk.metadata.updated_at, Time::from_micros(0));
         // A second read returns the same.
-        assert_eq!(records.scan(None, 10).await.unwrap(), records.scan(None, 10).await.unwrap());
+        assert_eq!(
+            records.scan_fingerprints(None, 10).await.unwrap(),
+            records.scan_fingerprints(None, 10).await.unwrap()
+        );
     }
 }
 
@@ -64,7 +67,7 @@ async fn a_row_inserted_during_a_merge_is_merged_and_not_overwritten() {
     let id = state.chunk.id;
     let seen = Mutex::new(Vec::new());
     let url = database.url.clone();
-    let decide = |held: Vec<Held>| {
+    let decide = |held: Vec<CurrentState>| {
         let found = held[0].state.as_ref().map(|state| state.chunk.content.clone());
         let first = seen.lock().unwrap().is_empty();
         seen.lock().unwrap().push(found);
@@ -79,14 +82,14 @@ async fn a_row_inserted_during_a_merge_is_merged_and_not_overwritten() {
             state,
             row_changed: true,
             row,
-            owed: Vec::new(),
+            outbox: Vec::new(),
             decided: Vec::new(),
             conflicts: Vec::new(),
         }]
     };
     records.merge(&[id], &decide).await.unwrap();
     assert_eq!(seen.into_inner().unwrap(), [None, Some("theirs".to_owned())]);
-    let seen = records.read(&[id]).await.unwrap().remove(0).unwrap();
+    let seen = records.fetch_fingerprints(&[id]).await.unwrap().remove(0).unwrap();
     assert!(seen.fingerprint.differing(&records.expect(&state)).is_empty());
 }
 
@@ -119,7 +122,7 @@ async fn a_merge_waits_for_a_concurrent_writer_and_reads_its_row() {
         let records = records.clone();
         async move {
             let seen = Mutex::new(None);
-            let decide = |held: Vec<Held>| {
+            let decide = |held: Vec<CurrentState>| {
                 *seen.lock().unwrap() = held[0].state.as_ref().and_then(|state| state.chunk.summary.clone());
                 Vec::new()
             };

@@ -28,8 +28,8 @@ async fn each_failure_to_connect_has_its_class() {
     assert_eq!(refused(&url).await.class, FaultClass::Timeout);
     drop(nobody);
     assert_eq!(refused(&url).await.class, FaultClass::Unavailable);
-    let (_, place) = database.url.rsplit_once('@').unwrap();
-    let fault = refused(&format!("postgres://postgres:pl4nted@{place}")).await;
+    let (_, environment) = database.url.rsplit_once('@').unwrap();
+    let fault = refused(&format!("postgres://postgres:pl4nted@{environment}")).await;
     assert_eq!(fault.class, FaultClass::Denied);
     assert!(!format!("{fault} {fault:?}").contains("pl4nted"));
     assert_eq!(refused(&format!("{}x", database.url)).await.class, FaultClass::Misconfigured);
@@ -76,7 +76,7 @@ async fn a_lock_timeout_is_busy_and_a_statement_timeout_is_a_timeout() {
         let fault = hasty.merge(&[state.chunk.id], &|_| Vec::new()).await.unwrap_err();
         assert_eq!(fault.class, class, "{fault}");
         // The connection is usable afterwards.
-        hasty.debt_counts().await.unwrap();
+        hasty.outbox_counts().await.unwrap();
     }
 }
 
@@ -113,8 +113,8 @@ async fn a_server_that_takes_no_writes_is_unavailable() {
 
 /// A proxy to the server that can stop forwarding answers without closing the connection. Returns its URL.
 async fn muted(server: &str, mute: Arc<AtomicBool>) -> String {
-    let (credentials, place) = server.rsplit_once('@').unwrap();
-    let (address, name) = place.split_once('/').unwrap();
+    let (credentials, environment) = server.rsplit_once('@').unwrap();
+    let (address, name) = environment.split_once('/').unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("{credentials}@{}/{name}", listener.local_addr().unwrap());
     let address = address.to_owned();

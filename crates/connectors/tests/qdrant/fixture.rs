@@ -74,7 +74,7 @@ pub(crate) async fn written(store: &QdrantStore, writes: &[Write]) {
 
 /// Asserts that the store holds exactly this write.
 pub(crate) async fn holds(store: &QdrantStore, write: &Write) {
-    let seen = store.read(&[write.id]).await.unwrap().remove(0);
+    let seen = store.fetch_fingerprints(&[write.id]).await.unwrap().remove(0);
     match (&write.state, seen) {
         (None, None) => {}
         (Some(state), Some(seen)) => {

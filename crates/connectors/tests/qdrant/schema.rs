@@ -48,7 +48,7 @@ async fn a_new_model_is_added_if_the_server_supports_it_and_existing_points_stay
     let store = QdrantStore::new(&QdrantConfig { limits, ..vectors.config.clone() }).unwrap();
     store.prepare().await.unwrap();
     store.prepare().await.unwrap();
-    let held = store.read(&[state.chunk.id]).await.unwrap().pop().flatten().unwrap();
+    let held = store.fetch_fingerprints(&[state.chunk.id]).await.unwrap().pop().flatten().unwrap();
     assert_eq!(held.fingerprint, store.expect(state));
     let mut with_new = State::clone(state);
     let mut dense = with_new.chunk.embeddings.dense[0].clone();
@@ -56,7 +56,7 @@ async fn a_new_model_is_added_if_the_server_supports_it_and_existing_points_stay
     with_new.chunk.embeddings.dense.push(dense);
     let with_new = Arc::new(with_new);
     assert!(matches!(store.apply(&[write(&with_new, 2)]).await[..], [Applied::Written]));
-    let held = store.read(&[state.chunk.id]).await.unwrap().pop().flatten().unwrap();
+    let held = store.fetch_fingerprints(&[state.chunk.id]).await.unwrap().pop().flatten().unwrap();
     assert_eq!(held.fingerprint, store.expect(&with_new));
 }
 

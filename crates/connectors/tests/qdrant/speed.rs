@@ -51,7 +51,7 @@ async fn scan(vectors: &Vectors) {
     let begun = Instant::now();
     let (mut after, mut read) = (None, 0);
     loop {
-        let page = vectors.store.scan(after, 1000).await.unwrap();
+        let page = vectors.store.scan_fingerprints(after, 1000).await.unwrap();
         after = page.last().map(|seen| seen.id).or(after);
         read += page.len();
         if page.len() < 1000 {

@@ -137,7 +137,7 @@ async fn full_memory_is_busy_and_a_server_that_evicts_is_refused() {
     assert_eq!(fault.class, FaultClass::Busy, "{fault}");
     // Another process takes over, reads and acknowledges, which frees memory.
     let next = reader(&config, Handover::Silent).await;
-    next.incarnation().await.unwrap();
+    next.epoch().await.unwrap();
     loop {
         let read = next.read(500, SHORT).await.unwrap();
         if read.is_empty() {

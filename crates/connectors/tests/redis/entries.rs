@@ -99,7 +99,7 @@ async fn fields_of_any_bytes_arrive_unchanged_and_survive_as_a_dead_letter() {
         attempts: 1,
         missing: vec![Target::Qdrant],
     };
-    bus.bury(std::slice::from_ref(&letter)).await.unwrap();
+    bus.dead_letter(std::slice::from_ref(&letter)).await.unwrap();
     assert_eq!(bus.depth().await.unwrap(), Depth { dead: 1, ..Depth::default() });
     let letters = bus.dead(None, 10).await.unwrap();
     assert_eq!(letters[0].fields, letter.fields());
@@ -130,7 +130,7 @@ async fn an_entry_with_thousands_of_fields_can_be_read_and_dead_lettered() {
         attempts: 1,
         missing: Vec::new(),
     };
-    bus.bury(&[letter]).await.unwrap();
+    bus.dead_letter(&[letter]).await.unwrap();
     assert_eq!(bus.depth().await.unwrap(), Depth { dead: 1, ..Depth::default() });
 }
 

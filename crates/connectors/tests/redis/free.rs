@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    Applied, ConflictFilter, Counts, Debt, Decide, Fault, Held, Looked, MergeScope, Recorded, Records, Row, Seen,
-    Store, Write,
+    Applied, ConflictFilter, ConflictRecord, Counts, CurrentState, Decide, Fault, MergeScope, PendingWrite, Records,
+    Row, Store, StoredDocument, StoredFingerprint, Write,
 };
 use chunk_sync_model::document::Fingerprint;
 use chunk_sync_model::{State, Target, Time};
@@ -28,11 +28,11 @@ impl Store for Free {
         vec![Applied::Written; writes.len()]
     }
 
-    async fn look(&self, ids: &[Uuid]) -> Result<Vec<Option<Looked>>, Fault> {
+    async fn fetch_documents(&self, ids: &[Uuid]) -> Result<Vec<Option<StoredDocument>>, Fault> {
         Ok(vec![None; ids.len()])
     }
 
-    async fn scan(&self, _: Option<Uuid>, _: usize) -> Result<Vec<Seen>, Fault> {
+    async fn scan_fingerprints(&self, _: Option<Uuid>, _: usize) -> Result<Vec<StoredFingerprint>, Fault> {
         Ok(Vec::new())
     }
 
@@ -52,7 +52,7 @@ impl Store for Free {
 #[async_trait]
 impl Records for Free {
     async fn merge_in(&self, scope: MergeScope<'_>, decide: Decide<'_>) -> Result<(), Fault> {
-        decide(vec![Held::default(); scope.ids.len()]);
+        decide(vec![CurrentState::default(); scope.ids.len()]);
         Ok(())
     }
 
@@ -64,23 +64,23 @@ impl Records for Free {
         Ok(ids.iter().map(|_| None).collect())
     }
 
-    async fn owe(&self, _: &[Debt]) -> Result<(), Fault> {
+    async fn enqueue(&self, _: &[PendingWrite]) -> Result<(), Fault> {
         Ok(())
     }
 
-    async fn debts(&self, _: Target, _: usize) -> Result<Vec<Debt>, Fault> {
+    async fn pending_writes(&self, _: Target, _: usize) -> Result<Vec<PendingWrite>, Fault> {
         Ok(Vec::new())
     }
 
-    async fn paid(&self, _: &[Debt]) -> Result<(), Fault> {
+    async fn drained(&self, _: &[PendingWrite]) -> Result<(), Fault> {
         Ok(())
     }
 
-    async fn debt_counts(&self) -> Result<BTreeMap<Target, u64>, Fault> {
+    async fn outbox_counts(&self) -> Result<BTreeMap<Target, u64>, Fault> {
         Ok(BTreeMap::new())
     }
 
-    async fn conflicts(&self, _: &ConflictFilter, _: usize) -> Result<Vec<Recorded>, Fault> {
+    async fn conflicts(&self, _: &ConflictFilter, _: usize) -> Result<Vec<ConflictRecord>, Fault> {
         Ok(Vec::new())
     }
 

@@ -131,13 +131,13 @@ async fn a_stream_or_a_group_that_is_created_again_has_another_epoch() {
     let config = config(&shared_url());
     let bus = bus(&config).await;
     bus.publish(&events(1)).await.unwrap();
-    let mut epochs = vec![bus.incarnation().await.unwrap()];
-    assert_eq!(bus.incarnation().await.unwrap(), epochs[0]);
-    assert_eq!(super::surroundings::bus(&config).await.incarnation().await.unwrap(), epochs[0]);
+    let mut epochs = vec![bus.epoch().await.unwrap()];
+    assert_eq!(bus.epoch().await.unwrap(), epochs[0]);
+    assert_eq!(super::surroundings::bus(&config).await.epoch().await.unwrap(), epochs[0]);
     send::<Value>(&shared_url(), &["XGROUP", "DESTROY", &config.stream, &config.group]).await;
-    epochs.push(bus.incarnation().await.unwrap());
+    epochs.push(bus.epoch().await.unwrap());
     send::<Value>(&shared_url(), &["DEL", &config.stream]).await;
-    epochs.push(bus.incarnation().await.unwrap());
+    epochs.push(bus.epoch().await.unwrap());
     epochs.sort();
     epochs.dedup();
     assert_eq!(epochs.len(), 3, "{epochs:?}");

@@ -137,19 +137,19 @@ impl Captor {
 
     /// Reads the log until something fails.
     async fn session(&self) -> Result<std::convert::Infallible, Fault> {
-        let incarnation = self.ports.bus.incarnation().await?;
+        let epoch = self.ports.bus.epoch().await?;
         let Opened { mut source, gap } = self.capture.open().await?;
         info!("capturing changes in the system of record");
-        let mut catching_up = gap.map(|gap| Box::pin(self.catch_up(gap, &incarnation)));
-        let (mut open, mut looks, mut beats) =
+        let mut catching_up = gap.map(|gap| Box::pin(self.catch_up(gap, &epoch)));
+        let (mut open, mut snapshots, mut beats) =
             (Open::default(), tokio::time::interval(LOOK), tokio::time::interval(BEAT));
         loop {
             tokio::select! {
                 biased;
-                _ = looks.tick() => self.confirm(&mut *source, &mut open, &incarnation).await?,
+                _ = snapshots.tick() => self.confirm(&mut *source, &mut open, &epoch).await?,
                 _ = beats.tick() => {
                     metrics::capture_lag(self.capture.lag().await?);
-                    self.capture.beat().await?;
+                    self.capture.heartbeat().await?;
                 }
                 caught_up = until(&mut catching_up), if catching_up.is_some() => {
                     let done = caught_up?;
@@ -175,21 +175,21 @@ impl Captor {
 
     /// Carries whatever a gap may have hidden: rows that are not as they were last seen, and deleted rows. If this
     /// session ends first, the next one starts again.
-    async fn catch_up(&self, gap: Gap, incarnation: &str) -> Result<Backfilled, Fault> {
+    async fn catch_up(&self, gap: Gap, epoch: &str) -> Result<Backfilled, Fault> {
         metrics::gap(gap);
         warn!(%gap, "changes may have been missed; carrying rows that differ from what was last seen");
         let done = backfill(&self.ports, &self.publisher, None, &|_| {}).await?;
         if let Some(last) = done.last {
             until_finished(&*self.ports.bus, last, &|_| {}).await?;
         }
-        if self.ports.bus.incarnation().await? != incarnation {
+        if self.ports.bus.epoch().await? != epoch {
             return Err(Fault::new(FaultClass::Unavailable, "capture", "the bus may have lost entries"));
         }
         Ok(done)
     }
 
     /// Confirms what is finished on the bus, or as durable there as the rows.
-    async fn confirm(&self, source: &mut dyn Source, open: &mut Open, incarnation: &str) -> Result<(), Fault> {
+    async fn confirm(&self, source: &mut dyn Source, open: &mut Open, epoch: &str) -> Result<(), Fault> {
         if open.ends.is_empty() {
             return Ok(());
         }
@@ -198,7 +198,7 @@ impl Captor {
             FinishedBy::Acknowledgement => self.ports.bus.depth().await?.oldest,
         };
         // Queried last: if the epoch has not changed, the bus has finished every entry that it does not hold.
-        if self.ports.bus.incarnation().await? != incarnation {
+        if self.ports.bus.epoch().await? != epoch {
             return Err(Fault::new(FaultClass::Unavailable, "capture", "the bus may have lost entries"));
         }
         let finished = |last: &EntryId| oldest.is_none_or(|oldest| *last < oldest);

@@ -9,7 +9,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::ingest::publisher::Publisher;
-use crate::ports::{Fault, Held, Met, Recorded, Records};
+use crate::ports::{ConflictRecord, CurrentState, Fault, NewConflict, Records};
 use crate::runtime::clock;
 
 /// The value that a part gets.
@@ -57,7 +57,7 @@ pub enum Undecidable {
 impl Choice {
     /// The side that is not the result: the one that lost, or the one held before the source's value.
     #[must_use]
-    pub fn reverting(met: &Met) -> Self {
+    pub fn reverting(met: &NewConflict) -> Self {
         let conflict = &met.conflict;
         let target_shows = conflict.result.hash == conflict.target.hash && conflict.outcome != Outcome::Open;
         if target_shows { Self::Source } else { Self::Target }
@@ -65,7 +65,7 @@ impl Choice {
 
     /// The chosen side and its name; `None` for another value.
     #[must_use]
-    pub fn side<'a>(&self, met: &'a Met) -> Option<(&'static str, &'a Side)> {
+    pub fn side<'a>(&self, met: &'a NewConflict) -> Option<(&'static str, &'a Side)> {
         match self {
             Self::Source => Some(("source", &met.conflict.source)),
             Self::Target => Some(("target", &met.conflict.target)),
@@ -75,7 +75,7 @@ impl Choice {
     }
 
     /// The value; `None` if the part becomes absent.
-    fn value<'a>(&'a self, met: &'a Met) -> Result<Option<&'a Value>, Undecidable> {
+    fn value<'a>(&'a self, met: &'a NewConflict) -> Result<Option<&'a Value>, Undecidable> {
         match (self, self.side(met)) {
             (Self::Value(value), _) => Ok(Some(value)),
             (_, Some((_, Side { hash: None, .. }))) => Ok(None),
@@ -93,7 +93,7 @@ impl Choice {
 pub async fn decide(
     records: &dyn Records,
     publisher: &Publisher,
-    entry: &Recorded,
+    entry: &ConflictRecord,
     choice: &Choice,
 ) -> Result<Decision, Undecidable> {
     let (part, value) = (&entry.met.conflict.part, choice.value(&entry.met)?);
@@ -117,9 +117,9 @@ fn hash(chunk: &Chunk, part: &Part) -> Option<Hash> {
 }
 
 /// Row and record of a chunk, read as a merge reads them; nothing is written.
-async fn held(records: &dyn Records, id: Uuid) -> Result<Held, Fault> {
-    let found = Mutex::new(Held::default());
-    let decide = |mut held: Vec<Held>| {
+async fn held(records: &dyn Records, id: Uuid) -> Result<CurrentState, Fault> {
+    let found = Mutex::new(CurrentState::default());
+    let decide = |mut held: Vec<CurrentState>| {
         *found.lock().unwrap_or_else(PoisonError::into_inner) = held.pop().unwrap_or_default();
         Vec::new()
     };

@@ -12,7 +12,7 @@ use tracing::info;
 use uuid::Uuid;
 
 use crate::Publisher;
-use crate::ports::{Bus, DEAD_FIELDS, EntryId, Fault, Held, Letter, Records};
+use crate::ports::{Bus, CurrentState, DEAD_FIELDS, EntryId, Fault, Letter, Records};
 
 /// Letters read at once.
 const PAGE: usize = 100;
@@ -113,7 +113,7 @@ pub async fn superseded(records: &dyn Records, events: &[(Event, Vec<Target>)]) 
     ids.dedup();
     let found = Mutex::new(BTreeMap::new());
     // Read like a merge, because only a merge reads the whole record; nothing is written.
-    let look = |held: Vec<Held>| {
+    let look = |held: Vec<CurrentState>| {
         let records = ids.iter().copied().zip(held.into_iter().map(|held| held.record));
         *found.lock().unwrap_or_else(PoisonError::into_inner) = records.collect();
         Vec::new()

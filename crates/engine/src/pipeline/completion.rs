@@ -15,11 +15,11 @@ use uuid::Uuid;
 
 use crate::pipeline::breaker::Breaker;
 use crate::pipeline::claims::Claim;
-use crate::pipeline::envelope::{Operation, say_set_aside};
+use crate::pipeline::envelope::{Operation, log_dead_letter};
 use crate::pipeline::given_up::GivenUp;
 use crate::pipeline::log::{Ending, Log};
-use crate::pipeline::store_writer::Landed;
-use crate::ports::{Bus, DeadLetter, Debt, EntryId, Fault, FinishedBy, Records, Write};
+use crate::pipeline::store_writer::WriteResult;
+use crate::ports::{Bus, DeadLetter, EntryId, Fault, FinishedBy, PendingWrite, Records, Write};
 use crate::runtime::clock::Clock;
 use crate::runtime::failpoint::{self, CrashPoint};
 use crate::runtime::lease::Term;
@@ -33,7 +33,7 @@ pub(crate) struct Batch {
     pub(crate) operations: Vec<Operation>,
     pub(crate) writes: Arc<[Write]>,
     /// The pending answer of each store writer, one result per write.
-    pub(crate) answers: Vec<(Target, oneshot::Receiver<Vec<Landed>>)>,
+    pub(crate) answers: Vec<(Target, oneshot::Receiver<Vec<WriteResult>>)>,
     /// Operations that the system of record refused.
     pub(crate) refused: Vec<(usize, Fault)>,
     /// The merge has put the writes into the outbox.
@@ -43,7 +43,7 @@ pub(crate) struct Batch {
 }
 
 /// Settles batches.
-pub(crate) struct Settler {
+pub(crate) struct Completion {
     pub(crate) bus: Arc<dyn Bus>,
     /// The stores of the installation, the system of record first.
     pub(crate) targets: Arc<[Target]>,
@@ -67,11 +67,11 @@ struct Failure {
 /// Writes of the outbox that were sent directly, by how the store answered.
 #[derive(Default)]
 struct Answered {
-    durable: Vec<Debt>,
-    refused: Vec<Debt>,
+    durable: Vec<PendingWrite>,
+    refused: Vec<PendingWrite>,
 }
 
-impl Settler {
+impl Completion {
     /// Waits for the store writers, then completes and acknowledges. Returns the operations that the breaker holds, to
     /// be carried again: they are still pending in the log and on the bus, or in the outbox.
     pub(crate) async fn settle(&self, batch: Batch) -> Result<Vec<Operation>, Fault> {
@@ -89,24 +89,24 @@ impl Settler {
                 return Ok(Vec::new());
             };
             for (write, landed) in writes.iter().zip(landed) {
-                let debt = Debt { id: write.id, target, version: write.version };
+                let pending_write = PendingWrite { id: write.id, target, version: write.version };
                 match landed {
-                    Landed::Durable => answered.durable.push(debt),
-                    Landed::Pending => {}
-                    Landed::Refused(fault) => {
+                    WriteResult::Durable => answered.durable.push(pending_write),
+                    WriteResult::Pending => {}
+                    WriteResult::Refused(fault) => {
                         failures.entry(write.id).or_insert(Failure { fault, missing: Vec::new() }).missing.push(target);
-                        answered.refused.push(debt);
+                        answered.refused.push(pending_write);
                     }
                 }
             }
         }
         let started = Instant::now();
-        let may_bury = self.may_bury(&operations, &failures);
+        let may_dead_letter = self.may_dead_letter(&operations, &failures);
         let (mut held, ended): (Vec<_>, Vec<_>) = operations
             .into_iter()
-            .partition(|operation| !may_bury && failures.contains_key(&operation.event.chunk_id()));
+            .partition(|operation| !may_dead_letter && failures.contains_key(&operation.event.chunk_id()));
         let closed = ended.is_empty() || self.close(&ended, &failures).await?;
-        if !closed || !may_bury {
+        if !closed || !may_dead_letter {
             answered.refused.clear();
         }
         if enqueued {
@@ -123,7 +123,7 @@ impl Settler {
 
     /// Whether the failures may go to the dead letters. The breaker also counts the operations that succeeded: they
     /// show that the failures are poison and not a configuration error.
-    fn may_bury(&self, operations: &[Operation], failures: &HashMap<Uuid, Failure>) -> bool {
+    fn may_dead_letter(&self, operations: &[Operation], failures: &HashMap<Uuid, Failure>) -> bool {
         let ended = operations.iter().map(|operation| {
             let chunk = operation.event.chunk_id();
             (chunk, failures.get(&chunk).map(|failure| &failure.fault))
@@ -160,7 +160,7 @@ impl Settler {
         }
         // Before the log records the end: after a crash in between, the operation is refused and dead-lettered once
         // more, and never lost.
-        if !self.bury(&letters).await? {
+        if !self.dead_letter(&letters).await? {
             return Ok(false);
         }
         for operation in operations.iter().filter(|operation| operation.entry.is_none()) {
@@ -186,25 +186,25 @@ impl Settler {
     /// Removes from the outbox the writes that a store holds and those that have a dead letter. Tried once: the drain
     /// of the outbox sends again what is left there, and the version of each write makes that harmless.
     async fn strike_off(&self, answered: Answered) {
-        let debts = [answered.durable, answered.refused].concat();
-        if debts.is_empty() {
+        let pending_writes = [answered.durable, answered.refused].concat();
+        if pending_writes.is_empty() {
             return;
         }
-        failpoint::reached(CrashPoint::Paid);
-        if let Err(fault) = self.records.paid(&debts).await {
-            warn!(%fault, writes = debts.len(), "could not clear settled writes from the outbox; resending");
+        failpoint::reached(CrashPoint::Drained);
+        if let Err(fault) = self.records.drained(&pending_writes).await {
+            warn!(%fault, writes = pending_writes.len(), "could not clear settled writes from the outbox; resending");
         }
     }
 
     /// Writes the dead letters and retries until the bus has them; false if the worker was stopped first.
-    pub(crate) async fn bury(&self, letters: &[DeadLetter]) -> Result<bool, Fault> {
+    pub(crate) async fn dead_letter(&self, letters: &[DeadLetter]) -> Result<bool, Fault> {
         if letters.is_empty() {
             return Ok(true);
         }
-        letters.iter().for_each(say_set_aside);
-        let buried = self.until_done(|| self.bus.bury(letters)).await?;
-        failpoint::reached(CrashPoint::Buried);
-        Ok(buried)
+        letters.iter().for_each(log_dead_letter);
+        let dead_lettered = self.until_done(|| self.bus.dead_letter(letters)).await?;
+        failpoint::reached(CrashPoint::DeadLettered);
+        Ok(dead_lettered)
     }
 
     /// Acknowledges and retries until the bus answers. If the worker is stopped first, the bus hands out the entries

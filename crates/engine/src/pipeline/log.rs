@@ -62,14 +62,14 @@ impl Log {
         settings: &WalSettings,
     ) -> Result<(Self, Recovery), WalError> {
         let (blocks, options) = (disk.blocks(), Options { max_bytes: settings.max_bytes });
-        let (wal, recovery) = aside(blocks, move || Wal::open_on(disk, options)).await?;
+        let (wal, recovery) = run_blocking(blocks, move || Wal::open_on(disk, options)).await?;
         Ok((Self { wal: Arc::new(Mutex::new(Some(wal))), keep: settings.keep, clock, blocks }, recovery))
     }
 
     /// Closes the log. Work that is still queued fails and writes nothing, and the log can be opened again.
     pub(crate) async fn close(&self) {
         let wal = Arc::clone(&self.wal);
-        self.aside(move || drop(wal.lock().unwrap_or_else(PoisonError::into_inner).take())).await;
+        self.run_blocking(move || drop(wal.lock().unwrap_or_else(PoisonError::into_inner).take())).await;
     }
 
     /// Makes the operations durable, each with its entry in the epoch `epoch` of the bus. Waits while the log is full:
@@ -161,21 +161,21 @@ impl Log {
             Some(wal) => work(wal),
             None => Err(WalError::Poisoned { cause: "the log was closed because the term is over".to_owned() }),
         };
-        self.aside(on_open).await
+        self.run_blocking(on_open).await
     }
 
     /// Runs work that waits for the log's disk.
-    pub(crate) async fn aside<T, F>(&self, work: F) -> T
+    pub(crate) async fn run_blocking<T, F>(&self, work: F) -> T
     where
         T: Send + 'static,
         F: FnOnce() -> T + Send + 'static,
     {
-        aside(self.blocks, work).await
+        run_blocking(self.blocks, work).await
     }
 }
 
 /// Runs `work` on a thread that may block if `blocks`, else in place.
-pub(crate) async fn aside<T, F>(blocks: bool, work: F) -> T
+pub(crate) async fn run_blocking<T, F>(blocks: bool, work: F) -> T
 where
     T: Send + 'static,
     F: FnOnce() -> T + Send + 'static,

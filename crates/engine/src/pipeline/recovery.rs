@@ -58,7 +58,7 @@ pub(crate) async fn recover(worker: &Worker, recovery: Recovery) -> Result<Recov
     loop {
         let size = worker.settings.worker.batch;
         // A batch is a few megabytes.
-        let read = worker.log.aside(move || {
+        let read = worker.log.run_blocking(move || {
             let batch: Result<Vec<Entry>, _> = pending.by_ref().take(size).collect();
             (pending, batch)
         });
@@ -110,7 +110,7 @@ async fn replay(worker: &Worker, run: Vec<Entry>, recovered: &mut Recovered) -> 
                 warn!(operation = entry.operation_id, error = %invalid, "a logged operation breaks a current limit");
                 // If the bus still has its entry, the bus hands it out again, and the entry gets a letter of its own.
                 let letter = envelope::unreadable(&entry.operation, &invalid, &worker.targets, worker.clock.now());
-                if !worker.settler().bury(letter.as_slice()).await? {
+                if !worker.completion().dead_letter(letter.as_slice()).await? {
                     return Ok(());
                 }
                 recovered.unreadable += 1;
@@ -139,7 +139,7 @@ async fn give_up(worker: &Worker, operations: Vec<Operation>, recovered: &mut Re
     for operation in operations {
         let fault = envelope::fatal(operation.tries);
         let letter = operation.letter(&fault, &worker.targets, worker.clock.now());
-        if !worker.settler().bury(&[letter]).await? {
+        if !worker.completion().dead_letter(&[letter]).await? {
             return Ok(());
         }
         worker.given_up.note(&operation.event);

@@ -20,8 +20,8 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::pipeline::claims::{Claim, Claims};
-use crate::ports::{Applied, Debt, Fault, Records, Store, Write};
-use crate::runtime::catch_panic::caught;
+use crate::ports::{Applied, Fault, PendingWrite, Records, Store, Write};
+use crate::runtime::catch_panic::catch_panic;
 use crate::runtime::failpoint::{self, CrashPoint};
 use crate::runtime::lease::Term;
 use crate::runtime::retry::Pauses;
@@ -30,7 +30,7 @@ use crate::runtime::{clock, metrics};
 
 /// The result of one write.
 #[derive(Clone, Debug)]
-pub(crate) enum Landed {
+pub(crate) enum WriteResult {
     /// The store holds it, or a newer one.
     Durable,
     /// The store misses it, and the outbox has it.
@@ -40,21 +40,21 @@ pub(crate) enum Landed {
 }
 
 /// The number of attempts to compare chunks whose write was answered after the term.
-const LOOKS: u32 = 20;
+const CHECKS: u32 = 20;
 
 /// Writes handed to a store writer, and where it answers.
-struct Parcel {
+struct WriteBatch {
     writes: Arc<[Write]>,
     /// The merge has put them into the outbox already.
     enqueued: bool,
-    done: oneshot::Sender<Vec<Landed>>,
+    done: oneshot::Sender<Vec<WriteResult>>,
 }
 
 /// The handle of a store writer. Clones share it.
 #[derive(Clone)]
-pub(crate) struct Lane {
+pub(crate) struct StoreWriter {
     store: Arc<dyn Store>,
-    parcels: mpsc::Sender<Parcel>,
+    batches: mpsc::Sender<WriteBatch>,
     condition: SharedCondition,
     claims: Claims,
 }
@@ -68,7 +68,7 @@ pub struct Condition {
     /// Since when it has been failing, and its last fault.
     pub failing: Option<(Time, Fault)>,
     /// The store is behind: new writes for it go into the outbox, until the outbox is drained.
-    pub owing: bool,
+    pub behind: bool,
     /// Pending writes in the outbox that the store refuses: they stay there until their chunks change.
     pub refused: u64,
     /// Since when it has been failing, by the timer that also counts the pauses.
@@ -83,7 +83,7 @@ impl Condition {
     }
 }
 
-impl Lane {
+impl StoreWriter {
     /// Starts a writer to `store` for one term, and returns its handle and its task. The task ends when the last clone
     /// of the handle is dropped. `records` holds the outbox; `condition` outlives the writer.
     pub(crate) fn start(
@@ -93,13 +93,13 @@ impl Lane {
         term: Term,
         condition: SharedCondition,
     ) -> (Self, JoinHandle<()>) {
-        let (parcels, inbox) = mpsc::channel(settings.in_flight.max(1));
+        let (batches, inbox) = mpsc::channel(settings.in_flight.max(1));
         let claims = Claims::default();
-        let lane =
-            Self { store: Arc::clone(&store), parcels, condition: Arc::clone(&condition), claims: claims.clone() };
+        let store_writer =
+            Self { store: Arc::clone(&store), batches, condition: Arc::clone(&condition), claims: claims.clone() };
         let (prepared, refused) = (AtomicBool::new(false), BTreeMap::new());
-        let driver = Driver { store, records, settings, term, condition, claims, prepared, refused };
-        (lane, tokio::spawn(driver.run(inbox)))
+        let task = WriterTask { store, records, settings, term, condition, claims, prepared, refused };
+        (store_writer, tokio::spawn(task.run(inbox)))
     }
 
     pub(crate) fn target(&self) -> Target {
@@ -122,15 +122,15 @@ impl Lane {
 
     /// Sends the writes. The answers, one per write, arrive when each is durable, pending in the outbox or refused; none
     /// arrive if the term ends first. `enqueued` if the merge has put the writes into the outbox.
-    pub(crate) async fn send(&self, writes: Arc<[Write]>, enqueued: bool) -> oneshot::Receiver<Vec<Landed>> {
+    pub(crate) async fn send(&self, writes: Arc<[Write]>, enqueued: bool) -> oneshot::Receiver<Vec<WriteResult>> {
         let (done, answer) = oneshot::channel();
         // A writer that has ended drops the parcel and its sender; the receiver reports that.
-        let _ = self.parcels.send(Parcel { writes, enqueued, done }).await;
+        let _ = self.batches.send(WriteBatch { writes, enqueued, done }).await;
         answer
     }
 }
 
-struct Driver {
+struct WriterTask {
     store: Arc<dyn Store>,
     records: Arc<dyn Records>,
     settings: WorkerSettings,
@@ -153,29 +153,29 @@ enum Drained {
     Sent,
 }
 
-impl Driver {
-    async fn run(mut self, mut inbox: mpsc::Receiver<Parcel>) {
-        let mut debts = tokio::time::interval(self.settings.retry_max.min(std::time::Duration::from_secs(1)));
-        debts.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+impl WriterTask {
+    async fn run(mut self, mut inbox: mpsc::Receiver<WriteBatch>) {
+        let mut pending_writes = tokio::time::interval(self.settings.retry_max.min(std::time::Duration::from_secs(1)));
+        pending_writes.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 biased;
-                parcel = inbox.recv() => match parcel {
-                    Some(parcel) => {
-                        if let Some(landed) = self.deliver(&parcel.writes, parcel.enqueued).await {
+                write_batch = inbox.recv() => match write_batch {
+                    Some(write_batch) => {
+                        if let Some(landed) = self.deliver(&write_batch.writes, write_batch.enqueued).await {
                             // If the receiver is gone, the writes are repeated after a restart.
-                            let _ = parcel.done.send(landed);
+                            let _ = write_batch.done.send(landed);
                         }
                     }
                     None => return,
                 },
-                _ = debts.tick() => self.pay().await,
+                _ = pending_writes.tick() => self.drain().await,
             }
         }
     }
 
     /// Writes until each write is durable, refused or pending in the outbox; `None` where the term ended first.
-    async fn deliver(&self, writes: &[Write], enqueued: bool) -> Option<Vec<Landed>> {
+    async fn deliver(&self, writes: &[Write], enqueued: bool) -> Option<Vec<WriteResult>> {
         let mut landed = Vec::with_capacity(writes.len());
         for batch in writes.chunks(self.settings.store_batch.max(1)) {
             landed.extend(self.deliver_batch(batch, enqueued).await?);
@@ -183,8 +183,8 @@ impl Driver {
         Some(landed)
     }
 
-    async fn deliver_batch(&self, batch: &[Write], enqueued: bool) -> Option<Vec<Landed>> {
-        let mut landed: Vec<Option<Landed>> = vec![None; batch.len()];
+    async fn deliver_batch(&self, batch: &[Write], enqueued: bool) -> Option<Vec<WriteResult>> {
+        let mut landed: Vec<Option<WriteResult>> = vec![None; batch.len()];
         let mut pauses = Pauses::new(&self.settings);
         // Patience is counted by the same timer as the pauses.
         let began = tokio::time::Instant::now();
@@ -197,7 +197,7 @@ impl Driver {
             // new patience in each term.
             let impatient = self.is_owing() || self.failing_for().max(began.elapsed()) > self.settings.patience;
             if impatient && self.leave(open.iter().map(|i| &batch[*i]), enqueued).await {
-                open.iter().for_each(|i| landed[*i] = Some(Landed::Pending));
+                open.iter().for_each(|i| landed[*i] = Some(WriteResult::Pending));
                 break;
             }
             let writes: Vec<Write> = open.iter().map(|i| batch[*i].clone()).collect();
@@ -207,9 +207,9 @@ impl Driver {
             }
             for (i, answer) in open.iter().zip(answers) {
                 landed[*i] = match answer {
-                    Applied::Written | Applied::Skipped => Some(Landed::Durable),
+                    Applied::Written | Applied::Skipped => Some(WriteResult::Durable),
                     Applied::Failed(fault) if fault.class.is_transient() => None,
-                    Applied::Failed(fault) => Some(Landed::Refused(fault)),
+                    Applied::Failed(fault) => Some(WriteResult::Refused(fault)),
                 };
             }
             if landed.iter().any(Option::is_none) {
@@ -239,7 +239,7 @@ impl Driver {
         }
         self.observe(last);
         if !self.term.holds() {
-            self.look_again(writes).await;
+            self.check_late_writes(writes).await;
             return None;
         }
         Some(answers)
@@ -247,13 +247,13 @@ impl Driver {
 
     /// Applies the writes together; if that panics, one by one.
     async fn apply_caught(&self, writes: &[Write]) -> Vec<Applied> {
-        match caught("apply", self.store.apply(writes)).await {
+        match catch_panic("apply", self.store.apply(writes)).await {
             Ok(answers) => answers,
             Err(fault) if writes.len() <= 1 => vec![Applied::Failed(fault); writes.len()],
             Err(_) => {
                 let mut answers = Vec::with_capacity(writes.len());
                 for write in writes.chunks(1) {
-                    let answer = caught("apply", self.store.apply(write)).await;
+                    let answer = catch_panic("apply", self.store.apply(write)).await;
                     answers.extend(answer.unwrap_or_else(|fault| vec![Applied::Failed(fault)]));
                 }
                 answers
@@ -275,7 +275,7 @@ impl Driver {
     }
 
     fn is_owing(&self) -> bool {
-        self.condition.lock().unwrap_or_else(PoisonError::into_inner).owing
+        self.condition.lock().unwrap_or_else(PoisonError::into_inner).behind
     }
 
     /// Records whether the store is failing, and logs when that changes.
@@ -297,10 +297,10 @@ impl Driver {
     }
 
     /// Makes sure that none of the writes undoes a change that another process has made to its chunk meanwhile.
-    async fn look_again(&self, writes: &[Write]) {
+    async fn check_late_writes(&self, writes: &[Write]) {
         let mut pauses = Pauses::new(&self.settings);
-        for _ in 0..LOOKS {
-            let Err(fault) = self.owe_overtaken(writes).await else { return };
+        for _ in 0..CHECKS {
+            let Err(fault) = self.enqueue_overtaken(writes).await else { return };
             let target = self.store.target();
             warn!(%target, %fault, "the system of record failed; retrying to compare late writes");
             tokio::time::sleep(pauses.next()).await;
@@ -310,7 +310,7 @@ impl Driver {
     /// Puts the chunks that have a newer version by now into the outbox. A store that removes deleted documents forgets
     /// the version with the document: if another process deleted it just before the write arrived, the write has
     /// restored it.
-    async fn owe_overtaken(&self, writes: &[Write]) -> Result<(), Fault> {
+    async fn enqueue_overtaken(&self, writes: &[Write]) -> Result<(), Fault> {
         let alive: Vec<&Write> = writes.iter().filter(|write| write.state.is_some()).collect();
         if alive.is_empty() {
             return Ok(());
@@ -318,21 +318,22 @@ impl Driver {
         let rows = self.records.rows_of(&alive.iter().map(|write| write.id).collect::<Vec<_>>()).await?;
         let overtaken = alive.iter().zip(rows).filter_map(|(write, row)| {
             let version = row.map(|row| row.version).filter(|version| *version > write.version)?;
-            Some(Debt { id: write.id, target: self.store.target(), version })
+            Some(PendingWrite { id: write.id, target: self.store.target(), version })
         });
-        let overtaken: Vec<Debt> = overtaken.collect();
-        if overtaken.is_empty() { Ok(()) } else { self.records.owe(&overtaken).await }
+        let overtaken: Vec<PendingWrite> = overtaken.collect();
+        if overtaken.is_empty() { Ok(()) } else { self.records.enqueue(&overtaken).await }
     }
 
     /// Leaves the writes to the outbox, which already has them if they are `enqueued`; whether that is durable.
     async fn leave(&self, writes: impl Iterator<Item = &Write>, enqueued: bool) -> bool {
         let target = self.store.target();
-        let debts: Vec<Debt> = writes.map(|write| Debt { id: write.id, target, version: write.version }).collect();
-        let recorded = if enqueued { Ok(()) } else { self.records.owe(&debts).await };
+        let pending_writes: Vec<PendingWrite> =
+            writes.map(|write| PendingWrite { id: write.id, target, version: write.version }).collect();
+        let recorded = if enqueued { Ok(()) } else { self.records.enqueue(&pending_writes).await };
         match recorded {
             Ok(()) => {
-                failpoint::reached(CrashPoint::Owed);
-                self.condition.lock().unwrap_or_else(PoisonError::into_inner).owing = true;
+                failpoint::reached(CrashPoint::Enqueued);
+                self.condition.lock().unwrap_or_else(PoisonError::into_inner).behind = true;
                 true
             }
             Err(fault) => {
@@ -343,11 +344,11 @@ impl Driver {
     }
 
     /// Drains the outbox of the store, the newest state of each chunk, until it is empty or the store fails.
-    async fn pay(&mut self) {
+    async fn drain(&mut self) {
         while self.term.holds() {
-            match self.pay_some().await {
+            match self.drain_some().await {
                 Ok(Drained::Empty) => {
-                    self.condition.lock().unwrap_or_else(PoisonError::into_inner).owing = false;
+                    self.condition.lock().unwrap_or_else(PoisonError::into_inner).behind = false;
                     return;
                 }
                 Ok(Drained::Claimed) => return,
@@ -362,42 +363,43 @@ impl Driver {
 
     /// Sends one batch of pending writes. It skips writes that the store refused in this version, so that they do not
     /// block the others, and claimed chunks, whose writes are sent directly.
-    async fn pay_some(&mut self) -> Result<Drained, Fault> {
+    async fn drain_some(&mut self) -> Result<Drained, Fault> {
         let batch = self.settings.store_batch.max(1);
         let limit = batch + self.refused.len() + self.claims.len();
-        let debts = self.records.debts(self.store.target(), limit).await?;
-        if debts.len() < limit {
+        let pending_writes = self.records.pending_writes(self.store.target(), limit).await?;
+        if pending_writes.len() < limit {
             // The page has all there are: a refused write that is no longer among them has been sent or removed
             // otherwise.
-            self.refused.retain(|id, _| debts.iter().any(|debt| debt.id == *id));
+            self.refused.retain(|id, _| pending_writes.iter().any(|pending_write| pending_write.id == *id));
             self.show_refused();
         }
-        let ids: Vec<_> = debts.iter().map(|debt| debt.id).collect();
+        let ids: Vec<_> = pending_writes.iter().map(|pending_write| pending_write.id).collect();
         let rows = if ids.is_empty() { Vec::new() } else { self.records.rows_of(&ids).await? };
-        let write = |(debt, row): (Debt, Option<crate::ports::Row>)| {
-            let (version, state) = row.map_or((debt.version, None), |row| (row.version, row.state));
-            (debt, Write { id: debt.id, version, state, vectors_since: version })
+        let write = |(pending_write, row): (PendingWrite, Option<crate::ports::Row>)| {
+            let (version, state) = row.map_or((pending_write.version, None), |row| (row.version, row.state));
+            (pending_write, Write { id: pending_write.id, version, state, vectors_since: version })
         };
-        let due = debts.into_iter().zip(rows).map(write);
-        let due = due.filter(|(debt, write)| self.refused.get(&debt.id) != Some(&write.version));
-        let (claimed, due): (Vec<_>, Vec<_>) = due.partition(|(debt, _)| self.claims.contains(debt.id));
-        let (debts, writes): (Vec<Debt>, Vec<Write>) = due.into_iter().take(batch).unzip();
-        if debts.is_empty() {
+        let due = pending_writes.into_iter().zip(rows).map(write);
+        let due = due.filter(|(pending_write, write)| self.refused.get(&pending_write.id) != Some(&write.version));
+        let (claimed, due): (Vec<_>, Vec<_>) =
+            due.partition(|(pending_write, _)| self.claims.contains(pending_write.id));
+        let (pending_writes, writes): (Vec<PendingWrite>, Vec<Write>) = due.into_iter().take(batch).unzip();
+        if pending_writes.is_empty() {
             return Ok(if claimed.is_empty() { Drained::Empty } else { Drained::Claimed });
         }
         // The term is over: the condition of the rest is unknown.
         let Some(answers) = self.apply(&writes).await else { return Ok(Drained::Claimed) };
         let (mut settled, mut failed) = (Vec::new(), None);
-        for ((debt, write), answer) in debts.iter().zip(&writes).zip(answers) {
+        for ((pending_write, write), answer) in pending_writes.iter().zip(&writes).zip(answers) {
             match answer {
-                Applied::Written | Applied::Skipped => settled.push(*debt),
+                Applied::Written | Applied::Skipped => settled.push(*pending_write),
                 Applied::Failed(fault) if fault.class.is_transient() => failed = Some(fault),
                 Applied::Failed(fault) => self.refuse(write, &fault),
             }
         }
-        failpoint::reached(CrashPoint::Paid);
-        self.records.paid(&settled).await?;
-        self.refused.retain(|id, _| settled.iter().all(|debt| debt.id != *id));
+        failpoint::reached(CrashPoint::Drained);
+        self.records.drained(&settled).await?;
+        self.refused.retain(|id, _| settled.iter().all(|pending_write| pending_write.id != *id));
         self.show_refused();
         failed.map_or(Ok(Drained::Sent), Err)
     }

@@ -38,19 +38,19 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
-use crate::pipeline::apply::direct_write::{self, Looks};
+use crate::pipeline::apply::direct_write::{self, StoreSnapshots};
 use crate::pipeline::apply::external_change::Written;
-use crate::pipeline::apply::plan::{Outcome, Terms, merge_all};
+use crate::pipeline::apply::plan::{MergeContext, Outcome, merge_all};
 use crate::pipeline::breaker::Breaker;
 use crate::pipeline::carried::Carried;
-use crate::pipeline::completion::{Batch, Settler};
+use crate::pipeline::completion::{Batch, Completion};
 use crate::pipeline::envelope::{self, Operation};
 use crate::pipeline::given_up::GivenUp;
 use crate::pipeline::log::{Ending, Log};
-use crate::pipeline::store_writer::Lane;
+use crate::pipeline::store_writer::StoreWriter;
 use crate::pipeline::suspects::{self, Accusation, DEADLY_WITHIN};
 use crate::ports::{Bus, Delivery, EntryId, Fault, FaultClass, Fence, FinishedBy, Records};
-use crate::runtime::catch_panic::caught;
+use crate::runtime::catch_panic::catch_panic;
 use crate::runtime::clock::Clock;
 use crate::runtime::failpoint::{self, CrashPoint};
 use crate::runtime::lease::Term;
@@ -64,7 +64,7 @@ use crate::runtime::settings::Settings;
 pub(crate) struct Worker {
     pub(crate) bus: Arc<dyn Bus>,
     pub(crate) records: Arc<dyn Records>,
-    pub(crate) lanes: Vec<Lane>,
+    pub(crate) store_writers: Vec<StoreWriter>,
     /// The stores of the installation, the system of record first.
     pub(crate) targets: Arc<[Target]>,
     /// The condition under which the system of record accepts a merge of this term.
@@ -85,7 +85,7 @@ pub(crate) struct Worker {
 /// The event that the loop handles next.
 enum Turn {
     Stop,
-    Settled(Result<(), Fault>),
+    Rechecked(Result<(), Fault>),
     Delivered(Vec<Delivery>),
     /// It is time to ask the bus which of the carried log lines it has finished.
     Ask,
@@ -119,14 +119,14 @@ impl Worker {
             let turn = tokio::select! {
                 biased;
                 () = stop.requested() => Turn::Stop,
-                Some(settled) = under_way.join_next() => Turn::Settled(joined(settled)),
+                Some(settled) = under_way.join_next() => Turn::Rechecked(joined(settled)),
                 _ = ask.tick(), if !self.carried.is_empty() => Turn::Ask,
                 Some(batch) = deliveries.recv(), if under_way.len() < self.settings.worker.in_flight => Turn::Delivered(batch),
             };
             match turn {
                 Turn::Stop => break Ok(Run::Stopped),
-                Turn::Settled(Ok(())) => {}
-                Turn::Settled(Err(fault)) => break Err(fault),
+                Turn::Rechecked(Ok(())) => {}
+                Turn::Rechecked(Err(fault)) => break Err(fault),
                 Turn::Ask => match self.ask_the_bus().await {
                     Ok(true) => {}
                     Ok(false) => break Ok(Run::BusLost),
@@ -191,7 +191,7 @@ impl Worker {
             let oldest = self.bus.depth().await?.oldest;
             // Asked after the depth: if the epoch is still the same, the bus has finished every entry that it no longer
             // has.
-            Ok::<_, Fault>((oldest, self.bus.incarnation().await? == *self.epoch))
+            Ok::<_, Fault>((oldest, self.bus.epoch().await? == *self.epoch))
         };
         match asked.await {
             Ok((oldest, true)) => self.complete_carried(self.carried.finished(oldest)).await.map(|()| true),
@@ -225,11 +225,11 @@ impl Worker {
                 Err(letter) => letters.push(*letter),
             }
         }
-        let settler = self.settler();
-        settler.bury(&letters).await?;
+        let completion = self.completion();
+        completion.dead_letter(&letters).await?;
         let (operations, known): (Vec<_>, Vec<_>) = operations.into_iter().partition(|o| !self.given_up.awaited(o));
         let known: Vec<EntryId> = known.iter().filter_map(|o| Some(o.entry.as_ref()?.id)).collect();
-        settler.acknowledge(&known).await?;
+        completion.acknowledge(&known).await?;
         self.progress.took(&operations);
         if operations.is_empty() {
             return Ok(None);
@@ -249,15 +249,19 @@ impl Worker {
         // Read once: the merge puts the writes of a store that is behind into the outbox, and every other store gets
         // them directly, whatever happens to it during the merge. With a second reading a store might get them neither
         // way.
-        let owing = self.owing();
-        let direct: Vec<&Lane> = self.lanes.iter().filter(|lane| !owing.contains(&lane.target())).collect();
+        let behind = self.behind();
+        let direct: Vec<&StoreWriter> =
+            self.store_writers.iter().filter(|store_writer| !behind.contains(&store_writer.target())).collect();
         // If only the merged row has the event, the outbox must have the writes of every store.
         let enqueued = self.bus.finished_by() == FinishedBy::Merge;
         let (outbox, claims) = if enqueued {
             let ids: Vec<_> = operations.iter().map(|operation| operation.event.chunk_id()).collect();
-            (self.lanes.iter().map(Lane::target).collect(), direct.iter().map(|lane| lane.claim(ids.clone())).collect())
+            (
+                self.store_writers.iter().map(StoreWriter::target).collect(),
+                direct.iter().map(|store_writer| store_writer.claim(ids.clone())).collect(),
+            )
         } else {
-            (owing.clone(), Vec::new())
+            (behind.clone(), Vec::new())
         };
         let Some((outcome, refused)) = self.merge(&operations, &outbox).await? else {
             return Ok(None);
@@ -266,8 +270,8 @@ impl Worker {
         failpoint::reached(CrashPoint::Merged);
         let writes: Arc<[_]> = outcome.writes.into();
         let mut answers = Vec::with_capacity(direct.len());
-        for lane in direct.into_iter().filter(|_| !writes.is_empty()) {
-            answers.push((lane.target(), lane.send(Arc::clone(&writes), enqueued).await));
+        for store_writer in direct.into_iter().filter(|_| !writes.is_empty()) {
+            answers.push((store_writer.target(), store_writer.send(Arc::clone(&writes), enqueued).await));
         }
         Ok(Some(Batch { operations, writes, answers, refused, enqueued, claims }))
     }
@@ -277,7 +281,7 @@ impl Worker {
     pub(crate) async fn settle(self, mut batch: Batch) -> Result<(), Fault> {
         let mut pauses = Pauses::new(&self.settings.worker);
         loop {
-            let held = self.settler().settle(batch).await?;
+            let held = self.completion().settle(batch).await?;
             if held.is_empty() || self.stop.during(tokio::time::sleep(pauses.next())).await.is_none() {
                 return Ok(());
             }
@@ -288,13 +292,13 @@ impl Worker {
         }
     }
 
-    /// Merges, and retries until the system of record answers. The writes that the stores in `owing` miss go into the
+    /// Merges, and retries until the system of record answers. The writes that the stores in `behind` miss go into the
     /// outbox. A refused batch is halved until the refused operation is found. `None` if the worker was stopped or the
     /// term ended first.
     async fn merge(
         &self,
         operations: &[Operation],
-        owing: &[Target],
+        behind: &[Target],
     ) -> Result<Option<(Outcome, Vec<(usize, Fault)>)>, Fault> {
         let (mut whole, mut refused) = (Outcome::default(), Vec::new());
         let mut open = vec![(0..operations.len()).collect::<Vec<_>>()];
@@ -303,13 +307,14 @@ impl Worker {
         while let Some(part) = open.pop() {
             let batch: Vec<&Operation> = part.iter().map(|i| &operations[*i]).collect();
             let now = Written { at: self.clock.now(), max_ahead: self.settings.limits.max_ahead_micros };
-            let looks = self.look(&batch).await;
+            let snapshots = self.look(&batch).await;
             if !self.term.holds() {
                 return Ok(None);
             }
             let (fence, finished_by) = (&self.fence, self.bus.finished_by());
-            let terms = Terms { now, again, settings: &self.settings, looks: &looks, fence, finished_by };
-            match caught("merge", merge_all(&*self.records, &batch, owing, terms)).await.flatten() {
+            let context =
+                MergeContext { now, again, settings: &self.settings, snapshots: &snapshots, fence, finished_by };
+            match catch_panic("merge", merge_all(&*self.records, &batch, behind, context)).await.flatten() {
                 Ok(outcome) => whole.join(outcome),
                 Err(fault) if fault.class == FaultClass::Disk || fault.outdated => return Err(fault),
                 Err(fault) if fault.class.is_transient() => {
@@ -337,14 +342,20 @@ impl Worker {
     }
 
     /// Reads the chunks from the stores that answer, to detect direct writes.
-    async fn look(&self, batch: &[&Operation]) -> Looks {
-        let answers = |lane: &&Lane| lane.condition().failing.is_none() && !lane.condition().owing;
-        let stores: Vec<_> = self.lanes.iter().filter(answers).map(Lane::store).collect();
+    async fn look(&self, batch: &[&Operation]) -> StoreSnapshots {
+        let answers = |store_writer: &&StoreWriter| {
+            store_writer.condition().failing.is_none() && !store_writer.condition().behind
+        };
+        let stores: Vec<_> = self.store_writers.iter().filter(answers).map(StoreWriter::store).collect();
         direct_write::look(&stores, batch, self.settings.direct.detect, self.settings.worker.patience).await
     }
 
-    fn owing(&self) -> Vec<Target> {
-        self.lanes.iter().filter(|lane| lane.condition().owing).map(Lane::target).collect()
+    fn behind(&self) -> Vec<Target> {
+        self.store_writers
+            .iter()
+            .filter(|store_writer| store_writer.condition().behind)
+            .map(StoreWriter::target)
+            .collect()
     }
 
     fn count(&self, outcome: &Outcome) {
@@ -354,14 +365,14 @@ impl Worker {
         for writer in &outcome.direct {
             metrics::direct(*writer);
         }
-        for mark in &outcome.conflicts {
-            metrics::conflict(mark.kind, mark.strategy, mark.outcome);
+        for count in &outcome.conflicts {
+            metrics::conflict(count.kind, count.strategy, count.outcome);
         }
         self.progress.met(&outcome.conflicts);
     }
 
-    pub(crate) fn settler(&self) -> Settler {
-        Settler {
+    pub(crate) fn completion(&self) -> Completion {
+        Completion {
             bus: Arc::clone(&self.bus),
             targets: Arc::clone(&self.targets),
             records: Arc::clone(&self.records),

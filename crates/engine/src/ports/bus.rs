@@ -204,7 +204,7 @@ pub trait Bus: Send + Sync {
 
     /// Adds the letters to the dead letters and acknowledges their entries; a crash in between leaves an entry in both
     /// places, never in neither. A letter without an entry is only added.
-    async fn bury(&self, letters: &[DeadLetter]) -> Result<(), Fault>;
+    async fn dead_letter(&self, letters: &[DeadLetter]) -> Result<(), Fault>;
 
     /// Returns the dead letters with an id above `after`, at most `limit`.
     async fn dead(&self, after: Option<EntryId>, limit: usize) -> Result<Vec<Letter>, Fault>;
@@ -213,7 +213,7 @@ pub trait Bus: Send + Sync {
     async fn drop_dead(&self, id: EntryId) -> Result<bool, Fault>;
 
     /// A name that changes as soon as the bus may have lost entries whose publication it had confirmed.
-    async fn incarnation(&self) -> Result<String, Fault>;
+    async fn epoch(&self) -> Result<String, Fault>;
 
     /// The numbers of entries that wait.
     async fn depth(&self) -> Result<Depth, Fault>;

@@ -129,7 +129,7 @@ pub trait Capture: Send + Sync {
     async fn open(&self) -> Result<Opened, Fault>;
 
     /// Writes a message without meaning into the log, so that the confirmed position advances while the table is idle.
-    async fn beat(&self) -> Result<(), Fault>;
+    async fn heartbeat(&self) -> Result<(), Fault>;
 
     /// The number of bytes of the log that the server keeps because they are not confirmed.
     async fn lag(&self) -> Result<u64, Fault>;

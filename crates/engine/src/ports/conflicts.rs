@@ -7,14 +7,14 @@ use uuid::Uuid;
 
 /// A conflict as the merge found it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Met {
+pub struct NewConflict {
     /// The time of the merge.
     #[serde(rename = "met_at")]
     pub at: Time,
     /// The version of the result of the merge.
     pub sync_version: SyncVersion,
     /// How the conflict was closed, if it had been left open.
-    pub closed: Option<Closed>,
+    pub closed: Option<Resolution>,
     /// The four sides, and the outcome.
     #[serde(flatten)]
     pub conflict: Conflict,
@@ -22,7 +22,7 @@ pub struct Met {
 
 /// How an open conflict was closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Closed {
+pub struct Resolution {
     /// When the change that closed it was merged.
     pub at: Time,
     /// The writer of that change: usually an operator; another writer if it deleted the chunk or withdrew its value.
@@ -31,26 +31,26 @@ pub struct Closed {
 
 /// A part that waits for no decision any more: its open entries on the record are closed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Decided {
+pub struct ResolvedPart {
     /// The part.
     pub part: Part,
     /// The writer and the time.
-    pub closed: Closed,
+    pub closed: Resolution,
 }
 
 /// An entry of the record.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Recorded {
+pub struct ConflictRecord {
     /// The number of the entry, ascending in the order of recording.
     pub id: u64,
     /// The chunk.
     pub chunk: Uuid,
     /// The conflict.
     #[serde(flatten)]
-    pub met: Met,
+    pub met: NewConflict,
 }
 
-impl Met {
+impl NewConflict {
     /// Whether the entry waits for a decision of an operator.
     #[must_use]
     pub fn is_open(&self) -> bool {
@@ -91,7 +91,7 @@ pub struct ConflictFilter {
 impl ConflictFilter {
     /// Whether the entry matches.
     #[must_use]
-    pub fn fits(&self, entry: &Recorded) -> bool {
+    pub fn fits(&self, entry: &ConflictRecord) -> bool {
         let (met, conflict) = (&entry.met, &entry.met.conflict);
         let of = |writer| [conflict.source.writer, conflict.target.writer].contains(&Some(writer));
         self.chunk.is_none_or(|chunk| chunk == entry.chunk)

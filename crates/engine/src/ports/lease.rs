@@ -11,7 +11,7 @@ pub struct LeaseState {
     /// The token of the holder; `None` after a release, and if no process ever held the lease.
     pub token: Option<Uuid>,
     /// How often the lease has been taken or renewed.
-    pub beat: u64,
+    pub heartbeat: u64,
     /// Host and process id of the last holder, for reports.
     pub holder: String,
 }
@@ -38,7 +38,7 @@ pub enum Handover {
 /// - **Repetition**: a call whose answer was lost may be repeated with the same token. `take` of a token that already
 ///   holds the lease succeeds; `release` of a token that does not hold it changes nothing.
 /// - **What it does not fence**: writes to the other stores, the log of another host, the bus. Writes are guarded by their
-///   versions, and the outbox by its rules ([`Records::owe`](super::Records::owe)).
+///   versions, and the outbox by its rules ([`Records::enqueue`](super::Records::enqueue)).
 /// - **Durability**: as the records. A lease that a crash of the server rolled back shows another token, and its holder
 ///   is refused.
 #[async_trait]

@@ -8,7 +8,7 @@ use chunk_sync_model::document::{Document, Fingerprint};
 use chunk_sync_model::{Hash, Record, State, SyncVersion, Target, Time};
 use uuid::Uuid;
 
-use super::{ConflictFilter, Decided, EntryId, Fault, Met, Recorded};
+use super::{ConflictFilter, ConflictRecord, EntryId, Fault, NewConflict, ResolvedPart};
 
 /// A state that a store must hold from now on, unless it holds a newer one.
 #[derive(Clone, Debug)]
@@ -45,7 +45,7 @@ impl Applied {
 
 /// What a store holds of a chunk, read back from it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Seen {
+pub struct StoredFingerprint {
     /// The chunk.
     pub id: Uuid,
     /// The version in the store; zero if another program wrote the chunk there.
@@ -56,7 +56,7 @@ pub struct Seen {
 
 /// What a store holds of a chunk, with the document itself.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Looked {
+pub struct StoredDocument {
     /// The chunk.
     pub id: Uuid,
     /// The version in the store; zero if another program wrote the chunk there.
@@ -65,11 +65,11 @@ pub struct Looked {
     pub document: Document,
 }
 
-impl Looked {
+impl StoredDocument {
     /// The part of it that verification compares.
     #[must_use]
-    pub fn seen(&self) -> Seen {
-        Seen { id: self.id, version: self.version, fingerprint: self.document.fingerprint() }
+    pub fn seen(&self) -> StoredFingerprint {
+        StoredFingerprint { id: self.id, version: self.version, fingerprint: self.document.fingerprint() }
     }
 }
 
@@ -103,17 +103,17 @@ pub trait Store: Send + Sync {
     async fn apply(&self, writes: &[Write]) -> Vec<Applied>;
 
     /// Reads these chunks with their documents, in their order; `None` where the store does not hold the chunk.
-    async fn look(&self, ids: &[Uuid]) -> Result<Vec<Option<Looked>>, Fault>;
+    async fn fetch_documents(&self, ids: &[Uuid]) -> Result<Vec<Option<StoredDocument>>, Fault>;
 
     /// Reads these chunks as verification compares them.
-    async fn read(&self, ids: &[Uuid]) -> Result<Vec<Option<Seen>>, Fault> {
-        let looked = self.look(ids).await?;
-        Ok(looked.iter().map(|looked| looked.as_ref().map(Looked::seen)).collect())
+    async fn fetch_fingerprints(&self, ids: &[Uuid]) -> Result<Vec<Option<StoredFingerprint>>, Fault> {
+        let looked = self.fetch_documents(ids).await?;
+        Ok(looked.iter().map(|looked| looked.as_ref().map(StoredDocument::seen)).collect())
     }
 
     /// Reads the next chunks in ascending order of id (as bytes), from the first one above `after`, at most `limit`.
     /// Fewer than `limit` mean the end.
-    async fn scan(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Seen>, Fault>;
+    async fn scan_fingerprints(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<StoredFingerprint>, Fault>;
 
     /// The fingerprint that the store would return if it held `state`.
     fn expect(&self, state: &State) -> Fingerprint;
@@ -127,7 +127,7 @@ pub trait Store: Send + Sync {
 
 /// What the system of record holds of a chunk when its merge begins.
 #[derive(Clone, Debug, Default)]
-pub struct Held {
+pub struct CurrentState {
     /// The record of the chunk.
     pub record: Option<Record>,
     /// The row.
@@ -151,11 +151,11 @@ pub struct Commit {
     /// The digest of the new row, kept with the record; `None` if the chunk is deleted.
     pub row: Option<Hash>,
     /// The stores that are written later: each gets an entry with this version in its outbox.
-    pub owed: Vec<Target>,
+    pub outbox: Vec<Target>,
     /// Parts whose open conflicts on the record are closed, before those of `conflicts` are added.
-    pub decided: Vec<Decided>,
+    pub decided: Vec<ResolvedPart>,
     /// The conflicts of this merge, in order: new entries of the record of conflicts.
-    pub conflicts: Vec<Met>,
+    pub conflicts: Vec<NewConflict>,
 }
 
 /// What must still hold when a merge commits. A transaction that finds it changed commits nothing.
@@ -196,9 +196,9 @@ pub struct MergeScope<'a> {
     pub finished: &'a [EntryId],
 }
 
-/// Decides on the chunks of a transaction: one [`Held`] for each requested id, in that order. It may be called again if
+/// Decides on the chunks of a transaction: one [`CurrentState`] for each requested id, in that order. It may be called again if
 /// the transaction has to be repeated.
-pub type Decide<'a> = &'a (dyn Fn(Vec<Held>) -> Vec<Commit> + Send + Sync);
+pub type Decide<'a> = &'a (dyn Fn(Vec<CurrentState>) -> Vec<Commit> + Send + Sync);
 
 /// A row of the system of record, as verification reads it.
 #[derive(Clone, Debug)]
@@ -217,7 +217,7 @@ pub struct Row {
 
 /// An outbox entry: a state that has not been written to a store yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Debt {
+pub struct PendingWrite {
     /// The chunk.
     pub id: Uuid,
     /// The store.
@@ -255,22 +255,22 @@ pub trait Records: Store {
     /// Not fenced: a process that lost the lease does no harm here. An unnecessary entry costs one more write of the
     /// recorded state, which its version guards; an entry that the late write of an old holder made necessary is
     /// recorded in the same way.
-    async fn owe(&self, debts: &[Debt]) -> Result<(), Fault>;
+    async fn enqueue(&self, pending_writes: &[PendingWrite]) -> Result<(), Fault>;
 
     /// Reads the outbox of a store, the oldest entries first, at most `limit`.
-    async fn debts(&self, target: Target, limit: usize) -> Result<Vec<Debt>, Fault>;
+    async fn pending_writes(&self, target: Target, limit: usize) -> Result<Vec<PendingWrite>, Fault>;
 
     /// Removes outbox entries that were written, unless their version has risen since.
     ///
     /// Not fenced: it is called after the store confirmed that version, which stays true regardless of the holder of
     /// the lease.
-    async fn paid(&self, debts: &[Debt]) -> Result<(), Fault>;
+    async fn drained(&self, pending_writes: &[PendingWrite]) -> Result<(), Fault>;
 
     /// The number of outbox entries of each store.
-    async fn debt_counts(&self) -> Result<BTreeMap<Target, u64>, Fault>;
+    async fn outbox_counts(&self) -> Result<BTreeMap<Target, u64>, Fault>;
 
     /// Reads entries of the record of conflicts, the newest first, at most `limit`.
-    async fn conflicts(&self, filter: &ConflictFilter, limit: usize) -> Result<Vec<Recorded>, Fault>;
+    async fn conflicts(&self, filter: &ConflictFilter, limit: usize) -> Result<Vec<ConflictRecord>, Fault>;
 
     /// The number of entries that wait for a decision of an operator.
     async fn open_conflicts(&self) -> Result<u64, Fault>;
@@ -280,7 +280,7 @@ pub trait Records: Store {
     async fn forget_conflicts(&self, before: Time, limit: usize) -> Result<u64, Fault>;
 
     /// Reads the entry of the record of conflicts with that number.
-    async fn conflict(&self, id: u64) -> Result<Option<Recorded>, Fault> {
+    async fn conflict(&self, id: u64) -> Result<Option<ConflictRecord>, Fault> {
         let filter = ConflictFilter { below: Some(id.saturating_add(1)), ..ConflictFilter::default() };
         Ok(self.conflicts(&filter, 1).await?.pop().filter(|entry| entry.id == id))
     }

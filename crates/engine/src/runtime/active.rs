@@ -15,20 +15,20 @@ use crate::pipeline::breaker::Breaker;
 use crate::pipeline::given_up::GivenUp;
 use crate::pipeline::log::Log;
 use crate::pipeline::recovery::{Recovered, recover};
-use crate::pipeline::store_writer::{Lane, SharedCondition};
+use crate::pipeline::store_writer::{SharedCondition, StoreWriter};
 use crate::pipeline::worker::{Run, Worker};
 use crate::ports::Ports;
 use crate::ports::{Fault, Fence, Handover};
 use crate::runtime::clock::Clock;
 use crate::runtime::lease::Term;
-use crate::runtime::maintenance::House;
+use crate::runtime::maintenance::Maintenance;
 use crate::runtime::progress::{Progress, Stop};
 use crate::runtime::retry::Pauses;
 use crate::runtime::settings::Settings;
 
 /// What all terms of a process have in common.
 #[derive(Clone)]
-pub(crate) struct Office {
+pub(crate) struct Shared {
     pub(crate) ports: Ports,
     pub(crate) settings: Arc<Settings>,
     pub(crate) disk: Arc<dyn Disk>,
@@ -45,7 +45,7 @@ pub(crate) struct Office {
     pub(crate) stop: Stop,
 }
 
-impl Office {
+impl Shared {
     /// Opens the log.
     pub(crate) async fn open_log(&self) -> Result<(Log, Recovery), chunk_sync_wal::WalError> {
         Log::open(Arc::clone(&self.disk), self.clock.clone(), &self.settings.wal).await
@@ -62,14 +62,14 @@ impl Office {
         let Some(epoch) = self.take_over(handover).await else { return Ok(Run::Stopped) };
         let worker = self.worker(term, log.clone(), &epoch);
         let recovered = recover(&worker, recovery).await?;
-        tell(&recovered);
+        propagate(&recovered);
         *self.recovered.lock().unwrap_or_else(PoisonError::into_inner) = Some(recovered);
-        let mut house = JoinSet::new();
-        house.spawn(self.house(log.clone()).keep(self.stop.clone()));
+        let mut maintenance = JoinSet::new();
+        maintenance.spawn(self.maintenance(log.clone()).keep(self.stop.clone()));
         let run = worker.clone().run().await?;
         worker.ask_the_bus().await?;
         drop(worker);
-        drop(house);
+        drop(maintenance);
         self.lanes_ended().await;
         log.sync().await?;
         Ok(run)
@@ -77,7 +77,7 @@ impl Office {
 
     /// Replays the log and does nothing else.
     pub(crate) async fn replay(&self, term: &Term, log: Log, recovery: Recovery) -> Result<Recovered, Fault> {
-        let epoch = self.ports.bus.incarnation().await?;
+        let epoch = self.ports.bus.epoch().await?;
         let worker = self.worker(term, log.clone(), &epoch);
         let recovered = recover(&worker, recovery).await?;
         drop(worker);
@@ -93,7 +93,7 @@ impl Office {
         loop {
             let begun = async {
                 self.ports.bus.begin(handover).await?;
-                self.ports.bus.incarnation().await
+                self.ports.bus.epoch().await
             };
             match self.stop.during(begun).await? {
                 Ok(epoch) => return Some(epoch),
@@ -107,7 +107,7 @@ impl Office {
         Worker {
             bus: Arc::clone(&self.ports.bus),
             records: Arc::clone(&self.ports.records),
-            lanes: self.lanes(term),
+            store_writers: self.store_writers(term),
             targets: self.ports.targets().into(),
             fence: Fence { stores: self.ports.set, ..term.fence() },
             log,
@@ -124,15 +124,16 @@ impl Office {
     }
 
     /// A writer to every store. It ends when the last handle on it is dropped.
-    fn lanes(&self, term: &Term) -> Vec<Lane> {
+    fn store_writers(&self, term: &Term) -> Vec<StoreWriter> {
         let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
-        left.retain(|driver| !driver.is_finished());
+        left.retain(|task| !task.is_finished());
         let start = |(store, condition): (&Arc<dyn crate::ports::Store>, &SharedCondition)| {
             let (store, records) = (Arc::clone(store), Arc::clone(&self.ports.records));
             let settings = self.settings.worker.clone();
-            let (lane, driver) = Lane::start(store, records, settings, term.clone(), Arc::clone(condition));
-            left.push(driver);
-            lane
+            let (store_writer, task) =
+                StoreWriter::start(store, records, settings, term.clone(), Arc::clone(condition));
+            left.push(task);
+            store_writer
         };
         self.ports.stores.iter().zip(&self.conditions).map(start).collect()
     }
@@ -140,14 +141,14 @@ impl Office {
     /// Waits until no task of a store writer is left, of this term or an earlier one.
     pub(crate) async fn lanes_ended(&self) {
         let drivers = std::mem::take(&mut *self.left.lock().unwrap_or_else(PoisonError::into_inner));
-        for driver in drivers {
+        for task in drivers {
             // A panic was printed where it happened, and a task that ended has no result.
-            let _ = driver.await;
+            let _ = task.await;
         }
     }
 
-    fn house(&self, log: Log) -> House {
-        House {
+    fn maintenance(&self, log: Log) -> Maintenance {
+        Maintenance {
             ports: self.ports.clone(),
             log,
             clock: self.clock.clone(),
@@ -158,7 +159,7 @@ impl Office {
     }
 }
 
-fn tell(recovered: &Recovered) {
+fn propagate(recovered: &Recovered) {
     if *recovered != Recovered::default() {
         info!(
             replayed = recovered.replayed,

@@ -10,7 +10,7 @@ use crate::ports::{Fault, FaultClass};
 
 /// The future's output; if it panics, a fault of class `Rejected` with the panic's message. The ports that the future
 /// used remain usable: a call that is cut short there has happened wholly or not at all.
-pub(crate) async fn caught<T>(context: &'static str, future: impl Future<Output = T>) -> Result<T, Fault> {
+pub(crate) async fn catch_panic<T>(context: &'static str, future: impl Future<Output = T>) -> Result<T, Fault> {
     let ended = AssertUnwindSafe(future).catch_unwind().await;
     ended.map_err(|panic| Fault::new(FaultClass::Rejected, context, format!("panicked: {}", message(&*panic))))
 }

@@ -7,9 +7,9 @@
 //! | `logged` | the batch was synced to the log | the batch | it is pending in the log, and on the bus | nothing was done yet |
 //! | `merged` | row, record and pending writes were committed | the writes to the stores | the log replays the batch: a merged change is found in its record, and is sent to the stores all the same | the merge, which changes nothing |
 //! | `stored` | one store has written its batch | the writes to the other stores | the same | that store's write, which its version guards |
-//! | `owed` | the writes that a store misses were put into the outbox | those writes | they were committed | the outbox entry, under the same version |
-//! | `paid` | a store has taken writes from its outbox | their removal from the outbox | the outbox sends them once more | that store's write, guarded |
-//! | `buried` | a dead letter was written | the completion | the letter exists, and its entry was acknowledged in the same step | of an operation that only the log had: the letter |
+//! | `outbox` | the writes that a store misses were put into the outbox | those writes | they were committed | the outbox entry, under the same version |
+//! | `drained` | a store has taken writes from its outbox | their removal from the outbox | the outbox sends them once more | that store's write, guarded |
+//! | `dead_lettered` | a dead letter was written | the completion | the letter exists, and its entry was acknowledged in the same step | of an operation that only the log had: the letter |
 //! | `completed` | the log recorded the end of the batch | the acknowledgement | the entries are handed out again | the whole batch, which changes nothing |
 //! | `acknowledged` | the entries were acknowledged on the bus | nothing | the completion may not be on disk yet | a replay of the batch, which changes nothing |
 //! | `captured` | signals for changed rows are on the bus | the fact that they are | the position was not confirmed | the signals, each of which reads a row that is as it was last read |
@@ -23,9 +23,9 @@
 //! | `read` | the bus handed out entries | the entries | they are in the table, and are handed out again | nothing |
 //! | `merged` | row, record, outbox and the end of the entries were committed | the writes to the stores | they are in the outbox, and the next process drains it | nothing |
 //! | `stored` | one store has written its batch | the fact that it has, and the writes to the others | the outbox has both | that store's write, which its version guards |
-//! | `owed` | a store did not answer for long, and its writes are left to the outbox | nothing: they are there since the merge | | nothing |
-//! | `paid` | stores hold their writes, which are about to be removed from the outbox | the fact that they hold them | the outbox sends them once more | those writes, guarded |
-//! | `buried` | a dead letter was written; if the merge refused the event, its entry ended in the same transaction | nothing | the letter exists | a write that a store refused is still in the outbox, and is refused again |
+//! | `outbox` | a store did not answer for long, and its writes are left to the outbox | nothing: they are there since the merge | | nothing |
+//! | `drained` | stores hold their writes, which are about to be removed from the outbox | the fact that they hold them | the outbox sends them once more | those writes, guarded |
+//! | `dead_lettered` | a dead letter was written; if the merge refused the event, its entry ended in the same transaction | nothing | the letter exists | a write that a store refused is still in the outbox, and is refused again |
 //! | `captured` | signals are committed beside the rows | the fact that they are | the position was not confirmed | the signals |
 //! | `confirmed` | a position was confirmed to the server | nothing: its signals are as durable as the rows | | if the server has not received it yet, the signals |
 
@@ -58,9 +58,9 @@ points! {
     Logged = "logged",
     Merged = "merged",
     Stored = "stored",
-    Owed = "owed",
-    Paid = "paid",
-    Buried = "buried",
+    Enqueued = "enqueued",
+    Drained = "drained",
+    DeadLettered = "dead_lettered",
     Completed = "completed",
     Acknowledged = "acknowledged",
     Captured = "captured",

@@ -184,7 +184,10 @@ impl Keeper {
     async fn attempt(&mut self, seen: &mut Option<(LeaseState, Instant)>) -> Result<Option<Term>, Fault> {
         let state = self.lease.state().await?;
         let now = Instant::now();
-        if seen.as_ref().is_some_and(|(earlier, _)| earlier.token == state.token && earlier.beat != state.beat) {
+        if seen
+            .as_ref()
+            .is_some_and(|(earlier, _)| earlier.token == state.token && earlier.heartbeat != state.heartbeat)
+        {
             self.alive = state.token;
         }
         let since = seen.take().filter(|(earlier, _)| *earlier == state).map_or(now, |(_, since)| since);
@@ -284,7 +287,7 @@ impl Keeper {
 fn handover(before: Option<&LeaseState>, mine: Uuid) -> Handover {
     match before {
         // Before the lease existed the holder is unknown.
-        Some(LeaseState { beat: 0, .. }) | None => Handover::Silent,
+        Some(LeaseState { heartbeat: 0, .. }) | None => Handover::Silent,
         Some(LeaseState { token: None, .. }) => Handover::Orderly,
         Some(LeaseState { token: Some(token), .. }) if *token == mine => Handover::Orderly,
         Some(_) => Handover::Silent,
@@ -298,7 +301,7 @@ mod tests {
     #[test]
     fn only_a_release_and_its_own_token_are_an_orderly_handover() {
         let mine = Uuid::from_u128(1);
-        let state = |token, beat| LeaseState { token, beat, holder: String::new() };
+        let state = |token, heartbeat| LeaseState { token, heartbeat, holder: String::new() };
         assert_eq!(handover(Some(&state(None, 7)), mine), Handover::Orderly);
         assert_eq!(handover(Some(&state(Some(mine), 7)), mine), Handover::Orderly);
         assert_eq!(handover(Some(&state(Some(Uuid::from_u128(2)), 7)), mine), Handover::Silent);

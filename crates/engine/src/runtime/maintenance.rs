@@ -19,7 +19,7 @@ const FORGOTTEN: usize = 500;
 const GOES: usize = 20;
 
 /// The maintenance of one term.
-pub(crate) struct House {
+pub(crate) struct Maintenance {
     pub(crate) ports: Ports,
     pub(crate) log: Log,
     pub(crate) clock: Clock,
@@ -29,7 +29,7 @@ pub(crate) struct House {
     pub(crate) progress: Arc<Progress>,
 }
 
-impl House {
+impl Maintenance {
     /// Every second it updates the gauges; every ten seconds it removes what is finished. Ends at the stop signal.
     pub(crate) async fn keep(self, mut stop: Stop) {
         let mut ticks = tokio::time::interval(Duration::from_secs(1));
@@ -56,9 +56,9 @@ impl House {
     async fn show_gauges(&self) -> Result<(), Fault> {
         let depth = self.ports.bus.depth().await?;
         metrics::queue(depth.unread + depth.pending, depth.dead);
-        let counts = self.ports.records.debt_counts().await?;
+        let counts = self.ports.records.outbox_counts().await?;
         for store in &self.ports.stores {
-            metrics::debts(store.target(), counts.get(&store.target()).copied().unwrap_or_default());
+            metrics::pending_writes(store.target(), counts.get(&store.target()).copied().unwrap_or_default());
         }
         metrics::open_conflicts(self.ports.records.open_conflicts().await?);
         Ok(())

@@ -30,7 +30,7 @@ pub const DESCRIPTIONS: &[(Kind, &str, &str)] = &[
     (Kind::Histogram, "chunk_sync_settled_seconds", "Age of an event, by its own time, when every store held it"),
     (Kind::Gauge, "chunk_sync_capture_lag_bytes", "How much of its log PostgreSQL keeps for the slot"),
     (Kind::Gauge, "chunk_sync_active", "1 while this process holds the lease, 0 while it stands by"),
-    (Kind::Gauge, "chunk_sync_debts", "Chunks with a pending write in the outbox, by store"),
+    (Kind::Gauge, "chunk_sync_outbox", "Chunks with a pending write in the outbox, by store"),
     (Kind::Gauge, "chunk_sync_dead_letters", "Dead letters that wait for the operator"),
     (Kind::Gauge, "chunk_sync_wal_bytes", "Size of the write-ahead log on disk"),
     (Kind::Gauge, "chunk_sync_consistency_ratio", "Share of chunks that a store, or all of them, hold correctly"),
@@ -163,8 +163,8 @@ pub(crate) fn active(active: bool) {
 }
 
 #[allow(clippy::cast_precision_loss, reason = "a gauge")]
-pub(crate) fn debts(target: Target, count: u64) {
-    gauge!("chunk_sync_debts", "target" => target.as_str()).set(count as f64);
+pub(crate) fn pending_writes(target: Target, count: u64) {
+    gauge!("chunk_sync_outbox", "target" => target.as_str()).set(count as f64);
 }
 
 #[allow(clippy::cast_precision_loss, reason = "a gauge")]

@@ -7,7 +7,7 @@ use chunk_sync_model::merge::Outcome;
 use chunk_sync_model::{Target, Time};
 use tokio::sync::{Notify, watch};
 
-use crate::pipeline::apply::conflict_notes::Mark;
+use crate::pipeline::apply::conflict_notes::ConflictCount;
 use crate::pipeline::envelope::Operation;
 use crate::ports::Fault;
 use crate::runtime::clock;
@@ -117,10 +117,10 @@ impl Progress {
     }
 
     /// Counts conflicts, and reports the share of all conflicts since the start that were decided automatically.
-    pub(crate) fn met(&self, conflicts: &[Mark]) {
+    pub(crate) fn met(&self, conflicts: &[ConflictCount]) {
         let mut inner = self.lock();
         inner.conflicts += conflicts.len() as u64;
-        inner.left_open += conflicts.iter().filter(|mark| mark.outcome == Outcome::Open).count() as u64;
+        inner.left_open += conflicts.iter().filter(|count| count.outcome == Outcome::Open).count() as u64;
         metrics::automatic(inner.conflicts, inner.left_open);
     }
 

@@ -11,12 +11,12 @@ use tokio::sync::watch;
 use tracing::error;
 
 use crate::pipeline::breaker::Breaker;
-use crate::pipeline::log::{Log, aside};
+use crate::pipeline::log::{Log, run_blocking};
 use crate::pipeline::recovery::Recovered;
 use crate::pipeline::store_writer::{Condition, SharedCondition};
 use crate::pipeline::worker::Run;
 use crate::ports::{Fault, FaultClass, FinishedBy, Handover, Ports};
-use crate::runtime::active::Office;
+use crate::runtime::active::Shared;
 use crate::runtime::clock::Clock;
 use crate::runtime::host::Surroundings;
 use crate::runtime::lease::{Keeper, Leadership, Role};
@@ -42,7 +42,7 @@ pub enum StartError {
 
 /// The running service. Dropping it stops it without draining; what was under way is in the log.
 pub struct Service {
-    office: Office,
+    office: Shared,
     leadership: Leadership,
     ended: watch::Receiver<Option<Result<(), Fault>>>,
     stopper: Stopper,
@@ -155,7 +155,7 @@ impl Service {
     /// The current state of the service.
     #[must_use]
     pub fn health(&self) -> Health {
-        let Office { ports, conditions, progress, breaker, recovered, .. } = &self.office;
+        let Shared { ports, conditions, progress, breaker, recovered, .. } = &self.office;
         let condition = |condition: &SharedCondition| condition.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let stores = ports.stores.iter().zip(conditions).map(|(store, of)| (store.target(), condition(of)));
         Health {
@@ -208,15 +208,15 @@ impl Service {
     /// Whether the outbox has nothing more for stores that answer. If an acknowledgement finishes entries, the log has
     /// what is under way, and the outbox has only what stores have missed for long.
     async fn is_drained(&self, health: &Health) -> Result<bool, Fault> {
-        let Office { ports, settings, clock, .. } = &self.office;
+        let Shared { ports, settings, clock, .. } = &self.office;
         if ports.bus.finished_by() == FinishedBy::Acknowledgement {
             return Ok(true);
         }
-        let (counts, patience) = (ports.records.debt_counts().await?, settings.worker.patience.as_secs_f64());
+        let (counts, patience) = (ports.records.outbox_counts().await?, settings.worker.patience.as_secs_f64());
         Ok(health.stores.iter().all(|(target, condition)| {
             let failing = condition.failing.as_ref().map(|(since, _)| clock.now().seconds_since(*since));
             let pending = counts.get(target).copied().unwrap_or_default();
-            condition.owing || failing.is_some_and(|seconds| seconds > patience) || pending <= condition.refused
+            condition.behind || failing.is_some_and(|seconds| seconds > patience) || pending <= condition.refused
         }))
     }
 
@@ -245,15 +245,15 @@ impl Service {
 /// This machine, with the directory of the log locked for this process.
 async fn this_machine(settings: &Settings) -> Result<Surroundings, StartError> {
     let dir = settings.wal.dir.clone();
-    let disk = aside(true, move || RealDisk::locked(&dir)).await?;
+    let disk = run_blocking(true, move || RealDisk::locked(&dir)).await?;
     Ok(Surroundings { disk: Arc::new(disk), clock: Clock::default() })
 }
 
 /// Creates what all terms of this process have in common, and the handle that stops it.
-fn office(surroundings: Surroundings, ports: Ports, settings: Settings) -> (Stopper, Office) {
+fn office(surroundings: Surroundings, ports: Ports, settings: Settings) -> (Stopper, Shared) {
     let Surroundings { disk, clock } = surroundings;
     let (stopper, stop) = Stopper::new();
-    let office = Office {
+    let office = Shared {
         conditions: ports.stores.iter().map(|_| SharedCondition::default()).collect(),
         ports,
         settings: Arc::new(settings),
@@ -270,11 +270,11 @@ fn office(surroundings: Surroundings, ports: Ports, settings: Settings) -> (Stop
 }
 
 /// Runs one term after the other, until the service is stopped or fails. Releases the lease at the end.
-async fn serve(office: &Office, mut keeper: Keeper, opened: (Log, Recovery)) -> Result<(), Fault> {
+async fn serve(office: &Shared, mut keeper: Keeper, opened: (Log, Recovery)) -> Result<(), Fault> {
     let mut opened = Some(opened);
     let result = loop {
         let Some((term, handover)) = office.stop.during(keeper.acquire()).await else { break Ok(()) };
-        match terms(office, &keeper, &term, handover, &mut opened).await {
+        match context(office, &keeper, &term, handover, &mut opened).await {
             Ok(true) => break Ok(()),
             Ok(false) => {}
             Err(fault) => break Err(fault),
@@ -285,8 +285,8 @@ async fn serve(office: &Office, mut keeper: Keeper, opened: (Log, Recovery)) -> 
 }
 
 /// Runs one term; true if the service was stopped in it, false if the lease was lost.
-async fn terms(
-    office: &Office,
+async fn context(
+    office: &Shared,
     keeper: &Keeper,
     term: &crate::runtime::lease::Term,
     mut handover: Handover,

@@ -43,7 +43,7 @@ pub async fn absence(ports: &Ports, ids: &[Uuid]) -> Result<Vec<Absence>, Fault>
         });
     }
     for store in &ports.stores {
-        for (left, seen) in left.iter_mut().zip(store.read(ids).await?) {
+        for (left, seen) in left.iter_mut().zip(store.fetch_fingerprints(ids).await?) {
             left.present.extend(seen.map(|_| store.target()));
         }
     }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::difference::{Difference, Kind};
 use crate::pipeline::apply::external_change::digest;
-use crate::ports::{Row, Seen, Store};
+use crate::ports::{Row, Store, StoredFingerprint};
 
 /// One id, and what each store holds under it.
 #[derive(Debug)]
@@ -15,7 +15,7 @@ pub(super) struct Place {
     pub(super) id: Uuid,
     pub(super) row: Option<Row>,
     /// In the order of the stores.
-    pub(super) seen: Vec<Option<Seen>>,
+    pub(super) seen: Vec<Option<StoredFingerprint>>,
 }
 
 /// A chunk that differs: what the stores showed, and what is wrong. Two equal findings mean that the chunk stood still

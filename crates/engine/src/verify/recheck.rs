@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::compare::{Finding, Place};
 use super::options::Options;
-use crate::ports::{Fault, FinishedBy, Ports, Seen};
+use crate::ports::{Fault, FinishedBy, Ports, StoredFingerprint};
 use crate::runtime::clock;
 
 /// The pause before the second reading. It doubles from reading to reading up to the longest.
@@ -18,7 +18,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// The result for chunks that differed.
 #[derive(Debug, Default)]
-pub struct Settled {
+pub struct Rechecked {
     /// The findings that hold, in ascending order of id.
     pub findings: Vec<Finding>,
     /// The number of chunks that do not differ any more.
@@ -51,7 +51,7 @@ impl UnderWay {
         let oldest = ports.bus.oldest_at().await.ok().flatten();
         let pending = match ports.bus.finished_by() {
             FinishedBy::Acknowledgement => false,
-            FinishedBy::Merge => ports.records.debt_counts().await.is_ok_and(|c| c.values().any(|count| *count > 0)),
+            FinishedBy::Merge => ports.records.outbox_counts().await.is_ok_and(|c| c.values().any(|count| *count > 0)),
         };
         Self { oldest, pending }
     }
@@ -61,7 +61,7 @@ impl UnderWay {
 ///
 /// # Errors
 /// A store cannot be read.
-pub async fn look_again(ports: &Ports, options: &Options, findings: Vec<Finding>) -> Result<Settled, Fault> {
+pub async fn look_again(ports: &Ports, options: &Options, findings: Vec<Finding>) -> Result<Rechecked, Fault> {
     settle(ports, options, findings).await
 }
 
@@ -77,8 +77,8 @@ pub async fn look_at(ports: &Ports, options: &Options, ids: &[Uuid]) -> Result<V
     Ok(findings)
 }
 
-pub(super) async fn settle(ports: &Ports, options: &Options, findings: Vec<Finding>) -> Result<Settled, Fault> {
-    let mut settled = Settled::default();
+pub(super) async fn settle(ports: &Ports, options: &Options, findings: Vec<Finding>) -> Result<Rechecked, Fault> {
+    let mut settled = Rechecked::default();
     let mut open: BTreeMap<Uuid, Suspect> = findings.into_iter().map(|found| (found.id, Suspect::new(found))).collect();
     let (began, mut pause) = (Instant::now(), FIRST_PAUSE);
     while !open.is_empty() {
@@ -120,9 +120,9 @@ pub(super) async fn settle(ports: &Ports, options: &Options, findings: Vec<Findi
 /// What is held under these ids. The stores are read first, so that none can be ahead of the row with which it is
 /// compared.
 async fn places(ports: &Ports, ids: &[Uuid]) -> Result<Vec<Place>, Fault> {
-    let mut seen: Vec<Vec<Option<Seen>>> = Vec::with_capacity(ports.stores.len());
+    let mut seen: Vec<Vec<Option<StoredFingerprint>>> = Vec::with_capacity(ports.stores.len());
     for store in &ports.stores {
-        seen.push(store.read(ids).await?);
+        seen.push(store.fetch_fingerprints(ids).await?);
     }
     let rows = ports.records.rows_of(ids).await?;
     let place = |(i, (id, row)): (usize, (&Uuid, _))| {

@@ -51,7 +51,7 @@ pub struct Scrubbed {
 }
 
 /// Called with the result of every pass.
-pub type Told = Arc<dyn Fn(&Scrubbed) + Send + Sync>;
+pub type OnScrubbed = Arc<dyn Fn(&Scrubbed) + Send + Sync>;
 
 /// The running scrubber.
 pub struct Scrubbing {
@@ -67,7 +67,7 @@ impl Scrubbing {
         publisher: Publisher,
         settings: ScrubSettings,
         leadership: Leadership,
-        told: Told,
+        told: OnScrubbed,
     ) -> Self {
         let (stopper, stop) = Stopper::new();
         let scrubber = Scrubber { ports, publisher, settings, leadership, told };
@@ -87,7 +87,7 @@ struct Scrubber {
     publisher: Publisher,
     settings: ScrubSettings,
     leadership: Leadership,
-    told: Told,
+    told: OnScrubbed,
 }
 
 impl Scrubber {
@@ -104,7 +104,7 @@ impl Scrubber {
         while stop.during(tokio::time::sleep(pause)).await.is_some() {
             let began = Instant::now();
             match stop.during(self.pass()).await {
-                Some(Ok(scrubbed)) => self.tell(&scrubbed),
+                Some(Ok(scrubbed)) => self.propagate(&scrubbed),
                 Some(Err(fault)) => warn!(%fault, "comparing the stores failed; retrying at the next pass"),
                 None => return,
             }
@@ -132,7 +132,7 @@ impl Scrubber {
         Ok(Scrubbed { report, repaired, undecided })
     }
 
-    fn tell(&self, scrubbed: &Scrubbed) {
+    fn propagate(&self, scrubbed: &Scrubbed) {
         let Scrubbed { report, repaired, undecided } = scrubbed;
         if report.consistent {
             info!(chunks = report.chunks, seconds = report.seconds, "the stores are equal");

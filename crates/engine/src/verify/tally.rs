@@ -6,7 +6,7 @@ use chunk_sync_model::Target;
 use uuid::Uuid;
 
 use super::compare::{Finding, Place};
-use super::recheck::Settled;
+use super::recheck::Rechecked;
 use crate::ports::{Counts, Ports};
 
 /// The counts and findings so far.
@@ -36,7 +36,7 @@ impl Tally {
         }
     }
 
-    pub(super) fn judge(&mut self, settled: Settled) {
+    pub(super) fn judge(&mut self, settled: Rechecked) {
         self.chunks -= settled.vanished;
         self.unsettled += settled.unsettled;
         self.findings.extend(settled.findings);

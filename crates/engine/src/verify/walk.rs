@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::compare::Place;
 use crate::ports::Ports;
-use crate::ports::{Fault, FaultClass, Records, Row, Seen, Store};
+use crate::ports::{Fault, FaultClass, Records, Row, Store, StoredFingerprint};
 
 /// The stores, each with its current page and the next one being read: reading one store takes as long as reading all
 /// of them.
@@ -16,7 +16,7 @@ pub(super) struct Walk {
     page: usize,
     records: Arc<dyn Records>,
     rows: Pages<Row>,
-    stores: Vec<(Arc<dyn Store>, Pages<Seen>)>,
+    stores: Vec<(Arc<dyn Store>, Pages<StoredFingerprint>)>,
 }
 
 impl Walk {
@@ -54,7 +54,7 @@ impl Walk {
         for (store, pages) in &mut self.stores {
             pages.order(|after| {
                 let store = Arc::clone(store);
-                async move { store.scan(after, page).await }
+                async move { store.scan_fingerprints(after, page).await }
             });
         }
     }

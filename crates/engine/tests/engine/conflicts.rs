@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chunk_sync_engine::conflicts::{Choice, Undecidable, decide};
-use chunk_sync_engine::ports::{ConflictFilter, Recorded, Store};
+use chunk_sync_engine::ports::{ConflictFilter, ConflictRecord, Store};
 use chunk_sync_engine::verify::{Options, verify};
 use chunk_sync_engine::{DirectSettings, Ports, Publisher, Service, Settings, WalSettings, WorkerSettings};
 use chunk_sync_model::merge::{Outcome, Strategies, Unresolvable};
@@ -48,12 +48,12 @@ impl World {
         self
     }
 
-    async fn recorded(&self, open: bool) -> Vec<Recorded> {
+    async fn recorded(&self, open: bool) -> Vec<ConflictRecord> {
         let filter = ConflictFilter { open, ..ConflictFilter::default() };
         self.ports.records.conflicts(&filter, usize::MAX).await.unwrap()
     }
 
-    async fn decide(&self, entry: &Recorded, choice: &Choice) -> Result<Event, Undecidable> {
+    async fn decide(&self, entry: &ConflictRecord, choice: &Choice) -> Result<Event, Undecidable> {
         Ok(decide(&*self.ports.records, &self.publisher, entry, choice).await?.event)
     }
 

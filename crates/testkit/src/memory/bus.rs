@@ -210,7 +210,7 @@ impl Streams {
         deliveries
     }
 
-    fn bury(&mut self, letters: &[DeadLetter]) {
+    fn dead_letter(&mut self, letters: &[DeadLetter]) {
         for letter in letters {
             let id = self.next_id();
             self.dead.insert(id, letter.fields());
@@ -275,8 +275,8 @@ impl Bus for MemoryBus {
         Ok(())
     }
 
-    async fn bury(&self, letters: &[DeadLetter]) -> Result<(), Fault> {
-        self.server.streams.lock().unwrap().bury(letters);
+    async fn dead_letter(&self, letters: &[DeadLetter]) -> Result<(), Fault> {
+        self.server.streams.lock().unwrap().dead_letter(letters);
         self.acknowledge(&letters.iter().filter_map(|letter| letter.id).collect::<Vec<_>>()).await
     }
 
@@ -291,7 +291,7 @@ impl Bus for MemoryBus {
         Ok(self.server.streams.lock().unwrap().dead.remove(&id.sequence).is_some())
     }
 
-    async fn incarnation(&self) -> Result<String, Fault> {
+    async fn epoch(&self) -> Result<String, Fault> {
         Ok(self.server.streams.lock().unwrap().losses.to_string())
     }
 

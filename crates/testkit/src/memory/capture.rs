@@ -146,7 +146,7 @@ impl Capture for MemoryCapture {
         Ok(Opened { source: Box::new(source), gap: log.gap })
     }
 
-    async fn beat(&self) -> Result<(), Fault> {
+    async fn heartbeat(&self) -> Result<(), Fault> {
         Ok(())
     }
 

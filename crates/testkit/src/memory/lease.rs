@@ -16,7 +16,7 @@ pub(super) struct Table {
 
 impl Default for Table {
     fn default() -> Self {
-        let state = LeaseState { token: None, beat: 0, holder: String::new() };
+        let state = LeaseState { token: None, heartbeat: 0, holder: String::new() };
         Self { state: Mutex::new(state), merging: RwLock::new(()) }
     }
 }
@@ -63,7 +63,7 @@ impl MemoryLease {
 
     fn set(&self, token: Option<Uuid>) {
         let mut state = self.table.state.lock().unwrap();
-        *state = LeaseState { token, beat: state.beat + 1, holder: self.holder.clone() };
+        *state = LeaseState { token, heartbeat: state.heartbeat + 1, holder: self.holder.clone() };
     }
 }
 

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    Applied, Commit, ConflictFilter, Counts, Debt, Decide, Decided, Fault, FaultClass, Held, Installation, Installed,
-    Looked, MergeScope, Met, Recorded, Records, Row, Seen, Store, Write,
+    Applied, Commit, ConflictFilter, ConflictRecord, Counts, CurrentState, Decide, Fault, FaultClass, Installation,
+    Installed, MergeScope, NewConflict, PendingWrite, Records, ResolvedPart, Row, Store, StoredDocument,
+    StoredFingerprint, Write,
 };
 use chunk_sync_model::document::{Document, Fingerprint, row_fingerprint};
 use chunk_sync_model::{Hash, Record, State, SyncVersion, Target, Time};
@@ -34,21 +35,21 @@ struct Tables {
     /// Each with the last known hash of its row.
     records: BTreeMap<Uuid, (Record, Option<Hash>)>,
     /// The outbox: the version to write, and the number of the entry.
-    debts: BTreeMap<(Target, Uuid), (u64, SyncVersion)>,
+    pending_writes: BTreeMap<(Target, Uuid), (u64, SyncVersion)>,
     /// How many outbox entries there have been.
     debts_ever: u64,
     /// The conflicts, the oldest first.
-    conflicts: Vec<Recorded>,
+    conflicts: Vec<ConflictRecord>,
     /// How many conflicts there have been.
     conflicts_ever: u64,
     installed: Option<Installed>,
 }
 
 impl Tables {
-    fn held(&self, id: Uuid) -> Held {
+    fn held(&self, id: Uuid) -> CurrentState {
         let state = self.rows.get(&id).cloned();
         let (record, row) = self.records.get(&id).cloned().map_or((None, None), |(record, row)| (Some(record), row));
-        Held { record, state, row }
+        CurrentState { record, state, row }
     }
 
     fn set_row(&mut self, id: Uuid, state: Option<Arc<State>>) {
@@ -64,27 +65,27 @@ impl Tables {
             self.set_row(id, commit.state);
         }
         self.records.insert(id, (commit.record, commit.row));
-        for target in commit.owed {
-            self.owe(Debt { id, target, version });
+        for target in commit.outbox {
+            self.enqueue(PendingWrite { id, target, version });
         }
         commit.decided.iter().for_each(|decided| self.close(id, decided));
         commit.conflicts.into_iter().for_each(|met| self.enter(id, met));
     }
 
-    fn close(&mut self, chunk: Uuid, decided: &Decided) {
-        let of = |entry: &&mut Recorded| entry.chunk == chunk && entry.met.conflict.part == decided.part;
+    fn close(&mut self, chunk: Uuid, decided: &ResolvedPart) {
+        let of = |entry: &&mut ConflictRecord| entry.chunk == chunk && entry.met.conflict.part == decided.part;
         for entry in self.conflicts.iter_mut().filter(of).filter(|entry| entry.met.is_open()) {
             entry.met.closed = Some(decided.closed);
         }
     }
 
-    fn enter(&mut self, chunk: Uuid, met: Met) {
+    fn enter(&mut self, chunk: Uuid, met: NewConflict) {
         self.conflicts_ever += 1;
-        self.conflicts.push(Recorded { id: self.conflicts_ever, chunk, met });
+        self.conflicts.push(ConflictRecord { id: self.conflicts_ever, chunk, met });
     }
 
     fn forget_conflicts(&mut self, before: Time, limit: usize) -> usize {
-        let old = |entry: &&Recorded| entry.met.settled_at().is_some_and(|at| at < before);
+        let old = |entry: &&ConflictRecord| entry.met.settled_at().is_some_and(|at| at < before);
         let mut old: Vec<_> =
             self.conflicts.iter().filter(old).map(|entry| (entry.met.settled_at(), entry.id)).collect();
         old.sort_unstable();
@@ -93,26 +94,29 @@ impl Tables {
         old.len()
     }
 
-    fn owe(&mut self, debt: Debt) {
+    fn enqueue(&mut self, pending_write: PendingWrite) {
         self.debts_ever += 1;
-        let (_, owed) = self.debts.entry((debt.target, debt.id)).or_insert((self.debts_ever, debt.version));
-        *owed = debt.version.max(*owed);
+        let (_, outbox) = self
+            .pending_writes
+            .entry((pending_write.target, pending_write.id))
+            .or_insert((self.debts_ever, pending_write.version));
+        *outbox = pending_write.version.max(*outbox);
     }
 
-    fn paid(&mut self, debt: Debt) {
-        let key = (debt.target, debt.id);
-        if self.debts.get(&key).is_some_and(|(_, owed)| *owed <= debt.version) {
-            self.debts.remove(&key);
+    fn drained(&mut self, pending_write: PendingWrite) {
+        let key = (pending_write.target, pending_write.id);
+        if self.pending_writes.get(&key).is_some_and(|(_, outbox)| *outbox <= pending_write.version) {
+            self.pending_writes.remove(&key);
         }
     }
 
-    fn debts(&self, target: Target, limit: usize) -> Vec<Debt> {
-        let mut debts: Vec<_> = self.debts.iter().filter(|((of, _), _)| *of == target).collect();
-        debts.sort_by_key(|(_, (turn, _))| *turn);
-        debts
+    fn pending_writes(&self, target: Target, limit: usize) -> Vec<PendingWrite> {
+        let mut pending_writes: Vec<_> = self.pending_writes.iter().filter(|((of, _), _)| *of == target).collect();
+        pending_writes.sort_by_key(|(_, (turn, _))| *turn);
+        pending_writes
             .into_iter()
             .take(limit)
-            .map(|((_, id), (_, version))| Debt { id: *id, target, version: *version })
+            .map(|((_, id), (_, version))| PendingWrite { id: *id, target, version: *version })
             .collect()
     }
 
@@ -128,9 +132,9 @@ impl Tables {
         })
     }
 
-    fn looked(&self, id: Uuid) -> Option<Looked> {
+    fn looked(&self, id: Uuid) -> Option<StoredDocument> {
         let row = self.row(id)?;
-        Some(Looked { id, version: row.version, document: Document::Row(row.state?) })
+        Some(StoredDocument { id, version: row.version, document: Document::Row(row.state?) })
     }
 
     /// Applies a write as the other stores do, guarded by the version in the record.
@@ -196,12 +200,12 @@ impl Store for MemoryRecords {
         writes.iter().map(|write| tables.apply(write)).collect()
     }
 
-    async fn look(&self, ids: &[Uuid]) -> Result<Vec<Option<Looked>>, Fault> {
+    async fn fetch_documents(&self, ids: &[Uuid]) -> Result<Vec<Option<StoredDocument>>, Fault> {
         let tables = self.tables.lock().unwrap();
         Ok(ids.iter().map(|id| tables.looked(*id)).collect())
     }
 
-    async fn scan(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Seen>, Fault> {
+    async fn scan_fingerprints(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<StoredFingerprint>, Fault> {
         let tables = self.tables.lock().unwrap();
         let looked = tables.rows.range(above(after)).take(limit).filter_map(|(id, _)| tables.looked(*id));
         Ok(looked.map(|looked| looked.seen()).collect())
@@ -255,28 +259,28 @@ impl Records for MemoryRecords {
         Ok(ids.iter().map(|id| tables.row(*id)).collect())
     }
 
-    async fn owe(&self, debts: &[Debt]) -> Result<(), Fault> {
+    async fn enqueue(&self, pending_writes: &[PendingWrite]) -> Result<(), Fault> {
         let mut tables = self.tables.lock().unwrap();
-        debts.iter().for_each(|debt| tables.owe(*debt));
+        pending_writes.iter().for_each(|pending_write| tables.enqueue(*pending_write));
         Ok(())
     }
 
-    async fn debts(&self, target: Target, limit: usize) -> Result<Vec<Debt>, Fault> {
-        Ok(self.tables.lock().unwrap().debts(target, limit))
+    async fn pending_writes(&self, target: Target, limit: usize) -> Result<Vec<PendingWrite>, Fault> {
+        Ok(self.tables.lock().unwrap().pending_writes(target, limit))
     }
 
-    async fn paid(&self, debts: &[Debt]) -> Result<(), Fault> {
+    async fn drained(&self, pending_writes: &[PendingWrite]) -> Result<(), Fault> {
         let mut tables = self.tables.lock().unwrap();
-        debts.iter().for_each(|debt| tables.paid(*debt));
+        pending_writes.iter().for_each(|pending_write| tables.drained(*pending_write));
         Ok(())
     }
 
-    async fn debt_counts(&self) -> Result<BTreeMap<Target, u64>, Fault> {
+    async fn outbox_counts(&self) -> Result<BTreeMap<Target, u64>, Fault> {
         let tables = self.tables.lock().unwrap();
-        let count = |target| (target, tables.debts.keys().filter(|(of, _)| *of == target).count() as u64);
+        let count = |target| (target, tables.pending_writes.keys().filter(|(of, _)| *of == target).count() as u64);
         Ok(Target::ALL.map(count).into())
     }
-    async fn conflicts(&self, filter: &ConflictFilter, limit: usize) -> Result<Vec<Recorded>, Fault> {
+    async fn conflicts(&self, filter: &ConflictFilter, limit: usize) -> Result<Vec<ConflictRecord>, Fault> {
         let tables = self.tables.lock().unwrap();
         Ok(tables.conflicts.iter().rev().filter(|entry| filter.fits(entry)).take(limit).cloned().collect())
     }
@@ -305,7 +309,7 @@ impl Installation for MemoryRecords {
         if tables.installed.as_ref().map(|installed| installed.version) != before {
             return Err(Fault::new(FaultClass::Busy, "memory: installation", "another set was recorded meanwhile"));
         }
-        tables.debts.retain(|(target, _), _| new.stores.0.contains_key(target));
+        tables.pending_writes.retain(|(target, _), _| new.stores.0.contains_key(target));
         tables.installed = Some(new.clone());
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::ops::Bound;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{Applied, Counts, Fault, FaultClass, Looked, Seen, Store, Write};
+use chunk_sync_engine::ports::{Applied, Counts, Fault, FaultClass, Store, StoredDocument, StoredFingerprint, Write};
 use chunk_sync_model::document::{Document, Fingerprint, GraphDocument, VectorDocument, row_fingerprint};
 use chunk_sync_model::{Limits, State, SyncVersion, Target};
 use uuid::Uuid;
@@ -91,8 +91,8 @@ fn check(state: &State, limits: &Limits) -> Result<(), Fault> {
 }
 
 impl Held {
-    fn looked(&self, id: Uuid) -> Looked {
-        Looked { id, version: self.version, document: self.document.clone() }
+    fn looked(&self, id: Uuid) -> StoredDocument {
+        StoredDocument { id, version: self.version, document: self.document.clone() }
     }
 }
 
@@ -130,12 +130,12 @@ impl Store for MemoryStore {
         writes.iter().map(|write| self.apply_one(&mut held, write)).collect()
     }
 
-    async fn look(&self, ids: &[Uuid]) -> Result<Vec<Option<Looked>>, Fault> {
+    async fn fetch_documents(&self, ids: &[Uuid]) -> Result<Vec<Option<StoredDocument>>, Fault> {
         let held = self.held.lock().unwrap();
         Ok(ids.iter().map(|id| held.get(id).map(|held| held.looked(*id))).collect())
     }
 
-    async fn scan(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Seen>, Fault> {
+    async fn scan_fingerprints(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<StoredFingerprint>, Fault> {
         let held = self.held.lock().unwrap();
         Ok(held.range(above(after)).take(limit).map(|(id, held)| held.looked(*id).seen()).collect())
     }

@@ -9,7 +9,7 @@ use chunk_sync_model::{Limits, Target};
 use uuid::Uuid;
 
 use super::{MemoryBus, MemoryRecords, MemoryStore};
-use crate::scenarios::{Edits, Hands, edited};
+use crate::scenarios::{DirectClients, Edits, edited};
 
 /// All ports in memory.
 pub struct World {
@@ -65,7 +65,7 @@ impl World {
     }
 
     async fn write(&self, store: &MemoryStore, id: Uuid, edits: Option<&Edits>) {
-        let held = store.read(&[id]).await.unwrap().pop().flatten().expect("the chunk is there");
+        let held = store.fetch_fingerprints(&[id]).await.unwrap().pop().flatten().expect("the chunk is there");
         let row = self.records.rows_of(&[id]).await.unwrap().pop().flatten().and_then(|row| row.state);
         let state = edits.map(|edits| edited(&row.expect("the row is there"), edits));
         store.tamper(id, held.version, state.as_ref());
@@ -73,7 +73,7 @@ impl World {
 }
 
 #[async_trait]
-impl Hands for World {
+impl DirectClients for World {
     async fn row(&self, id: Uuid, edits: Option<&Edits>) {
         let row = self.records.rows_of(&[id]).await.unwrap().pop().flatten().and_then(|row| row.state);
         self.records.write_row(id, edits.map(|edits| edited(&row.expect("the row is there"), edits)));

@@ -1,6 +1,6 @@
 //! Contract of the system of record about the conflicts that merges detect.
 
-use chunk_sync_engine::ports::{Closed, ConflictFilter, Decided, Held, Met, Recorded};
+use chunk_sync_engine::ports::{ConflictFilter, ConflictRecord, CurrentState, NewConflict, Resolution, ResolvedPart};
 use chunk_sync_model::merge::{Conflict, Kind, Outcome, Side, Strategy};
 use chunk_sync_model::{Hash, Part, SyncVersion, Time, Writer};
 use serde_json::json;
@@ -19,21 +19,21 @@ fn at(seconds: i64) -> Time {
 }
 
 /// A conflict of claude with cognee on that part, some seconds after a fixed time.
-fn met(part: &str, strategy: Strategy, seconds: i64) -> Met {
+fn met(part: &str, strategy: Strategy, seconds: i64) -> NewConflict {
     let part: Part = part.parse().unwrap();
     let outcome = if strategy == Strategy::Manual { Outcome::Open } else { Outcome::SourceKept };
     let (source, target) = (side(Writer::Claude, "was \u{1F980} said\n"), side(Writer::Cognee, "was \"held\"\t"));
     let (base, result) = (Side::default(), source.clone());
     let conflict = Conflict { kind: Kind::of(&part), part, strategy, outcome, base, source, target, result };
-    Met { at: at(seconds), sync_version: SyncVersion::new((1 << 53) - 2), closed: None, conflict }
+    NewConflict { at: at(seconds), sync_version: SyncVersion::new((1 << 53) - 2), closed: None, conflict }
 }
 
-fn decided(part: &str, by: Writer, seconds: i64) -> Decided {
-    Decided { part: part.parse().unwrap(), closed: Closed { at: at(seconds), by } }
+fn decided(part: &str, by: Writer, seconds: i64) -> ResolvedPart {
+    ResolvedPart { part: part.parse().unwrap(), closed: Resolution { at: at(seconds), by } }
 }
 
-async fn enter(records: &Port, id: Uuid, decided: Vec<Decided>, met: Vec<Met>) {
-    let decide = |held: Vec<Held>| {
+async fn enter(records: &Port, id: Uuid, decided: Vec<ResolvedPart>, met: Vec<NewConflict>) {
+    let decide = |held: Vec<CurrentState>| {
         let mut commits = counted_up(&[id], held);
         (commits[0].decided, commits[0].conflicts) = (decided.clone(), met.clone());
         commits
@@ -41,7 +41,7 @@ async fn enter(records: &Port, id: Uuid, decided: Vec<Decided>, met: Vec<Met>) {
     records.merge(&[id], &decide).await.unwrap();
 }
 
-async fn all(records: &Port) -> Vec<Recorded> {
+async fn all(records: &Port) -> Vec<ConflictRecord> {
     records.conflicts(&ConflictFilter::default(), usize::MAX).await.unwrap()
 }
 
@@ -51,10 +51,10 @@ pub async fn conflicts_are_recorded_with_the_row_as_they_were_met<F: Fixture<Por
     let (records, ids) = (fixture.port(), [Uuid::from_u128(1), Uuid::from_u128(2)]);
     let mut second = met("graph.relationships.calls.[\"a.b\",\"c\"]", Strategy::Prefer(Writer::Claude), 2);
     second.conflict.base = Side { value: None, ..side(Writer::Hybrid, "not kept") };
-    second.closed = Some(Closed { at: at(3), by: Writer::Operator });
+    second.closed = Some(Resolution { at: at(3), by: Writer::Operator });
     let entered =
         [vec![met("content", Strategy::LastWriteWins, 1), second], vec![met("metadata.ti tle", Strategy::Manual, 1)]];
-    let decide = |held: Vec<Held>| {
+    let decide = |held: Vec<CurrentState>| {
         let mut commits = counted_up(&ids, held);
         commits.iter_mut().zip(&entered).for_each(|(commit, met)| commit.conflicts.clone_from(met));
         commits
@@ -79,7 +79,7 @@ pub async fn a_merge_that_did_not_happen_records_no_conflict<F: Fixture<Port = P
     let (records, id) = (fixture.port(), Uuid::from_u128(1));
     for round in 0..12 {
         let before = all(&*records).await.len();
-        let conflicts: Vec<Met> = (0..20).map(|_| met("content", Strategy::LastWriteWins, round)).collect();
+        let conflicts: Vec<NewConflict> = (0..20).map(|_| met("content", Strategy::LastWriteWins, round)).collect();
         let limit = std::time::Duration::from_micros(50 << round);
         let entering = enter(&*records, id, Vec::new(), conflicts);
         let answered = tokio::time::timeout(limit, entering).await.is_ok();
@@ -144,7 +144,7 @@ pub async fn what_is_decided_closes_what_is_open_of_that_part<F: Fixture<Port = 
     // A conflict detected in the same merge comes after the decision of that merge.
     let by_operator = vec![decided("content", Writer::Operator, 2), decided("chunk_type", Writer::Operator, 2)];
     enter(&*records, id, by_operator, vec![open("content")]).await;
-    let closed = |entries: &[Recorded]| -> Vec<_> {
+    let closed = |entries: &[ConflictRecord]| -> Vec<_> {
         entries.iter().rev().map(|entry| entry.met.closed.map(|closed| (closed.at, closed.by))).collect()
     };
     let first = Some((at(2), Writer::Operator));
@@ -184,8 +184,8 @@ pub async fn hundreds_of_conflicts_are_recorded_and_closed_at_once<F: Fixture<Po
     let fixture = F::fresh().await;
     let records = fixture.port();
     let ids: Vec<Uuid> = (0..300).map(Uuid::from_u128).collect();
-    let merge = async |decided: &[Decided], met: &[Met]| {
-        let decide = |held: Vec<Held>| {
+    let merge = async |decided: &[ResolvedPart], met: &[NewConflict]| {
+        let decide = |held: Vec<CurrentState>| {
             let with = |mut commit: chunk_sync_engine::ports::Commit| {
                 (commit.decided, commit.conflicts) = (decided.to_vec(), met.to_vec());
                 commit

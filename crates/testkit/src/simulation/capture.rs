@@ -11,8 +11,8 @@ use serde_json::json;
 use tokio::time::sleep;
 
 use super::World;
+use super::faults::Way;
 use super::scenario::SHARED;
-use super::weather::Way;
 use super::writers::{chunk_id, first_view};
 
 pub(super) struct WeatheredCapture {
@@ -31,8 +31,8 @@ impl Capture for WeatheredCapture {
         Ok(Opened { source: Box::new(WeatheredSource { source, way: self.way.clone() }), gap })
     }
 
-    async fn beat(&self) -> Result<(), Fault> {
-        self.way.call(self.capture.beat()).await
+    async fn heartbeat(&self) -> Result<(), Fault> {
+        self.way.call(self.capture.heartbeat()).await
     }
 
     async fn lag(&self) -> Result<u64, Fault> {

@@ -16,7 +16,7 @@ use super::tally::Tally;
 
 /// A service that a process calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Place {
+pub(super) enum Endpoint {
     Bus,
     Lease,
     Store(Target),
@@ -24,7 +24,7 @@ pub(super) enum Place {
 
 /// Fault rates, each in calls of a thousand.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Climate {
+pub(super) struct FaultRates {
     /// The call fails, and had no effect.
     pub(super) refusals: usize,
     /// The call took effect, and the answer is lost.
@@ -36,14 +36,14 @@ pub(super) struct Climate {
 }
 
 /// The faults of all services.
-pub(super) struct Weather(Mutex<Sky>);
+pub(super) struct Faults(Mutex<FaultState>);
 
-pub(super) struct Sky {
+pub(super) struct FaultState {
     pub(super) rng: Rng,
     pub(super) tally: Tally,
-    climate: BTreeMap<Place, Climate>,
+    rates: BTreeMap<Endpoint, FaultRates>,
     /// Unreachable before this instant.
-    cut_off: BTreeMap<Place, Instant>,
+    cut_off: BTreeMap<Endpoint, Instant>,
     calm: bool,
 }
 
@@ -55,56 +55,56 @@ pub(super) enum Fate {
     Lost,
 }
 
-impl Weather {
-    pub(super) fn new(rng: Rng, climate: BTreeMap<Place, Climate>) -> Self {
+impl Faults {
+    pub(super) fn new(rng: Rng, rates: BTreeMap<Endpoint, FaultRates>) -> Self {
         let (tally, cut_off, calm) = (Tally::default(), BTreeMap::new(), false);
-        Self(Mutex::new(Sky { rng, tally, climate, cut_off, calm }))
+        Self(Mutex::new(FaultState { rng, tally, rates, cut_off, calm }))
     }
 
-    pub(super) fn sky(&self) -> MutexGuard<'_, Sky> {
+    pub(super) fn fault_state(&self) -> MutexGuard<'_, FaultState> {
         self.0.lock().unwrap()
     }
 
     /// Makes the service unreachable for this time.
-    pub(super) fn cut_off(&self, place: Place, time: Duration) {
-        self.sky().cut_off.insert(place, Instant::now() + time);
+    pub(super) fn cut_off(&self, place: Endpoint, time: Duration) {
+        self.fault_state().cut_off.insert(place, Instant::now() + time);
     }
 
     /// How long a merge takes.
     pub(super) fn merge_takes(&self) -> Duration {
-        let mut sky = self.sky();
-        match !sky.calm && sky.rng.one_in(20) {
-            true => Duration::from_millis(sky.rng.below(6_000) as u64),
+        let mut fault_state = self.fault_state();
+        match !fault_state.calm && fault_state.rng.one_in(20) {
+            true => Duration::from_millis(fault_state.rng.below(6_000) as u64),
             false => Duration::ZERO,
         }
     }
 
     /// How long a process stands still during a merge, which continues on the server.
     pub(super) fn sleeps_over_merge(&self) -> Option<Duration> {
-        let mut sky = self.sky();
-        let sleeps = !sky.calm && sky.rng.one_in(40);
-        sky.tally.pauses += u64::from(sleeps);
-        sleeps.then(|| Duration::from_millis(sky.rng.below(8_000) as u64))
+        let mut fault_state = self.fault_state();
+        let sleeps = !fault_state.calm && fault_state.rng.one_in(40);
+        fault_state.tally.pauses += u64::from(sleeps);
+        sleeps.then(|| Duration::from_millis(fault_state.rng.below(8_000) as u64))
     }
 
     /// Ends all faults, except at services that are cut off.
     pub(super) fn clear(&self) {
-        let mut sky = self.sky();
-        sky.calm = true;
-        sky.climate.clear();
+        let mut fault_state = self.fault_state();
+        fault_state.calm = true;
+        fault_state.rates.clear();
     }
 
     pub(super) fn is_calm(&self) -> bool {
-        self.sky().calm
+        self.fault_state().calm
     }
 
     /// Makes the services that are cut off reachable again.
     pub(super) fn rejoin(&self) {
-        self.sky().cut_off.clear();
+        self.fault_state().cut_off.clear();
     }
 }
 
-impl Sky {
+impl FaultState {
     pub(super) fn is_calm(&self) -> bool {
         self.calm
     }
@@ -113,9 +113,9 @@ impl Sky {
         thousandths > 0 && self.rng.below(1000) < thousandths
     }
 
-    fn fate(&mut self, place: Place) -> (Fate, Duration) {
-        let climate = self.climate.get(&place).copied().unwrap_or_default();
-        if self.chance(climate.partitions) {
+    fn fate(&mut self, place: Endpoint) -> (Fate, Duration) {
+        let rates = self.rates.get(&place).copied().unwrap_or_default();
+        if self.chance(rates.partitions) {
             let until = Instant::now() + Duration::from_millis(self.rng.below(60_000) as u64);
             let cut_off = self.cut_off.entry(place).or_insert(until);
             *cut_off = until.max(*cut_off);
@@ -127,31 +127,31 @@ impl Sky {
             let wait = if self.rng.one_in(2) { 0 } else { self.rng.below(5_000) as u64 };
             return (Fate::Refused(refusal(FaultClass::Unavailable)), Duration::from_millis(wait));
         }
-        let delay = self.delay(climate);
-        if self.chance(climate.refusals) {
+        let delay = self.delay(rates);
+        if self.chance(rates.refusals) {
             self.tally.refused += 1;
             let classes = [FaultClass::Unavailable, FaultClass::Timeout, FaultClass::Busy, FaultClass::Denied];
             let class = classes[self.rng.below(classes.len())];
             return (Fate::Refused(refusal(class)), delay);
         }
-        if self.chance(climate.lost) {
+        if self.chance(rates.lost) {
             self.tally.lost += 1;
             return (Fate::Lost, delay);
         }
         (Fate::Done, delay)
     }
 
-    fn delay(&mut self, climate: Climate) -> Duration {
-        if !self.chance(climate.delays) {
+    fn delay(&mut self, rates: FaultRates) -> Duration {
+        if !self.chance(rates.delays) {
             return Duration::ZERO;
         }
         let longest = [2, 50, 1_000, 10_000][self.rng.below(4)];
         Duration::from_millis(1 + self.rng.below(longest) as u64)
     }
 
-    fn delay_after(&mut self, place: Place) -> Duration {
-        let climate = self.climate.get(&place).copied().unwrap_or_default();
-        self.delay(climate)
+    fn delay_after(&mut self, place: Endpoint) -> Duration {
+        let rates = self.rates.get(&place).copied().unwrap_or_default();
+        self.delay(rates)
     }
 }
 
@@ -259,9 +259,9 @@ impl Life {
 /// The connection from a process to a service.
 #[derive(Clone)]
 pub(super) struct Way {
-    pub(super) weather: Arc<Weather>,
+    pub(super) faults: Arc<Faults>,
     pub(super) life: Arc<Life>,
-    pub(super) place: Place,
+    pub(super) place: Endpoint,
 }
 
 impl Way {
@@ -295,7 +295,7 @@ impl Way {
     /// The request: it may take long, and the process may die.
     pub(super) async fn set_out(&self) -> Fate {
         self.step().await;
-        let (fate, delay) = self.weather.sky().fate(self.place);
+        let (fate, delay) = self.faults.fault_state().fate(self.place);
         self.wait(delay).await;
         fate
     }
@@ -303,7 +303,7 @@ impl Way {
     /// The answer: the call took effect, but the process does not know it yet.
     pub(super) async fn come_back(&self) {
         self.step().await;
-        let delay = self.weather.sky().delay_after(self.place);
+        let delay = self.faults.fault_state().delay_after(self.place);
         self.wait(delay).await;
     }
 
@@ -325,7 +325,7 @@ impl Way {
     }
 
     async fn step(&self) {
-        let last = !self.weather.is_calm()
+        let last = !self.faults.is_calm()
             && self.life.calls_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| match left {
                 u64::MAX => None,
                 left => Some(left.saturating_sub(1)),
@@ -333,8 +333,8 @@ impl Way {
         if last {
             self.life.end();
         }
-        if !self.weather.is_calm() && self.life.falls_asleep() {
-            self.weather.sky().tally.pauses += 1;
+        if !self.faults.is_calm() && self.life.falls_asleep() {
+            self.faults.fault_state().tally.pauses += 1;
         }
         self.life.awake().await;
         if self.life.is_over() {

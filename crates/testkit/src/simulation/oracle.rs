@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use chunk_sync_engine::ports::{Commit, EntryId, Held, Records, Seen, Store};
+use chunk_sync_engine::ports::{Commit, CurrentState, EntryId, Records, Store, StoredFingerprint};
 use chunk_sync_model::merge::{Change, Strategies, merge};
 use chunk_sync_model::{Event, Record, State, SyncVersion, Target};
 use uuid::Uuid;
@@ -59,7 +59,7 @@ impl Oracle {
         self.known().acknowledged.insert(event);
     }
 
-    pub(super) fn store_went(&self, target: Target, before: &Seen, after: &Seen) {
+    pub(super) fn store_went(&self, target: Target, before: &StoredFingerprint, after: &StoredFingerprint) {
         if after.version < before.version {
             let what = format!("{target} went back from {} to {} on {}", before.version, after.version, before.id);
             self.known().broken.push(what);
@@ -67,7 +67,7 @@ impl Oracle {
     }
 
     /// Checks what a merge read.
-    pub(super) fn held(&self, ids: &[Uuid], held: &[Held]) {
+    pub(super) fn held(&self, ids: &[Uuid], held: &[CurrentState]) {
         let mut known = self.known();
         for (id, held) in ids.iter().zip(held) {
             let found = held.record.as_ref().map(|record| record.version).unwrap_or_default();
@@ -107,7 +107,7 @@ impl Oracle {
     }
 
     /// Checks that the dead letters are exactly the bad events, by `event_id`.
-    pub(super) fn buried(&self, dead: &BTreeSet<String>) -> Result<(), String> {
+    pub(super) fn dead_lettered(&self, dead: &BTreeSet<String>) -> Result<(), String> {
         let known = self.known();
         if let Some(alive) = known.bad.difference(dead).next() {
             return Err(format!("event {alive} is bad and is not among the dead letters"));
@@ -179,8 +179,8 @@ impl Oracle {
         }
         let ids: Vec<Uuid> = expected.keys().copied().collect();
         let found = held(records, &ids).await;
-        let seen: BTreeMap<Uuid, Seen> =
-            store.scan(None, usize::MAX).await.unwrap().into_iter().map(|seen| (seen.id, seen)).collect();
+        let seen: BTreeMap<Uuid, StoredFingerprint> =
+            store.scan_fingerprints(None, usize::MAX).await.unwrap().into_iter().map(|seen| (seen.id, seen)).collect();
         for ((id, (_, state)), held) in expected.iter().zip(found) {
             match (state, seen.get(id)) {
                 (None, None) => {}
@@ -205,9 +205,9 @@ impl Oracle {
 }
 
 /// Reads what the system of record holds, in a transaction that changes nothing.
-async fn held(records: &dyn Records, ids: &[Uuid]) -> Vec<Held> {
+async fn held(records: &dyn Records, ids: &[Uuid]) -> Vec<CurrentState> {
     let found = Mutex::new(Vec::new());
-    let look = |held: Vec<Held>| {
+    let look = |held: Vec<CurrentState>| {
         *found.lock().unwrap() = held;
         Vec::new()
     };

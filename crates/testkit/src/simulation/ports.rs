@@ -6,17 +6,17 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    Applied, Bus, ConflictFilter, Counts, DeadLetter, Debt, Decide, Delivery, Depth, EntryId, Fault, FaultClass,
-    FinishedBy, Handover, Held, Lease, LeaseState, Letter, Looked, MergeScope, Recorded, Records, Row, Seen, Store,
-    Write,
+    Applied, Bus, ConflictFilter, ConflictRecord, Counts, CurrentState, DeadLetter, Decide, Delivery, Depth, EntryId,
+    Fault, FaultClass, FinishedBy, Handover, Lease, LeaseState, Letter, MergeScope, PendingWrite, Records, Row, Store,
+    StoredDocument, StoredFingerprint, Write,
 };
 use chunk_sync_model::document::Fingerprint;
 use chunk_sync_model::{Event, State, Target, Time};
 use tokio::time::sleep;
 use uuid::Uuid;
 
+use super::faults::{Fate, Way};
 use super::oracle::Oracle;
-use super::weather::{Fate, Way};
 use crate::memory::{MemoryBus, MemoryLease};
 
 pub(super) struct WeatheredBus {
@@ -32,8 +32,9 @@ pub(super) struct WeatheredBus {
 impl WeatheredBus {
     /// Draws whether the next publication commits late, and by how much.
     fn lateness(&self) -> Option<Duration> {
-        let mut sky = self.way.weather.sky();
-        (self.commits_late && sky.rng.one_in(4)).then(|| Duration::from_millis(sky.rng.below(3_000) as u64))
+        let mut fault_state = self.way.faults.fault_state();
+        (self.commits_late && fault_state.rng.one_in(4))
+            .then(|| Duration::from_millis(fault_state.rng.below(3_000) as u64))
     }
 }
 
@@ -76,11 +77,11 @@ impl Bus for WeatheredBus {
         }
         {
             // As after a claim of the entry for lost: it is delivered now, and once more.
-            let mut sky = self.way.weather.sky();
-            sky.tally.deliveries += deliveries.len() as u64;
-            sky.tally.redelivered += deliveries.iter().filter(|delivery| delivery.attempt > 1).count() as u64;
-            let calm = sky.is_calm();
-            let again: Vec<EntryId> = ids.into_iter().filter(|_| !calm && sky.rng.one_in(50)).collect();
+            let mut fault_state = self.way.faults.fault_state();
+            fault_state.tally.deliveries += deliveries.len() as u64;
+            fault_state.tally.redelivered += deliveries.iter().filter(|delivery| delivery.attempt > 1).count() as u64;
+            let calm = fault_state.is_calm();
+            let again: Vec<EntryId> = ids.into_iter().filter(|_| !calm && fault_state.rng.one_in(50)).collect();
             if !again.is_empty() {
                 self.memory.hand_back(&again);
             }
@@ -93,8 +94,8 @@ impl Bus for WeatheredBus {
         self.way.call(self.bus.acknowledge(ids)).await
     }
 
-    async fn bury(&self, letters: &[DeadLetter]) -> Result<(), Fault> {
-        self.way.call(self.bus.bury(letters)).await
+    async fn dead_letter(&self, letters: &[DeadLetter]) -> Result<(), Fault> {
+        self.way.call(self.bus.dead_letter(letters)).await
     }
 
     async fn dead(&self, after: Option<EntryId>, limit: usize) -> Result<Vec<Letter>, Fault> {
@@ -105,8 +106,8 @@ impl Bus for WeatheredBus {
         self.way.call(self.bus.drop_dead(id)).await
     }
 
-    async fn incarnation(&self) -> Result<String, Fault> {
-        self.way.call(self.bus.incarnation()).await
+    async fn epoch(&self) -> Result<String, Fault> {
+        self.way.call(self.bus.epoch()).await
     }
 
     async fn depth(&self) -> Result<Depth, Fault> {
@@ -151,7 +152,7 @@ impl WeatheredStore {
         tokio::spawn(async move {
             sleep(delay).await;
             let ids: Vec<Uuid> = writes.iter().map(|write| write.id).collect();
-            let there = store.read(&ids).await.unwrap_or_default();
+            let there = store.fetch_fingerprints(&ids).await.unwrap_or_default();
             let late = writes.into_iter().zip(there).filter_map(|(write, there)| there.map(|_| write));
             apply_watched(&*store, &oracle, &late.collect::<Vec<_>>()).await;
         });
@@ -159,26 +160,26 @@ impl WeatheredStore {
 
     /// Draws whether a call without an answer is applied late, and by how much.
     fn lateness(&self) -> Option<Duration> {
-        let mut sky = self.way.weather.sky();
-        let late = sky.rng.one_in(3);
-        sky.tally.late += u64::from(late);
-        late.then(|| Duration::from_millis(sky.rng.below(20_000) as u64))
+        let mut fault_state = self.way.faults.fault_state();
+        let late = fault_state.rng.one_in(3);
+        fault_state.tally.late += u64::from(late);
+        late.then(|| Duration::from_millis(fault_state.rng.below(20_000) as u64))
     }
 
     /// Draws which writes of a batch fail on their own.
     fn failing(&self, writes: &[Write]) -> Vec<bool> {
-        let mut sky = self.way.weather.sky();
-        let some = !sky.is_calm() && sky.rng.one_in(20);
-        writes.iter().map(|_| some && sky.rng.one_in(3)).collect()
+        let mut fault_state = self.way.faults.fault_state();
+        let some = !fault_state.is_calm() && fault_state.rng.one_in(20);
+        writes.iter().map(|_| some && fault_state.rng.one_in(3)).collect()
     }
 }
 
 /// Applies the writes and reports them to the oracle. Stores in memory answer at once, so no other write intervenes.
 async fn apply_watched(store: &dyn Store, oracle: &Oracle, writes: &[Write]) -> Vec<Applied> {
     let ids: Vec<Uuid> = writes.iter().map(|write| write.id).collect();
-    let before = store.read(&ids).await.unwrap_or_default();
+    let before = store.fetch_fingerprints(&ids).await.unwrap_or_default();
     let answers = store.apply(writes).await;
-    let after = store.read(&ids).await.unwrap_or_default();
+    let after = store.fetch_fingerprints(&ids).await.unwrap_or_default();
     for (before, after) in before.iter().zip(&after) {
         if let (Some(before), Some(after)) = (before, after) {
             oracle.store_went(store.target(), before, after);
@@ -236,12 +237,12 @@ impl Store for WeatheredStore {
         answers
     }
 
-    async fn look(&self, ids: &[Uuid]) -> Result<Vec<Option<Looked>>, Fault> {
-        self.way.call(self.store.look(ids)).await
+    async fn fetch_documents(&self, ids: &[Uuid]) -> Result<Vec<Option<StoredDocument>>, Fault> {
+        self.way.call(self.store.fetch_documents(ids)).await
     }
 
-    async fn scan(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Seen>, Fault> {
-        self.way.call(self.store.scan(after, limit)).await
+    async fn scan_fingerprints(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<StoredFingerprint>, Fault> {
+        self.way.call(self.store.scan_fingerprints(after, limit)).await
     }
 
     fn expect(&self, state: &State) -> Fingerprint {
@@ -304,12 +305,12 @@ impl Store for WeatheredRecords {
         self.records.apply(writes).await
     }
 
-    async fn look(&self, ids: &[Uuid]) -> Result<Vec<Option<Looked>>, Fault> {
-        self.way.call(self.records.look(ids)).await
+    async fn fetch_documents(&self, ids: &[Uuid]) -> Result<Vec<Option<StoredDocument>>, Fault> {
+        self.way.call(self.records.fetch_documents(ids)).await
     }
 
-    async fn scan(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Seen>, Fault> {
-        self.way.call(self.records.scan(after, limit)).await
+    async fn scan_fingerprints(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<StoredFingerprint>, Fault> {
+        self.way.call(self.records.scan_fingerprints(after, limit)).await
     }
 
     fn expect(&self, state: &State) -> Fingerprint {
@@ -330,7 +331,7 @@ impl Records for WeatheredRecords {
     async fn merge_in(&self, scope: MergeScope<'_>, decide: Decide<'_>) -> Result<(), Fault> {
         let ids = scope.ids;
         let poison = self.poison.filter(|poison| ids.contains(&poison.id));
-        let watched = |held: Vec<Held>| {
+        let watched = |held: Vec<CurrentState>| {
             self.oracle.held(ids, &held);
             let commits = decide(held);
             let holds = scope.fence.lease.is_some_and(|token| self.lease.is_held_by(token));
@@ -341,7 +342,7 @@ impl Records for WeatheredRecords {
             commits
         };
         let merge = async {
-            if let Some(time) = self.way.weather.sleeps_over_merge() {
+            if let Some(time) = self.way.faults.sleeps_over_merge() {
                 self.way.life.fall_asleep(time);
             }
             match poison {
@@ -360,24 +361,24 @@ impl Records for WeatheredRecords {
         self.way.call(self.records.rows_of(ids)).await
     }
 
-    async fn owe(&self, debts: &[Debt]) -> Result<(), Fault> {
-        self.way.weather.sky().tally.debts += debts.len() as u64;
-        self.way.call(self.records.owe(debts)).await
+    async fn enqueue(&self, pending_writes: &[PendingWrite]) -> Result<(), Fault> {
+        self.way.faults.fault_state().tally.pending_writes += pending_writes.len() as u64;
+        self.way.call(self.records.enqueue(pending_writes)).await
     }
 
-    async fn debts(&self, target: Target, limit: usize) -> Result<Vec<Debt>, Fault> {
-        self.way.call(self.records.debts(target, limit)).await
+    async fn pending_writes(&self, target: Target, limit: usize) -> Result<Vec<PendingWrite>, Fault> {
+        self.way.call(self.records.pending_writes(target, limit)).await
     }
 
-    async fn paid(&self, debts: &[Debt]) -> Result<(), Fault> {
-        self.way.call(self.records.paid(debts)).await
+    async fn drained(&self, pending_writes: &[PendingWrite]) -> Result<(), Fault> {
+        self.way.call(self.records.drained(pending_writes)).await
     }
 
-    async fn debt_counts(&self) -> Result<BTreeMap<Target, u64>, Fault> {
-        self.way.call(self.records.debt_counts()).await
+    async fn outbox_counts(&self) -> Result<BTreeMap<Target, u64>, Fault> {
+        self.way.call(self.records.outbox_counts()).await
     }
 
-    async fn conflicts(&self, filter: &ConflictFilter, limit: usize) -> Result<Vec<Recorded>, Fault> {
+    async fn conflicts(&self, filter: &ConflictFilter, limit: usize) -> Result<Vec<ConflictRecord>, Fault> {
         self.way.call(self.records.conflicts(filter, limit)).await
     }
 

@@ -14,8 +14,8 @@ use tokio::time::{Instant, sleep};
 use super::World;
 use super::capture::WeatheredCapture;
 use super::disk::WatchedDisk;
+use super::faults::{Endpoint, Life, Way};
 use super::ports::{WeatheredBus, WeatheredLease, WeatheredRecords, WeatheredStore};
-use super::weather::{Life, Place, Way};
 use crate::memory::{MemoryBus, MemoryCapture};
 
 /// How often a service may end by itself after the faults have stopped: faults that are already drawn may still occur.
@@ -73,7 +73,7 @@ impl Machine {
                     tally.disk_failures += 1;
                 }),
             }
-            if self.world.weather.is_calm() {
+            if self.world.faults.is_calm() {
                 ends += 1;
             }
             if ends > ENDS {
@@ -94,7 +94,7 @@ impl Machine {
     }
 
     fn doom(&mut self) -> Doom {
-        if self.world.weather.is_calm() || !self.world.take_crash() {
+        if self.world.faults.is_calm() || !self.world.take_crash() {
             return Doom::None;
         }
         let span = 1 << self.rng.below(10);
@@ -175,8 +175,8 @@ impl Machine {
 
     fn capturing(&self, life: &Arc<Life>, ports: Ports, leadership: Leadership) -> Capturing {
         let world = &self.world;
-        let place = Place::Store(Target::Postgres);
-        let way = Way { weather: Arc::clone(&world.weather), life: Arc::clone(life), place };
+        let place = Endpoint::Store(Target::Postgres);
+        let way = Way { faults: Arc::clone(&world.faults), life: Arc::clone(life), place };
         let capture = (world.plant.capture)(Arc::new(self.capture.clone()));
         let settings = &world.scenario.settings;
         let publisher = Publisher::new(Arc::clone(&ports.bus), Arc::new(settings.limits.clone()));
@@ -218,24 +218,24 @@ impl Machine {
 
     fn ports(&self, life: &Arc<Life>) -> Ports {
         let world = &self.world;
-        let way = |place| Way { weather: Arc::clone(&world.weather), life: Arc::clone(life), place };
+        let way = |place| Way { faults: Arc::clone(&world.faults), life: Arc::clone(life), place };
         let store = |store: &Arc<dyn Store>| -> Arc<dyn Store> {
             let (store, oracle) = (Arc::clone(store), Arc::clone(&world.oracle));
-            let (way, poison) = (way(Place::Store(store.target())), world.poison(store.target()));
+            let (way, poison) = (way(Endpoint::Store(store.target())), world.poison(store.target()));
             Arc::new(WeatheredStore { store, way, oracle, poison })
         };
         Ports {
-            bus: weathered_bus(world, &self.bus, way(Place::Bus)),
+            bus: weathered_bus(world, &self.bus, way(Endpoint::Bus)),
             records: Arc::new(WeatheredRecords {
                 records: Arc::clone(&world.records),
-                way: way(Place::Store(Target::Postgres)),
+                way: way(Endpoint::Store(Target::Postgres)),
                 lease: world.rows.lease("oracle"),
                 oracle: Arc::clone(&world.oracle),
                 poison: world.poison(Target::Postgres),
             }),
             lease: Arc::new(WeatheredLease {
                 lease: (world.plant.lease)(world.rows.lease("a machine")),
-                way: way(Place::Lease),
+                way: way(Endpoint::Lease),
             }),
             stores: world.stores.iter().map(store).collect(),
             set: None,

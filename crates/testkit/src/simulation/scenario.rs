@@ -13,7 +13,7 @@ use chunk_sync_samples::rng::Rng;
 use jiff::Timestamp;
 
 use super::Installation;
-use super::weather::{Climate, Place};
+use super::faults::{Endpoint, FaultRates};
 
 /// Chunks whose rows the foreign client writes, by number; other writers may change them, too.
 pub(super) const SHARED: std::ops::Range<usize> = 1_000..1_003;
@@ -45,7 +45,7 @@ pub(super) struct Scenario {
     pub(super) bound: usize,
     /// When the run begins.
     pub(super) begin: Timestamp,
-    pub(super) climate: BTreeMap<Place, Climate>,
+    pub(super) rates: BTreeMap<Endpoint, FaultRates>,
     pub(super) settings: Settings,
 }
 
@@ -64,11 +64,11 @@ const HALF_PAST: i64 = 1_780_000_200;
 impl Scenario {
     pub(super) fn draw(rng: &mut Rng, installation: Installation) -> Self {
         let Installation { processes, finished_by } = installation;
-        let mut climate = BTreeMap::new();
-        for place in [Place::Bus].into_iter().chain(Target::ALL.map(Place::Store)) {
-            climate.insert(place, draw_climate(rng));
+        let mut rates = BTreeMap::new();
+        for place in [Endpoint::Bus].into_iter().chain(Target::ALL.map(Endpoint::Store)) {
+            rates.insert(place, draw_climate(rng));
         }
-        climate.insert(Place::Lease, Climate { delays: [0, 0, 5][rng.below(3)], ..draw_climate(rng) });
+        rates.insert(Endpoint::Lease, FaultRates { delays: [0, 0, 5][rng.below(3)], ..draw_climate(rng) });
         let down = [None, None, None, Some(Target::Qdrant), Some(Target::Neo4j)];
         Self {
             // Few chunks with many changes each, or many chunks with few changes.
@@ -87,7 +87,7 @@ impl Scenario {
             commits_late: finished_by == FinishedBy::Merge && rng.one_in(2),
             bound: [8, 1_000][rng.below(2)],
             begin: Timestamp::from_second(HALF_PAST + rng.below(1_800) as i64).unwrap(),
-            climate,
+            rates,
             settings: draw_settings(rng),
         }
     }
@@ -108,8 +108,8 @@ fn draw_poison(rng: &mut Rng) -> Option<Poison> {
     rng.one_in(3).then_some(Poison { target, kills })
 }
 
-fn draw_climate(rng: &mut Rng) -> Climate {
-    Climate {
+fn draw_climate(rng: &mut Rng) -> FaultRates {
+    FaultRates {
         refusals: [0, 10, 50, 300][rng.below(4)],
         lost: [0, 10, 50, 300][rng.below(4)],
         delays: [0, 100, 500][rng.below(3)],

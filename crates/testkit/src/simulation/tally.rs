@@ -42,7 +42,7 @@ tally! {
     late: "writes that reached a store after their call had timed out",
     partitions: "services cut off for a while",
     forgotten: "entries that the bus lost once they were in the log",
-    debts: "outbox entries recorded",
+    pending_writes: "outbox entries recorded",
     dead: "bad entries dead-lettered",
     seconds: "simulated seconds",
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    Applied, Closed, Commit, ConflictFilter, Counts, Debt, Decide, Decided, Fault, Held, Looked, MergeScope, Recorded,
-    Records, Row, Seen, Store, Write,
+    Applied, Commit, ConflictFilter, ConflictRecord, Counts, CurrentState, Decide, Fault, MergeScope, PendingWrite,
+    Records, Resolution, ResolvedPart, Row, Store, StoredDocument, StoredFingerprint, Write,
 };
 use chunk_sync_model::document::Fingerprint;
 use chunk_sync_model::{Part, State, SyncVersion, Target, Time, Writer};
@@ -28,9 +28,9 @@ pub(super) struct FlawedRecords {
 
 impl FlawedRecords {
     /// What a merge would read.
-    async fn held(&self, ids: &[Uuid]) -> Vec<Held> {
+    async fn held(&self, ids: &[Uuid]) -> Vec<CurrentState> {
         let found = Mutex::new(Vec::new());
-        let decide = |held: Vec<Held>| {
+        let decide = |held: Vec<CurrentState>| {
             *found.lock().unwrap() = held;
             Vec::new()
         };
@@ -38,7 +38,7 @@ impl FlawedRecords {
         found.into_inner().unwrap()
     }
 
-    fn tampered(&self, mut commits: Vec<Commit>, held: &[Held]) -> Vec<Commit> {
+    fn tampered(&self, mut commits: Vec<Commit>, held: &[CurrentState]) -> Vec<Commit> {
         if self.flaw == Flaw::TakesAHundred {
             commits.truncate(100);
         }
@@ -46,7 +46,7 @@ impl FlawedRecords {
             match self.flaw {
                 Flaw::ForgetsTheDigest => commit.row = None,
                 Flaw::AlwaysWritesTheRow => commit.row_changed = true,
-                Flaw::OwesNothingWithTheRow => commit.owed.clear(),
+                Flaw::OwesNothingWithTheRow => commit.outbox.clear(),
                 Flaw::RoundsTimesOfConflicts => commit.conflicts.iter_mut().for_each(|met| met.at = rounded(met.at)),
                 Flaw::DecidesOnAllParts => commit.decided = commit.decided.iter().flat_map(everything).collect(),
                 Flaw::ClosesWhatIsMetNext => {
@@ -77,13 +77,13 @@ fn rounded(time: Time) -> Time {
 }
 
 /// The decision, applied to more parts than its own.
-fn everything(decided: &Decided) -> [Decided; 2] {
-    [decided.clone(), Decided { part: Part::Summary, ..decided.clone() }]
+fn everything(decided: &ResolvedPart) -> [ResolvedPart; 2] {
+    [decided.clone(), ResolvedPart { part: Part::Summary, ..decided.clone() }]
 }
 
 /// Only the conflicts of the commits, with the record that is held.
-fn with_what_was(commits: &[Commit], held: &[Held]) -> Vec<Commit> {
-    let one = |(commit, held): (&Commit, &Held)| Commit {
+fn with_what_was(commits: &[Commit], held: &[CurrentState]) -> Vec<Commit> {
+    let one = |(commit, held): (&Commit, &CurrentState)| Commit {
         record: held.record.clone().unwrap_or_default(),
         row_changed: false,
         row: held.row,
@@ -153,37 +153,40 @@ impl Records for FlawedRecords {
         Ok(rows)
     }
 
-    async fn owe(&self, debts: &[Debt]) -> Result<(), Fault> {
+    async fn enqueue(&self, pending_writes: &[PendingWrite]) -> Result<(), Fault> {
         if self.flaw == Flaw::LastDebtWins {
-            let paid: Vec<Debt> = debts.iter().map(|debt| Debt { version: SyncVersion::MAX, ..*debt }).collect();
-            self.good.paid(&paid).await?;
+            let drained: Vec<PendingWrite> = pending_writes
+                .iter()
+                .map(|pending_write| PendingWrite { version: SyncVersion::MAX, ..*pending_write })
+                .collect();
+            self.good.drained(&drained).await?;
         }
         let most = if self.flaw == Flaw::TakesAHundred { 100 } else { usize::MAX };
-        self.good.owe(&debts[..debts.len().min(most)]).await
+        self.good.enqueue(&pending_writes[..pending_writes.len().min(most)]).await
     }
 
-    async fn debts(&self, target: Target, limit: usize) -> Result<Vec<Debt>, Fault> {
-        let mut debts = self.good.debts(target, limit).await?;
+    async fn pending_writes(&self, target: Target, limit: usize) -> Result<Vec<PendingWrite>, Fault> {
+        let mut pending_writes = self.good.pending_writes(target, limit).await?;
         if self.flaw == Flaw::DebtsById {
-            debts.sort_by_key(|debt| debt.id);
+            pending_writes.sort_by_key(|pending_write| pending_write.id);
         }
-        Ok(debts)
+        Ok(pending_writes)
     }
 
-    async fn paid(&self, debts: &[Debt]) -> Result<(), Fault> {
-        let mut debts = debts.to_vec();
+    async fn drained(&self, pending_writes: &[PendingWrite]) -> Result<(), Fault> {
+        let mut pending_writes = pending_writes.to_vec();
         if self.flaw == Flaw::PaysWhateverVersion {
             tokio::task::yield_now().await;
-            debts.iter_mut().for_each(|debt| debt.version = SyncVersion::MAX);
+            pending_writes.iter_mut().for_each(|pending_write| pending_write.version = SyncVersion::MAX);
         }
-        self.good.paid(&debts).await
+        self.good.drained(&pending_writes).await
     }
 
-    async fn debt_counts(&self) -> Result<BTreeMap<Target, u64>, Fault> {
-        self.good.debt_counts().await
+    async fn outbox_counts(&self) -> Result<BTreeMap<Target, u64>, Fault> {
+        self.good.outbox_counts().await
     }
 
-    async fn conflicts(&self, filter: &ConflictFilter, limit: usize) -> Result<Vec<Recorded>, Fault> {
+    async fn conflicts(&self, filter: &ConflictFilter, limit: usize) -> Result<Vec<ConflictRecord>, Fault> {
         let mut filter = filter.clone();
         match self.flaw {
             Flaw::IgnoresWhoMet => filter.writer = None,
@@ -201,13 +204,13 @@ impl Records for FlawedRecords {
         if self.flaw == Flaw::ForgetsOpenConflicts {
             for entry in self.good.conflicts(&ConflictFilter { open: true, ..ConflictFilter::default() }, limit).await?
             {
-                let closed = Closed { at: Time::from_micros(0), by: Writer::Operator };
-                let decided = Decided { part: entry.met.conflict.part.clone(), closed };
-                let decide = |held: Vec<Held>| {
+                let closed = Resolution { at: Time::from_micros(0), by: Writer::Operator };
+                let decided = ResolvedPart { part: entry.met.conflict.part.clone(), closed };
+                let decide = |held: Vec<CurrentState>| {
                     let record = held[0].record.clone().unwrap_or_default();
                     let (state, row, decided) = (None, held[0].row, vec![decided.clone()]);
-                    let (row_changed, owed, conflicts) = (false, Vec::new(), Vec::new());
-                    vec![Commit { id: entry.chunk, record, state, row_changed, row, owed, decided, conflicts }]
+                    let (row_changed, outbox, conflicts) = (false, Vec::new(), Vec::new());
+                    vec![Commit { id: entry.chunk, record, state, row_changed, row, outbox, decided, conflicts }]
                 };
                 self.good.merge(&[entry.chunk], &decide).await?;
             }
@@ -230,12 +233,12 @@ impl Store for FlawedRecords {
         self.good.apply(writes).await
     }
 
-    async fn look(&self, ids: &[Uuid]) -> Result<Vec<Option<Looked>>, Fault> {
-        self.good.look(ids).await
+    async fn fetch_documents(&self, ids: &[Uuid]) -> Result<Vec<Option<StoredDocument>>, Fault> {
+        self.good.fetch_documents(ids).await
     }
 
-    async fn scan(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Seen>, Fault> {
-        self.good.scan(after, limit).await
+    async fn scan_fingerprints(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<StoredFingerprint>, Fault> {
+        self.good.scan_fingerprints(after, limit).await
     }
 
     fn expect(&self, state: &State) -> Fingerprint {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{Applied, Counts, Fault, FaultClass, Looked, Seen, Store, Write};
+use chunk_sync_engine::ports::{Applied, Counts, Fault, FaultClass, Store, StoredDocument, StoredFingerprint, Write};
 use chunk_sync_model::document::Fingerprint;
 use chunk_sync_model::{Limits, State, SyncVersion, Target};
 use chunk_sync_testkit::Fixture;
@@ -38,7 +38,7 @@ impl FlawedStore {
     }
 
     async fn apply_one(&self, number: usize, write: &Write) -> Applied {
-        let held = self.good.read(&[write.id]).await.unwrap().remove(0).map(|seen| seen.version);
+        let held = self.good.fetch_fingerprints(&[write.id]).await.unwrap().remove(0).map(|seen| seen.version);
         let last = self.last.lock().unwrap().insert(write.id, write.clone());
         let mut write = write.clone();
         match self.flaw {
@@ -118,7 +118,7 @@ impl Store for FlawedStore {
 
     async fn prepare(&self) -> Result<(), Fault> {
         if self.flaw == Flaw::PrepareEmpties {
-            for seen in self.good.scan(None, usize::MAX).await? {
+            for seen in self.good.scan_fingerprints(None, usize::MAX).await? {
                 let (id, version) = (seen.id, SyncVersion::MAX);
                 self.good.apply(&[Write { id, version, state: None, vectors_since: version }]).await;
             }
@@ -153,21 +153,21 @@ impl Store for FlawedStore {
         answers
     }
 
-    async fn look(&self, ids: &[Uuid]) -> Result<Vec<Option<Looked>>, Fault> {
+    async fn fetch_documents(&self, ids: &[Uuid]) -> Result<Vec<Option<StoredDocument>>, Fault> {
         let mut ids = ids.to_vec();
         if self.flaw == Flaw::AnswersSorted {
             ids.sort_unstable();
         }
-        self.good.look(&ids).await
+        self.good.fetch_documents(&ids).await
     }
 
-    async fn scan(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Seen>, Fault> {
+    async fn scan_fingerprints(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<StoredFingerprint>, Fault> {
         let after = match self.flaw {
             Flaw::PageBeginsAtAfter => after.and_then(|id| id.as_u128().checked_sub(1)).map(Uuid::from_u128),
             Flaw::NilIsBelowTheFirst => Some(after.unwrap_or_default()),
             _ => after,
         };
-        self.good.scan(after, limit).await
+        self.good.scan_fingerprints(after, limit).await
     }
 
     fn expect(&self, state: &State) -> Fingerprint {

@@ -61,8 +61,8 @@ impl Bus for Flawed {
         self.0.acknowledge(ids).await
     }
 
-    async fn bury(&self, letters: &[DeadLetter]) -> Result<(), Fault> {
-        self.0.bury(letters).await
+    async fn dead_letter(&self, letters: &[DeadLetter]) -> Result<(), Fault> {
+        self.0.dead_letter(letters).await
     }
 
     async fn dead(&self, after: Option<EntryId>, limit: usize) -> Result<Vec<Letter>, Fault> {
@@ -73,8 +73,8 @@ impl Bus for Flawed {
         self.0.drop_dead(id).await
     }
 
-    async fn incarnation(&self) -> Result<String, Fault> {
-        self.0.incarnation().await
+    async fn epoch(&self) -> Result<String, Fault> {
+        self.0.epoch().await
     }
 
     async fn depth(&self) -> Result<Depth, Fault> {

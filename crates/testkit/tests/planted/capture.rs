@@ -19,8 +19,8 @@ impl Capture for ConfirmsEarly {
         Ok(Opened { source: Box::new(Hasty(opened.source)), ..opened })
     }
 
-    async fn beat(&self) -> Result<(), Fault> {
-        self.0.beat().await
+    async fn heartbeat(&self) -> Result<(), Fault> {
+        self.0.heartbeat().await
     }
 
     async fn lag(&self) -> Result<u64, Fault> {
@@ -65,8 +65,8 @@ impl Capture for HidesGaps {
         Ok(Opened { gap: None, ..self.0.open().await? })
     }
 
-    async fn beat(&self) -> Result<(), Fault> {
-        self.0.beat().await
+    async fn heartbeat(&self) -> Result<(), Fault> {
+        self.0.heartbeat().await
     }
 
     async fn lag(&self) -> Result<u64, Fault> {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    Applied, Commit, ConflictFilter, Counts, Debt, Decide, Fault, FaultClass, Fence, Held, Looked, MergeScope,
-    Recorded, Records, Row, Seen, Store, Write,
+    Applied, Commit, ConflictFilter, ConflictRecord, Counts, CurrentState, Decide, Fault, FaultClass, Fence,
+    MergeScope, PendingWrite, Records, Row, Store, StoredDocument, StoredFingerprint, Write,
 };
 use chunk_sync_model::document::Fingerprint;
 use chunk_sync_model::{State, SyncVersion, Target, Time};
@@ -38,13 +38,13 @@ store!(Flawed, |self, writes| { self.0.apply(writes).await });
 impl Records for Flawed {
     async fn merge_in(&self, scope: MergeScope<'_>, decide: Decide<'_>) -> Result<(), Fault> {
         let skips = self.1 == Flaw::RecordsNothing && self.2.now();
-        let decide = |held: Vec<Held>| -> Vec<Commit> {
+        let decide = |held: Vec<CurrentState>| -> Vec<Commit> {
             let mut commits = decide(held);
             if skips {
                 commits.clear();
             }
             if matches!(self.1, Flaw::ForgetsDebts | Flaw::RefusesDebts) {
-                commits.iter_mut().for_each(|commit| commit.owed.clear());
+                commits.iter_mut().for_each(|commit| commit.outbox.clear());
             }
             commits
         };
@@ -61,31 +61,31 @@ impl Records for Flawed {
         self.0.rows_of(ids).await
     }
 
-    async fn owe(&self, debts: &[Debt]) -> Result<(), Fault> {
+    async fn enqueue(&self, pending_writes: &[PendingWrite]) -> Result<(), Fault> {
         match self.1 {
             Flaw::ForgetsDebts => Ok(()),
             Flaw::RefusesDebts => Err(Fault::new(FaultClass::Unavailable, "planted", "the outbox takes no entries")),
-            _ => self.0.owe(debts).await,
+            _ => self.0.enqueue(pending_writes).await,
         }
     }
 
-    async fn debts(&self, target: Target, limit: usize) -> Result<Vec<Debt>, Fault> {
-        self.0.debts(target, limit).await
+    async fn pending_writes(&self, target: Target, limit: usize) -> Result<Vec<PendingWrite>, Fault> {
+        self.0.pending_writes(target, limit).await
     }
 
-    async fn paid(&self, debts: &[Debt]) -> Result<(), Fault> {
-        let mut debts = debts.to_vec();
+    async fn drained(&self, pending_writes: &[PendingWrite]) -> Result<(), Fault> {
+        let mut pending_writes = pending_writes.to_vec();
         if self.1 == Flaw::PaysWhateverVersion {
-            debts.iter_mut().for_each(|debt| debt.version = SyncVersion::new((1 << 53) - 1));
+            pending_writes.iter_mut().for_each(|pending_write| pending_write.version = SyncVersion::new((1 << 53) - 1));
         }
-        self.0.paid(&debts).await
+        self.0.drained(&pending_writes).await
     }
 
-    async fn debt_counts(&self) -> Result<BTreeMap<Target, u64>, Fault> {
-        self.0.debt_counts().await
+    async fn outbox_counts(&self) -> Result<BTreeMap<Target, u64>, Fault> {
+        self.0.outbox_counts().await
     }
 
-    async fn conflicts(&self, filter: &ConflictFilter, limit: usize) -> Result<Vec<Recorded>, Fault> {
+    async fn conflicts(&self, filter: &ConflictFilter, limit: usize) -> Result<Vec<ConflictRecord>, Fault> {
         self.0.conflicts(filter, limit).await
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{Applied, Counts, Fault, Looked, Seen, Store, Write};
+use chunk_sync_engine::ports::{Applied, Counts, Fault, Store, StoredDocument, StoredFingerprint, Write};
 use chunk_sync_model::document::Fingerprint;
 use chunk_sync_model::{State, SyncVersion, Target};
 use uuid::Uuid;
@@ -25,12 +25,12 @@ macro_rules! store {
 
             async fn apply(&$self, $writes: &[Write]) -> Vec<Applied> $apply
 
-            async fn look(&self, ids: &[Uuid]) -> Result<Vec<Option<Looked>>, Fault> {
-                self.0.look(ids).await
+            async fn fetch_documents(&self, ids: &[Uuid]) -> Result<Vec<Option<StoredDocument>>, Fault> {
+                self.0.fetch_documents(ids).await
             }
 
-            async fn scan(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Seen>, Fault> {
-                self.0.scan(after, limit).await
+            async fn scan_fingerprints(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<StoredFingerprint>, Fault> {
+                self.0.scan_fingerprints(after, limit).await
             }
 
             fn expect(&self, state: &State) -> Fingerprint {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use chunk_sync_engine::conflicts::{Choice, Decision, Undecidable, decide};
-use chunk_sync_engine::ports::Recorded;
+use chunk_sync_engine::ports::ConflictRecord;
 use chunk_sync_model::Part;
 use chunk_sync_model::merge::Unresolvable;
 use clap::Args;
@@ -135,7 +135,7 @@ fn parse(bytes: &[u8], part: &Part) -> Result<Value, String> {
     }
 }
 
-async fn publish(wired: &Wired, entry: &Recorded, choice: &Choice, json: bool) -> Result<Ended, Failure> {
+async fn publish(wired: &Wired, entry: &ConflictRecord, choice: &Choice, json: bool) -> Result<Ended, Failure> {
     let decision = decide(&*wired.ports.records, &wired.publisher, entry, choice).await;
     let Decision { event, changes } = decision.map_err(|error| failure(entry, choice, error))?;
     let part = entry.met.conflict.part.to_string();
@@ -165,7 +165,7 @@ fn text(published: &Published, taken: &str) -> String {
 }
 
 /// A description of the chosen value, with writer and time if it is that of a side.
-fn taken(entry: &Recorded, choice: &Choice) -> String {
+fn taken(entry: &ConflictRecord, choice: &Choice) -> String {
     let value = match choice {
         Choice::Source => "the value of the source",
         Choice::Target => "the value of the target",
@@ -180,7 +180,7 @@ fn taken(entry: &Recorded, choice: &Choice) -> String {
 
 /// An invalid value from a file is an input error (exit code 1); a choice that is not possible is a usage error (exit
 /// code 2).
-fn failure(entry: &Recorded, choice: &Choice, error: Undecidable) -> Failure {
+fn failure(entry: &ConflictRecord, choice: &Choice, error: Undecidable) -> Failure {
     let from_file = matches!(choice, Choice::Value(_));
     match error {
         Undecidable::Fault(fault) => fault.into(),

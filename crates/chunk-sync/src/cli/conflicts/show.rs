@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal;
 
-use chunk_sync_engine::ports::Recorded;
+use chunk_sync_engine::ports::ConflictRecord;
 use chunk_sync_model::Part;
 use chunk_sync_model::chunk::{Dense, Sparse};
 use chunk_sync_model::merge::{Outcome, Side};
@@ -36,7 +36,7 @@ impl Display {
     }
 }
 
-pub(super) fn execute(entry: &Recorded, json: bool) -> Result<Ended, Failure> {
+pub(super) fn execute(entry: &ConflictRecord, json: bool) -> Result<Ended, Failure> {
     if json {
         output::json(entry)?;
     } else {
@@ -45,7 +45,7 @@ pub(super) fn execute(entry: &Recorded, json: bool) -> Result<Ended, Failure> {
     Ok(Ended::Fine)
 }
 
-pub(super) fn text(entry: &Recorded, display: Display) -> String {
+pub(super) fn text(entry: &ConflictRecord, display: Display) -> String {
     let (met, conflict) = (&entry.met, &entry.met.conflict);
     let sides = [
         ("base", &conflict.base),

@@ -1,7 +1,7 @@
 //! The text output of the conflict commands.
 #![allow(clippy::unwrap_used)]
 
-use chunk_sync_engine::ports::Closed;
+use chunk_sync_engine::ports::Resolution;
 use chunk_sync_model::merge::Conflict;
 use chunk_sync_model::{Hash, Part, SyncVersion};
 use serde_json::{Value, json};
@@ -16,7 +16,7 @@ fn side(writer: Writer, value: Option<Value>) -> Side {
     Side { writer: Some(writer), time: Some(Time::from_micros(1_800_000_000_000_000)), hash, value }
 }
 
-fn entry(part: &str, base: Value, source: Value, target: Value) -> Recorded {
+fn entry(part: &str, base: Value, source: Value, target: Value) -> ConflictRecord {
     let part: Part = part.parse().unwrap();
     let conflict = Conflict {
         kind: Kind::of(&part),
@@ -29,10 +29,14 @@ fn entry(part: &str, base: Value, source: Value, target: Value) -> Recorded {
         result: side(Writer::Claude, Some(source)),
     };
     let at = Time::from_micros(1_800_000_001_234_567);
-    Recorded { id: 17, chunk: Uuid::nil(), met: Met { at, sync_version: SyncVersion::new(9), closed: None, conflict } }
+    ConflictRecord {
+        id: 17,
+        chunk: Uuid::nil(),
+        met: NewConflict { at, sync_version: SyncVersion::new(9), closed: None, conflict },
+    }
 }
 
-fn content() -> Recorded {
+fn content() -> ConflictRecord {
     entry("content", json!("one\ntwo\nthree\n"), json!("one\nzwei\nthree\n"), json!("one\ndeux\nthree\n"))
 }
 
@@ -41,7 +45,7 @@ fn a_list_has_one_line_per_conflict_and_names_the_option_for_the_rest() {
     let mut open = entry("metadata.a\u{1b}[31m", json!(1), json!(2), json!(3));
     open.met.conflict.outcome = Outcome::Open;
     let mut closed = open.clone();
-    closed.met.closed = Some(Closed { at: open.met.at, by: Writer::Operator });
+    closed.met.closed = Some(Resolution { at: open.met.at, by: Writer::Operator });
     let listed = text(&[open, closed, content()], true, 1_234);
     assert!(listed.contains("2027-01-15T08:00:01Z"), "{listed}");
     assert!(listed.contains("closed by operator") && listed.contains("source_kept"), "{listed}");

@@ -23,7 +23,7 @@ use crate::wiring::Wired;
 #[derive(Debug, Serialize)]
 pub(super) struct Outcome {
     /// Whether no chunk differs any more.
-    pub(super) mended: bool,
+    pub(super) complete: bool,
     /// Whether the repair was carried out; false for a plan.
     done: bool,
     /// Chunks that differed before the repair.
@@ -41,7 +41,7 @@ pub(super) struct Outcome {
 impl Outcome {
     /// The result of a plan that was not carried out.
     pub(super) fn planned(plan: Vec<Step>, differing: u64) -> Self {
-        Self { mended: false, done: false, differing, repaired: 0, plan, remaining: Vec::new(), seconds: 0.0 }
+        Self { complete: false, done: false, differing, repaired: 0, plan, remaining: Vec::new(), seconds: 0.0 }
     }
 
     fn count(&self, action: Action) -> u64 {
@@ -165,7 +165,7 @@ pub(super) async fn look(
     let settled = look_again(&wired.ports, options, findings).await?;
     let remaining: Vec<Difference> = settled.findings.into_iter().flat_map(|finding| finding.differences).collect();
     Ok(Outcome {
-        mended: remaining.is_empty() && settled.unsettled == 0,
+        complete: remaining.is_empty() && settled.unsettled == 0,
         done: true,
         differing,
         repaired: settled.cleared,

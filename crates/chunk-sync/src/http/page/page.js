@@ -144,12 +144,12 @@ function drawStore(item, store) {
   setText(name, NAMES[store.target] ?? store.target);
   setText(item.querySelector(".role"), ROLES[store.target] ?? "");
   if (store.failing) setText(pill, "Failing", "bad");
-  else if (store.owing || store.debts > 0) setText(pill, "Catching up", "warn");
+  else if (store.behind || store.outbox > 0) setText(pill, "Catching up", "warn");
   else setText(pill, "In sync", "good");
   const [number, label] = item.querySelector(".outbox").children;
   item.querySelector(".outbox").hidden = store.target === "postgres";
-  setText(number, store.debts === null ? "–" : count.format(store.debts));
-  setText(label, store.debts === 1 ? " pending chunk" : " pending chunks");
+  setText(number, store.outbox === null ? "–" : count.format(store.outbox));
+  setText(label, store.outbox === 1 ? " pending chunk" : " pending chunks");
   const fault = item.querySelector(".fault");
   fault.hidden = !store.failing;
   if (store.failing) setText(fault, `For ${duration(since(store.failing.since))}: ${store.failing.fault}`);

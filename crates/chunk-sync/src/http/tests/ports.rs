@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    Applied, Bus, Commit, ConflictFilter, Counts, DeadLetter, Debt, Decide, Delivery, Depth, EntryId, Fault,
-    FaultClass, Handover, Held, Letter, Looked, MergeScope, Recorded, Records, Row, Seen, Store, Write,
+    Applied, Bus, Commit, ConflictFilter, ConflictRecord, Counts, CurrentState, DeadLetter, Decide, Delivery, Depth,
+    EntryId, Fault, FaultClass, Handover, Letter, MergeScope, PendingWrite, Records, Row, Store, StoredDocument,
+    StoredFingerprint, Write,
 };
 use chunk_sync_model::document::Fingerprint;
 use chunk_sync_model::{Event, State, Target, Time};
@@ -36,7 +37,7 @@ pub(super) struct World {
     more: Notify,
     taken: Mutex<u64>,
     chunks: Mutex<HashMap<Uuid, Commit>>,
-    debts: Mutex<Vec<Debt>>,
+    pending_writes: Mutex<Vec<PendingWrite>>,
 }
 
 fn fails(class: Option<FaultClass>, context: &'static str) -> Result<(), Fault> {
@@ -56,8 +57,8 @@ impl World {
     }
 
     /// Adds an entry to the outbox.
-    pub(super) fn enqueue(&self, debt: Debt) {
-        self.debts.lock().unwrap().push(debt);
+    pub(super) fn enqueue(&self, pending_write: PendingWrite) {
+        self.pending_writes.lock().unwrap().push(pending_write);
     }
 }
 
@@ -106,7 +107,7 @@ impl Bus for World {
         Ok(())
     }
 
-    async fn bury(&self, letters: &[DeadLetter]) -> Result<(), Fault> {
+    async fn dead_letter(&self, letters: &[DeadLetter]) -> Result<(), Fault> {
         fails(self.faults().dead_letter, "dead letter")?;
         *self.taken.lock().unwrap() -= letters.len() as u64;
         Ok(())
@@ -120,7 +121,7 @@ impl Bus for World {
         Ok(false)
     }
 
-    async fn incarnation(&self) -> Result<String, Fault> {
+    async fn epoch(&self) -> Result<String, Fault> {
         Ok(String::new())
     }
 
@@ -155,11 +156,11 @@ impl Store for Projection {
         vec![answer; writes.len()]
     }
 
-    async fn look(&self, ids: &[Uuid]) -> Result<Vec<Option<Looked>>, Fault> {
+    async fn fetch_documents(&self, ids: &[Uuid]) -> Result<Vec<Option<StoredDocument>>, Fault> {
         Ok(vec![None; ids.len()])
     }
 
-    async fn scan(&self, _: Option<Uuid>, _: usize) -> Result<Vec<Seen>, Fault> {
+    async fn scan_fingerprints(&self, _: Option<Uuid>, _: usize) -> Result<Vec<StoredFingerprint>, Fault> {
         Ok(Vec::new())
     }
 
@@ -190,11 +191,11 @@ impl Store for World {
         vec![Applied::Written; writes.len()]
     }
 
-    async fn look(&self, ids: &[Uuid]) -> Result<Vec<Option<Looked>>, Fault> {
+    async fn fetch_documents(&self, ids: &[Uuid]) -> Result<Vec<Option<StoredDocument>>, Fault> {
         Ok(vec![None; ids.len()])
     }
 
-    async fn scan(&self, _: Option<Uuid>, _: usize) -> Result<Vec<Seen>, Fault> {
+    async fn scan_fingerprints(&self, _: Option<Uuid>, _: usize) -> Result<Vec<StoredFingerprint>, Fault> {
         Ok(Vec::new())
     }
 
@@ -218,7 +219,7 @@ impl Records for World {
         let mut chunks = self.chunks.lock().unwrap();
         let held = |id: &Uuid| {
             let commit = chunks.get(id).cloned();
-            commit.map(|c| Held { record: Some(c.record), state: c.state, row: c.row }).unwrap_or_default()
+            commit.map(|c| CurrentState { record: Some(c.record), state: c.state, row: c.row }).unwrap_or_default()
         };
         for commit in decide(scope.ids.iter().map(held).collect()) {
             chunks.insert(commit.id, commit);
@@ -234,29 +235,37 @@ impl Records for World {
         Ok(vec![None; ids.len()])
     }
 
-    async fn owe(&self, debts: &[Debt]) -> Result<(), Fault> {
-        self.debts.lock().unwrap().extend_from_slice(debts);
+    async fn enqueue(&self, pending_writes: &[PendingWrite]) -> Result<(), Fault> {
+        self.pending_writes.lock().unwrap().extend_from_slice(pending_writes);
         Ok(())
     }
 
-    async fn debts(&self, target: Target, limit: usize) -> Result<Vec<Debt>, Fault> {
-        Ok(self.debts.lock().unwrap().iter().filter(|debt| debt.target == target).take(limit).copied().collect())
+    async fn pending_writes(&self, target: Target, limit: usize) -> Result<Vec<PendingWrite>, Fault> {
+        Ok(self
+            .pending_writes
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|pending_write| pending_write.target == target)
+            .take(limit)
+            .copied()
+            .collect())
     }
 
-    async fn paid(&self, debts: &[Debt]) -> Result<(), Fault> {
-        self.debts.lock().unwrap().retain(|debt| !debts.contains(debt));
+    async fn drained(&self, pending_writes: &[PendingWrite]) -> Result<(), Fault> {
+        self.pending_writes.lock().unwrap().retain(|pending_write| !pending_writes.contains(pending_write));
         Ok(())
     }
 
-    async fn debt_counts(&self) -> Result<BTreeMap<Target, u64>, Fault> {
+    async fn outbox_counts(&self) -> Result<BTreeMap<Target, u64>, Fault> {
         let mut counts = BTreeMap::new();
-        for debt in self.debts.lock().unwrap().iter() {
-            *counts.entry(debt.target).or_default() += 1;
+        for pending_write in self.pending_writes.lock().unwrap().iter() {
+            *counts.entry(pending_write.target).or_default() += 1;
         }
         Ok(counts)
     }
 
-    async fn conflicts(&self, _: &ConflictFilter, _: usize) -> Result<Vec<Recorded>, Fault> {
+    async fn conflicts(&self, _: &ConflictFilter, _: usize) -> Result<Vec<ConflictRecord>, Fault> {
         Ok(Vec::new())
     }
 

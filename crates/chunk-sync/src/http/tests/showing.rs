@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use chunk_sync_engine::ports::{Debt, FaultClass};
+use chunk_sync_engine::ports::{FaultClass, PendingWrite};
 use chunk_sync_engine::scrub::Scrubbed;
 use chunk_sync_engine::verify::{Kind, Report, StoreReport};
 use chunk_sync_model::{SyncVersion, Target};
@@ -135,7 +135,7 @@ async fn the_status_reports_completed_queued_and_outbox_counts_and_the_last_veri
     assert_eq!(server.post(Request::json(&event())).await.status, 202);
     server.service.until_idle().await.unwrap();
     server.world.faults().projections = Some(FaultClass::Unavailable);
-    server.world.enqueue(Debt { id: uuid::Uuid::nil(), target: Target::Neo4j, version: SyncVersion::new(7) });
+    server.world.enqueue(PendingWrite { id: uuid::Uuid::nil(), target: Target::Neo4j, version: SyncVersion::new(7) });
     server.until(|health| health.stores.iter().any(|(_, store)| store.failing.is_some())).await;
     server.verified.note(&Scrubbed { report: report(), repaired: 1, undecided: 0 });
     let answer = Request::get("/v1/status").token(SECRET).send(server.address).await;
@@ -146,7 +146,7 @@ async fn the_status_reports_completed_queued_and_outbox_counts_and_the_last_veri
     assert_eq!((queue.unread, queue.pending, queue.dead, queue.oldest_seconds), (0, 0, 3, None));
     assert_eq!((status.done.settled, status.done.under_way), (1, 0));
     let stores: Vec<_> =
-        status.stores.iter().map(|store| (store.target, store.debts, store.failing.is_some())).collect();
+        status.stores.iter().map(|store| (store.target, store.outbox, store.failing.is_some())).collect();
     let expected =
         [(Target::Postgres, Some(0), false), (Target::Qdrant, Some(0), false), (Target::Neo4j, Some(1), true)];
     assert_eq!(stores, expected);
@@ -187,7 +187,7 @@ async fn the_status_lists_what_is_unknown_beside_what_is_known() {
     assert_eq!(answer.json()["queue"], json!(null));
     let unknown = ["the queue: depth: injected by the test", "the oldest entry: depth: injected by the test"];
     assert_eq!(answer.json()["unknown"], json!(unknown));
-    assert_eq!(answer.json()["stores"][1]["debts"], 0);
+    assert_eq!(answer.json()["stores"][1]["outbox"], 0);
 }
 
 #[tokio::test]

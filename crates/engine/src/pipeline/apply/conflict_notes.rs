@@ -4,11 +4,11 @@
 use chunk_sync_model::merge::{Conflict, Kind, Outcome, Strategy};
 use chunk_sync_model::{Part, SyncVersion, Time, Writer};
 
-use crate::ports::{Closed, Decided, Met};
+use crate::ports::{NewConflict, Resolution, ResolvedPart};
 
 /// The labels under which a conflict is counted.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Mark {
+pub(crate) struct ConflictCount {
     pub(crate) kind: Kind,
     pub(crate) strategy: Strategy,
     pub(crate) outcome: Outcome,
@@ -16,35 +16,39 @@ pub(crate) struct Mark {
 
 /// The conflicts of a chunk, operation by operation.
 #[derive(Debug)]
-pub(crate) struct Journal {
+pub(crate) struct ConflictNotes {
     at: Time,
-    pub(crate) decided: Vec<Decided>,
-    pub(crate) met: Vec<Met>,
+    pub(crate) decided: Vec<ResolvedPart>,
+    pub(crate) met: Vec<NewConflict>,
 }
 
-impl Journal {
+impl ConflictNotes {
     pub(crate) fn new(at: Time) -> Self {
         Self { at, decided: Vec::new(), met: Vec::new() }
     }
 
     /// Records the conflicts that a change by `by`, merged as `version`, closed (`decided`) and detected (`conflicts`).
     pub(crate) fn note(&mut self, by: Writer, version: SyncVersion, decided: Vec<Part>, conflicts: Vec<Conflict>) {
-        let closed = Closed { at: self.at, by };
+        let closed = Resolution { at: self.at, by };
         for part in decided {
             // A conflict that this transaction detected is not on record yet: it is closed here.
             for met in self.met.iter_mut().filter(|met| met.is_open() && met.conflict.part == part) {
                 met.closed = Some(closed);
             }
             if self.decided.iter().all(|earlier| earlier.part != part) {
-                self.decided.push(Decided { part, closed });
+                self.decided.push(ResolvedPart { part, closed });
             }
         }
-        let met = |conflict| Met { at: self.at, sync_version: version, closed: None, conflict };
+        let met = |conflict| NewConflict { at: self.at, sync_version: version, closed: None, conflict };
         self.met.extend(conflicts.into_iter().map(met));
     }
 
-    pub(crate) fn marks(&self) -> impl Iterator<Item = Mark> {
-        self.met.iter().map(|Met { conflict: c, .. }| Mark { kind: c.kind, strategy: c.strategy, outcome: c.outcome })
+    pub(crate) fn counts(&self) -> impl Iterator<Item = ConflictCount> {
+        self.met.iter().map(|NewConflict { conflict: c, .. }| ConflictCount {
+            kind: c.kind,
+            strategy: c.strategy,
+            outcome: c.outcome,
+        })
     }
 }
 
@@ -63,13 +67,16 @@ mod tests {
     #[test]
     fn a_decision_closes_what_came_before_it_and_nothing_after() {
         let (at, version) = (Time::from_micros(7), SyncVersion::new(9));
-        let mut journal = Journal::new(at);
-        journal.note(Writer::Claude, version, Vec::new(), vec![open(Part::Content), open(Part::Summary)]);
-        journal.note(Writer::Operator, version, vec![Part::Content], Vec::new());
-        journal.note(Writer::Cognee, version, Vec::new(), vec![open(Part::Content)]);
-        let by: Vec<_> = journal.met.iter().map(|met| met.closed.map(|closed| closed.by)).collect();
+        let mut notes = ConflictNotes::new(at);
+        notes.note(Writer::Claude, version, Vec::new(), vec![open(Part::Content), open(Part::Summary)]);
+        notes.note(Writer::Operator, version, vec![Part::Content], Vec::new());
+        notes.note(Writer::Cognee, version, Vec::new(), vec![open(Part::Content)]);
+        let by: Vec<_> = notes.met.iter().map(|met| met.closed.map(|closed| closed.by)).collect();
         assert_eq!(by, [Some(Writer::Operator), None, None]);
-        assert_eq!(journal.decided, [Decided { part: Part::Content, closed: Closed { at, by: Writer::Operator } }]);
-        assert_eq!(journal.marks().count(), 3);
+        assert_eq!(
+            notes.decided,
+            [ResolvedPart { part: Part::Content, closed: Resolution { at, by: Writer::Operator } }]
+        );
+        assert_eq!(notes.counts().count(), 3);
     }
 }

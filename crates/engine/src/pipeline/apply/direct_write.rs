@@ -16,13 +16,13 @@ use chunk_sync_model::{EventType, Limits, Part, Record, State, Target, Time, Wri
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use crate::pipeline::apply::conflict_notes::Journal;
+use crate::pipeline::apply::conflict_notes::ConflictNotes;
 use crate::pipeline::envelope::Operation;
-use crate::ports::{Looked, Store};
+use crate::ports::{Store, StoredDocument};
 use crate::runtime::settings::{Detect, DirectSettings, DirectWrites};
 
 /// The documents that the stores hold for some chunks, by chunk id.
-pub(crate) type Looks = BTreeMap<Uuid, Vec<(Writer, Looked)>>;
+pub(crate) type StoreSnapshots = BTreeMap<Uuid, Vec<(Writer, StoredDocument)>>;
 
 /// Reads the chunks of these operations from all `stores`: of every operation with [`Detect::Always`], else of repairs
 /// only. A store that fails or does not answer within `patience` is left out.
@@ -31,32 +31,32 @@ pub(crate) async fn look(
     operations: &[&Operation],
     detect: Detect,
     patience: Duration,
-) -> Looks {
+) -> StoreSnapshots {
     let wanted = operations.iter().filter(|operation| detect == Detect::Always || operation.is_repair());
     let mut ids: Vec<Uuid> = wanted.map(|operation| operation.event.chunk_id()).collect();
     ids.sort_unstable();
     ids.dedup();
-    let mut looks = Looks::new();
+    let mut snapshots = StoreSnapshots::new();
     if ids.is_empty() {
-        return looks;
+        return snapshots;
     }
     let ids = &ids;
     let asked = stores.iter().map(|store| async move {
-        let answer = tokio::time::timeout(patience, store.look(ids)).await;
+        let answer = tokio::time::timeout(patience, store.fetch_documents(ids)).await;
         (store.target(), answer)
     });
     for (target, answer) in futures::future::join_all(asked).await {
         match answer {
             Ok(Ok(looked)) => {
                 for looked in looked.into_iter().flatten() {
-                    looks.entry(looked.id).or_default().push((writer(target), looked));
+                    snapshots.entry(looked.id).or_default().push((writer(target), looked));
                 }
             }
             Ok(Err(fault)) => info!(%target, %fault, "could not look for direct writes; merging without"),
             Err(_) => info!(%target, "no answer in time on direct writes; merging without"),
         }
     }
-    looks
+    snapshots
 }
 
 fn writer(target: Target) -> Writer {
@@ -67,10 +67,10 @@ fn writer(target: Target) -> Writer {
     }
 }
 
-/// The direct writes among `looks`: what differs from what the service had written there. `record` and `state` are the
+/// The direct writes among `snapshots`: what differs from what the service had written there. `record` and `state` are the
 /// chunk's before anything else of it is merged. A time later than `latest` is not accepted.
 pub(crate) fn found(
-    looks: Option<&Vec<(Writer, Looked)>>,
+    snapshots: Option<&Vec<(Writer, StoredDocument)>>,
     record: Option<&Record>,
     state: Option<&State>,
     rules: (&Strategies, &Limits),
@@ -79,15 +79,15 @@ pub(crate) fn found(
     let (Some(record), Some(state)) = (record, state) else {
         return Vec::new();
     };
-    let direct = |(writer, looked): &(Writer, Looked)| {
+    let direct = |(writer, looked): &(Writer, StoredDocument)| {
         let found = Found { writer: *writer, version: looked.version, document: &looked.document };
         Direct::of(record, state, found, rules, latest)
     };
-    looks.into_iter().flatten().filter_map(direct).collect()
+    snapshots.into_iter().flatten().filter_map(direct).collect()
 }
 
 /// Record and state of a chunk while it is merged.
-pub(crate) struct Merging {
+pub(crate) struct MergeState {
     pub(crate) record: Record,
     pub(crate) state: Option<Arc<State>>,
     pub(crate) vectors_changed: bool,
@@ -98,10 +98,10 @@ pub(crate) struct Merging {
 pub(crate) fn settle(
     id: Uuid,
     direct: &Direct,
-    held: Merging,
+    held: MergeState,
     (settings, strategies, limits): (&DirectSettings, &Strategies, &Limits),
-    journal: &mut Journal,
-) -> Merging {
+    notes: &mut ConflictNotes,
+) -> MergeState {
     let Some(before) = held.state.clone() else {
         return held;
     };
@@ -122,18 +122,18 @@ pub(crate) fn settle(
                 set: &[],
             };
             let merged = merge(Some(held.record), held.state, &change, strategies).renewed();
-            journal.note(direct.writer, merged.record.version, merged.decided, merged.conflicts);
+            notes.note(direct.writer, merged.record.version, merged.decided, merged.conflicts);
             let vectors_changed = held.vectors_changed || merged.vectors_changed;
-            Merging { record: merged.record, state: merged.state, vectors_changed }
+            MergeState { record: merged.record, state: merged.state, vectors_changed }
         }
         None => {
             let mut record = held.record;
             record.version = record.version.next(record.newest_change());
-            Merging { record, ..held }
+            MergeState { record, ..held }
         }
     };
     let strategy = |part: &Part| if view.is_some() { strategies.of(part) } else { Strategy::TargetWins };
     let conflicts = direct.conflicts(&merging.record, &before, merging.state.as_deref(), strategy);
-    journal.note(direct.writer, merging.record.version, Vec::new(), conflicts);
-    Merging { vectors_changed: merging.vectors_changed || direct.has_vectors(), ..merging }
+    notes.note(direct.writer, merging.record.version, Vec::new(), conflicts);
+    MergeState { vectors_changed: merging.vectors_changed || direct.has_vectors(), ..merging }
 }

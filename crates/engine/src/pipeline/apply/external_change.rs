@@ -9,7 +9,7 @@ use chunk_sync_model::merge::{Change, Merged, Strategies, merge};
 use chunk_sync_model::{Chunk, EventType, Hash, Record, State, Time, Writer};
 use uuid::Uuid;
 
-use crate::ports::Held;
+use crate::ports::CurrentState;
 
 /// When a row was written, as far as it is known.
 #[derive(Clone, Copy, Debug)]
@@ -26,7 +26,12 @@ pub(crate) fn digest(state: Option<&State>) -> Option<Hash> {
 }
 
 /// Merges the row as it stands, if it is not the one that was last written or read; else returns `held` as `Err`.
-pub(crate) fn absorb(id: Uuid, held: Held, written: Written, strategies: &Strategies) -> Result<Merged, Held> {
+pub(crate) fn detect_external_change(
+    id: Uuid,
+    held: CurrentState,
+    written: Written,
+    strategies: &Strategies,
+) -> Result<Merged, CurrentState> {
     let row = digest(held.state.as_deref());
     if row == held.row {
         return Err(held);
@@ -90,18 +95,20 @@ mod tests {
     }
 
     /// What is held after the writer `claude` wrote the chunk through the service.
-    fn held(state: &Arc<State>) -> Held {
+    fn held(state: &Arc<State>) -> CurrentState {
         let event = Event::of_chunk(state.chunk.clone());
         let merged = merge(None, None, &Change::from(&event), &Strategies::default());
         let row = digest(merged.state.as_deref());
-        Held { record: Some(merged.record), state: merged.state, row }
+        CurrentState { record: Some(merged.record), state: merged.state, row }
     }
 
     #[test]
     fn a_row_as_it_was_last_written_is_no_change() {
         let held = held(&state("as it was written", "2026-01-02T00:00:00Z"));
-        assert!(absorb(Uuid::max(), held, written(), &Strategies::default()).is_err());
-        assert!(absorb(Uuid::max(), Held::default(), written(), &Strategies::default()).is_err());
+        assert!(detect_external_change(Uuid::max(), held, written(), &Strategies::default()).is_err());
+        assert!(
+            detect_external_change(Uuid::max(), CurrentState::default(), written(), &Strategies::default()).is_err()
+        );
     }
 
     #[test]
@@ -110,7 +117,7 @@ mod tests {
         let before = held.record.as_ref().unwrap().version;
         let row = state("what another program wrote", "2026-01-03T00:00:00Z");
         held.state = Some(Arc::clone(&row));
-        let merged = absorb(Uuid::max(), held, written(), &Strategies::default()).unwrap();
+        let merged = detect_external_change(Uuid::max(), held, written(), &Strategies::default()).unwrap();
         assert_eq!((merged.effect, merged.state.as_deref()), (Effect::Shown, Some(&*row)));
         assert!(merged.record.version > before);
         let last = merged.record.writers[&Writer::Postgres].last;
@@ -122,7 +129,7 @@ mod tests {
         for updated_at in ["2026-01-02T00:00:00Z", "2026-01-01T06:00:00Z", "2099-01-01T00:00:00Z"] {
             let mut held = held(&state("as it was written", "2026-01-02T00:00:00Z"));
             held.state = Some(state("what another program wrote", updated_at));
-            let merged = absorb(Uuid::max(), held, written(), &Strategies::default()).unwrap();
+            let merged = detect_external_change(Uuid::max(), held, written(), &Strategies::default()).unwrap();
             assert_eq!(merged.record.writers[&Writer::Postgres].last, written().at, "{updated_at}");
         }
     }
@@ -133,21 +140,24 @@ mod tests {
         let row = state("what another program wrote", "2026-01-02T00:00:00Z");
         held.state = Some(Arc::clone(&row));
         let early = Written { at: Time::from_micros(1_000_000), ..written() };
-        let merged = absorb(Uuid::max(), held, early, &Strategies::default()).unwrap();
+        let merged = detect_external_change(Uuid::max(), held, early, &Strategies::default()).unwrap();
         assert_eq!(merged.state.unwrap().chunk.content, row.chunk.content);
     }
 
     #[test]
     fn a_row_that_is_gone_is_a_delete() {
-        let held = Held { state: None, ..held(&state("as it was written", "2026-01-02T00:00:00Z")) };
-        let merged = absorb(Uuid::max(), held, written(), &Strategies::default()).unwrap();
+        let held = CurrentState { state: None, ..held(&state("as it was written", "2026-01-02T00:00:00Z")) };
+        let merged = detect_external_change(Uuid::max(), held, written(), &Strategies::default()).unwrap();
         assert!(merged.state.is_none() && !merged.record.lives());
     }
 
     #[test]
     fn a_row_that_no_merge_has_seen_is_a_chunk() {
-        let held = Held { state: Some(state("there before the service", "2026-01-02T00:00:00Z")), ..Held::default() };
-        let merged = absorb(Uuid::max(), held, written(), &Strategies::default()).unwrap();
+        let held = CurrentState {
+            state: Some(state("there before the service", "2026-01-02T00:00:00Z")),
+            ..CurrentState::default()
+        };
+        let merged = detect_external_change(Uuid::max(), held, written(), &Strategies::default()).unwrap();
         assert!(merged.state.is_some() && merged.record.lives());
     }
 }

@@ -9,7 +9,7 @@ use super::world::{World, event, events};
 
 /// The number of writes in the outbox for vectors and graph.
 async fn pending(world: &World) -> (u64, u64) {
-    let counts = world.records.debt_counts().await.unwrap();
+    let counts = world.records.outbox_counts().await.unwrap();
     (counts[&Target::Qdrant], counts[&Target::Neo4j])
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    Applied, Bus, Counts, Fault, FaultClass, FinishedBy, Letter, Looked, Seen, Store, Write,
+    Applied, Bus, Counts, Fault, FaultClass, FinishedBy, Letter, Store, StoredDocument, StoredFingerprint, Write,
 };
 use chunk_sync_engine::{DirectSettings, Ports, Publisher, Service, Settings, WalSettings, WorkerSettings};
 use chunk_sync_model::document::Fingerprint;
@@ -61,12 +61,12 @@ impl Store for Moody {
         applied
     }
 
-    async fn look(&self, ids: &[Uuid]) -> Result<Vec<Option<Looked>>, Fault> {
-        self.store.look(ids).await
+    async fn fetch_documents(&self, ids: &[Uuid]) -> Result<Vec<Option<StoredDocument>>, Fault> {
+        self.store.fetch_documents(ids).await
     }
 
-    async fn scan(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Seen>, Fault> {
-        self.store.scan(after, limit).await
+    async fn scan_fingerprints(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<StoredFingerprint>, Fault> {
+        self.store.scan_fingerprints(after, limit).await
     }
 
     fn expect(&self, state: &State) -> Fingerprint {
@@ -172,7 +172,7 @@ impl World {
     }
 
     pub(crate) async fn holds(&self, event: &Event) -> bool {
-        self.vectors.read(&[event.chunk_id()]).await.unwrap()[0].is_some()
+        self.vectors.fetch_fingerprints(&[event.chunk_id()]).await.unwrap()[0].is_some()
     }
 }
 

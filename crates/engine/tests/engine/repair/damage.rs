@@ -35,7 +35,7 @@ async fn a_missing_point_is_put_back() {
     let report = world.verify().await;
     assert_eq!((report.chunks, report.stores[&Target::Qdrant].missing), (COUNT as u64, 1));
     assert_eq!(report.stores[&Target::Qdrant].count, COUNT as u64 - 1);
-    let plan = world.mend(Orphans::List).await;
+    let plan = world.repair_all(Orphans::List).await;
     assert_eq!((plan.len(), plan[0].id, plan[0].action), (1, id, Action::Carry));
 }
 
@@ -45,7 +45,7 @@ async fn a_missing_node_is_put_back() {
     let id = state.chunk.id;
     world.graph.tamper(id, SyncVersion::default(), None);
     assert_eq!(world.differences(id).await, [("neo4j", "missing", String::new())]);
-    world.mend(Orphans::List).await;
+    world.repair_all(Orphans::List).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -56,7 +56,7 @@ async fn a_changed_payload_is_named_by_its_field_and_put_back() {
     let tampered = altered(&world.row(id).await.unwrap(), |s| s.chunk.summary = Some("a changed summary".to_owned()));
     world.vectors.tamper(id, version, Some(&tampered));
     assert_eq!(world.differences(id).await, [("qdrant", "different", "summary".to_owned())]);
-    world.mend(Orphans::List).await;
+    world.repair_all(Orphans::List).await;
     assert!(world.version(id).await > version);
 }
 
@@ -69,7 +69,7 @@ async fn a_changed_vector_is_named_and_put_back() {
     });
     world.vectors.tamper(id, world.version(id).await, Some(&tampered));
     assert_eq!(world.differences(id).await, [("qdrant", "different", "dense_gte".to_owned())]);
-    world.mend(Orphans::List).await;
+    world.repair_all(Orphans::List).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -79,7 +79,7 @@ async fn a_changed_node_is_named_by_its_property_and_put_back() {
     let tampered = altered(&world.row(id).await.unwrap(), |s| s.chunk.content = "a changed text".to_owned());
     world.graph.tamper(id, world.version(id).await, Some(&tampered));
     assert_eq!(world.differences(id).await, [("neo4j", "different", "content_hash".to_owned())]);
-    world.mend(Orphans::List).await;
+    world.repair_all(Orphans::List).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -89,7 +89,7 @@ async fn a_store_that_was_left_behind_is_stale_and_catches_up() {
     let old = altered(&world.row(id).await.unwrap(), |s| s.chunk.content = "an older text".to_owned());
     world.vectors.tamper(id, SyncVersion::new(1), Some(&old));
     assert_eq!(world.differences(id).await, [("qdrant", "stale", "content".to_owned())]);
-    world.mend(Orphans::List).await;
+    world.repair_all(Orphans::List).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -101,7 +101,7 @@ async fn a_row_that_was_changed_unseen_is_named_and_carried() {
     assert_eq!(named[0], ("postgres", "different", "row".to_owned()));
     assert_eq!(named[1], ("qdrant", "different", "content".to_owned()));
     assert_eq!(named[2], ("neo4j", "different", "content_hash".to_owned()));
-    let plan = world.mend(Orphans::List).await;
+    let plan = world.repair_all(Orphans::List).await;
     assert!(plan[0].why.ends_with("the row was changed, and that was not carried"), "{}", plan[0].why);
     assert_eq!(world.row(id).await.unwrap().chunk.content, "a text written into the row");
 }
@@ -112,7 +112,7 @@ async fn a_change_that_only_the_row_can_show_is_named_too() {
     let id = state.chunk.id;
     world.change_row(id, |s| s.chunk.location.chunk_index = 777).await;
     assert_eq!(world.differences(id).await, [("postgres", "different", "row".to_owned())]);
-    world.mend(Orphans::List).await;
+    world.repair_all(Orphans::List).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -121,7 +121,7 @@ async fn a_row_that_was_deleted_unseen_is_deleted_everywhere() {
     let id = state.chunk.id;
     world.delete_row(id);
     assert_eq!(world.differences(id).await, [("postgres", "missing", String::new())]);
-    let plan = world.mend(Orphans::List).await;
+    let plan = world.repair_all(Orphans::List).await;
     assert_eq!(plan[0].action, Action::Delete);
     assert!(absence(&world.ports, &[id]).await.unwrap()[0].absent);
 }
@@ -139,7 +139,7 @@ async fn an_orphan_with_a_tombstone_is_deleted() {
     assert_eq!(world.differences(id).await, [("qdrant", "orphaned", String::new())]);
     let left = absence(&world.ports, &[id]).await.unwrap().remove(0);
     assert!(!left.absent && left.present.contains(&Target::Qdrant) && left.tombstone.is_some());
-    let plan = world.mend(Orphans::List).await;
+    let plan = world.repair_all(Orphans::List).await;
     assert_eq!(plan[0].action, Action::Delete);
     assert!(plan[0].why.contains("the record has a tombstone of"), "{}", plan[0].why);
     assert!(world.version(id).await > shown);
@@ -156,7 +156,7 @@ async fn an_orphan_without_a_record_is_listed_and_kept_unless_deletion_is_reques
         let kept = world.repair(Orphans::List).await;
         assert_eq!((kept.plan[0].action, kept.remaining.len()), (Action::Undecided, 1));
         assert_eq!(kept.plan[0].why.contains("PostgreSQL has since lost it"), shown > 0, "{}", kept.plan[0].why);
-        let plan = world.mend(Orphans::Delete).await;
+        let plan = world.repair_all(Orphans::Delete).await;
         assert_eq!(plan[0].action, Action::Delete);
         assert!(absence(&world.ports, &[id]).await.unwrap()[0].absent);
     }
@@ -169,7 +169,7 @@ async fn a_store_in_the_future_is_overtaken_and_takes_the_next_change() {
     let shown = SyncVersion::new(7_000_000_000_000_000);
     world.vectors.tamper(id, shown, world.row(id).await.as_ref());
     assert_eq!(world.differences(id).await, [("qdrant", "different", "sync_version".to_owned())]);
-    world.mend(Orphans::List).await;
+    world.repair_all(Orphans::List).await;
     assert!(world.version(id).await > shown);
     let mut next = Event::of_chunk(changed(&state, "a text after the repair").chunk.clone());
     next.timestamp = Time::from_micros(next.timestamp.micros() + 1_000_000);
@@ -183,9 +183,9 @@ async fn the_greatest_possible_version_is_left_to_the_operator() {
     let (world, state) = world().await;
     let id = state.chunk.id;
     world.vectors.tamper(id, SyncVersion::MAX, Some(&changed(&state, "by a program from the year 2255")));
-    let mended = world.repair(Orphans::List).await;
-    assert_eq!((mended.plan[0].id, mended.plan[0].action), (id, Action::Undecided));
-    assert!(mended.plan[0].why.contains("delete it there by hand"));
+    let complete = world.repair(Orphans::List).await;
+    assert_eq!((complete.plan[0].id, complete.plan[0].action), (id, Action::Undecided));
+    assert!(complete.plan[0].why.contains("delete it there by hand"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -195,7 +195,7 @@ async fn a_row_that_was_never_carried_is_carried() {
     assert!(world.rows.lose_record(id), "the chunk had no record");
     world.vectors.tamper(id, SyncVersion::default(), None);
     assert_eq!(world.differences(id).await, [("qdrant", "missing", String::new())]);
-    world.mend(Orphans::List).await;
+    world.repair_all(Orphans::List).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -208,7 +208,7 @@ async fn a_lost_store_is_filled_again() {
     let report = world.verify().await;
     assert_eq!((report.consistency, report.stores[&Target::Qdrant].missing), (0.0, 40));
     assert!(report.differences.iter().all(|d| d.kind == Kind::Missing));
-    assert_eq!(world.mend(Orphans::List).await.len(), 40);
+    assert_eq!(world.repair_all(Orphans::List).await.len(), 40);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{Applied, Counts, Fault, Looked, Seen, Store, Write};
+use chunk_sync_engine::ports::{Applied, Counts, Fault, Store, StoredDocument, StoredFingerprint, Write};
 use chunk_sync_engine::scrub::{ScrubSettings, Scrubbed, Scrubbing};
 use chunk_sync_engine::verify::{Options, verify};
 use chunk_sync_model::document::Fingerprint;
@@ -38,12 +38,12 @@ impl Store for Slow {
         self.inner.apply(writes).await
     }
 
-    async fn look(&self, ids: &[Uuid]) -> Result<Vec<Option<Looked>>, Fault> {
-        self.inner.look(ids).await
+    async fn fetch_documents(&self, ids: &[Uuid]) -> Result<Vec<Option<StoredDocument>>, Fault> {
+        self.inner.fetch_documents(ids).await
     }
 
-    async fn scan(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Seen>, Fault> {
-        self.inner.scan(after, limit).await
+    async fn scan_fingerprints(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<StoredFingerprint>, Fault> {
+        self.inner.scan_fingerprints(after, limit).await
     }
 
     fn expect(&self, state: &State) -> Fingerprint {

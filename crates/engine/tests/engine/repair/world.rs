@@ -23,7 +23,7 @@ pub(crate) struct World {
 }
 
 /// The result of a repair.
-pub(crate) struct Mended {
+pub(crate) struct RepairOutcome {
     pub(crate) plan: Vec<Step>,
     pub(crate) remaining: Vec<Difference>,
 }
@@ -86,7 +86,7 @@ impl World {
         report.differences.iter().map(of).collect()
     }
 
-    pub(crate) async fn repair(&self, orphans: Orphans) -> Mended {
+    pub(crate) async fn repair(&self, orphans: Orphans) -> RepairOutcome {
         let findings = self.verify().await.findings;
         let plan = plan(&findings, orphans);
         let service = self.service().await;
@@ -97,16 +97,16 @@ impl World {
         service.stop().await.unwrap();
         let settled = look_again(&self.ports, &Self::options(), findings).await.unwrap();
         let remaining = settled.findings.into_iter().flat_map(|finding| finding.differences).collect();
-        Mended { plan, remaining }
+        RepairOutcome { plan, remaining }
     }
 
     /// Repairs, and asserts that nothing differs any more.
-    pub(crate) async fn mend(&self, orphans: Orphans) -> Vec<Step> {
-        let mended = self.repair(orphans).await;
-        assert_eq!(mended.remaining, [], "{:?}", mended.plan);
+    pub(crate) async fn repair_all(&self, orphans: Orphans) -> Vec<Step> {
+        let complete = self.repair(orphans).await;
+        assert_eq!(complete.remaining, [], "{:?}", complete.plan);
         let report = self.verify().await;
         assert!(report.consistent, "{:?}", report.differences);
-        mended.plan
+        complete.plan
     }
 
     /// The version in the chunk's record.

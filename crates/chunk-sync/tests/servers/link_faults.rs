@@ -3,9 +3,9 @@
 
 use std::time::{Duration, Instant};
 
+use crate::environment::{Environment, variable};
 use crate::oracle::Oracle;
-use crate::place::{Place, variable};
-use crate::proxy::{Proxy, Weather, port_of};
+use crate::proxy::{LinkState, Proxy, port_of};
 
 /// How long each server is unreachable; `CHUNK_SYNC_AWAY` sets it in seconds, to exceed the timeouts of the clients.
 fn away() -> Duration {
@@ -16,12 +16,12 @@ fn away() -> Duration {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn cut_and_stalled_connections_lose_nothing() {
-    let place = Place::new().await;
-    place.fine(&["init"]);
+    let environment = Environment::new().await;
+    environment.fine(&["init"]);
     let urls = [
-        ("POSTGRES", place.database.clone()),
+        ("POSTGRES", environment.database.clone()),
         ("REDIS", variable("CHUNK_SYNC_TEST_REDIS_URL")),
-        ("QDRANT", place.qdrant.clone()),
+        ("QDRANT", environment.qdrant.clone()),
         ("NEO4J", variable("CHUNK_SYNC_TEST_NEO4J_URL")),
     ];
     let mut ways = Vec::new();
@@ -29,24 +29,24 @@ async fn cut_and_stalled_connections_lose_nothing() {
         let proxy = Proxy::to(port_of(&url)).await;
         ways.push((name, format!("CHUNK_SYNC__{name}__URL"), proxy.url(&url), proxy));
     }
-    let environment: Vec<(&str, &str)> = ways.iter().map(|(_, key, url, _)| (key.as_str(), url.as_str())).collect();
-    let run = place.go_on(&[], &environment);
+    let variables: Vec<(&str, &str)> = ways.iter().map(|(_, key, url, _)| (key.as_str(), url.as_str())).collect();
+    let run = environment.go_on(&[], &variables);
     let mut oracle = Oracle::default();
-    oracle.load(&place).await;
-    oracle.assert_everywhere(&place).await;
+    oracle.load(&environment).await;
+    oracle.assert_everywhere(&environment).await;
     let mut table = vec![format!("{:19} {:>5} {:>14} {:>10}", "fault", "lost", "seconds after", "memory")];
     for (name, _, _, proxy) in &ways {
-        for weather in [Weather::Cut, Weather::Stalled] {
-            oracle.load(&place).await;
-            proxy.turns(weather);
-            oracle.load(&place).await;
+        for link_state in [LinkState::Cut, LinkState::Stalled] {
+            oracle.load(&environment).await;
+            proxy.turns(link_state);
+            oracle.load(&environment).await;
             tokio::time::sleep(away()).await;
-            oracle.load(&place).await;
-            proxy.turns(Weather::Fair);
+            oracle.load(&environment).await;
+            proxy.turns(LinkState::Fair);
             let began = Instant::now();
-            oracle.assert_everywhere(&place).await;
+            oracle.assert_everywhere(&environment).await;
             let (seconds, memory) = (began.elapsed().as_secs_f64(), peak(run.id()));
-            table.push(format!("{:19} {:>5} {seconds:>14.1} {memory:>10}", format!("{name} {weather:?}"), 0));
+            table.push(format!("{:19} {:>5} {seconds:>14.1} {memory:>10}", format!("{name} {link_state:?}"), 0));
         }
     }
     run.terminate();
