@@ -42,6 +42,48 @@ const PHRASES: [&str; 14] = [
     "who asked",
 ];
 
+/// Identifiers that a standard term of the glossary has replaced.
+const IDENTIFIERS: [&str; 38] = [
+    "Lane",
+    "lane",
+    "lanes",
+    "Parcel",
+    "parcel",
+    "Landed",
+    "landed",
+    "Settler",
+    "settler",
+    "absorb",
+    "Looked",
+    "Seen",
+    "Met",
+    "Decided",
+    "Recorded",
+    "Held",
+    "incarnation",
+    "House",
+    "Office",
+    "Journal",
+    "caught",
+    "Told",
+    "Weather",
+    "weather",
+    "Climate",
+    "climate",
+    "Sky",
+    "Hands",
+    "Place",
+    "Moody",
+    "moods",
+    "Debt",
+    "owe",
+    "owing",
+    "bury",
+    "buried",
+    "may_bury",
+    "aside",
+];
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a workspace around it")
 }
@@ -122,4 +164,39 @@ fn strings_and_comments_are_told_from_code() {
     let rust = Path::new("a.rs");
     assert_eq!(prose(rust, r#"let debt = "A \" Debt"; // Nobody"#), " a  debt // nobody");
     assert!(has("is owed to", "owed") && !has("allowed", "owed"));
+}
+
+#[test]
+fn identifiers_are_the_standard_terms() {
+    let mut found = Vec::new();
+    let mut paths = Vec::new();
+    files(&root().join("crates"), &["rs"], &mut paths);
+    for path in paths.iter().filter(|path| !path.starts_with(root().join("crates/qdrant-server"))) {
+        for (number, line) in std::fs::read_to_string(path).unwrap().lines().enumerate() {
+            let code = code(line);
+            let used = IDENTIFIERS.iter().filter(|identifier| has(&code, identifier));
+            found.extend(used.map(|identifier| format!("{}:{}: {identifier}", path.display(), number + 1)));
+        }
+    }
+    assert_eq!(found, Vec::<String>::new(), "use the term of the glossary in ARCHITECTURE.md");
+}
+
+/// The line without its comments and strings.
+fn code(line: &str) -> String {
+    let (mut kept, mut quoted, mut rest) = (String::new(), false, line.char_indices());
+    while let Some((at, c)) = rest.next() {
+        match c {
+            '\\' if quoted => drop(rest.next()),
+            '"' => quoted = !quoted,
+            '/' if !quoted && line[at..].starts_with("//") => return kept,
+            _ if !quoted => kept.push(c),
+            _ => {}
+        }
+    }
+    kept
+}
+
+#[test]
+fn code_is_what_is_neither_comment_nor_string() {
+    assert_eq!(code(r#"let debt = "a lane"; // a parcel"#), "let debt = ; ");
 }

@@ -10,21 +10,21 @@ use chunk_sync_model::{Event, EventType, Part, Time, Writer};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use support::{Held, chunk, delete, update, view, with_dense};
+use support::{MergedChunk, chunk, delete, update, view, with_dense};
 
 const A: Writer = Writer::Claude;
 const B: Writer = Writer::Cognee;
 const BASE: &str = "first line\n\nsecond line\n\nthird line\n\nfourth line";
 
-fn content(strategy: &str) -> Held {
-    Held::under(Strategies::default().with(Kind::Content, strategy).unwrap())
+fn content(strategy: &str) -> MergedChunk {
+    MergedChunk::under(Strategies::default().with(Kind::Content, strategy).unwrap())
 }
 
-fn publish(held: &mut Held, writer: Writer, micros: i64, content: &str) -> Vec<Conflict> {
+fn publish(held: &mut MergedChunk, writer: Writer, micros: i64, content: &str) -> Vec<Conflict> {
     held.take(&update(writer, micros, &chunk(writer.as_str(), content, &[]))).conflicts
 }
 
-fn resolve(held: &mut Held, part: &str, value: Option<&Value>, now: i64) {
+fn resolve(held: &mut MergedChunk, part: &str, value: Option<&Value>, now: i64) {
     let (record, state) = (held.record.clone().unwrap(), held.state.clone().unwrap());
     let event =
         resolution(&record, &state, &part.parse().unwrap(), value, Time::from_micros(now), Uuid::max()).unwrap();
@@ -34,7 +34,7 @@ fn resolve(held: &mut Held, part: &str, value: Option<&Value>, now: i64) {
 }
 
 /// The keys of `metadata` with their values; in these tests all of them are conflict markers.
-fn markers(held: &Held) -> Vec<(&str, String)> {
+fn markers(held: &MergedChunk) -> Vec<(&str, String)> {
     let text = |value: &Value| value.as_str().map_or(value.to_string(), ToOwned::to_owned);
     held.chunk().metadata.extra.iter().map(|(key, value)| (key.as_str(), text(value))).collect()
 }
@@ -52,7 +52,7 @@ fn resolved(loser: &str, at: &str, strategy: &str) -> Vec<(&'static str, String)
 
 #[test]
 fn a_content_conflict_adds_markers_with_the_hash_of_the_loser_in_any_order_of_arrival() {
-    let (mut one, mut other) = (Held::default(), Held::default());
+    let (mut one, mut other) = (MergedChunk::default(), MergedChunk::default());
     publish(&mut one, A, 1, "by claude");
     publish(&mut one, B, 2, "by cognee");
     publish(&mut other, B, 2, "by cognee");
@@ -68,7 +68,7 @@ fn a_content_conflict_adds_markers_with_the_hash_of_the_loser_in_any_order_of_ar
 
 #[test]
 fn markers_cannot_be_set_and_are_no_change_when_written_back() {
-    let mut held = Held::default();
+    let mut held = MergedChunk::default();
     publish(&mut held, A, 1, "by claude");
     publish(&mut held, B, 2, "by cognee");
     let before = held.state.clone();
@@ -87,7 +87,7 @@ fn markers_cannot_be_set_and_are_no_change_when_written_back() {
 
 #[test]
 fn equal_contents_do_not_conflict() {
-    let mut held = Held::default();
+    let mut held = MergedChunk::default();
     publish(&mut held, A, 1, "the same text");
     assert_eq!(publish(&mut held, B, 2, "the same text"), []);
     assert_eq!(markers(&held), []);
@@ -95,7 +95,7 @@ fn equal_contents_do_not_conflict() {
 
 #[test]
 fn a_recorded_conflict_has_four_sides_with_their_values() {
-    let mut held = Held::default();
+    let mut held = MergedChunk::default();
     held.take(&update(A, 1, &chunk("claude", "the content", &[("title", "one")])));
     held.take(&update(B, 2, &chunk("cognee", "the content", &[("title", "one")])));
     held.take(&update(A, 3, &chunk("claude", "the content", &[("title", "two")])));
@@ -112,7 +112,7 @@ fn a_recorded_conflict_has_four_sides_with_their_values() {
 
 #[test]
 fn the_type_of_several_conflicts_is_the_first_kind_among_them() {
-    let mut held = Held::default();
+    let mut held = MergedChunk::default();
     let with = |origin: &str, content: &str, n: f32| with_dense(chunk(origin, content, &[("k", content)]), n);
     held.take(&update(A, 1, &with("claude", "by claude", 1.0)));
     let conflicts = held.take(&update(B, 2, &with("cognee", "by cognee", 2.0))).conflicts;
@@ -125,7 +125,7 @@ fn the_type_of_several_conflicts_is_the_first_kind_among_them() {
 
 #[test]
 fn an_update_of_a_chunk_deleted_by_another_is_recorded_with_its_value() {
-    let mut held = Held::default();
+    let mut held = MergedChunk::default();
     publish(&mut held, A, 1, "the content");
     publish(&mut held, B, 2, "the content");
     held.take(&delete(A, 3));
@@ -139,7 +139,7 @@ fn an_update_of_a_chunk_deleted_by_another_is_recorded_with_its_value() {
 
 #[test]
 fn creating_a_chunk_that_another_deleted_is_a_conflict_on_existence_only() {
-    let mut held = Held::default();
+    let mut held = MergedChunk::default();
     publish(&mut held, A, 1, "the content");
     publish(&mut held, B, 2, "the content");
     held.take(&delete(A, 3));
@@ -164,7 +164,7 @@ fn under_target_wins_the_target_stays_until_a_writer_that_knows_it_changes_it() 
 #[test]
 fn the_value_of_the_preferred_writer_is_shown_while_it_has_one() {
     let strategies = Strategies::default().with(Kind::Metadata, "prefer:claude").unwrap();
-    let mut held = Held::under(strategies);
+    let mut held = MergedChunk::under(strategies);
     held.take(&update(A, 1, &chunk("claude", "the content", &[("title", "by claude")])));
     held.take(&update(B, 2, &chunk("cognee", "the content", &[("title", "by cognee")])));
     assert_eq!(held.metadata("title").as_deref(), Some("by claude"));
@@ -188,7 +188,7 @@ fn a_preferred_value_is_restored_after_a_direct_write_into_the_row() {
 
 #[test]
 fn a_vector_overwritten_in_the_row_changes_no_other_part() {
-    let mut held = Held::default();
+    let mut held = MergedChunk::default();
     held.take(&update(A, 1, &with_dense(chunk("claude", "the content", &[]), 1.0)));
     let row = with_dense(held.chunk().clone(), 2.0);
     held.state = Some(std::sync::Arc::new(chunk_sync_model::State { chunk: row.clone(), embedding_stale: false }));
@@ -251,7 +251,8 @@ fn the_change_that_closes_an_open_conflict_returns_its_part() {
     let change = Change::from(&event);
     assert_eq!(held.take(&change).decided, [Part::Content]);
     assert_eq!(held.take(&change).decided, [], "a repetition resolves nothing");
-    let (event, mut plain) = (resolve("by another", 6), Held { strategies: Strategies::default(), ..held.clone() });
+    let (event, mut plain) =
+        (resolve("by another", 6), MergedChunk { strategies: Strategies::default(), ..held.clone() });
     assert_eq!(plain.take(&Change::from(&event)).decided, [Part::Content], "a resolution counts under every strategy");
     held.take(&update(B, now.micros() + 60_000_000, &chunk("cognee", "by cognee, again", &[])));
     let conflicts = held.take(&update(A, now.micros() + 61_000_000, &chunk("claude", "by claude, again", &[])));
@@ -281,7 +282,7 @@ fn a_recorded_conflict_contains_each_value_once_and_survives_a_round_trip() {
 
 #[test]
 fn a_resolution_sets_one_part_and_supersedes_earlier_changes_only() {
-    let mut held = Held::default();
+    let mut held = MergedChunk::default();
     held.take(&update(A, 1, &chunk("claude", "the content", &[("title", "one"), ("other", "a")])));
     let (record, state) = (held.record.clone().unwrap(), held.state.clone().unwrap());
     let title = "metadata.title".parse().unwrap();
@@ -299,7 +300,7 @@ fn a_resolution_sets_one_part_and_supersedes_earlier_changes_only() {
 
 #[test]
 fn an_operator_can_remove_a_part_and_restore_a_value_that_lost() {
-    let mut held = Held::default();
+    let mut held = MergedChunk::default();
     let with = |origin: &str, title: &str, entity: bool| {
         let mut chunk = chunk(origin, "the content", &[("title", title)]);
         let one = |id: &str| json!({"id": id, "type": "concept", "name": id, "confidence": 1.0});
@@ -323,7 +324,7 @@ fn an_operator_can_remove_a_part_and_restore_a_value_that_lost() {
 
 #[test]
 fn a_resolution_to_an_invalid_value_is_rejected() {
-    let mut held = Held::default();
+    let mut held = MergedChunk::default();
     publish(&mut held, A, 1, "the content");
     let (record, state) = (held.record.unwrap(), held.state.unwrap());
     let resolve = |part: &str, value: Option<Value>| {
@@ -341,7 +342,7 @@ fn a_resolution_to_an_invalid_value_is_rejected() {
 #[test]
 fn a_single_part_can_have_its_own_strategy() {
     let strategies = Strategies::default().with_part("metadata.score_*", "target_wins").unwrap();
-    let mut held = Held::under(strategies);
+    let mut held = MergedChunk::under(strategies);
     held.take(&update(A, 1, &chunk("claude", "the content", &[("score_a", "1"), ("title", "1")])));
     held.take(&update(B, 2, &chunk("cognee", "the content", &[("score_a", "2"), ("title", "2")])));
     assert_eq!(held.metadata("score_a").as_deref(), Some("1"));
@@ -366,7 +367,7 @@ fn an_unknown_or_inapplicable_strategy_is_rejected_with_the_valid_ones() {
 
 #[test]
 fn a_delete_still_discards_older_settings_after_many_creates() {
-    let mut held = Held::default();
+    let mut held = MergedChunk::default();
     held.take(&update(B, 1, &chunk("cognee", "the content", &[("topic", "old")])));
     held.take(&delete(A, 2));
     for micros in 3..40 {

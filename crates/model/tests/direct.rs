@@ -11,7 +11,7 @@ use chunk_sync_model::{EmbeddingModel, Limits, Part, State, SyncVersion, Time, W
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use support::Held;
+use support::MergedChunk;
 use support::histories::{histories, order, play, strategies};
 
 fn limits() -> Limits {
@@ -28,7 +28,7 @@ fn point(state: &State) -> VectorDocument {
 }
 
 /// The direct write found in `document`, held under the version of the record.
-fn found(held: &Held, state: &State, document: &Document) -> Option<Direct> {
+fn found(held: &MergedChunk, state: &State, document: &Document) -> Option<Direct> {
     let record = held.record.as_ref().unwrap();
     let writer = if matches!(document, Document::Graph(_)) { Writer::Neo4j } else { Writer::Qdrant };
     Direct::of(
@@ -41,7 +41,7 @@ fn found(held: &Held, state: &State, document: &Document) -> Option<Direct> {
 }
 
 /// A chunk created by claude.
-fn created() -> (Held, Arc<State>) {
+fn created() -> (MergedChunk, Arc<State>) {
     let mut chunk = support::with_dense(support::chunk("claude", "as it was written", &[("topic", "tea")]), 1.0);
     let entity = json!({ "id": "e", "type": "concept", "name": "tea", "confidence": 0.5, "source_positions": [3] });
     let other = json!({ "id": "f", "type": "concept", "name": "cup", "confidence": 0.5 });
@@ -49,14 +49,14 @@ fn created() -> (Held, Arc<State>) {
     let relation = json!({ "source_entity_id": "e", "target_entity_id": "f", "type": "calls", "confidence": 0.5, "metadata": {"a": 1} });
     chunk.graph.relationships = vec![serde_json::from_value(relation).unwrap()];
     chunk.metadata.extra.insert("great".into(), json!(u64::MAX));
-    let mut held = Held::default();
+    let mut held = MergedChunk::default();
     held.take(&support::update(Writer::Claude, 1_000, &chunk));
     let state = held.state.clone().unwrap();
     (held, state)
 }
 
 /// The names of the directly written parts, and the chunk with them.
-fn detected(held: &Held, state: &State, document: &Document) -> (Vec<String>, Value) {
+fn detected(held: &MergedChunk, state: &State, document: &Document) -> (Vec<String>, Value) {
     let direct = found(held, state, document).expect("a direct write");
     let record = held.record.as_ref().unwrap();
     let view = direct.view(state, &limits()).expect("a valid chunk");

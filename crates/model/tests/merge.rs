@@ -7,14 +7,14 @@ use chunk_sync_model::merge::{Change, Effect};
 use chunk_sync_model::{EventType, PartPattern, Writer};
 use uuid::Uuid;
 
-use support::{Held, chunk, delete, update, view};
+use support::{MergedChunk, chunk, delete, update, view};
 
 const A: Writer = Writer::Claude;
 const B: Writer = Writer::Cognee;
 
 #[test]
 fn a_writer_does_not_remove_what_another_added() {
-    let mut held = Held::default();
+    let mut held = MergedChunk::default();
     held.take(&update(A, 1, &chunk("claude", "fn main() {}", &[("language", "rust")])));
     held.take(&update(B, 2, &chunk("cognee", "fn main() {}", &[("topic", "entry")])));
     held.take(&update(A, 3, &chunk("claude", "fn main() { go() }", &[("language", "rust")])));
@@ -26,7 +26,7 @@ fn a_writer_does_not_remove_what_another_added() {
 
 #[test]
 fn writing_back_a_chunk_with_one_edit_changes_only_that_field() {
-    let mut held = Held::default();
+    let mut held = MergedChunk::default();
     held.take(&update(A, 1, &chunk("claude", "the content", &[("title", "one"), ("owner", "ann")])));
     let mut read = held.chunk().clone();
     held.take(&update(A, 2, &chunk("claude", "the content", &[("title", "two"), ("owner", "ann")])));
@@ -38,7 +38,7 @@ fn writing_back_a_chunk_with_one_edit_changes_only_that_field() {
 
 #[test]
 fn a_revert_takes_effect_if_the_part_is_named_in_set() {
-    let mut held = Held::default();
+    let mut held = MergedChunk::default();
     held.take(&update(A, 1, &chunk("claude", "the content", &[("title", "one")])));
     held.take(&update(B, 2, &chunk("cognee", "the content", &[("title", "two")])));
     let back = chunk("cognee", "the content", &[("title", "one")]);
@@ -51,7 +51,7 @@ fn a_revert_takes_effect_if_the_part_is_named_in_set() {
 
 #[test]
 fn omitting_a_part_removes_it_only_if_the_writer_had_set_it() {
-    let mut held = Held::default();
+    let mut held = MergedChunk::default();
     held.take(&update(A, 1, &chunk("claude", "the content", &[("mine", "a"), ("both", "a")])));
     held.take(&update(B, 2, &chunk("cognee", "the content", &[("theirs", "b"), ("both", "a")])));
     held.take(&update(B, 3, &chunk("cognee", "the content", &[])));
@@ -62,7 +62,7 @@ fn omitting_a_part_removes_it_only_if_the_writer_had_set_it() {
 
 #[test]
 fn a_part_named_unchanged_is_neither_changed_nor_removed() {
-    let mut held = Held::default();
+    let mut held = MergedChunk::default();
     held.take(&update(A, 1, &chunk("claude", "the content", &[("title", "one")])));
     let unchanged: Vec<PartPattern> = vec!["content".parse().unwrap(), "metadata".parse().unwrap()];
     held.take(&Change { unchanged: &unchanged, ..update(A, 2, &chunk("claude", "", &[])) });
@@ -72,7 +72,7 @@ fn a_part_named_unchanged_is_neither_changed_nor_removed() {
 
 #[test]
 fn an_update_by_a_writer_that_knew_the_chunk_does_not_undo_the_delete_of_another() {
-    let mut held = Held::default();
+    let mut held = MergedChunk::default();
     held.take(&update(A, 1, &chunk("claude", "the content", &[])));
     held.take(&update(B, 2, &chunk("cognee", "the content", &[("topic", "x")])));
     held.take(&delete(A, 3));
@@ -87,7 +87,7 @@ fn an_update_by_a_writer_that_knew_the_chunk_does_not_undo_the_delete_of_another
 
 #[test]
 fn a_late_update_does_not_revive_a_deleted_chunk() {
-    let mut held = Held::default();
+    let mut held = MergedChunk::default();
     let first = chunk("claude", "the content", &[]);
     held.take(&update(A, 1, &first));
     held.take(&delete(A, 3));
@@ -100,7 +100,7 @@ fn a_late_update_does_not_revive_a_deleted_chunk() {
 
 #[test]
 fn a_repeated_event_has_no_effect_and_two_events_of_one_microsecond_both_have() {
-    let mut held = Held::default();
+    let mut held = MergedChunk::default();
     let (one, two) = (chunk("claude", "the content", &[("n", "1")]), chunk("claude", "the content", &[("n", "2")]));
     held.take(&update(A, 1, &one));
     assert_eq!(held.take(&update(A, 1, &one)).effect, Effect::Nothing);
@@ -118,7 +118,7 @@ fn both_embeddings_of_a_conflict_are_kept_and_the_one_computed_from_the_content_
         chunk.embeddings.dense = vec![serde_json::from_value(dense).unwrap()];
         chunk
     };
-    let mut held = Held::default();
+    let mut held = MergedChunk::default();
     held.take(&update(A, 1, &with("claude", "the content", 1.0)));
     held.take(&update(B, 2, &with("cognee", "the content", 2.0)));
     let shown = held.chunk().embeddings.clone();
@@ -137,7 +137,7 @@ fn both_embeddings_of_a_conflict_are_kept_and_the_one_computed_from_the_content_
 
 #[test]
 fn a_direct_change_of_the_row_takes_effect_even_if_it_restores_an_older_value() {
-    let mut held = Held::default();
+    let mut held = MergedChunk::default();
     held.take(&update(A, 1, &chunk("claude", "the content", &[("title", "one")])));
     held.take(&update(B, 2, &chunk("cognee", "the content", &[("title", "two")])));
     let mut row = held.chunk().clone();
@@ -157,10 +157,10 @@ fn a_direct_change_of_the_row_takes_effect_even_if_it_restores_an_older_value() 
 
 #[test]
 fn two_keys_with_the_same_value_each_keep_it() {
-    let mut held = Held::default();
+    let mut held = MergedChunk::default();
     held.take(&update(A, 1, &chunk("claude", "the content", &[("one", "same"), ("two", "same")])));
     held.take(&update(B, 2, &chunk("cognee", "the content", &[("one", "other"), ("two", "other")])));
-    let keeps = |held: &Held, key: &str| {
+    let keeps = |held: &MergedChunk, key: &str| {
         let part = format!("metadata.{key}").parse().unwrap();
         held.record.as_ref().unwrap().writers[&A].parts[&part][0].value.clone()
     };

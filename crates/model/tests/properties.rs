@@ -7,7 +7,7 @@ use chunk_sync_model::merge::{Effect, Strategies};
 use chunk_sync_model::{Record, SyncVersion, Writer};
 use proptest::prelude::*;
 
-use support::Held;
+use support::MergedChunk;
 use support::histories::{Act, arrivals, histories, order, play, strategies};
 
 /// The number of cases: `PROPTEST_CASES` if it is set, else `cases`.
@@ -18,7 +18,7 @@ fn cases(cases: u32) -> ProptestConfig {
 }
 
 /// The record without what depends on the order of arrival: the sync version, and which setting keeps a value.
-fn settings(held: &Held) -> Option<Record> {
+fn settings(held: &MergedChunk) -> Option<Record> {
     let mut record = held.record.clone()?;
     record.version = SyncVersion::default();
     let histories = record.writers.values_mut();
@@ -82,7 +82,7 @@ proptest! {
     fn only_a_newer_create_or_a_first_view_revives_a_deleted_chunk(
         histories in histories(4), order in order(), strategies in strategies(),
     ) {
-        let mut held = Held::under(strategies);
+        let mut held = MergedChunk::under(strategies);
         let mut deleted = i64::MIN;
         for step in arrivals(&histories, &order) {
             let knew = held.record.as_ref().and_then(|record| record.writers.get(&step.writer)).is_some_and(|history| {
@@ -120,11 +120,11 @@ proptest! {
     fn the_version_increases_exactly_when_the_shown_state_changes(
         histories in histories(4), strategies in strategies(), order in order(),
     ) {
-        let mut held = Held::under(strategies);
+        let mut held = MergedChunk::under(strategies);
         for step in arrivals(&histories, &order) {
             let before = held.clone();
             let effect = held.take(&step.change()).effect;
-            let version = |held: &Held| held.record.as_ref().map(|record| record.version).unwrap_or_default();
+            let version = |held: &MergedChunk| held.record.as_ref().map(|record| record.version).unwrap_or_default();
             match effect {
                 Effect::Shown => prop_assert!(version(&held) > version(&before)),
                 _ => prop_assert_eq!(version(&held), version(&before)),
@@ -137,7 +137,7 @@ proptest! {
     #[test]
     fn the_outcome_of_every_conflict_matches_the_shown_value(histories in histories(4), strategies in strategies(), order in order()) {
         use chunk_sync_model::merge::{Conflict, Outcome};
-        let mut held = Held::under(strategies);
+        let mut held = MergedChunk::under(strategies);
         for step in arrivals(&histories, &order) {
             for conflict in held.take(&step.change()).conflicts {
                 let json = serde_json::to_string(&conflict).unwrap();

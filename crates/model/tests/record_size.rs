@@ -8,7 +8,7 @@ use std::time::Instant;
 use chunk_sync_model::{Chunk, Writer};
 use serde_json::json;
 
-use support::{Held, chunk, update};
+use support::{MergedChunk, chunk, update};
 
 /// A chunk with half a page of text, one vector of 768 numbers, six entities and six keys of metadata.
 fn typical(origin: &str, edition: u32) -> Chunk {
@@ -23,13 +23,13 @@ fn typical(origin: &str, edition: u32) -> Chunk {
     chunk
 }
 
-fn size(held: &Held) -> usize {
+fn size(held: &MergedChunk) -> usize {
     held.record.as_ref().unwrap().encode().unwrap().len()
 }
 
 #[test]
 fn the_record_of_a_typical_chunk_stays_small_and_its_growth_is_bounded() {
-    let mut held = Held::default();
+    let mut held = MergedChunk::default();
     held.take(&update(Writer::Claude, 1, &typical("claude", 1)));
     let one = size(&held);
     held.take(&update(Writer::Cognee, 2, &typical("cognee", 1)));

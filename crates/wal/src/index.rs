@@ -10,7 +10,7 @@ use crate::line::{AGAIN, Line};
 
 /// The place of a line. Sorts in the order of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Place {
+pub(crate) struct LinePosition {
     pub(crate) hour: Hour,
     pub(crate) offset: u64,
     /// Bytes, without the line end.
@@ -27,7 +27,7 @@ pub(crate) struct Index {
 /// A pending operation.
 #[derive(Debug, Clone, Copy)]
 struct Open {
-    place: Place,
+    position: LinePosition,
     since: Timestamp,
     replays: u32,
 }
@@ -36,7 +36,7 @@ struct Open {
 #[derive(Debug, Clone)]
 pub(crate) struct Begun {
     pub(crate) operation_id: Arc<str>,
-    pub(crate) place: Place,
+    pub(crate) position: LinePosition,
     /// How often a start has replayed it, as noted by [`Wal::begin_again`](crate::Wal::begin_again).
     pub(crate) replays: u32,
 }
@@ -44,7 +44,7 @@ pub(crate) struct Begun {
 impl Index {
     /// Adds a line. Of several pending lines of an operation the first one counts; later ones with the operation `{}`
     /// increment the number of replays, others are ignored.
-    pub(crate) fn take(&mut self, line: &Line<'_>, place: Place) {
+    pub(crate) fn take(&mut self, line: &Line<'_>, position: LinePosition) {
         let Some(operation) = line.operation else {
             self.unmatched += u64::from(self.open.remove(&*line.operation_id).is_none());
             return;
@@ -52,7 +52,7 @@ impl Index {
         match self.open.get_mut(&*line.operation_id) {
             Some(open) => open.replays += u32::from(operation == AGAIN),
             None => {
-                let open = Open { place, since: line.timestamp, replays: 0 };
+                let open = Open { position, since: line.timestamp, replays: 0 };
                 self.open.insert(Arc::from(&*line.operation_id), open);
             }
         }
@@ -64,7 +64,7 @@ impl Index {
     }
 
     pub(crate) fn hours(&self) -> impl Iterator<Item = Hour> {
-        self.open.values().map(|open| open.place.hour)
+        self.open.values().map(|open| open.position.hour)
     }
 
     pub(crate) fn oldest(&self) -> Option<Timestamp> {
@@ -73,10 +73,13 @@ impl Index {
 
     /// The pending operations in the order of the log.
     pub(crate) fn into_order(self) -> Vec<Begun> {
-        let begun =
-            |(operation_id, open): (Arc<str>, Open)| Begun { operation_id, place: open.place, replays: open.replays };
+        let begun = |(operation_id, open): (Arc<str>, Open)| Begun {
+            operation_id,
+            position: open.position,
+            replays: open.replays,
+        };
         let mut order: Vec<_> = self.open.into_iter().map(begun).collect();
-        order.sort_unstable_by_key(|begun| begun.place);
+        order.sort_unstable_by_key(|begun| begun.position);
         order
     }
 }

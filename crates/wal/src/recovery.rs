@@ -145,18 +145,18 @@ fn recover_file(disk: &dyn Disk, hour: Hour, newest: bool, index: &mut Index) ->
 
 impl Replay {
     fn read(&mut self, begun: &Begun) -> Result<Entry, WalError> {
-        let Begun { operation_id, place, replays } = begun;
-        let name = place.hour.file();
+        let Begun { operation_id, position, replays } = begun;
+        let name = position.hour.file();
         let file = match self.file.take() {
-            Some((hour, file)) if hour == place.hour => file,
+            Some((hour, file)) if hour == position.hour => file,
             _ => self.disk.open(&name).map_err(WalError::disk("open", &*name))?,
         };
-        let mut bytes = Vec::with_capacity(place.length);
-        ReadFrom { file: &*file, offset: place.offset }
-            .take(place.length as u64)
+        let mut bytes = Vec::with_capacity(position.length);
+        ReadFrom { file: &*file, offset: position.offset }
+            .take(position.length as u64)
             .read_to_end(&mut bytes)
             .map_err(WalError::disk("read", &*name))?;
-        self.file = Some((place.hour, file));
+        self.file = Some((position.hour, file));
         let operation = match line::parse(&bytes) {
             Ok(line) if *line.operation_id == **operation_id => {
                 let origin = line.origin.map(Origin::into_owned);
@@ -167,7 +167,7 @@ impl Replay {
         let operation_id = operation_id.to_string();
         match operation {
             Some((operation, origin)) => Ok(Entry { operation_id, operation, origin, replays: *replays }),
-            None => Err(WalError::Changed { file: name, offset: place.offset, operation_id }),
+            None => Err(WalError::Changed { file: name, offset: position.offset, operation_id }),
         }
     }
 }

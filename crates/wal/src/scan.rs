@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::disk::{DiskFile, ReadFrom};
 use crate::hour::Hour;
-use crate::index::{Index, Place};
+use crate::index::{Index, LinePosition};
 use crate::line::{self, Flaw, MAX_LINE};
 
 const READ_AHEAD: usize = 256 << 10;
@@ -65,7 +65,7 @@ pub(crate) fn scan(file: &dyn DiskFile, hour: Hour, newest: bool, index: &mut In
         }
         found.lines += 1;
         match raw.parse() {
-            Ok(line) => index.take(&line, Place { hour, offset: raw.offset, length: raw.bytes.len() }),
+            Ok(line) => index.take(&line, LinePosition { hour, offset: raw.offset, length: raw.bytes.len() }),
             Err(flaw) => {
                 let damage = Damage {
                     file: name.clone(),

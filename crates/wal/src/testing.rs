@@ -61,8 +61,8 @@ impl CrashDisk {
         for name in both {
             let (now, before) = (state.names.get(&name), state.synced_names.get(&name));
             let survivor = if now == before || choose(1) == 1 { now } else { before };
-            if let Some(place) = survivor {
-                let left = state.contents[*place].after_crash(choose);
+            if let Some(position) = survivor {
+                let left = state.contents[*position].after_crash(choose);
                 after.names.insert(name, after.contents.len());
                 after.contents.push(Content { written: left.clone(), synced: left });
             }
@@ -75,8 +75,8 @@ impl CrashDisk {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn file(&self, place: usize) -> Box<dyn DiskFile> {
-        Box::new(CrashFile { disk: self.clone(), place })
+    fn file(&self, position: usize) -> Box<dyn DiskFile> {
+        Box::new(CrashFile { disk: self.clone(), position })
     }
 }
 
@@ -106,7 +106,7 @@ impl State {
         if std::mem::take(&mut self.fail_sync) { Err(io::Error::other("sync failed on demand")) } else { Ok(()) }
     }
 
-    fn place(&self, name: &str) -> io::Result<usize> {
+    fn position(&self, name: &str) -> io::Result<usize> {
         self.names.get(name).copied().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
@@ -123,8 +123,8 @@ impl Disk for CrashDisk {
     fn list(&self) -> io::Result<Vec<(String, u64)>> {
         let state = self.state();
         state.check_power()?;
-        let length = |place: usize| state.contents[place].written.len() as u64;
-        Ok(state.names.iter().map(|(name, place)| (name.clone(), length(*place))).collect())
+        let length = |position: usize| state.contents[position].written.len() as u64;
+        Ok(state.names.iter().map(|(name, position)| (name.clone(), length(*position))).collect())
     }
 
     fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
@@ -133,22 +133,22 @@ impl Disk for CrashDisk {
         if state.names.contains_key(name) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
-        let place = state.contents.len();
+        let position = state.contents.len();
         state.contents.push(Content::default());
-        state.names.insert(name.to_owned(), place);
-        Ok(self.file(place))
+        state.names.insert(name.to_owned(), position);
+        Ok(self.file(position))
     }
 
     fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
         let state = self.state();
         state.check_power()?;
-        Ok(self.file(state.place(name)?))
+        Ok(self.file(state.position(name)?))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
         let mut state = self.state();
         state.work()?;
-        state.place(name)?;
+        state.position(name)?;
         state.names.remove(name);
         Ok(())
     }
@@ -168,14 +168,14 @@ impl Disk for CrashDisk {
 #[derive(Debug)]
 struct CrashFile {
     disk: CrashDisk,
-    place: usize,
+    position: usize,
 }
 
 impl DiskFile for CrashFile {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         let state = self.disk.state();
         state.check_power()?;
-        let written = &state.contents[self.place].written;
+        let written = &state.contents[self.position].written;
         let rest = usize::try_from(offset).ok().and_then(|from| written.get(from..)).unwrap_or_default();
         let length = rest.len().min(buffer.len());
         buffer[..length].copy_from_slice(&rest[..length]);
@@ -186,7 +186,7 @@ impl DiskFile for CrashFile {
         let mut state = self.disk.state();
         let allowed = state.fail_append_after.take().unwrap_or(bytes.len()).min(bytes.len());
         let power = state.power.map_or(allowed, |left| usize::try_from(left).unwrap_or(allowed).min(allowed));
-        state.contents[self.place].written.extend_from_slice(&bytes[..power]);
+        state.contents[self.position].written.extend_from_slice(&bytes[..power]);
         if let Some(left) = &mut state.power {
             *left -= power as u64;
         }
@@ -200,7 +200,7 @@ impl DiskFile for CrashFile {
     fn truncate(&mut self, length: u64) -> io::Result<()> {
         let mut state = self.disk.state();
         state.work()?;
-        let written = &mut state.contents[self.place].written;
+        let written = &mut state.contents[self.position].written;
         written.truncate(usize::try_from(length).unwrap_or(written.len()));
         Ok(())
     }
@@ -208,7 +208,7 @@ impl DiskFile for CrashFile {
     fn sync(&mut self) -> io::Result<()> {
         let mut state = self.disk.state();
         state.work_sync()?;
-        let content = &mut state.contents[self.place];
+        let content = &mut state.contents[self.position];
         content.synced = content.written.clone();
         Ok(())
     }

@@ -81,10 +81,10 @@ impl Wal {
         let mut files: BTreeMap<_, _> =
             files.into_iter().map(|(hour, bytes)| (hour, FileState { bytes, open: 0 })).collect();
         for begun in &open {
-            files.entry(begun.place.hour).or_default().open += 1;
+            files.entry(begun.position.hour).or_default().open += 1;
         }
         let newest = files.last_key_value().map(|(hour, _)| *hour);
-        let open = open.into_iter().map(|begun| (begun.operation_id, begun.place.hour)).collect();
+        let open = open.into_iter().map(|begun| (begun.operation_id, begun.position.hour)).collect();
         Ok((Self { disk, options, files, open, newest, writing: None, poisoned: None }, recovery))
     }
 

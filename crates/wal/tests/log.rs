@@ -121,8 +121,8 @@ fn a_damaged_line_in_the_middle_is_set_aside_once_and_the_other_lines_are_used()
     drop(recovery);
 
     assert_eq!(fs::read(&file).unwrap(), before, "the file itself is never rewritten");
-    let aside = fs::read_to_string(dir.path().join("wal_20261123_04.jsonl.damaged")).unwrap();
-    assert_eq!(aside.lines().collect::<Vec<_>>(), [std::str::from_utf8(&before).unwrap().lines().nth(1).unwrap()]);
+    let damaged = fs::read_to_string(dir.path().join("wal_20261123_04.jsonl.damaged")).unwrap();
+    assert_eq!(damaged.lines().collect::<Vec<_>>(), [std::str::from_utf8(&before).unwrap().lines().nth(1).unwrap()]);
 
     let (_, mut again) = open(dir.path());
     assert_eq!((ids(&mut again), again.damaged), (vec!["a".into(), "c".into()], vec![]));
@@ -135,8 +135,8 @@ fn new_damage_is_reported_when_older_damage_is_set_aside() {
     let dir = tempfile::tempdir().unwrap();
     let file = damaged(dir.path(), &["a", "b", "c"], |text| text.replacen("\"b\"", "\"B\"", 1));
     assert_eq!(open(dir.path()).1.damaged.len(), 1);
-    let aside = dir.path().join("wal_20261123_04.jsonl.damaged");
-    fs::OpenOptions::new().append(true).open(&aside).unwrap().write_all(b"interrupted").unwrap();
+    let damaged = dir.path().join("wal_20261123_04.jsonl.damaged");
+    fs::OpenOptions::new().append(true).open(&damaged).unwrap().write_all(b"interrupted").unwrap();
     let mut bytes = fs::read_to_string(&file).unwrap().replacen("\"c\"", "\"C\"", 1).into_bytes();
     bytes.extend_from_slice(b"\n\xff\xfe\n");
     fs::write(&file, bytes).unwrap();

@@ -48,13 +48,13 @@ pub(super) async fn execute(arguments: &Arguments, json: bool) -> Result<Ended, 
         Some(dir) => dir.clone(),
         None => temporary.path().join("data"),
     };
-    let mut demo = Demo { place: Place::new(&dir)?, json, events: 0, conflicts: 0 };
+    let mut demo = Demo { directory: Directory::new(&dir)?, json, events: 0, conflicts: 0 };
     let outcome = demo.play(started).await?;
     if json {
         output::json(&outcome)?;
     } else {
         let kept = arguments.keep.as_ref().map_or_else(String::new, |dir| {
-            format!("; explore its stores with `chunk-sync --config {} verify`", dir.join(Place::CONFIG).display())
+            format!("; explore its stores with `chunk-sync --config {} verify`", dir.join(Directory::CONFIG).display())
         });
         output::line(format_args!("The demo took {:.1} s{kept}.", outcome.seconds))?;
     }
@@ -62,12 +62,12 @@ pub(super) async fn execute(arguments: &Arguments, json: bool) -> Result<Ended, 
 }
 
 /// The directory of the demonstration, with its configuration file.
-struct Place {
+struct Directory {
     dir: PathBuf,
     config: PathBuf,
 }
 
-impl Place {
+impl Directory {
     const CONFIG: &str = "chunk-sync.toml";
 
     fn new(dir: &Path) -> Result<Self, Failure> {
@@ -91,7 +91,7 @@ struct Running {
 }
 
 struct Demo {
-    place: Place,
+    directory: Directory,
     json: bool,
     events: u64,
     conflicts: u64,
@@ -105,7 +105,7 @@ impl Demo {
         self.stop(running).await?;
         let replayed = self.crash().await?;
         self.say("\n5. Verify: read every store and compare its chunks with the rows.")?;
-        let wired = wiring::open(&self.place.load()?, Purpose::Beside, "demo").await?;
+        let wired = wiring::open(&self.directory.load()?, Purpose::Beside, "demo").await?;
         let verification = verify(&wired.ports, &Options::default(), &|_| {}).await?;
         self.say(&super::verify::text(&verification))?;
         let seconds = started.elapsed().as_secs_f64();
@@ -122,7 +122,7 @@ impl Demo {
     }
 
     async fn start(&self) -> Result<Running, Failure> {
-        let config = self.place.load()?;
+        let config = self.directory.load()?;
         let wired = wiring::open(&config, Purpose::Run, "demo").await?;
         let service = Service::start(wired.ports.clone(), config.settings).await?;
         Ok(Running { wired, service })

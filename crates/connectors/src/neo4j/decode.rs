@@ -16,7 +16,7 @@ use super::fault::Error;
 const MARKER: char = '\0';
 
 /// The stored graph data of one chunk.
-pub(super) struct Held {
+pub(super) struct StoredNode {
     pub(super) id: String,
     /// `None` if another client created the node, or the current transaction did.
     pub(super) version: Option<SyncVersion>,
@@ -32,8 +32,8 @@ pub(super) struct Held {
 ///
 /// # Errors
 /// [`Error::Answer`] if a row lacks a column, or the id of a document is not text.
-pub(super) fn held(documents: &[Row], relations: &[Row]) -> Result<Vec<Held>, Error> {
-    let mut held = documents.iter().map(Held::of).collect::<Result<Vec<_>, _>>()?;
+pub(super) fn held(documents: &[Row], relations: &[Row]) -> Result<Vec<StoredNode>, Error> {
+    let mut held = documents.iter().map(StoredNode::of).collect::<Result<Vec<_>, _>>()?;
     let index_by_id: HashMap<String, usize> = held.iter().enumerate().map(|(at, held)| (held.id.clone(), at)).collect();
     for row in relations {
         let key: [String; 3] = texts(&[row.get("source")?, row.get("target")?, row.get("type")?]);
@@ -43,11 +43,11 @@ pub(super) fn held(documents: &[Row], relations: &[Row]) -> Result<Vec<Held>, Er
             }
         }
     }
-    held.iter_mut().for_each(Held::finish);
+    held.iter_mut().for_each(StoredNode::finish);
     Ok(held)
 }
 
-impl Held {
+impl StoredNode {
     fn of(row: &Row) -> Result<Self, Error> {
         let [content_hash, chunk_type, source_type, system_origin, created_at, updated_at] =
             texts(&list(row.get("node")?));

@@ -7,7 +7,7 @@ use chunk_sync_model::{SyncVersion, Time};
 use neo4rs::{BoltNull, BoltType};
 
 use super::cypher;
-use super::decode::{Held, entity};
+use super::decode::{StoredNode, entity};
 use super::encode::{Change, Link, Next, link_row, links, list, row};
 
 /// One chunk to write: its stored graph data, its next state, and the links of both by entity id.
@@ -15,13 +15,13 @@ pub(super) struct Step<'a> {
     id: &'a str,
     version: SyncVersion,
     next: Option<&'a Next>,
-    held: &'a Held,
+    held: &'a StoredNode,
     next_links: BTreeMap<&'a str, Link>,
     held_links: BTreeMap<&'a str, Link>,
 }
 
 impl<'a> Step<'a> {
-    pub(super) fn new(change: &'a Change, held: &'a Held) -> Self {
+    pub(super) fn new(change: &'a Change, held: &'a StoredNode) -> Self {
         let next_links = change.next.as_ref().map(|next| links(&next.document)).unwrap_or_default();
         let Change { id, version, next } = change;
         Self { id, version: *version, next: next.as_ref(), held, next_links, held_links: links(&held.document) }

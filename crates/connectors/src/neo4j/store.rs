@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::config::Neo4jConfig;
 use super::cypher;
-use super::decode::{Held, held};
+use super::decode::{StoredNode, held};
 use super::encode::{Change, change, text};
 use super::fault::{Error, WRITE};
 use super::plan::{self, Statement, Step};
@@ -105,7 +105,7 @@ impl Neo4jStore {
         }
     }
 
-    async fn documents(&self, which: Which<'_>) -> Result<Vec<Held>, Error> {
+    async fn documents(&self, which: Which<'_>) -> Result<Vec<StoredNode>, Error> {
         let mut transaction = self.server.begin().await?;
         let held = documents(&mut transaction, which).await;
         transaction.rollback().await;
@@ -171,14 +171,14 @@ impl Store for Neo4jStore {
     async fn fetch_documents(&self, ids: &[Uuid]) -> Result<Vec<Option<StoredDocument>>, Fault> {
         let texts: Vec<String> = ids.iter().copied().map(text).collect();
         let documents = self.documents(Which::These(&texts)).await.map_err(|error| error.into_fault(READ))?;
-        let fetched = documents.into_iter().filter_map(Held::into_document);
+        let fetched = documents.into_iter().filter_map(StoredNode::into_document);
         let mut by_id: HashMap<_, _> = fetched.map(|document| (document.id, document)).collect();
         Ok(ids.iter().map(|id| by_id.remove(id)).collect())
     }
 
     async fn scan_fingerprints(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<StoredFingerprint>, Fault> {
         let documents = self.documents(Which::Above(after, limit)).await.map_err(|error| error.into_fault(READ))?;
-        Ok(documents.iter().filter_map(Held::fingerprint).collect())
+        Ok(documents.iter().filter_map(StoredNode::fingerprint).collect())
     }
 
     fn expect(&self, state: &State) -> Fingerprint {
@@ -213,7 +213,7 @@ async fn write(transaction: &mut Transaction<'_>, batch: &[IndexedChange]) -> Re
     let ids: Vec<String> = batch.iter().map(|IndexedChange { change, .. }| change.id.clone()).collect();
     transaction.run_on(cypher::LOCK_CHUNKS, "ids", values(&ids)).await?;
     let held = documents(transaction, Which::These(&ids)).await?;
-    let held: HashMap<&str, &Held> = held.iter().map(|held| (held.id.as_str(), held)).collect();
+    let held: HashMap<&str, &StoredNode> = held.iter().map(|held| (held.id.as_str(), held)).collect();
     let mut steps = Vec::with_capacity(batch.len());
     let mut applied = Vec::with_capacity(batch.len());
     for IndexedChange { change, .. } in batch {
@@ -243,7 +243,7 @@ async fn lock_entities(transaction: &mut Transaction<'_>, ids: Vec<BoltType>) ->
 }
 
 /// Reads the stored documents of chunks with their relations.
-async fn documents(transaction: &mut Transaction<'_>, which: Which<'_>) -> Result<Vec<Held>, Error> {
+async fn documents(transaction: &mut Transaction<'_>, which: Which<'_>) -> Result<Vec<StoredNode>, Error> {
     let documents = match which {
         Which::These(ids) => transaction.rows_on(cypher::READ, "ids", values(ids)).await?,
         Which::Above(after, limit) => {

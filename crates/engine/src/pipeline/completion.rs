@@ -85,12 +85,12 @@ impl Completion {
         for (target, answer) in answers {
             // The store writer has ended, because the process is stopping or the term is over. The batch is in the log
             // or the outbox.
-            let Ok(landed) = answer.await else {
+            let Ok(results) = answer.await else {
                 return Ok(Vec::new());
             };
-            for (write, landed) in writes.iter().zip(landed) {
+            for (write, result) in writes.iter().zip(results) {
                 let pending_write = PendingWrite { id: write.id, target, version: write.version };
-                match landed {
+                match result {
                     WriteResult::Durable => answered.durable.push(pending_write),
                     WriteResult::Pending => {}
                     WriteResult::Refused(fault) => {

@@ -124,7 +124,7 @@ impl StoreWriter {
     /// arrive if the term ends first. `enqueued` if the merge has put the writes into the outbox.
     pub(crate) async fn send(&self, writes: Arc<[Write]>, enqueued: bool) -> oneshot::Receiver<Vec<WriteResult>> {
         let (done, answer) = oneshot::channel();
-        // A writer that has ended drops the parcel and its sender; the receiver reports that.
+        // A writer that has ended drops the batch and its sender; the receiver reports that.
         let _ = self.batches.send(WriteBatch { writes, enqueued, done }).await;
         answer
     }
@@ -162,9 +162,9 @@ impl WriterTask {
                 biased;
                 write_batch = inbox.recv() => match write_batch {
                     Some(write_batch) => {
-                        if let Some(landed) = self.deliver(&write_batch.writes, write_batch.enqueued).await {
+                        if let Some(results) = self.deliver(&write_batch.writes, write_batch.enqueued).await {
                             // If the receiver is gone, the writes are repeated after a restart.
-                            let _ = write_batch.done.send(landed);
+                            let _ = write_batch.done.send(results);
                         }
                     }
                     None => return,
@@ -176,20 +176,20 @@ impl WriterTask {
 
     /// Writes until each write is durable, refused or pending in the outbox; `None` where the term ended first.
     async fn deliver(&self, writes: &[Write], enqueued: bool) -> Option<Vec<WriteResult>> {
-        let mut landed = Vec::with_capacity(writes.len());
+        let mut results = Vec::with_capacity(writes.len());
         for batch in writes.chunks(self.settings.store_batch.max(1)) {
-            landed.extend(self.deliver_batch(batch, enqueued).await?);
+            results.extend(self.deliver_batch(batch, enqueued).await?);
         }
-        Some(landed)
+        Some(results)
     }
 
     async fn deliver_batch(&self, batch: &[Write], enqueued: bool) -> Option<Vec<WriteResult>> {
-        let mut landed: Vec<Option<WriteResult>> = vec![None; batch.len()];
+        let mut results: Vec<Option<WriteResult>> = vec![None; batch.len()];
         let mut pauses = Pauses::new(&self.settings);
         // Patience is counted by the same timer as the pauses.
         let began = tokio::time::Instant::now();
         loop {
-            let open: Vec<usize> = (0..batch.len()).filter(|i| landed[*i].is_none()).collect();
+            let open: Vec<usize> = (0..batch.len()).filter(|i| results[*i].is_none()).collect();
             if open.is_empty() {
                 break;
             }
@@ -197,7 +197,7 @@ impl WriterTask {
             // new patience in each term.
             let impatient = self.is_owing() || self.failing_for().max(began.elapsed()) > self.settings.patience;
             if impatient && self.leave(open.iter().map(|i| &batch[*i]), enqueued).await {
-                open.iter().for_each(|i| landed[*i] = Some(WriteResult::Pending));
+                open.iter().for_each(|i| results[*i] = Some(WriteResult::Pending));
                 break;
             }
             let writes: Vec<Write> = open.iter().map(|i| batch[*i].clone()).collect();
@@ -206,17 +206,17 @@ impl WriterTask {
                 failpoint::reached(CrashPoint::Stored);
             }
             for (i, answer) in open.iter().zip(answers) {
-                landed[*i] = match answer {
+                results[*i] = match answer {
                     Applied::Written | Applied::Skipped => Some(WriteResult::Durable),
                     Applied::Failed(fault) if fault.class.is_transient() => None,
                     Applied::Failed(fault) => Some(WriteResult::Refused(fault)),
                 };
             }
-            if landed.iter().any(Option::is_none) {
+            if results.iter().any(Option::is_none) {
                 tokio::time::sleep(pauses.next()).await;
             }
         }
-        Some(landed.into_iter().flatten().collect())
+        Some(results.into_iter().flatten().collect())
     }
 
     /// One attempt; `None` if the term ended before it or during it.

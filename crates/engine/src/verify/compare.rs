@@ -11,7 +11,7 @@ use crate::ports::{Row, Store, StoredFingerprint};
 
 /// One id, and what each store holds under it.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct ChunkView {
     pub(super) id: Uuid,
     pub(super) row: Option<Row>,
     /// In the order of the stores.
@@ -36,7 +36,7 @@ pub struct Finding {
     pub differences: Vec<Difference>,
 }
 
-impl Place {
+impl ChunkView {
     /// Whether a store or a living record has the id; a tombstone alone does not count.
     pub(super) fn is_there(&self) -> bool {
         let row = self.row.as_ref().is_some_and(|row| row.state.is_some() || row.lives == Some(true));

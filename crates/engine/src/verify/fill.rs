@@ -173,14 +173,14 @@ impl Filler {
     /// Publishes a signal for every row, and waits until all of them are finished.
     async fn publish(&self, target: Target) -> Result<(), Fault> {
         // The name is unique, so that no signal is taken for a repetition of an earlier filling.
-        let (place, targets) = (format!("fill {target} {}", Uuid::new_v4()), self.ports.signalled());
+        let (view, targets) = (format!("fill {target} {}", Uuid::new_v4()), self.ports.signalled());
         let (mut after, mut last) = (None, None);
         loop {
             let page = self.ports.records.rows(after, BATCH).await?;
             let ended = page.len() < BATCH;
             after = page.last().map(|row| row.id).or(after);
             let now = clock::now();
-            let fill = |row: &Row| Some(row_event::fill(row.id, row.state.as_deref()?, now, &place, &targets));
+            let fill = |row: &Row| Some(row_event::fill(row.id, row.state.as_deref()?, now, &view, &targets));
             let events: Vec<_> = page.iter().filter_map(fill).collect();
             let count = events.len() as u64;
             last = self.publisher.publish_when_there_is_room(events).await?.last().copied().or(last);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::compare::Place;
+use super::compare::ChunkView;
 
 /// The options of a verification.
 #[derive(Clone, Debug)]
@@ -58,10 +58,10 @@ impl Options {
     }
 
     /// Whether the id counts: a store or a living record has it, and its row matches the filters.
-    pub(super) fn concerns(&self, place: &Place) -> bool {
-        let organization = place.row.as_ref().and_then(|row| Some(&row.state.as_ref()?.chunk.organization));
+    pub(super) fn concerns(&self, view: &ChunkView) -> bool {
+        let organization = view.row.as_ref().and_then(|row| Some(&row.state.as_ref()?.chunk.organization));
         let of = |wanted: Option<Uuid>, is: Option<Uuid>| wanted.is_none() || wanted == is;
-        place.is_there()
+        view.is_there()
             && of(self.project, organization.and_then(|o| o.project_id))
             && of(self.dataset, organization.and_then(|o| o.dataset_id))
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use chunk_sync_model::Time;
 use uuid::Uuid;
 
-use super::compare::{Finding, Place};
+use super::compare::{ChunkView, Finding};
 use super::options::Options;
 use crate::ports::{Fault, FinishedBy, Ports, StoredFingerprint};
 use crate::runtime::clock;
@@ -72,7 +72,7 @@ pub async fn look_again(ports: &Ports, options: &Options, findings: Vec<Finding>
 pub async fn look_at(ports: &Ports, options: &Options, ids: &[Uuid]) -> Result<Vec<Finding>, Fault> {
     let mut findings = Vec::new();
     for ids in ids.chunks(options.page.max(1)) {
-        findings.extend(places(ports, ids).await?.iter().filter_map(|place| place.finding(&ports.stores)));
+        findings.extend(views(ports, ids).await?.iter().filter_map(|view| view.finding(&ports.stores)));
     }
     Ok(findings)
 }
@@ -90,23 +90,25 @@ pub(super) async fn settle(ports: &Ports, options: &Options, findings: Vec<Findi
         let impatient = began.elapsed() > options.patience;
         let ids: Vec<Uuid> = open.keys().copied().collect();
         for ids in ids.chunks(options.page.max(1)) {
-            for place in places(ports, ids).await? {
-                let found = place.finding(&ports.stores).filter(|_| options.concerns(&place));
-                match (found, open.get_mut(&place.id)) {
+            for view in views(ports, ids).await? {
+                let found = view.finding(&ports.stores).filter(|_| options.concerns(&view));
+                match (found, open.get_mut(&view.id)) {
                     (Some(found), Some(suspect)) => {
                         let still = suspect.stands(found);
-                        if still && suspect.since.elapsed() >= options.still && (impatient || suspect.landed(under_way))
+                        if still
+                            && suspect.since.elapsed() >= options.still
+                            && (impatient || suspect.has_arrived(under_way))
                         {
-                            settled.findings.extend(open.remove(&place.id).map(|suspect| suspect.finding));
+                            settled.findings.extend(open.remove(&view.id).map(|suspect| suspect.finding));
                         } else if !still && impatient {
                             settled.unsettled += 1;
-                            open.remove(&place.id);
+                            open.remove(&view.id);
                         }
                     }
                     (None, Some(_)) => {
                         settled.cleared += 1;
-                        settled.vanished += u64::from(!options.concerns(&place));
-                        open.remove(&place.id);
+                        settled.vanished += u64::from(!options.concerns(&view));
+                        open.remove(&view.id);
                     }
                     (_, None) => {}
                 }
@@ -119,17 +121,17 @@ pub(super) async fn settle(ports: &Ports, options: &Options, findings: Vec<Findi
 
 /// What is held under these ids. The stores are read first, so that none can be ahead of the row with which it is
 /// compared.
-async fn places(ports: &Ports, ids: &[Uuid]) -> Result<Vec<Place>, Fault> {
+async fn views(ports: &Ports, ids: &[Uuid]) -> Result<Vec<ChunkView>, Fault> {
     let mut seen: Vec<Vec<Option<StoredFingerprint>>> = Vec::with_capacity(ports.stores.len());
     for store in &ports.stores {
         seen.push(store.fetch_fingerprints(ids).await?);
     }
     let rows = ports.records.rows_of(ids).await?;
-    let place = |(i, (id, row)): (usize, (&Uuid, _))| {
+    let view = |(i, (id, row)): (usize, (&Uuid, _))| {
         let seen = seen.iter_mut().map(|store| store.get_mut(i).and_then(Option::take)).collect();
-        Place { id: *id, row, seen }
+        ChunkView { id: *id, row, seen }
     };
-    Ok(ids.iter().zip(rows).enumerate().map(place).collect())
+    Ok(ids.iter().zip(rows).enumerate().map(view).collect())
 }
 
 impl Suspect {
@@ -147,7 +149,7 @@ impl Suspect {
     }
 
     /// Whether everything that was published before the chunk stood still is finished.
-    fn landed(&self, under_way: UnderWay) -> bool {
+    fn has_arrived(&self, under_way: UnderWay) -> bool {
         !under_way.pending && under_way.oldest.is_none_or(|oldest| oldest > self.at)
     }
 }

@@ -158,7 +158,7 @@ pub async fn publish(
     progress: &(dyn Fn(u64) + Send + Sync),
 ) -> Result<Published, Fault> {
     // The name is unique, so that no signal is taken for a repetition of an earlier repair.
-    let (place, targets) = (format!("repair {}", Uuid::new_v4()), ports.signalled());
+    let (view, targets) = (format!("repair {}", Uuid::new_v4()), ports.signalled());
     let decided: Vec<&Step> = steps.iter().filter(|step| step.action != Action::Undecided).collect();
     let mut published = Published::default();
     for steps in decided.chunks(BATCH) {
@@ -166,7 +166,7 @@ pub async fn publish(
         let (rows, now) = (ports.records.rows_of(&ids).await?, clock::now());
         let signal = |(step, row): (&&Step, Option<crate::ports::Row>)| {
             let state = row.and_then(|row| row.state);
-            row_event::repair(step.id, state.as_deref(), step.above, now, &place, &targets)
+            row_event::repair(step.id, state.as_deref(), step.above, now, &view, &targets)
         };
         let events: Vec<_> = steps.iter().zip(rows).map(signal).collect();
         published.signals += events.len() as u64;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use chunk_sync_model::Target;
 use uuid::Uuid;
 
-use super::compare::{Finding, Place};
+use super::compare::{ChunkView, Finding};
 use super::recheck::Rechecked;
 use crate::ports::{Counts, Ports};
 
@@ -25,12 +25,12 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    pub(super) fn count(&mut self, place: &Place, ports: &Ports) {
+    pub(super) fn count(&mut self, view: &ChunkView, ports: &Ports) {
         self.chunks += 1;
-        let state = place.row.as_ref().and_then(|row| row.state.as_ref());
+        let state = view.row.as_ref().and_then(|row| row.state.as_ref());
         self.stale_embeddings += u64::from(state.is_some_and(|state| state.embedding_stale));
         let row = (Target::Postgres, state.is_some());
-        let others = ports.stores.iter().zip(&place.seen).map(|(store, seen)| (store.target(), seen.is_some()));
+        let others = ports.stores.iter().zip(&view.seen).map(|(store, seen)| (store.target(), seen.is_some()));
         for (target, there) in std::iter::once(row).chain(others) {
             self.counts.entry(target).or_default().chunks += u64::from(there);
         }

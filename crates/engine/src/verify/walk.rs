@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use super::compare::Place;
+use super::compare::ChunkView;
 use crate::ports::Ports;
 use crate::ports::{Fault, FaultClass, Records, Row, Store, StoredFingerprint};
 
@@ -27,7 +27,7 @@ impl Walk {
     }
 
     /// The next id that any store has, with what each store holds under it; `None` at the end.
-    pub(super) async fn next(&mut self) -> Result<Option<Place>, Fault> {
+    pub(super) async fn next(&mut self) -> Result<Option<ChunkView>, Fault> {
         self.order();
         self.rows.arrive(self.page, |row| row.id).await?;
         for (_, pages) in &mut self.stores {
@@ -40,7 +40,7 @@ impl Walk {
         };
         let row = self.rows.take(id, |row| row.id);
         let seen = self.stores.iter_mut().map(|(_, pages)| pages.take(id, |seen| seen.id)).collect();
-        Ok(Some(Place { id, row, seen }))
+        Ok(Some(ChunkView { id, row, seen }))
     }
 
     /// Starts to read the next page of every store that is not being read.

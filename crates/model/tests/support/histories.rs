@@ -8,7 +8,7 @@ use chunk_sync_model::{Chunk, EventType, PartPattern, Time, Writer};
 use proptest::prelude::*;
 use uuid::Uuid;
 
-use super::{Held, chunk, with_dense};
+use super::{MergedChunk, chunk, with_dense};
 
 /// One action of a writer.
 #[derive(Clone, Debug)]
@@ -191,8 +191,8 @@ pub fn arrivals<'a>(histories: &'a [Vec<Step>], draws: &[u8]) -> Vec<&'a Step> {
     arrivals
 }
 
-pub fn play(histories: &[Vec<Step>], draws: &[u8], strategies: &Strategies) -> Held {
-    let mut held = Held::under(strategies.clone());
+pub fn play(histories: &[Vec<Step>], draws: &[u8], strategies: &Strategies) -> MergedChunk {
+    let mut held = MergedChunk::under(strategies.clone());
     for step in arrivals(histories, draws) {
         held.take(&step.change());
     }

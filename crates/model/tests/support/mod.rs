@@ -11,13 +11,13 @@ use uuid::Uuid;
 
 /// The record and state of a chunk, as in the system of record.
 #[derive(Clone, Default)]
-pub struct Held {
+pub struct MergedChunk {
     pub record: Option<Record>,
     pub state: Option<Arc<State>>,
     pub strategies: Strategies,
 }
 
-impl Held {
+impl MergedChunk {
     pub fn under(strategies: Strategies) -> Self {
         Self { strategies, ..Self::default() }
     }

@@ -15,10 +15,10 @@ use uuid::Uuid;
 pub struct MemoryStore {
     target: Target,
     limits: Arc<Limits>,
-    held: Arc<Mutex<BTreeMap<Uuid, Held>>>,
+    held: Arc<Mutex<BTreeMap<Uuid, Stored>>>,
 }
 
-struct Held {
+struct Stored {
     version: SyncVersion,
     document: Document,
 }
@@ -34,7 +34,7 @@ impl MemoryStore {
     pub fn tamper(&self, id: Uuid, version: SyncVersion, state: Option<&Arc<State>>) {
         let mut held = self.held.lock().unwrap();
         match state {
-            Some(state) => held.insert(id, Held { version, document: self.document(state) }),
+            Some(state) => held.insert(id, Stored { version, document: self.document(state) }),
             None => held.remove(&id),
         };
     }
@@ -47,7 +47,7 @@ impl MemoryStore {
         }
     }
 
-    fn apply_one(&self, held: &mut BTreeMap<Uuid, Held>, write: &Write) -> Applied {
+    fn apply_one(&self, held: &mut BTreeMap<Uuid, Stored>, write: &Write) -> Applied {
         let there = held.get(&write.id);
         if there.is_some_and(|there| there.version >= write.version) {
             return Applied::Skipped;
@@ -63,15 +63,15 @@ impl MemoryStore {
             }
             keep_vectors(there, write.vectors_since, new);
         }
-        held.insert(write.id, Held { version: write.version, document });
+        held.insert(write.id, Stored { version: write.version, document });
         Applied::Written
     }
 }
 
 /// Trusts `since`: if no vector has changed since the held version, the held ones stay. A wrong `since` thus leaves old
 /// vectors, which tests detect.
-fn keep_vectors(held: Option<&Held>, since: SyncVersion, new: &mut VectorDocument) {
-    if let Some(Held { version, document: Document::Vectors(old) }) = held
+fn keep_vectors(held: Option<&Stored>, since: SyncVersion, new: &mut VectorDocument) {
+    if let Some(Stored { version, document: Document::Vectors(old) }) = held
         && *version >= since
     {
         new.dense.clone_from(&old.dense);
@@ -90,7 +90,7 @@ fn check(state: &State, limits: &Limits) -> Result<(), Fault> {
     Ok(())
 }
 
-impl Held {
+impl Stored {
     fn looked(&self, id: Uuid) -> StoredDocument {
         StoredDocument { id, version: self.version, document: self.document.clone() }
     }

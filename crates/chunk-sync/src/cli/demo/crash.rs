@@ -30,17 +30,17 @@ impl Demo {
         ))?;
         let events: Vec<Value> = Generator::new(11).take(EVENTS).collect();
         {
-            let wired = wiring::open(&self.place.load()?, Purpose::Publish, "demo").await?;
+            let wired = wiring::open(&self.directory.load()?, Purpose::Publish, "demo").await?;
             self.publish(&wired, &events).await?;
         }
         let started = Instant::now();
         let mut child = self.spawn()?;
-        let logged = until_logged(&self.place.dir.join("stores").join("wal"), &mut child).await;
+        let logged = until_logged(&self.directory.dir.join("stores").join("wal"), &mut child).await;
         // On Unix this is SIGKILL.
         child.kill().and_then(|()| child.wait()).context("cannot kill the service")?;
         logged?;
         let killed = started.elapsed().as_secs_f64();
-        let wired = wiring::open(&self.place.load()?, Purpose::Beside, "demo").await?;
+        let wired = wiring::open(&self.directory.load()?, Purpose::Beside, "demo").await?;
         let left = wired.ports.bus.depth().await?;
         drop(wired);
         self.say(&format!(
@@ -67,7 +67,7 @@ impl Demo {
         for (name, _) in crate::config::environment().iter().filter(|(name, _)| name.starts_with("CHUNK_SYNC_")) {
             command.env_remove(name);
         }
-        command.arg("--config").arg(&self.place.config).args(["run", "--drain"]);
+        command.arg("--config").arg(&self.directory.config).args(["run", "--drain"]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         Ok(command.spawn().context("cannot start the service")?)
     }

@@ -10,7 +10,7 @@ use chunk_sync_model::Event;
 use super::world::{World, events};
 
 fn refuse(world: &World, events: &[Event]) {
-    world.vectors.moods.refused.lock().unwrap().extend(events.iter().map(Event::chunk_id));
+    world.vectors.faults.refused.lock().unwrap().extend(events.iter().map(Event::chunk_id));
 }
 
 async fn until_held(service: &Service) -> String {
@@ -37,7 +37,7 @@ async fn events_are_kept_while_a_store_refuses_nearly_everything() {
     assert!(!service.health().is_ready());
     assert!(world.letters().await.is_empty());
     assert_eq!(world.bus.depth().await.unwrap().pending, 60);
-    world.vectors.moods.refused.lock().unwrap().clear();
+    world.vectors.faults.refused.lock().unwrap().clear();
     service.until_idle().await.unwrap();
     assert!(service.health().is_ready());
     assert!(world.letters().await.is_empty());
@@ -56,7 +56,7 @@ async fn a_stop_while_events_are_kept_loses_nothing() {
     world.publisher().publish(events.clone()).await.unwrap();
     until_held(&service).await;
     service.stop().await.unwrap();
-    world.vectors.moods.refused.lock().unwrap().clear();
+    world.vectors.faults.refused.lock().unwrap().clear();
     assert_eq!(world.bus.forget(|_| true), 60, "from now on only the log has them");
     let recovered = Service::replay(world.ports(), world.settings()).await.unwrap();
     assert_eq!(recovered.replayed, 60);

@@ -11,7 +11,7 @@ fn an_event_that_ends_the_process_is_dead_lettered_and_those_beside_it_are_not()
     let mut world = World::new();
     world.worker.max_deliveries = 4;
     let [before, deadly, after] = ["before", "deadly", "after"].map(event);
-    world.vectors.moods.deadly.lock().unwrap().insert(deadly.chunk_id());
+    world.vectors.faults.deadly.lock().unwrap().insert(deadly.chunk_id());
     let published = [before.clone(), deadly.clone(), after.clone()];
     world.process(async |world| drop(world.publisher().publish(published.to_vec()).await.unwrap()));
     for _ in 0..world.worker.max_deliveries {
@@ -39,13 +39,13 @@ fn an_event_that_ends_the_process_is_dead_lettered_and_those_beside_it_are_not()
 fn a_few_crashes_dead_letter_nothing() {
     let mut world = World::new();
     let [one, two] = ["one", "two"].map(event);
-    world.vectors.moods.deadly.lock().unwrap().insert(two.chunk_id());
+    world.vectors.faults.deadly.lock().unwrap().insert(two.chunk_id());
     let published = vec![one.clone(), two.clone()];
     world.process(async |world| drop(world.publisher().publish(published).await.unwrap()));
     for _ in 0..4 {
         world.dies();
     }
-    world.vectors.moods.deadly.lock().unwrap().clear();
+    world.vectors.faults.deadly.lock().unwrap().clear();
     world.process(async |world| {
         let service = world.service().await;
         service.until_idle().await.unwrap();
@@ -61,7 +61,7 @@ fn a_few_crashes_dead_letter_nothing() {
 fn an_event_that_breaks_todays_limits_is_dead_lettered_though_the_bus_lost_its_entry() {
     let mut world = World::new();
     let event = event("too long by now");
-    world.vectors.moods.deadly.lock().unwrap().insert(event.chunk_id());
+    world.vectors.faults.deadly.lock().unwrap().insert(event.chunk_id());
     world.process(async |world| drop(world.publisher().publish(vec![event.clone()]).await.unwrap()));
     world.dies();
     world.bus.forget(|_| true);
@@ -80,11 +80,11 @@ fn an_event_that_breaks_todays_limits_is_dead_lettered_though_the_bus_lost_its_e
 fn refused_at_replay(lost: bool) -> World {
     let mut world = World::new();
     let event = event("refused");
-    world.vectors.moods.deadly.lock().unwrap().insert(event.chunk_id());
+    world.vectors.faults.deadly.lock().unwrap().insert(event.chunk_id());
     world.process(async |world| drop(world.publisher().publish(vec![event.clone()]).await.unwrap()));
     world.dies();
-    world.vectors.moods.deadly.lock().unwrap().clear();
-    world.vectors.moods.refused.lock().unwrap().insert(event.chunk_id());
+    world.vectors.faults.deadly.lock().unwrap().clear();
+    world.vectors.faults.refused.lock().unwrap().insert(event.chunk_id());
     if lost {
         assert_eq!(world.bus.forget(|_| true), 1);
     }

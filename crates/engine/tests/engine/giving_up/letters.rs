@@ -11,13 +11,13 @@ use super::world::{World, event};
 /// A world with one dead letter, of an event that Qdrant refused.
 async fn with_a_letter(event: &Event) -> World {
     let world = World::new();
-    world.vectors.moods.refused.lock().unwrap().insert(event.chunk_id());
+    world.vectors.faults.refused.lock().unwrap().insert(event.chunk_id());
     world.publisher().publish(vec![event.clone()]).await.unwrap();
     let service = world.service().await;
     service.until_idle().await.unwrap();
     service.stop().await.unwrap();
     assert_eq!(world.letters().await.len(), 1);
-    world.vectors.moods.refused.lock().unwrap().clear();
+    world.vectors.faults.refused.lock().unwrap().clear();
     world
 }
 

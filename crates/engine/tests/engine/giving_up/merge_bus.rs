@@ -19,7 +19,7 @@ fn logged(world: &World) -> u64 {
 }
 
 fn refuse(world: &World, events: &[Event]) {
-    world.vectors.moods.refused.lock().unwrap().extend(events.iter().map(Event::chunk_id));
+    world.vectors.faults.refused.lock().unwrap().extend(events.iter().map(Event::chunk_id));
 }
 
 async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
@@ -52,7 +52,7 @@ async fn nothing_is_logged_and_nothing_stays_in_the_outbox() {
 fn a_crash_after_the_merge_leaves_the_writes_in_the_outbox() {
     let mut world = World::beside();
     let [one, two] = ["one", "two"].map(event);
-    world.vectors.moods.deadly.lock().unwrap().insert(two.chunk_id());
+    world.vectors.faults.deadly.lock().unwrap().insert(two.chunk_id());
     let published = vec![one.clone(), two.clone()];
     world.process(async |world| drop(world.publisher().publish(published).await.unwrap()));
     world.dies();
@@ -60,7 +60,7 @@ fn a_crash_after_the_merge_leaves_the_writes_in_the_outbox() {
         assert_eq!(world.bus.depth().await.unwrap().oldest, None, "the merge has finished both");
         assert_eq!(pending(world).await.0, 2);
     });
-    world.vectors.moods.deadly.lock().unwrap().clear();
+    world.vectors.faults.deadly.lock().unwrap().clear();
     world.process(async |world| {
         let service = world.service().await;
         service.until_idle().await.unwrap();
@@ -98,7 +98,7 @@ async fn writes_stay_in_the_outbox_while_a_store_refuses_nearly_everything() {
     until("the service holds the events", async || service.health().held.is_some()).await;
     assert!(world.letters().await.is_empty());
     assert_eq!((world.bus.depth().await.unwrap().oldest, pending(&world).await.0), (None, 60));
-    world.vectors.moods.refused.lock().unwrap().clear();
+    world.vectors.faults.refused.lock().unwrap().clear();
     service.until_idle().await.unwrap();
     for event in &events {
         assert!(world.holds(event).await);
@@ -118,7 +118,7 @@ async fn a_stop_while_writes_stay_in_the_outbox_loses_nothing() {
     until("the service holds the events", async || service.health().held.is_some()).await;
     service.stop().await.unwrap();
     assert_eq!(pending(&world).await.0, 60);
-    world.vectors.moods.refused.lock().unwrap().clear();
+    world.vectors.faults.refused.lock().unwrap().clear();
     let service = world.service().await;
     service.until_idle().await.unwrap();
     service.stop().await.unwrap();

@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 /// What the store does with some chunks.
 #[derive(Default)]
-pub(crate) struct Moods {
+pub(crate) struct StoreFaults {
     pub(crate) refused: Mutex<BTreeSet<Uuid>>,
     pub(crate) deadly: Mutex<BTreeSet<Uuid>>,
     /// Notified when the store is about to end the process.
@@ -30,13 +30,13 @@ pub(crate) struct Moods {
 
 /// Vectors in memory, in a store that refuses some chunks, and ends the process at others by never answering.
 #[derive(Clone)]
-pub(crate) struct Moody {
+pub(crate) struct FaultyStore {
     pub(crate) store: MemoryStore,
-    pub(crate) moods: Arc<Moods>,
+    pub(crate) faults: Arc<StoreFaults>,
 }
 
 #[async_trait]
-impl Store for Moody {
+impl Store for FaultyStore {
     fn target(&self) -> Target {
         self.store.target()
     }
@@ -46,13 +46,13 @@ impl Store for Moody {
     }
 
     async fn apply(&self, writes: &[Write]) -> Vec<Applied> {
-        if writes.iter().any(|write| self.moods.deadly.lock().unwrap().contains(&write.id)) {
-            self.moods.reached.notify_one();
+        if writes.iter().any(|write| self.faults.deadly.lock().unwrap().contains(&write.id)) {
+            self.faults.reached.notify_one();
             std::future::pending::<()>().await;
         }
         let mut applied = Vec::new();
         for write in writes {
-            if self.moods.refused.lock().unwrap().contains(&write.id) {
+            if self.faults.refused.lock().unwrap().contains(&write.id) {
                 applied.push(Applied::Failed(Fault::new(FaultClass::Rejected, "moody", "refused by the test")));
             } else {
                 applied.extend(self.store.apply(std::slice::from_ref(write)).await);
@@ -85,7 +85,7 @@ impl Store for Moody {
 /// The servers and files, which outlive a process.
 pub(crate) struct World {
     pub(crate) bus: MemoryBus,
-    pub(crate) vectors: Moody,
+    pub(crate) vectors: FaultyStore,
     pub(crate) records: MemoryRecords,
     graph: MemoryStore,
     pub(crate) worker: WorkerSettings,
@@ -110,7 +110,7 @@ impl World {
         let worker = WorkerSettings { wait: Duration::from_millis(20), retry_max, ..WorkerSettings::default() };
         Self {
             bus,
-            vectors: Moody { store: store(Target::Qdrant), moods: Arc::default() },
+            vectors: FaultyStore { store: store(Target::Qdrant), faults: Arc::default() },
             records,
             graph: store(Target::Neo4j),
             worker,
@@ -152,7 +152,7 @@ impl World {
     pub(crate) fn dies(&mut self) {
         self.process(async |world| {
             let _service = world.service().await;
-            let reached = world.vectors.moods.reached.notified();
+            let reached = world.vectors.faults.reached.notified();
             tokio::time::timeout(Duration::from_secs(20), reached).await.expect("no process was ended");
         });
     }
