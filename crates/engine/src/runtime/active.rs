@@ -130,8 +130,7 @@ impl Shared {
         let start = |(store, condition): (&Arc<dyn crate::ports::Store>, &SharedCondition)| {
             let (store, records) = (Arc::clone(store), Arc::clone(&self.ports.records));
             let settings = self.settings.worker.clone();
-            let (store_writer, task) =
-                StoreWriter::start(store, records, settings, term.clone(), Arc::clone(condition));
+            let (store_writer, task) = StoreWriter::start(store, records, settings, term.clone(), condition.clone());
             left.push(task);
             store_writer
         };

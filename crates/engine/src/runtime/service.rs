@@ -156,8 +156,7 @@ impl Service {
     #[must_use]
     pub fn health(&self) -> Health {
         let Shared { ports, conditions, progress, breaker, recovered, .. } = &self.office;
-        let condition = |condition: &SharedCondition| condition.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let stores = ports.stores.iter().zip(conditions).map(|(store, of)| (store.target(), condition(of)));
+        let stores = ports.stores.iter().zip(conditions).map(|(store, of)| (store.target(), of.get()));
         Health {
             role: self.leadership.role(),
             recovered: recovered.lock().unwrap_or_else(PoisonError::into_inner).clone(),

@@ -1,0 +1,120 @@
+//! Calls to one store within one term of the lease: nothing is sent after the term, and a panic of the store is a
+//! fault of the write that causes it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use chunk_sync_model::Target;
+use tracing::warn;
+
+use super::condition::SharedCondition;
+use super::late_writes;
+use crate::ports::{Applied, Fault, PendingWrite, Records, Store, Write};
+use crate::runtime::catch_panic::catch_panic;
+use crate::runtime::failpoint::{self, CrashPoint};
+use crate::runtime::lease::Term;
+use crate::runtime::metrics;
+use crate::runtime::settings::WorkerSettings;
+
+/// A store with its outbox, for one term.
+pub(super) struct StoreAccess {
+    pub(super) store: Arc<dyn Store>,
+    /// Holds the outbox.
+    pub(super) records: Arc<dyn Records>,
+    pub(super) settings: WorkerSettings,
+    pub(super) term: Term,
+    pub(super) condition: SharedCondition,
+    /// Whether the store has been prepared: it may be down when the service starts.
+    prepared: AtomicBool,
+}
+
+impl StoreAccess {
+    pub(super) fn new(
+        store: Arc<dyn Store>,
+        records: Arc<dyn Records>,
+        settings: WorkerSettings,
+        term: Term,
+        condition: SharedCondition,
+    ) -> Self {
+        Self { store, records, settings, term, condition, prepared: AtomicBool::new(false) }
+    }
+
+    pub(super) fn target(&self) -> Target {
+        self.store.target()
+    }
+
+    /// One attempt; `None` if the term ended before it or during it.
+    pub(super) async fn apply(&self, writes: &[Write]) -> Option<Vec<Applied>> {
+        if !self.term.holds() {
+            return None;
+        }
+        let started = Instant::now();
+        let answers = match self.prepare().await {
+            Ok(()) => self.apply_caught(writes).await,
+            Err(fault) => vec![Applied::Failed(fault); writes.len()],
+        };
+        metrics::took(metrics::Operation::Apply(self.target()), started);
+        let mut last = None;
+        for (write, answer) in writes.iter().zip(&answers) {
+            if let Applied::Failed(fault) = answer {
+                metrics::failed(origin(write), self.target(), fault.class);
+                last = Some(fault).filter(|fault| fault.class.is_transient()).or(last);
+            }
+        }
+        self.condition.observe(self.target(), last);
+        if !self.term.holds() {
+            late_writes::check(&*self.records, &self.settings, self.target(), writes).await;
+            return None;
+        }
+        Some(answers)
+    }
+
+    /// Applies the writes together; if that panics, one by one.
+    async fn apply_caught(&self, writes: &[Write]) -> Vec<Applied> {
+        match catch_panic("apply", self.store.apply(writes)).await {
+            Ok(answers) => answers,
+            Err(fault) if writes.len() <= 1 => vec![Applied::Failed(fault); writes.len()],
+            Err(_) => {
+                let mut answers = Vec::with_capacity(writes.len());
+                for write in writes.chunks(1) {
+                    let answer = catch_panic("apply", self.store.apply(write)).await;
+                    answers.extend(answer.unwrap_or_else(|fault| vec![Applied::Failed(fault)]));
+                }
+                answers
+            }
+        }
+    }
+
+    async fn prepare(&self) -> Result<(), Fault> {
+        if !self.prepared.load(Ordering::Relaxed) {
+            self.store.prepare().await?;
+            self.prepared.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Leaves the writes to the outbox, which already has them if they are `enqueued`; whether that is durable.
+    pub(super) async fn leave(&self, writes: impl Iterator<Item = &Write>, enqueued: bool) -> bool {
+        let target = self.target();
+        let pending_writes: Vec<PendingWrite> =
+            writes.map(|write| PendingWrite { id: write.id, target, version: write.version }).collect();
+        let recorded = if enqueued { Ok(()) } else { self.records.enqueue(&pending_writes).await };
+        match recorded {
+            Ok(()) => {
+                failpoint::reached(CrashPoint::Enqueued);
+                self.condition.set_behind(true);
+                true
+            }
+            Err(fault) => {
+                warn!(%target, %fault, "could not put the store's missing writes into the outbox; retrying the store");
+                false
+            }
+        }
+    }
+}
+
+/// The `system_origin` of the chunk; of a deleted chunk it is no longer known and counted as `hybrid`.
+fn origin(write: &Write) -> &'static str {
+    write.state.as_ref().map_or("hybrid", |state| state.chunk.system_origin.as_str())
+}
