@@ -10,6 +10,8 @@ mod capture;
 mod examine;
 #[path = "postgres/fixture.rs"]
 mod fixture;
+#[path = "postgres/hidden.rs"]
+mod hidden;
 #[path = "postgres/lease.rs"]
 mod lease;
 #[path = "postgres/oddities.rs"]

@@ -67,7 +67,7 @@ impl PostgresConfig {
         self.secure(&mut client)?;
         let options = format!(
             "{} -c statement_timeout={} -c lock_timeout={} -c idle_in_transaction_session_timeout={} \
-             -c synchronous_commit=on",
+             -c synchronous_commit=on -c row_security=off",
             client.get_options().unwrap_or_default(),
             self.statement_timeout.as_millis(),
             self.lock_timeout.as_millis(),

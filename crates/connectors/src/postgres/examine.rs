@@ -73,6 +73,7 @@ async fn look(findings: &mut Findings, config: &PostgresConfig, capture: &Captur
     let client = pool.get().await?;
     server(findings, &client).await?;
     let may_look = rights(findings, &client, config).await?;
+    hidden_rows(findings, &client, config, may_look).await?;
     match schema::look(&client, config).await {
         Ok(facts) => table(findings, config, &facts),
         // Wrong version or encoding: the other checks are pointless then.
@@ -129,6 +130,34 @@ async fn rights(findings: &mut Findings, client: &Client, config: &PostgresConfi
         findings.failed("rights", format!("{user} lacks rights"), missing.join("; "));
     }
     Ok(missing.is_empty())
+}
+
+/// Tries to read the table: with `row_security = off` the server refuses where row level security would hide rows.
+async fn hidden_rows(
+    findings: &mut Findings,
+    client: &Client,
+    config: &PostgresConfig,
+    may_look: bool,
+) -> Result<(), Error> {
+    if !may_look {
+        return Ok(());
+    }
+    let table = schema::table(config);
+    let there = client.query_one("SELECT to_regclass($1) IS NOT NULL, current_user::text", &[&table]).await?;
+    if !there.try_get::<_, bool>(0)? {
+        return Ok(());
+    }
+    let user = quoted(there.try_get(1)?);
+    match client.batch_execute(&format!("SELECT 1 FROM {table} LIMIT 0 FOR UPDATE")).await.map_err(Error::from) {
+        Ok(()) => findings.ok("row security", format!("hides no row of {table} from {user}")),
+        Err(error) if error.hides_rows() => findings.failed(
+            "row security",
+            format!("row level security of {table} would hide rows from {user}, so the service does not read it"),
+            format!("ALTER ROLE {user} BYPASSRLS"),
+        ),
+        Err(error) => return Err(error),
+    }
+    Ok(())
 }
 
 fn table(findings: &mut Findings, config: &PostgresConfig, facts: &Facts) {

@@ -39,10 +39,17 @@ fn said(error: &tokio_postgres::Error) -> String {
     match error.as_db_error() {
         Some(db) => {
             let hint = db.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
-            format!("{} (SQLSTATE {}){hint}", db.message(), db.code().code())
+            let remedy = if hides_rows(db) { "; ALTER ROLE … BYPASSRLS for the role of the service" } else { "" };
+            format!("{} (SQLSTATE {}){hint}{remedy}", db.message(), db.code().code())
         }
         None => error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}")),
     }
+}
+
+/// Whether row level security would hide rows from the role: with `row_security = off` the server refuses the query
+/// instead. The code is the one of a missing privilege; only the routine distinguishes the two.
+fn hides_rows(error: &DbError) -> bool {
+    error.routine() == Some("check_enable_rls")
 }
 
 impl From<PoolError> for Error {
@@ -69,6 +76,11 @@ impl Error {
         }
     }
 
+    /// Whether row level security would hide rows from the role of the service.
+    pub(super) fn hides_rows(&self) -> bool {
+        matches!(self, Self::Client(error) if error.as_db_error().is_some_and(hides_rows))
+    }
+
     /// Whether the statement failed only because an earlier statement had aborted the transaction.
     pub(super) fn is_echo(&self) -> bool {
         matches!(self, Self::Client(error) if error.code() == Some(&SqlState::IN_FAILED_SQL_TRANSACTION))
@@ -88,6 +100,9 @@ impl Error {
 }
 
 fn client(error: &tokio_postgres::Error) -> FaultClass {
+    if error.as_db_error().is_some_and(hides_rows) {
+        return FaultClass::Misconfigured;
+    }
     if let Some(code) = error.code() {
         return server(code.code());
     }

@@ -20,8 +20,11 @@ pub(super) const VECTORS: [&str; 2] = ["dense_vector", "sparse_vector"];
 /// The first statement of each transaction that writes rows: it marks the transaction in the log as the service's own.
 pub(super) const OWN: &str = "SELECT pg_logical_emit_message(true, 'chunk_sync', 'own')";
 
-/// The settings of one transaction: `$1` how long it may idle, `$2` how long a statement may wait for a lock.
+/// The settings of one transaction: `$1` how long it may idle, `$2` how long a statement may wait for a lock. With
+/// `row_security = off` the server refuses a query from which row level security would hide rows: a hidden row would
+/// look like a deleted one.
 pub(super) const SET_LOCALLY: &str = "SELECT set_config('synchronous_commit', 'on', true), \
+    set_config('row_security', 'off', true), \
     set_config('idle_in_transaction_session_timeout', $1, true), set_config('lock_timeout', $2, true)";
 
 /// Takes the advisory locks of chunks, which may have neither row nor record yet, in the order given.
