@@ -24,6 +24,7 @@ mod resolve;
 mod show;
 mod strategy;
 mod text;
+mod unseen;
 mod values;
 
 use std::sync::Arc;
@@ -40,6 +41,7 @@ pub use conflict::{Conflict, Kind, Outcome, Side, auto_type};
 pub use direct::{Direct, Found};
 pub use resolve::{Unresolvable, resolution};
 pub use strategy::{Strategies, Strategy, StrategyError};
+pub use unseen::{Unseen, merge_unseen, reassemble, set_since};
 
 /// One change: the input of a merge.
 #[derive(Clone, Copy, Debug)]
