@@ -109,13 +109,15 @@ impl Failure {
         }
     }
 
-    /// The error followed by its causes.
+    /// The error followed by its causes, printable: on one line, but for errors of the configuration, of which each has
+    /// its own.
     fn text(&self) -> String {
         match self {
-            Self::Unable(error) => format!("{error:#}"),
+            Self::Refused(refused) => output::printable_lines(&refused.to_string()),
+            Self::Unable(error) => output::printable(&format!("{error:#}")),
             other => {
                 let causes = std::iter::successors(std::error::Error::source(other), |cause| cause.source());
-                causes.fold(other.to_string(), |text, cause| format!("{text}: {cause}"))
+                output::printable(&causes.fold(other.to_string(), |text, cause| format!("{text}: {cause}")))
             }
         }
     }
@@ -126,12 +128,17 @@ impl Failure {
 pub fn main() -> ExitCode {
     // Several TLS providers may be compiled in, and rustls does not choose one. Fails only if one is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    std::panic::set_hook(Box::new(report_panic));
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // If printing fails, there is no other place to report it.
+            if error.use_stderr() {
+                output::note(usage_error(&error, std::env::args_os()));
+                return ExitCode::from(2);
+            }
+            // The help or the version. If printing fails, there is no other place to report it.
             let _ = error.print();
-            return ExitCode::from(u8::from(error.use_stderr()) * 2);
+            return ExitCode::SUCCESS;
         }
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
@@ -150,6 +157,22 @@ pub fn main() -> ExitCode {
             output::error(&failure.text());
             ExitCode::from(failure.code())
         }
+    }
+}
+
+/// The error of wrong arguments, which it quotes: on one line if an argument could forge another.
+fn usage_error(error: &clap::Error, mut arguments: impl Iterator<Item = std::ffi::OsString>) -> String {
+    let text = error.render().to_string();
+    let forges = |argument: std::ffi::OsString| argument.to_string_lossy().contains(['\n', '\r']);
+    if arguments.any(forges) { output::printable(text.trim_end()) } else { text.trim_end().to_owned() }
+}
+
+/// Prints a panic, whose message may quote data, and the backtrace if RUST_BACKTRACE asks for one.
+fn report_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    let backtrace = std::backtrace::Backtrace::capture();
+    output::note(panic);
+    if backtrace.status() == std::backtrace::BacktraceStatus::Captured {
+        output::note(backtrace);
     }
 }
 

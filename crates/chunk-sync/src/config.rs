@@ -142,6 +142,8 @@ pub struct Http {
     pub token: Option<SecretString>,
     /// Host names besides localhost that requests may use.
     pub hosts: Vec<String>,
+    /// Maximum number of requests per second from one address; 0 for no limit.
+    pub requests_per_second: u32,
 }
 
 /// The log lines on standard error.

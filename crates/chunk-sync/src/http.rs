@@ -1,15 +1,17 @@
 //! The HTTP server: routes and access control. The submodules contain the handlers.
 //!
 //! Layers, from the outside in: `connections` limits the number and the slowness of connections; `page::secured` adds
-//! security headers to every response; `hosts` refuses requests for another host name; `auth` requires the token if one
-//! is configured.
+//! security headers to every response; `hosts` refuses requests for another host name; `rates` those that come too often;
+//! `auth` requires the token if one is configured.
 
 mod auth;
 mod connections;
 mod events;
 mod hosts;
+mod json;
 mod live;
 mod page;
+mod rates;
 mod refusal;
 mod state;
 #[cfg(test)]
@@ -71,6 +73,7 @@ struct Context {
     bodies: Semaphore,
     /// Permits for event listeners.
     listeners: Arc<Semaphore>,
+    rates: rates::Rates,
 }
 
 /// Serves until `shutdown` completes. Then accepts no more connections, ends the listeners' streams, and finishes the
@@ -86,6 +89,7 @@ pub async fn serve(
     let (end, ending) = watch::channel(false);
     let metrics = app.metrics.clone();
     let context = Context {
+        rates: rates::Rates::new(app.http.requests_per_second),
         app,
         started: jiff::Timestamp::now().into(),
         ending,
@@ -119,6 +123,7 @@ fn router(context: Context) -> Router {
         .merge(guarded)
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn_with_state(Arc::clone(&context), rates::limit))
         .layer(from_fn_with_state(Arc::clone(&context), hosts::check))
         .layer(map_response(page::secured))
         .with_state(context)

@@ -4,6 +4,8 @@
 pub mod cli;
 pub mod config;
 pub mod http;
+mod printable;
+mod private;
 pub mod status;
 pub mod telemetry;
 mod wiring;

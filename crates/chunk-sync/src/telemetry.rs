@@ -1,17 +1,26 @@
 //! Installs the metrics recorder and the log subscriber of the process. The engine defines the metrics.
 
-use std::io::{IsTerminal, stderr};
+use std::fmt::Debug;
+use std::io::{IsTerminal, Write, stderr};
 use std::sync::OnceLock;
 
 use chunk_sync_engine::metrics::{DESCRIPTIONS, Kind};
 use metrics::{describe_counter, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
-use tracing_subscriber::filter::Targets;
+use tracing::field::Field;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::field::MakeExt;
+use tracing_subscriber::filter::{FilterExt, Targets};
+use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
 
 use crate::config::{Log, LogFormat};
+use crate::printable::{printable, printable_json};
+
+/// How the names of this project's modules begin.
+const OURS: &str = "chunk_sync";
 
 /// Upper bounds of the histogram buckets, in seconds. A merge takes a fraction of a millisecond; a batch waits for seconds
 /// while a store is down.
@@ -47,14 +56,41 @@ fn install() -> PrometheusHandle {
 
 /// Writes log lines to standard error, in the configured format and with the configured filter; in colour if standard
 /// error is a terminal. Only the first call has an effect.
+///
+/// Libraries log at `info` and above only, whatever the filter: below it the clients of the stores log statements with
+/// their parameters, which are texts, vectors and credentials.
 pub fn init_logs(log: &Log) {
     // Cannot fail: `config` validated the filter with the same parser.
     let filter: Targets = log.filter.parse().unwrap_or_default();
-    let layer = fmt::layer().with_writer(stderr).with_ansi(stderr().is_terminal());
+    let filter = filter.and(Targets::new().with_default(LevelFilter::INFO).with_target(OURS, LevelFilter::TRACE));
+    let layer = fmt::layer().with_ansi(stderr().is_terminal());
     let layer = match log.format {
-        LogFormat::Text => layer.boxed(),
-        LogFormat::Json => layer.json().flatten_event(true).boxed(),
+        LogFormat::Text => layer.with_writer(stderr).fmt_fields(debug_fn(field).delimited(" ")).boxed(),
+        LogFormat::Json => layer.with_writer(|| PrintableJson(stderr())).json().flatten_event(true).boxed(),
     };
     // A second call fails, and the first subscriber stays installed.
     let _ = tracing_subscriber::registry().with(layer.with_filter(filter)).try_init();
+}
+
+/// Writes a field of a log line: values come from data and from servers.
+fn field(out: &mut Writer<'_>, field: &Field, value: &dyn Debug) -> std::fmt::Result {
+    let value = printable(&format!("{value:?}"));
+    match field.name() {
+        "message" => write!(out, "{value}"),
+        name => write!(out, "{name}={value}"),
+    }
+}
+
+/// Writes JSON, of which each call contains whole characters, with printable characters only.
+struct PrintableJson<W>(W);
+
+impl<W: Write> Write for PrintableJson<W> {
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        self.0.write_all(printable_json(&String::from_utf8_lossy(line)).as_bytes())?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.flush()
+    }
 }

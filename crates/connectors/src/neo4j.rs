@@ -34,6 +34,6 @@ mod server;
 mod store;
 
 pub use config::Neo4jConfig;
-pub use examine::{examine, link};
+pub use examine::examine;
 pub use schema::statements;
 pub use store::Neo4jStore;

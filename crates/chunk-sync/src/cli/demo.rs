@@ -4,6 +4,7 @@
 mod crash;
 mod story;
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -16,6 +17,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::{Ended, Failure, output};
+use crate::private;
 use crate::wiring::{self, Purpose, Wired};
 
 #[derive(Debug, Args)]
@@ -74,7 +76,8 @@ impl Directory {
         let config = dir.join(Self::CONFIG);
         let stores = toml::Value::from(dir.join("stores").display().to_string());
         let text = format!("embedded.dir = {stores}\nhttp.listen = \"127.0.0.1:0\"\nlog.level = \"warn\"\n");
-        std::fs::create_dir_all(dir).and_then(|()| std::fs::write(&config, text)).map_err(anyhow::Error::from)?;
+        let created = private::create_dir(dir).and_then(|()| private::create_file(&config));
+        created.and_then(|mut file| file.write_all(text.as_bytes())).map_err(anyhow::Error::from)?;
         Ok(Self { dir: dir.to_owned(), config })
     }
 

@@ -76,6 +76,9 @@ fn text(finding: &Finding) -> String {
     };
     let Finding { place, subject, .. } = finding;
     let said = output::printable(&finding.text);
-    let remedy = finding.remedy.as_deref().map_or_else(String::new, |remedy| format!("\n{:11}→ {remedy}", ""));
+    let remedy = finding
+        .remedy
+        .as_deref()
+        .map_or_else(String::new, |remedy| format!("\n{:11}→ {}", "", output::printable(remedy)));
     format!("{level:9}  {place}: {subject}: {said}{remedy}")
 }

@@ -1,4 +1,5 @@
-//! Output of commands: tables, numbers, JSON.
+//! Output of commands: tables, numbers, JSON. Everything that a command prints passes here, and so no character from data
+//! steers the terminal: see [`crate::printable`].
 
 use std::fmt::Display;
 use std::io::Write;
@@ -8,16 +9,23 @@ use comfy_table::{CellAlignment, Table};
 use serde::Serialize;
 
 use super::Failure;
+use crate::printable::printable_json;
+pub(super) use crate::printable::{printable, printable_lines};
 
-/// Prints a line of the result to standard output.
+/// Prints a line, or lines, of the result to standard output.
 pub(super) fn line(text: impl Display) -> Result<(), Failure> {
+    coloured(printable_lines(&text.to_string()))
+}
+
+/// Prints lines of the result that contain colours. The caller has made every value in them printable.
+pub(super) fn coloured(text: impl Display) -> Result<(), Failure> {
     writeln!(std::io::stdout().lock(), "{text}")
         .map_err(|error| Failure::Unable(anyhow::Error::new(error).context("cannot write to standard output")))
 }
 
 /// Prints the result as JSON.
 pub(super) fn json(value: &impl Serialize) -> Result<(), Failure> {
-    line(serde_json::to_string_pretty(value).map_err(|error| Failure::Unable(error.into()))?)
+    line(printable_json(&serde_json::to_string_pretty(value).map_err(|error| Failure::Unable(error.into()))?))
 }
 
 /// Prints an error to standard error.
@@ -28,7 +36,7 @@ pub(super) fn error(text: &str) {
 /// Prints a note to standard error.
 pub(super) fn note(text: impl Display) {
     // If standard error is closed, there is no other place to report it.
-    let _ = writeln!(std::io::stderr().lock(), "{text}");
+    let _ = writeln!(std::io::stderr().lock(), "{}", printable_lines(&text.to_string()));
 }
 
 /// The width of the terminal in columns; `None` if standard output is not a terminal.
@@ -54,23 +62,6 @@ pub(super) fn text_table(heading: &[&str], rows: impl IntoIterator<Item = Vec<St
         table.add_row(row);
     }
     table
-}
-
-/// Makes foreign text safe for a terminal: control characters and characters that change the text direction are escaped.
-/// Line feeds and tabs stay.
-pub(super) fn printable(text: &str) -> String {
-    let steers = |c: char| {
-        (c.is_control() && !matches!(c, '\n' | '\t')) || matches!(c, '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
-    };
-    let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
-        if steers(c) {
-            shown.extend(c.escape_unicode());
-        } else {
-            shown.push(c);
-        }
-    }
-    shown
 }
 
 /// A number with thousands separators: `12,345`.
@@ -107,11 +98,6 @@ mod tests {
             ["0", "999", "1,000", "1,234,567"],
             [0, 999, 1000, 1_234_567].map(number).each_ref().map(String::as_str)
         );
-    }
-
-    #[test]
-    fn control_characters_are_escaped() {
-        assert_eq!(printable("a\u{1b}[31m\r\u{202e}b\n\tü"), "a\\u{1b}[31m\\u{d}\\u{202e}b\n\tü");
     }
 
     #[test]

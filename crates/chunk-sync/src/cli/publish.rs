@@ -54,6 +54,13 @@ struct Refusal {
     error: String,
 }
 
+impl Refusal {
+    /// On one line: a field may be a key of the data with a line feed in it.
+    fn text(&self) -> String {
+        output::printable(&format!("{}:{}: {}: {}", self.file, self.line, self.field, self.error))
+    }
+}
+
 /// The result.
 #[derive(Debug, Default, Serialize)]
 struct Summary {
@@ -118,7 +125,7 @@ async fn publish(
     let result = loop {
         let Some(read) = reads.recv().await else { break Ok(()) };
         for refusal in read.refusals {
-            progress.note(&format!("{}:{}: {}: {}", refusal.file, refusal.line, refusal.field, refusal.error));
+            progress.note(&refusal.text());
             summary.refused += 1;
             if summary.refusals.len() < LISTED {
                 summary.refusals.push(refusal);
@@ -158,7 +165,7 @@ async fn persist(
             return Err(fault);
         }
         if pause == PAUSES.0 {
-            note(&format!("{fault}; retrying for {} s", left.as_secs().max(1)));
+            note(&output::printable(&format!("{fault}; retrying for {} s", left.as_secs().max(1))));
         }
         tokio::time::sleep(pause.min(left)).await;
         pause = (2 * pause).min(PAUSES.1);
@@ -195,7 +202,8 @@ fn say(summary: &Summary, name: &str, json: bool) -> Result<(), Failure> {
         0 => String::new(),
         refused => format!(", refused {}", output::count(refused, "line")),
     };
-    output::line(format_args!("published {} from {name}{refused}", output::count(summary.published, "event")))
+    let published = output::count(summary.published, "event");
+    output::line(format_args!("published {published} from {}{refused}", output::printable(name)))
 }
 
 /// Reads and parses the input on a separate thread: reading blocks, and parsing takes a core.

@@ -64,6 +64,9 @@ pub(super) async fn execute(config: Config, arguments: &Arguments, json: bool) -
         format!("cannot listen on {}; stop the process that uses it, or set http.listen", config.http.listen)
     })?;
     let address = listener.local_addr().map_err(anyhow::Error::from)?;
+    if config.http.token.is_some() && !address.ip().is_loopback() {
+        warn!(%address, "other machines send the token in clear text; listen on loopback, behind a proxy with TLS");
+    }
     let wired = wiring::open(&config, Purpose::Run, "run").await?;
     chunk_sync_engine::metrics::show_all(&wired.ports.targets());
     let worker = config.settings.worker.clone();

@@ -165,7 +165,7 @@ fn text(status: &Status, listen: SocketAddr) -> String {
         status.roles,
         status.uptime_seconds
     )];
-    lines.extend(status.waiting_for.iter().map(|reason| format!("waiting: {reason}")));
+    lines.extend(status.waiting_for.iter().map(|reason| format!("waiting: {}", output::printable(reason))));
     lines.extend(status.warnings.iter().map(|warning| format!("warning: {}", output::printable(warning))));
     if let Some(queue) = &status.queue {
         let oldest = queue.oldest_seconds.map_or_else(String::new, |age| format!(", the oldest {age:.1} s old"));
@@ -192,7 +192,7 @@ fn text(status: &Status, listen: SocketAddr) -> String {
         Some(last) => verification(last),
         None => "not verified since the start".to_owned(),
     });
-    lines.extend(status.unknown.iter().map(|unknown| format!("unknown: {unknown}")));
+    lines.extend(status.unknown.iter().map(|unknown| format!("unknown: {}", output::printable(unknown))));
     lines.join("\n")
 }
 
@@ -211,7 +211,7 @@ fn verification(last: &Verification) -> String {
 
 fn condition(failing: Option<&Failing>, behind: bool) -> String {
     match (failing, behind) {
-        (Some(failing), _) => format!("failing since {}: {}", failing.since, failing.fault),
+        (Some(failing), _) => format!("failing since {}: {}", failing.since, output::printable(&failing.fault)),
         (None, true) => "draining its outbox".to_owned(),
         (None, false) => "ok".to_owned(),
     }

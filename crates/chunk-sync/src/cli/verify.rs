@@ -223,7 +223,7 @@ pub(super) fn text(report: &Report) -> String {
     for difference in &report.differences {
         let fields = match difference.fields.as_slice() {
             [] => String::new(),
-            fields => format!(" in {}", fields.join(", ")),
+            fields => output::printable(&format!(" in {}", fields.join(", "))),
         };
         text.push_str(&format!("\n{} {} {}{fields}", difference.id, difference.store, difference.kind.as_str()));
     }

@@ -284,6 +284,7 @@ fn http(reader: &mut Reader<'_>) -> Option<Http> {
             format!("`{host}` is not a host name; write it without scheme and port, as in sync.example.org"),
         );
     }
+    let requests_per_second = reader.count("http.requests_per_second", 0..=1_000_000);
     let Some(listen) = socket(&text) else {
         if !text.is_empty() {
             reader.wrong("http.listen", "must be an address and a port such as 127.0.0.1:8733");
@@ -296,7 +297,7 @@ fn http(reader: &mut Reader<'_>) -> Option<Http> {
             format!("{listen} can be reached from other machines; set `http.token`, or listen on 127.0.0.1"),
         );
     }
-    Some(Http { listen, token, hosts })
+    Some(Http { listen, token, hosts, requests_per_second })
 }
 
 /// Parses an address. Host names other than localhost are not resolved: a change in the resolver's answer would change who

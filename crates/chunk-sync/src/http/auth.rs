@@ -1,5 +1,5 @@
-//! Bearer token authentication. Publishing requires a configured token. If a token is configured, reading the status
-//! and the event stream requires it too.
+//! Bearer token authentication. Changing anything requires a configured token. If a token is configured, reading requires
+//! it too; only metrics, health without details and the files of the page do not.
 
 use std::sync::Arc;
 
@@ -11,8 +11,9 @@ use axum::response::Response;
 use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
 
-use super::Context;
+use super::connections::Connection;
 use super::refusal::Refusal;
+use super::{Context, rates};
 
 /// Middleware: passes the request on if no token is configured or the request has the right one.
 pub(super) async fn where_configured(
@@ -20,10 +21,29 @@ pub(super) async fn where_configured(
     request: Request,
     next: Next,
 ) -> Result<Response, Refusal> {
-    match check(context.app.http.token.as_ref(), request.headers()) {
+    match context.check_token(request.headers(), rates::of(&request)) {
         Ok(()) | Err(Refusal::NoToken) => Ok(next.run(request).await),
         Err(refusal) => Err(refusal),
     }
+}
+
+impl Context {
+    /// Checks the token that a request presents; see [`rates::Rates::check_token`].
+    pub(super) fn check_token(&self, headers: &HeaderMap, connection: Connection) -> Result<(), Refusal> {
+        self.rates.check_token(self.app.http.token.as_ref(), headers, connection.peer)
+    }
+
+    /// Whether the client of a request may see more than whether the service works: texts of faults name hosts, users and
+    /// chunks. Without a token the service listens on loopback only.
+    pub(super) fn shows_details(&self, request: &Request) -> bool {
+        let checked = self.check_token(request.headers(), rates::of(request));
+        matches!(checked, Ok(()) | Err(Refusal::NoToken))
+    }
+}
+
+/// Whether a request has a token, right or wrong.
+pub(super) fn presents_token(headers: &HeaderMap) -> bool {
+    headers.contains_key(AUTHORIZATION)
 }
 
 /// Checks the `Authorization` header against the configured token.

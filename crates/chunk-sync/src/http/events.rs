@@ -7,7 +7,6 @@ mod split;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -16,8 +15,10 @@ use chunk_sync_model::{Event, Time};
 use serde::Serialize;
 use uuid::Uuid;
 
+use super::connections::Connection;
+use super::json::Json;
 use super::refusal::Refusal;
-use super::{Context, auth};
+use super::{Context, rates};
 use body::Body;
 use split::Form;
 
@@ -53,9 +54,10 @@ struct Rejected {
 /// Publishes the valid events of the body. Responds with 202 and the outcome for each event, with 400 if none was
 /// accepted, or with the status of the refusal.
 pub(super) async fn publish(State(context): State<Arc<Context>>, request: Request) -> Response {
+    let connection = rates::of(&request);
     let (parts, body) = request.into_parts();
     let mut body = Body::new(body);
-    match take(&context, &parts.headers, &mut body).await {
+    match take(&context, &parts.headers, connection, &mut body).await {
         Ok(answer) if answer.accepted.is_empty() => (StatusCode::BAD_REQUEST, Json(answer)).into_response(),
         Ok(answer) => (StatusCode::ACCEPTED, Json(answer)).into_response(),
         Err(refusal) => {
@@ -65,8 +67,13 @@ pub(super) async fn publish(State(context): State<Arc<Context>>, request: Reques
     }
 }
 
-async fn take(context: &Context, headers: &HeaderMap, body: &mut Body) -> Result<Answer, Refusal> {
-    auth::check(context.app.http.token.as_ref(), headers)?;
+async fn take(
+    context: &Context,
+    headers: &HeaderMap,
+    connection: Connection,
+    body: &mut Body,
+) -> Result<Answer, Refusal> {
+    context.check_token(headers, connection)?;
     let form = Form::of(headers)?;
     let turn = tokio::time::timeout(TURN, context.bodies.acquire()).await;
     let Ok(Ok(_turn)) = turn else {

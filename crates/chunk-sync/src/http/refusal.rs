@@ -1,12 +1,15 @@
 //! The refusals of requests and their status codes. The body of a refusal is JSON: `{"error": …}`, with `line` and
 //! `column` for invalid JSON.
 
-use axum::Json;
+use std::time::Duration;
+
 use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use chunk_sync_engine::ports::{Fault, FaultClass};
 use serde_json::json;
+
+use super::json::Json;
 
 /// Maximum number of events in one body.
 pub(super) const MAX_EVENTS: usize = 1_000;
@@ -14,8 +17,13 @@ pub(super) const MAX_EVENTS: usize = 1_000;
 /// Maximum size of a body, in bytes.
 pub(super) const MAX_BYTES: usize = 16 * 1024 * 1024;
 
-/// The value of `Retry-After`, in seconds.
-const RETRY_SECONDS: &str = "2";
+/// The value of `Retry-After`, in seconds, if nothing else is known.
+const RETRY_SECONDS: u64 = 2;
+
+/// Whole seconds, rounded up.
+fn seconds(wait: Duration) -> u64 {
+    wait.as_secs_f64().ceil().max(1.0) as u64
+}
 
 /// Why a request is refused.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +46,12 @@ pub(super) enum Refusal {
     NoToken,
     #[error("missing or wrong token; send the value of http.token in the header `Authorization: Bearer …`")]
     WrongToken,
+    #[error("too many wrong tokens from this address; retry after {} s", seconds(*.0))]
+    TooManyGuesses(Duration),
+    #[error("too many requests from this address; retry after {} s, or raise http.requests_per_second", seconds(*.0))]
+    TooManyRequests(Duration),
+    #[error("too many connections are open; only health is answered on this one; retry later")]
+    TooManyConnections,
     #[error("unsupported content type `{0}`; use application/json or application/x-ndjson")]
     WrongType(String),
     #[error("unsupported content encoding `{0}`; send the body without Content-Encoding")]
@@ -80,10 +94,22 @@ impl Refusal {
             Self::NoHost | Self::BrokenOff(_) | Self::NotUtf8(_) | Self::NotJson(_) | Self::Empty => {
                 StatusCode::BAD_REQUEST
             }
-            Self::TooManyListeners | Self::TooManyBodies => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooManyListeners | Self::TooManyBodies | Self::TooManyGuesses(_) | Self::TooManyRequests(_) => {
+                StatusCode::TOO_MANY_REQUESTS
+            }
+            Self::TooManyConnections => StatusCode::SERVICE_UNAVAILABLE,
             Self::Bus(fault) if fault.class == FaultClass::Busy => StatusCode::TOO_MANY_REQUESTS,
             Self::Bus(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Broken(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+}
+
+impl Refusal {
+    fn retry_after(&self) -> u64 {
+        match self {
+            Self::TooManyGuesses(wait) | Self::TooManyRequests(wait) => seconds(*wait),
+            _ => RETRY_SECONDS,
         }
     }
 }
@@ -102,7 +128,7 @@ impl IntoResponse for Refusal {
                 (status, [(WWW_AUTHENTICATE, "Bearer realm=\"chunk-sync\"")], body).into_response()
             }
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
-                (status, [(RETRY_AFTER, RETRY_SECONDS)], body).into_response()
+                (status, [(RETRY_AFTER, self.retry_after().to_string())], body).into_response()
             }
             _ => (status, body).into_response(),
         }

@@ -2,37 +2,46 @@
 
 use std::sync::Arc;
 
-use axum::Json;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use serde_json::{Value, json};
 
 use super::Context;
+use super::json::Json;
 use crate::status::{self, Observed, Status};
 
-/// `GET /healthz`: 200 unless the worker has ended with a fault, which is the only condition that a restart repairs.
-pub(super) async fn health(State(context): State<Arc<Context>>) -> (StatusCode, Json<Value>) {
+/// `GET /healthz`: 200 unless the worker has ended with a fault, which is the only condition that a restart repairs. The
+/// fault only to a client that may see details.
+pub(super) async fn health(State(context): State<Arc<Context>>, request: Request) -> (StatusCode, Json<Value>) {
     match context.app.service.health().ended {
         Some(Err(fault)) => {
-            let error = format!("the worker has stopped: {fault}");
-            (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"healthy": false, "error": error})))
+            let mut body = json!({"healthy": false});
+            if context.shows_details(&request) {
+                body["error"] = format!("the worker has stopped: {fault}").into();
+            }
+            (StatusCode::SERVICE_UNAVAILABLE, Json(body))
         }
         Some(Ok(())) | None => (StatusCode::OK, Json(json!({"healthy": true}))),
     }
 }
 
-/// `GET /readyz`: 200 while the service processes events and no new store is being filled, else 503. A failing projection is reported but leaves the
-/// service ready: the outbox keeps the writes that the projection misses, and taking the service out of rotation would
-/// not help.
-pub(super) async fn readiness(State(context): State<Arc<Context>>) -> (StatusCode, Json<Value>) {
+/// `GET /readyz`: 200 while the service processes events and no new store is being filled, else 503. A failing projection is
+/// reported but leaves the service ready: the outbox keeps the writes that the projection misses, and taking the service out
+/// of rotation would not help. The reasons only to a client that may see details.
+pub(super) async fn readiness(State(context): State<Arc<Context>>, request: Request) -> (StatusCode, Json<Value>) {
     let (health, filling) = (context.app.service.health(), context.app.filling.get());
-    let mut failing = status::stores(&health, None);
-    failing.retain(|store| store.failing.is_some());
     let ready = status::is_ready(&health, &filling);
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(json!({"ready": ready, "waiting_for": status::waiting_for(&health, &filling), "failing": failing})))
+    let mut body = json!({"ready": ready});
+    if context.shows_details(&request) {
+        let mut failing = status::stores(&health, None);
+        failing.retain(|store| store.failing.is_some());
+        body["waiting_for"] = json!(status::waiting_for(&health, &filling));
+        body["failing"] = json!(failing);
+    }
+    (status, Json(body))
 }
 
 /// `GET /metrics`: every metric in the Prometheus text format.

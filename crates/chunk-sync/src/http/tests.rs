@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod client;
+mod limits;
 mod live;
 mod ports;
 mod publishing;
@@ -59,6 +60,10 @@ impl Server {
     }
 
     async fn start(world: World, dir: TempDir, token: Option<&str>) -> Self {
+        Self::start_with_rate(world, dir, token, 0).await
+    }
+
+    async fn start_with_rate(world: World, dir: TempDir, token: Option<&str>, requests_per_second: u32) -> Self {
         let world = Arc::new(world);
         let projection = |target| Arc::new(Projection(target, Arc::clone(&world))) as _;
         let ports = Ports {
@@ -88,7 +93,12 @@ impl Server {
             ports,
             publisher: publisher.clone(),
             metrics: install_metrics(),
-            http: Http { listen: address, token: token.map(Into::into), hosts: vec!["sync.example.org".into()] },
+            http: Http {
+                listen: address,
+                token: token.map(Into::into),
+                hosts: vec!["sync.example.org".into()],
+                requests_per_second,
+            },
             verified: verified.clone(),
         };
         let (end, ended) = oneshot::channel::<()>();

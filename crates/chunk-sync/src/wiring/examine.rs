@@ -76,13 +76,8 @@ async fn of_qdrant(server: &Qdrant, limits: &Arc<Limits>, insecure: bool) -> Vec
 }
 
 async fn of_neo4j(server: &Neo4j, insecure: bool) -> Vec<Finding> {
-    use chunk_sync_connectors::neo4j::{examine, link};
-
-    let (mut found, go_on) = link(stores::neo4j(server, false).map(drop), stores::neo4j(server, insecure).map(drop));
-    if let (true, Ok(config)) = (go_on, stores::neo4j(server, insecure)) {
-        found.extend(examine(&Neo4jConfig { timeout: ANSWER, ..config }).await);
-    }
-    found
+    let config = Neo4jConfig { timeout: ANSWER, ..stores::neo4j(server, insecure) };
+    chunk_sync_connectors::neo4j::examine(&config).await
 }
 
 /// Checks that the roles are one installation. A role that does not answer reports that in its own findings.

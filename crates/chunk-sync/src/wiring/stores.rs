@@ -6,12 +6,12 @@ use std::sync::Arc;
 use chunk_sync_connectors::Checked;
 use chunk_sync_connectors::neo4j::{Neo4jConfig, Neo4jStore};
 use chunk_sync_connectors::qdrant::{QdrantConfig, QdrantStore};
-use chunk_sync_engine::ports::{Fault, FaultClass, Kept, Marked, Store, StoreSet};
+use chunk_sync_engine::ports::{Fault, Kept, Marked, Store, StoreSet};
 use chunk_sync_model::{Limits, Target};
 use uuid::Uuid;
 
 use super::rows::Rows;
-use crate::config::{Address, Neo4j, Qdrant, Roles};
+use crate::config::{Neo4j, Qdrant, Roles};
 
 /// An open store.
 pub(super) struct OpenStore {
@@ -30,7 +30,7 @@ pub(super) fn open(roles: &Roles, rows: &Rows, limits: &Arc<Limits>) -> Result<V
         stores.push(server_store(QdrantStore::new(&qdrant(server, limits, roles.allow_insecure))?));
     }
     if let Some(server) = &roles.neo4j {
-        stores.push(server_store(Neo4jStore::new(&neo4j(server, roles.allow_insecure)?)?));
+        stores.push(server_store(Neo4jStore::new(&neo4j(server, roles.allow_insecure))?));
     }
     Ok(stores)
 }
@@ -60,26 +60,15 @@ pub(super) fn qdrant(qdrant: &Qdrant, limits: &Arc<Limits>, allow_insecure: bool
     }
 }
 
-pub(super) fn neo4j(neo4j: &Neo4j, allow_insecure: bool) -> Result<Neo4jConfig, Fault> {
-    if !(allow_insecure || neo4j.url.expose().contains("+s://") || is_loopback(&neo4j.url)) {
-        let message = format!(
-            "{} is on another machine and has no TLS; use bolt+s:// or neo4j+s://, or set allow_insecure",
-            neo4j.url
-        );
-        return Err(Fault::new(FaultClass::Misconfigured, "neo4j", message));
-    }
-    Ok(Neo4jConfig {
+pub(super) fn neo4j(neo4j: &Neo4j, allow_insecure: bool) -> Neo4jConfig {
+    Neo4jConfig {
         url: neo4j.url.expose().to_owned(),
         user: neo4j.user.clone(),
         password: neo4j.password.clone().unwrap_or_default(),
         database: neo4j.database.clone(),
         timeout: Neo4jConfig::TIMEOUT,
-    })
-}
-
-fn is_loopback(address: &Address) -> bool {
-    let host = address.host();
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+        allow_insecure,
+    }
 }
 
 impl OpenStore {

@@ -135,6 +135,7 @@ impl<'a> OnServers<'a> {
             password: crate::environment::variable("CHUNK_SYNC_TEST_NEO4J_PASSWORD").into(),
             database: "neo4j".to_owned(),
             timeout: Neo4jConfig::TIMEOUT,
+            allow_insecure: false,
         };
         let stores: Vec<Arc<dyn Store>> = vec![Arc::new(vectors), Arc::new(Neo4jStore::new(&neo4j).unwrap())];
         let lease = Arc::new(PostgresLease::new(Arc::clone(&records), "none").unwrap());

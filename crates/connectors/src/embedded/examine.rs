@@ -3,13 +3,11 @@
 use std::path::Path;
 
 use chunk_sync_engine::ports::{Finding, Findings};
-use std::os::unix::fs::PermissionsExt;
-
 use rusqlite::{Connection, OpenFlags};
 
 use super::{FILE, lock, strain};
 
-/// Checks the directory of the embedded stores: its lock, file modes, database, and hindrance by other programs.
+/// Checks the directory of the embedded stores: its lock, database, and hindrance by other programs.
 /// Blocks.
 #[must_use]
 pub fn examine(dir: &Path) -> Vec<Finding> {
@@ -29,19 +27,9 @@ pub fn examine(dir: &Path) -> Vec<Finding> {
     }
     let file = dir.join(FILE);
     if file.exists() {
-        modes(&mut findings, dir, &file);
         database(&mut findings, &file);
     }
     findings.into_list()
-}
-
-/// Warns when other users can read the file, which holds the text of the chunks.
-fn modes(findings: &mut Findings, dir: &Path, file: &Path) {
-    let open = |path: &Path| std::fs::metadata(path).is_ok_and(|found| found.permissions().mode() & 0o077 != 0);
-    if open(dir) && open(file) {
-        let text = format!("other users can read {}", file.display());
-        findings.warning("modes", text, format!("chmod 700 {}; chmod 600 {}*", dir.display(), file.display()));
-    }
 }
 
 fn database(findings: &mut Findings, file: &Path) {

@@ -1,7 +1,7 @@
 //! Checks a server for `doctor`: address, version, clock, rights, missing constraints. Changes nothing: the trial write
 //! is rolled back.
 
-use chunk_sync_engine::ports::{Fault, FaultClass, Finding, Findings};
+use chunk_sync_engine::ports::{FaultClass, Finding, Findings};
 use chunk_sync_model::Time;
 use neo4rs::query;
 
@@ -18,10 +18,14 @@ const CLOCK: &str = "RETURN datetime.realtime().epochMillis AS millis";
 /// Without a label, because the server would keep the label in its list after the rollback.
 const TRIAL_WRITE: &str = "CREATE (n) DELETE n";
 
-/// Checks everything that the service requires of the server. Returns findings in the order `server`, `clock`,
-/// `rights`, `constraints`. A fault that prevents further checks becomes the finding `server` and ends the list.
+/// Checks everything that the service requires of the server. Returns findings in the order `link`, `server`, `clock`,
+/// `rights`, `constraints`. A fault that prevents further checks becomes a finding and ends the list.
 pub async fn examine(config: &Neo4jConfig) -> Vec<Finding> {
     let mut findings = Findings::of(PLACE);
+    let strict = Neo4jConfig { allow_insecure: false, ..config.clone() };
+    if !remote::examine(&mut findings, strict.client().map(drop), config.client().map(drop)) {
+        return findings.into_list();
+    }
     let examined = match Server::new(config) {
         Ok(server) => examine_server(&mut findings, &server).await.map_err(|error| error.into_fault(PLACE)),
         Err(fault) => Err(fault),
@@ -71,13 +75,4 @@ async fn clock(findings: &mut Findings, server: &Server) -> Result<(), Error> {
         findings.clock(before, Time::from_micros(row.get::<i64>("millis")?.saturating_mul(1000)), after);
     }
     Ok(())
-}
-
-/// The finding on the security of the connection, and whether the caller may go on and call [`examine`]. `strict` and
-/// `allowed` are the results of the configuration check without and with `allow_insecure`.
-#[must_use]
-pub fn link(strict: Result<(), Fault>, allowed: Result<(), Fault>) -> (Vec<Finding>, bool) {
-    let mut findings = Findings::of(PLACE);
-    let go_on = remote::examine(&mut findings, strict, allowed);
-    (findings.into_list(), go_on)
 }

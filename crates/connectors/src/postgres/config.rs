@@ -93,7 +93,7 @@ impl PostgresConfig {
             }
             return Ok(());
         };
-        let missing = match (wanted, client.get_password()) {
+        let missing = match (wanted, client.get_password().filter(|password| !password.is_empty())) {
             (SslMode::Disable, _) => "verified TLS (sslmode=disable)",
             (_, None) => "password",
             _ => {
@@ -141,6 +141,7 @@ mod tests {
         for url in [
             "postgres://me@db.example/db",
             "postgres://me@db.example/db?sslmode=require",
+            "postgres://me:@db.example/db?sslmode=require",
             "postgres://me:pw@db.example/db?sslmode=disable",
             "postgres://me:pw@localhost,db.example/db?sslmode=disable",
             "postgres://me@localhost/db?hostaddr=10.0.0.7",

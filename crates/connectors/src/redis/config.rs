@@ -72,7 +72,9 @@ impl RedisConfig {
             ConnectionAddr::TcpTls { host, insecure, .. } => (host, !insecure),
             _ => return Ok(()),
         };
-        if is_loopback(host) || (verified && info.redis_settings().password().is_some()) {
+        if is_loopback(host)
+            || (verified && info.redis_settings().password().is_some_and(|password| !password.is_empty()))
+        {
             return Ok(());
         }
         let missing = if verified { "password" } else { "verified TLS" };
@@ -133,6 +135,7 @@ mod tests {
             "redis://db.example:6379",
             "redis://:pw@db.example:6379",
             "rediss://db.example:6379",
+            "rediss://:@db.example:6379",
             "rediss://10.0.0.7:6379",
         ] {
             assert_eq!(refused(url).unwrap().class, FaultClass::Misconfigured, "{url}");

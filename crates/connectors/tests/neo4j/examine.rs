@@ -13,12 +13,12 @@ async fn a_working_server_yields_a_finding_for_each_subject() {
     let found = examine(&config()).await;
     assert!(found.iter().all(|finding| finding.level <= Level::Warning), "{found:?}");
     let subjects: Vec<&str> = found.iter().map(|finding| finding.subject).collect();
-    assert_eq!(subjects, ["server", "clock", "rights", "constraints"]);
+    assert_eq!(subjects, ["link", "server", "clock", "rights", "constraints"]);
 }
 
 #[tokio::test]
 async fn a_refused_login_and_an_unreachable_server_are_reported() {
-    let level = async |config: &Neo4jConfig| examine(config).await.remove(0).level;
+    let level = async |config: &Neo4jConfig| examine(config).await.remove(1).level;
     assert_eq!(level(&Neo4jConfig { password: "pl4nted".into(), ..config() }).await, Level::Failed);
     // The system completes the connection; no process responds on it.
     let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();

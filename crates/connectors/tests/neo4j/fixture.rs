@@ -36,6 +36,7 @@ pub(crate) fn config() -> Neo4jConfig {
         password: variable("CHUNK_SYNC_TEST_NEO4J_PASSWORD").into(),
         database: "neo4j".to_owned(),
         timeout: Neo4jConfig::TIMEOUT,
+        allow_insecure: false,
     }
 }
 

@@ -40,7 +40,7 @@ pub(super) fn execute(entry: &ConflictRecord, json: bool) -> Result<Ended, Failu
     if json {
         output::json(entry)?;
     } else {
-        output::line(text(entry, Display::of_output()))?;
+        output::coloured(text(entry, Display::of_output()))?;
     }
     Ok(Ended::Fine)
 }
@@ -116,7 +116,7 @@ fn writer(side: &Side) -> String {
 /// The value of a side for display, or why there is none.
 fn value(part: &Part, side: &Side) -> String {
     match (&side.value, side.hash) {
-        (Some(value), _) => output::printable(&shown(part, value)),
+        (Some(value), _) => output::printable_lines(&shown(part, value)),
         (None, Some(hash)) => format!("(value not kept; hash {hash:?})"),
         (None, None) => "(absent)".to_owned(),
     }

@@ -81,7 +81,7 @@ impl Field {
             shorten(&mut value);
             serde_json::to_string_pretty(&value).unwrap_or_default()
         });
-        output::printable(shown.as_deref().unwrap_or(text))
+        output::printable_lines(shown.as_deref().unwrap_or(text))
     }
 }
 

@@ -1,7 +1,9 @@
-//! The checks of this machine: the directory of the log, the free space on its disk, and the HTTP address.
+//! The checks of this machine: the directory of the log, the free space on its disk, the modes of the files, and the HTTP
+//! address.
 
 use std::io;
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chunk_sync_engine::ports::{Finding, Findings};
@@ -19,7 +21,13 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Runs the checks.
 pub(super) async fn examine(config: &Config) -> Vec<Finding> {
     let (dir, max) = (config.settings.wal.dir.clone(), config.settings.wal.max_bytes);
-    let log = tokio::task::spawn_blocking(move || log(&dir, max));
+    let mut private = vec![dir.clone()];
+    private.extend(config.roles.has_file().then(|| config.roles.dir.clone()));
+    let log = tokio::task::spawn_blocking(move || {
+        let mut found = log(&dir, max);
+        found.extend(modes(&private));
+        found
+    });
     let (mut findings, http) = (Findings::of("http"), &config.http);
     address(&mut findings, http).await;
     let mut found = log.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
@@ -51,6 +59,56 @@ fn log(dir: &Path, max: u64) -> Vec<Finding> {
     }
     room(&mut findings, dir, max);
     findings.into_list()
+}
+
+/// Names the files and directories that other users of the machine can read or write: log and embedded file hold the text
+/// of the chunks. Blocks.
+fn modes(dirs: &[PathBuf]) -> Vec<Finding> {
+    let mut findings = Findings::of("files");
+    let mut dirs: Vec<&PathBuf> = dirs.iter().filter(|dir| dir.is_dir()).collect();
+    dirs.sort();
+    // A directory inside another is walked with it.
+    dirs.dedup_by(|inner, outer| inner.starts_with(outer));
+    for dir in dirs {
+        let mut loose = Vec::new();
+        if let Err(error) = collect_loose(dir, &mut loose) {
+            let remedy = "make it readable for this user";
+            findings.warning("modes", format!("cannot list {}: {error}", dir.display()), remedy);
+        }
+        match loose.first() {
+            None => findings.ok("modes", format!("only this user can read {}", dir.display())),
+            Some(first) => findings.warning(
+                "modes",
+                format!(
+                    "other users can access {}, beginning with {}",
+                    crate::cli::output::count(loose.len() as u64, "path"),
+                    first.display()
+                ),
+                format!("chmod -R u=rwX,go= {}", dir.display()),
+            ),
+        }
+    }
+    findings.into_list()
+}
+
+/// Appends the directory and what is in it, as far as group or others have any right. Follows no symbolic link but `dir`.
+fn collect_loose(dir: &Path, loose: &mut Vec<PathBuf>) -> io::Result<()> {
+    let is_loose = |found: &std::fs::Metadata| found.permissions().mode() & 0o077 != 0;
+    if is_loose(&std::fs::metadata(dir)?) {
+        loose.push(dir.to_owned());
+    }
+    for entry in std::fs::read_dir(dir)? {
+        let path = entry?.path();
+        match std::fs::symlink_metadata(&path) {
+            Ok(found) if found.is_dir() => collect_loose(&path, loose)?,
+            Ok(found) if found.is_file() && is_loose(&found) => loose.push(path),
+            Ok(_) => {}
+            // Removed after the directory was read.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// Compares the space that the log may still take with the free space on its disk.
@@ -143,10 +201,31 @@ mod tests {
         assert_eq!(levels(&log(&root.path().join("file/wal"), 1))[0], ("directory", Level::Failed));
     }
 
+    #[test]
+    fn files_that_other_users_can_read_are_named() {
+        let root = tempfile::tempdir().unwrap();
+        let set = |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        let (dir, file) = (root.path().join("wal"), root.path().join("wal/wal_20260101_00.jsonl"));
+        std::fs::create_dir(&dir).unwrap();
+        std::fs::write(&file, "").unwrap();
+        for (directory_mode, file_mode, level) in
+            [(0o700, 0o600, Level::Ok), (0o755, 0o600, Level::Warning), (0o700, 0o640, Level::Warning)]
+        {
+            set(root.path(), 0o700);
+            set(&dir, directory_mode);
+            set(&file, file_mode);
+            let found = modes(&[dir.clone(), root.path().to_owned()]);
+            assert_eq!(levels(&found), [("modes", level)], "{directory_mode:o} {file_mode:o}");
+        }
+        let found = modes(&[dir]);
+        assert!(found[0].text.contains("wal_20260101_00.jsonl"), "{}", found[0].text);
+        assert!(found[0].remedy.as_deref().is_some_and(|remedy| remedy.starts_with("chmod -R u=rwX,go= ")));
+    }
+
     #[tokio::test]
     async fn an_address_in_use_by_another_program_fails() {
         let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let http = |listen| Http { listen, token: None, hosts: Vec::new() };
+        let http = |listen| Http { listen, token: None, hosts: Vec::new(), requests_per_second: 0 };
         let address = async |listen| {
             let mut findings = Findings::of("http");
             address(&mut findings, &http(listen)).await;

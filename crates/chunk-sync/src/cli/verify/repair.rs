@@ -17,6 +17,7 @@ use serde::Serialize;
 use crate::cli::progress::Progress;
 use crate::cli::{Failure, output};
 use crate::config::Config;
+use crate::private;
 use crate::wiring::Wired;
 
 /// The result of a repair, or of a plan.
@@ -54,7 +55,8 @@ impl Outcome {
         let steps: Vec<&Step> = if self.done { undecided.collect() } else { self.plan.iter().collect() };
         let mut text = String::new();
         for step in steps {
-            text.push_str(&format!("{} {}: {}\n", step.id, step.action.as_str(), step.why));
+            let why = output::printable(&step.why);
+            text.push_str(&format!("{} {}: {why}\n", step.id, step.action.as_str()));
         }
         let undecided = match self.count(Action::Undecided) {
             0 => String::new(),
@@ -178,7 +180,7 @@ pub(super) async fn look(
 /// Writes a plan to a file, as JSON lines, and syncs it.
 pub(super) fn keep(plan: &[Step], file: &Path) -> Result<(), Failure> {
     let write = || -> std::io::Result<()> {
-        let mut out = BufWriter::new(File::create(file)?);
+        let mut out = BufWriter::new(private::create_file(file)?);
         for step in plan {
             serde_json::to_writer(&mut out, step)?;
             out.write_all(b"\n")?;

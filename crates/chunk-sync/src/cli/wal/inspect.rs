@@ -158,6 +158,7 @@ pub(super) fn check_text(check: &Check) -> String {
     for flawed in &check.damaged {
         let Damage { file, line, offset, length, reason } = &flawed.damage;
         let known = if flawed.set_aside { "; set aside by an earlier start" } else { "" };
+        let reason = output::printable(&reason.to_string());
         lines.push(format!("{file}:{line}: {reason} (byte {offset}, {length} bytes{known})"));
     }
     if let Some(torn) = &check.torn {

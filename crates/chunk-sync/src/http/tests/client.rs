@@ -69,6 +69,12 @@ impl Request {
         self
     }
 
+    /// The head only: the server waits for the body.
+    pub(super) fn without_body(mut self) -> Self {
+        self.body.clear();
+        self
+    }
+
     pub(super) fn token(self, token: &str) -> Self {
         self.header(&format!("Authorization: Bearer {token}"))
     }

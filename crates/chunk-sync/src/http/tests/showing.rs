@@ -51,7 +51,8 @@ async fn a_failing_system_of_record_makes_the_service_unready_but_not_unhealthy(
     assert_eq!(server.post(Request::json(&event())).await.status, 202);
     server.until(|health| health.records.is_some()).await;
     assert_eq!(server.get("/healthz").await.status, 200);
-    let ready = server.get("/readyz").await;
+    assert_eq!(server.get("/readyz").await.json(), json!({"ready": false}), "details need the token");
+    let ready = Request::get("/readyz").token(SECRET).send(server.address).await;
     assert_eq!(ready.status, 503);
     assert!(ready.json()["waiting_for"][0].as_str().unwrap().contains("system of record"), "{}", ready.body);
     assert_eq!(ready.json()["failing"][0]["target"], "postgres");
@@ -66,7 +67,7 @@ async fn a_failing_projection_is_reported_and_leaves_the_service_ready() {
     server.world.faults().projections = Some(FaultClass::Timeout);
     assert_eq!(server.post(Request::json(&event())).await.status, 202);
     server.until(|health| health.stores.iter().all(|(_, store)| store.failing.is_some())).await;
-    let ready = server.get("/readyz").await;
+    let ready = Request::get("/readyz").token(SECRET).send(server.address).await;
     assert_eq!(ready.status, 200);
     assert_eq!(ready.json()["failing"][0]["target"], "qdrant");
     assert_eq!(ready.json()["failing"][1]["failing"]["class"], "timeout");
