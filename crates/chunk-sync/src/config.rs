@@ -19,6 +19,8 @@ use chunk_sync_engine::Settings;
 use chunk_sync_engine::scrub::ScrubSettings;
 use secrecy::SecretString;
 
+use crate::printable::printable;
+
 pub use address::Address;
 pub use layers::{Entry, Layers, Origin};
 
@@ -193,10 +195,11 @@ pub struct Refused(pub Vec<Finding>);
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.as_slice() {
-            [one] => one.fmt(f),
+            // Each on a line of its own, whatever the file and the variables contain.
+            [one] => f.write_str(&printable(&one.to_string())),
             many => {
                 write!(f, "{} errors in the configuration:", many.len())?;
-                many.iter().try_for_each(|finding| write!(f, "\n  {finding}"))
+                many.iter().try_for_each(|finding| write!(f, "\n  {}", printable(&finding.to_string())))
             }
         }
     }
