@@ -28,9 +28,22 @@ pub(super) async fn where_configured(
 }
 
 impl Context {
-    /// Checks the token that a request presents; see [`rates::Rates::check_token`].
+    /// Compares the token that a request presents, and counts a wrong one.
+    ///
+    /// # Errors
+    /// As [`check`]; [`Refusal::TooManyGuesses`] if its address has sent too many wrong tokens and never a right one.
     pub(super) fn check_token(&self, headers: &HeaderMap, connection: Connection) -> Result<(), Refusal> {
-        self.rates.check_token(self.app.http.token.as_ref(), headers, connection.peer)
+        let presented = headers.contains_key(AUTHORIZATION);
+        if presented {
+            self.rates.may_guess(connection.peer)?;
+        }
+        let checked = check(self.app.http.token.as_ref(), headers);
+        match &checked {
+            Ok(()) => self.rates.guessed_right(connection.peer),
+            Err(Refusal::WrongToken) if presented => self.rates.guessed_wrong(connection.peer)?,
+            Err(_) => {}
+        }
+        checked
     }
 
     /// Whether the client of a request may see more than whether the service works: texts of faults name hosts, users and
@@ -41,16 +54,11 @@ impl Context {
     }
 }
 
-/// Whether a request has a token, right or wrong.
-pub(super) fn presents_token(headers: &HeaderMap) -> bool {
-    headers.contains_key(AUTHORIZATION)
-}
-
 /// Checks the `Authorization` header against the configured token.
 ///
 /// # Errors
 /// [`Refusal::NoToken`] if none is configured; [`Refusal::WrongToken`] if the header is missing or differs.
-pub(super) fn check(token: Option<&SecretString>, headers: &HeaderMap) -> Result<(), Refusal> {
+fn check(token: Option<&SecretString>, headers: &HeaderMap) -> Result<(), Refusal> {
     let token = token.ok_or(Refusal::NoToken)?.expose_secret();
     let presented = presented(headers).ok_or(Refusal::WrongToken)?;
     // Constant time: the duration reveals the length of the token only, not where the two differ.

@@ -9,14 +9,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::extract::{Request, State};
-use axum::http::HeaderMap;
 use axum::middleware::Next;
 use axum::response::Response;
 use tracing::warn;
 
+use super::Context;
 use super::connections::Connection;
 use super::refusal::Refusal;
-use super::{Context, auth};
 
 /// Wrong tokens that an address may send at once, and the time after which it may send one more.
 const GUESSES: f64 = 10.0;
@@ -49,36 +48,31 @@ impl Rates {
         }
     }
 
-    /// Compares the token that a request presents, and counts a wrong one.
+    /// Refuses to compare a token from an address that has sent too many wrong ones and never a right one.
     ///
     /// # Errors
-    /// As [`auth::check`]; [`Refusal::TooManyGuesses`] if the address has sent too many wrong tokens and never a right one.
-    pub(super) fn check_token(
-        &self,
-        token: Option<&secrecy::SecretString>,
-        headers: &HeaderMap,
-        peer: IpAddr,
-    ) -> Result<(), Refusal> {
-        let (now, address) = (Instant::now(), network(peer));
-        let proven = self.proven.lock().unwrap_or_else(PoisonError::into_inner).contains(&address);
-        if !proven && auth::presents_token(headers) {
-            self.guesses.look(address, now).map_err(|wait| self.guessing(peer, wait))?;
+    /// [`Refusal::TooManyGuesses`].
+    pub(super) fn may_guess(&self, peer: IpAddr) -> Result<(), Refusal> {
+        let address = network(peer);
+        if self.proven.lock().unwrap_or_else(PoisonError::into_inner).contains(&address) {
+            return Ok(());
         }
-        let checked = auth::check(token, headers);
-        match &checked {
-            Ok(()) if !proven => self.prove(address),
-            Err(Refusal::WrongToken) if auth::presents_token(headers) => {
-                self.guesses.take(address, now).map_err(|wait| self.guessing(peer, wait))?;
-            }
-            _ => {}
-        }
-        checked
+        self.guesses.look(address, Instant::now()).map_err(|wait| self.guessing(peer, wait))
     }
 
-    fn prove(&self, address: IpAddr) {
+    /// Counts a wrong token.
+    ///
+    /// # Errors
+    /// [`Refusal::TooManyGuesses`] if the address has sent too many.
+    pub(super) fn guessed_wrong(&self, peer: IpAddr) -> Result<(), Refusal> {
+        self.guesses.take(network(peer), Instant::now()).map_err(|wait| self.guessing(peer, wait))
+    }
+
+    /// Notes that the right token came from this address.
+    pub(super) fn guessed_right(&self, peer: IpAddr) {
         let mut proven = self.proven.lock().unwrap_or_else(PoisonError::into_inner);
         if proven.len() < ADDRESSES {
-            proven.insert(address);
+            proven.insert(network(peer));
         }
     }
 
