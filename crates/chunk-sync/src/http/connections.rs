@@ -5,7 +5,7 @@
 //! gets one of the [`RESERVED`] places, where only health is answered, so that a supervisor does not take a busy service
 //! for a dead one.
 
-mod places;
+mod slots;
 mod timed;
 
 use std::convert::Infallible;
@@ -29,7 +29,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
-use places::{Busy, Place, Places};
+use slots::{Busy, Slot, Slots};
 use timed::Timed;
 
 /// Maximum number of open connections. Limited because stores and log need file descriptors too.
@@ -72,7 +72,7 @@ pub(super) struct Connection {
 pub(super) async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<Output = ()>) -> io::Result<()> {
     listener.local_addr()?;
     let graceful = GracefulShutdown::new();
-    let (open, reserved) = (Places::new(OPEN), Places::new(RESERVED));
+    let (open, reserved) = (Slots::new(OPEN), Slots::new(RESERVED));
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);
     loop {
@@ -121,7 +121,7 @@ pub(super) async fn serve(listener: TcpListener, router: Router, shutdown: impl 
 struct Served {
     router: TowerToHyperService<Router>,
     connection: Connection,
-    place: Place,
+    place: Slot,
 }
 
 impl Served {

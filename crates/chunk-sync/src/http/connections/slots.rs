@@ -7,7 +7,7 @@ use tokio::task::AbortHandle;
 
 /// The places. Clones share them.
 #[derive(Clone)]
-pub(super) struct Places(Arc<Mutex<Open>>, usize);
+pub(super) struct Slots(Arc<Mutex<Open>>, usize);
 
 #[derive(Default)]
 struct Open {
@@ -28,17 +28,17 @@ struct State {
 
 /// The place of one connection. It is free again when every clone is dropped.
 #[derive(Clone)]
-pub(super) struct Place(Arc<Held>);
+pub(super) struct Slot(Arc<Entered>);
 
-struct Held {
-    places: Places,
+struct Entered {
+    places: Slots,
     number: u64,
 }
 
 /// Keeps a connection from being closed in favour of another.
-pub(super) struct Busy(Place);
+pub(super) struct Busy(Slot);
 
-impl Places {
+impl Slots {
     pub(super) fn new(most: usize) -> Self {
         Self(Arc::default(), most)
     }
@@ -49,16 +49,16 @@ impl Places {
 
     /// A place: a free one, or that of the connection that has been idle longest, which is closed. `None` if every
     /// connection is busy.
-    pub(super) fn take(&self) -> Option<Place> {
+    pub(super) fn take(&self) -> Option<Slot> {
         self.take_if(|state| state.requests == 0)
     }
 
     /// A place: a free one, or that of a connection that is closed, an idle one before a busy one.
-    pub(super) fn take_from_oldest(&self) -> Place {
+    pub(super) fn take_from_oldest(&self) -> Slot {
         self.take().or_else(|| self.take_if(|_| true)).unwrap_or_else(|| self.add(&mut self.lock()))
     }
 
-    fn take_if(&self, may_close: impl Fn(&State) -> bool) -> Option<Place> {
+    fn take_if(&self, may_close: impl Fn(&State) -> bool) -> Option<Slot> {
         let mut open = self.lock();
         if open.places.len() >= self.1 {
             let closable = open.places.iter().filter(|(_, state)| may_close(state));
@@ -72,15 +72,15 @@ impl Places {
         Some(self.add(&mut open))
     }
 
-    fn add(&self, open: &mut Open) -> Place {
+    fn add(&self, open: &mut Open) -> Slot {
         open.clock += 1;
         let number = open.clock;
         open.places.insert(number, State { since: number, ..State::default() });
-        Place(Arc::new(Held { places: self.clone(), number }))
+        Slot(Arc::new(Entered { places: self.clone(), number }))
     }
 }
 
-impl Place {
+impl Slot {
     /// The task that is aborted when the place is taken.
     pub(super) fn belongs_to(&self, task: AbortHandle) {
         match self.0.places.lock().places.get_mut(&self.0.number) {
@@ -111,7 +111,7 @@ impl Drop for Busy {
     }
 }
 
-impl Drop for Held {
+impl Drop for Entered {
     fn drop(&mut self) {
         self.places.lock().places.remove(&self.number);
     }
@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     /// A place with a task that runs until it is aborted.
-    fn taken(place: Option<Place>) -> (Place, tokio::task::JoinHandle<()>) {
+    fn taken(place: Option<Slot>) -> (Slot, tokio::task::JoinHandle<()>) {
         let place = place.unwrap();
         let task = tokio::spawn(std::future::pending());
         place.belongs_to(task.abort_handle());
@@ -132,7 +132,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_connection_that_is_idle_longest_is_closed() {
-        let places = Places::new(3);
+        let places = Slots::new(3);
         let (first, second, third) = (taken(places.take()), taken(places.take()), taken(places.take()));
         let busy = first.0.busy();
         drop(second.0.busy());
@@ -146,7 +146,7 @@ mod tests {
 
     #[tokio::test]
     async fn where_all_are_busy_only_the_reserve_closes_one() {
-        let places = Places::new(2);
+        let places = Slots::new(2);
         let (first, second) = (taken(places.take()), taken(places.take()));
         let _busy = (second.0.busy(), first.0.busy());
         assert!(places.take().is_none());
