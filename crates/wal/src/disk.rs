@@ -23,6 +23,9 @@ pub trait Disk: Debug + Send + Sync {
     fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>>;
     /// Removes a file.
     fn remove(&self, name: &str) -> io::Result<()>;
+    /// Renames a file. Durable on return: after a crash during the call the file has one of the two names. Fails if
+    /// `to` exists.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     /// Makes creations and removals survive a crash.
     fn sync_dir(&self) -> io::Result<()>;
     /// Whether calls may block their thread. Calls to a disk in memory return at once.
@@ -172,6 +175,17 @@ impl Disk for RealDisk {
     fn remove(&self, name: &str) -> io::Result<()> {
         self.check_writable()?;
         fs::remove_file(self.dir.join(name))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.check_writable()?;
+        let to = self.dir.join(to);
+        // Only the holder of the lock creates files of the log, so none appears in between.
+        if to.try_exists()? {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        fs::rename(self.dir.join(from), to)?;
+        self.sync_dir()
     }
 
     fn sync_dir(&self) -> io::Result<()> {

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-/// A failure of the log. Only [`WalError::Full`] is worth a retry. After [`WalError::Disk`] from a write the log is
+/// A failure of the log. Only [`WalError::Full`] and [`WalError::NoSpace`] are worth a retry. After [`WalError::Disk`] from a write the log is
 /// poisoned; what is on the disk is recovered when the log is opened again.
 #[derive(Debug, thiserror::Error)]
 pub enum WalError {
@@ -46,6 +46,16 @@ pub enum WalError {
         /// The maximum size of the log in bytes.
         max: u64,
     },
+    /// The disk of the log has no room for the batch. The part of it that was written is cut off, so the log remains
+    /// usable. Complete operations, call [`reclaim`](crate::Wal::reclaim), then retry.
+    #[error(
+        "no space left on the disk of the log: {needed} bytes did not fit; free disk space, or lower wal.max_bytes below \
+         the size of the disk"
+    )]
+    NoSpace {
+        /// Bytes of the rejected batch.
+        needed: u64,
+    },
     /// The batch, or a line of it, exceeds a fixed limit, so a retry cannot succeed. Nothing was written.
     #[error("cannot append {needed} bytes: the limit is {max}; append a smaller batch or operation")]
     TooLarge {
@@ -77,6 +87,18 @@ pub enum WalError {
 }
 
 impl WalError {
+    /// Whether the log has no room, by its own bound or on its disk: a retry can succeed once operations have completed.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Full { .. } | Self::NoSpace { .. })
+    }
+
+    /// Whether a write or the creation of a file failed only because the disk has no space left.
+    pub(crate) fn is_no_space(&self) -> bool {
+        let full = |kind| matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        matches!(self, Self::Disk { action: "write" | "create", source, .. } if full(source.kind()))
+    }
+
     /// For `map_err`: wraps an I/O error with the failed action and its file.
     pub(crate) fn disk(action: &'static str, file: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let file = file.into();

@@ -5,9 +5,9 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
 use jiff::civil::{DateTime, datetime};
 use jiff::tz::Offset;
+use jiff::{Timestamp, ToSpan};
 
 /// The hour whose lines a file holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,6 +30,11 @@ impl Hour {
         let year = date.get(..4)?.parse().ok()?;
         let start = DateTime::new(year, part(4, 6)?, part(6, 8)?, hour.parse().ok()?, 0, 0, 0).ok()?;
         Some(Self(start)).filter(|hour| hour.file() == name)
+    }
+
+    /// The hour after this one; the last hour that can be written is its own successor.
+    pub(crate) fn next(self) -> Self {
+        Self(self.0.checked_add(1.hour()).unwrap_or(self.0))
     }
 
     pub(crate) fn file(self) -> String {

@@ -9,6 +9,7 @@
 
 pub mod disk;
 mod error;
+mod future;
 mod hour;
 mod index;
 mod inspect;
@@ -21,6 +22,7 @@ mod writer;
 
 pub use disk::holder;
 pub use error::WalError;
+pub use future::{Renamed, rename_future_files};
 pub use inspect::{FileReport, Flawed, Report, inspect, inspect_on};
 pub use line::{Completion, MAX_LINE, Origin, Outcome, Pending};
 pub use recovery::{Entry, Recovery, Replay, pending};

@@ -26,6 +26,8 @@ struct State {
     power: Option<u64>,
     fail_append_after: Option<usize>,
     fail_sync: bool,
+    /// The bytes that all files together may have; `None` for no bound.
+    capacity: Option<usize>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -44,6 +46,11 @@ impl CrashDisk {
     /// Makes the next append write only `bytes` bytes and fail.
     pub fn fail_next_append_after(&self, bytes: usize) {
         self.state().fail_append_after = Some(bytes);
+    }
+
+    /// Makes the disk as large as `bytes`; an append that does not fit writes what fits and fails for lack of space.
+    pub fn set_capacity(&self, bytes: usize) {
+        self.state().capacity = Some(bytes);
     }
 
     /// Makes the next sync of a file or of the directory fail without effect.
@@ -153,6 +160,21 @@ impl Disk for CrashDisk {
         Ok(())
     }
 
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut state = self.state();
+        state.work()?;
+        let place = state.place(from)?;
+        if state.names.contains_key(to) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        let State { names, synced_names, .. } = &mut *state;
+        for names in [names, synced_names] {
+            names.remove(from);
+            names.insert(to.to_owned(), place);
+        }
+        Ok(())
+    }
+
     fn sync_dir(&self) -> io::Result<()> {
         let mut state = self.state();
         state.work_sync()?;
@@ -184,7 +206,10 @@ impl DiskFile for CrashFile {
 
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         let mut state = self.disk.state();
-        let allowed = state.fail_append_after.take().unwrap_or(bytes.len()).min(bytes.len());
+        let failing = state.fail_append_after.take();
+        let used: usize = state.names.values().map(|place| state.contents[*place].written.len()).sum();
+        let room = state.capacity.map_or(usize::MAX, |capacity| capacity.saturating_sub(used));
+        let allowed = failing.unwrap_or(bytes.len()).min(bytes.len()).min(room);
         let power = state.power.map_or(allowed, |left| usize::try_from(left).unwrap_or(allowed).min(allowed));
         state.contents[self.position].written.extend_from_slice(&bytes[..power]);
         if let Some(left) = &mut state.power {
@@ -193,6 +218,7 @@ impl DiskFile for CrashFile {
         match power {
             all if all == bytes.len() => Ok(()),
             part if part < allowed => Err(off()),
+            _ if failing.is_some() => Err(io::Error::other("write failed on demand")),
             _ => Err(io::ErrorKind::StorageFull.into()),
         }
     }

@@ -7,7 +7,10 @@
 //!   durable.
 //! - The time given with a write selects the file, but never one older than the newest: if the clock steps back, the
 //!   newest file continues to be used.
-//! - After a failed write or sync the content of the disk is unknown (a second sync may succeed without having written
+//! - A write for which the disk has no space is cut off again, and the log remains usable: once operations have completed,
+//!   [`Wal::reclaim`] frees space. Completions that do not fit are kept in memory only, like completions that a crash
+//!   loses.
+//! - After any other failed write or sync the content of the disk is unknown (a second sync may succeed without having written
 //!   what the first one could not), so nothing is retried: the writer is poisoned. Writing continues only after the log
 //!   is opened again, which reads the disk.
 //! - Only the oldest file is ever removed, and its removal is durable before the next one: a file with completions is
@@ -91,8 +94,8 @@ impl Wal {
     /// Records operations before the caller begins them. When this returns, all of them are durable.
     ///
     /// # Errors
-    /// - [`WalError::Full`], [`WalError::TooLarge`] or [`WalError::NotAnObject`] if the batch does not fit or an
-    ///   operation is not an object. Nothing was written, and the log remains usable.
+    /// - [`WalError::Full`], [`WalError::NoSpace`], [`WalError::TooLarge`] or [`WalError::NotAnObject`] if the batch does
+    ///   not fit or an operation is not an object. Nothing was written, and the log remains usable.
     /// - [`WalError::Disk`] if a write or sync fails. The log is poisoned, and the operations may or may not be on the
     ///   disk.
     /// - [`WalError::Poisoned`] after an earlier failure.
@@ -121,7 +124,8 @@ impl Wal {
     /// Notes that pending operations are about to be replayed; durable when this returns.
     /// [`Entry::replays`](crate::Entry) counts these notes when the log is opened later. Ids that are not pending are
     /// ignored. The notes are written even if the log is full, like completions and for the same reason: replay and
-    /// completion are what frees space.
+    /// completion are what frees space. On a full disk finished files are removed first; if the notes still do not fit,
+    /// this replay is not counted.
     ///
     /// # Errors
     /// [`WalError::Disk`] if a write or sync fails, which poisons the log; [`WalError::TooLarge`] if an id does not fit
@@ -137,8 +141,15 @@ impl Wal {
         if lines.is_empty() {
             return Ok(());
         }
-        self.write(&lines, now)?;
-        self.sync()
+        match self.write(&lines, now) {
+            Err(WalError::NoSpace { .. }) => {}
+            written => return written.and_then(|_| self.sync()),
+        }
+        self.reclaim()?;
+        match self.write(&lines, now) {
+            Err(WalError::NoSpace { .. }) => Ok(()),
+            written => written.and_then(|_| self.sync()),
+        }
     }
 
     /// Records that operations have ended; see the module's documentation for when this is durable. Operations that are
@@ -158,7 +169,11 @@ impl Wal {
         for completion in &batch {
             lines.completion(completion)?;
         }
-        self.write(&lines.into_bytes(), now)?;
+        match self.write(&lines.into_bytes(), now) {
+            // A start after a crash repeats these operations. Refusing would keep the files that have to make room.
+            Ok(_) | Err(WalError::NoSpace { .. }) => {}
+            Err(error) => return Err(error),
+        }
         for completion in batch {
             let began = self.open.remove(completion.operation_id);
             if let Some(file) = began.and_then(|hour| self.files.get_mut(&hour)) {
@@ -235,7 +250,10 @@ impl Wal {
 
     fn write(&mut self, lines: &[u8], now: Timestamp) -> Result<Hour, WalError> {
         let hour = self.newest.map_or(Hour::of(now), |newest| newest.max(Hour::of(now)));
-        let written = self.write_to(hour, lines);
+        let written = match self.write_to(hour, lines) {
+            Err(error) if error.is_no_space() => return Err(self.cut_back(hour, lines.len() as u64)),
+            written => written,
+        };
         self.poison_unless(written)?;
         self.files.entry(hour).or_default().bytes += lines.len() as u64;
         Ok(hour)
@@ -249,6 +267,20 @@ impl Wal {
         let written = file.append(lines).map_err(WalError::disk("write", hour.file()));
         self.writing = Some((hour, file));
         written
+    }
+
+    /// Removes what a write without space left at the end of the file. If the file could not be created, nothing was
+    /// written.
+    fn cut_back(&mut self, hour: Hour, needed: u64) -> WalError {
+        let length = self.files.get(&hour).map_or(0, |file| file.bytes);
+        let cut = match &mut self.writing {
+            Some((writing, file)) if *writing == hour => file.truncate(length),
+            _ => Ok(()),
+        };
+        match self.poison_unless(cut.map_err(WalError::disk("truncate", hour.file()))) {
+            Ok(()) => WalError::NoSpace { needed },
+            Err(error) => error,
+        }
     }
 
     /// Switches from the last file to that of `hour`. The last file is synced first, so that only the newest can be

@@ -341,3 +341,36 @@ fn an_orderly_shutdown_leaves_nothing_to_replay() {
     wal.sync().unwrap();
     assert_eq!(open(&disk.crash(&mut |_| 0)).1, [""; 0]);
 }
+
+#[test]
+fn a_full_disk_refuses_appends_and_recovers_once_operations_complete() {
+    let disk = CrashDisk::default();
+    disk.set_capacity(1000);
+    let (mut wal, _) = Wal::open_on(Arc::new(disk.clone()), Options::default()).unwrap();
+    let now = "2026-11-23T04:15:00Z".parse().unwrap();
+    let operation = format!(r#"{{"x":"{}"}}"#, "y".repeat(300));
+    let ids: Vec<String> = (0..10).map(|i| i.to_string()).collect();
+    let mut kept = Vec::new();
+    for id in &ids {
+        match wal.append(&[Pending::new(id, &operation)], now) {
+            Ok(()) => kept.push(id.as_str()),
+            Err(error) => {
+                assert!(matches!(error, WalError::NoSpace { .. }), "{error}");
+                break;
+            }
+        }
+    }
+    assert_eq!(kept.len(), 2);
+    // The next start finds what was kept, and can begin it again although there is no space for a note.
+    drop(wal);
+    let (mut wal, recovery) = Wal::open_on(Arc::new(disk.clone()), Options::default()).unwrap();
+    assert!(recovery.torn.is_none(), "the part that did not fit was cut off");
+    assert_eq!(recovery.pending.map(|entry| entry.unwrap().operation_id).collect::<Vec<_>>(), kept);
+    wal.begin_again(&kept, now).unwrap();
+    let ends: Vec<_> = kept.iter().map(|id| Completion { operation_id: id, outcome: Outcome::Complete }).collect();
+    wal.complete(&ends, now).unwrap();
+    wal.reclaim().unwrap();
+    wal.append(&[Pending::new("later", &operation)], now).unwrap();
+    let (_, recovery) = Wal::open_on(Arc::new(disk.crash(&mut |_| 0)), Options::default()).unwrap();
+    assert_eq!(recovery.pending.map(|entry| entry.unwrap().operation_id).collect::<Vec<_>>(), ["later"]);
+}

@@ -44,6 +44,10 @@ impl Disk for WatchedDisk {
         self.disk.remove(name)
     }
 
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+
     fn sync_dir(&self) -> io::Result<()> {
         self.disk.sync_dir()
     }

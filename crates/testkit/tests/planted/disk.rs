@@ -26,6 +26,10 @@ impl Disk for NeverSyncs {
         self.0.remove(name)
     }
 
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.0.rename(from, to)
+    }
+
     fn sync_dir(&self) -> io::Result<()> {
         self.0.sync_dir()
     }
