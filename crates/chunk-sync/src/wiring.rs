@@ -123,7 +123,7 @@ impl Opened {
             warn!("allow_insecure is set: connections to other machines may use neither TLS nor password");
         }
         let rows = rows::open(roles, &limits, access, command).await?;
-        let bus = bus::open(roles, &rows)?;
+        let bus = bus::open(roles, &rows, &limits)?;
         let stores = stores::open(roles, &rows, &limits)?;
         Ok(Self { rows, bus, stores })
     }

@@ -13,6 +13,8 @@
 //! - In an acknowledgement: it was executed, or it was not and the entries are delivered again.
 //! - While writing a dead letter: the letter is added first. After a crash before the acknowledgement the entry is delivered
 //!   again and its dead letter is written twice.
+//! - An entry above the limit of bytes is not fetched: the script that reads copies it into the dead letters and
+//!   acknowledges it, in one step.
 //! - The process lives, but an answer is lost or no longer awaited: the reader continues under a new consumer name and claims
 //!   what is pending under the old one, except the entries in hand (`reader.rs`).
 //!
@@ -79,6 +81,8 @@ struct Keys {
     stream: String,
     dead: String,
     group: String,
+    /// Limit of the bytes of one entry.
+    entry_max_bytes: usize,
     /// Prefix of the consumer names of this process.
     consumer: String,
 }
@@ -94,6 +98,7 @@ impl RedisBus {
             stream: config.stream.clone(),
             dead: config.dead_stream.clone(),
             group: config.group.clone(),
+            entry_max_bytes: config.entry_max_bytes,
             consumer: config.consumer.clone(),
         };
         let shared = Shared {

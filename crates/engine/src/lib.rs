@@ -20,6 +20,7 @@ pub mod verify;
 pub use ingest::publisher::Publisher;
 pub use ingest::{backfill, change_feed as capture};
 pub use operator::{conflicts, dead_letters as dead};
+pub use pipeline::envelope::report_dead_letter;
 pub use pipeline::recovery::Recovered;
 pub use pipeline::store_writer::Condition;
 pub use ports::Ports;

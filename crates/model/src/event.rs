@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::chunk::Chunk;
 use crate::hash::content_hash;
-use crate::parse::{self, Invalid};
+use crate::parse::{self, Cause, Invalid};
 use crate::{Limits, Origin, PartPattern, Time, Writer};
 
 /// The raw fields of a stream entry. Names and values are bytes, because any program can write to the stream.
@@ -145,7 +145,8 @@ impl Event {
         Err(Invalid::new(
             field,
             format!("{} is more than {bound} s ahead of the clock ({now}); correct the publisher's clock", self.time()),
-        ))
+        )
+        .because(Cause::Clock))
     }
 
     /// The event that a bare chunk stands for. Its id is a UUIDv5 of the chunk's id, origin, `updated_at` and content
@@ -180,6 +181,7 @@ impl Event {
             chunk: Option<&'a RawValue>,
         }
         parse::object("event", json)?;
+        parse::check_event_length(json.len(), limits)?;
         let shape: Shape<'_> = parse::from_json("", json).map_err(|e| Invalid { field: "event".into(), ..e })?;
         match shape.chunk {
             None => parse::chunk(json, limits).map(Self::of_chunk),
@@ -192,6 +194,7 @@ impl Event {
     /// # Errors
     /// If a field is missing, is not UTF-8 or breaks a rule: [`Invalid`] with the first such field.
     pub fn from_fields(fields: &[(Vec<u8>, Vec<u8>)], limits: &Limits) -> Result<Self, Invalid> {
+        parse::check_event_length(fields.iter().map(|(name, value)| name.len() + value.len()).sum(), limits)?;
         let optional = |name: &str| {
             let value = fields.iter().find(|(field, _)| field == name.as_bytes());
             value

@@ -19,7 +19,7 @@ pub use chunk::{Chunk, State};
 pub use event::{Body, Event, EventType, Target};
 pub use hash::Hash;
 pub use limits::{EmbeddingModel, Limits};
-pub use parse::Invalid;
+pub use parse::{Cause, Invalid};
 pub use part::{Part, PartPattern};
 pub use record::Record;
 pub use time::Time;

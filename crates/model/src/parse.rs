@@ -1,5 +1,9 @@
 //! Parses JSON into a chunk and validates it; errors name the field.
 
+mod bounds;
+
+pub(crate) use bounds::check_event_length;
+
 use std::collections::HashSet;
 
 use serde::Deserialize;
@@ -7,7 +11,7 @@ use serde_json::Value;
 
 use crate::Part;
 use crate::chunk::{Chunk, Dense, Graph, Relationship, RelationshipType, Sparse};
-use crate::limits::{Limits, SPARSE_SIZE};
+use crate::limits::{Limits, SPARSE_MOST, SPARSE_SIZE};
 
 /// An invalid input: the field and the fault. The service never guesses a correction.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -17,11 +21,29 @@ pub struct Invalid {
     pub field: String,
     /// What is wrong with the field, and what is expected.
     pub message: String,
+    /// What decides that the value is wrong.
+    pub cause: Cause,
+}
+
+/// What decides that a value is wrong, and so whether the same input can be accepted later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The format: the input is wrong under every configuration.
+    Format,
+    /// A setting: a limit, or the list of models. The input is right under another configuration.
+    Setting,
+    /// The clock: the input is right later, or with the right clock.
+    Clock,
 }
 
 impl Invalid {
     pub(crate) fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { field: field.into(), message: message.into() }
+        Self { field: field.into(), message: message.into(), cause: Cause::Format }
+    }
+
+    /// The same, where `cause` decides.
+    pub(crate) fn because(self, cause: Cause) -> Self {
+        Self { cause, ..self }
     }
 }
 
@@ -63,6 +85,7 @@ fn join(root: &str, path: &str) -> String {
 /// Parses a published chunk, checks every rule and brings the chunk into its canonical form.
 pub(crate) fn chunk(json: &str, limits: &Limits) -> Result<Chunk, Invalid> {
     object("chunk", json)?;
+    bounds::check_length(json, limits)?;
     let mut chunk: Chunk = from_json("chunk", json)?;
     if has_escaped_nul(json) {
         check_text(&chunk)?;
@@ -91,6 +114,7 @@ impl Chunk {
 
 fn check(chunk: &Chunk, limits: &Limits) -> Result<(), Invalid> {
     check_content(&chunk.content, limits)?;
+    bounds::check(chunk, limits)?;
     check_embeddings(chunk, limits)?;
     let location = &chunk.location;
     if location.start_char > location.end_char {
@@ -196,7 +220,7 @@ fn canonical_numbers(value: &mut Value) {
 }
 
 fn check_content(content: &str, limits: &Limits) -> Result<(), Invalid> {
-    let invalid = |message| Err(Invalid::new("chunk.content", message));
+    let invalid = |message| Err(Invalid::new("chunk.content", message).because(Cause::Setting));
     let chars = content.chars().take(limits.content_min_chars).count();
     if chars < limits.content_min_chars {
         return invalid(format!("{chars} characters; the minimum is {}", limits.content_min_chars));
@@ -269,13 +293,15 @@ fn check_dense(path: &str, dense: &Dense, limits: &Limits) -> Result<(), Invalid
                 dense.model,
                 known.join(", ")
             ),
-        ));
+        )
+        .because(Cause::Setting));
     };
     if dense.vector.len() != model.size {
         return Err(Invalid::new(
             format!("{path}.vector"),
             format!("{} numbers; model `{}` is configured with {}", dense.vector.len(), dense.model, model.size),
-        ));
+        )
+        .because(Cause::Setting));
     }
     if let Some(i) = dense.vector.iter().position(|x| !x.is_finite()) {
         return Err(Invalid::new(format!("{path}.vector[{i}]"), "not a finite 32-bit float"));
@@ -295,6 +321,12 @@ fn check_sparse(sparse: &Sparse) -> Result<(), Invalid> {
         return Err(Invalid::new(
             format!("{path}.values"),
             format!("{} values for {} indices; give one value per index", sparse.values.len(), sparse.indices.len()),
+        ));
+    }
+    if sparse.indices.len() > SPARSE_MOST {
+        return Err(Invalid::new(
+            format!("{path}.indices"),
+            format!("{} values; the maximum is {SPARSE_MOST}; keep the greatest ones", sparse.indices.len()),
         ));
     }
     if let Some(index) = sparse.indices.iter().find(|i| **i >= SPARSE_SIZE) {

@@ -4,7 +4,7 @@
 
 use chunk_sync_model::chunk::State;
 use chunk_sync_model::document::{GraphDocument, VectorDocument, row_fingerprint};
-use chunk_sync_model::{Chunk, Event, Limits, PartPattern, Time, Writer};
+use chunk_sync_model::{Cause, Chunk, Event, Limits, PartPattern, Time, Writer};
 use serde_json::{Value, json};
 
 fn good() -> Value {
@@ -265,4 +265,46 @@ fn a_normalised_vector_has_length_one_and_zeros_stay_zeros() {
     assert!((norm - 1.0).abs() < 1e-6);
     let zeros: chunk_sync_model::vector::Vector = vec![0.0; 4].into();
     assert_eq!(zeros.normalised(), [0.0; 4]);
+}
+
+#[test]
+fn every_text_and_list_of_a_published_chunk_is_bounded() {
+    let long = "x".repeat(5_000);
+    let entity = |i: usize| json!({"id": format!("e{i}"), "type": "concept", "name": "e", "confidence": 1.0, "source_positions": []});
+    for (pointer, value, field) in [
+        ("/organization/cognee_dataset", json!(long), "chunk.organization.cognee_dataset"),
+        ("/source/path", json!(long), "chunk.source.path"),
+        ("/summary", json!(long.repeat(20)), "chunk.summary"),
+        ("/code_metadata/imports", json!([long]), "chunk.code_metadata.imports[0]"),
+        ("/graph/entities/0/name", json!(long), "chunk.graph.entities[0].name"),
+        ("/graph/entities", (0..2_001).map(entity).collect(), "chunk.graph.entities"),
+        ("/graph/entities/0/source_positions", json!([u64::MAX]), "chunk.graph.entities[0].source_positions"),
+        ("/embeddings/sparse/indices", (0..16_001).collect(), "chunk.embeddings.sparse.indices"),
+        ("/metadata/author", json!(long.repeat(500)), "chunk"),
+    ] {
+        let mut json = good();
+        *json.pointer_mut(pointer).unwrap() = value;
+        json["embeddings"]["sparse"]["values"] =
+            vec![1.0; json["embeddings"]["sparse"]["indices"].as_array().unwrap().len()].into();
+        assert_eq!(read(&json).unwrap_err().0, field);
+    }
+}
+
+#[test]
+fn a_refusal_says_whether_a_setting_or_the_clock_decides() {
+    let cause = |json: &Value| Event::from_json(&json.to_string(), &Limits::default()).unwrap_err().cause;
+    for (pointer, value, expected) in [
+        ("/content", json!("short"), Cause::Setting),
+        ("/embeddings/dense/model", json!("other"), Cause::Setting),
+        ("/embeddings/dense/vector", json!([1.0]), Cause::Setting),
+        ("/chunk_type", json!("other"), Cause::Format),
+        ("/location/start_char", json!(99), Cause::Format),
+    ] {
+        let mut json = good();
+        *json.pointer_mut(pointer).unwrap() = value;
+        assert_eq!(cause(&json), expected, "{pointer}");
+    }
+    let event = read(&good()).unwrap();
+    let early = Time::from_micros(event.time().micros() - 10 * 60 * 1_000_000);
+    assert_eq!(event.check_clock(early, &Limits::default()).unwrap_err().cause, Cause::Clock);
 }

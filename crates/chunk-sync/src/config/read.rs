@@ -110,9 +110,25 @@ fn limits(reader: &mut Reader<'_>) -> Limits {
     if content_min_chars > content_max_bytes {
         reader.wrong("limits.content_min_chars", "must not exceed `limits.content_max_bytes`");
     }
+    let mut bytes = |key, least, most| usize::try_from(reader.size(key, least, most)).unwrap_or(usize::MAX);
+    let summary_max_bytes = bytes("limits.summary_max_bytes", "64", "8MiB");
+    let text_max_bytes = bytes("limits.text_max_bytes", "64", "8000");
+    let chunk_max_bytes = bytes("limits.chunk_max_bytes", "4KiB", "16MiB");
+    let event_max_bytes = bytes("limits.event_max_bytes", "64KiB", "32MiB");
+    let row_max_bytes = bytes("limits.row_max_bytes", "64KiB", "64MiB");
+    if chunk_max_bytes > event_max_bytes {
+        reader.wrong("limits.chunk_max_bytes", "must not exceed `limits.event_max_bytes`");
+    }
     Limits {
         content_min_chars,
         content_max_bytes,
+        summary_max_bytes,
+        text_max_bytes,
+        entities_max: reader.count("limits.entities_max", 1..=100_000) as usize,
+        relationships_max: reader.count("limits.relationships_max", 1..=100_000) as usize,
+        chunk_max_bytes,
+        event_max_bytes,
+        row_max_bytes,
         max_ahead_micros: i64::try_from(max_ahead.as_micros()).unwrap_or(i64::MAX),
         models: models(reader),
     }

@@ -7,6 +7,8 @@ use chunk_sync_connectors::postgres::PostgresBus;
 use chunk_sync_connectors::redis::{RedisBus, RedisConfig};
 use chunk_sync_engine::ports::{Bus, Fault, Marked};
 
+use chunk_sync_model::Limits;
+
 use super::rows::{Home, Rows};
 use crate::config::{Redis, Roles};
 
@@ -17,9 +19,10 @@ pub(super) struct OpenBus {
     pub(super) marked: Option<Arc<dyn Marked>>,
 }
 
-pub(super) fn open(roles: &Roles, rows: &Rows) -> Result<OpenBus, Fault> {
+pub(super) fn open(roles: &Roles, rows: &Rows, limits: &Limits) -> Result<OpenBus, Fault> {
     if let Some(redis) = &roles.redis {
-        let bus = Arc::new(RedisBus::new(&config(redis, roles.allow_insecure))?);
+        let config = RedisConfig { entry_max_bytes: limits.event_max_bytes, ..config(redis, roles.allow_insecure) };
+        let bus = Arc::new(RedisBus::new(&config)?);
         return Ok(OpenBus { port: Arc::clone(&bus) as _, marked: Some(bus) });
     }
     let port: Arc<dyn Bus> = match &rows.home {

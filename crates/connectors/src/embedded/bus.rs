@@ -236,11 +236,16 @@ impl Bus for EmbeddedBus {
             let rows = statement.query_map(params![after, limit_of(limit)], |row| {
                 Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?))
             })?;
-            rows.map(|row| {
+            let (mut letters, mut bytes) = (Vec::new(), 0);
+            for row in rows {
                 let (id, fields) = row?;
-                Ok(Letter { id: entry_id(id), fields: decode(&fields)? })
-            })
-            .collect()
+                letters.push(Letter { id: entry_id(id), fields: decode(&fields)? });
+                bytes += fields.len();
+                if bytes >= READ_BYTES {
+                    break;
+                }
+            }
+            Ok(letters)
         };
         self.database.read(DEAD, work).await
     }
@@ -282,6 +287,9 @@ impl Bus for EmbeddedBus {
     }
 }
 
+/// A read ends with the entry with which it has this many bytes of fields.
+const READ_BYTES: usize = 8 << 20;
+
 fn take(transaction: &Transaction<'_>, after: i64, max: usize, counts: bool) -> Result<Vec<Delivery>, Error> {
     let sql = "SELECT e.id, e.attempts, f.fields FROM bus_entries e JOIN bus_fields f ON f.id = e.id
         WHERE e.id > ?1 ORDER BY e.id LIMIT ?2";
@@ -289,11 +297,15 @@ fn take(transaction: &Transaction<'_>, after: i64, max: usize, counts: bool) -> 
     let rows = statement.query_map(params![after, limit_of(max)], |row| {
         Ok((row.get::<_, i64>(0)?, row.get::<_, u32>(1)?, row.get::<_, Vec<u8>>(2)?))
     })?;
-    let mut deliveries = Vec::new();
+    let (mut deliveries, mut bytes) = (Vec::new(), 0);
     for row in rows {
         let (id, attempts, fields) = row?;
         let (attempt, again) = (attempts + u32::from(counts || attempts == 0), attempts > 0);
         deliveries.push(Delivery { id: entry_id(id), attempt, again, fields: decode(&fields)? });
+        bytes += fields.len();
+        if bytes >= READ_BYTES {
+            break;
+        }
     }
     if let (Some(first), Some(last)) = (deliveries.first(), deliveries.last()) {
         let sql = "UPDATE bus_entries SET attempts = attempts + 1 WHERE id BETWEEN ?1 AND ?2 AND (?3 OR attempts = 0)";

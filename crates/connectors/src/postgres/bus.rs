@@ -102,7 +102,18 @@ const OLDEST_AT: &str = "SELECT published_at FROM chunk_sync.bus ORDER BY id LIM
 
 const LETTER: &str = "INSERT INTO chunk_sync.dead (fields) VALUES ($1)";
 
-const LETTERS: &str = "SELECT id, fields FROM chunk_sync.dead WHERE id > $1 ORDER BY id LIMIT $2";
+/// Dead letters, at most `$2`, up to the one with which they exceed `$3` bytes. Of a letter above `$4` bytes, long values
+/// are abridged.
+const LETTERS: &str = "WITH sized AS (SELECT id, CASE WHEN pg_column_size(fields) < 32768 \
+        THEN pg_column_size(fields)::bigint ELSE (SELECT sum(octet_length(part)) FROM unnest(fields) AS part)::bigint END \
+        AS bytes FROM chunk_sync.dead WHERE id > $1 ORDER BY id LIMIT $2), \
+    summed AS (SELECT id, bytes, sum(least(bytes, $4::bigint)) OVER (ORDER BY id) - least(bytes, $4::bigint) AS before FROM sized) \
+    SELECT id, CASE WHEN bytes <= $4::bigint THEN fields ELSE ARRAY(SELECT CASE WHEN octet_length(part) > 4096 \
+        THEN substr(part, 1, 1024) ELSE part END FROM unnest(fields) WITH ORDINALITY AS parts (part, place) \
+        ORDER BY place) END FROM summed JOIN chunk_sync.dead USING (id) WHERE before < $3::bigint ORDER BY id";
+
+/// Approximate limit of the bytes that one read of letters returns.
+const PAGE_BYTES: i64 = 8 << 20;
 
 const DROP: &str = "DELETE FROM chunk_sync.dead WHERE id = $1";
 
@@ -291,7 +302,8 @@ impl Bus for PostgresBus {
 
     async fn dead(&self, after: Option<EntryId>, limit: usize) -> Result<Vec<Letter>, Fault> {
         let after = after.map_or(0, |after| number(after).unwrap_or(i64::MAX));
-        let rows = self.query(LETTERS, &[&after, &limit_of(limit)], DEAD).await?;
+        let longest = limit_of(self.records.config.limits.event_max_bytes) + (64 << 10);
+        let rows = self.query(LETTERS, &[&after, &limit_of(limit), &PAGE_BYTES, &longest], DEAD).await?;
         let letter = |row: &Row| Ok(Letter { id: entry_id(row.try_get(0)?), fields: fields(row.try_get(1)?) });
         let letters: Result<_, tokio_postgres::Error> = rows.iter().map(letter).collect();
         letters.map_err(|error| self.fault(error.into(), DEAD))

@@ -22,6 +22,10 @@ pub(super) struct Read {
     pub(super) gone: Vec<EntryId>,
     /// The last entry that the server ever delivered to the group.
     pub(super) last: EntryId,
+    /// Entries above the limit of bytes, which the script dead-lettered, with their bytes.
+    pub(super) long: Vec<(EntryId, u64)>,
+    /// Whether the script read more entries than it returned; the next read claims them.
+    pub(super) more: bool,
 }
 
 /// One group as reported by `XINFO GROUPS`.
@@ -67,11 +71,18 @@ pub(super) fn entries(value: Value) -> Result<Vec<Entry>, Error> {
 
 /// Parses the answer of `lua/read.lua`.
 pub(super) fn read(value: Value) -> Result<Read, Error> {
-    let parts: [Value; 5] = list(value)?.try_into().map_err(|_| Error::Answer("the read script: not 5 values"))?;
-    let [read, _, deliveries, gone, last] = parts;
+    let parts: [Value; 7] = list(value)?.try_into().map_err(|_| Error::Answer("the read script: not 7 values"))?;
+    let [read, _, deliveries, gone, last, long, more] = parts;
     let (entries, claimed) = (entries(read)?, list(deliveries)?.iter().map(count).collect::<Result<_, _>>()?);
     let gone = list(gone)?.into_iter().map(entry_id).collect::<Result<_, _>>()?;
-    Ok(Read { entries, claimed, gone, last: entry_id(last)? })
+    let long = list(long)?.into_iter().map(long_entry).collect::<Result<_, _>>()?;
+    Ok(Read { entries, claimed, gone, last: entry_id(last)?, long, more: number(&more)? > 0 })
+}
+
+fn long_entry(value: Value) -> Result<(EntryId, u64), Error> {
+    let parts: [Value; 2] = list(value)?.try_into().map_err(|_| Error::Answer("a long entry: not 2 values"))?;
+    let [id, bytes] = parts;
+    Ok((entry_id(id)?, number(&bytes)?))
 }
 
 /// Parses the answer of `lua/depth.lua`.

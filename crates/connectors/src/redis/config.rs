@@ -29,6 +29,8 @@ pub struct RedisConfig {
     pub consumer: String,
     /// Limit of unread plus pending events; above it publishers wait.
     pub max_backlog: u64,
+    /// Limit of the bytes of one entry; a longer one is dead-lettered without being fetched.
+    pub entry_max_bytes: usize,
     /// How long a publisher waits for room before `publish` fails with `Busy`.
     pub room_wait: Duration,
     /// Timeout of an answer, without the time that a blocking read waits for entries.
@@ -48,6 +50,7 @@ impl RedisConfig {
             group: "sync-workers".to_owned(),
             consumer: unique_consumer(),
             max_backlog: 100_000,
+            entry_max_bytes: 4 << 20,
             room_wait: Duration::from_secs(5),
             answer_within: Duration::from_secs(10),
             allow_insecure: false,

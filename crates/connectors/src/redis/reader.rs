@@ -8,7 +8,9 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chunk_sync_engine::ports::{Delivery, EntryId, Handover};
+use chunk_sync_engine::ports::{DeadLetter, Delivery, EntryId, Handover};
+use chunk_sync_engine::report_dead_letter;
+use jiff::Timestamp;
 use redis::Value;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
@@ -16,6 +18,7 @@ use tracing::{info, warn};
 
 use super::Shared;
 use super::answer;
+use super::dead;
 use super::fault::Error;
 use super::scripts::READ;
 
@@ -32,6 +35,8 @@ pub(super) struct Reader {
     renewals: u64,
     /// Whether every answer under the present name has arrived.
     sound: bool,
+    /// The entries of the former consumer name are left over from the last read, not from another worker.
+    left_over: bool,
     /// Claims of entries up to this one count as deliveries.
     count_to: Option<EntryId>,
     /// The last entry that the server ever delivered to the group.
@@ -91,18 +96,26 @@ impl Reader {
         let count_to = self.count_to.take();
         let answer: Value = shared
             .connection
-            .script_once(&READ, &[&keys.stream], |command| {
+            .script_once(&READ, &[&keys.stream, &keys.dead], |command| {
                 command.arg(&keys.group).arg(&consumer).arg(max).arg(MAX_BYTES);
                 command.arg(count_to.map(|id| id.to_string()).unwrap_or_default());
+                command.arg(keys.entry_max_bytes);
+                for (name, value) in dead::reasons_of_long_entry(keys.entry_max_bytes) {
+                    command.arg(name).arg(value);
+                }
             })
             .await?;
         let read = answer::read(answer)?;
-        if !read.claimed.is_empty() {
+        if !read.claimed.is_empty() && !std::mem::take(&mut self.left_over) {
             info!(entries = read.claimed.len(), "claimed unfinished entries of another worker");
             self.count_to = count_to;
         }
         self.last = Some(read.last);
-        self.sound = true;
+        // What was read and not returned belongs to this consumer name; under the next one it is claimed.
+        (self.sound, self.left_over) = (!read.more, read.more);
+        for (id, bytes) in read.long {
+            report_dead_letter(&DeadLetter::of_long_entry(id, bytes, keys.entry_max_bytes, Timestamp::now().into()));
+        }
         read.gone.into_iter().for_each(|id| shared.lose(id));
         let claimed = read.claimed.into_iter().map(|count| (count.max(1), true));
         let counts = claimed.chain(std::iter::repeat((1, false)));

@@ -14,6 +14,8 @@ macro_rules! script {
 pub(super) static READ: LazyLock<Script> = script!("lua/read.lua");
 /// Counts unread, pending and dead entries.
 pub(super) static DEPTH: LazyLock<Script> = script!("lua/depth.lua");
+/// Reads dead letters, bounded in bytes.
+pub(super) static LETTERS: LazyLock<Script> = script!("lua/letters.lua");
 /// Reads or creates the life of the group, a part of the epoch.
 pub(super) static EPOCH: LazyLock<Script> = script!("lua/epoch.lua");
 /// Trims the entries that every group has finished.

@@ -344,3 +344,18 @@ async fn entries_a_second() {
     waits.sort_unstable();
     eprintln!("published elsewhere, read here: p50 {:.1?}, longest {:.1?}", waits[25], waits[49]);
 }
+
+#[tokio::test]
+async fn a_long_entry_is_dead_lettered_in_the_server() {
+    let environment = OnServer::<Pg15>::fresh().await;
+    // It compresses well, so its stored size is far below its length.
+    let long = environment.add(vec![(b"chunk".to_vec(), vec![b'x'; 70 << 20])]).await;
+    let sound = environment.add(vec![(b"chunk".to_vec(), b"y".to_vec())]).await;
+    environment.bus.begin(Handover::Silent).await.unwrap();
+    assert_eq!(ids(&environment.bus.read(10, SHORT).await.unwrap()), [sound]);
+    let letters = environment.bus.dead(None, 10).await.unwrap();
+    let text = |name| letters[0].text(name).unwrap().into_owned();
+    assert_eq!((text("stream_id"), text("field"), text("chunk").len()), (long.to_string(), "event".to_owned(), 1024));
+    assert!(text("error").starts_with("73400325 bytes"), "{}", text("error"));
+    assert_eq!(environment.bus.depth().await.unwrap().dead, 1);
+}

@@ -220,3 +220,36 @@ async fn an_event_of_a_foreign_client_is_an_event() {
     let read = read_all(&bus, 1).await;
     assert_eq!(Event::from_fields(&read[0].fields, &Limits::default()).unwrap().chunk_id(), chunk);
 }
+
+#[tokio::test]
+async fn reads_are_bounded_in_bytes_and_a_long_entry_is_dead_lettered_in_the_server() {
+    let config = RedisConfig { entry_max_bytes: 1 << 20, ..config(&shared_url()) };
+    let bus = reader(&config, Handover::Silent).await;
+    let mut stranger = stranger(&shared_url()).await;
+    let mut add = async |bytes: usize| {
+        let mut add = redis::cmd("XADD");
+        add.arg(&config.stream).arg("*").arg("source").arg("claude").arg("chunk").arg("x".repeat(bytes));
+        add.query_async::<String>(&mut stranger).await.unwrap()
+    };
+    let mut sent = Vec::new();
+    for _ in 0..40 {
+        sent.push(add(1_000_000).await);
+    }
+    let long = add(20 << 20).await;
+    sent.push(add(10).await);
+    let mut read = Vec::new();
+    while read.len() < sent.len() {
+        let batch = bus.read(256, LONG).await.unwrap();
+        assert!(batch.iter().map(chunk_sync_engine::ports::Delivery::bytes).sum::<usize>() <= 10 << 20);
+        assert!(batch.iter().all(|delivery| delivery.attempt == 1), "what was left over is not counted");
+        read.extend(ids(&batch));
+    }
+    assert_eq!(read.iter().map(ToString::to_string).collect::<Vec<_>>(), sent);
+    let letters = bus.dead(None, 10).await.unwrap();
+    let text = |name| letters[0].text(name).unwrap().into_owned();
+    assert_eq!((letters.len(), text("stream_id"), text("field")), (1, long, "event".to_owned()));
+    assert_eq!(text("error"), "20971537 bytes; the maximum is 1048576 (limits.event_max_bytes); split the chunk");
+    assert_eq!((text("source"), text("chunk").len()), ("claude".to_owned(), 1024), "read in part, kept whole");
+    bus.acknowledge(&read).await.unwrap();
+    assert_eq!(bus.depth().await.unwrap(), Depth { dead: 1, ..Depth::default() });
+}

@@ -147,7 +147,7 @@ pub(crate) async fn tidy(
             info!(letter = %id, "dropped a superseded dead letter");
         }
     }
-    Ok(letters.last().filter(|_| letters.len() == PAGE).map(|letter| letter.id))
+    Ok(letters.last().map(|letter| letter.id))
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::pipeline::breaker::Breaker;
 use crate::pipeline::claims::Claim;
-use crate::pipeline::envelope::{Operation, log_dead_letter};
+use crate::pipeline::envelope::{Operation, report_dead_letter};
 use crate::pipeline::given_up::GivenUp;
 use crate::pipeline::log::{Ending, Log};
 use crate::pipeline::store_writer::WriteResult;
@@ -201,7 +201,7 @@ impl Completion {
         if letters.is_empty() {
             return Ok(true);
         }
-        letters.iter().for_each(log_dead_letter);
+        letters.iter().for_each(report_dead_letter);
         let dead_lettered = self.until_done(|| self.bus.dead_letter(letters)).await?;
         failpoint::reached(CrashPoint::DeadLettered);
         Ok(dead_lettered)

@@ -138,7 +138,7 @@ pub(crate) fn fatal(tries: u32) -> Fault {
 }
 
 /// Logs and counts an event that goes to the dead letters.
-pub(crate) fn log_dead_letter(letter: &DeadLetter) {
+pub fn report_dead_letter(letter: &DeadLetter) {
     let entry = letter.id.map_or_else(|| "from the log".to_owned(), |id| id.to_string());
     warn!(entry, field = letter.field.as_deref().unwrap_or("-"), error = %letter.error, "writing a dead letter");
     metrics::dead(letter.class);

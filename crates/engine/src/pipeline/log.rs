@@ -1,10 +1,13 @@
-//! The write-ahead log as the worker uses it: a batch is one append and one sync, on a thread that may block.
+//! The write-ahead log as the worker uses it: a batch is one append and one sync, on a thread that may block. An
+//! operation that no line can hold is refused alone.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chunk_sync_wal::disk::Disk;
-use chunk_sync_wal::{Completion, Options, Origin, Outcome, Pending, Recovery, Wal, WalError};
+use chunk_sync_wal::{
+    Completion, MAX_LINE, Options, Origin, Outcome, Pending, Recovery, Wal, WalError, rename_future_files,
+};
 use tracing::warn;
 
 use crate::pipeline::envelope::{Entry, Operation};
@@ -17,6 +20,12 @@ use crate::runtime::settings::WalSettings;
 /// How long to wait for room in a full log before the next attempt.
 const FULL_PAUSE: Duration = Duration::from_millis(200);
 
+/// What a line has besides its operation, at most: ids, time, checksum.
+const LINE_REST: usize = 1024;
+
+/// Longest error text in a line.
+const ERROR_BYTES: usize = 2048;
+
 /// The log, open for one term. Clones share it.
 #[derive(Clone)]
 pub(crate) struct Log {
@@ -24,6 +33,8 @@ pub(crate) struct Log {
     wal: Arc<Mutex<Option<Wal>>>,
     keep: Duration,
     clock: Clock,
+    /// The longest operation that it accepts, in bytes.
+    longest: usize,
     /// Whether its disk may block a thread.
     blocks: bool,
 }
@@ -62,8 +73,18 @@ impl Log {
         settings: &WalSettings,
     ) -> Result<(Self, Recovery), WalError> {
         let (blocks, options) = (disk.blocks(), Options { max_bytes: settings.max_bytes });
-        let (wal, recovery) = run_blocking(blocks, move || Wal::open_on(disk, options)).await?;
-        Ok((Self { wal: Arc::new(Mutex::new(Some(wal))), keep: settings.keep, clock, blocks }, recovery))
+        let now = clock.timestamp();
+        let open = move || {
+            for file in rename_future_files(&*disk, now)? {
+                warn!(from = file.from, to = file.to, "renamed a file of the log whose hour lies in the future");
+            }
+            Wal::open_on(disk, options)
+        };
+        let (wal, recovery) = run_blocking(blocks, open).await?;
+        // Half of the log, so that a long operation does not have to wait until all others have completed.
+        let half = usize::try_from(settings.max_bytes / 2).unwrap_or(usize::MAX);
+        let longest = half.min(MAX_LINE).saturating_sub(LINE_REST);
+        Ok((Self { wal: Arc::new(Mutex::new(Some(wal))), keep: settings.keep, clock, longest, blocks }, recovery))
     }
 
     /// Closes the log. Work that is still queued fails and writes nothing, and the log can be opened again.
@@ -72,10 +93,29 @@ impl Log {
         self.run_blocking(move || drop(wal.lock().unwrap_or_else(PoisonError::into_inner).take())).await;
     }
 
-    /// Makes the operations durable, each with its entry in the epoch `epoch` of the bus. Waits while the log is full:
+    /// Makes the operations durable, each with its entry in the epoch `epoch` of the bus, and returns by index those
+    /// that are too long for the log, each with its fault; nothing of them was written. Waits while the log is full:
     /// that is back-pressure, not loss. A stop ends the wait with a fault; nothing was written then.
-    pub(crate) async fn append(&self, operations: &[Operation], epoch: &str, stop: &Stop) -> Result<(), Fault> {
-        let lines: Arc<[Written]> = operations.iter().map(|operation| Written::of(operation, epoch)).collect();
+    pub(crate) async fn append(
+        &self,
+        operations: &[Operation],
+        epoch: &str,
+        stop: &Stop,
+    ) -> Result<Vec<(usize, Fault)>, Fault> {
+        let (mut refused, mut lines) = (Vec::new(), Vec::with_capacity(operations.len()));
+        for (i, operation) in operations.iter().enumerate() {
+            let line = Written::of(operation, epoch);
+            if line.json.len() > self.longest {
+                refused.push((i, too_long(line.json.len(), self.longest)));
+            } else {
+                lines.push(line);
+            }
+        }
+        self.append_lines(lines.into(), stop).await?;
+        Ok(refused)
+    }
+
+    async fn append_lines(&self, lines: Arc<[Written]>, stop: &Stop) -> Result<(), Fault> {
         let mut said = false;
         loop {
             let batch = Arc::clone(&lines);
@@ -83,7 +123,7 @@ impl Log {
             let appended = self.on_disk(move |wal| {
                 let pending: Vec<_> = batch.iter().map(Written::pending).collect();
                 match wal.append(&pending, now) {
-                    Err(WalError::Full { .. }) => {
+                    Err(error) if error.is_full() => {
                         wal.reclaim()?;
                         wal.append(&pending, now)
                     }
@@ -91,9 +131,9 @@ impl Log {
                 }
             });
             match appended.await {
-                Err(WalError::Full { used, max, .. }) => {
+                Err(error) if error.is_full() => {
                     if !said {
-                        warn!(used, max, "the log is full; waiting until operations complete");
+                        warn!(%error, "the log is full; waiting until operations complete");
                         said = true;
                     }
                     if stop.during(tokio::time::sleep(FULL_PAUSE)).await.is_none() {
@@ -120,7 +160,7 @@ impl Log {
     /// harmless.
     pub(crate) async fn complete(&self, endings: &[Ending<'_>]) -> Result<(), Fault> {
         let endings: Vec<(String, Option<String>)> =
-            endings.iter().map(|e| (e.operation.to_owned(), e.error.clone())).collect();
+            endings.iter().map(|e| (e.operation.to_owned(), e.error.clone().map(shortened))).collect();
         let now = self.clock.timestamp();
         let completed = self.on_disk(move |wal| {
             let completions: Vec<_> = endings
@@ -172,6 +212,22 @@ impl Log {
     {
         run_blocking(self.blocks, work).await
     }
+}
+
+/// The fault of an operation of `bytes` bytes, where the log accepts `longest`.
+fn too_long(bytes: usize, longest: usize) -> Fault {
+    let message = format!(
+        "the event has {bytes} bytes, and the write-ahead log accepts {longest}; split the chunk, or raise wal.max_bytes if \
+         it is the smaller bound"
+    );
+    Fault::new(FaultClass::Rejected, "write-ahead log", message).at("chunk")
+}
+
+/// The error text, cut so that it fits into a line with room to spare.
+fn shortened(mut error: String) -> String {
+    let cut = (0..=ERROR_BYTES.min(error.len())).rev().find(|at| error.is_char_boundary(*at));
+    error.truncate(cut.unwrap_or_default());
+    error
 }
 
 /// Runs `work` on a thread that may block if `blocks`, else in place.

@@ -13,13 +13,16 @@
 //! further. One or two such starts prove nothing yet, and carrying operations alone is slow.
 
 use chunk_sync_model::Event;
-use chunk_sync_wal::{Entry, Recovery};
+use chunk_sync_wal::{Entry, Recovery, Replay, WalError};
 use tracing::{info, warn};
 
 use crate::pipeline::envelope::{self, Operation};
 use crate::pipeline::log::Ending;
 use crate::pipeline::worker::Worker;
 use crate::ports::{Fault, FaultClass};
+
+/// A batch ends once its operations have this many bytes.
+const BATCH_BYTES: usize = 8 << 20;
 
 /// What the log held at the start, and what became of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -57,9 +60,8 @@ pub(crate) async fn recover(worker: &Worker, recovery: Recovery) -> Result<Recov
     let mut pending = recovery.pending;
     loop {
         let size = worker.settings.worker.batch;
-        // A batch is a few megabytes.
         let read = worker.log.run_blocking(move || {
-            let batch: Result<Vec<Entry>, _> = pending.by_ref().take(size).collect();
+            let batch = next_batch(&mut pending, size);
             (pending, batch)
         });
         let (rest, batch) = read.await;
@@ -76,6 +78,18 @@ pub(crate) async fn recover(worker: &Worker, recovery: Recovery) -> Result<Recov
     recovered.on_bus = worker.carried.len();
     worker.ask_the_bus().await?;
     Ok(recovered)
+}
+
+/// The next operations of the log, up to `size` and about [`BATCH_BYTES`].
+fn next_batch(pending: &mut Replay, size: usize) -> Result<Vec<Entry>, WalError> {
+    let (mut batch, mut bytes) = (Vec::new(), 0);
+    while batch.len() < size && bytes < BATCH_BYTES {
+        let Some(entry) = pending.next() else { break };
+        let entry = entry?;
+        bytes += entry.operation.len();
+        batch.push(entry);
+    }
+    Ok(batch)
 }
 
 /// The number of starts that have begun an operation again without finishing it, from which on it is a suspect.

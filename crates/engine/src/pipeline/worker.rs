@@ -30,6 +30,7 @@
 //! happens to an event that is dead-lettered and published again: a late event changes only what its writer has not
 //! changed since.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -152,7 +153,7 @@ impl Worker {
         accusation: &mut Accusation,
     ) -> Result<(), Fault> {
         let max = self.settings.worker.max_deliveries;
-        for run in suspects::runs(deliveries, max) {
+        for run in suspects::runs(deliveries, max).into_iter().flat_map(cut_by_bytes) {
             let alone = run.iter().any(|delivery| suspects::is_suspect(delivery, max));
             if alone {
                 self.wait_for(under_way).await?;
@@ -227,7 +228,7 @@ impl Worker {
         }
         let completion = self.completion();
         completion.dead_letter(&letters).await?;
-        let (operations, known): (Vec<_>, Vec<_>) = operations.into_iter().partition(|o| !self.given_up.awaited(o));
+        let (mut operations, known): (Vec<_>, Vec<_>) = operations.into_iter().partition(|o| !self.given_up.awaited(o));
         let known: Vec<EntryId> = known.iter().filter_map(|o| Some(o.entry.as_ref()?.id)).collect();
         completion.acknowledge(&known).await?;
         self.progress.took(&operations);
@@ -236,12 +237,38 @@ impl Worker {
         }
         if self.bus.finished_by() == FinishedBy::Acknowledgement {
             let started = Instant::now();
-            self.log.append(&operations, &self.epoch, &self.stop).await?;
+            let refused = self.log.append(&operations, &self.epoch, &self.stop).await?;
+            operations = self.refuse_too_long(operations, refused).await?;
             self.complete_carried(self.carried.superseded(&operations)).await?;
             metrics::took(metrics::Operation::Wal, started);
             failpoint::reached(CrashPoint::Logged);
+            if operations.is_empty() {
+                return Ok(None);
+            }
         }
         self.carry(operations).await
+    }
+
+    /// Dead-letters the operations that are too long for the log, by index, and returns the others.
+    async fn refuse_too_long(
+        &self,
+        operations: Vec<Operation>,
+        refused: Vec<(usize, Fault)>,
+    ) -> Result<Vec<Operation>, Fault> {
+        let mut refused: BTreeMap<usize, Fault> = refused.into_iter().collect();
+        let (mut kept, mut long, mut letters) = (Vec::with_capacity(operations.len()), Vec::new(), Vec::new());
+        for (i, operation) in operations.into_iter().enumerate() {
+            match refused.remove(&i) {
+                Some(fault) => {
+                    letters.push(operation.letter(&fault, &self.targets, self.clock.now()));
+                    long.push(operation);
+                }
+                None => kept.push(operation),
+            }
+        }
+        self.completion().dead_letter(&letters).await?;
+        self.progress.settled(&long);
+        Ok(kept)
     }
 
     /// From durable to the store writers: replayed operations take this path as well.
@@ -396,6 +423,26 @@ impl Worker {
         }
         Ok(())
     }
+}
+
+/// The most bytes of fields that are carried together; a longer entry is carried alone.
+const TOGETHER_BYTES: usize = 4 << 20;
+
+/// Splits deliveries, in their order, so that the bytes of each group are bounded.
+fn cut_by_bytes(deliveries: Vec<Delivery>) -> Vec<Vec<Delivery>> {
+    let (mut groups, mut bytes): (Vec<Vec<Delivery>>, usize) = (Vec::new(), 0);
+    for delivery in deliveries {
+        let length = delivery.bytes();
+        match groups.last_mut() {
+            Some(group) if bytes + length <= TOGETHER_BYTES => group.push(delivery),
+            _ => {
+                bytes = 0;
+                groups.push(vec![delivery]);
+            }
+        }
+        bytes += length;
+    }
+    groups
 }
 
 /// Splits a refused batch in two without separating the operations of one chunk; `None` if they all belong to one

@@ -61,6 +61,14 @@ pub struct Delivery {
     pub fields: Fields,
 }
 
+impl Delivery {
+    /// The bytes of names and values.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.fields.iter().map(|(name, value)| name.len() + value.len()).sum()
+    }
+}
+
 /// An entry that can never succeed, with the reason.
 #[derive(Clone, Debug)]
 pub struct DeadLetter {
@@ -84,6 +92,22 @@ pub struct DeadLetter {
 }
 
 impl DeadLetter {
+    /// The letter of an entry of `bytes` bytes that is above the limit of bytes and was not fetched: the bus itself adds
+    /// the fields of the entry. The error begins with the number of bytes.
+    #[must_use]
+    pub fn of_long_entry(id: EntryId, bytes: u64, limit: usize, at: Time) -> Self {
+        Self {
+            id: Some(id),
+            fields: Vec::new(),
+            at,
+            class: FaultClass::Rejected,
+            error: format!("{bytes} bytes; the maximum is {limit} (limits.event_max_bytes); split the chunk"),
+            field: Some("event".to_owned()),
+            attempts: 1,
+            missing: Vec::new(),
+        }
+    }
+
     /// The fields of the dead letter: the original ones unchanged, then the reason and the time. A value that is not
     /// UTF-8 is also in `raw_b64`, a JSON object of base64 by field name, for readers that can only read text.
     #[must_use]
@@ -196,7 +220,8 @@ pub trait Bus: Send + Sync {
     /// them; `handover` decides whether that counts as a delivery.
     async fn begin(&self, handover: Handover) -> Result<(), Fault>;
 
-    /// Returns up to `max` entries in the order of the stream; waits up to `wait` for the first.
+    /// Returns up to `max` entries in the order of the stream, and a bounded number of bytes; waits up to `wait` for the
+    /// first. An entry above the limit of bytes is dead-lettered without being fetched.
     async fn read(&self, max: usize, wait: Duration) -> Result<Vec<Delivery>, Fault>;
 
     /// Finishes the entries: they are not handed out again.
@@ -206,7 +231,8 @@ pub trait Bus: Send + Sync {
     /// places, never in neither. A letter without an entry is only added.
     async fn dead_letter(&self, letters: &[DeadLetter]) -> Result<(), Fault>;
 
-    /// Returns the dead letters with an id above `after`, at most `limit`.
+    /// Returns the dead letters with an id above `after`, at most `limit` and a bounded number of bytes; none means the
+    /// end.
     async fn dead(&self, after: Option<EntryId>, limit: usize) -> Result<Vec<Letter>, Fault>;
 
     /// Removes a dead letter; returns whether it existed.

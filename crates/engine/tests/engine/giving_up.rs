@@ -5,4 +5,5 @@ mod breaker;
 mod crash;
 mod letters;
 mod merge_bus;
+mod oversize;
 mod world;

@@ -2,11 +2,12 @@
 
 use std::time::Instant;
 
-use chunk_sync_engine::ports::{Delivery, Handover};
+use chunk_sync_engine::ports::{DeadLetter, Delivery, Handover};
+use chunk_sync_engine::report_dead_letter;
 use tokio_postgres::Row;
 
 use super::entry::{entry_id, number};
-use super::{ALONE, PostgresBus, SUSPECT, SWEEP, fields};
+use super::{ALONE, PostgresBus, SUSPECT, SWEEP, fields, in_turn};
 use crate::postgres::fault::Error;
 use crate::postgres::transaction::limit_of;
 
@@ -24,8 +25,14 @@ const COUNT_ATTEMPTS: &str = "WITH reader AS (SELECT handed, suspect FROM chunk_
 
 const HANDED: &str = "SELECT handed FROM chunk_sync.bus_reader";
 
-const LIST: &str = "SELECT id, attempts, pg_column_size(fields)::bigint FROM chunk_sync.bus WHERE id >= $1 \
-    ORDER BY id LIMIT $2";
+/// The length of an entry is computed only if its stored size allows more than some megabytes once it is decompressed.
+const LIST: &str = "SELECT id, attempts, CASE WHEN pg_column_size(fields) < 32768 THEN pg_column_size(fields)::bigint \
+    ELSE (SELECT sum(octet_length(part)) FROM unnest(fields) AS part)::bigint END \
+    FROM chunk_sync.bus WHERE id >= $1 ORDER BY id LIMIT $2";
+
+/// Moves an entry that is too long into the dead letters, with the reasons, without fetching it.
+const DEAD_LETTER_LONG: &str = "WITH long AS (DELETE FROM chunk_sync.bus WHERE id = $1 RETURNING fields) \
+    INSERT INTO chunk_sync.dead (fields) SELECT fields || $2::bytea[] FROM long";
 
 const FETCH: &str = "SELECT id, attempts, fields FROM chunk_sync.bus WHERE id = ANY($1) ORDER BY id";
 
@@ -71,7 +78,7 @@ impl PostgresBus {
         if desk.suspect.as_ref().is_some_and(|suspect| suspect.since.elapsed() < ALONE) {
             return Ok(Vec::new());
         }
-        let fresh = self.list(&mut desk, max).await?;
+        let fresh = self.without_long(self.list(&mut desk, max).await?).await?;
         let chosen = choose(&fresh, max);
         if chosen.is_empty() {
             return Ok(Vec::new());
@@ -88,6 +95,21 @@ impl PostgresBus {
         }
         handed.add(deliveries.iter().filter_map(|delivery| number(delivery.id)));
         Ok(deliveries)
+    }
+
+    /// Dead-letters the entries above the limit of bytes and returns the others. Each is one statement: after a crash the
+    /// entry is in one of the two tables.
+    async fn without_long(&self, fresh: Vec<Listed>) -> Result<Vec<Listed>, Error> {
+        let limit = self.records.config.limits.event_max_bytes;
+        let (kept, long): (Vec<_>, Vec<_>) =
+            fresh.into_iter().partition(|entry| usize::try_from(entry.bytes).unwrap_or_default() <= limit);
+        for entry in long {
+            let (id, bytes) = (entry_id(entry.number), entry.bytes.unsigned_abs());
+            let letter = DeadLetter::of_long_entry(id, bytes, limit, jiff::Timestamp::now().into());
+            self.records.query(DEAD_LETTER_LONG, &[&entry.number, &in_turn(letter.fields())]).await?;
+            report_dead_letter(&letter);
+        }
+        Ok(kept)
     }
 
     /// Makes this process the reader: every unfinished entry is delivered again, whichever process had it. A silent

@@ -21,6 +21,15 @@ local function named(flat)
   return table_of
 end
 
+-- The bytes of a list of texts.
+local function size(texts)
+  local bytes = 0
+  for _, text in ipairs(texts) do
+    bytes = bytes + #text
+  end
+  return bytes
+end
+
 local function group_of(stream, name)
   if redis.call('EXISTS', stream) == 0 then
     return nil

@@ -1,10 +1,12 @@
 -- Returns entries in stream order: first the pending entries of other consumers, then new ones.
--- KEYS: stream. ARGV: group, consumer, maximum number of entries, maximum bytes of fields (exceeded by at most one claimed
--- entry or by the last step of new ones), and the entry up to which a claim counts as a delivery ('' for none).
+-- KEYS: stream, stream of dead letters. ARGV: group, consumer, maximum number of entries, maximum bytes of fields (exceeded
+-- by at most one entry), the entry up to which a claim counts as a delivery ('' for none), the maximum bytes of one entry,
+-- and names and values of the reasons in the dead letter of a longer one; of them `error` gets the number of bytes.
 -- Returns the entries, the number of claimed ones, their delivery counts, the ids of pending entries that are no longer in
--- the stream, and the last entry that was ever delivered to the group.
+-- the stream, the last entry that was ever delivered to the group, ids and bytes of the entries that were too long, and
+-- whether more entries were read than returned: these are pending, and the next read claims them.
 local stream, group, me = KEYS[1], ARGV[1], ARGV[2]
-local room, max_bytes, count_to = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
+local room, max_bytes, count_to, entry_max = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[6])
 
 local pending = {}
 for _, flat in ipairs(redis.call('XINFO', 'CONSUMERS', stream, group)) do
@@ -21,14 +23,27 @@ table.sort(pending, function(a, b)
   return less(a[1], b[1])
 end)
 
-local entries, deliveries, gone, bytes = {}, {}, {}, 0
+local entries, deliveries, gone, long, bytes, more = {}, {}, {}, {}, 0, 0
 
-local function add(entry)
+local function add(entry, length)
   entries[#entries + 1] = entry
   room = room - 1
-  for _, part in ipairs(entry[2]) do
-    bytes = bytes + #part
+  bytes = bytes + length
+end
+
+-- Copies an entry that is too long into the dead letters and finishes it. A call takes a bounded number of arguments, so of
+-- an entry with thousands of fields the first ones are kept.
+local function dead_letter(entry, length)
+  local letter = { unpack(entry[2], 1, math.min(#entry[2], 4000)) }
+  for i = 7, #ARGV, 2 do
+    letter[#letter + 1] = ARGV[i]
+    letter[#letter + 1] = ARGV[i] == 'error' and length .. ARGV[i + 1] or ARGV[i + 1]
   end
+  letter[#letter + 1] = 'stream_id'
+  letter[#letter + 1] = entry[1]
+  redis.call('XADD', KEYS[2], '*', unpack(letter))
+  redis.call('XACK', stream, group, entry[1])
+  long[#long + 1] = { entry[1], length }
 end
 
 for _, row in ipairs(pending) do
@@ -41,26 +56,41 @@ for _, row in ipairs(pending) do
     if count_to ~= '' and not less(count_to, id) then
       count = count + 1
     end
-    redis.call('XCLAIM', stream, group, me, 0, id, 'RETRYCOUNT', count, 'JUSTID')
-    deliveries[#deliveries + 1] = count
-    add(found[1])
+    local length = size(found[1][2])
+    if length > entry_max then
+      dead_letter(found[1], length)
+    else
+      redis.call('XCLAIM', stream, group, me, 0, id, 'RETRYCOUNT', count, 'JUSTID')
+      deliveries[#deliveries + 1] = count
+      add(found[1], length)
+    end
   else
     redis.call('XACK', stream, group, id)
     gone[#gone + 1] = id
   end
 end
 
--- The first step is small, so that huge entries are noticed before many are read.
-local step = 16
-while room > 0 and bytes < max_bytes do
+-- The first step is small, and each next one expects entries of the average length so far, so that huge entries are noticed
+-- before many are loaded.
+local step, read_bytes, read_count = 4, 0, 0
+while room > 0 and bytes < max_bytes and more == 0 do
   local read = redis.call('XREADGROUP', 'GROUP', group, me, 'COUNT', math.min(room, step), 'STREAMS', stream, '>')
   if not read then
     break
   end
   for _, entry in ipairs(read[1][2]) do
-    add(entry)
+    local length = size(entry[2])
+    read_bytes, read_count = read_bytes + length, read_count + 1
+    if length > entry_max then
+      dead_letter(entry, length)
+    elseif bytes < max_bytes then
+      add(entry, length)
+    else
+      more = 1
+    end
   end
-  step = step * 16
+  local average = math.max(1, read_bytes / read_count)
+  step = math.max(1, math.min(step * 4, 64, math.floor((max_bytes - bytes) / average)))
 end
 
-return { entries, #deliveries, deliveries, gone, group_of(stream, group)['last-delivered-id'] }
+return { entries, #deliveries, deliveries, gone, group_of(stream, group)['last-delivered-id'], long, more }
