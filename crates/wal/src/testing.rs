@@ -163,14 +163,14 @@ impl Disk for CrashDisk {
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let mut state = self.state();
         state.work()?;
-        let place = state.place(from)?;
+        let position = state.position(from)?;
         if state.names.contains_key(to) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         let State { names, synced_names, .. } = &mut *state;
         for names in [names, synced_names] {
             names.remove(from);
-            names.insert(to.to_owned(), place);
+            names.insert(to.to_owned(), position);
         }
         Ok(())
     }
@@ -207,7 +207,7 @@ impl DiskFile for CrashFile {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         let mut state = self.disk.state();
         let failing = state.fail_append_after.take();
-        let used: usize = state.names.values().map(|place| state.contents[*place].written.len()).sum();
+        let used: usize = state.names.values().map(|position| state.contents[*position].written.len()).sum();
         let room = state.capacity.map_or(usize::MAX, |capacity| capacity.saturating_sub(used));
         let allowed = failing.unwrap_or(bytes.len()).min(bytes.len()).min(room);
         let power = state.power.map_or(allowed, |left| usize::try_from(left).unwrap_or(allowed).min(allowed));
