@@ -104,7 +104,7 @@ const LETTER: &str = "INSERT INTO chunk_sync.dead (fields) VALUES ($1)";
 
 /// Dead letters, at most `$2`, up to the one with which they exceed `$3` bytes. Of a letter above `$4` bytes, long values
 /// are abridged.
-const LETTERS: &str = "WITH sized AS (SELECT id, CASE WHEN pg_column_size(fields) < 32768 \
+const LETTERS: &str = "WITH sized AS (SELECT id, CASE WHEN pg_column_size(fields) < 8192 \
         THEN pg_column_size(fields)::bigint ELSE (SELECT sum(octet_length(part)) FROM unnest(fields) AS part)::bigint END \
         AS bytes FROM chunk_sync.dead WHERE id > $1 ORDER BY id LIMIT $2), \
     summed AS (SELECT id, bytes, sum(least(bytes, $4::bigint)) OVER (ORDER BY id) - least(bytes, $4::bigint) AS before FROM sized) \

@@ -25,8 +25,8 @@ const COUNT_ATTEMPTS: &str = "WITH reader AS (SELECT handed, suspect FROM chunk_
 
 const HANDED: &str = "SELECT handed FROM chunk_sync.bus_reader";
 
-/// The length of an entry is computed only if its stored size allows more than some megabytes once it is decompressed.
-const LIST: &str = "SELECT id, attempts, CASE WHEN pg_column_size(fields) < 32768 THEN pg_column_size(fields)::bigint \
+/// The length of an entry is computed only if its stored size allows more than two megabytes once it is decompressed.
+const LIST: &str = "SELECT id, attempts, CASE WHEN pg_column_size(fields) < 8192 THEN pg_column_size(fields)::bigint \
     ELSE (SELECT sum(octet_length(part)) FROM unnest(fields) AS part)::bigint END \
     FROM chunk_sync.bus WHERE id >= $1 ORDER BY id LIMIT $2";
 
