@@ -29,7 +29,7 @@ pub struct Renamed {
 pub fn rename_future_files(disk: &dyn Disk, now: Timestamp) -> Result<Vec<Renamed>, WalError> {
     let files = log_files(disk).map_err(WalError::disk("list", "the directory of the log"))?;
     let latest = Hour::of(now).next();
-    let mut last = files.keys().copied().filter(|hour| *hour <= latest).next_back();
+    let mut last = files.keys().copied().rfind(|hour| *hour <= latest);
     let mut renamed = Vec::new();
     for hour in files.into_keys().filter(|hour| *hour > latest) {
         let free = last.map_or_else(|| Hour::of(now), Hour::next);
