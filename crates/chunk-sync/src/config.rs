@@ -14,7 +14,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use chunk_sync_connectors::postgres::Plugin;
+use chunk_sync_connectors::postgres::{Plugin, Publish};
 use chunk_sync_engine::Settings;
 use chunk_sync_engine::scrub::ScrubSettings;
 use secrecy::SecretString;
@@ -92,6 +92,8 @@ pub struct Postgres {
     pub table: String,
     /// The publication that capture reads.
     pub publication: String,
+    /// Which columns a new publication has.
+    pub publish: Publish,
     /// The replication slot.
     pub slot: String,
     /// The output plugin of the slot.

@@ -83,6 +83,9 @@ pub(crate) async fn open(config: &Config, purpose: Purpose, command: &'static st
     let opened = Opened::of(config, Access::of(purpose), command).await?;
     let installed = installation::check(&opened, &config.roles, purpose).await?;
     if purpose == Purpose::Run {
+        if let Some(capture) = &opened.rows.capture {
+            capture.check().await?;
+        }
         opened.bus.port.prepare().await?;
     }
     Ok(opened.wire(config, installed))

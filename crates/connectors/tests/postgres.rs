@@ -16,6 +16,8 @@ mod hidden;
 mod lease;
 #[path = "postgres/oddities.rs"]
 mod oddities;
+#[path = "postgres/publication.rs"]
+mod publication;
 #[path = "postgres/schema.rs"]
 mod schema;
 #[path = "postgres/speed.rs"]

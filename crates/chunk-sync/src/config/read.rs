@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use chunk_sync_connectors::postgres::Plugin;
+use chunk_sync_connectors::postgres::{Plugin, Publish};
 use chunk_sync_engine::scrub::ScrubSettings;
 use chunk_sync_engine::{Detect, DirectSettings, DirectWrites, Settings, WalSettings, WorkerSettings};
 use chunk_sync_model::merge::{Kind, Strategies, StrategyError};
@@ -74,13 +74,14 @@ fn postgres(reader: &mut Reader<'_>) -> Option<Postgres> {
         );
     }
     let (publication, plugin) = (reader.required("postgres.publication"), plugin(reader));
+    let publish = publish(reader);
     let replication_url = reader.address("postgres.replication_url", POSTGRES);
     if reader.text("postgres.url").is_none() && replication_url.is_some() {
         reader.wrong("postgres.url", "must be set, because `postgres.replication_url` is");
     }
     let url = reader.address("postgres.url", POSTGRES)?;
     let replication_url = replication_url.unwrap_or_else(|| url.clone());
-    Some(Postgres { url, replication_url, schema, table, publication, slot, plugin })
+    Some(Postgres { url, replication_url, schema, table, publication, publish, slot, plugin })
 }
 
 fn redis(reader: &mut Reader<'_>) -> Option<Redis> {
@@ -215,6 +216,17 @@ fn plugin(reader: &mut Reader<'_>) -> Plugin {
         reader.wrong("postgres.plugin", "must be \"pgoutput\" or \"wal2json\"");
         Plugin::default()
     })
+}
+
+fn publish(reader: &mut Reader<'_>) -> Publish {
+    match reader.text("postgres.publish") {
+        Some("id") => Publish::Least,
+        Some("whole") => Publish::Whole,
+        _ => {
+            reader.wrong("postgres.publish", "must be \"id\" or \"whole\"");
+            Publish::default()
+        }
+    }
 }
 
 fn direct(reader: &mut Reader<'_>) -> DirectSettings {

@@ -90,6 +90,7 @@ pub(super) fn capture(postgres: &Postgres) -> CaptureConfig {
     CaptureConfig {
         url: postgres.replication_url.expose().into(),
         publication: postgres.publication.clone(),
+        publish: postgres.publish,
         slot: postgres.slot.clone(),
         plugin: postgres.plugin,
     }

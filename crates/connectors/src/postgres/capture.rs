@@ -11,18 +11,19 @@ mod stream;
 mod tunnel;
 mod wal2json;
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{Capture, Captured, Fault, FaultClass, Opened, Position, Source};
+use chunk_sync_engine::ports::{Capture, Captured, Fault, FaultClass, Gap, Opened, Position, Source};
 use secrecy::SecretString;
 use tracing::{info, warn};
 
 use super::config::PostgresConfig;
 use super::fault::Error;
+use super::publication::{Publication, Publish, examine_publication};
 use super::records::PostgresRecords;
-use super::schema;
-use super::sql::{literal, quoted};
+use super::sql::literal;
 use polling::Polling;
 use position::State;
 use stream::Stream;
@@ -39,6 +40,8 @@ pub struct CaptureConfig {
     pub url: SecretString,
     /// The publication of the table of chunks.
     pub publication: String,
+    /// Which columns a new publication has.
+    pub publish: Publish,
     /// The replication slot, which keeps the confirmed position.
     pub slot: String,
     /// The output plugin of the slot.
@@ -77,30 +80,25 @@ impl Plugin {
 pub struct PostgresCapture {
     records: Arc<PostgresRecords>,
     config: CaptureConfig,
+    /// The OIDs of the table and its partitions when the log was last opened.
+    relations: Mutex<BTreeSet<u32>>,
 }
 
 impl PostgresCapture {
     /// Capture of the changes of the table of `records`.
     #[must_use]
     pub fn new(records: Arc<PostgresRecords>, config: CaptureConfig) -> Self {
-        Self { records, config }
+        Self { records, config, relations: Mutex::default() }
     }
 
-    /// The statements that create the publication and the slot, as far as they are missing.
+    /// The statements that create or correct the publication and create the slot, as far as it is necessary.
     ///
     /// # Errors
-    /// The fault of the query when the server is unreachable, refuses the login or denies access to its catalogue.
+    /// [`Misconfigured`](FaultClass::Misconfigured) when publishing the table would break the writes of other programs,
+    /// with the statement that prevents it; the fault of the query when the server is unreachable, refuses the login or
+    /// denies access to its catalogue.
     pub async fn statements(&self) -> Result<Vec<String>, Fault> {
-        let mut statements = Vec::new();
-        let published = format!("SELECT 1 FROM pg_publication WHERE pubname = {}", literal(&self.config.publication));
-        if self.ask(&published).await?.is_none() {
-            // The id suffices: the merge reads the row itself.
-            statements.push(format!(
-                "CREATE PUBLICATION {} FOR TABLE {} (id)",
-                quoted(&self.config.publication),
-                schema::table(&self.records.config)
-            ));
-        }
+        let mut statements = self.publication().await?.statements;
         let slot = format!("SELECT 1 FROM pg_replication_slots WHERE slot_name = {}", literal(&self.config.slot));
         if self.ask(&slot).await?.is_none() {
             statements.push(format!(
@@ -110,6 +108,45 @@ impl PostgresCapture {
             ));
         }
         Ok(statements)
+    }
+
+    async fn publication(&self) -> Result<Publication, Fault> {
+        let (records, config) = (&self.records, &self.config);
+        let fault = |error| records.fault(error, CONTEXT);
+        let client = records.pool.get().await.map_err(fault)?;
+        let examined =
+            async { Ok(examine_publication(&client, &records.config, &config.publication, config.publish).await) };
+        let examined = records.pool.within(examined).await;
+        let examined = records.pool.settle(client, examined).map_err(fault)?;
+        examined.map_err(|refusal| refusal.into_fault(CONTEXT))
+    }
+
+    /// Corrects the publication if that loses nothing. A column list that no longer covers a replica identity makes the
+    /// server refuse updates and deletes of every program, but hides none. Fails if changes may be missing: the log is
+    /// then opened again, with a gap.
+    async fn reexamine(&self) -> Result<(), Fault> {
+        let Publication { statements, hides, relations, .. } = self.publication().await?;
+        let hides = hides.filter(|_| self.config.plugin == Plugin::Pgoutput);
+        let moved = *self.relations() != relations;
+        if let Some(what) = hides.or(moved.then_some("the table or its partitions are others than at the start")) {
+            let message = format!("{what}; opening the log again");
+            return Err(Fault::new(FaultClass::Unavailable, CONTEXT, message));
+        }
+        for statement in &statements {
+            self.ask(statement).await?;
+            warn!(statement, "corrected the publication, which was altered or no longer fitted the table");
+        }
+        Ok(())
+    }
+
+    fn relations(&self) -> std::sync::MutexGuard<'_, BTreeSet<u32>> {
+        self.relations.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why changes may have been missed before the log is opened.
+    fn gap(&self, state: &State, publication: &Publication) -> Option<Gap> {
+        let captured_before = state.noted.is_some() && self.config.plugin == Plugin::Pgoutput;
+        state.gap().or(publication.hides.filter(|_| captured_before).map(|_| Gap::Unpublished))
     }
 
     async fn create_missing(&self) -> Result<(), Fault> {
@@ -166,23 +203,33 @@ impl Capture for PostgresCapture {
         self.create_missing().await
     }
 
+    async fn check(&self) -> Result<(), Fault> {
+        self.publication().await.map(drop)
+    }
+
     async fn open(&self) -> Result<Opened, Fault> {
         let slot = &self.config.slot;
         let state = self.look().await?;
-        let gap = state.gap();
+        let publication = self.publication().await?;
+        let gap = self.gap(&state, &publication);
         if let Some(gap) = gap {
             self.ask(&position::note_gap(slot, gap)).await?;
         }
-        if state.slot == "lost" {
+        // A slot cannot decode what was written before its publication existed: PostgreSQL 15 ends the stream, again
+        // and again.
+        if state.slot == "lost" || (!publication.exists && state.slot == "free") {
             self.ask(&format!("SELECT pg_drop_replication_slot({})::text", literal(slot))).await?;
         }
         self.create_missing().await?;
+        let relations = self.publication().await?.relations;
+        self.relations().clone_from(&relations);
         if state.slot == "none" && state.noted.is_none() {
             warn!("the slot is new: earlier changes of the table are not captured; run `chunk-sync backfill`");
         }
         let source = match self.config.plugin {
             Plugin::Pgoutput => {
-                Log::Stream(Stream::open(&self.config.link(&self.records.config).client()?, &self.config).await?)
+                let link = self.config.link(&self.records.config).client()?;
+                Log::Stream(Stream::open(&link, &self.config, relations).await?)
             }
             Plugin::Wal2Json => Log::Polling(Polling::open(&self.records, slot).await?),
         };
@@ -193,6 +240,7 @@ impl Capture for PostgresCapture {
     }
 
     async fn heartbeat(&self) -> Result<(), Fault> {
+        self.reexamine().await?;
         self.ask("SELECT pg_logical_emit_message(true, 'chunk_sync', 'heartbeat')::text").await.map(drop)
     }
 

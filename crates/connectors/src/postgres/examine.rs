@@ -6,12 +6,12 @@ use chunk_sync_model::Time;
 use deadpool_postgres::Client;
 use secrecy::ExposeSecret;
 use tokio_postgres::Row;
-use tokio_postgres::types::ToSql;
 
 use super::capture::CaptureConfig;
 use super::config::PostgresConfig;
 use super::fault::Error;
 use super::pool::Pool;
+use super::publication::{Publication, Refusal, examine_publication};
 use super::schema::{self, Extension, Facts};
 use super::sql::quoted;
 use crate::remote;
@@ -37,10 +37,6 @@ const SLOT: &str = "SELECT coalesce(database::text, ''), coalesce(plugin::text, 
 
 const SUBSCRIPTIONS: &str =
     "SELECT subname::text, subenabled FROM pg_subscription WHERE subslotname = $1 ORDER BY subname";
-
-const PUBLICATION: &str = "SELECT p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate,
-    EXISTS (SELECT FROM pg_publication_tables t WHERE t.pubname = p.pubname AND t.schemaname = $2 AND t.tablename = $3)
-    FROM pg_publication p WHERE p.pubname = $1";
 
 /// The rights to create a schema, to use the service's own schema and its tables, to create in the schema of the table,
 /// and to read and write the table; `NULL` for a schema or table that does not exist yet.
@@ -340,27 +336,20 @@ async fn publication(
     capture: &CaptureConfig,
 ) -> Result<(), Error> {
     let name = &capture.publication;
-    let parameters: [&(dyn ToSql + Sync); 3] = [name, &config.schema, &config.table];
-    let Some(row) = client.query_opt(PUBLICATION, &parameters).await? else {
-        findings.warning("publication", format!("the publication {name} does not exist yet"), "run `chunk-sync init`");
-        return Ok(());
-    };
-    let (all, published): (bool, bool) = (row.try_get(0)?, row.try_get(1)?);
-    let (quoted, table) = (quoted(name), schema::table(config));
-    if !published {
-        findings.failed(
-            "publication",
-            format!("{name} does not publish {table}"),
-            format!("ALTER PUBLICATION {quoted} ADD TABLE {table} (id)"),
-        );
-    } else if !all {
-        findings.failed(
-            "publication",
-            format!("{name} does not publish all of insert, update, delete and truncate"),
-            format!("ALTER PUBLICATION {quoted} SET (publish = 'insert, update, delete, truncate')"),
-        );
-    } else {
-        findings.ok("publication", format!("{name} publishes {table}"));
+    match examine_publication(client, config, name, capture.publish).await {
+        Ok(Publication { exists: false, .. }) => {
+            let text = format!("the publication {name} does not exist yet");
+            findings.warning("publication", text, "run `chunk-sync init`");
+        }
+        Ok(Publication { statements, .. }) if statements.is_empty() => {
+            findings.ok("publication", format!("{name} publishes {}", schema::table(config)));
+        }
+        Ok(Publication { statements, hides, .. }) => {
+            let text = hides.unwrap_or("the publication does not fit the table and its replica identity");
+            findings.failed("publication", format!("{name}: {text}"), statements.join("; "));
+        }
+        Err(Refusal::Shape { text, remedy }) => findings.failed("publication", text, remedy),
+        Err(Refusal::Query(error)) => return Err(error),
     }
     Ok(())
 }

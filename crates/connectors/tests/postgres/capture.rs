@@ -3,26 +3,41 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chunk_sync_connectors::postgres::{CaptureConfig, Plugin, PostgresCapture};
+use chunk_sync_connectors::postgres::{CaptureConfig, Plugin, PostgresCapture, Publish};
 use chunk_sync_engine::ports::{Capture, Captured, FaultClass, Gap, Opened, Position, Source, Touch};
 use uuid::Uuid;
 
 use crate::fixture::{Database, Pg15, Pg18, Server};
 
-struct Environment {
-    capture: PostgresCapture,
+pub(crate) struct Environment {
+    pub(crate) capture: PostgresCapture,
     slot: String,
-    database: Database,
+    pub(crate) database: Database,
 }
 
 impl Environment {
     async fn fresh<S: Server>(plugin: Plugin) -> Self {
+        Self::with::<S>("", plugin, Publish::Least).await
+    }
+
+    /// With a table that was changed by these statements.
+    pub(crate) async fn shaped<S: Server>(shape: &str) -> Self {
+        Self::with::<S>(shape, Plugin::Pgoutput, Publish::Least).await
+    }
+
+    pub(crate) async fn publishing<S: Server>(publish: Publish) -> Self {
+        Self::with::<S>("", Plugin::Pgoutput, publish).await
+    }
+
+    async fn with<S: Server>(shape: &str, plugin: Plugin, publish: Publish) -> Self {
         let database = Database::fresh::<S>().await;
         let records = Arc::new(database.prepared().await);
+        database.meddle(shape).await;
         let slot = format!("captured_{}", Uuid::new_v4().simple());
         let config = CaptureConfig {
             url: database.url.as_str().into(),
             publication: "captured_pub".to_owned(),
+            publish,
             slot: slot.clone(),
             plugin,
         };
@@ -30,7 +45,7 @@ impl Environment {
     }
 
     /// Opens the log; waits while the previous reader still holds the slot.
-    async fn open(&self) -> Opened {
+    pub(crate) async fn open(&self) -> Opened {
         loop {
             match self.capture.open().await {
                 Ok(opened) => return opened,
@@ -40,7 +55,7 @@ impl Environment {
         }
     }
 
-    async fn leave(self) {
+    pub(crate) async fn leave(self) {
         let ended = format!(
             "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = '{0}' AND active;
              SELECT pg_sleep(0.1); SELECT pg_drop_replication_slot('{0}')",
@@ -51,7 +66,7 @@ impl Environment {
 }
 
 /// Waits for `count` transactions that touch rows; returns all that were received.
-async fn touched(source: &mut dyn Source, count: usize) -> Vec<Captured> {
+pub(crate) async fn touched(source: &mut dyn Source, count: usize) -> Vec<Captured> {
     let mut touched = Vec::new();
     while touched.len() < count {
         let next =

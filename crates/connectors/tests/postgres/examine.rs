@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chunk_sync_connectors::postgres::{
-    CaptureConfig, Plugin, PostgresCapture, PostgresConfig, PostgresRecords, examine,
+    CaptureConfig, Plugin, PostgresCapture, PostgresConfig, PostgresRecords, Publish, examine,
 };
 use chunk_sync_engine::ports::{Capture, Finding, Level, Store};
 use tokio::net::TcpListener;
@@ -24,7 +24,13 @@ impl Environment {
         let config = PostgresConfig::new(database.url.as_str().into(), Arc::default());
         let slot = format!("examined_{}", Uuid::new_v4().simple());
         let publication = "examined_pub".to_owned();
-        let capture = CaptureConfig { url: database.url.as_str().into(), publication, slot, plugin: Plugin::default() };
+        let capture = CaptureConfig {
+            url: database.url.as_str().into(),
+            publication,
+            publish: Publish::Least,
+            slot,
+            plugin: Plugin::default(),
+        };
         Self { database, config, capture }
     }
 

@@ -1,6 +1,6 @@
 //! Rows that the role of the service cannot see: the server refuses to read, so nothing looks deleted.
 
-use chunk_sync_connectors::postgres::{CaptureConfig, Plugin, PostgresRecords, examine};
+use chunk_sync_connectors::postgres::{CaptureConfig, Plugin, PostgresRecords, Publish, examine};
 use chunk_sync_engine::ports::{Fault, FaultClass, Level, Records};
 use uuid::Uuid;
 
@@ -50,7 +50,7 @@ async fn the_examination_tries_to_read_the_table() {
     let role = blind(&database).await;
     let slot = format!("examined_{}", Uuid::new_v4().simple());
     let (url, publication) = (role.config().url, "examined_pub".to_owned());
-    let capture = CaptureConfig { url, publication, slot, plugin: Plugin::default() };
+    let capture = CaptureConfig { url, publication, publish: Publish::Least, slot, plugin: Plugin::default() };
     let config = role.config();
     let failed = async || {
         let found = examine(&config, &capture).await;

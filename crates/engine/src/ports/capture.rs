@@ -79,11 +79,14 @@ pub enum Gap {
     OtherServer,
     /// The server is on another timeline: a standby was promoted, or a backup was restored to a point in time.
     Failover,
+    /// What the server publishes left out changes of the table.
+    Unpublished,
 }
 
 impl Gap {
     /// Every kind.
-    pub const ALL: [Self; 5] = [Self::Dropped, Self::Invalidated, Self::Moved, Self::OtherServer, Self::Failover];
+    pub const ALL: [Self; 6] =
+        [Self::Dropped, Self::Invalidated, Self::Moved, Self::OtherServer, Self::Failover, Self::Unpublished];
 
     /// Its name in metrics and tables.
     #[must_use]
@@ -94,6 +97,7 @@ impl Gap {
             Self::Moved => "moved",
             Self::OtherServer => "other_server",
             Self::Failover => "failover",
+            Self::Unpublished => "unpublished",
         }
     }
 }
@@ -106,6 +110,7 @@ impl fmt::Display for Gap {
             Self::Moved => "another program advanced the replication slot, or created it again",
             Self::OtherServer => "the server is not the one that was captured from",
             Self::Failover => "the server is on another timeline: a standby was promoted, or a backup restored",
+            Self::Unpublished => "the publication did not show every change of the table",
         })
     }
 }
@@ -123,6 +128,11 @@ pub struct Opened {
 pub trait Capture: Send + Sync {
     /// Creates what is missing. Safe to repeat.
     async fn prepare(&self) -> Result<(), Fault>;
+
+    /// Fails if capturing would break the writes of other programs or hide changes, with the remedy. Changes nothing.
+    async fn check(&self) -> Result<(), Fault> {
+        Ok(())
+    }
 
     /// Prepares, and begins to read at the last confirmed position. Fails with [`Busy`](super::FaultClass::Busy) if
     /// another process reads the log.

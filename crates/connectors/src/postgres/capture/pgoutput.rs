@@ -2,7 +2,7 @@
 //!
 //! Source of the format: PostgreSQL's documentation, "Logical Replication Message Formats".
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use chunk_sync_engine::ports::Touch;
 use uuid::Uuid;
@@ -31,16 +31,26 @@ pub(super) enum Message {
     Other,
 }
 
-/// For each described table, by its OID, the index of the column `id`.
-#[derive(Debug, Default)]
-pub(super) struct Tables(HashMap<u32, Option<usize>>);
+/// The relations whose changes are reported. The publication may hold other tables as well.
+#[derive(Debug)]
+pub(super) struct Tables {
+    /// The OIDs of the table of chunks and its partitions.
+    ours: BTreeSet<u32>,
+    /// For each of them that was described, the index of the column `id`.
+    described: HashMap<u32, Option<usize>>,
+}
 
 impl Tables {
-    /// Decodes one message.
+    pub(super) fn of(ours: BTreeSet<u32>) -> Self {
+        Self { ours, described: HashMap::new() }
+    }
+
+    /// Decodes one message. A change of another relation is [`Message::Other`].
     pub(super) fn read(&mut self, message: &[u8]) -> Result<Message, Malformed> {
         let mut bytes = Bytes(message);
         match bytes.u8()? {
             b'R' => self.describe(&mut bytes).map(|()| Message::Other),
+            b'I' | b'U' | b'D' if !self.ours.contains(&Bytes(bytes.0).u32()?) => Ok(Message::Other),
             b'I' => {
                 let id = self.row(&mut bytes)?;
                 Ok(Message::Rows(vec![(id, Touch::Inserted)]))
@@ -50,7 +60,7 @@ impl Tables {
                 let id = self.row(&mut bytes)?;
                 Ok(Message::Rows(vec![(id, Touch::Deleted)]))
             }
-            b'T' => Ok(Message::Truncate),
+            b'T' => self.truncate(&mut bytes),
             _ => Ok(Message::Other),
         }
     }
@@ -70,8 +80,21 @@ impl Tables {
             // Its type and its modifier.
             bytes.take(8)?;
         }
-        self.0.insert(table, id);
+        if self.ours.contains(&table) {
+            self.described.insert(table, id);
+        }
         Ok(())
+    }
+
+    /// A truncation: the number of relations, options, and the OID of each.
+    fn truncate(&self, bytes: &mut Bytes<'_>) -> Result<Message, Malformed> {
+        let count = bytes.u32()?;
+        bytes.u8()?;
+        let mut is_ours = false;
+        for _ in 0..count {
+            is_ours |= self.ours.contains(&bytes.u32()?);
+        }
+        Ok(if is_ours { Message::Truncate } else { Message::Other })
     }
 
     /// An update. A changed key is reported as the deletion of one row and the insertion of another.
@@ -104,7 +127,7 @@ impl Tables {
     }
 
     fn place(&self, bytes: &mut Bytes<'_>) -> Result<usize, Malformed> {
-        self.0.get(&bytes.u32()?).ok_or(Malformed::UnknownTable)?.ok_or(Malformed::NoId)
+        self.described.get(&bytes.u32()?).ok_or(Malformed::UnknownTable)?.ok_or(Malformed::NoId)
     }
 }
 
@@ -183,7 +206,7 @@ mod tests {
             message.push(0);
             message.extend([0; 8]);
         }
-        let mut tables = Tables::default();
+        let mut tables = Tables::of([TABLE].into());
         assert_eq!(tables.read(&message), Ok(Message::Other));
         tables
     }
@@ -234,6 +257,19 @@ mod tests {
     }
 
     #[test]
+    fn changes_of_other_tables_are_ignored() {
+        let mut tables = Tables::of([TABLE + 1].into());
+        for bytes in [
+            message(b'I', &[(b'N', row(&[Some("not a UUID")]))]),
+            message(b'D', &[(b'K', row(&[None]))]),
+            b"T\0\0\0\x01\0\0\0\0M".to_vec(),
+        ] {
+            assert_eq!(tables.read(&bytes), Ok(Message::Other));
+        }
+        assert_eq!(tables.read(b"T\0\0\0\x02\0\0\0\0M\0\0\0N"), Ok(Message::Truncate), "one of them is ours");
+    }
+
+    #[test]
     fn a_changed_key_is_a_deletion_and_an_insertion() {
         let mut tables = described(&["id"]);
         let bytes = message(b'U', &[(b'K', row(&[Some(ONE)])), (b'N', row(&[Some(TWO)]))]);
@@ -253,7 +289,7 @@ mod tests {
     fn a_table_without_an_id_is_refused() {
         let bytes = message(b'I', &[(b'N', row(&[Some(ONE)]))]);
         assert_eq!(described(&["key"]).read(&bytes), Err(Malformed::NoId));
-        assert_eq!(Tables::default().read(&bytes), Err(Malformed::UnknownTable));
+        assert_eq!(Tables::of([TABLE].into()).read(&bytes), Err(Malformed::UnknownTable));
         let bytes = message(b'I', &[(b'N', row(&[Some("1")]))]);
         assert_eq!(described(&["id"]).read(&bytes), Err(Malformed::NotUuid));
     }

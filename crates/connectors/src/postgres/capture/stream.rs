@@ -1,5 +1,6 @@
 //! The replication connection: collects messages into transactions.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use chunk_sync_engine::ports::{Captured, Fault, FaultClass, Position};
@@ -37,8 +38,13 @@ struct Open {
 }
 
 impl Stream {
-    /// Connects to the server of `link`, through TLS unless its sslmode is `disable`, and starts the replication.
-    pub(super) async fn open(link: &tokio_postgres::Config, config: &CaptureConfig) -> Result<Self, Fault> {
+    /// Connects to the server of `link`, through TLS unless its sslmode is `disable`, and starts the replication. Changes
+    /// of other relations than those with the OIDs `relations` are ignored.
+    pub(super) async fn open(
+        link: &tokio_postgres::Config,
+        config: &CaptureConfig,
+        relations: BTreeSet<u32>,
+    ) -> Result<Self, Fault> {
         let port = link.get_ports().first().copied().unwrap_or(5432);
         let (host, tunnel) = match link.get_hosts().first() {
             Some(Host::Unix(path)) => (path.display().to_string(), None),
@@ -51,7 +57,7 @@ impl Stream {
         };
         let settings = replication(link, (host, port), config);
         let client = ReplicationClient::connect(settings).await.map_err(|error| fault(&error))?;
-        Ok(Self { client, _tunnel: tunnel, tables: Tables::default(), open: None })
+        Ok(Self { client, _tunnel: tunnel, tables: Tables::of(relations), open: None })
     }
 
     /// Processes one message and returns the transaction that it ends, if any.
