@@ -16,6 +16,7 @@ pub(crate) mod breaker;
 pub(crate) mod carried;
 pub(crate) mod claims;
 pub(crate) mod given_up;
+pub(crate) mod in_flight;
 pub(crate) mod recovery;
 pub(crate) mod suspects;
 pub(crate) mod worker;

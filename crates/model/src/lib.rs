@@ -14,6 +14,7 @@ pub mod record;
 pub mod time;
 pub mod vector;
 pub mod version;
+mod weight;
 
 pub use chunk::{Chunk, State};
 pub use event::{Body, Event, EventType, Target};

@@ -253,7 +253,8 @@ fn worker(reader: &mut Reader<'_>) -> WorkerSettings {
     let settings = WorkerSettings {
         batch: reader.count("worker.batch", 1..=10_000) as usize,
         wait: reader.duration("worker.wait", "10ms", "1m"),
-        in_flight: reader.count("worker.in_flight", 1..=64) as usize,
+        in_flight_events: reader.count("worker.in_flight_events", 1..=1_000_000) as usize,
+        in_flight_bytes: usize::try_from(reader.size("worker.in_flight_bytes", "64KiB", "1GiB")).unwrap_or(usize::MAX),
         store_batch: reader.count("worker.store_batch", 1..=10_000) as usize,
         retry_min: reader.duration("worker.retry_min", "1ms", "1m"),
         retry_max: reader.duration("worker.retry_max", "1ms", "1h"),

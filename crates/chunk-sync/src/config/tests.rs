@@ -38,11 +38,11 @@ fn the_environment_overrides_the_file_and_the_file_overrides_the_defaults() {
     let file = "[worker]\nbatch = 7\nwait = \"2s\"\n";
     let (config, layers) = with(file, &[("CHUNK_SYNC__WORKER__BATCH", "9")]).unwrap();
     let worker = &config.settings.worker;
-    assert_eq!((worker.batch, worker.wait, worker.in_flight), (9, Duration::from_secs(2), 4));
+    assert_eq!((worker.batch, worker.wait, worker.in_flight_events), (9, Duration::from_secs(2), 8_192));
     let origin = |key: &str| layers.get(key).unwrap().origin.clone();
     assert_eq!(origin("worker.batch"), Origin::Environment("CHUNK_SYNC__WORKER__BATCH".into()));
     assert!(matches!(origin("worker.wait"), Origin::File(_)));
-    assert_eq!(origin("worker.in_flight"), Origin::Default);
+    assert_eq!(origin("worker.in_flight_events"), Origin::Default);
 }
 
 #[test]

@@ -6,7 +6,7 @@
 //! publishers do not trip the breaker.
 //!
 //! While the breaker holds, refused operations stay where they are: pending in the log and unacknowledged on the bus.
-//! Their batches are retried with pauses. Each of them counts as a batch under way, so no more than `in_flight` batches
+//! Their batches are retried with pauses. Each of them counts as under way, so no more than `in_flight_events` events
 //! are ever held, and everything else waits on the bus. A crash meanwhile loses nothing and repeats what is held, as
 //! any crash does. Success releases what is held: as soon as enough chunks end well, the refused rest is poison after
 //! all.

@@ -10,17 +10,27 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::Notify;
 use uuid::Uuid;
 
 /// The claims on one store. Clones share them.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Claims(Arc<Mutex<BTreeMap<Uuid, usize>>>);
+pub(crate) struct Claims(Arc<Inner>);
 
-/// A claim on some chunks, released when it is dropped.
+#[derive(Debug, Default)]
+struct Inner {
+    chunks: Mutex<BTreeMap<Uuid, usize>>,
+    /// A claim ended, and the outbox may still hold its writes.
+    left: Notify,
+}
+
+/// A claim on some chunks, released when it is dropped. Unless it was [settled](Self::settled), the outbox may still
+/// hold their writes, and the drain looks for them.
 #[derive(Debug)]
 pub(crate) struct Claim {
     claims: Claims,
     ids: Vec<Uuid>,
+    settled: bool,
 }
 
 impl Claims {
@@ -31,7 +41,12 @@ impl Claims {
             *chunks.entry(*id).or_default() += 1;
         }
         drop(chunks);
-        Claim { claims: self.clone(), ids }
+        Claim { claims: self.clone(), ids, settled: false }
+    }
+
+    /// Waits until a claim ends whose writes the outbox may still hold.
+    pub(crate) async fn left(&self) {
+        self.0.left.notified().await;
     }
 
     /// The number of claimed chunks.
@@ -44,7 +59,14 @@ impl Claims {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Uuid, usize>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.chunks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Claim {
+    /// Ends the claim: the outbox holds none of its writes any more.
+    pub(crate) fn settled(mut self) {
+        self.settled = true;
     }
 }
 
@@ -58,6 +80,10 @@ impl Drop for Claim {
             } else {
                 chunks.insert(*id, left);
             }
+        }
+        drop(chunks);
+        if !self.settled {
+            self.claims.0.left.notify_one();
         }
     }
 }
@@ -75,5 +101,15 @@ mod tests {
         assert!(claims.contains(chunk));
         drop(second);
         assert!(!claims.contains(chunk) && claims.len() == 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_a_claim_that_was_not_settled_makes_the_drain_look() {
+        let claims = Claims::default();
+        let notified = |within| tokio::time::timeout(within, claims.left());
+        claims.claim(vec![Uuid::max()]).settled();
+        assert!(notified(std::time::Duration::from_secs(60)).await.is_err());
+        drop(claims.claim(vec![Uuid::max()]));
+        assert!(notified(std::time::Duration::ZERO).await.is_ok());
     }
 }

@@ -77,7 +77,7 @@ impl Completion {
     pub(crate) async fn settle(&self, batch: Batch) -> Result<Vec<Operation>, Fault> {
         let Batch { operations, writes, answers, refused, enqueued, claims } = batch;
         let mut failures: HashMap<Uuid, Failure> = HashMap::new();
-        let mut answered = Answered::default();
+        let (mut answered, mut left) = (Answered::default(), false);
         for (i, fault) in refused {
             let missing = self.targets.to_vec();
             failures.insert(operations[i].event.chunk_id(), Failure { fault, missing });
@@ -92,7 +92,7 @@ impl Completion {
                 let pending_write = PendingWrite { id: write.id, target, version: write.version };
                 match result {
                     WriteResult::Durable => answered.durable.push(pending_write),
-                    WriteResult::Pending => {}
+                    WriteResult::Pending => left = true,
                     WriteResult::Refused(fault) => {
                         failures.entry(write.id).or_insert(Failure { fault, missing: Vec::new() }).missing.push(target);
                         answered.refused.push(pending_write);
@@ -107,12 +107,13 @@ impl Completion {
             .partition(|operation| !may_dead_letter && failures.contains_key(&operation.event.chunk_id()));
         let closed = ended.is_empty() || self.close(&ended, &failures).await?;
         if !closed || !may_dead_letter {
+            left |= !answered.refused.is_empty();
             answered.refused.clear();
         }
-        if enqueued {
-            self.strike_off(answered).await;
+        // A claim that is dropped otherwise makes the store writer look at the outbox.
+        if enqueued && self.strike_off(answered).await && !left {
+            claims.into_iter().for_each(Claim::settled);
         }
-        drop(claims);
         if !ended.is_empty() {
             metrics::took(metrics::Operation::Settle, started);
             self.progress.settled(&ended);
@@ -184,16 +185,19 @@ impl Completion {
     }
 
     /// Removes from the outbox the writes that a store holds and those that have a dead letter. Tried once: the drain
-    /// of the outbox sends again what is left there, and the version of each write makes that harmless.
-    async fn strike_off(&self, answered: Answered) {
+    /// of the outbox sends again what is left there, and the version of each write makes that harmless. Returns whether
+    /// they were removed.
+    async fn strike_off(&self, answered: Answered) -> bool {
         let pending_writes = [answered.durable, answered.refused].concat();
         if pending_writes.is_empty() {
-            return;
+            return true;
         }
         failpoint::reached(CrashPoint::Drained);
-        if let Err(fault) = self.records.drained(&pending_writes).await {
+        let removed = self.records.drained(&pending_writes).await;
+        if let Err(fault) = &removed {
             warn!(%fault, writes = pending_writes.len(), "could not clear settled writes from the outbox; resending");
         }
+        removed.is_ok()
     }
 
     /// Writes the dead letters and retries until the bus has them; false if the worker was stopped first.

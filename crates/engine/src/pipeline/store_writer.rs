@@ -9,6 +9,7 @@
 //! answer, the scrubber has to find the late write.
 
 mod access;
+mod backlog;
 mod condition;
 mod delivery;
 mod drain;
@@ -24,11 +25,11 @@ use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use self::access::StoreAccess;
+use self::backlog::WriteBatch;
+pub(crate) use self::backlog::WriteResult;
 pub use self::condition::Condition;
 pub(crate) use self::condition::SharedCondition;
-pub(crate) use self::delivery::WriteResult;
 use self::drain::OutboxDrain;
-use self::task::WriteBatch;
 use crate::pipeline::claims::{Claim, Claims};
 use crate::ports::{Records, Store, Write};
 use crate::runtime::lease::Term;
@@ -38,7 +39,7 @@ use crate::runtime::settings::WorkerSettings;
 #[derive(Clone)]
 pub(crate) struct StoreWriter {
     store: Arc<dyn Store>,
-    batches: mpsc::Sender<WriteBatch>,
+    batches: mpsc::UnboundedSender<WriteBatch>,
     condition: SharedCondition,
     claims: Claims,
 }
@@ -53,7 +54,8 @@ impl StoreWriter {
         term: Term,
         condition: SharedCondition,
     ) -> (Self, JoinHandle<()>) {
-        let (batches, inbox) = mpsc::channel(settings.in_flight.max(1));
+        // Bounded by what the worker allows in flight.
+        let (batches, inbox) = mpsc::unbounded_channel();
         let claims = Claims::default();
         let store_writer =
             Self { store: Arc::clone(&store), batches, condition: condition.clone(), claims: claims.clone() };
@@ -82,10 +84,10 @@ impl StoreWriter {
 
     /// Sends the writes. The answers, one per write, arrive when each is durable, pending in the outbox or refused; none
     /// arrive if the term ends first. `enqueued` if the merge has put the writes into the outbox.
-    pub(crate) async fn send(&self, writes: Arc<[Write]>, enqueued: bool) -> oneshot::Receiver<Vec<WriteResult>> {
+    pub(crate) fn send(&self, writes: Arc<[Write]>, enqueued: bool) -> oneshot::Receiver<Vec<WriteResult>> {
         let (done, answer) = oneshot::channel();
         // A writer that has ended drops the batch and its sender; the receiver reports that.
-        let _ = self.batches.send(WriteBatch { writes, enqueued, done }).await;
+        let _ = self.batches.send(WriteBatch { writes, enqueued, done });
         answer
     }
 }

@@ -47,6 +47,7 @@ use crate::pipeline::carried::Carried;
 use crate::pipeline::completion::{Batch, Completion};
 use crate::pipeline::envelope::{self, Operation};
 use crate::pipeline::given_up::GivenUp;
+use crate::pipeline::in_flight::InFlight;
 use crate::pipeline::log::{Ending, Log};
 use crate::pipeline::store_writer::StoreWriter;
 use crate::pipeline::suspects::{self, Accusation, DEADLY_WITHIN};
@@ -113,6 +114,7 @@ impl Worker {
         let mut reader = JoinSet::new();
         reader.spawn(read(Arc::clone(&self.bus), self.settings.clone(), self.stop.clone(), sender));
         let (mut under_way, mut accusation) = (JoinSet::new(), Accusation::default());
+        let in_flight = InFlight::new(&self.settings.worker);
         let mut ask = tokio::time::interval(ASK);
         ask.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut stop = self.stop.clone();
@@ -122,7 +124,7 @@ impl Worker {
                 () = stop.requested() => Turn::Stop,
                 Some(settled) = under_way.join_next() => Turn::Rechecked(joined(settled)),
                 _ = ask.tick(), if !self.carried.is_empty() => Turn::Ask,
-                Some(batch) = deliveries.recv(), if under_way.len() < self.settings.worker.in_flight => Turn::Delivered(batch),
+                Some(batch) = next(&mut deliveries, &in_flight) => Turn::Delivered(batch),
             };
             match turn {
                 Turn::Stop => break Ok(Run::Stopped),
@@ -133,7 +135,7 @@ impl Worker {
                     Ok(false) => break Ok(Run::BusLost),
                     Err(fault) => break Err(fault),
                 },
-                Turn::Delivered(batch) => match self.begin(batch, &mut under_way, &mut accusation).await {
+                Turn::Delivered(batch) => match self.begin(batch, &in_flight, &mut under_way, &mut accusation).await {
                     Ok(()) => {}
                     Err(fault) => break Err(fault),
                 },
@@ -149,6 +151,7 @@ impl Worker {
     async fn begin(
         &self,
         deliveries: Vec<Delivery>,
+        in_flight: &InFlight,
         under_way: &mut JoinSet<Result<(), Fault>>,
         accusation: &mut Accusation,
     ) -> Result<(), Fault> {
@@ -159,7 +162,12 @@ impl Worker {
                 self.wait_for(under_way).await?;
             }
             if let Some(batch) = self.take(run, accusation).await? {
-                under_way.spawn(self.clone().settle(batch));
+                let (worker, slot) = (self.clone(), in_flight.enter(&batch.operations, &batch.writes));
+                under_way.spawn(async move {
+                    let settled = worker.settle(batch).await;
+                    drop(slot);
+                    settled
+                });
             }
             if alone {
                 self.wait_for(under_way).await?;
@@ -298,7 +306,7 @@ impl Worker {
         let writes: Arc<[_]> = outcome.writes.into();
         let mut answers = Vec::with_capacity(direct.len());
         for store_writer in direct.into_iter().filter(|_| !writes.is_empty()) {
-            answers.push((store_writer.target(), store_writer.send(Arc::clone(&writes), enqueued).await));
+            answers.push((store_writer.target(), store_writer.send(Arc::clone(&writes), enqueued)));
         }
         Ok(Some(Batch { operations, writes, answers, refused, enqueued, claims }))
     }
@@ -453,6 +461,12 @@ fn halves(part: &[usize], operations: &[Operation]) -> Option<(Vec<usize>, Vec<u
     ids.dedup();
     let middle = *ids.get(ids.len() / 2).filter(|_| ids.len() > 1)?;
     Some(part.iter().partition(|i| operations[**i].event.chunk_id() < middle))
+}
+
+/// The next batch, once there is room for it.
+async fn next(deliveries: &mut mpsc::Receiver<Vec<Delivery>>, in_flight: &InFlight) -> Option<Vec<Delivery>> {
+    in_flight.room().await;
+    deliveries.recv().await
 }
 
 /// Keeps one batch ready. It has its own task, so that no other event interrupts a read.

@@ -24,6 +24,14 @@ pub struct Write {
     pub vectors_since: SyncVersion,
 }
 
+impl Write {
+    /// About how many bytes the write takes in memory and in a message.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        64 + self.state.as_ref().map_or(0, |state| state.chunk.weight())
+    }
+}
+
 /// The result of one write.
 #[derive(Clone, Debug)]
 pub enum Applied {

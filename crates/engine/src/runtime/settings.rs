@@ -59,8 +59,10 @@ pub struct WorkerSettings {
     pub batch: usize,
     /// How long to wait for the first of them.
     pub wait: Duration,
-    /// Batches under way at once: merged, and not yet held by every store.
-    pub in_flight: usize,
+    /// Events under way at once: merged, and not yet completed. The last batch may exceed it.
+    pub in_flight_events: usize,
+    /// About how many bytes their entries and states may have.
+    pub in_flight_bytes: usize,
     /// Writes sent to a store at once, at most.
     pub store_batch: usize,
     /// First pause before a failed write is repeated; doubles up to `retry_max`, with jitter.
@@ -91,8 +93,9 @@ impl Default for WorkerSettings {
         Self {
             batch: 256,
             wait: Duration::from_secs(1),
-            in_flight: 4,
-            store_batch: 256,
+            in_flight_events: 8_192,
+            in_flight_bytes: 32 << 20,
+            store_batch: 1_024,
             retry_min: Duration::from_millis(100),
             retry_max: Duration::from_secs(5),
             patience: Duration::from_secs(5),

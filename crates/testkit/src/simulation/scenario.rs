@@ -122,7 +122,8 @@ fn draw_settings(rng: &mut Rng) -> Settings {
     let worker = WorkerSettings {
         batch: [1, 3, 16, 256][rng.below(4)],
         wait: Duration::from_secs(1),
-        in_flight: 1 + rng.below(4),
+        in_flight_events: [1, 4, 16, 8_192][rng.below(4)],
+        in_flight_bytes: [1, 4_096, 32 << 20][rng.below(3)],
         store_batch: [1, 2, 256][rng.below(3)],
         retry_min: Duration::from_millis(50),
         retry_max: Duration::from_secs([1, 30][rng.below(2)]),

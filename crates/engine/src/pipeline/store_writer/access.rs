@@ -94,12 +94,12 @@ impl StoreAccess {
         Ok(())
     }
 
-    /// Leaves the writes to the outbox, which already has them if they are `enqueued`; whether that is durable.
-    pub(super) async fn leave(&self, writes: impl Iterator<Item = &Write>, enqueued: bool) -> bool {
+    /// Puts the writes into the outbox, and the store counts as behind from now on; whether they are durable there.
+    pub(super) async fn leave(&self, writes: impl Iterator<Item = &Write>) -> bool {
         let target = self.target();
         let pending_writes: Vec<PendingWrite> =
             writes.map(|write| PendingWrite { id: write.id, target, version: write.version }).collect();
-        let recorded = if enqueued { Ok(()) } else { self.records.enqueue(&pending_writes).await };
+        let recorded = if pending_writes.is_empty() { Ok(()) } else { self.records.enqueue(&pending_writes).await };
         match recorded {
             Ok(()) => {
                 failpoint::reached(CrashPoint::Enqueued);

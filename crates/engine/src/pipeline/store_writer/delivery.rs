@@ -1,65 +1,96 @@
-//! Delivers writes to one store: repeats what fails for a time, then leaves it to the outbox.
+//! Delivers what waits for one store: one call for all that waits, up to a number and a size. What fails is repeated
+//! after a pause while newer writes of other chunks continue, and left to the outbox after a time.
 
 use tokio::time::Instant;
 
 use super::access::StoreAccess;
-use crate::ports::{Applied, Fault, Write};
+use super::backlog::{Backlog, Due, WriteResult};
+use crate::ports::{Applied, Write};
 use crate::runtime::failpoint::{self, CrashPoint};
 use crate::runtime::retry::Pauses;
 
-/// The result of one write.
-#[derive(Clone, Debug)]
-pub(crate) enum WriteResult {
-    /// The store holds it, or a newer one.
-    Durable,
-    /// The store misses it, and the outbox has it.
-    Pending,
-    /// The store can never take it.
-    Refused(Fault),
+/// The size of one call, in bytes.
+const CALL_BYTES: usize = 4 << 20;
+
+/// The writes that wait for one store, and when those that failed are due again.
+pub(super) struct Delivery {
+    pub(super) backlog: Backlog,
+    pauses: Pauses,
+    retry_at: Option<Instant>,
+    /// The last call had no success: nothing is sent before the next retry.
+    silent: bool,
 }
 
-/// Writes until each write is durable, refused or pending in the outbox; `None` where the term ended first.
-pub(super) async fn deliver(access: &StoreAccess, writes: &[Write], enqueued: bool) -> Option<Vec<WriteResult>> {
-    let mut results = Vec::with_capacity(writes.len());
-    for batch in writes.chunks(access.settings.store_batch.max(1)) {
-        results.extend(deliver_batch(access, batch, enqueued).await?);
+impl Delivery {
+    pub(super) fn new(access: &StoreAccess) -> Self {
+        Self { backlog: Backlog::default(), pauses: Pauses::new(&access.settings), retry_at: None, silent: false }
     }
-    Some(results)
-}
 
-async fn deliver_batch(access: &StoreAccess, batch: &[Write], enqueued: bool) -> Option<Vec<WriteResult>> {
-    let mut results: Vec<Option<WriteResult>> = vec![None; batch.len()];
-    let mut pauses = Pauses::new(&access.settings);
-    // Patience is counted by the same timer as the pauses.
-    let began = Instant::now();
-    loop {
-        let open: Vec<usize> = (0..batch.len()).filter(|i| results[*i].is_none()).collect();
-        if open.is_empty() {
-            break;
+    /// Waits until something is due; forever if nothing waits.
+    pub(super) async fn is_due(&self) {
+        match self.retry_at {
+            _ if self.backlog.has_fresh() && !(self.silent && self.retry_at.is_some()) => {}
+            Some(at) => tokio::time::sleep_until(at).await,
+            None => std::future::pending().await,
         }
-        // The failure time counts across terms: a store that failed through terms shorter than the patience gets no
-        // new patience in each term.
-        let failing_for = access.condition.failing_for().max(began.elapsed());
-        let impatient = access.condition.is_behind() || failing_for > access.settings.patience;
-        if impatient && access.leave(open.iter().map(|i| &batch[*i]), enqueued).await {
-            open.iter().for_each(|i| results[*i] = Some(WriteResult::Pending));
-            break;
+    }
+
+    /// One call to the store with what is due. Without a term everything is dropped: the log or the outbox has it.
+    pub(super) async fn send(&mut self, access: &StoreAccess) {
+        if self.retry_at.is_some_and(|at| at <= Instant::now()) {
+            self.retry_at = None;
+            self.backlog.retry_failed();
         }
-        let writes: Vec<Write> = open.iter().map(|i| batch[*i].clone()).collect();
-        let answers = access.apply(&writes).await?;
-        if answers.iter().any(Applied::is_durable) {
+        let due = self.backlog.take(access.settings.store_batch.max(1), CALL_BYTES);
+        let due = self.leave_overdue(access, due).await;
+        if due.is_empty() {
+            return;
+        }
+        let writes: Vec<Write> = due.iter().map(|due| due.write.clone()).collect();
+        match access.apply(&writes).await {
+            Some(answers) => self.record(&due, answers),
+            None => self.backlog.clear(),
+        }
+        self.retry_at = match (self.backlog.has_failed(), self.retry_at) {
+            (true, None) => Some(Instant::now() + self.pauses.next()),
+            (true, at) => at,
+            (false, _) => {
+                self.pauses = Pauses::new(&access.settings);
+                None
+            }
+        };
+    }
+
+    fn record(&mut self, due: &[Due], answers: Vec<Applied>) {
+        self.silent = !answers.iter().any(Applied::is_durable);
+        if !self.silent {
             failpoint::reached(CrashPoint::Stored);
         }
-        for (i, answer) in open.iter().zip(answers) {
-            results[*i] = match answer {
-                Applied::Written | Applied::Skipped => Some(WriteResult::Durable),
-                Applied::Failed(fault) if fault.class.is_transient() => None,
-                Applied::Failed(fault) => Some(WriteResult::Refused(fault)),
-            };
-        }
-        if results.iter().any(Option::is_none) {
-            tokio::time::sleep(pauses.next()).await;
+        for (due, answer) in due.iter().zip(answers) {
+            match answer {
+                Applied::Written | Applied::Skipped => self.backlog.answer(due, &WriteResult::Durable),
+                Applied::Failed(fault) if fault.class.is_transient() => self.backlog.failed(due),
+                Applied::Failed(fault) => self.backlog.answer(due, &WriteResult::Refused(fault)),
+            }
         }
     }
-    Some(results.into_iter().flatten().collect())
+
+    /// Leaves to the outbox what the store has failed to take for too long; returns the rest.
+    async fn leave_overdue(&mut self, access: &StoreAccess, due: Vec<Due>) -> Vec<Due> {
+        // The failure time counts across terms: a store that failed through terms shorter than the patience gets no
+        // new patience in each term.
+        let all = access.condition.is_behind() || access.condition.failing_for() > access.settings.patience;
+        let overdue = |due: &Due| all || due.failing_since.is_some_and(|at| at.elapsed() > access.settings.patience);
+        let (overdue, mut rest): (Vec<Due>, Vec<Due>) = due.into_iter().partition(overdue);
+        if overdue.is_empty() {
+            return rest;
+        }
+        let missing = overdue.iter().filter(|due| !due.enqueued).map(|due| &due.write);
+        if access.leave(missing).await {
+            overdue.iter().for_each(|due| self.backlog.answer(due, &WriteResult::Pending));
+        } else {
+            rest.extend(overdue);
+        }
+        rest
+    }
 }

@@ -11,6 +11,9 @@ use crate::pipeline::claims::Claims;
 use crate::ports::{Applied, Fault, PendingWrite, Row, Write};
 use crate::runtime::failpoint::{self, CrashPoint};
 
+/// The most pending writes that are sent at once: their states are read without a limit of bytes.
+const MOST: usize = 256;
+
 /// The outbox of one store, as its store writer drains it.
 pub(super) struct OutboxDrain {
     pub(super) claims: Claims,
@@ -18,7 +21,15 @@ pub(super) struct OutboxDrain {
     pub(super) refused: BTreeMap<Uuid, SyncVersion>,
 }
 
-/// The result of one attempt to drain the outbox of a store.
+/// What is left in the outbox of a store after an attempt to drain it.
+pub(super) enum Rest {
+    /// Nothing.
+    Nothing,
+    /// Something, or it is unknown.
+    Something,
+}
+
+/// The result of one attempt to send pending writes.
 enum Drained {
     /// Nothing is left that the store could take.
     Empty,
@@ -30,27 +41,28 @@ enum Drained {
 
 impl OutboxDrain {
     /// Sends pending writes until none are left or the store fails.
-    pub(super) async fn run(&mut self, access: &StoreAccess) {
+    pub(super) async fn run(&mut self, access: &StoreAccess) -> Rest {
         while access.term.holds() {
             match self.send_some(access).await {
                 Ok(Drained::Empty) => {
                     access.condition.set_behind(false);
-                    return;
+                    return if self.refused.is_empty() { Rest::Nothing } else { Rest::Something };
                 }
-                Ok(Drained::Claimed) => return,
+                Ok(Drained::Claimed) => return Rest::Something,
                 Ok(Drained::Sent) => {}
                 Err(fault) => {
                     access.condition.observe(access.target(), Some(&fault));
-                    return;
+                    return Rest::Something;
                 }
             }
         }
+        Rest::Something
     }
 
     /// Sends one batch of pending writes. It skips writes that the store refused in this version, so that they do not
     /// block the others, and claimed chunks, whose writes are sent directly.
     async fn send_some(&mut self, access: &StoreAccess) -> Result<Drained, Fault> {
-        let batch = access.settings.store_batch.max(1);
+        let batch = access.settings.store_batch.clamp(1, MOST);
         let limit = batch + self.refused.len() + self.claims.len();
         let pending_writes = access.records.pending_writes(access.target(), limit).await?;
         if pending_writes.len() < limit {

@@ -1,41 +1,51 @@
-//! The loop of a store writer: deliver what arrives, and drain the outbox.
+//! The loop of a store writer: deliver what arrives, and drain the outbox while the store misses something.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::access::StoreAccess;
-use super::delivery::{WriteResult, deliver};
-use super::drain::OutboxDrain;
-use crate::ports::Write;
+use super::backlog::WriteBatch;
+use super::delivery::Delivery;
+use super::drain::{OutboxDrain, Rest};
 
-/// Writes handed to a store writer, and where it answers.
-pub(super) struct WriteBatch {
-    pub(super) writes: Arc<[Write]>,
-    /// The merge has put them into the outbox already.
-    pub(super) enqueued: bool,
-    pub(super) done: oneshot::Sender<Vec<WriteResult>>,
-}
+/// How often the outbox is read while it has something, at most.
+const POLL: Duration = Duration::from_secs(1);
+
+/// How often it is read otherwise: another process may have put a write into it.
+const IDLE_POLL: Duration = Duration::from_secs(10);
 
 /// Runs until the last sender of the inbox is dropped.
-pub(super) async fn run(access: StoreAccess, mut drain: OutboxDrain, mut inbox: mpsc::Receiver<WriteBatch>) {
-    let mut outbox_poll = interval(access.settings.retry_max.min(Duration::from_secs(1)));
-    outbox_poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+pub(super) async fn run(access: StoreAccess, mut drain: OutboxDrain, mut inbox: mpsc::UnboundedReceiver<WriteBatch>) {
+    let mut delivery = Delivery::new(&access);
+    let mut outbox_due = Instant::now();
+    let poll = access.settings.retry_max.min(POLL);
+    let claims = drain.claims.clone();
     loop {
         tokio::select! {
             biased;
-            write_batch = inbox.recv() => match write_batch {
-                Some(write_batch) => {
-                    if let Some(results) = deliver(&access, &write_batch.writes, write_batch.enqueued).await {
-                        // If the receiver is gone, the writes are repeated after a restart.
-                        let _ = write_batch.done.send(results);
-                    }
+            () = delivery.is_due() => {
+                // All that has arrived meanwhile goes along.
+                while let Ok(batch) = inbox.try_recv() {
+                    delivery.backlog.add(batch);
                 }
+                delivery.send(&access).await;
+                if access.condition.is_behind() {
+                    outbox_due = outbox_due.min(Instant::now() + poll);
+                }
+            }
+            batch = inbox.recv() => match batch {
+                Some(batch) => delivery.backlog.add(batch),
                 None => return,
             },
-            _ = outbox_poll.tick() => drain.run(&access).await,
+            () = claims.left() => outbox_due = outbox_due.min(Instant::now() + poll),
+            () = tokio::time::sleep_until(outbox_due), if delivery.backlog.is_empty() => {
+                outbox_due = Instant::now() + match drain.run(&access).await {
+                    Rest::Nothing => IDLE_POLL.max(poll),
+                    Rest::Something => poll,
+                };
+            }
         }
     }
 }

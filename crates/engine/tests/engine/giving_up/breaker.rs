@@ -83,7 +83,7 @@ async fn waiting_for_idle_fails_while_a_store_refuses_nearly_everything() {
 #[tokio::test]
 async fn refused_events_are_dead_lettered_once_enough_others_succeed() {
     let mut world = World::new();
-    (world.worker.batch, world.worker.in_flight) = (16, 8);
+    (world.worker.batch, world.worker.in_flight_events) = (16, 128);
     let (poison, sound) = (events("poison", 60), events("sound", 60));
     refuse(&world, &poison);
     world.publisher().publish(poison).await.unwrap();
