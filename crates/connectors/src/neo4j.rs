@@ -20,6 +20,7 @@
 //!
 //! Times are RFC 3339 text. Not here: vectors, `SIMILAR_TO`, and other data that applications keep in the same graph.
 
+mod bolt;
 mod config;
 mod cypher;
 mod decode;
@@ -27,7 +28,6 @@ mod encode;
 mod examine;
 mod fault;
 mod mark;
-mod message;
 mod plan;
 mod schema;
 mod server;

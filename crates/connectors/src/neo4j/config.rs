@@ -1,22 +1,12 @@
-//! Connection settings, and their translation for the client.
+//! Connection settings.
 
 use std::time::Duration;
 
 use chunk_sync_engine::ports::{Fault, FaultClass};
-use neo4rs::ConfigBuilder;
 use secrecy::{ExposeSecret, SecretString};
 
+use super::bolt::Address;
 use crate::remote::{insecure, is_loopback};
-
-/// Accepted URL schemes; `+s` is TLS with certificate verification. `+ssc` is not accepted, because it verifies
-/// nothing.
-const SCHEMES: [&str; 4] = ["bolt", "bolt+s", "neo4j", "neo4j+s"];
-
-/// Maximum number of connections in the pool, idle ones included.
-const CONNECTIONS: usize = 8;
-
-/// Rows requested by one PULL message. Documents are fetched batch by batch.
-const FETCH: usize = 1000;
 
 /// Connection settings of one Neo4j database.
 #[derive(Clone, Debug)]
@@ -41,50 +31,23 @@ impl Neo4jConfig {
     /// The default of [`timeout`](Self::timeout).
     pub const TIMEOUT: Duration = Duration::from_secs(30);
 
-    /// The configuration of the client library.
+    /// The address of the server.
     ///
     /// # Errors
     /// [`Misconfigured`](FaultClass::Misconfigured) if the URL has another scheme than `bolt`, `bolt+s`, `neo4j` or
-    /// `neo4j+s`, contains a user name or password, or is refused by the client library, or if the server is on another
-    /// machine, lacks TLS or a password, and `allow_insecure` is off.
-    pub(super) fn client(&self) -> Result<neo4rs::Config, Fault> {
-        let invalid = |error: String| Fault::new(FaultClass::Misconfigured, "neo4j: address", error);
-        let scheme_and_rest = self.url.split_once("://").filter(|(scheme, _)| SCHEMES.contains(scheme));
-        // The messages do not quote the URL, because it may contain a password.
-        let Some((scheme, rest)) = scheme_and_rest else {
-            return Err(invalid(format!("invalid URL; it must begin with {}://", SCHEMES.join(":// or "))));
-        };
-        if rest.contains('@') {
-            return Err(invalid(
-                "the URL contains a user name or password; remove it and set `user` and `password`".to_owned(),
-            ));
-        }
-        self.check_secure(scheme, rest)?;
-        ConfigBuilder::default()
-            .uri(self.url.as_str())
-            .user(self.user.as_str())
-            .password(self.password.expose_secret())
-            .db(self.database.as_str())
-            .fetch_size(FETCH)
-            .max_connections(CONNECTIONS)
-            .connection_timeout(self.timeout)
-            .build()
-            .map_err(|error| invalid(error.to_string()))
-    }
-
-    fn check_secure(&self, scheme: &str, rest: &str) -> Result<(), Fault> {
-        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-        let host = match authority.rsplit_once(':') {
-            Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
-            _ => authority,
-        };
-        let verified = scheme.ends_with("+s");
+    /// `neo4j+s`, or contains a user name or password, or if the server is on another machine, lacks TLS or a password,
+    /// and `allow_insecure` is off.
+    pub(super) fn address(&self) -> Result<Address, Fault> {
+        let address = Address::parse(&self.url)
+            .map_err(|error| Fault::new(FaultClass::Misconfigured, "neo4j: address", error))?;
         let authenticated = !self.user.is_empty() && !self.password.expose_secret().is_empty();
-        if is_loopback(host) || (verified && authenticated) {
-            return Ok(());
+        if is_loopback(&address.host) || (address.tls && authenticated) {
+            return Ok(address);
         }
-        let missing = if verified { "user and password" } else { "verified TLS" };
-        insecure("neo4j: address", host, missing, "bolt+s:// or neo4j+s:// with user and password", self.allow_insecure)
+        let missing = if address.tls { "user and password" } else { "verified TLS" };
+        let remedy = "bolt+s:// or neo4j+s:// with user and password";
+        insecure("neo4j: address", &address.host, missing, remedy, self.allow_insecure)?;
+        Ok(address)
     }
 }
 
@@ -108,7 +71,7 @@ mod tests {
     #[test]
     fn loopback_needs_neither_tls_nor_password() {
         for url in ["bolt://127.0.0.1:7687", "neo4j://localhost", "bolt://[::1]:7687", "bolt://[::1]"] {
-            assert!(config(url, "").client().is_ok(), "{url}");
+            assert!(config(url, "").address().is_ok(), "{url}");
         }
     }
 
@@ -121,9 +84,9 @@ mod tests {
             ("neo4j+s://[2001:db8::1]:7687", ""),
             ("bolt+s://127.0.0.1.db.example", ""),
         ] {
-            assert_eq!(config(url, password).client().err().unwrap().class, FaultClass::Misconfigured, "{url}");
-            assert!(Neo4jConfig { allow_insecure: true, ..config(url, password) }.client().is_ok(), "{url}");
+            assert_eq!(config(url, password).address().err().unwrap().class, FaultClass::Misconfigured, "{url}");
+            assert!(Neo4jConfig { allow_insecure: true, ..config(url, password) }.address().is_ok(), "{url}");
         }
-        assert!(config("bolt+s://db.example:7687", "pw").client().is_ok());
+        assert!(config("bolt+s://db.example:7687", "pw").address().is_ok());
     }
 }

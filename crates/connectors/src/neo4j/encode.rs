@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use chunk_sync_engine::ports::{Fault, FaultClass, Write};
 use chunk_sync_model::document::{GraphDocument, Mention};
 use chunk_sync_model::{SyncVersion, Time};
-use neo4rs::BoltType;
 use uuid::Uuid;
 
+use super::bolt::Value;
 use super::fault::WRITE;
 
 /// Maximum length of a data set's name, in bytes. The server's indexes accept keys of up to about 8,160 bytes.
@@ -27,6 +27,10 @@ pub(super) struct Change {
     pub(super) version: SyncVersion,
     /// `None` deletes the chunk.
     pub(super) next: Option<Next>,
+    /// The stored relations may disagree with the links, because nothing is known of what the store holds, or because
+    /// verification found a difference: the evidence is read as well. It is expensive where many chunks share an
+    /// entity.
+    pub(super) thorough: bool,
 }
 
 /// Validates a write.
@@ -43,7 +47,9 @@ pub(super) fn change(write: &Write) -> Result<Change, Fault> {
     if let Some(next) = &next {
         refuse(&next.document)?;
     }
-    Ok(Change { id: text(write.id), version: write.version, next })
+    // A repair, and a write of which nothing is known, has this value.
+    let thorough = write.vectors_since == write.version;
+    Ok(Change { id: text(write.id), version: write.version, next, thorough })
 }
 
 fn refuse(document: &GraphDocument) -> Result<(), Fault> {
@@ -70,12 +76,12 @@ pub(super) fn text(id: Uuid) -> String {
 }
 
 /// A row of parameters.
-pub(super) fn row<const N: usize>(values: [BoltType; N]) -> BoltType {
+pub(super) fn row<const N: usize>(values: [Value; N]) -> Value {
     values.into_iter().collect()
 }
 
 /// A list of texts.
-pub(super) fn list(texts: &[&str]) -> BoltType {
+pub(super) fn list(texts: &[&str]) -> Value {
     texts.iter().copied().collect()
 }
 
@@ -100,9 +106,9 @@ pub(super) fn links(document: &GraphDocument) -> BTreeMap<&str, Link> {
 }
 
 /// A link as an element of a row of [`cypher::CHUNKS`](super::cypher::CHUNKS).
-pub(super) fn link_row(entity: &str, Link { mention, relates }: &Link) -> BoltType {
+pub(super) fn link_row(entity: &str, Link { mention, relates }: &Link) -> Value {
     let positions = mention.positions.iter().filter_map(|position| i64::try_from(*position).ok());
-    let mut values: Vec<BoltType> = vec![
+    let mut values: Vec<Value> = vec![
         entity.into(),
         mention.name.as_str().into(),
         mention.kind.as_str().into(),

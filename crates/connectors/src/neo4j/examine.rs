@@ -3,8 +3,8 @@
 
 use chunk_sync_engine::ports::{FaultClass, Finding, Findings};
 use chunk_sync_model::Time;
-use neo4rs::query;
 
+use super::bolt::Statement;
 use super::config::Neo4jConfig;
 use super::fault::Error;
 use super::schema;
@@ -40,7 +40,7 @@ async fn examine_server(findings: &mut Findings, server: &Server) -> Result<(), 
     findings.ok("server", format!("Neo4j {}", schema::version(server).await?));
     clock(findings, server).await?;
     let mut transaction = server.begin().await?;
-    let tried = transaction.run(query(TRIAL_WRITE)).await;
+    let tried = transaction.run(&Statement::new(TRIAL_WRITE)).await;
     transaction.rollback().await;
     match tried {
         Ok(()) => findings.ok("rights", "the user can write to the database"),
@@ -68,11 +68,15 @@ async fn examine_server(findings: &mut Findings, server: &Server) -> Result<(), 
 async fn clock(findings: &mut Findings, server: &Server) -> Result<(), Error> {
     let mut transaction = server.begin().await?;
     let before = remote::now();
-    let rows = transaction.rows(query(CLOCK)).await;
+    let rows = transaction.rows(&Statement::new(CLOCK)).await;
     let after = remote::now();
     transaction.rollback().await;
     if let Some(row) = rows?.first() {
-        findings.clock(before, Time::from_micros(row.get::<i64>("millis")?.saturating_mul(1000)), after);
+        findings.clock(
+            before,
+            Time::from_micros(row.integer("millis").ok_or(Error::Answer("millis"))?.saturating_mul(1000)),
+            after,
+        );
     }
     Ok(())
 }

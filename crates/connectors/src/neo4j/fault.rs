@@ -1,9 +1,8 @@
 //! Errors of Neo4j and its client, and their fault classes.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 
 use chunk_sync_engine::ports::{Fault, FaultClass};
-use neo4rs::{Neo4jClientErrorKind, Neo4jError, Neo4jErrorKind};
 
 /// The context of a fault while writing.
 pub(super) const WRITE: &str = "neo4j: write";
@@ -11,16 +10,19 @@ pub(super) const WRITE: &str = "neo4j: write";
 /// An error of one transaction.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
-    #[error(transparent)]
-    Client(#[from] neo4rs::Error),
+    #[error("the connection failed: {0}")]
+    Connection(#[from] io::Error),
+    /// The server refused a request. The code is `Neo.CLASS.CATEGORY.TITLE`.
+    #[error("{code}: {message}")]
+    Server { code: String, message: String },
     #[error("no response within {0:?}; the statement may or may not have taken effect")]
     Deadline(std::time::Duration),
     #[error(
         "another client deleted a node while this transaction waited for its lock; the transaction can be repeated"
     )]
     Vanished,
-    #[error("cannot decode a result of the server: {0}")]
-    Answer(#[from] neo4rs::DeError),
+    #[error("cannot decode a result of the server: the column `{0}` is missing or has another type")]
+    Answer(&'static str),
     #[error("{0}")]
     Setup(String),
 }
@@ -28,7 +30,10 @@ pub(super) enum Error {
 impl Error {
     pub(super) fn class(&self) -> FaultClass {
         match self {
-            Self::Client(error) => client(error),
+            // The certificate is not trusted.
+            Self::Connection(error) if error.kind() == ErrorKind::InvalidData => FaultClass::Misconfigured,
+            Self::Connection(_) => FaultClass::Unavailable,
+            Self::Server { code, .. } => server(code),
             Self::Deadline(_) => FaultClass::Timeout,
             Self::Vanished => FaultClass::Busy,
             Self::Answer(_) => FaultClass::Corrupt,
@@ -39,9 +44,8 @@ impl Error {
     /// Whether a smaller batch could succeed: one write of the batch is refused, or the batch exceeds the server's
     /// memory.
     pub(super) fn wants_less(&self) -> bool {
-        let memory = |error: &Neo4jError| error.code().contains("OutOfMemory");
         match self {
-            Self::Client(neo4rs::Error::Neo4j(error)) if memory(error) => true,
+            Self::Server { code, .. } if code.contains("OutOfMemory") => true,
             _ => self.class() == FaultClass::Rejected,
         }
     }
@@ -51,45 +55,22 @@ impl Error {
     }
 }
 
-fn client(error: &neo4rs::Error) -> FaultClass {
-    use neo4rs::Error;
-    match error {
-        Error::Neo4j(error) => server(error),
-        Error::AuthenticationError(_) => FaultClass::Denied,
-        Error::ConnectionTimedOut => FaultClass::Timeout,
-        // The certificate is not trusted.
-        Error::IOError { detail } if detail.kind() == ErrorKind::InvalidData => FaultClass::Misconfigured,
-        Error::UrlParseError(_)
-        | Error::UnsupportedScheme(_)
-        | Error::InvalidDnsName(_)
-        | Error::InvalidConfig
-        | Error::UnsupportedVersion(..)
-        | Error::ProtocolMismatch(_) => FaultClass::Misconfigured,
-        Error::StringTooLong | Error::MapTooBig | Error::BytesTooBig | Error::ListTooLong => FaultClass::Rejected,
-        Error::DeserializationError(_) | Error::ConversionError => FaultClass::Corrupt,
-        // Everything else is a broken connection, or an invalid message on it.
+/// The class of a code of the server.
+fn server(code: &str) -> FaultClass {
+    match code.strip_prefix("Neo.").and_then(|code| code.split_once('.')) {
+        Some(("TransientError", what)) if what.ends_with("Unavailable") => FaultClass::Unavailable,
+        Some(("TransientError", _)) => FaultClass::Busy,
+        Some(("ClientError", what)) if what.starts_with("Security.") => FaultClass::Denied,
+        Some(("ClientError", what)) => refusal(what),
+        Some(("DatabaseError", what)) if what.starts_with("Schema.") => FaultClass::Misconfigured,
+        // A value that the server cannot store. The only known case is a value too long for an index.
+        Some(("DatabaseError", "Statement.ExecutionFailed")) => FaultClass::Rejected,
         _ => FaultClass::Unavailable,
     }
 }
 
-fn server(error: &Neo4jError) -> FaultClass {
-    match error.kind() {
-        Neo4jErrorKind::Transient if error.code().ends_with("Unavailable") => FaultClass::Unavailable,
-        Neo4jErrorKind::Transient => FaultClass::Busy,
-        Neo4jErrorKind::Client(Neo4jClientErrorKind::Security(_)) => FaultClass::Denied,
-        // A lock timeout, or a transaction that an operator or a limit of the server ended.
-        Neo4jErrorKind::Client(Neo4jClientErrorKind::TransactionTerminated) => FaultClass::Busy,
-        Neo4jErrorKind::Client(_) => refusal(error.code()),
-        Neo4jErrorKind::Database if error.code().contains(".Schema.") => FaultClass::Misconfigured,
-        // A value that the server cannot store. The only known case is a value too long for an index.
-        Neo4jErrorKind::Database if error.code().ends_with(".Statement.ExecutionFailed") => FaultClass::Rejected,
-        Neo4jErrorKind::Database | Neo4jErrorKind::Unknown => FaultClass::Unavailable,
-    }
-}
-
 /// The class of any other `Neo.ClientError`.
-fn refusal(code: &str) -> FaultClass {
-    let what = code.strip_prefix("Neo.ClientError.").unwrap_or(code);
+fn refusal(what: &str) -> FaultClass {
     match what {
         // Another client deleted the entity between the match and the lock.
         "Statement.EntityNotFound" => FaultClass::Busy,
@@ -101,5 +82,30 @@ fn refusal(code: &str) -> FaultClass {
         _ if what.starts_with("Statement.") => FaultClass::Rejected,
         // Database, Schema, Cluster, Procedure, Request: the server is not set up as required.
         _ => FaultClass::Misconfigured,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_code_has_its_class() {
+        for (code, class) in [
+            ("Neo.TransientError.Transaction.DeadlockDetected", FaultClass::Busy),
+            ("Neo.TransientError.General.DatabaseUnavailable", FaultClass::Unavailable),
+            ("Neo.ClientError.Security.Unauthorized", FaultClass::Denied),
+            ("Neo.ClientError.Database.DatabaseNotFound", FaultClass::Misconfigured),
+            ("Neo.ClientError.Transaction.TransactionTimedOut", FaultClass::Timeout),
+            ("Neo.ClientError.Transaction.TransactionTimedOutClientConfiguration", FaultClass::Timeout),
+            ("Neo.ClientError.Statement.EntityNotFound", FaultClass::Busy),
+            ("Neo.ClientError.Statement.ArgumentError", FaultClass::Rejected),
+            ("Neo.DatabaseError.Statement.ExecutionFailed", FaultClass::Rejected),
+            ("Neo.DatabaseError.Schema.ConstraintCreationFailed", FaultClass::Misconfigured),
+            ("Neo.DatabaseError.General.UnknownError", FaultClass::Unavailable),
+            ("", FaultClass::Unavailable),
+        ] {
+            assert_eq!(server(code), class, "{code}");
+        }
     }
 }

@@ -2,9 +2,9 @@
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{Fault, FaultClass, Marked};
-use neo4rs::query;
 use uuid::Uuid;
 
+use super::bolt::{Row, Statement};
 use super::schema::MARK;
 use super::store::Neo4jStore;
 
@@ -23,10 +23,9 @@ impl Marked for Neo4jStore {
     }
 
     async fn marks(&self) -> Result<Option<Vec<Uuid>>, Fault> {
-        let rows = self.rows(query(GET)).await.map_err(|error| error.into_fault(CONTEXT))?;
-        let read = |row: &neo4rs::Row| {
-            let found: Option<String> = row.get("id").ok();
-            found.as_deref().and_then(|found| found.parse().ok()).ok_or_else(|| {
+        let rows = self.rows(&Statement::new(GET)).await.map_err(|error| error.into_fault(CONTEXT))?;
+        let read = |row: &Row| {
+            row.text("id").and_then(|found| found.parse().ok()).ok_or_else(|| {
                 let message = "a node ChunkSyncInstallation has no installation's id: delete that node";
                 Fault::new(FaultClass::Misconfigured, CONTEXT, message)
             })
@@ -35,6 +34,6 @@ impl Marked for Neo4jStore {
     }
 
     async fn set_mark(&self, id: Uuid) -> Result<(), Fault> {
-        self.run(query(MARK).param("id", id.to_string())).await.map_err(|error| error.into_fault(CONTEXT))
+        self.run(&Statement::new(MARK).with("id", id.to_string())).await.map_err(|error| error.into_fault(CONTEXT))
     }
 }

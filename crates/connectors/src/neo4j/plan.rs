@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chunk_sync_model::document::{GraphDocument, Mention};
 use chunk_sync_model::{SyncVersion, Time};
-use neo4rs::{BoltNull, BoltType};
 
+use super::bolt::{Statement, Value};
 use super::cypher;
 use super::decode::{StoredNode, entity};
 use super::encode::{Change, Link, Next, link_row, links, list, row};
@@ -23,7 +23,7 @@ pub(super) struct Step<'a> {
 impl<'a> Step<'a> {
     pub(super) fn new(change: &'a Change, held: &'a StoredNode) -> Self {
         let next_links = change.next.as_ref().map(|next| links(&next.document)).unwrap_or_default();
-        let Change { id, version, next } = change;
+        let Change { id, version, next, .. } = change;
         Self { id, version: *version, next: next.as_ref(), held, next_links, held_links: links(&held.document) }
     }
 
@@ -38,20 +38,13 @@ impl<'a> Step<'a> {
 }
 
 /// The ids of the entities that the chunks name before or after the write, in ascending order.
-pub(super) fn entities(steps: &[Step<'_>]) -> Vec<BoltType> {
+pub(super) fn entities(steps: &[Step<'_>]) -> Vec<Value> {
     let named = steps.iter().flat_map(|step| step.next_links.keys().chain(step.held_links.keys()));
     let ids: BTreeSet<_> = named.map(|id| entity(id)).filter(|id| !id.is_empty()).collect();
-    ids.into_iter().map(BoltType::from).collect()
+    ids.into_iter().map(Value::from).collect()
 }
 
-/// A statement, and the rows of its one parameter.
-pub(super) struct Statement {
-    pub(super) text: &'static str,
-    pub(super) parameter: &'static str,
-    pub(super) rows: Vec<BoltType>,
-}
-
-/// The statements in the order in which they must run. A statement may have no rows.
+/// The statements that have rows, in the order in which they must run.
 pub(super) fn statements(steps: &[Step<'_>]) -> Vec<Statement> {
     let relations = relations(steps);
     let entities = tallies(steps);
@@ -72,11 +65,13 @@ pub(super) fn statements(steps: &[Step<'_>]) -> Vec<Statement> {
         (cypher::RECOMPUTE_RELATIONS, "rows", relations_to_recompute(&relations)),
         (cypher::ORPHANS, "ids", orphans.collect()),
     ]
-    .map(|(text, parameter, rows)| Statement { text, parameter, rows })
-    .into()
+    .into_iter()
+    .filter(|(_, _, rows): &(_, _, Vec<Value>)| !rows.is_empty())
+    .map(|(text, parameter, rows)| Statement::new(text).with(parameter, rows))
+    .collect()
 }
 
-fn chunk(step: &Step<'_>) -> Option<BoltType> {
+fn chunk(step: &Step<'_>) -> Option<Value> {
     let next = step.next()?;
     let new = step.next_links.iter().filter(|(id, _)| !step.keeps(id));
     Some(row([
@@ -92,11 +87,11 @@ fn chunk(step: &Step<'_>) -> Option<BoltType> {
     ]))
 }
 
-fn unlink(step: &Step<'_>) -> Option<BoltType> {
+fn unlink(step: &Step<'_>) -> Option<Value> {
     // Deleting a chunk deletes its links.
     step.next?;
     if step.held.inconsistent {
-        return Some(row([step.id.into(), BoltType::Null(BoltNull)]));
+        return Some(row([step.id.into(), Value::Null]));
     }
     let gone: Vec<_> = step.held_links.keys().filter(|id| !step.keeps(id)).copied().collect();
     (!gone.is_empty()).then(|| row([step.id.into(), list(&gone)]))
@@ -111,24 +106,24 @@ fn leaves(step: &&Step<'_>) -> bool {
     moves(step) && step.held.document.dataset.is_some()
 }
 
-fn joined_datasets(steps: &[Step<'_>]) -> Vec<BoltType> {
+fn joined_datasets(steps: &[Step<'_>]) -> Vec<Value> {
     let moved = steps.iter().filter(|step| moves(step));
     let mut pairs: Vec<_> = moved.filter_map(|step| Some((step.next()?.dataset.as_deref()?, step.id))).collect();
     pairs.sort_unstable();
     pairs.into_iter().map(|(dataset, id)| row([dataset.into(), id.into()])).collect()
 }
 
-fn projects(steps: &[Step<'_>]) -> Vec<BoltType> {
+fn projects(steps: &[Step<'_>]) -> Vec<Value> {
     let ids: BTreeSet<_> = steps.iter().filter_map(|step| step.next()?.project.as_deref()).collect();
-    ids.into_iter().map(BoltType::from).collect()
+    ids.into_iter().map(Value::from).collect()
 }
 
-fn datasets(steps: &[Step<'_>]) -> Vec<BoltType> {
+fn datasets(steps: &[Step<'_>]) -> Vec<Value> {
     let ids: BTreeSet<_> = steps.iter().filter_map(|step| step.next()?.dataset.as_deref()).collect();
-    ids.into_iter().map(BoltType::from).collect()
+    ids.into_iter().map(Value::from).collect()
 }
 
-fn part_of(steps: &[Step<'_>]) -> Vec<BoltType> {
+fn part_of(steps: &[Step<'_>]) -> Vec<Value> {
     let mut last = BTreeMap::<&str, (SyncVersion, &str)>::new();
     for step in steps {
         let Some(next) = step.next() else { continue };
@@ -195,7 +190,7 @@ impl<'a> Tally<'a> {
     }
 
     /// The row for [`cypher::ENTITIES`]; `None` if no written chunk contains the entity.
-    fn newest(&self, id: &str) -> Option<BoltType> {
+    fn newest(&self, id: &str) -> Option<Value> {
         let ((version, chunk, mention), (first, last)) = (self.best?, self.seen?);
         Some(row([
             id.into(),
@@ -210,7 +205,7 @@ impl<'a> Tally<'a> {
     }
 
     /// The row for [`cypher::RECOMPUTE_ENTITIES`]; `None` if the batch removes nothing that could have decided.
-    fn recompute(&self, id: &str) -> Option<BoltType> {
+    fn recompute(&self, id: &str) -> Option<Value> {
         let taken = !(self.left.is_empty() && self.firsts.is_empty() && self.lasts.is_empty());
         taken.then(|| row([id.into(), list(&self.left), list(&self.firsts), list(&self.lasts)]))
     }
@@ -264,17 +259,17 @@ fn by_key(document: &GraphDocument) -> BTreeMap<Key<'_>, f64> {
     document.relations.iter().map(|r| ((r.source.as_str(), r.target.as_str(), r.kind.as_str()), r.confidence)).collect()
 }
 
-fn removed_evidence(relations: &BTreeMap<Key<'_>, Evidence<'_>>) -> Vec<BoltType> {
+fn removed_evidence(relations: &BTreeMap<Key<'_>, Evidence<'_>>) -> Vec<Value> {
     let struck = relations.iter().filter(|(_, evidence)| !evidence.struck.is_empty());
     struck.map(|((s, t, kind), e)| row([(*s).into(), (*t).into(), (*kind).into(), list(&e.struck)])).collect()
 }
 
-fn relations_to_recompute(relations: &BTreeMap<Key<'_>, Evidence<'_>>) -> Vec<BoltType> {
+fn relations_to_recompute(relations: &BTreeMap<Key<'_>, Evidence<'_>>) -> Vec<Value> {
     let lost = relations.iter().filter(|(_, evidence)| !evidence.left.is_empty());
     lost.map(|((s, t, kind), e)| row([(*s).into(), (*t).into(), (*kind).into(), list(&e.left)])).collect()
 }
 
-fn added_evidence(relations: &BTreeMap<Key<'_>, Evidence<'_>>) -> Vec<BoltType> {
+fn added_evidence(relations: &BTreeMap<Key<'_>, Evidence<'_>>) -> Vec<Value> {
     let to_row = |((source, target, kind), evidence): (&Key<'_>, &Evidence<'_>)| {
         let (version, chunk, confidence) = evidence.best?;
         Some(row([

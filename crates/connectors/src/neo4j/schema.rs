@@ -1,8 +1,8 @@
 //! Creates and checks the unique constraints. Without them, concurrent MERGE statements create duplicates.
 
 use chunk_sync_engine::ports::FaultClass;
-use neo4rs::query;
 
+use super::bolt::Statement;
 use super::fault::Error;
 use super::server::Server;
 
@@ -106,7 +106,7 @@ fn refuse_old(version: &str) -> Result<(), Error> {
 /// Runs one statement in its own transaction: schema statements cannot share a transaction with data statements.
 async fn alone(server: &Server, statement: &str) -> Result<(), Error> {
     let mut transaction = server.begin().await?;
-    match transaction.run(query(statement)).await {
+    match transaction.run(&Statement::new(statement)).await {
         Ok(()) => transaction.commit().await,
         Err(error) => {
             transaction.rollback().await;
@@ -115,9 +115,9 @@ async fn alone(server: &Server, statement: &str) -> Result<(), Error> {
     }
 }
 
-async fn column(server: &Server, statement: &str, name: &str) -> Result<Vec<String>, Error> {
+async fn column(server: &Server, statement: &str, name: &'static str) -> Result<Vec<String>, Error> {
     let mut transaction = server.begin().await?;
-    let rows = transaction.rows(query(statement)).await;
+    let rows = transaction.rows(&Statement::new(statement)).await;
     transaction.rollback().await;
-    rows?.iter().map(|row| Ok(row.get(name)?)).collect()
+    rows?.iter().map(|row| row.text(name).map(str::to_owned).ok_or(Error::Answer(name))).collect()
 }

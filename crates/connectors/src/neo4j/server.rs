@@ -1,145 +1,163 @@
 //! Transactions with a deadline, none of which stays open on the server.
 //!
-//! The client sends no ROLLBACK when a transaction is dropped, and cannot send one after an interrupted exchange or a
-//! failed statement. Such a transaction keeps its locks until its connection is closed or reset. Therefore, unless the
-//! server confirmed the end of a transaction, the whole connection pool is discarded: idle connections close at once,
-//! busy ones when their transaction ends, and the next transaction opens a new pool.
+//! Statements are collected and sent in one flight; the server executes them one after the other and ignores the rest
+//! after a failure. A connection goes back to the pool only when the server has confirmed the end of its transaction.
+//! Otherwise, after a cancelled call or an error of the connection, it is closed, and the server rolls back. A
+//! transaction that waits for a lock does not notice the closed connection: the server ends it shortly after the
+//! deadline.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chunk_sync_engine::ports::Fault;
-use neo4rs::{BoltType, Graph, Query, Row, Txn, query};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
+use super::bolt::{Address, Connection, Credentials, Request, Row, Statement};
 use super::config::Neo4jConfig;
 use super::fault::Error;
-use super::message::cut;
+
+/// Maximum number of connections in use.
+const CONNECTIONS: usize = 8;
+
+/// A connection that was idle for longer is tried before it is used.
+const TRUSTED: Duration = Duration::from_secs(1);
+
+/// How long after the deadline the server ends a transaction.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// A server, and a pool of connections to it.
 pub(super) struct Server {
-    client: neo4rs::Config,
+    address: Address,
+    credentials: Credentials,
+    database: String,
     timeout: Duration,
-    pool: Mutex<Option<Graph>>,
+    idle: Mutex<Vec<Idle>>,
+    places: Semaphore,
+}
+
+struct Idle {
+    connection: Connection,
+    since: Instant,
 }
 
 impl Server {
     /// Creates no connection yet.
     ///
     /// # Errors
-    /// [`Misconfigured`](chunk_sync_engine::ports::FaultClass::Misconfigured) if the URL is invalid, see
-    /// [`Neo4jConfig::client`].
+    /// [`Misconfigured`](chunk_sync_engine::ports::FaultClass::Misconfigured), see [`Neo4jConfig::address`].
     pub(super) fn new(config: &Neo4jConfig) -> Result<Self, Fault> {
-        Ok(Self { client: config.client()?, timeout: config.timeout, pool: Mutex::new(None) })
+        Ok(Self {
+            address: config.address()?,
+            credentials: Credentials { user: config.user.clone(), password: config.password.clone() },
+            database: config.database.clone(),
+            timeout: config.timeout,
+            idle: Mutex::default(),
+            places: Semaphore::new(CONNECTIONS),
+        })
     }
 
     /// Begins a transaction. The configured timeout, from now on, is the deadline for all of its statements and its
     /// end.
     pub(super) async fn begin(&self) -> Result<Transaction<'_>, Error> {
         let deadline = Instant::now() + self.timeout;
-        let pool = self.pool()?;
-        // Created before the wait: if this call is cancelled, dropping it discards the pool.
-        let mut transaction = Transaction { server: self, txn: None, open: true, deadline };
-        let begun = timeout_at(deadline, pool.start_txn()).await.map_err(|_| Error::Deadline(self.timeout))?;
-        transaction.txn = Some(begun?);
-        Ok(transaction)
+        let late = Error::Deadline(self.timeout);
+        let (place, mut connection) = timeout_at(deadline, self.connection()).await.map_err(|_| late)??;
+        connection.request(&Request::Begin(&self.database, self.timeout + GRACE));
+        Ok(Transaction { server: self, connection: Some(connection), deadline, _place: place })
     }
 
-    fn pool(&self) -> Result<Graph, Error> {
-        let mut held = self.lock();
-        if let Some(pool) = &*held {
-            return Ok(pool.clone());
+    async fn connection(&self) -> Result<(SemaphorePermit<'_>, Connection), Error> {
+        // The semaphore is never closed.
+        let place = self.places.acquire().await.map_err(|error| Error::Setup(error.to_string()))?;
+        while let Some(Idle { mut connection, since }) = self.take_idle() {
+            if since.elapsed() < TRUSTED || connection.reset().await.is_ok() {
+                return Ok((place, connection));
+            }
         }
-        let pool = Graph::connect(self.client.clone())?;
-        *held = Some(pool.clone());
-        Ok(pool)
+        Ok((place, Connection::open(&self.address, &self.credentials).await?))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Graph>> {
-        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    fn take_idle(&self) -> Option<Idle> {
+        self.lock().pop()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Idle>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A transaction in progress. Dropping it without `commit` or `rollback` discards the pool, which rolls it back.
+/// A transaction in progress. Dropping it without `commit` or `rollback` closes its connection, which rolls it back.
 pub(super) struct Transaction<'a> {
     server: &'a Server,
-    txn: Option<Txn>,
-    open: bool,
+    connection: Option<Connection>,
     deadline: Instant,
+    _place: SemaphorePermit<'a>,
 }
 
 impl Transaction<'_> {
+    /// Adds a statement to the next flight; its result is empty.
+    pub(super) fn add(&mut self, statement: &Statement) {
+        self.request(&[Request::Run(statement), Request::Discard]);
+    }
+
+    /// Adds a statement to the next flight; its result are its rows.
+    pub(super) fn query(&mut self, statement: &Statement) {
+        self.request(&[Request::Run(statement), Request::Pull]);
+    }
+
+    /// Sends the flight; returns the result of each of its statements, in their order.
+    pub(super) async fn results(&mut self) -> Result<Vec<Vec<Row>>, Error> {
+        let late = Error::Deadline(self.server.timeout);
+        let Some(connection) = &mut self.connection else { return Ok(Vec::new()) };
+        timeout_at(self.deadline, connection.finish()).await.map_err(|_| late)?
+    }
+
     /// Runs a statement and discards its result.
-    pub(super) async fn run(&mut self, query: Query) -> Result<(), Error> {
-        let (late, deadline) = (Error::Deadline(self.server.timeout), self.deadline);
-        timeout_at(deadline, self.txn()?.run(query)).await.map_err(|_| late)??;
-        Ok(())
-    }
-
-    /// Runs a statement on the rows of its only parameter, in as many messages as needed, and discards the results.
-    /// Sends nothing if `rows` is empty.
-    pub(super) async fn run_on(&mut self, text: &str, parameter: &str, rows: Vec<BoltType>) -> Result<(), Error> {
-        for part in cut(text, rows) {
-            self.run(query(text).param(parameter, part)).await?;
-        }
-        Ok(())
-    }
-
-    /// Runs a statement on the rows of its only parameter, in as many messages as needed, and returns all result rows.
-    pub(super) async fn rows_on(
-        &mut self,
-        text: &str,
-        parameter: &str,
-        rows: Vec<BoltType>,
-    ) -> Result<Vec<Row>, Error> {
-        let mut found = Vec::new();
-        for part in cut(text, rows) {
-            found.extend(self.rows(query(text).param(parameter, part)).await?);
-        }
-        Ok(found)
+    pub(super) async fn run(&mut self, statement: &Statement) -> Result<(), Error> {
+        self.add(statement);
+        self.results().await.map(drop)
     }
 
     /// Runs a statement and returns its result rows.
-    pub(super) async fn rows(&mut self, query: Query) -> Result<Vec<Row>, Error> {
-        let (late, deadline) = (Error::Deadline(self.server.timeout), self.deadline);
-        let txn = self.txn()?;
-        let read = async {
-            let mut stream = txn.execute(query).await?;
-            let mut rows = Vec::new();
-            while let Some(row) = stream.next(txn.handle()).await? {
-                rows.push(row);
-            }
-            Ok(rows)
-        };
-        timeout_at(deadline, read).await.map_err(|_| late)?
+    pub(super) async fn rows(&mut self, statement: &Statement) -> Result<Vec<Row>, Error> {
+        self.query(statement);
+        Ok(self.results().await?.pop().unwrap_or_default())
     }
 
-    /// Commits. After an error it is unknown whether the transaction was committed.
+    /// Commits, after the statements that were added. After an error other than [`Error::Server`] it is unknown whether
+    /// the transaction was committed.
     pub(super) async fn commit(mut self) -> Result<(), Error> {
-        let late = Error::Deadline(self.server.timeout);
-        if let Some(txn) = self.txn.take() {
-            timeout_at(self.deadline, txn.commit()).await.map_err(|_| late)??;
-        }
-        self.open = false;
-        Ok(())
+        self.request(&[Request::Commit]);
+        let ended = self.results().await;
+        self.give_back();
+        ended.map(drop)
     }
 
-    /// Rolls back. If the server does not confirm it, the pool is discarded, and closing the connection rolls back.
+    /// Rolls back. If the server does not confirm it, the connection is closed, which rolls back.
     pub(super) async fn rollback(mut self) {
-        if let Some(txn) = self.txn.take() {
-            self.open = !matches!(timeout_at(self.deadline, txn.rollback()).await, Ok(Ok(())));
+        let Some(connection) = &mut self.connection else { return };
+        let ended = async {
+            if connection.is_failed() {
+                return connection.reset().await;
+            }
+            connection.request(&Request::Rollback);
+            connection.finish().await.map(drop)
+        };
+        if matches!(timeout_at(self.deadline, ended).await, Ok(Ok(()))) {
+            self.give_back();
         }
     }
 
-    fn txn(&mut self) -> Result<&mut Txn, Error> {
-        self.txn.as_mut().ok_or(Error::Client(neo4rs::Error::ConnectionError))
+    fn request(&mut self, requests: &[Request<'_>]) {
+        if let Some(connection) = &mut self.connection {
+            requests.iter().for_each(|request| connection.request(request));
+        }
     }
-}
 
-impl Drop for Transaction<'_> {
-    fn drop(&mut self) {
-        if self.open {
-            *self.server.lock() = None;
+    fn give_back(&mut self) {
+        if let Some(connection) = self.connection.take_if(|connection| connection.is_clean()) {
+            self.server.lock().push(Idle { connection, since: Instant::now() });
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The projection. Writes each batch in one transaction, retries it if concurrent transactions block it, and halves it
 //! if the server refuses one of its writes.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -9,15 +9,15 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use chunk_sync_engine::ports::{Applied, Counts, Fault, FaultClass, Store, StoredDocument, StoredFingerprint, Write};
 use chunk_sync_model::document::{Fingerprint, GraphDocument};
 use chunk_sync_model::{State, Target};
-use neo4rs::{BoltType, Query, Row, query};
 use uuid::Uuid;
 
+use super::bolt::{Row, Statement, Value};
 use super::config::Neo4jConfig;
 use super::cypher;
 use super::decode::{StoredNode, held};
 use super::encode::{Change, change, text};
 use super::fault::{Error, WRITE};
-use super::plan::{self, Statement, Step};
+use super::plan::{self, Step};
 use super::schema;
 use super::server::{Server, Transaction};
 
@@ -27,7 +27,7 @@ const READ: &str = "neo4j: read";
 const OTHERS: [&str; 3] = ["entities", "entity_links", "relations"];
 
 /// Chunks in one transaction.
-const BATCH: usize = 256;
+const BATCH: usize = 1024;
 
 /// How often a transaction is retried if concurrent transactions block it, and the first and the longest pause.
 const RETRIES: usize = 6;
@@ -86,17 +86,17 @@ impl Neo4jStore {
     }
 
     /// Runs one statement, rolls it back, and returns its rows.
-    pub(super) async fn rows(&self, query: Query) -> Result<Vec<Row>, Error> {
+    pub(super) async fn rows(&self, statement: &Statement) -> Result<Vec<Row>, Error> {
         let mut transaction = self.server.begin().await?;
-        let rows = transaction.rows(query).await;
+        let rows = transaction.rows(statement).await;
         transaction.rollback().await;
         rows
     }
 
     /// Runs one statement for what it does.
-    pub(super) async fn run(&self, query: Query) -> Result<(), Error> {
+    pub(super) async fn run(&self, statement: &Statement) -> Result<(), Error> {
         let mut transaction = self.server.begin().await?;
-        match transaction.run(query).await {
+        match transaction.run(statement).await {
             Ok(()) => transaction.commit().await,
             Err(error) => {
                 transaction.rollback().await;
@@ -186,13 +186,13 @@ impl Store for Neo4jStore {
     }
 
     async fn counts(&self) -> Result<Counts, Fault> {
-        let rows = self.rows(query(cypher::COUNTS)).await.map_err(|error| error.into_fault(READ))?;
+        let rows = self.rows(&Statement::new(cypher::COUNTS)).await.map_err(|error| error.into_fault(READ))?;
         let mut counts = Counts { chunks: 0, others: OTHERS.into_iter().map(|name| (name, 0)).collect() };
         for row in rows {
-            let undecodable = |error| Error::Answer(error).into_fault(READ);
-            let name: String = row.get("name").map_err(undecodable)?;
-            let count = row.get("count").map_err(undecodable)?;
-            match counts.others.get_mut(name.as_str()) {
+            let undecodable = |column| Error::Answer(column).into_fault(READ);
+            let name = row.text("name").ok_or_else(|| undecodable("name"))?;
+            let count = row.integer("count").and_then(|n| u64::try_from(n).ok()).ok_or_else(|| undecodable("count"))?;
+            match counts.others.get_mut(name) {
                 Some(other) => *other = count,
                 None => counts.chunks = count,
             }
@@ -201,18 +201,23 @@ impl Store for Neo4jStore {
     }
 
     async fn check(&self) -> Result<(), Fault> {
-        self.rows(query(cypher::CHECK)).await.map(drop).map_err(|error| error.into_fault("neo4j: check"))
+        self.rows(&Statement::new(cypher::CHECK)).await.map(drop).map_err(|error| error.into_fault("neo4j: check"))
     }
 }
 
-/// Writes a batch in an open transaction: locks the chunks, reads them, and runs the statements for the difference.
+/// Writes a batch in an open transaction, in two flights: the first locks the chunks and reads them, the second runs the
+/// statements for the difference. A third one commits.
 ///
 /// # Errors
 /// [`Error::Vanished`] if another client deletes a chunk or entity before it is locked; else the error of a statement.
 async fn write(transaction: &mut Transaction<'_>, batch: &[IndexedChange]) -> Result<Vec<Applied>, Error> {
-    let ids: Vec<String> = batch.iter().map(|IndexedChange { change, .. }| change.id.clone()).collect();
-    transaction.run_on(cypher::LOCK_CHUNKS, "ids", values(&ids)).await?;
-    let held = documents(transaction, Which::These(&ids)).await?;
+    let ids: Vec<Value> = batch.iter().map(|IndexedChange { change, .. }| change.id.as_str().into()).collect();
+    transaction.add(&Statement::new(cypher::LOCK_CHUNKS).with("ids", ids.clone()));
+    transaction.query(&Statement::new(cypher::READ).with("ids", ids));
+    transaction.query(&Statement::new(cypher::EVIDENCE).with("ids", examined(batch)));
+    let [_, documents, relations] = results(transaction).await?;
+    let light: HashSet<&str> = batch.iter().filter(|b| !b.change.thorough).map(|b| b.change.id.as_str()).collect();
+    let held = held(&documents, &relations, |id| light.contains(id))?;
     let held: HashMap<&str, &StoredNode> = held.iter().map(|held| (held.id.as_str(), held)).collect();
     let mut steps = Vec::with_capacity(batch.len());
     let mut applied = Vec::with_capacity(batch.len());
@@ -225,39 +230,56 @@ async fn write(transaction: &mut Transaction<'_>, batch: &[IndexedChange]) -> Re
             steps.push(Step::new(change, held));
         }
     }
-    lock_entities(transaction, plan::entities(&steps)).await?;
-    for Statement { text, parameter, rows } in plan::statements(&steps) {
-        transaction.run_on(text, parameter, rows).await?;
+    if !steps.is_empty() {
+        send(transaction, &steps).await?;
     }
     Ok(applied)
 }
 
-async fn lock_entities(transaction: &mut Transaction<'_>, ids: Vec<BoltType>) -> Result<(), Error> {
-    let wanted = ids.len();
-    transaction.run_on(cypher::LOCK_ENTITIES, "ids", ids.clone()).await?;
-    let mut found = 0;
-    for row in transaction.rows_on(cypher::COUNT_ENTITIES, "ids", ids).await? {
-        found += row.get::<usize>("count")?;
+/// Locks the entities and runs the statements.
+async fn send(transaction: &mut Transaction<'_>, steps: &[Step<'_>]) -> Result<(), Error> {
+    let entities = plan::entities(steps);
+    let wanted = i64::try_from(entities.len()).ok();
+    if !entities.is_empty() {
+        transaction.add(&Statement::new(cypher::LOCK_ENTITIES).with("ids", entities.clone()));
     }
+    // Counted under the locks; the statements after it are rolled back if it shows that an entity is gone.
+    transaction.query(&Statement::new(cypher::COUNT_ENTITIES).with("ids", entities));
+    plan::statements(steps).iter().for_each(|statement| transaction.add(statement));
+    let results = transaction.results().await?;
+    let found = results.iter().flatten().find_map(|row| row.integer("count"));
     if found == wanted { Ok(()) } else { Err(Error::Vanished) }
+}
+
+/// The chunks of a batch whose evidence is read.
+fn examined(batch: &[IndexedChange]) -> Vec<Value> {
+    let thorough = batch.iter().map(|IndexedChange { change, .. }| change).filter(|change| change.thorough);
+    thorough.map(|change| change.id.as_str().into()).collect()
+}
+
+/// The results of a flight of so many statements.
+async fn results<const N: usize>(transaction: &mut Transaction<'_>) -> Result<[Vec<Row>; N], Error> {
+    transaction.results().await?.try_into().map_err(|_| Error::Answer("results"))
 }
 
 /// Reads the stored documents of chunks with their relations.
 async fn documents(transaction: &mut Transaction<'_>, which: Which<'_>) -> Result<Vec<StoredNode>, Error> {
-    let documents = match which {
-        Which::These(ids) => transaction.rows_on(cypher::READ, "ids", values(ids)).await?,
+    let (documents, relations) = match which {
+        Which::These(ids) => {
+            let ids: Value = ids.iter().map(String::as_str).collect();
+            transaction.query(&Statement::new(cypher::READ).with("ids", ids.clone()));
+            transaction.query(&Statement::new(cypher::EVIDENCE).with("ids", ids));
+            results(transaction).await.map(|[documents, relations]| (documents, relations))?
+        }
         Which::Above(after, limit) => {
-            let scan = query(cypher::SCAN)
-                .param("after", after.map_or_else(String::new, text))
-                .param("limit", i64::try_from(limit).unwrap_or(i64::MAX));
-            transaction.rows(scan).await?
+            let scan = Statement::new(cypher::SCAN)
+                .with("after", after.map_or_else(String::new, text))
+                .with("limit", i64::try_from(limit).unwrap_or(i64::MAX));
+            let documents = transaction.rows(&scan).await?;
+            let ids: Value = documents.iter().filter_map(|row| row.text("id")).collect();
+            let relations = transaction.rows(&Statement::new(cypher::EVIDENCE).with("ids", ids)).await?;
+            (documents, relations)
         }
     };
-    let found = documents.iter().map(|row| row.get("id")).collect::<Result<Vec<String>, _>>()?;
-    let relations = transaction.rows_on(cypher::EVIDENCE, "ids", values(&found)).await?;
-    held(&documents, &relations)
-}
-
-fn values(texts: &[String]) -> Vec<BoltType> {
-    texts.iter().map(|text| text.as_str().into()).collect()
+    held(&documents, &relations, |_| false)
 }
