@@ -9,7 +9,7 @@ use qdrant_client::qdrant::condition::ConditionOneOf;
 use qdrant_client::qdrant::points_selector::PointsSelectorOneOf;
 use qdrant_client::qdrant::points_update_operation::{DeletePoints, Operation, OverwritePayload, PointStructList};
 use qdrant_client::qdrant::{
-    Condition, FieldCondition, Filter, HasIdCondition, PointStruct, PointsSelector, PointsUpdateOperation, Range,
+    Condition, FieldCondition, Filter, HasIdCondition, PointsSelector, PointsUpdateOperation, Range,
 };
 use uuid::Uuid;
 
@@ -22,10 +22,14 @@ pub(super) struct Plan {
     pub(super) answers: Vec<Applied>,
 }
 
+/// The most points of a batch that get a new payload by an operation each. The server flushes its log after each
+/// operation, so beyond this number one upsert of whole points is faster, although it sends vectors that are there.
+const PAYLOADS: usize = 8;
+
 /// Plans one batch. `held` maps each chunk that the server stores to its version.
 pub(super) fn plan(writes: &[Write], held: &HashMap<Uuid, SyncVersion>, limits: &Limits, server: Version) -> Plan {
     let (mut upserts, mut deletes) = (Vec::new(), Vec::new());
-    let (mut operations, mut answers) = (Vec::new(), Vec::with_capacity(writes.len()));
+    let (mut payloads, mut answers) = (Vec::new(), Vec::with_capacity(writes.len()));
     for write in writes {
         let held = held.get(&write.id).copied();
         if held.is_some_and(|held| held >= write.version) {
@@ -39,16 +43,19 @@ pub(super) fn plan(writes: &[Write], held: &HashMap<Uuid, SyncVersion>, limits: 
                     answers.push(Applied::Failed(fault));
                     continue;
                 }
-                let document = VectorDocument::of(state, limits);
                 // Another client wrote a point of version zero, including its vectors.
-                match held.filter(|held| *held >= write.vectors_since && *held > SyncVersion::default()) {
-                    Some(_) => operations.push(overwrite(write, document)),
-                    None => upserts.push((write, point(write.id, write.version, document, server.wire()))),
-                }
+                let keeps = held.is_some_and(|held| held >= write.vectors_since && held > SyncVersion::default());
+                let list = if keeps { &mut payloads } else { &mut upserts };
+                list.push((write, VectorDocument::of(state, limits)));
             }
         }
         answers.push(Applied::Written);
     }
+    if payloads.len() > PAYLOADS {
+        upserts.append(&mut payloads);
+    }
+    let mut operations: Vec<Operation> =
+        payloads.into_iter().map(|(write, document)| overwrite(write, document)).collect();
     operations.extend(upsert(upserts, server));
     operations.extend(delete(&deletes));
     let operations = operations.into_iter().map(|operation| PointsUpdateOperation { operation: Some(operation) });
@@ -67,14 +74,15 @@ fn overwrite(write: &Write, document: VectorDocument) -> Operation {
     })
 }
 
-fn upsert(upserts: Vec<(&Write, PointStruct)>, server: Version) -> Option<Operation> {
+fn upsert(upserts: Vec<(&Write, VectorDocument)>, server: Version) -> Option<Operation> {
     if upserts.is_empty() {
         return None;
     }
     let unless_newer =
         Filter { must_not: upserts.iter().map(|(write, _)| newer(write)).collect(), ..Filter::default() };
+    let to_point = |(write, document): (&Write, VectorDocument)| point(write.id, write.version, document, server.wire());
     Some(Operation::Upsert(PointStructList {
-        points: upserts.into_iter().map(|(_, point)| point).collect(),
+        points: upserts.into_iter().map(to_point).collect(),
         update_filter: server.is_conditional().then_some(unless_newer),
         ..PointStructList::default()
     }))
