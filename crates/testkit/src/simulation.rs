@@ -58,7 +58,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use chunk_sync_engine::ports::{Bus, Capture, FinishedBy, Lease, Records, Store};
+use chunk_sync_engine::ports::{Bus, Capture, FinishedBy, Lease, Records, Row, Store, Write};
 use chunk_sync_model::{Target, Time};
 use chunk_sync_samples::rng::Rng;
 use chunk_sync_wal::disk::Disk;
@@ -187,6 +187,7 @@ async fn live(seed: u64, installation: Installation, plant: Plant) -> Result<Tal
             Err(_) => return Err("a process does not come to rest".into()),
         }
     }
+    world.drain_late_writes().await?;
     // The final version of a chunk depends on the order of its merges; late commits change that order.
     world.check(None, processes == 1 && !world.scenario.commits_late).await?;
     Ok(world.tallied())
@@ -272,6 +273,21 @@ impl World {
                 Ok(()) => return Ok(()),
             }
         }
+    }
+
+    /// Does what the next start does: a write of a lost term that was answered while the processes stopped may have put
+    /// its chunk into the outbox.
+    async fn drain_late_writes(&self) -> Result<(), String> {
+        for store in &self.stores {
+            let poison = self.poison(store.target()).map(|poison| poison.id);
+            let pending = self.records.pending_writes(store.target(), usize::MAX).await.map_err(|f| f.to_string())?;
+            let ids: Vec<Uuid> = pending.iter().map(|pending| pending.id).filter(|id| Some(*id) != poison).collect();
+            let rows = self.records.rows_of(&ids).await.map_err(|fault| fault.to_string())?;
+            let write =
+                |row: Row| Write { id: row.id, version: row.version, state: row.state, vectors_since: row.version };
+            store.apply(&rows.into_iter().flatten().map(write).collect::<Vec<_>>()).await;
+        }
+        Ok(())
     }
 
     async fn is_settled(&self, down: Option<Target>) -> bool {

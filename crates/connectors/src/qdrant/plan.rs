@@ -80,7 +80,8 @@ fn upsert(upserts: Vec<(&Write, VectorDocument)>, server: Version) -> Option<Ope
     }
     let unless_newer =
         Filter { must_not: upserts.iter().map(|(write, _)| newer(write)).collect(), ..Filter::default() };
-    let to_point = |(write, document): (&Write, VectorDocument)| point(write.id, write.version, document, server.wire());
+    let to_point =
+        |(write, document): (&Write, VectorDocument)| point(write.id, write.version, document, server.wire());
     Some(Operation::Upsert(PointStructList {
         points: upserts.into_iter().map(to_point).collect(),
         update_filter: server.is_conditional().then_some(unless_newer),
@@ -126,4 +127,45 @@ fn select(filter: Filter) -> PointsSelector {
 #[allow(clippy::cast_precision_loss, reason = "below 2^53")]
 fn number(version: SyncVersion) -> f64 {
     version.get() as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use chunk_sync_model::State;
+    use serde_json::json;
+
+    use super::*;
+
+    /// A write of new metadata to a chunk whose vectors the server has.
+    fn metadata(id: u128) -> Write {
+        let chunk = json!({
+            "id": Uuid::from_u128(id), "system_origin": "claude", "content": "something",
+            "chunk_type": "text", "source": {"type": "api"},
+            "location": {"start_char": 0, "end_char": 9, "chunk_index": 0}, "organization": {},
+            "metadata": {"created_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:00Z"},
+        });
+        let state = State { chunk: serde_json::from_value(chunk).unwrap(), embedding_stale: false };
+        Write {
+            id: Uuid::from_u128(id),
+            version: SyncVersion::new(2),
+            state: Some(Arc::new(state)),
+            vectors_since: SyncVersion::new(1),
+        }
+    }
+
+    #[test]
+    fn many_payloads_are_one_operation_and_one_flush() {
+        let operations = |count: u128| {
+            let writes: Vec<Write> = (1..=count).map(metadata).collect();
+            let held = writes.iter().map(|write| (write.id, SyncVersion::new(1))).collect();
+            let version = Version::of("1.18.3").unwrap();
+            plan(&writes, &held, &Limits::default(), version).operations
+        };
+        assert_eq!(operations(3).len(), 3, "few: the vectors stay where they are");
+        let many = operations(200);
+        assert_eq!(many.len(), 1);
+        assert!(matches!(&many[0].operation, Some(Operation::Upsert(list)) if list.points.len() == 200));
+    }
 }

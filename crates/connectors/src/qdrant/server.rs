@@ -77,7 +77,7 @@ impl fmt::Display for Version {
 
 impl Version {
     /// Parses `1.18.1`, `v1.18.1-dev` and similar forms.
-    fn of(text: &str) -> Option<Self> {
+    pub(super) fn of(text: &str) -> Option<Self> {
         let mut numbers = text.trim_start_matches('v').split(['.', '-', '+']).map(|part| part.parse().ok());
         Some(Self(numbers.next()??, numbers.next()??))
     }
