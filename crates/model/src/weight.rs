@@ -65,6 +65,8 @@ fn value(of: &Value) -> usize {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+
     use serde_json::json;
 
     use super::*;

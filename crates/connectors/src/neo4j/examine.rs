@@ -23,7 +23,7 @@ const TRIAL_WRITE: &str = "CREATE (n) DELETE n";
 pub async fn examine(config: &Neo4jConfig) -> Vec<Finding> {
     let mut findings = Findings::of(PLACE);
     let strict = Neo4jConfig { allow_insecure: false, ..config.clone() };
-    if !remote::examine(&mut findings, strict.client().map(drop), config.client().map(drop)) {
+    if !remote::examine(&mut findings, strict.address().map(drop), config.address().map(drop)) {
         return findings.into_list();
     }
     let examined = match Server::new(config) {

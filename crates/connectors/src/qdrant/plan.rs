@@ -131,6 +131,8 @@ fn number(version: SyncVersion) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+
     use std::sync::Arc;
 
     use chunk_sync_model::State;

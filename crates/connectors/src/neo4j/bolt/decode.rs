@@ -131,6 +131,8 @@ impl<'a> Reader<'a> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+
     use super::super::encode;
     use super::super::request::{Request, Statement};
     use super::*;

@@ -1,3 +1,5 @@
+#![allow(clippy::unwrap_used)]
+
 use chunk_sync_model::State;
 use serde_json::json;
 
