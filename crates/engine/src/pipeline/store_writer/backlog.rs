@@ -58,7 +58,7 @@ struct OpenBatch {
 
 /// The writes of one chunk that are not answered yet, in the order of arrival.
 struct Waiting {
-    writes: VecDeque<Place>,
+    writes: VecDeque<BatchIndex>,
     /// The newest was refused: the others are sent one by one.
     alone: bool,
     /// When the store was first sent one that it failed to take.
@@ -67,7 +67,7 @@ struct Waiting {
 
 /// A write in its batch.
 #[derive(Clone, Copy)]
-struct Place {
+struct BatchIndex {
     batch: u64,
     index: usize,
 }
@@ -102,11 +102,11 @@ impl Backlog {
         let (number, open) = (self.next, batch.writes.len());
         self.next += 1;
         for (index, write) in batch.writes.iter().enumerate() {
-            let place = Place { batch: number, index };
+            let source = BatchIndex { batch: number, index };
             match self.chunks.get_mut(&write.id) {
-                Some(waiting) => waiting.writes.push_back(place),
+                Some(waiting) => waiting.writes.push_back(source),
                 None => {
-                    let waiting = Waiting { writes: VecDeque::from([place]), alone: false, failing_since: None };
+                    let waiting = Waiting { writes: VecDeque::from([source]), alone: false, failing_since: None };
                     self.chunks.insert(write.id, waiting);
                     self.fresh.push_back(write.id);
                 }
@@ -149,7 +149,7 @@ impl Backlog {
     fn due(&self, id: Uuid) -> Option<Due> {
         let waiting = self.chunks.get(&id)?;
         let stands_for = if waiting.alone { 1 } else { waiting.writes.len() };
-        let mut writes = waiting.writes.iter().take(stands_for).filter_map(|place| self.write(*place));
+        let mut writes = waiting.writes.iter().take(stands_for).filter_map(|source| self.write(*source));
         let (first, mut enqueued) = writes.next()?;
         let mut write = first.clone();
         for (next, also_enqueued) in writes {
@@ -159,9 +159,9 @@ impl Backlog {
         Some(Due { write, enqueued, failing_since: waiting.failing_since, taken: Instant::now(), stands_for })
     }
 
-    fn write(&self, place: Place) -> Option<(&Write, bool)> {
-        let OpenBatch { batch, .. } = self.batches.get(&place.batch)?;
-        Some((batch.writes.get(place.index)?, batch.enqueued))
+    fn write(&self, source: BatchIndex) -> Option<(&Write, bool)> {
+        let OpenBatch { batch, .. } = self.batches.get(&source.batch)?;
+        Some((batch.writes.get(source.index)?, batch.enqueued))
     }
 
     /// The write failed and can be repeated.
@@ -176,38 +176,38 @@ impl Backlog {
     /// their results.
     pub(super) fn answer(&mut self, due: &Due, result: &WriteResult) {
         let Some(waiting) = self.chunks.get_mut(&due.write.id) else { return };
-        let covered: Vec<Place> = waiting.writes.drain(..due.stands_for.min(waiting.writes.len())).collect();
+        let covered: Vec<BatchIndex> = waiting.writes.drain(..due.stands_for.min(waiting.writes.len())).collect();
         let refused = matches!(result, WriteResult::Refused(_));
-        let (answered, again): (Vec<Place>, Vec<Place>) =
-            covered.into_iter().partition(|place| !refused || self.version(*place) == Some(due.write.version));
+        let (answered, again): (Vec<BatchIndex>, Vec<BatchIndex>) =
+            covered.into_iter().partition(|source| !refused || self.version(*source) == Some(due.write.version));
         let Some(waiting) = self.chunks.get_mut(&due.write.id) else { return };
         waiting.failing_since = None;
         waiting.alone |= !again.is_empty();
-        for place in again.into_iter().rev() {
-            waiting.writes.push_front(place);
+        for source in again.into_iter().rev() {
+            waiting.writes.push_front(source);
         }
         if waiting.writes.is_empty() {
             self.chunks.remove(&due.write.id);
         } else {
             self.fresh.push_back(due.write.id);
         }
-        for place in answered {
-            self.record(place, result.clone());
+        for source in answered {
+            self.record(source, result.clone());
         }
     }
 
-    fn version(&self, place: Place) -> Option<SyncVersion> {
-        self.write(place).map(|(write, _)| write.version)
+    fn version(&self, source: BatchIndex) -> Option<SyncVersion> {
+        self.write(source).map(|(write, _)| write.version)
     }
 
-    fn record(&mut self, place: Place, result: WriteResult) {
-        let Some(open) = self.batches.get_mut(&place.batch) else { return };
-        if let Some(slot) = open.results.get_mut(place.index)
+    fn record(&mut self, source: BatchIndex, result: WriteResult) {
+        let Some(open) = self.batches.get_mut(&source.batch) else { return };
+        if let Some(slot) = open.results.get_mut(source.index)
             && slot.replace(result).is_none()
         {
             open.open -= 1;
         }
-        self.answer_if_complete(place.batch);
+        self.answer_if_complete(source.batch);
     }
 
     fn answer_if_complete(&mut self, number: u64) {
