@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    Applied, Counts, Fault, Marked, Store, StoredDocument, StoredFingerprint, Write, check_mark,
+    Applied, Counts, Fault, Marked, Projection, StoredDocument, StoredFingerprint, Write, check_mark,
 };
 use chunk_sync_model::document::Fingerprint;
 use chunk_sync_model::{State, Target};
@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 /// A store whose preparation begins with its mark.
 pub struct Checked {
-    store: Arc<dyn Store>,
+    store: Arc<dyn Projection>,
     marked: Arc<dyn Marked>,
     id: Uuid,
 }
@@ -21,13 +21,13 @@ pub struct Checked {
 impl Checked {
     /// The store of the installation `id`, in the server that `marked` is.
     #[must_use]
-    pub fn new(store: Arc<dyn Store>, marked: Arc<dyn Marked>, id: Uuid) -> Self {
+    pub fn new(store: Arc<dyn Projection>, marked: Arc<dyn Marked>, id: Uuid) -> Self {
         Self { store, marked, id }
     }
 }
 
 #[async_trait]
-impl Store for Checked {
+impl Projection for Checked {
     fn target(&self) -> Target {
         self.store.target()
     }

@@ -14,9 +14,11 @@ mod installation;
 mod lease;
 mod lease_state;
 mod lock;
+mod merge;
 mod rows;
 mod schema;
 mod strain;
+mod tables;
 mod values;
 mod vectors;
 

@@ -20,6 +20,7 @@ mod installation;
 mod json;
 mod lease;
 mod merge;
+mod open_transaction;
 mod pool;
 mod publication;
 mod records;
@@ -27,7 +28,7 @@ mod rest;
 mod row;
 mod schema;
 mod sql;
-mod store;
+
 #[cfg(test)]
 mod tests;
 mod tls;

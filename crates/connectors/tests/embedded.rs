@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use chunk_sync_connectors::embedded::{Embedded, EmbeddedBus, MAX_BACKLOG};
-use chunk_sync_engine::ports::{Bus, EntryId, FaultClass, Lease, Records, Store};
+use chunk_sync_connectors::embedded::{Embedded, EmbeddedBus, MAX_BACKLOG, Rows};
+use chunk_sync_engine::ports::{Bus, EntryId, FaultClass, Lease, Projection, Records};
 use chunk_sync_model::event::Fields;
 use chunk_sync_testkit::Fixture;
 use chunk_sync_testkit::bus::BusFixture;
 use chunk_sync_testkit::installation::Home;
 use chunk_sync_testkit::lease::LeaseFixture;
+use chunk_sync_testkit::merging::RowsAsStore;
 use tempfile::TempDir;
 
 /// A directory with its open stores.
@@ -42,6 +43,9 @@ impl Environment {
 
 macro_rules! fixture {
     ($name:ident, $port:ty, $part:ident) => {
+        fixture!($name, $port, $part, |port| Arc::clone(port) as _);
+    };
+    ($name:ident, $port:ty, $part:ident, $made:expr) => {
         struct $name(Environment);
 
         #[async_trait]
@@ -53,7 +57,8 @@ macro_rules! fixture {
             }
 
             fn port(&self) -> Arc<$port> {
-                Arc::clone(&self.0.open().$part) as _
+                let made: fn(&Arc<_>) -> Arc<$port> = $made;
+                made(&self.0.open().$part)
             }
 
             async fn reopen(&mut self) {
@@ -63,11 +68,11 @@ macro_rules! fixture {
     };
 }
 
-fixture!(RowsAsStore, dyn Store, rows);
+fixture!(StoreOfRows, dyn Projection, rows, |rows: &Arc<Rows>| Arc::new(RowsAsStore(Arc::clone(rows) as _)));
 fixture!(RowsAsRecords, dyn Records, rows);
 fixture!(RowsAsHome, dyn Home, rows);
-fixture!(Vectors, dyn Store, vectors);
-fixture!(Graph, dyn Store, graph);
+fixture!(Vectors, dyn Projection, vectors);
+fixture!(Graph, dyn Projection, graph);
 fixture!(BusOfPlace, dyn Bus, bus);
 fixture!(LeaseOfPlace, dyn Lease, lease);
 
@@ -91,7 +96,7 @@ impl BusFixture for BusOfPlace {
 
 mod rows {
     use super::*;
-    chunk_sync_testkit::store_suite!(RowsAsStore);
+    chunk_sync_testkit::store_suite!(StoreOfRows);
     chunk_sync_testkit::records_suite!(RowsAsRecords);
     chunk_sync_testkit::installation_suite!(RowsAsHome);
 }

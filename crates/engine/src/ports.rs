@@ -2,27 +2,32 @@
 
 mod bus;
 mod capture;
-mod conflicts;
+mod conflict_log;
+mod dead_letters;
 mod fault;
 mod finding;
 mod installation;
 mod lease;
-mod store;
+mod outbox;
+mod projection;
+mod system_of_record;
 
 use std::sync::Arc;
 
 use chunk_sync_model::Target;
 
-pub use bus::{Bus, DEAD_FIELDS, DeadLetter, Delivery, Depth, EntryId, FinishedBy, Letter};
+pub use bus::{Bus, Delivery, Depth, EntryId, FinishedBy};
 pub use capture::{Capture, Captured, Gap, Opened, Position, Source, Touch};
-pub use conflicts::{ConflictFilter, ConflictRecord, NewConflict, Resolution, ResolvedPart};
+pub use conflict_log::{ConflictFilter, ConflictLog, ConflictRecord, NewConflict, Resolution, ResolvedPart};
+pub use dead_letters::{DEAD_FIELDS, DeadLetter, DeadLetters, Letter};
 pub use fault::{Fault, FaultClass};
 pub use finding::{Finding, Findings, Level};
 pub use installation::{Installation, Installed, Kept, Marked, StoreSet, check_mark};
 pub use lease::{Handover, Lease, LeaseState};
-pub use store::{
-    Applied, Commit, Counts, CurrentState, Decide, Fence, MergeScope, PendingWrite, Records, Row, Store,
-    StoredDocument, StoredFingerprint, Write,
+pub use outbox::{Outbox, PendingWrite};
+pub use projection::{Applied, Counts, Projection, StoredDocument, StoredFingerprint, Write};
+pub use system_of_record::{
+    Commit, Committed, CurrentState, Fence, MergeScope, MergeTransaction, Records, Row, SystemOfRecord,
 };
 
 /// The implementations of the ports that one process uses.
@@ -30,12 +35,12 @@ pub use store::{
 pub struct Ports {
     /// The stream of events.
     pub bus: Arc<dyn Bus>,
-    /// The system of record.
+    /// The system of record, with its outbox and its conflicts.
     pub records: Arc<dyn Records>,
     /// The lease that decides which process works the stream.
     pub lease: Arc<dyn Lease>,
     /// The other stores that the installation has: vectors, graph, both or none.
-    pub stores: Vec<Arc<dyn Store>>,
+    pub stores: Vec<Arc<dyn Projection>>,
     /// The version of the set of stores, with which every merge is fenced; `None` where no version is recorded.
     pub set: Option<u64>,
 }

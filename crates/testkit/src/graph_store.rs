@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use chunk_sync_engine::ports::{Store, Write};
+use chunk_sync_engine::ports::{Projection, Write};
 use chunk_sync_model::State;
 use serde_json::json;
 
@@ -12,7 +12,7 @@ use crate::history::History;
 use crate::states::{bare, delete, entity, relationship, state, states, version, write};
 use crate::store::{holds, written};
 
-type Port = dyn Store;
+type Port = dyn Projection;
 
 /// How often eight concurrent writers may conflict with each other.
 const ATTEMPTS: usize = 10;

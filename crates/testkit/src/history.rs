@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use chunk_sync_engine::ports::{Applied, Store, Write};
+use chunk_sync_engine::ports::{Applied, Projection, Write};
 use chunk_sync_model::{State, SyncVersion};
 use chunk_sync_samples::rng::Rng;
 use uuid::Uuid;
@@ -47,7 +47,7 @@ impl History {
     }
 
     /// Applies one more batch to the store and asserts its answers.
-    pub(crate) async fn go_on(&mut self, store: &dyn Store) {
+    pub(crate) async fn go_on(&mut self, store: &dyn Projection) {
         let (writes, wanted): (Vec<Write>, Vec<Answer>) = self.batch().into_iter().unzip();
         let answers = store.apply(&writes).await;
         assert_eq!(answers.len(), writes.len());
@@ -62,7 +62,7 @@ impl History {
     }
 
     /// Asserts that the store holds exactly what the map holds.
-    pub(crate) async fn is_held_by(&self, store: &dyn Store) {
+    pub(crate) async fn is_held_by(&self, store: &dyn Projection) {
         let seen = store.scan_fingerprints(None, self.chunks.len() + 1).await.unwrap();
         let ids: Vec<Uuid> = seen.iter().map(|seen| seen.id).collect();
         assert_eq!(ids, self.held.keys().copied().collect::<Vec<_>>());

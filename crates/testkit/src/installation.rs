@@ -10,6 +10,7 @@ use chunk_sync_model::{Record, SyncVersion, Target};
 use uuid::Uuid;
 
 use crate::Fixture;
+use crate::merging::Merging as _;
 use crate::states::states;
 
 /// The system of record with its installation record.

@@ -7,6 +7,7 @@ use chunk_sync_engine::ports::{Commit, CurrentState, Fence, Lease, LeaseState, M
 use uuid::Uuid;
 
 use crate::Fixture;
+use crate::merging::Merging as _;
 use crate::states::{bare, state};
 
 /// What a lease offers to its contract tests beside its port.

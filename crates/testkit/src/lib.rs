@@ -12,6 +12,7 @@ pub mod installation;
 pub mod lease;
 pub mod memory;
 pub mod merge_bus;
+pub mod merging;
 pub mod qdrant_server;
 pub mod records;
 pub mod scenarios;
@@ -28,7 +29,7 @@ use async_trait::async_trait;
 /// Embedding models are those of `Limits::default()`.
 #[async_trait]
 pub trait Fixture: Sized + Send + Sync {
-    /// The trait of the engine under test, such as `dyn Store`.
+    /// The trait of the engine under test, such as `dyn Projection`.
     type Port: ?Sized + Send + Sync;
 
     /// A fresh, empty and prepared environment. Panics if its service is missing, and states how to provide it.
@@ -138,6 +139,8 @@ macro_rules! records_suite {
                 a_merge_finds_what_the_last_one_left,
                 every_state_comes_back_from_a_merge_as_it_was,
                 what_is_held_comes_in_the_order_asked,
+                a_dropped_merge_writes_nothing_and_holds_no_lock,
+                a_merge_keeps_others_out_until_it_commits,
                 a_tombstone_stays_when_the_row_goes,
                 a_deleted_row_can_come_again,
                 a_record_changes_without_its_row,

@@ -14,6 +14,7 @@ use chunk_sync_model::{Event, Limits};
 use uuid::Uuid;
 
 use crate::bus::BusFixture;
+use crate::merging::Merging as _;
 use crate::records::merged;
 use crate::states::{bare, chunk};
 

@@ -6,13 +6,14 @@ mod pending_writes;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chunk_sync_engine::ports::{Commit, CurrentState, Records};
+use chunk_sync_engine::ports::{Commit, Committed, CurrentState, Fence, MergeScope, Records};
 use chunk_sync_model::document::row_fingerprint;
 use chunk_sync_model::merge::{Change, Strategies, merge};
 use chunk_sync_model::{Event, EventType, Record, State, SyncVersion, Target, Time};
 use uuid::Uuid;
 
 use crate::Fixture;
+use crate::merging::Merging as _;
 use crate::states::{all, rotated, states, version};
 use pending_writes::pending_write;
 
@@ -54,15 +55,12 @@ async fn remove(records: &Port, state: &State) {
     records.merge(&[id], &|held| held.into_iter().map(|held| merged(held, &event)).collect()).await.unwrap();
 }
 
-/// What a merge of this chunk would read.
+/// What a merge of this chunk reads; a read without locks returns the same.
 async fn held(records: &Port, id: Uuid) -> CurrentState {
-    let found = std::sync::Mutex::new(None);
-    let decide = |mut held: Vec<CurrentState>| {
-        *found.lock().unwrap() = held.pop();
-        Vec::new()
-    };
-    records.merge(&[id], &decide).await.unwrap();
-    found.into_inner().unwrap().unwrap()
+    let held = records.begin(scope(&[id])).await.unwrap().current().remove(0);
+    let read = records.current(&[id]).await.unwrap().remove(0);
+    assert_eq!((&read.record, &read.state, read.row), (&held.record, &held.state, held.row));
+    held
 }
 
 pub async fn a_merge_finds_what_the_last_one_left<F: Fixture<Port = Port>>() {
@@ -120,15 +118,53 @@ pub async fn what_is_held_comes_in_the_order_asked<F: Fixture<Port = Port>>() {
     let (records, states) = (fixture.port(), states(9));
     put(&*records, &states[..6]).await;
     let ids: Vec<Uuid> = [7, 2, 0, 8, 5, 1].map(|i: usize| states[i].chunk.id).into();
-    let found = std::sync::Mutex::new(Vec::new());
-    let decide = |held: Vec<CurrentState>| {
-        *found.lock().unwrap() = held.iter().map(|held| held.state.as_ref().map(|state| state.chunk.id)).collect();
-        Vec::new()
-    };
-    records.merge(&ids, &decide).await.unwrap();
     let wanted: Vec<_> =
         ids.iter().map(|id| states[..6].iter().any(|state| state.chunk.id == *id).then_some(*id)).collect();
-    assert_eq!(found.into_inner().unwrap(), wanted);
+    let chunks = |held: Vec<CurrentState>| -> Vec<Option<Uuid>> {
+        held.into_iter().map(|held| held.state.map(|state| state.chunk.id)).collect()
+    };
+    let mut transaction = records.begin(scope(&ids)).await.unwrap();
+    assert_eq!(chunks(transaction.current()), wanted);
+    assert!(transaction.current().is_empty(), "the states are moved out");
+    drop(transaction);
+    assert_eq!(chunks(records.current(&ids).await.unwrap()), wanted);
+}
+
+/// A transaction without a fence that finishes no entries.
+fn scope(ids: &[Uuid]) -> MergeScope<'_> {
+    const NONE: &Fence = &Fence { lease: None, stores: None };
+    MergeScope { ids, fence: NONE, finished: &[] }
+}
+
+pub async fn a_dropped_merge_writes_nothing_and_holds_no_lock<F: Fixture<Port = Port>>() {
+    let fixture = F::fresh().await;
+    let (records, states) = (fixture.port(), states(3));
+    put(&*records, &states[..2]).await;
+    let ids: Vec<Uuid> = states.iter().map(|state| state.chunk.id).collect();
+    let after = async {
+        for _ in 0..3 {
+            drop(records.begin(scope(&ids)).await.unwrap());
+        }
+        set(&*records, &states, 7).await;
+    };
+    tokio::time::timeout(Duration::from_secs(10), after).await.expect("a dropped merge holds a lock");
+    are_held(&*records, &states, 7).await;
+}
+
+/// What was read is what is replaced: nothing comes between reading and writing.
+pub async fn a_merge_keeps_others_out_until_it_commits<F: Fixture<Port = Port>>() {
+    let fixture = F::fresh().await;
+    let (records, id) = (fixture.port(), Uuid::max());
+    let mut transaction = records.begin(scope(&[id])).await.unwrap();
+    let beside = fixture.port();
+    let waiting = tokio::spawn(async move {
+        beside.merge(&[id], &|held| counted_up(&[id], held)).await.unwrap();
+    });
+    tokio::task::yield_now().await;
+    let commits = counted_up(&[id], transaction.current());
+    assert_eq!(transaction.commit(commits).await.unwrap(), Committed::Durable);
+    waiting.await.unwrap();
+    assert_eq!(held(&*records, id).await.record.unwrap().version, version(2));
 }
 
 pub async fn a_tombstone_stays_when_the_row_goes<F: Fixture<Port = Port>>() {
@@ -267,13 +303,7 @@ pub async fn an_abandoned_merge_happened_wholly_or_not_at_all<F: Fixture<Port = 
         let abandoned = tokio::time::timeout(limit, set(&*records, states, 1)).await.is_err();
         // Read under the locks of a merge, so that a merge in progress has ended.
         let ids: Vec<Uuid> = states.iter().map(|state| state.chunk.id).collect();
-        let found = std::sync::Mutex::new(Vec::new());
-        let decide = |held: Vec<CurrentState>| {
-            *found.lock().unwrap() = held;
-            Vec::new()
-        };
-        records.merge(&ids, &decide).await.unwrap();
-        let found = found.into_inner().unwrap();
+        let found = records.begin(scope(&ids)).await.unwrap().current();
         let happened = found[0].record.is_some();
         assert!(happened || abandoned, "a merge that was answered is lost");
         for (held, state) in found.iter().zip(states) {

@@ -11,10 +11,10 @@
 //! | in `Wal::append`, before its sync | a torn line | nothing was acknowledged: the start cuts the line off, and the bus hands the entry out again |
 //! | after that sync, before `Records::merge` | nothing, even if the bus loses the entry now | the operation is pending in the log and is replayed before any new entry is read |
 //! | in `Records::merge`, or before its answer | the whole merge; or it is repeated | it is one transaction; a repetition finds its event in the record and is written to the stores all the same |
-//! | between merge and `Store::apply` | the write to that store | it is replayed: the current state is written |
-//! | in `Store::apply`, or before its answer | part of a batch; or it is repeated | each write is guarded by its version |
+//! | between merge and `Projection::apply` | the write to that store | it is replayed: the current state is written |
+//! | in `Projection::apply`, or before its answer | part of a batch; or it is repeated | each write is guarded by its version |
 //! | before or after `Records` adds writes to the outbox | the outbox entry | the batch is not settled before its outbox entries are recorded, and is replayed |
-//! | between `Store::apply` and `Records::drained` | nothing; the outbox entry is written twice | it is guarded by its version |
+//! | between `Projection::apply` and `Outbox::drained` | nothing; the outbox entry is written twice | it is guarded by its version |
 //! | before `Wal::complete`, or before its sync | the completion | one more replay, which is harmless |
 //! | before `Bus::acknowledge`, or before its answer | the acknowledgement | the bus hands the entry out once more |
 //! | between a captured row and the confirmation of its position | the captured event; or it is published twice | it is captured again from the last confirmed position; a row in its last known state is not a change |
@@ -30,10 +30,10 @@
 //!
 //! | crash | would be lost or repeated | why it is not |
 //! |---|---|---|
-//! | between `Bus::read` and `Records::merge_in` | the entries that were handed out | they are on the bus, which hands them out again |
-//! | in `Records::merge_in`, or before its answer | the whole merge with its entries; or it is repeated | rows, outbox and entries are in one transaction; a repetition merges to nothing and finishes entries that are gone |
-//! | between merge and `Store::apply` | the write to that store | the merge has put it into the outbox |
-//! | between `Store::apply` and `Records::drained` | nothing; the write is applied twice | it is guarded by its version |
+//! | between `Bus::read` and `MergeTransaction::commit` | the entries that were handed out | they are on the bus, which hands them out again |
+//! | in `MergeTransaction::commit`, or before its answer | the whole merge with its entries; or it is repeated | rows, outbox and entries are in one transaction; a repetition merges to nothing and finishes entries that are gone |
+//! | between merge and `Projection::apply` | the write to that store | the merge has put it into the outbox |
+//! | between `Projection::apply` and `Outbox::drained` | nothing; the write is applied twice | it is guarded by its version |
 //! | while `Bus` writes a dead letter for what a store refused | the letter; or both letter and outbox entry exist | the outbox entry is removed only after the letter is written |
 //! | between a captured row and the confirmation of its position | the captured event is published twice | the position is confirmed once its entry is committed beside the rows |
 //! | of a publisher between the numbers of its entries and their commit | nothing: it got no answer | no reader waits for missing numbers; they are read when they are committed |
@@ -58,7 +58,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use chunk_sync_engine::ports::{Bus, Capture, FinishedBy, Lease, Records, Row, Store, Write};
+use chunk_sync_engine::ports::{Bus, Capture, DeadLetters as _, FinishedBy, Lease, Projection, Records, Row, Write};
 use chunk_sync_model::{Target, Time};
 use chunk_sync_samples::rng::Rng;
 use chunk_sync_wal::disk::Disk;
@@ -96,7 +96,7 @@ pub struct Plant {
     /// The lease.
     pub lease: Box<dyn Fn(MemoryLease) -> Arc<dyn Lease> + Send + Sync>,
     /// Each of the other stores.
-    pub store: Box<dyn Fn(Arc<dyn Store>) -> Arc<dyn Store> + Send + Sync>,
+    pub store: Box<dyn Fn(Arc<dyn Projection>) -> Arc<dyn Projection> + Send + Sync>,
     /// The stores of the installation beside the rows.
     pub stores: Vec<Target>,
 }
@@ -154,7 +154,7 @@ struct World {
     /// The rows as a foreign writer to the table sees them.
     rows: MemoryRecords,
     records: Arc<dyn Records>,
-    stores: Vec<Arc<dyn Store>>,
+    stores: Vec<Arc<dyn Projection>>,
     crashes: AtomicU32,
     /// Given once only the shutdown of the processes is left.
     closing: Signal,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use chunk_sync_engine::ports::{Applied, Store, Write};
+use chunk_sync_engine::ports::{Applied, Projection, Write};
 use chunk_sync_model::{State, SyncVersion};
 use uuid::Uuid;
 
@@ -11,7 +11,7 @@ use crate::Fixture;
 use crate::history::History;
 use crate::states::{all, changed, delete, rotated, state, states, version, write};
 
-type Port = dyn Store;
+type Port = dyn Projection;
 
 /// Applies writes, and asserts that the store takes every one.
 pub(crate) async fn written(store: &Port, writes: &[Write]) {

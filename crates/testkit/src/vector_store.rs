@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use chunk_sync_engine::ports::{Applied, FaultClass, Store, Write};
+use chunk_sync_engine::ports::{Applied, FaultClass, Projection, Write};
 use chunk_sync_model::State;
 
 use crate::Fixture;
 use crate::states::{changed, delete, states, version, write};
 use crate::store::{holds, written};
 
-type Port = dyn Store;
+type Port = dyn Projection;
 
 pub async fn a_vector_of_the_wrong_dimension_fails_alone<F: Fixture<Port = Port>>() {
     let fixture = F::fresh().await;

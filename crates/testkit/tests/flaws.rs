@@ -50,6 +50,7 @@ enum Flaw {
     DeletesForGood,
     AlwaysWritesTheRow,
     DecidesOnWhatWas,
+    KeepsLocksWhenDropped,
     MergesOneByOne,
     ReadsTwice,
     DebtsById,
@@ -128,6 +129,8 @@ found_out!(graph_store, flawed_store::Graph, {
 
 found_out!(records, flawed_records::FlawedRecords, {
     a_merge_finds_what_the_last_one_left: ForgetsTheDigest;
+    a_dropped_merge_writes_nothing_and_holds_no_lock: KeepsLocksWhenDropped;
+    a_merge_keeps_others_out_until_it_commits: DecidesOnWhatWas;
     every_state_comes_back_from_a_merge_as_it_was: EmptySummaryIsNone;
     what_is_held_comes_in_the_order_asked: AnswersSorted;
     a_tombstone_stays_when_the_row_goes: ListsNoTombstones;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{Bus, EntryId, FinishedBy, Handover, Lease, Records, Store};
+use chunk_sync_engine::ports::{Bus, EntryId, FinishedBy, Handover, Lease, Projection, Records};
 use chunk_sync_model::event::Fields;
 use chunk_sync_model::{Event, Limits, Target};
 use chunk_sync_testkit::Fixture;
@@ -14,6 +14,7 @@ use chunk_sync_testkit::installation::Home;
 use chunk_sync_testkit::lease::LeaseFixture;
 use chunk_sync_testkit::memory::{MemoryBus, MemoryRecords, MemoryStore};
 use chunk_sync_testkit::merge_bus::{Begun, MergeBusFixture};
+use chunk_sync_testkit::merging::RowsAsStore;
 
 macro_rules! fixture {
     ($name:ident, $port:ty, $memory:ty, $fresh:expr) => {
@@ -38,10 +39,10 @@ macro_rules! fixture {
     };
 }
 
-fixture!(Rows, dyn Store, MemoryStore, MemoryStore::new(Target::Postgres, Limits::default()));
-fixture!(Vectors, dyn Store, MemoryStore, MemoryStore::new(Target::Qdrant, Limits::default()));
-fixture!(Graph, dyn Store, MemoryStore, MemoryStore::new(Target::Neo4j, Limits::default()));
-fixture!(RecordsAsStore, dyn Store, MemoryRecords, MemoryRecords::default());
+fixture!(Rows, dyn Projection, MemoryStore, MemoryStore::new(Target::Postgres, Limits::default()));
+fixture!(Vectors, dyn Projection, MemoryStore, MemoryStore::new(Target::Qdrant, Limits::default()));
+fixture!(Graph, dyn Projection, MemoryStore, MemoryStore::new(Target::Neo4j, Limits::default()));
+fixture!(RecordsAsStore, dyn Projection, RowsAsStore, RowsAsStore(Arc::new(MemoryRecords::default())));
 fixture!(RecordsAsHome, dyn Home, MemoryRecords, MemoryRecords::default());
 fixture!(RecordsAsRecords, dyn Records, MemoryRecords, MemoryRecords::default());
 

@@ -32,7 +32,7 @@ use crate::config::Http;
 use crate::status::LastVerification;
 use crate::telemetry::install_metrics;
 use client::{Answer, Request};
-use ports::{Projection, World};
+use ports::{OpenStore, World};
 
 const SECRET: &str = "correct-horse-battery-staple";
 
@@ -65,7 +65,7 @@ impl Server {
 
     async fn start_with_rate(world: World, dir: TempDir, token: Option<&str>, requests_per_second: u32) -> Self {
         let world = Arc::new(world);
-        let projection = |target| Arc::new(Projection(target, Arc::clone(&world))) as _;
+        let projection = |target| Arc::new(OpenStore(target, Arc::clone(&world))) as _;
         let ports = Ports {
             bus: Arc::clone(&world) as _,
             records: Arc::clone(&world) as _,

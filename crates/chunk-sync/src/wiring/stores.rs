@@ -6,7 +6,7 @@ use std::sync::Arc;
 use chunk_sync_connectors::Checked;
 use chunk_sync_connectors::neo4j::{Neo4jConfig, Neo4jStore};
 use chunk_sync_connectors::qdrant::{QdrantConfig, QdrantStore};
-use chunk_sync_engine::ports::{Fault, Kept, Marked, Store, StoreSet};
+use chunk_sync_engine::ports::{Fault, Kept, Marked, Projection, StoreSet};
 use chunk_sync_model::{Limits, Target};
 use uuid::Uuid;
 
@@ -15,14 +15,14 @@ use crate::config::{Neo4j, Qdrant, Roles};
 
 /// An open store.
 pub(super) struct OpenStore {
-    pub(super) store: Arc<dyn Store>,
+    pub(super) store: Arc<dyn Projection>,
     /// The server that carries the mark of the installation; `None` if the store is embedded.
     pub(super) marked: Option<Arc<dyn Marked>>,
 }
 
 pub(super) fn open(roles: &Roles, rows: &Rows, limits: &Arc<Limits>) -> Result<Vec<OpenStore>, Fault> {
     if let Some(file) = rows.home.file().filter(|_| roles.is_embedded()) {
-        let stores: [Arc<dyn Store>; 2] = [Arc::clone(&file.vectors) as _, Arc::clone(&file.graph) as _];
+        let stores: [Arc<dyn Projection>; 2] = [Arc::clone(&file.vectors) as _, Arc::clone(&file.graph) as _];
         return Ok(stores.map(|store| OpenStore { store, marked: None }).into());
     }
     let mut stores = Vec::new();
@@ -35,7 +35,7 @@ pub(super) fn open(roles: &Roles, rows: &Rows, limits: &Arc<Limits>) -> Result<V
     Ok(stores)
 }
 
-fn server_store<S: Store + Marked + 'static>(store: S) -> OpenStore {
+fn server_store<S: Projection + Marked + 'static>(store: S) -> OpenStore {
     let store = Arc::new(store);
     OpenStore { store: Arc::clone(&store) as _, marked: Some(store) }
 }
@@ -74,7 +74,7 @@ pub(super) fn neo4j(neo4j: &Neo4j, allow_insecure: bool) -> Neo4jConfig {
 impl OpenStore {
     /// The store for the installation `id`. If the server did not answer at start, its mark is checked before the first
     /// write.
-    pub(super) fn checked(self, id: Uuid) -> Arc<dyn Store> {
+    pub(super) fn checked(self, id: Uuid) -> Arc<dyn Projection> {
         match self.marked {
             Some(marked) => Arc::new(Checked::new(self.store, marked, id)),
             None => self.store,

@@ -10,7 +10,7 @@ use chunk_sync_connectors::postgres::{PostgresConfig, PostgresLease, PostgresRec
 use chunk_sync_connectors::qdrant::{QdrantConfig, QdrantStore};
 use chunk_sync_connectors::redis::{RedisBus, RedisConfig};
 use chunk_sync_engine::Ports;
-use chunk_sync_engine::ports::Store;
+use chunk_sync_engine::ports::Projection;
 use chunk_sync_model::vector::Vector;
 use chunk_sync_model::{Limits, State};
 use chunk_sync_testkit::memory::World;
@@ -59,7 +59,7 @@ struct OnDisk {
 impl OnDisk {
     fn open(dir: &Path) -> Self {
         let embedded = Embedded::open(dir, "test", Arc::new(Limits::default()), MAX_BACKLOG).unwrap();
-        let stores: Vec<Arc<dyn Store>> = vec![embedded.vectors, embedded.graph];
+        let stores: Vec<Arc<dyn Projection>> = vec![embedded.vectors, embedded.graph];
         let ports = Ports { bus: embedded.bus, records: embedded.rows, lease: embedded.lease, stores, set: None };
         Self { ports, file: dir.join(FILE) }
     }
@@ -137,7 +137,7 @@ impl<'a> OnServers<'a> {
             timeout: Neo4jConfig::TIMEOUT,
             allow_insecure: false,
         };
-        let stores: Vec<Arc<dyn Store>> = vec![Arc::new(vectors), Arc::new(Neo4jStore::new(&neo4j).unwrap())];
+        let stores: Vec<Arc<dyn Projection>> = vec![Arc::new(vectors), Arc::new(Neo4jStore::new(&neo4j).unwrap())];
         let lease = Arc::new(PostgresLease::new(Arc::clone(&records), "none").unwrap());
         let ports = Ports { bus: Arc::new(RedisBus::new(&redis).unwrap()), records, lease, stores, set: None };
         ports.prepare().await.unwrap();

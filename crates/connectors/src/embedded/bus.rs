@@ -16,7 +16,9 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{Bus, DeadLetter, Delivery, Depth, EntryId, Fault, FaultClass, Handover, Letter};
+use chunk_sync_engine::ports::{
+    Bus, DeadLetter, DeadLetters, Delivery, Depth, EntryId, Fault, FaultClass, Handover, Letter,
+};
 use chunk_sync_model::Event;
 use chunk_sync_model::event::Fields;
 use rusqlite::{OptionalExtension, Transaction, params};
@@ -211,6 +213,38 @@ impl Bus for EmbeddedBus {
         Ok(())
     }
 
+    async fn epoch(&self) -> Result<String, Fault> {
+        // A published entry is synced to disk before the publisher gets its id: none is ever lost.
+        Ok(String::new())
+    }
+
+    async fn depth(&self) -> Result<Depth, Fault> {
+        let work = |transaction: &Transaction<'_>| {
+            // Same result in every process: an entry that was delivered once is pending, even after its reader ended.
+            let sql = "SELECT count(*) FILTER (WHERE attempts = 0), count(*) FILTER (WHERE attempts > 0), min(id)
+                FROM bus_entries";
+            let depth = transaction.prepare_cached(sql)?.query_row([], |row| {
+                Ok(Depth {
+                    unread: row.get::<_, i64>(0)?.unsigned_abs(),
+                    pending: row.get::<_, i64>(1)?.unsigned_abs(),
+                    dead: 0,
+                    oldest: row.get::<_, Option<i64>>(2)?.map(entry_id),
+                })
+            })?;
+            let dead: i64 = transaction.query_row("SELECT count(*) FROM bus_dead", [], |row| row.get(0))?;
+            Ok(Depth { dead: dead.unsigned_abs(), ..depth })
+        };
+        self.database.read("embedded bus: depth", work).await
+    }
+
+    async fn trim(&self) -> Result<u64, Fault> {
+        // An acknowledgement deletes its entry, so the table holds no finished entries.
+        Ok(0)
+    }
+}
+
+#[async_trait]
+impl DeadLetters for EmbeddedBus {
     async fn dead_letter(&self, letters: &[DeadLetter]) -> Result<(), Fault> {
         let letters = letters.to_vec();
         let now = now_millis();
@@ -255,35 +289,6 @@ impl Bus for EmbeddedBus {
             Ok(transaction.execute("DELETE FROM bus_dead WHERE id = ?1", [number(id)])? > 0)
         };
         self.database.write(DEAD, Durability::Synced, work).await
-    }
-
-    async fn epoch(&self) -> Result<String, Fault> {
-        // A published entry is synced to disk before the publisher gets its id: none is ever lost.
-        Ok(String::new())
-    }
-
-    async fn depth(&self) -> Result<Depth, Fault> {
-        let work = |transaction: &Transaction<'_>| {
-            // Same result in every process: an entry that was delivered once is pending, even after its reader ended.
-            let sql = "SELECT count(*) FILTER (WHERE attempts = 0), count(*) FILTER (WHERE attempts > 0), min(id)
-                FROM bus_entries";
-            let depth = transaction.prepare_cached(sql)?.query_row([], |row| {
-                Ok(Depth {
-                    unread: row.get::<_, i64>(0)?.unsigned_abs(),
-                    pending: row.get::<_, i64>(1)?.unsigned_abs(),
-                    dead: 0,
-                    oldest: row.get::<_, Option<i64>>(2)?.map(entry_id),
-                })
-            })?;
-            let dead: i64 = transaction.query_row("SELECT count(*) FROM bus_dead", [], |row| row.get(0))?;
-            Ok(Depth { dead: dead.unsigned_abs(), ..depth })
-        };
-        self.database.read("embedded bus: depth", work).await
-    }
-
-    async fn trim(&self) -> Result<u64, Fault> {
-        // An acknowledgement deletes its entry, so the table holds no finished entries.
-        Ok(0)
     }
 }
 

@@ -32,6 +32,8 @@ pub(super) enum Error {
     Unreadable(&'static str, String),
     #[error("another service of this process works the stream: the lease is not of this one any more")]
     Lease,
+    #[error("the merge was given up before its commit; nothing was written")]
+    Abandoned,
 }
 
 impl Error {
@@ -51,7 +53,7 @@ impl Error {
             Self::Old(..) => FaultClass::Misconfigured,
             Self::Sqlite(error) => class(error),
             Self::Unreadable(..) => FaultClass::Corrupt,
-            Self::Lease => FaultClass::Busy,
+            Self::Lease | Self::Abandoned => FaultClass::Busy,
         };
         Fault::new(class, context, self)
     }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{Applied, Counts, Fault, Store, StoredDocument, StoredFingerprint, Write};
+use chunk_sync_engine::ports::{Applied, Counts, Fault, Projection, StoredDocument, StoredFingerprint, Write};
 use chunk_sync_model::document::{Document, Fingerprint, GraphDocument, Mention, Relation, sort_relations};
 use chunk_sync_model::{State, SyncVersion, Target};
 use rusqlite::{OptionalExtension, Transaction, params};
@@ -31,7 +31,7 @@ impl Graph {
 }
 
 #[async_trait]
-impl Store for Graph {
+impl Projection for Graph {
     fn target(&self) -> Target {
         Target::Neo4j
     }

@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{Applied, Counts, Fault, FaultClass, Store, StoredDocument, StoredFingerprint, Write};
+use chunk_sync_engine::ports::{
+    Applied, Counts, Fault, FaultClass, Projection, StoredDocument, StoredFingerprint, Write,
+};
 use chunk_sync_model::document::{Document, Fingerprint, SPARSE_VECTOR, VectorDocument};
 use chunk_sync_model::{Limits, State, SyncVersion, Target};
 use rusqlite::{OptionalExtension, Transaction, params};
@@ -33,7 +35,7 @@ impl Vectors {
 }
 
 #[async_trait]
-impl Store for Vectors {
+impl Projection for Vectors {
     fn target(&self) -> Target {
         Target::Qdrant
     }

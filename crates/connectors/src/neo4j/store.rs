@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use backon::{BackoffBuilder, ExponentialBuilder};
-use chunk_sync_engine::ports::{Applied, Counts, Fault, FaultClass, Store, StoredDocument, StoredFingerprint, Write};
+use chunk_sync_engine::ports::{
+    Applied, Counts, Fault, FaultClass, Projection, StoredDocument, StoredFingerprint, Write,
+};
 use chunk_sync_model::document::{Fingerprint, GraphDocument};
 use chunk_sync_model::{State, Target};
 use uuid::Uuid;
@@ -126,7 +128,7 @@ struct IndexedChange {
 }
 
 #[async_trait]
-impl Store for Neo4jStore {
+impl Projection for Neo4jStore {
     fn target(&self) -> Target {
         Target::Neo4j
     }

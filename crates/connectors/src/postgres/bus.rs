@@ -44,7 +44,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    Bus, DeadLetter, Delivery, Depth, EntryId, Fault, FaultClass, FinishedBy, Handover, Letter,
+    Bus, DeadLetter, DeadLetters, Delivery, Depth, EntryId, Fault, FaultClass, FinishedBy, Handover, Letter,
 };
 use chunk_sync_model::event::Fields;
 use chunk_sync_model::{Event, Time};
@@ -296,25 +296,6 @@ impl Bus for PostgresBus {
         Ok(())
     }
 
-    async fn dead_letter(&self, letters: &[DeadLetter]) -> Result<(), Fault> {
-        self.set_aside(letters).await.map_err(|error| self.fault(error, DEAD))
-    }
-
-    async fn dead(&self, after: Option<EntryId>, limit: usize) -> Result<Vec<Letter>, Fault> {
-        let after = after.map_or(0, |after| number(after).unwrap_or(i64::MAX));
-        let longest = limit_of(self.records.config.limits.event_max_bytes) + (64 << 10);
-        let rows = self.query(LETTERS, &[&after, &limit_of(limit), &PAGE_BYTES, &longest], DEAD).await?;
-        let letter = |row: &Row| Ok(Letter { id: entry_id(row.try_get(0)?), fields: fields(row.try_get(1)?) });
-        let letters: Result<_, tokio_postgres::Error> = rows.iter().map(letter).collect();
-        letters.map_err(|error| self.fault(error.into(), DEAD))
-    }
-
-    async fn drop_dead(&self, id: EntryId) -> Result<bool, Fault> {
-        let Some(number) = number(id) else { return Ok(false) };
-        let dropped = self.remove(DROP, &[&number]).await.map_err(|error| self.fault(error, DEAD))?;
-        Ok(dropped > 0)
-    }
-
     async fn epoch(&self) -> Result<String, Fault> {
         // Entries are as durable as the rows: a server that lost entries has lost rows too, and capture detects that.
         Ok(String::new())
@@ -347,6 +328,28 @@ impl Bus for PostgresBus {
     async fn trim(&self) -> Result<u64, Fault> {
         // Finished entries are deleted, so the table holds no finished entries.
         Ok(0)
+    }
+}
+
+#[async_trait]
+impl DeadLetters for PostgresBus {
+    async fn dead_letter(&self, letters: &[DeadLetter]) -> Result<(), Fault> {
+        self.set_aside(letters).await.map_err(|error| self.fault(error, DEAD))
+    }
+
+    async fn dead(&self, after: Option<EntryId>, limit: usize) -> Result<Vec<Letter>, Fault> {
+        let after = after.map_or(0, |after| number(after).unwrap_or(i64::MAX));
+        let longest = limit_of(self.records.config.limits.event_max_bytes) + (64 << 10);
+        let rows = self.query(LETTERS, &[&after, &limit_of(limit), &PAGE_BYTES, &longest], DEAD).await?;
+        let letter = |row: &Row| Ok(Letter { id: entry_id(row.try_get(0)?), fields: fields(row.try_get(1)?) });
+        let letters: Result<_, tokio_postgres::Error> = rows.iter().map(letter).collect();
+        letters.map_err(|error| self.fault(error.into(), DEAD))
+    }
+
+    async fn drop_dead(&self, id: EntryId) -> Result<bool, Fault> {
+        let Some(number) = number(id) else { return Ok(false) };
+        let dropped = self.remove(DROP, &[&number]).await.map_err(|error| self.fault(error, DEAD))?;
+        Ok(dropped > 0)
     }
 }
 

@@ -3,7 +3,7 @@
 use chunk_sync_engine::ports::{Commit, ConflictFilter, ConflictRecord, NewConflict, Resolution};
 use chunk_sync_model::merge::{Conflict, Strategy};
 use chunk_sync_model::{Time, Writer};
-use deadpool_postgres::Transaction;
+use deadpool_postgres::GenericClient;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
@@ -58,7 +58,7 @@ impl Entries {
         commit.conflicts.iter().for_each(|met| self.met.add(commit.id, met));
     }
 
-    pub(super) async fn write(&self, transaction: &Transaction<'_>) -> Result<(), Error> {
+    pub(super) async fn write(&self, transaction: &impl GenericClient) -> Result<(), Error> {
         let Self { closed, met } = self;
         if !closed.chunks.is_empty() {
             let columns: [&(dyn ToSql + Sync); 4] = [&closed.chunks, &closed.parts, &closed.at, &closed.by];
@@ -89,7 +89,7 @@ impl MetColumns {
         self.closed_by.push(writer(met.closed.map(|closed| closed.by)));
     }
 
-    async fn write(&self, transaction: &Transaction<'_>) -> Result<(), Error> {
+    async fn write(&self, transaction: &impl GenericClient) -> Result<(), Error> {
         let columns: [&(dyn ToSql + Sync); 12] = [
             &self.chunks,
             &self.at,

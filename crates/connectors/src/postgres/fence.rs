@@ -5,7 +5,7 @@
 //! for another.
 
 use chunk_sync_engine::ports::Fence;
-use deadpool_postgres::Transaction;
+use deadpool_postgres::GenericClient;
 use futures::future::try_join;
 
 use super::fault::Error;
@@ -17,7 +17,7 @@ pub(super) const VERSION: &str = "SELECT version FROM chunk_sync.installation";
 
 /// Fails when the fence names another version of the set of stores than the recorded one. Holds the shared lock until
 /// the transaction ends.
-pub(super) async fn check(transaction: &Transaction<'_>, fence: &Fence) -> Result<(), Error> {
+pub(super) async fn check(transaction: &impl GenericClient, fence: &Fence) -> Result<(), Error> {
     if fence.stores.is_none() {
         return Ok(());
     }

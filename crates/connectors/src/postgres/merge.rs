@@ -8,14 +8,18 @@
 //! A merge of a process that works the stream first locks the lease shared and compares its token (`lease.rs`).
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
-use chunk_sync_engine::ports::{Commit, CurrentState, Decide, Fault, Fence, MergeScope, PendingWrite};
+use async_trait::async_trait;
+use chunk_sync_engine::ports::{
+    Commit, Committed, CurrentState, EntryId, Fault, Fence, MergeScope, MergeTransaction, PendingWrite,
+};
 use chunk_sync_model::{Hash, Record, State};
-use deadpool_postgres::{Client, Transaction};
+use deadpool_postgres::{Client, GenericClient};
 use futures::future::{join_all, try_join, try_join3, try_join4};
 use jiff::Timestamp;
+use tokio_postgres::Statement;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{IsolationLevel, Statement};
 use uuid::Uuid;
 
 use super::bus::entry;
@@ -24,65 +28,63 @@ use super::conflicts::Entries;
 use super::encode::encode;
 use super::fault::Error;
 use super::fence;
-use super::records::{HeldRow, PostgresRecords, on_outbox, read_states};
+use super::open_transaction::OpenTransaction;
+use super::records::{HeldRow, PostgresRecords, decode_records, on_outbox, read_states};
 use super::row::{COLUMNS, Further, RowImage};
 use super::schema::Layout;
 use super::sql;
-use super::transaction::{begin, digest, execute, set_locally};
+use super::transaction::{execute, set_locally};
 
-/// How often a merge is attempted before the caller gets [`Error::Overtaken`].
-const ATTEMPTS: u32 = 3;
+const MERGE: &str = "postgres: merge";
+
+/// An open merge transaction.
+pub(super) struct Merge<'a> {
+    records: &'a PostgresRecords,
+    layout: Arc<Layout>,
+    transaction: OpenTransaction,
+    finished: Vec<EntryId>,
+    current: Vec<CurrentState>,
+    rows: HashMap<Uuid, HeldRow>,
+}
 
 impl PostgresRecords {
-    pub(super) async fn merge_all(&self, scope: MergeScope<'_>, decide: Decide<'_>) -> Result<(), Fault> {
-        let mut attempts = 1;
-        loop {
-            match self.merge_once(scope, decide).await {
-                Err(Error::Overtaken) if attempts < ATTEMPTS => attempts += 1,
-                done => return done.map_err(|error| self.fault(error, "postgres: merge")),
+    pub(super) async fn begin_merge(&self, scope: MergeScope<'_>) -> Result<Merge<'_>, Fault> {
+        let begun = async {
+            let layout = self.layout().await?;
+            let transaction = OpenTransaction::begin(&self.pool).await?;
+            let read = self.pool.within(Box::pin(self.read_current(transaction.client()?, &layout, scope))).await;
+            match read {
+                Ok((current, rows)) => {
+                    let finished = scope.finished.to_vec();
+                    Ok(Merge { records: self, layout, transaction, finished, current, rows })
+                }
+                Err(error) => Err(transaction.roll_back(&self.pool, error).await),
             }
-        }
+        };
+        begun.await.map_err(|error| self.fault(error, MERGE))
     }
 
-    async fn merge_once(&self, scope: MergeScope<'_>, decide: Decide<'_>) -> Result<(), Error> {
-        let layout = self.layout().await?;
-        let mut client = self.pool.get().await?;
-        let merged = self.pool.within(self.merge_on(&mut client, &layout, scope, decide)).await;
-        self.pool.settle(client, merged)
-    }
-
-    async fn merge_on(
+    async fn read_current(
         &self,
-        client: &mut Client,
+        transaction: &Client,
         layout: &Layout,
         scope: MergeScope<'_>,
-        decide: Decide<'_>,
-    ) -> Result<(), Error> {
-        let ids = scope.ids;
-        let transaction = begin(client, IsolationLevel::ReadCommitted, false).await?;
-        fence::check(&transaction, scope.fence).await?;
-        let (mut records, rows) = self.lock(&transaction, layout, ids, scope.fence).await?;
-        let held = |id: &Uuid| {
+    ) -> Result<(Vec<CurrentState>, HashMap<Uuid, HeldRow>), Error> {
+        fence::check(transaction, scope.fence).await?;
+        let (mut records, rows) = self.lock(transaction, layout, scope.ids, scope.fence).await?;
+        let current = |id: &Uuid| {
             let state = rows.get(id).map(|row| row.state.clone());
             let (record, row) = records.remove(id).map_or((None, None), |(record, row)| (Some(record), row));
             CurrentState { record, state, row }
         };
-        let commits = decide(ids.iter().map(held).collect());
-        let changes = Changes::of(&commits, &rows, |state| encode(state, &layout.room, &self.config.limits))?;
-        changes.write(&transaction, layout).await?;
-        if !scope.finished.is_empty() {
-            execute(&transaction, entry::REMOVE, &[&entry::numbers(scope.finished)]).await?;
-        }
-        transaction.commit().await?;
-        self.handed.finish(scope.finished);
-        Ok(())
+        Ok((scope.ids.iter().map(current).collect(), rows))
     }
 
     /// Locks the chunks and reads their records and rows. The statements are pipelined: each is sent without waiting
     /// for the previous one, and the server runs them in order.
     async fn lock(
         &self,
-        transaction: &Transaction<'_>,
+        transaction: &Client,
         layout: &Layout,
         ids: &[Uuid],
         fence: &Fence,
@@ -110,19 +112,57 @@ impl PostgresRecords {
         if !holds {
             return Err(Error::Lease);
         }
-        let mut remembered = HashMap::with_capacity(records.len());
-        for row in records {
-            let id: Uuid = row.try_get(0)?;
-            let record = Record::decode(row.try_get(1)?).map_err(|error| Error::Record(id, error))?;
-            remembered.insert(id, (record, digest(&row, 2)?));
-        }
-        Ok((remembered, rows))
+        Ok((decode_records(&records)?, rows))
     }
+}
+
+#[async_trait]
+impl MergeTransaction for Merge<'_> {
+    fn current(&mut self) -> Vec<CurrentState> {
+        std::mem::take(&mut self.current)
+    }
+
+    async fn commit(self: Box<Self>, commits: Vec<Commit>) -> Result<Committed, Fault> {
+        let Self { records, layout, transaction, finished, rows, .. } = *self;
+        let write = async {
+            let client = transaction.client()?;
+            // The futures of its statements are large: they live on the heap.
+            Box::pin(write_all(records, &layout, client, &commits, &rows, &finished)).await
+        };
+        let ended = match records.pool.within(write).await {
+            Ok(()) => transaction.commit(&records.pool).await,
+            Err(error) => Err(transaction.roll_back(&records.pool, error).await),
+        };
+        match ended {
+            Ok(()) => {
+                records.handed.finish(&finished);
+                Ok(Committed::Durable)
+            }
+            Err(Error::Overtaken) => Ok(Committed::Overtaken),
+            Err(error) => Err(records.fault(error, MERGE)),
+        }
+    }
+}
+
+async fn write_all(
+    records: &PostgresRecords,
+    layout: &Layout,
+    transaction: &Client,
+    commits: &[Commit],
+    rows: &HashMap<Uuid, HeldRow>,
+    finished: &[EntryId],
+) -> Result<(), Error> {
+    let changes = Changes::of(commits, rows, |state| encode(state, &layout.room, &records.config.limits))?;
+    changes.write(transaction, layout).await?;
+    if !finished.is_empty() {
+        execute(transaction, entry::REMOVE, &[&entry::numbers(finished)]).await?;
+    }
+    Ok(())
 }
 
 /// Locks the lease until the transaction ends and compares its token; true if the fence names none. Both statements are sent
 /// at once.
-async fn holds(transaction: &Transaction<'_>, fence: &Fence) -> Result<bool, Error> {
+async fn holds(transaction: &impl GenericClient, fence: &Fence) -> Result<bool, Error> {
     let Some(token) = fence.lease else { return Ok(true) };
     let lock = transaction.prepare_cached(sql::LEASE_LOCK_SHARED).await?;
     let read = transaction.prepare_cached(sql::LEASE_TOKEN).await?;
@@ -221,7 +261,7 @@ impl Changes {
         Ok(())
     }
 
-    async fn write(self, transaction: &Transaction<'_>, layout: &Layout) -> Result<(), Error> {
+    async fn write(self, transaction: &Client, layout: &Layout) -> Result<(), Error> {
         let statements = &layout.statements;
         if !self.deletes.is_empty() {
             execute(transaction, &statements.delete, &[&self.deletes]).await?;
@@ -252,7 +292,7 @@ impl Changes {
 
 /// Writes rows with one pipelined statement each; returns the number of rows that each statement changed.
 async fn rows(
-    transaction: &Transaction<'_>,
+    transaction: &Client,
     sql: &str,
     rows: Vec<RowImage>,
     sparse_size: u32,
@@ -270,7 +310,7 @@ async fn rows(
     send(transaction, &statement, parameters.collect()).await
 }
 
-async fn send(transaction: &Transaction<'_>, statement: &Statement, rows: Vec<Vec<Cell>>) -> Result<Vec<u64>, Error> {
+async fn send(transaction: &Client, statement: &Statement, rows: Vec<Vec<Cell>>) -> Result<Vec<u64>, Error> {
     let sent = rows.into_iter().map(|row| async move { transaction.execute_raw(statement, row).await });
     first_error(join_all(sent).await)
 }
@@ -289,7 +329,7 @@ fn first_error<T>(answers: Vec<Result<T, tokio_postgres::Error>>) -> Result<Vec<
     error.map_or(Ok(found), Err)
 }
 
-async fn set_further(transaction: &Transaction<'_>, further: &[(Uuid, Vec<Further>)]) -> Result<(), Error> {
+async fn set_further(transaction: &Client, further: &[(Uuid, Vec<Further>)]) -> Result<(), Error> {
     if further.is_empty() {
         return Ok(());
     }

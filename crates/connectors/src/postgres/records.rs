@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    ConflictFilter, ConflictRecord, Decide, Fault, FaultClass, MergeScope, PendingWrite, Records, Row, Store as _,
+    ConflictFilter, ConflictLog, ConflictRecord, Counts, CurrentState, Fault, FaultClass, MergeScope, MergeTransaction,
+    Outbox, PendingWrite, Row, SystemOfRecord,
 };
 use chunk_sync_model::chunk::Dense;
-use chunk_sync_model::{State, SyncVersion, Target, Time};
+use chunk_sync_model::{Hash, Record, State, SyncVersion, Target, Time};
 use deadpool_postgres::{Client, GenericClient, Transaction};
 use futures::future::try_join;
 use tokio_postgres::IsolationLevel;
@@ -23,7 +24,7 @@ use super::pool::Pool;
 use super::row::{COLUMNS, Further, RowImage};
 use super::schema::{self, Extension, Facts, Layout};
 use super::sql;
-use super::transaction::{begin, limit_of, set_locally, version};
+use super::transaction::{begin, digest, limit_of, set_locally, version};
 
 const PREPARE: &str = "postgres: prepare";
 const READ: &str = "postgres: read";
@@ -48,11 +49,11 @@ impl PostgresRecords {
     /// is a standby, [`Denied`](FaultClass::Denied) when it refuses the login.
     pub async fn connect(config: PostgresConfig) -> Result<Self, Fault> {
         let records = Self { pool: Pool::new(&config)?, config, layout: Mutex::default(), handed: Handed::default() };
-        records.check().await?;
+        records.is_writable().await.map_err(|error| records.fault(error, "postgres: check"))?;
         Ok(records)
     }
 
-    /// The statements that [`prepare`](chunk_sync_engine::ports::Store::prepare) would run now.
+    /// The statements that [`prepare`](chunk_sync_engine::ports::SystemOfRecord::prepare) would run now.
     ///
     /// # Errors
     /// The fault of the query when the server is unreachable; [`Misconfigured`](FaultClass::Misconfigured) when it is
@@ -115,12 +116,6 @@ impl PostgresRecords {
         known.await.map_err(|error| self.fault(error, READ))
     }
 
-    /// A page of rows in ascending order of id, at most `limit`, above `after`.
-    pub(super) async fn page(&self, of: Of, after: Option<Uuid>, limit: usize) -> Result<Vec<Row>, Fault> {
-        let (ids, mut rows) = self.known_of(Pick::Page(of, after, limit)).await?;
-        Ok(ids.iter().filter_map(|id| rows.remove(id)).collect())
-    }
-
     async fn with_outbox(&self, sql: &str, pending_writes: &[PendingWrite]) -> Result<(), Fault> {
         let work = async {
             let client = self.pool.get().await?;
@@ -172,14 +167,28 @@ impl PostgresRecords {
 }
 
 #[async_trait]
-impl Records for PostgresRecords {
-    async fn merge_in(&self, scope: MergeScope<'_>, decide: Decide<'_>) -> Result<(), Fault> {
-        // The futures of its statements are large: they live on the heap.
-        Box::pin(self.merge_all(scope, decide)).await
+impl SystemOfRecord for PostgresRecords {
+    async fn prepare(&self) -> Result<(), Fault> {
+        self.create_missing().await
+    }
+
+    async fn begin(&self, scope: MergeScope<'_>) -> Result<Box<dyn MergeTransaction + '_>, Fault> {
+        Ok(Box::new(self.begin_merge(scope).await?))
+    }
+
+    async fn current(&self, ids: &[Uuid]) -> Result<Vec<CurrentState>, Fault> {
+        let current = async {
+            let layout = self.layout().await?;
+            let mut client = self.pool.get().await?;
+            let read = self.pool.within(current(&mut client, &layout, &self.config, ids)).await;
+            self.pool.settle(client, read)
+        };
+        current.await.map_err(|error| self.fault(error, READ))
     }
 
     async fn rows(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Row>, Fault> {
-        self.page(Of::RowsAndRecords, after, limit).await
+        let (ids, mut rows) = self.known_of(Pick::Page(after, limit)).await?;
+        Ok(ids.iter().filter_map(|id| rows.remove(id)).collect())
     }
 
     async fn rows_of(&self, ids: &[Uuid]) -> Result<Vec<Option<Row>>, Fault> {
@@ -187,6 +196,14 @@ impl Records for PostgresRecords {
         Ok(ids.iter().map(|id| rows.get(id).cloned()).collect())
     }
 
+    async fn counts(&self) -> Result<Counts, Fault> {
+        let chunks = self.count().await.map_err(|error| self.fault(error, "postgres: counts"))?;
+        Ok(Counts { chunks, others: BTreeMap::new() })
+    }
+}
+
+#[async_trait]
+impl Outbox for PostgresRecords {
     async fn enqueue(&self, pending_writes: &[PendingWrite]) -> Result<(), Fault> {
         self.with_outbox(sql::ENQUEUE, pending_writes).await
     }
@@ -216,7 +233,10 @@ impl Records for PostgresRecords {
         }
         Ok(counts)
     }
+}
 
+#[async_trait]
+impl ConflictLog for PostgresRecords {
     async fn conflicts(&self, filter: &ConflictFilter, limit: usize) -> Result<Vec<ConflictRecord>, Fault> {
         self.recorded(filter, limit).await.map_err(|error| self.fault(error, CONFLICTS))
     }
@@ -261,17 +281,10 @@ async fn create_extension(transaction: &mut Transaction<'_>, config: &PostgresCo
     Ok(schema::look(transaction, config).await?.extension)
 }
 
-/// The tables whose ids a page lists.
-#[derive(Clone, Copy)]
-pub(super) enum Of {
-    Rows,
-    RowsAndRecords,
-}
-
 /// The rows to read.
 enum Pick<'a> {
     Ids(&'a [Uuid]),
-    Page(Of, Option<Uuid>, usize),
+    Page(Option<Uuid>, usize),
 }
 
 /// Reads rows and records from one snapshot. Returns the picked ids and, by id, those that exist.
@@ -285,7 +298,7 @@ async fn read(
     set_locally(&snapshot, config.lock_timeout).await?;
     let ids = match pick {
         Pick::Ids(ids) => ids.to_vec(),
-        Pick::Page(of, after, limit) => page(&snapshot, layout, of, after, limit).await?,
+        Pick::Page(after, limit) => page(&snapshot, layout, after, limit).await?,
     };
     let versions = snapshot.prepare_cached(sql::VERSIONS).await?;
     // A row without times reads as the epoch, always the same, until a merge gives it times.
@@ -303,27 +316,57 @@ async fn read(
         let row = rows.entry(id).or_insert(none);
         row.version = version(record.try_get(1)?);
         row.lives = Some(record.try_get(2)?);
-        row.seen = super::transaction::digest(&record, 3)?;
+        row.seen = digest(&record, 3)?;
     }
     Ok((ids, rows))
+}
+
+/// The records with the digests of their rows, by id.
+pub(super) fn decode_records(rows: &[tokio_postgres::Row]) -> Result<HashMap<Uuid, (Record, Option<Hash>)>, Error> {
+    let mut records = HashMap::with_capacity(rows.len());
+    for row in rows {
+        let id: Uuid = row.try_get(0)?;
+        let record = Record::decode(row.try_get(1)?).map_err(|error| Error::Record(id, error))?;
+        records.insert(id, (record, digest(row, 2)?));
+    }
+    Ok(records)
+}
+
+/// Rows and records in the order of `ids`, from one snapshot.
+async fn current(
+    client: &mut Client,
+    layout: &Layout,
+    config: &PostgresConfig,
+    ids: &[Uuid],
+) -> Result<Vec<CurrentState>, Error> {
+    let snapshot = begin(client, IsolationLevel::RepeatableRead, true).await?;
+    set_locally(&snapshot, config.lock_timeout).await?;
+    let records = snapshot.prepare_cached(sql::RECORDS_SNAPSHOT).await?;
+    let states = read_states(&snapshot, &layout.statements.rows, config, ids, Time::from_micros(0));
+    let (mut states, records) = try_join(states, async { Ok(snapshot.query(&records, &[&ids]).await?) }).await?;
+    snapshot.commit().await?;
+    let mut records = decode_records(&records)?;
+    let one = |id: &Uuid| {
+        let state = states.remove(id).map(|held| held.state);
+        let (record, row) = records.remove(id).map_or((None, None), |(record, row)| (Some(record), row));
+        CurrentState { record, state, row }
+    };
+    Ok(ids.iter().map(one).collect())
 }
 
 async fn page(
     snapshot: &Transaction<'_>,
     layout: &Layout,
-    of: Of,
     after: Option<Uuid>,
     limit: usize,
 ) -> Result<Vec<Uuid>, Error> {
     let statements = &layout.statements;
-    let (first, next) = match of {
-        Of::Rows => (&statements.row_ids, &statements.row_ids_after),
-        Of::RowsAndRecords => (&statements.ids, &statements.ids_after),
-    };
     let limit = limit_of(limit);
     let rows = match after {
-        None => snapshot.query(&snapshot.prepare_cached(first).await?, &[&limit]).await?,
-        Some(after) => snapshot.query(&snapshot.prepare_cached(next).await?, &[&limit, &after]).await?,
+        None => snapshot.query(&snapshot.prepare_cached(&statements.ids).await?, &[&limit]).await?,
+        Some(after) => {
+            snapshot.query(&snapshot.prepare_cached(&statements.ids_after).await?, &[&limit, &after]).await?
+        }
     };
     Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
 }

@@ -30,6 +30,9 @@ pub(super) const SET_LOCALLY: &str = "SELECT set_config('synchronous_commit', 'o
 /// Takes the advisory locks of chunks, which may have neither row nor record yet, in the order given.
 pub(super) const LOCK: &str = "SELECT pg_advisory_xact_lock(1667787627, key) FROM unnest($1::integer[]) AS key";
 
+/// As [`RECORDS`], without locks.
+pub(super) const RECORDS_SNAPSHOT: &str = "SELECT id, record, row_digest FROM chunk_sync.records WHERE id = ANY($1)";
+
 pub(super) const RECORDS: &str = "SELECT id, record, row_digest FROM chunk_sync.records WHERE id = ANY($1) \
     ORDER BY id FOR UPDATE";
 
@@ -113,8 +116,6 @@ pub(super) struct Statements {
     pub(super) update_rest: String,
     pub(super) delete: String,
     /// Ids of rows in ascending order, at most `$1`; and only those above `$2`.
-    pub(super) row_ids: String,
-    pub(super) row_ids_after: String,
     /// Ids of rows and records, likewise.
     pub(super) ids: String,
     pub(super) ids_after: String,
@@ -147,8 +148,6 @@ impl Statements {
             update: update(table, &names),
             update_rest: update(table, &names.into_iter().filter(|name| !VECTORS.contains(name)).collect::<Vec<_>>()),
             delete: format!("DELETE FROM {table} WHERE id = ANY($1)"),
-            row_ids: row_ids(""),
-            row_ids_after: row_ids(above),
             ids: ids(""),
             ids_after: ids(above),
             count: format!("SELECT count(*) FROM {table}"),

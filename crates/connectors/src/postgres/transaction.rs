@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chunk_sync_model::{Hash, SyncVersion};
-use deadpool_postgres::{Client, Transaction};
+use deadpool_postgres::{Client, GenericClient, Transaction};
 use tokio_postgres::IsolationLevel;
 use tokio_postgres::types::ToSql;
 
@@ -23,7 +23,7 @@ const IDLE_IN_TRANSACTION: &str = "1s";
 
 /// Makes the transaction commit durably, end soon if this process is suspended, and wait for a lock no longer than
 /// `lock_timeout`, whatever the settings of role, database or pooler are.
-pub(super) async fn set_locally(transaction: &Transaction<'_>, lock_timeout: Duration) -> Result<(), Error> {
+pub(super) async fn set_locally(transaction: &impl GenericClient, lock_timeout: Duration) -> Result<(), Error> {
     let statement = transaction.prepare_cached(sql::SET_LOCALLY).await?;
     let lock_timeout = format!("{}ms", lock_timeout.as_millis().max(1));
     transaction.execute(&statement, &[&IDLE_IN_TRANSACTION, &lock_timeout]).await?;
@@ -31,7 +31,7 @@ pub(super) async fn set_locally(transaction: &Transaction<'_>, lock_timeout: Dur
 }
 
 pub(super) async fn execute(
-    transaction: &Transaction<'_>,
+    transaction: &impl GenericClient,
     sql: &str,
     parameters: &[&(dyn ToSql + Sync)],
 ) -> Result<u64, Error> {

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{Applied, Counts, Fault, FaultClass, Store, StoredDocument, StoredFingerprint, Write};
+use chunk_sync_engine::ports::{
+    Applied, Counts, Fault, FaultClass, Projection, StoredDocument, StoredFingerprint, Write,
+};
 use chunk_sync_model::document::Fingerprint;
 use chunk_sync_model::{Limits, State, SyncVersion, Target};
 use futures::{StreamExt, stream};
@@ -156,7 +158,7 @@ impl QdrantStore {
 }
 
 #[async_trait]
-impl Store for QdrantStore {
+impl Projection for QdrantStore {
     fn target(&self) -> Target {
         Target::Qdrant
     }

@@ -4,7 +4,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{Bus, DeadLetter, Delivery, Depth, EntryId, Fault, FaultClass, Handover, Letter};
+use chunk_sync_engine::ports::{
+    Bus, DeadLetter, DeadLetters, Delivery, Depth, EntryId, Fault, FaultClass, Handover, Letter,
+};
 use chunk_sync_model::Event;
 use redis::{Pipeline, Value};
 use tokio::time::{Instant, sleep, timeout_at};
@@ -74,18 +76,6 @@ impl Bus for RedisBus {
         self.shared.finish(ids).await.map_err(|error| error.into_fault(FINISHED))
     }
 
-    async fn dead_letter(&self, letters: &[DeadLetter]) -> Result<(), Fault> {
-        dead::dead_letter(&self.shared, letters).await.map_err(|error| error.into_fault(DEAD))
-    }
-
-    async fn dead(&self, after: Option<EntryId>, limit: usize) -> Result<Vec<Letter>, Fault> {
-        dead::letters(&self.shared, after, limit).await.map_err(|error| error.into_fault(DEAD))
-    }
-
-    async fn drop_dead(&self, id: EntryId) -> Result<bool, Fault> {
-        dead::remove(&self.shared, id).await.map_err(|error| error.into_fault(DEAD))
-    }
-
     async fn epoch(&self) -> Result<String, Fault> {
         self.shared.epoch().await.map_err(|error| error.into_fault(WAITS))
     }
@@ -97,6 +87,21 @@ impl Bus for RedisBus {
     async fn trim(&self) -> Result<u64, Fault> {
         let trimmed = self.shared.connection.script(&TRIM, &[&self.shared.keys.stream], |_| {}).await;
         trimmed.map_err(|error| error.into_fault("redis bus: trim"))
+    }
+}
+
+#[async_trait]
+impl DeadLetters for RedisBus {
+    async fn dead_letter(&self, letters: &[DeadLetter]) -> Result<(), Fault> {
+        dead::dead_letter(&self.shared, letters).await.map_err(|error| error.into_fault(DEAD))
+    }
+
+    async fn dead(&self, after: Option<EntryId>, limit: usize) -> Result<Vec<Letter>, Fault> {
+        dead::letters(&self.shared, after, limit).await.map_err(|error| error.into_fault(DEAD))
+    }
+
+    async fn drop_dead(&self, id: EntryId) -> Result<bool, Fault> {
+        dead::remove(&self.shared, id).await.map_err(|error| error.into_fault(DEAD))
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use chunk_sync_connectors::neo4j::Neo4jStore;
-use chunk_sync_engine::ports::{Applied, Store, Write};
+use chunk_sync_engine::ports::{Applied, Projection, Write};
 use chunk_sync_samples::rng::Rng;
 use chunk_sync_testkit::Fixture;
 

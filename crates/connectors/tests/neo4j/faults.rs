@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chunk_sync_connectors::neo4j::{Neo4jConfig, Neo4jStore, statements};
-use chunk_sync_engine::ports::{Applied, FaultClass, Store};
+use chunk_sync_engine::ports::{Applied, FaultClass, Projection};
 use chunk_sync_testkit::Fixture;
 use neo4rs::query;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use chunk_sync_connectors::neo4j::{Neo4jConfig, Neo4jStore};
-use chunk_sync_engine::ports::{Applied, Store, Write};
+use chunk_sync_engine::ports::{Applied, Projection, Write};
 use chunk_sync_model::{State, SyncVersion};
 use chunk_sync_testkit::Fixture;
 use neo4rs::{Config, ConfigBuilder, Graph, Query, Row, query};
@@ -60,7 +60,7 @@ async fn turn() -> File {
 
 #[async_trait]
 impl Fixture for Neo4j {
-    type Port = dyn Store;
+    type Port = dyn Projection;
 
     async fn fresh() -> Self {
         let store = Arc::new(Neo4jStore::new(&config()).unwrap());
@@ -73,7 +73,7 @@ impl Fixture for Neo4j {
         fixture
     }
 
-    fn port(&self) -> Arc<dyn Store> {
+    fn port(&self) -> Arc<dyn Projection> {
         self.store.clone()
     }
 

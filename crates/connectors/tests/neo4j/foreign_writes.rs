@@ -1,6 +1,6 @@
 //! Data and changes of other clients in the same graph, and Cypher injection.
 
-use chunk_sync_engine::ports::{Store, Write};
+use chunk_sync_engine::ports::{Projection, Write};
 use chunk_sync_model::SyncVersion;
 use chunk_sync_testkit::Fixture;
 use serde_json::json;

@@ -1,6 +1,6 @@
 //! Entities and relations that several chunks share.
 
-use chunk_sync_engine::ports::{Applied, Store};
+use chunk_sync_engine::ports::{Applied, Projection};
 use chunk_sync_testkit::Fixture;
 use serde_json::json;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use chunk_sync_connectors::postgres::{
     CaptureConfig, Plugin, PostgresCapture, PostgresConfig, PostgresRecords, Publish, examine,
 };
-use chunk_sync_engine::ports::{Capture, Finding, Level, Store};
+use chunk_sync_engine::ports::{Capture, Finding, Level, SystemOfRecord as _};
 use tokio::net::TcpListener;
 use uuid::Uuid;
 

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use chunk_sync_connectors::postgres::{PostgresConfig, PostgresLease, PostgresRecords};
-use chunk_sync_engine::ports::{Lease, Records, Store};
+use chunk_sync_engine::ports::{Lease, Projection, Records, SystemOfRecord as _};
 use chunk_sync_testkit::Fixture;
 use chunk_sync_testkit::installation::Home;
 use chunk_sync_testkit::lease::LeaseFixture;
+use chunk_sync_testkit::merging::RowsAsStore;
 use tokio_postgres::{Client, NoTls, Row};
 use uuid::Uuid;
 
@@ -134,6 +135,9 @@ impl Drop for Database {
 
 macro_rules! fixture {
     ($name:ident, $port:ty) => {
+        fixture!($name, $port, |records| records);
+    };
+    ($name:ident, $port:ty, $made:expr) => {
         pub(crate) struct $name<S> {
             records: Arc<PostgresRecords>,
             database: Database,
@@ -151,7 +155,8 @@ macro_rules! fixture {
             }
 
             fn port(&self) -> Arc<$port> {
-                Arc::clone(&self.records) as _
+                let made: fn(Arc<PostgresRecords>) -> Arc<$port> = $made;
+                made(Arc::clone(&self.records))
             }
 
             async fn reopen(&mut self) {
@@ -161,7 +166,7 @@ macro_rules! fixture {
     };
 }
 
-fixture!(AsStore, dyn Store);
+fixture!(AsStore, dyn Projection, |records| Arc::new(RowsAsStore(records)));
 fixture!(AsRecords, dyn Records);
 fixture!(AsHome, dyn Home);
 

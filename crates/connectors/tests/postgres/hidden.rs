@@ -1,7 +1,7 @@
 //! Rows that the role of the service cannot see: the server refuses to read, so nothing looks deleted.
 
 use chunk_sync_connectors::postgres::{CaptureConfig, Plugin, PostgresRecords, Publish, examine};
-use chunk_sync_engine::ports::{Fault, FaultClass, Level, Records};
+use chunk_sync_engine::ports::{Fault, FaultClass, Level, SystemOfRecord as _};
 use uuid::Uuid;
 
 use crate::fixture::{Database, Pg15, Pg18, Role};

@@ -4,7 +4,8 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use chunk_sync_connectors::postgres::{PostgresConfig, PostgresLease, PostgresRecords};
-use chunk_sync_engine::ports::{Commit, CurrentState, Fault, Fence, Lease, MergeScope, Records};
+use chunk_sync_engine::ports::{Commit, CurrentState, Fault, Fence, Lease, MergeScope};
+use chunk_sync_testkit::merging::Merging as _;
 use uuid::Uuid;
 
 use super::fixture::{Database, Pg15, Pg18};

@@ -3,9 +3,10 @@
 use std::sync::{Arc, Mutex};
 
 use chunk_sync_connectors::postgres::PostgresRecords;
-use chunk_sync_engine::ports::{Applied, Commit, CurrentState, Records, Store};
+use chunk_sync_engine::ports::{Applied, Commit, CurrentState, SystemOfRecord as _};
 use chunk_sync_model::document::row_fingerprint;
 use chunk_sync_model::{Record, State, Time};
+use chunk_sync_testkit::merging::Merging as _;
 use chunk_sync_testkit::states::{awkward, state, version, write};
 use uuid::Uuid;
 

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use chunk_sync_connectors::postgres::{PostgresConfig, PostgresRecords};
-use chunk_sync_engine::ports::{Applied, FaultClass, Records, Store};
+use chunk_sync_engine::ports::{Applied, ConflictLog as _, FaultClass, SystemOfRecord as _};
+use chunk_sync_testkit::merging::Merging as _;
 use chunk_sync_testkit::states::{awkward, states, write};
 
 use crate::fixture::{Database, Pg15, Pg18};
@@ -24,7 +25,7 @@ const OTHERS: &str = "
     );
     CREATE UNIQUE INDEX ON unified.chunks (id);";
 
-async fn all_come_back(records: &dyn Store) {
+async fn all_come_back(records: &PostgresRecords) {
     let states: Vec<_> = awkward().into_iter().chain(states(20)).collect();
     let writes: Vec<_> = states.iter().map(|state| write(state, 5)).collect();
     for applied in records.apply(&writes).await {
@@ -188,7 +189,7 @@ async fn tables_of_a_newer_version_are_refused() {
 async fn the_layout_is_read_again_after_the_table_is_altered() {
     let database = Database::fresh::<Pg15>().await;
     let records = Arc::new(database.prepared().await);
-    all_come_back(&*records).await;
+    all_come_back(&records).await;
     database
         .meddle("ALTER TABLE unified.chunks ALTER confidence TYPE real, ALTER end_char TYPE integer, ADD note text")
         .await;

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use chunk_sync_connectors::postgres::PostgresRecords;
-use chunk_sync_engine::ports::{Commit, CurrentState, Records, Store};
+use chunk_sync_engine::ports::{Commit, CurrentState};
 use chunk_sync_model::document::row_fingerprint;
 use chunk_sync_model::{Record, State, Target};
+use chunk_sync_testkit::merging::Merging as _;
 use chunk_sync_testkit::states::{changed, states, version};
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;

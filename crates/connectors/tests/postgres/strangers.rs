@@ -2,10 +2,11 @@
 
 use std::sync::Mutex;
 
-use chunk_sync_engine::ports::{Applied, Commit, CurrentState, FaultClass, Records, Store};
+use chunk_sync_engine::ports::{Applied, Commit, CurrentState, FaultClass, SystemOfRecord as _};
 use chunk_sync_model::document::row_fingerprint;
 use chunk_sync_model::version::Origin;
 use chunk_sync_model::{Record, State, SyncVersion, Time};
+use chunk_sync_testkit::merging::Merging as _;
 use chunk_sync_testkit::states::{awkward, changed, states, version, write};
 use uuid::Uuid;
 

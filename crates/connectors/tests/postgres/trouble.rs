@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use chunk_sync_connectors::postgres::{PostgresConfig, PostgresRecords};
-use chunk_sync_engine::ports::{Applied, Fault, FaultClass, Records, Store};
+use chunk_sync_engine::ports::{Applied, Fault, FaultClass, Outbox as _, SystemOfRecord as _};
 use chunk_sync_model::State;
+use chunk_sync_testkit::merging::Merging as _;
 use chunk_sync_testkit::states::{changed, states, write};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -108,7 +109,7 @@ async fn a_server_that_takes_no_writes_is_unavailable() {
     let standby = PostgresRecords::connect(database.config()).await.err().unwrap();
     assert_eq!(standby.class, FaultClass::Unavailable);
     assert!(standby.message.contains("takes no writes"), "{standby}");
-    records.check().await.unwrap();
+    records.counts().await.unwrap();
 }
 
 /// A proxy to the server that can stop forwarding answers without closing the connection. Returns its URL.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chunk_sync_connectors::qdrant::{QdrantConfig, QdrantStore};
-use chunk_sync_engine::ports::{Applied, FaultClass, Store};
+use chunk_sync_engine::ports::{Applied, FaultClass, Projection};
 use chunk_sync_model::chunk::Sparse;
 use chunk_sync_model::{Limits, State, Time};
 use chunk_sync_testkit::qdrant_server::Options;

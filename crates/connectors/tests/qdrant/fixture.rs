@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chunk_sync_connectors::qdrant::{QdrantConfig, QdrantStore};
-use chunk_sync_engine::ports::{Applied, Store, Write};
+use chunk_sync_engine::ports::{Applied, Projection, Write};
 use chunk_sync_model::Limits;
 use chunk_sync_testkit::Fixture;
 use chunk_sync_testkit::qdrant_server::{Options, QdrantServer};
@@ -93,7 +93,7 @@ pub(crate) enum Today {
 
 #[async_trait]
 impl Fixture for Today {
-    type Port = dyn Store;
+    type Port = dyn Projection;
 
     async fn fresh() -> Self {
         let Ok(url) = std::env::var("QDRANT_URL") else {
@@ -112,7 +112,7 @@ impl Fixture for Today {
         Self::Real { config, store, raw: Box::new(raw) }
     }
 
-    fn port(&self) -> Arc<dyn Store> {
+    fn port(&self) -> Arc<dyn Projection> {
         match self {
             Self::Real { store, .. } => store.clone(),
             Self::Ours(vectors) => vectors.store.clone(),
@@ -141,13 +141,13 @@ pub(crate) struct Older(Vectors);
 
 #[async_trait]
 impl Fixture for Older {
-    type Port = dyn Store;
+    type Port = dyn Projection;
 
     async fn fresh() -> Self {
         Self(Vectors::of("1.15.5").await)
     }
 
-    fn port(&self) -> Arc<dyn Store> {
+    fn port(&self) -> Arc<dyn Projection> {
         self.0.store.clone()
     }
 

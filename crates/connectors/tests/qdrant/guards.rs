@@ -1,6 +1,6 @@
 //! Races: another process writes a newer state between the store's read of a version and its write.
 
-use chunk_sync_engine::ports::{Applied, Store, Write};
+use chunk_sync_engine::ports::{Applied, Projection, Write};
 use chunk_sync_testkit::states::{changed, delete, states, write};
 use qdrant_client::Payload;
 use qdrant_client::qdrant::{PointStruct, SetPayloadPointsBuilder, UpsertPointsBuilder};

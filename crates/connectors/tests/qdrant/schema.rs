@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use chunk_sync_connectors::qdrant::{QdrantConfig, QdrantStore};
-use chunk_sync_engine::ports::{Applied, Fault, FaultClass, Store};
+use chunk_sync_engine::ports::{Applied, Fault, FaultClass, Projection};
 use chunk_sync_model::{EmbeddingModel, Limits, State};
 use chunk_sync_testkit::qdrant_server::Options;
 use chunk_sync_testkit::states::{states, write};

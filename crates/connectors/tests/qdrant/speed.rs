@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use chunk_sync_engine::ports::{Store, Write};
+use chunk_sync_engine::ports::{Projection, Write};
 use chunk_sync_model::State;
 use chunk_sync_testkit::states::{states, version, write};
 

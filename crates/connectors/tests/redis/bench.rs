@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chunk_sync_engine::ports::{Bus, Store};
+use chunk_sync_engine::ports::{Bus, Projection};
 use chunk_sync_engine::{DirectSettings, Ports, Service, Settings, WalSettings, WorkerSettings};
 use redis::Value;
 use uuid::Uuid;
 
-use super::free::Free;
+use super::free::{Free, FreeRecords};
 use super::surroundings::{SHORT, bus, config, shared_url, stranger};
 use chunk_sync_connectors::redis::RedisConfig;
 use chunk_sync_model::merge::Strategies;
@@ -122,9 +122,9 @@ async fn speed_of_the_service_beside_a_bare_consumer() {
             worker: WorkerSettings::default(),
             wal,
         };
-        let stores: Vec<Arc<dyn Store>> = vec![Arc::new(Free(Target::Qdrant)), Arc::new(Free(Target::Neo4j))];
+        let stores: Vec<Arc<dyn Projection>> = vec![Arc::new(Free(Target::Qdrant)), Arc::new(Free(Target::Neo4j))];
         let lease = Arc::new(MemoryRecords::default().lease("bench"));
-        let ports = Ports { bus: bus.clone(), records: Arc::new(Free(Target::Postgres)), lease, stores, set: None };
+        let ports = Ports { bus: bus.clone(), records: Arc::new(FreeRecords), lease, stores, set: None };
         let carried = per_second(async {
             let service = Service::start(ports, settings).await.unwrap();
             service.until_idle().await.unwrap();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chunk_sync_engine::ports::{Bus, DeadLetter, Depth, FaultClass, Handover};
+use chunk_sync_engine::ports::{Bus, DeadLetter, DeadLetters as _, Depth, FaultClass, Handover};
 use chunk_sync_model::{Event, Limits, Target, Time};
 use uuid::Uuid;
 

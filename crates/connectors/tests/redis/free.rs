@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    Applied, ConflictFilter, ConflictRecord, Counts, CurrentState, Decide, Fault, MergeScope, PendingWrite, Records,
-    Row, Store, StoredDocument, StoredFingerprint, Write,
+    Applied, Commit, Committed, ConflictFilter, ConflictLog, ConflictRecord, Counts, CurrentState, Fault, MergeScope,
+    MergeTransaction, Outbox, PendingWrite, Projection, Row, StoredDocument, StoredFingerprint, SystemOfRecord, Write,
 };
 use chunk_sync_model::document::Fingerprint;
 use chunk_sync_model::{State, Target, Time};
@@ -15,7 +15,7 @@ use uuid::Uuid;
 pub(crate) struct Free(pub(crate) Target);
 
 #[async_trait]
-impl Store for Free {
+impl Projection for Free {
     fn target(&self) -> Target {
         self.0
     }
@@ -49,11 +49,38 @@ impl Store for Free {
     }
 }
 
+struct FreeMerge(usize);
+
 #[async_trait]
-impl Records for Free {
-    async fn merge_in(&self, scope: MergeScope<'_>, decide: Decide<'_>) -> Result<(), Fault> {
-        decide(vec![CurrentState::default(); scope.ids.len()]);
+impl MergeTransaction for FreeMerge {
+    fn current(&mut self) -> Vec<CurrentState> {
+        vec![CurrentState::default(); self.0]
+    }
+
+    async fn commit(self: Box<Self>, _: Vec<Commit>) -> Result<Committed, Fault> {
+        Ok(Committed::Durable)
+    }
+}
+
+/// A system of record that reads nothing and keeps nothing.
+pub(crate) struct FreeRecords;
+
+#[async_trait]
+impl SystemOfRecord for FreeRecords {
+    async fn prepare(&self) -> Result<(), Fault> {
         Ok(())
+    }
+
+    async fn begin(&self, scope: MergeScope<'_>) -> Result<Box<dyn MergeTransaction + '_>, Fault> {
+        Ok(Box::new(FreeMerge(scope.ids.len())))
+    }
+
+    async fn current(&self, ids: &[Uuid]) -> Result<Vec<CurrentState>, Fault> {
+        Ok(vec![CurrentState::default(); ids.len()])
+    }
+
+    async fn counts(&self) -> Result<Counts, Fault> {
+        Ok(Counts::default())
     }
 
     async fn rows(&self, _: Option<Uuid>, _: usize) -> Result<Vec<Row>, Fault> {
@@ -63,7 +90,10 @@ impl Records for Free {
     async fn rows_of(&self, ids: &[Uuid]) -> Result<Vec<Option<Row>>, Fault> {
         Ok(ids.iter().map(|_| None).collect())
     }
+}
 
+#[async_trait]
+impl Outbox for FreeRecords {
     async fn enqueue(&self, _: &[PendingWrite]) -> Result<(), Fault> {
         Ok(())
     }
@@ -79,7 +109,10 @@ impl Records for Free {
     async fn outbox_counts(&self) -> Result<BTreeMap<Target, u64>, Fault> {
         Ok(BTreeMap::new())
     }
+}
 
+#[async_trait]
+impl ConflictLog for FreeRecords {
     async fn conflicts(&self, _: &ConflictFilter, _: usize) -> Result<Vec<ConflictRecord>, Fault> {
         Ok(Vec::new())
     }

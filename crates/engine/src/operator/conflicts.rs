@@ -1,15 +1,13 @@
 //! The decision of an operator on a recorded conflict, as an event. The event takes the path of every change; the merge
 //! that carries it closes the conflict.
 
-use std::sync::{Mutex, PoisonError};
-
 use chunk_sync_model::merge::{Outcome, Side, Unresolvable, resolution};
 use chunk_sync_model::{Body, Chunk, Event, Hash, Invalid, Part};
 use serde_json::Value;
 use uuid::Uuid;
 
 use crate::ingest::publisher::Publisher;
-use crate::ports::{ConflictRecord, CurrentState, Fault, NewConflict, Records};
+use crate::ports::{ConflictRecord, Fault, NewConflict, SystemOfRecord};
 use crate::runtime::clock;
 
 /// The value that a part gets.
@@ -91,13 +89,13 @@ impl Choice {
 /// The chunk was deleted, the value was not recorded, the part or the chunk cannot have it, or the system of record does
 /// not answer.
 pub async fn decide(
-    records: &dyn Records,
+    records: &dyn SystemOfRecord,
     publisher: &Publisher,
     entry: &ConflictRecord,
     choice: &Choice,
 ) -> Result<Decision, Undecidable> {
     let (part, value) = (&entry.met.conflict.part, choice.value(&entry.met)?);
-    let held = held(records, entry.chunk).await?;
+    let held = records.current(&[entry.chunk]).await?.pop().unwrap_or_default();
     let (Some(record), Some(state)) = (held.record, held.state) else {
         return Err(Undecidable::Deleted(entry.chunk));
     };
@@ -114,15 +112,4 @@ pub async fn decide(
 
 fn hash(chunk: &Chunk, part: &Part) -> Option<Hash> {
     chunk.parts().iter().find(|(name, _)| name == part).map(|(_, value)| value.hash())
-}
-
-/// Row and record of a chunk, read as a merge reads them; nothing is written.
-async fn held(records: &dyn Records, id: Uuid) -> Result<CurrentState, Fault> {
-    let found = Mutex::new(CurrentState::default());
-    let decide = |mut held: Vec<CurrentState>| {
-        *found.lock().unwrap_or_else(PoisonError::into_inner) = held.pop().unwrap_or_default();
-        Vec::new()
-    };
-    records.merge(&[id], &decide).await?;
-    Ok(found.into_inner().unwrap_or_else(PoisonError::into_inner))
 }

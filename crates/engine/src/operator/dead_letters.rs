@@ -3,7 +3,6 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
 
 use chunk_sync_model::event::Fields;
 use chunk_sync_model::{Event, Limits, Record, Target, Time};
@@ -12,7 +11,7 @@ use tracing::info;
 use uuid::Uuid;
 
 use crate::Publisher;
-use crate::ports::{Bus, CurrentState, DEAD_FIELDS, EntryId, Fault, Letter, Records};
+use crate::ports::{DEAD_FIELDS, DeadLetters, EntryId, Fault, Letter, SystemOfRecord};
 
 /// Letters read at once.
 const PAGE: usize = 100;
@@ -97,9 +96,14 @@ pub fn is_superseded(event: &Event, missing: &[Target], record: &Record) -> bool
 ///
 /// # Errors
 /// The fault of the bus; the letter still exists then.
-pub async fn retry(bus: &dyn Bus, publisher: &Publisher, id: EntryId, event: Event) -> Result<Option<EntryId>, Fault> {
+pub async fn retry(
+    letters: &dyn DeadLetters,
+    publisher: &Publisher,
+    id: EntryId,
+    event: Event,
+) -> Result<Option<EntryId>, Fault> {
     let published = publisher.publish(vec![event]).await?;
-    bus.drop_dead(id).await?;
+    letters.drop_dead(id).await?;
     Ok(published.first().copied())
 }
 
@@ -107,21 +111,13 @@ pub async fn retry(bus: &dyn Bus, publisher: &Publisher, id: EntryId, event: Eve
 ///
 /// # Errors
 /// The system of record does not answer.
-pub async fn superseded(records: &dyn Records, events: &[(Event, Vec<Target>)]) -> Result<Vec<bool>, Fault> {
+pub async fn superseded(records: &dyn SystemOfRecord, events: &[(Event, Vec<Target>)]) -> Result<Vec<bool>, Fault> {
     let mut ids: Vec<Uuid> = events.iter().map(|(event, _)| event.chunk_id()).collect();
     ids.sort_unstable();
     ids.dedup();
-    let found = Mutex::new(BTreeMap::new());
-    // Read like a merge, because only a merge reads the whole record; nothing is written.
-    let look = |held: Vec<CurrentState>| {
-        let records = ids.iter().copied().zip(held.into_iter().map(|held| held.record));
-        *found.lock().unwrap_or_else(PoisonError::into_inner) = records.collect();
-        Vec::new()
-    };
-    if !ids.is_empty() {
-        records.merge(&ids, &look).await?;
-    }
-    let found: BTreeMap<Uuid, Option<Record>> = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let current = if ids.is_empty() { Vec::new() } else { records.current(&ids).await? };
+    let found: BTreeMap<Uuid, Option<Record>> =
+        ids.into_iter().zip(current.into_iter().map(|current| current.record)).collect();
     let judge = |(event, missing): &(Event, Vec<Target>)| {
         let record = found.get(&event.chunk_id()).and_then(Option::as_ref);
         record.is_some_and(|record| is_superseded(event, missing, record))
@@ -131,23 +127,23 @@ pub async fn superseded(records: &dyn Records, events: &[(Event, Vec<Target>)]) 
 
 /// Drops the superseded ones among the next letters after `after`; returns the last letter read, `None` at the end.
 pub(crate) async fn tidy(
-    bus: &dyn Bus,
-    records: &dyn Records,
+    letters: &dyn DeadLetters,
+    records: &dyn SystemOfRecord,
     limits: &Limits,
     after: Option<EntryId>,
 ) -> Result<Option<EntryId>, Fault> {
-    let letters = bus.dead(after, PAGE).await?;
+    let page = letters.dead(after, PAGE).await?;
     let read = |letter: &Letter| {
         let event = Event::from_fields(&letter.original(), limits).ok()?;
         Some((letter.id, (event, letter.reasons().missing)))
     };
-    let (ids, events): (Vec<EntryId>, Vec<_>) = letters.iter().filter_map(read).unzip();
+    let (ids, events): (Vec<EntryId>, Vec<_>) = page.iter().filter_map(read).unzip();
     for (id, is_superseded) in ids.into_iter().zip(superseded(records, &events).await?) {
-        if is_superseded && bus.drop_dead(id).await? {
+        if is_superseded && letters.drop_dead(id).await? {
             info!(letter = %id, "dropped a superseded dead letter");
         }
     }
-    Ok(letters.last().map(|letter| letter.id))
+    Ok(page.last().map(|letter| letter.id))
 }
 
 #[cfg(test)]

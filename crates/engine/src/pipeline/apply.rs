@@ -1,6 +1,61 @@
-//! From a batch of operations to the state that every store has to hold: pure decisions on what was read under locks.
+//! From a batch of operations to the state that every store has to hold: read under locks, decide purely, write in the
+//! same transaction.
+//!
+//! A crash before the commit leaves nothing: dropping the transaction rolls it back. A crash after the commit and before
+//! its answer leaves all of it; the repeated merge changes nothing and propagates again ([`MergeContext::again`]).
 
+mod chunk_merge;
 pub(crate) mod conflict_notes;
 pub(crate) mod direct_write;
 pub(crate) mod external_change;
-pub(crate) mod plan;
+pub(crate) mod merge_context;
+mod plan;
+
+use std::time::Instant;
+
+use chunk_sync_model::Target;
+
+use crate::pipeline::apply::merge_context::{MergeContext, Outcome};
+use crate::pipeline::apply::plan::{chunk_ids, plan};
+use crate::pipeline::envelope::Operation;
+use crate::ports::{Committed, EntryId, Fault, FaultClass, Fence, FinishedBy, MergeScope, SystemOfRecord};
+use crate::runtime::metrics;
+
+/// How often a merge that another program's insert overtakes is begun before it fails.
+const ATTEMPTS: u32 = 3;
+
+/// Merges the operations in one transaction, those of each chunk in their order.
+///
+/// # Errors
+/// The fault of the system of record; [`Busy`](FaultClass::Busy) if other programs keep inserting rows of these chunks.
+/// The merge may or may not have been committed.
+pub(crate) async fn merge_all(
+    records: &dyn SystemOfRecord,
+    operations: &[&Operation],
+    fence: &Fence,
+    finished_by: FinishedBy,
+    context: MergeContext<'_>,
+) -> Result<Outcome, Fault> {
+    let ids = chunk_ids(operations);
+    let finished = finished(operations, finished_by);
+    let started = Instant::now();
+    for _ in 0..ATTEMPTS {
+        let mut transaction = records.begin(MergeScope { ids: &ids, fence, finished: &finished }).await?;
+        let planning = Instant::now();
+        let plan = plan(transaction.current(), operations, context);
+        metrics::took(metrics::Operation::Merge, planning);
+        if transaction.commit(plan.commits).await? == Committed::Durable {
+            metrics::took(metrics::Operation::Apply(Target::Postgres), started);
+            return Ok(plan.outcome);
+        }
+    }
+    Err(Fault::new(FaultClass::Busy, "merge", "other programs inserted rows of these chunks during each attempt"))
+}
+
+/// The bus entries that the transaction finishes.
+fn finished(operations: &[&Operation], finished_by: FinishedBy) -> Vec<EntryId> {
+    match finished_by {
+        FinishedBy::Merge => operations.iter().filter_map(|operation| Some(operation.entry.as_ref()?.id)).collect(),
+        FinishedBy::Acknowledgement => Vec::new(),
+    }
+}

@@ -31,14 +31,14 @@ pub use self::condition::Condition;
 pub(crate) use self::condition::SharedCondition;
 use self::drain::OutboxDrain;
 use crate::pipeline::claims::{Claim, Claims};
-use crate::ports::{Records, Store, Write};
+use crate::ports::{Projection, Records, Write};
 use crate::runtime::lease::Term;
 use crate::runtime::settings::WorkerSettings;
 
 /// The handle of a store writer. Clones share it.
 #[derive(Clone)]
 pub(crate) struct StoreWriter {
-    store: Arc<dyn Store>,
+    store: Arc<dyn Projection>,
     batches: mpsc::UnboundedSender<WriteBatch>,
     condition: SharedCondition,
     claims: Claims,
@@ -48,7 +48,7 @@ impl StoreWriter {
     /// Starts a writer to `store` for one term, and returns its handle and its task. The task ends when the last clone
     /// of the handle is dropped. `records` holds the outbox; `condition` outlives the writer.
     pub(crate) fn start(
-        store: Arc<dyn Store>,
+        store: Arc<dyn Projection>,
         records: Arc<dyn Records>,
         settings: WorkerSettings,
         term: Term,
@@ -69,7 +69,7 @@ impl StoreWriter {
     }
 
     /// The store, for reads: writes must go through [`Self::send`].
-    pub(crate) fn store(&self) -> &Arc<dyn Store> {
+    pub(crate) fn store(&self) -> &Arc<dyn Projection> {
         &self.store
     }
 

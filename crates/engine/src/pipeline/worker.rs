@@ -41,7 +41,8 @@ use tracing::{info, warn};
 
 use crate::pipeline::apply::direct_write::{self, StoreSnapshots};
 use crate::pipeline::apply::external_change::Written;
-use crate::pipeline::apply::plan::{MergeContext, Outcome, merge_all};
+use crate::pipeline::apply::merge_all;
+use crate::pipeline::apply::merge_context::{MergeContext, Outcome};
 use crate::pipeline::breaker::Breaker;
 use crate::pipeline::carried::Carried;
 use crate::pipeline::completion::{Batch, Completion};
@@ -346,10 +347,9 @@ impl Worker {
             if !self.term.holds() {
                 return Ok(None);
             }
-            let (fence, finished_by) = (&self.fence, self.bus.finished_by());
-            let context =
-                MergeContext { now, again, settings: &self.settings, snapshots: &snapshots, fence, finished_by };
-            match catch_panic("merge", merge_all(&*self.records, &batch, behind, context)).await.flatten() {
+            let context = MergeContext { now, again, settings: &self.settings, snapshots: &snapshots, outbox: behind };
+            let merge = merge_all(&*self.records, &batch, &self.fence, self.bus.finished_by(), context);
+            match catch_panic("merge", merge).await.flatten() {
                 Ok(outcome) => whole.join(outcome),
                 Err(fault) if fault.class == FaultClass::Disk || fault.outdated => return Err(fault),
                 Err(fault) if fault.class.is_transient() => {

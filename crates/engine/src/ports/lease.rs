@@ -33,12 +33,12 @@ pub enum Handover {
 ///
 /// - **Exclusion**: [`take`](Self::take) succeeds only if the state is still `seen`, so of several processes one wins. It
 ///   waits for running merges of the old holder and returns after they ended. From then on
-///   [`merge_in`](super::Records::merge_in) refuses every fence that names another token: a merge locks the lease shared
-///   and then compares the token; a takeover locks it exclusively.
+///   [`begin`](super::SystemOfRecord::begin) refuses every fence that names another token: a merge locks the lease
+///   shared until its end and then compares the token; a takeover locks it exclusively.
 /// - **Repetition**: a call whose answer was lost may be repeated with the same token. `take` of a token that already
 ///   holds the lease succeeds; `release` of a token that does not hold it changes nothing.
 /// - **What it does not fence**: writes to the other stores, the log of another host, the bus. Writes are guarded by their
-///   versions, and the outbox by its rules ([`Records::enqueue`](super::Records::enqueue)).
+///   versions, and the outbox by its rules ([`Outbox::enqueue`](super::Outbox::enqueue)).
 /// - **Durability**: as the records. A lease that a crash of the server rolled back shows another token, and its holder
 ///   is refused.
 #[async_trait]

@@ -127,7 +127,7 @@ impl Shared {
     fn store_writers(&self, term: &Term) -> Vec<StoreWriter> {
         let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
         left.retain(|task| !task.is_finished());
-        let start = |(store, condition): (&Arc<dyn crate::ports::Store>, &SharedCondition)| {
+        let start = |(store, condition): (&Arc<dyn crate::ports::Projection>, &SharedCondition)| {
             let (store, records) = (Arc::clone(store), Arc::clone(&self.ports.records));
             let settings = self.settings.worker.clone();
             let (store_writer, task) = StoreWriter::start(store, records, settings, term.clone(), condition.clone());

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::difference::{Difference, Kind};
 use crate::pipeline::apply::external_change::digest;
-use crate::ports::{Row, Store, StoredFingerprint};
+use crate::ports::{Projection, Row, StoredFingerprint};
 
 /// One id, and what each store holds under it.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ impl ChunkView {
     }
 
     /// The finding, if anything differs.
-    pub(super) fn finding(&self, stores: &[Arc<dyn Store>]) -> Option<Finding> {
+    pub(super) fn finding(&self, stores: &[Arc<dyn Projection>]) -> Option<Finding> {
         let row = digest(self.row.as_ref().and_then(|row| row.state.as_deref()));
         let differences = if row.is_some() { self.with_row(stores, row) } else { self.without_row(stores) };
         let shown = stores.iter().zip(&self.seen);
@@ -58,7 +58,7 @@ impl ChunkView {
         })
     }
 
-    fn with_row(&self, stores: &[Arc<dyn Store>], digest: Option<Hash>) -> Vec<Difference> {
+    fn with_row(&self, stores: &[Arc<dyn Projection>], digest: Option<Hash>) -> Vec<Difference> {
         let Some((row, state)) = self.row.as_ref().and_then(|row| Some((row, row.state.as_ref()?))) else {
             return Vec::new();
         };
@@ -83,7 +83,7 @@ impl ChunkView {
         changed.into_iter().chain(others).collect()
     }
 
-    fn without_row(&self, stores: &[Arc<dyn Store>]) -> Vec<Difference> {
+    fn without_row(&self, stores: &[Arc<dyn Projection>]) -> Vec<Difference> {
         let lives = self.row.as_ref().is_some_and(|row| row.lives == Some(true));
         let row = lives.then(|| Difference::new(self.id, Target::Postgres, Kind::Missing));
         // If the row is lost, the row is what is wrong, not the content of the other stores.

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::compare::ChunkView;
 use crate::ports::Ports;
-use crate::ports::{Fault, FaultClass, Records, Row, Store, StoredFingerprint};
+use crate::ports::{Fault, FaultClass, Projection, Records, Row, StoredFingerprint};
 
 /// The stores, each with its current page and the next one being read: reading one store takes as long as reading all
 /// of them.
@@ -16,7 +16,7 @@ pub(super) struct Walk {
     page: usize,
     records: Arc<dyn Records>,
     rows: Pages<Row>,
-    stores: Vec<(Arc<dyn Store>, Pages<StoredFingerprint>)>,
+    stores: Vec<(Arc<dyn Projection>, Pages<StoredFingerprint>)>,
 }
 
 impl Walk {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chunk_sync_engine::conflicts::{Choice, Undecidable, decide};
-use chunk_sync_engine::ports::{ConflictFilter, ConflictRecord, Store};
+use chunk_sync_engine::ports::{ConflictFilter, ConflictRecord, Projection};
 use chunk_sync_engine::verify::{Options, verify};
 use chunk_sync_engine::{DirectSettings, Ports, Publisher, Service, Settings, WalSettings, WorkerSettings};
 use chunk_sync_model::merge::{Outcome, Strategies, Unresolvable};
@@ -26,7 +26,7 @@ struct World {
 
 impl World {
     async fn new() -> Self {
-        let store = |target| Arc::new(MemoryStore::new(target, Limits::default())) as Arc<dyn Store>;
+        let store = |target| Arc::new(MemoryStore::new(target, Limits::default())) as Arc<dyn Projection>;
         let (bus, records) = (Arc::new(MemoryBus::new(10_000)), Arc::new(MemoryRecords::default()));
         let stores = vec![store(Target::Qdrant), store(Target::Neo4j)];
         let ports = Ports { bus: bus.clone(), lease: Arc::new(records.lease("test")), records, stores, set: None };

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use chunk_sync_engine::ports::{Bus, Installation, Installed, Kept, Records, Store, StoreSet};
+use chunk_sync_engine::ports::{
+    DeadLetters as _, Installation, Installed, Kept, Projection, StoreSet, SystemOfRecord as _,
+};
 use chunk_sync_engine::verify::{Options, verify};
 use chunk_sync_engine::{DirectSettings, Filling, Ports, Publisher, Service, Settings, WalSettings, WorkerSettings};
 use chunk_sync_model::merge::Strategies;
@@ -32,7 +34,7 @@ impl World {
     }
 
     fn ports(&self, installed: &Installed) -> Ports {
-        let all: [Arc<dyn Store>; 2] = [Arc::new(self.vectors.clone()), Arc::new(self.graph.clone())];
+        let all: [Arc<dyn Projection>; 2] = [Arc::new(self.vectors.clone()), Arc::new(self.graph.clone())];
         let stores = all.into_iter().filter(|store| installed.stores.0.contains_key(&store.target())).collect();
         let set = Some(installed.version);
         let lease = Arc::new(self.records.lease("test"));

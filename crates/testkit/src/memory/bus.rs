@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    Bus, DeadLetter, Delivery, Depth, EntryId, Fault, FaultClass, FinishedBy, Handover, Letter,
+    Bus, DeadLetter, DeadLetters, Delivery, Depth, EntryId, Fault, FaultClass, FinishedBy, Handover, Letter,
 };
 use chunk_sync_model::Event;
 use chunk_sync_model::event::Fields;
@@ -275,6 +275,22 @@ impl Bus for MemoryBus {
         Ok(())
     }
 
+    async fn epoch(&self) -> Result<String, Fault> {
+        Ok(self.server.streams.lock().unwrap().losses.to_string())
+    }
+
+    async fn depth(&self) -> Result<Depth, Fault> {
+        Ok(self.server.streams.lock().unwrap().depth())
+    }
+
+    async fn trim(&self) -> Result<u64, Fault> {
+        // An acknowledgement removes its entry, so no finished entry is left.
+        Ok(0)
+    }
+}
+
+#[async_trait]
+impl DeadLetters for MemoryBus {
     async fn dead_letter(&self, letters: &[DeadLetter]) -> Result<(), Fault> {
         self.server.streams.lock().unwrap().dead_letter(letters);
         self.acknowledge(&letters.iter().filter_map(|letter| letter.id).collect::<Vec<_>>()).await
@@ -289,19 +305,6 @@ impl Bus for MemoryBus {
 
     async fn drop_dead(&self, id: EntryId) -> Result<bool, Fault> {
         Ok(self.server.streams.lock().unwrap().dead.remove(&id.sequence).is_some())
-    }
-
-    async fn epoch(&self) -> Result<String, Fault> {
-        Ok(self.server.streams.lock().unwrap().losses.to_string())
-    }
-
-    async fn depth(&self) -> Result<Depth, Fault> {
-        Ok(self.server.streams.lock().unwrap().depth())
-    }
-
-    async fn trim(&self) -> Result<u64, Fault> {
-        // An acknowledgement removes its entry, so no finished entry is left.
-        Ok(0)
     }
 }
 

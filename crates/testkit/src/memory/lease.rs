@@ -4,27 +4,27 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{Fault, FaultClass, Lease, LeaseState};
-use tokio::sync::{RwLock, RwLockReadGuard};
+use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 use uuid::Uuid;
 
 /// The lease as the system of record holds it.
 pub(super) struct Table {
     state: Mutex<LeaseState>,
     /// Held shared by merges, exclusively by takeovers.
-    merging: RwLock<()>,
+    merging: Arc<RwLock<()>>,
 }
 
 impl Default for Table {
     fn default() -> Self {
         let state = LeaseState { token: None, heartbeat: 0, holder: String::new() };
-        Self { state: Mutex::new(state), merging: RwLock::new(()) }
+        Self { state: Mutex::new(state), merging: Arc::default() }
     }
 }
 
 impl Table {
     /// The first step of a merge: the lease cannot be taken while the guard lives.
-    pub(super) async fn fence(&self, token: Uuid) -> Result<RwLockReadGuard<'_, ()>, Fault> {
-        let shared = self.merging.read().await;
+    pub(super) async fn fence(&self, token: Uuid) -> Result<OwnedRwLockReadGuard<()>, Fault> {
+        let shared = Arc::clone(&self.merging).read_owned().await;
         if self.is_held_by(token) {
             return Ok(shared);
         }

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    Applied, Commit, ConflictFilter, ConflictRecord, Counts, CurrentState, Decide, Fault, FaultClass, Installation,
-    Installed, MergeScope, NewConflict, PendingWrite, Records, ResolvedPart, Row, Store, StoredDocument,
-    StoredFingerprint, Write,
+    Commit, Committed, ConflictFilter, ConflictLog, ConflictRecord, Counts, CurrentState, EntryId, Fault, FaultClass,
+    Fence, Installation, Installed, MergeScope, MergeTransaction, NewConflict, Outbox, PendingWrite, ResolvedPart, Row,
+    SystemOfRecord,
 };
-use chunk_sync_model::document::{Document, Fingerprint, row_fingerprint};
 use chunk_sync_model::{Hash, Record, State, SyncVersion, Target, Time};
+use tokio::sync::{Mutex as TurnMutex, OwnedMutexGuard, OwnedRwLockReadGuard};
+use tokio::task::AbortHandle;
 use uuid::Uuid;
 
 use super::lease::Table;
@@ -22,6 +23,8 @@ use super::{MemoryBus, MemoryLease};
 #[derive(Clone, Default)]
 pub struct MemoryRecords {
     tables: Arc<Mutex<Tables>>,
+    /// Held by the open merge: one runs at a time.
+    merging: Arc<TurnMutex<()>>,
     /// The bus whose entries a merge finishes.
     bus: Option<MemoryBus>,
     lease: Arc<Table>,
@@ -46,6 +49,10 @@ struct Tables {
 }
 
 impl Tables {
+    fn check(&self, fence: &Fence) -> Result<(), Fault> {
+        fence.check_stores(self.installed.as_ref().map(|installed| installed.version), "memory: merge")
+    }
+
     fn held(&self, id: Uuid) -> CurrentState {
         let state = self.rows.get(&id).cloned();
         let (record, row) = self.records.get(&id).cloned().map_or((None, None), |(record, row)| (Some(record), row));
@@ -131,24 +138,6 @@ impl Tables {
             state,
         })
     }
-
-    fn looked(&self, id: Uuid) -> Option<StoredDocument> {
-        let row = self.row(id)?;
-        Some(StoredDocument { id, version: row.version, document: Document::Row(row.state?) })
-    }
-
-    /// Applies a write as the other stores do, guarded by the version in the record.
-    fn apply(&mut self, write: &Write) -> Applied {
-        let mut record = self.held(write.id).record.unwrap_or_default();
-        if record.version >= write.version {
-            return Applied::Skipped;
-        }
-        record.version = write.version;
-        let row = write.state.as_deref().map(|state| row_fingerprint(state).digest());
-        self.set_row(write.id, write.state.clone());
-        self.records.insert(write.id, (record, row));
-        Applied::Written
-    }
 }
 
 impl MemoryRecords {
@@ -185,50 +174,75 @@ impl MemoryRecords {
     }
 }
 
-#[async_trait]
-impl Store for MemoryRecords {
-    fn target(&self) -> Target {
-        Target::Postgres
-    }
+/// How long a merge may stay open between two statements, as in PostgreSQL: then it is rolled back.
+const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(1);
 
-    async fn prepare(&self) -> Result<(), Fault> {
-        Ok(())
-    }
+/// What an open merge holds.
+struct Locks {
+    _merging: OwnedMutexGuard<()>,
+    _lease: Option<OwnedRwLockReadGuard<()>>,
+}
 
-    async fn apply(&self, writes: &[Write]) -> Vec<Applied> {
-        let mut tables = self.tables.lock().unwrap();
-        writes.iter().map(|write| tables.apply(write)).collect()
-    }
+/// An open merge. It releases its locks when it ends, is dropped, or stays idle for too long.
+struct MemoryMerge {
+    records: MemoryRecords,
+    ids: Vec<Uuid>,
+    fence: Fence,
+    finished: Vec<EntryId>,
+    current: Vec<CurrentState>,
+    /// The rows that it read.
+    rows: Vec<Option<Arc<State>>>,
+    locks: Arc<Mutex<Option<Locks>>>,
+    /// Releases the locks of an idle transaction.
+    idle: AbortHandle,
+}
 
-    async fn fetch_documents(&self, ids: &[Uuid]) -> Result<Vec<Option<StoredDocument>>, Fault> {
-        let tables = self.tables.lock().unwrap();
-        Ok(ids.iter().map(|id| tables.looked(*id)).collect())
+impl MemoryMerge {
+    /// Whether another program has written one of the rows since they were read. On a server it would wait for the
+    /// lock of a row that exists; here the merge begins again.
+    fn is_overtaken(&self, tables: &Tables) -> bool {
+        self.ids.iter().zip(&self.rows).any(|(id, row)| tables.rows.get(id) != row.as_ref())
     }
+}
 
-    async fn scan_fingerprints(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<StoredFingerprint>, Fault> {
-        let tables = self.tables.lock().unwrap();
-        let looked = tables.rows.range(above(after)).take(limit).filter_map(|(id, _)| tables.looked(*id));
-        Ok(looked.map(|looked| looked.seen()).collect())
-    }
-
-    fn expect(&self, state: &State) -> Fingerprint {
-        row_fingerprint(state)
-    }
-
-    async fn counts(&self) -> Result<Counts, Fault> {
-        let chunks = self.tables.lock().unwrap().rows.len() as u64;
-        Ok(Counts { chunks, others: BTreeMap::new() })
-    }
-
-    async fn check(&self) -> Result<(), Fault> {
-        Ok(())
+impl Drop for MemoryMerge {
+    fn drop(&mut self) {
+        self.idle.abort();
+        drop(self.locks.lock().unwrap().take());
     }
 }
 
 #[async_trait]
-impl Records for MemoryRecords {
-    async fn merge_in(&self, scope: MergeScope<'_>, decide: Decide<'_>) -> Result<(), Fault> {
-        let _fence = match scope.fence.lease {
+impl MergeTransaction for MemoryMerge {
+    fn current(&mut self) -> Vec<CurrentState> {
+        std::mem::take(&mut self.current)
+    }
+
+    async fn commit(self: Box<Self>, commits: Vec<Commit>) -> Result<Committed, Fault> {
+        let mut tables = self.records.tables.lock().unwrap();
+        let Some(_locks) = self.locks.lock().unwrap().take() else {
+            return Err(Fault::new(FaultClass::Timeout, "memory: merge", "the transaction was idle for too long"));
+        };
+        tables.check(&self.fence)?;
+        if self.is_overtaken(&tables) {
+            return Ok(Committed::Overtaken);
+        }
+        commits.into_iter().for_each(|commit| tables.store(commit));
+        if let Some(bus) = &self.records.bus {
+            bus.finish(&self.finished);
+        }
+        Ok(Committed::Durable)
+    }
+}
+
+#[async_trait]
+impl SystemOfRecord for MemoryRecords {
+    async fn prepare(&self) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    async fn begin(&self, scope: MergeScope<'_>) -> Result<Box<dyn MergeTransaction + '_>, Fault> {
+        let lease = match scope.fence.lease {
             Some(token) => Some(self.lease.fence(token).await?),
             None => None,
         };
@@ -236,14 +250,34 @@ impl Records for MemoryRecords {
         if let Some(time) = takes.filter(|time| !time.is_zero()) {
             tokio::time::sleep(time).await;
         }
-        let mut tables = self.tables.lock().unwrap();
-        scope.fence.check_stores(tables.installed.as_ref().map(|installed| installed.version), "memory: merge")?;
-        let held = scope.ids.iter().map(|id| tables.held(*id)).collect();
-        decide(held).into_iter().for_each(|commit| tables.store(commit));
-        if let Some(bus) = &self.bus {
-            bus.finish(scope.finished);
-        }
-        Ok(())
+        let merging = Arc::clone(&self.merging).lock_owned().await;
+        let locks = Arc::new(Mutex::new(Some(Locks { _merging: merging, _lease: lease })));
+        let tables = self.tables.lock().unwrap();
+        tables.check(scope.fence)?;
+        let current: Vec<CurrentState> = scope.ids.iter().map(|id| tables.held(*id)).collect();
+        drop(tables);
+        let idle = tokio::spawn({
+            let locks = Arc::clone(&locks);
+            async move {
+                tokio::time::sleep(IDLE_IN_TRANSACTION).await;
+                drop(locks.lock().unwrap().take());
+            }
+        });
+        Ok(Box::new(MemoryMerge {
+            records: self.clone(),
+            ids: scope.ids.to_vec(),
+            fence: scope.fence.clone(),
+            finished: scope.finished.to_vec(),
+            rows: current.iter().map(|current| current.state.clone()).collect(),
+            current,
+            locks,
+            idle: idle.abort_handle(),
+        }))
+    }
+
+    async fn current(&self, ids: &[Uuid]) -> Result<Vec<CurrentState>, Fault> {
+        let tables = self.tables.lock().unwrap();
+        Ok(ids.iter().map(|id| tables.held(*id)).collect())
     }
 
     async fn rows(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Row>, Fault> {
@@ -259,6 +293,14 @@ impl Records for MemoryRecords {
         Ok(ids.iter().map(|id| tables.row(*id)).collect())
     }
 
+    async fn counts(&self) -> Result<Counts, Fault> {
+        let chunks = self.tables.lock().unwrap().rows.len() as u64;
+        Ok(Counts { chunks, others: BTreeMap::new() })
+    }
+}
+
+#[async_trait]
+impl Outbox for MemoryRecords {
     async fn enqueue(&self, pending_writes: &[PendingWrite]) -> Result<(), Fault> {
         let mut tables = self.tables.lock().unwrap();
         pending_writes.iter().for_each(|pending_write| tables.enqueue(*pending_write));
@@ -280,6 +322,10 @@ impl Records for MemoryRecords {
         let count = |target| (target, tables.pending_writes.keys().filter(|(of, _)| *of == target).count() as u64);
         Ok(Target::ALL.map(count).into())
     }
+}
+
+#[async_trait]
+impl ConflictLog for MemoryRecords {
     async fn conflicts(&self, filter: &ConflictFilter, limit: usize) -> Result<Vec<ConflictRecord>, Fault> {
         let tables = self.tables.lock().unwrap();
         Ok(tables.conflicts.iter().rev().filter(|entry| filter.fits(entry)).take(limit).cloned().collect())

@@ -5,7 +5,9 @@ use std::ops::Bound;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{Applied, Counts, Fault, FaultClass, Store, StoredDocument, StoredFingerprint, Write};
+use chunk_sync_engine::ports::{
+    Applied, Counts, Fault, FaultClass, Projection, StoredDocument, StoredFingerprint, Write,
+};
 use chunk_sync_model::document::{Document, Fingerprint, GraphDocument, VectorDocument, row_fingerprint};
 use chunk_sync_model::{Limits, State, SyncVersion, Target};
 use uuid::Uuid;
@@ -116,7 +118,7 @@ fn graph_counts<'a>(graphs: impl Iterator<Item = &'a GraphDocument>) -> BTreeMap
 }
 
 #[async_trait]
-impl Store for MemoryStore {
+impl Projection for MemoryStore {
     fn target(&self) -> Target {
         self.target
     }

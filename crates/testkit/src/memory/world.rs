@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use chunk_sync_engine::Ports;
-use chunk_sync_engine::ports::{FinishedBy, Records, Store};
+use chunk_sync_engine::ports::{FinishedBy, Projection, SystemOfRecord as _};
 use chunk_sync_model::{Limits, Target};
 use uuid::Uuid;
 
@@ -53,7 +53,7 @@ impl World {
     /// Handles on the ports.
     #[must_use]
     pub fn ports(&self) -> Ports {
-        let all: [Arc<dyn Store>; 2] = [Arc::new(self.vectors.clone()), Arc::new(self.graph.clone())];
+        let all: [Arc<dyn Projection>; 2] = [Arc::new(self.vectors.clone()), Arc::new(self.graph.clone())];
         let stores = all.into_iter().filter(|store| self.stores.contains(&store.target())).collect();
         Ports {
             bus: Arc::new(self.bus.clone()),

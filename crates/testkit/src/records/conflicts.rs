@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::{Port, counted_up};
 use crate::Fixture;
+use crate::merging::Merging as _;
 
 fn side(writer: Writer, value: &str) -> Side {
     let hash = Hash::of_bytes(value.as_bytes());

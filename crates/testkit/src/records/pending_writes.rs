@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::{Port, counted_up, event, held, merged};
 use crate::Fixture;
+use crate::merging::Merging as _;
 use crate::states::{states, version};
 
 pub(super) fn pending_write(number: u128, target: Target, outbox: u64) -> PendingWrite {

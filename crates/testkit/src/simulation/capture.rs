@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{Capture, Captured, Fault, Opened, Position, Records, Source};
+use chunk_sync_engine::ports::{Capture, Captured, Fault, Opened, Position, Source, SystemOfRecord as _};
 use chunk_sync_model::{Body, Event, State};
 use chunk_sync_samples::rng::Rng;
 use serde_json::json;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use chunk_sync_engine::ports::{Commit, CurrentState, EntryId, Records, Store, StoredFingerprint};
+use chunk_sync_engine::ports::{Commit, CurrentState, EntryId, Projection, Records, StoredFingerprint};
 use chunk_sync_model::merge::{Change, Strategies, merge};
 use chunk_sync_model::{Event, Record, State, SyncVersion, Target};
 use uuid::Uuid;
@@ -139,7 +139,7 @@ impl Oracle {
     pub(super) async fn check_records(&self, records: &dyn Records, exactly: bool) -> Result<(), String> {
         let expected = self.expected();
         let ids: Vec<Uuid> = expected.keys().copied().collect();
-        let found = held(records, &ids).await;
+        let found = records.current(&ids).await.unwrap();
         for ((id, (record, state)), found) in expected.iter().zip(found) {
             if found.state != *state {
                 return Err(format!("the row of {id} is {:?}, not {state:?}", found.state));
@@ -165,20 +165,20 @@ impl Oracle {
     /// Checks what a store holds of all chunks but `poison`, which it refuses.
     pub(super) async fn check_store(
         &self,
-        store: &dyn Store,
+        store: &dyn Projection,
         records: &dyn Records,
         poison: Option<Uuid>,
     ) -> Result<(), String> {
         let (mut expected, target) = (self.expected(), store.target());
         // The rows that the foreign client wrote are compared with the system of record.
         let shared: Vec<Uuid> = SHARED.map(chunk_id).collect();
-        for (id, held) in shared.iter().zip(held(records, &shared).await) {
+        for (id, held) in shared.iter().zip(records.current(&shared).await.unwrap()) {
             if let Some(record) = held.record {
                 expected.insert(*id, (record, held.state));
             }
         }
         let ids: Vec<Uuid> = expected.keys().copied().collect();
-        let found = held(records, &ids).await;
+        let found = records.current(&ids).await.unwrap();
         let seen: BTreeMap<Uuid, StoredFingerprint> =
             store.scan_fingerprints(None, usize::MAX).await.unwrap().into_iter().map(|seen| (seen.id, seen)).collect();
         for ((id, (_, state)), held) in expected.iter().zip(found) {
@@ -202,15 +202,4 @@ impl Oracle {
             None => Ok(()),
         }
     }
-}
-
-/// Reads what the system of record holds, in a transaction that changes nothing.
-async fn held(records: &dyn Records, ids: &[Uuid]) -> Vec<CurrentState> {
-    let found = Mutex::new(Vec::new());
-    let look = |held: Vec<CurrentState>| {
-        *found.lock().unwrap() = held;
-        Vec::new()
-    };
-    records.merge(ids, &look).await.unwrap();
-    found.into_inner().unwrap()
 }

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    Applied, Bus, ConflictFilter, ConflictRecord, Counts, CurrentState, DeadLetter, Decide, Delivery, Depth, EntryId,
-    Fault, FaultClass, FinishedBy, Handover, Lease, LeaseState, Letter, MergeScope, PendingWrite, Records, Row, Store,
-    StoredDocument, StoredFingerprint, Write,
+    Applied, Bus, Commit, Committed, ConflictFilter, ConflictLog, ConflictRecord, Counts, CurrentState, DeadLetter,
+    DeadLetters, Delivery, Depth, EntryId, Fault, FaultClass, FinishedBy, Handover, Lease, LeaseState, Letter,
+    MergeScope, MergeTransaction, Outbox, PendingWrite, Projection, Records, Row, StoredDocument, StoredFingerprint,
+    SystemOfRecord, Write,
 };
 use chunk_sync_model::document::Fingerprint;
 use chunk_sync_model::{Event, State, Target, Time};
@@ -94,18 +95,6 @@ impl Bus for WeatheredBus {
         self.way.call(self.bus.acknowledge(ids)).await
     }
 
-    async fn dead_letter(&self, letters: &[DeadLetter]) -> Result<(), Fault> {
-        self.way.call(self.bus.dead_letter(letters)).await
-    }
-
-    async fn dead(&self, after: Option<EntryId>, limit: usize) -> Result<Vec<Letter>, Fault> {
-        self.way.call(self.bus.dead(after, limit)).await
-    }
-
-    async fn drop_dead(&self, id: EntryId) -> Result<bool, Fault> {
-        self.way.call(self.bus.drop_dead(id)).await
-    }
-
     async fn epoch(&self) -> Result<String, Fault> {
         self.way.call(self.bus.epoch()).await
     }
@@ -119,8 +108,23 @@ impl Bus for WeatheredBus {
     }
 }
 
+#[async_trait]
+impl DeadLetters for WeatheredBus {
+    async fn dead_letter(&self, letters: &[DeadLetter]) -> Result<(), Fault> {
+        self.way.call(self.bus.dead_letter(letters)).await
+    }
+
+    async fn dead(&self, after: Option<EntryId>, limit: usize) -> Result<Vec<Letter>, Fault> {
+        self.way.call(self.bus.dead(after, limit)).await
+    }
+
+    async fn drop_dead(&self, id: EntryId) -> Result<bool, Fault> {
+        self.way.call(self.bus.drop_dead(id)).await
+    }
+}
+
 pub(super) struct WeatheredStore {
-    pub(super) store: Arc<dyn Store>,
+    pub(super) store: Arc<dyn Projection>,
     pub(super) way: Way,
     pub(super) oracle: Arc<Oracle>,
     pub(super) poison: Option<Poisoned>,
@@ -175,7 +179,7 @@ impl WeatheredStore {
 }
 
 /// Applies the writes and reports them to the oracle. Stores in memory answer at once, so no other write intervenes.
-async fn apply_watched(store: &dyn Store, oracle: &Oracle, writes: &[Write]) -> Vec<Applied> {
+async fn apply_watched(store: &dyn Projection, oracle: &Oracle, writes: &[Write]) -> Vec<Applied> {
     let ids: Vec<Uuid> = writes.iter().map(|write| write.id).collect();
     let before = store.fetch_fingerprints(&ids).await.unwrap_or_default();
     let answers = store.apply(writes).await;
@@ -193,7 +197,7 @@ fn failed() -> Fault {
 }
 
 #[async_trait]
-impl Store for WeatheredStore {
+impl Projection for WeatheredStore {
     fn target(&self) -> Target {
         self.store.target()
     }
@@ -291,66 +295,62 @@ pub(super) struct WeatheredRecords {
     pub(super) poison: Option<Poisoned>,
 }
 
+/// An open merge through faults. The oracle sees what it reads and what it commits.
+struct WeatheredMerge<'a> {
+    through: &'a WeatheredRecords,
+    merge: Box<dyn MergeTransaction + 'a>,
+    current: Vec<CurrentState>,
+    token: Option<Uuid>,
+}
+
 #[async_trait]
-impl Store for WeatheredRecords {
-    fn target(&self) -> Target {
-        self.records.target()
+impl MergeTransaction for WeatheredMerge<'_> {
+    fn current(&mut self) -> Vec<CurrentState> {
+        std::mem::take(&mut self.current)
     }
 
-    async fn prepare(&self) -> Result<(), Fault> {
-        self.way.call(self.records.prepare()).await
-    }
-
-    async fn apply(&self, writes: &[Write]) -> Vec<Applied> {
-        self.records.apply(writes).await
-    }
-
-    async fn fetch_documents(&self, ids: &[Uuid]) -> Result<Vec<Option<StoredDocument>>, Fault> {
-        self.way.call(self.records.fetch_documents(ids)).await
-    }
-
-    async fn scan_fingerprints(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<StoredFingerprint>, Fault> {
-        self.way.call(self.records.scan_fingerprints(after, limit)).await
-    }
-
-    fn expect(&self, state: &State) -> Fingerprint {
-        self.records.expect(state)
-    }
-
-    async fn counts(&self) -> Result<Counts, Fault> {
-        self.way.call(self.records.counts()).await
-    }
-
-    async fn check(&self) -> Result<(), Fault> {
-        self.way.call(self.records.check()).await
+    async fn commit(self: Box<Self>, commits: Vec<Commit>) -> Result<Committed, Fault> {
+        let Self { through, merge, token, .. } = *self;
+        let commit = async {
+            let holds = token.is_some_and(|token| through.lease.is_held_by(token));
+            let committed = merge.commit(commits.clone()).await?;
+            if committed == Committed::Durable {
+                if !commits.is_empty() && !holds {
+                    through.oracle.broke("a process merged that does not hold the lease".into());
+                }
+                through.oracle.merged(&commits);
+            }
+            Ok(committed)
+        };
+        through.way.call(commit).await
     }
 }
 
 #[async_trait]
-impl Records for WeatheredRecords {
-    async fn merge_in(&self, scope: MergeScope<'_>, decide: Decide<'_>) -> Result<(), Fault> {
-        let ids = scope.ids;
-        let poison = self.poison.filter(|poison| ids.contains(&poison.id));
-        let watched = |held: Vec<CurrentState>| {
-            self.oracle.held(ids, &held);
-            let commits = decide(held);
-            let holds = scope.fence.lease.is_some_and(|token| self.lease.is_held_by(token));
-            if !commits.is_empty() && !holds {
-                self.oracle.broke("a process merged that does not hold the lease".into());
-            }
-            self.oracle.merged(&commits);
-            commits
-        };
-        let merge = async {
+impl SystemOfRecord for WeatheredRecords {
+    async fn prepare(&self) -> Result<(), Fault> {
+        self.way.call(self.records.prepare()).await
+    }
+
+    async fn begin(&self, scope: MergeScope<'_>) -> Result<Box<dyn MergeTransaction + '_>, Fault> {
+        let poison = self.poison.filter(|poison| scope.ids.contains(&poison.id));
+        let begin = async {
             if let Some(time) = self.way.faults.sleeps_over_merge() {
                 self.way.life.fall_asleep(time);
             }
-            match poison {
-                Some(poison) => Err(poison.refuse()),
-                None => self.records.merge_in(scope, &watched).await,
+            if let Some(poison) = poison {
+                return Err(poison.refuse());
             }
+            let mut merge = self.records.begin(scope).await?;
+            let current = merge.current();
+            self.oracle.held(scope.ids, &current);
+            Ok(WeatheredMerge { through: self, merge, current, token: scope.fence.lease })
         };
-        self.way.call(merge).await
+        Ok(Box::new(self.way.call(begin).await?))
+    }
+
+    async fn current(&self, ids: &[Uuid]) -> Result<Vec<CurrentState>, Fault> {
+        self.way.call(self.records.current(ids)).await
     }
 
     async fn rows(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Row>, Fault> {
@@ -361,6 +361,13 @@ impl Records for WeatheredRecords {
         self.way.call(self.records.rows_of(ids)).await
     }
 
+    async fn counts(&self) -> Result<Counts, Fault> {
+        self.way.call(self.records.counts()).await
+    }
+}
+
+#[async_trait]
+impl Outbox for WeatheredRecords {
     async fn enqueue(&self, pending_writes: &[PendingWrite]) -> Result<(), Fault> {
         self.way.faults.fault_state().tally.pending_writes += pending_writes.len() as u64;
         self.way.call(self.records.enqueue(pending_writes)).await
@@ -377,7 +384,10 @@ impl Records for WeatheredRecords {
     async fn outbox_counts(&self) -> Result<BTreeMap<Target, u64>, Fault> {
         self.way.call(self.records.outbox_counts()).await
     }
+}
 
+#[async_trait]
+impl ConflictLog for WeatheredRecords {
     async fn conflicts(&self, filter: &ConflictFilter, limit: usize) -> Result<Vec<ConflictRecord>, Fault> {
         self.way.call(self.records.conflicts(filter, limit)).await
     }

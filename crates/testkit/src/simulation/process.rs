@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chunk_sync_engine::ports::{Bus, Store};
+use chunk_sync_engine::ports::{Bus, Projection};
 use chunk_sync_engine::{Capturing, Clock, Leadership, Ports, Publisher, Service, Surroundings};
 use chunk_sync_model::Target;
 use chunk_sync_samples::rng::Rng;
@@ -219,7 +219,7 @@ impl Machine {
     fn ports(&self, life: &Arc<Life>) -> Ports {
         let world = &self.world;
         let way = |place| Way { faults: Arc::clone(&world.faults), life: Arc::clone(life), place };
-        let store = |store: &Arc<dyn Store>| -> Arc<dyn Store> {
+        let store = |store: &Arc<dyn Projection>| -> Arc<dyn Projection> {
             let (store, oracle) = (Arc::clone(store), Arc::clone(&world.oracle));
             let (way, poison) = (way(Endpoint::Store(store.target())), world.poison(store.target()));
             Arc::new(WeatheredStore { store, way, oracle, poison })

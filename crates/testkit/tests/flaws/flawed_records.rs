@@ -1,18 +1,19 @@
 //! Flawed systems of record: a correct one in memory, and a flaw in front of it.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    Applied, Commit, ConflictFilter, ConflictRecord, Counts, CurrentState, Decide, Fault, MergeScope, PendingWrite,
-    Records, Resolution, ResolvedPart, Row, Store, StoredDocument, StoredFingerprint, Write,
+    Commit, Committed, ConflictFilter, ConflictLog, ConflictRecord, Counts, CurrentState, EntryId, Fault, Fence,
+    MergeScope, MergeTransaction, Outbox, PendingWrite, Records, Resolution, ResolvedPart, Row, SystemOfRecord,
 };
-use chunk_sync_model::document::Fingerprint;
 use chunk_sync_model::{Part, State, SyncVersion, Target, Time, Writer};
 use chunk_sync_testkit::Fixture;
 use chunk_sync_testkit::memory::MemoryRecords;
+use chunk_sync_testkit::merging::Merging as _;
+use tokio::sync::{Mutex, OwnedMutexGuard};
 use uuid::Uuid;
 
 use super::{FLAW, Flaw};
@@ -24,20 +25,11 @@ const WHILE: Duration = Duration::from_millis(2);
 pub(super) struct FlawedRecords {
     flaw: Flaw,
     good: MemoryRecords,
+    /// Held by the open merge of a flaw that keeps locks.
+    turn: Arc<Mutex<()>>,
 }
 
 impl FlawedRecords {
-    /// What a merge would read.
-    async fn held(&self, ids: &[Uuid]) -> Vec<CurrentState> {
-        let found = Mutex::new(Vec::new());
-        let decide = |held: Vec<CurrentState>| {
-            *found.lock().unwrap() = held;
-            Vec::new()
-        };
-        self.good.merge(ids, &decide).await.unwrap();
-        found.into_inner().unwrap()
-    }
-
     fn tampered(&self, mut commits: Vec<Commit>, held: &[CurrentState]) -> Vec<Commit> {
         if self.flaw == Flaw::TakesAHundred {
             commits.truncate(100);
@@ -92,41 +84,90 @@ fn with_what_was(commits: &[Commit], held: &[CurrentState]) -> Vec<Commit> {
     commits.iter().zip(held).map(one).collect()
 }
 
+/// An open merge with a flaw in front of it.
+struct FlawedMerge<'a> {
+    records: &'a FlawedRecords,
+    /// `None` if the flaw reads and writes in two transactions.
+    merge: Option<Box<dyn MergeTransaction + 'a>>,
+    ids: Vec<Uuid>,
+    fence: Fence,
+    finished: Vec<EntryId>,
+    current: Vec<CurrentState>,
+    turn: Option<OwnedMutexGuard<()>>,
+}
+
+impl Drop for FlawedMerge<'_> {
+    fn drop(&mut self) {
+        std::mem::forget(self.turn.take());
+    }
+}
+
 #[async_trait]
-impl Records for FlawedRecords {
-    async fn merge_in(&self, scope: MergeScope<'_>, decide: Decide<'_>) -> Result<(), Fault> {
+impl MergeTransaction for FlawedMerge<'_> {
+    fn current(&mut self) -> Vec<CurrentState> {
+        self.current.clone()
+    }
+
+    async fn commit(mut self: Box<Self>, commits: Vec<Commit>) -> Result<Committed, Fault> {
+        drop(self.turn.take());
+        if let Some(merge) = self.merge.take() {
+            let commits = self.records.tampered(commits, &self.current);
+            return merge.commit(commits).await;
+        }
+        let (records, ids, fence) = (self.records, std::mem::take(&mut self.ids), self.fence.clone());
+        let finished = std::mem::take(&mut self.finished);
+        drop(self);
+        records.write_later(MergeScope { ids: &ids, fence: &fence, finished: &finished }, commits).await
+    }
+}
+
+impl FlawedRecords {
+    /// Writes, in later transactions, what was decided on the reads of one that has ended.
+    async fn write_later(&self, scope: MergeScope<'_>, mut commits: Vec<Commit>) -> Result<Committed, Fault> {
+        if self.flaw == Flaw::MergesOneByOne {
+            for commit in commits {
+                self.good.merge_in(MergeScope { ids: &[commit.id], ..scope }, &|_| vec![commit.clone()]).await?;
+                tokio::time::sleep(WHILE).await;
+            }
+            return Ok(Committed::Durable);
+        }
+        if self.flaw == Flaw::RecordsConflictsBeforehand {
+            let conflicts = |commit: &Commit| Commit { decided: Vec::new(), ..commit.clone() };
+            let early: Vec<Commit> = commits.iter().map(conflicts).collect();
+            self.good.merge_in(scope, &|current| with_what_was(&early, &current)).await?;
+            commits.iter_mut().for_each(|commit| commit.conflicts.clear());
+        }
+        tokio::time::sleep(WHILE).await;
+        self.good.merge_in(scope, &|_| commits.clone()).await?;
+        Ok(Committed::Durable)
+    }
+}
+
+#[async_trait]
+impl SystemOfRecord for FlawedRecords {
+    async fn prepare(&self) -> Result<(), Fault> {
+        self.good.prepare().await
+    }
+
+    async fn begin(&self, scope: MergeScope<'_>) -> Result<Box<dyn MergeTransaction + '_>, Fault> {
         let mut ids = scope.ids.to_vec();
         if self.flaw == Flaw::AnswersSorted {
             ids.sort_unstable();
         }
-        match self.flaw {
-            Flaw::DecidesOnWhatWas => {
-                let held = self.held(&ids).await;
-                tokio::time::sleep(WHILE).await;
-                self.good.merge_in(MergeScope { ids: &ids, ..scope }, &|_| decide(held.clone())).await
-            }
-            Flaw::MergesOneByOne => {
-                for commit in decide(self.held(&ids).await) {
-                    self.good.merge_in(MergeScope { ids: &[commit.id], ..scope }, &|_| vec![commit.clone()]).await?;
-                    tokio::time::sleep(WHILE).await;
-                }
-                Ok(())
-            }
-            Flaw::RecordsConflictsBeforehand => {
-                let mut commits = decide(self.held(&ids).await);
-                let conflicts = |commit: &Commit| Commit { decided: Vec::new(), ..commit.clone() };
-                let early: Vec<Commit> = commits.iter().map(conflicts).collect();
-                self.good.merge_in(MergeScope { ids: &ids, ..scope }, &|held| with_what_was(&early, &held)).await?;
-                tokio::time::sleep(WHILE).await;
-                commits.iter_mut().for_each(|commit| commit.conflicts.clear());
-                self.good.merge_in(MergeScope { ids: &ids, ..scope }, &|_| commits.clone()).await
-            }
-            _ => {
-                self.good
-                    .merge_in(MergeScope { ids: &ids, ..scope }, &|held| self.tampered(decide(held.clone()), &held))
-                    .await
-            }
-        }
+        let turn = match self.flaw {
+            Flaw::KeepsLocksWhenDropped => Some(Arc::clone(&self.turn).lock_owned().await),
+            _ => None,
+        };
+        let mut merge = self.good.begin(MergeScope { ids: &ids, ..scope }).await?;
+        let current = merge.current();
+        let apart = [Flaw::DecidesOnWhatWas, Flaw::MergesOneByOne, Flaw::RecordsConflictsBeforehand];
+        let merge = (!apart.contains(&self.flaw)).then_some(merge);
+        let (fence, finished) = (scope.fence.clone(), scope.finished.to_vec());
+        Ok(Box::new(FlawedMerge { records: self, merge, ids, fence, finished, current, turn }))
+    }
+
+    async fn current(&self, ids: &[Uuid]) -> Result<Vec<CurrentState>, Fault> {
+        self.good.current(ids).await
     }
 
     async fn rows(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Row>, Fault> {
@@ -153,6 +194,13 @@ impl Records for FlawedRecords {
         Ok(rows)
     }
 
+    async fn counts(&self) -> Result<Counts, Fault> {
+        self.good.counts().await
+    }
+}
+
+#[async_trait]
+impl Outbox for FlawedRecords {
     async fn enqueue(&self, pending_writes: &[PendingWrite]) -> Result<(), Fault> {
         if self.flaw == Flaw::LastDebtWins {
             let drained: Vec<PendingWrite> = pending_writes
@@ -185,7 +233,10 @@ impl Records for FlawedRecords {
     async fn outbox_counts(&self) -> Result<BTreeMap<Target, u64>, Fault> {
         self.good.outbox_counts().await
     }
+}
 
+#[async_trait]
+impl ConflictLog for FlawedRecords {
     async fn conflicts(&self, filter: &ConflictFilter, limit: usize) -> Result<Vec<ConflictRecord>, Fault> {
         let mut filter = filter.clone();
         match self.flaw {
@@ -220,46 +271,11 @@ impl Records for FlawedRecords {
 }
 
 #[async_trait]
-impl Store for FlawedRecords {
-    fn target(&self) -> Target {
-        self.good.target()
-    }
-
-    async fn prepare(&self) -> Result<(), Fault> {
-        self.good.prepare().await
-    }
-
-    async fn apply(&self, writes: &[Write]) -> Vec<Applied> {
-        self.good.apply(writes).await
-    }
-
-    async fn fetch_documents(&self, ids: &[Uuid]) -> Result<Vec<Option<StoredDocument>>, Fault> {
-        self.good.fetch_documents(ids).await
-    }
-
-    async fn scan_fingerprints(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<StoredFingerprint>, Fault> {
-        self.good.scan_fingerprints(after, limit).await
-    }
-
-    fn expect(&self, state: &State) -> Fingerprint {
-        self.good.expect(state)
-    }
-
-    async fn counts(&self) -> Result<Counts, Fault> {
-        self.good.counts().await
-    }
-
-    async fn check(&self) -> Result<(), Fault> {
-        self.good.check().await
-    }
-}
-
-#[async_trait]
 impl Fixture for FlawedRecords {
     type Port = dyn Records;
 
     async fn fresh() -> Self {
-        Self { flaw: FLAW.get(), good: MemoryRecords::default() }
+        Self { flaw: FLAW.get(), good: MemoryRecords::default(), turn: Arc::default() }
     }
 
     fn port(&self) -> Arc<dyn Records> {

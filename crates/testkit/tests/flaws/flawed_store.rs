@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{Applied, Counts, Fault, FaultClass, Store, StoredDocument, StoredFingerprint, Write};
+use chunk_sync_engine::ports::{
+    Applied, Counts, Fault, FaultClass, Projection, StoredDocument, StoredFingerprint, Write,
+};
 use chunk_sync_model::document::Fingerprint;
 use chunk_sync_model::{Limits, State, SyncVersion, Target};
 use chunk_sync_testkit::Fixture;
@@ -111,7 +113,7 @@ fn says_no_vectors(write: &Write) -> bool {
 }
 
 #[async_trait]
-impl Store for FlawedStore {
+impl Projection for FlawedStore {
     fn target(&self) -> Target {
         self.good.target()
     }
@@ -205,13 +207,13 @@ macro_rules! fixture {
 
         #[async_trait]
         impl Fixture for $name {
-            type Port = dyn Store;
+            type Port = dyn Projection;
 
             async fn fresh() -> Self {
                 Self(FlawedStore::fresh(Target::$target))
             }
 
-            fn port(&self) -> Arc<dyn Store> {
+            fn port(&self) -> Arc<dyn Projection> {
                 self.0.clone()
             }
 

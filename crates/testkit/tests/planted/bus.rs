@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{Bus, DeadLetter, Delivery, Depth, EntryId, Fault, FinishedBy, Handover, Letter};
+use chunk_sync_engine::ports::{
+    Bus, DeadLetter, DeadLetters, Delivery, Depth, EntryId, Fault, FinishedBy, Handover, Letter,
+};
 use chunk_sync_model::Event;
 
 use super::Every;
@@ -61,18 +63,6 @@ impl Bus for Flawed {
         self.0.acknowledge(ids).await
     }
 
-    async fn dead_letter(&self, letters: &[DeadLetter]) -> Result<(), Fault> {
-        self.0.dead_letter(letters).await
-    }
-
-    async fn dead(&self, after: Option<EntryId>, limit: usize) -> Result<Vec<Letter>, Fault> {
-        self.0.dead(after, limit).await
-    }
-
-    async fn drop_dead(&self, id: EntryId) -> Result<bool, Fault> {
-        self.0.drop_dead(id).await
-    }
-
     async fn epoch(&self) -> Result<String, Fault> {
         self.0.epoch().await
     }
@@ -83,5 +73,20 @@ impl Bus for Flawed {
 
     async fn trim(&self) -> Result<u64, Fault> {
         self.0.trim().await
+    }
+}
+
+#[async_trait]
+impl DeadLetters for Flawed {
+    async fn dead_letter(&self, letters: &[DeadLetter]) -> Result<(), Fault> {
+        self.0.dead_letter(letters).await
+    }
+
+    async fn dead(&self, after: Option<EntryId>, limit: usize) -> Result<Vec<Letter>, Fault> {
+        self.0.dead(after, limit).await
+    }
+
+    async fn drop_dead(&self, id: EntryId) -> Result<bool, Fault> {
+        self.0.drop_dead(id).await
     }
 }

@@ -5,15 +5,13 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    Applied, Commit, ConflictFilter, ConflictRecord, Counts, CurrentState, Decide, Fault, FaultClass, Fence,
-    MergeScope, PendingWrite, Records, Row, Store, StoredDocument, StoredFingerprint, Write,
+    Commit, Committed, ConflictFilter, ConflictLog, ConflictRecord, Counts, CurrentState, Fault, FaultClass, Fence,
+    MergeScope, MergeTransaction, Outbox, PendingWrite, Records, Row, SystemOfRecord,
 };
-use chunk_sync_model::document::Fingerprint;
-use chunk_sync_model::{State, SyncVersion, Target, Time};
+use chunk_sync_model::{SyncVersion, Target, Time};
 use uuid::Uuid;
 
 use super::Every;
-use super::store::store;
 
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Flaw {
@@ -32,25 +30,46 @@ impl Flawed {
     }
 }
 
-store!(Flawed, |self, writes| { self.0.apply(writes).await });
+/// An open merge whose commits the flaw changes.
+struct FlawedMerge<'a> {
+    merge: Box<dyn MergeTransaction + 'a>,
+    flaw: Flaw,
+    skips: bool,
+}
 
 #[async_trait]
-impl Records for Flawed {
-    async fn merge_in(&self, scope: MergeScope<'_>, decide: Decide<'_>) -> Result<(), Fault> {
+impl MergeTransaction for FlawedMerge<'_> {
+    fn current(&mut self) -> Vec<CurrentState> {
+        self.merge.current()
+    }
+
+    async fn commit(self: Box<Self>, mut commits: Vec<Commit>) -> Result<Committed, Fault> {
+        if self.skips {
+            commits.clear();
+        }
+        if matches!(self.flaw, Flaw::ForgetsDebts | Flaw::RefusesDebts) {
+            commits.iter_mut().for_each(|commit| commit.outbox.clear());
+        }
+        self.merge.commit(commits).await
+    }
+}
+
+#[async_trait]
+impl SystemOfRecord for Flawed {
+    async fn prepare(&self) -> Result<(), Fault> {
+        self.0.prepare().await
+    }
+
+    async fn begin(&self, scope: MergeScope<'_>) -> Result<Box<dyn MergeTransaction + '_>, Fault> {
+        let none = Fence::default();
+        let fence = if self.1 == Flaw::IgnoresTheLease { &none } else { scope.fence };
+        let merge = self.0.begin(MergeScope { fence, ..scope }).await?;
         let skips = self.1 == Flaw::RecordsNothing && self.2.now();
-        let decide = |held: Vec<CurrentState>| -> Vec<Commit> {
-            let mut commits = decide(held);
-            if skips {
-                commits.clear();
-            }
-            if matches!(self.1, Flaw::ForgetsDebts | Flaw::RefusesDebts) {
-                commits.iter_mut().for_each(|commit| commit.outbox.clear());
-            }
-            commits
-        };
-        let nobody = Fence::default();
-        let fence = if self.1 == Flaw::IgnoresTheLease { &nobody } else { scope.fence };
-        self.0.merge_in(MergeScope { fence, ..scope }, &decide).await
+        Ok(Box::new(FlawedMerge { merge, flaw: self.1, skips }))
+    }
+
+    async fn current(&self, ids: &[Uuid]) -> Result<Vec<CurrentState>, Fault> {
+        self.0.current(ids).await
     }
 
     async fn rows(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Row>, Fault> {
@@ -61,6 +80,13 @@ impl Records for Flawed {
         self.0.rows_of(ids).await
     }
 
+    async fn counts(&self) -> Result<Counts, Fault> {
+        self.0.counts().await
+    }
+}
+
+#[async_trait]
+impl Outbox for Flawed {
     async fn enqueue(&self, pending_writes: &[PendingWrite]) -> Result<(), Fault> {
         match self.1 {
             Flaw::ForgetsDebts => Ok(()),
@@ -84,7 +110,10 @@ impl Records for Flawed {
     async fn outbox_counts(&self) -> Result<BTreeMap<Target, u64>, Fault> {
         self.0.outbox_counts().await
     }
+}
 
+#[async_trait]
+impl ConflictLog for Flawed {
     async fn conflicts(&self, filter: &ConflictFilter, limit: usize) -> Result<Vec<ConflictRecord>, Fault> {
         self.0.conflicts(filter, limit).await
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{Applied, Counts, Fault, Store, StoredDocument, StoredFingerprint, Write};
+use chunk_sync_engine::ports::{Applied, Counts, Fault, Projection, StoredDocument, StoredFingerprint, Write};
 use chunk_sync_model::document::Fingerprint;
 use chunk_sync_model::{State, SyncVersion, Target};
 use uuid::Uuid;
@@ -14,7 +14,7 @@ use super::Every;
 macro_rules! store {
     ($store:ty, |$self:ident, $writes:ident| $apply:block) => {
         #[async_trait]
-        impl Store for $store {
+        impl Projection for $store {
             fn target(&self) -> Target {
                 self.0.target()
             }
@@ -47,10 +47,9 @@ macro_rules! store {
         }
     };
 }
-pub(super) use store;
 
 /// The last write wins, whatever its version.
-pub(super) struct Unguarded(pub(super) Arc<dyn Store>);
+pub(super) struct Unguarded(pub(super) Arc<dyn Projection>);
 
 store!(Unguarded, |self, writes| {
     let latest = SyncVersion::new((1 << 53) - 1);
@@ -60,7 +59,7 @@ store!(Unguarded, |self, writes| {
 });
 
 /// Reports writes as written that it has not written.
-pub(super) struct Forgets(pub(super) Arc<dyn Store>, pub(super) Every);
+pub(super) struct Forgets(pub(super) Arc<dyn Projection>, pub(super) Every);
 
 store!(Forgets, |self, writes| {
     match self.1.now() {

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    Applied, Bus, Commit, ConflictFilter, ConflictRecord, Counts, CurrentState, DeadLetter, Decide, Delivery, Depth,
-    EntryId, Fault, FaultClass, Handover, Letter, MergeScope, PendingWrite, Records, Row, Store, StoredDocument,
-    StoredFingerprint, Write,
+    Applied, Bus, Commit, Committed, ConflictFilter, ConflictLog, ConflictRecord, Counts, CurrentState, DeadLetter,
+    DeadLetters, Delivery, Depth, EntryId, Fault, FaultClass, Handover, Letter, MergeScope, MergeTransaction, Outbox,
+    PendingWrite, Projection, Row, StoredDocument, StoredFingerprint, SystemOfRecord, Write,
 };
 use chunk_sync_model::document::Fingerprint;
 use chunk_sync_model::{Event, State, Target, Time};
@@ -107,20 +107,6 @@ impl Bus for World {
         Ok(())
     }
 
-    async fn dead_letter(&self, letters: &[DeadLetter]) -> Result<(), Fault> {
-        fails(self.faults().dead_letter, "dead letter")?;
-        *self.taken.lock().unwrap() -= letters.len() as u64;
-        Ok(())
-    }
-
-    async fn dead(&self, _: Option<EntryId>, _: usize) -> Result<Vec<Letter>, Fault> {
-        Ok(Vec::new())
-    }
-
-    async fn drop_dead(&self, _: EntryId) -> Result<bool, Fault> {
-        Ok(false)
-    }
-
     async fn epoch(&self) -> Result<String, Fault> {
         Ok(String::new())
     }
@@ -137,11 +123,28 @@ impl Bus for World {
     }
 }
 
-/// A projection that accepts every write, or fails with the configured fault.
-pub(super) struct Projection(pub(super) Target, pub(super) Arc<World>);
+#[async_trait]
+impl DeadLetters for World {
+    async fn dead_letter(&self, letters: &[DeadLetter]) -> Result<(), Fault> {
+        fails(self.faults().dead_letter, "dead letter")?;
+        *self.taken.lock().unwrap() -= letters.len() as u64;
+        Ok(())
+    }
+
+    async fn dead(&self, _: Option<EntryId>, _: usize) -> Result<Vec<Letter>, Fault> {
+        Ok(Vec::new())
+    }
+
+    async fn drop_dead(&self, _: EntryId) -> Result<bool, Fault> {
+        Ok(false)
+    }
+}
+
+/// A store that accepts every write, or fails with the configured fault.
+pub(super) struct OpenStore(pub(super) Target, pub(super) Arc<World>);
 
 #[async_trait]
-impl Store for Projection {
+impl Projection for OpenStore {
     fn target(&self) -> Target {
         self.0
     }
@@ -177,54 +180,45 @@ impl Store for Projection {
     }
 }
 
+struct Merge<'a> {
+    world: &'a World,
+    current: Vec<CurrentState>,
+}
+
 #[async_trait]
-impl Store for World {
-    fn target(&self) -> Target {
-        Target::Postgres
+impl MergeTransaction for Merge<'_> {
+    fn current(&mut self) -> Vec<CurrentState> {
+        std::mem::take(&mut self.current)
     }
 
-    async fn prepare(&self) -> Result<(), Fault> {
-        Ok(())
-    }
-
-    async fn apply(&self, writes: &[Write]) -> Vec<Applied> {
-        vec![Applied::Written; writes.len()]
-    }
-
-    async fn fetch_documents(&self, ids: &[Uuid]) -> Result<Vec<Option<StoredDocument>>, Fault> {
-        Ok(vec![None; ids.len()])
-    }
-
-    async fn scan_fingerprints(&self, _: Option<Uuid>, _: usize) -> Result<Vec<StoredFingerprint>, Fault> {
-        Ok(Vec::new())
-    }
-
-    fn expect(&self, _: &State) -> Fingerprint {
-        Fingerprint::default()
-    }
-
-    async fn counts(&self) -> Result<Counts, Fault> {
-        Ok(Counts { chunks: self.chunks.lock().unwrap().len() as u64, others: BTreeMap::new() })
-    }
-
-    async fn check(&self) -> Result<(), Fault> {
-        Ok(())
+    async fn commit(self: Box<Self>, commits: Vec<Commit>) -> Result<Committed, Fault> {
+        self.world.chunks.lock().unwrap().extend(commits.into_iter().map(|commit| (commit.id, commit)));
+        Ok(Committed::Durable)
     }
 }
 
 #[async_trait]
-impl Records for World {
-    async fn merge_in(&self, scope: MergeScope<'_>, decide: Decide<'_>) -> Result<(), Fault> {
+impl SystemOfRecord for World {
+    async fn prepare(&self) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    async fn begin(&self, scope: MergeScope<'_>) -> Result<Box<dyn MergeTransaction + '_>, Fault> {
+        Ok(Box::new(Merge { world: self, current: self.current(scope.ids).await? }))
+    }
+
+    async fn current(&self, ids: &[Uuid]) -> Result<Vec<CurrentState>, Fault> {
         fails(self.faults().records, "records")?;
-        let mut chunks = self.chunks.lock().unwrap();
+        let chunks = self.chunks.lock().unwrap();
         let held = |id: &Uuid| {
             let commit = chunks.get(id).cloned();
             commit.map(|c| CurrentState { record: Some(c.record), state: c.state, row: c.row }).unwrap_or_default()
         };
-        for commit in decide(scope.ids.iter().map(held).collect()) {
-            chunks.insert(commit.id, commit);
-        }
-        Ok(())
+        Ok(ids.iter().map(held).collect())
+    }
+
+    async fn counts(&self) -> Result<Counts, Fault> {
+        Ok(Counts { chunks: self.chunks.lock().unwrap().len() as u64, others: BTreeMap::new() })
     }
 
     async fn rows(&self, _: Option<Uuid>, _: usize) -> Result<Vec<Row>, Fault> {
@@ -234,7 +228,10 @@ impl Records for World {
     async fn rows_of(&self, ids: &[Uuid]) -> Result<Vec<Option<Row>>, Fault> {
         Ok(vec![None; ids.len()])
     }
+}
 
+#[async_trait]
+impl Outbox for World {
     async fn enqueue(&self, pending_writes: &[PendingWrite]) -> Result<(), Fault> {
         self.pending_writes.lock().unwrap().extend_from_slice(pending_writes);
         Ok(())
@@ -264,7 +261,10 @@ impl Records for World {
         }
         Ok(counts)
     }
+}
 
+#[async_trait]
+impl ConflictLog for World {
     async fn conflicts(&self, _: &ConflictFilter, _: usize) -> Result<Vec<ConflictRecord>, Fault> {
         Ok(Vec::new())
     }

@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use crate::pipeline::apply::conflict_notes::ConflictNotes;
 use crate::pipeline::envelope::Operation;
-use crate::ports::{Store, StoredDocument};
+use crate::ports::{Projection, StoredDocument};
 use crate::runtime::settings::{Detect, DirectSettings, DirectWrites};
 
 /// The documents that the stores hold for some chunks, by chunk id.
@@ -27,7 +27,7 @@ pub(crate) type StoreSnapshots = BTreeMap<Uuid, Vec<(Writer, StoredDocument)>>;
 /// Reads the chunks of these operations from all `stores`: of every operation with [`Detect::Always`], else of repairs
 /// only. A store that fails or does not answer within `patience` is left out.
 pub(crate) async fn look(
-    stores: &[&Arc<dyn Store>],
+    stores: &[&Arc<dyn Projection>],
     operations: &[&Operation],
     detect: Detect,
     patience: Duration,
@@ -95,7 +95,7 @@ pub(crate) struct MergeState {
 
 /// Reverts a direct write or merges it, as `settings.writes` requires, and records which of its parts are lost. Either
 /// way the chunk gets a new version, so that the store accepts the next write of the service.
-pub(crate) fn settle(
+pub(crate) fn resolve(
     id: Uuid,
     direct: &Direct,
     held: MergeState,

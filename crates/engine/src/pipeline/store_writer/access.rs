@@ -10,7 +10,7 @@ use tracing::warn;
 
 use super::condition::SharedCondition;
 use super::late_writes;
-use crate::ports::{Applied, Fault, PendingWrite, Records, Store, Write};
+use crate::ports::{Applied, Fault, PendingWrite, Projection, Records, Write};
 use crate::runtime::catch_panic::catch_panic;
 use crate::runtime::failpoint::{self, CrashPoint};
 use crate::runtime::lease::Term;
@@ -19,7 +19,7 @@ use crate::runtime::settings::WorkerSettings;
 
 /// A store with its outbox, for one term.
 pub(super) struct StoreAccess {
-    pub(super) store: Arc<dyn Store>,
+    pub(super) store: Arc<dyn Projection>,
     /// Holds the outbox.
     pub(super) records: Arc<dyn Records>,
     pub(super) settings: WorkerSettings,
@@ -31,7 +31,7 @@ pub(super) struct StoreAccess {
 
 impl StoreAccess {
     pub(super) fn new(
-        store: Arc<dyn Store>,
+        store: Arc<dyn Projection>,
         records: Arc<dyn Records>,
         settings: WorkerSettings,
         term: Term,

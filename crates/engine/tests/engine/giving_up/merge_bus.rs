@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chunk_sync_engine::ports::{Bus, Records};
+use chunk_sync_engine::ports::{Bus, Outbox as _};
 use chunk_sync_model::{Event, Target};
 
 use super::world::{World, event, events};

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    Applied, Bus, Counts, Fault, FaultClass, FinishedBy, Letter, Store, StoredDocument, StoredFingerprint, Write,
+    Applied, Counts, DeadLetters as _, Fault, FaultClass, FinishedBy, Letter, Projection, StoredDocument,
+    StoredFingerprint, Write,
 };
 use chunk_sync_engine::{DirectSettings, Ports, Publisher, Service, Settings, WalSettings, WorkerSettings};
 use chunk_sync_model::document::Fingerprint;
@@ -36,7 +37,7 @@ pub(crate) struct FaultyStore {
 }
 
 #[async_trait]
-impl Store for FaultyStore {
+impl Projection for FaultyStore {
     fn target(&self) -> Target {
         self.store.target()
     }
@@ -119,7 +120,7 @@ impl World {
     }
 
     pub(crate) fn ports(&self) -> Ports {
-        let stores: Vec<Arc<dyn Store>> = vec![Arc::new(self.vectors.clone()), Arc::new(self.graph.clone())];
+        let stores: Vec<Arc<dyn Projection>> = vec![Arc::new(self.vectors.clone()), Arc::new(self.graph.clone())];
         Ports {
             bus: Arc::new(self.bus.clone()),
             records: Arc::new(self.records.clone()),

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{Applied, Counts, Fault, Store, StoredDocument, StoredFingerprint, Write};
+use chunk_sync_engine::ports::{Applied, Counts, Fault, Projection, StoredDocument, StoredFingerprint, Write};
 use chunk_sync_engine::scrub::{ScrubSettings, Scrubbed, Scrubbing};
 use chunk_sync_engine::verify::{Options, verify};
 use chunk_sync_model::document::Fingerprint;
@@ -18,12 +18,12 @@ use super::world::World;
 
 /// A store that answers late, and sometimes much later.
 struct Slow {
-    inner: Arc<dyn Store>,
+    inner: Arc<dyn Projection>,
     calls: AtomicU64,
 }
 
 #[async_trait]
-impl Store for Slow {
+impl Projection for Slow {
     fn target(&self) -> Target {
         self.inner.target()
     }
@@ -84,7 +84,7 @@ async fn change(world: &World, states: &[Arc<State>], stop: &AtomicBool, made: &
 async fn chunks_on_their_way_are_no_differences_and_a_true_one_is_found_among_them() {
     let states = states(400);
     let mut world = World::with(&states).await;
-    let slow = |store: &Arc<dyn Store>| Arc::new(Slow { inner: Arc::clone(store), calls: AtomicU64::new(0) }) as _;
+    let slow = |store: &Arc<dyn Projection>| Arc::new(Slow { inner: Arc::clone(store), calls: AtomicU64::new(0) }) as _;
     world.ports.stores = world.ports.stores.iter().map(slow).collect();
     let service = world.service().await;
     let (stop, made) = (AtomicBool::new(false), AtomicU64::new(0));

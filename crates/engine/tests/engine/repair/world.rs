@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chunk_sync_engine::ports::Store;
+use chunk_sync_engine::ports::Projection;
 use chunk_sync_engine::repair::{Orphans, Step, plan, publish, until_finished};
 use chunk_sync_engine::verify::{Difference, Options, Report, look_again, verify};
 use chunk_sync_engine::{DirectSettings, Ports, Publisher, Service, Settings, WalSettings, WorkerSettings};
@@ -34,7 +34,7 @@ impl World {
         let store = |target| MemoryStore::new(target, Limits::default());
         let (vectors, graph) = (store(Target::Qdrant), store(Target::Neo4j));
         let publisher = Publisher::new(bus.clone(), Arc::new(Limits::default()));
-        let stores: Vec<Arc<dyn Store>> = vec![Arc::new(vectors.clone()), Arc::new(graph.clone())];
+        let stores: Vec<Arc<dyn Projection>> = vec![Arc::new(vectors.clone()), Arc::new(graph.clone())];
         let lease = Arc::new(rows.lease("test"));
         let ports = Ports { bus, lease, records: Arc::new(rows.clone()), stores, set: None };
         Self { ports, publisher, rows, vectors, graph, dir: TempDir::new().unwrap() }

@@ -1,9 +1,12 @@
-//! The record of conflicts: what a merge adds to it, and the filter by which it is queried.
+//! The record of conflicts: what a merge adds to it, and how it is queried.
 
+use async_trait::async_trait;
 use chunk_sync_model::merge::{Conflict, Kind, Outcome, Strategy};
 use chunk_sync_model::{Part, SyncVersion, Time, Writer};
 use serde::Serialize;
 use uuid::Uuid;
+
+use super::Fault;
 
 /// A conflict as the merge found it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -102,5 +105,25 @@ impl ConflictFilter {
             && (!self.open || met.is_open())
             && self.since.is_none_or(|since| met.at >= since)
             && self.below.is_none_or(|below| entry.id < below)
+    }
+}
+
+/// The conflicts of all merges. A merge adds entries with the row ([`Commit::conflicts`](super::Commit::conflicts)).
+#[async_trait]
+pub trait ConflictLog: Send + Sync {
+    /// Reads entries, the newest first, at most `limit`.
+    async fn conflicts(&self, filter: &ConflictFilter, limit: usize) -> Result<Vec<ConflictRecord>, Fault>;
+
+    /// The number of entries that wait for a decision of an operator.
+    async fn open_conflicts(&self) -> Result<u64, Fault>;
+
+    /// Removes entries that were settled before that time, the oldest first, at most `limit`; returns their number.
+    /// Open entries stay.
+    async fn forget_conflicts(&self, before: Time, limit: usize) -> Result<u64, Fault>;
+
+    /// Reads the entry with that number.
+    async fn conflict(&self, id: u64) -> Result<Option<ConflictRecord>, Fault> {
+        let filter = ConflictFilter { below: Some(id.saturating_add(1)), ..ConflictFilter::default() };
+        Ok(self.conflicts(&filter, 1).await?.pop().filter(|entry| entry.id == id))
     }
 }

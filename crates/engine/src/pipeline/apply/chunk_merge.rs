@@ -1,0 +1,157 @@
+//! The merge of one chunk: first what other programs wrote into the row, then direct writes in the stores, then the
+//! operations in their order.
+
+use std::sync::Arc;
+
+use chunk_sync_model::merge::{Change, Effect, merge};
+use chunk_sync_model::{Record, State, SyncVersion, Time, Writer};
+use uuid::Uuid;
+
+use crate::pipeline::apply::conflict_notes::ConflictNotes;
+use crate::pipeline::apply::direct_write::{self, MergeState};
+use crate::pipeline::apply::external_change::{Written, detect_external_change, digest};
+use crate::pipeline::apply::merge_context::{MergeContext, Outcome};
+use crate::pipeline::envelope::Operation;
+use crate::ports::{Commit, CurrentState, Write};
+
+/// A chunk while its operations are merged.
+pub(super) struct ChunkMerge<'a> {
+    id: Uuid,
+    context: MergeContext<'a>,
+    /// The version of the record before the merge.
+    before: SyncVersion,
+    /// The row before the merge.
+    row: Option<Arc<State>>,
+    record: Option<Record>,
+    state: Option<Arc<State>>,
+    vectors_changed: bool,
+    /// Whether the other stores are sent the result.
+    propagate: bool,
+    notes: ConflictNotes,
+    direct: Vec<Writer>,
+    repeated: u64,
+}
+
+impl<'a> ChunkMerge<'a> {
+    /// Merges what the row and the stores hold that no operation of the service wrote there.
+    pub(super) fn new(
+        id: Uuid,
+        current: CurrentState,
+        operations: &[&Operation],
+        context: MergeContext<'a>,
+    ) -> ChunkMerge<'a> {
+        let direct = direct_write::found(
+            context.snapshots.get(&id),
+            current.record.as_ref(),
+            current.state.as_deref(),
+            (&context.settings.strategies, &context.settings.limits),
+            Time::from_micros(context.now.at.micros().saturating_add(context.now.max_ahead)),
+        );
+        let mut merge = Self {
+            id,
+            context,
+            before: current.record.as_ref().map(|record| record.version).unwrap_or_default(),
+            row: current.state.clone(),
+            record: None,
+            state: None,
+            vectors_changed: false,
+            propagate: false,
+            notes: ConflictNotes::new(context.now.at),
+            direct: Vec::new(),
+            repeated: 0,
+        };
+        merge.external(current, operations);
+        for direct in &direct {
+            merge.direct(direct);
+        }
+        merge
+    }
+
+    /// Merges the row as a change of its own if another program wrote it.
+    fn external(&mut self, current: CurrentState, operations: &[&Operation]) {
+        let written = written(operations, self.context.now);
+        match detect_external_change(self.id, current, written, &self.context.settings.strategies) {
+            Ok(merged) => {
+                self.notes.note(Writer::Postgres, merged.record.version, merged.decided, merged.conflicts);
+                (self.record, self.state) = (Some(merged.record), merged.state);
+                self.vectors_changed = merged.vectors_changed;
+                self.propagate = true;
+            }
+            Err(current) => (self.record, self.state) = (current.record, current.state),
+        }
+    }
+
+    fn direct(&mut self, direct: &chunk_sync_model::merge::Direct) {
+        let settings = self.context.settings;
+        let held = MergeState {
+            record: self.record.take().unwrap_or_default(),
+            state: self.state.take(),
+            vectors_changed: self.vectors_changed,
+        };
+        let rules = (&settings.direct, &settings.strategies, &settings.limits);
+        let merged = direct_write::resolve(self.id, direct, held, rules, &mut self.notes);
+        (self.record, self.state) = (Some(merged.record), merged.state);
+        self.vectors_changed = merged.vectors_changed;
+        self.propagate = true;
+        self.direct.push(direct.writer);
+    }
+
+    /// Merges one operation. A captured event is only the signal to read the row, which [`Self::new`] has done.
+    pub(super) fn operation(&mut self, operation: &Operation) {
+        if operation.is_signal() {
+            // The row is as it was last written or read, and the stores were sent it then. If the signal may have been
+            // carried before, the row is sent again.
+            self.propagate |= operation.repeated || self.context.again || operation.is_fill();
+            return;
+        }
+        let change = Change::from(&operation.event);
+        let merged = merge(self.record.take(), self.state.take(), &change, &self.context.settings.strategies);
+        self.repeated += u64::from(merged.effect == Effect::Nothing);
+        self.notes.note(operation.event.writer, merged.record.version, merged.decided, merged.conflicts);
+        self.vectors_changed |= merged.vectors_changed;
+        self.propagate = true;
+        (self.record, self.state) = (Some(merged.record), merged.state);
+    }
+
+    /// Gives the chunk a newer version if one of the operations repairs it: a store skips a write that has no newer
+    /// version, whatever it holds.
+    pub(super) fn repair(&mut self, operations: &[&Operation]) {
+        let repairs = operations.iter().filter(|operation| operation.is_repair());
+        let Some(above) = repairs.map(|operation| operation.event.timestamp).max() else {
+            return;
+        };
+        let record = self.record.get_or_insert_default();
+        record.version = record.version.next(above);
+        (self.propagate, self.vectors_changed) = (true, true);
+    }
+
+    /// The commit; its consequences are added to `outcome`.
+    pub(super) fn finish(self, outcome: &mut Outcome) -> Commit {
+        let record = self.record.unwrap_or_default();
+        let vectors_since = if self.vectors_changed { record.version } else { self.before };
+        if self.propagate {
+            let (version, state) = (record.version, self.state.clone());
+            outcome.writes.push(Write { id: self.id, version, state, vectors_since });
+        }
+        outcome.conflicts.extend(self.notes.counts());
+        outcome.repeated += self.repeated;
+        outcome.direct.extend(self.direct);
+        Commit {
+            id: self.id,
+            row: digest(self.state.as_deref()),
+            row_changed: self.state != self.row,
+            state: self.state,
+            outbox: if self.propagate { self.context.outbox.to_vec() } else { Vec::new() },
+            decided: self.notes.decided,
+            conflicts: self.notes.met,
+            record,
+        }
+    }
+}
+
+/// When the row was written: the captured event states it; a repair and a fill do not.
+fn written(operations: &[&Operation], now: Written) -> Written {
+    let captured = |operation: &&&Operation| operation.is_signal() && !operation.is_repair() && !operation.is_fill();
+    let signal = operations.iter().rev().find(captured);
+    signal.map_or(now, |signal| Written { at: signal.event.timestamp, ..now })
+}

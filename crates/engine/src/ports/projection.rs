@@ -1,0 +1,134 @@
+//! The stores beside the system of record: how the engine writes to them and reads them back, and what they guarantee.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use chunk_sync_model::document::{Document, Fingerprint};
+use chunk_sync_model::{State, SyncVersion, Target};
+use uuid::Uuid;
+
+use super::Fault;
+
+/// A state that a store must hold from now on, unless it holds a newer one.
+#[derive(Clone, Debug)]
+pub struct Write {
+    /// The chunk.
+    pub id: Uuid,
+    /// The version of the state.
+    pub version: SyncVersion,
+    /// The state; `None` deletes.
+    pub state: Option<Arc<State>>,
+    /// The version since which no vector has changed: a store that holds it, or a newer one, may leave its vectors as
+    /// they are. It equals the version of the state if the vectors changed with it, or if that is not known.
+    pub vectors_since: SyncVersion,
+}
+
+impl Write {
+    /// About how many bytes the write takes in memory and in a message.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        64 + self.state.as_ref().map_or(0, |state| state.chunk.weight())
+    }
+}
+
+/// The result of one write.
+#[derive(Clone, Debug)]
+pub enum Applied {
+    /// The store holds the state durably.
+    Written,
+    /// The store held that version or a newer one already; nothing was written.
+    Skipped,
+    /// The write failed; it may or may not have been executed, and can be repeated.
+    Failed(Fault),
+}
+
+impl Applied {
+    /// Whether the store holds this state or a newer one.
+    #[must_use]
+    pub fn is_durable(&self) -> bool {
+        matches!(self, Self::Written | Self::Skipped)
+    }
+}
+
+/// What a store holds of a chunk, read back from it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredFingerprint {
+    /// The chunk.
+    pub id: Uuid,
+    /// The version in the store; zero if another program wrote the chunk there.
+    pub version: SyncVersion,
+    /// The fingerprint of the document, computed from the stored content.
+    pub fingerprint: Fingerprint,
+}
+
+/// What a store holds of a chunk, with the document itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredDocument {
+    /// The chunk.
+    pub id: Uuid,
+    /// The version in the store; zero if another program wrote the chunk there.
+    pub version: SyncVersion,
+    /// The document, rebuilt from the stored content.
+    pub document: Document,
+}
+
+impl StoredDocument {
+    /// The part of it that verification compares.
+    #[must_use]
+    pub fn seen(&self) -> StoredFingerprint {
+        StoredFingerprint { id: self.id, version: self.version, fingerprint: self.document.fingerprint() }
+    }
+}
+
+/// How much a store holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// The number of chunks.
+    pub chunks: u64,
+    /// The numbers of other objects by name: `entities`, `entity_links`, `relations` in the graph.
+    pub others: BTreeMap<&'static str, u64>,
+}
+
+/// A store beside the system of record: it holds what the merges of the rows led to.
+///
+/// - **Order**: a store never goes back. A write whose version is not above the one held changes nothing. A store that
+///   removes deleted chunks forgets their versions too; the caller must then prevent an older write from reviving the
+///   chunk.
+/// - **Repetition**: any write may be repeated, also after its answer was lost.
+/// - **Durability**: `Written` and `Skipped` mean that the state survives a crash of the store.
+/// - **Batches**: each write of a batch succeeds or fails independently; ids in a batch are distinct.
+#[async_trait]
+pub trait Projection: Send + Sync {
+    /// Which of the stores this is.
+    fn target(&self) -> Target;
+
+    /// Creates what is missing (tables, collection, constraints), and fails if an object exists in another form. Safe
+    /// to repeat.
+    async fn prepare(&self) -> Result<(), Fault>;
+
+    /// Applies the writes; returns one result each, in their order.
+    async fn apply(&self, writes: &[Write]) -> Vec<Applied>;
+
+    /// Reads these chunks with their documents, in their order; `None` where the store does not hold the chunk.
+    async fn fetch_documents(&self, ids: &[Uuid]) -> Result<Vec<Option<StoredDocument>>, Fault>;
+
+    /// Reads these chunks as verification compares them.
+    async fn fetch_fingerprints(&self, ids: &[Uuid]) -> Result<Vec<Option<StoredFingerprint>>, Fault> {
+        let looked = self.fetch_documents(ids).await?;
+        Ok(looked.iter().map(|looked| looked.as_ref().map(StoredDocument::seen)).collect())
+    }
+
+    /// Reads the next chunks in ascending order of id (as bytes), from the first one above `after`, at most `limit`.
+    /// Fewer than `limit` mean the end.
+    async fn scan_fingerprints(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<StoredFingerprint>, Fault>;
+
+    /// The fingerprint that the store would return if it held `state`.
+    fn expect(&self, state: &State) -> Fingerprint;
+
+    /// Counts the chunks and other objects.
+    async fn counts(&self) -> Result<Counts, Fault>;
+
+    /// Succeeds if the store can be written to.
+    async fn check(&self) -> Result<(), Fault>;
+}

@@ -1,0 +1,154 @@
+//! The system of record: the rows and their records, and the transaction in which a merge reads and writes them.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use chunk_sync_model::{Hash, Record, State, SyncVersion, Target};
+use uuid::Uuid;
+
+use super::{ConflictLog, Counts, EntryId, Fault, NewConflict, Outbox, ResolvedPart};
+
+/// What the system of record holds of a chunk when its merge begins.
+#[derive(Clone, Debug, Default)]
+pub struct CurrentState {
+    /// The record of the chunk.
+    pub record: Option<Record>,
+    /// The row.
+    pub state: Option<Arc<State>>,
+    /// The digest of the row when it was last written or seen, [`Commit::row`]: if the row has another digest now,
+    /// another program wrote it.
+    pub row: Option<Hash>,
+}
+
+/// The result of a merge: row, record, outbox entries and conflicts become durable together or not at all.
+#[derive(Clone, Debug)]
+pub struct Commit {
+    /// The chunk.
+    pub id: Uuid,
+    /// The new record.
+    pub record: Record,
+    /// The new row, `None` if the chunk is deleted.
+    pub state: Option<Arc<State>>,
+    /// Whether the row changes; if not, only the record is written.
+    pub row_changed: bool,
+    /// The digest of the new row, kept with the record; `None` if the chunk is deleted.
+    pub row: Option<Hash>,
+    /// The stores that are written later: each gets an entry with this version in its outbox.
+    pub outbox: Vec<Target>,
+    /// Parts whose open conflicts on the record are closed, before those of `conflicts` are added.
+    pub decided: Vec<ResolvedPart>,
+    /// The conflicts of this merge, in order: new entries of the record of conflicts.
+    pub conflicts: Vec<NewConflict>,
+}
+
+/// What must still hold when a merge commits. A transaction that finds it changed commits nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fence {
+    /// The token of the lease under which this process works the stream; `None` where no lease is held.
+    pub lease: Option<Uuid>,
+    /// The version of the installation's set of stores that this process was started with; `None` where none is recorded.
+    pub stores: Option<u64>,
+}
+
+impl Fence {
+    /// Compares the recorded version of the set of stores with the one that this process was started with.
+    ///
+    /// # Errors
+    /// A fault that is [outdated](Fault::outdated), with both values and the remedy.
+    pub fn check_stores(&self, recorded: Option<u64>, context: &'static str) -> Result<(), Fault> {
+        let Some(started) = self.stores.filter(|started| Some(*started) != recorded) else {
+            return Ok(());
+        };
+        let recorded = recorded.map_or_else(|| "none".to_owned(), |version| version.to_string());
+        let message = format!(
+            "the set of stores was changed: its version is {recorded} now, and this process was started with version \
+             {started}; restart it with a configuration that names the stores of the installation"
+        );
+        Err(Fault::outdated(context, message))
+    }
+}
+
+/// What one merge transaction covers.
+#[derive(Clone, Copy, Debug)]
+pub struct MergeScope<'a> {
+    /// The chunks, each once.
+    pub ids: &'a [Uuid],
+    /// What must still hold when it commits.
+    pub fence: &'a Fence,
+    /// Entries of a bus in the same database: this transaction finishes them.
+    pub finished: &'a [EntryId],
+}
+
+/// A row of the system of record, as verification reads it.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// The chunk.
+    pub id: Uuid,
+    /// The version of its record; zero for a row that no merge has seen.
+    pub version: SyncVersion,
+    /// Whether the record states that the chunk exists; `None` without a record.
+    pub lives: Option<bool>,
+    /// The digest of the row when it was last written or seen, [`Commit::row`].
+    pub seen: Option<Hash>,
+    /// The row.
+    pub state: Option<Arc<State>>,
+}
+
+/// How a merge transaction ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Committed {
+    /// Everything is durable.
+    Durable,
+    /// Another program added a row of these chunks after the transaction had read them: nothing was written. The merge
+    /// begins again and then reads that row.
+    Overtaken,
+}
+
+/// A merge transaction: it holds the locks of its chunks. If it is dropped, nothing is written and the locks are
+/// released.
+///
+/// The server ends a transaction that stays open for longer than about a second without a statement; its commit then
+/// fails, and nothing is written.
+#[async_trait]
+pub trait MergeTransaction: Send {
+    /// Moves out what the transaction read: one state per id of its scope, in their order. Empty on a second call.
+    fn current(&mut self) -> Vec<CurrentState>;
+
+    /// Writes the commits, finishes the entries of its scope, and commits. Commits for other chunks than those of its
+    /// scope are not allowed.
+    async fn commit(self: Box<Self>, commits: Vec<Commit>) -> Result<Committed, Fault>;
+}
+
+/// The rows, and beside each its record. A [`Commit`] writes both, with the outbox entries and conflicts of the merge,
+/// in one transaction.
+#[async_trait]
+pub trait SystemOfRecord: Send + Sync {
+    /// Creates what is missing (schema, tables), and fails if an object exists in another form. Safe to repeat.
+    async fn prepare(&self) -> Result<(), Fault>;
+
+    /// Begins a merge: locks the chunks, checks the fence, and reads row and record of every chunk.
+    ///
+    /// If the fence has a token, the transaction locks the lease shared, then compares the token; if the lease has
+    /// another token, it fails with [`Busy`](super::FaultClass::Busy): the caller notices the loss when it renews the
+    /// lease.
+    async fn begin(&self, scope: MergeScope<'_>) -> Result<Box<dyn MergeTransaction + '_>, Fault>;
+
+    /// Reads row and record of every chunk in their order, from one snapshot and without locks.
+    async fn current(&self, ids: &[Uuid]) -> Result<Vec<CurrentState>, Fault>;
+
+    /// Reads the next rows and records in ascending order of id, from the first one above `after`, at most `limit`,
+    /// including tombstones. Fewer than `limit` mean the end.
+    async fn rows(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Row>, Fault>;
+
+    /// Reads rows and records of these chunks, in their order; `None` where there is neither.
+    async fn rows_of(&self, ids: &[Uuid]) -> Result<Vec<Option<Row>>, Fault>;
+
+    /// Counts the rows.
+    async fn counts(&self) -> Result<Counts, Fault>;
+}
+
+/// What one database holds together: rows and records, their outbox and their conflicts.
+pub trait Records: SystemOfRecord + Outbox + ConflictLog {}
+
+impl<T: SystemOfRecord + Outbox + ConflictLog + ?Sized> Records for T {}

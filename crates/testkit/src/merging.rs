@@ -1,0 +1,148 @@
+//! Merges as tests write them: in one call, with a closure that decides.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use chunk_sync_engine::ports::{
+    Applied, Commit, Committed, Counts, CurrentState, Fault, Fence, MergeScope, Projection, Row, StoredDocument,
+    StoredFingerprint, SystemOfRecord, Write,
+};
+use chunk_sync_model::document::{Document, Fingerprint, row_fingerprint};
+use chunk_sync_model::{State, Target};
+use uuid::Uuid;
+
+/// Decides on the chunks of a merge: one state per id, in their order.
+pub type Decide<'a> = &'a (dyn Fn(Vec<CurrentState>) -> Vec<Commit> + Send + Sync);
+
+/// Whole merges, and reads of rows as those of a store.
+#[async_trait]
+pub trait Merging: SystemOfRecord {
+    /// Begins, decides and commits; begins again while it is overtaken.
+    async fn merge_in(&self, scope: MergeScope<'_>, decide: Decide<'_>) -> Result<(), Fault> {
+        loop {
+            let mut transaction = self.begin(scope).await?;
+            let commits = decide(transaction.current());
+            if transaction.commit(commits).await? == Committed::Durable {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Merges without a fence, and finishes no entries.
+    async fn merge(&self, ids: &[Uuid], decide: Decide<'_>) -> Result<(), Fault> {
+        self.merge_in(MergeScope { ids, fence: &Fence::default(), finished: &[] }, decide).await
+    }
+
+    /// Writes states the way a store does, guarded by the version in the record, all in one merge.
+    async fn apply(&self, writes: &[Write]) -> Vec<Applied> {
+        let ids: Vec<Uuid> = writes.iter().map(|write| write.id).collect();
+        let answers = std::sync::Mutex::new(Vec::new());
+        let decide = |current: Vec<CurrentState>| {
+            let decided = writes.iter().zip(current).map(|(write, current)| guarded(write, current));
+            let (applied, commits): (Vec<_>, Vec<_>) = decided.unzip();
+            *answers.lock().unwrap() = applied;
+            commits.into_iter().flatten().collect()
+        };
+        match self.merge(&ids, &decide).await {
+            Ok(()) => answers.into_inner().unwrap(),
+            Err(fault) => vec![Applied::Failed(fault); writes.len()],
+        }
+    }
+
+    /// The rows of these chunks as a store returns them.
+    async fn fetch_documents(&self, ids: &[Uuid]) -> Result<Vec<Option<StoredDocument>>, Fault> {
+        Ok(self.rows_of(ids).await?.into_iter().map(|row| row.and_then(stored)).collect())
+    }
+
+    /// The rows of these chunks as verification compares them.
+    async fn fetch_fingerprints(&self, ids: &[Uuid]) -> Result<Vec<Option<StoredFingerprint>>, Fault> {
+        let stored = Merging::fetch_documents(self, ids).await?;
+        Ok(stored.iter().map(|stored| stored.as_ref().map(StoredDocument::seen)).collect())
+    }
+
+    /// A page of rows as verification compares them; it is shorter than the limit only at the end.
+    async fn scan_fingerprints(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<StoredFingerprint>, Fault> {
+        let (mut after, mut found) = (after, Vec::new());
+        while found.len() < limit {
+            let rows = self.rows(after, limit).await?;
+            let ended = rows.len() < limit;
+            after = rows.last().map(|row| row.id).or(after);
+            found.extend(rows.into_iter().filter_map(stored).map(|stored| stored.seen()));
+            if ended {
+                break;
+            }
+        }
+        found.truncate(limit);
+        Ok(found)
+    }
+
+    /// The fingerprint of a row with this state.
+    fn expect(&self, state: &State) -> Fingerprint {
+        row_fingerprint(state)
+    }
+}
+
+impl<T: SystemOfRecord + ?Sized> Merging for T {}
+
+fn stored(row: Row) -> Option<StoredDocument> {
+    Some(StoredDocument { id: row.id, version: row.version, document: Document::Row(row.state?) })
+}
+
+/// The rows of a system of record as a store, for the contract of every store.
+#[derive(Clone)]
+pub struct RowsAsStore(pub Arc<dyn SystemOfRecord>);
+
+#[async_trait]
+impl Projection for RowsAsStore {
+    fn target(&self) -> Target {
+        Target::Postgres
+    }
+
+    async fn prepare(&self) -> Result<(), Fault> {
+        self.0.prepare().await
+    }
+
+    async fn apply(&self, writes: &[Write]) -> Vec<Applied> {
+        self.0.apply(writes).await
+    }
+
+    async fn fetch_documents(&self, ids: &[Uuid]) -> Result<Vec<Option<StoredDocument>>, Fault> {
+        self.0.fetch_documents(ids).await
+    }
+
+    async fn scan_fingerprints(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<StoredFingerprint>, Fault> {
+        self.0.scan_fingerprints(after, limit).await
+    }
+
+    fn expect(&self, state: &State) -> Fingerprint {
+        self.0.expect(state)
+    }
+
+    async fn counts(&self) -> Result<Counts, Fault> {
+        self.0.counts().await
+    }
+
+    async fn check(&self) -> Result<(), Fault> {
+        Ok(())
+    }
+}
+
+/// Of the record only the version changes.
+fn guarded(write: &Write, current: CurrentState) -> (Applied, Option<Commit>) {
+    let mut record = current.record.unwrap_or_default();
+    if record.version >= write.version {
+        return (Applied::Skipped, None);
+    }
+    record.version = write.version;
+    let commit = Commit {
+        id: write.id,
+        record,
+        state: write.state.clone(),
+        row_changed: true,
+        row: write.state.as_deref().map(|state| row_fingerprint(state).digest()),
+        outbox: Vec::new(),
+        decided: Vec::new(),
+        conflicts: Vec::new(),
+    };
+    (Applied::Written, Some(commit))
+}
