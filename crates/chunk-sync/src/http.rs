@@ -4,13 +4,19 @@
 //! security headers to every response; `hosts` refuses requests for another host name; `rates` those that come too often;
 //! `auth` requires the token if one is configured.
 
+mod abridge;
 mod auth;
+mod chunks;
 mod connections;
+mod decisions;
 mod events;
+mod history;
 mod hosts;
 mod json;
 mod live;
+mod openapi;
 mod page;
+mod query;
 mod rates;
 mod refusal;
 mod state;
@@ -74,6 +80,7 @@ struct Context {
     /// Permits for event listeners.
     listeners: Arc<Semaphore>,
     rates: rates::Rates,
+    history: history::History,
 }
 
 /// Serves until `shutdown` completes. Then accepts no more connections, ends the listeners' streams, and finishes the
@@ -95,32 +102,49 @@ pub async fn serve(
         ending,
         bodies: Semaphore::new(events::AT_ONCE),
         listeners: Arc::new(Semaphore::new(live::AT_ONCE)),
+        history: history::History::default(),
     };
+    let context = Arc::new(context);
     let shutdown = async move {
         shutdown.await;
         end.send_replace(true);
     };
     tokio::select! {
-        result = connections::serve(listener, router(context), shutdown) => result,
+        result = connections::serve(listener, router(Arc::clone(&context)), shutdown) => result,
         () = keep_up(&metrics) => Ok(()),
+        () = history::History::keep(&context) => Ok(()),
     }
 }
 
-fn router(context: Context) -> Router {
-    let context = Arc::new(context);
+fn router(context: Arc<Context>) -> Router {
     let guarded = Router::new()
         .route("/v1/status", get(state::whole))
+        .route("/v1/history", get(history::show))
+        .route("/v1/chunks/{id}", get(chunks::show))
+        .route("/v1/conflicts", get(decisions::conflicts))
+        .route("/v1/dead", get(decisions::dead_letters))
+        .route("/v1/dead/{id}", get(decisions::dead_letter))
         .route("/v1/events/live", get(live::listen))
         .route_layer(from_fn_with_state(Arc::clone(&context), auth::where_configured));
+    let changing = Router::new()
+        .route("/v1/dead/{id}/retry", post(decisions::retry))
+        .route("/v1/dead/{id}/drop", post(decisions::drop_letter))
+        .route_layer(from_fn_with_state(Arc::clone(&context), auth::always));
     Router::new()
         .route("/", get(page::html))
         .route("/page.css", get(page::css))
-        .route("/page.js", get(page::js))
+        .route("/page.js", get(page::page))
+        .route("/charts.js", get(page::charts))
+        .route("/records.js", get(page::records))
+        .route("/state.js", get(page::state))
+        .route("/util.js", get(page::util))
+        .route("/openapi.json", get(openapi::show))
         .route("/healthz", get(state::health))
         .route("/readyz", get(state::readiness))
         .route("/metrics", get(state::metrics))
         .route("/v1/events", post(events::publish))
         .merge(guarded)
+        .merge(changing)
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(Arc::clone(&context), rates::limit))

@@ -4,6 +4,7 @@
 pub mod cli;
 pub mod config;
 pub mod http;
+mod letters;
 mod printable;
 mod private;
 pub mod status;

@@ -1,7 +1,7 @@
 //! The status document of the service: `/v1/status` returns it, the status page renders it, and `status` prints it. It is
 //! assembled here only.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,6 +16,9 @@ use uuid::Uuid;
 /// Time limit of each query to the bus and the system of record. A query that exceeds it appears under `unknown`; the rest
 /// of the status is returned.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How many verifications are kept.
+const VERIFICATIONS: usize = 200;
 
 /// The state of the service.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -179,18 +182,28 @@ pub struct Verdict {
     pub stale: u64,
 }
 
-/// The last verification of this process, shared between the scrubber, which writes it, and the status, which reads it.
+/// The last verifications of this process, oldest first, shared between the scrubber, which writes it, and the status, which reads it.
 #[derive(Clone, Debug, Default)]
-pub struct LastVerification(Arc<Mutex<Option<Verification>>>);
+pub struct LastVerification(Arc<Mutex<VecDeque<Verification>>>);
 
 impl LastVerification {
     /// Stores a verification that has just ended.
     pub fn note(&self, scrubbed: &Scrubbed) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Verification::of(scrubbed, now()));
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() >= VERIFICATIONS {
+            kept.pop_front();
+        }
+        kept.push_back(Verification::of(scrubbed, now()));
     }
 
     fn get(&self) -> Option<Verification> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).back().cloned()
+    }
+
+    /// The last verifications, oldest first.
+    #[must_use]
+    pub fn all(&self) -> Vec<Verification> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 }
 

@@ -7,14 +7,14 @@ mod show;
 #[cfg(test)]
 mod tests;
 
-use chunk_sync_engine::dead::{Reasons, superseded};
-use chunk_sync_engine::ports::{EntryId, FaultClass, Letter};
-use chunk_sync_model::{Event, Invalid, Time};
+use chunk_sync_engine::ports::{EntryId, FaultClass};
+use chunk_sync_model::Time;
 use clap::{Args, Subcommand};
 use uuid::Uuid;
 
 use super::{Ended, Failure};
 use crate::config::Config;
+use crate::letters::{self, Dead};
 use crate::wiring::{self, Purpose, Wired};
 
 /// Dead letters per page.
@@ -69,15 +69,6 @@ pub(super) struct Selection {
     all: bool,
     #[command(flatten)]
     filter: Filter,
-}
-
-/// A decoded dead letter.
-struct Dead {
-    letter: Letter,
-    reasons: Reasons,
-    /// The event that would be published again, or why it is invalid.
-    event: Result<Event, Invalid>,
-    superseded: bool,
 }
 
 pub(super) async fn execute(config: &Config, action: Action, json: bool) -> Result<Ended, Failure> {
@@ -155,32 +146,8 @@ impl<'a> Pages<'a> {
         let Some(last) = letters.last() else { return Ok(None) };
         self.after = Some(last.id);
         self.left = self.left.saturating_sub(letters.len() as u64);
-        read(self.wired, letters).await.map(Some)
+        Ok(Some(letters::read(&self.wired.ports, &self.wired.publisher, letters).await?))
     }
-}
-
-/// Decodes dead letters: their reasons and events, and whether they are superseded.
-///
-/// # Errors
-/// [`Failure::Fault`] if the system of record, which holds the records to compare with, fails.
-async fn read(wired: &Wired, letters: Vec<Letter>) -> Result<Vec<Dead>, Failure> {
-    let now = jiff::Timestamp::now().into();
-    let mut read: Vec<Dead> = letters
-        .into_iter()
-        .map(|letter| {
-            let event = wired.publisher.read(&letter.original(), now);
-            Dead { reasons: letter.reasons(), event, superseded: false, letter }
-        })
-        .collect();
-    let (places, events): (Vec<usize>, Vec<_>) = read
-        .iter()
-        .enumerate()
-        .filter_map(|(i, dead)| Some((i, (dead.event.as_ref().ok()?.clone(), dead.reasons.missing.clone()))))
-        .unzip();
-    for (i, superseded) in places.into_iter().zip(superseded(&*wired.ports.records, &events).await?) {
-        read[i].superseded = superseded;
-    }
-    Ok(read)
 }
 
 /// Fetches the dead letter with this id.
@@ -188,19 +155,9 @@ async fn read(wired: &Wired, letters: Vec<Letter>) -> Result<Vec<Dead>, Failure>
 /// # Errors
 /// [`Failure::Usage`] if there is none; [`Failure::Fault`] if the bus or the system of record fails.
 async fn one(wired: &Wired, id: EntryId) -> Result<Dead, Failure> {
-    let found = find(wired, id).await?;
-    let mut read = read(wired, Vec::from_iter(found)).await?;
+    let found = letters::find(&wired.ports, id).await?;
+    let mut read = letters::read(&wired.ports, &wired.publisher, Vec::from_iter(found)).await?;
     read.pop().ok_or_else(|| unknown(&[id]))
-}
-
-async fn find(wired: &Wired, id: EntryId) -> Result<Option<Letter>, Failure> {
-    let before = match (id.millis, id.sequence) {
-        (0, 0) => None,
-        // No bus uses sequence numbers this high within a millisecond.
-        (millis, 0) => Some(EntryId { millis: millis - 1, sequence: (1 << 20) - 1 }),
-        (millis, sequence) => Some(EntryId { millis, sequence: sequence - 1 }),
-    };
-    Ok(wired.ports.bus.dead(before, 1).await?.pop().filter(|letter| letter.id == id))
 }
 
 fn unknown(ids: &[EntryId]) -> Failure {

@@ -27,6 +27,16 @@ pub(super) async fn where_configured(
     }
 }
 
+/// Middleware: passes the request on if it has the configured token.
+pub(super) async fn always(
+    State(context): State<Arc<Context>>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Refusal> {
+    context.check_token(request.headers(), rates::of(&request))?;
+    Ok(next.run(request).await)
+}
+
 impl Context {
     /// Compares the token that a request presents, and counts a wrong one.
     ///

@@ -1,4 +1,4 @@
-//! The status page, three files compiled into the program, and the security headers of every response.
+//! The status page, its files compiled into the program, and the security headers of every response.
 
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue, REFERRER_POLICY,
@@ -37,6 +37,26 @@ pub(super) async fn css() -> impl IntoResponse {
     ([(CONTENT_TYPE, "text/css; charset=utf-8")], include_str!("page/page.css"))
 }
 
-pub(super) async fn js() -> impl IntoResponse {
-    ([(CONTENT_TYPE, "text/javascript; charset=utf-8")], include_str!("page/page.js"))
+fn script(text: &'static str) -> Response {
+    ([(CONTENT_TYPE, "text/javascript; charset=utf-8")], text).into_response()
+}
+
+pub(super) async fn page() -> Response {
+    script(include_str!("page/page.js"))
+}
+
+pub(super) async fn charts() -> Response {
+    script(include_str!("page/charts.js"))
+}
+
+pub(super) async fn records() -> Response {
+    script(include_str!("page/records.js"))
+}
+
+pub(super) async fn state() -> Response {
+    script(include_str!("page/state.js"))
+}
+
+pub(super) async fn util() -> Response {
+    script(include_str!("page/util.js"))
 }

@@ -6,8 +6,9 @@ use std::time::Duration;
 use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
-use chunk_sync_engine::ports::{Fault, FaultClass};
+use chunk_sync_engine::ports::{EntryId, Fault, FaultClass};
 use serde_json::json;
+use uuid::Uuid;
 
 use super::json::Json;
 
@@ -74,6 +75,16 @@ pub(super) enum Refusal {
     TooManyListeners,
     #[error("too many requests with events are in progress; retry later")]
     TooManyBodies,
+    #[error("{0}")]
+    Store(Fault),
+    #[error("the parameter `{0}` {1}")]
+    Parameter(String, String),
+    #[error("no store and no record has the chunk {0}")]
+    NoChunk(Uuid),
+    #[error("no dead letter has the id {0}; /v1/dead lists them")]
+    NoLetter(EntryId),
+    #[error("the event cannot be published: {0}: {1}")]
+    Invalid(String, String),
     #[error("{0}; it is unknown whether the events were published, and it is safe to send all of them again")]
     Bus(Fault),
     #[error("internal error while reading the events: {0}")]
@@ -83,7 +94,8 @@ pub(super) enum Refusal {
 impl Refusal {
     fn status(&self) -> StatusCode {
         match self {
-            Self::NotFound(_) => StatusCode::NOT_FOUND,
+            Self::NotFound(_) | Self::NoChunk(_) | Self::NoLetter(_) => StatusCode::NOT_FOUND,
+            Self::Invalid(..) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::WrongMethod(..) => StatusCode::METHOD_NOT_ALLOWED,
             Self::WrongHost(_) => StatusCode::MISDIRECTED_REQUEST,
             Self::NoToken => StatusCode::FORBIDDEN,
@@ -91,15 +103,18 @@ impl Refusal {
             Self::WrongType(_) | Self::WrongEncoding(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge | Self::TooMany => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooSlow(_) => StatusCode::REQUEST_TIMEOUT,
-            Self::NoHost | Self::BrokenOff(_) | Self::NotUtf8(_) | Self::NotJson(_) | Self::Empty => {
-                StatusCode::BAD_REQUEST
-            }
+            Self::Parameter(..)
+            | Self::NoHost
+            | Self::BrokenOff(_)
+            | Self::NotUtf8(_)
+            | Self::NotJson(_)
+            | Self::Empty => StatusCode::BAD_REQUEST,
             Self::TooManyListeners | Self::TooManyBodies | Self::TooManyGuesses(_) | Self::TooManyRequests(_) => {
                 StatusCode::TOO_MANY_REQUESTS
             }
             Self::TooManyConnections => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Bus(fault) if fault.class == FaultClass::Busy => StatusCode::TOO_MANY_REQUESTS,
-            Self::Bus(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Bus(fault) | Self::Store(fault) if fault.class == FaultClass::Busy => StatusCode::TOO_MANY_REQUESTS,
+            Self::Bus(_) | Self::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Broken(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -121,6 +136,9 @@ impl IntoResponse for Refusal {
         if let Self::NotJson(error) = &self {
             body["line"] = error.line().into();
             body["column"] = error.column().into();
+        }
+        if let Self::Parameter(field, _) | Self::Invalid(field, _) = &self {
+            body["field"] = field.as_str().into();
         }
         let body = Json(body);
         match status {

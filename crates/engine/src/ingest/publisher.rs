@@ -25,6 +25,12 @@ impl Publisher {
         Self { bus, limits, listeners: broadcast::Sender::new(LISTENERS_BUFFER) }
     }
 
+    /// The limits that events must keep.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
     /// Parses one event, or bare chunk, from JSON and compares its time with `now`.
     ///
     /// # Errors

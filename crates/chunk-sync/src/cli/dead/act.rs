@@ -8,8 +8,9 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::{Dead, Pages, Selection, find, read, unknown};
+use super::{Pages, Selection, unknown};
 use crate::cli::{Ended, Failure, output};
+use crate::letters::{self, Dead};
 use crate::wiring::Wired;
 
 /// Up to this number of published events, the text output lists each; it always shows the total.
@@ -221,7 +222,7 @@ impl<'a> Letters<'a> {
         ids.dedup();
         let (mut found, mut missing) = (Vec::new(), Vec::new());
         for id in ids {
-            match find(wired, id).await? {
+            match letters::find(&wired.ports, id).await? {
                 Some(letter) => found.push(letter),
                 None => missing.push(id),
             }
@@ -229,7 +230,7 @@ impl<'a> Letters<'a> {
         if !missing.is_empty() {
             return Err(unknown(&missing));
         }
-        Ok(Self::Named(Some(read(wired, found).await?)))
+        Ok(Self::Named(Some(letters::read(&wired.ports, &wired.publisher, found).await?)))
     }
 
     async fn next(&mut self) -> Result<Option<Vec<Dead>>, Failure> {

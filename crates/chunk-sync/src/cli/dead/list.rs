@@ -1,14 +1,14 @@
 //! `dead list`: one line per dead letter, and the totals.
 
 use chunk_sync_engine::ports::EntryId;
-use chunk_sync_model::{Target, Time};
+use chunk_sync_model::Time;
 use clap::Args;
 use comfy_table::presets::NOTHING;
 use serde::Serialize;
-use uuid::Uuid;
 
-use super::{Dead, Filter, Pages};
+use super::{Filter, Pages};
 use crate::cli::{Ended, Failure, output};
+use crate::letters::Line;
 use crate::wiring::Wired;
 
 /// Minimum width of the column with the error, in characters.
@@ -39,22 +39,6 @@ struct List {
     total: u64,
 }
 
-/// A dead letter without its fields.
-#[derive(Clone, Debug, Serialize)]
-pub(super) struct Line {
-    pub(super) id: String,
-    pub(super) dead_at: Option<Time>,
-    pub(super) stream_id: String,
-    pub(super) chunk: Option<Uuid>,
-    pub(super) source: Option<String>,
-    pub(super) error_type: String,
-    pub(super) field: Option<String>,
-    pub(super) attempts: u32,
-    pub(super) missing: Vec<Target>,
-    pub(super) error: String,
-    pub(super) superseded: bool,
-}
-
 pub(super) async fn execute(wired: &Wired, arguments: &Arguments, json: bool) -> Result<Ended, Failure> {
     let limit = arguments.limit as usize;
     let mut pages = Pages::of(wired, arguments.after).await?;
@@ -76,45 +60,26 @@ pub(super) async fn execute(wired: &Wired, arguments: &Arguments, json: bool) ->
     Ok(Ended::Fine)
 }
 
-impl Line {
-    pub(super) fn of(dead: &Dead) -> Self {
-        let (letter, reasons) = (&dead.letter, dead.reasons.clone());
-        Self {
-            id: letter.id.to_string(),
-            dead_at: reasons.at,
-            stream_id: reasons.stream_id,
-            chunk: letter.chunk(),
-            source: letter.text("source").map(Into::into),
-            error_type: reasons.class,
-            field: reasons.field,
-            attempts: reasons.attempts,
-            missing: reasons.missing,
-            error: reasons.error,
-            superseded: dead.superseded,
-        }
-    }
-
-    /// The columns before the error.
-    fn cells(&self) -> Vec<String> {
-        let shown = |text: Option<&str>| one_line(text.filter(|text| !text.is_empty()).unwrap_or("-"));
-        let when = self.dead_at.map(|at| Time::from_micros(at.micros().div_euclid(1_000_000) * 1_000_000).to_string());
-        let missing: Vec<&str> = self.missing.iter().map(|target| target.as_str()).collect();
-        vec![
-            self.id.clone(),
-            shown(when.as_deref()),
-            shown(self.chunk.map(|chunk| chunk.to_string()).as_deref()),
-            cut(&shown(self.source.as_deref()), LEAST),
-            cut(&shown(Some(&self.error_type)), LEAST),
-            cut(&shown(self.field.as_deref()), 2 * LEAST),
-            self.attempts.to_string(),
-            shown(Some(&missing.join(" "))),
-        ]
-    }
+/// The columns before the error.
+fn cells(line: &Line) -> Vec<String> {
+    let shown = |text: Option<&str>| one_line(text.filter(|text| !text.is_empty()).unwrap_or("-"));
+    let when = line.dead_at.map(|at| Time::from_micros(at.micros().div_euclid(1_000_000) * 1_000_000).to_string());
+    let missing: Vec<&str> = line.missing.iter().map(|target| target.as_str()).collect();
+    vec![
+        line.id.clone(),
+        shown(when.as_deref()),
+        shown(line.chunk.map(|chunk| chunk.to_string()).as_deref()),
+        cut(&shown(line.source.as_deref()), LEAST),
+        cut(&shown(Some(&line.error_type)), LEAST),
+        cut(&shown(line.field.as_deref()), 2 * LEAST),
+        line.attempts.to_string(),
+        shown(Some(&missing.join(" "))),
+    ]
 }
 
 pub(super) fn text(lines: &[Line], more: bool, total: u64, width: Option<usize>) -> String {
     let heading = ["id", "when", "chunk", "source", "class", "field", "attempts", "missing", "error"];
-    let mut rows: Vec<Vec<String>> = lines.iter().map(Line::cells).collect();
+    let mut rows: Vec<Vec<String>> = lines.iter().map(cells).collect();
     let taken: usize = (0..heading.len() - 1)
         .map(|i| PADDING + rows.iter().map(|row| row[i].chars().count()).max().unwrap_or(0).max(heading[i].len()))
         .sum();

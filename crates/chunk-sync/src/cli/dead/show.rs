@@ -1,44 +1,13 @@
 //! `dead show`: one dead letter with its fields.
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD as BASE64;
-use serde::Serialize;
 use serde_json::Value;
 
-use super::Dead;
-use super::list::Line;
 use crate::cli::{Ended, Failure, output};
+use crate::letters::{Dead, Field, Whole};
 
 /// How many numbers of a vector, and characters of a base64 vector, are shown.
 const NUMBERS: usize = 5;
 const CHARACTERS: usize = 16;
-
-/// The dead letter as JSON.
-#[derive(Serialize)]
-struct Whole {
-    #[serde(flatten)]
-    line: Line,
-    /// Why it cannot be published again.
-    unreadable: Option<Unreadable>,
-    /// The original fields, in their order; a name can occur twice.
-    fields: Vec<Field>,
-}
-
-#[derive(Serialize)]
-struct Unreadable {
-    field: String,
-    error: String,
-}
-
-/// An original field: as text if it is UTF-8, else as base64.
-#[derive(Serialize)]
-struct Field {
-    name: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    value: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    base64: Option<String>,
-}
 
 pub(super) fn execute(dead: &Dead, json: bool) -> Result<Ended, Failure> {
     let whole = Whole::of(dead);
@@ -50,39 +19,18 @@ pub(super) fn execute(dead: &Dead, json: bool) -> Result<Ended, Failure> {
     Ok(Ended::Fine)
 }
 
-impl Whole {
-    fn of(dead: &Dead) -> Self {
-        let unreadable = dead.event.as_ref().err();
-        Self {
-            line: Line::of(dead),
-            unreadable: unreadable.map(|e| Unreadable { field: e.field.clone(), error: e.message.clone() }),
-            fields: dead.letter.original().iter().map(|(name, value)| Field::of(name, value)).collect(),
-        }
-    }
-}
-
-impl Field {
-    fn of(name: &[u8], value: &[u8]) -> Self {
-        let name = String::from_utf8_lossy(name).into_owned();
-        match std::str::from_utf8(value) {
-            Ok(text) => Self { name, value: Some(text.to_owned()), base64: None },
-            Err(_) => Self { name, value: None, base64: Some(BASE64.encode(value)) },
-        }
-    }
-
-    /// The value for display: JSON objects are indented and their vectors shortened.
-    fn shown(&self) -> String {
-        let text = match (&self.value, &self.base64) {
-            (Some(text), _) => text,
-            (None, base64) => return format!("(not UTF-8; base64) {}", base64.as_deref().unwrap_or_default()),
-        };
-        let json = serde_json::from_str::<Value>(text).ok().filter(Value::is_object);
-        let shown = json.map(|mut value| {
-            shorten(&mut value);
-            serde_json::to_string_pretty(&value).unwrap_or_default()
-        });
-        output::printable_lines(shown.as_deref().unwrap_or(text))
-    }
+/// The value for display: JSON objects are indented and their vectors shortened.
+fn shown_value(field: &Field) -> String {
+    let text = match (&field.value, &field.base64) {
+        (Some(text), _) => text,
+        (None, base64) => return format!("(not UTF-8; base64) {}", base64.as_deref().unwrap_or_default()),
+    };
+    let json = serde_json::from_str::<Value>(text).ok().filter(Value::is_object);
+    let shown = json.map(|mut value| {
+        shorten(&mut value);
+        serde_json::to_string_pretty(&value).unwrap_or_default()
+    });
+    output::printable_lines(shown.as_deref().unwrap_or(text))
 }
 
 pub(super) fn text(dead: &Dead) -> String {
@@ -108,7 +56,7 @@ pub(super) fn text(dead: &Dead) -> String {
     let fields = letter.original();
     let field = |(name, value): &(Vec<u8>, Vec<u8>)| {
         let field = Field::of(name, value);
-        format!("{}: {}", output::printable(&field.name), field.shown())
+        format!("{}: {}", output::printable(&field.name), shown_value(&field))
     };
     lines.extend(fields.iter().map(field));
     lines.join("\n")

@@ -1,12 +1,13 @@
 //! The text output of the dead letter commands, and the filters.
 #![allow(clippy::unwrap_used)]
 
-use chunk_sync_engine::ports::DeadLetter;
-use chunk_sync_model::{Limits, Target};
+use chunk_sync_engine::ports::{DeadLetter, Letter};
+use chunk_sync_model::{Event, Limits, Target};
 use serde_json::json;
 
-use super::list::{Line, text};
+use super::list::text;
 use super::*;
+use crate::letters::Line;
 
 fn dead(chunk: &[u8]) -> Dead {
     let letter = DeadLetter {

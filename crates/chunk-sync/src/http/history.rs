@@ -1,0 +1,205 @@
+//! `GET /v1/history`: how the figures of the last minutes and of the last day developed, from the start of the process on.
+//!
+//! Every second a task reads the gauges of the process, the same that `/metrics` shows, and counts what came in and what
+//! was completed. So every gauge has a history, and a new one needs nothing here.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::Uri;
+use chunk_sync_model::Time;
+use serde::Serialize;
+
+use super::Context;
+use super::json::Json;
+use super::query::Query;
+use super::refusal::Refusal;
+use crate::status::Verification;
+
+/// Samples of the last five minutes, one a second; and of the last day, one a minute.
+const RECENT: Window = Window { every: 1, most: 300 };
+const DAY: Window = Window { every: 60, most: 1440 };
+
+#[derive(Clone, Copy)]
+struct Window {
+    /// Seconds between two samples.
+    every: u64,
+    most: usize,
+}
+
+/// The samples of the process.
+#[derive(Default)]
+pub(super) struct History(Mutex<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    ticks: u64,
+    recent: Samples,
+    day: Samples,
+}
+
+/// Samples in columns: one element a sample, absent values are null.
+#[derive(Clone, Default, Serialize)]
+struct Samples {
+    at: VecDeque<Time>,
+    series: BTreeMap<String, VecDeque<Option<f64>>>,
+}
+
+/// The response.
+#[derive(Serialize)]
+pub(super) struct Answer {
+    every_seconds: u64,
+    #[serde(flatten)]
+    samples: Samples,
+    /// Per store the age of the oldest event that it does not hold yet, over the last five minutes.
+    lag_seconds: BTreeMap<String, Lag>,
+    /// The verifications since the start, oldest first.
+    verifications: Vec<Verification>,
+}
+
+/// A distribution of seconds; the samples are those of the last five minutes.
+#[derive(Serialize)]
+struct Lag {
+    now: f64,
+    p50: f64,
+    p95: f64,
+}
+
+/// `GET /v1/history`, with `window=recent` or `window=day`.
+pub(super) async fn show(State(context): State<Arc<Context>>, uri: Uri) -> Result<Json<Answer>, Refusal> {
+    let mut query = Query::of(&uri)?;
+    let window = query.take::<String>("window")?;
+    query.end()?;
+    let inner = context.history.0.lock().unwrap_or_else(PoisonError::into_inner);
+    let (samples, window) = match window.as_deref() {
+        None | Some("recent") => (&inner.recent, RECENT),
+        Some("day") => (&inner.day, DAY),
+        Some(_) => return Err(Refusal::Parameter("window".to_owned(), "must be recent or day".to_owned())),
+    };
+    Ok(Json(Answer {
+        every_seconds: window.every,
+        samples: samples.clone(),
+        lag_seconds: inner.recent.lags(),
+        verifications: context.app.verified.all(),
+    }))
+}
+
+impl History {
+    /// Takes a sample every second, until it is dropped.
+    pub(super) async fn keep(context: &Context) {
+        let mut ticks = tokio::time::interval(Duration::from_secs(RECENT.every));
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let mut sample = gauges(&context.app.metrics.render());
+            let completed = context.app.service.health().done.settled as f64;
+            let waiting = sample.get("sync_queue_size").copied().unwrap_or_default();
+            sample.insert("completed".to_owned(), completed);
+            sample.insert("received".to_owned(), completed + waiting);
+            context.history.add(jiff::Timestamp::now().into(), &sample);
+        }
+    }
+
+    fn add(&self, at: Time, sample: &BTreeMap<String, f64>) {
+        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.recent.add(at, sample, RECENT.most);
+        if inner.ticks.is_multiple_of(DAY.every / RECENT.every) {
+            inner.day.add(at, sample, DAY.most);
+        }
+        inner.ticks += 1;
+    }
+}
+
+impl Samples {
+    fn add(&mut self, at: Time, sample: &BTreeMap<String, f64>, most: usize) {
+        for name in sample.keys().filter(|name| !self.series.contains_key(*name)).cloned().collect::<Vec<_>>() {
+            self.series.insert(name, self.at.iter().map(|_| None).collect());
+        }
+        self.at.push_back(at);
+        for (name, values) in &mut self.series {
+            values.push_back(sample.get(name).copied());
+        }
+        if self.at.len() > most {
+            self.at.pop_front();
+            self.series.values_mut().for_each(|values| drop(values.pop_front()));
+        }
+    }
+
+    fn lags(&self) -> BTreeMap<String, Lag> {
+        let of = |(name, values): (&String, &VecDeque<Option<f64>>)| {
+            let target = name.strip_prefix("lag{target=\"")?.strip_suffix("\"}")?;
+            let mut sorted: Vec<f64> = values.iter().flatten().copied().collect();
+            sorted.sort_by(f64::total_cmp);
+            let rank = |share: f64| {
+                let rank = (share * sorted.len() as f64).ceil() as usize;
+                sorted.get(rank.saturating_sub(1)).copied()
+            };
+            let now = values.back().copied().flatten().unwrap_or_default();
+            Some((target.to_owned(), Lag { now, p50: rank(0.50)?, p95: rank(0.95)? }))
+        };
+        self.series.iter().filter_map(of).collect()
+    }
+}
+
+/// The gauges in a text of metrics, by name and labels as they are written there. The lag of a store is the greatest of its
+/// sources: `lag{target="qdrant"}`.
+fn gauges(text: &str) -> BTreeMap<String, f64> {
+    let (mut gauges, mut family) = (BTreeMap::<String, f64>::new(), "");
+    for line in text.lines() {
+        if let Some(kind) = line.strip_prefix("# TYPE ") {
+            family = kind.strip_suffix(" gauge").unwrap_or_default();
+            continue;
+        }
+        let Some((series, value)) = line.rsplit_once(' ').filter(|_| !family.is_empty() && line.starts_with(family))
+        else {
+            continue;
+        };
+        let Some(value) = value.parse::<f64>().ok().filter(|value| value.is_finite()) else { continue };
+        if family == "sync_lag_seconds" {
+            let target = series.split("target=\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap_or_default();
+            let lag = gauges.entry(format!("lag{{target=\"{target}\"}}")).or_default();
+            *lag = lag.max(value);
+        } else {
+            gauges.insert(series.to_owned(), value);
+        }
+    }
+    gauges
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const TEXT: &str = "# HELP sync_lag_seconds Age\n# TYPE sync_lag_seconds gauge\n\
+        sync_lag_seconds{source=\"claude\",target=\"qdrant\"} 1.5\nsync_lag_seconds{source=\"cognee\",target=\"qdrant\"} 4\n\
+        # TYPE sync_events_total counter\nsync_events_total{source=\"claude\"} 7\n\
+        # TYPE chunk_sync_outbox gauge\nchunk_sync_outbox{target=\"neo4j\"} 12\n# TYPE sync_queue_size gauge\nsync_queue_size 3\n";
+
+    #[test]
+    fn gauges_are_read_and_counters_are_not() {
+        let wanted =
+            [("chunk_sync_outbox{target=\"neo4j\"}", 12.0), ("lag{target=\"qdrant\"}", 4.0), ("sync_queue_size", 3.0)];
+        assert_eq!(gauges(TEXT), wanted.map(|(name, value)| (name.to_owned(), value)).into());
+    }
+
+    #[test]
+    fn samples_are_bounded_and_a_late_series_is_filled_up() {
+        let mut samples = Samples::default();
+        let at = |n: i64| Time::from_micros(n * 1_000_000);
+        samples.add(at(0), &[("a".to_owned(), 0.0)].into(), 3);
+        for n in 1..5_u32 {
+            let sample = [("a".to_owned(), f64::from(n)), ("lag{target=\"qdrant\"}".to_owned(), f64::from(n))];
+            samples.add(at(n.into()), &sample.into(), 3);
+        }
+        assert_eq!(samples.at, [at(2), at(3), at(4)]);
+        assert_eq!(samples.series["a"], [Some(2.0), Some(3.0), Some(4.0)]);
+        let lag = &samples.lags()["qdrant"];
+        assert_eq!((lag.now, lag.p50, lag.p95), (4.0, 3.0, 4.0));
+        samples.add(at(5), &[("b".to_owned(), 1.0)].into(), 3);
+        assert_eq!(samples.series["b"], [None, None, Some(1.0)]);
+        assert_eq!(samples.series["a"], [Some(3.0), Some(4.0), None]);
+    }
+}

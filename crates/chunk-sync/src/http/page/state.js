@@ -1,0 +1,194 @@
+// Draws the state of the service: readiness, flow, figures, stores, capture, verification.
+
+import { lines, rates } from "./charts.js";
+import { $, NAMES, bytes, count, duration, make, percent, rate, redraw, setText } from "./util.js";
+
+const ROLES = { postgres: "rows, the system of record", qdrant: "vectors", neo4j: "graph" };
+
+/** Samples over which a rate is averaged. */
+const SMOOTH = 5;
+const MINUTES = 300;
+
+let serviceNow = 0;
+
+/** Seconds since `time`, by the clock of the service. */
+export const since = (time) => Math.max(0, (serviceNow - Date.parse(time)) / 1000);
+
+export function drawStatus(status) {
+  serviceNow = Date.parse(status.started) + status.uptime_seconds * 1000;
+  const role = status.role === "standby" ? `, standing by${status.holder ? ` for ${status.holder}` : ""}` : "";
+  setText($("about"), `Version ${status.version}, ${status.roles}, up for ${duration(status.uptime_seconds)}${role}`);
+  drawReadiness(status);
+  drawVerification(status.verification);
+}
+
+function drawReadiness(status) {
+  const failing = status.stores.filter((store) => store.failing).map((store) => NAMES[store.target] ?? store.target);
+  if (!status.ready) setText($("state"), status.recovered || status.role === "standby" ? "Not ready" : "Recovering", "bad");
+  else if (status.role === "standby") setText($("state"), "Standing by", "good");
+  else if (failing.length > 0) setText($("state"), `Ready, but ${failing.join(" and ")} ${failing.length > 1 ? "fail" : "fails"}`, "warn");
+  else setText($("state"), "Ready", "good");
+  const reasons = [...status.waiting_for, ...(status.warnings ?? []), ...status.unknown].filter(Boolean);
+  redraw($("reasons"), reasons, () => reasons.map((reason) => make("p", "", reason[0].toUpperCase() + reason.slice(1))));
+  $("reasons").hidden = reasons.length === 0;
+}
+
+/** Draws what depends on both the status and the history of the last minutes. */
+export function drawFigures(status, history) {
+  drawFlow(history);
+  drawTiles($("figures"), figures(status, history));
+  drawStores(status.stores, history);
+  const capture = captured(status, history);
+  $("capture-section").hidden = capture.length === 0;
+  drawTiles($("capture"), capture);
+}
+
+const last = (history, name) => history.series[name]?.at(-1) ?? null;
+
+function drawFlow(history) {
+  const flow = (name) => rates(history.series[name] ?? [], history.every_seconds, SMOOTH);
+  const [completed, received] = [flow("completed"), flow("received")];
+  const [now, incoming] = [completed.at(-1) ?? 0, received.at(-1) ?? 0];
+  setText($("rate"), rate(now));
+  setText($("rate-in"), rate(incoming));
+  const top = Math.max(0, ...completed.filter((value) => value !== null));
+  const label = `Events per second over the last ${duration(MINUTES)}: ${rate(now)} completed and ${rate(incoming)} received now, ${rate(top)} completed at most`;
+  lines($("flow"), [{ name: "in", values: received }, { name: "out", values: completed, area: true }], { places: MINUTES, most: 1, label });
+}
+
+/** A figure: name, text, an explanation, and a tone if it needs attention. */
+const figure = (name, text, note = "", tone = null) => ({ name, text, note, tone });
+
+function figures(status, history) {
+  const shown = [];
+  const { queue, done } = status;
+  shown.push(figure("In the queue", queue ? count.format(queue.unread + queue.pending) : "–", queue ? `${count.format(queue.unread)} unread, ${count.format(queue.pending)} pending` : "the bus does not answer", queue ? null : "bad"));
+  const oldest = queue?.oldest_seconds ?? null;
+  shown.push(figure("Oldest entry", oldest === null ? "none" : duration(oldest), "waits for this long", oldest > 60 ? "warn" : null));
+  const outboxes = status.stores.map((store) => store.outbox).filter((size) => size !== null);
+  const outbox = outboxes.reduce((sum, size) => sum + size, 0);
+  shown.push(figure("In the outbox", count.format(outbox), "chunks that a store lacks", outbox > 0 ? "warn" : null));
+  shown.push(figure("Completed", count.format(done.settled), `${count.format(done.under_way)} under way, ${count.format(done.replayed)} replayed at start`));
+  const open = status.open_conflicts;
+  shown.push(figure("Open conflicts", open === null || open === undefined ? "–" : count.format(open), `${count.format(done.conflicts)} met since the start`, open > 0 ? "warn" : null));
+  shown.push(figure("Dead letters", queue ? count.format(queue.dead) : "–", "need the operator", queue?.dead > 0 ? "warn" : null));
+  const log = last(history, "chunk_sync_wal_bytes");
+  if (log !== null) shown.push(figure("Write-ahead log", bytes(log), "on disk"));
+  return [...shown, ...optional(status)];
+}
+
+/** Figures that only some installations or versions have. */
+function optional(status) {
+  const shown = [];
+  const held = status.deletions_held;
+  if (held !== undefined && held !== null) {
+    const number = typeof held === "object" ? (held.count ?? held.held ?? 0) : held;
+    shown.push(figure("Deletions held", count.format(number), "above scrub.max_deletes", number > 0 ? "bad" : null));
+  }
+  for (const [key, name, note] of [["waiting", "Waiting", "for a lock or for configuration"], ["watch", "Watched", "late writes that are read back"]]) {
+    const value = status[key];
+    const number = typeof value === "object" && value !== null ? value.count : value;
+    if (typeof number === "number") shown.push(figure(name, count.format(number), note, key === "waiting" && number > 0 ? "warn" : null));
+  }
+  return shown;
+}
+
+/** Figures on capture: the fields that the status has, and what PostgreSQL keeps for the slot. */
+function captured(status, history) {
+  const lag = last(history, "chunk_sync_capture_lag_bytes");
+  const capture = status.capture;
+  if (lag === null && !capture) return [];
+  const shown = [];
+  for (const [key, value] of Object.entries(typeof capture === "object" && capture ? capture : {})) {
+    if (value === null || typeof value === "object") continue;
+    const name = key.replaceAll("_", " ");
+    const text = key.endsWith("bytes") ? bytes(value) : key.endsWith("seconds") ? duration(value) : Date.parse(value) && /^\d{4}-/.test(value) ? `${duration(since(value))} ago` : String(value);
+    shown.push(figure(name[0].toUpperCase() + name.slice(1), text));
+  }
+  if (typeof capture === "string") shown.push(figure("State", capture));
+  if (lag !== null) shown.push(figure("Slot", bytes(lag), "of log that PostgreSQL keeps for it", lag > 2 ** 30 ? "warn" : null));
+  return shown;
+}
+
+function drawTiles(list, shown) {
+  while (list.children.length > shown.length) list.lastElementChild.remove();
+  shown.forEach(({ name, text, note, tone }, i) => {
+    const tile = list.children[i] ?? list.appendChild(make("div", "", make("dt"), make("dd"), make("dd", "note")));
+    const [term, value, explanation] = tile.children;
+    setText(term, name);
+    setText(value, text, tone);
+    setText(explanation, note);
+  });
+}
+
+function drawStores(stores, history) {
+  const list = $("stores");
+  while (list.children.length > stores.length) list.lastElementChild.remove();
+  stores.forEach((store, i) => drawStore(list.children[i] ?? list.appendChild(emptyStore()), store, history));
+}
+
+function emptyStore() {
+  const plot = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  for (const [name, value] of [["class", "plot low"], ["viewBox", "0 0 600 96"], ["preserveAspectRatio", "none"], ["role", "img"]]) plot.setAttribute(name, value);
+  const head = make("div", "head", make("h3"), make("span", "pill"));
+  return make("li", "card", head, make("p", "role"), make("p", "lag", make("b"), make("span")), make("p", "role spread"), plot, make("p", "outbox"), make("p", "fault"));
+}
+
+function drawStore(item, store, history) {
+  const name = NAMES[store.target] ?? store.target;
+  const [title, pill] = item.querySelector(".head").children;
+  setText(title, name);
+  setText(item.querySelector(".role"), ROLES[store.target] ?? "");
+  if (store.failing) setText(pill, "Failing", "bad");
+  else if (store.behind || store.outbox > 0) setText(pill, "Catching up", "warn");
+  else setText(pill, "In sync", "good");
+  const lag = history.lag_seconds[store.target];
+  const [number, unit] = item.querySelector(".lag").children;
+  setText(number, lag ? duration(lag.now) : "–");
+  setText(unit, " behind");
+  setText(item.querySelector(".spread"), lag ? `last 5 min: p50 ${duration(lag.p50)}, p95 ${duration(lag.p95)}` : "");
+  const values = history.series[`lag{target="${store.target}"}`] ?? [];
+  const most = Math.max(0, ...values.filter((value) => value !== null));
+  lines(item.querySelector("svg"), [{ name: "out", values, area: true }], { places: MINUTES, most: 1, label: `Lag of ${name} over the last 5 minutes: ${duration(most)} at most` });
+  const outbox = item.querySelector(".outbox");
+  outbox.hidden = store.target === "postgres";
+  setText(outbox, store.outbox === null ? "outbox unknown" : `${count.format(store.outbox)} ${store.outbox === 1 ? "chunk" : "chunks"} in its outbox`);
+  const fault = item.querySelector(".fault");
+  fault.hidden = !store.failing;
+  if (store.failing) setText(fault, `For ${duration(since(store.failing.since))}: ${store.failing.fault}`);
+}
+
+function drawVerification(found) {
+  $("never").hidden = Boolean(found);
+  $("verified").hidden = !found;
+  if (!found) return;
+  setText($("consistency"), percent(found.consistency));
+  const rest = [found.repaired > 0 && `${count.format(found.repaired)} repaired since`, found.undecided > 0 && `${count.format(found.undecided)} need the operator`].filter(Boolean);
+  setText($("compared"), `of ${count.format(found.chunks)} chunks equal in every store; verified ${duration(since(found.at))} ago in ${duration(found.seconds)}${rest.length ? `; ${rest.join(", ")}` : ""}`);
+  redraw($("verdicts"), found.stores, () => Object.entries(found.stores).map(verdict));
+}
+
+function verdict([target, store]) {
+  const name = make("th", "", NAMES[target] ?? target);
+  name.scope = "row";
+  const row = make("tr", "", name, make("td", "", count.format(store.count)));
+  for (const kind of ["missing", "orphaned", "different", "stale"]) {
+    const cell = make("td", "", count.format(store[kind]));
+    if (store[kind] > 0) cell.dataset.tone = "bad";
+    row.append(cell);
+  }
+  return row;
+}
+
+/** Draws the verifications since the start. */
+export function drawConsistency(verifications) {
+  const values = verifications.map((found) => found.consistency);
+  const drawn = values.length > 1;
+  $("over-time").toggleAttribute("hidden", !drawn);
+  $("over-time-label").hidden = !drawn;
+  if (!drawn) return;
+  const least = Math.min(...values);
+  const label = `Consistency of the last ${values.length} verifications: ${percent(least)} % at least`;
+  lines($("over-time"), [{ name: "out", values, area: true }], { places: values.length, least: Math.min(99, least - 0.5), most: 100, label });
+  setText($("over-time-label"), `${values.length} verifications, the lowest ${percent(least)} %`);
+}
