@@ -4,6 +4,7 @@
 // A command-line tool: it prints to the terminal.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod browser;
 mod deny;
 mod qdrant_server;
 mod services;
@@ -35,6 +36,9 @@ usage: cargo xtask <task>
     --no-services  start and stop no servers; set the variables of `services env` yourself
     ARGUMENTS      (of `test live`) go to `cargo test`, such as `--test redis -- --nocapture`
 
+  browser          try the status page in a headless Chromium against the running program; needs the programs chromium
+                   and chromedriver (Debian: chromium, chromium-driver); writes screenshots to .dev/shots
+
   simulate --minutes N
                    run simulations from new seeds for N minutes; prints their number and the failing seeds
 
@@ -57,6 +61,7 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
         ["services", verb, rest @ ..] => run_services(verb, rest),
         ["qdrant-server"] => qdrant_server::build(&workspace_root()?),
         ["test", rest @ ..] => test::run(&workspace_root()?, &test::Options::read(rest)?),
+        ["browser"] => browser::run(&workspace_root()?),
         ["simulate", rest @ ..] => simulate::run(&workspace_root()?, rest),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");

@@ -12,6 +12,8 @@ mod drill;
 mod environment;
 #[path = "servers/faults.rs"]
 mod faults;
+#[path = "servers/leaks.rs"]
+mod leaks;
 #[path = "servers/link_faults.rs"]
 mod link_faults;
 #[path = "servers/oracle.rs"]

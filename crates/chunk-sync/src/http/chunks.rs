@@ -67,7 +67,7 @@ pub(super) async fn show(
         documents.push((store, answered(store.fetch_documents(&[id])).await.map(|mut found| found.pop().flatten())));
     }
     let row = answered(ports.records.rows_of(&[id])).await.map_err(Refusal::Store)?.pop().flatten();
-    let held = |(store, document): (&Arc<dyn Store>, Result<_, Fault>)| {
+    let held = |(store, document): (&Arc<dyn Store>, Result<Option<StoredDocument>, Fault>)| {
         let held = match document {
             Ok(document) => StoreView::of(&context, &**store, row.as_ref(), document.as_ref()),
             Err(fault) => StoreView { error: Some(fault.to_string()), ..StoreView::default() },

@@ -28,7 +28,7 @@ pub(super) async fn conflicts(State(context): State<Arc<Context>>, uri: Uri) -> 
     let filter = ConflictFilter {
         chunk: query.take::<Uuid>("chunk")?,
         open: query.take::<bool>("open")?.unwrap_or_default(),
-        below: query.take::<u64>("below")?,
+        below: query.take::<u64>("below")?.map(number).transpose()?,
         ..ConflictFilter::default()
     };
     query.end()?;
@@ -39,6 +39,14 @@ pub(super) async fn conflicts(State(context): State<Arc<Context>>, uri: Uri) -> 
     found.truncate(limit);
     let conflicts: Vec<Value> = found.iter().map(abridged).collect();
     Ok(Json(json!({"conflicts": conflicts, "more": more, "open": open})))
+}
+
+/// The number of a conflict. Numbers above 2^53 - 1 are none: JSON readers do not keep them exact.
+fn number(number: u64) -> Result<u64, Refusal> {
+    match number {
+        ..=0x1f_ffff_ffff_ffff => Ok(number),
+        _ => Err(Refusal::Parameter("below".to_owned(), "must be at most 9007199254740991".to_owned())),
+    }
 }
 
 /// `GET /v1/dead`: the dead letters, oldest first, without their fields.

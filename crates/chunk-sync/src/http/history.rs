@@ -123,7 +123,9 @@ impl Samples {
         }
         if self.at.len() > most {
             self.at.pop_front();
-            self.series.values_mut().for_each(|values| drop(values.pop_front()));
+            for values in self.series.values_mut() {
+                values.pop_front();
+            }
         }
     }
 

@@ -3,8 +3,15 @@
 import { $, NAMES, ask, count, duration, make, redraw, setText } from "./util.js";
 import { since } from "./state.js";
 
+/** Shortened vectors, as the service sends them, in one line. */
+const shortened = (_, value) => (Array.isArray(value?.first) && typeof value.numbers === "number" ? `${value.numbers} numbers: ${value.first.join(", ")}, …` : value);
+
 /** The text of a value. */
-const shown = (value) => (value === null || value === undefined ? "(absent)" : typeof value === "string" ? value : JSON.stringify(value, null, 1));
+function shown(value) {
+  if (value === null || value === undefined) return "(absent)";
+  const short = shortened("", value);
+  return typeof short === "string" ? short : JSON.stringify(value, shortened, 1);
+}
 
 const button = (className, text, act) => {
   const made = make("button", className, text);

@@ -117,6 +117,7 @@ function drawTiles(list, shown) {
     const [term, value, explanation] = tile.children;
     setText(term, name);
     setText(value, text, tone);
+    value.classList.toggle("long", text.length > 12);
     setText(explanation, note);
   });
 }
@@ -149,7 +150,7 @@ function drawStore(item, store, history) {
   setText(item.querySelector(".spread"), lag ? `last 5 min: p50 ${duration(lag.p50)}, p95 ${duration(lag.p95)}` : "");
   const values = history.series[`lag{target="${store.target}"}`] ?? [];
   const most = Math.max(0, ...values.filter((value) => value !== null));
-  lines(item.querySelector("svg"), [{ name: "out", values, area: true }], { places: MINUTES, most: 1, label: `Lag of ${name} over the last 5 minutes: ${duration(most)} at most` });
+  lines(item.querySelector("svg"), [{ name: "out", values, area: true }], { places: MINUTES, most: 0.1, label: `Lag of ${name} over the last 5 minutes: ${duration(most)} at most` });
   const outbox = item.querySelector(".outbox");
   outbox.hidden = store.target === "postgres";
   setText(outbox, store.outbox === null ? "outbox unknown" : `${count.format(store.outbox)} ${store.outbox === 1 ? "chunk" : "chunks"} in its outbox`);
@@ -189,6 +190,6 @@ export function drawConsistency(verifications) {
   if (!drawn) return;
   const least = Math.min(...values);
   const label = `Consistency of the last ${values.length} verifications: ${percent(least)} % at least`;
-  lines($("over-time"), [{ name: "out", values, area: true }], { places: values.length, least: Math.min(99, least - 0.5), most: 100, label });
+  lines($("over-time"), [{ name: "out", values, area: true }], { places: values.length, least: 100 - Math.max(0.01, (100 - least) * 1.5), most: 100, label });
   setText($("over-time-label"), `${values.length} verifications, the lowest ${percent(least)} %`);
 }
