@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::extract::{Path, State};
 use axum::http::Uri;
-use chunk_sync_engine::ports::{Fault, Row, Store, StoredDocument};
+use chunk_sync_engine::ports::{Fault, Projection, Row, StoredDocument};
 use chunk_sync_model::document::{Document, GraphDocument, VectorDocument};
 use chunk_sync_model::{State as ChunkState, SyncVersion, Target};
 use serde::Serialize;
@@ -67,7 +67,7 @@ pub(super) async fn show(
         documents.push((store, answered(store.fetch_documents(&[id])).await.map(|mut found| found.pop().flatten())));
     }
     let row = answered(ports.records.rows_of(&[id])).await.map_err(Refusal::Store)?.pop().flatten();
-    let held = |(store, document): (&Arc<dyn Store>, Result<Option<StoredDocument>, Fault>)| {
+    let held = |(store, document): (&Arc<dyn Projection>, Result<Option<StoredDocument>, Fault>)| {
         let held = match document {
             Ok(document) => StoreView::of(&context, &**store, row.as_ref(), document.as_ref()),
             Err(fault) => StoreView { error: Some(fault.to_string()), ..StoreView::default() },
@@ -109,7 +109,7 @@ impl StoreView {
         }
     }
 
-    fn of(context: &Context, store: &dyn Store, row: Option<&Row>, found: Option<&StoredDocument>) -> Self {
+    fn of(context: &Context, store: &dyn Projection, row: Option<&Row>, found: Option<&StoredDocument>) -> Self {
         let state = row.and_then(|row| row.state.as_deref());
         let differs = match (state, found) {
             (Some(state), Some(found)) => found.document.fingerprint().differing(&store.expect(state)),
