@@ -4,6 +4,7 @@
 // A command-line tool: it prints to the terminal.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod bench;
 mod browser;
 mod deny;
 mod qdrant_server;
@@ -42,6 +43,13 @@ usage: cargo xtask <task>
   simulate --minutes N
                    run simulations from new seeds for N minutes; prints their number and the failing seeds
 
+  bench            measure the service beside its limits and peers; starts servers unless their variables are set
+    --quick          small figures, below five minutes after the build
+    --only LIST      of bus,load,updates,verify,latency,commits,recovery
+    --json FILE      where the figures are written; target/bench.json otherwise
+    --rounds N, --chunks N, --pending N, --seconds N
+                     rounds, chunks loaded, entries pending at the crash, seconds at each rate of commits
+
 State, data and downloads are in .dev/ of this checkout.";
 
 fn main() -> ExitCode {
@@ -62,6 +70,7 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
         ["qdrant-server"] => qdrant_server::build(&workspace_root()?),
         ["test", rest @ ..] => test::run(&workspace_root()?, &test::Options::read(rest)?),
         ["browser"] => browser::run(&workspace_root()?),
+        ["bench", rest @ ..] => bench::run(&workspace_root()?, rest),
         ["simulate", rest @ ..] => simulate::run(&workspace_root()?, rest),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");

@@ -55,6 +55,11 @@ impl Services {
         Self { dev: Dev::new(root) }
     }
 
+    /// The same; those that are not running yet are started for measurements.
+    pub(crate) fn measuring(root: &Path) -> Self {
+        Self { dev: Dev::measuring(root) }
+    }
+
     /// The names of the servers that run now.
     pub(crate) fn running(&self) -> Result<Vec<String>> {
         let state = State::load(&self.dev.state())?;

@@ -32,6 +32,8 @@ mod plan;
 mod schema;
 mod server;
 mod store;
+#[cfg(feature = "live")]
+mod unwind;
 
 pub use config::Neo4jConfig;
 pub use examine::examine;

@@ -11,12 +11,23 @@ use anyhow::{Context, Result};
 /// The development directory of one checkout.
 pub(crate) struct Dev {
     root: PathBuf,
+    measuring: bool,
 }
 
 impl Dev {
     /// The development directory of the workspace at `root`.
     pub(crate) fn new(root: &Path) -> Self {
-        Self { root: root.to_owned() }
+        Self { root: root.to_owned(), measuring: false }
+    }
+
+    /// The same; servers are started for measurements, not for tests.
+    pub(crate) fn measuring(root: &Path) -> Self {
+        Self { measuring: true, ..Self::new(root) }
+    }
+
+    /// Whether servers are started for measurements.
+    pub(crate) fn is_measuring(&self) -> bool {
+        self.measuring
     }
 
     /// The root of the workspace.

@@ -23,12 +23,15 @@ const SETTINGS: [&str; 6] = [
     "internal.server.bolt.thread_pool_shutdown_wait_time=1s",
 ];
 
-/// A small heap, the faster of the two JIT compilers, and the internals of the JDK that Neo4j accesses.
-const JVM: [&str; 9] = [
-    "-Xms512m",
-    "-Xmx512m",
+/// A small heap and the faster of the two JIT compilers, which never makes the best code.
+const FOR_TESTS: [&str; 3] = ["-Xms512m", "-Xmx512m", "-XX:TieredStopAtLevel=1"];
+
+/// Both JIT compilers.
+const FOR_MEASUREMENTS: [&str; 2] = ["-Xms1g", "-Xmx1g"];
+
+/// The internals of the JDK that Neo4j accesses.
+const JVM: [&str; 6] = [
     "-XX:+UseSerialGC",
-    "-XX:TieredStopAtLevel=1",
     "-Dlog4j2.disable.jmx=true",
     "-Dio.netty.tryReflectionSetAccessible=true",
     "--add-opens=java.base/java.nio=ALL-UNNAMED",
@@ -94,7 +97,8 @@ fn java(dev: &Dev) -> Result<Command> {
     let classes = dev.downloads()?.join(format!("neo4j-{VERSION}")).join("lib/*");
     let classes = classes.to_str().context("the path of the workspace is not valid Unicode")?.to_owned();
     let mut command = Command::new("java");
-    command.args(JVM).args(["-cp", &classes]);
+    let purpose = if dev.is_measuring() { &FOR_MEASUREMENTS[..] } else { &FOR_TESTS };
+    command.args(purpose).args(JVM).args(["-cp", &classes]);
     Ok(command)
 }
 

@@ -1,0 +1,136 @@
+//! Single-row commits in an open loop: latency from commit to visible at several rates, per kind of change, and the
+//! highest rate that the service carries without falling behind.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use uuid::Uuid;
+
+use crate::Options;
+use crate::environment::{Environment, until};
+use crate::report::{Report, quantile};
+use crate::visible::{Change, Watch, watch};
+
+/// The kinds of change in the order in which they take turns. An inserted row is deleted by the next delete.
+const KINDS: [&str; 6] = ["metadata", "content", "metadata", "insert", "metadata", "delete"];
+
+/// How long the stores may need for the rest after the last commit if the service has not fallen behind.
+const BEHIND: Duration = Duration::from_secs(1);
+
+/// Rates that are tried for the highest one, commits per second.
+const STEPS: [u64; 8] = [200, 400, 600, 800, 1_000, 1_300, 1_600, 2_000];
+
+pub(crate) async fn measure(environment: &Environment, options: &Options, report: &mut Report) {
+    let (run, _) = environment.run().await;
+    let rows = environment.rows.query("SELECT id FROM unified.chunks ORDER BY id LIMIT 5000", &[]).await.unwrap();
+    let ids: Vec<Uuid> = rows.iter().map(|row| row.get(0)).collect();
+    // The first commits after a start are slower: plans and connections are made.
+    drive(environment, &ids, 50, 2).await;
+    if options.wants("latency") {
+        for rate in &options.rates {
+            let driven = drive(environment, &ids, *rate, options.seconds).await;
+            for (store, watch) in [("qdrant", &driven.qdrant), ("neo4j", &driven.neo4j)] {
+                latencies(report, &format!("latency: {store}, {rate}/s"), watch);
+            }
+        }
+    }
+    if options.wants("commits") {
+        let mut highest = 0.0;
+        for rate in STEPS {
+            let driven = drive(environment, &ids, rate, options.seconds.min(20)).await;
+            if driven.rest > BEHIND {
+                break;
+            }
+            highest = driven.sent;
+        }
+        report.add("commits: highest rate", "commits/s", highest);
+    }
+    report.add("memory: after commits", "MiB", run.peak_memory());
+    drop(run);
+    environment.verify();
+}
+
+fn latencies(report: &mut Report, name: &str, watch: &Watch) {
+    let latencies = watch.latencies.lock().unwrap();
+    let all: Vec<f64> = latencies.iter().map(|(_, latency)| *latency).collect();
+    for (label, share) in [("p50", 0.5), ("p95", 0.95), ("p99", 0.99)] {
+        report.add(&format!("{name}, {label}"), "ms", quantile(&all, share));
+    }
+    for kind in ["metadata", "content", "insert", "delete"] {
+        let of: Vec<f64> = latencies.iter().filter(|(k, _)| *k == kind).map(|(_, latency)| *latency).collect();
+        report.add(&format!("{name}, {kind} p95"), "ms", quantile(&of, 0.95));
+    }
+}
+
+struct Driven {
+    qdrant: Arc<Watch>,
+    neo4j: Arc<Watch>,
+    /// Commits per second that were really sent.
+    sent: f64,
+    /// The time from the last commit until all changes were visible.
+    rest: Duration,
+}
+
+/// Commits so many changes per second for so long, each when it is due, and waits until both stores show all.
+async fn drive(environment: &Environment, ids: &[Uuid], rate: u64, seconds: u64) -> Driven {
+    let (qdrant, neo4j) = (Arc::new(Watch::default()), Arc::new(Watch::default()));
+    let tasks = watch(environment, Arc::clone(&qdrant), Arc::clone(&neo4j));
+    let (began, count) = (Instant::now(), rate * seconds);
+    let mut inserted = Vec::new();
+    for number in 0..count {
+        let due = began + Duration::from_secs_f64(number as f64 / rate as f64);
+        tokio::time::sleep_until(due.into()).await;
+        let kind = KINDS[number as usize % KINDS.len()];
+        let change = commit(environment, ids[number as usize % ids.len()], kind, &mut inserted, due).await;
+        if let Some(change) = change {
+            qdrant.add(change.clone());
+            neo4j.add(change);
+        }
+    }
+    let sent = count as f64 / began.elapsed().as_secs_f64();
+    let last = Instant::now();
+    until("visibility of all commits", || async { qdrant.is_empty() && neo4j.is_empty() }).await;
+    tasks.iter().for_each(tokio::task::JoinHandle::abort);
+    Driven { qdrant, neo4j, sent, rest: last.elapsed() }
+}
+
+async fn commit(
+    environment: &Environment,
+    id: Uuid,
+    kind: &'static str,
+    inserted: &mut Vec<Uuid>,
+    due: Instant,
+) -> Option<Change> {
+    let rows = &environment.rows;
+    let micros = "(extract(epoch FROM updated_at) * 1000000)::bigint";
+    let (id, updated) = match kind {
+        "delete" => {
+            let id = inserted.pop()?;
+            rows.execute("DELETE FROM unified.chunks WHERE id = $1", &[&id]).await.unwrap();
+            (id, None)
+        }
+        "insert" => {
+            let new = Uuid::new_v4();
+            let copy = format!(
+                "INSERT INTO unified.chunks (id, content, chunk_type, dense_vector, embedding_model, source_type, \
+                 start_char, end_char, metadata, created_at, updated_at)
+                 SELECT $1, content, chunk_type, dense_vector, embedding_model, source_type, start_char, end_char, \
+                 metadata, created_at, clock_timestamp() FROM unified.chunks WHERE id = $2 RETURNING {micros}"
+            );
+            let row = rows.query_one(&copy, &[&new, &id]).await.unwrap();
+            inserted.push(new);
+            (new, Some(row.get(0)))
+        }
+        _ => {
+            let set = match kind {
+                "content" => "content = left(content, 2000) || '.'",
+                _ => "metadata = jsonb_set(metadata, '{bench}', to_jsonb(random()))",
+            };
+            let update = format!(
+                "UPDATE unified.chunks SET {set}, updated_at = clock_timestamp() WHERE id = $1 RETURNING {micros}"
+            );
+            (id, Some(rows.query_one(&update, &[&id]).await.unwrap().get(0)))
+        }
+    };
+    Some(Change { id, updated, kind, due })
+}
