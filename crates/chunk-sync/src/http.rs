@@ -31,6 +31,7 @@ use axum::http::{Method, Uri};
 use axum::middleware::{from_fn_with_state, map_response};
 use axum::routing::{get, post};
 use chunk_sync_connectors::embedded::EmbeddedFile;
+use chunk_sync_engine::absence::GuardState;
 use chunk_sync_engine::ports::Installed;
 use chunk_sync_engine::{FillState, Ports, Publisher, Service};
 use chunk_sync_model::Time;
@@ -65,6 +66,8 @@ pub struct App {
     pub metrics: PrometheusHandle,
     /// Address, token and accepted host names.
     pub http: Http,
+    /// The absent rows, and whether the table is the one on record.
+    pub guard: GuardState,
     /// The result of the last verification.
     pub verified: LastVerification,
 }

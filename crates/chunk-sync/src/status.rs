@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chunk_sync_connectors::embedded::EmbeddedFile;
+use chunk_sync_engine::absence::{GuardState, Guarded};
 use chunk_sync_engine::ports::{Depth, Fault, Installed};
 use chunk_sync_engine::scrub::Scrubbed;
 use chunk_sync_engine::{Condition, FillState, Filled, Health, Ports, Role, Service};
@@ -48,6 +49,9 @@ pub struct Status {
     /// Stores that are new in the installation, with the progress of filling each.
     #[serde(default)]
     pub filling: BTreeMap<Target, Filled>,
+    /// Chunks without a row, and whether the table is the one on record.
+    #[serde(default)]
+    pub absent: Guarded,
     /// Conditions that impair the service but do not stop it.
     #[serde(default)]
     pub warnings: Vec<String>,
@@ -216,6 +220,8 @@ pub struct Observed<'a> {
     pub installed: &'a Installed,
     /// Progress of the stores that are being filled.
     pub filling: &'a FillState,
+    /// The absent rows, and whether the table is the one on record.
+    pub guard: &'a GuardState,
     /// The embedded file, if rows and records are in one.
     pub file: Option<&'a EmbeddedFile>,
     /// The service.
@@ -230,7 +236,9 @@ impl Status {
     /// Queries every source. Never fails, and waits at most 2 s: a query that fails or times out appears under `unknown`.
     pub async fn gather(observed: Observed<'_>, started: Time) -> Self {
         let Observed { service, ports, verified, .. } = observed;
-        let (now, filling) = (now(), observed.filling.get());
+        let (now, filling, guarded) = (now(), observed.filling.get(), observed.guard.get());
+        let mut warnings = warnings(observed.file.cloned()).await;
+        warnings.extend(guarded.warnings());
         let (depth, oldest, pending_writes, open_conflicts) = tokio::join!(
             asked("the queue", ports.bus.depth()),
             asked("the oldest entry", ports.bus.oldest_at()),
@@ -252,10 +260,11 @@ impl Status {
                 Role::Standby { holder } if !holder.is_empty() => Some(holder.clone()),
                 _ => None,
             },
-            ready: is_ready(&health, &filling),
-            waiting_for: waiting_for(&health, &filling),
+            ready: is_ready(&health, &filling, &guarded),
+            waiting_for: waiting_for(&health, &filling, &guarded),
             filling,
-            warnings: warnings(observed.file.cloned()).await,
+            absent: guarded,
+            warnings,
             recovered: health.recovered.as_ref().map(Recovered::of),
             queue: depth.ok().map(|depth| Queue::of(depth, oldest.ok().flatten(), now)),
             stores: stores(&health, pending_writes.ok().as_ref()),
@@ -267,9 +276,9 @@ impl Status {
     }
 }
 
-/// Whether the worker writes events to every store, and no store is being filled.
-pub(crate) fn is_ready(health: &Health, filling: &BTreeMap<Target, Filled>) -> bool {
-    health.is_ready() && filling.is_empty()
+/// Whether the worker writes events to every store, no store is being filled, and no deletion waits for the operator.
+pub(crate) fn is_ready(health: &Health, filling: &BTreeMap<Target, Filled>, guarded: &Guarded) -> bool {
+    health.is_ready() && filling.is_empty() && (guarded.complaints().is_empty() || health.stands_by())
 }
 
 /// Conditions that other programs cause on the embedded file, each with its remedy.
@@ -290,7 +299,7 @@ fn being_filled((target, filled): (&Target, &Filled)) -> String {
 }
 
 /// Reasons why the service is not ready; empty if it is.
-pub(crate) fn waiting_for(health: &Health, filling: &BTreeMap<Target, Filled>) -> Vec<String> {
+pub(crate) fn waiting_for(health: &Health, filling: &BTreeMap<Target, Filled>, guarded: &Guarded) -> Vec<String> {
     if health.stands_by() && health.ended.is_none() {
         return Vec::new();
     }
@@ -306,7 +315,7 @@ pub(crate) fn waiting_for(health: &Health, filling: &BTreeMap<Target, Filled>) -
         .then(|| "the write-ahead log of the last run is being replayed".to_owned());
     let held = health.held.as_ref().map(|(since, fault)| format!("rejected events are held since {since}: {fault}"));
     let filling = filling.iter().map(being_filled);
-    [replay, ended, records, held].into_iter().flatten().chain(filling).collect()
+    [replay, ended, records, held].into_iter().flatten().chain(filling).chain(guarded.complaints()).collect()
 }
 
 fn now() -> Time {

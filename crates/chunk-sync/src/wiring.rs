@@ -1,6 +1,7 @@
 //! Opens the implementations of the ports that the configuration names: one file per role, one for the installation that
 //! they form, and one for `doctor`.
 
+mod beats;
 mod bus;
 mod examine;
 mod installation;
@@ -10,12 +11,13 @@ mod stores;
 use std::sync::Arc;
 
 use chunk_sync_connectors::embedded::EmbeddedFile;
-use chunk_sync_engine::ports::{Capture, Fault, FaultClass, Installation, Installed};
+use chunk_sync_engine::ports::{Beats, Capture, Fault, FaultClass, Installation, Installed};
 use chunk_sync_engine::{Ports, Publisher};
 use chunk_sync_model::Target;
 use tracing::warn;
 
 use crate::config::{Config, Roles};
+use beats::FileBeats;
 
 pub(crate) use examine::{examine, statements};
 pub(crate) use installation::install;
@@ -45,6 +47,8 @@ pub(crate) struct Wired {
     pub(crate) installed: Installed,
     /// The embedded file, if it holds the rows and records.
     pub(crate) file: Option<EmbeddedFile>,
+    /// The places outside of PostgreSQL that keep the last value inserted there; none if the rows are embedded.
+    pub(crate) beats: Vec<Arc<dyn Beats>>,
 }
 
 impl Wired {
@@ -133,6 +137,11 @@ impl Opened {
 
     fn wire(self, config: &Config, installed: Installed) -> Wired {
         let Self { rows, bus, stores } = self;
+        let mut beats: Vec<Arc<dyn Beats>> = Vec::new();
+        if rows.capture.is_some() {
+            beats.push(Arc::new(FileBeats::new(config.settings.wal.dir.clone())));
+            beats.extend(bus.beats);
+        }
         let limits = Arc::new(config.settings.limits.clone());
         let ports = Ports {
             bus: Arc::clone(&bus.port),
@@ -140,6 +149,7 @@ impl Opened {
             lease: rows.lease,
             stores: stores.into_iter().map(|store| store.checked(installed.id)).collect(),
             set: Some(installed.version),
+            floor: installed.floor,
         };
         Wired {
             roles: config.roles.to_string(),
@@ -149,6 +159,7 @@ impl Opened {
             installation: rows.installation,
             installed,
             file: rows.home.file().map(|embedded| embedded.file.clone()),
+            beats,
         }
     }
 }

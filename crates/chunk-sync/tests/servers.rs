@@ -2,6 +2,8 @@
 //! by SQL, reach every store exactly once, whichever process is killed meanwhile.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
+#[path = "servers/absent.rs"]
+mod absent;
 #[path = "servers/clients.rs"]
 mod clients;
 #[path = "servers/crash_points.rs"]

@@ -3,6 +3,7 @@
 //! One process at a time holds the lock of the directory and reads the entries of the bus. Other processes may open the
 //! file at the same time, read it, and append to the bus.
 
+mod absence;
 mod bus;
 mod conflicts;
 mod database;
@@ -15,6 +16,7 @@ mod lease;
 mod lease_state;
 mod lock;
 mod merge;
+mod notes;
 mod rows;
 mod schema;
 mod strain;

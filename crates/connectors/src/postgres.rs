@@ -6,6 +6,8 @@
 //! of any width. It also has the bus for installations without Redis, and capture from the replication log. Not here:
 //! what a change means.
 
+mod absence;
+mod absence_tables;
 mod bus;
 mod capture;
 mod cell;
@@ -23,6 +25,7 @@ mod merge;
 mod open_transaction;
 mod pool;
 mod publication;
+mod recorded_table;
 mod records;
 mod rest;
 mod row;

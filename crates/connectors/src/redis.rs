@@ -28,6 +28,7 @@
 //! - Memory full: reading, finishing and trimming continue, because the scripts may exceed the limit.
 
 mod answer;
+mod beats;
 mod bus;
 mod command;
 mod config;

@@ -18,6 +18,8 @@ mod lease;
 mod oddities;
 #[path = "postgres/publication.rs"]
 mod publication;
+#[path = "postgres/recorded.rs"]
+mod recorded;
 #[path = "postgres/schema.rs"]
 mod schema;
 #[path = "postgres/speed.rs"]

@@ -6,10 +6,12 @@
 //! | `ports` | the traits that connectors implement |
 //! | `ingest` | everything that puts events on the bus: publisher, change feed, backfill |
 //! | `pipeline` | the path of an event: envelope, log, apply, store writer, outbox, completion; and recovery after a crash |
+//! | `absence` | chunks whose row is absent: notes, second looks, the limit, the guard over the table on record |
 //! | `verify` | everything that reads the stores and compares them: verification, repair, scrubber |
 //! | `operator` | decisions of the operator: conflicts, dead letters |
 //! | `runtime` | the service that runs the pipeline: settings, metrics, retries, maintenance |
 
+pub mod absence;
 pub mod ingest;
 pub mod operator;
 mod pipeline;

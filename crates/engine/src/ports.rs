@@ -1,5 +1,7 @@
 //! The interfaces to everything outside the process. The engine defines the traits; connectors implement them.
 
+mod absence;
+mod beats;
 mod bus;
 mod capture;
 mod conflict_log;
@@ -14,8 +16,13 @@ mod system_of_record;
 
 use std::sync::Arc;
 
-use chunk_sync_model::Target;
+use chunk_sync_model::{SyncVersion, Target};
 
+pub use absence::{
+    AbsenceCause, AbsenceCounts, AbsenceLog, AbsenceNote, AbsentRow, Approval, Deletions, NoteChange, RecordedTable,
+    Suspicion, Verdict, max_deletes,
+};
+pub use beats::{Beat, Beats};
 pub use bus::{Bus, Delivery, Depth, EntryId, FinishedBy};
 pub use capture::{Capture, Captured, Gap, Opened, Position, Source, Touch};
 pub use conflict_log::{ConflictFilter, ConflictLog, ConflictRecord, NewConflict, Resolution, ResolvedPart};
@@ -43,6 +50,8 @@ pub struct Ports {
     pub stores: Vec<Arc<dyn Projection>>,
     /// The version of the set of stores, with which every merge is fenced; `None` where no version is recorded.
     pub set: Option<u64>,
+    /// The least sync version that is assigned; zero unless a restore was adopted.
+    pub floor: SyncVersion,
 }
 
 impl Ports {

@@ -6,6 +6,7 @@
 //! on its way.
 
 mod absence;
+mod alarm;
 mod compare;
 mod difference;
 pub mod fill;

@@ -22,7 +22,8 @@ type Port = dyn Home;
 
 fn installed(version: u64, stores: &[Target]) -> Installed {
     let stores: BTreeMap<_, _> = stores.iter().map(|target| (*target, Kept::Server)).collect();
-    Installed { id: Uuid::from_u128(7), version, stores: StoreSet(stores), filling: BTreeSet::new() }
+    let floor = SyncVersion::new(version * 7);
+    Installed { id: Uuid::from_u128(7), version, stores: StoreSet(stores), filling: BTreeSet::new(), floor }
 }
 
 /// Merges an empty record of chunk 1, as a process of that set.
@@ -41,6 +42,7 @@ async fn merge(home: &Port, stores: Option<u64>) -> Result<(), chunk_sync_engine
             outbox: Vec::new(),
             decided: Vec::new(),
             conflicts: Vec::new(),
+            absence: chunk_sync_engine::ports::NoteChange::Keep,
         };
         vec![commit]
     };

@@ -33,6 +33,7 @@ async fn merges(records: &dyn Records, token: Uuid) -> bool {
         outbox: Vec::new(),
         decided: Vec::new(),
         conflicts: Vec::new(),
+        absence: chunk_sync_engine::ports::NoteChange::Keep,
     };
     let decide = |held: Vec<CurrentState>| held.into_iter().map(commit).collect();
     let merged = records.merge_in(MergeScope { ids: &[id], fence: &fence, finished: &[] }, &decide).await;

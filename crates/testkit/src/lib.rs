@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![allow(missing_docs, reason = "the name of a claim states it")]
 
+mod absence_log;
 pub mod bus;
 pub mod graph_store;
 mod history;
@@ -154,6 +155,11 @@ macro_rules! records_suite {
                 an_outbox_entry_renewed_while_it_is_written_stays,
                 hundreds_of_outbox_entries_are_added_and_removed_at_once,
                 the_outbox_is_filled_with_the_row,
+                of_three_chunks_none_may_be_deleted_by_comparison,
+                of_fifty_chunks_five_may_be_deleted_over_all_passes_and_processes,
+                of_ten_thousand_chunks_a_hundred_may_be_deleted_over_all_passes_and_processes,
+                a_note_is_written_and_removed_with_the_merge,
+                a_candidate_replaces_another_note_and_keeps_its_own_time,
                 conflicts_are_recorded_with_the_row_as_they_were_met,
                 a_merge_that_did_not_happen_records_no_conflict,
                 conflicts_are_listed_by_what_is_asked_for,

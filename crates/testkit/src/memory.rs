@@ -2,6 +2,7 @@
 //!
 //! A clone is another handle on the same data, so that a test can end a process and open its stores again.
 
+mod absence;
 mod bus;
 mod capture;
 mod lease;

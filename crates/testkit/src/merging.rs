@@ -143,6 +143,7 @@ fn guarded(write: &Write, current: CurrentState) -> (Applied, Option<Commit>) {
         outbox: Vec::new(),
         decided: Vec::new(),
         conflicts: Vec::new(),
+        absence: chunk_sync_engine::ports::NoteChange::Keep,
     };
     (Applied::Written, Some(commit))
 }

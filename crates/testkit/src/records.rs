@@ -1,5 +1,6 @@
 //! Contract of the system of record.
 
+mod absence;
 mod conflicts;
 mod pending_writes;
 
@@ -17,6 +18,7 @@ use crate::merging::Merging as _;
 use crate::states::{all, rotated, states, version};
 use pending_writes::pending_write;
 
+pub use absence::*;
 pub use conflicts::*;
 pub use pending_writes::*;
 
@@ -30,7 +32,17 @@ pub(crate) fn merged(held: CurrentState, event: &Event) -> Commit {
 
 fn commit(id: Uuid, record: Record, state: Option<Arc<State>>) -> Commit {
     let row = state.as_ref().map(|state| row_fingerprint(state).digest());
-    Commit { id, record, state, row_changed: true, row, outbox: Vec::new(), decided: Vec::new(), conflicts: Vec::new() }
+    Commit {
+        id,
+        record,
+        state,
+        row_changed: true,
+        row,
+        outbox: Vec::new(),
+        decided: Vec::new(),
+        conflicts: Vec::new(),
+        absence: chunk_sync_engine::ports::NoteChange::Keep,
+    }
 }
 
 fn event(state: &State) -> Event {

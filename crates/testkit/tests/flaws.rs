@@ -65,6 +65,10 @@ enum Flaw {
     ClosesWhatIsMetNext,
     ForgetsOpenConflicts,
     NoIdsMeanAll,
+    ApprovesAboveTheLimit,
+    ForgetsDeletions,
+    KeepsNotes,
+    LastCauseWins,
 }
 
 /// Asserts that the claim fails on ports with that flaw.
@@ -155,4 +159,9 @@ found_out!(records, flawed_records::FlawedRecords, {
     records_and_outbox_survive_a_restart: ForgetsOnReopen;
     hundreds_are_merged_at_once: TakesAHundred;
     asking_for_nothing_is_harmless: NoIdsMeanAll;
+    of_three_chunks_none_may_be_deleted_by_comparison: ApprovesAboveTheLimit;
+    of_fifty_chunks_five_may_be_deleted_over_all_passes_and_processes: ApprovesAboveTheLimit, ForgetsDeletions;
+    of_ten_thousand_chunks_a_hundred_may_be_deleted_over_all_passes_and_processes: ApprovesAboveTheLimit;
+    a_note_is_written_and_removed_with_the_merge: KeepsNotes;
+    a_candidate_replaces_another_note_and_keeps_its_own_time: LastCauseWins;
 });

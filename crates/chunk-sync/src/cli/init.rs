@@ -18,13 +18,17 @@ pub(super) struct Arguments {
     /// in the configuration any more.
     #[arg(long, value_name = "STORE", value_enum, conflicts_with = "dry_run")]
     without: Vec<Projection>,
+    /// Accept the table that is there now, after a restore or in place of another table. Chunks are deleted again because
+    /// their row is absent, and every later version is above those assigned before.
+    #[arg(long, conflicts_with = "dry_run")]
+    adopt: bool,
 }
 
 pub(super) async fn execute(config: &Config, arguments: &Arguments, json: bool) -> Result<Ended, Failure> {
     let (statements, mut installed) = (wiring::statements(config).await?, None);
     if !arguments.dry_run {
         let without: Vec<Target> = arguments.without.iter().map(|store| Target::from(*store)).collect();
-        installed = Some(wiring::install(config, &without).await?);
+        installed = Some(wiring::install(config, &without, arguments.adopt).await?);
     }
     if json {
         output::json(&serde_json::json!({
@@ -36,7 +40,7 @@ pub(super) async fn execute(config: &Config, arguments: &Arguments, json: bool) 
         for (store, statement) in &statements {
             output::line(format_args!("-- {store}\n{statement};"))?;
         }
-    } else if let Some(Installed { id, version, stores, filling }) = &installed {
+    } else if let Some(Installed { id, version, stores, filling, .. }) = &installed {
         output::line(format_args!("ready: {stores}; set {version} of installation {id}"))?;
         for target in filling {
             output::line(format_args!(

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use chunk_sync_engine::absence::Guard;
 use chunk_sync_engine::crash_point::{self, CrashAt};
 use chunk_sync_engine::scrub::{Scrubbed, Scrubbing};
-use chunk_sync_engine::{Capturing, FillState, Filling, Health, Service};
+use chunk_sync_engine::{Capturing, Clock, FillState, Filling, Health, Service};
 use clap::Args;
 use serde::Serialize;
 use tokio::net::TcpListener;
@@ -87,8 +88,17 @@ pub(super) async fn execute(config: Config, arguments: &Arguments, json: bool) -
         let told = Arc::new(move |scrubbed: &Scrubbed| verified.note(scrubbed));
         Scrubbing::start(wired.ports.clone(), wired.publisher.clone(), scrub, service.leadership(), told)
     });
+    let guard = Guard::start(
+        wired.ports.clone(),
+        wired.publisher.clone(),
+        wired.beats.clone(),
+        config.max_deletes,
+        service.leadership(),
+        Clock::default(),
+    );
     let app = App {
         roles: wired.roles.clone(),
+        guard: guard.state(),
         installed: wired.installed.clone(),
         filling: fill_state.clone(),
         file: wired.file.clone(),
@@ -113,6 +123,7 @@ pub(super) async fn execute(config: Config, arguments: &Arguments, json: bool) -
     let _ = end.send(());
     let stop = async {
         filling.stop().await;
+        guard.stop().await;
         if let Some(scrubbing) = scrubbing {
             scrubbing.stop().await;
         }

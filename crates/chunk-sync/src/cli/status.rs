@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail};
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
-use chunk_sync_engine::ports::Installed;
+use chunk_sync_engine::ports::{AbsenceCounts, Installed, Suspicion};
 use chunk_sync_model::Target;
 use hyper_util::rt::TokioIo;
 use secrecy::ExposeSecret;
@@ -37,6 +37,10 @@ struct Resting {
     open_conflicts: u64,
     pending_writes: BTreeMap<Target, u64>,
     chunks: BTreeMap<Target, u64>,
+    /// Living chunks without a row.
+    absent: AbsenceCounts,
+    /// Why the table is not the one on record.
+    suspicion: Option<Suspicion>,
 }
 
 pub(super) async fn execute(config: &Config, json: bool) -> Result<Ended, Failure> {
@@ -111,6 +115,8 @@ async fn resting(config: &Config) -> Result<Resting, Failure> {
     let mut pending_writes = wired.ports.records.outbox_counts().await?;
     pending_writes.retain(|target, _| chunks.contains_key(target));
     let open_conflicts = wired.ports.records.open_conflicts().await?;
+    let absent = wired.ports.records.absence_counts(jiff::Timestamp::now().into()).await?;
+    let suspicion = wired.ports.records.suspicion().await?;
     let (unread, pending, dead) = (depth.unread, depth.pending, depth.dead);
     let Wired { roles, installed, .. } = wired;
     Ok(Resting {
@@ -123,6 +129,8 @@ async fn resting(config: &Config) -> Result<Resting, Failure> {
         open_conflicts,
         pending_writes,
         chunks,
+        absent,
+        suspicion,
     })
 }
 
@@ -132,8 +140,13 @@ fn resting_text(resting: &Resting, listen: SocketAddr) -> String {
         vec![target.to_string(), output::number(*chunks), output::number(pending_writes)]
     });
     let waiting = resting.unread + resting.pending;
+    let absent = match resting.absent.noted {
+        0 => String::new(),
+        noted => format!("{} without a row; `chunk-sync verify` lists them\n", output::count(noted, "chunk")),
+    };
+    let suspicion = resting.suspicion.as_ref().map(|suspicion| format!("{}\n", suspicion.text)).unwrap_or_default();
     format!(
-        "no service listens on {listen}; {}\n{}queue: {} waiting, {}\n{}\n{}",
+        "no service listens on {listen}; {}\n{}{suspicion}{absent}queue: {} waiting, {}\n{}\n{}",
         resting.roles,
         not_filled(resting.installation.filling.iter()),
         output::count(waiting, "event"),

@@ -1,6 +1,7 @@
 //! `verify`: compares the stores chunk by chunk, by what they hold, and repairs differences on request.
 
 mod absence;
+mod absent;
 mod repair;
 
 use std::path::PathBuf;
@@ -49,6 +50,10 @@ pub(super) struct Arguments {
     /// What a repair does with chunks that only Qdrant or Neo4j holds and that have no record.
     #[arg(long, value_name = "WHAT", value_enum, default_value_t = Choice::List)]
     orphans: Choice,
+    /// What a repair does with living chunks whose row is absent. Without this, they are noted and deleted only after a second
+    /// look, within the limit, and only if a deletion may have been missed.
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t = Choice::List)]
+    absent: Choice,
     /// Instead of comparing, check that these deleted chunks are absent from every store.
     #[arg(long, value_name = "ID", num_args = 1.., conflicts_with_all = ["repair", "dry_run", "plan"])]
     deleted: Vec<Uuid>,
@@ -72,7 +77,7 @@ pub(super) struct Arguments {
     list: usize,
 }
 
-/// What a repair does with orphans that have no record.
+/// What a repair does with orphans that have no record, or with chunks that have no row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Choice {
     /// List them: a lost row cannot be distinguished from a stray point.
@@ -120,7 +125,10 @@ pub(super) async fn execute(config: Config, arguments: &Arguments, json: bool) -
         say(&report, None, json)?;
         return Ok(if report.consistent { Ended::Fine } else { Ended::Found });
     }
-    let steps = chunk_sync_engine::repair::plan(&report.findings, arguments.orphans.into());
+    let mut steps = chunk_sync_engine::repair::plan(&report.findings, arguments.orphans.into());
+    if arguments.absent == Choice::Delete {
+        repair::decide_absent(&mut steps);
+    }
     if arguments.dry_run || arguments.plan.is_some() {
         let outcome = Outcome::planned(steps, report.differing);
         if let Some(file) = &arguments.plan {
@@ -129,9 +137,11 @@ pub(super) async fn execute(config: Config, arguments: &Arguments, json: bool) -
         say(&report, Some(&outcome), json)?;
         return Ok(Ended::Found);
     }
+    absent::alarm(&wired, &report).await?;
     let narrowed = std::mem::replace(&mut wired.ports.stores, all);
     let started = Instant::now();
-    repair::carry(config, &wired, &steps).await?;
+    let absent = absent::review_all(&config, &wired, &steps, arguments.absent == Choice::Delete).await?;
+    repair::carry(config, &wired, &steps, absent).await?;
     wired.ports.stores = narrowed;
     let outcome = repair::look(&wired, &arguments.options(json), steps, started, report.findings.clone()).await?;
     say(&report, Some(&outcome), json)?;

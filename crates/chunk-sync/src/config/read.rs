@@ -41,9 +41,10 @@ pub(super) fn read(layers: &Layers) -> Result<Config, Vec<Finding>> {
         worker: worker(reader),
         wal: wal(reader, &roles),
     };
-    let (scrub, http, log) = (scrub(reader), http(reader), log(reader));
+    let (scrub, max_deletes) = (scrub(reader), max_deletes(reader));
+    let (http, log) = (http(reader), log(reader));
     match http {
-        Some(http) if reader.findings.is_empty() => Ok(Config { roles, settings, scrub, http, log }),
+        Some(http) if reader.findings.is_empty() => Ok(Config { roles, settings, scrub, max_deletes, http, log }),
         _ => Err(std::mem::take(&mut reader.findings)),
     }
 }
@@ -288,6 +289,19 @@ fn scrub(reader: &mut Reader<'_>) -> Option<ScrubSettings> {
         repair: reader.flag("scrub.repair"),
     };
     reader.flag("scrub.enabled").then_some(settings)
+}
+
+/// The configured number, or `None` for the default, which depends on the number of chunks.
+fn max_deletes(reader: &mut Reader<'_>) -> Option<u64> {
+    let text = reader.required("scrub.max_deletes");
+    if text == "auto" {
+        return None;
+    }
+    let number = text.parse().ok();
+    if number.is_none() {
+        reader.wrong("scrub.max_deletes", "must be \"auto\" or a number in quotes, such as \"100\"");
+    }
+    number
 }
 
 fn http(reader: &mut Reader<'_>) -> Option<Http> {

@@ -27,18 +27,19 @@ pub(super) async fn health(State(context): State<Arc<Context>>, request: Request
     }
 }
 
-/// `GET /readyz`: 200 while the service processes events and no new store is being filled, else 503. A failing projection is
-/// reported but leaves the service ready: the outbox keeps the writes that the projection misses, and taking the service out
+/// `GET /readyz`: 200 while the service processes events, no new store is being filled and no deletion is held, else 503. A
+/// failing projection is reported but leaves the service ready: the outbox keeps the writes that the projection misses, and taking the service out
 /// of rotation would not help. The reasons only to a client that may see details.
 pub(super) async fn readiness(State(context): State<Arc<Context>>, request: Request) -> (StatusCode, Json<Value>) {
     let (health, filling) = (context.app.service.health(), context.app.filling.get());
-    let ready = status::is_ready(&health, &filling);
+    let guarded = context.app.guard.get();
+    let ready = status::is_ready(&health, &filling, &guarded);
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let mut body = json!({"ready": ready});
     if context.shows_details(&request) {
         let mut failing = status::stores(&health, None);
         failing.retain(|store| store.failing.is_some());
-        body["waiting_for"] = json!(status::waiting_for(&health, &filling));
+        body["waiting_for"] = json!(status::waiting_for(&health, &filling, &guarded));
         body["failing"] = json!(failing);
     }
     (status, Json(body))
@@ -56,6 +57,7 @@ pub(super) async fn whole(State(context): State<Arc<Context>>) -> Json<Status> {
         roles: &app.roles,
         installed: &app.installed,
         filling: &app.filling,
+        guard: &app.guard,
         file: app.file.as_ref(),
         service: &app.service,
         ports: &app.ports,

@@ -14,6 +14,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use chunk_sync_engine::absence::GuardState;
 use chunk_sync_engine::ports::{Installed, StoreSet};
 use chunk_sync_engine::{
     DirectSettings, FillState, Health, Ports, Publisher, Service, Settings, WalSettings, WorkerSettings,
@@ -72,6 +73,7 @@ impl Server {
             lease: Arc::new(MemoryRecords::default().lease("test")),
             stores: vec![projection(Target::Qdrant), projection(Target::Neo4j)],
             set: None,
+            floor: chunk_sync_model::SyncVersion::default(),
         };
         chunk_sync_engine::metrics::show_all(&ports.targets());
         let publisher = Publisher::new(Arc::clone(&ports.bus), Arc::new(Limits::default()));
@@ -86,7 +88,9 @@ impl Server {
                 version: 1,
                 stores: StoreSet::default(),
                 filling: BTreeSet::new(),
+                floor: chunk_sync_model::SyncVersion::default(),
             },
+            guard: GuardState::default(),
             filling: FillState::default(),
             file: None,
             service: Arc::clone(&service),

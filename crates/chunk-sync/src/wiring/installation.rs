@@ -8,10 +8,13 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use chunk_sync_connectors::embedded::Embedded;
-use chunk_sync_engine::ports::{Fault, FaultClass, Installation, Installed, Marked, StoreSet, check_mark};
-use chunk_sync_model::Target;
+use chunk_sync_engine::ports::{
+    Fault, FaultClass, Installation, Installed, Marked, RecordedTable, Records, StoreSet, check_mark,
+};
+use chunk_sync_model::{SyncVersion, Target, Time};
 use tracing::{info, warn};
 use uuid::Uuid;
 
@@ -19,6 +22,9 @@ use super::{Access, Opened, Purpose, blocking, stores};
 use crate::config::{Config, Roles};
 
 const CONTEXT: &str = "installation";
+
+/// How far the clock of a process may be ahead: an event further ahead is rejected.
+const CLOCK_BOUND: Duration = Duration::from_secs(300);
 
 /// Returns the recorded installation, after checking that its set of stores is the configured one and that every server that
 /// answers belongs to it. Records the installation if all roles are embedded and nothing is recorded.
@@ -97,7 +103,8 @@ fn marked(opened: &Opened) -> Vec<Arc<dyn Marked>> {
 
 /// Records a new installation with its first set of stores.
 async fn begin(installation: &dyn Installation, stores: StoreSet) -> Result<Installed, Fault> {
-    let new = Installed { id: Uuid::new_v4(), version: 1, stores, filling: BTreeSet::new() };
+    let floor = SyncVersion::default();
+    let new = Installed { id: Uuid::new_v4(), version: 1, stores, filling: BTreeSet::new(), floor };
     match installation.record(None, &new).await {
         Ok(()) => Ok(new),
         // A concurrent command recorded it first.
@@ -112,7 +119,7 @@ async fn begin(installation: &dyn Installation, stores: StoreSet) -> Result<Inst
 /// [`Misconfigured`](FaultClass::Misconfigured) if a server belongs to another installation, a recorded store is missing in
 /// both the configuration and `without`, a store in `without` is still configured, or records would have to move from the
 /// embedded file to PostgreSQL; any fault of a role.
-pub(crate) async fn install(config: &Config, without: &[Target]) -> Result<Installed, Fault> {
+pub(crate) async fn install(config: &Config, without: &[Target], adopt: bool) -> Result<Installed, Fault> {
     let roles = &config.roles;
     refuse_named(roles, without)?;
     let opened = Opened::of(config, Access::Create, "init").await?;
@@ -132,8 +139,14 @@ pub(crate) async fn install(config: &Config, without: &[Target]) -> Result<Insta
     if before.is_none() {
         refuse_a_move(config, &*installation).await?;
     }
+    if before.is_some() && !adopt {
+        refuse_another_table(&*opened.rows.records).await?;
+    }
     opened.rows.records.prepare().await?;
-    let installed = record(&*installation, before, stores::named(roles), without, &unmarked).await?;
+    let floor = adopt.then(floor);
+    let installed = record(&*installation, before, stores::named(roles), without, &unmarked, floor).await?;
+    // After the new version is recorded, no process merges with the old floor.
+    opened.rows.records.record_table(adopt).await?;
     for store in &opened.stores {
         store.store.prepare().await?;
     }
@@ -156,11 +169,17 @@ async fn record(
     named: StoreSet,
     without: &[Target],
     unmarked: &BTreeSet<Target>,
+    floor: Option<SyncVersion>,
 ) -> Result<Installed, Fault> {
     let Some(before) = before else {
         return begin(installation, named).await;
     };
-    let new = changed(&before, named, without, unmarked)?;
+    let mut new = changed(&before, named, without, unmarked)?;
+    if let Some(floor) = floor {
+        // Another version ends every process that assigns versions with the old floor.
+        new.version = before.version + 1;
+        new.floor = floor.max(before.floor);
+    }
     if new != before {
         installation.record(Some(before.version), &new).await?;
         info!(stores = %new.stores, version = new.version, "the set of stores is recorded");
@@ -186,7 +205,30 @@ fn changed(
     filling.retain(|target| named.0.contains_key(target));
     let same = named == before.stores && filling == before.filling;
     let version = if same { before.version } else { before.version + 1 };
-    Ok(Installed { id: before.id, version, stores: named, filling })
+    Ok(Installed { id: before.id, version, stores: named, filling, floor: before.floor })
+}
+
+/// The floor of sync versions after a restore: above every version that was assigned before it, by a process whose clock
+/// was ahead by no more than the bound.
+fn floor() -> SyncVersion {
+    let ahead = i64::try_from(CLOCK_BOUND.as_micros()).unwrap_or(i64::MAX);
+    let now: Time = jiff::Timestamp::now().into();
+    SyncVersion::default().next(Time::from_micros(now.micros().saturating_add(ahead)))
+}
+
+/// Returns an error if the table is not the one on record: `init` would create an empty one in place of a lost one.
+async fn refuse_another_table(records: &dyn Records) -> Result<(), Fault> {
+    let suspicion = match records.suspicion().await? {
+        Some(suspicion) => Some(suspicion),
+        None => match records.check_table().await? {
+            RecordedTable::Suspect(suspicion) => Some(suspicion),
+            RecordedTable::Same | RecordedTable::NewPartitions => None,
+        },
+    };
+    let Some(suspicion) = suspicion else { return Ok(()) };
+    let message =
+        format!("{}; restore the table on record, or accept this one with `chunk-sync init --adopt`", suspicion.text);
+    Err(Fault::new(FaultClass::Misconfigured, CONTEXT, message))
 }
 
 /// Returns an error if the configuration still names a store that is to be removed.
@@ -238,7 +280,8 @@ mod tests {
     }
 
     fn installed(stores: &[Target]) -> Installed {
-        Installed { id: Uuid::max(), version: 3, stores: set(stores), filling: BTreeSet::new() }
+        let floor = SyncVersion::new(5);
+        Installed { id: Uuid::max(), version: 3, stores: set(stores), filling: BTreeSet::new(), floor }
     }
 
     #[test]

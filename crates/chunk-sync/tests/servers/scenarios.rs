@@ -60,7 +60,14 @@ impl OnDisk {
     fn open(dir: &Path) -> Self {
         let embedded = Embedded::open(dir, "test", Arc::new(Limits::default()), MAX_BACKLOG).unwrap();
         let stores: Vec<Arc<dyn Projection>> = vec![embedded.vectors, embedded.graph];
-        let ports = Ports { bus: embedded.bus, records: embedded.rows, lease: embedded.lease, stores, set: None };
+        let ports = Ports {
+            bus: embedded.bus,
+            records: embedded.rows,
+            lease: embedded.lease,
+            stores,
+            set: None,
+            floor: chunk_sync_model::SyncVersion::default(),
+        };
         Self { ports, file: dir.join(FILE) }
     }
 
@@ -139,7 +146,14 @@ impl<'a> OnServers<'a> {
         };
         let stores: Vec<Arc<dyn Projection>> = vec![Arc::new(vectors), Arc::new(Neo4jStore::new(&neo4j).unwrap())];
         let lease = Arc::new(PostgresLease::new(Arc::clone(&records), "none").unwrap());
-        let ports = Ports { bus: Arc::new(RedisBus::new(&redis).unwrap()), records, lease, stores, set: None };
+        let ports = Ports {
+            bus: Arc::new(RedisBus::new(&redis).unwrap()),
+            records,
+            lease,
+            stores,
+            set: None,
+            floor: chunk_sync_model::SyncVersion::default(),
+        };
         ports.prepare().await.unwrap();
         Self { ports, environment }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{Fault, FaultClass, Installation, Installed, StoreSet};
-use chunk_sync_model::Target;
+use chunk_sync_model::{SyncVersion, Target};
 use rusqlite::{OptionalExtension, Transaction, params};
 
 use super::database::Durability;
@@ -61,7 +61,13 @@ fn installed(transaction: &Transaction<'_>) -> Result<Option<Installed>, Error> 
         StoreSet::from_recorded(text).ok_or_else(|| Error::Unreadable("the set of stores", format!("`{text}`")))
     };
     let filling: BTreeSet<Target> = read(&filling)?.0.into_keys().collect();
-    Ok(Some(Installed { id, version: version.unsigned_abs(), stores: read(&stores)?, filling }))
+    Ok(Some(Installed {
+        id,
+        version: version.unsigned_abs(),
+        stores: read(&stores)?,
+        filling,
+        floor: SyncVersion::default(),
+    }))
 }
 
 /// Records the set of stores; false when the recorded version is not `before`.

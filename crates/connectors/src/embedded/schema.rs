@@ -7,7 +7,7 @@ use super::values::limit_of;
 
 /// Migrations in order; each runs once. Append new ones at the end and never alter an existing one. The file's
 /// `user_version` is the number of migrations that have run.
-const MIGRATIONS: &[&str] = &[TABLES, CONFLICTS, VECTORS, INSTALLATION, OUTBOX];
+const MIGRATIONS: &[&str] = &[TABLES, CONFLICTS, VECTORS, INSTALLATION, OUTBOX, ABSENT];
 
 const TABLES: &str = "
 -- The rows: a chunk as JSON, its vectors in base64.
@@ -80,6 +80,15 @@ const INSTALLATION: &str = "
 CREATE TABLE installation (
     one INTEGER PRIMARY KEY CHECK (one = 1), id BLOB NOT NULL, version INTEGER NOT NULL, stores TEXT NOT NULL,
     filling TEXT NOT NULL);
+";
+
+const ABSENT: &str = "
+-- Living chunks without a row, and the deletions of the last days that a comparison decided.
+CREATE TABLE absent (
+    id BLOB PRIMARY KEY, cause TEXT NOT NULL, noted_at INTEGER NOT NULL, newest_change INTEGER,
+    confirmed INTEGER NOT NULL DEFAULT 0, approved INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE absence_deletions (
+    id BLOB NOT NULL, deleted_at INTEGER NOT NULL, PRIMARY KEY (id, deleted_at)) WITHOUT ROWID;
 ";
 
 /// Runs the missing migrations and refuses a file of a newer version. Only the holder of the lock (`works`) migrates a

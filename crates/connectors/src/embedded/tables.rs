@@ -7,9 +7,9 @@ use chunk_sync_model::{Chunk, Hash, Record, State, SyncVersion};
 use rusqlite::{OptionalExtension, Transaction, params};
 use uuid::Uuid;
 
-use super::conflicts;
 use super::fault::Error;
 use super::values::{ids_above, version};
+use super::{conflicts, notes};
 
 /// A page of rows. `ids` is a query with one column `id`; the page takes its ids above `after`, in ascending order.
 pub(super) fn page(
@@ -54,10 +54,11 @@ pub(super) fn current(transaction: &Transaction<'_>, id: Uuid) -> Result<Current
         .optional()?;
     let state = state(transaction, id)?;
     let Some((record, row)) = found else {
-        return Ok(CurrentState { record: None, state, row: None });
+        return Ok(CurrentState { record: None, state, row: None, absence: None });
     };
     let record = Record::decode(&record).map_err(|error| Error::Unreadable("a record", format!("{id}: {error}")))?;
-    Ok(CurrentState { record: Some(record), state, row: row.map(Hash::from_bytes) })
+    let absence = notes::note(transaction, id)?;
+    Ok(CurrentState { record: Some(record), state, row: row.map(Hash::from_bytes), absence })
 }
 
 pub(super) fn store(transaction: &Transaction<'_>, commit: &Commit) -> Result<(), Error> {
@@ -68,7 +69,8 @@ pub(super) fn store(transaction: &Transaction<'_>, commit: &Commit) -> Result<()
     for target in &commit.outbox {
         enqueue(transaction, &PendingWrite { id: commit.id, target: *target, version: commit.record.version })?;
     }
-    conflicts::write(transaction, commit)
+    conflicts::write(transaction, commit)?;
+    notes::write_note(transaction, commit)
 }
 
 fn set_row(transaction: &Transaction<'_>, id: Uuid, state: Option<&State>) -> Result<(), Error> {

@@ -173,7 +173,10 @@ fn table(findings: &mut Findings, config: &PostgresConfig, facts: &Facts) {
         ),
     }
     let table = schema::table(config);
-    if facts.columns.is_empty() {
+    if facts.columns.is_empty() && facts.version.is_some() {
+        let remedy = "restore the table, or run `chunk-sync init --adopt`";
+        findings.failed("table", format!("the table {table} is gone; nothing is deleted in the other stores"), remedy);
+    } else if facts.columns.is_empty() {
         findings.warning("table", format!("the table {table} does not exist yet"), INIT);
     } else {
         // Pretends that the service's own tables are current: they do not affect whether the table fits.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{Fault, FaultClass, Installation, Installed, StoreSet};
-use chunk_sync_model::Target;
+use chunk_sync_model::{SyncVersion, Target};
 use deadpool_postgres::Client;
 use tokio_postgres::{IsolationLevel, Row};
 
@@ -21,11 +21,14 @@ const EXCLUSIVE: &str = "SELECT pg_advisory_xact_lock(hashtextextended('chunk_sy
 
 const THERE: &str = "SELECT (to_regclass($1) IS NOT NULL)::text";
 
-const INSTALLED: &str = "SELECT id, version, stores, filling FROM chunk_sync.installation";
+/// The column `floor` is newer than the table: `init` reads the table before it migrates it.
+const INSTALLED: &str = "SELECT id, version, stores, filling, coalesce((to_jsonb(i) ->> 'floor')::bigint, 0)
+    FROM chunk_sync.installation i";
 
-const SET: &str = "INSERT INTO chunk_sync.installation (id, version, stores, filling) VALUES ($1, $2, $3, $4)
+const SET: &str = "INSERT INTO chunk_sync.installation (id, version, stores, filling, floor)
+    VALUES ($1, $2, $3, $4, $5)
     ON CONFLICT (one) DO UPDATE SET id = excluded.id, version = excluded.version, stores = excluded.stores,
-        filling = excluded.filling, recorded_at = now()";
+        filling = excluded.filling, floor = excluded.floor, recorded_at = now()";
 
 const DROP_OUTBOX: &str = "DELETE FROM chunk_sync.outbox WHERE target <> ALL ($1)";
 
@@ -98,7 +101,8 @@ async fn record(
         return Ok(false);
     }
     let filling = new.filling.iter().map(|target| target.as_str()).collect::<Vec<_>>().join(",");
-    execute(&transaction, SET, &[&new.id, &signed(new.version), &new.stores.recorded(), &filling]).await?;
+    execute(&transaction, SET, &[&new.id, &signed(new.version), &new.stores.recorded(), &filling, &new.floor.signed()])
+        .await?;
     let stores: Vec<&str> = new.stores.0.keys().map(|target| target.as_str()).collect();
     execute(&transaction, DROP_OUTBOX, &[&stores]).await?;
     transaction.commit().await?;
@@ -112,7 +116,8 @@ fn installed(row: &Row) -> Result<Installed, Error> {
     };
     let filling: BTreeSet<Target> = read(row.try_get(3)?)?.0.into_keys().collect();
     let version = row.try_get::<_, i64>(1)?.unsigned_abs();
-    Ok(Installed { id: row.try_get(0)?, version, stores: read(row.try_get(2)?)?, filling })
+    let floor = SyncVersion::new(row.try_get::<_, i64>(4)?.unsigned_abs());
+    Ok(Installed { id: row.try_get(0)?, version, stores: read(row.try_get(2)?)?, filling, floor })
 }
 
 fn signed(version: u64) -> i64 {

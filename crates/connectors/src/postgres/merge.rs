@@ -22,6 +22,7 @@ use tokio_postgres::Statement;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
+use super::absence;
 use super::bus::entry;
 use super::cell::Cell;
 use super::conflicts::Entries;
@@ -72,10 +73,13 @@ impl PostgresRecords {
     ) -> Result<(Vec<CurrentState>, HashMap<Uuid, HeldRow>), Error> {
         fence::check(transaction, scope.fence).await?;
         let (mut records, rows) = self.lock(transaction, layout, scope.ids, scope.fence).await?;
+        // Only rows that are absent can have a note that decides anything, and a note goes when its row shows again.
+        let notes = transaction.prepare_cached(absence::NOTES).await?;
+        let notes = absence::notes(&transaction.query(&notes, &[&scope.ids]).await?)?;
         let current = |id: &Uuid| {
             let state = rows.get(id).map(|row| row.state.clone());
             let (record, row) = records.remove(id).map_or((None, None), |(record, row)| (Some(record), row));
-            CurrentState { record, state, row }
+            CurrentState { record, state, row, absence: notes.get(id).copied() }
         };
         Ok((scope.ids.iter().map(current).collect(), rows))
     }
@@ -154,6 +158,7 @@ async fn write_all(
 ) -> Result<(), Error> {
     let changes = Changes::of(commits, rows, |state| encode(state, &layout.room, &records.config.limits))?;
     changes.write(transaction, layout).await?;
+    absence::write_notes(transaction, commits).await?;
     if !finished.is_empty() {
         execute(transaction, entry::REMOVE, &[&entry::numbers(finished)]).await?;
     }

@@ -349,7 +349,7 @@ async fn current(
     let one = |id: &Uuid| {
         let state = states.remove(id).map(|held| held.state);
         let (record, row) = records.remove(id).map_or((None, None), |(record, row)| (Some(record), row));
-        CurrentState { record, state, row }
+        CurrentState { record, state, row, absence: None }
     };
     Ok(ids.iter().map(one).collect())
 }

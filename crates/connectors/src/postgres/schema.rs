@@ -57,6 +57,8 @@ pub(super) const MIGRATIONS: &[&[&str]] = &[
         "ALTER INDEX chunk_sync.debts_by_age RENAME TO outbox_by_age",
         "ALTER INDEX chunk_sync.debts_pkey RENAME TO outbox_pkey",
     ],
+    super::absence_tables::ABSENT,
+    super::absence_tables::RECORDED_TABLE,
 ];
 
 /// The conflict records, with indexes for the frequent queries: those of a chunk, the few open ones, and the oldest
@@ -257,7 +259,7 @@ pub(super) fn table(config: &PostgresConfig) -> String {
 pub(super) fn layout(config: &PostgresConfig, facts: &Facts) -> Result<Layout, Error> {
     let table = table(config);
     if facts.columns.is_empty() {
-        return Err(Error::Setup(format!("the table {table} does not exist; run `chunk-sync init`")));
+        return Err(Error::Setup(missing(&table, facts.version.is_some())));
     }
     let newest = i32::try_from(MIGRATIONS.len()).unwrap_or(i32::MAX);
     match facts.version {
@@ -297,6 +299,17 @@ pub(super) fn layout(config: &PostgresConfig, facts: &Facts) -> Result<Layout, E
         sparse_size,
         statements: Statements::new(&table),
     })
+}
+
+/// The message for a table that does not exist. `known` states that `init` ran before, when the table was there.
+pub(super) fn missing(table: &str, known: bool) -> String {
+    if known {
+        return format!(
+            "the table {table} is gone: it existed when `chunk-sync init` ran; restore it, or accept another one with \
+             `chunk-sync init --adopt`"
+        );
+    }
+    format!("the table {table} does not exist; run `chunk-sync init`")
 }
 
 fn check_id(table: &str, facts: &Facts) -> Result<(), Error> {

@@ -194,6 +194,7 @@ async fn a_merge_that_the_server_refuses_leaves_its_entries() {
             outbox: vec![Target::Qdrant],
             decided: Vec::new(),
             conflicts: Vec::new(),
+            absence: chunk_sync_engine::ports::NoteChange::Keep,
         }]
     };
     let finished = ids(&deliveries);

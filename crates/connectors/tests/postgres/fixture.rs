@@ -64,6 +64,17 @@ impl Database {
         Self { server, name, url }
     }
 
+    /// A copy of the database under another name.
+    pub(crate) async fn copied(&self) -> Self {
+        let (server, name) = (self.server.clone(), format!("{}_copy", self.name));
+        let url = self.url.replace(&self.name, &name);
+        let admin = client(&server).await;
+        let end = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{}'", self.name);
+        admin.batch_execute(&end).await.unwrap();
+        admin.batch_execute(&format!("CREATE DATABASE {name} TEMPLATE {}", self.name)).await.unwrap();
+        Self { server, name, url }
+    }
+
     pub(crate) fn config(&self) -> PostgresConfig {
         PostgresConfig::new(self.url.as_str().into(), Arc::default())
     }

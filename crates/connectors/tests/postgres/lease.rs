@@ -111,6 +111,7 @@ async fn every_transaction_commits_durably_whatever_the_role_is_set_to() {
         outbox: Vec::new(),
         decided: Vec::new(),
         conflicts: Vec::new(),
+        absence: chunk_sync_engine::ports::NoteChange::Keep,
     };
     records.merge(&[id], &|held| held.into_iter().map(commit).collect()).await.unwrap();
     let seen = database.one("SELECT string_agg(value, ' ' ORDER BY setting) FROM public.seen").await;

@@ -37,6 +37,7 @@ async fn merge(
             outbox: Vec::new(),
             decided: Vec::new(),
             conflicts: Vec::new(),
+            absence: chunk_sync_engine::ports::NoteChange::Keep,
         }]
     };
     records.merge(&[id], &decide).await.unwrap();

@@ -78,6 +78,7 @@ async fn merge(records: &PostgresRecords, states: &[Arc<State>], number: u64) {
                 outbox: vec![Target::Qdrant, Target::Neo4j],
                 decided: Vec::new(),
                 conflicts: Vec::new(),
+                absence: chunk_sync_engine::ports::NoteChange::Keep,
             })
             .collect()
     };

@@ -86,6 +86,7 @@ async fn a_row_inserted_during_a_merge_is_merged_and_not_overwritten() {
             outbox: Vec::new(),
             decided: Vec::new(),
             conflicts: Vec::new(),
+            absence: chunk_sync_engine::ports::NoteChange::Keep,
         }]
     };
     records.merge(&[id], &decide).await.unwrap();

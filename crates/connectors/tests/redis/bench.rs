@@ -124,7 +124,14 @@ async fn speed_of_the_service_beside_a_bare_consumer() {
         };
         let stores: Vec<Arc<dyn Projection>> = vec![Arc::new(Free(Target::Qdrant)), Arc::new(Free(Target::Neo4j))];
         let lease = Arc::new(MemoryRecords::default().lease("bench"));
-        let ports = Ports { bus: bus.clone(), records: Arc::new(FreeRecords), lease, stores, set: None };
+        let ports = Ports {
+            bus: bus.clone(),
+            records: Arc::new(FreeRecords),
+            lease,
+            stores,
+            set: None,
+            floor: chunk_sync_model::SyncVersion::default(),
+        };
         let carried = per_second(async {
             let service = Service::start(ports, settings).await.unwrap();
             service.until_idle().await.unwrap();

@@ -125,3 +125,5 @@ impl ConflictLog for FreeRecords {
         Ok(0)
     }
 }
+
+chunk_sync_testkit::no_absence!(FreeRecords);

@@ -8,6 +8,7 @@
 use chunk_sync_model::{Event, Target};
 use uuid::Uuid;
 
+use crate::absence::review::note;
 use crate::ingest::publisher::Publisher;
 use crate::ingest::row_event::signal;
 use crate::pipeline::apply::external_change::digest;
@@ -24,14 +25,16 @@ const BATCH: usize = 256;
 pub struct Backfilled {
     /// The number of rows read.
     pub rows: u64,
-    /// The number of rows that were not carried as they are, including deleted ones.
+    /// The number of rows that were not carried as they are.
     pub published: u64,
+    /// The number of living chunks without a row: each is noted.
+    pub absent: u64,
     /// The entry of the last signal.
     pub last: Option<EntryId>,
 }
 
-/// Publishes a signal for every row that was not carried as it is, and for every row that was deleted, at most `rate`
-/// per second. Calls `progress` with the result so far.
+/// Publishes a signal for every row that was not carried as it is, at most `rate` per second, and notes the living
+/// chunks that have no row. Calls `progress` with the result so far.
 ///
 /// # Errors
 /// The fault of the system of record or the bus; signals that were published before it stay on the bus.
@@ -39,6 +42,22 @@ pub async fn backfill(
     ports: &Ports,
     publisher: &Publisher,
     rate: Option<u32>,
+    progress: &(dyn Fn(Backfilled) + Send + Sync),
+) -> Result<Backfilled, Fault> {
+    carry(ports, publisher, rate, false, progress).await
+}
+
+/// The same after a gap in capture: a deletion may have been missed, so the chunks without a row become candidates for
+/// deletion.
+pub(crate) async fn backfill_after_gap(ports: &Ports, publisher: &Publisher) -> Result<Backfilled, Fault> {
+    carry(ports, publisher, None, true, &|_| {}).await
+}
+
+async fn carry(
+    ports: &Ports,
+    publisher: &Publisher,
+    rate: Option<u32>,
+    missed: bool,
     progress: &(dyn Fn(Backfilled) + Send + Sync),
 ) -> Result<Backfilled, Fault> {
     let (mut done, mut after, mut pace) = (Backfilled::default(), None, Pace::new(rate));
@@ -50,6 +69,9 @@ pub async fn backfill(
         after = page.last().map(|row: &Row| row.id).or(after);
         done.rows += page.iter().filter(|row| row.state.is_some()).count() as u64;
         let events: Vec<_> = page.iter().filter_map(|row| uncarried(row, &place, &targets)).collect();
+        let absent: Vec<Uuid> = page.iter().filter(|row| is_absent(row)).map(|row| row.id).collect();
+        note(ports, &absent, missed, clock::now()).await?;
+        done.absent += absent.len() as u64;
         done.published += events.len() as u64;
         pace.steps(events.len()).await;
         done.last = publisher.publish_when_there_is_room(events).await?.last().copied().or(done.last);
@@ -65,8 +87,12 @@ fn uncarried(row: &Row, place: &str, targets: &[Target]) -> Option<Event> {
     let (touch, at) = match (state, row.lives) {
         (Some(state), None) => (Touch::Inserted, state.chunk.metadata.updated_at),
         (Some(state), Some(_)) if row.seen != digest(Some(state)) => (Touch::Updated, clock::now()),
-        (None, Some(true)) => (Touch::Deleted, clock::now()),
         _ => return None,
     };
     Some(signal(row.id, touch, state, at, place, targets))
+}
+
+/// Whether the chunk lives and has no row.
+fn is_absent(row: &Row) -> bool {
+    row.state.is_none() && row.lives == Some(true)
 }

@@ -26,7 +26,7 @@ use tokio::task::JoinHandle;
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use crate::ingest::backfill::{Backfilled, backfill};
+use crate::ingest::backfill::{Backfilled, backfill_after_gap};
 use crate::ingest::publisher::Publisher;
 use crate::ingest::row_event::signal;
 use crate::ports::{
@@ -178,7 +178,7 @@ impl Captor {
     async fn catch_up(&self, gap: Gap, epoch: &str) -> Result<Backfilled, Fault> {
         metrics::gap(gap);
         warn!(%gap, "changes may have been missed; carrying rows that differ from what was last seen");
-        let done = backfill(&self.ports, &self.publisher, None, &|_| {}).await?;
+        let done = backfill_after_gap(&self.ports, &self.publisher).await?;
         if let Some(last) = done.last {
             until_finished(&*self.ports.bus, last, &|_| {}).await?;
         }
@@ -238,7 +238,11 @@ impl Captor {
             let state = row.and_then(|row| row.state);
             signal(touched.id, touched.touch, state.as_deref(), touched.at, &touched.end.to_string(), &targets)
         };
-        Ok(rows.iter().zip(standing).map(event).collect())
+        // An inserted or updated row that is absent was deleted since, which is captured too, or something hides it.
+        let shows = |(touched, row): &(&Touched, Option<crate::ports::Row>)| {
+            touched.touch == Touch::Deleted || row.as_ref().is_some_and(|row| row.state.is_some())
+        };
+        Ok(rows.iter().zip(standing).filter(shows).map(event).collect())
     }
 
     /// The chunks that exist according to their records and have no row any more.

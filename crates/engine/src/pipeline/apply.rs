@@ -10,6 +10,7 @@ pub(crate) mod direct_write;
 pub(crate) mod external_change;
 pub(crate) mod merge_context;
 mod plan;
+mod sight;
 
 use std::time::Instant;
 

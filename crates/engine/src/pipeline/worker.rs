@@ -34,7 +34,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chunk_sync_model::Target;
+use chunk_sync_model::{SyncVersion, Target};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
@@ -72,6 +72,8 @@ pub(crate) struct Worker {
     pub(crate) targets: Arc<[Target]>,
     /// The condition under which the system of record accepts a merge of this term.
     pub(crate) fence: Fence,
+    /// The least sync version that is assigned.
+    pub(crate) floor: SyncVersion,
     pub(crate) log: Log,
     pub(crate) clock: Clock,
     pub(crate) settings: Arc<Settings>,
@@ -347,7 +349,14 @@ impl Worker {
             if !self.term.holds() {
                 return Ok(None);
             }
-            let context = MergeContext { now, again, settings: &self.settings, snapshots: &snapshots, outbox: behind };
+            let context = MergeContext {
+                now,
+                again,
+                settings: &self.settings,
+                snapshots: &snapshots,
+                outbox: behind,
+                floor: self.floor,
+            };
             let merge = merge_all(&*self.records, &batch, &self.fence, self.bus.finished_by(), context);
             match catch_panic("merge", merge).await.flatten() {
                 Ok(outcome) => whole.join(outcome),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use async_trait::async_trait;
-use chunk_sync_model::Target;
+use chunk_sync_model::{SyncVersion, Target};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -77,6 +77,9 @@ pub struct Installed {
     /// The stores of the set that do not hold everything yet: each is filled until a comparison finds it equal to the
     /// rows.
     pub filling: BTreeSet<Target>,
+    /// Every sync version that is assigned is at least this one: `init --adopt` sets it after a restore, so that no
+    /// version is used twice for different states.
+    pub floor: SyncVersion,
 }
 
 /// The record of the installation, kept beside the records of the chunks.

@@ -6,7 +6,9 @@ use async_trait::async_trait;
 use chunk_sync_model::{Hash, Record, State, SyncVersion, Target};
 use uuid::Uuid;
 
-use super::{ConflictLog, Counts, EntryId, Fault, NewConflict, Outbox, ResolvedPart};
+use super::{
+    AbsenceLog, AbsenceNote, ConflictLog, Counts, EntryId, Fault, NewConflict, NoteChange, Outbox, ResolvedPart,
+};
 
 /// What the system of record holds of a chunk when its merge begins.
 #[derive(Clone, Debug, Default)]
@@ -18,6 +20,8 @@ pub struct CurrentState {
     /// The digest of the row when it was last written or seen, [`Commit::row`]: if the row has another digest now,
     /// another program wrote it.
     pub row: Option<Hash>,
+    /// The note on its absent row.
+    pub absence: Option<AbsenceNote>,
 }
 
 /// The result of a merge: row, record, outbox entries and conflicts become durable together or not at all.
@@ -39,6 +43,8 @@ pub struct Commit {
     pub decided: Vec<ResolvedPart>,
     /// The conflicts of this merge, in order: new entries of the record of conflicts.
     pub conflicts: Vec<NewConflict>,
+    /// What happens to the note on its absent row.
+    pub absence: NoteChange,
 }
 
 /// What must still hold when a merge commits. A transaction that finds it changed commits nothing.
@@ -149,6 +155,6 @@ pub trait SystemOfRecord: Send + Sync {
 }
 
 /// What one database holds together: rows and records, their outbox and their conflicts.
-pub trait Records: SystemOfRecord + Outbox + ConflictLog {}
+pub trait Records: SystemOfRecord + Outbox + ConflictLog + AbsenceLog {}
 
-impl<T: SystemOfRecord + Outbox + ConflictLog + ?Sized> Records for T {}
+impl<T: SystemOfRecord + Outbox + ConflictLog + AbsenceLog + ?Sized> Records for T {}

@@ -110,6 +110,7 @@ impl Shared {
             store_writers: self.store_writers(term),
             targets: self.ports.targets().into(),
             fence: Fence { stores: self.ports.set, ..term.fence() },
+            floor: self.ports.floor,
             log,
             clock: self.clock.clone(),
             settings: Arc::clone(&self.settings),

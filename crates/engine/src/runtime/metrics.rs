@@ -6,7 +6,7 @@ use chunk_sync_model::merge::{self, Outcome, Strategy};
 use chunk_sync_model::{Event, EventType, Target, Time, Writer};
 use metrics::{Counter, Histogram, counter, gauge, histogram};
 
-use crate::ports::{FaultClass, Gap};
+use crate::ports::{AbsenceCounts, FaultClass, Gap};
 use crate::verify::Report;
 
 /// The name and description of every metric, for the metrics endpoint.
@@ -42,6 +42,9 @@ pub const DESCRIPTIONS: &[(Kind, &str, &str)] = &[
         "Chunks with an embedding of an older content, by the last comparison",
     ),
     (Kind::Counter, "chunk_sync_differences_total", "Chunks found to differ, by store and kind"),
+    (Kind::Gauge, "chunk_sync_absent_rows", "Living chunks without a row, by state: hidden or candidate"),
+    (Kind::Gauge, "chunk_sync_deletions_held", "Chunks without a row that are not deleted until the operator decides"),
+    (Kind::Gauge, "chunk_sync_table_suspect", "1 while the table is not the one on record"),
     (Kind::Counter, "chunk_sync_repaired_total", "Chunks found to differ and repaired"),
 ];
 
@@ -193,6 +196,13 @@ pub(crate) fn repaired(chunks: u64) {
 }
 
 /// Counts a direct write into the store that `writer` stands for.
+pub(crate) fn absent(counts: &AbsenceCounts, held: u64, suspect: bool) {
+    gauge!("chunk_sync_absent_rows", "state" => "hidden").set(counts.hidden as f64);
+    gauge!("chunk_sync_absent_rows", "state" => "candidate").set(counts.candidates as f64);
+    gauge!("chunk_sync_deletions_held").set(held as f64);
+    gauge!("chunk_sync_table_suspect").set(if suspect { 1.0 } else { 0.0 });
+}
+
 pub(crate) fn direct(writer: Writer) {
     counter!("chunk_sync_direct_writes_total", "store" => writer.as_str()).increment(1);
 }

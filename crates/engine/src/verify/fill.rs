@@ -203,7 +203,7 @@ impl Filler {
         let report = verify(&compared, &options, &|_| {}).await?;
         let steps = repair::plan(&report.findings, Orphans::List);
         let (undecided, decided): (Vec<_>, Vec<_>) =
-            steps.into_iter().partition(|step| step.action == Action::Undecided);
+            steps.into_iter().partition(|step| matches!(step.action, Action::Undecided | Action::Absent));
         if decided.is_empty() && report.unsettled == 0 && report.differing == undecided.len() as u64 {
             return Ok(undecided);
         }

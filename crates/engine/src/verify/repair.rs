@@ -12,10 +12,10 @@ use chunk_sync_model::{SyncVersion, Target, Time};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::absence::review::note;
 use crate::ingest::publisher::Publisher;
 use crate::ingest::row_event;
-use crate::ports::Ports;
-use crate::ports::{Bus, EntryId, Fault, FaultClass};
+use crate::ports::{Bus, EntryId, Fault, FaultClass, Ports, Row};
 use crate::runtime::clock;
 use crate::verify::{Finding, Kind};
 
@@ -47,17 +47,25 @@ pub enum Action {
     Carry,
     /// Delete the chunk in every store.
     Delete,
+    /// Note that the row is absent: nothing shows that it was deleted.
+    Absent,
     /// Nothing: the operator must decide.
     Undecided,
 }
 
 impl Action {
+    /// Whether a signal is published for it.
+    fn is_published(self) -> bool {
+        matches!(self, Self::Carry | Self::Delete)
+    }
+
     /// Its name in plans.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Carry => "carry",
             Self::Delete => "delete",
+            Self::Absent => "absent",
             Self::Undecided => "undecided",
         }
     }
@@ -100,7 +108,7 @@ fn decide(finding: &Finding, above: SyncVersion, orphans: Orphans) -> (Action, S
             (Action::Carry, format!("the row decides, under a version above {above} of a store"))
         }
         (true, Some(_), _) => (Action::Carry, "the row decides".into()),
-        (false, Some(true), _) => (Action::Delete, "the row was deleted, and that was not carried".into()),
+        (false, Some(true), _) => (Action::Absent, "the row is absent, and nothing shows that it was deleted".into()),
         (false, Some(false), _) => {
             let deleted = Time::from_micros(finding.version.signed());
             (Action::Delete, format!("the record has a tombstone of {deleted}"))
@@ -159,21 +167,31 @@ pub async fn publish(
 ) -> Result<Published, Fault> {
     // The name is unique, so that no signal is taken for a repetition of an earlier repair.
     let (view, targets) = (format!("repair {}", Uuid::new_v4()), ports.signalled());
-    let decided: Vec<&Step> = steps.iter().filter(|step| step.action != Action::Undecided).collect();
+    let absent: Vec<Uuid> = steps.iter().filter(|step| step.action == Action::Absent).map(|step| step.id).collect();
+    note(ports, &absent, false, clock::now()).await?;
+    let decided: Vec<&Step> = steps.iter().filter(|step| step.action.is_published()).collect();
+    // After a restore the stores may be right and the records old: then no newer version is overwritten.
+    let suspect = ports.records.suspicion().await?.is_some();
     let mut published = Published::default();
     for steps in decided.chunks(BATCH) {
         let ids: Vec<Uuid> = steps.iter().map(|step| step.id).collect();
         let (rows, now) = (ports.records.rows_of(&ids).await?, clock::now());
-        let signal = |(step, row): (&&Step, Option<crate::ports::Row>)| {
+        let signal = |(step, row): (&&Step, Option<Row>)| {
             let state = row.and_then(|row| row.state);
             row_event::repair(step.id, state.as_deref(), step.above, now, &view, &targets)
         };
-        let events: Vec<_> = steps.iter().zip(rows).map(signal).collect();
+        let rows = steps.iter().zip(rows).filter(|(step, row)| !(suspect && is_foreign(step, row.as_ref())));
+        let events: Vec<_> = rows.map(signal).collect();
         published.signals += events.len() as u64;
         published.last = publisher.publish_when_there_is_room(events).await?.last().copied().or(published.last);
         progress(published.signals);
     }
     Ok(published)
+}
+
+/// Whether a store showed a version above the record's, as the record is now.
+fn is_foreign(step: &Step, row: Option<&Row>) -> bool {
+    step.above > row.map(|row| row.version).unwrap_or_default()
 }
 
 /// Waits until everything published up to `last` is finished. Calls `progress` with the number of entries that wait on

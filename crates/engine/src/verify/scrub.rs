@@ -117,9 +117,11 @@ impl Scrubber {
             Options { page: PAGE, rate: Some(self.settings.rate), listed: 0, kept: KEPT, ..Options::default() };
         let mut report = verify::verify(&self.ports, &options, &|_| {}).await?;
         metrics::verified(&report, clock::now());
+        self.alarm(&report).await?;
         let findings = std::mem::take(&mut report.findings);
         let steps = repair::plan(&findings, Orphans::List);
-        let undecided = steps.iter().filter(|step| step.action == Action::Undecided).count() as u64;
+        let undecided =
+            steps.iter().filter(|step| matches!(step.action, Action::Undecided | Action::Absent)).count() as u64;
         let mut repaired = 0;
         if self.settings.repair {
             let published = repair::publish(&self.ports, &self.publisher, &steps, &|_| {}).await?;
@@ -130,6 +132,19 @@ impl Scrubber {
             }
         }
         Ok(Scrubbed { report, repaired, undecided })
+    }
+
+    /// Reports what should be known before anything is repaired.
+    async fn alarm(&self, report: &Report) -> Result<(), Fault> {
+        for store in report.emptied() {
+            let missing = report.stores.get(&store).map(|store| store.missing).unwrap_or_default();
+            warn!(%store, missing, chunks = report.chunks, "the store lacks most of its chunks; refilling it");
+        }
+        if let Some(suspicion) = report.restored() {
+            warn!(reason = suspicion.text, "newer versions in the stores are not overwritten, until `init --adopt`");
+            self.ports.records.suspect(&suspicion).await?;
+        }
+        Ok(())
     }
 
     fn propagate(&self, scrubbed: &Scrubbed) {

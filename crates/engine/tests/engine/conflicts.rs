@@ -29,7 +29,14 @@ impl World {
         let store = |target| Arc::new(MemoryStore::new(target, Limits::default())) as Arc<dyn Projection>;
         let (bus, records) = (Arc::new(MemoryBus::new(10_000)), Arc::new(MemoryRecords::default()));
         let stores = vec![store(Target::Qdrant), store(Target::Neo4j)];
-        let ports = Ports { bus: bus.clone(), lease: Arc::new(records.lease("test")), records, stores, set: None };
+        let ports = Ports {
+            bus: bus.clone(),
+            lease: Arc::new(records.lease("test")),
+            records,
+            stores,
+            set: None,
+            floor: chunk_sync_model::SyncVersion::default(),
+        };
         let publisher = Publisher::new(bus, Arc::new(Limits::default()));
         let (dir, keep) = (TempDir::new().unwrap(), Duration::from_secs(3600));
         let service = start(&ports, &dir, keep).await;

@@ -38,7 +38,14 @@ impl World {
         let stores = all.into_iter().filter(|store| installed.stores.0.contains_key(&store.target())).collect();
         let set = Some(installed.version);
         let lease = Arc::new(self.records.lease("test"));
-        Ports { bus: Arc::new(self.bus.clone()), records: Arc::new(self.records.clone()), lease, stores, set }
+        Ports {
+            bus: Arc::new(self.bus.clone()),
+            records: Arc::new(self.records.clone()),
+            lease,
+            stores,
+            set,
+            floor: chunk_sync_model::SyncVersion::default(),
+        }
     }
 
     fn settings(&self) -> Settings {
@@ -80,7 +87,13 @@ impl World {
 
 fn installed(version: u64, stores: &[Target]) -> Installed {
     let stores: BTreeMap<_, _> = stores.iter().map(|target| (*target, Kept::Server)).collect();
-    Installed { id: Uuid::max(), version, stores: StoreSet(stores), filling: BTreeSet::new() }
+    Installed {
+        id: Uuid::max(),
+        version,
+        stores: StoreSet(stores),
+        filling: BTreeSet::new(),
+        floor: SyncVersion::default(),
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

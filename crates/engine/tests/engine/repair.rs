@@ -1,5 +1,6 @@
 //! Verification reports every kind of damage exactly, and a repair, on the path of every change, removes it.
 
+mod absent;
 mod damage;
 mod live;
 mod world;

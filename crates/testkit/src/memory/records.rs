@@ -7,14 +7,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
     Commit, Committed, ConflictFilter, ConflictLog, ConflictRecord, Counts, CurrentState, EntryId, Fault, FaultClass,
-    Fence, Installation, Installed, MergeScope, MergeTransaction, NewConflict, Outbox, PendingWrite, ResolvedPart, Row,
-    SystemOfRecord,
+    Fence, Installation, Installed, MergeScope, MergeTransaction, NewConflict, Outbox, PendingWrite, Position,
+    ResolvedPart, Row, Suspicion, SystemOfRecord,
 };
 use chunk_sync_model::{Hash, Record, State, SyncVersion, Target, Time};
 use tokio::sync::{Mutex as TurnMutex, OwnedMutexGuard, OwnedRwLockReadGuard};
 use tokio::task::AbortHandle;
 use uuid::Uuid;
 
+use super::absence::Notes;
 use super::lease::Table;
 use super::store::above;
 use super::{MemoryBus, MemoryLease};
@@ -32,7 +33,7 @@ pub struct MemoryRecords {
     takes: Option<Arc<dyn Fn() -> Duration + Send + Sync>>,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Tables {
     rows: BTreeMap<Uuid, Arc<State>>,
     /// Each with the last known hash of its row.
@@ -46,6 +47,9 @@ struct Tables {
     /// How many conflicts there have been.
     conflicts_ever: u64,
     installed: Option<Installed>,
+    notes: Notes,
+    /// Rows that the service cannot see.
+    hidden: BTreeSet<Uuid>,
 }
 
 impl Tables {
@@ -54,9 +58,14 @@ impl Tables {
     }
 
     fn held(&self, id: Uuid) -> CurrentState {
-        let state = self.rows.get(&id).cloned();
+        let state = self.visible(id);
         let (record, row) = self.records.get(&id).cloned().map_or((None, None), |(record, row)| (Some(record), row));
-        CurrentState { record, state, row }
+        CurrentState { record, state, row, absence: self.notes.note(id) }
+    }
+
+    /// The row, unless something hides it.
+    fn visible(&self, id: Uuid) -> Option<Arc<State>> {
+        self.rows.get(&id).filter(|_| !self.hidden.contains(&id)).cloned()
     }
 
     fn set_row(&mut self, id: Uuid, state: Option<Arc<State>>) {
@@ -68,6 +77,7 @@ impl Tables {
 
     fn store(&mut self, commit: Commit) {
         let (id, version) = (commit.id, commit.record.version);
+        self.notes.commit(&commit, Position(0));
         if commit.row_changed {
             self.set_row(id, commit.state);
         }
@@ -128,7 +138,7 @@ impl Tables {
     }
 
     fn row(&self, id: Uuid) -> Option<Row> {
-        let (kept, state) = (self.records.get(&id), self.rows.get(&id).cloned());
+        let (kept, state) = (self.records.get(&id), self.visible(id));
         let record = kept.map(|(record, _)| record);
         (record.is_some() || state.is_some()).then(|| Row {
             id,
@@ -167,6 +177,41 @@ impl MemoryRecords {
         there
     }
 
+    /// Runs `work` on the notes and the ids of the living chunks.
+    pub(super) fn with_notes<T>(&self, work: impl FnOnce(&mut Notes, &BTreeSet<Uuid>) -> T) -> T {
+        let mut tables = self.tables.lock().unwrap();
+        let living = tables.records.iter().filter(|(_, (record, _))| record.lives()).map(|(id, _)| *id).collect();
+        work(&mut tables.notes, &living)
+    }
+
+    /// Hides these rows from the service, as row level security would without `row_security = off`; all others show
+    /// again.
+    pub fn hide(&self, ids: impl IntoIterator<Item = Uuid>) {
+        self.tables.lock().unwrap().hidden = ids.into_iter().collect();
+    }
+
+    /// From now on every deletion of a row is captured.
+    pub fn capture_everything(&self) {
+        self.with_notes(|notes, _| notes.captured = true);
+    }
+
+    /// Puts another table in place of the one on record.
+    pub fn replace_table(&self, text: &str) {
+        self.with_notes(|notes, _| notes.table = Some(Suspicion { text: text.to_owned() }));
+    }
+
+    /// Adds a partition that is not on record.
+    pub fn attach_partition(&self) {
+        self.with_notes(|notes, _| notes.new_partitions = true);
+    }
+
+    /// A copy of everything as it is now: the database after a restore to this moment.
+    #[must_use]
+    pub fn snapshot(&self) -> Self {
+        let tables = self.tables.lock().unwrap().clone();
+        Self { tables: Arc::new(Mutex::new(tables)), ..self.clone() }
+    }
+
     /// Loses the record of a chunk and keeps its row, as after a restore of rows without their records; returns whether
     /// there was one.
     pub fn lose_record(&self, id: Uuid) -> bool {
@@ -201,7 +246,7 @@ impl MemoryMerge {
     /// Whether another program has written one of the rows since they were read. On a server it would wait for the
     /// lock of a row that exists; here the merge begins again.
     fn is_overtaken(&self, tables: &Tables) -> bool {
-        self.ids.iter().zip(&self.rows).any(|(id, row)| tables.rows.get(id) != row.as_ref())
+        self.ids.iter().zip(&self.rows).any(|(id, row)| tables.visible(*id) != *row)
     }
 }
 
@@ -283,7 +328,8 @@ impl SystemOfRecord for MemoryRecords {
     async fn rows(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Row>, Fault> {
         let tables = self.tables.lock().unwrap();
         let records = tables.records.range(above(after)).take(limit).map(|(id, _)| *id);
-        let rows = tables.rows.range(above(after)).take(limit).map(|(id, _)| *id);
+        let rows =
+            tables.rows.range(above(after)).map(|(id, _)| *id).filter(|id| !tables.hidden.contains(id)).take(limit);
         let ids: BTreeSet<Uuid> = records.chain(rows).collect();
         Ok(ids.into_iter().take(limit).filter_map(|id| tables.row(id)).collect())
     }

@@ -61,6 +61,7 @@ impl World {
             lease: Arc::new(self.records.lease("world")),
             stores,
             set: None,
+            floor: chunk_sync_model::SyncVersion::default(),
         }
     }
 

@@ -400,3 +400,5 @@ impl ConflictLog for WeatheredRecords {
         self.way.call(self.records.forget_conflicts(before, limit)).await
     }
 }
+
+crate::forward_absence!(WeatheredRecords, records);

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    Commit, Committed, ConflictFilter, ConflictLog, ConflictRecord, Counts, CurrentState, EntryId, Fault, Fence,
-    MergeScope, MergeTransaction, Outbox, PendingWrite, Records, Resolution, ResolvedPart, Row, SystemOfRecord,
+    AbsenceCause, AbsenceCounts, AbsenceLog, AbsentRow, Approval, Commit, Committed, ConflictFilter, ConflictLog,
+    ConflictRecord, Counts, CurrentState, EntryId, Fault, Fence, MergeScope, MergeTransaction, NoteChange, Outbox,
+    PendingWrite, Records, Resolution, ResolvedPart, Row, SystemOfRecord, Verdict,
 };
 use chunk_sync_model::{Part, State, SyncVersion, Target, Time, Writer};
 use chunk_sync_testkit::Fixture;
@@ -37,6 +38,10 @@ impl FlawedRecords {
         for (commit, held) in commits.iter_mut().zip(held) {
             match self.flaw {
                 Flaw::ForgetsTheDigest => commit.row = None,
+                Flaw::ForgetsDeletions if matches!(commit.absence, NoteChange::Deleted(_)) => {
+                    commit.absence = NoteChange::Remove;
+                }
+                Flaw::KeepsNotes if commit.absence == NoteChange::Remove => commit.absence = NoteChange::Keep,
                 Flaw::AlwaysWritesTheRow => commit.row_changed = true,
                 Flaw::OwesNothingWithTheRow => commit.outbox.clear(),
                 Flaw::RoundsTimesOfConflicts => commit.conflicts.iter_mut().for_each(|met| met.at = rounded(met.at)),
@@ -261,7 +266,17 @@ impl ConflictLog for FlawedRecords {
                     let record = held[0].record.clone().unwrap_or_default();
                     let (state, row, decided) = (None, held[0].row, vec![decided.clone()]);
                     let (row_changed, outbox, conflicts) = (false, Vec::new(), Vec::new());
-                    vec![Commit { id: entry.chunk, record, state, row_changed, row, outbox, decided, conflicts }]
+                    vec![Commit {
+                        id: entry.chunk,
+                        record,
+                        state,
+                        row_changed,
+                        row,
+                        outbox,
+                        decided,
+                        conflicts,
+                        absence: chunk_sync_engine::ports::NoteChange::Keep,
+                    }]
                 };
                 self.good.merge(&[entry.chunk], &decide).await?;
             }
@@ -286,5 +301,40 @@ impl Fixture for FlawedRecords {
         if self.flaw == Flaw::ForgetsOnReopen {
             self.good = MemoryRecords::default();
         }
+    }
+}
+
+#[async_trait]
+impl AbsenceLog for FlawedRecords {
+    fn is_captured(&self) -> bool {
+        self.good.is_captured()
+    }
+
+    async fn note_absent(&self, ids: &[Uuid], cause: AbsenceCause, at: Time) -> Result<(), Fault> {
+        if self.flaw == Flaw::LastCauseWins {
+            self.good.forget_absent(ids).await?;
+        }
+        self.good.note_absent(ids, cause, at).await
+    }
+
+    async fn absent_rows(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<AbsentRow>, Fault> {
+        self.good.absent_rows(after, limit).await
+    }
+
+    async fn confirm_absent(&self, ids: &[Uuid]) -> Result<(), Fault> {
+        self.good.confirm_absent(ids).await
+    }
+
+    async fn forget_absent(&self, ids: &[Uuid]) -> Result<(), Fault> {
+        self.good.forget_absent(ids).await
+    }
+
+    async fn approve(&self, approval: Approval) -> Result<Verdict, Fault> {
+        let forced = approval.forced || self.flaw == Flaw::ApprovesAboveTheLimit;
+        self.good.approve(Approval { forced, ..approval }).await
+    }
+
+    async fn absence_counts(&self, at: Time) -> Result<AbsenceCounts, Fault> {
+        self.good.absence_counts(at).await
     }
 }

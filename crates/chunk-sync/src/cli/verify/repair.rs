@@ -51,17 +51,18 @@ impl Outcome {
 
     /// The result as text.
     pub(super) fn text(&self) -> String {
-        let undecided = self.plan.iter().filter(|step| step.action == Action::Undecided);
+        let undecided = self.plan.iter().filter(|step| matches!(step.action, Action::Undecided | Action::Absent));
         let steps: Vec<&Step> = if self.done { undecided.collect() } else { self.plan.iter().collect() };
         let mut text = String::new();
         for step in steps {
             let why = output::printable(&step.why);
             text.push_str(&format!("{} {}: {why}\n", step.id, step.action.as_str()));
         }
-        let undecided = match self.count(Action::Undecided) {
+        let counted = |action: Action, name: &str| match self.count(action) {
             0 => String::new(),
-            undecided => format!("; {} undecided", output::number(undecided)),
+            count => format!("; {} {name}", output::number(count)),
         };
+        let undecided = counted(Action::Undecided, "undecided") + &counted(Action::Absent, "without a row");
         if !self.done {
             let (carry, delete) = (self.count(Action::Carry), output::number(self.count(Action::Delete)));
             text.push_str(&format!(
@@ -71,7 +72,8 @@ impl Outcome {
             return text;
         }
         for difference in &self.remaining {
-            if !self.plan.iter().any(|step| step.id == difference.id && step.action == Action::Undecided) {
+            let open = |step: &Step| matches!(step.action, Action::Undecided | Action::Absent);
+            if !self.plan.iter().any(|step| step.id == difference.id && open(step)) {
                 let kind = difference.kind.as_str();
                 text.push_str(&format!("{} {} still {kind}\n", difference.id, difference.store));
             }
@@ -91,11 +93,12 @@ const ASKED: Duration = Duration::from_secs(1);
 
 /// Publishes a signal for every decided step, and waits until all are processed: by the running service, or by this process
 /// if none runs or the service ends meanwhile.
-pub(super) async fn carry(config: Config, wired: &Wired, steps: &[Step]) -> Result<(), Failure> {
-    if steps.iter().all(|step| step.action == Action::Undecided) {
+/// `last` is the entry of the last signal that was published before.
+pub(super) async fn carry(config: Config, wired: &Wired, steps: &[Step], last: Option<EntryId>) -> Result<(), Failure> {
+    if last.is_none() && steps.iter().all(|step| step.action == Action::Undecided) {
         return Ok(());
     }
-    let work = publish_and_wait(wired, steps);
+    let work = publish_and_wait(wired, steps, last);
     tokio::pin!(work);
     let mut said = false;
     loop {
@@ -138,12 +141,15 @@ fn stopped(fault: Option<chunk_sync_engine::ports::Fault>) -> Failure {
     fault.map_or_else(|| Failure::Unable(anyhow!("the worker ended before the repair was complete")), Failure::from)
 }
 
-async fn publish_and_wait(wired: &Wired, steps: &[Step]) -> Result<(), Failure> {
+async fn publish_and_wait(wired: &Wired, steps: &[Step], before: Option<EntryId>) -> Result<(), Failure> {
     let progress = Progress::new("repairing", steps.len() as u64);
     let published = publish(&wired.ports, &wired.publisher, steps, &|_| {}).await;
     let waited = match &published {
-        Ok(Published { last: Some(last), signals }) => wait(wired, *last, *signals, &progress).await,
-        _ => Ok(()),
+        Ok(Published { last, signals }) => match last.or(before) {
+            Some(last) => wait(wired, last, *signals, &progress).await,
+            None => Ok(()),
+        },
+        Err(_) => Ok(()),
     };
     progress.finish();
     published?;
@@ -153,6 +159,14 @@ async fn publish_and_wait(wired: &Wired, steps: &[Step]) -> Result<(), Failure> 
 async fn wait(wired: &Wired, last: EntryId, signals: u64, progress: &Progress) -> Result<(), Failure> {
     let show = |waiting: u64| progress.set(signals.saturating_sub(waiting), Some(signals));
     Ok(until_finished(&*wired.ports.bus, last, &show).await?)
+}
+
+/// Marks the chunks without a row as to be deleted, as the operator requested.
+pub(super) fn decide_absent(steps: &mut [Step]) {
+    for step in steps.iter_mut().filter(|step| step.action == Action::Absent) {
+        step.action = Action::Delete;
+        step.why.push_str("; --absent delete is set");
+    }
 }
 
 /// Compares the chunks that differed again.
@@ -212,6 +226,6 @@ pub(super) async fn apply(config: Config, wired: &Wired, file: &Path, options: &
     let ids: Vec<_> = steps.iter().map(|step| step.id).collect();
     let findings = look_at(&wired.ports, options, &ids).await?;
     let started = Instant::now();
-    carry(config, wired, &steps).await?;
+    carry(config, wired, &steps, None).await?;
     look(wired, options, steps, started, findings).await
 }

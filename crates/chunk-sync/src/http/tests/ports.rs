@@ -212,7 +212,9 @@ impl SystemOfRecord for World {
         let chunks = self.chunks.lock().unwrap();
         let held = |id: &Uuid| {
             let commit = chunks.get(id).cloned();
-            commit.map(|c| CurrentState { record: Some(c.record), state: c.state, row: c.row }).unwrap_or_default()
+            commit
+                .map(|c| CurrentState { record: Some(c.record), state: c.state, row: c.row, absence: None })
+                .unwrap_or_default()
         };
         Ok(ids.iter().map(held).collect())
     }
@@ -277,3 +279,5 @@ impl ConflictLog for World {
         Ok(0)
     }
 }
+
+chunk_sync_testkit::no_absence!(World);

@@ -1,18 +1,22 @@
 //! The merge of one chunk: first what other programs wrote into the row, then direct writes in the stores, then the
 //! operations in their order.
+//!
+//! If the row of a living chunk is absent and nothing shows that it was deleted, the chunk is *unseen*: its record merges
+//! the operations, and row and stores stay as they are.
 
 use std::sync::Arc;
 
-use chunk_sync_model::merge::{Change, Effect, merge};
-use chunk_sync_model::{Record, State, SyncVersion, Time, Writer};
+use chunk_sync_model::merge::{Change, Effect, merge, merge_unseen, reassemble, set_since};
+use chunk_sync_model::{Hash, Record, State, SyncVersion, Time, Writer};
 use uuid::Uuid;
 
 use crate::pipeline::apply::conflict_notes::ConflictNotes;
 use crate::pipeline::apply::direct_write::{self, MergeState};
 use crate::pipeline::apply::external_change::{Written, detect_external_change, digest};
 use crate::pipeline::apply::merge_context::{MergeContext, Outcome};
+use crate::pipeline::apply::sight::{self, Sight};
 use crate::pipeline::envelope::Operation;
-use crate::ports::{Commit, CurrentState, Write};
+use crate::ports::{AbsenceNote, Commit, CurrentState, NoteChange, Write};
 
 /// A chunk while its operations are merged.
 pub(super) struct ChunkMerge<'a> {
@@ -30,6 +34,10 @@ pub(super) struct ChunkMerge<'a> {
     notes: ConflictNotes,
     direct: Vec<Writer>,
     repeated: u64,
+    unseen: bool,
+    /// The digest of a row that cannot be seen, when it was last written or seen: it may show again.
+    unseen_row: Option<Hash>,
+    absence: NoteChange,
 }
 
 impl<'a> ChunkMerge<'a> {
@@ -59,18 +67,57 @@ impl<'a> ChunkMerge<'a> {
             notes: ConflictNotes::new(context.now.at),
             direct: Vec::new(),
             repeated: 0,
+            unseen: false,
+            unseen_row: None,
+            absence: NoteChange::Keep,
         };
-        merge.external(current, operations);
+        match sight::of(&current, operations) {
+            Sight::Unseen => merge.unseen(current),
+            Sight::Clear | Sight::Deleted => merge.seen(current, operations),
+        }
         for direct in &direct {
             merge.direct(direct);
         }
         merge
     }
 
+    /// Nothing shows what became of the row.
+    fn unseen(&mut self, current: CurrentState) {
+        let newest = current.record.as_ref().map(Record::newest_change).unwrap_or(Time::from_micros(0));
+        self.absence = NoteChange::Note { newest, at: self.context.now.at };
+        (self.unseen, self.unseen_row) = (true, current.row);
+        self.record = current.record;
+    }
+
+    /// The row is there, or it was deleted, or there has been none. A note on it has served its purpose.
+    fn seen(&mut self, current: CurrentState, operations: &[&Operation]) {
+        let (note, absent) = (current.absence, current.state.is_none());
+        self.external(current, operations);
+        let Some(note) = note else { return };
+        self.absence =
+            if absent && note.approved { NoteChange::Deleted(self.context.now.at) } else { NoteChange::Remove };
+        self.reassemble(note);
+    }
+
+    /// A row that shows again gets what was merged without it.
+    fn reassemble(&mut self, note: AbsenceNote) {
+        let Some(state) = self.state.clone().filter(|_| note.newest_change.is_some()) else { return };
+        let merged = reassemble(self.record.take().unwrap_or_default(), &state, &self.context.settings.strategies);
+        self.vectors_changed |= merged.vectors_changed;
+        self.propagate |= merged.effect == Effect::Shown;
+        (self.record, self.state) = (Some(merged.record), merged.state);
+    }
+
     /// Merges the row as a change of its own if another program wrote it.
     fn external(&mut self, current: CurrentState, operations: &[&Operation]) {
         let written = written(operations, self.context.now);
-        match detect_external_change(self.id, current, written, &self.context.settings.strategies) {
+        let since = current.absence.and_then(|note| note.newest_change);
+        let unstated = match (&current.record, &current.state, since) {
+            (Some(record), Some(state), Some(since)) => set_since(record, since, &state.chunk),
+            _ => Vec::new(),
+        };
+        let strategies = &self.context.settings.strategies;
+        match detect_external_change(self.id, current, written, &unstated, strategies) {
             Ok(merged) => {
                 self.notes.note(Writer::Postgres, merged.record.version, merged.decided, merged.conflicts);
                 (self.record, self.state) = (Some(merged.record), merged.state);
@@ -98,6 +145,10 @@ impl<'a> ChunkMerge<'a> {
 
     /// Merges one operation. A captured event is only the signal to read the row, which [`Self::new`] has done.
     pub(super) fn operation(&mut self, operation: &Operation) {
+        if self.unseen {
+            self.unseen_operation(operation);
+            return;
+        }
         if operation.is_signal() {
             // The row is as it was last written or read, and the stores were sent it then. If the signal may have been
             // carried before, the row is sent again.
@@ -113,9 +164,32 @@ impl<'a> ChunkMerge<'a> {
         (self.record, self.state) = (Some(merged.record), merged.state);
     }
 
+    /// Merges one operation without the row. A signal has nothing to show; a `delete` event deletes.
+    fn unseen_operation(&mut self, operation: &Operation) {
+        if operation.is_signal() {
+            return;
+        }
+        let change = Change::from(&operation.event);
+        let record = self.record.take().unwrap_or_default();
+        let merged = merge_unseen(record, &change, &self.context.settings.strategies);
+        self.repeated += u64::from(merged.effect == Effect::Nothing);
+        let mut record = merged.record;
+        if !record.lives() {
+            record.version = record.version.next(record.newest_change());
+            // The note stays: if the row shows again, it is deleted.
+            self.unseen = false;
+            (self.propagate, self.vectors_changed) = (true, true);
+        }
+        self.notes.note(operation.event.writer, record.version, merged.decided, merged.conflicts);
+        self.record = Some(record);
+    }
+
     /// Gives the chunk a newer version if one of the operations repairs it: a store skips a write that has no newer
     /// version, whatever it holds.
     pub(super) fn repair(&mut self, operations: &[&Operation]) {
+        if self.unseen {
+            return;
+        }
         let repairs = operations.iter().filter(|operation| operation.is_repair());
         let Some(above) = repairs.map(|operation| operation.event.timestamp).max() else {
             return;
@@ -127,7 +201,10 @@ impl<'a> ChunkMerge<'a> {
 
     /// The commit; its consequences are added to `outcome`.
     pub(super) fn finish(self, outcome: &mut Outcome) -> Commit {
-        let record = self.record.unwrap_or_default();
+        let mut record = self.record.unwrap_or_default();
+        if record.version > self.before && record.version < self.context.floor {
+            record.version = self.context.floor;
+        }
         let vectors_since = if self.vectors_changed { record.version } else { self.before };
         if self.propagate {
             let (version, state) = (record.version, self.state.clone());
@@ -138,12 +215,13 @@ impl<'a> ChunkMerge<'a> {
         outcome.direct.extend(self.direct);
         Commit {
             id: self.id,
-            row: digest(self.state.as_deref()),
+            row: digest(self.state.as_deref()).or(self.unseen_row),
             row_changed: self.state != self.row,
             state: self.state,
             outbox: if self.propagate { self.context.outbox.to_vec() } else { Vec::new() },
             decided: self.notes.decided,
             conflicts: self.notes.met,
+            absence: self.absence,
             record,
         }
     }

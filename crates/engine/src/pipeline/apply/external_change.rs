@@ -6,7 +6,7 @@
 
 use chunk_sync_model::document::row_fingerprint;
 use chunk_sync_model::merge::{Change, Merged, Strategies, merge};
-use chunk_sync_model::{Chunk, EventType, Hash, Record, State, Time, Writer};
+use chunk_sync_model::{Chunk, EventType, Hash, PartPattern, Record, State, Time, Writer};
 use uuid::Uuid;
 
 use crate::ports::CurrentState;
@@ -25,15 +25,19 @@ pub(crate) fn digest(state: Option<&State>) -> Option<Hash> {
     state.map(|state| row_fingerprint(state).digest())
 }
 
-/// Merges the row as it stands, if it is not the one that was last written or read; else returns `held` as `Err`.
+/// Merges the row as it stands, if it is not the one that was last written or read; else returns `held` as `Err`. The row
+/// has no opinion on the parts in `unstated`.
 pub(crate) fn detect_external_change(
     id: Uuid,
     held: CurrentState,
     written: Written,
+    unstated: &[PartPattern],
     strategies: &Strategies,
 ) -> Result<Merged, CurrentState> {
     let row = digest(held.state.as_deref());
-    if row == held.row {
+    let lives = held.record.as_ref().is_some_and(Record::lives);
+    // A deleted chunk without a row is as it should be, whatever row was last seen.
+    if row == held.row || (row.is_none() && !lives) {
         return Err(held);
     }
     let known = held.record.as_ref().and_then(Record::updated_at);
@@ -46,7 +50,7 @@ pub(crate) fn detect_external_change(
         event: Uuid::new_v5(&id, row.map(|row| *row.bytes()).unwrap_or_default().as_slice()),
         kind: if view.is_some() { EventType::Update } else { EventType::Delete },
         view,
-        unchanged: &[],
+        unchanged: unstated,
         set: &[],
     };
     Ok(merge(held.record, held.state.clone(), &change, strategies).renewed())
@@ -99,15 +103,16 @@ mod tests {
         let event = Event::of_chunk(state.chunk.clone());
         let merged = merge(None, None, &Change::from(&event), &Strategies::default());
         let row = digest(merged.state.as_deref());
-        CurrentState { record: Some(merged.record), state: merged.state, row }
+        CurrentState { record: Some(merged.record), state: merged.state, row, absence: None }
     }
 
     #[test]
     fn a_row_as_it_was_last_written_is_no_change() {
         let held = held(&state("as it was written", "2026-01-02T00:00:00Z"));
-        assert!(detect_external_change(Uuid::max(), held, written(), &Strategies::default()).is_err());
+        assert!(detect_external_change(Uuid::max(), held, written(), &[], &Strategies::default()).is_err());
         assert!(
-            detect_external_change(Uuid::max(), CurrentState::default(), written(), &Strategies::default()).is_err()
+            detect_external_change(Uuid::max(), CurrentState::default(), written(), &[], &Strategies::default())
+                .is_err()
         );
     }
 
@@ -117,7 +122,7 @@ mod tests {
         let before = held.record.as_ref().unwrap().version;
         let row = state("what another program wrote", "2026-01-03T00:00:00Z");
         held.state = Some(Arc::clone(&row));
-        let merged = detect_external_change(Uuid::max(), held, written(), &Strategies::default()).unwrap();
+        let merged = detect_external_change(Uuid::max(), held, written(), &[], &Strategies::default()).unwrap();
         assert_eq!((merged.effect, merged.state.as_deref()), (Effect::Shown, Some(&*row)));
         assert!(merged.record.version > before);
         let last = merged.record.writers[&Writer::Postgres].last;
@@ -129,7 +134,7 @@ mod tests {
         for updated_at in ["2026-01-02T00:00:00Z", "2026-01-01T06:00:00Z", "2099-01-01T00:00:00Z"] {
             let mut held = held(&state("as it was written", "2026-01-02T00:00:00Z"));
             held.state = Some(state("what another program wrote", updated_at));
-            let merged = detect_external_change(Uuid::max(), held, written(), &Strategies::default()).unwrap();
+            let merged = detect_external_change(Uuid::max(), held, written(), &[], &Strategies::default()).unwrap();
             assert_eq!(merged.record.writers[&Writer::Postgres].last, written().at, "{updated_at}");
         }
     }
@@ -140,14 +145,14 @@ mod tests {
         let row = state("what another program wrote", "2026-01-02T00:00:00Z");
         held.state = Some(Arc::clone(&row));
         let early = Written { at: Time::from_micros(1_000_000), ..written() };
-        let merged = detect_external_change(Uuid::max(), held, early, &Strategies::default()).unwrap();
+        let merged = detect_external_change(Uuid::max(), held, early, &[], &Strategies::default()).unwrap();
         assert_eq!(merged.state.unwrap().chunk.content, row.chunk.content);
     }
 
     #[test]
     fn a_row_that_is_gone_is_a_delete() {
         let held = CurrentState { state: None, ..held(&state("as it was written", "2026-01-02T00:00:00Z")) };
-        let merged = detect_external_change(Uuid::max(), held, written(), &Strategies::default()).unwrap();
+        let merged = detect_external_change(Uuid::max(), held, written(), &[], &Strategies::default()).unwrap();
         assert!(merged.state.is_none() && !merged.record.lives());
     }
 
@@ -157,7 +162,7 @@ mod tests {
             state: Some(state("there before the service", "2026-01-02T00:00:00Z")),
             ..CurrentState::default()
         };
-        let merged = detect_external_change(Uuid::max(), held, written(), &Strategies::default()).unwrap();
+        let merged = detect_external_change(Uuid::max(), held, written(), &[], &Strategies::default()).unwrap();
         assert!(merged.state.is_some() && merged.record.lives());
     }
 }

@@ -1,6 +1,6 @@
 //! What a merge depends on beside its input, and what follows from it.
 
-use chunk_sync_model::{Target, Writer};
+use chunk_sync_model::{SyncVersion, Target, Writer};
 
 use crate::pipeline::apply::conflict_notes::ConflictCount;
 use crate::pipeline::apply::direct_write::StoreSnapshots;
@@ -21,6 +21,8 @@ pub(crate) struct MergeContext<'a> {
     pub(crate) snapshots: &'a StoreSnapshots,
     /// The stores whose writes the transaction puts into the outbox.
     pub(crate) outbox: &'a [Target],
+    /// The least sync version that is assigned.
+    pub(crate) floor: SyncVersion,
 }
 
 /// What follows from a merge once it is durable.

@@ -127,6 +127,7 @@ impl World {
             lease: Arc::new(self.records.lease("test")),
             stores,
             set: None,
+            floor: chunk_sync_model::SyncVersion::default(),
         }
     }
 

@@ -116,14 +116,14 @@ async fn a_change_that_only_the_row_can_show_is_named_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_row_that_was_deleted_unseen_is_deleted_everywhere() {
+async fn a_row_that_is_absent_is_named_and_nothing_is_deleted() {
     let (world, state) = world().await;
     let id = state.chunk.id;
     world.delete_row(id);
     assert_eq!(world.differences(id).await, [("postgres", "missing", String::new())]);
-    let plan = world.repair_all(Orphans::List).await;
-    assert_eq!(plan[0].action, Action::Delete);
-    assert!(absence(&world.ports, &[id]).await.unwrap()[0].absent);
+    let outcome = world.repair(Orphans::List).await;
+    assert_eq!((outcome.plan[0].action, outcome.remaining.len()), (Action::Absent, 1));
+    assert!(!absence(&world.ports, &[id]).await.unwrap()[0].absent);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -215,9 +215,9 @@ async fn a_lost_store_is_filled_again() {
 async fn a_plan_that_is_executed_late_or_twice_writes_the_row_as_it_is_then() {
     let (world, state) = world().await;
     let id = state.chunk.id;
-    world.delete_row(id);
+    world.vectors.tamper(id, SyncVersion::default(), None);
     let kept = plan(&world.verify().await.findings, Orphans::List);
-    assert_eq!(kept[0].action, Action::Delete);
+    assert_eq!(kept[0].action, Action::Carry);
     world.carry(vec![Event::of_chunk(changed(&state, "published again meanwhile").chunk.clone())]).await;
     for _ in 0..2 {
         publish(&world.ports, &world.publisher, &kept, &|_| {}).await.unwrap();

@@ -36,7 +36,14 @@ impl World {
         let publisher = Publisher::new(bus.clone(), Arc::new(Limits::default()));
         let stores: Vec<Arc<dyn Projection>> = vec![Arc::new(vectors.clone()), Arc::new(graph.clone())];
         let lease = Arc::new(rows.lease("test"));
-        let ports = Ports { bus, lease, records: Arc::new(rows.clone()), stores, set: None };
+        let ports = Ports {
+            bus,
+            lease,
+            records: Arc::new(rows.clone()),
+            stores,
+            set: None,
+            floor: chunk_sync_model::SyncVersion::default(),
+        };
         Self { ports, publisher, rows, vectors, graph, dir: TempDir::new().unwrap() }
     }
 

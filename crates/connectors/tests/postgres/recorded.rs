@@ -1,0 +1,94 @@
+//! The table on record, on real servers: everything that is another table raises a suspicion, which stops deletions.
+
+use chunk_sync_connectors::postgres::PostgresRecords;
+use chunk_sync_engine::ports::{AbsenceLog, Approval, RecordedTable, SystemOfRecord, Verdict};
+use chunk_sync_model::Time;
+use uuid::Uuid;
+
+use crate::fixture::{Database, Pg15, Pg18, Server};
+
+async fn recorded<S: Server>() -> (Database, PostgresRecords) {
+    let database = Database::fresh::<S>().await;
+    let records = database.prepared().await;
+    records.record_table(false).await.unwrap();
+    assert_eq!(records.check_table().await.unwrap(), RecordedTable::Same);
+    (database, records)
+}
+
+/// The text of the suspicion that the table raises; no deletion is approved with it, not even by an operator.
+async fn suspicion(records: &PostgresRecords) -> String {
+    let RecordedTable::Suspect(suspicion) = records.check_table().await.unwrap() else {
+        panic!("the table raises no suspicion");
+    };
+    let approval = Approval { at: Time::from_micros(1), max_deletes: None, forced: true };
+    assert_eq!(records.approve(approval).await.unwrap(), Verdict::Suspended(suspicion.clone()));
+    suspicion.text
+}
+
+async fn adopted(records: &PostgresRecords) {
+    records.record_table(false).await.unwrap();
+    assert!(matches!(records.check_table().await.unwrap(), RecordedTable::Suspect(_)), "only adoption accepts it");
+    records.record_table(true).await.unwrap();
+    assert_eq!(records.check_table().await.unwrap(), RecordedTable::Same);
+    assert_eq!(records.suspicion().await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_swapped_or_dropped_table_is_not_the_one_on_record() {
+    for (database, records) in [recorded::<Pg15>().await, recorded::<Pg18>().await] {
+        database
+            .meddle(
+                "CREATE TABLE unified.chunks_new (LIKE unified.chunks INCLUDING ALL);
+                 BEGIN;
+                 ALTER TABLE unified.chunks RENAME TO chunks_old;
+                 ALTER TABLE unified.chunks_new RENAME TO chunks;
+                 COMMIT",
+            )
+            .await;
+        assert!(suspicion(&records).await.contains("is another table"));
+        adopted(&records).await;
+        database.meddle("DROP TABLE unified.chunks").await;
+        assert!(suspicion(&records).await.contains("is gone"));
+        assert!(records.rows(None, 1).await.unwrap_err().message.contains("gone"));
+        database.meddle("CREATE VIEW unified.chunks AS SELECT * FROM unified.chunks_old").await;
+        assert!(suspicion(&records).await.contains("of kind v"));
+    }
+}
+
+#[tokio::test]
+async fn a_detached_partition_is_a_suspicion_and_an_attached_one_is_carried() {
+    let (database, records) = recorded::<Pg15>().await;
+    database
+        .meddle(
+            "ALTER TABLE unified.chunks RENAME TO plain;
+             CREATE TABLE unified.chunks (LIKE unified.plain INCLUDING DEFAULTS, PRIMARY KEY (id)) PARTITION BY HASH (id);
+             CREATE TABLE unified.p0 PARTITION OF unified.chunks FOR VALUES WITH (MODULUS 2, REMAINDER 0)",
+        )
+        .await;
+    adopted(&records).await;
+    database
+        .meddle("CREATE TABLE unified.p1 PARTITION OF unified.chunks FOR VALUES WITH (MODULUS 2, REMAINDER 1)")
+        .await;
+    assert_eq!(records.check_table().await.unwrap(), RecordedTable::NewPartitions);
+    records.record_partitions().await.unwrap();
+    assert_eq!(records.check_table().await.unwrap(), RecordedTable::Same);
+    database.meddle("ALTER TABLE unified.chunks DETACH PARTITION unified.p0").await;
+    assert!(suspicion(&records).await.contains("were detached or dropped"));
+    adopted(&records).await;
+}
+
+#[tokio::test]
+async fn a_copy_of_the_database_is_a_suspicion_and_a_recorded_one_stays() {
+    let (database, records) = recorded::<Pg18>().await;
+    records.beat(Uuid::from_u128(1)).await.unwrap();
+    drop(records);
+    let copy = database.copied().await;
+    let records = copy.records().await;
+    assert!(suspicion(&records).await.contains("a copy or a restore"));
+    let RecordedTable::Suspect(found) = records.check_table().await.unwrap() else { panic!("no suspicion") };
+    records.suspect(&found).await.unwrap();
+    assert_eq!(records.suspicion().await.unwrap(), Some(found));
+    assert!(records.has_beat(Uuid::from_u128(1)).await.unwrap(), "inserted before the copy");
+    assert!(!records.has_beat(Uuid::from_u128(2)).await.unwrap(), "inserted after it");
+    adopted(&records).await;
+}

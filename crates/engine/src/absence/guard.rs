@@ -1,0 +1,271 @@
+//! The guard over the table on record: it compares the table with the record, inserts random values that reveal a
+//! restore, reviews the absent rows, and has new partitions backfilled. It runs while this process works the stream.
+//!
+//! # What a crash does
+//! A value is inserted in the database first and noted elsewhere after that. After a crash in between, the value is
+//! noted nowhere, and the earlier noted one is still in the database. A database that lacks a value that was noted
+//! elsewhere within the last seven days was therefore restored to a state before it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chunk_sync_model::Time;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use super::review::{Review, review};
+use crate::ingest::backfill::backfill;
+use crate::ingest::publisher::Publisher;
+use crate::ports::{AbsenceCounts, Beat, Beats, Fault, Ports, RecordedTable, Suspicion};
+use crate::runtime::clock::Clock;
+use crate::runtime::lease::Leadership;
+use crate::runtime::metrics;
+use crate::runtime::progress::{Stop, Stopper};
+
+/// The interval of values and of comparisons with the table on record.
+const BEAT: Duration = Duration::from_secs(10);
+
+/// Beats between two reviews of the absent rows.
+const REVIEW: u32 = 6;
+
+/// A value counts for this long: the database keeps it as long.
+const COUNTS_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// What the guard knows, for status, readiness and page.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Guarded {
+    /// The counts of the absent rows.
+    pub counts: AbsenceCounts,
+    /// Candidates that are not deleted, because they exceed the limit or because the table is not the one on record.
+    pub held: u64,
+    /// Why nothing is deleted by comparison, until `init --adopt`.
+    pub suspicion: Option<Suspicion>,
+}
+
+impl Guarded {
+    /// What the operator has to do about absent rows; empty if nothing.
+    #[must_use]
+    pub fn complaints(&self) -> Vec<String> {
+        let suspicion = self.suspicion.as_ref().map(|suspicion| {
+            format!(
+                "{}: no chunk is deleted because its row is absent; restore the table on record, or accept this one \
+                 with `chunk-sync init --adopt`",
+                suspicion.text
+            )
+        });
+        let held = (self.held > 0).then(|| {
+            format!(
+                "{} chunks have no row any more, and that is more than may be deleted unasked: find out why, then run \
+                 `chunk-sync verify --repair --absent delete`",
+                self.held
+            )
+        });
+        suspicion.into_iter().chain(held).collect()
+    }
+
+    /// What the operator should know: rows that something hides.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let hidden = (self.counts.hidden > 0).then(|| {
+            format!(
+                "{} chunks have no row that the service can see, and no deletion was captured: something hides the \
+                 rows; the stores keep the chunks",
+                self.counts.hidden
+            )
+        });
+        hidden.into_iter().collect()
+    }
+}
+
+/// The last state of the guard. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct GuardState(Arc<watch::Sender<Guarded>>);
+
+impl GuardState {
+    /// The last state.
+    #[must_use]
+    pub fn get(&self) -> Guarded {
+        self.0.borrow().clone()
+    }
+}
+
+/// The running guard.
+pub struct Guard {
+    state: GuardState,
+    stopper: Stopper,
+    task: JoinHandle<()>,
+}
+
+impl Guard {
+    /// Starts to guard whenever this process works the stream. `beats` are the other places that keep the last value;
+    /// `max_deletes` is the configured limit.
+    #[must_use]
+    pub fn start(
+        ports: Ports,
+        publisher: Publisher,
+        beats: Vec<Arc<dyn Beats>>,
+        max_deletes: Option<u64>,
+        leadership: Leadership,
+        clock: Clock,
+    ) -> Self {
+        let (stopper, stop) = Stopper::new();
+        let state = GuardState::default();
+        let watcher = Watcher { ports, publisher, beats, max_deletes, leadership, clock, state: state.clone() };
+        Self { state, stopper, task: tokio::spawn(watcher.run(stop)) }
+    }
+
+    /// The state.
+    #[must_use]
+    pub fn state(&self) -> GuardState {
+        self.state.clone()
+    }
+
+    /// Stops the guard, also in the middle of a review: the next one continues.
+    pub async fn stop(self) {
+        self.stopper.stop();
+        // The task ended, or it panicked and the panic was reported.
+        let _ = self.task.await;
+    }
+}
+
+struct Watcher {
+    ports: Ports,
+    publisher: Publisher,
+    beats: Vec<Arc<dyn Beats>>,
+    max_deletes: Option<u64>,
+    leadership: Leadership,
+    clock: Clock,
+    state: GuardState,
+}
+
+impl Watcher {
+    async fn run(self, stop: Stop) {
+        while stop.during(self.leadership.begins()).await.is_some() {
+            if stop.during(self.leadership.during(self.watch())).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    async fn watch(&self) -> std::convert::Infallible {
+        let mut ticks = tokio::time::interval(BEAT);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut beat: u32 = 0;
+        loop {
+            ticks.tick().await;
+            if let Err(fault) = self.beat(beat.is_multiple_of(REVIEW)).await {
+                warn!(%fault, "could not compare the table with the one on record; retrying in 10 s");
+            }
+            beat = beat.wrapping_add(1);
+        }
+    }
+
+    async fn beat(&self, reviews: bool) -> Result<(), Fault> {
+        let at = self.clock.now();
+        self.look_for_a_restore(at).await?;
+        match self.ports.records.check_table().await? {
+            RecordedTable::Same => {}
+            RecordedTable::NewPartitions => self.carry_partitions().await?,
+            RecordedTable::Suspect(suspicion) => self.suspect(&suspicion).await?,
+        }
+        self.insert_value(at).await?;
+        let reviewed = match reviews {
+            true => review(&self.ports, &self.publisher, self.max_deletes, at).await?,
+            false => Review::default(),
+        };
+        self.show(at, &reviewed).await
+    }
+
+    /// A value that another place noted and that the database lacks: the database was restored.
+    async fn look_for_a_restore(&self, at: Time) -> Result<(), Fault> {
+        for beats in &self.beats {
+            let noted = match beats.noted().await {
+                Ok(noted) => noted,
+                Err(fault) => {
+                    warn!(%fault, place = beats.place(), "cannot read the last value noted; retrying in 10 s");
+                    continue;
+                }
+            };
+            let counts = |noted: &Beat| at.seconds_since(noted.at) < COUNTS_FOR.as_secs_f64();
+            let Some(noted) = noted.filter(counts) else { continue };
+            if !self.ports.records.has_beat(noted.value).await? {
+                let text = format!(
+                    "the database was restored: it lacks the value {} that was inserted at {} and noted in {}",
+                    noted.value,
+                    noted.at,
+                    beats.place()
+                );
+                self.suspect(&Suspicion { text }).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn suspect(&self, suspicion: &Suspicion) -> Result<(), Fault> {
+        let known = self.ports.records.suspicion().await?.is_some();
+        if !known {
+            warn!(reason = suspicion.text, "no chunk is deleted because its row is absent, until `init --adopt`");
+            self.ports.records.suspect(suspicion).await?;
+        }
+        Ok(())
+    }
+
+    /// Rows of a partition that was attached were written before it was part of the table: none was captured.
+    async fn carry_partitions(&self) -> Result<(), Fault> {
+        let done = backfill(&self.ports, &self.publisher, None, &|_| {}).await?;
+        self.ports.records.record_partitions().await?;
+        info!(rows = done.rows, published = done.published, "the table has new partitions; published their rows");
+        Ok(())
+    }
+
+    /// A suspicion stops the values: what is noted elsewhere stays the proof of the restore.
+    async fn insert_value(&self, at: Time) -> Result<(), Fault> {
+        if self.ports.records.suspicion().await?.is_some() {
+            return Ok(());
+        }
+        let value = Uuid::new_v4();
+        self.ports.records.beat(value).await?;
+        for beats in &self.beats {
+            if let Err(fault) = beats.note(Beat { value, at }).await {
+                warn!(%fault, place = beats.place(), "cannot note the value of this beat; retrying in 10 s");
+            }
+        }
+        Ok(())
+    }
+
+    async fn show(&self, at: Time, reviewed: &Review) -> Result<(), Fault> {
+        let counts = self.ports.records.absence_counts(at).await?;
+        let suspicion = self.ports.records.suspicion().await?;
+        let held = match &suspicion {
+            Some(_) => counts.deletions.confirmed,
+            None => counts.deletions.held(self.max_deletes),
+        };
+        if reviewed.shown > 0 {
+            info!(rows = reviewed.shown, "rows show again; merging them");
+        }
+        metrics::absent(&counts, held, suspicion.is_some());
+        self.state.0.send_replace(Guarded { counts, held, suspicion });
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_held_degrades_readiness_and_what_is_hidden_only_warns() {
+        let calm = Guarded::default();
+        assert!(calm.complaints().is_empty() && calm.warnings().is_empty());
+        let held = Guarded { held: 3, ..calm.clone() };
+        assert!(held.complaints()[0].contains("3 chunks") && held.complaints()[0].contains("--absent delete"));
+        let suspicion = Some(Suspicion { text: "another table".into() });
+        let suspended = Guarded { suspicion, ..calm.clone() };
+        assert!(suspended.complaints()[0].contains("another table: ") && suspended.complaints()[0].contains("--adopt"));
+        let hidden = Guarded { counts: AbsenceCounts { hidden: 2, ..AbsenceCounts::default() }, ..calm };
+        assert!(hidden.complaints().is_empty() && hidden.warnings()[0].contains("something hides"));
+    }
+}
