@@ -35,7 +35,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chunk_sync_model::{SyncVersion, Target};
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
@@ -81,6 +81,9 @@ pub(crate) struct Worker {
     pub(crate) breaker: Arc<Breaker>,
     pub(crate) given_up: Arc<GivenUp>,
     pub(crate) carried: Arc<Carried>,
+    /// Held from a merge until its writes are with the store writers: writes are sent in the order of the merges, also
+    /// those of a held batch that is carried again beside newer ones.
+    pub(crate) turn: Arc<Mutex<()>>,
     /// The epoch of the bus when this term began.
     pub(crate) epoch: Arc<str>,
     pub(crate) term: Term,
@@ -284,6 +287,7 @@ impl Worker {
 
     /// From durable to the store writers: replayed operations take this path as well.
     pub(crate) async fn carry(&self, operations: Vec<Operation>) -> Result<Option<Batch>, Fault> {
+        let _turn = self.turn.lock().await;
         // Read once: the merge puts the writes of a store that is behind into the outbox, and every other store gets
         // them directly, whatever happens to it during the merge. With a second reading a store might get them neither
         // way.

@@ -118,6 +118,7 @@ impl Shared {
             breaker: Arc::clone(&self.breaker),
             given_up: Arc::clone(&self.given_up),
             carried: Arc::default(),
+            turn: Arc::default(),
             epoch: epoch.into(),
             term: term.clone(),
             stop: self.stop.clone(),
