@@ -13,11 +13,12 @@ use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use super::progress::Progress;
 use super::{Ended, Failure, output};
-use crate::config::Config;
+use crate::config::{Config, Http};
 use crate::http::{self, App};
 use crate::status::LastVerification;
 use crate::telemetry;
@@ -51,7 +52,28 @@ struct Summary {
 pub(super) async fn execute(config: Config, arguments: &Arguments, json: bool) -> Result<Ended, Failure> {
     let started = Instant::now();
     telemetry::init_logs(&config.log);
-    let metrics = telemetry::install_metrics();
+    arm(arguments);
+    let mut signals = Signals::listen()?;
+    let running = Running::start(config, arguments.drain).await?;
+    tokio::select! {
+        () = signals.next() => info!("stopping: finishing the work under way"),
+        result = running.service.ended() => result?,
+        result = idle(&running.service, &running.wired, &running.filling.state()), if arguments.drain => result?,
+    }
+    let bus = Arc::clone(&running.wired.ports.bus);
+    let health = tokio::select! {
+        health = running.stop() => health?,
+        () = signals.next() => {
+            warn!("second signal: exiting at once; the next start replays the work under way");
+            return Ok(Ended::Fine);
+        }
+    };
+    say(&health, bus.depth().await?.dead, started.elapsed(), json)?;
+    Ok(Ended::Fine)
+}
+
+/// Arms the failpoints that the arguments name.
+fn arm(arguments: &Arguments) {
     if let Some(at) = arguments.crash_at {
         warn!(point = at.point.as_str(), time = at.time, "the process aborts at this failpoint");
         crash_point::arm(at);
@@ -60,94 +82,114 @@ pub(super) async fn execute(config: Config, arguments: &Arguments, json: bool) -
         warn!(point = at.point.as_str(), time = at.time, "the process stops at this failpoint until SIGCONT");
         crash_point::arm_with(at, stand_still);
     }
-    let mut signals = Signals::listen()?;
-    let listener = TcpListener::bind(config.http.listen).await.with_context(|| {
-        format!("cannot listen on {}; stop the process that uses it, or set http.listen", config.http.listen)
-    })?;
-    let address = listener.local_addr().map_err(anyhow::Error::from)?;
-    if config.http.token.is_some() && !address.ip().is_loopback() {
-        warn!(%address, "other machines send the token in clear text; listen on loopback, behind a proxy with TLS");
+}
+
+/// Everything that runs until the process ends.
+struct Running {
+    wired: Wired,
+    service: Arc<Service>,
+    capturing: Option<Capturing>,
+    filling: Filling,
+    scrubbing: Option<Scrubbing>,
+    guard: Guard,
+    server: Server,
+}
+
+/// The HTTP server.
+struct Server {
+    /// Dropped or sent to: the server ends.
+    end: oneshot::Sender<()>,
+    task: JoinHandle<std::io::Result<()>>,
+}
+
+impl Running {
+    /// Starts the service, then what feeds and watches it, then the HTTP server. The address is bound before anything is
+    /// opened.
+    async fn start(config: Config, drain: bool) -> Result<Self, Failure> {
+        let metrics = telemetry::install_metrics();
+        let listener = listen(&config.http).await?;
+        let wired = wiring::open(&config, Purpose::Run, "run").await?;
+        chunk_sync_engine::metrics::show_all(&wired.ports.targets());
+        let worker = config.settings.worker.clone();
+        let (ports, publisher) = (&wired.ports, &wired.publisher);
+        let service = Arc::new(Service::start(ports.clone(), config.settings).await?);
+        let leadership = || service.leadership();
+        let capturing = wired
+            .capture
+            .clone()
+            .map(|capture| Capturing::start(capture, ports.clone(), publisher.clone(), worker.clone(), leadership()));
+        let installation = Arc::clone(&wired.installation);
+        let filling = Filling::start(ports.clone(), publisher.clone(), installation, &wired.installed, worker);
+        let verified = LastVerification::default();
+        let scrubbing = config.scrub.filter(|_| !drain).map(|scrub| {
+            let verified = verified.clone();
+            let note = Arc::new(move |scrubbed: &Scrubbed| verified.note(scrubbed));
+            Scrubbing::start(ports.clone(), publisher.clone(), scrub, leadership(), note)
+        });
+        let beats = wired.beats.clone();
+        let clock = Clock::default();
+        let guard = Guard::start(ports.clone(), publisher.clone(), beats, config.max_deletes, leadership(), clock);
+        let app = App {
+            roles: wired.roles.clone(),
+            guard: guard.state(),
+            installed: wired.installed.clone(),
+            filling: filling.state(),
+            file: wired.file.clone(),
+            service: Arc::clone(&service),
+            ports: ports.clone(),
+            publisher: publisher.clone(),
+            metrics,
+            http: config.http,
+            verified,
+        };
+        let server = Server::start(listener, app)?;
+        Ok(Self { wired, service, capturing, filling, scrubbing, guard, server })
     }
-    let wired = wiring::open(&config, Purpose::Run, "run").await?;
-    chunk_sync_engine::metrics::show_all(&wired.ports.targets());
-    let worker = config.settings.worker.clone();
-    let service = Arc::new(Service::start(wired.ports.clone(), config.settings).await?);
-    let capturing = wired.capture.clone().map(|capture| {
-        Capturing::start(capture, wired.ports.clone(), wired.publisher.clone(), worker.clone(), service.leadership())
-    });
-    let filling = Filling::start(
-        wired.ports.clone(),
-        wired.publisher.clone(),
-        Arc::clone(&wired.installation),
-        &wired.installed,
-        worker,
-    );
-    let (verified, fill_state) = (LastVerification::default(), filling.state());
-    let scrubbing = config.scrub.filter(|_| !arguments.drain).map(|scrub| {
-        let verified = verified.clone();
-        let told = Arc::new(move |scrubbed: &Scrubbed| verified.note(scrubbed));
-        Scrubbing::start(wired.ports.clone(), wired.publisher.clone(), scrub, service.leadership(), told)
-    });
-    let guard = Guard::start(
-        wired.ports.clone(),
-        wired.publisher.clone(),
-        wired.beats.clone(),
-        config.max_deletes,
-        service.leadership(),
-        Clock::default(),
-    );
-    let app = App {
-        roles: wired.roles.clone(),
-        guard: guard.state(),
-        installed: wired.installed.clone(),
-        filling: fill_state.clone(),
-        file: wired.file.clone(),
-        service: Arc::clone(&service),
-        ports: wired.ports.clone(),
-        publisher: wired.publisher.clone(),
-        metrics,
-        http: config.http,
-        verified,
-    };
-    let (end, ending) = oneshot::channel::<()>();
-    let server = tokio::spawn(http::serve(listener, app, async {
-        // A dropped sender also means the end.
-        let _ = ending.await;
-    }));
-    info!("service started; status page on http://{address}/; SIGTERM or Ctrl-C stops it after the work under way");
-    tokio::select! {
-        () = signals.next() => info!("stopping: finishing the work under way"),
-        result = service.ended() => result?,
-        result = idle(&service, &wired, &fill_state), if arguments.drain => result?,
-    }
-    let _ = end.send(());
-    let stop = async {
-        filling.stop().await;
-        guard.stop().await;
-        if let Some(scrubbing) = scrubbing {
+
+    /// Ends the server, then what feeds the service, then the service, which finishes the work under way. Returns its last
+    /// health.
+    async fn stop(self) -> Result<Health, Failure> {
+        let _ = self.server.end.send(());
+        self.filling.stop().await;
+        self.guard.stop().await;
+        if let Some(scrubbing) = self.scrubbing {
             scrubbing.stop().await;
         }
-        if let Some(capturing) = capturing {
+        if let Some(capturing) = self.capturing {
             capturing.stop().await;
         }
-        server.await.map_err(anyhow::Error::from)?.context("the HTTP server failed")?;
-        let health = service.health();
-        match Arc::into_inner(service) {
+        self.server.task.await.map_err(anyhow::Error::from)?.context("the HTTP server failed")?;
+        let health = self.service.health();
+        match Arc::into_inner(self.service) {
             Some(service) => service.stop().await?,
             None => warn!("the service is still in use; it ends with the process"),
         }
-        Ok::<Health, Failure>(health)
-    };
-    let health = tokio::select! {
-        health = stop => health?,
-        () = signals.next() => {
-            warn!("second signal: exiting at once; the next start replays the work under way");
-            return Ok(Ended::Fine);
-        }
-    };
-    let dead_letters = wired.ports.bus.depth().await?.dead;
-    say(&health, dead_letters, started.elapsed(), json)?;
-    Ok(Ended::Fine)
+        Ok(health)
+    }
+}
+
+impl Server {
+    fn start(listener: TcpListener, app: App) -> Result<Self, Failure> {
+        let address = listener.local_addr().map_err(anyhow::Error::from)?;
+        let (end, ending) = oneshot::channel::<()>();
+        let task = tokio::spawn(http::serve(listener, app, async {
+            // A dropped sender also means the end.
+            let _ = ending.await;
+        }));
+        info!("service started; status page on http://{address}/; SIGTERM or Ctrl-C stops it after the work under way");
+        Ok(Self { end, task })
+    }
+}
+
+async fn listen(http: &Http) -> Result<TcpListener, Failure> {
+    let listener = TcpListener::bind(http.listen).await.with_context(|| {
+        format!("cannot listen on {}; stop the process that uses it, or set http.listen", http.listen)
+    })?;
+    let address = listener.local_addr().map_err(anyhow::Error::from)?;
+    if http.token.is_some() && !address.ip().is_loopback() {
+        warn!(%address, "other machines send the token in clear text; listen on loopback, behind a proxy with TLS");
+    }
+    Ok(listener)
 }
 
 /// Sends SIGSTOP to this process.
