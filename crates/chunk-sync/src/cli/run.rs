@@ -55,10 +55,11 @@ pub(super) async fn execute(config: Config, arguments: &Arguments, json: bool) -
     arm(arguments);
     let mut signals = Signals::listen()?;
     let running = Running::start(config, arguments.drain).await?;
+    let filling = running.filling.state();
     tokio::select! {
         () = signals.next() => info!("stopping: finishing the work under way"),
         result = running.service.ended() => result?,
-        result = idle(&running.service, &running.wired, &running.filling.state()), if arguments.drain => result?,
+        result = idle(&running.service, &running.wired, &filling), if arguments.drain => result?,
     }
     let bus = Arc::clone(&running.wired.ports.bus);
     let health = tokio::select! {
