@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    Applied, Commit, Committed, Counts, CurrentState, Fault, Fence, MergeScope, Projection, Row, StoredDocument,
-    StoredFingerprint, SystemOfRecord, Write,
+    Applied, Commit, Committed, Counts, CurrentState, Fault, FaultClass, Fence, MergeScope, Projection, Row,
+    StoredDocument, StoredFingerprint, SystemOfRecord, Write,
 };
 use chunk_sync_model::document::{Document, Fingerprint, row_fingerprint};
 use chunk_sync_model::{State, Target};
@@ -33,18 +33,19 @@ pub trait Merging: SystemOfRecord {
         self.merge_in(MergeScope { ids, fence: &Fence::default(), finished: &[] }, decide).await
     }
 
-    /// Writes states the way a store does, guarded by the version in the record, all in one merge.
+    /// Writes states the way a store does, guarded by the version in the record: in one merge, or one by one if a write is
+    /// rejected.
     async fn apply(&self, writes: &[Write]) -> Vec<Applied> {
-        let ids: Vec<Uuid> = writes.iter().map(|write| write.id).collect();
-        let answers = std::sync::Mutex::new(Vec::new());
-        let decide = |current: Vec<CurrentState>| {
-            let decided = writes.iter().zip(current).map(|(write, current)| guarded(write, current));
-            let (applied, commits): (Vec<_>, Vec<_>) = decided.unzip();
-            *answers.lock().unwrap() = applied;
-            commits.into_iter().flatten().collect()
-        };
-        match self.merge(&ids, &decide).await {
-            Ok(()) => answers.into_inner().unwrap(),
+        match apply_together(self, writes).await {
+            Ok(applied) => applied,
+            Err(fault) if fault.class == FaultClass::Rejected && writes.len() > 1 => {
+                let mut applied = Vec::with_capacity(writes.len());
+                for write in writes {
+                    let alone = apply_together(self, std::slice::from_ref(write)).await;
+                    applied.extend(alone.unwrap_or_else(|fault| vec![Applied::Failed(fault)]));
+                }
+                applied
+            }
             Err(fault) => vec![Applied::Failed(fault); writes.len()],
         }
     }
@@ -83,6 +84,19 @@ pub trait Merging: SystemOfRecord {
 }
 
 impl<T: SystemOfRecord + ?Sized> Merging for T {}
+
+async fn apply_together<R: Merging + ?Sized>(records: &R, writes: &[Write]) -> Result<Vec<Applied>, Fault> {
+    let ids: Vec<Uuid> = writes.iter().map(|write| write.id).collect();
+    let answers = std::sync::Mutex::new(Vec::new());
+    let decide = |current: Vec<CurrentState>| {
+        let decided = writes.iter().zip(current).map(|(write, current)| guarded(write, current));
+        let (applied, commits): (Vec<_>, Vec<_>) = decided.unzip();
+        *answers.lock().unwrap() = applied;
+        commits.into_iter().flatten().collect()
+    };
+    records.merge(&ids, &decide).await?;
+    Ok(answers.into_inner().unwrap())
+}
 
 fn stored(row: Row) -> Option<StoredDocument> {
     Some(StoredDocument { id: row.id, version: row.version, document: Document::Row(row.state?) })
