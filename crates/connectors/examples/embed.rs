@@ -15,9 +15,9 @@ use chunk_sync_connectors::embedded::{Embedded, MAX_BACKLOG};
 use chunk_sync_engine::ports::Projection;
 use chunk_sync_engine::settings::{DirectSettings, Settings, WalSettings, WorkerSettings};
 use chunk_sync_engine::verify::{Options, verify};
-use chunk_sync_engine::{Clock, Ports, Publisher, Service};
+use chunk_sync_engine::{Ports, Publisher, Service};
 use chunk_sync_model::merge::Strategies;
-use chunk_sync_model::{Event, Limits};
+use chunk_sync_model::{Event, Limits, SyncVersion};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -31,7 +31,7 @@ fn ports(dir: &Path, limits: &Arc<Limits>) -> Result<Ports, Box<dyn Error>> {
         lease: embedded.lease,
         stores,
         set: None,
-        clock: Clock::default(),
+        floor: SyncVersion::default(),
     })
 }
 
