@@ -74,38 +74,40 @@ function figures(status, history) {
   shown.push(figure("Dead letters", queue ? count.format(queue.dead) : "–", "need the operator", queue?.dead > 0 ? "warn" : null));
   const log = last(history, "chunk_sync_wal_bytes");
   if (log !== null) shown.push(figure("Write-ahead log", bytes(log), "on disk"));
-  return [...shown, ...optional(status)];
+  return [...shown, ...optional(history)];
 }
 
-/** Figures that only some installations or versions have. */
-function optional(status) {
-  const shown = [];
-  const held = status.deletions_held;
-  if (held !== undefined && held !== null) {
-    const number = typeof held === "object" ? (held.count ?? held.held ?? 0) : held;
-    shown.push(figure("Deletions held", count.format(number), "above scrub.max_deletes", number > 0 ? "bad" : null));
-  }
-  for (const [key, name, note] of [["waiting", "Waiting", "for a lock or for configuration"], ["watch", "Watched", "late writes that are read back"]]) {
-    const value = status[key];
-    const number = typeof value === "object" && value !== null ? value.count : value;
-    if (typeof number === "number") shown.push(figure(name, count.format(number), note, key === "waiting" && number > 0 ? "warn" : null));
-  }
-  return shown;
+/** The sum of the gauges whose name begins so; null if there is none. */
+function sum(history, prefix) {
+  const found = Object.keys(history.series).filter((name) => name.startsWith(prefix));
+  return found.length === 0 ? null : found.reduce((all, name) => all + (last(history, name) ?? 0), 0);
 }
+
+/** Figures that only some installations have. */
+function optional(history) {
+  const oldest = last(history, "chunk_sync_waiting_seconds");
+  const found = [
+    ["Deletions held", "chunk_sync_deletions_held", "above scrub.max_deletes; they wait for the operator", "bad"],
+    ["Rows out of sight", "chunk_sync_absent_rows{state=\"hidden\"}", "something hides them; nothing is deleted", "bad"],
+    ["Set aside", "chunk_sync_waiting_events", oldest > 0 ? `the oldest for ${duration(oldest)}` : "until they can be merged", "warn"],
+    ["Watched", "chunk_sync_watch", "late writes, which are read back", null],
+  ];
+  const shown = found.map(([name, prefix, note, tone]) => ({ name, number: sum(history, prefix), note, tone }));
+  return shown.filter(({ number }) => number !== null).map(({ name, number, note, tone }) => figure(name, count.format(number), note, number > 0 ? tone : null));
+}
+
+const PHASES = { failed: "bad", opening: "warn", bus_full: "warn" };
 
 /** Figures on capture: the fields that the status has, and what PostgreSQL keeps for the slot. */
-function captured(status, history) {
-  const lag = last(history, "chunk_sync_capture_lag_bytes");
-  const capture = status.capture;
-  if (lag === null && !capture) return [];
+function captured({ capture }, history) {
+  const lag = last(history, "chunk_sync_capture_lag_bytes") ?? capture?.lag_bytes ?? null;
   const shown = [];
-  for (const [key, value] of Object.entries(typeof capture === "object" && capture ? capture : {})) {
-    if (value === null || typeof value === "object") continue;
-    const name = key.replaceAll("_", " ");
-    const text = key.endsWith("bytes") ? bytes(value) : key.endsWith("seconds") ? duration(value) : Date.parse(value) && /^\d{4}-/.test(value) ? `${duration(since(value))} ago` : String(value);
-    shown.push(figure(name[0].toUpperCase() + name.slice(1), text));
+  if (capture) {
+    shown.push(figure("Phase", capture.phase.replaceAll("_", " "), `for ${duration(since(capture.since))}`, PHASES[capture.phase] ?? null));
+    for (const [key, name] of [["fault", "Fault"], ["blocked_by", "Waits for"], ["gap", "Looks for missed changes"]]) {
+      if (capture[key]) shown.push(figure(name, capture[key], "", "bad"));
+    }
   }
-  if (typeof capture === "string") shown.push(figure("State", capture));
   if (lag !== null) shown.push(figure("Slot", bytes(lag), "of log that PostgreSQL keeps for it", lag > 2 ** 30 ? "warn" : null));
   return shown;
 }
