@@ -23,7 +23,6 @@
 //! | between `Lease::take` and its answer | nothing: no process works on the stream for 2 s | the lease is not renewed, and a process takes it |
 //! | while the process holds the lease | the work in progress | it is pending on the bus and in the log of the process |
 //! | the process stands still (no crash), and another takes the lease | a merge of the old holder; or it is repeated | its token is refused; the takeover waits for merges that had begun before |
-//! | while rows are hidden from the service | their chunks, if absence were taken for deletion; events on them | nothing shows that they were deleted: they are noted, their records merge the events, and the rows get them when they show again |
 //! | while `Bus` writes a dead letter | nothing; the letter may be there twice | letter and acknowledgement are written together |
 //!
 //!
@@ -47,7 +46,6 @@
 mod capture;
 mod disk;
 mod faults;
-mod field;
 mod oracle;
 mod ports;
 mod process;
@@ -71,7 +69,6 @@ use uuid::Uuid;
 use crate::memory::{MemoryBus, MemoryCapture, MemoryLease, MemoryRecords, MemoryStore};
 use capture::write_rows;
 use faults::{Endpoint, Faults, Life, Signal, Way};
-use field::hide_rows;
 use oracle::Oracle;
 use ports::Poisoned;
 use process::{Machine, weathered_bus};
@@ -192,7 +189,7 @@ async fn live(seed: u64, installation: Installation, plant: Plant) -> Result<Tal
     }
     world.drain_late_writes().await?;
     // The final version of a chunk depends on the order of its merges; late commits change that order.
-    world.check(None, processes == 1 && !world.scenario.commits_late && world.scenario.hides == 0).await?;
+    world.check(None, processes == 1 && !world.scenario.commits_late).await?;
     Ok(world.tallied())
 }
 
@@ -235,7 +232,6 @@ impl World {
             tokio::spawn(author.write(Arc::clone(self), publisher()))
         });
         let stranger = tokio::spawn(write_rows(Arc::clone(self), branch()));
-        let hiding = tokio::spawn(hide_rows(Arc::clone(self), branch()));
         let mut rng = branch();
         for number in 0..self.scenario.malformed {
             sleep(Duration::from_millis(rng.below(20_000) as u64)).await;
@@ -246,7 +242,7 @@ impl World {
                 self.forget();
             }
         }
-        for author in authors.into_iter().chain([stranger, hiding]) {
+        for author in authors.into_iter().chain([stranger]) {
             match timeout(LATE, author).await {
                 Ok(ended) => ended.map_err(|error| error.to_string())?,
                 Err(_) => return Err("a publisher does not come to an end".into()),

@@ -105,24 +105,6 @@ fn a_system_of_record_without_outbox_lets_a_dead_store_stop_the_others() {
 }
 
 #[test]
-fn a_system_of_record_that_takes_absence_for_deletion() {
-    let plant = || Plant {
-        records: Box::new(|records| Arc::new(records::Flawed::new(records, records::Flaw::TakesAbsenceForDeletion))),
-        ..Plant::default()
-    };
-    is_found_out("records that take absence for deletion", 60, &["the row of", "misses"], plant);
-}
-
-#[test]
-fn a_system_of_record_that_notes_no_absent_row() {
-    let plant = || Plant {
-        records: Box::new(|records| Arc::new(records::Flawed::new(records, records::Flaw::NotesNothing))),
-        ..Plant::default()
-    };
-    is_found_out("records that note no absent row", 200, &["the row of", "holds", "misses"], plant);
-}
-
-#[test]
 fn a_store_that_takes_older_states() {
     let plant = || Plant { store: Box::new(|store| Arc::new(store::Unguarded(store))), ..Plant::default() };
     is_found_out("an unguarded store", 100, &["went back"], plant);

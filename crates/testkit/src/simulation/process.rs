@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chunk_sync_engine::absence::Guard;
 use chunk_sync_engine::ports::{Bus, Projection};
 use chunk_sync_engine::{Capturing, Clock, Leadership, Ports, Publisher, Service, Surroundings};
 use chunk_sync_model::Target;
@@ -126,9 +125,8 @@ impl Machine {
             Service::start_in(self.surroundings(skew, &life), ports.clone(), self.world.scenario.settings.clone());
         let end = match started.await {
             Ok(service) => {
-                let guard = self.guard(&life, skew, ports.clone(), service.leadership());
                 let capturing = self.capturing(&life, ports, service.leadership());
-                self.watch(service, capturing, guard, &life, doom).await
+                self.watch(service, capturing, &life, doom).await
             }
             Err(_) => End::GaveUp,
         };
@@ -137,7 +135,7 @@ impl Machine {
     }
 
     /// Watches the process until it ends.
-    async fn watch(&mut self, service: Service, capturing: Capturing, guard: Guard, life: &Life, doom: Doom) -> End {
+    async fn watch(&mut self, service: Service, capturing: Capturing, life: &Life, doom: Doom) -> End {
         let fate = async {
             match doom {
                 Doom::Full(time) => {
@@ -171,14 +169,8 @@ impl Machine {
         tokio::select! {
             biased;
             () = life.over() => End::Killed,
-            stopped = async { guard.stop().await; capturing.stop().await; service.stop().await } => if stopped.is_ok() { end } else { End::GaveUp },
+            stopped = async { capturing.stop().await; service.stop().await } => if stopped.is_ok() { end } else { End::GaveUp },
         }
-    }
-
-    fn guard(&self, life: &Arc<Life>, skew: i64, ports: Ports, leadership: Leadership) -> Guard {
-        let publisher = Publisher::new(Arc::clone(&ports.bus), Arc::new(self.world.scenario.settings.limits.clone()));
-        let clock = self.surroundings(skew, life).clock;
-        Guard::start(ports, publisher, Vec::new(), None, leadership, clock)
     }
 
     fn capturing(&self, life: &Arc<Life>, ports: Ports, leadership: Leadership) -> Capturing {

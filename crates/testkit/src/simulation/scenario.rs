@@ -27,8 +27,6 @@ pub(super) struct Scenario {
     pub(super) gap: usize,
     /// Rows written past the service.
     pub(super) strange: usize,
-    /// How many times rows are hidden from the service.
-    pub(super) hides: usize,
     /// Malformed entries, which no worker can parse.
     pub(super) malformed: usize,
     /// The fault of the first chunk.
@@ -91,8 +89,6 @@ impl Scenario {
             begin: Timestamp::from_second(HALF_PAST + rng.below(1_800) as i64).unwrap(),
             rates,
             settings: draw_settings(rng),
-            // Drawn last: the draws before it stay the same for a seed.
-            hides: [0, 0, 1, 3][rng.below(4)],
         }
     }
 }

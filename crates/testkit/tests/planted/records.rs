@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    AbsenceNote, Commit, Committed, ConflictFilter, ConflictLog, ConflictRecord, Counts, CurrentState, Fault,
-    FaultClass, Fence, MergeScope, MergeTransaction, NoteChange, Outbox, PendingWrite, Records, Row, SystemOfRecord,
+    Commit, Committed, ConflictFilter, ConflictLog, ConflictRecord, Counts, CurrentState, Fault, FaultClass, Fence,
+    MergeScope, MergeTransaction, Outbox, PendingWrite, Records, Row, SystemOfRecord,
 };
 use chunk_sync_model::{SyncVersion, Target, Time};
 use uuid::Uuid;
@@ -20,8 +20,6 @@ pub(super) enum Flaw {
     PaysWhateverVersion,
     RefusesDebts,
     IgnoresTheLease,
-    TakesAbsenceForDeletion,
-    NotesNothing,
 }
 
 pub(super) struct Flawed(Arc<dyn Records>, Flaw, Every);
@@ -42,21 +40,12 @@ struct FlawedMerge<'a> {
 #[async_trait]
 impl MergeTransaction for FlawedMerge<'_> {
     fn current(&mut self) -> Vec<CurrentState> {
-        let mut current = self.merge.current();
-        if self.flaw == Flaw::TakesAbsenceForDeletion {
-            let note = AbsenceNote { newest_change: None, approved: true };
-            let absent = current.iter_mut().filter(|current| current.state.is_none());
-            absent.for_each(|current| current.absence = Some(note));
-        }
-        current
+        self.merge.current()
     }
 
     async fn commit(self: Box<Self>, mut commits: Vec<Commit>) -> Result<Committed, Fault> {
         if self.skips {
             commits.clear();
-        }
-        if self.flaw == Flaw::NotesNothing {
-            commits.iter_mut().for_each(|commit| commit.absence = NoteChange::Keep);
         }
         if matches!(self.flaw, Flaw::ForgetsDebts | Flaw::RefusesDebts) {
             commits.iter_mut().for_each(|commit| commit.outbox.clear());

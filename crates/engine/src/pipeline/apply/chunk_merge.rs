@@ -91,9 +91,15 @@ impl<'a> ChunkMerge<'a> {
 
     /// The row is there, or it was deleted, or there has been none. A note on it has served its purpose.
     fn seen(&mut self, current: CurrentState, operations: &[&Operation]) {
-        let (note, absent) = (current.absence, current.state.is_none());
+        let (note, absent, row) = (current.absence, current.state.is_none(), current.row);
+        let lived = current.record.as_ref().is_some_and(Record::lives);
         self.external(current, operations);
         let Some(note) = note else { return };
+        if absent && !lived && !operations.iter().any(|operation| sight::is_captured_deletion(operation)) {
+            // Deleted while its row could not be seen, which is still so: the row must not look like a new one later.
+            self.unseen_row = row;
+            return;
+        }
         self.absence =
             if absent && note.approved { NoteChange::Deleted(self.context.now.at) } else { NoteChange::Remove };
         self.reassemble(note);

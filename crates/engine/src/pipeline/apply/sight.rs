@@ -29,7 +29,7 @@ pub(super) fn of(current: &CurrentState, operations: &[&Operation]) -> Sight {
 }
 
 /// A signal by capture that the row was deleted or the table truncated. A repair and a fill prove nothing.
-fn is_captured_deletion(operation: &Operation) -> bool {
+pub(super) fn is_captured_deletion(operation: &Operation) -> bool {
     let captured = operation.is_signal() && !operation.is_repair() && !operation.is_fill();
     captured && operation.event.kind == EventType::Delete
 }

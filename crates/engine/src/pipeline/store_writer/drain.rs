@@ -104,7 +104,8 @@ impl OutboxDrain {
     }
 }
 
-/// The recorded state of each pending write.
+/// The recorded state of each pending write. A living chunk whose row is absent has no state to send: its pending write
+/// waits until the row shows again or the chunk is deleted.
 async fn with_states(
     access: &StoreAccess,
     pending_writes: Vec<PendingWrite>,
@@ -115,5 +116,6 @@ async fn with_states(
         let (version, state) = row.map_or((pending_write.version, None), |row| (row.version, row.state));
         (pending_write, Write { id: pending_write.id, version, state, vectors_since: version })
     };
-    Ok(pending_writes.into_iter().zip(rows).map(write).collect())
+    let is_unseen = |row: &Option<Row>| row.as_ref().is_some_and(|row| row.state.is_none() && row.lives == Some(true));
+    Ok(pending_writes.into_iter().zip(rows).filter(|(_, row)| !is_unseen(row)).map(write).collect())
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use chunk_sync_engine::absence::{self, SECOND_LOOK};
-use chunk_sync_engine::ports::{AbsenceCause, AbsenceLog};
+use chunk_sync_engine::ports::{AbsenceCause, AbsenceLog, Outbox, PendingWrite};
 use chunk_sync_engine::repair::{Action, Orphans, plan, publish};
 use chunk_sync_model::{Body, Event, EventType, Origin, State, Time, Writer};
 use chunk_sync_testkit::states::{changed, states};
@@ -299,4 +299,49 @@ async fn versions_after_an_adoption_are_above_the_floor() {
     let before = world.version(id).await;
     world.carry(vec![change(&states[0], "and once more")]).await;
     assert!(world.version(id).await > before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chunk_deleted_while_its_row_is_hidden_is_not_revived_by_the_row() {
+    let states = states(2);
+    let world = World::with(&states).await;
+    let id = states[0].chunk.id;
+    world.rows.hide([id]);
+    world.carry(vec![delete(id)]).await;
+    // Late once more, while the row is still hidden.
+    world.carry(vec![Event::of_chunk(states[0].chunk.clone())]).await;
+    assert_eq!(kept(&world).await, 1);
+    world.rows.hide([]);
+    review(&world, due()).await;
+    assert!(world.row(id).await.is_none());
+    assert_eq!(kept(&world).await, 1);
+    assert!(world.verify().await.consistent);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pending_write_of_a_hidden_row_deletes_nothing() {
+    let states = states(2);
+    let world = World::with(&states).await;
+    let ids = [states[0].chunk.id, states[1].chunk.id];
+    let older = chunk_sync_model::SyncVersion::new(1);
+    let mut pending = Vec::new();
+    for (id, state) in ids.iter().zip(&states) {
+        world.vectors.tamper(*id, older, Some(state));
+        let version = world.version(*id).await;
+        pending.push(PendingWrite { id: *id, target: chunk_sync_model::Target::Qdrant, version });
+    }
+    world.rows.hide([ids[0]]);
+    world.rows.enqueue(&pending).await.unwrap();
+    let service = world.service().await;
+    let left = async |count: u64| {
+        while world.rows.outbox_counts().await.unwrap()[&chunk_sync_model::Target::Qdrant] > count {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    left(1).await;
+    assert_eq!(world.ports.stores[0].counts().await.unwrap().chunks, 2, "the hidden row was taken for a deletion");
+    world.rows.hide([]);
+    left(0).await;
+    service.stop().await.unwrap();
+    assert!(world.verify().await.consistent);
 }
