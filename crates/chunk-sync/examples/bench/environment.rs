@@ -156,14 +156,15 @@ impl Environment {
         let mut info = async |of: &str| {
             redis::cmd("XINFO").arg(of).arg(format!("{}:stream", self.name)).query_async(&mut redis).await.unwrap()
         };
-        let stream: HashMap<String, redis::Value> = redis::from_redis_value(info("STREAM").await).unwrap();
+        // The group first: what it reads afterwards counts as unread.
         let groups: Vec<HashMap<String, redis::Value>> = redis::from_redis_value(info("GROUPS").await).unwrap();
+        let stream: HashMap<String, redis::Value> = redis::from_redis_value(info("STREAM").await).unwrap();
         let number = |map: &HashMap<String, redis::Value>, key: &str| -> u64 {
             map.get(key).cloned().and_then(|value| redis::from_redis_value(value).ok()).unwrap_or_default()
         };
         let added = number(&stream, "entries-added");
         let group = &groups[0];
-        (added, added - number(group, "entries-read") + number(group, "pending"))
+        (added, added.saturating_sub(number(group, "entries-read")) + number(group, "pending"))
     }
 
     /// Waits until so many entries were added to the stream and all are finished.
