@@ -113,6 +113,8 @@ pub struct Redis {
     pub dead_stream: String,
     /// The consumer group of the workers.
     pub group: String,
+    /// Whether groups of other programs that make no progress for 24 h no longer hold the trimming up.
+    pub trim_past_idle_groups: bool,
 }
 
 /// Qdrant.

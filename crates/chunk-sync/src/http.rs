@@ -33,7 +33,7 @@ use axum::routing::{get, post};
 use chunk_sync_connectors::embedded::EmbeddedFile;
 use chunk_sync_engine::absence::GuardState;
 use chunk_sync_engine::ports::Installed;
-use chunk_sync_engine::{FillState, Ports, Publisher, Service};
+use chunk_sync_engine::{CaptureMonitor, FillState, Ports, Publisher, Service};
 use chunk_sync_model::Time;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
@@ -70,6 +70,8 @@ pub struct App {
     pub guard: GuardState,
     /// The result of the last verification.
     pub verified: LastVerification,
+    /// Capture, unless the rows are embedded.
+    pub capture: Option<CaptureMonitor>,
 }
 
 /// The state shared by all requests.

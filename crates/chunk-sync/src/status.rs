@@ -1,15 +1,17 @@
 //! The status document of the service: `/v1/status` returns it, the status page renders it, and `status` prints it. It is
 //! assembled here only.
 
+pub mod capture;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chunk_sync_connectors::embedded::EmbeddedFile;
 use chunk_sync_engine::absence::{GuardState, Guarded};
-use chunk_sync_engine::ports::{Depth, Fault, Installed};
+use chunk_sync_engine::ports::{BusCondition, Depth, Fault, Installed};
 use chunk_sync_engine::scrub::Scrubbed;
-use chunk_sync_engine::{Condition, FillState, Filled, Health, Ports, Role, Service};
+use chunk_sync_engine::{CaptureMonitor, Condition, FillState, Filled, Health, Ports, Role, Service};
 use chunk_sync_model::{Target, Time};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -55,6 +57,9 @@ pub struct Status {
     /// Conditions that impair the service but do not stop it.
     #[serde(default)]
     pub warnings: Vec<String>,
+    /// Capture of changes in PostgreSQL; absent if the rows are embedded.
+    #[serde(default)]
+    pub capture: Option<capture::Capture>,
     /// Entries on the bus; absent if the bus did not answer, see `unknown`.
     pub queue: Option<Queue>,
     /// One element per store, the system of record first.
@@ -230,6 +235,8 @@ pub struct Observed<'a> {
     pub ports: &'a Ports,
     /// The last verification.
     pub verified: &'a LastVerification,
+    /// Capture, unless the rows are embedded.
+    pub capture: Option<&'a CaptureMonitor>,
 }
 
 impl Status {
@@ -246,6 +253,8 @@ impl Status {
             asked("the open conflicts", ports.records.open_conflicts())
         );
         let health = service.health();
+        let capture = observed.capture.map(capture::Capture::of);
+        let down = capture.as_ref().and_then(|capture| capture.is_down(now));
         let unknown =
             [depth.as_ref().err(), oldest.as_ref().err(), pending_writes.as_ref().err(), open_conflicts.as_ref().err()];
         let unknown = unknown.into_iter().flatten().cloned().collect();
@@ -260,11 +269,12 @@ impl Status {
                 Role::Standby { holder } if !holder.is_empty() => Some(holder.clone()),
                 _ => None,
             },
-            ready: is_ready(&health, &filling, &guarded),
-            waiting_for: waiting_for(&health, &filling, &guarded),
+            ready: is_ready(&health, &filling, &guarded) && down.is_none(),
+            waiting_for: waiting_for(&health, &filling, &guarded).into_iter().chain(down).collect(),
+            capture,
             filling,
             absent: guarded,
-            warnings,
+            warnings: warnings.into_iter().chain(of_bus(&health.bus)).collect(),
             recovered: health.recovered.as_ref().map(Recovered::of),
             queue: depth.ok().map(|depth| Queue::of(depth, oldest.ok().flatten(), now)),
             stores: stores(&health, pending_writes.ok().as_ref()),
@@ -288,6 +298,18 @@ async fn warnings(file: Option<EmbeddedFile>) -> Vec<String> {
     };
     let strains = tokio::task::spawn_blocking(move || file.strains()).await.unwrap_or_default();
     strains.into_iter().map(|strain| format!("{}: {}", strain.text, strain.remedy)).collect()
+}
+
+/// Conditions of the bus, each with its remedy.
+fn of_bus(bus: &BusCondition) -> Vec<String> {
+    let lost = (bus.lost > 0).then(|| {
+        format!(
+            "the bus lost {} entries before they were finished: captured changes were captured again, events of other \
+             publishers are lost; see the log of `run`",
+            bus.lost
+        )
+    });
+    lost.into_iter().chain(bus.warnings.iter().cloned()).collect()
 }
 
 /// The progress of filling a store, as text.

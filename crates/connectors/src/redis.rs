@@ -23,9 +23,10 @@
 //! - Group, stream or data gone (`XGROUP DESTROY`, `DEL`, `FLUSHALL`): the reader creates the group again and reads the
 //!   stream, if there is one, from its start. Entries in hand are not delivered again. The epoch changes. Entries that were
 //!   unread are lost with the stream.
-//! - Entries that another client removed before they were finished are lost: each is logged as an error and counted
-//!   ([`RedisBus::lost`]). Entries that were removed before they were read are not detected one by one.
-//! - Memory full: reading, finishing and trimming continue, because the scripts may exceed the limit.
+//! - Entries that another client removed before they were finished, read or unread, are lost: they are logged as an error and
+//!   counted ([`RedisBus::lost`]), and the epoch changes, so that captured changes are captured again (`loss.rs`).
+//! - A replica that lacks the last entries becomes the primary: its `run_id` differs, and so does the epoch.
+//! - Memory full: reading, finishing, dead-lettering and trimming continue, because the scripts may exceed the limit.
 
 mod answer;
 mod beats;
@@ -36,6 +37,7 @@ mod connection;
 mod dead;
 mod examine;
 mod fault;
+mod loss;
 mod mark;
 mod reader;
 mod scripts;
@@ -51,9 +53,10 @@ pub use config::RedisConfig;
 pub use examine::examine;
 pub use mark::statements;
 
-use answer::Group;
+use answer::{Group, IdleGroup};
 use connection::Connection;
 use fault::Error;
+use loss::Seen;
 use reader::{InHand, Reader};
 
 /// The bus on a Redis server.
@@ -75,6 +78,11 @@ struct Shared {
     /// Unread plus pending entries as of the last publication; `u64::MAX` if unknown, which exceeds every bound.
     backlog: AtomicU64,
     lost: AtomicU64,
+    seen: Mutex<Seen>,
+    /// Other groups that make no progress, as of the last trimming.
+    idle: Mutex<Vec<IdleGroup>>,
+    idle_after: Duration,
+    trim_past_idle: bool,
 }
 
 /// Names on the server.
@@ -86,6 +94,10 @@ struct Keys {
     entry_max_bytes: usize,
     /// Prefix of the consumer names of this process.
     consumer: String,
+    /// A hash: what the group had read when a script last looked.
+    notes: String,
+    /// A hash: the progress of the other groups.
+    others: String,
 }
 
 impl RedisBus {
@@ -101,6 +113,8 @@ impl RedisBus {
             group: config.group.clone(),
             entry_max_bytes: config.entry_max_bytes,
             consumer: config.consumer.clone(),
+            notes: format!("{}:read:{}", config.stream, config.group),
+            others: format!("{}:groups", config.stream),
         };
         let shared = Shared {
             connection: Connection::new(config)?,
@@ -109,6 +123,10 @@ impl RedisBus {
             in_hand: Mutex::default(),
             backlog: AtomicU64::new(u64::MAX),
             lost: AtomicU64::new(0),
+            seen: Mutex::default(),
+            idle: Mutex::default(),
+            idle_after: config.idle_after,
+            trim_past_idle: config.trim_past_idle,
         };
         Ok(Self {
             shared: Arc::new(shared),
@@ -118,8 +136,8 @@ impl RedisBus {
         })
     }
 
-    /// Number of unfinished entries that other clients removed from the stream, as far as this process detected them. Any
-    /// value but 0 is a loss of events.
+    /// Number of unfinished entries that were lost from the stream, by the last answer of the server. Any value but 0 is a
+    /// loss of events, except of captured changes, which are captured again.
     #[must_use]
     pub fn lost(&self) -> u64 {
         self.shared.lost.load(Ordering::Relaxed)
@@ -140,21 +158,19 @@ impl Shared {
         }
     }
 
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<IdleGroup>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lose(&self, id: EntryId) {
-        self.lost.fetch_add(1, Ordering::Relaxed);
         tracing::error!(
             entry = %id,
             "an entry was removed from the stream before it was finished, and its event is lost; stop the client that \
              trims the stream by length or deletes from it"
         );
-    }
-
-    async fn make_group(&self) -> Result<(), Error> {
-        let mut command = redis::cmd("XGROUP");
-        command.arg("CREATE").arg(&self.keys.stream).arg(&self.keys.group).arg(0).arg("MKSTREAM");
-        match self.connection.query::<()>(&command).await {
-            Err(error) if error.is_group_there() => Ok(()),
-            made => made,
-        }
     }
 }

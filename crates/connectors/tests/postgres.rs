@@ -6,6 +6,8 @@
 mod bus;
 #[path = "postgres/capture.rs"]
 mod capture;
+#[path = "postgres/capture_trouble.rs"]
+mod capture_trouble;
 #[path = "postgres/examine.rs"]
 mod examine;
 #[path = "postgres/fixture.rs"]

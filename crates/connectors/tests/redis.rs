@@ -20,6 +20,8 @@ mod examine;
 mod free;
 #[path = "redis/handover.rs"]
 mod handover;
+#[path = "redis/loss.rs"]
+mod loss;
 #[path = "redis/server.rs"]
 mod server;
 #[path = "redis/surroundings.rs"]

@@ -31,9 +31,11 @@ pub use runtime::host::Surroundings;
 pub use runtime::lease::{Leadership, Role};
 pub use runtime::progress::Done;
 pub use runtime::service::{Health, Service, StartError};
-pub use runtime::settings::{Detect, DirectSettings, DirectWrites, Settings, WalSettings, WorkerSettings};
+pub use runtime::settings::{
+    CapturedEvents, Detect, DirectSettings, DirectWrites, Settings, WalSettings, WorkerSettings,
+};
 pub use runtime::{failpoint as crash_point, metrics, settings};
 pub use verify::fill::{FillState, Filled, Filling};
 pub use verify::{repair, scrub};
 
-pub use ingest::change_feed::Capturing;
+pub use ingest::change_feed::{CaptureMonitor, CaptureState, Capturing, Phase};

@@ -23,8 +23,8 @@ pub use absence::{
     Suspicion, Verdict, max_deletes,
 };
 pub use beats::{Beat, Beats};
-pub use bus::{Bus, Delivery, Depth, EntryId, FinishedBy};
-pub use capture::{Capture, Captured, Gap, Opened, Position, Source, Touch};
+pub use bus::{Bus, BusCondition, Delivery, Depth, EntryId, FinishedBy};
+pub use capture::{Capture, Captured, Gap, Opened, PART, Position, Source, Touch};
 pub use conflict_log::{ConflictFilter, ConflictLog, ConflictRecord, NewConflict, Resolution, ResolvedPart};
 pub use dead_letters::{DEAD_FIELDS, DeadLetter, DeadLetters, Letter};
 pub use fault::{Fault, FaultClass};

@@ -48,7 +48,7 @@ pub struct Event {
 pub enum Body {
     /// The writer's complete view.
     Chunk(Box<Chunk>),
-    /// The chunk's id; a delete carries nothing else.
+    /// The chunk's id: of a delete, and of a thin event by `postgres`, whose row the merge reads.
     Id(Uuid),
 }
 
@@ -325,8 +325,7 @@ impl Wire<'_> {
         let writer = self.writer.unwrap_or_else(|| self.source.into());
         let body = match self.kind {
             EventType::Delete => Body::Id(parse::from_json::<Identity>("chunk", self.chunk.get())?.id),
-            // Limits do not apply to rows: a captured one is compared with the row itself when it is merged.
-            _ if writer == Writer::Postgres => Body::Chunk(Box::new(parse::fact(self.chunk.get())?)),
+            _ if writer == Writer::Postgres => row(self.chunk.get())?,
             _ => Body::Chunk(Box::new(parse::chunk(self.chunk.get(), limits)?)),
         };
         Ok(Event {
@@ -348,6 +347,20 @@ impl Wire<'_> {
 #[derive(Deserialize)]
 struct Identity {
     id: Uuid,
+}
+
+/// The body of an event by `postgres`: only the id, or the row. Limits do not apply to rows: the merge reads the row
+/// itself.
+fn row(json: &str) -> Result<Body, Invalid> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Thin {
+        id: Uuid,
+    }
+    match serde_json::from_str::<Thin>(json) {
+        Ok(thin) => Ok(Body::Id(thin.id)),
+        Err(_) => Ok(Body::Chunk(Box::new(parse::fact(json)?))),
+    }
 }
 
 fn check_targets(targets: &[Target]) -> Result<(), Invalid> {

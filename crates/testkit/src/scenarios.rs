@@ -117,6 +117,7 @@ fn settings(strategies: &[(&str, &str)], dir: &Path) -> Settings {
         limits: Limits::default(),
         strategies: of_parts.iter().fold(Strategies::default(), with),
         direct,
+        captured_events: chunk_sync_engine::CapturedEvents::Thin,
         keep_conflicts: Duration::from_secs(3600),
         worker: WorkerSettings { wait: Duration::from_millis(20), ..WorkerSettings::default() },
         wal: WalSettings { dir: dir.join("wal"), max_bytes: 1 << 30, keep: Duration::from_secs(3600) },

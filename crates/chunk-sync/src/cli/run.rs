@@ -111,14 +111,13 @@ impl Running {
         let listener = listen(&config.http).await?;
         let wired = wiring::open(&config, Purpose::Run, "run").await?;
         chunk_sync_engine::metrics::show_all(&wired.ports.targets());
-        let worker = config.settings.worker.clone();
+        let (worker, settings) = (config.settings.worker.clone(), Arc::new(config.settings.clone()));
         let (ports, publisher) = (&wired.ports, &wired.publisher);
         let service = Arc::new(Service::start(ports.clone(), config.settings).await?);
         let leadership = || service.leadership();
-        let capturing = wired
-            .capture
-            .clone()
-            .map(|capture| Capturing::start(capture, ports.clone(), publisher.clone(), worker.clone(), leadership()));
+        let capturing = wired.capture.clone().map(|capture| {
+            Capturing::start(capture, ports.clone(), publisher.clone(), settings, leadership(), Clock::default())
+        });
         let installation = Arc::clone(&wired.installation);
         let filling = Filling::start(ports.clone(), publisher.clone(), installation, &wired.installed, worker);
         let verified = LastVerification::default();
@@ -142,6 +141,7 @@ impl Running {
             metrics,
             http: config.http,
             verified,
+            capture: capturing.as_ref().map(Capturing::monitor),
         };
         let server = Server::start(listener, app)?;
         Ok(Self { wired, service, capturing, filling, scrubbing, guard, server })

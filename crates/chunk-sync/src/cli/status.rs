@@ -180,6 +180,7 @@ fn text(status: &Status, listen: SocketAddr) -> String {
     )];
     lines.extend(status.waiting_for.iter().map(|reason| format!("waiting: {}", output::printable(reason))));
     lines.extend(status.warnings.iter().map(|warning| format!("warning: {}", output::printable(warning))));
+    lines.extend(status.capture.as_ref().map(|capture| output::printable(&capture.text()).to_string()));
     if let Some(queue) = &status.queue {
         let oldest = queue.oldest_seconds.map_or_else(String::new, |age| format!(", the oldest {age:.1} s old"));
         lines.push(format!(

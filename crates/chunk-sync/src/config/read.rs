@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use chunk_sync_connectors::postgres::{Plugin, Publish};
 use chunk_sync_engine::scrub::ScrubSettings;
-use chunk_sync_engine::{Detect, DirectSettings, DirectWrites, Settings, WalSettings, WorkerSettings};
+use chunk_sync_engine::{CapturedEvents, Detect, DirectSettings, DirectWrites, Settings, WalSettings, WorkerSettings};
 use chunk_sync_model::merge::{Kind, Strategies, StrategyError};
 use chunk_sync_model::{EmbeddingModel, Limits};
 use toml::{Table, Value};
@@ -37,6 +37,7 @@ pub(super) fn read(layers: &Layers) -> Result<Config, Vec<Finding>> {
         limits: limits(reader),
         strategies: strategies(reader),
         direct: direct(reader),
+        captured_events: captured_events(reader),
         keep_conflicts: reader.duration("conflicts.keep", "0s", "3650d"),
         worker: worker(reader),
         wal: wal(reader, &roles),
@@ -91,7 +92,8 @@ fn redis(reader: &mut Reader<'_>) -> Option<Redis> {
         reader.wrong("redis.dead_stream", "must differ from `redis.stream`");
     }
     let group = reader.required("redis.group");
-    Some(Redis { url: reader.address("redis.url", REDIS)?, stream, dead_stream, group })
+    let trim_past_idle_groups = reader.flag("redis.trim_past_idle_groups");
+    Some(Redis { url: reader.address("redis.url", REDIS)?, stream, dead_stream, group, trim_past_idle_groups })
 }
 
 fn qdrant(reader: &mut Reader<'_>) -> Option<Qdrant> {
@@ -228,6 +230,14 @@ fn publish(reader: &mut Reader<'_>) -> Publish {
             Publish::default()
         }
     }
+}
+
+fn captured_events(reader: &mut Reader<'_>) -> CapturedEvents {
+    let named = CapturedEvents::ALL.into_iter().find(|kind| reader.text("postgres.events") == Some(kind.as_str()));
+    named.unwrap_or_else(|| {
+        reader.wrong("postgres.events", "must be \"thin\" or \"full\"");
+        CapturedEvents::default()
+    })
 }
 
 fn direct(reader: &mut Reader<'_>) -> DirectSettings {

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::Context;
 use super::json::Json;
+use crate::status::capture::Capture;
 use crate::status::{self, Observed, Status};
 
 /// `GET /healthz`: 200 unless the worker has ended with a fault, which is the only condition that a restart repairs. The
@@ -33,14 +34,18 @@ pub(super) async fn health(State(context): State<Arc<Context>>, request: Request
 pub(super) async fn readiness(State(context): State<Arc<Context>>, request: Request) -> (StatusCode, Json<Value>) {
     let (health, filling) = (context.app.service.health(), context.app.filling.get());
     let guarded = context.app.guard.get();
-    let ready = status::is_ready(&health, &filling, &guarded);
+    let capture = context.app.capture.as_ref().map(Capture::of);
+    let down = capture.as_ref().and_then(|capture| capture.is_down(jiff::Timestamp::now().into()));
+    let ready = status::is_ready(&health, &filling, &guarded) && down.is_none();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let mut body = json!({"ready": ready});
     if context.shows_details(&request) {
         let mut failing = status::stores(&health, None);
         failing.retain(|store| store.failing.is_some());
-        body["waiting_for"] = json!(status::waiting_for(&health, &filling, &guarded));
+        let waiting_for = status::waiting_for(&health, &filling, &guarded).into_iter().chain(down);
+        body["waiting_for"] = json!(waiting_for.collect::<Vec<_>>());
         body["failing"] = json!(failing);
+        body["capture"] = json!(capture);
     }
     (status, Json(body))
 }
@@ -62,6 +67,7 @@ pub(super) async fn whole(State(context): State<Arc<Context>>) -> Json<Status> {
         service: &app.service,
         ports: &app.ports,
         verified: &app.verified,
+        capture: app.capture.as_ref(),
     };
     Json(Status::gather(observed, context.started).await)
 }

@@ -104,6 +104,7 @@ impl Server {
                 requests_per_second,
             },
             verified: verified.clone(),
+            capture: None,
         };
         let (end, ended) = oneshot::channel::<()>();
         let shutdown = async {
@@ -139,6 +140,7 @@ fn settings(dir: &TempDir) -> Settings {
         limits: Limits::default(),
         strategies: Strategies::default(),
         direct: DirectSettings::default(),
+        captured_events: chunk_sync_engine::CapturedEvents::Thin,
         keep_conflicts: Duration::from_secs(3600),
         worker: WorkerSettings {
             wait: Duration::from_millis(20),

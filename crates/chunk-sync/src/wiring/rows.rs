@@ -93,5 +93,6 @@ pub(super) fn capture(postgres: &Postgres) -> CaptureConfig {
         publish: postgres.publish,
         slot: postgres.slot.clone(),
         plugin: postgres.plugin,
+        silence: CaptureConfig::SILENCE,
     }
 }

@@ -1,18 +1,25 @@
 //! Capture from PostgreSQL's log: the publication, the slot, and the stream of changes. It reports which rows a
 //! transaction touched, not what a change means.
 //!
+//! The publication is examined when the log is opened and at each heartbeat. If it was dropped or changed since, changes
+//! may be missing from the log: that is a gap. If it was dropped, changes before it was created again cannot be decoded,
+//! so the slot is created again as well.
+//!
 //! The service's own transactions, and the heartbeat, begin with a logical message of prefix `chunk_sync`; they are
 //! reported without rows.
 
 mod pgoutput;
 mod polling;
 mod position;
+mod published;
+mod slot;
 mod stream;
 mod tunnel;
 mod wal2json;
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{Capture, Captured, Fault, FaultClass, Gap, Opened, Position, Source};
@@ -20,7 +27,7 @@ use secrecy::SecretString;
 use tracing::{info, warn};
 
 use super::config::PostgresConfig;
-use super::fault::Error;
+use super::fault::{Error, READ_ONLY};
 use super::publication::{Publication, Publish, examine_publication};
 use super::records::PostgresRecords;
 use super::sql::literal;
@@ -46,9 +53,15 @@ pub struct CaptureConfig {
     pub slot: String,
     /// The output plugin of the slot.
     pub plugin: Plugin,
+    /// After this silence of the server the replication connection is given up; at least as long as the server's
+    /// `wal_sender_timeout`, because an idle server sends twice within it.
+    pub silence: Duration,
 }
 
 impl CaptureConfig {
+    /// The silence after which a replication connection is given up by default.
+    pub const SILENCE: Duration = Duration::from_secs(60);
+
     /// Configuration of the replication connection, with the same security as the connection to the rows.
     pub(super) fn link(&self, rows: &PostgresConfig) -> PostgresConfig {
         PostgresConfig { url: self.url.clone(), ..rows.clone() }
@@ -80,15 +93,25 @@ impl Plugin {
 pub struct PostgresCapture {
     records: Arc<PostgresRecords>,
     config: CaptureConfig,
+    noted: Mutex<Noted>,
+}
+
+/// What this process notes about capture.
+#[derive(Default)]
+struct Noted {
     /// The OIDs of the table and its partitions when the log was last opened.
-    relations: Mutex<BTreeSet<u32>>,
+    relations: BTreeSet<u32>,
+    /// The signature of the publication when the log was last opened.
+    signature: Option<String>,
+    /// The sessions that the creation of the slot waits for.
+    obstacle: Option<String>,
 }
 
 impl PostgresCapture {
     /// Capture of the changes of the table of `records`.
     #[must_use]
     pub fn new(records: Arc<PostgresRecords>, config: CaptureConfig) -> Self {
-        Self { records, config, relations: Mutex::default() }
+        Self { records, config, noted: Mutex::default() }
     }
 
     /// The statements that create or correct the publication and create the slot, as far as it is necessary.
@@ -127,38 +150,70 @@ impl PostgresCapture {
     async fn reexamine(&self) -> Result<(), Fault> {
         let Publication { statements, hides, relations, .. } = self.publication().await?;
         let hides = hides.filter(|_| self.config.plugin == Plugin::Pgoutput);
-        let moved = *self.relations() != relations;
-        if let Some(what) = hides.or(moved.then_some("the table or its partitions are others than at the start")) {
-            let message = format!("{what}; opening the log again");
-            return Err(Fault::new(FaultClass::Unavailable, CONTEXT, message));
+        let moved = self.noted().relations != relations;
+        let altered = self.is_altered().await?.then_some("the publication was dropped or altered");
+        let moved = moved.then_some("the table or its partitions are others than at the start");
+        if let Some(what) = hides.or(altered).or(moved) {
+            let message = format!("{what}, publication {}; opening the log again", self.config.publication);
+            return Err(Fault::new(FaultClass::Misconfigured, CONTEXT, message));
         }
         for statement in &statements {
             self.ask(statement).await?;
-            warn!(statement, "corrected the publication, which was altered or no longer fitted the table");
+            warn!(statement, "corrected the publication, which no longer fitted the table");
+        }
+        if !statements.is_empty() {
+            let signature = self.signature().await?;
+            self.ask(&position::note_published(&self.config.slot, &signature)).await?;
+            self.noted().signature = Some(signature);
         }
         Ok(())
     }
 
-    fn relations(&self) -> std::sync::MutexGuard<'_, BTreeSet<u32>> {
-        self.relations.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Whether the publication was dropped or altered since the log was opened.
+    async fn is_altered(&self) -> Result<bool, Fault> {
+        let noted = self.noted().signature.clone().filter(|_| self.config.plugin == Plugin::Pgoutput);
+        match noted {
+            Some(noted) => Ok(self.signature().await? != noted),
+            None => Ok(false),
+        }
+    }
+
+    async fn signature(&self) -> Result<String, Fault> {
+        let rows = &self.records.config;
+        let asked = published::query(&self.config.publication, &rows.schema, &rows.table);
+        Ok(self.ask(&asked).await?.unwrap_or_default())
+    }
+
+    fn noted(&self) -> MutexGuard<'_, Noted> {
+        self.noted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Why changes may have been missed before the log is opened.
-    fn gap(&self, state: &State, publication: &Publication) -> Option<Gap> {
+    fn gap(&self, state: &State, publication: &Publication, signature: &str) -> Option<Gap> {
         let captured_before = state.noted.is_some() && self.config.plugin == Plugin::Pgoutput;
-        state.gap().or(publication.hides.filter(|_| captured_before).map(|_| Gap::Unpublished))
+        let altered = state.published.as_deref().is_some_and(|noted| noted != signature);
+        let unpublished = captured_before && (altered || publication.hides.is_some());
+        unpublished.then_some(Gap::Unpublished).or(state.gap())
     }
 
     async fn create_missing(&self) -> Result<(), Fault> {
         for statement in self.statements().await? {
-            self.ask(&statement).await.map_err(|fault| self.hinted(fault, &statement))?;
-            info!(statement, "created a publication or slot");
+            let done = match statement.contains("pg_create_logical_replication_slot") {
+                true => self.create_slot(&statement).await,
+                false => self.ask(&statement).await.map(drop),
+            };
+            done.map_err(|fault| self.hinted(fault, &statement))?;
+            info!(statement, "created or changed a publication or slot");
         }
         Ok(())
     }
 
-    /// Adds the remedy when the server does not have the plugin or refuses to load it.
+    /// Adds the remedy when the server does not have the plugin or refuses to load it, or denies the statement.
     fn hinted(&self, fault: Fault, statement: &str) -> Fault {
+        if fault.class == FaultClass::Denied {
+            let message = format!("{}; run `{statement}` as the owner of the publication", fault.message);
+            return Fault { message, ..fault };
+        }
         if self.config.plugin == Plugin::Pgoutput || !statement.contains("replication_slot") {
             return fault;
         }
@@ -191,6 +246,16 @@ impl PostgresCapture {
         }
     }
 
+    /// After what silence of the server the connection is given up. A server without `wal_sender_timeout` sends nothing
+    /// while it decodes a large transaction.
+    async fn silence(&self) -> Result<Duration, Fault> {
+        let millis = self.ask("SELECT setting FROM pg_settings WHERE name = 'wal_sender_timeout'").await?;
+        match millis.and_then(|millis| millis.parse().ok()) {
+            None | Some(0) => Ok(10 * self.config.silence),
+            Some(millis) => Ok(self.config.silence.max(Duration::from_millis(millis))),
+        }
+    }
+
     /// The first value of the first row.
     async fn ask(&self, sql: &str) -> Result<Option<String>, Fault> {
         self.records.ask(sql).await.map_err(|error: Error| self.records.fault(error, CONTEXT))
@@ -210,36 +275,48 @@ impl Capture for PostgresCapture {
     async fn open(&self) -> Result<Opened, Fault> {
         let slot = &self.config.slot;
         let state = self.look().await?;
-        let publication = self.publication().await?;
-        let gap = self.gap(&state, &publication);
+        let (publication, signature) = (self.publication().await?, self.signature().await?);
+        let gap = self.gap(&state, &publication, &signature);
         if let Some(gap) = gap {
             self.ask(&position::note_gap(slot, gap)).await?;
         }
         // A slot cannot decode what was written before its publication existed: PostgreSQL 15 ends the stream, again
         // and again.
-        if state.slot == "lost" || (!publication.exists && state.slot == "free") {
+        let is_other = state.published.as_deref().is_some_and(|noted| !published::is_same(noted, &signature));
+        let undecodable = !publication.exists || (is_other && self.config.plugin == Plugin::Pgoutput);
+        if state.slot == "lost" || (undecodable && state.slot == "free") {
             self.ask(&format!("SELECT pg_drop_replication_slot({})::text", literal(slot))).await?;
         }
         self.create_missing().await?;
-        let relations = self.publication().await?.relations;
-        self.relations().clone_from(&relations);
+        // Read before the log is opened: what changes later is found by the next heartbeat.
+        let (relations, signature) = (self.publication().await?.relations, self.signature().await?);
+        self.noted().relations.clone_from(&relations);
+        self.noted().signature = Some(signature.clone());
         if state.slot == "none" && state.noted.is_none() {
             warn!("the slot is new: earlier changes of the table are not captured; run `chunk-sync backfill`");
         }
         let source = match self.config.plugin {
             Plugin::Pgoutput => {
                 let link = self.config.link(&self.records.config).client()?;
-                Log::Stream(Stream::open(&link, &self.config, relations).await?)
+                Log::Stream(Stream::open(&link, &self.config, relations, self.silence().await?).await?)
             }
             Plugin::Wal2Json => Log::Polling(Polling::open(&self.records, slot).await?),
         };
         // Only the reader of the slot gets here: the server and the advisory lock admit one.
-        let opening = self.ask(&position::note_slot(slot)).await?.unwrap_or_default();
+        let opening = self.ask(&position::note_slot(slot, &signature)).await?.unwrap_or_default();
         let source = Noting { source, opening, slot: slot.clone(), records: Arc::clone(&self.records) };
         Ok(Opened { source: Box::new(source), gap })
     }
 
+    fn obstacle(&self) -> Option<String> {
+        self.noted().obstacle.clone()
+    }
+
     async fn heartbeat(&self) -> Result<(), Fault> {
+        if self.records.is_read_only().await.map_err(|error| self.records.fault(error, CONTEXT))? {
+            let message = format!("the database is read-only; {READ_ONLY}");
+            return Err(Fault::new(FaultClass::Unavailable, CONTEXT, message));
+        }
         self.reexamine().await?;
         self.ask("SELECT pg_logical_emit_message(true, 'chunk_sync', 'heartbeat')::text").await.map(drop)
     }

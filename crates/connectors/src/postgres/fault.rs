@@ -26,7 +26,7 @@ pub(super) enum Error {
     Setup(String),
     #[error(transparent)]
     Fenced(Fault),
-    #[error("the server takes no writes: it is a standby or read-only; set postgres.url to the primary")]
+    #[error("the server is a standby and takes no writes; set postgres.url to the primary")]
     Standby,
     #[error("cannot decode the record of chunk {0}: {1}")]
     Record(uuid::Uuid, chunk_sync_model::record::RecordError),
@@ -34,11 +34,19 @@ pub(super) enum Error {
     Conflict(u64, String),
 }
 
+/// What to do when the database takes no writes.
+pub(super) const READ_ONLY: &str = "a host sets default_transaction_read_only when the disk is almost full: make room, or \
+    lift it; the service then goes on by itself";
+
 /// The server's message, SQLSTATE and hint. Never its detail, which may quote the row.
 fn said(error: &tokio_postgres::Error) -> String {
     match error.as_db_error() {
         Some(db) => {
-            let hint = db.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
+            let hint = match db.hint() {
+                Some(hint) => format!("; {hint}"),
+                None if *db.code() == SqlState::READ_ONLY_SQL_TRANSACTION => format!("; {READ_ONLY}"),
+                None => String::new(),
+            };
             let remedy = if hides_rows(db) { "; ALTER ROLE … BYPASSRLS for the role of the service" } else { "" };
             format!("{} (SQLSTATE {}){hint}{remedy}", db.message(), db.code().code())
         }
@@ -84,6 +92,11 @@ impl Error {
     /// Whether the statement failed only because an earlier statement had aborted the transaction.
     pub(super) fn is_echo(&self) -> bool {
         matches!(self, Self::Client(error) if error.code() == Some(&SqlState::IN_FAILED_SQL_TRANSACTION))
+    }
+
+    /// Whether the session takes no writes.
+    pub(super) fn is_read_only(&self) -> bool {
+        matches!(self, Self::Client(error) if error.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION))
     }
 
     pub(super) fn into_fault(self, context: &'static str) -> Fault {

@@ -46,12 +46,18 @@ impl Pool {
         tokio::time::timeout(self.deadline, exchange).await.unwrap_or(Err(Error::Deadline(self.deadline)))
     }
 
-    /// Returns a connection to the pool after an exchange, or closes it when the exchange hit the deadline.
+    /// Returns a connection to the pool after an exchange. Closes it when the exchange hit the deadline, or when the session
+    /// is read-only: it stays so after the database takes writes again.
     pub(super) fn settle<T>(&self, client: Client, done: Result<T, Error>) -> Result<T, Error> {
-        if matches!(done, Err(Error::Deadline(_))) {
+        if matches!(done, Err(Error::Deadline(_))) || done.as_ref().is_err_and(Error::is_read_only) {
             drop(Client::take(client));
         }
         done
+    }
+
+    /// Closes the connections that are not in use.
+    pub(super) fn close_idle(&self) {
+        self.pool.retain(|_, _| false);
     }
 
     /// Drops all prepared statements, after the tables changed.

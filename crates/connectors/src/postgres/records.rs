@@ -156,13 +156,30 @@ impl PostgresRecords {
         Ok(rows.first().map_or(Ok(0), |row| row.try_get::<_, i64>(0))?.unsigned_abs())
     }
 
-    /// Fails with [`Error::Standby`] when the server takes no writes.
+    /// Fails with [`Error::Standby`] when the server is a standby. A database that is read-only for a while may be read.
     pub(super) async fn is_writable(&self) -> Result<(), Error> {
         let rows = self.query(sql::CHECK, &[]).await?;
-        match rows.first().map_or(Ok(false), |row| row.try_get(0))? {
-            true => Err(Error::Standby),
-            false => Ok(()),
+        let Some(row) = rows.first() else { return Ok(()) };
+        match (row.try_get(0)?, row.try_get(1)?) {
+            (true, _) => return Err(Error::Standby),
+            (false, true) => tracing::warn!("the database is read-only; {}", super::fault::READ_ONLY),
+            (false, false) => {}
         }
+        Ok(())
+    }
+
+    /// Whether new sessions take no writes. Closes the idle ones that still would.
+    pub(super) async fn is_read_only(&self) -> Result<bool, Error> {
+        if self.ask(sql::GUARD).await?.is_some() {
+            self.pool.close_idle();
+            return Ok(true);
+        }
+        let read_only = self.ask("SELECT current_setting('transaction_read_only')").await?.as_deref() == Some("on");
+        if read_only {
+            // A session stays read-only after the database takes writes again.
+            self.pool.close_idle();
+        }
+        Ok(read_only)
     }
 }
 

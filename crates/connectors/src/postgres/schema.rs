@@ -59,6 +59,8 @@ pub(super) const MIGRATIONS: &[&[&str]] = &[
     ],
     super::absence_tables::ABSENT,
     super::absence_tables::RECORDED_TABLE,
+    // The signature of the publication when the log was last opened.
+    &["ALTER TABLE chunk_sync.positions ADD COLUMN published text"],
 ];
 
 /// The conflict records, with indexes for the frequent queries: those of a chunk, the few open ones, and the oldest

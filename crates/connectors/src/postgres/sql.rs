@@ -99,7 +99,15 @@ pub(super) const FORGET_CONFLICTS: &str = "DELETE FROM chunk_sync.conflicts WHER
         ORDER BY coalesce(closed_at, met_at) LIMIT $2 FOR UPDATE SKIP LOCKED \
     )) RETURNING 1";
 
-pub(super) const CHECK: &str = "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean";
+pub(super) const CHECK: &str = "SELECT pg_is_in_recovery(), current_setting('transaction_read_only')::boolean";
+
+/// Whether new sessions are read-only, although this one is not: a host may have set it when the disk became full.
+pub(super) const GUARD: &str = "SELECT 1 FROM pg_db_role_setting, unnest(setconfig) AS setting \
+    WHERE setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database())) \
+    AND setrole IN (0, (SELECT oid FROM pg_roles WHERE rolname = current_user)) \
+    AND setting IN ('default_transaction_read_only=on', 'default_transaction_read_only=true', \
+        'default_transaction_read_only=1') \
+    AND NOT current_setting('default_transaction_read_only')::boolean LIMIT 1";
 
 /// The statements that name the table of chunks.
 #[derive(Debug)]

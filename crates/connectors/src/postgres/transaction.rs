@@ -15,7 +15,9 @@ pub(super) async fn begin(
     level: IsolationLevel,
     read_only: bool,
 ) -> Result<Transaction<'_>, Error> {
-    Ok(client.build_transaction().isolation_level(level).read_only(read_only).start().await?)
+    let transaction = client.build_transaction().isolation_level(level);
+    // Never READ WRITE: it would override `default_transaction_read_only`, which a host sets when the disk is full.
+    Ok(if read_only { transaction.read_only(true) } else { transaction }.start().await?)
 }
 
 /// How long a transaction may wait for this process before the server ends it. A suspended process holds no lock for longer.

@@ -26,6 +26,47 @@ pub(super) struct Read {
     pub(super) long: Vec<(EntryId, u64)>,
     /// Whether the script read more entries than it returned; the next read claims them.
     pub(super) more: bool,
+    /// Entries that other clients removed before they were read.
+    pub(super) loss: Loss,
+}
+
+/// Unread entries that other clients removed.
+#[derive(Clone, Copy)]
+pub(super) struct Loss {
+    /// Whether a loss was found now.
+    pub(super) found: bool,
+    /// The number found now; 0 if it is not known yet.
+    pub(super) now: u64,
+    /// The number of lost entries in total.
+    pub(super) total: u64,
+}
+
+/// The life of the group.
+pub(super) struct Life {
+    pub(super) name: String,
+    pub(super) loss: Loss,
+    /// The number of entries ever added to the stream.
+    pub(super) added: u64,
+}
+
+/// The depth, and the number of entries ever added to the stream.
+pub(super) struct Measured {
+    pub(super) depth: Depth,
+    pub(super) added: u64,
+}
+
+/// The result of a trimming.
+pub(super) struct Trimmed {
+    pub(super) entries: u64,
+    /// Other groups that hold the trimming up and make no progress: name, and milliseconds since the last progress.
+    pub(super) idle: Vec<IdleGroup>,
+}
+
+/// Another group that makes no progress.
+#[derive(Clone, Debug)]
+pub(super) struct IdleGroup {
+    pub(super) name: String,
+    pub(super) millis: u64,
 }
 
 /// One group as reported by `XINFO GROUPS`.
@@ -71,12 +112,13 @@ pub(super) fn entries(value: Value) -> Result<Vec<Entry>, Error> {
 
 /// Parses the answer of `lua/read.lua`.
 pub(super) fn read(value: Value) -> Result<Read, Error> {
-    let parts: [Value; 7] = list(value)?.try_into().map_err(|_| Error::Answer("the read script: not 7 values"))?;
-    let [read, _, deliveries, gone, last, long, more] = parts;
+    let parts: [Value; 10] = list(value)?.try_into().map_err(|_| Error::Answer("the read script: not 10 values"))?;
+    let [read, _, deliveries, gone, last, long, more, found, now, total] = parts;
     let (entries, claimed) = (entries(read)?, list(deliveries)?.iter().map(count).collect::<Result<_, _>>()?);
     let gone = list(gone)?.into_iter().map(entry_id).collect::<Result<_, _>>()?;
     let long = list(long)?.into_iter().map(long_entry).collect::<Result<_, _>>()?;
-    Ok(Read { entries, claimed, gone, last: entry_id(last)?, long, more: number(&more)? > 0 })
+    let (more, loss) = (number(&more)? > 0, loss(&found, &now, &total)?);
+    Ok(Read { entries, claimed, gone, last: entry_id(last)?, long, more, loss })
 }
 
 fn long_entry(value: Value) -> Result<(EntryId, u64), Error> {
@@ -85,12 +127,39 @@ fn long_entry(value: Value) -> Result<(EntryId, u64), Error> {
     Ok((entry_id(id)?, number(&bytes)?))
 }
 
+/// Parses the answer of `lua/epoch.lua`.
+pub(super) fn life(value: Value) -> Result<Life, Error> {
+    let parts: [Value; 5] = list(value)?.try_into().map_err(|_| Error::Answer("the epoch script: not 5 values"))?;
+    let [name, found, now, total, added] = parts;
+    let name = String::from_utf8(bytes(name)?).map_err(|_| Error::Answer("the name of a life is not UTF-8"))?;
+    Ok(Life { name, loss: loss(&found, &now, &total)?, added: number(&added)? })
+}
+
+fn loss(found: &Value, now: &Value, total: &Value) -> Result<Loss, Error> {
+    Ok(Loss { found: number(found)? > 0, now: number(now)?, total: number(total)? })
+}
+
 /// Parses the answer of `lua/depth.lua`.
-pub(super) fn depth(value: Value) -> Result<Depth, Error> {
-    let parts: [Value; 4] = list(value)?.try_into().map_err(|_| Error::Answer("the depth script: not 4 values"))?;
-    let [unread, pending, dead, oldest] = parts;
+pub(super) fn depth(value: Value) -> Result<Measured, Error> {
+    let parts: [Value; 5] = list(value)?.try_into().map_err(|_| Error::Answer("the depth script: not 5 values"))?;
+    let [unread, pending, dead, oldest, added] = parts;
     let oldest = if bytes(oldest.clone())?.is_empty() { None } else { Some(entry_id(oldest)?) };
-    Ok(Depth { unread: number(&unread)?, pending: number(&pending)?, dead: number(&dead)?, oldest })
+    let depth = Depth { unread: number(&unread)?, pending: number(&pending)?, dead: number(&dead)?, oldest };
+    Ok(Measured { depth, added: number(&added)? })
+}
+
+/// Parses the answer of `lua/trim.lua`.
+pub(super) fn trimmed(value: Value) -> Result<Trimmed, Error> {
+    let parts: [Value; 2] = list(value)?.try_into().map_err(|_| Error::Answer("the trim script: not 2 values"))?;
+    let [entries, idle] = parts;
+    let idle = list(idle)?.into_iter().map(idle_group).collect::<Result<_, _>>()?;
+    Ok(Trimmed { entries: number(&entries)?, idle })
+}
+
+fn idle_group(value: Value) -> Result<IdleGroup, Error> {
+    let parts: [Value; 2] = list(value)?.try_into().map_err(|_| Error::Answer("an idle group: not 2 values"))?;
+    let [name, millis] = parts;
+    Ok(IdleGroup { name: String::from_utf8_lossy(&bytes(name)?).into_owned(), millis: number(&millis)? })
 }
 
 fn entry(value: Value) -> Result<Entry, Error> {

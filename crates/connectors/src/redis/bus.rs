@@ -5,17 +5,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    Bus, DeadLetter, DeadLetters, Delivery, Depth, EntryId, Fault, FaultClass, Handover, Letter,
+    Bus, BusCondition, DeadLetter, DeadLetters, Delivery, Depth, EntryId, Fault, FaultClass, Handover, Letter,
 };
 use chunk_sync_model::Event;
 use redis::{Pipeline, Value};
 use tokio::time::{Instant, sleep, timeout_at};
-use uuid::Uuid;
 
 use super::answer;
 use super::command::add_command;
 use super::fault::Error;
-use super::scripts::{DEPTH, EPOCH, TRIM};
 use super::{RedisBus, Shared, dead};
 
 const PREPARE: &str = "redis bus: prepare";
@@ -37,7 +35,7 @@ impl Bus for RedisBus {
     async fn prepare(&self) -> Result<(), Fault> {
         let fault = |error: Error| error.into_fault(PREPARE);
         let facts: String = self.shared.connection.query(&redis::cmd("INFO")).await.map_err(fault)?;
-        super::config::check_server(&facts)?;
+        super::config::check_server(&facts)?.iter().for_each(|warning| tracing::warn!("{warning}"));
         // Queried first: a server whose memory is full refuses `XGROUP CREATE` even if the group exists.
         match self.shared.group().await.map_err(fault)? {
             Some(_) => Ok(()),
@@ -85,8 +83,12 @@ impl Bus for RedisBus {
     }
 
     async fn trim(&self) -> Result<u64, Fault> {
-        let trimmed = self.shared.connection.script(&TRIM, &[&self.shared.keys.stream], |_| {}).await;
-        trimmed.map_err(|error| error.into_fault("redis bus: trim"))
+        self.shared.trim().await.map_err(|error| error.into_fault("redis bus: trim"))
+    }
+
+    async fn condition(&self) -> Result<BusCondition, Fault> {
+        let warnings = self.shared.warnings().await.map_err(|error| error.into_fault("redis bus: condition"))?;
+        Ok(BusCondition { lost: self.lost(), warnings })
     }
 }
 
@@ -173,41 +175,5 @@ impl Shared {
             }
         }
         Ok(())
-    }
-
-    async fn depth(&self) -> Result<Depth, Error> {
-        let keys = &self.keys;
-        let names = [&*keys.stream, &*keys.dead];
-        let answer = self.connection.script(&DEPTH, &names, |command| {
-            command.arg(&keys.group);
-        });
-        answer::depth(answer.await?)
-    }
-
-    /// The epoch: the server's `run_id` and the life of the group. A restart may lose what was not on disk yet and changes
-    /// the `run_id`; a stream or group that is created again has a new life.
-    async fn epoch(&self) -> Result<String, Error> {
-        let facts: String = self.connection.query(redis::cmd("INFO").arg("server")).await?;
-        let run = facts.lines().find_map(|line| line.strip_prefix("run_id:")).unwrap_or_default();
-        Ok(format!("{run} {}", self.life().await?))
-    }
-
-    async fn life(&self) -> Result<String, Error> {
-        match self.life_of_group().await {
-            Err(error) if error.is_no_group() => {
-                self.make_group().await?;
-                self.life_of_group().await
-            }
-            life => life,
-        }
-    }
-
-    async fn life_of_group(&self) -> Result<String, Error> {
-        let (keys, new) = (&self.keys, Uuid::new_v4().simple().to_string());
-        let names = [&*keys.stream];
-        let life = self.connection.script(&EPOCH, &names, |command| {
-            command.arg(&keys.group).arg(&new);
-        });
-        life.await
     }
 }

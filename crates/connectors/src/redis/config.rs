@@ -6,7 +6,6 @@ use chunk_sync_engine::ports::{Fault, FaultClass};
 use redis::io::tcp::TcpSettings;
 use redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
 use secrecy::{ExposeSecret, SecretString};
-use tracing::warn;
 use uuid::Uuid;
 
 use super::fault::Error;
@@ -35,6 +34,10 @@ pub struct RedisConfig {
     pub room_wait: Duration,
     /// Timeout of an answer, without the time that a blocking read waits for entries.
     pub answer_within: Duration,
+    /// After this time without progress another group that holds the trimming up is reported.
+    pub idle_after: Duration,
+    /// Whether such a group no longer holds the trimming up: what it has not read is lost for it.
+    pub trim_past_idle: bool,
     /// Allows a server off loopback without verified TLS and a password.
     pub allow_insecure: bool,
 }
@@ -53,6 +56,8 @@ impl RedisConfig {
             entry_max_bytes: 4 << 20,
             room_wait: Duration::from_secs(5),
             answer_within: Duration::from_secs(10),
+            idle_after: Duration::from_secs(24 * 3600),
+            trim_past_idle: false,
             allow_insecure: false,
         }
     }
@@ -85,8 +90,9 @@ impl RedisConfig {
     }
 }
 
-/// Refuses a server that, according to its `INFO`, is too old or may evict entries when its memory is full.
-pub(super) fn check_server(info: &str) -> Result<(), Fault> {
+/// Refuses a server that, according to its `INFO`, is too old or may evict the stream when its memory is full. Returns a
+/// warning if it may evict other keys, or would evict the stream if its memory were limited.
+pub(super) fn check_server(info: &str) -> Result<Option<String>, Fault> {
     let fact = |name: &str| info.lines().find_map(|line| line.trim().strip_prefix(name)?.strip_prefix(':'));
     let version = fact("redis_version").unwrap_or("of unknown version");
     let major: Option<u32> = version.split('.').next().and_then(|major| major.parse().ok());
@@ -96,15 +102,20 @@ pub(super) fn check_server(info: &str) -> Result<(), Fault> {
     }
     let policy = fact("maxmemory_policy").unwrap_or("noeviction");
     if policy == "noeviction" {
-        return Ok(());
+        return Ok(None);
+    }
+    if policy.starts_with("volatile-") {
+        return Ok(Some(format!(
+            "maxmemory-policy is {policy}: the server may evict keys that expire; the streams do not, unless another \
+             client sets a TTL on them; better set it to noeviction"
+        )));
     }
     let message = format!(
         "maxmemory-policy is {policy}: the server may evict events when its memory is full; set it to noeviction"
     );
     if fact("maxmemory").is_none_or(|bytes| bytes == "0") {
         // Without a limit the server evicts nothing. A limit that is set later would start the eviction.
-        warn!("{message}");
-        return Ok(());
+        return Ok(Some(message));
     }
     Err(Fault::new(FaultClass::Misconfigured, CONTEXT, message))
 }
@@ -164,8 +175,10 @@ mod tests {
         let info = |policy: &str, bytes: u64, version: &str| {
             format!("redis_version:{version}\r\nmaxmemory:{bytes}\r\nmaxmemory_policy:{policy}\r\n")
         };
-        assert!(check_server(&info("noeviction", 1 << 30, "7.0.15")).is_ok());
-        assert!(check_server(&info("allkeys-lru", 0, "7.0.15")).is_ok());
+        assert_eq!(check_server(&info("noeviction", 1 << 30, "7.0.15")).unwrap(), None);
+        assert!(check_server(&info("allkeys-lru", 0, "7.0.15")).unwrap().is_some());
+        // The streams have no TTL, so such a policy does not evict them.
+        assert!(check_server(&info("volatile-lru", 1 << 30, "7.0.15")).unwrap().is_some());
         let refused = check_server(&info("allkeys-lru", 1 << 30, "7.0.15")).unwrap_err();
         assert_eq!(refused.class, FaultClass::Misconfigured);
         assert!(refused.message.contains("set it to noeviction"), "{refused}");

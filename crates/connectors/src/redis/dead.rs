@@ -1,6 +1,7 @@
 //! Dead letters, in a separate stream.
 
 use chunk_sync_engine::ports::{DeadLetter, EntryId, Letter};
+use chunk_sync_model::event::Fields;
 use jiff::Timestamp;
 use redis::Value;
 
@@ -8,7 +9,7 @@ use super::Shared;
 use super::answer;
 use super::command::add_command;
 use super::fault::Error;
-use super::scripts::LETTERS;
+use super::scripts::{LETTER, LETTERS};
 
 /// Adds the letters to the stream of dead letters, then acknowledges their entries. A crash in between leaves them in both
 /// streams, and the letters are written a second time.
@@ -18,11 +19,35 @@ pub(super) async fn dead_letter(shared: &Shared, letters: &[DeadLetter]) -> Resu
         for letter in part {
             pipeline.add_command(add_command(&shared.keys.dead, &letter.fields()));
         }
-        shared.connection.pipeline::<Vec<Value>>(&pipeline).await?;
+        match shared.connection.pipeline::<Vec<Value>>(&pipeline).await {
+            Err(error) if error.is_out_of_memory() => {
+                if part.iter().any(|letter| letter.fields.len() > FIELDS) {
+                    return Err(error);
+                }
+                for letter in part {
+                    add_in_full_memory(shared, &letter.fields()).await?;
+                }
+            }
+            added => drop(added?),
+        }
         let ids: Vec<_> = part.iter().filter_map(|letter| letter.id).collect();
         shared.finish(&ids).await?;
     }
     Ok(())
+}
+
+/// The most fields that a script can pass on.
+const FIELDS: usize = 3_000;
+
+/// Adds a letter although the server's memory is full: otherwise nothing that must be dead-lettered could be finished.
+async fn add_in_full_memory(shared: &Shared, fields: &Fields) -> Result<(), Error> {
+    let names = [&*shared.keys.dead];
+    let answer = shared.connection.script::<String>(&LETTER, &names, |command| {
+        for (name, value) in fields {
+            command.arg(name.as_slice()).arg(value.as_slice());
+        }
+    });
+    answer.await.map(drop)
 }
 
 /// Approximate limit of the bytes that one read of letters returns.

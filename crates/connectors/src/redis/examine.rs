@@ -50,7 +50,7 @@ fn server(findings: &mut Findings, info: &str) -> bool {
         findings.failed("role", "the server is a replica and takes no writes", "name the primary in redis.url");
     }
     match check_server(info) {
-        Ok(()) => findings.ok("server", format!("Redis {version}")),
+        Ok(_) => findings.ok("server", format!("Redis {version}")),
         Err(fault) if fault.message.contains("maxmemory-policy") => {
             findings.ok("server", format!("Redis {version}"));
             findings.failed("memory", fault.message, "CONFIG SET maxmemory-policy noeviction, and in redis.conf");

@@ -35,9 +35,9 @@ impl Error {
         code(error).as_deref() == Some("NOGROUP") || error.to_string().contains("no such key")
     }
 
-    /// Whether the group to be created exists already.
-    pub(super) fn is_group_there(&self) -> bool {
-        matches!(self, Self::Redis(error) if code(error).as_deref() == Some("BUSYGROUP"))
+    /// Whether the server's memory is full.
+    pub(super) fn is_out_of_memory(&self) -> bool {
+        matches!(self, Self::Redis(error) if code(error).as_deref() == Some("OOM"))
     }
 
     /// Whether the server has not loaded the script.

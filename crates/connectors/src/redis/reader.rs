@@ -15,6 +15,7 @@ use redis::Value;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 use tracing::{info, warn};
+use uuid::Uuid;
 
 use super::Shared;
 use super::answer;
@@ -96,10 +97,10 @@ impl Reader {
         let count_to = self.count_to.take();
         let answer: Value = shared
             .connection
-            .script_once(&READ, &[&keys.stream, &keys.dead], |command| {
+            .script_once(&READ, &[&*keys.stream, &*keys.dead, &*keys.notes], |command| {
                 command.arg(&keys.group).arg(&consumer).arg(max).arg(MAX_BYTES);
                 command.arg(count_to.map(|id| id.to_string()).unwrap_or_default());
-                command.arg(keys.entry_max_bytes);
+                command.arg(keys.entry_max_bytes).arg(Uuid::new_v4().simple().to_string());
                 for (name, value) in dead::reasons_of_long_entry(keys.entry_max_bytes) {
                     command.arg(name).arg(value);
                 }
@@ -117,6 +118,7 @@ impl Reader {
             report_dead_letter(&DeadLetter::of_long_entry(id, bytes, keys.entry_max_bytes, Timestamp::now().into()));
         }
         read.gone.into_iter().for_each(|id| shared.lose(id));
+        shared.report(read.loss);
         let claimed = read.claimed.into_iter().map(|count| (count.max(1), true));
         let counts = claimed.chain(std::iter::repeat((1, false)));
         let mut in_hand = shared.in_hand();

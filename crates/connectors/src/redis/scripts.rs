@@ -16,7 +16,13 @@ pub(super) static READ: LazyLock<Script> = script!("lua/read.lua");
 pub(super) static DEPTH: LazyLock<Script> = script!("lua/depth.lua");
 /// Reads dead letters, bounded in bytes.
 pub(super) static LETTERS: LazyLock<Script> = script!("lua/letters.lua");
-/// Reads or creates the life of the group, a part of the epoch.
+/// Reads or creates the life of the group, a part of the epoch, and looks for lost entries.
 pub(super) static EPOCH: LazyLock<Script> = script!("lua/epoch.lua");
+/// Creates the group.
+pub(super) static GROUP: LazyLock<Script> = script!("lua/group.lua");
+/// Adds a dead letter although the memory is full.
+pub(super) static LETTER: LazyLock<Script> = script!("lua/letter.lua");
+/// Adds to the number of lost entries.
+pub(super) static LOST: LazyLock<Script> = script!("lua/lost.lua");
 /// Trims the entries that every group has finished.
 pub(super) static TRIM: LazyLock<Script> = script!("lua/trim.lua");

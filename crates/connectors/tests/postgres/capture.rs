@@ -16,30 +16,44 @@ pub(crate) struct Environment {
 }
 
 impl Environment {
-    async fn fresh<S: Server>(plugin: Plugin) -> Self {
-        Self::with::<S>("", plugin, Publish::Least).await
+    pub(crate) async fn fresh<S: Server>(plugin: Plugin) -> Self {
+        Self::new::<S>("", plugin, Publish::Least).await
     }
 
     /// With a table that was changed by these statements.
     pub(crate) async fn shaped<S: Server>(shape: &str) -> Self {
-        Self::with::<S>(shape, Plugin::Pgoutput, Publish::Least).await
+        Self::new::<S>(shape, Plugin::Pgoutput, Publish::Least).await
     }
 
     pub(crate) async fn publishing<S: Server>(publish: Publish) -> Self {
-        Self::with::<S>("", Plugin::Pgoutput, publish).await
+        Self::new::<S>("", Plugin::Pgoutput, publish).await
     }
 
-    async fn with<S: Server>(shape: &str, plugin: Plugin, publish: Publish) -> Self {
+    async fn new<S: Server>(shape: &str, plugin: Plugin, publish: Publish) -> Self {
         let database = Database::fresh::<S>().await;
-        let records = Arc::new(database.prepared().await);
+        database.prepared().await;
         database.meddle(shape).await;
+        let url = database.url.clone();
+        Self::with(database, plugin, publish, CaptureConfig::SILENCE, &url).await
+    }
+
+    /// Capture from a prepared database, with the replication connection to `url`.
+    pub(crate) async fn with(
+        database: Database,
+        plugin: Plugin,
+        publish: Publish,
+        silence: Duration,
+        url: &str,
+    ) -> Self {
+        let records = Arc::new(database.records().await);
         let slot = format!("captured_{}", Uuid::new_v4().simple());
         let config = CaptureConfig {
-            url: database.url.as_str().into(),
+            url: url.into(),
             publication: "captured_pub".to_owned(),
             publish,
             slot: slot.clone(),
             plugin,
+            silence,
         };
         Self { capture: PostgresCapture::new(records, config), slot, database }
     }
@@ -76,7 +90,7 @@ pub(crate) async fn touched(source: &mut dyn Source, count: usize) -> Vec<Captur
     touched
 }
 
-fn id(number: u128) -> Uuid {
+pub(crate) fn id(number: u128) -> Uuid {
     Uuid::from_u128(number)
 }
 
@@ -121,9 +135,10 @@ async fn every_change_is_captured_and_repeated_until_confirmed<S: Server>(plugin
         "a second reader was admitted"
     );
     // Unconfirmed transactions are captured again.
-    source.note(captured[1].end).await.unwrap();
-    source.confirm(captured[1].end);
-    confirmed(&environment, captured[1].end).await;
+    let end = captured[1].end.unwrap();
+    source.note(end).await.unwrap();
+    source.confirm(end);
+    confirmed(&environment, end).await;
     drop(source);
     let Opened { mut source, gap } = environment.open().await;
     assert_eq!(gap, None);

@@ -30,6 +30,7 @@ impl Environment {
             publish: Publish::Least,
             slot,
             plugin: Plugin::default(),
+            silence: CaptureConfig::SILENCE,
         };
         Self { database, config, capture }
     }

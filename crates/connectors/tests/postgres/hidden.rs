@@ -50,7 +50,14 @@ async fn the_examination_tries_to_read_the_table() {
     let role = blind(&database).await;
     let slot = format!("examined_{}", Uuid::new_v4().simple());
     let (url, publication) = (role.config().url, "examined_pub".to_owned());
-    let capture = CaptureConfig { url, publication, publish: Publish::Least, slot, plugin: Plugin::default() };
+    let capture = CaptureConfig {
+        url,
+        publication,
+        publish: Publish::Least,
+        slot,
+        plugin: Plugin::default(),
+        silence: CaptureConfig::SILENCE,
+    };
     let config = role.config();
     let failed = async || {
         let found = examine(&config, &capture).await;

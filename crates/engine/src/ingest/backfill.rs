@@ -89,7 +89,7 @@ fn uncarried(row: &Row, place: &str, targets: &[Target]) -> Option<Event> {
         (Some(state), Some(_)) if row.seen != digest(Some(state)) => (Touch::Updated, clock::now()),
         _ => return None,
     };
-    Some(signal(row.id, touch, state, at, place, targets))
+    Some(signal(row.id, touch, at, place, targets))
 }
 
 /// Whether the chunk lives and has no row.

@@ -77,6 +77,16 @@ pub struct Depth {
     pub oldest: Option<EntryId>,
 }
 
+/// What the operator must know of a bus beyond its entries.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BusCondition {
+    /// The number of entries that were lost before they were finished, because other programs removed them or the server
+    /// lost them. The epoch changed with each loss.
+    pub lost: u64,
+    /// Conditions that lose entries or fill the bus sooner or later, each with its remedy.
+    pub warnings: Vec<String>,
+}
+
 /// What finishes an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FinishedBy {
@@ -156,4 +166,10 @@ pub trait Bus: DeadLetters {
 
     /// Removes entries that every group has finished, never by length; returns their number.
     async fn trim(&self) -> Result<u64, Fault>;
+
+    /// What the operator must know beyond the entries. The default implementation returns nothing: no other program can
+    /// change the bus.
+    async fn condition(&self) -> Result<BusCondition, Fault> {
+        Ok(BusCondition::default())
+    }
 }

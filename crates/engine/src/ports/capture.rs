@@ -30,7 +30,7 @@ pub enum Touch {
     Deleted,
 }
 
-/// One transaction of another program. It lists the rows to read; their content is read from the table.
+/// A transaction of another program, or a part of it. It lists the rows to read; their content is read from the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Captured {
     /// The rows in the order in which they were changed. Empty for a transaction of this service and for a heartbeat.
@@ -39,18 +39,26 @@ pub struct Captured {
     pub truncated: bool,
     /// The time of the commit.
     pub at: Time,
-    /// The position at which the transaction ends.
-    pub end: Position,
+    /// The position of the commit, the same in all parts of the transaction.
+    pub commit: Position,
+    /// The position at which the transaction ends; `None` if more parts of it follow.
+    pub end: Option<Position>,
 }
 
-/// An open log, read transaction by transaction.
+/// The maximal number of rows in one part of a transaction.
+pub const PART: usize = 4096;
+
+/// An open log, read transaction by transaction, each in one or more parts.
 ///
-/// - **Order**: transactions come in the order of their commits.
+/// - **Order**: transactions come in the order of their commits, and the parts of one follow each other.
+/// - **Memory**: a part has at most [`PART`] rows, whatever the size of its transaction.
+/// - **Silence**: a server that sends nothing, though it would if the connection worked, is a
+///   [`Timeout`](super::FaultClass::Timeout), however often `next` is dropped meanwhile.
 /// - **Repetition**: everything that is not confirmed comes again with the next [`Capture::open`].
 /// - **Cancellation**: a `next` that is dropped loses nothing.
 #[async_trait]
 pub trait Source: Send {
-    /// The next transaction.
+    /// The next part of a transaction.
     async fn next(&mut self) -> Result<Captured, Fault>;
 
     /// Records durably that everything up to `position` may be [confirmed](Source::confirm) from now on. Fails with
@@ -134,11 +142,19 @@ pub trait Capture: Send + Sync {
         Ok(())
     }
 
-    /// Prepares, and begins to read at the last confirmed position. Fails with [`Busy`](super::FaultClass::Busy) if
+    /// Prepares, and begins to read at the last confirmed position. Fails with [`Busy`](super::FaultClass::Busy) only if
     /// another process reads the log.
     async fn open(&self) -> Result<Opened, Fault>;
 
-    /// Writes a message without meaning into the log, so that the confirmed position advances while the table is idle.
+    /// What the opening that is under way waits for: the sessions that block the creation of the slot.
+    fn obstacle(&self) -> Option<String> {
+        None
+    }
+
+    /// Examines whether the table is still published as when the log was opened, and writes a message without meaning
+    /// into the log, so that the confirmed position advances while the table is idle. Fails with
+    /// [`Misconfigured`](super::FaultClass::Misconfigured) if the log must be opened again, because changes may be
+    /// missing from it.
     async fn heartbeat(&self) -> Result<(), Fault>;
 
     /// The number of bytes of the log that the server keeps because they are not confirmed.

@@ -6,7 +6,7 @@ use chunk_sync_model::merge::{self, Outcome, Strategy};
 use chunk_sync_model::{Event, EventType, Target, Time, Writer};
 use metrics::{Counter, Histogram, counter, gauge, histogram};
 
-use crate::ports::{AbsenceCounts, FaultClass, Gap};
+use crate::ports::{AbsenceCounts, BusCondition, FaultClass, Gap};
 use crate::verify::Report;
 
 /// The name and description of every metric, for the metrics endpoint.
@@ -28,7 +28,25 @@ pub const DESCRIPTIONS: &[(Kind, &str, &str)] = &[
     ),
     (Kind::Gauge, "chunk_sync_filling", "1 while a new store is being filled"),
     (Kind::Histogram, "chunk_sync_settled_seconds", "Age of an event, by its own time, when every store held it"),
-    (Kind::Gauge, "chunk_sync_capture_lag_bytes", "How much of its log PostgreSQL keeps for the slot"),
+    (
+        Kind::Gauge,
+        "chunk_sync_capture_lag_bytes",
+        "How much of its log PostgreSQL keeps for the slot; NaN if PostgreSQL does not answer",
+    ),
+    (Kind::Gauge, "chunk_sync_capture_running", "1 while this process reads PostgreSQL's log, else 0"),
+    (
+        Kind::Gauge,
+        "chunk_sync_capture_since_timestamp_seconds",
+        "Since when this process has been reading PostgreSQL's log, or not reading it, in seconds since 1970",
+    ),
+    (Kind::Counter, "chunk_sync_bus_lost_total", "Entries that the bus lost before they were finished"),
+    (Kind::Gauge, "chunk_sync_bus_warnings", "Conditions of the bus that the operator must change; status names them"),
+    (Kind::Counter, "chunk_sync_capture_gaps_total", "Stretches of changes that capture may have missed, by reason"),
+    (
+        Kind::Counter,
+        "chunk_sync_commit_times_replaced_total",
+        "Captured transactions whose commit time lay too far ahead of the clock",
+    ),
     (Kind::Gauge, "chunk_sync_active", "1 while this process holds the lease, 0 while it stands by"),
     (Kind::Gauge, "chunk_sync_outbox", "Chunks with a pending write in the outbox, by store"),
     (Kind::Gauge, "chunk_sync_dead_letters", "Dead letters that wait for the operator"),
@@ -234,8 +252,24 @@ pub(crate) fn settled(event: &Event, now: Time) {
 }
 
 #[allow(clippy::cast_precision_loss, reason = "a gauge")]
-pub(crate) fn capture_lag(bytes: u64) {
-    gauge!("chunk_sync_capture_lag_bytes").set(bytes as f64);
+pub(crate) fn capture_lag(bytes: Option<u64>) {
+    gauge!("chunk_sync_capture_lag_bytes").set(bytes.map_or(f64::NAN, |bytes| bytes as f64));
+}
+
+/// Reports whether this process reads the log, and since when.
+pub(crate) fn capturing(runs: bool, since: Time) {
+    gauge!("chunk_sync_capture_running").set(f64::from(u8::from(runs)));
+    gauge!("chunk_sync_capture_since_timestamp_seconds").set(since.seconds_since(Time::from_micros(0)));
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a gauge")]
+pub(crate) fn bus(condition: &BusCondition) {
+    counter!("chunk_sync_bus_lost_total").absolute(condition.lost);
+    gauge!("chunk_sync_bus_warnings").set(condition.warnings.len() as f64);
+}
+
+pub(crate) fn commit_time_replaced() {
+    counter!("chunk_sync_commit_times_replaced_total").increment(1);
 }
 
 pub(crate) fn gap(gap: Gap) {

@@ -6,10 +6,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use chunk_sync_model::merge::Outcome;
 use chunk_sync_model::{Target, Time};
 use tokio::sync::{Notify, watch};
+use tracing::warn;
 
 use crate::pipeline::apply::conflict_notes::ConflictCount;
 use crate::pipeline::envelope::Operation;
-use crate::ports::Fault;
+use crate::ports::{BusCondition, Fault};
 use crate::runtime::clock;
 use crate::runtime::metrics;
 
@@ -68,6 +69,7 @@ struct Inner {
     left_open: u64,
     replayed: u64,
     records: Option<(Time, Fault)>,
+    bus: BusCondition,
 }
 
 /// What has been done since the start.
@@ -137,6 +139,20 @@ impl Progress {
     /// Since when the system of record has been failing, and its last fault.
     pub(crate) fn records(&self) -> Option<(Time, Fault)> {
         self.lock().records.clone()
+    }
+
+    /// Keeps the condition of the bus, and logs each condition that is new.
+    pub(crate) fn note_bus(&self, condition: BusCondition) {
+        metrics::bus(&condition);
+        let before = std::mem::replace(&mut self.lock().bus, condition.clone());
+        for warning in condition.warnings.iter().filter(|warning| !before.warnings.contains(warning)) {
+            warn!("{warning}");
+        }
+    }
+
+    /// What the operator must know of the bus.
+    pub(crate) fn bus(&self) -> BusCondition {
+        self.lock().bus.clone()
     }
 
     pub(crate) fn done(&self) -> Done {

@@ -15,7 +15,7 @@ use crate::pipeline::log::{Log, run_blocking};
 use crate::pipeline::recovery::Recovered;
 use crate::pipeline::store_writer::{Condition, SharedCondition};
 use crate::pipeline::worker::Run;
-use crate::ports::{Fault, FaultClass, FinishedBy, Handover, Ports};
+use crate::ports::{BusCondition, Fault, FaultClass, FinishedBy, Handover, Ports};
 use crate::runtime::active::Shared;
 use crate::runtime::clock::Clock;
 use crate::runtime::host::Surroundings;
@@ -63,6 +63,8 @@ pub struct Health {
     pub held: Option<(Time, Fault)>,
     /// The condition of each store except the system of record.
     pub stores: Vec<(Target, Condition)>,
+    /// What the operator must know of the bus.
+    pub bus: BusCondition,
     /// What has been done since the start.
     pub done: Done,
 }
@@ -164,6 +166,7 @@ impl Service {
             records: progress.records(),
             held: breaker.held(),
             stores: stores.collect(),
+            bus: progress.bus(),
             done: progress.done(),
         }
     }

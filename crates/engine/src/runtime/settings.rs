@@ -15,12 +15,38 @@ pub struct Settings {
     pub strategies: Strategies,
     /// The rules for direct writes into Qdrant and Neo4j.
     pub direct: DirectSettings,
+    /// What the events of captured changes carry.
+    pub captured_events: CapturedEvents,
     /// How long a conflict stays on record once it is settled.
     pub keep_conflicts: Duration,
     /// The worker.
     pub worker: WorkerSettings,
     /// The write-ahead log.
     pub wal: WalSettings,
+}
+
+/// What the events of captured changes carry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CapturedEvents {
+    /// The id of the row: the merge reads the row itself.
+    #[default]
+    Thin,
+    /// The row as it is when the event is published, for other readers of the stream.
+    Full,
+}
+
+impl CapturedEvents {
+    /// Every kind.
+    pub const ALL: [Self; 2] = [Self::Thin, Self::Full];
+
+    /// Its name in the configuration.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Thin => "thin",
+            Self::Full => "full",
+        }
+    }
 }
 
 /// The rules for direct writes: changes by other programs in Qdrant and Neo4j, past the service.

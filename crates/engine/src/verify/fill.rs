@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 use crate::ingest::publisher::Publisher;
 use crate::ingest::row_event;
-use crate::ports::{Fault, FaultClass, Installation, Installed, Ports, Row};
+use crate::ports::{Fault, FaultClass, Installation, Installed, Ports};
 use crate::runtime::clock;
 use crate::runtime::metrics;
 use crate::runtime::progress::{Stop, Stopper};
@@ -180,8 +180,8 @@ impl Filler {
             let ended = page.len() < BATCH;
             after = page.last().map(|row| row.id).or(after);
             let now = clock::now();
-            let fill = |row: &Row| Some(row_event::fill(row.id, row.state.as_deref()?, now, &view, &targets));
-            let events: Vec<_> = page.iter().filter_map(fill).collect();
+            let there = page.iter().filter(|row| row.state.is_some());
+            let events: Vec<_> = there.map(|row| row_event::fill(row.id, now, &view, &targets)).collect();
             let count = events.len() as u64;
             last = self.publisher.publish_when_there_is_room(events).await?.last().copied().or(last);
             self.state.set(target, |filled| filled.published += count);

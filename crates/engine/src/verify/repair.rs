@@ -8,14 +8,14 @@
 
 use std::time::{Duration, Instant};
 
-use chunk_sync_model::{SyncVersion, Target, Time};
+use chunk_sync_model::{Event, SyncVersion, Target, Time};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::absence::review::note;
 use crate::ingest::publisher::Publisher;
 use crate::ingest::row_event;
-use crate::ports::{Bus, EntryId, Fault, FaultClass, Ports, Row};
+use crate::ports::{Bus, EntryId, Fault, FaultClass, Ports, Row, Touch};
 use crate::runtime::clock;
 use crate::verify::{Finding, Kind};
 
@@ -176,12 +176,8 @@ pub async fn publish(
     for steps in decided.chunks(BATCH) {
         let ids: Vec<Uuid> = steps.iter().map(|step| step.id).collect();
         let (rows, now) = (ports.records.rows_of(&ids).await?, clock::now());
-        let signal = |(step, row): (&&Step, Option<Row>)| {
-            let state = row.and_then(|row| row.state);
-            row_event::repair(step.id, state.as_deref(), step.above, now, &view, &targets)
-        };
         let rows = steps.iter().zip(rows).filter(|(step, row)| !(suspect && is_foreign(step, row.as_ref())));
-        let events: Vec<_> = rows.map(signal).collect();
+        let events: Vec<_> = rows.map(|(step, _)| signal(step, now, &view, &targets)).collect();
         published.signals += events.len() as u64;
         published.last = publisher.publish_when_there_is_room(events).await?.last().copied().or(published.last);
         progress(published.signals);
@@ -192,6 +188,12 @@ pub async fn publish(
 /// Whether a store showed a version above the record's, as the record is now.
 fn is_foreign(step: &Step, row: Option<&Row>) -> bool {
     step.above > row.map(|row| row.version).unwrap_or_default()
+}
+
+/// The merge reads the row itself, so the kind of the signal decides nothing.
+fn signal(step: &Step, now: Time, place: &str, targets: &[Target]) -> Event {
+    let touch = if step.action == Action::Delete { Touch::Deleted } else { Touch::Updated };
+    row_event::repair(step.id, touch, step.above, now, place, targets)
 }
 
 /// Waits until everything published up to `last` is finished. Calls `progress` with the number of entries that wait on

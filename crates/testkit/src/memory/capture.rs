@@ -63,7 +63,7 @@ impl MemoryCapture {
         let id = state.chunk.id;
         let touch = if records.write_row(id, Some(state)) { Touch::Updated } else { Touch::Inserted };
         let end = Position(log.transactions.len() as u64 + 1);
-        log.transactions.push(Captured { rows: vec![(id, touch)], truncated: false, at, end });
+        log.transactions.push(Captured { rows: vec![(id, touch)], truncated: false, at, commit: end, end: Some(end) });
         drop(log);
         self.server.written.notify_waiters();
     }
@@ -94,6 +94,8 @@ struct Reader {
     server: Arc<Server>,
     process: u64,
     read: Position,
+    /// Whether the rows of the next transaction were handed out, and its end was not.
+    within: bool,
     opening: u64,
 }
 
@@ -107,9 +109,19 @@ impl Reader {
         Err(Fault::new(FaultClass::Busy, "memory", "the log was lost or opened again; open it"))
     }
 
-    /// The next transaction, if there is one.
-    fn there(&self) -> Result<Option<Captured>, Fault> {
-        Ok(self.log()?.transactions.get(self.read.0 as usize).cloned())
+    /// The next part, if there is one: each transaction arrives as its rows and then its end.
+    fn there(&mut self) -> Result<Option<Captured>, Fault> {
+        let next = self.log()?.transactions.get(self.read.0 as usize).cloned();
+        Ok(next.map(|captured| self.part(captured)))
+    }
+
+    fn part(&mut self, captured: Captured) -> Captured {
+        self.within = !self.within;
+        if self.within {
+            return Captured { end: None, ..captured };
+        }
+        self.read = captured.commit;
+        Captured { rows: Vec::new(), truncated: false, ..captured }
     }
 }
 
@@ -141,6 +153,7 @@ impl Capture for MemoryCapture {
             server: Arc::clone(&self.server),
             process: self.process,
             read: log.confirmed,
+            within: false,
             opening: log.opening,
         };
         Ok(Opened { source: Box::new(source), gap: log.gap })
@@ -158,13 +171,12 @@ impl Capture for MemoryCapture {
 #[async_trait]
 impl Source for Reader {
     async fn next(&mut self) -> Result<Captured, Fault> {
+        let server = Arc::clone(&self.server);
         loop {
-            let written = self.server.written.notified();
+            let written = server.written.notified();
             tokio::pin!(written);
             written.as_mut().enable();
-            let next = self.there()?;
-            if let Some(captured) = next {
-                self.read = captured.end;
+            if let Some(captured) = self.there()? {
                 return Ok(captured);
             }
             written.await;

@@ -121,11 +121,12 @@ impl Machine {
         }
         let skew = self.rng.below(60_000) as i64 - 30_000;
         let ports = self.ports(&life);
-        let started =
-            Service::start_in(self.surroundings(skew, &life), ports.clone(), self.world.scenario.settings.clone());
+        let surroundings = self.surroundings(skew, &life);
+        let clock = surroundings.clock.clone();
+        let started = Service::start_in(surroundings, ports.clone(), self.world.scenario.settings.clone());
         let end = match started.await {
             Ok(service) => {
-                let capturing = self.capturing(&life, ports, service.leadership());
+                let capturing = self.capturing(&life, ports, service.leadership(), clock);
                 self.watch(service, capturing, &life, doom).await
             }
             Err(_) => End::GaveUp,
@@ -173,7 +174,7 @@ impl Machine {
         }
     }
 
-    fn capturing(&self, life: &Arc<Life>, ports: Ports, leadership: Leadership) -> Capturing {
+    fn capturing(&self, life: &Arc<Life>, ports: Ports, leadership: Leadership, clock: Clock) -> Capturing {
         let world = &self.world;
         let place = Endpoint::Store(Target::Postgres);
         let way = Way { faults: Arc::clone(&world.faults), life: Arc::clone(life), place };
@@ -181,7 +182,7 @@ impl Machine {
         let settings = &world.scenario.settings;
         let publisher = Publisher::new(Arc::clone(&ports.bus), Arc::new(settings.limits.clone()));
         let capture = Arc::new(WeatheredCapture { capture, way });
-        Capturing::start(capture, ports, publisher, settings.worker.clone(), leadership)
+        Capturing::start(capture, ports, publisher, Arc::new(settings.clone()), leadership, clock)
     }
 
     fn note(&self, service: &Service) {

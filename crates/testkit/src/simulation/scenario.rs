@@ -143,6 +143,8 @@ fn draw_settings(rng: &mut Rng) -> Settings {
         limits,
         strategies: Strategies::default(),
         direct: DirectSettings::default(),
+        captured_events: [chunk_sync_engine::CapturedEvents::Thin, chunk_sync_engine::CapturedEvents::Full]
+            [rng.below(2)],
         keep_conflicts,
         worker,
         wal,

@@ -34,8 +34,9 @@ struct Hasty(Box<dyn Source>);
 impl Source for Hasty {
     async fn next(&mut self) -> Result<Captured, Fault> {
         let captured = self.0.next().await?;
-        self.0.note(captured.end).await?;
-        self.0.confirm(captured.end);
+        // Not even the end of the transaction has arrived.
+        self.0.note(captured.commit).await?;
+        self.0.confirm(captured.commit);
         Ok(captured)
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use chunk_sync_engine::ports::{Captured, Fault, FaultClass, Position};
 use deadpool_postgres::{Client, ClientWrapper};
+use futures::TryStreamExt;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
@@ -18,8 +19,25 @@ const CHANGES: i32 = 4096;
 /// Pause after a poll without new transactions.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Most transactions read ahead of the consumer.
-const AHEAD: usize = 256;
+/// Most parts of transactions read ahead of the consumer.
+const AHEAD: usize = 4;
+
+/// The line of a change without the contents of its row: the server keeps them to itself.
+const KEYS: &str = "CASE WHEN left(data, 13) IN ('{\"action\":\"I\"', '{\"action\":\"U\"', '{\"action\":\"D\"') THEN \
+    json_build_object('action', data::json->'action', \
+        'columns', (SELECT json_agg(part) FROM json_array_elements(data::json->'columns') part \
+            WHERE part->>'name' = 'id'), \
+        'identity', (SELECT json_agg(part) FROM json_array_elements(data::json->'identity') part \
+            WHERE part->>'name' = 'id'))::text \
+    ELSE data END";
+
+/// The result of one poll.
+#[derive(Default)]
+struct Polled {
+    lines: usize,
+    /// Whether a transaction ended that was not read before.
+    new: bool,
+}
 
 /// An open log.
 pub(super) struct Polling {
@@ -41,7 +59,8 @@ impl Polling {
         let client = Client::take(records.pool.get().await.map_err(fault)?);
         let lock = format!("SELECT pg_try_advisory_lock(hashtextextended({}, 0))", literal(slot));
         let begun = async {
-            client.batch_execute("SET TIME ZONE 'UTC'").await?;
+            // A large transaction takes long to decode; no timeout of ours may end that.
+            client.batch_execute("SET TIME ZONE 'UTC'; SET statement_timeout = 0").await?;
             Ok(client.query_one(&lock, &[]).await?.try_get::<_, bool>(0)?)
         };
         if !records.pool.within(begun).await.map_err(fault)? {
@@ -54,9 +73,7 @@ impl Polling {
         let (told, captured) = mpsc::channel(AHEAD);
         let (confirmed, confirming) = watch::channel(Position::default());
         let options = options(&records.config.schema, &records.config.table);
-        let options: Vec<String> =
-            options.iter().map(|(name, value)| format!("'{name}', {}", literal(value))).collect();
-        let reader = Reader { client, slot: literal(slot), options: options.join(", "), told, confirming };
+        let reader = Reader { client, slot: literal(slot), options, told, confirming };
         Ok(Self { captured, confirmed, task: tokio::spawn(reader.run()) })
     }
 
@@ -97,28 +114,38 @@ impl Reader {
                 wanted = CHANGES;
             }
             let peek = format!(
-                "SELECT data FROM pg_logical_slot_peek_changes({}, NULL, {wanted}, {})",
+                "SELECT {KEYS} FROM pg_logical_slot_peek_changes({}, NULL, {wanted}, {}) AS change (lsn, xid, data)",
                 self.slot, self.options
             );
-            let lines = self.rows(&peek).await?;
-            let (mut reading, mut new) = (Lines::default(), false);
-            for line in &lines {
-                let line: &str = line.try_get(0).map_err(|error| fault(&error))?;
-                let captured = reading.take(line);
-                let captured = captured.map_err(|error| Fault::new(FaultClass::Misconfigured, CONTEXT, error))?;
-                if let Some(captured) = captured.filter(|captured| captured.end > read) {
-                    (read, new) = (captured.end, true);
-                    if self.told.send(Ok(captured)).await.is_err() {
-                        return Ok(());
-                    }
-                }
-            }
-            match (new, usize::try_from(wanted).is_ok_and(|wanted| lines.len() >= wanted)) {
+            let Some(polled) = self.poll(&peek, &mut read).await? else { return Ok(()) };
+            match (polled.new, usize::try_from(wanted).is_ok_and(|wanted| polled.lines >= wanted)) {
                 (true, _) => {}
                 (false, true) => wanted = wanted.saturating_mul(2),
                 (false, false) => tokio::time::sleep(PAUSE).await,
             }
         }
+    }
+
+    /// One poll. The server sends the lines as they are consumed, so a large transaction is never in memory. `None` if
+    /// the capture has been closed.
+    async fn poll(&self, peek: &str, read: &mut Position) -> Result<Option<Polled>, Fault> {
+        let lines = self.client.query_raw(peek, std::iter::empty::<&str>()).await.map_err(|error| fault(&error))?;
+        tokio::pin!(lines);
+        let (mut reading, mut polled) = (Lines::default(), Polled::default());
+        while let Some(line) = lines.try_next().await.map_err(|error| fault(&error))? {
+            polled.lines += 1;
+            let line: &str = line.try_get(0).map_err(|error| fault(&error))?;
+            let part = reading.take(line).map_err(|error| Fault::new(FaultClass::Misconfigured, CONTEXT, error))?;
+            // A transaction that was read before comes again until it is confirmed.
+            let Some(part) = part.filter(|part| part.commit > *read) else { continue };
+            if let Some(end) = part.end {
+                (*read, polled.new) = (end, true);
+            }
+            if self.told.send(Ok(part)).await.is_err() {
+                return Ok(None);
+            }
+        }
+        Ok(Some(polled))
     }
 
     async fn rows(&self, sql: &str) -> Result<Vec<tokio_postgres::Row>, Fault> {

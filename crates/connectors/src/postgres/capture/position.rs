@@ -54,13 +54,14 @@ pub(super) fn gap(noted: Option<&Noted>, server: &Server, slot: Option<&Slot>) -
 /// The current timeline. Not from the control file, which shows a new one only after the next checkpoint.
 const TIMELINE: &str = "('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int";
 
-/// The query for server, slot and recorded position: one text of eight words, which [`State::read`] parses.
+/// The query for server, slot, recorded position and recorded signature of the publication: one text of eight words and
+/// the signature, which [`State::read`] parses.
 pub(super) fn state(slot: &str, plugin: &str) -> String {
     let (slot, plugin) = (literal(slot), literal(plugin));
     format!(
         "SELECT concat_ws(' ', system_identifier, {TIMELINE}, coalesce(s.state, 'none'), \
          coalesce(s.confirmed_flush_lsn, '0/0'), coalesce(p.system, '-'), coalesce(p.timeline, 0), \
-         coalesce(p.position, '0/0'), coalesce(p.gap, '-')) \
+         coalesce(p.position, '0/0'), coalesce(p.gap, '-'), p.published) \
          FROM pg_control_system() \
          LEFT JOIN (SELECT confirmed_flush_lsn, CASE \
              WHEN database IS DISTINCT FROM current_database() OR plugin IS DISTINCT FROM {plugin} THEN 'foreign' \
@@ -78,12 +79,14 @@ pub(super) struct State {
     pub(super) slot: String,
     pub(super) confirmed: Position,
     pub(super) noted: Option<Noted>,
+    /// The signature of the publication when the log was last opened.
+    pub(super) published: Option<String>,
 }
 
 impl State {
     /// Parses the answer to [`state()`]; `None` when it has another form.
     pub(super) fn read(answer: &str) -> Option<Self> {
-        let mut words = answer.split(' ');
+        let mut words = answer.splitn(9, ' ');
         let mut word = || words.next();
         let server = Server { system: word()?.to_owned(), timeline: word()?.parse().ok()? };
         let (slot, confirmed) = (word()?.to_owned(), position(word()?)?);
@@ -94,7 +97,7 @@ impl State {
             position,
             gap: Some(gap).filter(|gap| gap != "-"),
         });
-        Some(Self { server, slot, confirmed, noted })
+        Some(Self { server, slot, confirmed, noted, published: words.next().map(str::to_owned) })
     }
 
     /// Why capture may have missed changes.
@@ -115,17 +118,18 @@ pub(super) fn note_gap(slot: &str, gap: Gap) -> String {
     format!("UPDATE chunk_sync.positions SET gap = '{}' WHERE slot = {}", gap.as_str(), literal(slot))
 }
 
-/// Records the position of the slot and its server, and returns the number of this opening. A position of another
+/// Records the position of the slot, its server and the signature of the publication, and returns the number of this opening. A position of another
 /// server is replaced, because positions of two servers are not comparable.
-pub(super) fn note_slot(slot: &str) -> String {
+pub(super) fn note_slot(slot: &str, signature: &str) -> String {
     format!(
-        "INSERT INTO chunk_sync.positions (slot, system, timeline, position, opening) \
-         SELECT slot_name, system_identifier, {TIMELINE}, confirmed_flush_lsn, 1 \
+        "INSERT INTO chunk_sync.positions (slot, system, timeline, position, opening, published) \
+         SELECT slot_name, system_identifier, {TIMELINE}, confirmed_flush_lsn, 1, {} \
          FROM pg_replication_slots, pg_control_system() WHERE slot_name = {} \
          ON CONFLICT (slot) DO UPDATE SET system = excluded.system, timeline = excluded.timeline, \
          position = CASE WHEN positions.system = excluded.system THEN greatest(excluded.position, positions.position) \
-         ELSE excluded.position END, opening = positions.opening + 1, noted_at = now() \
-         RETURNING opening",
+         ELSE excluded.position END, opening = positions.opening + 1, noted_at = now(), \
+         published = excluded.published RETURNING opening",
+        literal(signature),
         literal(slot)
     )
 }
@@ -133,6 +137,11 @@ pub(super) fn note_slot(slot: &str) -> String {
 /// Records the position up to which the slot may be confirmed from now on.
 pub(super) fn note(slot: &str, opening: &str, position: Position) -> String {
     update(slot, opening, &format!("position = greatest(position, '{position}')"))
+}
+
+/// Records the signature of the publication after the service altered it.
+pub(super) fn note_published(slot: &str, signature: &str) -> String {
+    format!("UPDATE chunk_sync.positions SET published = {} WHERE slot = {}", literal(signature), literal(slot))
 }
 
 /// Clears the recorded gap.
@@ -168,6 +177,13 @@ mod tests {
             "the server had not written the last confirmation to disk"
         );
         assert_eq!(judged("7 1 none 0/0 - 0 0/0 -"), None, "nothing was captured before");
+    }
+
+    #[test]
+    fn the_signature_of_the_publication_is_the_rest_of_the_answer() {
+        let read = |answer: &str| State::read(answer).unwrap().published;
+        assert_eq!(read("7 1 free 0/10 7 1 0/10 -"), None);
+        assert_eq!(read("7 1 free 0/10 7 1 0/10 dropped 16 7 - 0 0").as_deref(), Some("16 7 - 0 0"));
     }
 
     #[test]

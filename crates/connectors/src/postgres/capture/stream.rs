@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use chunk_sync_engine::ports::{Captured, Fault, FaultClass, Position};
+use chunk_sync_engine::ports::{Captured, Fault, FaultClass, PART, Position};
 use chunk_sync_model::Time;
 use pgwire_replication::error::PgWireError;
 use pgwire_replication::{Lsn, ReplicationClient, ReplicationConfig, ReplicationEvent};
+use tokio::time::Instant;
 use tokio_postgres::config::{Host, SslMode};
 
 use super::pgoutput::{Message, Tables};
@@ -16,10 +17,12 @@ use super::{CONTEXT, CaptureConfig, OWN};
 /// PostgreSQL's epoch, 2000-01-01, in microseconds since 1970.
 const POSTGRES_EPOCH: i64 = 946_684_800_000_000;
 
-/// How often the client sends the confirmed position to the server, and after what silence of the server, which also
-/// sends messages when nothing happens, the connection is given up.
+/// How often the client sends the confirmed position to the server.
 const STATUS: Duration = Duration::from_secs(1);
-const SILENCE: Duration = Duration::from_secs(60);
+
+/// Messages that the client reads ahead, and the largest one. A publication of whole rows sends their contents.
+const AHEAD: usize = 256;
+const LARGEST: usize = 1 << 30;
 
 /// An open replication stream.
 pub(super) struct Stream {
@@ -29,12 +32,43 @@ pub(super) struct Stream {
     tables: Tables,
     /// The transaction that is being received.
     open: Option<Open>,
+    /// After this silence the connection is given up. A server also sends messages when nothing happens.
+    silence: Duration,
+    /// When the last message arrived. Kept here, because a wait for the next one is dropped and begun again.
+    heard: Instant,
 }
 
+/// The part of a transaction that is being received.
 struct Open {
-    captured: Captured,
+    part: Captured,
     /// Whether the service itself wrote it.
     own: bool,
+}
+
+impl Open {
+    fn begin(commit: Position, at: Time) -> Self {
+        let part = Captured { rows: Vec::new(), truncated: false, at, commit, end: None };
+        Self { part, own: false }
+    }
+
+    /// Adds a change; returns the part once it is full.
+    fn add(&mut self, message: Message) -> Option<Captured> {
+        match message {
+            Message::Rows(rows) => self.part.rows.extend(rows),
+            // The rows that were changed before are gone.
+            Message::Truncate => {
+                self.part.truncated = true;
+                self.part.rows.clear();
+            }
+            Message::Other => {}
+        }
+        (self.part.rows.len() >= PART).then(|| self.next())
+    }
+
+    fn next(&mut self) -> Captured {
+        let next = Self::begin(self.part.commit, self.part.at);
+        std::mem::replace(&mut self.part, next.part)
+    }
 }
 
 impl Stream {
@@ -44,6 +78,7 @@ impl Stream {
         link: &tokio_postgres::Config,
         config: &CaptureConfig,
         relations: BTreeSet<u32>,
+        silence: Duration,
     ) -> Result<Self, Fault> {
         let port = link.get_ports().first().copied().unwrap_or(5432);
         let (host, tunnel) = match link.get_hosts().first() {
@@ -57,16 +92,16 @@ impl Stream {
         };
         let settings = replication(link, (host, port), config);
         let client = ReplicationClient::connect(settings).await.map_err(|error| fault(&error))?;
-        Ok(Self { client, _tunnel: tunnel, tables: Tables::of(relations), open: None })
+        let tables = Tables::of(relations);
+        Ok(Self { client, _tunnel: tunnel, tables, open: None, silence, heard: Instant::now() })
     }
 
-    /// Processes one message and returns the transaction that it ends, if any.
+    /// Processes one message and returns the part of a transaction that it ends, if any.
     fn take(&mut self, event: ReplicationEvent) -> Result<Option<Captured>, Fault> {
         match event {
-            ReplicationEvent::Begin { commit_time_micros, .. } => {
+            ReplicationEvent::Begin { final_lsn, commit_time_micros, .. } => {
                 let at = Time::from_micros(commit_time_micros.saturating_add(POSTGRES_EPOCH));
-                let captured = Captured { rows: Vec::new(), truncated: false, at, end: Position::default() };
-                self.open = Some(Open { captured, own: false });
+                self.open = Some(Open::begin(Position(final_lsn.as_u64()), at));
             }
             ReplicationEvent::Message { prefix, .. } if prefix == OWN => {
                 if let Some(open) = &mut self.open {
@@ -76,17 +111,11 @@ impl Stream {
             ReplicationEvent::XLogData { data, .. } => {
                 let message = self.tables.read(&data);
                 let message = message.map_err(|error| Fault::new(FaultClass::Misconfigured, CONTEXT, error))?;
-                if let Some(open) = self.open.as_mut().filter(|open| !open.own) {
-                    match message {
-                        Message::Rows(rows) => open.captured.rows.extend(rows),
-                        Message::Truncate => open.captured.truncated = true,
-                        Message::Other => {}
-                    }
-                }
+                return Ok(self.open.as_mut().filter(|open| !open.own).and_then(|open| open.add(message)));
             }
             ReplicationEvent::Commit { end_lsn, .. } => {
-                let open = self.open.take();
-                return Ok(open.map(|open| Captured { end: Position(end_lsn.as_u64()), ..open.captured }));
+                let end = Some(Position(end_lsn.as_u64()));
+                return Ok(self.open.take().map(|open| Captured { end, ..open.part }));
             }
             _ => {}
         }
@@ -95,13 +124,16 @@ impl Stream {
 }
 
 impl Stream {
-    /// Waits for the next transaction.
+    /// Waits for the next part of a transaction.
     pub(super) async fn next(&mut self) -> Result<Captured, Fault> {
         loop {
-            let event = tokio::time::timeout(SILENCE, self.client.recv()).await;
+            // A message that has arrived is taken, however late this is called.
+            let event = tokio::time::timeout_at(self.heard + self.silence, self.client.recv()).await;
             let event = event.map_err(|_| {
-                Fault::new(FaultClass::Timeout, CONTEXT, format!("the server sent nothing for {} s", SILENCE.as_secs()))
+                let message = format!("the server sent nothing for {} s", self.silence.as_secs());
+                Fault::new(FaultClass::Timeout, CONTEXT, message)
             })?;
+            self.heard = Instant::now();
             match event.map_err(|error| fault(&error))? {
                 Some(event) => {
                     if let Some(captured) = self.take(event)? {
@@ -139,6 +171,8 @@ fn replication(
         .with_application_name("chunk-sync capture")
         .with_start_lsn(Lsn::ZERO)
         .with_status_interval(STATUS)
+        .with_buffer_size(AHEAD)
+        .with_max_message_size(LARGEST)
 }
 
 /// The fault of an error of the client. A slot in use is [`FaultClass::Busy`]: the caller retries.

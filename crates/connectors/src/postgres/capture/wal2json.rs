@@ -2,13 +2,13 @@
 //!
 //! Source of the format: the README of wal2json 2.5, and its output.
 
-use chunk_sync_engine::ports::{Captured, Position, Touch};
+use chunk_sync_engine::ports::{Captured, PART, Position, Touch};
 use chunk_sync_model::Time;
 use serde::Deserialize;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{OWN, position};
+use super::{OWN, literal, position};
 
 /// The name of the plugin.
 pub(super) const NAME: &str = "wal2json";
@@ -20,7 +20,7 @@ pub(super) enum Malformed {
     Json(#[from] serde_json::Error),
     #[error("wal2json: a row has no column `id` that is a UUID")]
     NoId,
-    #[error("wal2json: the commit of a transaction has no timestamp or no nextlsn")]
+    #[error("wal2json: the begin of a transaction is missing, or has no timestamp or no nextlsn")]
     NoEnd,
 }
 
@@ -30,10 +30,8 @@ struct Line {
     timestamp: Option<String>,
     nextlsn: Option<String>,
     prefix: Option<String>,
-    #[serde(default)]
-    columns: Vec<Column>,
-    #[serde(default)]
-    identity: Vec<Column>,
+    columns: Option<Vec<Column>>,
+    identity: Option<Vec<Column>>,
 }
 
 #[derive(Deserialize)]
@@ -43,70 +41,89 @@ struct Column {
     value: Value,
 }
 
-/// The options of the plugin for one table, as names and values.
-pub(super) fn options(schema: &str, table: &str) -> [(&'static str, String); 5] {
-    [
-        ("format-version", "2".to_owned()),
-        ("include-lsn", "true".to_owned()),
-        ("include-timestamp", "true".to_owned()),
-        ("add-tables", format!("{}.{}", escaped(schema), escaped(table))),
-        ("add-msg-prefixes", OWN.to_owned()),
-    ]
+/// The options of the plugin for one table, as arguments of a function call. The plugin matches names exactly, so a
+/// partitioned table is listed with all its partitions, as they are when the call runs.
+pub(super) fn options(schema: &str, table: &str) -> String {
+    let name = format!("format('%I.%I', {}, {})::regclass", literal(schema), literal(table));
+    // Escapes what separates names in a list.
+    let escaped = |column: &str| format!("regexp_replace({column}, '([ '',.*\\\\])', '\\\\\\1', 'g')");
+    format!(
+        "'format-version', '2', 'include-lsn', 'true', 'include-timestamp', 'true', 'add-msg-prefixes', '{OWN}', \
+         'add-tables', (SELECT string_agg({} || '.' || {}, ',') FROM pg_class c \
+         JOIN pg_namespace n ON n.oid = c.relnamespace \
+         WHERE c.oid = {name} OR c.oid IN (SELECT relid FROM pg_partition_tree({name})))",
+        escaped("n.nspname"),
+        escaped("c.relname")
+    )
 }
 
-/// Escapes a name for the option `add-tables`.
-fn escaped(name: &str) -> String {
-    let escape = |letter: char| [' ', '\'', ',', '.', '*', '\\'].contains(&letter).then_some('\\');
-    name.chars().flat_map(|letter| escape(letter).into_iter().chain([letter])).collect()
-}
-
-/// Collects lines into transactions.
+/// Collects lines into parts of transactions.
 #[derive(Default)]
 pub(super) struct Lines {
-    rows: Vec<(Uuid, Touch)>,
-    truncated: bool,
+    /// The part that is being collected, and where its transaction ends.
+    open: Option<(Captured, Position)>,
     /// Whether the service itself wrote it.
     own: bool,
 }
 
 impl Lines {
-    /// Processes one line and returns the transaction that it ends, if any.
+    /// Processes one line and returns the part of a transaction that it ends, if any.
     pub(super) fn take(&mut self, line: &str) -> Result<Option<Captured>, Malformed> {
         let line: Line = serde_json::from_str(line)?;
         match line.action.as_str() {
-            "B" => *self = Self::default(),
+            "B" => self.begin(&line)?,
             "M" => self.own |= line.prefix.as_deref() == Some(OWN),
-            "I" => self.rows.push((id(&line.columns)?, Touch::Inserted)),
+            "I" => self.add(&[(id(&line.columns)?, Touch::Inserted)]),
             "U" => {
                 let (new, old) = (id(&line.columns)?, id(&line.identity)?);
                 match new == old {
-                    true => self.rows.push((new, Touch::Updated)),
+                    true => self.add(&[(new, Touch::Updated)]),
                     // A changed key is the deletion of one row and the insertion of another.
-                    false => self.rows.extend([(old, Touch::Deleted), (new, Touch::Inserted)]),
+                    false => self.add(&[(old, Touch::Deleted), (new, Touch::Inserted)]),
                 }
             }
-            "D" => self.rows.push((id(&line.identity)?, Touch::Deleted)),
-            "T" => {
-                self.truncated = true;
-                self.rows.clear();
+            "D" => self.add(&[(id(&line.identity)?, Touch::Deleted)]),
+            "T" => self.truncate(),
+            "C" => {
+                let (part, end) = self.open.take().ok_or(Malformed::NoEnd)?;
+                return Ok(Some(Captured { end: Some(end), ..part }));
             }
-            "C" => return self.end(&line).map(Some),
             _ => {}
         }
-        Ok(None)
+        Ok(self.full())
     }
 
-    fn end(&mut self, line: &Line) -> Result<Captured, Malformed> {
-        let Self { rows, truncated, own } = std::mem::take(self);
+    fn begin(&mut self, line: &Line) -> Result<(), Malformed> {
         let at = line.timestamp.as_deref().and_then(time).ok_or(Malformed::NoEnd)?;
         let end: Position = line.nextlsn.as_deref().and_then(position::position).ok_or(Malformed::NoEnd)?;
-        let (rows, truncated) = if own { (Vec::new(), false) } else { (rows, truncated) };
-        Ok(Captured { rows, truncated, at, end })
+        let part = Captured { rows: Vec::new(), truncated: false, at, commit: end, end: None };
+        (self.open, self.own) = (Some((part, end)), false);
+        Ok(())
+    }
+
+    fn add(&mut self, rows: &[(Uuid, Touch)]) {
+        if let Some((part, _)) = self.open.as_mut().filter(|_| !self.own) {
+            part.rows.extend_from_slice(rows);
+        }
+    }
+
+    fn truncate(&mut self) {
+        if let Some((part, _)) = self.open.as_mut().filter(|_| !self.own) {
+            part.truncated = true;
+            part.rows.clear();
+        }
+    }
+
+    /// The part, if it is full.
+    fn full(&mut self) -> Option<Captured> {
+        let (part, _) = self.open.as_mut().filter(|(part, _)| part.rows.len() >= PART)?;
+        let next = Captured { rows: Vec::new(), truncated: false, ..*part };
+        Some(std::mem::replace(part, next))
     }
 }
 
-fn id(columns: &[Column]) -> Result<Uuid, Malformed> {
-    let id = columns.iter().find(|column| column.name == "id").and_then(|column| column.value.as_str());
+fn id(columns: &Option<Vec<Column>>) -> Result<Uuid, Malformed> {
+    let id = columns.iter().flatten().find(|column| column.name == "id").and_then(|column| column.value.as_str());
     id.and_then(|id| id.parse().ok()).ok_or(Malformed::NoId)
 }
 
@@ -132,7 +149,7 @@ mod tests {
     }
 
     fn begin() -> String {
-        r#"{"action":"B","lsn":"0/10","nextlsn":"0/18","timestamp":"2026-11-23 17:41:02.5+00"}"#.into()
+        r#"{"action":"B","lsn":"0/10","nextlsn":"1/18","timestamp":"2026-11-23 17:41:02.5+00"}"#.into()
     }
 
     fn commit() -> String {
@@ -155,7 +172,7 @@ mod tests {
         let rows =
             [(a, Touch::Inserted), (a, Touch::Updated), (a, Touch::Deleted), (b, Touch::Inserted), (b, Touch::Deleted)];
         assert_eq!(captured.rows, rows);
-        assert_eq!((captured.end, captured.truncated), (Position((1 << 32) | 0x18), false));
+        assert_eq!((captured.end, captured.truncated), (Some(Position((1 << 32) | 0x18)), false));
         assert_eq!(captured.at, "2026-11-23T17:41:02.5Z".parse().unwrap());
     }
 
@@ -178,14 +195,20 @@ mod tests {
     }
 
     #[test]
+    fn a_large_transaction_comes_in_parts_and_its_end_comes_last() {
+        let mut lines = Lines::default();
+        lines.take(&begin()).unwrap();
+        let rows: Vec<_> = (0..2 * PART + 1).filter_map(|_| lines.take(&row("I", A, A)).unwrap()).collect();
+        let sizes: Vec<_> = rows.iter().map(|part| (part.rows.len(), part.end)).collect();
+        assert_eq!(sizes, [(PART, None), (PART, None)]);
+        let last = lines.take(&commit()).unwrap().unwrap();
+        assert_eq!((last.rows.len(), last.end, last.commit), (1, Some(rows[0].commit), rows[0].commit));
+    }
+
+    #[test]
     fn a_malformed_line_is_refused() {
         for line in ["", "{}", r#"{"action":"I","columns":[]}"#, r#"{"action":"C"}"#] {
             assert!(Lines::default().take(line).is_err(), "{line}");
         }
-    }
-
-    #[test]
-    fn names_are_escaped_for_the_plugin() {
-        assert_eq!(escaped("a.b c"), "a\\.b\\ c");
     }
 }

@@ -1,12 +1,10 @@
--- The life of the stream and its group, stored as the name of a consumer that reads nothing: it vanishes with the group,
--- however that is removed, and with the stream. KEYS: stream. ARGV: group, a random name for a new life.
--- Returns the name of the life.
-local stream, group = KEYS[1], ARGV[1]
-for _, flat in ipairs(redis.call('XINFO', 'CONSUMERS', stream, group)) do
-  local epoch = string.match(named(flat).name, '^epoch:(.+)$')
-  if epoch then
-    return epoch
-  end
+-- The life of the stream and its group. It changes when the stream may have lost entries of the group: the group was made
+-- again, or other clients removed unread entries. KEYS: stream, notes of the group. ARGV: group, a random name for a new life.
+-- Returns the name of the life, whether a loss was found now, the number of entries lost now and in total, and the number of
+-- entries ever added. Fails with NOGROUP if there is no such group.
+local group = group_of(KEYS[1], ARGV[1])
+if not group then
+  return redis.error_reply('-NOGROUP no such group')
 end
-redis.call('XGROUP', 'CREATECONSUMER', stream, group, 'epoch:' .. ARGV[2])
-return ARGV[2]
+local counted = survey(KEYS[1], group, KEYS[2], ARGV[2])
+return { counted.life, counted.found and 1 or 0, counted.lost, counted.total, counted.added }

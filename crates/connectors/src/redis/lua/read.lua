@@ -1,12 +1,20 @@
 -- Returns entries in stream order: first the pending entries of other consumers, then new ones.
--- KEYS: stream, stream of dead letters. ARGV: group, consumer, maximum number of entries, maximum bytes of fields (exceeded
--- by at most one entry), the entry up to which a claim counts as a delivery ('' for none), the maximum bytes of one entry,
--- and names and values of the reasons in the dead letter of a longer one; of them `error` gets the number of bytes.
+-- KEYS: stream, stream of dead letters, notes of the group. ARGV: group, consumer, maximum number of entries, maximum bytes
+-- of fields (exceeded by at most one entry), the entry up to which a claim counts as a delivery ('' for none), the maximum
+-- bytes of one entry, a random name for a new life, and names and values of the reasons in the dead letter of a longer one;
+-- of them `error` gets the number of bytes.
 -- Returns the entries, the number of claimed ones, their delivery counts, the ids of pending entries that are no longer in
--- the stream, the last entry that was ever delivered to the group, ids and bytes of the entries that were too long, and
--- whether more entries were read than returned: these are pending, and the next read claims them.
+-- the stream, the last entry that was ever delivered to the group, ids and bytes of the entries that were too long, whether
+-- more entries were read than returned (these are pending, and the next read claims them), and of entries that other
+-- clients removed: whether a loss was found now, and the numbers lost unread now and in total.
 local stream, group, me = KEYS[1], ARGV[1], ARGV[2]
 local room, max_bytes, count_to, entry_max = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[6])
+local notes, new_life = KEYS[3], ARGV[7]
+local found_group = group_of(stream, group)
+if not found_group then
+  return redis.error_reply('-NOGROUP no such group')
+end
+local counted = survey(stream, found_group, notes, new_life)
 
 local pending = {}
 for _, flat in ipairs(redis.call('XINFO', 'CONSUMERS', stream, group)) do
@@ -35,7 +43,7 @@ end
 -- an entry with thousands of fields the first ones are kept.
 local function dead_letter(entry, length)
   local letter = { unpack(entry[2], 1, math.min(#entry[2], 4000)) }
-  for i = 7, #ARGV, 2 do
+  for i = 8, #ARGV, 2 do
     letter[#letter + 1] = ARGV[i]
     letter[#letter + 1] = ARGV[i] == 'error' and length .. ARGV[i + 1] or ARGV[i + 1]
   end
@@ -88,9 +96,21 @@ while room > 0 and bytes < max_bytes and more == 0 do
     else
       more = 1
     end
+    counted.last = entry[1]
   end
   local average = math.max(1, read_bytes / read_count)
   step = math.max(1, math.min(step * 4, 64, math.floor((max_bytes - bytes) / average)))
 end
 
-return { entries, #deliveries, deliveries, gone, group_of(stream, group)['last-delivered-id'], long, more }
+if #gone > 0 then
+  -- What captured them captures them again, and the log replays what it has of them.
+  begin_life(stream, group, counted.life, new_life .. '-gone')
+  counted.life, counted.found = new_life .. '-gone', true
+  counted.total = redis.call('HINCRBY', notes, 'lost', #gone)
+end
+if read_count > 0 or #gone > 0 then
+  note(notes, counted, counted.read + read_count)
+end
+
+local found = counted.found and 1 or 0
+return { entries, #deliveries, deliveries, gone, counted.last, long, more, found, counted.lost, counted.total }

@@ -136,6 +136,7 @@ impl World {
             limits: Limits::default(),
             strategies: Strategies::default(),
             direct: DirectSettings::default(),
+            captured_events: chunk_sync_engine::CapturedEvents::Thin,
             keep_conflicts: Duration::from_secs(3600),
             worker: self.worker.clone(),
             wal: WalSettings { dir: self.dir.path().join("wal"), max_bytes: 1 << 30, keep: Duration::from_secs(3600) },

@@ -64,6 +64,7 @@ impl World {
             limits: Limits::default(),
             strategies: chunk_sync_model::merge::Strategies::default(),
             direct: DirectSettings::default(),
+            captured_events: chunk_sync_engine::CapturedEvents::Thin,
             keep_conflicts: Duration::from_secs(3600),
             worker: WorkerSettings { wait: Duration::from_millis(20), ..WorkerSettings::default() },
             wal: WalSettings { dir: self.dir.path().join("wal"), max_bytes: 1 << 30, keep: Duration::from_secs(3600) },

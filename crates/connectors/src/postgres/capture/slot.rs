@@ -1,0 +1,84 @@
+//! Creation of the slot. The server waits for every transaction that is open at that moment; so it runs without our
+//! timeouts, and the sessions that it waits for are named.
+//!
+//! # What a crash does
+//! The server notices within [`CHECK`] that the session is gone and ends the creation. A slot that was created
+//! nevertheless is found at the next start.
+
+use std::time::Duration;
+
+use chunk_sync_engine::ports::{Fault, FaultClass};
+use deadpool_postgres::Client;
+use tracing::{info, warn};
+
+use super::{CONTEXT, PostgresCapture};
+use crate::postgres::fault::Error;
+
+/// The interval at which the blocking sessions are looked up.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The timeouts of the service do not apply, and the server ends the statement when this process is gone.
+const CHECK: &str = "SET statement_timeout = 0; SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0; \
+    SET client_connection_check_interval = '5s'";
+
+impl PostgresCapture {
+    /// Creates the slot by this statement, however long it takes.
+    pub(super) async fn create_slot(&self, statement: &str) -> Result<(), Fault> {
+        let fault = |error: Error| self.records.fault(error, CONTEXT);
+        let client = Client::take(self.records.pool.get().await.map_err(fault)?);
+        let begun = async {
+            client.batch_execute(CHECK).await?;
+            Ok(client.query_one("SELECT pg_backend_pid()", &[]).await?.try_get::<_, i32>(0)?)
+        };
+        let pid = self.records.pool.within(begun).await.map_err(fault)?;
+        let creating = client.simple_query(statement);
+        tokio::pin!(creating);
+        let mut ticks = tokio::time::interval(LOOK);
+        let created = loop {
+            tokio::select! {
+                biased;
+                created = &mut creating => break created,
+                _ = ticks.tick() => self.name_obstacle(pid).await,
+            }
+        };
+        self.set_obstacle(None);
+        match created.map_err(Error::from) {
+            Ok(_) => Ok(()),
+            // A lock time-out cannot occur; nothing here means that another process captures.
+            Err(error) if error.class() == FaultClass::Busy => {
+                Err(Fault { class: FaultClass::Unavailable, ..self.records.fault(error, CONTEXT) })
+            }
+            Err(error) => Err(self.records.fault(error, CONTEXT)),
+        }
+    }
+
+    async fn name_obstacle(&self, pid: i32) {
+        match self.ask(&blockers(pid)).await {
+            Ok(obstacle) => self.set_obstacle(obstacle),
+            Err(fault) => info!(%fault, "cannot look up what the creation of the slot waits for"),
+        }
+    }
+
+    fn set_obstacle(&self, obstacle: Option<String>) {
+        let before = std::mem::replace(&mut self.noted().obstacle, obstacle.clone());
+        if let Some(obstacle) = obstacle.filter(|_| before.is_none()) {
+            let slot = &self.config.slot;
+            warn!("the creation of the slot {slot} waits for {obstacle}; end that transaction to let it go on");
+        }
+    }
+}
+
+/// The query for the sessions that block the session `pid`, oldest transaction first, as text; NULL for none.
+fn blockers(pid: i32) -> String {
+    format!(
+        "SELECT string_agg(text, '; ' ORDER BY began) FROM (\
+             SELECT xact_start AS began, format('the session with pid %s (user %s, application %s, open for %s s)', pid, \
+                 usename, coalesce(nullif(application_name, ''), '-'), \
+                 extract(epoch FROM clock_timestamp() - xact_start)::bigint) AS text \
+             FROM pg_stat_activity WHERE pid = ANY(pg_blocking_pids({pid})) \
+             UNION ALL SELECT prepared, format('the prepared transaction %L (user %s, open for %s s)', gid, owner, \
+                 extract(epoch FROM clock_timestamp() - prepared)::bigint) \
+             FROM pg_prepared_xacts WHERE 0 = ANY(pg_blocking_pids({pid}))\
+         ) AS blocking"
+    )
+}

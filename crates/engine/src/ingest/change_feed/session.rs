@@ -1,0 +1,226 @@
+//! One session: reads an open log until something fails.
+
+use std::convert::Infallible;
+
+use chunk_sync_model::{Event, Time};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use super::fold::{Touched, folded};
+use super::window::Window;
+use super::{BATCH, BEAT, BUSY_PAUSE, Captor, LOOK, Phase, gap};
+use crate::ingest::row_event::{full, signal};
+use crate::ports::{Captured, EntryId, Fault, FaultClass, FinishedBy, Gap, Position, Row, Source, Touch};
+use crate::runtime::failpoint::{self, CrashPoint};
+use crate::runtime::metrics;
+use crate::runtime::settings::CapturedEvents;
+
+pub(super) struct Session<'a> {
+    captor: &'a Captor,
+    source: Box<dyn Source>,
+    /// The epoch of the bus when the log was opened.
+    epoch: String,
+    window: Window,
+    /// The batch that is being published. Nothing is read meanwhile.
+    publishing: Option<BoxFuture<'a, Result<Published, Fault>>>,
+    /// The work that closes a gap.
+    closing: Option<BoxFuture<'a, Result<(), Fault>>>,
+}
+
+/// A batch that was published.
+struct Published {
+    last: Option<EntryId>,
+    end: Option<Position>,
+    rows: usize,
+}
+
+impl<'a> Session<'a> {
+    pub(super) fn new(captor: &'a Captor, source: Box<dyn Source>, gap: Option<Gap>, epoch: String) -> Self {
+        let of = epoch.clone();
+        let closing = gap.map(|gap| async move { gap::close(captor, gap, &of).await }.boxed());
+        Self { captor, source, epoch, window: Window::default(), publishing: None, closing }
+    }
+
+    /// Reads, publishes and confirms until something fails.
+    pub(super) async fn run(mut self) -> Result<Infallible, Fault> {
+        let (mut looks, mut beats) = (tokio::time::interval(LOOK), tokio::time::interval(BEAT));
+        loop {
+            let reads = self.publishing.is_none() && self.window.has_room();
+            tokio::select! {
+                biased;
+                _ = looks.tick() => self.confirm().await?,
+                _ = beats.tick() => self.captor.heartbeat().await?,
+                closed = until(&mut self.closing) => {
+                    closed?;
+                    self.closing = None;
+                    self.source.close_gap().await?;
+                    self.captor.monitor.gap(None);
+                    info!("carried everything that the gap may have hidden");
+                }
+                published = until(&mut self.publishing) => {
+                    let Published { last, end, rows } = published?;
+                    self.publishing = None;
+                    self.captor.monitor.enter(Phase::Running, None);
+                    self.window.push(last, end, rows);
+                }
+                captured = self.source.next(), if reads => {
+                    let captured = at_hand(captured?, &mut *self.source)?;
+                    self.publishing = Some(self.captor.publish(captured).boxed());
+                }
+            }
+        }
+    }
+
+    /// Confirms what is finished on the bus, or as durable there as the rows.
+    async fn confirm(&mut self) -> Result<(), Fault> {
+        if self.window.is_empty() {
+            return Ok(());
+        }
+        let bus = &*self.captor.ports.bus;
+        let oldest = match bus.finished_by() {
+            FinishedBy::Merge => None,
+            FinishedBy::Acknowledgement => bus.depth().await?.oldest,
+        };
+        // Queried last: if the epoch has not changed, the bus has finished every entry that it does not hold.
+        if bus.epoch().await? != self.epoch {
+            return Err(Fault::new(FaultClass::Unavailable, "capture", "the bus may have lost entries"));
+        }
+        if let Some(end) = self.window.finished(oldest) {
+            self.source.note(end).await?;
+            self.source.confirm(end);
+            failpoint::reached(CrashPoint::Confirmed);
+        }
+        self.window.shrink(oldest);
+        Ok(())
+    }
+}
+
+/// The result of the work under way; pending for ever if there is none.
+async fn until<T>(under_way: &mut Option<BoxFuture<'_, T>>) -> T {
+    match under_way {
+        Some(work) => work.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The part together with the following ones that have arrived already: one by one, each would cost a write to the bus.
+fn at_hand(first: Captured, source: &mut dyn Source) -> Result<Vec<Captured>, Fault> {
+    let mut rows = first.rows.len();
+    let mut captured = vec![first];
+    while rows < BATCH && captured.len() < BATCH {
+        let Some(next) = source.next().now_or_never() else { break };
+        let next = next?;
+        rows += next.rows.len();
+        captured.push(next);
+    }
+    Ok(captured)
+}
+
+impl Captor {
+    /// Writes a message into the log. A server that takes no writes for a while does not end the session; one on which
+    /// the table is not published any more does, and the next opening treats it as a gap.
+    async fn heartbeat(&self) -> Result<(), Fault> {
+        let beat = self.capture.heartbeat().await;
+        let failed = self.monitor.state().fault.is_some();
+        match beat {
+            Err(fault) if fault.class == FaultClass::Misconfigured => return Err(fault),
+            Err(fault) => {
+                if !failed {
+                    warn!(%fault, "could not write a heartbeat; the server keeps the log of an idle table until it can");
+                }
+                self.monitor.heartbeat(Some(fault));
+            }
+            Ok(()) => self.monitor.heartbeat(None),
+        }
+        Ok(())
+    }
+
+    /// Publishes a signal for each row. Waits while the bus is full.
+    async fn publish(&self, captured: Vec<Captured>) -> Result<Published, Fault> {
+        let started = std::time::Instant::now();
+        let (mut touched, mut last, mut rows) = (Vec::new(), None, 0);
+        // If the last transaction goes on, the end of the one before it.
+        let end = captured.iter().filter_map(|captured| captured.end).next_back();
+        for Captured { rows: changed, truncated, at, commit, .. } in captured {
+            let at = self.within_bound(at);
+            if truncated {
+                rows += touched.len();
+                last = self.signals(std::mem::take(&mut touched)).await?.or(last);
+                last = self.truncated(at, commit).await?.or(last);
+            }
+            touched.extend(changed.into_iter().map(|(id, touch)| Touched { id, touch, at, commit }));
+        }
+        rows += touched.len();
+        last = self.signals(touched).await?.or(last);
+        if last.is_some() {
+            failpoint::reached(CrashPoint::Captured);
+            metrics::took(metrics::Operation::Capture, started);
+        }
+        Ok(Published { last, end, rows })
+    }
+
+    /// The commit time, unless it lies too far ahead of the clock: then the clock's time.
+    fn within_bound(&self, at: Time) -> Time {
+        let now = self.clock.now();
+        if at.micros() <= now.micros().saturating_add(self.settings.limits.max_ahead_micros) {
+            return at;
+        }
+        metrics::commit_time_replaced();
+        now
+    }
+
+    async fn signals(&self, touched: Vec<Touched>) -> Result<Option<EntryId>, Fault> {
+        let mut last = None;
+        for rows in folded(touched).chunks(BATCH) {
+            last = self.publish_in_place(self.events(rows).await?).await?.or(last);
+        }
+        Ok(last)
+    }
+
+    /// Publishes the events, and waits as long as the bus is full.
+    async fn publish_in_place(&self, events: Vec<Event>) -> Result<Option<EntryId>, Fault> {
+        loop {
+            match self.publisher.publish(events.clone()).await {
+                Err(fault) if fault.class == FaultClass::Busy => {
+                    if self.monitor.state().phase != Phase::BusFull {
+                        warn!(%fault, "the bus is full; capture waits in place");
+                    }
+                    self.monitor.enter(Phase::BusFull, Some(fault));
+                    tokio::time::sleep(BUSY_PAUSE).await;
+                }
+                published => return Ok(published?.last().copied()),
+            }
+        }
+    }
+
+    /// Thin signals, or with the rows as they are now.
+    async fn events(&self, rows: &[Touched]) -> Result<Vec<Event>, Fault> {
+        let targets = self.ports.signalled();
+        let thin = rows.iter().map(|row| signal(row.id, row.touch, row.at, &row.commit.to_string(), &targets));
+        if self.settings.captured_events == CapturedEvents::Thin {
+            return Ok(thin.collect());
+        }
+        let ids: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
+        let standing = self.ports.records.rows_of(&ids).await?;
+        let with_row = |(event, row): (Event, Option<Row>)| full(event, row.and_then(|row| row.state).as_deref());
+        Ok(thin.zip(standing).map(with_row).collect())
+    }
+
+    /// Signals the chunks that exist according to their records and have no row any more.
+    async fn truncated(&self, at: Time, commit: Position) -> Result<Option<EntryId>, Fault> {
+        let (mut last, mut after) = (None, None);
+        loop {
+            let page = self.ports.records.rows(after, BATCH).await?;
+            let ended = page.len() < BATCH;
+            after = page.last().map(|row| row.id).or(after);
+            let gone = page.iter().filter(|row| row.lives == Some(true) && row.state.is_none());
+            let gone = gone.map(|row| Touched { id: row.id, touch: Touch::Deleted, at, commit }).collect();
+            last = self.signals(gone).await?.or(last);
+            if ended {
+                return Ok(last);
+            }
+        }
+    }
+}
