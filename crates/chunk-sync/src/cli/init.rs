@@ -7,7 +7,7 @@ use clap::Args;
 use super::verify::Projection;
 use super::{Ended, Failure, output};
 use crate::config::Config;
-use crate::wiring;
+use crate::{telemetry, wiring};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -27,6 +27,8 @@ pub(super) struct Arguments {
 pub(super) async fn execute(config: &Config, arguments: &Arguments, json: bool) -> Result<Ended, Failure> {
     let (statements, mut installed) = (wiring::statements(config).await?, None);
     if !arguments.dry_run {
+        // The creation of the slot may wait for other sessions, which a warning names.
+        telemetry::init_logs(&config.log);
         let without: Vec<Target> = arguments.without.iter().map(|store| Target::from(*store)).collect();
         installed = Some(wiring::install(config, &without, arguments.adopt).await?);
     }
