@@ -81,9 +81,9 @@ impl Shared {
 
     /// Creates the group, and counts what was lost with the stream if it is another one.
     pub(super) async fn make_group(&self) -> Result<(), Error> {
-        let names = [&*self.keys.stream];
+        let names = [&*self.keys.stream, &*self.keys.notes];
         let answer = self.connection.script(&GROUP, &names, |command| {
-            command.arg(&self.keys.group);
+            command.arg(&self.keys.group).arg(Uuid::new_v4().simple().to_string());
         });
         let added: u64 = answer.await?;
         self.replaced(added).await

@@ -71,8 +71,10 @@ impl Environment {
 
     pub(crate) async fn leave(self) {
         let ended = format!(
-            "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = '{0}' AND active;
-             SELECT pg_sleep(0.1); SELECT pg_drop_replication_slot('{0}')",
+            "DO $$ BEGIN LOOP BEGIN
+                 PERFORM pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = '{0}' AND active;
+                 PERFORM pg_drop_replication_slot('{0}'); EXIT;
+             EXCEPTION WHEN object_in_use THEN PERFORM pg_sleep(0.01); END; END LOOP; END $$",
             self.slot
         );
         self.database.meddle(&ended).await;

@@ -114,8 +114,10 @@ async fn the_creation_of_the_slot_outlasts_our_timeouts_and_names_who_is_in_the_
     assert_eq!(tokio::time::timeout(SOON, opening).await.unwrap().unwrap().unwrap(), None);
     assert_eq!(capture.obstacle(), None);
     let ended = format!(
-        "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = '{slot}' AND active;
-         SELECT pg_sleep(0.1); SELECT pg_drop_replication_slot('{slot}')"
+        "DO $$ BEGIN LOOP BEGIN
+             PERFORM pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = '{slot}' AND active;
+             PERFORM pg_drop_replication_slot('{slot}'); EXIT;
+         EXCEPTION WHEN object_in_use THEN PERFORM pg_sleep(0.01); END; END LOOP; END $$"
     );
     database.meddle(&ended).await;
 }
@@ -197,7 +199,7 @@ async fn a_large_transaction_comes_in_bounded_parts<S: Server>(plugin: Plugin) {
         "INSERT INTO unified.chunks (id, content) SELECT gen_random_uuid(), 'text number ' || g FROM generate_series(1, {ROWS}) g"
     );
     environment.database.meddle(&many).await;
-    let first = tokio::time::timeout(SOON, source.next()).await.unwrap().unwrap();
+    let first = parts(&mut *source, 1).await.remove(0);
     assert_eq!((first.rows.len(), first.end), (PART, None));
     // A fault in the middle: the transaction comes again from its first row.
     drop(source);
@@ -255,11 +257,10 @@ async fn a_read_only_database_gets_no_writes_and_is_written_again_once_it_takes_
     assert!(refused.message.contains("default_transaction_read_only"), "{refused}");
     // A command starts and reads meanwhile.
     database.records().await;
-    let lifted = format!(
-        "SET default_transaction_read_only = off; ALTER DATABASE {} RESET default_transaction_read_only",
-        database.name
-    );
-    database.meddle(&lifted).await;
+    let operator = database.client().await;
+    operator.batch_execute("SET default_transaction_read_only = off").await.unwrap();
+    let lifted = format!("ALTER DATABASE {} RESET default_transaction_read_only", database.name);
+    operator.batch_execute(&lifted).await.unwrap();
     environment.capture.heartbeat().await.unwrap();
     drop(opened);
     environment.leave().await;

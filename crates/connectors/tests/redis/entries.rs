@@ -47,7 +47,7 @@ async fn a_read_that_is_dropped_loses_nothing_and_repeats_nothing() {
     let mut read = Vec::new();
     for i in 0.. {
         // Dropped at varying points: before the command is sent, while it is on its way, when the answer is there.
-        let patience = Duration::from_micros(i * 37 % 3_000);
+        let patience = Duration::from_micros(i * 37 % 3_000 + i * 20);
         if let Ok(batch) = tokio::time::timeout(patience, bus.read(7, SHORT)).await {
             read.extend(ids(&batch.unwrap()));
         }
