@@ -298,7 +298,7 @@ impl Capture for PostgresCapture {
         let source = match self.config.plugin {
             Plugin::Pgoutput => {
                 let link = self.config.link(&self.records.config).client()?;
-                Log::Stream(Stream::open(&link, &self.config, relations, self.silence().await?).await?)
+                Log::Stream(Box::new(Stream::open(&link, &self.config, relations, self.silence().await?).await?))
             }
             Plugin::Wal2Json => Log::Polling(Polling::open(&self.records, slot).await?),
         };
@@ -342,7 +342,7 @@ struct Noting {
 
 /// The log, read by either plugin.
 enum Log {
-    Stream(Stream),
+    Stream(Box<Stream>),
     Polling(Polling),
 }
 

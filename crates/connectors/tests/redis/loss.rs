@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chunk_sync_connectors::redis::RedisConfig;
-use chunk_sync_engine::ports::{Bus, Depth, FaultClass, Handover};
+use chunk_sync_engine::ports::{Bus, DeadLetters as _, Depth, FaultClass, Handover};
 
 use super::server::Server;
 use super::surroundings::{SHORT, bus, config, event_of, events, ids, read_all, reader, send, shared_url, stranger};

@@ -67,7 +67,7 @@ impl Maintenance {
     /// Each call examines one page of dead letters, the one after `dead`.
     async fn tidy(&self, dead: &mut Option<EntryId>) -> Result<(), Fault> {
         self.ports.bus.trim().await?;
-        self.progress.note_bus(self.ports.bus.condition().await?);
+        self.progress.note_bus(&self.ports.bus.condition().await?);
         self.log.retire().await?;
         self.forget_conflicts().await?;
         *dead = dead_letters::tidy(&*self.ports.bus, &*self.ports.records, &self.limits, dead.take()).await?;

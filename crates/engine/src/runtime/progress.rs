@@ -142,8 +142,8 @@ impl Progress {
     }
 
     /// Keeps the condition of the bus, and logs each condition that is new.
-    pub(crate) fn note_bus(&self, condition: BusCondition) {
-        metrics::bus(&condition);
+    pub(crate) fn note_bus(&self, condition: &BusCondition) {
+        metrics::bus(condition);
         let before = std::mem::replace(&mut self.lock().bus, condition.clone());
         for warning in condition.warnings.iter().filter(|warning| !before.warnings.contains(warning)) {
             warn!("{warning}");
