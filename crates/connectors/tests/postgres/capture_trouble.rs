@@ -166,9 +166,8 @@ async fn a_silent_connection_is_noticed_although_each_wait_is_short() {
     held.store(true, Ordering::Relaxed);
     let noticed = async {
         loop {
-            match tokio::time::timeout(Duration::from_millis(50), source.next()).await {
-                Ok(Err(fault)) => return fault,
-                Ok(Ok(_)) | Err(_) => {}
+            if let Ok(Err(fault)) = tokio::time::timeout(Duration::from_millis(50), source.next()).await {
+                return fault;
             }
         }
     };
