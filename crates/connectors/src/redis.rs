@@ -56,7 +56,7 @@ pub use mark::statements;
 use answer::{Group, IdleGroup};
 use connection::Connection;
 use fault::Error;
-use loss::Seen;
+use loss::LastCounts;
 use reader::{InHand, Reader};
 
 /// The bus on a Redis server.
@@ -78,7 +78,7 @@ struct Shared {
     /// Unread plus pending entries as of the last publication; `u64::MAX` if unknown, which exceeds every bound.
     backlog: AtomicU64,
     lost: AtomicU64,
-    seen: Mutex<Seen>,
+    seen: Mutex<LastCounts>,
     /// Other groups that make no progress, as of the last trimming.
     idle: Mutex<Vec<IdleGroup>>,
     idle_after: Duration,
@@ -158,7 +158,7 @@ impl Shared {
         }
     }
 
-    fn seen(&self) -> MutexGuard<'_, Seen> {
+    fn seen(&self) -> MutexGuard<'_, LastCounts> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -19,12 +19,12 @@ use super::scripts::{DEPTH, EPOCH, GROUP, LOST, TRIM};
 
 /// What was last seen of the stream, for the number of entries that were lost with it.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Seen {
+pub(super) struct LastCounts {
     added: u64,
     unfinished: u64,
 }
 
-impl Seen {
+impl LastCounts {
     /// The number of unfinished entries that a stream with `added` entries cannot hold any more.
     fn missing(self, added: u64) -> u64 {
         self.added.saturating_sub(added).min(self.unfinished)
@@ -43,7 +43,7 @@ impl Shared {
         let seen = &mut *self.seen();
         if measured.added >= seen.added {
             let unfinished = measured.depth.unread + measured.depth.pending;
-            *seen = Seen { added: measured.added, unfinished };
+            *seen = LastCounts { added: measured.added, unfinished };
         }
         Ok(measured.depth)
     }
@@ -95,7 +95,7 @@ impl Shared {
             let seen = &mut *self.seen();
             let missing = seen.missing(added);
             if added < seen.added {
-                *seen = Seen { added, unfinished: 0 };
+                *seen = LastCounts { added, unfinished: 0 };
             }
             missing
         };
@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn what_a_replaced_stream_cannot_hold_is_missing() {
-        let seen = Seen { added: 100, unfinished: 30 };
+        let seen = LastCounts { added: 100, unfinished: 30 };
         assert_eq!(seen.missing(100), 0, "it is the same stream");
         assert_eq!(seen.missing(90), 10, "the last ten did not reach the replica");
         assert_eq!(seen.missing(0), 30, "what was finished is not lost");
