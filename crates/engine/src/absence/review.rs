@@ -144,7 +144,7 @@ async fn look_at(
     // The name is unique, so that no signal is taken for a repetition of an earlier one.
     let (place, targets) = (format!("shown again {}", Uuid::new_v4()), ports.signalled());
     let rows = rows.iter().flatten().filter(|row| shown.contains(&row.id));
-    let signal = |row: &Row| row_event::signal(row.id, Touch::Updated, row.state.as_deref(), at, &place, &targets);
+    let signal = |row: &Row| row_event::signal(row.id, Touch::Updated, at, &place, &targets);
     publish(publisher, rows.map(signal).collect(), review).await
 }
 
@@ -173,8 +173,9 @@ async fn carry_out(ports: &Ports, publisher: &Publisher, at: Time, review: &mut 
         let ended = page.len() < BATCH;
         after = page.last().map(|noted| noted.id).or(after);
         let approved = page.iter().filter(|noted| noted.approved);
-        let signal =
-            |noted: &AbsentRow| row_event::repair(noted.id, None, SyncVersion::default(), at, &place, &targets);
+        let signal = |noted: &AbsentRow| {
+            row_event::repair(noted.id, Touch::Deleted, SyncVersion::default(), at, &place, &targets)
+        };
         let events: Vec<_> = approved.map(signal).collect();
         review.deleted += events.len() as u64;
         publish(publisher, events, review).await?;
