@@ -40,6 +40,7 @@ fn settings(dir: &Path) -> Settings {
         limits: Limits::default(),
         strategies: Strategies::default(),
         direct: DirectSettings::default(),
+        captured_events: chunk_sync_engine::CapturedEvents::Thin,
         keep_conflicts: Duration::from_secs(90 * 24 * 3600),
         worker: WorkerSettings::default(),
         wal: WalSettings { dir: dir.join("wal"), max_bytes: 1 << 30, keep: Duration::from_secs(24 * 3600) },
