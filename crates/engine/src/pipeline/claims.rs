@@ -1,9 +1,12 @@
-//! Chunks whose writes are sent to a store directly while the outbox holds them too.
+//! Chunks whose writes are sent to a store directly while the outbox holds writes of them too. A claim keeps the drain
+//! of the outbox away from these chunks until the store has answered the direct write.
 //!
-//! If the merge finishes the entries of the bus, each merge puts its writes into the outbox, and the worker also sends
-//! them to the store writers at once. A claim keeps the drain of the outbox away from these chunks until the store has
-//! answered the direct write and the write is removed from the outbox. Without it each write would be sent twice, and
-//! the drain could write a newer state of a chunk before an older one that still waits in the store writer's inbox.
+//! Without claims the drain could send a newer state of a chunk before an older one that still waits for the store
+//! writer: if the newer one deletes the chunk, the store forgets its version, and the older one restores it. This
+//! happens
+//! - when the store falls behind between two merges of a chunk: the first write is sent directly, and the second one
+//!   goes into the outbox;
+//! - when the merge finishes the entries of the bus: then the outbox holds every write, and each would be sent twice.
 //!
 //! Claims are kept in memory only: after a crash no chunk is claimed, and the drain takes everything.
 

@@ -111,7 +111,8 @@ impl Completion {
             answered.refused.clear();
         }
         // A claim that is dropped otherwise makes the store writer look at the outbox.
-        if enqueued && self.strike_off(answered).await && !left {
+        let struck_off = !enqueued || self.strike_off(answered).await;
+        if struck_off && !left {
             claims.into_iter().for_each(Claim::settled);
         }
         if !ended.is_empty() {

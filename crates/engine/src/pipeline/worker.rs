@@ -296,15 +296,11 @@ impl Worker {
             self.store_writers.iter().filter(|store_writer| !behind.contains(&store_writer.target())).collect();
         // If only the merged row has the event, the outbox must have the writes of every store.
         let enqueued = self.bus.finished_by() == FinishedBy::Merge;
-        let (outbox, claims) = if enqueued {
-            let ids: Vec<_> = operations.iter().map(|operation| operation.event.chunk_id()).collect();
-            (
-                self.store_writers.iter().map(StoreWriter::target).collect(),
-                direct.iter().map(|store_writer| store_writer.claim(ids.clone())).collect(),
-            )
-        } else {
-            (behind.clone(), Vec::new())
-        };
+        let outbox =
+            if enqueued { self.store_writers.iter().map(StoreWriter::target).collect() } else { behind.clone() };
+        // Before the merge: from its commit on, a later merge may put a newer write of these chunks into the outbox.
+        let ids: Vec<_> = operations.iter().map(|operation| operation.event.chunk_id()).collect();
+        let claims = direct.iter().map(|store_writer| store_writer.claim(ids.clone())).collect();
         let Some((outcome, refused)) = self.merge(&operations, &outbox).await? else {
             return Ok(None);
         };
