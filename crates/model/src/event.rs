@@ -9,9 +9,8 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::chunk::Chunk;
-use crate::hash::content_hash;
 use crate::parse::{self, Cause, Invalid};
-use crate::{Limits, Origin, PartPattern, Time, Writer};
+use crate::{Hash, Limits, Origin, PartPattern, Time, Writer};
 
 /// The raw fields of a stream entry. Names and values are bytes, because any program can write to the stream.
 pub type Fields = Vec<(Vec<u8>, Vec<u8>)>;
@@ -149,13 +148,13 @@ impl Event {
         .because(Cause::Clock))
     }
 
-    /// The event that a bare chunk stands for. Its id is a UUIDv5 of the chunk's id, origin, `updated_at` and content
-    /// hash, so the same chunk sent twice is a repetition.
+    /// The event that a bare chunk stands for. Its id is a UUIDv5 of the chunk's id, its origin and a hash of the whole
+    /// chunk: the same chunk sent twice is a repetition, and a chunk in which anything differs is another event.
     #[must_use]
     pub fn of_chunk(chunk: Chunk) -> Self {
-        let name = format!("{}/{}/{}", chunk.system_origin, chunk.metadata.updated_at, content_hash(&chunk.content));
+        let whole = Hash::of_json(&chunk);
         Self {
-            event_id: Uuid::new_v5(&chunk.id, name.as_bytes()),
+            event_id: Uuid::new_v5(&chunk.id, format!("{}/{whole}", chunk.system_origin).as_bytes()),
             kind: EventType::Update,
             source: chunk.system_origin,
             writer: chunk.system_origin.into(),

@@ -217,6 +217,19 @@ fn every_kind_of_bad_event_is_rejected_with_its_field() {
 }
 
 #[test]
+fn a_bare_chunk_with_another_vector_is_another_event_and_the_same_chunk_is_not() {
+    let first = chunk(&read(&good()).unwrap()).clone();
+    let mut other = first.clone();
+    other.embeddings.dense[0].vector = vec![0.5; 768].into();
+    let id = |chunk: &Chunk| Event::of_chunk(chunk.clone()).event_id;
+    assert_eq!(id(&first), id(&first.clone()));
+    assert_ne!(id(&first), id(&other), "a new vector");
+    other = first.clone();
+    other.metadata.extra.insert("team".into(), "blue".into());
+    assert_ne!(id(&first), id(&other), "new metadata");
+}
+
+#[test]
 fn a_stream_entry_with_a_missing_or_undecodable_field_is_rejected_with_its_name() {
     let fields: Vec<(Vec<u8>, Vec<u8>)> =
         read(&good()).unwrap().to_fields().into_iter().map(|(k, v)| (k.into(), v.into())).collect();
