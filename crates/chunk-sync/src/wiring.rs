@@ -146,6 +146,7 @@ impl Opened {
         let ports = Ports {
             bus: Arc::clone(&bus.port),
             records: rows.records,
+            waiting: rows.waiting,
             lease: rows.lease,
             stores: stores.into_iter().map(|store| store.checked(installed.id)).collect(),
             set: Some(installed.version),

@@ -23,6 +23,7 @@ mod strain;
 mod tables;
 mod values;
 mod vectors;
+mod waiting;
 
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;

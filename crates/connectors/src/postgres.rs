@@ -36,6 +36,7 @@ mod sql;
 mod tests;
 mod tls;
 mod transaction;
+mod waiting;
 
 pub use bus::PostgresBus;
 pub use capture::{CaptureConfig, Plugin, PostgresCapture};

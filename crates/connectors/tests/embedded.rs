@@ -207,3 +207,10 @@ async fn a_reader_on_an_old_snapshot_and_a_blocking_writer_are_reported() {
     drop(blocking);
     waiting.await.unwrap().unwrap();
 }
+
+#[tokio::test]
+async fn the_table_of_waiting_events_keeps_its_promises() {
+    let environment = Environment::fresh(MAX_BACKLOG);
+    chunk_sync_testkit::waiting::suite(&*environment.open().rows).await;
+    chunk_sync_testkit::waiting::bounded_reads(&*environment.open().rows).await;
+}

@@ -30,6 +30,8 @@ mod speed;
 mod strangers;
 #[path = "postgres/trouble.rs"]
 mod trouble;
+#[path = "postgres/waiting.rs"]
+mod waiting;
 
 macro_rules! suites {
     ($name:ident, $server:ty) => {

@@ -2,5 +2,6 @@
 
 pub mod backfill;
 pub mod change_feed;
+pub mod listeners;
 pub mod publisher;
 pub(crate) mod row_event;

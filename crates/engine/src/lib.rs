@@ -19,6 +19,7 @@ pub mod ports;
 pub mod runtime;
 pub mod verify;
 
+pub use ingest::listeners::{Heard, Published, Subscription};
 pub use ingest::publisher::Publisher;
 pub use ingest::{backfill, change_feed as capture};
 pub use operator::{conflicts, dead_letters as dead};

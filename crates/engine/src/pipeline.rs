@@ -19,4 +19,6 @@ pub(crate) mod given_up;
 pub(crate) mod in_flight;
 pub(crate) mod recovery;
 pub(crate) mod suspects;
+pub(crate) mod waiting;
+pub(crate) mod waiting_room;
 pub(crate) mod worker;

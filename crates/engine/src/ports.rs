@@ -13,6 +13,7 @@ mod lease;
 mod outbox;
 mod projection;
 mod system_of_record;
+mod waiting;
 
 use std::sync::Arc;
 
@@ -36,6 +37,7 @@ pub use projection::{Applied, Counts, Projection, StoredDocument, StoredFingerpr
 pub use system_of_record::{
     Commit, Committed, CurrentState, Fence, MergeScope, MergeTransaction, Records, Row, SystemOfRecord,
 };
+pub use waiting::{NewWaiting, WaitReason, WaitingCount, WaitingEvent, WaitingEvents};
 
 /// The implementations of the ports that one process uses.
 #[derive(Clone)]
@@ -44,6 +46,8 @@ pub struct Ports {
     pub bus: Arc<dyn Bus>,
     /// The system of record, with its outbox and its conflicts.
     pub records: Arc<dyn Records>,
+    /// The events that wait beside the rows.
+    pub waiting: Arc<dyn WaitingEvents>,
     /// The lease that decides which process works the stream.
     pub lease: Arc<dyn Lease>,
     /// The other stores that the installation has: vectors, graph, both or none.

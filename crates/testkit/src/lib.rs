@@ -21,6 +21,7 @@ pub mod simulation;
 pub mod states;
 pub mod store;
 pub mod vector_store;
+pub mod waiting;
 
 use std::sync::Arc;
 

@@ -8,6 +8,7 @@ mod capture;
 mod lease;
 mod records;
 mod store;
+mod waiting;
 mod world;
 
 pub use bus::MemoryBus;

@@ -51,6 +51,7 @@ mod ports;
 mod process;
 mod scenario;
 mod tally;
+mod waiting;
 mod writers;
 
 use std::collections::BTreeSet;
@@ -58,7 +59,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use chunk_sync_engine::ports::{Bus, Capture, DeadLetters as _, FinishedBy, Lease, Projection, Records, Row, Write};
+use chunk_sync_engine::ports::{
+    Bus, Capture, DeadLetters as _, FinishedBy, Lease, Projection, Records, Row, WaitingEvents, Write,
+};
 use chunk_sync_model::{Target, Time};
 use chunk_sync_samples::rng::Rng;
 use chunk_sync_wal::disk::Disk;
@@ -93,6 +96,8 @@ pub struct Plant {
     pub capture: Box<dyn Fn(Arc<dyn Capture>) -> Arc<dyn Capture> + Send + Sync>,
     /// The system of record.
     pub records: Box<dyn Fn(Arc<dyn Records>) -> Arc<dyn Records> + Send + Sync>,
+    /// The waiting events beside the rows.
+    pub waiting: Box<dyn Fn(Arc<dyn WaitingEvents>) -> Arc<dyn WaitingEvents> + Send + Sync>,
     /// The lease.
     pub lease: Box<dyn Fn(MemoryLease) -> Arc<dyn Lease> + Send + Sync>,
     /// Each of the other stores.
@@ -108,6 +113,7 @@ impl Default for Plant {
             bus: Box::new(|bus| bus),
             capture: Box::new(|capture| capture),
             records: Box::new(|records| records),
+            waiting: Box::new(|waiting| waiting),
             lease: Box::new(|lease| Arc::new(lease)),
             store: Box::new(|store| store),
             stores: vec![Target::Qdrant, Target::Neo4j],

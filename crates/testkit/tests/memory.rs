@@ -233,3 +233,10 @@ mod leases {
     use super::*;
     chunk_sync_testkit::lease_suite!(Leased);
 }
+
+#[tokio::test]
+async fn the_table_of_waiting_events_keeps_its_promises() {
+    let records = MemoryRecords::default();
+    chunk_sync_testkit::waiting::suite(&records).await;
+    chunk_sync_testkit::waiting::bounded_reads(&records).await;
+}

@@ -12,6 +12,8 @@ mod disk;
 mod records;
 #[path = "planted/store.rs"]
 mod store;
+#[path = "planted/waiting.rs"]
+mod waiting;
 
 use std::io::Write;
 use std::sync::Arc;
@@ -221,4 +223,30 @@ fn a_takeover_that_does_not_wait_for_running_merges() {
         &["does not hold the lease"],
         plant,
     );
+}
+
+fn with_waiting(flaw: impl Fn() -> waiting::Flaw + Send + Sync + 'static) -> Plant {
+    Plant { waiting: Box::new(move |waiting| Arc::new(waiting::Flawed { waiting, flaw: flaw() })), ..Plant::default() }
+}
+
+#[test]
+fn a_waiting_event_that_is_lost_between_its_insertion_and_its_acknowledgement() {
+    let every = Every::new(3);
+    let plant = || {
+        let every = every.clone();
+        with_waiting(move || waiting::Flaw::LosesAdded(every.clone()))
+    };
+    is_found_out("waiting events that are lost", 60, &["misses", "holds", "the row of", "the record of"], plant);
+}
+
+#[test]
+fn an_event_that_overtakes_a_waiting_one_of_its_chunk() {
+    let plant = || with_waiting(|| waiting::Flaw::Backwards);
+    is_found_out("waiting events in another order", 400, &["the row of", "the record of"], plant);
+}
+
+#[test]
+fn waiting_events_of_which_the_next_process_does_not_learn() {
+    let plant = || with_waiting(|| waiting::Flaw::ForgetsChunks);
+    is_found_out("waiting events that are forgotten", 60, &["misses", "holds", "the row of", "the record of"], plant);
 }

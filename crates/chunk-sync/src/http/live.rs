@@ -8,10 +8,9 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::response::sse::{self, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use chunk_sync_model::Event;
+use chunk_sync_engine::{Heard, Published};
 use futures::stream::unfold;
-use serde_json::{Value, json};
-use tokio::sync::broadcast::error::RecvError;
+use serde_json::json;
 
 use super::Context;
 use super::refusal::Refusal;
@@ -34,11 +33,10 @@ pub(super) async fn listen(State(context): State<Arc<Context>>) -> Result<Respon
         let next = tokio::select! {
             biased;
             _ = ending.wait_for(|ending| *ending) => None,
-            received = events.recv() => match received {
-                Ok(event) => Some(published(&event)),
-                Err(RecvError::Lagged(missed)) => Some(missing(missed)),
-                Err(RecvError::Closed) => None,
-            },
+            heard = events.next() => heard.map(|heard| match heard {
+                Heard::Event(event) => published(&event),
+                Heard::Missed(missed) => missing(missed),
+            }),
         };
         next.map(|event| (Ok::<_, Infallible>(event), (events, ending, permit)))
     });
@@ -47,33 +45,10 @@ pub(super) async fn listen(State(context): State<Arc<Context>>) -> Result<Respon
     Ok(([("x-accel-buffering", "no")], Sse::new(stream).keep_alive(keep_alive)).into_response())
 }
 
-fn published(event: &Event) -> sse::Event {
-    let id = event.event_id.to_string();
-    sse::Event::default().event("sync:event").id(id).data(without_vectors(event))
+fn published(event: &Published) -> sse::Event {
+    sse::Event::default().event("sync:event").id(event.event_id.to_string()).data(&event.json)
 }
 
 fn missing(missed: u64) -> sse::Event {
     sse::Event::default().event("sync:missed").data(json!({"missed": missed}).to_string())
-}
-
-/// The event as JSON, with the embeddings' metadata but without their numbers.
-fn without_vectors(event: &Event) -> String {
-    let json = event.to_json();
-    let Ok(mut value) = serde_json::from_str::<Value>(&json) else {
-        return json;
-    };
-    if let Some(embeddings) = value.pointer_mut("/chunk/embeddings").and_then(Value::as_object_mut) {
-        embeddings.values_mut().for_each(strip);
-    }
-    value.to_string()
-}
-
-fn strip(embedding: &mut Value) {
-    match embedding {
-        Value::Array(list) => list.iter_mut().for_each(strip),
-        Value::Object(object) => {
-            object.retain(|key, _| !matches!(key.as_str(), "vector" | "vector_b64" | "indices" | "values"));
-        }
-        _ => {}
-    }
 }

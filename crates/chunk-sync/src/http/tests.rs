@@ -67,10 +67,12 @@ impl Server {
     async fn start_with_rate(world: World, dir: TempDir, token: Option<&str>, requests_per_second: u32) -> Self {
         let world = Arc::new(world);
         let projection = |target| Arc::new(OpenStore(target, Arc::clone(&world))) as _;
+        let memory = MemoryRecords::default();
         let ports = Ports {
             bus: Arc::clone(&world) as _,
             records: Arc::clone(&world) as _,
-            lease: Arc::new(MemoryRecords::default().lease("test")),
+            lease: Arc::new(memory.lease("test")),
+            waiting: Arc::new(memory),
             stores: vec![projection(Target::Qdrant), projection(Target::Neo4j)],
             set: None,
             floor: chunk_sync_model::SyncVersion::default(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use chunk_sync_connectors::embedded::{Embedded, MAX_BACKLOG};
 use chunk_sync_connectors::postgres::{CaptureConfig, PostgresCapture, PostgresConfig, PostgresLease, PostgresRecords};
-use chunk_sync_engine::ports::{Capture, Fault, FaultClass, Installation, Lease, Records};
+use chunk_sync_engine::ports::{Capture, Fault, FaultClass, Installation, Lease, Records, WaitingEvents};
 use chunk_sync_model::Limits;
 
 use super::{Access, blocking};
@@ -14,6 +14,7 @@ use crate::config::{Postgres, Roles};
 /// The open system of record.
 pub(super) struct Rows {
     pub(super) records: Arc<dyn Records>,
+    pub(super) waiting: Arc<dyn WaitingEvents>,
     pub(super) lease: Arc<dyn Lease>,
     pub(super) installation: Arc<dyn Installation>,
     pub(super) capture: Option<Arc<dyn Capture>>,
@@ -46,6 +47,7 @@ pub(super) async fn open(
         let log: Arc<dyn Capture> = Arc::new(PostgresCapture::new(Arc::clone(&records), capture(postgres)));
         return Ok(Rows {
             records: Arc::clone(&records) as _,
+            waiting: Arc::clone(&records) as _,
             lease: Arc::new(PostgresLease::new(Arc::clone(&records), &postgres.slot)?),
             installation: Arc::clone(&records) as _,
             capture: Some(log),
@@ -56,6 +58,7 @@ pub(super) async fn open(
     let file = blocking(move || embedded(&dir, limits, access, command)).await?;
     Ok(Rows {
         records: Arc::clone(&file.rows) as _,
+        waiting: Arc::clone(&file.rows) as _,
         lease: Arc::clone(&file.lease) as _,
         installation: Arc::clone(&file.rows) as _,
         capture: None,

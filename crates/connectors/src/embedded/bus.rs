@@ -350,10 +350,10 @@ fn now_millis() -> u64 {
     u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0)
 }
 
-fn encode(fields: &Fields) -> Result<Vec<u8>, Error> {
+pub(super) fn encode(fields: &Fields) -> Result<Vec<u8>, Error> {
     postcard::to_stdvec(fields).map_err(|error| Error::Unreadable("the encoding of a bus entry", error.to_string()))
 }
 
-fn decode(bytes: &[u8]) -> Result<Fields, Error> {
+pub(super) fn decode(bytes: &[u8]) -> Result<Fields, Error> {
     postcard::from_bytes(bytes).map_err(|error| Error::Unreadable("a bus entry", error.to_string()))
 }

@@ -367,12 +367,12 @@ fn entry_of(event: &Event) -> Vec<Vec<u8>> {
 }
 
 /// Alternating names and values, as in the table.
-fn in_turn(fields: Fields) -> Vec<Vec<u8>> {
+pub(super) fn in_turn(fields: Fields) -> Vec<Vec<u8>> {
     fields.into_iter().flat_map(|(name, value)| [name, value]).collect()
 }
 
 /// The inverse of [`in_turn`].
-fn fields(in_turn: Vec<Vec<u8>>) -> Fields {
+pub(super) fn fields(in_turn: Vec<Vec<u8>>) -> Fields {
     let mut values = in_turn.into_iter();
     std::iter::from_fn(|| Some((values.next()?, values.next().unwrap_or_default()))).collect()
 }

@@ -16,7 +16,7 @@ use chunk_sync_engine::ports::{
 };
 use chunk_sync_model::{Hash, Record, State};
 use deadpool_postgres::{Client, GenericClient};
-use futures::future::{join_all, try_join, try_join3, try_join4};
+use futures::future::{join_all, try_join, try_join3, try_join5};
 use jiff::Timestamp;
 use tokio_postgres::Statement;
 use tokio_postgres::types::ToSql;
@@ -37,6 +37,10 @@ use super::sql;
 use super::transaction::{execute, set_locally};
 
 const MERGE: &str = "postgres: merge";
+
+/// How long a merge waits for a row that another program locks. Meanwhile it holds the locks of other rows, for which the
+/// application waits.
+const ROW_LOCK_WITHIN: &str = "50ms";
 
 /// An open merge transaction.
 pub(super) struct Merge<'a> {
@@ -105,14 +109,16 @@ impl PostgresRecords {
         transaction.prepare_cached(sql::LEASE_TOKEN).await?;
         let parameters: [&(dyn ToSql + Sync); 1] = [&ids];
         let keys: [&(dyn ToSql + Sync); 1] = [&keys];
-        let locked = try_join4(
+        let short = transaction.prepare_cached(sql::SET_LOCK_TIMEOUT).await?;
+        let locked = try_join5(
             async { Ok::<_, Error>(transaction.query(&own, &[]).await?) },
             async { Ok(transaction.query(&lock, &keys).await?) },
+            async { Ok(transaction.query(&short, &[&ROW_LOCK_WITHIN]).await?) },
             async { Ok(transaction.query(&records, &parameters).await?) },
             read_states(transaction, &layout.statements.lock_rows, &self.config, ids, Timestamp::now().into()),
         );
         let settings = set_locally(transaction, self.config.lock_timeout);
-        let (_, holds, (_, _, records, rows)) = try_join3(settings, holds(transaction, fence), locked).await?;
+        let (_, holds, (_, _, _, records, rows)) = try_join3(settings, holds(transaction, fence), locked).await?;
         if !holds {
             return Err(Error::Lease);
         }
@@ -167,7 +173,7 @@ async fn write_all(
 
 /// Locks the lease until the transaction ends and compares its token; true if the fence names none. Both statements are sent
 /// at once.
-async fn holds(transaction: &impl GenericClient, fence: &Fence) -> Result<bool, Error> {
+pub(super) async fn holds(transaction: &impl GenericClient, fence: &Fence) -> Result<bool, Error> {
     let Some(token) = fence.lease else { return Ok(true) };
     let lock = transaction.prepare_cached(sql::LEASE_LOCK_SHARED).await?;
     let read = transaction.prepare_cached(sql::LEASE_TOKEN).await?;

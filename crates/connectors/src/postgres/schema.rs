@@ -61,6 +61,7 @@ pub(super) const MIGRATIONS: &[&[&str]] = &[
     super::absence_tables::RECORDED_TABLE,
     // The signature of the publication when the log was last opened.
     &["ALTER TABLE chunk_sync.positions ADD COLUMN published text"],
+    super::waiting::TABLE,
 ];
 
 /// The conflict records, with indexes for the frequent queries: those of a chunk, the few open ones, and the oldest

@@ -27,6 +27,9 @@ pub(super) const SET_LOCALLY: &str = "SELECT set_config('synchronous_commit', 'o
     set_config('row_security', 'off', true), \
     set_config('idle_in_transaction_session_timeout', $1, true), set_config('lock_timeout', $2, true)";
 
+/// How long the statements of this transaction may wait for a lock from here on.
+pub(super) const SET_LOCK_TIMEOUT: &str = "SELECT set_config('lock_timeout', $1, true)";
+
 /// Takes the advisory locks of chunks, which may have neither row nor record yet, in the order given.
 pub(super) const LOCK: &str = "SELECT pg_advisory_xact_lock(1667787627, key) FROM unnest($1::integer[]) AS key";
 

@@ -68,17 +68,20 @@ async fn a_lock_timeout_is_busy_and_a_statement_timeout_is_a_timeout() {
     let mut other = database.client().await;
     let transaction = other.transaction().await.unwrap();
     transaction.execute("SELECT FROM unified.chunks FOR UPDATE", &[]).await.unwrap();
-    let (short, long) = (Duration::from_millis(200), Duration::from_secs(20));
-    for (lock_timeout, statement_timeout, class) in
-        [(short, long, FaultClass::Busy), (long, short, FaultClass::Timeout)]
-    {
-        let config = PostgresConfig { lock_timeout, statement_timeout, ..database.config() };
-        let hasty = PostgresRecords::connect(config).await.unwrap();
-        let fault = hasty.merge(&[state.chunk.id], &|_| Vec::new()).await.unwrap_err();
-        assert_eq!(fault.class, class, "{fault}");
-        // The connection is usable afterwards.
-        hasty.outbox_counts().await.unwrap();
-    }
+    let short = Duration::from_millis(200);
+    let hasty = database.records().await;
+    let fault = hasty.merge(&[state.chunk.id], &|_| Vec::new()).await.unwrap_err();
+    assert_eq!(fault.class, FaultClass::Busy, "{fault}");
+    drop(transaction);
+    let slow = "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(20); RETURN NEW; END $$; \
+        CREATE TRIGGER slow BEFORE INSERT ON unified.chunks FOR EACH ROW EXECUTE FUNCTION slow()";
+    database.meddle(slow).await;
+    let config = PostgresConfig { statement_timeout: short, ..database.config() };
+    let hasty = PostgresRecords::connect(config).await.unwrap();
+    let applied = hasty.apply(&[write(&states(2)[1], 1)]).await;
+    assert!(matches!(&applied[0], Applied::Failed(fault) if fault.class == FaultClass::Timeout), "{applied:?}");
+    // The connection is usable afterwards.
+    hasty.outbox_counts().await.unwrap();
 }
 
 #[tokio::test]

@@ -124,10 +124,13 @@ async fn speed_of_the_service_beside_a_bare_consumer() {
             wal,
         };
         let stores: Vec<Arc<dyn Projection>> = vec![Arc::new(Free(Target::Qdrant)), Arc::new(Free(Target::Neo4j))];
-        let lease = Arc::new(MemoryRecords::default().lease("bench"));
+        let memory = MemoryRecords::default();
+        let (lease, waiting) = (Arc::new(memory.lease("bench")), Arc::new(memory));
+        let records = Arc::new(FreeRecords);
         let ports = Ports {
             bus: bus.clone(),
-            records: Arc::new(FreeRecords),
+            records,
+            waiting,
             lease,
             stores,
             set: None,

@@ -3,26 +3,23 @@
 use std::sync::Arc;
 
 use chunk_sync_model::{Event, Invalid, Limits, Time};
-use tokio::sync::broadcast;
 
+use crate::ingest::listeners::{Listeners, Subscription};
 use crate::ports::{Bus, EntryId, Fault, FaultClass};
-
-/// How many events a listener may lag behind before it misses some.
-const LISTENERS_BUFFER: usize = 1024;
 
 /// Publishes events. Clones share their listeners.
 #[derive(Clone)]
 pub struct Publisher {
     bus: Arc<dyn Bus>,
     limits: Arc<Limits>,
-    listeners: broadcast::Sender<Arc<Event>>,
+    listeners: Listeners,
 }
 
 impl Publisher {
     /// A publisher to `bus` that refuses events that exceed `limits`.
     #[must_use]
     pub fn new(bus: Arc<dyn Bus>, limits: Arc<Limits>) -> Self {
-        Self { bus, limits, listeners: broadcast::Sender::new(LISTENERS_BUFFER) }
+        Self { bus, limits, listeners: Listeners::default() }
     }
 
     /// The limits that events must keep.
@@ -58,12 +55,7 @@ impl Publisher {
     /// may not have been published then, and all may be published again.
     pub async fn publish(&self, events: Vec<Event>) -> Result<Vec<EntryId>, Fault> {
         let ids = self.bus.publish(&events).await?;
-        if self.listeners.receiver_count() > 0 {
-            for event in events {
-                // The last listener may have gone meanwhile, which is not an error.
-                let _ = self.listeners.send(Arc::new(event));
-            }
-        }
+        self.listeners.send(&events);
         Ok(ids)
     }
 
@@ -82,7 +74,7 @@ impl Publisher {
 
     /// Receives every event that is published from now on through this publisher or a clone of it.
     #[must_use]
-    pub fn subscribe(&self) -> broadcast::Receiver<Arc<Event>> {
+    pub fn subscribe(&self) -> Subscription {
         self.listeners.subscribe()
     }
 }

@@ -1,15 +1,18 @@
 //! The breaker: a single event that can never succeed is poison and goes to the dead letters. If nearly all are
 //! refused, the cause is the configuration, and dead-lettering them would remove sound events from the stream.
 //!
-//! The breaker counts chunks, each by its last result, so that one chunk which is changed again and again proves
-//! nothing. Entries that are not valid events, and entries that exceeded the number of deliveries, do not count: broken
-//! publishers do not trip the breaker.
+//! There are two breakers. One judges what a store or the system of record refuses. The other judges what a limit, the
+//! list of models or the clock refuses before the merge; it needs less evidence, because one wrong setting refuses
+//! everything.
 //!
-//! While the breaker holds, refused operations stay where they are: pending in the log and unacknowledged on the bus.
-//! Their batches are retried with pauses. Each of them counts as under way, so no more than `in_flight_events` events
-//! are ever held, and everything else waits on the bus. A crash meanwhile loses nothing and repeats what is held, as
-//! any crash does. Success releases what is held: as soon as enough chunks end well, the refused rest is poison after
-//! all.
+//! A breaker counts chunks, each by its last result, so that one chunk which is changed again and again proves
+//! nothing. Entries that are no events under any configuration, and entries that exceeded the number of deliveries, do
+//! not count: broken publishers do not trip a breaker.
+//!
+//! While a breaker holds, refused events wait in the table of waiting events (`waiting.rs`), which retries them with
+//! pauses. They use no place of a batch under way, so everything else is carried. Their retries are
+//! evidence only while there is no verdict. Success releases what is held: as soon as enough chunks end well, the
+//! refused rest is poison after all.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -21,16 +24,33 @@ use uuid::Uuid;
 
 use crate::ports::Fault;
 
-/// The number of chunks that are remembered, and the least number for a verdict.
+/// The number of chunks that are remembered.
 const WINDOW: usize = 100;
+
+/// The least number of chunks for a verdict on what a store refuses, and on what a setting or the clock refuses.
 const LEAST: usize = 50;
+const LEAST_ADMITTED: usize = 10;
 
 /// The breaker holds if at least nine of ten failed.
 const SHARE: (usize, usize) = (9, 10);
 
-/// Decides whether failed operations may go to the dead letters.
-#[derive(Debug, Default)]
-pub(crate) struct Breaker(Mutex<Inner>);
+/// What the last results show about a refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// There are too few results.
+    Unknown,
+    /// Others succeed: the refused event is at fault.
+    Poison,
+    /// Nearly all are refused: the configuration is at fault, and refused events are held.
+    Hold,
+}
+
+/// Judges refusals by the last results.
+#[derive(Debug)]
+pub(crate) struct Breaker {
+    least: usize,
+    inner: Mutex<Inner>,
+}
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -40,36 +60,36 @@ struct Inner {
 }
 
 impl Breaker {
-    /// Records how chunks ended, with the fault of each that failed; returns whether the failed ones may be
-    /// dead-lettered.
-    pub(crate) fn judge<'a>(&self, ended: impl Iterator<Item = (Uuid, Option<&'a Fault>)>, now: Time) -> bool {
+    /// The breaker for what stores and the system of record refuse.
+    pub(crate) fn of_stores() -> Self {
+        Self { least: LEAST, inner: Mutex::default() }
+    }
+
+    /// The breaker for what a setting or the clock refuses.
+    pub(crate) fn of_admission() -> Self {
+        Self { least: LEAST_ADMITTED, inner: Mutex::default() }
+    }
+
+    /// Records how chunks ended, with the fault of each that failed, and judges the failures.
+    pub(crate) fn judge<'a>(&self, ended: impl Iterator<Item = (Uuid, Option<&'a Fault>)>, now: Time) -> Verdict {
         let mut inner = self.lock();
         let mut last = None;
         for (chunk, fault) in ended {
             inner.note(chunk, fault.is_some());
             last = fault.or(last);
         }
-        let failed = inner.ended.iter().filter(|(_, failed)| *failed).count();
-        let of = inner.ended.len();
-        if of < LEAST || failed * SHARE.1 < of * SHARE.0 {
-            if inner.held.take().is_some() {
-                info!("enough chunks succeed again; chunks that are still refused go to the dead letters");
-            }
-            return true;
+        let verdict = inner.verdict(self.least);
+        match (verdict, last) {
+            (Verdict::Unknown, _) | (Verdict::Hold, None) => {}
+            (Verdict::Poison, _) => inner.release(),
+            (Verdict::Hold, Some(last)) => inner.hold(last, now),
         }
-        let since = inner.held.as_ref().map(|(since, _)| *since);
-        if let Some(last) = last {
-            let message = format!(
-                "{failed} of the last {of} chunks were refused, which looks like a configuration error; held and \
-                 retried; fix the cause, or set worker.hold = false to dead-letter them; last refusal: {last}"
-            );
-            let fault = Fault { message, ..last.clone() };
-            if since.is_none() {
-                error!(%fault, "nearly all chunks are refused; holding them");
-            }
-            inner.held = Some((since.unwrap_or(now), fault));
-        }
-        false
+        verdict
+    }
+
+    /// The verdict on the results so far.
+    pub(crate) fn verdict(&self) -> Verdict {
+        self.lock().verdict(self.least)
     }
 
     /// Since when nearly all chunks have been refused, and why.
@@ -84,11 +104,47 @@ impl Breaker {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Inner {
+    fn failed(&self) -> usize {
+        self.ended.iter().filter(|(_, failed)| *failed).count()
+    }
+
+    fn verdict(&self, least: usize) -> Verdict {
+        let of = self.ended.len();
+        if of < least {
+            Verdict::Unknown
+        } else if self.failed() * SHARE.1 < of * SHARE.0 {
+            Verdict::Poison
+        } else {
+            Verdict::Hold
+        }
+    }
+
+    fn release(&mut self) {
+        if self.held.take().is_some() {
+            info!("enough chunks succeed again; chunks that are still refused go to the dead letters");
+        }
+    }
+
+    fn hold(&mut self, last: &Fault, now: Time) {
+        let message = format!(
+            "{} of the last {} chunks were refused, which looks like a configuration error; held and retried; fix the \
+             cause, or set worker.hold = false to dead-letter them; last refusal: {last}",
+            self.failed(),
+            self.ended.len()
+        );
+        let fault = Fault { message, ..last.clone() };
+        let since = self.held.as_ref().map(|(since, _)| *since);
+        if since.is_none() {
+            error!(%fault, "nearly all chunks are refused; holding them");
+        }
+        self.held = Some((since.unwrap_or(now), fault));
+    }
+
     fn note(&mut self, chunk: Uuid, failed: bool) {
         if let Some(earlier) = self.ended.iter().position(|(id, _)| *id == chunk) {
             self.ended.remove(earlier);
@@ -106,45 +162,53 @@ mod tests {
     use super::*;
     use crate::ports::FaultClass;
 
-    fn judge(breaker: &Breaker, chunks: std::ops::Range<u128>, failed: bool) -> bool {
+    fn judge(breaker: &Breaker, chunks: std::ops::Range<u128>, failed: bool) -> Verdict {
         let fault = Fault::new(FaultClass::Rejected, "test", "no such column");
         breaker.judge(chunks.map(|chunk| (Uuid::from_u128(chunk), failed.then_some(&fault))), Time::from_micros(1))
     }
 
     #[test]
     fn a_few_failures_are_poison() {
-        let breaker = Breaker::default();
-        assert!(judge(&breaker, 0..49, true));
-        assert!(judge(&breaker, 100..106, false));
-        assert!(judge(&breaker, 49..53, true), "53 of 59");
+        let breaker = Breaker::of_stores();
+        assert_eq!(judge(&breaker, 0..49, true), Verdict::Unknown);
+        assert_eq!(judge(&breaker, 100..106, false), Verdict::Poison);
+        assert_eq!(judge(&breaker, 49..53, true), Verdict::Poison, "53 of 59");
         assert!(breaker.held().is_none());
     }
 
     #[test]
     fn nearly_everything_is_configuration_until_it_succeeds() {
-        let breaker = Breaker::default();
-        assert!(!judge(&breaker, 0..50, true));
+        let breaker = Breaker::of_stores();
+        assert_eq!(judge(&breaker, 0..50, true), Verdict::Hold);
         let (since, fault) = breaker.held().unwrap();
         assert_eq!((since, fault.class), (Time::from_micros(1), FaultClass::Rejected));
         assert!(fault.message.starts_with("50 of the last 50 chunks were refused"), "{fault}");
-        assert!(!judge(&breaker, 0..50, true), "the same again");
-        assert!(judge(&breaker, 0..50, false));
+        assert_eq!(judge(&breaker, 0..50, true), Verdict::Hold, "the same again");
+        assert_eq!(judge(&breaker, 0..50, false), Verdict::Poison);
         assert!(breaker.held().is_none());
     }
 
     #[test]
+    fn one_wrong_setting_shows_after_a_few_chunks() {
+        let breaker = Breaker::of_admission();
+        assert_eq!(judge(&breaker, 0..9, true), Verdict::Unknown);
+        assert_eq!(judge(&breaker, 9..10, true), Verdict::Hold);
+        assert_eq!(judge(&breaker, 10..12, false), Verdict::Poison);
+    }
+
+    #[test]
     fn one_chunk_proves_nothing_however_often_it_fails() {
-        let breaker = Breaker::default();
+        let breaker = Breaker::of_stores();
         for _ in 0..1000 {
-            assert!(judge(&breaker, 0..1, true));
+            assert_eq!(judge(&breaker, 0..1, true), Verdict::Unknown);
         }
     }
 
     #[test]
     fn chunks_beyond_the_window_do_not_count() {
-        let breaker = Breaker::default();
-        assert!(judge(&breaker, 0..1000, false));
-        assert!(judge(&breaker, 2000..2089, true));
-        assert!(!judge(&breaker, 2089..2090, true));
+        let breaker = Breaker::of_stores();
+        assert_eq!(judge(&breaker, 0..1000, false), Verdict::Poison);
+        assert_eq!(judge(&breaker, 2000..2089, true), Verdict::Poison);
+        assert_eq!(judge(&breaker, 2089..2090, true), Verdict::Hold);
     }
 }

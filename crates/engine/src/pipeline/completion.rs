@@ -1,10 +1,13 @@
 //! Settling a batch: every store holds it, or what a store misses is in the outbox → completion in the log →
 //! acknowledged on the bus, in that order.
 //!
+//! What the breaker holds is set aside instead (`waiting.rs`). An operation that waited is removed from the table of
+//! waiting events last.
+//!
 //! If the merge has finished the entries and put the writes into the outbox, there is neither a completion nor an
 //! acknowledgement: dead letters → removal from the outbox. A write that a store has not answered stays in the outbox.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,13 +16,14 @@ use tokio::sync::oneshot;
 use tracing::warn;
 use uuid::Uuid;
 
-use crate::pipeline::breaker::Breaker;
+use crate::pipeline::breaker::{Breaker, Verdict};
 use crate::pipeline::claims::Claim;
 use crate::pipeline::envelope::{Operation, report_dead_letter};
 use crate::pipeline::given_up::GivenUp;
 use crate::pipeline::log::{Ending, Log};
 use crate::pipeline::store_writer::WriteResult;
-use crate::ports::{Bus, DeadLetter, EntryId, Fault, FinishedBy, PendingWrite, Records, Write};
+use crate::pipeline::waiting_room::WaitingRoom;
+use crate::ports::{Bus, DeadLetter, EntryId, Fault, FinishedBy, PendingWrite, Records, WaitingEvents, Write};
 use crate::runtime::clock::Clock;
 use crate::runtime::failpoint::{self, CrashPoint};
 use crate::runtime::lease::Term;
@@ -48,17 +52,44 @@ pub(crate) struct Completion {
     /// The stores of the installation, the system of record first.
     pub(crate) targets: Arc<[Target]>,
     pub(crate) records: Arc<dyn Records>,
+    pub(crate) waiting: Arc<dyn WaitingEvents>,
     pub(crate) log: Log,
     pub(crate) clock: Clock,
     pub(crate) settings: Arc<Settings>,
     pub(crate) progress: Arc<Progress>,
     pub(crate) breaker: Arc<Breaker>,
     pub(crate) given_up: Arc<GivenUp>,
+    pub(crate) room: Arc<WaitingRoom>,
     pub(crate) term: Term,
     pub(crate) stop: Stop,
 }
 
+/// What the breaker holds of a batch, and the last refusal.
+#[derive(Default)]
+pub(crate) struct Held {
+    pub(crate) operations: Vec<Operation>,
+    pub(crate) error: String,
+}
+
+impl Held {
+    fn of(held: Vec<Ended>) -> Self {
+        let mut all = Self::default();
+        for Ended { operation, failure } in held {
+            all.error = failure.map(|failure| failure.fault.to_string()).unwrap_or_default();
+            all.operations.push(Operation { repeated: true, ..operation });
+        }
+        all
+    }
+}
+
+/// An operation of a batch, and why it failed if it did.
+struct Ended {
+    operation: Operation,
+    failure: Option<Failure>,
+}
+
 /// Why an operation cannot succeed, and the stores that do not hold it.
+#[derive(Clone)]
 struct Failure {
     fault: Fault,
     missing: Vec<Target>,
@@ -73,20 +104,16 @@ struct Answered {
 
 impl Completion {
     /// Waits for the store writers, then completes and acknowledges. Returns the operations that the breaker holds, to
-    /// be carried again: they are still pending in the log and on the bus, or in the outbox.
-    pub(crate) async fn settle(&self, batch: Batch) -> Result<Vec<Operation>, Fault> {
+    /// be set aside: they are still where they were read from.
+    pub(crate) async fn settle(&self, batch: Batch) -> Result<Held, Fault> {
         let Batch { operations, writes, answers, refused, enqueued, claims } = batch;
-        let mut failures: HashMap<Uuid, Failure> = HashMap::new();
+        let mut of_chunk: HashMap<Uuid, Failure> = HashMap::new();
         let (mut answered, mut left) = (Answered::default(), false);
-        for (i, fault) in refused {
-            let missing = self.targets.to_vec();
-            failures.insert(operations[i].event.chunk_id(), Failure { fault, missing });
-        }
         for (target, answer) in answers {
             // The store writer has ended, because the process is stopping or the term is over. The batch is in the log
-            // or the outbox.
+            // or the outbox, or among the waiting events.
             let Ok(results) = answer.await else {
-                return Ok(Vec::new());
+                return Ok(Held::default());
             };
             for (write, result) in writes.iter().zip(results) {
                 let pending_write = PendingWrite { id: write.id, target, version: write.version };
@@ -94,22 +121,22 @@ impl Completion {
                     WriteResult::Durable => answered.durable.push(pending_write),
                     WriteResult::Pending => left = true,
                     WriteResult::Refused(fault) => {
-                        failures.entry(write.id).or_insert(Failure { fault, missing: Vec::new() }).missing.push(target);
+                        of_chunk.entry(write.id).or_insert(Failure { fault, missing: Vec::new() }).missing.push(target);
                         answered.refused.push(pending_write);
                     }
                 }
             }
         }
         let started = Instant::now();
-        let may_dead_letter = self.may_dead_letter(&operations, &failures);
-        let (mut held, ended): (Vec<_>, Vec<_>) = operations
-            .into_iter()
-            .partition(|operation| !may_dead_letter && failures.contains_key(&operation.event.chunk_id()));
-        let closed = ended.is_empty() || self.close(&ended, &failures).await?;
-        if !closed || !may_dead_letter {
-            left |= !answered.refused.is_empty();
-            answered.refused.clear();
-        }
+        let ended = self.with_failures(operations, refused, &of_chunk);
+        let verdict = self.judge(&ended);
+        let (held, ended): (Vec<Ended>, Vec<Ended>) =
+            ended.into_iter().partition(|ended| ended.failure.is_some() && self.holds(verdict, &ended.operation));
+        let closed = ended.is_empty() || self.close(&ended).await?;
+        let held_chunks: HashSet<Uuid> = held.iter().map(|held| held.operation.event.chunk_id()).collect();
+        let refused = answered.refused.len();
+        answered.refused.retain(|write| closed && !held_chunks.contains(&write.id));
+        left |= answered.refused.len() < refused;
         // A claim that is dropped otherwise makes the store writer look at the outbox.
         let struck_off = !enqueued || self.strike_off(answered).await;
         if struck_off && !left {
@@ -117,47 +144,73 @@ impl Completion {
         }
         if !ended.is_empty() {
             metrics::took(metrics::Operation::Settle, started);
+            let ended: Vec<Operation> = ended.into_iter().map(|ended| ended.operation).collect();
             self.progress.settled(&ended);
         }
-        held.iter_mut().for_each(|operation| operation.repeated = true);
-        Ok(held)
+        Ok(Held::of(held))
     }
 
-    /// Whether the failures may go to the dead letters. The breaker also counts the operations that succeeded: they
-    /// show that the failures are poison and not a configuration error.
-    fn may_dead_letter(&self, operations: &[Operation], failures: &HashMap<Uuid, Failure>) -> bool {
-        let ended = operations.iter().map(|operation| {
-            let chunk = operation.event.chunk_id();
-            (chunk, failures.get(&chunk).map(|failure| &failure.fault))
+    /// Each operation with its failure: that of its merge, or that of its chunk in a store.
+    fn with_failures(
+        &self,
+        operations: Vec<Operation>,
+        refused: Vec<(usize, Fault)>,
+        of_chunk: &HashMap<Uuid, Failure>,
+    ) -> Vec<Ended> {
+        let mut refused: HashMap<usize, Fault> = refused.into_iter().collect();
+        let ended = operations.into_iter().enumerate().map(|(i, operation)| {
+            let failure = match refused.remove(&i) {
+                Some(fault) => Some(Failure { fault, missing: self.targets.to_vec() }),
+                None => of_chunk.get(&operation.event.chunk_id()).cloned(),
+            };
+            Ended { operation, failure }
         });
-        self.breaker.judge(ended, self.clock.now()) || !self.settings.worker.hold
+        ended.collect()
     }
 
-    /// Writes the dead letters of the failed operations, completes all operations in the log and acknowledges those
-    /// that succeeded; false if the worker was stopped before the letters were written.
-    async fn close(&self, operations: &[Operation], failures: &HashMap<Uuid, Failure>) -> Result<bool, Fault> {
-        let failure = |operation: &Operation| failures.get(&operation.event.chunk_id());
-        let endings: Vec<Ending<'_>> = operations
+    /// Judges the failures. Operations that succeeded count too: they show that the failures are poison and not a
+    /// configuration error. The failure of an operation that was held before counts only while there is no verdict, so
+    /// that many held ones cannot outweigh the successes of others.
+    fn judge(&self, ended: &[Ended]) -> Verdict {
+        let unknown = self.breaker.verdict() == Verdict::Unknown;
+        let counts = |ended: &&Ended| ended.failure.is_none() || !ended.operation.held || unknown;
+        let ended = ended
             .iter()
-            .filter(|operation| self.is_logged(operation))
-            .map(|operation| Ending {
+            .filter(counts)
+            .map(|ended| (ended.operation.event.chunk_id(), ended.failure.as_ref().map(|failure| &failure.fault)));
+        self.breaker.judge(ended, self.clock.now())
+    }
+
+    /// Whether an operation that failed is held. One that was held before is dead-lettered on evidence only.
+    fn holds(&self, verdict: Verdict, operation: &Operation) -> bool {
+        let holds = verdict == Verdict::Hold || (verdict == Verdict::Unknown && operation.held);
+        self.settings.worker.hold && holds
+    }
+
+    /// Writes the dead letters of the failed operations, completes all operations in the log, acknowledges those that
+    /// succeeded, and removes those that waited; false if the worker was stopped before the letters were written.
+    async fn close(&self, ended: &[Ended]) -> Result<bool, Fault> {
+        let endings: Vec<Ending<'_>> = ended
+            .iter()
+            .filter(|ended| self.is_logged(&ended.operation))
+            .map(|Ended { operation, failure }| Ending {
                 operation: &operation.id,
-                error: failure(operation).map(|f| f.fault.to_string()),
+                error: failure.as_ref().map(|failure| failure.fault.to_string()),
             })
             .collect();
         let (mut finished, mut letters) = (Vec::new(), Vec::new());
-        for operation in operations {
-            let missing = failure(operation).map_or(&[][..], |failure| &failure.missing);
+        for Ended { operation, failure } in ended {
+            let missing = failure.as_ref().map_or(&[][..], |failure| &failure.missing);
             for target in self.targets.iter().filter(|target| !missing.contains(target)) {
                 metrics::durable(&operation.event, *target);
             }
-            match (&operation.entry, failure(operation)) {
-                (Some(entry), None) => {
+            match failure {
+                Some(failure) => letters.push(operation.letter(&failure.fault, missing, self.clock.now())),
+                None if operation.entry.is_some() => {
                     metrics::settled(&operation.event, self.clock.now());
-                    finished.push(entry.id);
+                    finished.extend(operation.on_bus());
                 }
-                (_, Some(failure)) => letters.push(operation.letter(&failure.fault, missing, self.clock.now())),
-                (None, None) => {}
+                None => {}
             }
         }
         // Before the log records the end: after a crash in between, the operation is refused and dead-lettered once
@@ -165,10 +218,8 @@ impl Completion {
         if !self.dead_letter(&letters).await? {
             return Ok(false);
         }
-        for operation in operations.iter().filter(|operation| operation.entry.is_none()) {
-            if failure(operation).is_some() {
-                self.given_up.note(&operation.event);
-            }
+        for Ended { operation, .. } in ended.iter().filter(|e| e.failure.is_some() && e.operation.is_from_log()) {
+            self.given_up.note(&operation.event);
         }
         if !endings.is_empty() {
             self.log.complete(&endings).await?;
@@ -177,12 +228,33 @@ impl Completion {
         if self.bus.finished_by() == FinishedBy::Acknowledgement {
             self.acknowledge(&finished).await?;
         }
+        self.end_waiting(ended).await
+    }
+
+    /// Removes the operations that waited from the table; what waits behind them is due.
+    async fn end_waiting(&self, ended: &[Ended]) -> Result<bool, Fault> {
+        let numbers: Vec<u64> = ended.iter().filter_map(|ended| ended.operation.waiting).collect();
+        if numbers.is_empty() {
+            return Ok(true);
+        }
+        self.remove_waiting(&numbers).await?;
+        for Ended { operation, .. } in ended.iter().filter(|ended| ended.operation.waiting.is_some()) {
+            self.room.proceed(operation.event.chunk_id());
+        }
         Ok(true)
     }
 
-    /// Whether the log holds the operation: it was replayed from the log, or the merge does not finish its entry.
+    /// Removes events from the table of waiting events and retries until it answers. If the worker is stopped first,
+    /// they are carried again later, which changes nothing.
+    pub(crate) async fn remove_waiting(&self, numbers: &[u64]) -> Result<bool, Fault> {
+        self.until_done(|| self.waiting.remove_waiting(numbers)).await
+    }
+
+    /// Whether the log holds the operation as pending: it was replayed from the log, or read from a bus whose entries
+    /// the merge does not finish.
     fn is_logged(&self, operation: &Operation) -> bool {
-        operation.entry.is_none() || self.bus.finished_by() == FinishedBy::Acknowledgement
+        operation.is_from_log()
+            || (operation.on_bus().is_some() && self.bus.finished_by() == FinishedBy::Acknowledgement)
     }
 
     /// Removes from the outbox the writes that a store holds and those that have a dead letter. Tried once: the drain
@@ -223,9 +295,9 @@ impl Completion {
         Ok(())
     }
 
-    /// Repeats a call to the bus until it succeeds or fails permanently; false if the worker was stopped or the term
+    /// Repeats a call to a port until it succeeds or fails permanently; false if the worker was stopped or the term
     /// ended first.
-    async fn until_done<'a, F, C>(&self, call: C) -> Result<bool, Fault>
+    pub(crate) async fn until_done<'a, F, C>(&self, call: C) -> Result<bool, Fault>
     where
         C: Fn() -> F,
         F: Future<Output = Result<(), Fault>> + 'a,
@@ -235,7 +307,7 @@ impl Completion {
             match call().await {
                 Ok(()) => return Ok(true),
                 Err(fault) if fault.class.is_transient() => {
-                    warn!(%fault, "the bus failed; retrying");
+                    warn!(%fault, "a call failed; retrying");
                     if self.stop.during(tokio::time::sleep(pauses.next())).await.is_none() {
                         return Ok(false);
                     }

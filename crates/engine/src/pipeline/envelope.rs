@@ -1,12 +1,14 @@
 //! An event under way, from the moment it is read until it is settled.
 
 use chunk_sync_model::event::Fields;
-use chunk_sync_model::{Event, Invalid, Limits, Target, Time, Writer};
+use chunk_sync_model::{Cause, Event, Invalid, Limits, Target, Time, Writer};
+use serde::Deserialize;
 use serde_json::Value;
 use tracing::warn;
+use uuid::Uuid;
 
 use crate::ingest::row_event::{FILL, REPAIR};
-use crate::ports::{DeadLetter, Delivery, EntryId, Fault, FaultClass};
+use crate::ports::{DeadLetter, Delivery, EntryId, Fault, FaultClass, NewWaiting, WaitReason};
 use crate::runtime::metrics;
 
 /// One event under way.
@@ -18,6 +20,10 @@ pub(crate) struct Operation {
     pub(crate) event: Event,
     /// The stream entry; `None` if the operation was replayed from the log.
     pub(crate) entry: Option<Entry>,
+    /// Its number in the table of waiting events, if it was read from there.
+    pub(crate) waiting: Option<u64>,
+    /// It waited because the breaker held it.
+    pub(crate) held: bool,
     /// It may have been carried before, wholly or in part: what the stores hold is unknown.
     pub(crate) repeated: bool,
     /// How often it was begun; for a replayed operation without the current attempt.
@@ -32,9 +38,56 @@ pub(crate) struct Entry {
     pub(crate) attempt: u32,
 }
 
+/// An entry that is not accepted as an event.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    /// The letter, in case the entry is dead-lettered.
+    pub(crate) letter: DeadLetter,
+    pub(crate) fault: Fault,
+    pub(crate) cause: Cause,
+    /// The chunk that it would change, if the entry states it.
+    pub(crate) chunk: Option<Uuid>,
+}
+
+impl Refusal {
+    fn of(entry: &Entry, invalid: &Invalid, now: Time) -> Self {
+        let fault = refusal(invalid);
+        Self { letter: entry.letter(&fault, now), fault, cause: invalid.cause, chunk: chunk_of(&entry.fields) }
+    }
+
+    /// Why the entry waits, if it does.
+    pub(crate) fn reason(&self) -> WaitReason {
+        if self.cause == Cause::Clock { WaitReason::Clock } else { WaitReason::Setting }
+    }
+
+    /// The entry as an event of `chunk` that waits.
+    pub(crate) fn to_waiting(&self, chunk: Uuid) -> NewWaiting {
+        let letter = &self.letter;
+        NewWaiting {
+            name: letter.id.map(|id| id.to_string()).unwrap_or_default(),
+            chunk,
+            entry: letter.id,
+            attempt: letter.attempts,
+            fields: letter.fields.clone(),
+            reason: self.reason(),
+            error: self.fault.to_string(),
+        }
+    }
+}
+
+/// The id in the field `chunk`, also if the chunk as a whole is not accepted.
+fn chunk_of(fields: &Fields) -> Option<Uuid> {
+    #[derive(Deserialize)]
+    struct Identity {
+        id: Uuid,
+    }
+    let (_, chunk) = fields.iter().find(|(name, _)| name == b"chunk")?;
+    Some(serde_json::from_slice::<Identity>(chunk).ok()?.id)
+}
+
 impl Operation {
-    /// Parses a delivery; `Err` is the dead letter of one that is not a valid event.
-    pub(crate) fn of(delivery: Delivery, limits: &Limits, now: Time) -> Result<Self, Box<DeadLetter>> {
+    /// Parses a delivery; `Err` if it is not accepted as an event.
+    pub(crate) fn of(delivery: Delivery, limits: &Limits, now: Time) -> Result<Self, Box<Refusal>> {
         let again = delivery.again;
         let entry = Entry { id: delivery.id, fields: delivery.fields, attempt: delivery.attempt };
         let event = Event::from_fields(&entry.fields, limits).and_then(|event| {
@@ -44,9 +97,10 @@ impl Operation {
         match event {
             Ok(event) => {
                 let id = format!("{}-{}", event.event_id, entry.attempt);
-                Ok(Self { id, event, repeated: again, tries: entry.attempt, entry: Some(entry) })
+                let (tries, entry) = (entry.attempt, Some(entry));
+                Ok(Self { id, event, repeated: again, tries, entry, waiting: None, held: false })
             }
-            Err(invalid) => Err(Box::new(entry.letter(&refusal(&invalid), now))),
+            Err(invalid) => Err(Box::new(Refusal::of(&entry, &invalid, now))),
         }
     }
 
@@ -107,7 +161,36 @@ impl Operation {
     pub(crate) fn replayed(id: String, event: Event, replays: u32) -> Self {
         // The id ends in the number of the delivery.
         let delivery = id.rsplit('-').next().and_then(|delivery| delivery.parse().ok()).unwrap_or(1_u32);
-        Self { id, event, entry: None, repeated: true, tries: delivery.saturating_add(replays) }
+        let tries = delivery.saturating_add(replays);
+        Self { id, event, entry: None, repeated: true, tries, waiting: None, held: false }
+    }
+
+    /// Whether the log has it and the bus does not.
+    pub(crate) fn is_from_log(&self) -> bool {
+        self.entry.is_none() && self.waiting.is_none()
+    }
+
+    /// Its entry, if the bus has it.
+    pub(crate) fn on_bus(&self) -> Option<EntryId> {
+        self.entry.as_ref().filter(|_| self.waiting.is_none()).map(|entry| entry.id)
+    }
+
+    /// The operation as an event that waits. One entry has one name, however often it is handed out.
+    pub(crate) fn to_waiting(&self, reason: WaitReason, error: &str) -> NewWaiting {
+        let bytes = |(name, value): (&str, String)| (name.as_bytes().to_vec(), value.into_bytes());
+        let (fields, entry) = match &self.entry {
+            Some(entry) => (entry.fields.clone(), Some(entry.id)),
+            None => (self.event.to_fields().into_iter().map(bytes).collect(), None),
+        };
+        NewWaiting {
+            name: entry.map_or_else(|| self.id.clone(), |id| id.to_string()),
+            chunk: self.event.chunk_id(),
+            entry,
+            attempt: self.tries,
+            fields,
+            reason,
+            error: error.to_owned(),
+        }
     }
 }
 
@@ -154,6 +237,21 @@ pub(crate) fn unreadable(operation: &str, invalid: &Invalid, missing: &[Target],
     let fields: Fields = object.into_iter().map(bytes).collect();
     let letter = DeadLetter { fields, missing: missing.to_vec(), ..letter(&refusal(invalid), at) };
     (!letter.fields.is_empty()).then_some(letter)
+}
+
+/// A logged operation that a setting refuses, as an event that waits; `None` if its format is wrong. `letter` has its
+/// fields.
+pub(crate) fn waiting(operation_id: &str, invalid: &Invalid, letter: &DeadLetter) -> Option<NewWaiting> {
+    let chunk = chunk_of(&letter.fields).filter(|_| invalid.cause != Cause::Format)?;
+    Some(NewWaiting {
+        name: operation_id.to_owned(),
+        chunk,
+        entry: None,
+        attempt: 1,
+        fields: letter.fields.clone(),
+        reason: WaitReason::Setting,
+        error: invalid.to_string(),
+    })
 }
 
 fn refusal(invalid: &Invalid) -> Fault {

@@ -12,7 +12,7 @@
 //! starts have begun again without finishing it is carried alone, and only one that then does not end is counted
 //! further. One or two such starts prove nothing yet, and carrying operations alone is slow.
 
-use chunk_sync_model::Event;
+use chunk_sync_model::{Event, Invalid};
 use chunk_sync_wal::{Entry, Recovery, Replay, WalError};
 use tracing::{info, warn};
 
@@ -34,7 +34,8 @@ pub struct Recovered {
     pub on_bus: u64,
     /// Operations that went to the dead letters because every start that began them ended before they did.
     pub given_up: u64,
-    /// Operations that can no longer be read as events and went to the dead letters.
+    /// Operations that are no longer accepted as events: they went to the dead letters, or wait if a setting refuses
+    /// them.
     pub unreadable: u64,
     /// Damaged lines that were copied to the file of damaged lines.
     pub damaged: u64,
@@ -122,20 +123,20 @@ async fn replay(worker: &Worker, run: Vec<Entry>, recovered: &mut Recovered) -> 
             }
             Err(invalid) => {
                 warn!(operation = entry.operation_id, error = %invalid, "a logged operation breaks a current limit");
-                // If the bus still has its entry, the bus hands it out again, and the entry gets a letter of its own.
-                let letter = envelope::unreadable(&entry.operation, &invalid, &worker.targets, worker.clock.now());
-                if !worker.completion().dead_letter(letter.as_slice()).await? {
+                if !end_unreadable(worker, &entry, &invalid).await? {
                     return Ok(());
                 }
                 recovered.unreadable += 1;
-                let ending = Ending { operation: &entry.operation_id, error: Some(invalid.to_string()) };
-                worker.log.complete(&[ending]).await?;
             }
         }
     }
     let max = worker.settings.worker.max_deliveries;
     let (fatal, operations): (Vec<_>, Vec<_>) = operations.into_iter().partition(|o| o.tries >= max);
     give_up(worker, fatal, recovered).await?;
+    if operations.is_empty() {
+        return Ok(());
+    }
+    let Some(operations) = worker.behind_waiting(operations).await? else { return Ok(()) };
     if operations.is_empty() {
         return Ok(());
     }
@@ -146,6 +147,28 @@ async fn replay(worker: &Worker, run: Vec<Entry>, recovered: &mut Recovered) -> 
         Some(batch) => worker.clone().settle(batch).await,
         None => Ok(()),
     }
+}
+
+/// Ends a logged operation that is not accepted as an event: one that a setting refuses is set aside, any other is
+/// dead-lettered. False if the worker was stopped first.
+async fn end_unreadable(worker: &Worker, entry: &Entry, invalid: &Invalid) -> Result<bool, Fault> {
+    // If the bus still has its entry, the bus hands it out again, and the entry gets a letter of its own.
+    let letter = envelope::unreadable(&entry.operation, invalid, &worker.targets, worker.clock.now());
+    if let Some(event) = letter.as_ref().and_then(|letter| envelope::waiting(&entry.operation_id, invalid, letter))
+        && worker.settings.worker.hold
+    {
+        let parked = worker.park(&[event]).await?;
+        if parked {
+            worker.log.complete(&[Ending { operation: &entry.operation_id, error: None }]).await?;
+        }
+        return Ok(parked);
+    }
+    if !worker.completion().dead_letter(letter.as_slice()).await? {
+        return Ok(false);
+    }
+    let ending = Ending { operation: &entry.operation_id, error: Some(invalid.to_string()) };
+    worker.log.complete(&[ending]).await?;
+    Ok(true)
 }
 
 /// Dead-letters the operations that were begun too often without being finished.

@@ -11,7 +11,7 @@
 //! - between log and merge, merge and store writers, store writers and completion: the log replays the batch; the
 //!   repeated merge changes nothing, and every store that has the state skips the write;
 //! - between completion and acknowledgement: the bus hands out the entries again, with the same harmless result;
-//! - while the breaker holds a batch (see `breaker.rs`): it is pending in the log and on the bus, as before the merge.
+//! - while an operation is set aside: `ports/waiting.rs` has the table.
 //!
 //! With a bus whose entries are finished by the merge ([`FinishedBy::Merge`]) nothing is logged, and a crash does this:
 //! - before the merge commits: nothing happened; the entries are on the bus and are handed out again;
@@ -23,14 +23,14 @@
 //!   guards it;
 //! - between a dead letter and the removal of the write that the store refused: the letter exists, and the write stays
 //!   in the outbox until its chunk changes. Before the letter: only the write is left, and the store refuses it again;
-//! - while the breaker holds what a store refuses: as after the merge. What the merge itself refuses is still on the
-//!   bus.
+//! - while an operation is set aside: `ports/waiting.rs` has the table.
 //!
-//! A held batch is carried again beside newer ones, so a later event of its chunks may be merged first. The same
-//! happens to an event that is dead-lettered and published again: a late event changes only what its writer has not
-//! changed since.
+//! What cannot be merged now is set aside (`waiting.rs`) and carried later, before later events of its chunk. What a
+//! store refuses is known only after later batches were merged, so there a later event of the chunk may be merged
+//! first. The same happens to an event that is dead-lettered and published again: a late event changes only what its
+//! writer has not changed since.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -45,14 +45,15 @@ use crate::pipeline::apply::merge_all;
 use crate::pipeline::apply::merge_context::{MergeContext, Outcome};
 use crate::pipeline::breaker::Breaker;
 use crate::pipeline::carried::Carried;
-use crate::pipeline::completion::{Batch, Completion};
+use crate::pipeline::completion::{Batch, Completion, Held};
 use crate::pipeline::envelope::{self, Operation};
 use crate::pipeline::given_up::GivenUp;
 use crate::pipeline::in_flight::InFlight;
 use crate::pipeline::log::{Ending, Log};
 use crate::pipeline::store_writer::StoreWriter;
 use crate::pipeline::suspects::{self, Accusation, DEADLY_WITHIN};
-use crate::ports::{Bus, Delivery, EntryId, Fault, FaultClass, Fence, FinishedBy, Records};
+use crate::pipeline::waiting_room::WaitingRoom;
+use crate::ports::{Bus, Delivery, EntryId, Fault, FaultClass, Fence, FinishedBy, Records, WaitReason, WaitingEvents};
 use crate::runtime::catch_panic::catch_panic;
 use crate::runtime::clock::Clock;
 use crate::runtime::failpoint::{self, CrashPoint};
@@ -67,6 +68,7 @@ use crate::runtime::settings::Settings;
 pub(crate) struct Worker {
     pub(crate) bus: Arc<dyn Bus>,
     pub(crate) records: Arc<dyn Records>,
+    pub(crate) waiting: Arc<dyn WaitingEvents>,
     pub(crate) store_writers: Vec<StoreWriter>,
     /// The stores of the installation, the system of record first.
     pub(crate) targets: Arc<[Target]>,
@@ -79,6 +81,9 @@ pub(crate) struct Worker {
     pub(crate) settings: Arc<Settings>,
     pub(crate) progress: Arc<Progress>,
     pub(crate) breaker: Arc<Breaker>,
+    /// Judges what a setting or the clock refuses.
+    pub(crate) admission: Arc<Breaker>,
+    pub(crate) room: Arc<WaitingRoom>,
     pub(crate) given_up: Arc<GivenUp>,
     pub(crate) carried: Arc<Carried>,
     /// Held from a merge until its writes are with the store writers: writes are sent in the order of the merges, also
@@ -108,6 +113,16 @@ pub(crate) enum Run {
     BusLost,
 }
 
+/// The result of merging a batch; operations are named by their index.
+#[derive(Default)]
+struct Merged {
+    outcome: Outcome,
+    /// Operations that the system of record refuses.
+    refused: Vec<(usize, Fault)>,
+    /// Operations whose rows are locked, or whose merge takes too long.
+    locked: Vec<(usize, Fault)>,
+}
+
 /// How often the worker asks the bus which of the carried log lines it has finished.
 const ASK: Duration = Duration::from_secs(1);
 
@@ -121,6 +136,8 @@ impl Worker {
         reader.spawn(read(Arc::clone(&self.bus), self.settings.clone(), self.stop.clone(), sender));
         let (mut under_way, mut accusation) = (JoinSet::new(), Accusation::default());
         let in_flight = InFlight::new(&self.settings.worker);
+        let mut draining = JoinSet::new();
+        draining.spawn(self.clone().drain_waiting());
         let mut ask = tokio::time::interval(ASK);
         ask.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut stop = self.stop.clone();
@@ -129,6 +146,7 @@ impl Worker {
                 biased;
                 () = stop.requested() => Turn::Stop,
                 Some(settled) = under_way.join_next() => Turn::Rechecked(joined(settled)),
+                Some(drained) = draining.join_next() => Turn::Rechecked(joined(drained)),
                 _ = ask.tick(), if !self.carried.is_empty() => Turn::Ask,
                 Some(batch) = next(&mut deliveries, &in_flight) => Turn::Delivered(batch),
             };
@@ -150,6 +168,9 @@ impl Worker {
         drop(reader);
         let run = result?;
         self.finish(under_way).await?;
+        if run == Run::Stopped {
+            self.finish(draining).await?;
+        }
         Ok(run)
     }
 
@@ -228,7 +249,7 @@ impl Worker {
     async fn take(&self, deliveries: Vec<Delivery>, accusation: &mut Accusation) -> Result<Option<Batch>, Fault> {
         failpoint::reached(CrashPoint::Read);
         let now = self.clock.now();
-        let (mut operations, mut letters) = (Vec::with_capacity(deliveries.len()), Vec::new());
+        let (mut read, mut letters) = (Vec::with_capacity(deliveries.len()), Vec::new());
         for delivery in deliveries {
             let fatal = accusation.of(&delivery, self.settings.worker.max_deliveries);
             match Operation::of(delivery, &self.settings.limits, now) {
@@ -236,12 +257,13 @@ impl Worker {
                     let fault = envelope::fatal(operation.tries - 1);
                     letters.push(operation.letter(&fault, &self.targets, now));
                 }
-                Ok(operation) => operations.push(operation.within(&self.targets)),
-                Err(letter) => letters.push(*letter),
+                Ok(operation) => read.push(Ok(operation.within(&self.targets))),
+                Err(refusal) => read.push(Err(refusal)),
             }
         }
         let completion = self.completion();
         completion.dead_letter(&letters).await?;
+        let Some(operations) = self.admit(read).await? else { return Ok(None) };
         let (mut operations, known): (Vec<_>, Vec<_>) = operations.into_iter().partition(|o| !self.given_up.awaited(o));
         let known: Vec<EntryId> = known.iter().filter_map(|o| Some(o.entry.as_ref()?.id)).collect();
         completion.acknowledge(&known).await?;
@@ -301,7 +323,7 @@ impl Worker {
         // Before the merge: from its commit on, a later merge may put a newer write of these chunks into the outbox.
         let ids: Vec<_> = operations.iter().map(|operation| operation.event.chunk_id()).collect();
         let claims = direct.iter().map(|store_writer| store_writer.claim(ids.clone())).collect();
-        let Some((outcome, refused)) = self.merge(&operations, &outbox).await? else {
+        let Some(Merged { outcome, refused, locked }) = self.merge(&operations, &outbox).await? else {
             return Ok(None);
         };
         self.count(&outcome);
@@ -311,34 +333,50 @@ impl Worker {
         for store_writer in direct.into_iter().filter(|_| !writes.is_empty()) {
             answers.push((store_writer.target(), store_writer.send(Arc::clone(&writes), enqueued)));
         }
-        Ok(Some(Batch { operations, writes, answers, refused, enqueued, claims }))
+        let (operations, refused) = self.set_locked_aside(operations, refused, locked).await?;
+        Ok((!operations.is_empty()).then_some(Batch { operations, writes, answers, refused, enqueued, claims }))
     }
 
-    /// From the store writers to settled. Operations that the breaker holds are carried again, with pauses, until they
-    /// end.
-    pub(crate) async fn settle(self, mut batch: Batch) -> Result<(), Fault> {
-        let mut pauses = Pauses::new(&self.settings.worker);
-        loop {
-            let held = self.completion().settle(batch).await?;
-            if held.is_empty() || self.stop.during(tokio::time::sleep(pauses.next())).await.is_none() {
-                return Ok(());
+    /// Sets the operations aside, by index, whose rows are locked. Returns the others, and the refused ones by their new
+    /// indices.
+    async fn set_locked_aside(
+        &self,
+        operations: Vec<Operation>,
+        refused: Vec<(usize, Fault)>,
+        locked: Vec<(usize, Fault)>,
+    ) -> Result<(Vec<Operation>, Vec<(usize, Fault)>), Fault> {
+        let Some((_, last)) = locked.last() else { return Ok((operations, refused)) };
+        let error = last.to_string();
+        let (locked, mut refused): (BTreeSet<usize>, BTreeMap<usize, Fault>) =
+            (locked.iter().map(|(i, _)| *i).collect(), refused.into_iter().collect());
+        let (mut kept, mut aside, mut still_refused) = (Vec::new(), Vec::new(), Vec::new());
+        for (i, operation) in operations.into_iter().enumerate() {
+            if locked.contains(&i) {
+                aside.push(operation);
+                continue;
             }
-            match self.carry(held).await? {
-                Some(again) => batch = again,
-                None => return Ok(()),
-            }
+            still_refused.extend(refused.remove(&i).map(|fault| (kept.len(), fault)));
+            kept.push(operation);
         }
+        // If the worker is stopped before they are set aside, they are where they were read from.
+        self.set_aside(aside, WaitReason::Locked, &error).await?;
+        Ok((kept, still_refused))
+    }
+
+    /// From the store writers to settled. Operations that the breaker holds are set aside.
+    pub(crate) async fn settle(self, batch: Batch) -> Result<(), Fault> {
+        let Held { operations, error } = self.completion().settle(batch).await?;
+        if !operations.is_empty() {
+            self.set_aside(operations, WaitReason::Refused, &error).await?;
+        }
+        Ok(())
     }
 
     /// Merges, and retries until the system of record answers. The writes that the stores in `behind` miss go into the
-    /// outbox. A refused batch is halved until the refused operation is found. `None` if the worker was stopped or the
-    /// term ended first.
-    async fn merge(
-        &self,
-        operations: &[Operation],
-        behind: &[Target],
-    ) -> Result<Option<(Outcome, Vec<(usize, Fault)>)>, Fault> {
-        let (mut whole, mut refused) = (Outcome::default(), Vec::new());
+    /// outbox. A refused batch is halved until the refused operation is found; a batch that meets a lock or a time limit
+    /// is halved until the chunk is found. `None` if the worker was stopped or the term ended first.
+    async fn merge(&self, operations: &[Operation], behind: &[Target]) -> Result<Option<Merged>, Fault> {
+        let mut merged = Merged::default();
         let mut open = vec![(0..operations.len()).collect::<Vec<_>>()];
         let mut again = false;
         let mut pauses = Pauses::new(&self.settings.worker);
@@ -359,30 +397,37 @@ impl Worker {
             };
             let merge = merge_all(&*self.records, &batch, &self.fence, self.bus.finished_by(), context);
             match catch_panic("merge", merge).await.flatten() {
-                Ok(outcome) => whole.join(outcome),
+                Ok(outcome) => merged.outcome.join(outcome),
                 Err(fault) if fault.class == FaultClass::Disk || fault.outdated => return Err(fault),
                 Err(fault) if fault.class.is_transient() => {
                     for operation in &batch {
                         metrics::failed(operation.source(), Target::Postgres, fault.class);
                     }
-                    self.progress.records_failed(&fault);
                     self.term.doubt();
+                    again |= fault.class != FaultClass::Busy;
+                    if matches!(fault.class, FaultClass::Busy | FaultClass::Timeout) {
+                        match halves(&part, operations) {
+                            Some((first, second)) => open.extend([second, first]),
+                            None => merged.locked.extend(part.into_iter().map(|i| (i, fault.clone()))),
+                        }
+                        continue;
+                    }
+                    self.progress.records_failed(&fault);
                     warn!(%fault, "the system of record failed; retrying the merge");
                     open.push(part);
-                    again = true;
                     if self.stop.during(tokio::time::sleep(pauses.next())).await.is_none() {
                         return Ok(None);
                     }
                     continue;
                 }
-                Err(fault) => match halves(&part, operations) {
+                Err(fault) => match halves(&part, operations).or_else(|| halves_in_order(&part)) {
                     Some((first, second)) => open.extend([second, first]),
-                    None => refused.extend(part.into_iter().map(|i| (i, fault.clone()))),
+                    None => merged.refused.extend(part.into_iter().map(|i| (i, fault.clone()))),
                 },
             }
             self.progress.records_answered();
         }
-        Ok(Some((whole, refused)))
+        Ok(Some(merged))
     }
 
     /// Reads the chunks from the stores that answer, to detect direct writes.
@@ -420,12 +465,14 @@ impl Worker {
             bus: Arc::clone(&self.bus),
             targets: Arc::clone(&self.targets),
             records: Arc::clone(&self.records),
+            waiting: Arc::clone(&self.waiting),
             log: self.log.clone(),
             clock: self.clock.clone(),
             settings: Arc::clone(&self.settings),
             progress: Arc::clone(&self.progress),
             breaker: Arc::clone(&self.breaker),
             given_up: Arc::clone(&self.given_up),
+            room: Arc::clone(&self.room),
             term: self.term.clone(),
             stop: self.stop.clone(),
         }
@@ -476,6 +523,12 @@ fn halves(part: &[usize], operations: &[Operation]) -> Option<(Vec<usize>, Vec<u
 async fn next(deliveries: &mut mpsc::Receiver<Vec<Delivery>>, in_flight: &InFlight) -> Option<Vec<Delivery>> {
     in_flight.room().await;
     deliveries.recv().await
+}
+
+/// Splits refused operations of one chunk in two, in their order; `None` for a single one.
+fn halves_in_order(part: &[usize]) -> Option<(Vec<usize>, Vec<usize>)> {
+    let (first, second) = part.split_at(part.len() / 2);
+    (!first.is_empty()).then(|| (first.to_vec(), second.to_vec()))
 }
 
 /// Keeps one batch ready. It has its own task, so that no other event interrupts a read.

@@ -16,6 +16,7 @@ use crate::pipeline::given_up::GivenUp;
 use crate::pipeline::log::Log;
 use crate::pipeline::recovery::{Recovered, recover};
 use crate::pipeline::store_writer::{SharedCondition, StoreWriter};
+use crate::pipeline::waiting_room::WaitingRoom;
 use crate::pipeline::worker::{Run, Worker};
 use crate::ports::Ports;
 use crate::ports::{Fault, Fence, Handover};
@@ -35,6 +36,10 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     pub(crate) progress: Arc<Progress>,
     pub(crate) breaker: Arc<Breaker>,
+    /// Judges what a setting or the clock refuses.
+    pub(crate) admission: Arc<Breaker>,
+    /// The chunks that have waiting events.
+    pub(crate) room: Arc<WaitingRoom>,
     pub(crate) given_up: Arc<GivenUp>,
     /// How each store is doing, in the order of the ports.
     pub(crate) conditions: Vec<SharedCondition>,
@@ -61,6 +66,10 @@ impl Shared {
     ) -> Result<Run, Fault> {
         let Some(epoch) = self.take_over(handover).await else { return Ok(Run::Stopped) };
         let worker = self.worker(term, log.clone(), &epoch);
+        self.room.clear();
+        if worker.load_waiting().await.is_none() {
+            return Ok(Run::Stopped);
+        }
         let recovered = recover(&worker, recovery).await?;
         propagate(&recovered);
         *self.recovered.lock().unwrap_or_else(PoisonError::into_inner) = Some(recovered);
@@ -79,6 +88,8 @@ impl Shared {
     pub(crate) async fn replay(&self, term: &Term, log: Log, recovery: Recovery) -> Result<Recovered, Fault> {
         let epoch = self.ports.bus.epoch().await?;
         let worker = self.worker(term, log.clone(), &epoch);
+        self.room.clear();
+        self.room.load(self.ports.waiting.waiting_chunks().await?.into_iter().map(|(chunk, _)| chunk));
         let recovered = recover(&worker, recovery).await?;
         drop(worker);
         self.lanes_ended().await;
@@ -107,6 +118,7 @@ impl Shared {
         Worker {
             bus: Arc::clone(&self.ports.bus),
             records: Arc::clone(&self.ports.records),
+            waiting: Arc::clone(&self.ports.waiting),
             store_writers: self.store_writers(term),
             targets: self.ports.targets().into(),
             fence: Fence { stores: self.ports.set, ..term.fence() },
@@ -116,6 +128,8 @@ impl Shared {
             settings: Arc::clone(&self.settings),
             progress: Arc::clone(&self.progress),
             breaker: Arc::clone(&self.breaker),
+            admission: Arc::clone(&self.admission),
+            room: Arc::clone(&self.room),
             given_up: Arc::clone(&self.given_up),
             carried: Arc::default(),
             turn: Arc::default(),
@@ -146,6 +160,12 @@ impl Shared {
             // A panic was printed where it happened, and a task that ended has no result.
             let _ = task.await;
         }
+    }
+
+    /// Why nearly all chunks are refused, if that has lasted longer than the patience with a failing store.
+    pub(crate) fn lasting_refusal(&self) -> Option<Fault> {
+        let (now, patience) = (self.clock.now(), self.settings.worker.patience);
+        self.breaker.lasting(now, patience).or_else(|| self.admission.lasting(now, patience))
     }
 
     fn maintenance(&self, log: Log) -> Maintenance {

@@ -112,6 +112,16 @@ impl Progress {
         self.changed.notify_waiters();
     }
 
+    /// What is set aside is not under way: it is among the waiting events.
+    pub(crate) fn set_aside(&self, operations: &[Operation]) {
+        let mut inner = self.lock();
+        for operation in operations {
+            inner.under_way.remove(&operation.id);
+        }
+        drop(inner);
+        self.changed.notify_waiters();
+    }
+
     /// What is under way is dropped: it belongs to the next holder of the lease.
     pub(crate) fn dropped(&self) {
         self.lock().under_way.clear();

@@ -133,7 +133,7 @@ impl Service {
         };
         let held = async {
             loop {
-                match office.breaker.lasting(office.clock.now(), office.settings.worker.patience) {
+                match office.lasting_refusal() {
                     Some(fault) => return fault,
                     None => tokio::time::sleep(LOOK).await,
                 }
@@ -146,6 +146,8 @@ impl Service {
             fault = held => Err(fault),
             () = keeper.keep(&term) => Err(Fault::new(FaultClass::Busy, "lease", "lost during the replay")),
         };
+        let held = office.breaker.held().map(|(_, fault)| fault);
+        let replayed = replayed.and_then(|recovered| held.map_or(Ok(recovered), Err));
         stopper.stop();
         keeper.lost(&term);
         office.lanes_ended().await;
@@ -164,7 +166,7 @@ impl Service {
             recovered: recovered.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             ended: self.ended.borrow().clone(),
             records: progress.records(),
-            held: breaker.held(),
+            held: breaker.held().or_else(|| self.office.admission.held()),
             stores: stores.collect(),
             bus: progress.bus(),
             done: progress.done(),
@@ -177,7 +179,7 @@ impl Service {
         self.leadership.clone()
     }
 
-    /// Waits until the bus is empty and everything read from it is settled. If the merge finishes entries, also until
+    /// Waits until the bus is empty, everything read from it is settled, and no event waits. If the merge finishes entries, also until
     /// every store that answers has received its writes from the outbox.
     ///
     /// # Errors
@@ -192,13 +194,14 @@ impl Service {
             if let Some(result) = self.health().ended {
                 return result;
             }
-            if let Some(fault) = office.breaker.lasting(office.clock.now(), office.settings.worker.patience) {
+            if let Some(fault) = office.lasting_refusal() {
                 return Err(fault);
             }
             let depth = office.ports.bus.depth().await?;
             let health = self.health();
             let started = health.recovered.is_some() || health.stands_by();
-            let carried = started && depth.unread == 0 && depth.pending == 0 && office.progress.done().under_way == 0;
+            let waits = office.progress.done().under_way > 0 || office.room.len() > 0;
+            let carried = started && depth.unread == 0 && depth.pending == 0 && !waits;
             if carried && self.is_drained(&health).await? {
                 return Ok(());
             }
@@ -262,7 +265,9 @@ fn office(surroundings: Surroundings, ports: Ports, settings: Settings) -> (Stop
         disk,
         clock,
         progress: Arc::<Progress>::default(),
-        breaker: Arc::<Breaker>::default(),
+        breaker: Arc::new(Breaker::of_stores()),
+        admission: Arc::new(Breaker::of_admission()),
+        room: Arc::default(),
         given_up: Arc::default(),
         recovered: Arc::new(Mutex::new(None)),
         left: Arc::default(),

@@ -29,10 +29,12 @@ impl World {
         let store = |target| Arc::new(MemoryStore::new(target, Limits::default())) as Arc<dyn Projection>;
         let (bus, records) = (Arc::new(MemoryBus::new(10_000)), Arc::new(MemoryRecords::default()));
         let stores = vec![store(Target::Qdrant), store(Target::Neo4j)];
+        let (lease, waiting) = (Arc::new(records.lease("test")), Arc::clone(&records));
         let ports = Ports {
             bus: bus.clone(),
-            lease: Arc::new(records.lease("test")),
+            lease,
             records,
+            waiting,
             stores,
             set: None,
             floor: chunk_sync_model::SyncVersion::default(),

@@ -38,9 +38,11 @@ impl World {
         let stores = all.into_iter().filter(|store| installed.stores.0.contains_key(&store.target())).collect();
         let set = Some(installed.version);
         let lease = Arc::new(self.records.lease("test"));
+        let waiting = Arc::new(self.records.clone());
         Ports {
             bus: Arc::new(self.bus.clone()),
             records: Arc::new(self.records.clone()),
+            waiting,
             lease,
             stores,
             set,

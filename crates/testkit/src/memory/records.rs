@@ -18,6 +18,7 @@ use uuid::Uuid;
 use super::absence::Notes;
 use super::lease::Table;
 use super::store::above;
+use super::waiting::WaitingTable;
 use super::{MemoryBus, MemoryLease};
 
 /// The system of record in memory. Its clones hold the same rows.
@@ -27,8 +28,9 @@ pub struct MemoryRecords {
     /// Held by the open merge: one runs at a time.
     merging: Arc<TurnMutex<()>>,
     /// The bus whose entries a merge finishes.
-    bus: Option<MemoryBus>,
-    lease: Arc<Table>,
+    pub(super) bus: Option<MemoryBus>,
+    pub(super) lease: Arc<Table>,
+    pub(super) waiting: WaitingTable,
     /// How long a merge takes between its fence and its commit.
     takes: Option<Arc<dyn Fn() -> Duration + Send + Sync>>,
 }

@@ -58,6 +58,7 @@ impl World {
         Ports {
             bus: Arc::new(self.bus.clone()),
             records: Arc::new(self.records.clone()),
+            waiting: Arc::new(self.records.clone()),
             lease: Arc::new(self.records.lease("world")),
             stores,
             set: None,

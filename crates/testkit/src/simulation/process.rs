@@ -16,6 +16,7 @@ use super::capture::WeatheredCapture;
 use super::disk::WatchedDisk;
 use super::faults::{Endpoint, Life, Way};
 use super::ports::{WeatheredBus, WeatheredLease, WeatheredRecords, WeatheredStore};
+use super::waiting::WeatheredWaiting;
 use crate::memory::{MemoryBus, MemoryCapture};
 
 /// How often a service may end by itself after the faults have stopped: faults that are already drawn may still occur.
@@ -233,6 +234,10 @@ impl Machine {
                 lease: world.rows.lease("oracle"),
                 oracle: Arc::clone(&world.oracle),
                 poison: world.poison(Target::Postgres),
+            }),
+            waiting: Arc::new(WeatheredWaiting {
+                waiting: (world.plant.waiting)(Arc::new(world.rows.clone())),
+                way: way(Endpoint::Store(Target::Postgres)),
             }),
             lease: Arc::new(WeatheredLease {
                 lease: (world.plant.lease)(world.rows.lease("a machine")),

@@ -43,6 +43,7 @@ tally! {
     partitions: "services cut off for a while",
     forgotten: "entries that the bus lost once they were in the log",
     pending_writes: "outbox entries recorded",
+    waited: "operations set aside among the waiting events",
     dead: "bad entries dead-lettered",
     seconds: "simulated seconds",
 }

@@ -7,7 +7,7 @@ use chunk_sync_engine::Service;
 use chunk_sync_engine::ports::Bus;
 use chunk_sync_model::Event;
 
-use super::world::{World, events};
+use super::world::{World, event, events, until};
 
 fn refuse(world: &World, events: &[Event]) {
     world.vectors.faults.refused.lock().unwrap().extend(events.iter().map(Event::chunk_id));
@@ -36,7 +36,7 @@ async fn events_are_kept_while_a_store_refuses_nearly_everything() {
     assert!(reason.contains("60 of the last 60 chunks") && reason.contains("refused by the test"), "{reason}");
     assert!(!service.health().is_ready());
     assert!(world.letters().await.is_empty());
-    assert_eq!(world.bus.depth().await.unwrap().pending, 60);
+    until("the bus is free of what is held", async || world.bus.depth().await.unwrap().oldest.is_none()).await;
     world.vectors.faults.refused.lock().unwrap().clear();
     service.until_idle().await.unwrap();
     assert!(service.health().is_ready());
@@ -57,10 +57,13 @@ async fn a_stop_while_events_are_kept_loses_nothing() {
     until_held(&service).await;
     service.stop().await.unwrap();
     world.vectors.faults.refused.lock().unwrap().clear();
-    assert_eq!(world.bus.forget(|_| true), 60, "from now on only the log has them");
-    let recovered = Service::replay(world.ports(), world.settings()).await.unwrap();
-    assert_eq!(recovered.replayed, 60);
-    assert!(world.letters().await.is_empty() && world.holds(&events[59]).await);
+    let service = world.service().await;
+    service.until_idle().await.unwrap();
+    service.stop().await.unwrap();
+    assert!(world.letters().await.is_empty());
+    for event in &events {
+        assert!(world.holds(event).await);
+    }
 }
 
 #[tokio::test]
@@ -74,25 +77,82 @@ async fn waiting_for_idle_fails_while_a_store_refuses_nearly_everything() {
     let fault = service.until_idle().await.unwrap_err();
     assert!(fault.message.contains("of the last 60 chunks"), "{fault}");
     service.stop().await.unwrap();
-    assert_eq!(world.bus.forget(|_| true), 60, "from now on only the log has them");
-    let fault = Service::replay(world.ports(), world.settings()).await.unwrap_err();
-    let source = std::error::Error::source(&fault).unwrap().to_string();
-    assert!(source.contains("of the last 60 chunks"), "{source}");
+    // The next process finds out again and dead-letters nothing meanwhile.
+    let service = world.service().await;
+    let fault = service.until_idle().await.unwrap_err();
+    assert!(fault.message.contains("chunks were refused"), "{fault}");
+    assert!(world.letters().await.is_empty());
+    service.stop().await.unwrap();
 }
 
 #[tokio::test]
-async fn refused_events_are_dead_lettered_once_enough_others_succeed() {
-    let mut world = World::new();
-    (world.worker.batch, world.worker.in_flight_events) = (16, 128);
-    let (poison, sound) = (events("poison", 60), events("sound", 60));
+async fn what_is_held_uses_no_places_and_is_dead_lettered_once_others_succeed() {
+    let world = World::new();
+    let (poison, sound) = (events("poison", 1_100), events("sound", 120));
     refuse(&world, &poison);
-    world.publisher().publish(poison).await.unwrap();
-    world.publisher().publish(sound.clone()).await.unwrap();
     let service = world.service().await;
+    world.publisher().publish(poison).await.unwrap();
+    until_held(&service).await;
+    service.stop().await.unwrap();
+    // Also after a restart, with the default number of batches under way.
+    let service = world.service().await;
+    world.publisher().publish(sound.clone()).await.unwrap();
+    let arrived = async || {
+        let mut all = true;
+        for event in &sound {
+            all &= world.holds(event).await;
+        }
+        all
+    };
+    until("sound events pass what is held", arrived).await;
     service.until_idle().await.unwrap();
     assert!(service.health().is_ready());
-    assert_eq!(world.letters().await.len(), 60);
-    assert!(world.holds(&sound[59]).await);
+    assert_eq!(world.letters().await.len(), 1_100);
+    service.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_a_setting_refuses_is_held_and_carried_once_the_setting_is_right() {
+    let world = World::new();
+    let events = events("sound", 200);
+    let mut wrong = world.settings();
+    wrong.limits.content_min_chars = 500;
+    let service = Service::start(world.ports(), wrong).await.unwrap();
+    for part in events.chunks(7) {
+        world.publisher().publish(part.to_vec()).await.unwrap();
+    }
+    let reason = until_held(&service).await;
+    assert!(reason.contains("the minimum is 500"), "{reason}");
+    until("the bus is free of what is held", async || world.bus.depth().await.unwrap().oldest.is_none()).await;
+    assert!(!service.health().is_ready());
+    service.stop().await.unwrap();
+    assert!(world.letters().await.is_empty());
+    let service = world.service().await;
+    service.until_idle().await.unwrap();
+    for event in &events {
+        assert!(world.holds(event).await);
+    }
+    assert!(world.letters().await.is_empty());
+    service.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_single_event_that_a_setting_refuses_is_dead_lettered() {
+    let world = World::new();
+    let (sound, mut short) = (events("sound", 30), event("short"));
+    if let chunk_sync_model::Body::Chunk(chunk) = &mut short.body {
+        chunk.content = "short".to_owned();
+    }
+    let service = world.service().await;
+    world.publisher().publish(vec![short.clone()]).await.unwrap();
+    service.until_idle().await.unwrap();
+    assert_eq!(world.letters().await.len(), 1, "alone: after a moment");
+    world.publisher().publish(sound).await.unwrap();
+    service.until_idle().await.unwrap();
+    short.event_id = uuid::Uuid::max();
+    world.publisher().publish(vec![short]).await.unwrap();
+    service.until_idle().await.unwrap();
+    assert_eq!(world.letters().await.len(), 2, "beside others that succeed: at once");
     service.stop().await.unwrap();
 }
 

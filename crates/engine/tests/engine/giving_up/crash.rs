@@ -68,7 +68,11 @@ fn an_event_that_breaks_todays_limits_is_dead_lettered_though_the_bus_lost_its_e
     world.process(async |world| {
         let mut settings = world.settings();
         settings.limits.content_max_bytes = 1;
-        assert_eq!(Service::replay(world.ports(), settings).await.unwrap().unreadable, 1);
+        assert_eq!(Service::replay(world.ports(), settings.clone()).await.unwrap().unreadable, 1);
+        assert!(world.letters().await.is_empty(), "a setting refuses it, so it waits for evidence");
+        let service = Service::start(world.ports(), settings).await.unwrap();
+        service.until_idle().await.unwrap();
+        service.stop().await.unwrap();
         let letters = world.letters().await;
         assert_eq!((letters.len(), letters[0].reasons().field.as_deref()), (1, Some("chunk.content")));
         let read = world.publisher().read(&letters[0].original(), event.timestamp).unwrap();

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use chunk_sync_engine::ports::{Bus, Outbox as _};
+use chunk_sync_engine::ports::{Bus, Outbox as _, WaitingEvents as _};
 use chunk_sync_model::{Event, Target};
 
-use super::world::{World, event, events};
+use super::world::{World, event, events, until};
 
 /// The number of writes in the outbox for vectors and graph.
 async fn pending(world: &World) -> (u64, u64) {
@@ -20,15 +20,6 @@ fn logged(world: &World) -> u64 {
 
 fn refuse(world: &World, events: &[Event]) {
     world.vectors.faults.refused.lock().unwrap().extend(events.iter().map(Event::chunk_id));
-}
-
-async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let waiting = async {
-        while !holds().await {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), waiting).await.unwrap_or_else(|_| panic!("not within 20 s: {what}"));
 }
 
 #[tokio::test]
@@ -136,6 +127,9 @@ async fn a_repeatedly_refused_write_without_its_event_does_not_delay_idle() {
     until("the service holds the events", async || service.health().held.is_some()).await;
     service.stop().await.unwrap();
     // Left by the last process, without its events: only the store can decide what becomes of it.
+    let ids: Vec<_> = events.iter().map(Event::chunk_id).collect();
+    let waiting = world.records.waiting_of(&ids, 100).await.unwrap();
+    world.records.remove_waiting(&waiting.iter().map(|event| event.number).collect::<Vec<_>>()).await.unwrap();
     let service = world.service().await;
     tokio::time::timeout(Duration::from_secs(20), service.until_idle()).await.expect("never idle").unwrap();
     let condition = &service.health().stores[0];

@@ -124,6 +124,7 @@ impl World {
         Ports {
             bus: Arc::new(self.bus.clone()),
             records: Arc::new(self.records.clone()),
+            waiting: Arc::new(self.records.clone()),
             lease: Arc::new(self.records.lease("test")),
             stores,
             set: None,
@@ -187,4 +188,14 @@ pub(crate) fn event(name: &str) -> Event {
 /// Events about `count` chunks.
 pub(crate) fn events(name: &str, count: usize) -> Vec<Event> {
     (0..count).map(|i| event(&format!("{name} {i}"))).collect()
+}
+
+/// Waits until a condition holds.
+pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let waiting = async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), waiting).await.unwrap_or_else(|_| panic!("not within 20 s: {what}"));
 }

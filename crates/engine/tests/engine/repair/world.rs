@@ -36,10 +36,12 @@ impl World {
         let publisher = Publisher::new(bus.clone(), Arc::new(Limits::default()));
         let stores: Vec<Arc<dyn Projection>> = vec![Arc::new(vectors.clone()), Arc::new(graph.clone())];
         let lease = Arc::new(rows.lease("test"));
+        let waiting = Arc::new(rows.clone());
         let ports = Ports {
             bus,
             lease,
             records: Arc::new(rows.clone()),
+            waiting,
             stores,
             set: None,
             floor: chunk_sync_model::SyncVersion::default(),

@@ -1,0 +1,321 @@
+//! Setting aside what cannot be merged now, and carrying it later. [`WaitingEvents`](crate::ports::WaitingEvents) has the
+//! crash table.
+//!
+//! An operation is set aside because its row is locked, because a store refuses nearly everything, because a setting or
+//! the clock refuses the event, or because an earlier event of its chunk waits. It is added to the table first; then it
+//! is complete in the log and acknowledged on the bus. From there the drain carries it on the same path as every other
+//! operation, the events of a chunk in their order, and removes it once it has ended.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use chunk_sync_model::Cause;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use crate::pipeline::breaker::Verdict;
+use crate::pipeline::envelope::{Operation, Refusal};
+use crate::pipeline::log::Ending;
+use crate::pipeline::waiting_room::Due;
+use crate::pipeline::worker::Worker;
+use crate::ports::{DeadLetter, Delivery, EntryId, Fault, FinishedBy, NewWaiting, WaitReason, WaitingEvent};
+use crate::runtime::retry::Pauses;
+
+/// The number of chunks that are tried together.
+const CHUNKS: usize = 32;
+
+/// First pause before a locked row is tried again.
+const LOCKED_PAUSE: Duration = Duration::from_millis(100);
+
+/// Longest pause before a locked row is tried again.
+const LOCKED_LONGEST: Duration = Duration::from_secs(1);
+
+/// How long a refusal by a setting or the clock waits for evidence; then it is dead-lettered.
+const EVIDENCE_WITHIN: Duration = Duration::from_secs(2);
+
+/// Longest pause before what is held is tried again, in units of `retry_max`.
+const HELD_LONGEST: u32 = 12;
+
+/// Longest error text in the table.
+const ERROR_CHARS: usize = 500;
+
+const BEHIND: &str = "an earlier event of the chunk waits";
+
+/// The events of some chunks, as they are read from the table.
+#[derive(Default)]
+struct Sorted {
+    operations: Vec<Operation>,
+    /// Events that can never succeed, by number.
+    dead: Vec<(u64, Uuid, DeadLetter)>,
+}
+
+impl Worker {
+    /// Loads the chunks that have waiting events, and retries until the system of record answers. `None` if the service
+    /// was stopped first.
+    pub(crate) async fn load_waiting(&self) -> Option<()> {
+        let mut pauses = Pauses::new(&self.settings.worker);
+        loop {
+            match self.stop.during(self.waiting.waiting_chunks()).await? {
+                Ok(chunks) => {
+                    if !chunks.is_empty() {
+                        info!(chunks = chunks.len(), "events of these chunks wait");
+                    }
+                    self.room.load(chunks.into_iter().map(|(chunk, _)| chunk));
+                    return Some(());
+                }
+                Err(fault) => warn!(%fault, "could not read the waiting events; retrying"),
+            }
+            self.stop.during(tokio::time::sleep(pauses.next())).await?;
+        }
+    }
+
+    /// Decides on what was read from the bus: writes the dead letters of what can never succeed, sets aside what a setting
+    /// or the clock refuses together with every other event of those chunks and of chunks that wait already, and returns
+    /// the rest. `None` if the worker was stopped or the term ended first.
+    pub(crate) async fn admit(
+        &self,
+        read: Vec<Result<Operation, Box<Refusal>>>,
+    ) -> Result<Option<Vec<Operation>>, Fault> {
+        let verdict = self.admission.judge(read.iter().filter_map(evidence), self.clock.now());
+        let holds = self.settings.worker.hold && verdict != Verdict::Poison;
+        let held = |refusal: &Refusal| refusal.chunk.filter(|_| holds && refusal.cause != Cause::Format);
+        let chunks: BTreeSet<Uuid> = read.iter().filter_map(|read| held(read.as_ref().err()?)).collect();
+        let waits = |chunk: Uuid| chunks.contains(&chunk) || self.room.contains(chunk);
+        let (mut operations, mut waiting, mut letters) = (Vec::with_capacity(read.len()), Vec::new(), Vec::new());
+        for read in read {
+            match read {
+                Ok(operation) if waits(operation.event.chunk_id()) => {
+                    waiting.push(operation.to_waiting(WaitReason::Behind, BEHIND));
+                }
+                Ok(operation) => operations.push(operation),
+                Err(refusal) => match held(&refusal) {
+                    Some(chunk) => waiting.push(refusal.to_waiting(chunk)),
+                    None => letters.push(refusal.letter),
+                },
+            }
+        }
+        self.completion().dead_letter(&letters).await?;
+        Ok(self.park(&waiting).await?.then_some(operations))
+    }
+
+    /// Adds events from the bus, which the log does not have, to the table and finishes them on the bus.
+    pub(crate) async fn park(&self, events: &[NewWaiting]) -> Result<bool, Fault> {
+        if events.is_empty() {
+            return Ok(true);
+        }
+        let entries: Vec<EntryId> = events.iter().filter_map(|event| event.entry).collect();
+        if !self.add_waiting(events, &entries).await? {
+            return Ok(false);
+        }
+        if self.bus.finished_by() == FinishedBy::Acknowledgement {
+            self.completion().acknowledge(&entries).await?;
+        }
+        Ok(true)
+    }
+
+    /// Sets those operations from the log aside whose chunks have waiting events, and returns the others. `None` if the
+    /// worker was stopped or the term ended first.
+    pub(crate) async fn behind_waiting(&self, operations: Vec<Operation>) -> Result<Option<Vec<Operation>>, Fault> {
+        let (behind, rest): (Vec<_>, Vec<_>) =
+            operations.into_iter().partition(|operation| self.room.contains(operation.event.chunk_id()));
+        Ok(self.set_aside(behind, WaitReason::Behind, BEHIND).await?.then_some(rest))
+    }
+
+    /// Moves operations into the table of waiting events, in their order, and finishes them in the log and on the bus.
+    /// Those that the table has already stay there, and their chunks are put off. False if the worker was stopped or the
+    /// term ended first: then they are where they were.
+    pub(crate) async fn set_aside(
+        &self,
+        operations: Vec<Operation>,
+        reason: WaitReason,
+        error: &str,
+    ) -> Result<bool, Fault> {
+        let error: String = error.chars().take(ERROR_CHARS).collect();
+        let (stored, new): (Vec<Operation>, Vec<Operation>) = operations.into_iter().partition(|o| o.waiting.is_some());
+        self.keep_waiting(&stored, reason, &error).await;
+        self.progress.set_aside(&stored);
+        if new.is_empty() {
+            return Ok(true);
+        }
+        let events: Vec<NewWaiting> = new.iter().map(|operation| operation.to_waiting(reason, &error)).collect();
+        if !self.add_waiting(&events, &on_bus(&new)).await? {
+            return Ok(false);
+        }
+        if self.bus.finished_by() == FinishedBy::Acknowledgement || new.iter().any(|o| o.entry.is_none()) {
+            // An operation that was not logged is not pending there, and its ending is ignored.
+            let endings: Vec<Ending<'_>> = new.iter().map(|o| Ending { operation: &o.id, error: None }).collect();
+            self.log.complete(&endings).await?;
+        }
+        if self.bus.finished_by() == FinishedBy::Acknowledgement {
+            self.completion().acknowledge(&on_bus(&new)).await?;
+        }
+        self.progress.set_aside(&new);
+        Ok(true)
+    }
+
+    async fn add_waiting(&self, events: &[NewWaiting], finished: &[EntryId]) -> Result<bool, Fault> {
+        let pause = |reason| match reason {
+            WaitReason::Locked => LOCKED_PAUSE,
+            WaitReason::Refused => self.settings.worker.retry_max,
+            WaitReason::Setting | WaitReason::Clock => EVIDENCE_WITHIN,
+            WaitReason::Behind => Duration::ZERO,
+        };
+        events.iter().for_each(|event| self.room.begin_add(event.chunk, pause(event.reason)));
+        let added = self.completion().until_done(|| self.waiting.add_waiting(events, &self.fence, finished)).await;
+        events.iter().for_each(|event| self.room.end_add(event.chunk));
+        added
+    }
+
+    /// Notes why these events, which the table has, still wait, and puts their chunks off.
+    async fn keep_waiting(&self, operations: &[Operation], reason: WaitReason, error: &str) {
+        let chunks: BTreeSet<Uuid> = operations.iter().map(|operation| operation.event.chunk_id()).collect();
+        chunks.into_iter().for_each(|chunk| self.put_off(chunk, reason));
+        let numbers: Vec<u64> = operations.iter().filter_map(|operation| operation.waiting).collect();
+        self.explain(&numbers, reason, error).await;
+    }
+
+    fn put_off(&self, chunk: Uuid, reason: WaitReason) {
+        let longest = self.settings.worker.retry_max;
+        match reason {
+            WaitReason::Locked => self.room.put_off(chunk, LOCKED_PAUSE, LOCKED_LONGEST.min(longest)),
+            _ => self.room.put_off(chunk, self.settings.worker.retry_min, longest * HELD_LONGEST),
+        }
+    }
+
+    /// For reports only, so a failure is logged and nothing else.
+    async fn explain(&self, numbers: &[u64], reason: WaitReason, error: &str) {
+        if numbers.is_empty() {
+            return;
+        }
+        if let Err(fault) = self.waiting.explain_waiting(numbers, reason, error).await {
+            warn!(%fault, "could not note why events wait");
+        }
+    }
+
+    /// Carries waiting events until the worker is stopped or the term ends.
+    pub(crate) async fn drain_waiting(self) -> Result<(), Fault> {
+        let mut stop = self.stop.clone();
+        let mut pauses = Pauses::new(&self.settings.worker);
+        while self.term.holds() {
+            tokio::select! {
+                biased;
+                () = stop.requested() => return Ok(()),
+                () = self.room.until_due() => {}
+            }
+            let due = self.room.take_due(CHUNKS, self.settings.worker.retry_max);
+            match self.carry_waiting(&due).await {
+                Ok(()) => pauses = Pauses::new(&self.settings.worker),
+                Err(fault) if fault.class.is_transient() && !fault.outdated => {
+                    warn!(%fault, "could not carry waiting events; retrying");
+                    if self.stop.during(tokio::time::sleep(pauses.next())).await.is_none() {
+                        return Ok(());
+                    }
+                }
+                Err(fault) => return Err(fault),
+            }
+        }
+        Ok(())
+    }
+
+    async fn carry_waiting(&self, due: &[Due]) -> Result<(), Fault> {
+        let ids: Vec<Uuid> = due.iter().map(|due| due.chunk).collect();
+        let events = self.waiting.waiting_of(&ids, self.settings.worker.batch).await?;
+        let mut chunks: BTreeMap<Uuid, Vec<WaitingEvent>> = BTreeMap::new();
+        for event in events {
+            chunks.entry(event.event.chunk).or_default().push(event);
+        }
+        for due in due.iter().filter(|due| !chunks.contains_key(&due.chunk)) {
+            // It may only have been beyond the end of the page.
+            match self.waiting.waiting_of(&[due.chunk], 1).await?.is_empty() {
+                true => self.room.forget(*due),
+                false => self.room.proceed(due.chunk),
+            }
+        }
+        self.progress.changed.notify_waiters();
+        let mut sorted = Sorted::default();
+        for due in due {
+            if let Some(events) = chunks.remove(&due.chunk) {
+                self.sort(*due, events, &mut sorted).await;
+            }
+        }
+        self.end_dead(sorted.dead).await?;
+        if sorted.operations.is_empty() {
+            return Ok(());
+        }
+        self.progress.took(&sorted.operations);
+        match self.carry(sorted.operations).await? {
+            Some(batch) => self.clone().settle(batch).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Reads the events of one chunk in their order, up to the first one that has to wait longer.
+    async fn sort(&self, due: Due, events: Vec<WaitingEvent>, sorted: &mut Sorted) {
+        for WaitingEvent { number, event, .. } in events {
+            let delivery = Delivery {
+                id: event.entry.unwrap_or_default(),
+                attempt: event.attempt,
+                again: true,
+                fields: event.fields,
+            };
+            match Operation::of(delivery, &self.settings.limits, self.clock.now()) {
+                Ok(mut operation) => {
+                    operation.waiting = Some(number);
+                    operation.held = event.reason == WaitReason::Refused;
+                    if event.entry.is_none() {
+                        operation.entry = None;
+                    }
+                    sorted.operations.push(operation.within(&self.targets));
+                }
+                Err(refusal) => {
+                    if !self.still_waits(&refusal, due) {
+                        sorted.dead.push((number, due.chunk, refusal.letter));
+                        continue;
+                    }
+                    let reason = refusal.reason();
+                    self.put_off(due.chunk, reason);
+                    self.explain(&[number], reason, &refusal.letter.error).await;
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Whether an event that is refused once more waits longer. Its refusal is evidence while there is no verdict.
+    fn still_waits(&self, refusal: &Refusal, due: Due) -> bool {
+        let unknown = self.admission.verdict() == Verdict::Unknown;
+        let evidence = unknown.then_some((due.chunk, Some(&refusal.fault)));
+        let verdict = self.admission.judge(evidence.into_iter(), self.clock.now());
+        let undecided = verdict == Verdict::Unknown && due.waited < EVIDENCE_WITHIN;
+        let holds = self.settings.worker.hold && refusal.cause != Cause::Format;
+        holds && (verdict == Verdict::Hold || undecided)
+    }
+
+    /// Writes the dead letters, then removes their events from the table.
+    async fn end_dead(&self, dead: Vec<(u64, Uuid, DeadLetter)>) -> Result<(), Fault> {
+        if dead.is_empty() {
+            return Ok(());
+        }
+        let completion = self.completion();
+        let letters: Vec<DeadLetter> = dead.iter().map(|(_, _, letter)| letter.clone()).collect();
+        if completion.dead_letter(&letters).await? {
+            let numbers: Vec<u64> = dead.iter().map(|(number, ..)| *number).collect();
+            completion.remove_waiting(&numbers).await?;
+            dead.iter().for_each(|(_, chunk, _)| self.room.proceed(*chunk));
+        }
+        Ok(())
+    }
+}
+
+/// What an event shows about the settings and the clock; `None` if its format is wrong.
+fn evidence(read: &Result<Operation, Box<Refusal>>) -> Option<(Uuid, Option<&Fault>)> {
+    match read {
+        Ok(operation) => Some((operation.event.chunk_id(), None)),
+        Err(refusal) => Some((refusal.chunk.filter(|_| refusal.cause != Cause::Format)?, Some(&refusal.fault))),
+    }
+}
+
+/// The entries of the operations that are on the bus.
+fn on_bus(operations: &[Operation]) -> Vec<EntryId> {
+    operations.iter().filter_map(Operation::on_bus).collect()
+}
