@@ -3,3 +3,4 @@
 
 pub mod conflicts;
 pub mod dead_letters;
+pub mod spill;

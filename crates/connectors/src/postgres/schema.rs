@@ -300,7 +300,7 @@ pub(super) fn layout(config: &PostgresConfig, facts: &Facts) -> Result<Layout, E
             confidence: found("confidence").type_name == "float8",
         },
         sparse_size,
-        statements: Statements::new(&table),
+        statements: Statements::new(&table, config.limits.row_max_bytes),
     })
 }
 

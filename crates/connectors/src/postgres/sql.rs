@@ -135,7 +135,7 @@ pub(super) struct Statements {
 
 impl Statements {
     /// The statements on `table`, which is already quoted.
-    pub(super) fn new(table: &str) -> Self {
+    pub(super) fn new(table: &str, row_max_bytes: usize) -> Self {
         let names: Vec<&str> = COLUMNS.iter().map(|column| column.name).collect();
         let places: Vec<String> = (2..).take(names.len()).map(|place| format!("${place}")).collect();
         let select = format!("SELECT id, {} FROM {table} WHERE id = ANY($1)", names.join(", "));
@@ -149,7 +149,10 @@ impl Statements {
         };
         let above = "WHERE id > $2";
         Self {
-            lock_rows: format!("{select} ORDER BY id FOR UPDATE"),
+            lock_rows: format!(
+                "{select} AND {} ORDER BY id FOR UPDATE",
+                SHORT_ENOUGH.replace("{}", &row_max_bytes.to_string())
+            ),
             rows: select,
             insert: format!(
                 "INSERT INTO {table} (id, {}) VALUES ($1, {}) ON CONFLICT (id) DO NOTHING",
@@ -174,6 +177,13 @@ fn update(table: &str, names: &[&str]) -> String {
     });
     format!("UPDATE {table} SET {} WHERE id = $1", sets.collect::<Vec<_>>().join(", "))
 }
+
+/// Fails the statement for a row that is longer than `{}` bytes, before its values are read: the cast of the text raises
+/// SQLSTATE 22P02 with that text. The length of a compressed JSON value is computed only if it can be long.
+const SHORT_ENOUGH: &str = "(CASE WHEN coalesce(octet_length(content), 0) + coalesce(octet_length(summary), 0) \
+    + coalesce(CASE WHEN pg_column_size(metadata) > 131072 THEN octet_length(metadata::text) ELSE 0 END, 0) \
+    + coalesce(CASE WHEN pg_column_size(entity_refs) > 131072 THEN octet_length(entity_refs::text) ELSE 0 END, 0) > {} \
+    THEN ('the row has more than limits.row_max_bytes; shorten it: ' || id)::integer ELSE 1 END) = 1";
 
 /// One row per stream. It is updated several times a second; the fill factor leaves room for that on its page.
 pub(super) const LEASE_TABLE: &[&str] = &["CREATE TABLE chunk_sync.lease (

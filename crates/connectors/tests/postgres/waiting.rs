@@ -124,3 +124,23 @@ async fn a_locked_row_waits_alone_and_its_events_keep_their_order() {
     assert!(running.bus.dead(None, 1).await.unwrap().is_empty());
     running.service.stop().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_above_the_limit_of_bytes_is_refused_alone_and_not_read() {
+    let database = Database::fresh::<Pg15>().await;
+    let running = Running::start(&database).await;
+    let all = states(3);
+    let (long, sound) = (all[0].chunk.id, all[1].chunk.id);
+    running.bus.publish(&[Event::of_chunk(all[0].chunk.clone())]).await.unwrap();
+    running.service.until_idle().await.unwrap();
+    let grow = format!("UPDATE unified.chunks SET content = repeat('x', 70000000) WHERE id = '{long}'");
+    database.meddle(&grow).await;
+    let events = [update(&all[0], "another content of the chunk", 1), Event::of_chunk(all[1].chunk.clone())];
+    running.bus.publish(&events).await.unwrap();
+    running.service.until_idle().await.unwrap();
+    assert!(running.content(sound).await.is_some());
+    let letters = running.bus.dead(None, 10).await.unwrap();
+    let error = letters[0].text("error").unwrap();
+    assert!(letters.len() == 1 && error.contains("limits.row_max_bytes"), "{error}");
+    running.service.stop().await.unwrap();
+}

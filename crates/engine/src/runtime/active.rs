@@ -172,6 +172,7 @@ impl Shared {
         Maintenance {
             ports: self.ports.clone(),
             log,
+            disk: Arc::clone(&self.disk),
             clock: self.clock.clone(),
             keep_conflicts: self.settings.keep_conflicts,
             limits: self.settings.limits.clone(),

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chunk_sync_model::{Limits, Time};
+use chunk_sync_wal::disk::Disk;
 use tracing::warn;
 
-use crate::operator::dead_letters;
+use crate::operator::{dead_letters, spill};
 use crate::pipeline::log::Log;
 use crate::ports::Ports;
 use crate::ports::{EntryId, Fault};
@@ -22,6 +23,7 @@ const GOES: usize = 20;
 pub(crate) struct Maintenance {
     pub(crate) ports: Ports,
     pub(crate) log: Log,
+    pub(crate) disk: Arc<dyn Disk>,
     pub(crate) clock: Clock,
     /// How long a conflict stays on record once it is settled.
     pub(crate) keep_conflicts: Duration,
@@ -61,6 +63,7 @@ impl Maintenance {
             metrics::pending_writes(store.target(), counts.get(&store.target()).copied().unwrap_or_default());
         }
         metrics::open_conflicts(self.ports.records.open_conflicts().await?);
+        metrics::waiting(&self.ports.waiting.waiting_counts().await?, self.clock.now());
         Ok(())
     }
 
@@ -70,6 +73,7 @@ impl Maintenance {
         self.progress.note_bus(&self.ports.bus.condition().await?);
         self.log.retire().await?;
         self.forget_conflicts().await?;
+        spill::spill(&*self.ports.bus, &self.disk, spill::MOST, self.clock.timestamp()).await?;
         *dead = dead_letters::tidy(&*self.ports.bus, &*self.ports.records, &self.limits, dead.take()).await?;
         Ok(())
     }

@@ -6,7 +6,7 @@ use chunk_sync_model::merge::{self, Outcome, Strategy};
 use chunk_sync_model::{Event, EventType, Target, Time, Writer};
 use metrics::{Counter, Histogram, counter, gauge, histogram};
 
-use crate::ports::{AbsenceCounts, BusCondition, FaultClass, Gap};
+use crate::ports::{AbsenceCounts, BusCondition, FaultClass, Gap, WaitReason, WaitingCount};
 use crate::verify::Report;
 
 /// The name and description of every metric, for the metrics endpoint.
@@ -50,6 +50,8 @@ pub const DESCRIPTIONS: &[(Kind, &str, &str)] = &[
     (Kind::Gauge, "chunk_sync_active", "1 while this process holds the lease, 0 while it stands by"),
     (Kind::Gauge, "chunk_sync_outbox", "Chunks with a pending write in the outbox, by store"),
     (Kind::Gauge, "chunk_sync_dead_letters", "Dead letters that wait for the operator"),
+    (Kind::Gauge, "chunk_sync_waiting_events", "Events that are set aside until they can be merged, by reason"),
+    (Kind::Gauge, "chunk_sync_waiting_seconds", "Age of the oldest event that is set aside"),
     (Kind::Gauge, "chunk_sync_wal_bytes", "Size of the write-ahead log on disk"),
     (Kind::Gauge, "chunk_sync_consistency_ratio", "Share of chunks that a store, or all of them, hold correctly"),
     (Kind::Gauge, "chunk_sync_verified_timestamp_seconds", "When all chunks were last compared, in seconds since 1970"),
@@ -176,6 +178,17 @@ pub(crate) fn lag(source: &'static str, target: Target, seconds: f64) {
 pub(crate) fn queue(waiting: u64, dead: u64) {
     gauge!("sync_queue_size").set(waiting as f64);
     gauge!("chunk_sync_dead_letters").set(dead as f64);
+}
+
+/// Reports the events that are set aside.
+#[allow(clippy::cast_precision_loss, reason = "a gauge")]
+pub(crate) fn waiting(counts: &[WaitingCount], now: Time) {
+    for reason in WaitReason::ALL {
+        let events = counts.iter().find(|count| count.reason == reason).map_or(0, |count| count.events);
+        gauge!("chunk_sync_waiting_events", "reason" => reason.as_str()).set(events as f64);
+    }
+    let oldest = counts.iter().map(|count| count.since).min();
+    gauge!("chunk_sync_waiting_seconds").set(oldest.map_or(0.0, |since| now.seconds_since(since).max(0.0)));
 }
 
 /// Reports whether this process holds the lease.

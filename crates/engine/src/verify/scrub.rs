@@ -2,13 +2,17 @@
 //! every change.
 //!
 //! It reads small pages at a bounded rate and writes only signals to the bus, so it does not block other work. A store
-//! that does not answer ends the pass; the next pass begins when it is due.
+//! that does not answer ends the pass; the next pass begins when it is due. A chunk that still differs after its repair is
+//! not repaired again before it changes: a store that refuses it would refuse it in each pass.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use chunk_sync_model::SyncVersion;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
+use uuid::Uuid;
 
 use crate::ingest::publisher::Publisher;
 use crate::ports::Fault;
@@ -17,13 +21,16 @@ use crate::runtime::lease::Leadership;
 use crate::runtime::progress::{Stop, Stopper};
 use crate::runtime::{clock, metrics};
 use crate::verify::repair::{self, Action, Orphans};
-use crate::verify::{self, Options, Report};
+use crate::verify::{self, Finding, Options, Report};
 
 /// Chunks read from a store at once; few enough to delay no other reader.
 const PAGE: usize = 128;
 
 /// The maximal number of findings repaired after one pass; the next pass finds the others.
 const KEPT: usize = 10_000;
+
+/// The maximal number of chunks that are remembered as repaired in vain.
+const UNREPAIRED: usize = 10 * KEPT;
 
 /// The pause between the start and the first pass, unless the interval is shorter: the backlog is carried first.
 const FIRST: Duration = Duration::from_secs(60);
@@ -70,7 +77,7 @@ impl Scrubbing {
         told: OnScrubbed,
     ) -> Self {
         let (stopper, stop) = Stopper::new();
-        let scrubber = Scrubber { ports, publisher, settings, leadership, told };
+        let scrubber = Scrubber { ports, publisher, settings, leadership, told, unrepaired: Mutex::default() };
         Self { stopper, task: tokio::spawn(scrubber.run(stop)) }
     }
 
@@ -88,6 +95,8 @@ struct Scrubber {
     settings: ScrubSettings,
     leadership: Leadership,
     told: OnScrubbed,
+    /// Chunks that a repair did not correct, each with its version after that.
+    unrepaired: Mutex<BTreeMap<Uuid, SyncVersion>>,
 }
 
 impl Scrubber {
@@ -118,7 +127,8 @@ impl Scrubber {
         let mut report = verify::verify(&self.ports, &options, &|_| {}).await?;
         metrics::verified(&report, clock::now());
         self.alarm(&report).await?;
-        let findings = std::mem::take(&mut report.findings);
+        let mut findings = std::mem::take(&mut report.findings);
+        findings.retain(|finding| !self.was_repaired_in_vain(finding));
         let steps = repair::plan(&findings, Orphans::List);
         let undecided =
             steps.iter().filter(|step| matches!(step.action, Action::Undecided | Action::Absent)).count() as u64;
@@ -127,7 +137,9 @@ impl Scrubber {
             let published = repair::publish(&self.ports, &self.publisher, &steps, &|_| {}).await?;
             if let Some(last) = published.last {
                 repair::until_finished(&*self.ports.bus, last, &|_| {}).await?;
-                repaired = verify::look_again(&self.ports, &options, findings).await?.cleared;
+                let after = verify::look_again(&self.ports, &options, findings).await?;
+                self.note_unrepaired(&after.findings);
+                repaired = after.cleared;
                 metrics::repaired(repaired);
             }
         }
@@ -145,6 +157,22 @@ impl Scrubber {
             self.ports.records.suspect(&suspicion).await?;
         }
         Ok(())
+    }
+
+    fn was_repaired_in_vain(&self, finding: &Finding) -> bool {
+        let unrepaired = self.unrepaired.lock().unwrap_or_else(PoisonError::into_inner);
+        unrepaired.get(&finding.id) == Some(&finding.version)
+    }
+
+    fn note_unrepaired(&self, findings: &[Finding]) {
+        let mut unrepaired = self.unrepaired.lock().unwrap_or_else(PoisonError::into_inner);
+        for finding in findings {
+            unrepaired.insert(finding.id, finding.version);
+        }
+        // A forgotten chunk is repaired once more.
+        while unrepaired.len() > UNREPAIRED {
+            unrepaired.pop_first();
+        }
     }
 
     fn propagate(&self, scrubbed: &Scrubbed) {

@@ -1,10 +1,15 @@
 //! A dead letter that is published again, and one whose event is superseded.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use chunk_sync_engine::dead;
+use chunk_sync_engine::operator::spill;
 use chunk_sync_engine::ports::Bus;
+use chunk_sync_engine::scrub::{ScrubSettings, Scrubbed, Scrubbing};
 use chunk_sync_model::{Event, Target};
+use chunk_sync_wal::disk::Disk;
 
 use super::world::{World, event};
 
@@ -78,4 +83,53 @@ async fn a_letter_is_superseded_by_what_came_since() {
     };
     tokio::time::timeout(Duration::from_secs(30), gone).await.expect("the letter was not dropped within 30 s");
     service.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_scrubber_repairs_a_refused_chunk_once_and_not_in_each_pass() {
+    let event = event("refused for good");
+    let world = with_a_letter(&event).await;
+    world.vectors.faults.refused.lock().unwrap().insert(event.chunk_id());
+    let service = world.service().await;
+    let (passes, told) = (Arc::new(AtomicU32::new(0)), Arc::new(tokio::sync::Notify::new()));
+    let on_pass = {
+        let (passes, told) = (Arc::clone(&passes), Arc::clone(&told));
+        move |_: &Scrubbed| {
+            passes.fetch_add(1, Ordering::Relaxed);
+            told.notify_one();
+        }
+    };
+    let settings = ScrubSettings { interval: Duration::from_millis(10), rate: 10_000, repair: true };
+    let scrubbing =
+        Scrubbing::start(world.ports(), world.publisher(), settings, service.leadership(), Arc::new(on_pass));
+    while passes.load(Ordering::Relaxed) < 4 {
+        tokio::time::timeout(Duration::from_secs(60), told.notified()).await.expect("no pass within 60 s");
+    }
+    scrubbing.stop().await;
+    service.stop().await.unwrap();
+    assert_eq!(world.letters().await.len(), 2, "the first letter, and that of one repair");
+}
+
+#[tokio::test]
+async fn more_dead_letters_than_the_bus_may_have_move_into_a_file() {
+    let world = World::new();
+    for i in 0..250 {
+        world.bus.add(vec![(b"chunk".to_vec(), format!("{{broken {i}").into_bytes())]);
+    }
+    let service = world.service().await;
+    service.until_idle().await.unwrap();
+    service.stop().await.unwrap();
+    let disk = chunk_sync_wal::testing::CrashDisk::default();
+    let (seam, now): (Arc<dyn chunk_sync_wal::disk::Disk>, _) =
+        (Arc::new(disk.clone()), "2026-11-23T04:15:00Z".parse());
+    let moved = spill::spill(&world.bus, &seam, 20, now.unwrap()).await.unwrap();
+    assert_eq!((moved, world.letters().await.len()), (230, 20));
+    let after = disk.crash(&mut |_| 0);
+    let file = after.list().unwrap().remove(0);
+    assert_eq!(file.0, "dead_20261123.jsonl");
+    let mut bytes = vec![0; usize::try_from(file.1).unwrap()];
+    assert_eq!(after.open(&file.0).unwrap().read_at(0, &mut bytes).unwrap(), bytes.len());
+    let text = String::from_utf8(bytes).unwrap();
+    assert_eq!(text.lines().count(), 230);
+    assert!(text.lines().next().unwrap().contains("{broken 0"));
 }

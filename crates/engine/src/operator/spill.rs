@@ -1,0 +1,70 @@
+//! Bounds the number of dead letters on the bus: the oldest ones move into a file beside the log, so that broken
+//! publishers cannot fill the server.
+//!
+//! `dead_YYYYMMDD.jsonl`, one JSON object per letter: `id`, and `fields` with the fields of the letter as text. The file
+//! is synced before a letter is dropped: after a crash in between, the letter is in both places.
+
+use std::sync::Arc;
+
+use chunk_sync_wal::disk::Disk;
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+use tracing::warn;
+
+use crate::pipeline::log::run_blocking;
+use crate::ports::{Bus, Fault, FaultClass, Letter};
+
+/// The most dead letters that stay on the bus.
+pub const MOST: u64 = 50_000;
+
+/// Letters moved at once.
+const PAGE: usize = 100;
+
+/// Moves the oldest letters into the file until the bus has at most `most`; returns their number.
+///
+/// # Errors
+/// The fault of the bus; [`Unavailable`](FaultClass::Unavailable) if the file cannot be written.
+pub async fn spill(bus: &dyn Bus, disk: &Arc<dyn Disk>, most: u64, now: Timestamp) -> Result<u64, Fault> {
+    let mut excess = bus.depth().await?.dead.saturating_sub(most);
+    let mut moved = 0;
+    while excess > 0 {
+        let page = PAGE.min(usize::try_from(excess).unwrap_or(PAGE));
+        let letters = bus.dead(None, page).await?;
+        if letters.is_empty() {
+            break;
+        }
+        let (lines, disk) = (lines(&letters), Arc::clone(disk));
+        let name = format!("dead_{}.jsonl", now.strftime("%Y%m%d"));
+        let written = run_blocking(disk.blocks(), move || append(&*disk, &name, &lines)).await;
+        written.map_err(|error| Fault::new(FaultClass::Unavailable, "file of dead letters", error))?;
+        for letter in &letters {
+            bus.drop_dead(letter.id).await?;
+        }
+        moved += letters.len() as u64;
+        excess = excess.saturating_sub(letters.len() as u64);
+    }
+    if moved > 0 {
+        warn!(moved, most, "moved the oldest dead letters into a file beside the log; correct the publisher");
+    }
+    Ok(moved)
+}
+
+fn lines(letters: &[Letter]) -> Vec<u8> {
+    let mut lines = String::new();
+    for letter in letters {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let fields: Map<String, Value> =
+            letter.fields.iter().map(|(name, value)| (text(name), text(value).into())).collect();
+        lines.push_str(&json!({ "id": letter.id.to_string(), "fields": fields }).to_string());
+        lines.push('\n');
+    }
+    lines.into_bytes()
+}
+
+fn append(disk: &dyn Disk, name: &str, lines: &[u8]) -> std::io::Result<()> {
+    let is_there = disk.list()?.iter().any(|(file, _)| file == name);
+    let mut file = if is_there { disk.open(name)? } else { disk.create(name)? };
+    file.append(lines)?;
+    file.sync()?;
+    if is_there { Ok(()) } else { disk.sync_dir() }
+}
