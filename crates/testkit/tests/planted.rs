@@ -248,5 +248,6 @@ fn an_event_that_overtakes_a_waiting_one_of_its_chunk() {
 #[test]
 fn waiting_events_of_which_the_next_process_does_not_learn() {
     let plant = || with_waiting(|| waiting::Flaw::ForgetsChunks);
-    is_found_out("waiting events that are forgotten", 60, &["misses", "holds", "the row of", "the record of"], plant);
+    let says = ["misses", "holds", "the row of", "the record of", "not among the dead letters"];
+    is_found_out("waiting events that are forgotten", 60, &says, plant);
 }

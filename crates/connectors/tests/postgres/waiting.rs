@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chunk_sync_connectors::postgres::{PostgresBus, PostgresLease, PostgresRecords};
-use chunk_sync_engine::ports::{Bus as _, DeadLetters as _, Ports, Projection as _, SystemOfRecord as _, WaitingEvents};
+use chunk_sync_engine::ports::{
+    Bus as _, DeadLetters as _, Ports, Projection as _, SystemOfRecord as _, WaitingEvents,
+};
 use chunk_sync_engine::{DirectSettings, Service, Settings, WalSettings, WorkerSettings};
 use chunk_sync_model::merge::Strategies;
 use chunk_sync_model::{Event, Limits, State, Target, Time};

@@ -22,7 +22,7 @@ pub(crate) struct WaitingRoom {
 
 #[derive(Clone, Copy, Debug)]
 struct Chunk {
-    /// Grows with every event that is added.
+    /// Grows when the addition of an event begins and when it ends.
     added: u64,
     /// Events that are being added to the table.
     adding: u32,
@@ -82,6 +82,8 @@ impl WaitingRoom {
     pub(crate) fn end_add(&self, chunk: Uuid) {
         if let Some(entry) = self.lock().get_mut(&chunk) {
             entry.adding = entry.adding.saturating_sub(1);
+            // A reader of the table that began before this instant may not have seen the event.
+            entry.added += 1;
         }
         self.changed.notify_one();
     }
@@ -162,6 +164,12 @@ mod tests {
         room.end_add(chunk);
         room.forget(due);
         assert!(room.contains(chunk), "an event was added after the table was read");
+        tokio::time::advance(PAUSE).await;
+        room.begin_add(chunk, PAUSE);
+        let due = room.take_due(10, PAUSE)[0];
+        room.end_add(chunk);
+        room.forget(due);
+        assert!(room.contains(chunk), "the table was read before the event was in it");
         tokio::time::advance(PAUSE).await;
         room.forget(room.take_due(10, PAUSE)[0]);
         assert!(!room.contains(chunk) && room.len() == 0);

@@ -123,6 +123,19 @@ struct Merged {
     locked: Vec<(usize, Fault)>,
 }
 
+impl Merged {
+    /// Notes that the operations of one chunk are locked, with those of the chunk that are still open: they come later.
+    fn lock(&mut self, part: Vec<usize>, open: &mut Vec<Vec<usize>>, operations: &[Operation], fault: &Fault) {
+        let chunk = |i: usize| operations[i].event.chunk_id();
+        let Some(locked) = part.first().map(|i| chunk(*i)) else { return };
+        let later = open.iter().flatten().copied().filter(|i| chunk(*i) == locked);
+        let all: Vec<usize> = part.iter().copied().chain(later).collect();
+        open.iter_mut().for_each(|part| part.retain(|i| chunk(*i) != locked));
+        open.retain(|part| !part.is_empty());
+        self.locked.extend(all.into_iter().map(|i| (i, fault.clone())));
+    }
+}
+
 /// How often the worker asks the bus which of the carried log lines it has finished.
 const ASK: Duration = Duration::from_secs(1);
 
@@ -168,8 +181,13 @@ impl Worker {
         drop(reader);
         let run = result?;
         self.finish(under_way).await?;
-        if run == Run::Stopped {
-            self.finish(draining).await?;
+        match run {
+            Run::Stopped => self.finish(draining).await?,
+            // What it was carrying is still among the waiting events.
+            Run::BusLost => {
+                drop(draining);
+                self.progress.dropped();
+            }
         }
         Ok(run)
     }
@@ -184,6 +202,10 @@ impl Worker {
     ) -> Result<(), Fault> {
         let max = self.settings.worker.max_deliveries;
         for run in suspects::runs(deliveries, max).into_iter().flat_map(cut_by_bytes) {
+            // A stop may have kept events of the last run from being set aside: later ones must not be set aside before.
+            if self.stop.is_requested() || !self.term.holds() {
+                return Ok(());
+            }
             let alone = run.iter().any(|delivery| suspects::is_suspect(delivery, max));
             if alone {
                 self.wait_for(under_way).await?;
@@ -408,7 +430,7 @@ impl Worker {
                     if matches!(fault.class, FaultClass::Busy | FaultClass::Timeout) {
                         match halves(&part, operations) {
                             Some((first, second)) => open.extend([second, first]),
-                            None => merged.locked.extend(part.into_iter().map(|i| (i, fault.clone()))),
+                            None => merged.lock(part, &mut open, operations, &fault),
                         }
                         continue;
                     }
