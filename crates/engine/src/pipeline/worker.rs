@@ -125,7 +125,7 @@ struct Merged {
 
 impl Merged {
     /// Notes that the operations of one chunk are locked, with those of the chunk that are still open: they come later.
-    fn lock(&mut self, part: Vec<usize>, open: &mut Vec<Vec<usize>>, operations: &[Operation], fault: &Fault) {
+    fn lock(&mut self, part: &[usize], open: &mut Vec<Vec<usize>>, operations: &[Operation], fault: &Fault) {
         let chunk = |i: usize| operations[i].event.chunk_id();
         let Some(locked) = part.first().map(|i| chunk(*i)) else { return };
         let later = open.iter().flatten().copied().filter(|i| chunk(*i) == locked);
@@ -430,7 +430,7 @@ impl Worker {
                     if matches!(fault.class, FaultClass::Busy | FaultClass::Timeout) {
                         match halves(&part, operations) {
                             Some((first, second)) => open.extend([second, first]),
-                            None => merged.lock(part, &mut open, operations, &fault),
+                            None => merged.lock(&part, &mut open, operations, &fault),
                         }
                         continue;
                     }

@@ -161,7 +161,8 @@ impl Scrubber {
 
     fn was_repaired_in_vain(&self, finding: &Finding) -> bool {
         let unrepaired = self.unrepaired.lock().unwrap_or_else(PoisonError::into_inner);
-        unrepaired.get(&finding.id) == Some(&finding.version)
+        // A row that is absent is looked at again in each pass.
+        finding.row.is_some() && unrepaired.get(&finding.id) == Some(&finding.version)
     }
 
     fn note_unrepaired(&self, findings: &[Finding]) {
