@@ -53,6 +53,7 @@ impl Running {
             lease,
             stores: vec![Arc::new(vectors.clone())],
             set: None,
+            floor: chunk_sync_model::SyncVersion::default(),
         };
         let settings = Settings {
             limits: Limits::default(),
