@@ -27,7 +27,8 @@ fn ports(dir: &Path, limits: &Arc<Limits>) -> Result<Ports, Box<dyn Error>> {
     let stores: Vec<Arc<dyn Projection>> = vec![embedded.vectors, embedded.graph];
     Ok(Ports {
         bus: embedded.bus,
-        records: embedded.rows,
+        records: Arc::clone(&embedded.rows) as _,
+        waiting: embedded.rows,
         lease: embedded.lease,
         stores,
         set: None,
