@@ -7,7 +7,7 @@ use super::values::limit_of;
 
 /// Migrations in order; each runs once. Append new ones at the end and never alter an existing one. The file's
 /// `user_version` is the number of migrations that have run.
-const MIGRATIONS: &[&str] = &[TABLES, CONFLICTS, VECTORS, INSTALLATION, OUTBOX, ABSENT, super::waiting::TABLE];
+const MIGRATIONS: &[&str] = &[TABLES, CONFLICTS, VECTORS, INSTALLATION, OUTBOX, ABSENT, WAITING];
 
 const TABLES: &str = "
 -- The rows: a chunk as JSON, its vectors in base64.
@@ -52,6 +52,14 @@ CREATE TABLE bus_dead (id INTEGER PRIMARY KEY AUTOINCREMENT, fields BLOB NOT NUL
 ";
 
 const OUTBOX: &str = "ALTER TABLE debts RENAME TO outbox";
+
+const WAITING: &str = "
+-- Events that cannot be merged now, and later events of their chunks.
+CREATE TABLE waiting (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, chunk BLOB NOT NULL, entry TEXT,
+    attempt INTEGER NOT NULL, reason TEXT NOT NULL, error TEXT NOT NULL, since INTEGER NOT NULL, fields BLOB NOT NULL);
+CREATE INDEX waiting_by_chunk ON waiting (chunk, number);
+";
 
 const CONFLICTS: &str = "
 -- The conflict records; AUTOINCREMENT never reuses a number.

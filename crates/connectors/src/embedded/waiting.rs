@@ -16,14 +16,6 @@ use super::values::limit_of;
 
 const CONTEXT: &str = "embedded waiting events";
 
-pub(super) const TABLE: &str = "
--- Events that cannot be merged now, and later events of their chunks.
-CREATE TABLE waiting (
-    number INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, chunk BLOB NOT NULL, entry TEXT,
-    attempt INTEGER NOT NULL, reason TEXT NOT NULL, error TEXT NOT NULL, since INTEGER NOT NULL, fields BLOB NOT NULL);
-CREATE INDEX waiting_by_chunk ON waiting (chunk, number);
-";
-
 /// A read ends with the event with which it has this many bytes of fields.
 const READ_BYTES: usize = 8 << 20;
 

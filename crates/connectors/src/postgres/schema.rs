@@ -61,7 +61,7 @@ pub(super) const MIGRATIONS: &[&[&str]] = &[
     super::absence_tables::RECORDED_TABLE,
     // The signature of the publication when the log was last opened.
     &["ALTER TABLE chunk_sync.positions ADD COLUMN published text"],
-    super::waiting::TABLE,
+    WAITING,
 ];
 
 /// The conflict records, with indexes for the frequent queries: those of a chunk, the few open ones, and the oldest
@@ -131,6 +131,22 @@ const BUS: &[&str] = &[
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     fields bytea[] NOT NULL
 )",
+];
+
+/// The events that wait. The numbers give the order, so events are added by one process at a time.
+const WAITING: &[&str] = &[
+    "CREATE TABLE chunk_sync.waiting (
+    number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    name text NOT NULL UNIQUE,
+    chunk_id uuid NOT NULL,
+    entry text,
+    attempt integer NOT NULL,
+    reason text NOT NULL,
+    error text NOT NULL,
+    since timestamptz NOT NULL DEFAULT clock_timestamp(),
+    fields bytea[] NOT NULL
+)",
+    "CREATE INDEX waiting_by_chunk ON chunk_sync.waiting (chunk_id, number)",
 ];
 
 const VERSIONS: &str = "CREATE TABLE chunk_sync.schema_version (

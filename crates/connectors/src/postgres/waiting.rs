@@ -19,22 +19,6 @@ use super::transaction::{begin, execute, limit_of, set_locally};
 
 const CONTEXT: &str = "postgres: waiting events";
 
-/// The table. The numbers give the order, so events are added by one process at a time.
-pub(super) const TABLE: &[&str] = &[
-    "CREATE TABLE chunk_sync.waiting (
-    number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    name text NOT NULL UNIQUE,
-    chunk_id uuid NOT NULL,
-    entry text,
-    attempt integer NOT NULL,
-    reason text NOT NULL,
-    error text NOT NULL,
-    since timestamptz NOT NULL DEFAULT clock_timestamp(),
-    fields bytea[] NOT NULL
-)",
-    "CREATE INDEX waiting_by_chunk ON chunk_sync.waiting (chunk_id, number)",
-];
-
 const ADD: &str = "INSERT INTO chunk_sync.waiting (name, chunk_id, entry, attempt, reason, error, fields) \
     VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (name) DO NOTHING";
 
