@@ -7,7 +7,7 @@ use chunk_sync_connectors::postgres::{PostgresBus, PostgresLease, PostgresRecord
 use chunk_sync_engine::ports::{
     Bus as _, DeadLetters as _, Ports, Projection as _, SystemOfRecord as _, WaitingEvents,
 };
-use chunk_sync_engine::{DirectSettings, Service, Settings, WalSettings, WorkerSettings};
+use chunk_sync_engine::{CapturedEvents, DirectSettings, Service, Settings, WalSettings, WorkerSettings};
 use chunk_sync_model::merge::Strategies;
 use chunk_sync_model::{Event, Limits, State, Target, Time};
 use chunk_sync_testkit::memory::MemoryStore;
@@ -59,6 +59,7 @@ impl Running {
             limits: Limits::default(),
             strategies: Strategies::default(),
             direct: DirectSettings::default(),
+            captured_events: CapturedEvents::default(),
             keep_conflicts: LONG,
             worker: WorkerSettings::default(),
             wal: WalSettings { dir: dir.path().to_owned(), max_bytes: 1 << 30, keep: LONG },
