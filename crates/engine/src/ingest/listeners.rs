@@ -1,7 +1,7 @@
 //! The local listeners: every published event as JSON, serialised once for all of them and without the numbers of
 //! vectors, which make up most of an event.
 //!
-//! The channel is bounded in events and in bytes. Publishing never waits for a listener: one that is too slow is told how
+//! The channel is bounded in events and in bytes. Publishing never waits for a listener: one that is too slow learns how
 //! many events it has missed.
 
 use std::collections::VecDeque;

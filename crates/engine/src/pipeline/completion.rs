@@ -66,12 +66,12 @@ pub(crate) struct Completion {
 
 /// What the breaker holds of a batch, and the last refusal.
 #[derive(Default)]
-pub(crate) struct Held {
+pub(crate) struct HeldBack {
     pub(crate) operations: Vec<Operation>,
     pub(crate) error: String,
 }
 
-impl Held {
+impl HeldBack {
     fn of(held: Vec<Ended>) -> Self {
         let mut all = Self::default();
         for Ended { operation, failure } in held {
@@ -105,7 +105,7 @@ struct Answered {
 impl Completion {
     /// Waits for the store writers, then completes and acknowledges. Returns the operations that the breaker holds, to
     /// be set aside: they are still where they were read from.
-    pub(crate) async fn settle(&self, batch: Batch) -> Result<Held, Fault> {
+    pub(crate) async fn settle(&self, batch: Batch) -> Result<HeldBack, Fault> {
         let Batch { operations, writes, answers, refused, enqueued, claims } = batch;
         let mut of_chunk: HashMap<Uuid, Failure> = HashMap::new();
         let (mut answered, mut left) = (Answered::default(), false);
@@ -113,7 +113,7 @@ impl Completion {
             // The store writer has ended, because the process is stopping or the term is over. The batch is in the log
             // or the outbox, or among the waiting events.
             let Ok(results) = answer.await else {
-                return Ok(Held::default());
+                return Ok(HeldBack::default());
             };
             for (write, result) in writes.iter().zip(results) {
                 let pending_write = PendingWrite { id: write.id, target, version: write.version };
@@ -147,7 +147,7 @@ impl Completion {
             let ended: Vec<Operation> = ended.into_iter().map(|ended| ended.operation).collect();
             self.progress.settled(&ended);
         }
-        Ok(Held::of(held))
+        Ok(HeldBack::of(held))
     }
 
     /// Each operation with its failure: that of its merge, or that of its chunk in a store.

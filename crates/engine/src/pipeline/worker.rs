@@ -45,7 +45,7 @@ use crate::pipeline::apply::merge_all;
 use crate::pipeline::apply::merge_context::{MergeContext, Outcome};
 use crate::pipeline::breaker::Breaker;
 use crate::pipeline::carried::Carried;
-use crate::pipeline::completion::{Batch, Completion, Held};
+use crate::pipeline::completion::{Batch, Completion, HeldBack};
 use crate::pipeline::envelope::{self, Operation};
 use crate::pipeline::given_up::GivenUp;
 use crate::pipeline::in_flight::InFlight;
@@ -371,23 +371,23 @@ impl Worker {
         let error = last.to_string();
         let (locked, mut refused): (BTreeSet<usize>, BTreeMap<usize, Fault>) =
             (locked.iter().map(|(i, _)| *i).collect(), refused.into_iter().collect());
-        let (mut kept, mut aside, mut still_refused) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut kept, mut postponed, mut still_refused) = (Vec::new(), Vec::new(), Vec::new());
         for (i, operation) in operations.into_iter().enumerate() {
             if locked.contains(&i) {
-                aside.push(operation);
+                postponed.push(operation);
                 continue;
             }
             still_refused.extend(refused.remove(&i).map(|fault| (kept.len(), fault)));
             kept.push(operation);
         }
         // If the worker is stopped before they are set aside, they are where they were read from.
-        self.set_aside(aside, WaitReason::Locked, &error).await?;
+        self.set_aside(postponed, WaitReason::Locked, &error).await?;
         Ok((kept, still_refused))
     }
 
     /// From the store writers to settled. Operations that the breaker holds are set aside.
     pub(crate) async fn settle(self, batch: Batch) -> Result<(), Fault> {
-        let Held { operations, error } = self.completion().settle(batch).await?;
+        let HeldBack { operations, error } = self.completion().settle(batch).await?;
         if !operations.is_empty() {
             self.set_aside(operations, WaitReason::Refused, &error).await?;
         }
