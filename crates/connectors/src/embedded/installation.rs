@@ -50,11 +50,13 @@ impl Installation for Rows {
 }
 
 fn installed(transaction: &Transaction<'_>) -> Result<Option<Installed>, Error> {
-    let mut statement = transaction.prepare_cached("SELECT id, version, stores, filling FROM installation")?;
+    let mut statement =
+        transaction.prepare_cached("SELECT id, version, stores, filling, version_floor FROM installation")?;
     let row = statement.query_row([], |row| {
-        Ok((row.get(0)?, row.get::<_, i64>(1)?, row.get::<_, String>(2)?, row.get::<_, String>(3)?))
+        let floor: i64 = row.get(4)?;
+        Ok((row.get(0)?, row.get::<_, i64>(1)?, row.get::<_, String>(2)?, row.get::<_, String>(3)?, floor))
     });
-    let Some((id, version, stores, filling)) = row.optional()? else {
+    let Some((id, version, stores, filling, floor)) = row.optional()? else {
         return Ok(None);
     };
     let read = |text: &str| {
@@ -66,7 +68,7 @@ fn installed(transaction: &Transaction<'_>) -> Result<Option<Installed>, Error> 
         version: version.unsigned_abs(),
         stores: read(&stores)?,
         filling,
-        floor: SyncVersion::default(),
+        floor: SyncVersion::new(floor.unsigned_abs()),
     }))
 }
 
@@ -83,11 +85,14 @@ fn record(transaction: &Transaction<'_>, before: Option<u64>, new: &Installed) -
 }
 
 fn set(transaction: &Transaction<'_>, installed: &Installed) -> Result<(), Error> {
-    let sql = "INSERT INTO installation (one, id, version, stores, filling) VALUES (1, ?1, ?2, ?3, ?4)
+    let sql =
+        "INSERT INTO installation (one, id, version, stores, filling, version_floor) VALUES (1, ?1, ?2, ?3, ?4, ?5)
         ON CONFLICT (one) DO UPDATE SET id = excluded.id, version = excluded.version, stores = excluded.stores,
-            filling = excluded.filling";
+            filling = excluded.filling, version_floor = excluded.version_floor";
     let filling: Vec<&str> = installed.filling.iter().map(|target| target.as_str()).collect();
     let version = i64::try_from(installed.version).unwrap_or(i64::MAX);
-    transaction.execute(sql, params![installed.id, version, installed.stores.recorded(), filling.join(",")])?;
+    let floor = i64::try_from(installed.floor.get()).unwrap_or(i64::MAX);
+    let values = params![installed.id, version, installed.stores.recorded(), filling.join(","), floor];
+    transaction.execute(sql, values)?;
     Ok(())
 }

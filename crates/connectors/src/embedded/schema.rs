@@ -7,7 +7,7 @@ use super::values::limit_of;
 
 /// Migrations in order; each runs once. Append new ones at the end and never alter an existing one. The file's
 /// `user_version` is the number of migrations that have run.
-const MIGRATIONS: &[&str] = &[TABLES, CONFLICTS, VECTORS, INSTALLATION, OUTBOX, ABSENT, WAITING];
+const MIGRATIONS: &[&str] = &[TABLES, CONFLICTS, VECTORS, INSTALLATION, OUTBOX, ABSENT, WAITING, FLOOR];
 
 const TABLES: &str = "
 -- The rows: a chunk as JSON, its vectors in base64.
@@ -50,6 +50,8 @@ CREATE TABLE bus_entries (id INTEGER PRIMARY KEY AUTOINCREMENT, attempts INTEGER
 CREATE TABLE bus_fields (id INTEGER PRIMARY KEY, fields BLOB NOT NULL);
 CREATE TABLE bus_dead (id INTEGER PRIMARY KEY AUTOINCREMENT, fields BLOB NOT NULL);
 ";
+
+const FLOOR: &str = "ALTER TABLE installation ADD COLUMN version_floor INTEGER NOT NULL DEFAULT 0";
 
 const OUTBOX: &str = "ALTER TABLE debts RENAME TO outbox";
 

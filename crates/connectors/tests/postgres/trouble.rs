@@ -5,12 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use chunk_sync_connectors::postgres::{PostgresConfig, PostgresRecords};
-use chunk_sync_engine::ports::{Applied, Fault, FaultClass, Outbox as _, SystemOfRecord as _};
-use chunk_sync_model::State;
+use chunk_sync_engine::ports::{Applied, Fault, FaultClass, Outbox as _, PendingWrite, SystemOfRecord as _};
+use chunk_sync_model::{State, SyncVersion, Target};
 use chunk_sync_testkit::merging::Merging as _;
 use chunk_sync_testkit::states::{changed, states, write};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use uuid::Uuid;
 
 use crate::fixture::{Database, Pg15};
 
@@ -105,14 +106,16 @@ async fn connections_that_an_operator_terminates_are_replaced() {
 }
 
 #[tokio::test]
-async fn a_server_that_takes_no_writes_is_unavailable() {
+async fn a_read_only_database_can_be_read_and_refuses_writes_with_the_remedy() {
     let database = Database::fresh::<Pg15>().await;
-    let records = database.prepared().await;
+    drop(database.prepared().await);
     database.meddle(&format!("ALTER DATABASE {} SET default_transaction_read_only = on", database.name)).await;
-    let standby = PostgresRecords::connect(database.config()).await.err().unwrap();
-    assert_eq!(standby.class, FaultClass::Unavailable);
-    assert!(standby.message.contains("takes no writes"), "{standby}");
+    let records = PostgresRecords::connect(database.config()).await.unwrap();
     records.counts().await.unwrap();
+    let write = PendingWrite { id: Uuid::from_u128(1), target: Target::Qdrant, version: SyncVersion::new(1) };
+    let fault = records.enqueue(&[write]).await.unwrap_err();
+    assert_eq!(fault.class, FaultClass::Unavailable, "{fault}");
+    assert!(fault.message.contains("default_transaction_read_only"), "{fault}");
 }
 
 /// A proxy to the server that can stop forwarding answers without closing the connection. Returns its URL.

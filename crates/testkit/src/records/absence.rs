@@ -128,6 +128,7 @@ pub async fn a_note_is_written_and_removed_with_the_merge<F: Fixture<Port = Port
         let decide = |held: Vec<CurrentState>| ids.iter().zip(held).map(|(id, held)| noted(id, held)).collect();
         records.merge(&ids, &decide).await.unwrap();
     }
+    drop(records);
     fixture.reopen().await;
     let records = fixture.port();
     let rows = records.absent_rows(None, 2).await.unwrap();
