@@ -22,7 +22,7 @@ async fn a_working_service_is_healthy_and_ready() {
     assert_eq!(server.get("/healthz").await.status, 200);
     let ready = server.get("/readyz").await;
     assert_eq!(ready.status, 200);
-    assert_eq!(ready.json(), json!({"ready": true, "waiting_for": [], "failing": []}));
+    assert_eq!(ready.json(), json!({"ready": true, "capture": null, "waiting_for": [], "failing": []}));
     assert_eq!(Request::new("HEAD", "/readyz").send(server.address).await.status, 200);
 }
 
