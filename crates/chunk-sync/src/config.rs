@@ -42,8 +42,6 @@ pub struct Config {
     pub settings: Settings,
     /// Settings of the scrubber; `None` if it is disabled.
     pub scrub: Option<ScrubSettings>,
-    /// The chunks without a row that comparisons may delete within 24 hours; `None` for the default.
-    pub max_deletes: Option<u64>,
     /// The HTTP server.
     pub http: Http,
     /// The log lines on standard error.

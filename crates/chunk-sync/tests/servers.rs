@@ -92,10 +92,6 @@ async fn rows_written_by_sql_are_captured_once() {
         .await;
     environment.settled().await;
     environment.assert_equal(20);
-    environment.sql("TRUNCATE unified.chunks").await;
-    environment.visible("the end of all", || async { environment.nodes().await == 0 }).await;
-    environment.settled().await;
-    environment.assert_equal(0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -117,6 +117,7 @@ fn settings(strategies: &[(&str, &str)], dir: &Path) -> Settings {
         limits: Limits::default(),
         strategies: of_parts.iter().fold(Strategies::default(), with),
         direct,
+        max_deletes: None,
         captured_events: chunk_sync_engine::CapturedEvents::Thin,
         keep_conflicts: Duration::from_secs(3600),
         worker: WorkerSettings { wait: Duration::from_millis(20), ..WorkerSettings::default() },

@@ -112,7 +112,7 @@ impl Running {
         let wired = wiring::open(&config, Purpose::Run, "run").await?;
         chunk_sync_engine::metrics::show_all(&wired.ports.targets());
         let (worker, settings) = (config.settings.worker.clone(), Arc::new(config.settings.clone()));
-        let (ports, publisher) = (&wired.ports, &wired.publisher);
+        let (ports, publisher, max_deletes) = (&wired.ports, &wired.publisher, config.settings.max_deletes);
         let service = Arc::new(Service::start(ports.clone(), config.settings).await?);
         let leadership = || service.leadership();
         let capturing = wired.capture.clone().map(|capture| {
@@ -128,7 +128,7 @@ impl Running {
         });
         let beats = wired.beats.clone();
         let clock = Clock::default();
-        let guard = Guard::start(ports.clone(), publisher.clone(), beats, config.max_deletes, leadership(), clock);
+        let guard = Guard::start(ports.clone(), publisher.clone(), beats, max_deletes, leadership(), clock);
         let app = App {
             roles: wired.roles.clone(),
             guard: guard.state(),

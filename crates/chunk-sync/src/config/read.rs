@@ -38,14 +38,15 @@ pub(super) fn read(layers: &Layers) -> Result<Config, Vec<Finding>> {
         strategies: strategies(reader),
         direct: direct(reader),
         captured_events: captured_events(reader),
+        max_deletes: max_deletes(reader),
         keep_conflicts: reader.duration("conflicts.keep", "0s", "3650d"),
         worker: worker(reader),
         wal: wal(reader, &roles),
     };
-    let (scrub, max_deletes) = (scrub(reader), max_deletes(reader));
+    let scrub = scrub(reader);
     let (http, log) = (http(reader), log(reader));
     match http {
-        Some(http) if reader.findings.is_empty() => Ok(Config { roles, settings, scrub, max_deletes, http, log }),
+        Some(http) if reader.findings.is_empty() => Ok(Config { roles, settings, scrub, http, log }),
         _ => Err(std::mem::take(&mut reader.findings)),
     }
 }

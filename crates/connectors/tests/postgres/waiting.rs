@@ -59,6 +59,7 @@ impl Running {
             limits: Limits::default(),
             strategies: Strategies::default(),
             direct: DirectSettings::default(),
+            max_deletes: None,
             captured_events: CapturedEvents::default(),
             keep_conflicts: LONG,
             worker: WorkerSettings::default(),

@@ -118,6 +118,7 @@ async fn speed_of_the_service_beside_a_bare_consumer() {
             limits: Limits::default(),
             strategies: Strategies::default(),
             direct: DirectSettings::default(),
+            max_deletes: None,
             captured_events: chunk_sync_engine::CapturedEvents::Thin,
             keep_conflicts: Duration::from_secs(3600),
             worker: WorkerSettings::default(),

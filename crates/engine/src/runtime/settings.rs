@@ -17,6 +17,9 @@ pub struct Settings {
     pub direct: DirectSettings,
     /// What the events of captured changes carry.
     pub captured_events: CapturedEvents,
+    /// The most chunks that may be deleted within 24 hours because their rows are absent, or were truncated; `None` for
+    /// the default, see [`max_deletes`](crate::ports::max_deletes).
+    pub max_deletes: Option<u64>,
     /// How long a conflict stays on record once it is settled.
     pub keep_conflicts: Duration,
     /// The worker.

@@ -83,6 +83,7 @@ async fn start(ports: &Ports, dir: &TempDir, keep_conflicts: Duration) -> Servic
         limits: Limits::default(),
         strategies: Strategies::default().with_part("metadata.title", "manual").unwrap(),
         direct: DirectSettings::default(),
+        max_deletes: None,
         captured_events: chunk_sync_engine::CapturedEvents::Thin,
         keep_conflicts,
         worker: WorkerSettings { wait: Duration::from_millis(20), ..WorkerSettings::default() },

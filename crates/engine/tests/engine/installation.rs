@@ -60,6 +60,7 @@ impl World {
             limits: Limits::default(),
             strategies: Strategies::default(),
             direct: DirectSettings::default(),
+            max_deletes: None,
             captured_events: chunk_sync_engine::CapturedEvents::Thin,
             keep_conflicts: Duration::from_secs(3600),
             worker,

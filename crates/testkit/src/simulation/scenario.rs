@@ -143,6 +143,7 @@ fn draw_settings(rng: &mut Rng) -> Settings {
         limits,
         strategies: Strategies::default(),
         direct: DirectSettings::default(),
+        max_deletes: None,
         captured_events: [chunk_sync_engine::CapturedEvents::Thin, chunk_sync_engine::CapturedEvents::Full]
             [rng.below(2)],
         keep_conflicts,

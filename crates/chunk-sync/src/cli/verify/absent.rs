@@ -24,8 +24,8 @@ pub(super) async fn review_all(
 ) -> Result<Option<EntryId>, Failure> {
     let at = jiff::Timestamp::now().into();
     if !delete {
-        let reviewed = review(&wired.ports, &wired.publisher, config.max_deletes, at).await?;
-        report(&reviewed, config.max_deletes);
+        let reviewed = review(&wired.ports, &wired.publisher, config.settings.max_deletes, at).await?;
+        report(&reviewed, config.settings.max_deletes);
         return Ok(reviewed.last);
     }
     // An orphan without a record is no living chunk, and is not noted.

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::fold::{Touched, folded};
 use super::window::Window;
 use super::{BATCH, BEAT, BUSY_PAUSE, Captor, LOOK, Phase, gap};
+use crate::absence::review;
 use crate::ingest::row_event::{full, signal};
 use crate::ports::{Captured, EntryId, Fault, FaultClass, FinishedBy, Gap, Position, Row, Source, Touch};
 use crate::runtime::failpoint::{self, CrashPoint};
@@ -208,19 +209,15 @@ impl Captor {
         Ok(thin.zip(standing).map(with_row).collect())
     }
 
-    /// Signals the chunks that exist according to their records and have no row any more.
+    /// Signals the chunks whose deletion by a TRUNCATE is approved. Above the limit none is: their notes are durable, and
+    /// neither bus nor slot waits for them.
     async fn truncated(&self, at: Time, commit: Position) -> Result<Option<EntryId>, Fault> {
-        let (mut last, mut after) = (None, None);
-        loop {
-            let page = self.ports.records.rows(after, BATCH).await?;
-            let ended = page.len() < BATCH;
-            after = page.last().map(|row| row.id).or(after);
-            let gone = page.iter().filter(|row| row.lives == Some(true) && row.state.is_none());
-            let gone = gone.map(|row| Touched { id: row.id, touch: Touch::Deleted, at, commit }).collect();
+        let approved = review::truncated(&self.ports, self.settings.max_deletes, self.clock.now()).await?;
+        let mut last = None;
+        for ids in approved.chunks(BATCH) {
+            let gone = ids.iter().map(|id| Touched { id: *id, touch: Touch::Deleted, at, commit }).collect();
             last = self.signals(gone).await?.or(last);
-            if ended {
-                return Ok(last);
-            }
         }
+        Ok(last)
     }
 }

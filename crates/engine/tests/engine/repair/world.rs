@@ -66,6 +66,7 @@ impl World {
             limits: Limits::default(),
             strategies: chunk_sync_model::merge::Strategies::default(),
             direct: DirectSettings::default(),
+            max_deletes: None,
             captured_events: chunk_sync_engine::CapturedEvents::Thin,
             keep_conflicts: Duration::from_secs(3600),
             worker: WorkerSettings { wait: Duration::from_millis(20), ..WorkerSettings::default() },
