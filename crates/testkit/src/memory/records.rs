@@ -159,7 +159,7 @@ impl MemoryRecords {
         Self { bus: Some(bus.clone()), ..Self::default() }
     }
 
-    /// The same rows, whose fenced merges take the time that `takes` returns.
+    /// The same rows, whose merges take the time that `takes` returns.
     #[must_use]
     pub fn taking(self, takes: impl Fn() -> Duration + Send + Sync + 'static) -> Self {
         Self { takes: Some(Arc::new(takes)), ..self }
@@ -293,7 +293,7 @@ impl SystemOfRecord for MemoryRecords {
             Some(token) => Some(self.lease.fence(token).await?),
             None => None,
         };
-        let takes = self.takes.as_ref().filter(|_| scope.fence.lease.is_some()).map(|takes| takes());
+        let takes = self.takes.as_ref().map(|takes| takes());
         if let Some(time) = takes.filter(|time| !time.is_zero()) {
             tokio::time::sleep(time).await;
         }
