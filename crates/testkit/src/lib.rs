@@ -265,3 +265,15 @@ macro_rules! bus_suite {
         );
     };
 }
+
+/// The SQL that ends the capture of a test's database and drops its slot, `chunk_sync_slot_` and the name of the test.
+#[must_use]
+pub fn drop_slot(name: &str) -> String {
+    format!(
+        "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots
+         WHERE slot_name = 'chunk_sync_slot_{name}' AND active;
+         SELECT pg_sleep(0.2);
+         SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots
+         WHERE slot_name = 'chunk_sync_slot_{name}'"
+    )
+}

@@ -30,7 +30,9 @@ pub(crate) fn merged(held: CurrentState, event: &Event) -> Commit {
     commit(event.chunk_id(), merged.record, merged.state)
 }
 
-fn commit(id: Uuid, record: Record, state: Option<Arc<State>>) -> Commit {
+/// A commit of this record and row, without outbox entries and conflicts.
+#[must_use]
+pub fn commit(id: Uuid, record: Record, state: Option<Arc<State>>) -> Commit {
     let row = state.as_ref().map(|state| row_fingerprint(state).digest());
     Commit {
         id,

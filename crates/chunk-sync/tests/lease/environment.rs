@@ -218,13 +218,7 @@ impl Drop for Environment {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 let client = connect(&maintenance).await;
-                let slot = format!(
-                    "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots
-                     WHERE slot_name = 'chunk_sync_slot_{name}' AND active;
-                     SELECT pg_sleep(0.2);
-                     SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots
-                     WHERE slot_name = 'chunk_sync_slot_{name}'"
-                );
+                let slot = chunk_sync_testkit::drop_slot(&name);
                 client.batch_execute(&slot).await.unwrap();
                 client.batch_execute(&format!("DROP DATABASE chunk_sync_{name} WITH (FORCE)")).await.unwrap();
             });

@@ -303,13 +303,7 @@ impl Drop for Environment {
         let dropped = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
-                let slot = format!(
-                    "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots
-                     WHERE slot_name = 'chunk_sync_slot_{name}' AND active;
-                     SELECT pg_sleep(0.2);
-                     SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots
-                     WHERE slot_name = 'chunk_sync_slot_{name}'"
-                );
+                let slot = chunk_sync_testkit::drop_slot(&name);
                 execute(&maintenance, &slot).await;
                 execute(&maintenance, &format!("DROP DATABASE chunk_sync_{name} WITH (FORCE)")).await;
                 Graph::connect(client()).unwrap().run(query(EMPTY)).await.unwrap();

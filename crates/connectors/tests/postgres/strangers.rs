@@ -2,11 +2,11 @@
 
 use std::sync::Mutex;
 
-use chunk_sync_engine::ports::{Applied, Commit, CurrentState, FaultClass, SystemOfRecord as _};
-use chunk_sync_model::document::row_fingerprint;
+use chunk_sync_engine::ports::{Applied, CurrentState, FaultClass, SystemOfRecord as _};
 use chunk_sync_model::version::Origin;
 use chunk_sync_model::{Record, State, SyncVersion, Time};
 use chunk_sync_testkit::merging::Merging as _;
+use chunk_sync_testkit::records::commit;
 use chunk_sync_testkit::states::{awkward, changed, states, version, write};
 use uuid::Uuid;
 
@@ -75,19 +75,7 @@ async fn a_row_inserted_during_a_merge_is_merged_and_not_overwritten() {
         if first {
             insert_by_another(&url, id);
         }
-        let row = Some(row_fingerprint(&state).digest());
-        let (record, state) = (Record { version: version(3), ..Record::default() }, Some(state.clone()));
-        vec![Commit {
-            id,
-            record,
-            state,
-            row_changed: true,
-            row,
-            outbox: Vec::new(),
-            decided: Vec::new(),
-            conflicts: Vec::new(),
-            absence: chunk_sync_engine::ports::NoteChange::Keep,
-        }]
+        vec![commit(id, Record { version: version(3), ..Record::default() }, Some(state.clone()))]
     };
     records.merge(&[id], &decide).await.unwrap();
     assert_eq!(seen.into_inner().unwrap(), [None, Some("theirs".to_owned())]);

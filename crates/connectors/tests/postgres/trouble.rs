@@ -25,10 +25,10 @@ async fn refused(url: &str) -> Fault {
 async fn each_failure_to_connect_has_its_class() {
     let database = Database::fresh::<Pg15>().await;
     // The operating system accepts the connection, and no process answers.
-    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("postgres://me:pl4nted@{}/db", nobody.local_addr().unwrap());
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("postgres://me:pl4nted@{}/db", silent.local_addr().unwrap());
     assert_eq!(refused(&url).await.class, FaultClass::Timeout);
-    drop(nobody);
+    drop(silent);
     assert_eq!(refused(&url).await.class, FaultClass::Unavailable);
     let (_, environment) = database.url.rsplit_once('@').unwrap();
     let fault = refused(&format!("postgres://postgres:pl4nted@{environment}")).await;
