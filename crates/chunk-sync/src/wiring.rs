@@ -143,14 +143,11 @@ impl Opened {
             beats.extend(bus.beats);
         }
         let limits = Arc::new(config.settings.limits.clone());
+        let stores = stores.into_iter().map(|store| store.checked(installed.id)).collect();
         let ports = Ports {
-            bus: Arc::clone(&bus.port),
-            records: rows.records,
-            waiting: rows.waiting,
-            lease: rows.lease,
-            stores: stores.into_iter().map(|store| store.checked(installed.id)).collect(),
             set: Some(installed.version),
             floor: installed.floor,
+            ..Ports::new(Arc::clone(&bus.port), rows.records, rows.waiting, rows.lease, stores)
         };
         Wired {
             roles: config.roles.to_string(),

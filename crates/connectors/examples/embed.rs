@@ -9,15 +9,13 @@
 use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use chunk_sync_connectors::embedded::{Embedded, MAX_BACKLOG};
 use chunk_sync_engine::ports::Projection;
-use chunk_sync_engine::settings::{DirectSettings, Settings, WalSettings, WorkerSettings};
+use chunk_sync_engine::settings::Settings;
 use chunk_sync_engine::verify::{Options, verify};
 use chunk_sync_engine::{Ports, Publisher, Service};
-use chunk_sync_model::merge::Strategies;
-use chunk_sync_model::{Event, Limits, SyncVersion};
+use chunk_sync_model::{Event, Limits};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -25,28 +23,8 @@ use uuid::Uuid;
 fn ports(dir: &Path, limits: &Arc<Limits>) -> Result<Ports, Box<dyn Error>> {
     let embedded = Embedded::open(dir, "embed", Arc::clone(limits), MAX_BACKLOG)?;
     let stores: Vec<Arc<dyn Projection>> = vec![embedded.vectors, embedded.graph];
-    Ok(Ports {
-        bus: embedded.bus,
-        records: Arc::clone(&embedded.rows) as _,
-        waiting: embedded.rows,
-        lease: embedded.lease,
-        stores,
-        set: None,
-        floor: SyncVersion::default(),
-    })
-}
-
-fn settings(dir: &Path) -> Settings {
-    Settings {
-        limits: Limits::default(),
-        strategies: Strategies::default(),
-        direct: DirectSettings::default(),
-        max_deletes: None,
-        captured_events: chunk_sync_engine::CapturedEvents::Thin,
-        keep_conflicts: Duration::from_secs(90 * 24 * 3600),
-        worker: WorkerSettings::default(),
-        wal: WalSettings { dir: dir.join("wal"), max_bytes: 1 << 30, keep: Duration::from_secs(24 * 3600) },
-    }
+    let records = Arc::clone(&embedded.rows);
+    Ok(Ports::new(embedded.bus, records, embedded.rows, embedded.lease, stores))
 }
 
 fn chunk(number: u32, limits: &Limits) -> Result<Event, Box<dyn Error>> {
@@ -65,7 +43,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let limits = Arc::new(Limits::default());
     let ports = ports(&dir, &limits)?;
     let publisher = Publisher::new(Arc::clone(&ports.bus), Arc::clone(&limits));
-    let service = Service::start(ports.clone(), settings(&dir)).await?;
+    let service = Service::start(ports.clone(), Settings::new(dir.join("wal"))).await?;
     let events = (0..10).map(|number| chunk(number, &limits)).collect::<Result<_, _>>()?;
     publisher.publish(events).await?;
     service.until_idle().await?;

@@ -28,7 +28,6 @@ pub use pipeline::recovery::Recovered;
 pub use pipeline::store_writer::Condition;
 pub use ports::Ports;
 pub use runtime::clock::Clock;
-pub use runtime::host::Surroundings;
 pub use runtime::lease::{Leadership, Role};
 pub use runtime::progress::Done;
 pub use runtime::service::{Health, Service, StartError};

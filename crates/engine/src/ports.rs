@@ -39,6 +39,8 @@ pub use system_of_record::{
 };
 pub use waiting::{NewWaiting, WaitReason, WaitingCount, WaitingEvent, WaitingEvents};
 
+use crate::runtime::clock::Clock;
+
 /// The implementations of the ports that one process uses.
 #[derive(Clone)]
 pub struct Ports {
@@ -52,6 +54,8 @@ pub struct Ports {
     pub lease: Arc<dyn Lease>,
     /// The other stores that the installation has: vectors, graph, both or none.
     pub stores: Vec<Arc<dyn Projection>>,
+    /// The clock of every decision and of every time that is recorded.
+    pub clock: Clock,
     /// The version of the set of stores, with which every merge is fenced; `None` where no version is recorded.
     pub set: Option<u64>,
     /// The least sync version that is assigned; zero unless a restore was adopted.
@@ -59,6 +63,19 @@ pub struct Ports {
 }
 
 impl Ports {
+    /// The ports of an installation that has no recorded set of stores, on this machine's clock.
+    #[must_use]
+    pub fn new(
+        bus: Arc<dyn Bus>,
+        records: Arc<dyn Records>,
+        waiting: Arc<dyn WaitingEvents>,
+        lease: Arc<dyn Lease>,
+        stores: Vec<Arc<dyn Projection>>,
+    ) -> Self {
+        let (clock, set, floor) = (Clock::default(), None, SyncVersion::default());
+        Self { bus, records, waiting, lease, stores, clock, set, floor }
+    }
+
     /// The stores that hold chunks, the system of record first.
     #[must_use]
     pub fn targets(&self) -> Vec<Target> {

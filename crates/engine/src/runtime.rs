@@ -4,7 +4,6 @@ pub(crate) mod active;
 pub(crate) mod catch_panic;
 pub mod clock;
 pub mod failpoint;
-pub mod host;
 pub mod lease;
 pub(crate) mod maintenance;
 pub mod metrics;

@@ -16,4 +16,4 @@ pub use capture::MemoryCapture;
 pub use lease::MemoryLease;
 pub use records::MemoryRecords;
 pub use store::MemoryStore;
-pub use world::World;
+pub use world::{World, memory_ports};

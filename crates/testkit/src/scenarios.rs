@@ -20,9 +20,7 @@ use async_trait::async_trait;
 use chunk_sync_engine::ports::ConflictFilter;
 use chunk_sync_engine::repair::{Orphans, plan, publish, until_finished};
 use chunk_sync_engine::verify::{Options, verify};
-use chunk_sync_engine::{
-    Detect, DirectSettings, DirectWrites, Ports, Publisher, Service, Settings, WalSettings, WorkerSettings,
-};
+use chunk_sync_engine::{Detect, DirectSettings, DirectWrites, Ports, Publisher, Service, Settings, WorkerSettings};
 use chunk_sync_model::merge::{Conflict, Kind, Strategies};
 use chunk_sync_model::{Body, Chunk, Event, Limits, State, Time};
 use serde_json::{Value, json};
@@ -113,16 +111,9 @@ fn settings(strategies: &[(&str, &str)], dir: &Path) -> Settings {
             rule => of_parts.push(*rule),
         }
     }
-    Settings {
-        limits: Limits::default(),
-        strategies: of_parts.iter().fold(Strategies::default(), with),
-        direct,
-        max_deletes: None,
-        captured_events: chunk_sync_engine::CapturedEvents::Thin,
-        keep_conflicts: Duration::from_secs(3600),
-        worker: WorkerSettings { wait: Duration::from_millis(20), ..WorkerSettings::default() },
-        wal: WalSettings { dir: dir.join("wal"), max_bytes: 1 << 30, keep: Duration::from_secs(3600) },
-    }
+    let strategies = of_parts.iter().fold(Strategies::default(), with);
+    let worker = WorkerSettings { wait: Duration::from_millis(20), ..WorkerSettings::default() };
+    Settings { strategies, direct, worker, ..Settings::new(dir.join("wal")) }
 }
 
 /// The state with these fields written into it.

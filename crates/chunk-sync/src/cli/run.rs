@@ -7,7 +7,7 @@ use anyhow::Context;
 use chunk_sync_engine::absence::Guard;
 use chunk_sync_engine::crash_point::{self, CrashAt};
 use chunk_sync_engine::scrub::{Scrubbed, Scrubbing};
-use chunk_sync_engine::{Capturing, Clock, FillState, Filling, Health, Service};
+use chunk_sync_engine::{Capturing, FillState, Filling, Health, Service};
 use clap::Args;
 use serde::Serialize;
 use tokio::net::TcpListener;
@@ -115,9 +115,10 @@ impl Running {
         let (ports, publisher, max_deletes) = (&wired.ports, &wired.publisher, config.settings.max_deletes);
         let service = Arc::new(Service::start(ports.clone(), config.settings).await?);
         let leadership = || service.leadership();
-        let capturing = wired.capture.clone().map(|capture| {
-            Capturing::start(capture, ports.clone(), publisher.clone(), settings, leadership(), Clock::default())
-        });
+        let capturing = wired
+            .capture
+            .clone()
+            .map(|capture| Capturing::start(capture, ports.clone(), publisher.clone(), settings, leadership()));
         let installation = Arc::clone(&wired.installation);
         let filling = Filling::start(ports.clone(), publisher.clone(), installation, &wired.installed, worker);
         let verified = LastVerification::default();
@@ -127,8 +128,7 @@ impl Running {
             Scrubbing::start(ports.clone(), publisher.clone(), scrub, leadership(), note)
         });
         let beats = wired.beats.clone();
-        let clock = Clock::default();
-        let guard = Guard::start(ports.clone(), publisher.clone(), beats, max_deletes, leadership(), clock);
+        let guard = Guard::start(ports.clone(), publisher.clone(), beats, max_deletes, leadership());
         let app = App {
             roles: wired.roles.clone(),
             guard: guard.state(),

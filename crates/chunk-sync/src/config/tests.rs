@@ -29,8 +29,8 @@ fn the_commented_file_alone_is_a_valid_configuration() {
 fn the_defaults_of_the_file_equal_those_of_engine_and_model() {
     let settings = with("", &[]).unwrap().0.settings;
     assert_eq!(settings.limits, chunk_sync_model::Limits::default());
-    let worker = chunk_sync_engine::WorkerSettings::default();
-    assert_eq!(format!("{:?}", settings.worker), format!("{worker:?}"));
+    let engine = chunk_sync_engine::Settings::new(&settings.wal.dir);
+    assert_eq!(format!("{settings:#?}"), format!("{engine:#?}"));
 }
 
 #[test]

@@ -16,10 +16,7 @@ use std::time::Duration;
 
 use chunk_sync_engine::absence::GuardState;
 use chunk_sync_engine::ports::{Installed, StoreSet};
-use chunk_sync_engine::{
-    DirectSettings, FillState, Health, Ports, Publisher, Service, Settings, WalSettings, WorkerSettings,
-};
-use chunk_sync_model::merge::Strategies;
+use chunk_sync_engine::{FillState, Health, Ports, Publisher, Service, Settings, WalSettings, WorkerSettings};
 use chunk_sync_model::{Limits, Target};
 use chunk_sync_testkit::memory::MemoryRecords;
 use serde_json::{Value, json};
@@ -68,15 +65,9 @@ impl Server {
         let world = Arc::new(world);
         let projection = |target| Arc::new(OpenStore(target, Arc::clone(&world))) as _;
         let memory = MemoryRecords::default();
-        let ports = Ports {
-            bus: Arc::clone(&world) as _,
-            records: Arc::clone(&world) as _,
-            lease: Arc::new(memory.lease("test")),
-            waiting: Arc::new(memory),
-            stores: vec![projection(Target::Qdrant), projection(Target::Neo4j)],
-            set: None,
-            floor: chunk_sync_model::SyncVersion::default(),
-        };
+        let (lease, stores) = (memory.lease("test"), vec![projection(Target::Qdrant), projection(Target::Neo4j)]);
+        let (bus, records) = (Arc::clone(&world), Arc::clone(&world));
+        let ports = Ports::new(bus, records, Arc::new(memory), Arc::new(lease), stores);
         chunk_sync_engine::metrics::show_all(&ports.targets());
         let publisher = Publisher::new(Arc::clone(&ports.bus), Arc::new(Limits::default()));
         let service = Arc::new(Service::start(ports.clone(), settings(&dir)).await.unwrap());
@@ -138,21 +129,14 @@ impl Server {
 }
 
 fn settings(dir: &TempDir) -> Settings {
-    Settings {
-        limits: Limits::default(),
-        strategies: Strategies::default(),
-        direct: DirectSettings::default(),
-        max_deletes: None,
-        captured_events: chunk_sync_engine::CapturedEvents::Thin,
-        keep_conflicts: Duration::from_secs(3600),
-        worker: WorkerSettings {
-            wait: Duration::from_millis(20),
-            retry_min: Duration::from_millis(1),
-            retry_max: Duration::from_millis(5),
-            ..WorkerSettings::default()
-        },
-        wal: WalSettings { dir: dir.path().to_owned(), max_bytes: 1 << 30, keep: Duration::ZERO },
-    }
+    let worker = WorkerSettings {
+        wait: Duration::from_millis(20),
+        retry_min: Duration::from_millis(1),
+        retry_max: Duration::from_millis(5),
+        ..WorkerSettings::default()
+    };
+    let wal = WalSettings { keep: Duration::ZERO, ..WalSettings::new(dir.path()) };
+    Settings { worker, wal, ..Settings::new(dir.path()) }
 }
 
 /// A valid chunk with embeddings.

@@ -60,16 +60,8 @@ impl OnDisk {
     fn open(dir: &Path) -> Self {
         let embedded = Embedded::open(dir, "test", Arc::new(Limits::default()), MAX_BACKLOG).unwrap();
         let stores: Vec<Arc<dyn Projection>> = vec![embedded.vectors, embedded.graph];
-        let (records, waiting) = (Arc::clone(&embedded.rows), embedded.rows);
-        let ports = Ports {
-            bus: embedded.bus,
-            records,
-            waiting,
-            lease: embedded.lease,
-            stores,
-            set: None,
-            floor: chunk_sync_model::SyncVersion::default(),
-        };
+        let records = Arc::clone(&embedded.rows);
+        let ports = Ports::new(embedded.bus, records, embedded.rows, embedded.lease, stores);
         Self { ports, file: dir.join(FILE) }
     }
 
@@ -149,8 +141,7 @@ impl<'a> OnServers<'a> {
         let stores: Vec<Arc<dyn Projection>> = vec![Arc::new(vectors), Arc::new(Neo4jStore::new(&neo4j).unwrap())];
         let lease = Arc::new(PostgresLease::new(Arc::clone(&records), "none").unwrap());
         let (bus, waiting) = (Arc::new(RedisBus::new(&redis).unwrap()), Arc::clone(&records));
-        let ports =
-            Ports { bus, records, waiting, lease, stores, set: None, floor: chunk_sync_model::SyncVersion::default() };
+        let ports = Ports::new(bus, records, waiting, lease, stores);
         ports.prepare().await.unwrap();
         Self { ports, environment }
     }

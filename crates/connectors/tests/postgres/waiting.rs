@@ -4,11 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chunk_sync_connectors::postgres::{PostgresBus, PostgresLease, PostgresRecords};
-use chunk_sync_engine::ports::{
-    Bus as _, DeadLetters as _, Ports, Projection as _, SystemOfRecord as _, WaitingEvents,
-};
-use chunk_sync_engine::{CapturedEvents, DirectSettings, Service, Settings, WalSettings, WorkerSettings};
-use chunk_sync_model::merge::Strategies;
+use chunk_sync_engine::ports::{Bus as _, DeadLetters as _, Ports, Projection, SystemOfRecord as _, WaitingEvents};
+use chunk_sync_engine::{Service, Settings};
 use chunk_sync_model::{Event, Limits, State, Target, Time};
 use chunk_sync_testkit::memory::MemoryStore;
 use chunk_sync_testkit::states::{changed, states};
@@ -17,8 +14,6 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use crate::fixture::{Database, Pg15, Pg18};
-
-const LONG: Duration = Duration::from_secs(3600);
 
 #[tokio::test]
 async fn the_table_of_waiting_events_keeps_its_promises() {
@@ -46,25 +41,10 @@ impl Running {
         let vectors = MemoryStore::new(Target::Qdrant, Limits::default());
         let lease = Arc::new(PostgresLease::new(Arc::clone(&records), "no_slot").unwrap());
         let dir = TempDir::new().unwrap();
-        let ports = Ports {
-            bus: Arc::clone(&bus) as _,
-            records: Arc::clone(&records) as _,
-            waiting: Arc::clone(&records) as _,
-            lease,
-            stores: vec![Arc::new(vectors.clone())],
-            set: None,
-            floor: chunk_sync_model::SyncVersion::default(),
-        };
-        let settings = Settings {
-            limits: Limits::default(),
-            strategies: Strategies::default(),
-            direct: DirectSettings::default(),
-            max_deletes: None,
-            captured_events: CapturedEvents::default(),
-            keep_conflicts: LONG,
-            worker: WorkerSettings::default(),
-            wal: WalSettings { dir: dir.path().to_owned(), max_bytes: 1 << 30, keep: LONG },
-        };
+        let stores: Vec<Arc<dyn Projection>> = vec![Arc::new(vectors.clone())];
+        let ports =
+            Ports::new(Arc::clone(&bus) as _, Arc::clone(&records) as _, Arc::clone(&records) as _, lease, stores);
+        let settings = Settings::new(dir.path());
         let service = Service::start(ports, settings).await.unwrap();
         Self { records, bus, vectors, service, _dir: dir }
     }

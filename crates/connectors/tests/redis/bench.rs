@@ -4,14 +4,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chunk_sync_engine::ports::{Bus, Projection};
-use chunk_sync_engine::{DirectSettings, Ports, Service, Settings, WalSettings, WorkerSettings};
+use chunk_sync_engine::{Ports, Service, Settings};
 use redis::Value;
 use uuid::Uuid;
 
 use super::free::{Free, FreeRecords};
 use super::surroundings::{SHORT, bus, config, shared_url, stranger};
 use chunk_sync_connectors::redis::RedisConfig;
-use chunk_sync_model::merge::Strategies;
 use chunk_sync_model::{Event, Limits, Target};
 use chunk_sync_testkit::memory::MemoryRecords;
 
@@ -113,30 +112,11 @@ async fn speed_of_the_service_beside_a_bare_consumer() {
             bus.publish(part).await.unwrap();
         }
         let dir = tempfile::tempdir().unwrap();
-        let wal = WalSettings { dir: dir.path().to_owned(), max_bytes: 1 << 40, keep: Duration::from_secs(3600) };
-        let settings = Settings {
-            limits: Limits::default(),
-            strategies: Strategies::default(),
-            direct: DirectSettings::default(),
-            max_deletes: None,
-            captured_events: chunk_sync_engine::CapturedEvents::Thin,
-            keep_conflicts: Duration::from_secs(3600),
-            worker: WorkerSettings::default(),
-            wal,
-        };
+        let settings = Settings::new(dir.path());
         let stores: Vec<Arc<dyn Projection>> = vec![Arc::new(Free(Target::Qdrant)), Arc::new(Free(Target::Neo4j))];
         let memory = MemoryRecords::default();
         let (lease, waiting) = (Arc::new(memory.lease("bench")), Arc::new(memory));
-        let records = Arc::new(FreeRecords);
-        let ports = Ports {
-            bus: bus.clone(),
-            records,
-            waiting,
-            lease,
-            stores,
-            set: None,
-            floor: chunk_sync_model::SyncVersion::default(),
-        };
+        let ports = Ports::new(bus.clone(), Arc::new(FreeRecords), waiting, lease, stores);
         let carried = per_second(async {
             let service = Service::start(ports, settings).await.unwrap();
             service.until_idle().await.unwrap();

@@ -20,7 +20,6 @@ use super::review::{Review, review};
 use crate::ingest::backfill::backfill;
 use crate::ingest::publisher::Publisher;
 use crate::ports::{AbsenceCounts, Beat, Beats, Fault, Ports, RecordedTable, Suspicion};
-use crate::runtime::clock::Clock;
 use crate::runtime::lease::Leadership;
 use crate::runtime::metrics;
 use crate::runtime::progress::{Stop, Stopper};
@@ -109,11 +108,10 @@ impl Guard {
         beats: Vec<Arc<dyn Beats>>,
         max_deletes: Option<u64>,
         leadership: Leadership,
-        clock: Clock,
     ) -> Self {
         let (stopper, stop) = Stopper::new();
         let state = GuardState::default();
-        let watcher = Watcher { ports, publisher, beats, max_deletes, leadership, clock, state: state.clone() };
+        let watcher = Watcher { ports, publisher, beats, max_deletes, leadership, state: state.clone() };
         Self { state, stopper, task: tokio::spawn(watcher.run(stop)) }
     }
 
@@ -137,7 +135,6 @@ struct Watcher {
     beats: Vec<Arc<dyn Beats>>,
     max_deletes: Option<u64>,
     leadership: Leadership,
-    clock: Clock,
     state: GuardState,
 }
 
@@ -164,7 +161,7 @@ impl Watcher {
     }
 
     async fn beat(&self, reviews: bool) -> Result<(), Fault> {
-        let at = self.clock.now();
+        let at = self.ports.clock.now();
         self.look_for_a_restore(at).await?;
         match self.ports.records.check_table().await? {
             RecordedTable::Same => {}

@@ -14,7 +14,7 @@ use crate::ingest::row_event::signal;
 use crate::pipeline::apply::external_change::digest;
 use crate::ports::Ports;
 use crate::ports::{EntryId, Fault, Row, Touch};
-use crate::runtime::clock;
+use crate::runtime::clock::Clock;
 use crate::runtime::rate_limit::Pace;
 
 /// The number of rows that are read, and of events that are published, at once.
@@ -68,9 +68,9 @@ async fn carry(
         let ended = page.len() < BATCH;
         after = page.last().map(|row: &Row| row.id).or(after);
         done.rows += page.iter().filter(|row| row.state.is_some()).count() as u64;
-        let events: Vec<_> = page.iter().filter_map(|row| uncarried(row, &place, &targets)).collect();
+        let events: Vec<_> = page.iter().filter_map(|row| uncarried(row, &place, &targets, &ports.clock)).collect();
         let absent: Vec<Uuid> = page.iter().filter(|row| is_absent(row)).map(|row| row.id).collect();
-        note(ports, &absent, missed, clock::now()).await?;
+        note(ports, &absent, missed, ports.clock.now()).await?;
         done.absent += absent.len() as u64;
         done.published += events.len() as u64;
         pace.steps(events.len()).await;
@@ -82,11 +82,11 @@ async fn carry(
     }
 }
 
-fn uncarried(row: &Row, place: &str, targets: &[Target]) -> Option<Event> {
+fn uncarried(row: &Row, place: &str, targets: &[Target], clock: &Clock) -> Option<Event> {
     let state = row.state.as_deref();
     let (touch, at) = match (state, row.lives) {
         (Some(state), None) => (Touch::Inserted, state.chunk.metadata.updated_at),
-        (Some(state), Some(_)) if row.seen != digest(Some(state)) => (Touch::Updated, clock::now()),
+        (Some(state), Some(_)) if row.seen != digest(Some(state)) => (Touch::Updated, clock.now()),
         _ => return None,
     };
     Some(signal(row.id, touch, at, place, targets))

@@ -34,7 +34,6 @@ use tracing::{info, warn};
 
 use crate::ingest::publisher::Publisher;
 use crate::ports::{Capture, Fault, FaultClass, Opened, Ports};
-use crate::runtime::clock::Clock;
 use crate::runtime::lease::Leadership;
 use crate::runtime::progress::{Stop, Stopper};
 use crate::runtime::retry::Pauses;
@@ -73,11 +72,10 @@ impl Capturing {
         publisher: Publisher,
         settings: Arc<Settings>,
         leadership: Leadership,
-        clock: Clock,
     ) -> Self {
         let (stopper, stop) = Stopper::new();
-        let monitor = CaptureMonitor::new(clock.clone());
-        let captor = Captor { capture, ports, publisher, settings, leadership, clock, monitor: monitor.clone() };
+        let monitor = CaptureMonitor::new(ports.clock.clone());
+        let captor = Captor { capture, ports, publisher, settings, leadership, monitor: monitor.clone() };
         Self { stopper, task: tokio::spawn(captor.run(stop)), monitor }
     }
 
@@ -101,7 +99,6 @@ struct Captor {
     publisher: Publisher,
     settings: Arc<Settings>,
     leadership: Leadership,
-    clock: Clock,
     monitor: CaptureMonitor,
 }
 

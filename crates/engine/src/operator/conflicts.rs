@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::ingest::publisher::Publisher;
 use crate::ports::{ConflictRecord, Fault, NewConflict, SystemOfRecord};
-use crate::runtime::clock;
+use crate::runtime::clock::Clock;
 
 /// The value that a part gets.
 #[derive(Clone, Debug, PartialEq)]
@@ -93,13 +93,14 @@ pub async fn decide(
     publisher: &Publisher,
     entry: &ConflictRecord,
     choice: &Choice,
+    clock: &Clock,
 ) -> Result<Decision, Undecidable> {
     let (part, value) = (&entry.met.conflict.part, choice.value(&entry.met)?);
     let held = records.current(&[entry.chunk]).await?.pop().unwrap_or_default();
     let (Some(record), Some(state)) = (held.record, held.state) else {
         return Err(Undecidable::Deleted(entry.chunk));
     };
-    let now = clock::now();
+    let now = clock.now();
     let event = resolution(&record, &state, part, value, now, Uuid::new_v4())?;
     // Parsed as a worker will parse it.
     let event = publisher.parse(&event.to_json(), now)?;

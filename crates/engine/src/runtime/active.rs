@@ -20,7 +20,6 @@ use crate::pipeline::waiting_room::WaitingRoom;
 use crate::pipeline::worker::{Run, Worker};
 use crate::ports::Ports;
 use crate::ports::{Fault, Fence, Handover};
-use crate::runtime::clock::Clock;
 use crate::runtime::lease::Term;
 use crate::runtime::maintenance::Maintenance;
 use crate::runtime::progress::{Progress, Stop};
@@ -33,7 +32,6 @@ pub(crate) struct Shared {
     pub(crate) ports: Ports,
     pub(crate) settings: Arc<Settings>,
     pub(crate) disk: Arc<dyn Disk>,
-    pub(crate) clock: Clock,
     pub(crate) progress: Arc<Progress>,
     pub(crate) breaker: Arc<Breaker>,
     /// Judges what a setting or the clock refuses.
@@ -53,7 +51,7 @@ pub(crate) struct Shared {
 impl Shared {
     /// Opens the log.
     pub(crate) async fn open_log(&self) -> Result<(Log, Recovery), chunk_sync_wal::WalError> {
-        Log::open(Arc::clone(&self.disk), self.clock.clone(), &self.settings.wal).await
+        Log::open(Arc::clone(&self.disk), self.ports.clock.clone(), &self.settings.wal).await
     }
 
     /// Replays the log, then carries events until the worker ends.
@@ -124,7 +122,7 @@ impl Shared {
             fence: Fence { stores: self.ports.set, ..term.fence() },
             floor: self.ports.floor,
             log,
-            clock: self.clock.clone(),
+            clock: self.ports.clock.clone(),
             settings: Arc::clone(&self.settings),
             progress: Arc::clone(&self.progress),
             breaker: Arc::clone(&self.breaker),
@@ -164,7 +162,7 @@ impl Shared {
 
     /// Why nearly all chunks are refused, if that has lasted longer than the patience with a failing store.
     pub(crate) fn lasting_refusal(&self) -> Option<Fault> {
-        let (now, patience) = (self.clock.now(), self.settings.worker.patience);
+        let (now, patience) = (self.ports.clock.now(), self.settings.worker.patience);
         self.breaker.lasting(now, patience).or_else(|| self.admission.lasting(now, patience))
     }
 
@@ -173,7 +171,7 @@ impl Shared {
             ports: self.ports.clone(),
             log,
             disk: Arc::clone(&self.disk),
-            clock: self.clock.clone(),
+            clock: self.ports.clock.clone(),
             keep_conflicts: self.settings.keep_conflicts,
             limits: self.settings.limits.clone(),
             progress: Arc::clone(&self.progress),

@@ -40,7 +40,9 @@ impl Clock {
         (self.now)()
     }
 
-    pub(crate) fn now(&self) -> Time {
+    /// The current time.
+    #[must_use]
+    pub fn now(&self) -> Time {
         self.timestamp().into()
     }
 }
@@ -55,9 +57,4 @@ impl fmt::Debug for Clock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Clock({})", self.timestamp())
     }
-}
-
-/// The machine's time, for values that are only displayed.
-pub(crate) fn now() -> Time {
-    Timestamp::now().into()
 }

@@ -11,7 +11,7 @@ use tracing::warn;
 use crate::pipeline::apply::conflict_notes::ConflictCount;
 use crate::pipeline::envelope::Operation;
 use crate::ports::{BusCondition, Fault};
-use crate::runtime::clock;
+use crate::runtime::clock::Clock;
 use crate::runtime::metrics;
 
 /// The stop signal, sent once. Every clone receives it.
@@ -55,8 +55,9 @@ impl Stop {
 }
 
 /// What is under way and what has been done since the start.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Progress {
+    clock: Clock,
     inner: Mutex<Inner>,
     pub(crate) changed: Notify,
 }
@@ -86,12 +87,16 @@ pub struct Done {
 }
 
 impl Progress {
+    pub(crate) fn new(clock: Clock) -> Self {
+        Self { clock, inner: Mutex::default(), changed: Notify::new() }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn took(&self, operations: &[Operation]) {
-        let now = clock::now();
+        let now = self.clock.now();
         let mut inner = self.lock();
         for operation in operations {
             inner.under_way.insert(operation.id.clone(), (operation.source(), now));
@@ -138,7 +143,7 @@ impl Progress {
 
     pub(crate) fn records_failed(&self, fault: &Fault) {
         let mut inner = self.lock();
-        let since = inner.records.as_ref().map_or_else(clock::now, |(since, _)| *since);
+        let since = inner.records.as_ref().map_or_else(|| self.clock.now(), |(since, _)| *since);
         inner.records = Some((since, fault.clone()));
     }
 
@@ -173,7 +178,7 @@ impl Progress {
 
     /// Reports the age of the oldest event under way, per source; zero if there is none.
     pub(crate) fn show_lag(&self, targets: &[Target]) {
-        let now = clock::now();
+        let now = self.clock.now();
         let mut oldest = BTreeMap::from(["claude", "cognee", "hybrid", "postgres"].map(|source| (source, 0.0_f64)));
         for (source, since) in self.lock().under_way.values() {
             let age = oldest.entry(source).or_default();

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chunk_sync_model::{Target, Time};
-use chunk_sync_wal::disk::RealDisk;
+use chunk_sync_wal::disk::{Disk, RealDisk};
 use chunk_sync_wal::{Recovery, WalError};
 use tokio::sync::watch;
 use tracing::error;
@@ -17,8 +17,6 @@ use crate::pipeline::store_writer::{Condition, SharedCondition};
 use crate::pipeline::worker::Run;
 use crate::ports::{BusCondition, Fault, FaultClass, FinishedBy, Handover, Ports};
 use crate::runtime::active::Shared;
-use crate::runtime::clock::Clock;
-use crate::runtime::host::Surroundings;
 use crate::runtime::lease::{Keeper, Leadership, Role};
 use crate::runtime::progress::{Done, Progress, Stopper};
 use crate::runtime::settings::Settings;
@@ -93,18 +91,17 @@ impl Service {
     /// # Errors
     /// [`StartError::Log`] if the log cannot be opened: another process has locked it, or the disk fails.
     pub async fn start(ports: Ports, settings: Settings) -> Result<Self, StartError> {
-        Self::start_in(this_machine(&settings).await?, ports, settings).await
+        Self::start_on(this_machine(&settings).await?, ports, settings).await
     }
 
-    /// The same with another machine than this one: the log is on the disk of `surroundings`, and `settings.wal.dir` is
-    /// not used.
+    /// The same with the log on `disk`, to which no other process may write; `settings.wal.dir` is not used.
     ///
     /// # Errors
     /// [`StartError::Log`] if the log cannot be opened.
-    pub async fn start_in(surroundings: Surroundings, ports: Ports, settings: Settings) -> Result<Self, StartError> {
-        let (stopper, office) = office(surroundings, ports, settings);
+    pub async fn start_on(disk: Arc<dyn Disk>, ports: Ports, settings: Settings) -> Result<Self, StartError> {
+        let (stopper, office) = office(disk, ports, settings);
         let opened = office.open_log().await?;
-        let (keeper, leadership) = Keeper::new(Arc::clone(&office.ports.lease), office.clock.clone());
+        let (keeper, leadership) = Keeper::new(Arc::clone(&office.ports.lease), office.ports.clock.clone());
         let (end, ended) = watch::channel(None);
         let serving = office.clone();
         tokio::spawn(async move {
@@ -127,7 +124,7 @@ impl Service {
     pub async fn replay(ports: Ports, settings: Settings) -> Result<Recovered, StartError> {
         let (stopper, office) = office(this_machine(&settings).await?, ports, settings);
         let (log, recovery) = office.open_log().await?;
-        let (mut keeper, leadership) = Keeper::new(Arc::clone(&office.ports.lease), office.clock.clone());
+        let (mut keeper, leadership) = Keeper::new(Arc::clone(&office.ports.lease), office.ports.clock.clone());
         let Ok((term, _)) = tokio::time::timeout(LEASE_WITHIN, keeper.acquire()).await else {
             return Err(StartError::Replay(occupied(&leadership.role())));
         };
@@ -213,13 +210,13 @@ impl Service {
     /// Whether the outbox has nothing more for stores that answer. If an acknowledgement finishes entries, the log has
     /// what is under way, and the outbox has only what stores have missed for long.
     async fn is_drained(&self, health: &Health) -> Result<bool, Fault> {
-        let Shared { ports, settings, clock, .. } = &self.office;
+        let Shared { ports, settings, .. } = &self.office;
         if ports.bus.finished_by() == FinishedBy::Acknowledgement {
             return Ok(true);
         }
         let (counts, patience) = (ports.records.outbox_counts().await?, settings.worker.patience.as_secs_f64());
         Ok(health.stores.iter().all(|(target, condition)| {
-            let failing = condition.failing.as_ref().map(|(since, _)| clock.now().seconds_since(*since));
+            let failing = condition.failing.as_ref().map(|(since, _)| ports.clock.now().seconds_since(*since));
             let pending = counts.get(target).copied().unwrap_or_default();
             condition.behind || failing.is_some_and(|seconds| seconds > patience) || pending <= condition.refused
         }))
@@ -248,23 +245,22 @@ impl Service {
 }
 
 /// This machine, with the directory of the log locked for this process.
-async fn this_machine(settings: &Settings) -> Result<Surroundings, StartError> {
+async fn this_machine(settings: &Settings) -> Result<Arc<dyn Disk>, StartError> {
     let dir = settings.wal.dir.clone();
     let disk = run_blocking(true, move || RealDisk::locked(&dir)).await?;
-    Ok(Surroundings { disk: Arc::new(disk), clock: Clock::default() })
+    Ok(Arc::new(disk))
 }
 
 /// Creates what all terms of this process have in common, and the handle that stops it.
-fn office(surroundings: Surroundings, ports: Ports, settings: Settings) -> (Stopper, Shared) {
-    let Surroundings { disk, clock } = surroundings;
+fn office(disk: Arc<dyn Disk>, ports: Ports, settings: Settings) -> (Stopper, Shared) {
+    let clock = ports.clock.clone();
     let (stopper, stop) = Stopper::new();
     let office = Shared {
-        conditions: ports.stores.iter().map(|_| SharedCondition::default()).collect(),
+        conditions: ports.stores.iter().map(|_| SharedCondition::new(clock.clone())).collect(),
         ports,
         settings: Arc::new(settings),
         disk,
-        clock,
-        progress: Arc::<Progress>::default(),
+        progress: Arc::new(Progress::new(clock)),
         breaker: Arc::new(Breaker::of_stores()),
         admission: Arc::new(Breaker::of_admission()),
         room: Arc::default(),

@@ -117,6 +117,31 @@ pub struct WalSettings {
     pub keep: Duration,
 }
 
+impl Settings {
+    /// The default settings, with the log in this directory.
+    #[must_use]
+    pub fn new(wal_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            limits: Limits::default(),
+            strategies: Strategies::default(),
+            direct: DirectSettings::default(),
+            captured_events: CapturedEvents::default(),
+            max_deletes: None,
+            keep_conflicts: Duration::from_secs(30 * 86_400),
+            worker: WorkerSettings::default(),
+            wal: WalSettings::new(wal_dir),
+        }
+    }
+}
+
+impl WalSettings {
+    /// The default size and age of a log in this directory.
+    #[must_use]
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self { dir: dir.into(), max_bytes: 8 << 30, keep: Duration::from_secs(86_400) }
+    }
+}
+
 impl Default for WorkerSettings {
     fn default() -> Self {
         Self {

@@ -22,7 +22,6 @@ use uuid::Uuid;
 use crate::ingest::publisher::Publisher;
 use crate::ingest::row_event;
 use crate::ports::{Fault, FaultClass, Installation, Installed, Ports};
-use crate::runtime::clock;
 use crate::runtime::metrics;
 use crate::runtime::progress::{Stop, Stopper};
 use crate::runtime::retry::Pauses;
@@ -179,7 +178,7 @@ impl Filler {
             let page = self.ports.records.rows(after, BATCH).await?;
             let ended = page.len() < BATCH;
             after = page.last().map(|row| row.id).or(after);
-            let now = clock::now();
+            let now = self.ports.clock.now();
             let there = page.iter().filter(|row| row.state.is_some());
             let events: Vec<_> = there.map(|row| row_event::fill(row.id, now, &view, &targets)).collect();
             let count = events.len() as u64;

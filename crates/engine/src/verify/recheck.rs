@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::compare::{ChunkView, Finding};
 use super::options::Options;
 use crate::ports::{Fault, FinishedBy, Ports, StoredFingerprint};
-use crate::runtime::clock;
+use crate::runtime::clock::Clock;
 
 /// The pause before the second reading. It doubles from reading to reading up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
@@ -79,7 +79,8 @@ pub async fn look_at(ports: &Ports, options: &Options, ids: &[Uuid]) -> Result<V
 
 pub(super) async fn settle(ports: &Ports, options: &Options, findings: Vec<Finding>) -> Result<Rechecked, Fault> {
     let mut settled = Rechecked::default();
-    let mut open: BTreeMap<Uuid, Suspect> = findings.into_iter().map(|found| (found.id, Suspect::new(found))).collect();
+    let mut open: BTreeMap<Uuid, Suspect> =
+        findings.into_iter().map(|found| (found.id, Suspect::new(found, &ports.clock))).collect();
     let (began, mut pause) = (Instant::now(), FIRST_PAUSE);
     while !open.is_empty() {
         tokio::time::sleep(pause).await;
@@ -94,7 +95,7 @@ pub(super) async fn settle(ports: &Ports, options: &Options, findings: Vec<Findi
                 let found = view.finding(&ports.stores).filter(|_| options.concerns(&view));
                 match (found, open.get_mut(&view.id)) {
                     (Some(found), Some(suspect)) => {
-                        let still = suspect.stands(found);
+                        let still = suspect.stands(found, &ports.clock);
                         if still
                             && suspect.since.elapsed() >= options.still
                             && (impatient || suspect.has_arrived(under_way))
@@ -135,15 +136,15 @@ async fn views(ports: &Ports, ids: &[Uuid]) -> Result<Vec<ChunkView>, Fault> {
 }
 
 impl Suspect {
-    fn new(finding: Finding) -> Self {
-        Self { finding, since: Instant::now(), at: clock::now() }
+    fn new(finding: Finding, clock: &Clock) -> Self {
+        Self { finding, since: Instant::now(), at: clock.now() }
     }
 
     /// Whether the finding is the same as before; if not, the time of standing still starts again.
-    fn stands(&mut self, found: Finding) -> bool {
+    fn stands(&mut self, found: Finding, clock: &Clock) -> bool {
         let still = found == self.finding;
         if !still {
-            *self = Self::new(found);
+            *self = Self::new(found, clock);
         }
         still
     }

@@ -16,7 +16,6 @@ use crate::absence::review::note;
 use crate::ingest::publisher::Publisher;
 use crate::ingest::row_event;
 use crate::ports::{Bus, EntryId, Fault, FaultClass, Ports, Row, Touch};
-use crate::runtime::clock;
 use crate::verify::{Finding, Kind};
 
 /// The number of rows that are read, and of signals that are published, at once.
@@ -168,14 +167,14 @@ pub async fn publish(
     // The name is unique, so that no signal is taken for a repetition of an earlier repair.
     let (view, targets) = (format!("repair {}", Uuid::new_v4()), ports.signalled());
     let absent: Vec<Uuid> = steps.iter().filter(|step| step.action == Action::Absent).map(|step| step.id).collect();
-    note(ports, &absent, false, clock::now()).await?;
+    note(ports, &absent, false, ports.clock.now()).await?;
     let decided: Vec<&Step> = steps.iter().filter(|step| step.action.is_published()).collect();
     // After a restore the stores may be right and the records old: then no newer version is overwritten.
     let suspect = ports.records.suspicion().await?.is_some();
     let mut published = Published::default();
     for steps in decided.chunks(BATCH) {
         let ids: Vec<Uuid> = steps.iter().map(|step| step.id).collect();
-        let (rows, now) = (ports.records.rows_of(&ids).await?, clock::now());
+        let (rows, now) = (ports.records.rows_of(&ids).await?, ports.clock.now());
         let rows = steps.iter().zip(rows).filter(|(step, row)| !(suspect && is_foreign(step, row.as_ref())));
         let events: Vec<_> = rows.map(|(step, _)| signal(step, now, &view, &targets)).collect();
         published.signals += events.len() as u64;

@@ -18,8 +18,8 @@ use crate::ingest::publisher::Publisher;
 use crate::ports::Fault;
 use crate::ports::Ports;
 use crate::runtime::lease::Leadership;
+use crate::runtime::metrics;
 use crate::runtime::progress::{Stop, Stopper};
-use crate::runtime::{clock, metrics};
 use crate::verify::repair::{self, Action, Orphans};
 use crate::verify::{self, Finding, Options, Report};
 
@@ -125,7 +125,7 @@ impl Scrubber {
         let options =
             Options { page: PAGE, rate: Some(self.settings.rate), listed: 0, kept: KEPT, ..Options::default() };
         let mut report = verify::verify(&self.ports, &options, &|_| {}).await?;
-        metrics::verified(&report, clock::now());
+        metrics::verified(&report, self.ports.clock.now());
         self.alarm(&report).await?;
         let mut findings = std::mem::take(&mut report.findings);
         findings.retain(|finding| !self.was_repaired_in_vain(finding));

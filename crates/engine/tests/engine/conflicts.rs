@@ -7,10 +7,10 @@ use std::time::Duration;
 use chunk_sync_engine::conflicts::{Choice, Undecidable, decide};
 use chunk_sync_engine::ports::{ConflictFilter, ConflictRecord, Projection};
 use chunk_sync_engine::verify::{Options, verify};
-use chunk_sync_engine::{DirectSettings, Ports, Publisher, Service, Settings, WalSettings, WorkerSettings};
+use chunk_sync_engine::{Clock, Ports, Publisher, Service, Settings, WorkerSettings};
 use chunk_sync_model::merge::{Outcome, Strategies, Unresolvable};
 use chunk_sync_model::{Body, Chunk, Event, EventType, Limits, Origin, Target, Writer};
-use chunk_sync_testkit::memory::{MemoryBus, MemoryRecords, MemoryStore};
+use chunk_sync_testkit::memory::{MemoryBus, MemoryRecords, MemoryStore, memory_ports};
 use serde_json::json;
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -29,16 +29,7 @@ impl World {
         let store = |target| Arc::new(MemoryStore::new(target, Limits::default())) as Arc<dyn Projection>;
         let (bus, records) = (Arc::new(MemoryBus::new(10_000)), Arc::new(MemoryRecords::default()));
         let stores = vec![store(Target::Qdrant), store(Target::Neo4j)];
-        let (lease, waiting) = (Arc::new(records.lease("test")), Arc::clone(&records));
-        let ports = Ports {
-            bus: bus.clone(),
-            lease,
-            records,
-            waiting,
-            stores,
-            set: None,
-            floor: chunk_sync_model::SyncVersion::default(),
-        };
+        let ports = memory_ports(&bus, &records, stores);
         let publisher = Publisher::new(bus, Arc::new(Limits::default()));
         let (dir, keep) = (TempDir::new().unwrap(), Duration::from_secs(3600));
         let service = start(&ports, &dir, keep).await;
@@ -63,7 +54,7 @@ impl World {
     }
 
     async fn decide(&self, entry: &ConflictRecord, choice: &Choice) -> Result<Event, Undecidable> {
-        Ok(decide(&*self.ports.records, &self.publisher, entry, choice).await?.event)
+        Ok(decide(&*self.ports.records, &self.publisher, entry, choice, &self.ports.clock).await?.event)
     }
 
     async fn title(&self, id: u128) -> Option<String> {
@@ -79,16 +70,9 @@ impl World {
 }
 
 async fn start(ports: &Ports, dir: &TempDir, keep_conflicts: Duration) -> Service {
-    let settings = Settings {
-        limits: Limits::default(),
-        strategies: Strategies::default().with_part("metadata.title", "manual").unwrap(),
-        direct: DirectSettings::default(),
-        max_deletes: None,
-        captured_events: chunk_sync_engine::CapturedEvents::Thin,
-        keep_conflicts,
-        worker: WorkerSettings { wait: Duration::from_millis(20), ..WorkerSettings::default() },
-        wal: WalSettings { dir: dir.path().join("wal"), max_bytes: 1 << 30, keep: Duration::from_secs(3600) },
-    };
+    let strategies = Strategies::default().with_part("metadata.title", "manual").unwrap();
+    let worker = WorkerSettings { wait: Duration::from_millis(20), ..WorkerSettings::default() };
+    let settings = Settings { strategies, keep_conflicts, worker, ..Settings::new(dir.path().join("wal")) };
     Service::start(ports.clone(), settings).await.unwrap()
 }
 
@@ -180,11 +164,11 @@ async fn a_losing_value_can_be_restored_and_a_decision_without_effect_is_reporte
     let (records, publisher) = (&*world.ports.records, &world.publisher);
     let revert = Choice::reverting(&entry.met);
     assert_eq!(revert, Choice::Target);
-    let decision = decide(records, publisher, &entry, &revert).await.unwrap();
+    let decision = decide(records, publisher, &entry, &revert, &Clock::default()).await.unwrap();
     assert!(decision.changes);
     world.carry(vec![decision.event]).await;
-    assert!(!decide(records, publisher, &entry, &revert).await.unwrap().changes);
-    assert!(decide(records, publisher, &entry, &Choice::Source).await.unwrap().changes);
+    assert!(!decide(records, publisher, &entry, &revert, &Clock::default()).await.unwrap().changes);
+    assert!(decide(records, publisher, &entry, &Choice::Source, &Clock::default()).await.unwrap().changes);
     let row = records.rows_of(&[entry.chunk]).await.unwrap().remove(0).unwrap();
     assert_eq!(row.state.unwrap().chunk.content, "text by claude");
     world.agrees().await;

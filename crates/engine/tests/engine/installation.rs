@@ -8,10 +8,9 @@ use chunk_sync_engine::ports::{
     DeadLetters as _, Installation, Installed, Kept, Projection, StoreSet, SystemOfRecord as _,
 };
 use chunk_sync_engine::verify::{Options, verify};
-use chunk_sync_engine::{DirectSettings, Filling, Ports, Publisher, Service, Settings, WalSettings, WorkerSettings};
-use chunk_sync_model::merge::Strategies;
+use chunk_sync_engine::{Filling, Ports, Publisher, Service, Settings, WorkerSettings};
 use chunk_sync_model::{Event, Limits, SyncVersion, Target};
-use chunk_sync_testkit::memory::{MemoryBus, MemoryRecords, MemoryStore};
+use chunk_sync_testkit::memory::{MemoryBus, MemoryRecords, MemoryStore, memory_ports};
 use chunk_sync_testkit::states::states;
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -36,18 +35,7 @@ impl World {
     fn ports(&self, installed: &Installed) -> Ports {
         let all: [Arc<dyn Projection>; 2] = [Arc::new(self.vectors.clone()), Arc::new(self.graph.clone())];
         let stores = all.into_iter().filter(|store| installed.stores.0.contains_key(&store.target())).collect();
-        let set = Some(installed.version);
-        let lease = Arc::new(self.records.lease("test"));
-        let waiting = Arc::new(self.records.clone());
-        Ports {
-            bus: Arc::new(self.bus.clone()),
-            records: Arc::new(self.records.clone()),
-            waiting,
-            lease,
-            stores,
-            set,
-            floor: chunk_sync_model::SyncVersion::default(),
-        }
+        Ports { set: Some(installed.version), ..memory_ports(&self.bus, &self.records, stores) }
     }
 
     fn settings(&self) -> Settings {
@@ -56,16 +44,7 @@ impl World {
             retry_max: Duration::from_millis(50),
             ..WorkerSettings::default()
         };
-        Settings {
-            limits: Limits::default(),
-            strategies: Strategies::default(),
-            direct: DirectSettings::default(),
-            max_deletes: None,
-            captured_events: chunk_sync_engine::CapturedEvents::Thin,
-            keep_conflicts: Duration::from_secs(3600),
-            worker,
-            wal: WalSettings { dir: self.dir.path().join("wal"), max_bytes: 1 << 30, keep: Duration::from_secs(3600) },
-        }
+        Settings { worker, ..Settings::new(self.dir.path().join("wal")) }
     }
 
     fn publisher(&self) -> Publisher {

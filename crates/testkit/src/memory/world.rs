@@ -27,6 +27,13 @@ impl Default for World {
     }
 }
 
+/// The ports on this bus, these records with their lease and waiting events, and these stores.
+#[must_use]
+pub fn memory_ports(bus: &MemoryBus, records: &MemoryRecords, stores: Vec<Arc<dyn Projection>>) -> Ports {
+    let lease = Arc::new(records.lease("memory"));
+    Ports::new(Arc::new(bus.clone()), Arc::new(records.clone()), Arc::new(records.clone()), lease, stores)
+}
+
 impl World {
     /// An installation with only these stores beside the rows.
     #[must_use]
@@ -55,15 +62,7 @@ impl World {
     pub fn ports(&self) -> Ports {
         let all: [Arc<dyn Projection>; 2] = [Arc::new(self.vectors.clone()), Arc::new(self.graph.clone())];
         let stores = all.into_iter().filter(|store| self.stores.contains(&store.target())).collect();
-        Ports {
-            bus: Arc::new(self.bus.clone()),
-            records: Arc::new(self.records.clone()),
-            waiting: Arc::new(self.records.clone()),
-            lease: Arc::new(self.records.lease("world")),
-            stores,
-            set: None,
-            floor: chunk_sync_model::SyncVersion::default(),
-        }
+        memory_ports(&self.bus, &self.records, stores)
     }
 
     async fn write(&self, store: &MemoryStore, id: Uuid, edits: Option<&Edits>) {

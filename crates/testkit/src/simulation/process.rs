@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chunk_sync_engine::ports::{Bus, Projection};
-use chunk_sync_engine::{Capturing, Clock, Leadership, Ports, Publisher, Service, Surroundings};
+use chunk_sync_engine::{Capturing, Clock, Leadership, Ports, Publisher, Service};
 use chunk_sync_model::Target;
 use chunk_sync_samples::rng::Rng;
+use chunk_sync_wal::disk::Disk;
 use chunk_sync_wal::testing::CrashDisk;
 use futures::FutureExt;
 use tokio::time::{Instant, sleep};
@@ -121,13 +122,11 @@ impl Machine {
             _ => {}
         }
         let skew = self.rng.below(60_000) as i64 - 30_000;
-        let ports = self.ports(&life);
-        let surroundings = self.surroundings(skew, &life);
-        let clock = surroundings.clock.clone();
-        let started = Service::start_in(surroundings, ports.clone(), self.world.scenario.settings.clone());
+        let ports = self.ports(&life, self.clock(skew, &life));
+        let started = Service::start_on(self.watched_disk(), ports.clone(), self.world.scenario.settings.clone());
         let end = match started.await {
             Ok(service) => {
-                let capturing = self.capturing(&life, ports, service.leadership(), clock);
+                let capturing = self.capturing(&life, ports, service.leadership());
                 self.watch(service, capturing, &life, doom).await
             }
             Err(_) => End::GaveUp,
@@ -175,7 +174,7 @@ impl Machine {
         }
     }
 
-    fn capturing(&self, life: &Arc<Life>, ports: Ports, leadership: Leadership, clock: Clock) -> Capturing {
+    fn capturing(&self, life: &Arc<Life>, ports: Ports, leadership: Leadership) -> Capturing {
         let world = &self.world;
         let place = Endpoint::Store(Target::Postgres);
         let way = Way { faults: Arc::clone(&world.faults), life: Arc::clone(life), place };
@@ -183,7 +182,7 @@ impl Machine {
         let settings = &world.scenario.settings;
         let publisher = Publisher::new(Arc::clone(&ports.bus), Arc::new(settings.limits.clone()));
         let capture = Arc::new(WeatheredCapture { capture, way });
-        Capturing::start(capture, ports, publisher, Arc::new(settings.clone()), leadership, clock)
+        Capturing::start(capture, ports, publisher, Arc::new(settings.clone()), leadership)
     }
 
     fn note(&self, service: &Service) {
@@ -198,14 +197,12 @@ impl Machine {
         }
     }
 
-    fn surroundings(&self, skew: i64, life: &Arc<Life>) -> Surroundings {
+    fn clock(&self, skew: i64, life: &Arc<Life>) -> Clock {
         let (begin, zero) = (self.world.scenario.begin.as_millisecond() + skew, self.world.zero);
         let now = move || {
             let micros = begin * 1_000 + (Instant::now() - zero).as_micros() as i64;
             jiff::Timestamp::from_microsecond(micros).unwrap()
         };
-        let disk = (self.world.plant.disk)(Arc::new(self.disk.clone()));
-        let disk = WatchedDisk { disk, oracle: Arc::clone(&self.world.oracle) };
         let life = Arc::clone(life);
         let sleep = move |until| {
             let life = Arc::clone(&life);
@@ -215,10 +212,15 @@ impl Machine {
             }
             .boxed()
         };
-        Surroundings { disk: Arc::new(disk), clock: Clock::new(now).with_sleep(sleep) }
+        Clock::new(now).with_sleep(sleep)
     }
 
-    fn ports(&self, life: &Arc<Life>) -> Ports {
+    fn watched_disk(&self) -> Arc<dyn Disk> {
+        let disk = (self.world.plant.disk)(Arc::new(self.disk.clone()));
+        Arc::new(WatchedDisk { disk, oracle: Arc::clone(&self.world.oracle) })
+    }
+
+    fn ports(&self, life: &Arc<Life>, clock: Clock) -> Ports {
         let world = &self.world;
         let way = |place| Way { faults: Arc::clone(&world.faults), life: Arc::clone(life), place };
         let store = |store: &Arc<dyn Projection>| -> Arc<dyn Projection> {
@@ -244,6 +246,7 @@ impl Machine {
                 way: way(Endpoint::Lease),
             }),
             stores: world.stores.iter().map(store).collect(),
+            clock,
             set: None,
             floor: chunk_sync_model::SyncVersion::default(),
         }

@@ -5,9 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use chunk_sync_engine::ports::FinishedBy;
-use chunk_sync_engine::{DirectSettings, Settings, WalSettings, WorkerSettings};
+use chunk_sync_engine::{CapturedEvents, Settings, WalSettings, WorkerSettings};
 use chunk_sync_model::limits::EmbeddingModel;
-use chunk_sync_model::merge::Strategies;
 use chunk_sync_model::{Limits, Target};
 use chunk_sync_samples::rng::Rng;
 use jiff::Timestamp;
@@ -133,21 +132,11 @@ fn draw_settings(rng: &mut Rng) -> Settings {
         hold: true,
     };
     let wal = WalSettings {
-        dir: PathBuf::new(),
         max_bytes: [256 << 10, 1 << 30][rng.below(2)],
         keep: Duration::from_secs([0, 600][rng.below(2)]),
+        ..WalSettings::new(PathBuf::new())
     };
     let limits = Limits { models: vec![model], ..Limits::default() };
-    let keep_conflicts = Duration::from_secs(30 * 86_400);
-    Settings {
-        limits,
-        strategies: Strategies::default(),
-        direct: DirectSettings::default(),
-        max_deletes: None,
-        captured_events: [chunk_sync_engine::CapturedEvents::Thin, chunk_sync_engine::CapturedEvents::Full]
-            [rng.below(2)],
-        keep_conflicts,
-        worker,
-        wal,
-    }
+    let captured_events = CapturedEvents::ALL[rng.below(2)];
+    Settings { limits, captured_events, worker, wal, ..Settings::new(PathBuf::new()) }
 }

@@ -136,7 +136,8 @@ fn parse(bytes: &[u8], part: &Part) -> Result<Value, String> {
 }
 
 async fn publish(wired: &Wired, entry: &ConflictRecord, choice: &Choice, json: bool) -> Result<Ended, Failure> {
-    let decision = decide(&*wired.ports.records, &wired.publisher, entry, choice).await;
+    let ports = &wired.ports;
+    let decision = decide(&*ports.records, &wired.publisher, entry, choice, &ports.clock).await;
     let Decision { event, changes } = decision.map_err(|error| failure(entry, choice, error))?;
     let part = entry.met.conflict.part.to_string();
     let mut published = Published { conflict: entry.id, chunk: entry.chunk, part, event_id: None, entry: None };

@@ -164,7 +164,7 @@ impl Captor {
 
     /// The commit time, unless it lies too far ahead of the clock: then the clock's time.
     fn within_bound(&self, at: Time) -> Time {
-        let now = self.clock.now();
+        let now = self.ports.clock.now();
         if at.micros() <= now.micros().saturating_add(self.settings.limits.max_ahead_micros) {
             return at;
         }
@@ -212,7 +212,7 @@ impl Captor {
     /// Signals the chunks whose deletion by a TRUNCATE is approved. Above the limit none is: their notes are durable, and
     /// neither bus nor slot waits for them.
     async fn truncated(&self, at: Time, commit: Position) -> Result<Option<EntryId>, Fault> {
-        let approved = review::truncated(&self.ports, self.settings.max_deletes, self.clock.now()).await?;
+        let approved = review::truncated(&self.ports, self.settings.max_deletes, self.ports.clock.now()).await?;
         let mut last = None;
         for ids in approved.chunks(BATCH) {
             let gone = ids.iter().map(|id| Touched { id: *id, touch: Touch::Deleted, at, commit }).collect();

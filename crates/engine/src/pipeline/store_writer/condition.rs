@@ -9,11 +9,14 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::ports::Fault;
-use crate::runtime::clock;
+use crate::runtime::clock::Clock;
 
 /// The condition of a store, shared by its store writer and the reports.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct SharedCondition(Arc<Mutex<Condition>>);
+#[derive(Clone, Debug)]
+pub(crate) struct SharedCondition {
+    condition: Arc<Mutex<Condition>>,
+    clock: Clock,
+}
 
 /// The condition of a store.
 #[derive(Clone, Debug, Default)]
@@ -37,6 +40,10 @@ impl Condition {
 }
 
 impl SharedCondition {
+    pub(crate) fn new(clock: Clock) -> Self {
+        Self { condition: Arc::default(), clock }
+    }
+
     /// The condition now.
     pub(crate) fn get(&self) -> Condition {
         self.lock().clone()
@@ -72,11 +79,12 @@ impl SharedCondition {
             _ => {}
         }
         condition.failing_since = fault.map(|_| condition.failing_since.unwrap_or_else(Instant::now));
-        condition.failing =
-            fault.map(|fault| (condition.failing.as_ref().map_or(clock::now(), |(since, _)| *since), fault.clone()));
+        condition.failing = fault.map(|fault| {
+            (condition.failing.as_ref().map_or_else(|| self.clock.now(), |(since, _)| *since), fault.clone())
+        });
     }
 
     fn lock(&self) -> MutexGuard<'_, Condition> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.condition.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -10,11 +10,10 @@ use chunk_sync_engine::ports::{
     Applied, Counts, DeadLetters as _, Fault, FaultClass, FinishedBy, Letter, Projection, StoredDocument,
     StoredFingerprint, Write,
 };
-use chunk_sync_engine::{DirectSettings, Ports, Publisher, Service, Settings, WalSettings, WorkerSettings};
+use chunk_sync_engine::{Ports, Publisher, Service, Settings, WorkerSettings};
 use chunk_sync_model::document::Fingerprint;
-use chunk_sync_model::merge::Strategies;
 use chunk_sync_model::{Event, Limits, State, Target};
-use chunk_sync_testkit::memory::{MemoryBus, MemoryRecords, MemoryStore};
+use chunk_sync_testkit::memory::{MemoryBus, MemoryRecords, MemoryStore, memory_ports};
 use chunk_sync_testkit::states::{bare, state};
 use tempfile::TempDir;
 use tokio::sync::Notify;
@@ -121,28 +120,11 @@ impl World {
 
     pub(crate) fn ports(&self) -> Ports {
         let stores: Vec<Arc<dyn Projection>> = vec![Arc::new(self.vectors.clone()), Arc::new(self.graph.clone())];
-        Ports {
-            bus: Arc::new(self.bus.clone()),
-            records: Arc::new(self.records.clone()),
-            waiting: Arc::new(self.records.clone()),
-            lease: Arc::new(self.records.lease("test")),
-            stores,
-            set: None,
-            floor: chunk_sync_model::SyncVersion::default(),
-        }
+        memory_ports(&self.bus, &self.records, stores)
     }
 
     pub(crate) fn settings(&self) -> Settings {
-        Settings {
-            limits: Limits::default(),
-            strategies: Strategies::default(),
-            direct: DirectSettings::default(),
-            max_deletes: None,
-            captured_events: chunk_sync_engine::CapturedEvents::Thin,
-            keep_conflicts: Duration::from_secs(3600),
-            worker: self.worker.clone(),
-            wal: WalSettings { dir: self.dir.path().join("wal"), max_bytes: 1 << 30, keep: Duration::from_secs(3600) },
-        }
+        Settings { worker: self.worker.clone(), ..Settings::new(self.dir.path().join("wal")) }
     }
 
     pub(crate) fn publisher(&self) -> Publisher {

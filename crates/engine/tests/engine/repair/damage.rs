@@ -1,10 +1,13 @@
 //! Every kind of damage is named exactly and repaired.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use chunk_sync_engine::repair::{Action, Orphans, plan, publish};
+use chunk_sync_engine::Clock;
+use chunk_sync_engine::ports::Handover;
+use chunk_sync_engine::repair::{Action, Orphans, Step, plan, publish};
 use chunk_sync_engine::verify::{Kind, absence};
-use chunk_sync_model::{Event, State, SyncVersion, Target, Time};
+use chunk_sync_model::{Event, Limits, State, SyncVersion, Target, Time};
 use chunk_sync_testkit::states::{changed, states};
 use uuid::Uuid;
 
@@ -265,4 +268,19 @@ async fn a_stopped_verification_can_be_continued() {
     assert_eq!((rest.stopped_after, first.chunks + rest.chunks), (None, 40));
     let found: Vec<Uuid> = [&first, &rest].iter().flat_map(|r| r.differences.iter().map(|d| d.id)).collect();
     assert_eq!(found, [ids[3], ids[30]]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repair_carries_the_time_of_the_clock_of_the_ports() {
+    let states = states(1);
+    let mut world = World::with(&states).await;
+    let then: jiff::Timestamp = "2031-05-06T07:08:09Z".parse().unwrap();
+    world.ports.clock = Clock::new(move || then);
+    let (id, above) = (states[0].chunk.id, SyncVersion::default());
+    let step = Step { id, action: Action::Carry, why: String::new(), above };
+    publish(&world.ports, &world.publisher, &[step], &|_| {}).await.unwrap();
+    world.ports.bus.begin(Handover::Orderly).await.unwrap();
+    let read = world.ports.bus.read(1, Duration::ZERO).await.unwrap();
+    let event = Event::from_fields(&read[0].fields, &Limits::default()).unwrap();
+    assert_eq!(event.timestamp, then.into());
 }

@@ -6,9 +6,9 @@ use std::time::Duration;
 use chunk_sync_engine::ports::Projection;
 use chunk_sync_engine::repair::{Orphans, Step, plan, publish, until_finished};
 use chunk_sync_engine::verify::{Difference, Options, Report, look_again, verify};
-use chunk_sync_engine::{DirectSettings, Ports, Publisher, Service, Settings, WalSettings, WorkerSettings};
+use chunk_sync_engine::{Ports, Publisher, Service, Settings, WorkerSettings};
 use chunk_sync_model::{Body, Event, EventType, Limits, Origin, State, SyncVersion, Target, Time, Writer};
-use chunk_sync_testkit::memory::{MemoryBus, MemoryRecords, MemoryStore};
+use chunk_sync_testkit::memory::{MemoryBus, MemoryRecords, MemoryStore, memory_ports};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -35,17 +35,7 @@ impl World {
         let (vectors, graph) = (store(Target::Qdrant), store(Target::Neo4j));
         let publisher = Publisher::new(bus.clone(), Arc::new(Limits::default()));
         let stores: Vec<Arc<dyn Projection>> = vec![Arc::new(vectors.clone()), Arc::new(graph.clone())];
-        let lease = Arc::new(rows.lease("test"));
-        let waiting = Arc::new(rows.clone());
-        let ports = Ports {
-            bus,
-            lease,
-            records: Arc::new(rows.clone()),
-            waiting,
-            stores,
-            set: None,
-            floor: chunk_sync_model::SyncVersion::default(),
-        };
+        let ports = memory_ports(&bus, &rows, stores);
         Self { ports, publisher, rows, vectors, graph, dir: TempDir::new().unwrap() }
     }
 
@@ -62,16 +52,8 @@ impl World {
     }
 
     pub(crate) async fn service(&self) -> Service {
-        let settings = Settings {
-            limits: Limits::default(),
-            strategies: chunk_sync_model::merge::Strategies::default(),
-            direct: DirectSettings::default(),
-            max_deletes: None,
-            captured_events: chunk_sync_engine::CapturedEvents::Thin,
-            keep_conflicts: Duration::from_secs(3600),
-            worker: WorkerSettings { wait: Duration::from_millis(20), ..WorkerSettings::default() },
-            wal: WalSettings { dir: self.dir.path().join("wal"), max_bytes: 1 << 30, keep: Duration::from_secs(3600) },
-        };
+        let worker = WorkerSettings { wait: Duration::from_millis(20), ..WorkerSettings::default() };
+        let settings = Settings { worker, ..Settings::new(self.dir.path().join("wal")) };
         Service::start(self.ports.clone(), settings).await.unwrap()
     }
 
