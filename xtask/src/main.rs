@@ -8,6 +8,7 @@ mod bench;
 mod browser;
 mod deny;
 mod qdrant_server;
+mod recording;
 mod services;
 mod simulate;
 mod step;
@@ -40,6 +41,9 @@ usage: cargo xtask <task>
   browser          try the status page in a headless Chromium against the running program; needs the programs chromium
                    and chromedriver (Debian: chromium, chromium-driver); writes screenshots to .dev/shots
 
+  recording        run the demo and draw its output as docs/demo.svg
+    --program FILE   the program; built in the release profile otherwise
+
   simulate --minutes N
                    run simulations from new seeds for N minutes; prints their number and the failing seeds
 
@@ -71,6 +75,7 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
         ["test", rest @ ..] => test::run(&workspace_root()?, &test::Options::read(rest)?),
         ["browser"] => browser::run(&workspace_root()?),
         ["bench", rest @ ..] => bench::run(&workspace_root()?, rest),
+        ["recording", rest @ ..] => recording::run(&workspace_root()?, rest),
         ["simulate", rest @ ..] => simulate::run(&workspace_root()?, rest),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");

@@ -51,12 +51,58 @@ fn verified(dir: &Path) -> Value {
     serde_json::from_str(&fine(dir, &["verify", "--json"])).unwrap()
 }
 
+/// What by-hand writing leaves behind, the same on every machine: the four chunks that were edited while the graph was down,
+/// the five whose writes crossed, and two that were deleted from the table only.
+const BY_HAND: u64 = 11;
+
 #[test]
-fn the_demo_ends_with_everything_consistent() {
+fn the_demo_shows_drift_by_hand_and_none_through_the_service() {
     let dir = environment();
     let out = fine(dir.path(), &["demo"]);
-    assert!(out.contains("100 % of 1,656 chunks consistent"), "{out}");
-    assert!(out.contains("pending in the log, everything completed"), "{out}");
+    let part = |number: u8| {
+        let (_, rest) =
+            out.split_once(&format!("\n{number}. ")).unwrap_or_else(|| panic!("no part {number} in\n{out}"));
+        rest.split("\n\n").next().unwrap()
+    };
+    assert!(part(1).contains(&format!("✗ {BY_HAND} of 158 chunks differ. No program has reported it.")), "{out}");
+    assert!(part(1).contains("a search in Qdrant still finds it"), "{out}");
+    assert!(part(1).contains("5 rows have lost the edit of one program for good"), "{out}");
+    assert!(part(2).contains("✓ 0 of 156 chunks differ; 0 edits lost."), "{out}");
+    let both = "result  Read the gauge every six minutes.\n           Raise the alarm above 4.0 m.\n           \
+        Call the duty officer.";
+    assert!(part(3).contains(both), "{out}");
+    assert!(part(4).contains("✓ 1,500 of 1,500 chunks are there: nothing is lost."), "{out}");
+    assert!(part(5).contains("✓ 100 % of 1,657 chunks are equal in all stores"), "{out}");
+    assert!(!out.contains('\u{1b}'), "colours in a pipe:\n{out}");
+    let long: Vec<&str> = out.lines().filter(|line| line.chars().count() > 80).collect();
+    assert!(long.is_empty(), "{long:?}");
+}
+
+#[test]
+fn the_result_of_the_demo_is_one_json_document() {
+    let dir = environment();
+    let (code, out, err) = run(dir.path(), &["demo", "--json", "--keep", "kept"]);
+    assert_eq!(code, 0, "{err}");
+    let result: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((&result["differing_by_hand"], &result["edits_lost_by_hand"]), (&BY_HAND.into(), &5.into()), "{result}");
+    assert_eq!(result["verification"]["consistent"], true, "{result}");
+    assert!(err.contains("1. By hand"), "the story goes to standard error:\n{err}");
+    // The stores that were written by hand are real ones: `verify` finds the same in them.
+    let (code, out, _) = run(dir.path(), &["--config", "kept/by-hand/chunk-sync.toml", "verify", "--json"]);
+    let report: Value = serde_json::from_str(&out).unwrap();
+    let found = report["differences"].as_array().unwrap().iter().map(|found| found["id"].as_str().unwrap());
+    assert_eq!((code, found.collect::<BTreeSet<_>>().len() as u64), (1, BY_HAND), "{report}");
+}
+
+#[test]
+fn colours_are_forced_and_refused_by_variable() {
+    let dir = environment();
+    let demo = |variables: &[(&str, &str)]| {
+        let output = program(dir.path(), &["demo"]).envs(variables.iter().copied()).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert!(demo(&[("CLICOLOR_FORCE", "1")]).contains("\u{1b}[31m✗ 11 of 158 chunks"));
+    assert!(!demo(&[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")]).contains('\u{1b}'));
 }
 
 #[test]

@@ -30,7 +30,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use chunk_sync_engine::ports::{Fault, FaultClass};
-use chunk_sync_model::Limits;
+use chunk_sync_model::{Limits, State};
+use rusqlite::Transaction;
+use uuid::Uuid;
 
 pub use bus::EmbeddedBus;
 pub use examine::examine;
@@ -40,7 +42,7 @@ pub use rows::Rows;
 pub use strain::Strain;
 pub use vectors::Vectors;
 
-use database::Database;
+use database::{Database, Durability};
 use lock::Lock;
 
 /// File name of the database in the directory.
@@ -81,6 +83,18 @@ impl EmbeddedFile {
     /// [`Disk`](FaultClass::Disk) when the lock file cannot be opened, read or written.
     pub fn work(&self, command: &str) -> Result<(), Fault> {
         self.0.work(command)
+    }
+
+    /// Writes or deletes rows as another program would: without record, version or outbox. For demonstrations and tests of
+    /// what verification finds.
+    ///
+    /// # Errors
+    /// The fault of SQLite.
+    pub async fn write_rows_directly(&self, rows: Vec<(Uuid, Option<Arc<State>>)>) -> Result<(), Fault> {
+        let work = move |transaction: &Transaction<'_>| {
+            rows.iter().try_for_each(|(id, state)| tables::set_row(transaction, *id, state.as_deref()))
+        };
+        self.0.write(CONTEXT, Durability::Synced, work).await
     }
 
     /// Returns what other programs do to the file that hinders this process. Blocks for a short time.

@@ -1,11 +1,17 @@
-//! `demo`: publishing, conflicts, a crash and verification on embedded stores in a temporary directory. It uses the path of
-//! every event; only the input is made up.
+//! `demo`: the story of chunk-sync in five parts, on embedded stores in a temporary directory. The stores drift while two
+//! programs write them by hand; the same changes go through chunk-sync; two edits of one text are merged; a service is
+//! killed and recovers; every store is compared. It uses the path of every event; only the input is made up.
 
+mod by_hand;
+mod changes;
 mod crash;
+mod outage;
+mod screen;
 mod story;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use chunk_sync_engine::verify::{Options, Report, verify};
@@ -20,6 +26,10 @@ use super::{Ended, Failure, output};
 use crate::private;
 use crate::wiring::{self, Purpose, Wired};
 
+use by_hand::Left;
+use outage::{Switch, Switched};
+use screen::{Ink, Screen};
+
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     /// Create this directory, which must not exist, and keep it. Default: a temporary directory.
@@ -30,6 +40,10 @@ pub(super) struct Arguments {
 /// The result of the demonstration.
 #[derive(Debug, Serialize)]
 struct Outcome {
+    /// Chunks that differed after the same changes had been made by hand.
+    differing_by_hand: u64,
+    /// Rows that had lost an edit then.
+    edits_lost_by_hand: u64,
     events: u64,
     conflicts: u64,
     replayed: u64,
@@ -50,15 +64,12 @@ pub(super) async fn execute(arguments: &Arguments, json: bool) -> Result<Ended, 
         Some(dir) => dir.clone(),
         None => temporary.path().join("data"),
     };
-    let mut demo = Demo { directory: Directory::new(&dir)?, json, events: 0, conflicts: 0 };
+    let mut demo = Demo { directory: Directory::new(&dir)?, screen: Screen::new(json), events: 0, conflicts: 0 };
     let outcome = demo.play(started).await?;
     if json {
         output::json(&outcome)?;
     } else {
-        let kept = arguments.keep.as_ref().map_or_else(String::new, |dir| {
-            format!("; explore its stores with `chunk-sync --config {} verify`", dir.join(Directory::CONFIG).display())
-        });
-        output::line(format_args!("The demo took {:.1} s{kept}.", outcome.seconds))?;
+        demo.end(&outcome, arguments.keep.is_some())?;
     }
     Ok(if outcome.verification.consistent { Ended::Fine } else { Ended::Found })
 }
@@ -75,7 +86,9 @@ impl Directory {
     fn new(dir: &Path) -> Result<Self, Failure> {
         let config = dir.join(Self::CONFIG);
         let stores = toml::Value::from(dir.join("stores").display().to_string());
-        let text = format!("embedded.dir = {stores}\nhttp.listen = \"127.0.0.1:0\"\nlog.level = \"warn\"\n");
+        let text = format!(
+            "embedded.dir = {stores}\nhttp.listen = \"127.0.0.1:0\"\nlog.level = \"warn\"\nconflicts.content = \"merge_text\"\n"
+        );
         let created = private::create_dir(dir).and_then(|()| private::create_file(&config));
         created.and_then(|mut file| file.write_all(text.as_bytes())).map_err(anyhow::Error::from)?;
         Ok(Self { dir: dir.to_owned(), config })
@@ -91,44 +104,82 @@ impl Directory {
 struct Running {
     wired: Wired,
     service: Service,
+    graph: Arc<Switch>,
 }
 
 struct Demo {
     directory: Directory,
-    json: bool,
+    screen: Screen,
     events: u64,
     conflicts: u64,
 }
 
 impl Demo {
     async fn play(&mut self, started: Instant) -> Result<Outcome, Failure> {
-        self.say("chunk-sync on embedded stores: rows, records, vectors, graph and bus in one SQLite file.\n")?;
+        let samples = chunk_sync_samples::samples();
+        self.begin(samples.len() as u64)?;
+        let Left { differing, lost } = self.by_hand(&samples).await?;
         let running = self.start().await?;
-        self.story(&running).await?;
+        self.through(&running, &samples).await?;
+        self.meet(&running, &samples).await?;
         self.stop(running).await?;
         let replayed = self.crash().await?;
-        self.say("\n5. Verify: read every store and compare its chunks with the rows.")?;
-        let wired = wiring::open(&self.directory.load()?, Purpose::Beside, "demo").await?;
-        let verification = verify(&wired.ports, &Options::default(), &|_| {}).await?;
-        self.say(&super::verify::text(&verification))?;
-        let seconds = started.elapsed().as_secs_f64();
-        Ok(Outcome { events: self.events, conflicts: self.conflicts, replayed, seconds, verification })
+        let verification = self.compare().await?;
+        Ok(Outcome {
+            differing_by_hand: differing,
+            edits_lost_by_hand: lost,
+            events: self.events,
+            conflicts: self.conflicts,
+            replayed,
+            seconds: started.elapsed().as_secs_f64(),
+            verification,
+        })
     }
 
-    /// Prints a line of the story: to standard output, or with --json to standard error.
-    fn say(&self, text: &str) -> Result<(), Failure> {
-        if self.json {
-            output::note(text);
-            return Ok(());
+    fn begin(&self, chunks: u64) -> Result<(), Failure> {
+        let screen = self.screen;
+        screen.print(&screen.ink(Ink::Bold, "chunk-sync keeps three stores equal. This demo needs no server."))?;
+        screen.line(&format!(
+            "Two programs, claude and cognee, share {}. Each chunk is",
+            output::count(chunks, "chunk")
+        ))?;
+        screen.line("a row in PostgreSQL, a vector in Qdrant and a node in Neo4j; here each of")?;
+        screen.line("the stores is embedded, in a temporary directory.")
+    }
+
+    /// Compares all stores.
+    async fn compare(&self) -> Result<Report, Failure> {
+        let screen = self.screen;
+        screen.heading(5, "Do the stores agree? Read all three, compare every chunk.")?;
+        let wired = wiring::open(&self.directory.load()?, Purpose::Beside, "demo").await?;
+        let report = verify(&wired.ports, &Options::default(), &|_| {}).await?;
+        screen.stores(&report)?;
+        let verdict = format!(
+            "{} of {} are equal in all stores ({:.1} s).",
+            output::percent(report.consistency),
+            output::count(report.chunks, "chunk"),
+            report.seconds
+        );
+        if report.consistent { screen.good(&verdict) } else { screen.bad(&verdict) }?;
+        Ok(report)
+    }
+
+    fn end(&self, outcome: &Outcome, kept: bool) -> Result<(), Failure> {
+        let took = format!("The demo took {:.1} s.", outcome.seconds);
+        if !kept {
+            return self.screen.print(&format!("\n{took} `--keep DIR` keeps its stores."));
         }
-        output::line(text)
+        let config = self.directory.config.display();
+        self.screen.print(&format!("\n{took} Its stores: `chunk-sync --config {config} verify`"))
     }
 
     async fn start(&self) -> Result<Running, Failure> {
         let config = self.directory.load()?;
-        let wired = wiring::open(&config, Purpose::Run, "demo").await?;
+        let mut wired = wiring::open(&config, Purpose::Run, "demo").await?;
+        let graph = Arc::new(Switch::default());
+        Switched::graph(&mut wired.ports.stores, &graph);
         let service = Service::start(wired.ports.clone(), config.settings).await?;
-        Ok(Running { wired, service })
+        Ok(Running { wired, service, graph })
     }
 
     async fn stop(&mut self, running: Running) -> Result<Health, Failure> {
@@ -138,12 +189,10 @@ impl Demo {
         Ok(health)
     }
 
-    /// Publishes events and waits until every store holds them. Returns the seconds that it took.
-    async fn carry(&mut self, running: &Running, events: &[Value]) -> Result<f64, Failure> {
-        let started = Instant::now();
+    /// Publishes events and waits until every store holds them.
+    async fn carry(&mut self, running: &Running, events: &[Value]) -> Result<(), Failure> {
         self.publish(&running.wired, events).await?;
-        running.service.until_idle().await?;
-        Ok(started.elapsed().as_secs_f64())
+        Ok(running.service.until_idle().await?)
     }
 
     async fn publish(&mut self, wired: &Wired, events: &[Value]) -> Result<(), Failure> {

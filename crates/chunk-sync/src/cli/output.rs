@@ -2,7 +2,7 @@
 //! steers the terminal: see [`crate::printable`].
 
 use std::fmt::Display;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{CellAlignment, Table};
@@ -43,6 +43,13 @@ pub(super) fn note(text: impl Display) {
 pub(super) fn terminal_width() -> Option<u16> {
     let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
     Some(size.ws_col).filter(|columns| *columns > 0)
+}
+
+/// Whether results are coloured: on a terminal, or if `CLICOLOR_FORCE` is set and not `0`; never if `NO_COLOR` is set.
+pub(super) fn wants_colours() -> bool {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    set("NO_COLOR").is_none()
+        && (set("CLICOLOR_FORCE").is_some_and(|value| value != "0") || std::io::stdout().is_terminal())
 }
 
 /// A table with a heading. All columns but the first are right-aligned numbers.

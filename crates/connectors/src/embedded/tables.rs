@@ -73,7 +73,7 @@ pub(super) fn store(transaction: &Transaction<'_>, commit: &Commit) -> Result<()
     notes::write_note(transaction, commit)
 }
 
-fn set_row(transaction: &Transaction<'_>, id: Uuid, state: Option<&State>) -> Result<(), Error> {
+pub(super) fn set_row(transaction: &Transaction<'_>, id: Uuid, state: Option<&State>) -> Result<(), Error> {
     let Some(state) = state else {
         transaction.prepare_cached("DELETE FROM rows WHERE id = ?1")?.execute([id])?;
         return Ok(());

@@ -1,7 +1,5 @@
 //! `conflicts show`: the four sides of one conflict, side by side on a wide terminal, and the differing lines.
 
-use std::io::IsTerminal;
-
 use chunk_sync_engine::ports::ConflictRecord;
 use chunk_sync_model::Part;
 use chunk_sync_model::chunk::{Dense, Sparse};
@@ -28,11 +26,9 @@ pub(super) struct Display {
 }
 
 impl Display {
-    /// The settings for standard output. `NO_COLOR` turns colours off.
+    /// The settings for standard output.
     fn of_output() -> Self {
-        let is_terminal = std::io::stdout().is_terminal();
-        let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        Self { width: output::terminal_width(), colours: is_terminal && !plain }
+        Self { width: output::terminal_width(), colours: output::wants_colours() }
     }
 }
 

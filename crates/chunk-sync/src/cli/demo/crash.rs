@@ -1,4 +1,4 @@
-//! The fourth act: a service in a separate process is killed in the middle of its work, and another one recovers.
+//! The fourth part: a service in a separate process is killed in the middle of its work, and another one recovers.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -8,9 +8,10 @@ use anyhow::{Context, anyhow};
 use chunk_sync_samples::generate::Generator;
 use serde_json::Value;
 
+use super::changes::id_of;
 use super::{Demo, Failure};
 use crate::cli::output;
-use crate::wiring::{self, Purpose};
+use crate::wiring::{self, Purpose, Wired};
 
 /// Number of events on the bus when the service starts.
 const EVENTS: usize = 1_500;
@@ -24,40 +25,41 @@ const PATIENCE: Duration = Duration::from_secs(120);
 impl Demo {
     /// Kills the service and recovers. Returns the number of events that were pending in the log.
     pub(super) async fn crash(&mut self) -> Result<u64, Failure> {
-        self.say(&format!(
-            "\n4. Crash: publish {} more events, and kill the service half-way.",
-            output::number(EVENTS as u64)
-        ))?;
+        let (screen, published) = (self.screen, output::number(EVENTS as u64));
+        screen.heading(4, &format!("kill -9 in the middle of {published} changes."))?;
         let events: Vec<Value> = Generator::new(11).take(EVENTS).collect();
         {
             let wired = wiring::open(&self.directory.load()?, Purpose::Publish, "demo").await?;
             self.publish(&wired, &events).await?;
         }
-        let started = Instant::now();
         let mut child = self.spawn()?;
         let logged = until_logged(&self.directory.dir.join("stores").join("wal"), &mut child).await;
         // On Unix this is SIGKILL.
         child.kill().and_then(|()| child.wait()).context("cannot kill the service")?;
         logged?;
-        let killed = started.elapsed().as_secs_f64();
         let wired = wiring::open(&self.directory.load()?, Purpose::Beside, "demo").await?;
         let left = wired.ports.bus.depth().await?;
         drop(wired);
-        self.say(&format!(
-            "   kill -9 after {killed:.2} s: {} events not completed",
-            output::number(left.unread + left.pending)
-        ))?;
+        let left = output::count(left.unread + left.pending, "change");
+        screen.line(&format!("Process {} is killed: {left} not yet in every store.", child.id()))?;
         let started = Instant::now();
         let running = self.start().await?;
         running.service.until_idle().await?;
+        let seconds = started.elapsed().as_secs_f64();
+        let there = present(&running.wired, &events).await?;
         let health = self.stop(running).await?;
         let pending = health.recovered.map_or(0, |recovered| recovered.replayed + recovered.on_bus);
-        self.say(&format!(
-            "   restarted: {} pending in the log, everything completed after {:.2} s",
-            output::number(pending),
-            started.elapsed().as_secs_f64()
+        screen.line(&format!(
+            "Restarted: {} in its log, all done after {seconds:.1} s.",
+            output::count(pending, "change")
         ))?;
-        Ok(pending)
+        let verdict = format!("{} of {published} chunks are there: nothing is lost.", output::number(there));
+        if there == EVENTS as u64 {
+            screen.good(&verdict)?;
+            return Ok(pending);
+        }
+        let lost = EVENTS as u64 - there;
+        Err(Failure::Unable(anyhow!("{} lost", output::count(lost, "published chunk"))))
     }
 
     /// Starts this program as a service on the directory of the demonstration.
@@ -91,4 +93,11 @@ async fn until_logged(wal: &Path, child: &mut Child) -> Result<(), Failure> {
 fn size(dir: &Path) -> u64 {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.len()).sum()
+}
+
+/// How many of these chunks have a row.
+async fn present(wired: &Wired, chunks: &[Value]) -> Result<u64, Failure> {
+    let ids = chunks.iter().map(id_of).collect::<Result<Vec<_>, _>>()?;
+    let rows = wired.ports.records.rows_of(&ids).await?;
+    Ok(rows.iter().flatten().filter(|row| row.state.is_some()).count() as u64)
 }

@@ -1,119 +1,128 @@
-//! The first three acts: chunks arrive, two systems change them, and both change the same part.
+//! The second and third part: the same changes through chunk-sync, and two edits of one text at the same time.
 
-use chunk_sync_model::Target;
-use chunk_sync_samples::embed;
-use chunk_sync_samples::generate::Generator;
-use chunk_sync_samples::rng::Rng;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chunk_sync_engine::ports::ConflictFilter;
+use chunk_sync_engine::verify::{Options, verify};
+use chunk_sync_model::Part;
+use chunk_sync_model::merge::Side;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{Demo, Failure, Running, event, row};
+use super::changes::{Changes, id_of, later, update};
+use super::outage::Switch;
+use super::screen::Ink;
+use super::{Demo, Failure, Running, row};
 use crate::cli::output;
 
+/// How long the graph may take to be written to while it is down.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The text that both programs edit, line by line.
+const BASE: [&str; 3] =
+    ["Read the gauge every ten minutes.", "Raise the alarm above 4.0 m.", "Call the harbour office."];
+
 impl Demo {
-    pub(super) async fn story(&mut self, running: &Running) -> Result<(), Failure> {
-        let samples = chunk_sync_samples::samples();
-        self.arrive(running, &samples).await?;
-        self.change(running, &samples).await?;
-        self.meet(running, &samples).await
+    /// The same changes as by hand, while the graph is down at first.
+    pub(super) async fn through(&mut self, running: &Running, samples: &[Value]) -> Result<(), Failure> {
+        let (screen, changes) = (self.screen, Changes::of(samples));
+        screen.heading(2, "The same changes through chunk-sync.")?;
+        self.carry(running, samples).await?;
+        let started = Instant::now();
+        running.graph.off();
+        self.publish(&running.wired, &changes.events()).await?;
+        until_refused(&running.graph).await?;
+        running.graph.on();
+        running.service.until_idle().await?;
+        let seconds = started.elapsed().as_secs_f64();
+        screen.line("Each program publishes its edits. The graph is down again: its writes wait")?;
+        screen.line(&format!(
+            "and are repeated. {} are everywhere after {seconds:.1} s.",
+            output::count(changes.count(), "change")
+        ))?;
+        let report = verify(&running.wired.ports, &Options::default(), &|_| {}).await?;
+        screen.stores(&report)?;
+        let mut now = Vec::new();
+        for chunk in &changes.edited {
+            now.push(row(&running.wired, id_of(chunk)?).await?);
+        }
+        let verdict = format!(
+            "{} of {} chunks differ; {} lost.",
+            output::number(report.differing),
+            output::number(report.chunks),
+            output::count(changes.lost(&now), "edit")
+        );
+        if report.consistent { screen.good(&verdict) } else { screen.bad(&verdict) }
     }
 
-    async fn arrive(&mut self, running: &Running, samples: &[Value]) -> Result<(), Failure> {
-        self.say("1. Publish: sample chunks of two systems, claude (code) and cognee (knowledge).")?;
-        let seconds = self.carry(running, samples).await?;
-        let graph = running.wired.ports.stores.iter().find(|store| store.target() == Target::Neo4j);
-        let mut others = String::new();
-        if let Some(graph) = graph {
-            for (name, count) in graph.counts().await?.others {
-                others.push_str(&format!(", {} {}", output::number(count), name.replace('_', " ")));
-            }
+    /// Both programs know a text and edit different lines of it, independently.
+    pub(super) async fn meet(&mut self, running: &Running, samples: &[Value]) -> Result<(), Failure> {
+        self.screen.heading(3, "Both programs edit one text at the same time.")?;
+        let mut chunk = samples.first().cloned().unwrap_or_default();
+        let id = Uuid::new_v4();
+        chunk["id"] = json!(id);
+        chunk["content"] = BASE.join("\n").into();
+        for part in ["embeddings", "summary", "graph"] {
+            chunk.as_object_mut().and_then(|fields| fields.remove(part));
         }
-        let chunks = output::count(samples.len() as u64, "chunk");
-        self.say(&format!("   {chunks} in all three stores after {seconds:.2} s; in the graph{others}"))
-    }
-
-    async fn change(&mut self, running: &Running, samples: &[Value]) -> Result<(), Failure> {
-        self.say("\n2. Change: claude edits chunks, cognee annotates the same chunks, some are deleted.")?;
-        let (changed, deleted) = (of_claude(samples).take(40), of_claude(samples).skip(60).take(5));
-        let mut random = Rng::new(7);
-        let mut events = Vec::new();
-        for chunk in changed {
-            events.push(Generator::edit(chunk, &mut random));
-            events.push(annotated(chunk));
-        }
-        for chunk in deleted {
-            events.push(event("delete", "claude", &json!({ "id": chunk["id"] }), &later(chunk, 7200)));
-        }
-        let seconds = self.carry(running, &events).await?;
-        let shown = of_claude(samples).next().and_then(|chunk| chunk["id"].as_str()?.parse::<Uuid>().ok());
-        let both = match shown {
-            Some(id) => row(&running.wired, id).await?,
-            None => None,
+        self.carry(running, &[update("claude", &chunk), update("cognee", &chunk)]).await?;
+        let edited = |line: usize, text: &str, seconds: i64| {
+            let mut lines = BASE;
+            lines[line] = text;
+            let mut edited = chunk.clone();
+            edited["content"] = lines.join("\n").into();
+            edited["metadata"]["updated_at"] = later(&chunk, seconds);
+            edited
         };
-        self.say(&format!("   {} completed in {seconds:.2} s", output::count(events.len() as u64, "event")))?;
-        if let Some(chunk) = both {
-            self.say(&format!("   chunk {}: content by claude, and the summary by cognee is kept:", chunk.id))?;
-            self.say(&format!("     summary: {:?}", chunk.summary.unwrap_or_default()))?;
+        let claude = edited(0, "Read the gauge every six minutes.", 600);
+        let cognee = edited(2, "Call the duty officer.", 601);
+        self.carry(running, &[update("claude", &claude), update("cognee", &cognee)]).await?;
+        let filter = ConflictFilter { chunk: Some(id), ..ConflictFilter::default() };
+        let conflicts = running.wired.ports.records.conflicts(&filter, 16).await?;
+        let Some(conflict) =
+            conflicts.iter().map(|entry| &entry.met.conflict).find(|found| found.part == Part::Content)
+        else {
+            return Err(Failure::Unable(anyhow::anyhow!("the edits met no conflict")));
+        };
+        for (name, side) in [("base", &conflict.base), ("claude", &conflict.target), ("cognee", &conflict.source)] {
+            self.side(name, side, &conflict.base)?;
+        }
+        self.side("result", &conflict.result, &conflict.base)?;
+        self.screen.good("Both edits are kept. `conflicts list` shows and reverts every conflict.")
+    }
+
+    /// The text of one side; the base and the result whole, of the others the lines that differ from the base.
+    fn side(&self, name: &str, side: &Side, base: &Side) -> Result<(), Failure> {
+        let text = |side: &Side| side.value.as_ref().and_then(Value::as_str).unwrap_or_default().to_owned();
+        let (text, base) = (text(side), text(base));
+        let whole = matches!(name, "base" | "result");
+        let mut before = base.lines();
+        let mut label = name;
+        for line in text.lines() {
+            let same = before.next() == Some(line);
+            if same && !whole {
+                continue;
+            }
+            let line = if same { output::printable(line) } else { self.screen.ink(Ink::Green, line) };
+            self.screen.print(&format!("   {} {line}", self.screen.ink(Ink::Dim, &format!("{label:<7}"))))?;
+            label = "";
         }
         Ok(())
     }
+}
 
-    async fn meet(&mut self, running: &Running, samples: &[Value]) -> Result<(), Failure> {
-        self.say("\n3. Conflict: both rewrite the content of one chunk, independently.")?;
-        let Some(chunk) = of_claude(samples).nth(50) else { return Ok(()) };
-        let (mut claude, mut cognee) = (chunk.clone(), chunk.clone());
-        rewrite(&mut claude, "Rewritten by claude: the tide gauge is read every six minutes.", 600);
-        rewrite(&mut cognee, "Rewritten by cognee: the tide gauge is read every ten minutes.", 601);
-        let events = [&claude, &cognee].map(|chunk| {
-            let source = if chunk == &claude { "claude" } else { "cognee" };
-            event("update", source, chunk, &chunk["metadata"]["updated_at"])
-        });
-        // cognee must have published the chunk before it can change its content.
-        let known = event("update", "cognee", chunk, &later(chunk, 1));
-        self.carry(running, &[known]).await?;
-        self.carry(running, &events).await?;
-        let id = chunk["id"].as_str().and_then(|id| id.parse::<Uuid>().ok()).unwrap_or_default();
-        let Some(merged) = row(&running.wired, id).await? else { return Ok(()) };
-        self.say(&format!("   result:      {:?}", merged.content))?;
-        let conflicts = running.service.health().done.conflicts;
-        self.say(&format!("   conflicts:   {} so far, all resolved: the newer value wins", output::number(conflicts)))?;
-        let embeddings = &merged.embeddings;
-        self.say(&format!(
-            "   embeddings:  {}; dense of {}, dense_alternative of {}",
-            embeddings.conflict_resolution.as_deref().unwrap_or("one"),
-            embeddings.primary_source.as_deref().unwrap_or("both"),
-            embeddings.alternative_source.as_deref().unwrap_or("none"),
-        ))
+/// Waits until a write to the graph has failed.
+async fn until_refused(graph: &Arc<Switch>) -> Result<(), Failure> {
+    let began = Instant::now();
+    while graph.refused() == 0 {
+        if began.elapsed() > PATIENCE {
+            return Err(Failure::Unable(anyhow::anyhow!(
+                "the graph was not written to within {} s",
+                PATIENCE.as_secs()
+            )));
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
     }
-}
-
-fn of_claude(samples: &[Value]) -> impl Iterator<Item = &Value> {
-    samples.iter().filter(|chunk| chunk["system_origin"] == "claude")
-}
-
-/// The event by which cognee annotates a chunk of claude.
-fn annotated(chunk: &Value) -> Value {
-    let mut view = chunk.clone();
-    let path = chunk["source"]["path"].as_str().unwrap_or("an unnamed source");
-    view["summary"] = format!("What {path} does, in a sentence.").into();
-    view["metadata"]["reviewed_by"] = "cognee".into();
-    let timestamp = later(chunk, 3600);
-    view["metadata"]["updated_at"] = timestamp.clone();
-    event("update", "cognee", &view, &timestamp)
-}
-
-fn rewrite(chunk: &mut Value, content: &str, seconds: i64) {
-    let timestamp = later(chunk, seconds);
-    chunk["content"] = content.into();
-    chunk["embeddings"]["dense"] = json!({
-        "model": "gte", "vector": embed::dense(content, chunk_sync_samples::DENSE_SIZE), "timestamp": timestamp,
-    });
-    chunk["metadata"]["updated_at"] = timestamp;
-}
-
-/// The time `seconds` after the chunk's `updated_at`.
-fn later(chunk: &Value, seconds: i64) -> Value {
-    let updated = chunk["metadata"]["updated_at"].as_str().and_then(|text| text.parse::<jiff::Timestamp>().ok());
-    let later = updated.unwrap_or_default() + jiff::SignedDuration::from_secs(seconds);
-    later.to_string().into()
+    Ok(())
 }
