@@ -22,6 +22,7 @@ mod effective;
 mod keep;
 mod resolve;
 mod show;
+mod stored;
 mod strategy;
 mod text;
 mod unseen;
@@ -40,6 +41,7 @@ use values::{Values, View};
 pub use conflict::{Conflict, Kind, Outcome, Side, auto_type};
 pub use direct::{Direct, Found};
 pub use resolve::{Unresolvable, resolution};
+pub use stored::stored_as;
 pub use strategy::{Strategies, Strategy, StrategyError};
 pub use unseen::{Unseen, merge_unseen, reassemble, set_since};
 

@@ -28,6 +28,48 @@ pub struct Record {
     pub version: SyncVersion,
     /// One history per writer.
     pub writers: BTreeMap<Writer, History>,
+    /// What the row shows in place of fields that are not parts.
+    pub forms: Forms,
+}
+
+/// The stored forms of the fields that are not parts: a trigger may replace `updated_at`, for example.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Forms {
+    /// `metadata.created_at`
+    pub created_at: Option<Form<Time>>,
+    /// `metadata.updated_at`
+    pub updated_at: Option<Form<Time>>,
+    /// `metadata.indexed_at`
+    pub indexed_at: Option<Form<Option<Time>>>,
+    /// `metadata.cognified_at`
+    pub cognified_at: Option<Form<Option<Time>>>,
+    /// `metadata.processing_time_ms`
+    pub processing_time_ms: Option<Form<Option<f64>>>,
+    /// `system_origin`
+    pub system_origin: Option<Form<Origin>>,
+}
+
+/// A value that follows from the histories, and what the row shows in its place. It applies until another value follows.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Form<T> {
+    /// What follows from the histories.
+    pub set: T,
+    /// What the row shows.
+    pub stored: T,
+}
+
+impl<T: Copy + PartialEq> Form<T> {
+    /// The form of a value that was stored differently.
+    pub(crate) fn of(set: T, stored: T) -> Option<Self> {
+        (set != stored).then_some(Self { set, stored })
+    }
+
+    /// Replaces the value by its stored form.
+    pub(crate) fn apply(form: Option<Self>, value: &mut T) {
+        if let Some(form) = form.filter(|form| form.set == *value) {
+            *value = form.stored;
+        }
+    }
 }
 
 /// The changes of one writer, in that writer's order.
@@ -70,6 +112,10 @@ pub struct Setting {
     pub count: u32,
     /// The hash of the value; `None` for a removal.
     pub hash: Option<Hash>,
+    /// The hash of the stored form, if a trigger, a default or the like made another value of it in the row; the inner
+    /// `None` if it removed the value. It is shown in place of the value, and counts as the same value for bases and
+    /// echoes.
+    pub stored: Option<Option<Hash>>,
     /// Whether the setting takes effect even if another writer has set the same value before.
     pub on_purpose: bool,
     /// For an embedding: the hash of the content that it was computed from.
@@ -81,6 +127,16 @@ pub struct Setting {
 impl Setting {
     pub(crate) fn version(&self, writer: Writer) -> ChangeVersion {
         ChangeVersion { time: self.time, writer, count: self.count }
+    }
+
+    /// The hash of the value as the row shows it.
+    pub(crate) fn shown(&self) -> Option<Hash> {
+        self.stored.unwrap_or(self.hash)
+    }
+
+    /// Whether this is the value, as it was set or as it is stored.
+    pub(crate) fn is(&self, hash: Option<Hash>) -> bool {
+        self.hash == hash || self.stored == Some(hash)
     }
 }
 
@@ -140,7 +196,7 @@ impl Record {
     /// The writer that last set the part to this value, and when.
     pub(crate) fn last_set_by(&self, part: &Part, hash: Hash) -> Option<(Writer, Time)> {
         let versions = self.writers.iter().filter_map(|(writer, history)| {
-            let newest = history.parts.get(part)?.iter().rfind(|setting| setting.hash == Some(hash));
+            let newest = history.parts.get(part)?.iter().rfind(|setting| setting.is(Some(hash)));
             newest.map(|setting| setting.version(*writer))
         });
         versions.max().map(|version| (version.writer, version.time))
@@ -151,10 +207,11 @@ impl Record {
         self.writers.iter().filter_map(|(writer, history)| history.own_delete(*writer)).max()
     }
 
-    /// The largest `updated_at` that any writer reported.
+    /// The largest `updated_at` that any writer reported or the row shows.
     #[must_use]
     pub fn updated_at(&self) -> Option<Time> {
-        self.writers.values().filter_map(|history| history.reported.updated_at).max()
+        let reported = self.writers.values().filter_map(|history| history.reported.updated_at);
+        reported.chain(self.forms.updated_at.map(|form| form.stored)).max()
     }
 
     /// The time of the newest event of any writer.
@@ -188,6 +245,12 @@ impl History {
     /// The value that the writer last set for the part: the base of its next change. The writer's own delete clears it.
     pub(crate) fn base(&self, part: &Part) -> Option<Hash> {
         self.parts.get(part)?.last().filter(|newest| !self.deleted_since(newest))?.hash
+    }
+
+    /// Whether the writer last set the part to this value, or never set it if `hash` is `None`.
+    pub(crate) fn base_is(&self, part: &Part, hash: Option<Hash>) -> bool {
+        let newest = self.parts.get(part).and_then(|settings| settings.last());
+        newest.filter(|newest| !self.deleted_since(newest)).map_or(hash.is_none(), |newest| newest.is(hash))
     }
 
     /// Whether the writer has deleted the chunk after this setting.

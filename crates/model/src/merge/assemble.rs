@@ -32,6 +32,7 @@ pub(super) fn assemble(
     }
     put_alternative(&mut chunk, shown, values);
     set_reported(record, &mut chunk);
+    record.forms.apply(&mut chunk);
     if let Some(rival) = &shown.rival {
         add_markers(&mut chunk, rival);
     }
@@ -77,7 +78,7 @@ fn put_alternative(chunk: &mut Chunk, shown: &Shown, values: &Values<'_>) {
 
 /// Sets the fields that are not parts: the smallest `created_at`, the largest `updated_at`, the newest value of each
 /// other field; `hybrid` if the writers reported several origins.
-fn set_reported(record: &Record, chunk: &mut Chunk) {
+pub(super) fn set_reported(record: &Record, chunk: &mut Chunk) {
     let reported: Vec<&Reported> = record.writers.values().map(|history| &history.reported).collect();
     let metadata = &mut chunk.metadata;
     metadata.created_at = reported.iter().filter_map(|r| r.created_at).min().unwrap_or(metadata.created_at);

@@ -24,10 +24,11 @@ pub(super) struct Changed {
 
 /// Adds an admitted change to its writer's history.
 pub(super) fn apply(record: &mut Record, before: &Shown, change: &Change<'_>, view: Option<&View<'_>>) -> Changed {
+    let content = view.map(|view| record.set_form(Hash::of_bytes(view.chunk.content.as_bytes())));
     let history = record.writers.entry(change.writer).or_insert_with(History::new);
     let count = history.count(change.time, change.event);
     let version = ChangeVersion { time: change.time, writer: change.writer, count };
-    let mut author = Author { history, before, change, version, changed: BTreeMap::new() };
+    let mut author = Author { history, before, change, version, content, changed: BTreeMap::new() };
     let knew = author.knows();
     match view {
         Some(view) => author.views(view),
@@ -41,6 +42,8 @@ struct Author<'a> {
     before: &'a Shown,
     change: &'a Change<'a>,
     version: ChangeVersion,
+    /// The content of the view, as it was set.
+    content: Option<Hash>,
     changed: BTreeMap<Part, Option<Hash>>,
 }
 
@@ -54,7 +57,7 @@ impl Author<'_> {
         if self.sets_existence() {
             self.set(Part::Existence, Some(Hash::of_existence()), None);
         }
-        let content = self.content_of(view.chunk);
+        let content = self.content_of();
         for (part, hash, _) in &view.parts {
             if self.states(part) {
                 self.compare(part, *hash, content);
@@ -86,14 +89,14 @@ impl Author<'_> {
     }
 
     fn compare(&mut self, part: &Part, hash: Hash, content: Option<Hash>) {
-        if self.base(part) != Some(hash) || self.named(part) {
+        if !self.is_base(part, Some(hash)) || self.named(part) {
             let made_for = matches!(part, Part::Dense(_) | Part::Sparse).then_some(content).flatten();
             self.set(part.clone(), Some(hash), made_for);
         }
     }
 
     fn remove(&mut self, part: Part) {
-        if self.base(&part).is_some() || self.named(&part) {
+        if !self.is_base(&part, None) || self.named(&part) {
             self.set(part, None, None);
         }
     }
@@ -103,7 +106,7 @@ impl Author<'_> {
         // writer has set the same value before.
         let on_purpose = self.change.writer.is_store() || self.named(&part);
         let ChangeVersion { time, count, .. } = self.version;
-        self.history.set(part.clone(), Setting { time, count, hash, on_purpose, made_for, value: None });
+        self.history.set(part.clone(), Setting { time, count, hash, stored: None, on_purpose, made_for, value: None });
         self.changed.insert(part, hash);
     }
 
@@ -111,6 +114,11 @@ impl Author<'_> {
     /// stores. The base of a publisher is the value that it last set.
     fn base(&self, part: &Part) -> Option<Hash> {
         if self.writes_on_top() { self.before.hash(part) } else { self.history.base(part) }
+    }
+
+    /// Whether the value is the base. The base of a publisher counts as it was set and as it is stored.
+    fn is_base(&self, part: &Part, hash: Option<Hash>) -> bool {
+        if self.writes_on_top() { self.before.hash(part) == hash } else { self.history.base_is(part, hash) }
     }
 
     fn knows(&self) -> bool {
@@ -140,13 +148,9 @@ impl Author<'_> {
         self.change.writer.is_store() || self.change.writer == Writer::Operator
     }
 
-    /// The hash of the content that the view's embeddings were computed from.
-    fn content_of(&self, view: &Chunk) -> Option<Hash> {
-        if covers(self.change.unchanged, &Part::Content) {
-            self.base(&Part::Content)
-        } else {
-            Some(Hash::of_bytes(view.content.as_bytes()))
-        }
+    /// The hash of the content that the view's embeddings were computed from, as it was set.
+    fn content_of(&self) -> Option<Hash> {
+        if covers(self.change.unchanged, &Part::Content) { self.base(&Part::Content) } else { self.content }
     }
 
     fn report(&mut self, view: &Chunk) {

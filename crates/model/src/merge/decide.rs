@@ -58,7 +58,7 @@ pub(super) fn decide_embedding(strategy: Strategy, settings: &[Candidate<'_>], c
     preferred.unwrap_or_else(|| {
         let newest: BTreeMap<Writer, &Candidate<'_>> = settings.iter().map(|c| (c.version.writer, c)).collect();
         let mut values: Vec<Current> =
-            newest.values().filter(|c| c.setting.hash.is_some()).map(|c| c.current()).collect();
+            newest.values().filter(|c| c.setting.shown().is_some()).map(|c| c.current()).collect();
         values.sort_by_key(|value| (value.made_for == content, value.version));
         let first = values.pop();
         let others = values.into_iter().filter(|other| first.as_ref().is_some_and(|first| first.hash != other.hash));
@@ -91,7 +91,7 @@ fn replay(settings: &[Candidate<'_>], mut resolve: impl FnMut(&Current, &Candida
             }
             Step::Merged(text) => {
                 let hash = Some(Hash::of_bytes(text.as_bytes()));
-                let merged = Current { hash, merged: Some(text), ..source.current() };
+                let merged = Current { hash, set: hash, merged: Some(text), ..source.current() };
                 decision = Decision { current: Some(merged), lost: Some((target, at)), ..decision };
             }
             Step::Open => {
@@ -106,7 +106,7 @@ fn replay(settings: &[Candidate<'_>], mut resolve: impl FnMut(&Current, &Candida
 fn merge_text(current: &Current, source: &Candidate<'_>, texts: &dyn Fn(Hash) -> Option<String>) -> Step {
     let target = current.merged.clone().or_else(|| texts(current.hash?));
     let of = |hash: Option<Hash>| hash.and_then(texts);
-    match (of(source.base), target, of(source.setting.hash)) {
+    match (of(source.base), target, of(source.setting.shown())) {
         (Some(base), Some(target), Some(source)) => Step::Merged(merge_lines(&base, &target, &source)),
         // Without a common base every line conflicts.
         _ => Step::Source,
@@ -127,6 +127,12 @@ fn prefer(writer: Writer, settings: &[Candidate<'_>]) -> Option<Decision> {
 
 impl Candidate<'_> {
     fn current(&self) -> Current {
-        Current { version: self.version, hash: self.setting.hash, made_for: self.setting.made_for, merged: None }
+        Current {
+            version: self.version,
+            hash: self.setting.shown(),
+            set: self.setting.hash,
+            made_for: self.setting.made_for,
+            merged: None,
+        }
     }
 }

@@ -77,7 +77,7 @@ impl Detector<'_> {
         }
         let settings = effective(self.record, part, None);
         let own = settings.iter().find(|candidate| candidate.version == version)?;
-        let base = settings.iter().rfind(|c| c.version < version && c.setting.hash == own.base);
+        let base = settings.iter().rfind(|c| c.version < version && c.setting.shown() == own.base);
         let by = base.filter(|_| own.base.is_some()).map(|base| (base.version.writer, base.version.time));
         Some(self.side(part, by, own.base))
     }

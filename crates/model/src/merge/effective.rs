@@ -8,8 +8,10 @@ use crate::{ChangeVersion, Hash, Part, Record, Writer};
 pub(super) struct Current {
     /// The version of the newest setting that contributed to the value.
     pub(super) version: ChangeVersion,
-    /// The hash of the value; `None` if the part is removed.
+    /// The hash of the value, as the row shows it; `None` if the part is removed.
     pub(super) hash: Option<Hash>,
+    /// The hash of the value as it was set.
+    pub(super) set: Option<Hash>,
     /// For an embedding: the hash of the content that it was computed from.
     pub(super) made_for: Option<Hash>,
     /// The text, if it is the result of a line merge and no writer set it.
@@ -21,7 +23,7 @@ pub(super) struct Current {
 pub(super) struct Candidate<'a> {
     pub(super) version: ChangeVersion,
     pub(super) setting: &'a Setting,
-    /// The value that the writer set before, or an operator's later resolution.
+    /// The value that the writer set before, or an operator's later resolution, as the row shows it.
     pub(super) base: Option<Hash>,
 }
 
@@ -64,7 +66,7 @@ pub(super) fn effective<'a>(record: &'a Record, part: &Part, deleted: Option<Cha
 fn takes_effect(candidate: &Candidate<'_>, earlier: &[Candidate<'_>], deleted: Option<ChangeVersion>) -> bool {
     let own = |other: &&Candidate<'_>| other.version.writer == candidate.version.writer;
     let since = |c: &Candidate<'_>| deleted.is_none_or(|delete| c.version > delete);
-    let same = |other: &Candidate<'_>| since(other) && other.setting.hash == candidate.setting.hash;
+    let same = |other: &Candidate<'_>| since(other) && other.setting.is(candidate.setting.hash);
     candidate.setting.on_purpose
         || match candidate.setting.hash {
             Some(_) => !since(candidate) || !earlier.iter().any(|other| !own(&other) && same(other)),
@@ -92,7 +94,7 @@ fn candidates<'a>(
             (None, other) => other,
             (own, _) => own,
         };
-        Candidate { version, setting, base: newest.and_then(|setting| setting.hash) }
+        Candidate { version, setting, base: newest.and_then(Setting::shown) }
     })
 }
 

@@ -33,7 +33,7 @@ pub(super) fn keep_values(record: &mut Record, shown: &Shown, strategies: &Strat
             let uses_history = strategies.of(part).uses_history();
             let old = settings.len().saturating_sub(kept_values(part));
             for (i, setting) in settings.iter_mut().enumerate() {
-                let Some(hash) = setting.hash else {
+                let Some(hash) = setting.shown() else {
                     continue;
                 };
                 let version = setting.version(*writer);

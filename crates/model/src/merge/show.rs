@@ -100,7 +100,7 @@ pub(super) fn show(record: &Record, strategies: &Strategies, values: &Values<'_>
     }
     let deleted = record.newest_delete();
     let mut shown = Shown { exists: true, ..Shown::default() };
-    let texts = |hash: Hash| values.content(hash);
+    let (texts, mut content) = (|hash: Hash| values.content(hash), None);
     let names: BTreeSet<&Part> = record.writers.values().flat_map(|history| history.parts.keys()).collect();
     // Parts are ordered so that the content precedes the embeddings, which depend on it.
     for part in names.into_iter().filter(|part| **part != Part::Existence) {
@@ -108,12 +108,12 @@ pub(super) fn show(record: &Record, strategies: &Strategies, values: &Values<'_>
         if !matches!(part, Part::Dense(_) | Part::Sparse) {
             let decision = decide(strategy, &settings, &texts);
             if *part == Part::Content {
+                content = decision.current.as_ref().and_then(|current| current.set);
                 shown.rival = rival(&decision, strategy, &texts);
             }
             shown.insert(part, decision);
             continue;
         }
-        let content = shown.hash(&Part::Content);
         let mut decision = decide_embedding(strategy, &settings, content);
         shown.stale |= decision.current.as_ref().is_some_and(|value| value.hash.is_some() && value.made_for != content);
         if *part == Part::Sparse {

@@ -43,7 +43,7 @@ impl<'a> Values<'a> {
         let mut kept = HashMap::new();
         let parts = record.writers.values_mut().flat_map(|history| &mut history.parts);
         for (part, setting) in parts.flat_map(|(part, settings)| settings.iter_mut().map(move |s| (part, s))) {
-            if let (Some(hash), Some(value)) = (setting.hash, setting.value.take()) {
+            if let (Some(hash), Some(value)) = (setting.shown(), setting.value.take()) {
                 kept.insert(name(part, hash), value);
             }
         }
