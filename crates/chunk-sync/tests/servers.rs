@@ -4,6 +4,8 @@
 
 #[path = "servers/absent.rs"]
 mod absent;
+#[path = "servers/application.rs"]
+mod application;
 #[path = "servers/clients.rs"]
 mod clients;
 #[path = "servers/crash_points.rs"]

@@ -29,6 +29,7 @@ mod recorded_table;
 mod records;
 mod rest;
 mod row;
+mod row_writes;
 mod schema;
 mod sql;
 

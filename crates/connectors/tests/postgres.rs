@@ -26,6 +26,8 @@ mod recorded;
 mod schema;
 #[path = "postgres/speed.rs"]
 mod speed;
+#[path = "postgres/stored_rows.rs"]
+mod stored_rows;
 #[path = "postgres/strangers.rs"]
 mod strangers;
 #[path = "postgres/trouble.rs"]

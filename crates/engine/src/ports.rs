@@ -35,7 +35,8 @@ pub use lease::{Handover, Lease, LeaseState};
 pub use outbox::{Outbox, PendingWrite};
 pub use projection::{Applied, Counts, Projection, StoredDocument, StoredFingerprint, Write};
 pub use system_of_record::{
-    Commit, Committed, CurrentState, Fence, MergeScope, MergeTransaction, Records, Row, SystemOfRecord,
+    Altered, Commit, Committed, CurrentState, Fence, MergeScope, MergeTransaction, Records, Row, RowsWritten,
+    SystemOfRecord,
 };
 pub use waiting::{NewWaiting, WaitReason, WaitingCount, WaitingEvent, WaitingEvents};
 

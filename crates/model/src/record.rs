@@ -29,7 +29,7 @@ pub struct Record {
     /// One history per writer.
     pub writers: BTreeMap<Writer, History>,
     /// What the row shows in place of fields that are not parts.
-    pub forms: Forms,
+    pub forms: Box<Forms>,
 }
 
 /// The stored forms of the fields that are not parts: a trigger may replace `updated_at`, for example.

@@ -51,6 +51,7 @@ mod ports;
 mod process;
 mod scenario;
 mod tally;
+mod trigger;
 mod waiting;
 mod writers;
 
@@ -104,6 +105,8 @@ pub struct Plant {
     pub store: Box<dyn Fn(Arc<dyn Projection>) -> Arc<dyn Projection> + Send + Sync>,
     /// The stores of the installation beside the rows.
     pub stores: Vec<Target>,
+    /// Whether a trigger of the table alters the rows.
+    pub triggers: bool,
 }
 
 impl Default for Plant {
@@ -117,6 +120,7 @@ impl Default for Plant {
             lease: Box::new(|lease| Arc::new(lease)),
             store: Box::new(|store| store),
             stores: vec![Target::Qdrant, Target::Neo4j],
+            triggers: false,
         }
     }
 }
@@ -170,7 +174,10 @@ struct World {
 async fn live(seed: u64, installation: Installation, plant: Plant) -> Result<Tally, String> {
     let mut rng = Rng::new(seed);
     let processes = installation.processes;
-    let world = Arc::new(World::new(Scenario::draw(&mut rng, installation).within(&plant.stores), plant, &mut rng));
+    let world = {
+        let scenario = Scenario::draw(&mut rng, installation).within(&plant.stores).triggering(plant.triggers);
+        Arc::new(World::new(scenario, plant, &mut rng))
+    };
     let mut branch = || Rng::new(rng.next_u64());
     if let Some(down) = world.scenario.down {
         world.faults.cut_off(Endpoint::Store(down), LATE * 2);
@@ -195,7 +202,8 @@ async fn live(seed: u64, installation: Installation, plant: Plant) -> Result<Tal
     }
     world.drain_late_writes().await?;
     // The final version of a chunk depends on the order of its merges; late commits change that order.
-    world.check(None, processes == 1 && !world.scenario.commits_late).await?;
+    let exactly = processes == 1 && !world.scenario.commits_late && !world.scenario.triggers;
+    world.check(None, exactly).await?;
     Ok(world.tallied())
 }
 
@@ -210,10 +218,12 @@ impl World {
             FinishedBy::Merge => MemoryRecords::beside(&bus),
         };
         let rows = rows.taking(move || takes.merge_takes());
+        let rows =
+            if scenario.triggers { rows.triggering(Arc::new(|state| Some(trigger::stored(state)))) } else { rows };
         let store = |target| (plant.store)(Arc::new(MemoryStore::new(target, limits.clone())));
         Self {
             faults,
-            oracle: Arc::default(),
+            oracle: Arc::new(Oracle::new(scenario.triggers)),
             bus,
             capture: MemoryCapture::default(),
             records: (plant.records)(Arc::new(rows.clone())),

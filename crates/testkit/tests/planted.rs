@@ -80,6 +80,16 @@ fn a_system_of_record_that_settles_without_recording() {
 }
 
 #[test]
+fn a_system_of_record_that_records_what_it_sent_and_not_what_was_stored() {
+    let plant = || Plant {
+        records: Box::new(|records| Arc::new(records::Flawed::new(records, records::Flaw::RecordsWhatItSent))),
+        triggers: true,
+        ..Plant::default()
+    };
+    is_found_out("records of what was sent", 40, &["the row of", "the record of", "misses", "holds"], plant);
+}
+
+#[test]
 fn a_system_of_record_that_forgets_the_outbox() {
     let plant = || Plant {
         records: Box::new(|records| Arc::new(records::Flawed::new(records, records::Flaw::ForgetsDebts))),

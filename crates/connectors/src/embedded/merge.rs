@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    Commit, Committed, CurrentState, Fault, FaultClass, Fence, MergeScope, MergeTransaction,
+    Commit, Committed, CurrentState, Fault, FaultClass, Fence, MergeScope, MergeTransaction, RowsWritten,
 };
 use rusqlite::Transaction;
 use tokio::sync::oneshot;
@@ -60,6 +60,11 @@ impl Merge {
 impl MergeTransaction for Merge {
     fn current(&mut self) -> Vec<CurrentState> {
         std::mem::take(&mut self.current)
+    }
+
+    /// No trigger alters the rows of the file: all of a commit is written at once.
+    async fn write(&mut self, _: &[Commit]) -> Result<RowsWritten, Fault> {
+        Ok(RowsWritten::Stored(Vec::new()))
     }
 
     async fn commit(self: Box<Self>, commits: Vec<Commit>) -> Result<Committed, Fault> {

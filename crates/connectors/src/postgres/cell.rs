@@ -30,6 +30,7 @@ pub struct Indexed {
 pub(super) enum Cell {
     Null,
     Text(String),
+    Texts(Vec<String>),
     Int(i64),
     Real(f64),
     Bool(bool),
@@ -99,6 +100,7 @@ impl ToSql for Cell {
         match self {
             Self::Null => return Ok(IsNull::Yes),
             Self::Text(text) => out.put_slice(text.as_bytes()),
+            Self::Texts(texts) => return texts.to_sql(ty, out),
             Self::Int(number) => put_int(*number, ty, out)?,
             Self::Real(number) => put_real(*number, ty, out),
             Self::Bool(value) => out.put_u8(u8::from(*value)),
@@ -200,11 +202,16 @@ pub(super) fn widened(number: f32) -> f64 {
     number.to_string().parse().unwrap_or_else(|_| number.into())
 }
 
-/// A time; NULL for `infinity`, which a chunk cannot hold.
+/// The first microsecond that RFC 3339 can write, since 1970, and the last one that is in the year 9999 at every offset.
+const FIRST: i64 = -62_135_596_800_000_000;
+const LAST: i64 = 253_402_207_199_999_999;
+
+/// A time; the nearest one that RFC 3339 can write for `infinity`, for years before 1 and after 9999. An update that
+/// does not change the column leaves the exact value there.
 fn time(micros: &[i64]) -> Cell {
     match micros {
-        [i64::MIN | i64::MAX] | [] => Cell::Null,
-        [micros, ..] => Cell::Time(Time::from_micros(micros.saturating_add(POSTGRES_EPOCH))),
+        [] => Cell::Null,
+        [micros, ..] => Cell::Time(Time::from_micros(micros.saturating_add(POSTGRES_EPOCH).clamp(FIRST, LAST))),
     }
 }
 

@@ -24,13 +24,6 @@ pub struct Decoded {
     pub defaults: Vec<&'static str>,
 }
 
-impl Decoded {
-    /// Whether `created_at` or `updated_at` got a default.
-    pub(super) fn dated(&self) -> bool {
-        self.defaults.iter().any(|name| ["created_at", "updated_at"].contains(name))
-    }
-}
-
 /// Decodes a row. `at` is the default for its times; `limits` gives the embedding model when the row does not name it.
 #[must_use]
 pub fn decode(mut row: RowImage, limits: &Limits, at: Time) -> Decoded {

@@ -22,6 +22,11 @@ pub(super) enum Error {
     Lease,
     #[error("another session inserted a row with the same id during the merge")]
     Overtaken,
+    #[error(
+        "the table did not {1} the row of chunk {0} and reported no error: a trigger or a rule skips it (RETURN NULL, DO \
+         INSTEAD NOTHING); let it pass for the role of the service, or make it raise an error"
+    )]
+    Skipped(uuid::Uuid, &'static str),
     #[error("{0}")]
     Setup(String),
     #[error(transparent)]
@@ -37,6 +42,26 @@ pub(super) enum Error {
 /// What to do when the database takes no writes.
 pub(super) const READ_ONLY: &str = "a host sets default_transaction_read_only when the disk is almost full: make room, or \
     lift it; the service then goes on by itself";
+
+/// The field of a chunk that is in this column of the table.
+pub(super) fn field(column: &str) -> String {
+    let (group, name) = match column {
+        "project_id" | "dataset_id" => ("organization", column),
+        "cognee_dataset_id" => ("organization", "cognee_dataset"),
+        "source_type" => ("source", "type"),
+        "source_url" => ("source", "url"),
+        "relative_path" => ("source", "path"),
+        "start_line" | "end_line" | "start_char" | "end_char" => ("location", column),
+        "language" | "is_code" | "confidence" => ("code_metadata", column),
+        "graph_node_id" => ("graph", "node_id"),
+        "entity_refs" => ("graph", "entities"),
+        "dense_vector" | "embedding_model" => ("embeddings", "dense"),
+        "sparse_vector" => ("embeddings", "sparse"),
+        "created_at" | "updated_at" | "indexed_at" | "cognified_at" => ("metadata", column),
+        _ => return column.to_owned(),
+    };
+    format!("{group}.{name}")
+}
 
 /// The server's message, SQLSTATE and hint. Never its detail, which may quote the row.
 fn said(error: &tokio_postgres::Error) -> String {
@@ -78,6 +103,7 @@ impl Error {
             Self::NoConnection | Self::Overtaken | Self::Lease => FaultClass::Busy,
             Self::SlowConnection | Self::Deadline(_) => FaultClass::Timeout,
             Self::Fenced(fault) => fault.class,
+            Self::Skipped(..) => FaultClass::Rejected,
             Self::Setup(_) => FaultClass::Misconfigured,
             Self::Standby => FaultClass::Unavailable,
             Self::Record(..) | Self::Conflict(..) => FaultClass::Corrupt,
@@ -87,6 +113,14 @@ impl Error {
     /// Whether row level security would hide rows from the role of the service.
     pub(super) fn hides_rows(&self) -> bool {
         matches!(self, Self::Client(error) if error.as_db_error().is_some_and(hides_rows))
+    }
+
+    /// The constraint that the row violates.
+    pub(super) fn constraint(&self) -> Option<&str> {
+        match self {
+            Self::Client(error) => error.as_db_error().and_then(DbError::constraint),
+            _ => None,
+        }
     }
 
     /// Whether the statement failed only because an earlier statement had aborted the transaction.
@@ -103,10 +137,13 @@ impl Error {
         let fault = Fault::new(self.class(), context, &self);
         match &self {
             Self::Fenced(fenced) => fenced.clone(),
-            Self::Client(error) => match error.as_db_error().and_then(DbError::column) {
-                Some(column) => fault.at(column),
-                None => fault,
-            },
+            Self::Client(error) => {
+                let fault = Fault { awaits_parent: error.code() == Some(&SqlState::FOREIGN_KEY_VIOLATION), ..fault };
+                match error.as_db_error().and_then(DbError::column) {
+                    Some(column) => fault.at(field(column)),
+                    None => fault,
+                }
+            }
             _ => fault,
         }
     }

@@ -12,26 +12,23 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    Commit, Committed, CurrentState, EntryId, Fault, Fence, MergeScope, MergeTransaction, PendingWrite,
+    Commit, Committed, CurrentState, EntryId, Fault, Fence, MergeScope, MergeTransaction, PendingWrite, RowsWritten,
 };
-use chunk_sync_model::{Hash, Record, State};
+use chunk_sync_model::{Hash, Record};
 use deadpool_postgres::{Client, GenericClient};
-use futures::future::{join_all, try_join, try_join3, try_join5};
+use futures::future::{try_join, try_join3, try_join5};
 use jiff::Timestamp;
-use tokio_postgres::Statement;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::absence;
 use super::bus::entry;
-use super::cell::Cell;
 use super::conflicts::Entries;
-use super::encode::encode;
 use super::fault::Error;
 use super::fence;
 use super::open_transaction::OpenTransaction;
 use super::records::{HeldRow, PostgresRecords, decode_records, on_outbox, read_states};
-use super::row::{COLUMNS, Further, RowImage};
+use super::row_writes::RowWrites;
 use super::schema::Layout;
 use super::sql;
 use super::transaction::{execute, set_locally};
@@ -50,6 +47,8 @@ pub(super) struct Merge<'a> {
     finished: Vec<EntryId>,
     current: Vec<CurrentState>,
     rows: HashMap<Uuid, HeldRow>,
+    /// Whether the rows are written.
+    has_written: bool,
 }
 
 impl PostgresRecords {
@@ -61,7 +60,7 @@ impl PostgresRecords {
             match read {
                 Ok((current, rows)) => {
                     let finished = scope.finished.to_vec();
-                    Ok(Merge { records: self, layout, transaction, finished, current, rows })
+                    Ok(Merge { records: self, layout, transaction, finished, current, rows, has_written: false })
                 }
                 Err(error) => Err(transaction.roll_back(&self.pool, error).await),
             }
@@ -132,12 +131,31 @@ impl MergeTransaction for Merge<'_> {
         std::mem::take(&mut self.current)
     }
 
-    async fn commit(self: Box<Self>, commits: Vec<Commit>) -> Result<Committed, Fault> {
-        let Self { records, layout, transaction, finished, rows, .. } = *self;
+    async fn write(&mut self, commits: &[Commit]) -> Result<RowsWritten, Fault> {
+        self.has_written = true;
+        let Self { records, layout, transaction, rows, .. } = self;
+        let write = async {
+            let writes = RowWrites::of(commits, rows, layout, &records.config);
+            // The futures of its statements are large: they live on the heap.
+            Box::pin(writes.write(transaction.client()?, layout, &records.config)).await
+        };
+        match records.pool.within(write).await {
+            Ok(altered) => Ok(RowsWritten::Stored(altered)),
+            Err(Error::Overtaken) => Ok(RowsWritten::Overtaken),
+            Err(error) => Err(records.fault(error, MERGE)),
+        }
+    }
+
+    async fn commit(mut self: Box<Self>, commits: Vec<Commit>) -> Result<Committed, Fault> {
+        if !self.has_written
+            && let RowsWritten::Overtaken = self.write(&commits).await?
+        {
+            return Ok(Committed::Overtaken);
+        }
+        let Self { records, transaction, finished, .. } = *self;
         let write = async {
             let client = transaction.client()?;
-            // The futures of its statements are large: they live on the heap.
-            Box::pin(write_all(records, &layout, client, &commits, &rows, &finished)).await
+            Box::pin(write_all(client, &commits, &finished)).await
         };
         let ended = match records.pool.within(write).await {
             Ok(()) => transaction.commit(&records.pool).await,
@@ -148,22 +166,13 @@ impl MergeTransaction for Merge<'_> {
                 records.handed.finish(&finished);
                 Ok(Committed::Durable)
             }
-            Err(Error::Overtaken) => Ok(Committed::Overtaken),
             Err(error) => Err(records.fault(error, MERGE)),
         }
     }
 }
 
-async fn write_all(
-    records: &PostgresRecords,
-    layout: &Layout,
-    transaction: &Client,
-    commits: &[Commit],
-    rows: &HashMap<Uuid, HeldRow>,
-    finished: &[EntryId],
-) -> Result<(), Error> {
-    let changes = Changes::of(commits, rows, |state| encode(state, &layout.room, &records.config.limits))?;
-    changes.write(transaction, layout).await?;
+async fn write_all(transaction: &Client, commits: &[Commit], finished: &[EntryId]) -> Result<(), Error> {
+    Changes::of(commits)?.write(transaction).await?;
     absence::write_notes(transaction, commits).await?;
     if !finished.is_empty() {
         execute(transaction, entry::REMOVE, &[&entry::numbers(finished)]).await?;
@@ -191,16 +200,9 @@ fn key(id: &Uuid) -> i32 {
     key
 }
 
-/// The writes of a transaction.
+/// What a transaction writes beside the rows.
 #[derive(Default)]
 struct Changes {
-    inserts: Vec<RowImage>,
-    updates: Vec<RowImage>,
-    /// Updates of rows whose vectors do not change.
-    updates_of_rest: Vec<RowImage>,
-    deletes: Vec<Uuid>,
-    /// Chunks whose vectors in `chunk_sync.embeddings` change, with the new vectors.
-    further: Vec<(Uuid, Vec<Further>)>,
     records: RecordColumns,
     pending_writes: Vec<PendingWrite>,
     conflicts: Entries,
@@ -217,19 +219,9 @@ struct RecordColumns {
 }
 
 impl Changes {
-    fn of(
-        commits: &[Commit],
-        rows: &HashMap<Uuid, HeldRow>,
-        encode: impl Fn(&State) -> RowImage,
-    ) -> Result<Self, Error> {
+    fn of(commits: &[Commit]) -> Result<Self, Error> {
         let mut changes = Self::default();
         for commit in commits {
-            let held = rows.get(&commit.id);
-            // A row without times is written back with those that this merge gave it. Otherwise every read would give
-            // it other times, and the row would look as if another program had changed it.
-            if commit.row_changed || held.is_some_and(|held| held.dated) {
-                changes.row(commit.id, commit.state.as_deref().map(&encode), held);
-            }
             changes.record(commit)?;
             let pending_write =
                 |target: &_| PendingWrite { id: commit.id, target: *target, version: commit.record.version };
@@ -237,28 +229,6 @@ impl Changes {
             changes.conflicts.add(commit);
         }
         Ok(changes)
-    }
-
-    fn row(&mut self, id: Uuid, row: Option<RowImage>, held: Option<&HeldRow>) {
-        let (mut wanted, mut there): (Vec<Further>, &[Further]) = (Vec::new(), &[]);
-        if let Some(held) = held {
-            there = &held.further;
-        }
-        match (row, held) {
-            (None, _) => self.deletes.push(id),
-            (Some(mut row), None) => {
-                wanted = std::mem::take(&mut row.further);
-                self.inserts.push(row);
-            }
-            (Some(mut row), Some(held)) => {
-                wanted = std::mem::take(&mut row.further);
-                let same = row.dense_vector == held.dense && row.sparse_vector == held.sparse;
-                if same { self.updates_of_rest.push(row) } else { self.updates.push(row) }
-            }
-        }
-        if wanted != there {
-            self.further.push((id, wanted));
-        }
     }
 
     fn record(&mut self, commit: &Commit) -> Result<(), Error> {
@@ -272,20 +242,7 @@ impl Changes {
         Ok(())
     }
 
-    async fn write(self, transaction: &Client, layout: &Layout) -> Result<(), Error> {
-        let statements = &layout.statements;
-        if !self.deletes.is_empty() {
-            execute(transaction, &statements.delete, &[&self.deletes]).await?;
-        }
-        let size = layout.sparse_size;
-        let inserted = rows(transaction, &statements.insert, self.inserts, size, |_| true).await?;
-        if inserted.contains(&0) {
-            return Err(Error::Overtaken);
-        }
-        rows(transaction, &statements.update, self.updates, size, |_| true).await?;
-        let rest = |column: usize| !sql::VECTORS.contains(&COLUMNS[column].name);
-        rows(transaction, &statements.update_rest, self.updates_of_rest, size, rest).await?;
-        set_further(transaction, &self.further).await?;
+    async fn write(self, transaction: &Client) -> Result<(), Error> {
         let records = &self.records;
         if !records.ids.is_empty() {
             let digests: Vec<Option<&[u8]>> = records.digests.iter().map(|d| d.as_ref().map(|d| &d[..])).collect();
@@ -299,65 +256,4 @@ impl Changes {
         self.conflicts.write(transaction).await?;
         on_outbox(transaction, sql::ENQUEUE, &self.pending_writes).await
     }
-}
-
-/// Writes rows with one pipelined statement each; returns the number of rows that each statement changed.
-async fn rows(
-    transaction: &Client,
-    sql: &str,
-    rows: Vec<RowImage>,
-    sparse_size: u32,
-    written: impl Fn(usize) -> bool,
-) -> Result<Vec<u64>, Error> {
-    if rows.is_empty() {
-        return Ok(Vec::new());
-    }
-    let statement = transaction.prepare_cached(sql).await?;
-    let parameters = rows.into_iter().map(|row| {
-        let id = Cell::from(row.id);
-        let cells = row.into_cells(sparse_size).into_iter().enumerate().filter(|(column, _)| written(*column));
-        std::iter::once(id).chain(cells.map(|(_, cell)| cell)).collect()
-    });
-    send(transaction, &statement, parameters.collect()).await
-}
-
-async fn send(transaction: &Client, statement: &Statement, rows: Vec<Vec<Cell>>) -> Result<Vec<u64>, Error> {
-    let sent = rows.into_iter().map(|row| async move { transaction.execute_raw(statement, row).await });
-    first_error(join_all(sent).await)
-}
-
-/// All answers, or the original error: errors of an aborted transaction only follow from it.
-fn first_error<T>(answers: Vec<Result<T, tokio_postgres::Error>>) -> Result<Vec<T>, Error> {
-    let mut error = None;
-    let mut found = Vec::with_capacity(answers.len());
-    for answer in answers {
-        match answer.map_err(Error::from) {
-            Ok(answer) => found.push(answer),
-            Err(failed) if error.as_ref().is_none_or(Error::is_echo) => error = Some(failed),
-            Err(_) => {}
-        }
-    }
-    error.map_or(Ok(found), Err)
-}
-
-async fn set_further(transaction: &Client, further: &[(Uuid, Vec<Further>)]) -> Result<(), Error> {
-    if further.is_empty() {
-        return Ok(());
-    }
-    let ids: Vec<Uuid> = further.iter().map(|(id, _)| *id).collect();
-    execute(transaction, sql::DROP_FURTHER, &[&ids]).await?;
-    let statement = transaction.prepare_cached(sql::ADD_FURTHER).await?;
-    let rows = further.iter().flat_map(|(id, vectors)| vectors.iter().map(|vector| further_cells(*id, vector)));
-    send(transaction, &statement, rows.collect()).await.map(drop)
-}
-
-fn further_cells(id: Uuid, further: &Further) -> Vec<Cell> {
-    let dense = &further.dense;
-    vec![
-        id.into(),
-        dense.model.clone().into(),
-        further.alternative.into(),
-        dense.vector.clone().into(),
-        dense.timestamp.into(),
-    ]
 }

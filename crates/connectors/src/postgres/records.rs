@@ -19,8 +19,9 @@ use super::bus::handed::Handed;
 use super::cell::Cell;
 use super::config::PostgresConfig;
 use super::decode::decode;
-use super::fault::Error;
+use super::fault::{Error, field};
 use super::pool::Pool;
+use super::rest;
 use super::row::{COLUMNS, Further, RowImage};
 use super::schema::{self, Extension, Facts, Layout};
 use super::sql;
@@ -99,10 +100,18 @@ impl PostgresRecords {
     /// The fault of an error. An error that the tables may have caused drops the cached layout, so that the next call
     /// reads the catalogue again.
     pub(super) fn fault(&self, error: Error, context: &'static str) -> Fault {
-        if error.class() == FaultClass::Misconfigured {
+        let constraint = error.constraint().map(ToOwned::to_owned);
+        let column = constraint.as_ref().and_then(|name| self.known().as_ref()?.constraints.get(name).cloned());
+        if error.class() == FaultClass::Misconfigured || (constraint.is_some() && column.is_none()) {
             self.forget();
         }
-        error.into_fault(context)
+        let fault = error.into_fault(context);
+        match (column, constraint) {
+            _ if fault.field.is_some() => fault,
+            (Some(column), _) => fault.at(field(&column)),
+            (None, Some(constraint)) => fault.at(constraint),
+            (None, None) => fault,
+        }
     }
 
     /// The picked rows and their records, read from one snapshot, with the picked ids in order.
@@ -391,11 +400,18 @@ async fn page(
 /// A row as stored and as a state.
 pub(super) struct HeldRow {
     pub(super) state: Arc<State>,
-    /// Whether the state has default times because the row has none.
-    pub(super) dated: bool,
-    pub(super) dense: Option<chunk_sync_model::vector::Vector>,
-    pub(super) sparse: Option<super::cell::Indexed>,
+    /// The columns for which the state has a default because the row has no value.
+    pub(super) defaults: Vec<&'static str>,
+    /// Whether the metadata of the row lack the service's own key.
+    pub(super) lacks_rest: bool,
     pub(super) further: Vec<Further>,
+}
+
+impl HeldRow {
+    /// Whether the row has no times: the defaults differ with every read.
+    pub(super) fn is_incomplete(&self) -> bool {
+        self.defaults.iter().any(|name| ["created_at", "updated_at"].contains(name))
+    }
 }
 
 /// The rows of these ids, by id. `rows` is the statement that reads them; `at` is the default for missing times.
@@ -417,11 +433,10 @@ pub(super) async fn read_states(
         let mut image = image(row)?;
         image.further = vectors.remove(&image.id).unwrap_or_default();
         image.further.sort_by(|a, b| (a.alternative, &a.dense.model).cmp(&(b.alternative, &b.dense.model)));
-        let (id, dense, sparse, further) =
-            (image.id, image.dense_vector.clone(), image.sparse_vector.clone(), image.further.clone());
+        let (id, further, lacks_rest) = (image.id, image.further.clone(), rest::is_missing(image.metadata.as_ref()));
         let decoded = decode(image, &config.limits, at);
-        let dated = decoded.dated();
-        states.insert(id, HeldRow { state: Arc::new(decoded.state), dated, dense, sparse, further });
+        let (state, defaults) = (Arc::new(decoded.state), decoded.defaults);
+        states.insert(id, HeldRow { state, defaults, lacks_rest, further });
     }
     Ok(states)
 }

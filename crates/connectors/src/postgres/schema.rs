@@ -198,6 +198,8 @@ pub(super) struct Facts {
     pub(super) columns: BTreeMap<String, Found>,
     /// Whether a unique index guarantees distinct ids.
     pub(super) unique: bool,
+    /// The first column of each constraint and unique index, by its name.
+    pub(super) constraints: BTreeMap<String, String>,
 }
 
 /// Statements and limits for the tables as they are.
@@ -206,6 +208,10 @@ pub(super) struct Layout {
     pub(super) room: Room,
     /// The declared dimensions of the `sparsevec`.
     pub(super) sparse_size: u32,
+    /// Whether single keys of `metadata` can be set.
+    pub(super) metadata_by_key: bool,
+    /// The first column of each constraint and unique index, by its name.
+    pub(super) constraints: BTreeMap<String, String>,
     pub(super) statements: Statements,
 }
 
@@ -316,6 +322,8 @@ pub(super) fn layout(config: &PostgresConfig, facts: &Facts) -> Result<Layout, E
             confidence: found("confidence").type_name == "float8",
         },
         sparse_size,
+        constraints: facts.constraints.clone(),
+        metadata_by_key: found("metadata").type_name == "jsonb",
         statements: Statements::new(&table, config.limits.row_max_bytes),
     })
 }
@@ -441,6 +449,16 @@ const COLUMNS_THERE: &str =
     JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname = $1 AND c.relname = $2 AND a.attnum > 0 AND NOT a.attisdropped";
 
+/// An error names the constraint or unique index, not its columns.
+const CONSTRAINTS: &str = "WITH keys AS (
+        SELECT conname::text AS name, conrelid AS relation, conkey[1] AS column FROM pg_constraint
+        UNION SELECT x.relname::text, i.indrelid, i.indkey[0] FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid
+        WHERE i.indisunique)
+    SELECT k.name, a.attname::text FROM keys k JOIN pg_class c ON c.oid = k.relation
+    JOIN pg_namespace n ON n.oid = c.relnamespace
+    JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.column AND a.attnum > 0
+    WHERE n.nspname = $1 AND c.relname = $2";
+
 /// Reads the state of the database from its catalogue. Fails when server version or encoding is not supported.
 pub(super) async fn look(client: &impl GenericClient, config: &PostgresConfig) -> Result<Facts, Error> {
     let server = client.query_one(SERVER, &[]).await?;
@@ -471,8 +489,19 @@ pub(super) async fn look(client: &impl GenericClient, config: &PostgresConfig) -
         };
         columns.insert(row.try_get(0)?, found);
     }
-    let unique = present.try_get(6)?;
-    Ok(Facts { extension, schema: present.try_get(0)?, own_schema: present.try_get(1)?, version, columns, unique })
+    let mut constraints = BTreeMap::new();
+    for row in client.query(CONSTRAINTS, &[&config.schema, &config.table]).await? {
+        constraints.insert(row.try_get(0)?, row.try_get(1)?);
+    }
+    Ok(Facts {
+        extension,
+        schema: present.try_get(0)?,
+        own_schema: present.try_get(1)?,
+        version,
+        columns,
+        unique: present.try_get(6)?,
+        constraints,
+    })
 }
 
 fn check_server(number: i32, version: &str, encoding: &str) -> Result<(), Error> {

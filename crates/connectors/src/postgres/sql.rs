@@ -13,10 +13,6 @@ pub(super) fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
-/// Columns with large values. When the vectors of a row did not change, the update omits them, so that they are neither
-/// sent nor written again.
-pub(super) const VECTORS: [&str; 2] = ["dense_vector", "sparse_vector"];
-
 /// The first statement of each transaction that writes rows: it marks the transaction in the log as the service's own.
 pub(super) const OWN: &str = "SELECT pg_logical_emit_message(true, 'chunk_sync', 'own')";
 
@@ -121,11 +117,13 @@ pub(super) struct Statements {
     pub(super) rows: String,
     /// Inserts a row that does not exist: id, then every column.
     pub(super) insert: String,
-    /// Updates a row: id, then every column.
-    pub(super) update: String,
-    /// Updates a row except [`VECTORS`].
-    pub(super) update_rest: String,
+    /// The name of the table.
+    table: String,
     pub(super) delete: String,
+    /// The ids of those that exist.
+    pub(super) present: String,
+    /// Whether the table or a partition has triggers or rules that may alter or skip a write.
+    pub(super) triggers: String,
     /// Ids of rows in ascending order, at most `$1`; and only those above `$2`.
     /// Ids of rows and records, likewise.
     pub(super) ids: String,
@@ -159,8 +157,14 @@ impl Statements {
                 names.join(", "),
                 places.join(", ")
             ),
-            update: update(table, &names),
-            update_rest: update(table, &names.into_iter().filter(|name| !VECTORS.contains(name)).collect::<Vec<_>>()),
+            table: table.to_owned(),
+            present: format!("SELECT id FROM {table} WHERE id = ANY($1)"),
+            triggers: format!(
+                "SELECT EXISTS (SELECT FROM pg_class c WHERE (c.oid = {0}::regclass \
+                 OR c.oid IN (SELECT relid FROM pg_partition_tree({0}::regclass))) AND (c.relhasrules \
+                 OR EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgenabled <> 'D')))",
+                literal(table)
+            ),
             delete: format!("DELETE FROM {table} WHERE id = ANY($1)"),
             ids: ids(""),
             ids_after: ids(above),
@@ -169,13 +173,22 @@ impl Statements {
     }
 }
 
-fn update(table: &str, names: &[&str]) -> String {
-    let sets = names.iter().zip(2..).map(|(name, place)| match *name {
-        // Derived from the path; without a derived value, the value of another program stays.
-        "file_extension" => format!("{name} = coalesce(${place}, {name})"),
-        _ => format!("{name} = ${place}"),
-    });
-    format!("UPDATE {table} SET {} WHERE id = $1", sets.collect::<Vec<_>>().join(", "))
+impl Statements {
+    /// Updates these columns of a row, by their places in [`COLUMNS`]: id, then the columns. With `by_key` the column
+    /// `metadata` is a set of keys, and the last parameter has the keys to remove.
+    pub(super) fn update(&self, columns: &[usize], by_key: bool) -> String {
+        let removed = columns.len() + 2;
+        let sets = columns.iter().zip(2..).map(|(column, place)| match COLUMNS[*column].name {
+            // Derived from the path; without a derived value, the value of another program stays.
+            name @ "file_extension" => format!("{name} = coalesce(${place}, {name})"),
+            name @ "metadata" if by_key => format!(
+                "{name} = (CASE jsonb_typeof({name}) WHEN 'object' THEN {name} ELSE '{{}}' END - ${removed}::text[]) \
+                 || ${place}"
+            ),
+            name => format!("{name} = ${place}"),
+        });
+        format!("UPDATE {} SET {} WHERE id = $1", self.table, sets.collect::<Vec<_>>().join(", "))
+    }
 }
 
 /// Fails the statement for a row that is longer than `{}` bytes, before its values are read: the cast of the text raises

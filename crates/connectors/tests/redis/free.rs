@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
     Applied, Commit, Committed, ConflictFilter, ConflictLog, ConflictRecord, Counts, CurrentState, Fault, MergeScope,
-    MergeTransaction, Outbox, PendingWrite, Projection, Row, StoredDocument, StoredFingerprint, SystemOfRecord, Write,
+    MergeTransaction, Outbox, PendingWrite, Projection, Row, RowsWritten, StoredDocument, StoredFingerprint,
+    SystemOfRecord, Write,
 };
 use chunk_sync_model::document::Fingerprint;
 use chunk_sync_model::{State, Target, Time};
@@ -55,6 +56,10 @@ struct FreeMerge(usize);
 impl MergeTransaction for FreeMerge {
     fn current(&mut self) -> Vec<CurrentState> {
         vec![CurrentState::default(); self.0]
+    }
+
+    async fn write(&mut self, _: &[Commit]) -> Result<RowsWritten, Fault> {
+        Ok(RowsWritten::Stored(Vec::new()))
     }
 
     async fn commit(self: Box<Self>, _: Vec<Commit>) -> Result<Committed, Fault> {

@@ -19,7 +19,7 @@ use chunk_sync_model::Target;
 use crate::pipeline::apply::merge_context::{MergeContext, Outcome};
 use crate::pipeline::apply::plan::{chunk_ids, plan};
 use crate::pipeline::envelope::Operation;
-use crate::ports::{Committed, EntryId, Fault, FaultClass, Fence, FinishedBy, MergeScope, SystemOfRecord};
+use crate::ports::{Committed, EntryId, Fault, FaultClass, Fence, FinishedBy, MergeScope, RowsWritten, SystemOfRecord};
 use crate::runtime::metrics;
 
 /// How often a merge that another program's insert overtakes is begun before it fails.
@@ -43,8 +43,10 @@ pub(crate) async fn merge_all(
     for _ in 0..ATTEMPTS {
         let mut transaction = records.begin(MergeScope { ids: &ids, fence, finished: &finished }).await?;
         let planning = Instant::now();
-        let plan = plan(transaction.current(), operations, context);
+        let mut plan = plan(transaction.current(), operations, context);
         metrics::took(metrics::Operation::Merge, planning);
+        let RowsWritten::Stored(altered) = transaction.write(&plan.commits).await? else { continue };
+        plan.stored(altered, &context.settings.strategies);
         if transaction.commit(plan.commits).await? == Committed::Durable {
             metrics::took(metrics::Operation::Apply(Target::Postgres), started);
             return Ok(plan.outcome);

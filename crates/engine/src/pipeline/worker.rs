@@ -136,6 +136,10 @@ impl Merged {
     }
 }
 
+/// How long an operation is retried whose row refers to a row of another table that does not exist yet, and how often.
+const PARENT_PATIENCE: Duration = Duration::from_secs(5);
+const PARENT_PAUSE: Duration = Duration::from_millis(250);
+
 /// How often the worker asks the bus which of the carried log lines it has finished.
 const ASK: Duration = Duration::from_secs(1);
 
@@ -402,7 +406,18 @@ impl Worker {
         let mut open = vec![(0..operations.len()).collect::<Vec<_>>()];
         let mut again = false;
         let mut pauses = Pauses::new(&self.settings.worker);
-        while let Some(part) = open.pop() {
+        let (mut orphans, began) = (Vec::new(), tokio::time::Instant::now());
+        loop {
+            let Some(part) = open.pop() else {
+                if orphans.is_empty() {
+                    break;
+                }
+                if self.stop.during(tokio::time::sleep(PARENT_PAUSE)).await.is_none() {
+                    return Ok(None);
+                }
+                open.append(&mut orphans);
+                continue;
+            };
             let batch: Vec<&Operation> = part.iter().map(|i| &operations[*i]).collect();
             let now = Written { at: self.clock.now(), max_ahead: self.settings.limits.max_ahead_micros };
             let snapshots = self.look(&batch).await;
@@ -444,6 +459,8 @@ impl Worker {
                 }
                 Err(fault) => match halves(&part, operations).or_else(|| halves_in_order(&part)) {
                     Some((first, second)) => open.extend([second, first]),
+                    // The rest of the batch is merged meanwhile.
+                    None if fault.awaits_parent && began.elapsed() < PARENT_PATIENCE => orphans.push(part),
                     None => merged.refused.extend(part.into_iter().map(|i| (i, fault.clone()))),
                 },
             }

@@ -75,12 +75,14 @@ pub struct Fault {
     /// Whether the installation is no longer the one that this process was started for: the process must neither repeat
     /// the call nor dead-letter what it carries, but end.
     pub outdated: bool,
+    /// Whether the input refers to a row of another table that does not exist, but may be added a moment later.
+    pub awaits_parent: bool,
 }
 
 impl Fault {
     /// A fault of this class, with the error that caused it.
     pub fn new(class: FaultClass, context: &'static str, error: impl std::fmt::Display) -> Self {
-        Self { class, context, message: format!("{error:#}"), field: None, outdated: false }
+        Self { class, context, message: format!("{error:#}"), field: None, outdated: false, awaits_parent: false }
     }
 
     /// The fault that ends a process which was started for another set of stores; the message contains both values and

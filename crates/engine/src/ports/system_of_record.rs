@@ -111,6 +111,25 @@ pub enum Committed {
     Overtaken,
 }
 
+/// A row that became another one than the merge wrote.
+#[derive(Clone, Debug)]
+pub struct Altered {
+    /// The chunk.
+    pub id: Uuid,
+    /// The row as it is stored.
+    pub state: Arc<State>,
+}
+
+/// What became of the rows that a merge transaction wrote.
+#[derive(Clone, Debug)]
+#[must_use]
+pub enum RowsWritten {
+    /// They are written, these in another form: a trigger, a default or a type altered them.
+    Stored(Vec<Altered>),
+    /// As [`Committed::Overtaken`].
+    Overtaken,
+}
+
 /// A merge transaction: it holds the locks of its chunks. If it is dropped, nothing is written and the locks are
 /// released.
 ///
@@ -121,7 +140,14 @@ pub trait MergeTransaction: Send {
     /// Moves out what the transaction read: one state per id of its scope, in their order. Empty on a second call.
     fn current(&mut self) -> Vec<CurrentState>;
 
-    /// Writes the commits, finishes the entries of its scope, and commits. Commits for other chunks than those of its
+    /// Writes the rows of the commits, and nothing else of them, and reports which rows are stored in another form. The
+    /// caller then commits those forms, so that the record and the other stores know the row as it is.
+    ///
+    /// A write that the database skips is a fault of the class [`Rejected`](super::FaultClass::Rejected), unless the row
+    /// is as wanted without it.
+    async fn write(&mut self, commits: &[Commit]) -> Result<RowsWritten, Fault>;
+
+    /// Writes what [`write`](Self::write) has not written of the commits, finishes the entries of its scope, and commits. Commits for other chunks than those of its
     /// scope are not allowed.
     async fn commit(self: Box<Self>, commits: Vec<Commit>) -> Result<Committed, Fault>;
 }

@@ -39,7 +39,7 @@ pub fn stored_as(mut record: Record, sent: &State, stored: &State, strategies: &
     let row: Vec<u8> = is.values().flat_map(Hash::bytes).copied().collect();
     let content = is.get(&Part::Content).map(|content| record.set_form(*content));
     record.set_by_database(new, content, Uuid::new_v5(&stored.chunk.id, &row));
-    record.forms = forms(&record, &sent.chunk, &stored.chunk);
+    record.forms = Box::new(forms(&record, &sent.chunk, &stored.chunk));
     let shown = show(&record, strategies, &values);
     keep_values(&mut record, &shown, strategies, &values);
     record

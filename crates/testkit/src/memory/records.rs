@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    Commit, Committed, ConflictFilter, ConflictLog, ConflictRecord, Counts, CurrentState, EntryId, Fault, FaultClass,
-    Fence, Installation, Installed, MergeScope, MergeTransaction, NewConflict, Outbox, PendingWrite, Position,
-    ResolvedPart, Row, Suspicion, SystemOfRecord,
+    Altered, Commit, Committed, ConflictFilter, ConflictLog, ConflictRecord, Counts, CurrentState, EntryId, Fault,
+    FaultClass, Fence, Installation, Installed, MergeScope, MergeTransaction, NewConflict, Outbox, PendingWrite,
+    Position, ResolvedPart, Row, RowsWritten, Suspicion, SystemOfRecord,
 };
 use chunk_sync_model::{Hash, Record, State, SyncVersion, Target, Time};
 use tokio::sync::{Mutex as TurnMutex, OwnedMutexGuard, OwnedRwLockReadGuard};
@@ -33,7 +33,11 @@ pub struct MemoryRecords {
     pub(super) waiting: WaitingTable,
     /// How long a merge takes between its fence and its commit.
     takes: Option<Arc<dyn Fn() -> Duration + Send + Sync>>,
+    trigger: Option<Trigger>,
 }
+
+/// What a row becomes when it is written; `None` if the write is skipped.
+pub(crate) type Trigger = Arc<dyn Fn(&State) -> Option<State> + Send + Sync>;
 
 #[derive(Clone, Default)]
 struct Tables {
@@ -165,6 +169,12 @@ impl MemoryRecords {
         Self { takes: Some(Arc::new(takes)), ..self }
     }
 
+    /// The same rows, with a trigger on the writes of merges. It must not change a row that it returned.
+    #[must_use]
+    pub(crate) fn triggering(self, trigger: Trigger) -> Self {
+        Self { trigger: Some(trigger), ..self }
+    }
+
     /// The lease beside the rows, as the process of that name sees it.
     #[must_use]
     pub fn lease(&self, holder: &str) -> MemoryLease {
@@ -239,6 +249,8 @@ struct MemoryMerge {
     current: Vec<CurrentState>,
     /// The rows that it read.
     rows: Vec<Option<Arc<State>>>,
+    /// The rows that it wrote, and the trigger altered.
+    altered: BTreeMap<Uuid, Arc<State>>,
     locks: Arc<Mutex<Option<Locks>>>,
     /// Releases the locks of an idle transaction.
     idle: AbortHandle,
@@ -265,6 +277,24 @@ impl MergeTransaction for MemoryMerge {
         std::mem::take(&mut self.current)
     }
 
+    async fn write(&mut self, commits: &[Commit]) -> Result<RowsWritten, Fault> {
+        let Some(trigger) = &self.records.trigger else {
+            return Ok(RowsWritten::Stored(Vec::new()));
+        };
+        for commit in commits.iter().filter(|commit| commit.row_changed) {
+            let Some(sent) = &commit.state else { continue };
+            let Some(state) = trigger(sent) else {
+                let text = format!("a trigger skipped the write of the row of {}", commit.id);
+                return Err(Fault::new(FaultClass::Rejected, "memory: merge", text));
+            };
+            if state != **sent {
+                self.altered.insert(commit.id, Arc::new(state));
+            }
+        }
+        let altered = |(id, state): (&Uuid, &Arc<State>)| Altered { id: *id, state: Arc::clone(state) };
+        Ok(RowsWritten::Stored(self.altered.iter().map(altered).collect()))
+    }
+
     async fn commit(self: Box<Self>, commits: Vec<Commit>) -> Result<Committed, Fault> {
         let mut tables = self.records.tables.lock().unwrap();
         let Some(_locks) = self.locks.lock().unwrap().take() else {
@@ -274,7 +304,14 @@ impl MergeTransaction for MemoryMerge {
         if self.is_overtaken(&tables) {
             return Ok(Committed::Overtaken);
         }
-        commits.into_iter().for_each(|commit| tables.store(commit));
+        for mut commit in commits {
+            if let Some(stored) = self.altered.get(&commit.id) {
+                commit.state = Some(Arc::clone(stored));
+            }
+            let skips = |trigger: &Trigger| commit.state.as_deref().is_some_and(|state| trigger(state).is_none());
+            commit.row_changed &= !self.records.trigger.as_ref().is_some_and(skips);
+            tables.store(commit);
+        }
         if let Some(bus) = &self.records.bus {
             bus.finish(&self.finished);
         }
@@ -316,6 +353,7 @@ impl SystemOfRecord for MemoryRecords {
             fence: scope.fence.clone(),
             finished: scope.finished.to_vec(),
             rows: current.iter().map(|current| current.state.clone()).collect(),
+            altered: BTreeMap::new(),
             current,
             locks,
             idle: idle.abort_handle(),

@@ -9,11 +9,16 @@ use chunk_sync_model::{Event, Record, State, SyncVersion, Target, Writer};
 use uuid::Uuid;
 
 use super::scenario::SHARED;
+use super::trigger;
 use super::writers::chunk_id;
 
 /// The knowledge of the oracle, which does not come from the service.
 #[derive(Default)]
-pub(super) struct Oracle(Mutex<Known>);
+pub(super) struct Oracle {
+    known: Mutex<Known>,
+    /// The table has a trigger.
+    triggers: bool,
+}
 
 #[derive(Default)]
 pub(super) struct Known {
@@ -47,8 +52,12 @@ impl Known {
 type Expected = (Record, Option<Arc<State>>);
 
 impl Oracle {
+    pub(super) fn new(triggers: bool) -> Self {
+        Self { known: Mutex::default(), triggers }
+    }
+
     pub(super) fn known(&self) -> MutexGuard<'_, Known> {
-        self.0.lock().unwrap()
+        self.known.lock().unwrap()
     }
 
     pub(super) fn published(&self, ids: &[EntryId], events: &[Event]) {
@@ -131,8 +140,12 @@ impl Oracle {
         for event in known.stream.values().filter(counts).filter(changes) {
             let held = chunks.remove(&event.chunk_id());
             let (record, state) = held.map_or((None, None), |(record, state)| (Some(record), state));
-            let merged = merge(record, state, &Change::from(event), &Strategies::default());
-            chunks.insert(event.chunk_id(), (merged.record, merged.state));
+            let merged = merge(record, state.clone(), &Change::from(event), &Strategies::default());
+            let expected = match merged.state {
+                Some(sent) if self.triggers && Some(&sent) != state.as_ref() => trigger::expected(merged.record, &sent),
+                same => (merged.record, same),
+            };
+            chunks.insert(event.chunk_id(), expected);
         }
         chunks
     }

@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use chunk_sync_engine::ports::{
     Applied, Bus, Commit, Committed, ConflictFilter, ConflictLog, ConflictRecord, Counts, CurrentState, DeadLetter,
     DeadLetters, Delivery, Depth, EntryId, Fault, FaultClass, FinishedBy, Handover, Lease, LeaseState, Letter,
-    MergeScope, MergeTransaction, Outbox, PendingWrite, Projection, Records, Row, StoredDocument, StoredFingerprint,
-    SystemOfRecord, Write,
+    MergeScope, MergeTransaction, Outbox, PendingWrite, Projection, Records, Row, RowsWritten, StoredDocument,
+    StoredFingerprint, SystemOfRecord, Write,
 };
 use chunk_sync_model::document::Fingerprint;
 use chunk_sync_model::{Event, State, Target, Time};
@@ -307,6 +307,10 @@ struct WeatheredMerge<'a> {
 impl MergeTransaction for WeatheredMerge<'_> {
     fn current(&mut self) -> Vec<CurrentState> {
         std::mem::take(&mut self.current)
+    }
+
+    async fn write(&mut self, commits: &[Commit]) -> Result<RowsWritten, Fault> {
+        self.merge.write(commits).await
     }
 
     async fn commit(self: Box<Self>, commits: Vec<Commit>) -> Result<Committed, Fault> {

@@ -42,6 +42,8 @@ pub(super) struct Scenario {
     pub(super) commits_late: bool,
     /// The most unfinished entries on the bus.
     pub(super) bound: usize,
+    /// The table has a trigger that alters rows.
+    pub(super) triggers: bool,
     /// When the run begins.
     pub(super) begin: Timestamp,
     pub(super) rates: BTreeMap<Endpoint, FaultRates>,
@@ -85,6 +87,7 @@ impl Scenario {
             // A server that assigns ids when entries become readable has no late ones.
             commits_late: finished_by == FinishedBy::Merge && rng.one_in(2),
             bound: [8, 1_000][rng.below(2)],
+            triggers: false,
             begin: Timestamp::from_second(HALF_PAST + rng.below(1_800) as i64).unwrap(),
             rates,
             settings: draw_settings(rng),
@@ -93,6 +96,11 @@ impl Scenario {
 }
 
 impl Scenario {
+    /// The same, with or without a trigger on the table.
+    pub(super) fn triggering(self, triggers: bool) -> Self {
+        Self { triggers, ..self }
+    }
+
     /// The same for an installation with only these stores beside the rows.
     pub(super) fn within(self, stores: &[Target]) -> Self {
         let has = |target: Target| target == Target::Postgres || stores.contains(&target);

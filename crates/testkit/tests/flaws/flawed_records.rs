@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use chunk_sync_engine::ports::{
     AbsenceCause, AbsenceCounts, AbsenceLog, AbsentRow, Approval, Commit, Committed, ConflictFilter, ConflictLog,
     ConflictRecord, Counts, CurrentState, EntryId, Fault, Fence, MergeScope, MergeTransaction, NoteChange, Outbox,
-    PendingWrite, Records, Resolution, ResolvedPart, Row, SystemOfRecord, Verdict,
+    PendingWrite, Records, Resolution, ResolvedPart, Row, RowsWritten, SystemOfRecord, Verdict,
 };
 use chunk_sync_model::{Part, State, SyncVersion, Target, Time, Writer};
 use chunk_sync_testkit::Fixture;
@@ -111,6 +111,10 @@ impl Drop for FlawedMerge<'_> {
 impl MergeTransaction for FlawedMerge<'_> {
     fn current(&mut self) -> Vec<CurrentState> {
         self.current.clone()
+    }
+
+    async fn write(&mut self, _: &[Commit]) -> Result<RowsWritten, Fault> {
+        Ok(RowsWritten::Stored(Vec::new()))
     }
 
     async fn commit(mut self: Box<Self>, commits: Vec<Commit>) -> Result<Committed, Fault> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
     Commit, Committed, ConflictFilter, ConflictLog, ConflictRecord, Counts, CurrentState, Fault, FaultClass, Fence,
-    MergeScope, MergeTransaction, Outbox, PendingWrite, Records, Row, SystemOfRecord,
+    MergeScope, MergeTransaction, Outbox, PendingWrite, Records, Row, RowsWritten, SystemOfRecord,
 };
 use chunk_sync_model::{SyncVersion, Target, Time};
 use uuid::Uuid;
@@ -20,6 +20,8 @@ pub(super) enum Flaw {
     PaysWhateverVersion,
     RefusesDebts,
     IgnoresTheLease,
+    RecordsWhatItSent,
+    BelievesSkippedWrites,
 }
 
 pub(super) struct Flawed(Arc<dyn Records>, Flaw, Every);
@@ -41,6 +43,16 @@ struct FlawedMerge<'a> {
 impl MergeTransaction for FlawedMerge<'_> {
     fn current(&mut self) -> Vec<CurrentState> {
         self.merge.current()
+    }
+
+    async fn write(&mut self, commits: &[Commit]) -> Result<RowsWritten, Fault> {
+        match self.merge.write(commits).await {
+            Ok(_) if self.flaw == Flaw::RecordsWhatItSent => Ok(RowsWritten::Stored(Vec::new())),
+            Err(fault) if self.flaw == Flaw::BelievesSkippedWrites && fault.class == FaultClass::Rejected => {
+                Ok(RowsWritten::Stored(Vec::new()))
+            }
+            written => written,
+        }
     }
 
     async fn commit(self: Box<Self>, mut commits: Vec<Commit>) -> Result<Committed, Fault> {

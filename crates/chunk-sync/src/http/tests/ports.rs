@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use chunk_sync_engine::ports::{
     Applied, Bus, Commit, Committed, ConflictFilter, ConflictLog, ConflictRecord, Counts, CurrentState, DeadLetter,
     DeadLetters, Delivery, Depth, EntryId, Fault, FaultClass, Handover, Letter, MergeScope, MergeTransaction, Outbox,
-    PendingWrite, Projection, Row, StoredDocument, StoredFingerprint, SystemOfRecord, Write,
+    PendingWrite, Projection, Row, RowsWritten, StoredDocument, StoredFingerprint, SystemOfRecord, Write,
 };
 use chunk_sync_model::document::Fingerprint;
 use chunk_sync_model::{Event, State, Target, Time};
@@ -189,6 +189,10 @@ struct Merge<'a> {
 impl MergeTransaction for Merge<'_> {
     fn current(&mut self) -> Vec<CurrentState> {
         std::mem::take(&mut self.current)
+    }
+
+    async fn write(&mut self, _: &[Commit]) -> Result<RowsWritten, Fault> {
+        Ok(RowsWritten::Stored(Vec::new()))
     }
 
     async fn commit(self: Box<Self>, commits: Vec<Commit>) -> Result<Committed, Fault> {

@@ -4,8 +4,10 @@
 //! another program: it is merged as a view of its own before anything else of its chunk, so that no merge overwrites it
 //! undetected. A captured event is only the signal to read the row.
 
+use std::sync::Arc;
+
 use chunk_sync_model::document::row_fingerprint;
-use chunk_sync_model::merge::{Change, Merged, Strategies, merge};
+use chunk_sync_model::merge::{Change, Merged, Strategies, merge, stored_as};
 use chunk_sync_model::{Chunk, EventType, Hash, PartPattern, Record, State, Time, Writer};
 use uuid::Uuid;
 
@@ -41,11 +43,13 @@ pub(crate) fn detect_external_change(
         return Err(held);
     }
     let known = held.record.as_ref().and_then(Record::updated_at);
-    let view = held.state.as_deref().map(|state| state.chunk.clone().into_view());
+    let mut view = held.state.as_deref().map(|state| state.chunk.clone().into_view());
+    let time = after(held.record.as_ref(), time(view.as_ref(), known, written));
+    let ahead = view.as_mut().is_some_and(|view| bound(view, written, time));
     let view = view.as_ref();
     let change = Change {
         writer: Writer::Postgres,
-        time: after(held.record.as_ref(), time(view, known, written)),
+        time,
         // The same row is the same change, however often it is read.
         event: Uuid::new_v5(&id, row.map(|row| *row.bytes()).unwrap_or_default().as_slice()),
         kind: if view.is_some() { EventType::Update } else { EventType::Delete },
@@ -53,7 +57,27 @@ pub(crate) fn detect_external_change(
         unchanged: unstated,
         set: &[],
     };
-    Ok(merge(held.record, held.state.clone(), &change, strategies).renewed())
+    let mut merged = merge(held.record, held.state.clone(), &change, strategies).renewed();
+    if let (true, Some(state), Some(row)) = (ahead, &merged.state, &held.state) {
+        // The row goes on showing its own times.
+        let mut shown = State::clone(state);
+        shown.chunk.metadata.created_at = row.chunk.metadata.created_at;
+        shown.chunk.metadata.updated_at = row.chunk.metadata.updated_at;
+        merged.record = stored_as(merged.record, state, &shown, strategies);
+        merged.state = Some(Arc::new(shown));
+    }
+    Ok(merged)
+}
+
+/// Replaces an `updated_at` that lies too far ahead by the time of the change: it would remain the newest for ever.
+fn bound(view: &mut Chunk, written: Written, time: Time) -> bool {
+    let metadata = &mut view.metadata;
+    let ahead = metadata.updated_at.micros() > written.at.micros().saturating_add(written.max_ahead);
+    if ahead {
+        metadata.updated_at = time;
+        metadata.created_at = metadata.created_at.min(time);
+    }
+    ahead
 }
 
 /// The row's `updated_at` if it moved forward and is not too far ahead, else the time of the write.
@@ -73,7 +97,6 @@ fn after(record: Option<&Record>, time: Time) -> Time {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-    use std::sync::Arc;
 
     use chunk_sync_model::merge::Effect;
     use chunk_sync_model::{Body, Event, Limits};

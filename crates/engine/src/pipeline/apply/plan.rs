@@ -1,13 +1,16 @@
 //! The plan of a merge: a pure function of what the transaction read, the operations, and what the merge depends on.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use chunk_sync_model::merge::{Strategies, stored_as};
 use uuid::Uuid;
 
 use crate::pipeline::apply::chunk_merge::ChunkMerge;
+use crate::pipeline::apply::external_change::digest;
 use crate::pipeline::apply::merge_context::{MergeContext, Outcome};
 use crate::pipeline::envelope::Operation;
-use crate::ports::{Commit, CurrentState};
+use crate::ports::{Altered, Commit, CurrentState, Write};
 
 /// What the transaction commits, and what follows from it.
 #[derive(Debug, Default)]
@@ -15,6 +18,31 @@ pub(crate) struct Plan {
     /// One commit per chunk.
     pub(crate) commits: Vec<Commit>,
     pub(crate) outcome: Outcome,
+}
+
+impl Plan {
+    /// Replaces the rows that the database altered by what it stored, in the record, in its digest of the row, and in
+    /// what the other stores are to hold.
+    pub(crate) fn stored(&mut self, altered: Vec<Altered>, strategies: &Strategies) {
+        for Altered { id, state } in altered {
+            let Some(commit) = self.commits.iter_mut().find(|commit| commit.id == id) else { continue };
+            let Some(sent) = commit.state.replace(Arc::clone(&state)) else { continue };
+            let same_vectors = sent.chunk.embeddings == state.chunk.embeddings;
+            commit.record = stored_as(std::mem::take(&mut commit.record), &sent, &state, strategies);
+            commit.row = digest(Some(&state));
+            if let Some(write) = self.outcome.writes.iter_mut().find(|write| write.id == id) {
+                write.state = Some(state);
+                if !same_vectors {
+                    write.vectors_since = write.version;
+                }
+                continue;
+            }
+            // The merge changed nothing that the stores have to learn; the database did.
+            let version = commit.record.version.next(commit.record.newest_change());
+            commit.record.version = version;
+            self.outcome.writes.push(Write { id, version, state: Some(state), vectors_since: version });
+        }
+    }
 }
 
 /// The chunks of the operations, each once, in the order in which [`plan`] expects their states.

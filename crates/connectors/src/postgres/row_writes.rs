@@ -1,0 +1,274 @@
+//! The writes of rows in a merge transaction, and what the table made of them.
+//!
+//! An update sets only the columns that the merge changes: what a chunk cannot represent (an infinite time, a number of
+//! any size in JSON) stays as it is in every other column. In `metadata` of the type jsonb it sets single keys.
+//!
+//! A trigger may alter or skip a write. If the table has triggers or rules, the rows are read back after the write, by a
+//! statement of its own, so that what AFTER triggers did is seen as well. A write that affected no row is an error unless
+//! the row is as wanted.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use chunk_sync_engine::ports::{Altered, Commit};
+use chunk_sync_model::State;
+use deadpool_postgres::Client;
+use futures::future::join_all;
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+use tokio_postgres::Statement;
+use uuid::Uuid;
+
+use super::cell::Cell;
+use super::config::PostgresConfig;
+use super::encode::encode;
+use super::fault::Error;
+use super::records::{HeldRow, read_states};
+use super::rest::KEY;
+use super::row::{COLUMNS, Further, RowImage};
+use super::schema::Layout;
+use super::sql;
+use super::transaction::execute;
+
+/// The writes of rows, and the states that they are to show.
+#[derive(Default)]
+pub(super) struct RowWrites {
+    inserts: Vec<RowImage>,
+    updates: Vec<Update>,
+    deletes: Vec<Uuid>,
+    /// Chunks whose vectors in `chunk_sync.embeddings` change, with the new vectors.
+    further: Vec<(Uuid, Vec<Further>)>,
+    /// What the written rows are to show.
+    wanted: HashMap<Uuid, Arc<State>>,
+}
+
+/// An update of some columns of a row.
+struct Update {
+    row: RowImage,
+    /// The columns, by their place in [`COLUMNS`].
+    columns: Vec<usize>,
+    /// Instead of the whole column `metadata`: the keys to remove, and the keys to set.
+    patch: Option<(Vec<String>, Value)>,
+}
+
+impl RowWrites {
+    pub(super) fn of(
+        commits: &[Commit],
+        rows: &HashMap<Uuid, HeldRow>,
+        layout: &Layout,
+        config: &PostgresConfig,
+    ) -> Self {
+        let mut writes = Self::default();
+        let image = |state: &State| encode(state, &layout.room, &config.limits);
+        for commit in commits {
+            let held = rows.get(&commit.id);
+            // A row without times is written back with those that this merge gave it. Otherwise every read would give
+            // it other times, and the row would look as if another program had changed it.
+            if !commit.row_changed && !held.is_some_and(HeldRow::is_incomplete) {
+                continue;
+            }
+            let Some(state) = &commit.state else {
+                writes.delete(commit.id, held);
+                continue;
+            };
+            writes.wanted.insert(commit.id, Arc::clone(state));
+            let mut row = image(state);
+            let wanted = std::mem::take(&mut row.further);
+            if wanted != held.map_or(&[][..], |held| &held.further) {
+                writes.further.push((commit.id, wanted));
+            }
+            match held {
+                None => writes.inserts.push(row),
+                Some(held) => writes.update(row, image(&held.state), held, layout.metadata_by_key),
+            }
+        }
+        writes
+    }
+
+    fn delete(&mut self, id: Uuid, held: Option<&HeldRow>) {
+        self.deletes.push(id);
+        if held.is_some_and(|held| !held.further.is_empty()) {
+            self.further.push((id, Vec::new()));
+        }
+    }
+
+    /// `before` is the row as the service would have written it: equal columns keep what they hold.
+    fn update(&mut self, row: RowImage, before: RowImage, held: &HeldRow, by_key: bool) {
+        let mut patch = by_key.then(|| patch(&before, &row, held));
+        if patch.as_ref().is_some_and(|(removed, set)| removed.is_empty() && set == &Value::Object(Map::new())) {
+            patch = None;
+        }
+        let (old, new) = (before.into_cells(0), row.clone().into_cells(0));
+        let differs = |place: usize| match COLUMNS[place].name {
+            "metadata" if by_key => patch.is_some(),
+            "metadata" if held.lacks_rest => true,
+            name => old[place] != new[place] || held.defaults.contains(&name),
+        };
+        let columns: Vec<usize> = (0..COLUMNS.len()).filter(|place| differs(*place)).collect();
+        if !columns.is_empty() {
+            self.updates.push(Update { row, columns, patch });
+        }
+    }
+
+    /// Writes, and returns the rows that are stored in another form than the commits have.
+    pub(super) async fn write(
+        mut self,
+        client: &Client,
+        layout: &Layout,
+        config: &PostgresConfig,
+    ) -> Result<Vec<Altered>, Error> {
+        self.write_deletes(client, layout).await?;
+        set_further(client, &self.further).await?;
+        let mut skipped = self.write_inserts(client, layout).await?;
+        skipped.extend(self.write_updates(client, layout).await?);
+        if self.wanted.is_empty() {
+            return Ok(Vec::new());
+        }
+        // Asked after the writes, whose lock keeps triggers from being created.
+        let triggers = client.prepare_cached(&layout.statements.triggers).await?;
+        let triggers: bool = client.query_one(&triggers, &[]).await?.try_get(0)?;
+        if !triggers && skipped.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.read_back(client, layout, config, &skipped).await
+    }
+
+    async fn read_back(
+        &self,
+        client: &Client,
+        layout: &Layout,
+        config: &PostgresConfig,
+        skipped: &[(Uuid, bool)],
+    ) -> Result<Vec<Altered>, Error> {
+        let ids: Vec<Uuid> = self.wanted.keys().copied().collect();
+        let rows = read_states(client, &layout.statements.rows, config, &ids, Timestamp::now().into()).await?;
+        for (id, is_insert) in skipped {
+            match rows.get(id) {
+                // Another program inserted it.
+                Some(_) if *is_insert => return Err(Error::Overtaken),
+                Some(row) if Some(&row.state) == self.wanted.get(id) => {}
+                _ => return Err(Error::Skipped(*id, "write")),
+            }
+        }
+        let altered = |(id, wanted): (&Uuid, &Arc<State>)| match rows.get(id) {
+            Some(row) if row.state == *wanted => None,
+            Some(row) => Some(Ok(Altered { id: *id, state: Arc::clone(&row.state) })),
+            None => Some(Err(Error::Skipped(*id, "write"))),
+        };
+        self.wanted.iter().filter_map(altered).collect()
+    }
+
+    async fn write_deletes(&self, client: &Client, layout: &Layout) -> Result<(), Error> {
+        if self.deletes.is_empty() {
+            return Ok(());
+        }
+        let deleted = execute(client, &layout.statements.delete, &[&self.deletes]).await?;
+        if deleted == self.deletes.len() as u64 {
+            return Ok(());
+        }
+        let left = client.query(&client.prepare_cached(&layout.statements.present).await?, &[&self.deletes]).await?;
+        left.first().map_or(Ok(()), |row| Err(Error::Skipped(row.try_get(0)?, "delete")))
+    }
+
+    /// Returns the rows that were not inserted.
+    async fn write_inserts(&mut self, client: &Client, layout: &Layout) -> Result<Vec<(Uuid, bool)>, Error> {
+        let inserts = std::mem::take(&mut self.inserts);
+        if inserts.is_empty() {
+            return Ok(Vec::new());
+        }
+        let statement = client.prepare_cached(&layout.statements.insert).await?;
+        let ids: Vec<Uuid> = inserts.iter().map(|row| row.id).collect();
+        let cells = |row: RowImage| {
+            let id = Cell::from(row.id);
+            std::iter::once(id).chain(row.into_cells(layout.sparse_size)).collect()
+        };
+        let counts = send(client, &statement, inserts.into_iter().map(cells).collect()).await?;
+        Ok(ids.into_iter().zip(counts).filter(|(_, count)| *count == 0).map(|(id, _)| (id, true)).collect())
+    }
+
+    /// Returns the rows that were not updated.
+    async fn write_updates(&mut self, client: &Client, layout: &Layout) -> Result<Vec<(Uuid, bool)>, Error> {
+        let mut by_columns: BTreeMap<(Vec<usize>, bool), Vec<Update>> = BTreeMap::new();
+        for update in std::mem::take(&mut self.updates) {
+            by_columns.entry((update.columns.clone(), update.patch.is_some())).or_default().push(update);
+        }
+        let mut skipped = Vec::new();
+        for ((columns, is_patch), updates) in by_columns {
+            let statement = client.prepare_cached(&layout.statements.update(&columns, is_patch)).await?;
+            let ids: Vec<Uuid> = updates.iter().map(|update| update.row.id).collect();
+            let cells = updates.into_iter().map(|update| update.into_cells(layout.sparse_size));
+            let counts = send(client, &statement, cells.collect()).await?;
+            skipped.extend(ids.into_iter().zip(counts).filter(|(_, count)| *count == 0).map(|(id, _)| (id, false)));
+        }
+        Ok(skipped)
+    }
+}
+
+impl Update {
+    /// The parameters: the id, the columns in their order, and the keys of `metadata` to remove.
+    fn into_cells(self, sparse_size: u32) -> Vec<Cell> {
+        let Self { mut row, columns, patch } = self;
+        let mut cells = vec![Cell::from(row.id)];
+        let removed = patch.map(|(removed, set)| {
+            row.metadata = Some(set);
+            removed
+        });
+        let all = row.into_cells(sparse_size).into_iter().enumerate();
+        cells.extend(all.filter(|(place, _)| columns.contains(place)).map(|(_, cell)| cell));
+        cells.extend(removed.map(Cell::Texts));
+        cells
+    }
+}
+
+/// The keys of `metadata` to remove, and those to set. The service's own key is set if the row has lost it.
+fn patch(before: &RowImage, row: &RowImage, held: &HeldRow) -> (Vec<String>, Value) {
+    let object = |row: &RowImage| match &row.metadata {
+        Some(Value::Object(map)) => map.clone(),
+        _ => Map::new(),
+    };
+    let (old, mut new) = (object(before), object(row));
+    let removed = old.keys().filter(|key| !new.contains_key(*key)).cloned().collect();
+    new.retain(|key, value| old.get(key) != Some(value) || (key == KEY && held.lacks_rest));
+    (removed, Value::Object(new))
+}
+
+async fn send(client: &Client, statement: &Statement, rows: Vec<Vec<Cell>>) -> Result<Vec<u64>, Error> {
+    let sent = rows.into_iter().map(|row| async move { client.execute_raw(statement, row).await });
+    first_error(join_all(sent).await)
+}
+
+/// All answers, or the original error: errors of an aborted transaction only follow from it.
+fn first_error<T>(answers: Vec<Result<T, tokio_postgres::Error>>) -> Result<Vec<T>, Error> {
+    let mut error = None;
+    let mut found = Vec::with_capacity(answers.len());
+    for answer in answers {
+        match answer.map_err(Error::from) {
+            Ok(answer) => found.push(answer),
+            Err(failed) if error.as_ref().is_none_or(Error::is_echo) => error = Some(failed),
+            Err(_) => {}
+        }
+    }
+    error.map_or(Ok(found), Err)
+}
+
+async fn set_further(client: &Client, further: &[(Uuid, Vec<Further>)]) -> Result<(), Error> {
+    if further.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<Uuid> = further.iter().map(|(id, _)| *id).collect();
+    execute(client, sql::DROP_FURTHER, &[&ids]).await?;
+    let statement = client.prepare_cached(sql::ADD_FURTHER).await?;
+    let rows = further.iter().flat_map(|(id, vectors)| vectors.iter().map(|vector| further_cells(*id, vector)));
+    send(client, &statement, rows.collect()).await.map(drop)
+}
+
+fn further_cells(id: Uuid, further: &Further) -> Vec<Cell> {
+    let dense = &further.dense;
+    vec![
+        id.into(),
+        dense.model.clone().into(),
+        further.alternative.into(),
+        dense.vector.clone().into(),
+        dense.timestamp.into(),
+    ]
+}
