@@ -4,7 +4,7 @@
 //! shown state is a pure function of the histories, so it does not depend on how the sequences interleave.
 //!
 //! # Format
-//! One byte `1`, then the record in postcard's encoding. The record contains a value if a later merge may need
+//! One byte `2`, then the record in postcard's encoding. Format 1, without stored forms, is read. The record contains a value if a later merge may need
 //! it and may not find it in the row. Shown values are in the row, which is written in the same transaction.
 
 use std::collections::BTreeMap;
@@ -14,7 +14,9 @@ use uuid::Uuid;
 
 use crate::{ChangeVersion, Hash, Origin, Part, SyncVersion, Time, Writer};
 
-const FORMAT: u8 = 1;
+mod format_1;
+
+const FORMAT: u8 = 2;
 
 /// How many settings of one part are kept per writer. The newest may be shown. Older ones distinguish an echo (a value
 /// that another writer has set before) from a change, and some strategies use them. Older settings are dropped: if
@@ -144,10 +146,10 @@ impl Setting {
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
     /// Another version of the service wrote the record.
-    #[error("record has format {0:?}, this version reads format {FORMAT}; run the version that wrote the record")]
+    #[error("record has format {0:?}, this version reads formats 1 to {FORMAT}; run the version that wrote the record")]
     Format(Option<u8>),
     /// The bytes are damaged: postcard cannot decode them.
-    #[error("record is damaged: it does not decode as format {FORMAT}")]
+    #[error("record is damaged: it does not decode in the format of its first byte")]
     Damaged(#[from] postcard::Error),
 }
 
@@ -163,11 +165,12 @@ impl Record {
     /// Decodes a record.
     ///
     /// # Errors
-    /// [`RecordError::Format`] if the first byte is not the format's number or is missing; [`RecordError::Damaged`] if
-    /// the rest does not decode.
+    /// [`RecordError::Format`] if the first byte is not the number of a format or is missing; [`RecordError::Damaged`]
+    /// if the rest does not decode.
     pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
         match bytes.split_first() {
             Some((&FORMAT, rest)) => Ok(postcard::from_bytes(rest)?),
+            Some((&format_1::FORMAT, rest)) => Ok(postcard::from_bytes::<format_1::Record>(rest)?.into()),
             other => Err(RecordError::Format(other.map(|(format, _)| *format))),
         }
     }

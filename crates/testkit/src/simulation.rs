@@ -218,8 +218,7 @@ impl World {
             FinishedBy::Merge => MemoryRecords::beside(&bus),
         };
         let rows = rows.taking(move || takes.merge_takes());
-        let rows =
-            if scenario.triggers { rows.triggering(Arc::new(|state| Some(trigger::stored(state)))) } else { rows };
+        let rows = if scenario.triggers { rows.triggering(Arc::new(trigger::stored)) } else { rows };
         let store = |target| (plant.store)(Arc::new(MemoryStore::new(target, limits.clone())));
         Self {
             faults,

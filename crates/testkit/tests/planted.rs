@@ -89,6 +89,20 @@ fn a_system_of_record_that_records_what_it_sent_and_not_what_was_stored() {
     is_found_out("records of what was sent", 40, &["the row of", "the record of", "misses", "holds"], plant);
 }
 
+/// The trigger itself is no flaw.
+#[test]
+fn a_trigger_whose_rows_are_recorded_as_stored_breaks_nothing() {
+    for finished_by in [FinishedBy::Acknowledgement, FinishedBy::Merge] {
+        for processes in [1, 2] {
+            for seed in 0..40 {
+                let plant = Plant { triggers: true, ..Plant::default() };
+                let result = run(seed, Installation { processes, finished_by }, plant);
+                assert!(result.is_ok(), "seed {seed}, {processes} processes, {finished_by:?}: {result:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_system_of_record_that_forgets_the_outbox() {
     let plant = || Plant {

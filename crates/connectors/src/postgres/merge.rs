@@ -55,7 +55,7 @@ impl PostgresRecords {
     pub(super) async fn begin_merge(&self, scope: MergeScope<'_>) -> Result<Merge<'_>, Fault> {
         let begun = async {
             let layout = self.layout().await?;
-            let transaction = OpenTransaction::begin(&self.pool).await?;
+            let mut transaction = OpenTransaction::begin(&self.pool).await?;
             let read = self.pool.within(Box::pin(self.read_current(transaction.client()?, &layout, scope))).await;
             match read {
                 Ok((current, rows)) => {
@@ -139,10 +139,14 @@ impl MergeTransaction for Merge<'_> {
             // The futures of its statements are large: they live on the heap.
             Box::pin(writes.write(transaction.client()?, layout, &records.config)).await
         };
-        match records.pool.within(write).await {
-            Ok(altered) => Ok(RowsWritten::Stored(altered)),
-            Err(Error::Overtaken) => Ok(RowsWritten::Overtaken),
-            Err(error) => Err(records.fault(error, MERGE)),
+        let error = match records.pool.within(write).await {
+            Ok(altered) => return Ok(RowsWritten::Stored(altered)),
+            // Locks and, after a deadline, the connection are given up at once.
+            Err(error) => transaction.roll_back(&records.pool, error).await,
+        };
+        match error {
+            Error::Overtaken => Ok(RowsWritten::Overtaken),
+            error => Err(records.fault(error, MERGE)),
         }
     }
 
@@ -152,7 +156,7 @@ impl MergeTransaction for Merge<'_> {
         {
             return Ok(Committed::Overtaken);
         }
-        let Self { records, transaction, finished, .. } = *self;
+        let Self { records, mut transaction, finished, .. } = *self;
         let write = async {
             let client = transaction.client()?;
             Box::pin(write_all(client, &commits, &finished)).await

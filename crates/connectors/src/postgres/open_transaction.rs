@@ -13,7 +13,7 @@ pub(super) struct OpenTransaction(Option<Client>);
 impl OpenTransaction {
     /// Begins at the isolation level READ COMMITTED.
     pub(super) async fn begin(pool: &Pool) -> Result<Self, Error> {
-        let transaction = Self(Some(pool.get().await?));
+        let mut transaction = Self(Some(pool.get().await?));
         let begin = "START TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE";
         let begun = pool.within(async { Ok(transaction.client()?.batch_execute(begin).await?) }).await;
         match begun {
@@ -36,7 +36,7 @@ impl OpenTransaction {
     }
 
     /// Rolls back after `error` and returns it. A connection that hit the deadline is closed, which rolls back as well.
-    pub(super) async fn roll_back(mut self, pool: &Pool, error: Error) -> Error {
+    pub(super) async fn roll_back(&mut self, pool: &Pool, error: Error) -> Error {
         let Some(client) = self.0.take() else { return error };
         let overdue = matches!(error, Error::Deadline(_));
         if overdue || pool.within(async { Ok(client.batch_execute("ROLLBACK").await?) }).await.is_err() {

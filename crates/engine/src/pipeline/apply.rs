@@ -46,7 +46,7 @@ pub(crate) async fn merge_all(
         let mut plan = plan(transaction.current(), operations, context);
         metrics::took(metrics::Operation::Merge, planning);
         let RowsWritten::Stored(altered) = transaction.write(&plan.commits).await? else { continue };
-        plan.stored(altered, &context.settings.strategies);
+        plan.stored(altered, context);
         if transaction.commit(plan.commits).await? == Committed::Durable {
             metrics::took(metrics::Operation::Apply(Target::Postgres), started);
             return Ok(plan.outcome);

@@ -36,8 +36,8 @@ pub struct MemoryRecords {
     trigger: Option<Trigger>,
 }
 
-/// What a row becomes when it is written; `None` if the write is skipped.
-pub(crate) type Trigger = Arc<dyn Fn(&State) -> Option<State> + Send + Sync>;
+/// What a row becomes when it is written.
+pub(crate) type Trigger = Arc<dyn Fn(&State) -> State + Send + Sync>;
 
 #[derive(Clone, Default)]
 struct Tables {
@@ -283,10 +283,7 @@ impl MergeTransaction for MemoryMerge {
         };
         for commit in commits.iter().filter(|commit| commit.row_changed) {
             let Some(sent) = &commit.state else { continue };
-            let Some(state) = trigger(sent) else {
-                let text = format!("a trigger skipped the write of the row of {}", commit.id);
-                return Err(Fault::new(FaultClass::Rejected, "memory: merge", text));
-            };
+            let state = trigger(sent);
             if state != **sent {
                 self.altered.insert(commit.id, Arc::new(state));
             }
@@ -308,8 +305,6 @@ impl MergeTransaction for MemoryMerge {
             if let Some(stored) = self.altered.get(&commit.id) {
                 commit.state = Some(Arc::clone(stored));
             }
-            let skips = |trigger: &Trigger| commit.state.as_deref().is_some_and(|state| trigger(state).is_none());
-            commit.row_changed &= !self.records.trigger.as_ref().is_some_and(skips);
             tables.store(commit);
         }
         if let Some(bus) = &self.records.bus {

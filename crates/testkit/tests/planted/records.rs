@@ -21,7 +21,6 @@ pub(super) enum Flaw {
     RefusesDebts,
     IgnoresTheLease,
     RecordsWhatItSent,
-    BelievesSkippedWrites,
 }
 
 pub(super) struct Flawed(Arc<dyn Records>, Flaw, Every);
@@ -48,9 +47,6 @@ impl MergeTransaction for FlawedMerge<'_> {
     async fn write(&mut self, commits: &[Commit]) -> Result<RowsWritten, Fault> {
         match self.merge.write(commits).await {
             Ok(_) if self.flaw == Flaw::RecordsWhatItSent => Ok(RowsWritten::Stored(Vec::new())),
-            Err(fault) if self.flaw == Flaw::BelievesSkippedWrites && fault.class == FaultClass::Rejected => {
-                Ok(RowsWritten::Stored(Vec::new()))
-            }
             written => written,
         }
     }

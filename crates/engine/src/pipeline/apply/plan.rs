@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use chunk_sync_model::merge::{Strategies, stored_as};
+use chunk_sync_model::merge::stored_as;
 use uuid::Uuid;
 
 use crate::pipeline::apply::chunk_merge::ChunkMerge;
@@ -23,7 +23,8 @@ pub(crate) struct Plan {
 impl Plan {
     /// Replaces the rows that the database altered by what it stored, in the record, in its digest of the row, and in
     /// what the other stores are to hold.
-    pub(crate) fn stored(&mut self, altered: Vec<Altered>, strategies: &Strategies) {
+    pub(crate) fn stored(&mut self, altered: Vec<Altered>, context: MergeContext<'_>) {
+        let strategies = &context.settings.strategies;
         for Altered { id, state } in altered {
             let Some(commit) = self.commits.iter_mut().find(|commit| commit.id == id) else { continue };
             let Some(sent) = commit.state.replace(Arc::clone(&state)) else { continue };
@@ -38,8 +39,9 @@ impl Plan {
                 continue;
             }
             // The merge changed nothing that the stores have to learn; the database did.
-            let version = commit.record.version.next(commit.record.newest_change());
+            let version = commit.record.version.next(commit.record.newest_change()).max(context.floor);
             commit.record.version = version;
+            commit.outbox = context.outbox.to_vec();
             self.outcome.writes.push(Write { id, version, state: Some(state), vectors_since: version });
         }
     }
