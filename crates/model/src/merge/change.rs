@@ -106,7 +106,10 @@ impl Author<'_> {
         // writer has set the same value before.
         let on_purpose = self.change.writer.is_store() || self.named(&part);
         let ChangeVersion { time, count, .. } = self.version;
-        self.history.set(part.clone(), Setting { time, count, hash, stored: None, on_purpose, made_for, value: None });
+        // A stored form that a writer read and states is the value that was set, whatever its embeddings belong to.
+        let set = self.content.filter(|set| part == Part::Content && hash.is_some() && hash != Some(*set));
+        let (of, stored) = set.map_or((hash, None), |set| (Some(set), Some(hash)));
+        self.history.set(part.clone(), Setting { time, count, hash: of, stored, on_purpose, made_for, value: None });
         self.changed.insert(part, hash);
     }
 
