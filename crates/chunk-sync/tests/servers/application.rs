@@ -19,8 +19,8 @@ async fn the_stores_hold_what_triggers_made_of_the_rows() {
     environment.assert_equal(20);
     let run = environment.go_on(&[], &[]);
     environment.sql("UPDATE unified.chunks SET summary = 'of the application'").await;
-    environment.settled().await;
     for id in environment.ids().await {
+        environment.visible("the update", || environment.point_is(id, "summary", "of the application")).await;
         environment.visible("what the trigger added", || environment.point_says(id, "seen", "by the database")).await;
     }
     environment.settled().await;
