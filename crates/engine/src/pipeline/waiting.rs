@@ -1,10 +1,11 @@
 //! Setting aside what cannot be merged now, and carrying it later. [`WaitingEvents`](crate::ports::WaitingEvents) has the
 //! crash table.
 //!
-//! An operation is set aside because its row is locked, because a store refuses nearly everything, because a setting or
-//! the clock refuses the event, or because an earlier event of its chunk waits. It is added to the table first; then it
-//! is complete in the log and acknowledged on the bus. From there the drain carries it on the same path as every other
-//! operation, the events of a chunk in their order, and removes it once it has ended.
+//! An operation is set aside because its row is locked or refers to a row of another table that is missing, because a
+//! store refuses nearly everything, because a setting or the clock refuses the event, or because an earlier event of its
+//! chunk waits. It is added to the table first; then it is complete in the log and acknowledged on the bus. From there the
+//! drain carries it on the same path as every other operation, the events of a chunk in their order, and removes it once
+//! it has ended.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -30,7 +30,15 @@ struct Chunk {
     tries: u32,
     /// When it first waited in this term.
     since: Instant,
+    /// Since when a row of another table that its row refers to has been missing.
+    lacks_parent: Option<Instant>,
     due: Instant,
+}
+
+impl Chunk {
+    fn new(now: Instant, due: Instant) -> Self {
+        Self { added: 0, adding: 0, tries: 0, since: now, lacks_parent: None, due }
+    }
 }
 
 /// A chunk that is tried now.
@@ -48,7 +56,7 @@ impl WaitingRoom {
         let now = Instant::now();
         let mut room = self.lock();
         for chunk in chunks {
-            room.entry(chunk).or_insert(Chunk { added: 0, adding: 0, tries: 0, since: now, due: now });
+            room.entry(chunk).or_insert(Chunk::new(now, now));
         }
         drop(room);
         self.changed.notify_one();
@@ -72,8 +80,7 @@ impl WaitingRoom {
     pub(crate) fn begin_add(&self, chunk: Uuid, pause: Duration) {
         let now = Instant::now();
         let mut room = self.lock();
-        let new = Chunk { added: 0, adding: 0, tries: 0, since: now, due: now + pause };
-        let entry = room.entry(chunk).or_insert(new);
+        let entry = room.entry(chunk).or_insert(Chunk::new(now, now + pause));
         entry.added += 1;
         entry.adding += 1;
     }
@@ -126,10 +133,19 @@ impl WaitingRoom {
         }
     }
 
+    /// Notes that the parent row of the chunk is missing, and returns for how long it has been; zero for a chunk that is
+    /// not here yet.
+    pub(crate) fn lacks_parent(&self, chunk: Uuid) -> Duration {
+        let now = Instant::now();
+        let mut room = self.lock();
+        let since = room.get_mut(&chunk).map(|entry| *entry.lacks_parent.get_or_insert(now));
+        since.map_or(Duration::ZERO, |since| now.duration_since(since))
+    }
+
     /// Notes that an event of the chunk has ended: what waits behind it is due at once.
     pub(crate) fn proceed(&self, chunk: Uuid) {
         if let Some(entry) = self.lock().get_mut(&chunk) {
-            (entry.due, entry.tries) = (Instant::now(), 0);
+            (entry.due, entry.tries, entry.lacks_parent) = (Instant::now(), 0, None);
         }
         self.changed.notify_one();
     }

@@ -119,7 +119,7 @@ struct Merged {
     outcome: Outcome,
     /// Operations that the system of record refuses.
     refused: Vec<(usize, Fault)>,
-    /// Operations whose rows are locked, or whose merge takes too long.
+    /// Operations whose rows are locked or lack a parent row, or whose merge takes too long.
     locked: Vec<(usize, Fault)>,
 }
 
@@ -136,9 +136,8 @@ impl Merged {
     }
 }
 
-/// How long an operation is retried whose row refers to a row of another table that does not exist yet, and how often.
+/// How long an operation is retried whose row refers to a row of another table that does not exist yet.
 const PARENT_PATIENCE: Duration = Duration::from_secs(5);
-const PARENT_PAUSE: Duration = Duration::from_millis(250);
 
 /// How often the worker asks the bus which of the carried log lines it has finished.
 const ASK: Duration = Duration::from_secs(1);
@@ -363,7 +362,7 @@ impl Worker {
         Ok((!operations.is_empty()).then_some(Batch { operations, writes, answers, refused, enqueued, claims }))
     }
 
-    /// Sets the operations aside, by index, whose rows are locked. Returns the others, and the refused ones by their new
+    /// Sets the operations aside, by index, whose rows are locked or lack a parent row. Returns the others, and the refused ones by their new
     /// indices.
     async fn set_locked_aside(
         &self,
@@ -406,18 +405,7 @@ impl Worker {
         let mut open = vec![(0..operations.len()).collect::<Vec<_>>()];
         let mut again = false;
         let mut pauses = Pauses::new(&self.settings.worker);
-        let (mut orphans, began) = (Vec::new(), tokio::time::Instant::now());
-        loop {
-            let Some(part) = open.pop() else {
-                if orphans.is_empty() {
-                    break;
-                }
-                if self.stop.during(tokio::time::sleep(PARENT_PAUSE)).await.is_none() {
-                    return Ok(None);
-                }
-                open.append(&mut orphans);
-                continue;
-            };
+        while let Some(part) = open.pop() {
             let batch: Vec<&Operation> = part.iter().map(|i| &operations[*i]).collect();
             let now = Written { at: self.clock.now(), max_ahead: self.settings.limits.max_ahead_micros };
             let snapshots = self.look(&batch).await;
@@ -459,14 +447,21 @@ impl Worker {
                 }
                 Err(fault) => match halves(&part, operations).or_else(|| halves_in_order(&part)) {
                     Some((first, second)) => open.extend([second, first]),
-                    // The rest of the batch is merged meanwhile.
-                    None if fault.awaits_parent && began.elapsed() < PARENT_PATIENCE => orphans.push(part),
+                    None if self.may_await_parent(&part, operations, &fault) => {
+                        merged.lock(&part, &mut open, operations, &fault);
+                    }
                     None => merged.refused.extend(part.into_iter().map(|i| (i, fault.clone()))),
                 },
             }
             self.progress.records_answered();
         }
         Ok(Some(merged))
+    }
+
+    /// Whether the row that the operation refers to may still be added.
+    fn may_await_parent(&self, part: &[usize], operations: &[Operation], fault: &Fault) -> bool {
+        let waited = |i: &usize| self.room.lacks_parent(operations[*i].event.chunk_id());
+        fault.awaits_parent && part.first().is_some_and(|i| waited(i) < PARENT_PATIENCE)
     }
 
     /// Reads the chunks from the stores that answer, to detect direct writes.
