@@ -16,6 +16,8 @@ mod drill;
 mod environment;
 #[path = "servers/faults.rs"]
 mod faults;
+#[path = "servers/guide.rs"]
+mod guide;
 #[path = "servers/leaks.rs"]
 mod leaks;
 #[path = "servers/link_faults.rs"]

@@ -19,7 +19,11 @@ impl Server for Redis {
     }
 
     fn install(&self, _: &Dev) -> Result<()> {
-        download::debian(&["redis-server"], || download::find_program("redis-server").is_some())
+        // With the clients of the guide on publishing, whose examples the live tests run.
+        let has = |program: &str| download::find_program(program).is_some();
+        download::debian(&["redis-server", "redis-tools", "python3-redis"], || {
+            has("redis-server") && has("redis-cli") && python_has_redis()
+        })
     }
 
     fn init(&self, dev: &Dev) -> Result<()> {
@@ -55,6 +59,11 @@ impl Server for Redis {
     fn variables(&self, port: u16, _: &str) -> Vec<(&'static str, String)> {
         vec![("CHUNK_SYNC_TEST_REDIS_URL", format!("redis://127.0.0.1:{port}/0"))]
     }
+}
+
+/// Whether Debian's Python has Debian's client.
+fn python_has_redis() -> bool {
+    Command::new("/usr/bin/python3").args(["-c", "import redis"]).output().is_ok_and(|output| output.status.success())
 }
 
 fn ping(port: u16) -> std::io::Result<[u8; 5]> {
