@@ -5,6 +5,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod bench;
+mod book;
 mod browser;
 mod deny;
 mod qdrant_server;
@@ -41,6 +42,8 @@ usage: cargo xtask <task>
   browser          try the status page in a headless Chromium against the running program; needs the programs chromium
                    and chromedriver (Debian: chromium, chromium-driver); writes screenshots to .dev/shots
 
+  book             write the guides as a site to target/book; installs mdBook below target/ unless the search path has it
+
   recording        run the demo and draw its output as docs/demo.svg
     --program FILE   the program; built in the release profile otherwise
 
@@ -75,6 +78,7 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
         ["test", rest @ ..] => test::run(&workspace_root()?, &test::Options::read(rest)?),
         ["browser"] => browser::run(&workspace_root()?),
         ["bench", rest @ ..] => bench::run(&workspace_root()?, rest),
+        ["book"] => book::build(&workspace_root()?),
         ["recording", rest @ ..] => recording::run(&workspace_root()?, rest),
         ["simulate", rest @ ..] => simulate::run(&workspace_root()?, rest),
         ["help" | "--help" | "-h"] => {
