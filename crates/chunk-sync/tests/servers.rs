@@ -16,6 +16,8 @@ mod drill;
 mod environment;
 #[path = "servers/faults.rs"]
 mod faults;
+#[path = "servers/field.rs"]
+mod field;
 #[path = "servers/guide.rs"]
 mod guide;
 #[path = "servers/leaks.rs"]

@@ -271,14 +271,14 @@ impl Environment {
         self.payload(id).await.is_some_and(|payload| payload["metadata"][key] == text)
     }
 
-    /// Adds an entry with these fields by `XADD`.
-    pub(crate) async fn add(&self, fields: &[(&str, String)]) {
+    /// Adds an entry with these fields by `XADD`. Returns its id.
+    pub(crate) async fn add(&self, fields: &[(&str, String)]) -> String {
         let mut command = redis::cmd("XADD");
         command.arg(format!("{}:stream", self.name)).arg("*");
         for (name, value) in fields {
             command.arg(name).arg(value);
         }
-        command.exec_async(&mut self.redis.clone()).await.unwrap();
+        command.query_async(&mut self.redis.clone()).await.unwrap()
     }
 
     /// The fields of each dead letter.

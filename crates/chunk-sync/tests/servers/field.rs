@@ -1,0 +1,100 @@
+//! The field: an application and publishers write all the time, while one trouble of an ordinary installation follows the
+//! other. Afterwards every store holds what was written, nothing was destroyed meanwhile, and only the malformed entries are
+//! dead letters.
+//!
+//! It takes minutes, so `cargo xtask field --minutes N --seeds A,B` runs it, not the tests.
+
+#[path = "field/application.rs"]
+mod application;
+#[path = "field/installation.rs"]
+mod installation;
+#[path = "field/troubles.rs"]
+mod troubles;
+#[path = "field/watch.rs"]
+mod watch;
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::time::{Duration, Instant};
+
+use application::Application;
+use installation::Installation;
+use troubles::Trouble;
+use watch::Watch;
+
+/// Peak resident memory of the service, in KiB, that the specification allows.
+const MEMORY: u64 = 300 << 10;
+
+/// A number of the environment of the process.
+fn number(name: &str) -> u64 {
+    let text = std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set; run `cargo xtask field`"));
+    text.parse().unwrap_or_else(|_| panic!("{name}={text}: not a number"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "runs for minutes: `cargo xtask field --minutes N`"]
+async fn an_installation_in_the_field_stays_consistent() {
+    let seconds = Duration::from_secs(number("CHUNK_SYNC_FIELD_SECONDS"));
+    let seed = number("CHUNK_SYNC_FIELD_SEED");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let installation = Installation::new().await;
+    let watch = Watch::start(&installation).await;
+    let application = Application::start(&installation, random.u64(..)).await;
+    let undisturbed = rate(&installation, seconds / 5, async || tokio::time::sleep(seconds / 5).await).await;
+    let mut met: BTreeMap<String, u32> = BTreeMap::new();
+    let disturbed = rate(&installation, seconds, async || {
+        let until = Instant::now() + seconds;
+        let mut rest: Vec<Trouble> = Vec::new();
+        while Instant::now() < until {
+            if rest.is_empty() {
+                rest = Trouble::ALL.to_vec();
+                random.shuffle(&mut rest);
+            }
+            let trouble = rest.pop().unwrap();
+            *met.entry(format!("{trouble:?}")).or_default() += 1;
+            trouble.make(&installation, &application, random.u64(..)).await;
+        }
+    })
+    .await;
+    let expected = application.stop().await;
+    installation.assert_settled().await;
+    let damage = watch.stop().await;
+    let repaired = installation.repair().await;
+    let rows = installation.environment.contents().await;
+    assert_eq!(rows.len(), expected.contents.len());
+    for (id, content) in &expected.contents {
+        assert_eq!(rows.get(id), Some(content), "the row of {id}");
+    }
+    installation.environment.assert_equal(rows.len() as u64);
+    let dead = installation.environment.dead().await;
+    let good: Vec<_> = dead.iter().filter(|letter| !expected.malformed.contains(&letter["stream_id"])).collect();
+    assert!(good.is_empty(), "good events are dead letters: {good:?}");
+    assert_eq!(dead.len(), expected.malformed.len(), "malformed entries without a dead letter");
+    assert!(damage.destroyed.is_empty(), "destroyed meanwhile: {:?}", damage.destroyed);
+    assert!(damage.memory < MEMORY, "{} KiB of resident memory", damage.memory);
+    let mut report = format!(
+        "field, seed {seed}, {} s: {} chunks, {} changes, {undisturbed:.0}/s undisturbed, {disturbed:.0}/s disturbed, \
+         {} malformed entries, {} restarts, {repaired} chunks damaged by hand and repaired, {} KiB at most\n",
+        seconds.as_secs(),
+        rows.len(),
+        expected.changes,
+        dead.len(),
+        installation.starts(),
+        damage.memory
+    );
+    for (name, count) in met {
+        let _ = writeln!(report, "{count:>5} x {name}");
+    }
+    eprintln!("{report}");
+    assert!(disturbed >= undisturbed / 2.0, "{disturbed:.0}/s disturbed, {undisturbed:.0}/s undisturbed");
+}
+
+/// Events acknowledged per second while `during` runs.
+async fn rate(installation: &Installation, at_least: Duration, during: impl AsyncFnOnce()) -> f64 {
+    let (began, before) = (Instant::now(), installation.acknowledged().await);
+    during().await;
+    let elapsed = began.elapsed().max(at_least);
+    #[allow(clippy::cast_precision_loss)]
+    let acknowledged = (installation.acknowledged().await - before) as f64;
+    acknowledged / elapsed.as_secs_f64()
+}
