@@ -8,6 +8,7 @@ mod bench;
 mod book;
 mod browser;
 mod deny;
+mod field;
 mod qdrant_server;
 mod recording;
 mod services;
@@ -50,6 +51,10 @@ usage: cargo xtask <task>
   simulate --minutes N
                    run simulations from new seeds for N minutes; prints their number and the failing seeds
 
+  field --minutes N [--seeds A,B]
+                   load with a trouble of ordinary installations after the other, N minutes for each seed, on the real
+                   servers: locks, hidden rows, triggers, restarts, cut links, malformed events
+
   bench            measure the service beside its limits and peers; starts servers unless their variables are set
     --quick          small figures, below five minutes after the build
     --only LIST      of bus,load,updates,verify,latency,commits,recovery
@@ -80,6 +85,7 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
         ["bench", rest @ ..] => bench::run(&workspace_root()?, rest),
         ["book"] => book::build(&workspace_root()?),
         ["recording", rest @ ..] => recording::run(&workspace_root()?, rest),
+        ["field", rest @ ..] => field::run(&workspace_root()?, rest),
         ["simulate", rest @ ..] => simulate::run(&workspace_root()?, rest),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");

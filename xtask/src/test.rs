@@ -22,9 +22,16 @@ pub(crate) struct Options<'a> {
     leave_services: bool,
     /// Arguments for `cargo test` of the live tests.
     extra: Vec<&'a str>,
+    /// Variables for the live tests, beside those that name the servers.
+    variables: Vec<(&'static str, String)>,
 }
 
 impl<'a> Options<'a> {
+    /// The live tests that these arguments select, with these variables.
+    pub(crate) fn of_live(extra: &[&'a str], variables: Vec<(&'static str, String)>) -> Self {
+        Self { live_only: true, extra: extra.to_vec(), variables, ..Self::default() }
+    }
+
     /// Parses `[live] [--no-services] [ARGUMENTS]`. ARGUMENTS go to `cargo test`, only for the live tests.
     pub(crate) fn read(words: &[&'a str]) -> Result<Self> {
         let mut options = Self::default();
@@ -69,7 +76,8 @@ fn check(
 ) -> Result<Vec<(&'static str, Outcome)>> {
     let plan = if options.live_only { Plan::live(root, &options.extra)? } else { Plan::all(root)? };
     let mut outcomes = Vec::new();
-    let mut variables = vec![(qdrant_server::VARIABLE, qdrant_server::program(root).display().to_string())];
+    let mut variables = options.variables.clone();
+    variables.push((qdrant_server::VARIABLE, qdrant_server::program(root).display().to_string()));
     for step in plan.steps {
         let outcome = if interruption.came() || step_code(&outcomes) != 0 {
             Outcome::NotRun
@@ -119,7 +127,10 @@ mod tests {
     #[test]
     fn arguments_are_for_the_live_tests() {
         let options = Options::read(&["live", "--no-services", "--test", "redis"]).unwrap();
-        assert_eq!(options, Options { live_only: true, leave_services: true, extra: vec!["--test", "redis"] });
+        assert_eq!(
+            options,
+            Options { live_only: true, leave_services: true, extra: vec!["--test", "redis"], ..Options::default() }
+        );
         assert_eq!(Options::read(&["--no-services"]).unwrap(), Options { leave_services: true, ..Options::default() });
         let error = Options::read(&["--test", "redis"]).unwrap_err().to_string();
         assert!(error.contains("--test") && error.contains("test live"), "{error}");

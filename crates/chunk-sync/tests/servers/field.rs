@@ -25,17 +25,25 @@ use watch::Watch;
 /// Peak resident memory of the service, in KiB, that the specification allows.
 const MEMORY: u64 = 300 << 10;
 
-/// A number of the environment of the process.
-fn number(name: &str) -> u64 {
-    let text = std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set; run `cargo xtask field`"));
-    text.parse().unwrap_or_else(|_| panic!("{name}={text}: not a number"))
+/// A number of a variable of the environment.
+fn number(name: &str, text: &str) -> u64 {
+    text.parse().unwrap_or_else(|_| panic!("{name}: `{text}` is no number"))
+}
+
+fn variable(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set; run `cargo xtask field`"))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "runs for minutes: `cargo xtask field --minutes N`"]
 async fn an_installation_in_the_field_stays_consistent() {
-    let seconds = Duration::from_secs(number("CHUNK_SYNC_FIELD_SECONDS"));
-    let seed = number("CHUNK_SYNC_FIELD_SEED");
+    let seconds = Duration::from_secs(number("CHUNK_SYNC_FIELD_SECONDS", &variable("CHUNK_SYNC_FIELD_SECONDS")));
+    for seed in variable("CHUNK_SYNC_FIELD_SEEDS").split(',') {
+        stays_consistent(seconds, number("CHUNK_SYNC_FIELD_SEEDS", seed)).await;
+    }
+}
+
+async fn stays_consistent(seconds: Duration, seed: u64) {
     let mut random = fastrand::Rng::with_seed(seed);
     let installation = Installation::new().await;
     let watch = Watch::start(&installation).await;
