@@ -163,7 +163,7 @@ async fn swap(on: &Installation, application: &Application) {
     between(on, &format!("BEGIN; {swap}; COMMIT"), &format!("BEGIN; {back}; COMMIT")).await;
 }
 
-/// Somebody takes the table out of the publication; the service puts it back and looks for what it missed. The application
+/// Another session takes the table out of the publication; the service puts it back and looks for what it missed. The application
 /// deletes nothing meanwhile: an absent row after a gap waits for an operator.
 async fn unpublish(on: &Installation, application: &Application) {
     let _turn = application.maintenance.write().await;

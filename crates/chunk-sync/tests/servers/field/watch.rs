@@ -1,4 +1,4 @@
-//! A watch over chunks that nobody writes: each of their points and nodes must stay all the time.
+//! A watch over chunks that no client writes: each of their points and nodes must stay all the time.
 
 use std::sync::Arc;
 use std::time::Duration;
