@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
@@ -12,9 +13,14 @@ use chunk_sync_model::document::Fingerprint;
 use chunk_sync_model::{Limits, State, SyncVersion, Target};
 use chunk_sync_testkit::Fixture;
 use chunk_sync_testkit::memory::MemoryStore;
+use tokio::sync::Notify;
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::{FLAW, Flaw};
+
+/// Longest time that a call waits for another one to meet it.
+const MET_WITHIN: Duration = Duration::from_secs(2);
 
 struct FlawedStore {
     flaw: Flaw,
@@ -23,13 +29,22 @@ struct FlawedStore {
     last: Mutex<BTreeMap<Uuid, Write>>,
     /// The greatest count so far.
     most: Mutex<BTreeMap<&'static str, u64>>,
+    /// Whether a call runs, and what tells it that another one met it.
     busy: AtomicBool,
+    met: Notify,
 }
 
 impl FlawedStore {
     fn fresh(target: Target) -> Arc<Self> {
         let good = MemoryStore::new(target, Limits::default());
-        Arc::new(Self { flaw: FLAW.get(), good, last: Mutex::default(), most: Mutex::default(), busy: false.into() })
+        Arc::new(Self {
+            flaw: FLAW.get(),
+            good,
+            last: Mutex::default(),
+            most: Mutex::default(),
+            busy: false.into(),
+            met: Notify::new(),
+        })
     }
 
     /// Writes whatever the held version.
@@ -131,9 +146,11 @@ impl Projection for FlawedStore {
     async fn apply(&self, writes: &[Write]) -> Vec<Applied> {
         if self.flaw == Flaw::LosesWhenMet {
             if self.busy.swap(true, Ordering::SeqCst) {
+                self.met.notify_one();
                 return writes.iter().map(|_| Applied::Written).collect();
             }
-            tokio::task::yield_now().await;
+            // The call that would meet this one may be late on a busy machine; the last call has nothing to meet.
+            let _ = timeout(MET_WITHIN, self.met.notified()).await;
         }
         if self.flaw == Flaw::FailsTogether {
             let trial = MemoryStore::new(self.target(), Limits::default()).apply(writes).await;
