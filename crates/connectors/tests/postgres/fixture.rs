@@ -2,6 +2,7 @@
 
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use chunk_sync_connectors::postgres::{PostgresConfig, PostgresLease, PostgresRecords};
@@ -10,6 +11,7 @@ use chunk_sync_testkit::Fixture;
 use chunk_sync_testkit::installation::Home;
 use chunk_sync_testkit::lease::LeaseFixture;
 use chunk_sync_testkit::merging::RowsAsStore;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, NoTls, Row};
 use uuid::Uuid;
 
@@ -125,6 +127,17 @@ impl Role<'_> {
     }
 }
 
+/// Executes a statement; repeats it for 10 s while its object is in use: a slot whose creation the server refused is active
+/// until the server has cleaned it up.
+async fn execute_when_free(client: &Client, statement: &str) {
+    let began = Instant::now();
+    while let Err(error) = client.batch_execute(statement).await {
+        let in_use = error.code() == Some(&SqlState::OBJECT_IN_USE);
+        assert!(in_use && began.elapsed() < Duration::from_secs(10), "{statement}: {error:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 impl Drop for Database {
     fn drop(&mut self) {
         let server = self.server.clone();
@@ -136,7 +149,7 @@ impl Drop for Database {
             runtime.block_on(async {
                 let client = client(&server).await;
                 for statement in statements {
-                    client.batch_execute(&statement).await.unwrap();
+                    execute_when_free(&client, &statement).await;
                 }
             });
         });
