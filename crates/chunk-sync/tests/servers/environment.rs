@@ -53,6 +53,13 @@ pub(crate) fn lines(count: usize) -> Vec<String> {
     Generator::new(21).take(count).map(|chunk| chunk.to_string()).collect()
 }
 
+/// Peak resident memory of a process, in KiB; nothing if it has ended.
+pub(crate) fn peak(process: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(peak.trim().trim_end_matches(" kB").parse().unwrap())
+}
+
 async fn execute(url: &str, statement: &str) {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await.expect("cannot connect to PostgreSQL");
     tokio::spawn(connection);

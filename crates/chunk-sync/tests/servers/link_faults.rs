@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::environment::{Environment, variable};
+use crate::environment::{Environment, peak, variable};
 use crate::oracle::Oracle;
 use crate::proxy::{LinkState, Proxy, port_of};
 
@@ -45,17 +45,11 @@ async fn cut_and_stalled_connections_lose_nothing() {
             proxy.turns(LinkState::Fair);
             let began = Instant::now();
             oracle.assert_everywhere(&environment).await;
-            let (seconds, memory) = (began.elapsed().as_secs_f64(), peak(run.id()));
+            let memory = format!("{} kB", peak(run.id()).unwrap());
+            let seconds = began.elapsed().as_secs_f64();
             table.push(format!("{:19} {:>5} {seconds:>14.1} {memory:>10}", format!("{name} {link_state:?}"), 0));
         }
     }
     run.terminate();
     eprintln!("{}", table.join("\n"));
-}
-
-/// The peak resident memory of a process.
-fn peak(process: u32) -> String {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.trim().to_owned()
 }

@@ -29,7 +29,7 @@ struct FlawedStore {
     last: Mutex<BTreeMap<Uuid, Write>>,
     /// The greatest count so far.
     most: Mutex<BTreeMap<&'static str, u64>>,
-    /// Whether a call runs, and what tells it that another one met it.
+    /// Whether a call runs, and the signal that another call started meanwhile.
     busy: AtomicBool,
     met: Notify,
 }

@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
-use crate::environment::{Environment, variable};
+use crate::environment::{Environment, peak, variable};
 use crate::proxy::{Proxy, port_of};
 
 /// Login of the service. It owns the table, is no superuser, and has no BYPASSRLS.
@@ -44,9 +44,7 @@ impl Service {
     /// Peak resident memory of the running process, in KiB; 0 between two processes.
     pub(crate) async fn peak(&self) -> u64 {
         let Some(id) = self.child.lock().await.as_ref().map(Child::id) else { return 0 };
-        let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        peak.map_or(0, |peak| peak.trim().trim_end_matches(" kB").parse().unwrap())
+        peak(id).unwrap_or(0)
     }
 }
 
