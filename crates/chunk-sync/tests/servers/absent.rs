@@ -4,7 +4,7 @@ use serde_json::Value;
 use tokio_postgres::NoTls;
 use uuid::Uuid;
 
-use crate::environment::{Environment, variable};
+use crate::environment::{Environment, lines, variable};
 
 /// An installation whose stores hold this many chunks.
 async fn with(chunks: usize) -> Environment {
@@ -92,6 +92,36 @@ async fn a_table_swapped_by_rename_is_reported_and_deletes_nothing_until_it_is_a
     environment.sql(&format!("UPDATE unified.chunks SET summary = 'after the swap' WHERE id = '{id}'")).await;
     environment.visible("the change", || environment.point_is(id, "summary", "after the swap")).await;
     run.kill();
+}
+
+/// An event for a chunk without a row, while another table has the name for a while.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_chunk_created_while_another_table_has_the_name_gets_its_row_in_the_table_on_record() {
+    let environment = with(5).await;
+    let run = environment.start();
+    environment.visible("capture", || environment.captured_by_somebody()).await;
+    environment
+        .sql(
+            "BEGIN;
+             CREATE TABLE unified.chunks_new (LIKE unified.chunks INCLUDING ALL);
+             ALTER TABLE unified.chunks RENAME TO chunks_old;
+             ALTER TABLE unified.chunks_new RENAME TO chunks;
+             COMMIT",
+        )
+        .await;
+    environment.publish_lines(&lines(8));
+    let waits = "SELECT count(*) FROM chunk_sync.waiting WHERE error LIKE '%another table%'";
+    environment.visible("the waiting events", || async { environment.count(waits).await >= 3 }).await;
+    environment.settled().await;
+    assert_eq!(environment.nodes().await, 5, "no chunk is told to a store before it has a row");
+    environment
+        .sql("BEGIN; DROP TABLE unified.chunks; ALTER TABLE unified.chunks_old RENAME TO chunks; COMMIT")
+        .await;
+    environment.visible("the rows", || async { environment.ids().await.len() == 8 }).await;
+    environment.visible("the nodes", || async { environment.nodes().await == 8 }).await;
+    run.kill();
+    environment.fine(&["run", "--drain"]);
+    environment.assert_equal(8);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

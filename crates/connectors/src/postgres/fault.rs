@@ -27,6 +27,11 @@ pub(super) enum Error {
          INSTEAD NOTHING); let it pass for the role of the service, or make it raise an error"
     )]
     Skipped(uuid::Uuid, &'static str),
+    #[error(
+        "{0} is another table than the one on record, oid {1}: no row is written into it; give the table on record its \
+         name back, or accept this one with `chunk-sync init --adopt`"
+    )]
+    OtherTable(String, u32),
     #[error("{0}")]
     Setup(String),
     #[error(transparent)]
@@ -100,6 +105,8 @@ impl Error {
     pub(super) fn class(&self) -> FaultClass {
         match self {
             Self::Client(error) => client(error),
+            // The events of the chunk wait beside the bus until the operator has decided.
+            Self::OtherTable(..) => FaultClass::Busy,
             Self::NoConnection | Self::Overtaken | Self::Lease => FaultClass::Busy,
             Self::SlowConnection | Self::Deadline(_) => FaultClass::Timeout,
             Self::Fenced(fault) => fault.class,

@@ -3,9 +3,12 @@
 //!
 //! Another table under the name, a partition that left, another database or a restore are suspicions. They stay recorded
 //! until `init --adopt`.
+//!
+//! A merge writes no row into another table under the name: when the table on record gets its name back, rows in the
+//! other one are lost. The events that would write wait.
 
 use chunk_sync_engine::ports::{RecordedTable, Suspicion};
-use deadpool_postgres::GenericClient;
+use deadpool_postgres::{Client, GenericClient};
 use tokio_postgres::Row;
 
 use super::config::PostgresConfig;
@@ -39,6 +42,10 @@ const RECORD: &str = "INSERT INTO chunk_sync.recorded_table (system, database, t
     partitions = excluded.partitions, suspicion = NULL, recorded_at = now()";
 
 const RECORD_PARTITIONS: &str = "UPDATE chunk_sync.recorded_table SET partitions = $1";
+
+/// The oid of the table on record, if the table `$1` is another one.
+const OTHER: &str = "SELECT table_oid FROM chunk_sync.recorded_table \
+    WHERE table_oid IS DISTINCT FROM to_regclass($1)::oid";
 
 /// A table by everything that distinguishes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -151,6 +158,17 @@ pub(super) async fn suspicion(
         RecordedTable::Suspect(suspicion) => Ok(Some(suspicion)),
         RecordedTable::Same | RecordedTable::NewPartitions => Ok(None),
     }
+}
+
+/// Fails if the table is another one than that on record. The caller holds a lock on the table, so that it stays the same
+/// until the transaction ends.
+///
+/// # Errors
+/// [`Error::OtherTable`], or the error of the query.
+pub(super) async fn check(client: &Client, config: &PostgresConfig) -> Result<(), Error> {
+    let name = table(config);
+    let other = client.query_opt(&client.prepare_cached(OTHER).await?, &[&name]).await?;
+    other.map_or(Ok(()), |row| Err(Error::OtherTable(name, row.try_get(0)?)))
 }
 
 /// Records the table as it is now, without a suspicion.

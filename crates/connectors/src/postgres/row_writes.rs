@@ -23,6 +23,7 @@ use super::cell::Cell;
 use super::config::PostgresConfig;
 use super::encode::encode;
 use super::fault::Error;
+use super::recorded_table;
 use super::records::{HeldRow, read_states};
 use super::rest::KEY;
 use super::row::{COLUMNS, Further, RowImage};
@@ -110,13 +111,21 @@ impl RowWrites {
         }
     }
 
-    /// Writes, and returns the rows that are stored in another form than the commits have.
+    fn is_empty(&self) -> bool {
+        self.deletes.is_empty() && self.inserts.is_empty() && self.updates.is_empty() && self.further.is_empty()
+    }
+
+    /// Writes, and returns the rows that are stored in another form than the commits have. The rows were locked before,
+    /// and with them the table.
     pub(super) async fn write(
         mut self,
         client: &Client,
         layout: &Layout,
         config: &PostgresConfig,
     ) -> Result<Vec<Altered>, Error> {
+        if !self.is_empty() {
+            recorded_table::check(client, config).await?;
+        }
         self.write_deletes(client, layout).await?;
         set_further(client, &self.further).await?;
         let mut skipped = self.write_inserts(client, layout).await?;

@@ -1,8 +1,10 @@
 //! The table on record, on real servers: everything that is another table raises a suspicion, which stops deletions.
 
 use chunk_sync_connectors::postgres::PostgresRecords;
-use chunk_sync_engine::ports::{AbsenceLog, Approval, RecordedTable, SystemOfRecord, Verdict};
+use chunk_sync_engine::ports::{AbsenceLog, Applied, Approval, FaultClass, RecordedTable, SystemOfRecord, Verdict};
 use chunk_sync_model::Time;
+use chunk_sync_testkit::merging::Merging as _;
+use chunk_sync_testkit::states::{states, write};
 use uuid::Uuid;
 
 use crate::fixture::{Database, Pg15, Pg18, Server};
@@ -52,6 +54,32 @@ async fn a_swapped_or_dropped_table_is_not_the_one_on_record() {
         assert!(records.rows(None, 1).await.unwrap_err().message.contains("does not exist"));
         database.meddle("CREATE VIEW unified.chunks AS SELECT * FROM unified.chunks_old").await;
         assert!(suspicion(&records).await.contains("of kind v"));
+    }
+}
+
+/// Without this, a chunk that is created while another table has the name is lost once the table on record has it again.
+#[tokio::test]
+async fn no_row_is_written_into_another_table_until_it_is_adopted() {
+    for (database, records) in [recorded::<Pg15>().await, recorded::<Pg18>().await] {
+        let swap = |from: &str, to: &str| {
+            format!(
+                "BEGIN; ALTER TABLE unified.chunks RENAME TO {from}; ALTER TABLE unified.{to} RENAME TO chunks; COMMIT"
+            )
+        };
+        let state = states(1).remove(0);
+        let written = async |number| records.apply(&[write(&state, number)]).await.remove(0);
+        database.meddle("CREATE TABLE unified.chunks_new (LIKE unified.chunks INCLUDING ALL)").await;
+        database.meddle(&swap("chunks_old", "chunks_new")).await;
+        let Applied::Failed(refused) = written(1).await else { panic!("written into another table") };
+        assert_eq!(refused.class, FaultClass::Busy, "{refused}");
+        assert!(refused.message.contains("another table") && refused.message.contains("--adopt"), "{refused}");
+        assert_eq!(database.one("SELECT count(*) FROM unified.chunks").await.get::<_, i64>(0), 0);
+        // The table on record has its name back.
+        database.meddle(&swap("chunks_new", "chunks_old")).await;
+        assert!(written(2).await.is_durable());
+        database.meddle(&swap("chunks_old", "chunks_new")).await;
+        records.record_table(true).await.unwrap();
+        assert!(written(3).await.is_durable());
     }
 }
 
