@@ -113,7 +113,7 @@ async fn a_chunk_created_while_another_table_has_the_name_gets_its_row_in_the_ta
     let waits = "SELECT count(*) FROM chunk_sync.waiting WHERE error LIKE '%another table%'";
     environment.visible("the waiting events", || async { environment.count(waits).await >= 3 }).await;
     environment.settled().await;
-    assert_eq!(environment.nodes().await, 5, "no chunk is told to a store before it has a row");
+    assert_eq!(environment.nodes().await, 5, "a store holds no chunk before it has a row");
     environment.sql("BEGIN; DROP TABLE unified.chunks; ALTER TABLE unified.chunks_old RENAME TO chunks; COMMIT").await;
     environment.visible("the rows", || async { environment.ids().await.len() == 8 }).await;
     environment.visible("the nodes", || async { environment.nodes().await == 8 }).await;
