@@ -14,12 +14,14 @@
 //! 2^63 - 1 is stored as the nearest double, and verification expects that double. Not here: search, and any other use
 //! of the collection.
 
+mod bounds;
 mod config;
 mod encode;
 mod examine;
 mod fault;
 mod mark;
 mod plan;
+mod rest_port;
 mod schema;
 mod server;
 mod store;

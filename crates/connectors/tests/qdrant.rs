@@ -8,10 +8,14 @@ mod faults;
 mod fixture;
 #[path = "qdrant/guards.rs"]
 mod guards;
+#[path = "qdrant/middlebox.rs"]
+mod middlebox;
 #[path = "qdrant/schema.rs"]
 mod schema;
 #[path = "qdrant/speed.rs"]
 mod speed;
+#[path = "qdrant/surroundings.rs"]
+mod surroundings;
 
 /// A current server.
 mod today {

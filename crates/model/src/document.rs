@@ -95,6 +95,26 @@ pub const SPARSE_VECTOR: &str = "sparse_splade";
 /// The name of the vector in Qdrant that holds the alternative after a conflict resolved by `keep_both`.
 pub const ALTERNATIVE_VECTOR: &str = "dense_alternative";
 
+/// The keys that a payload in Qdrant may have, besides the connector's. All other keys belong to other programs.
+pub const PAYLOAD_KEYS: [&str; 16] = [
+    "content",
+    "summary",
+    "chunk_type",
+    "project_id",
+    "dataset_id",
+    "cognee_dataset",
+    "source_type",
+    "language",
+    "is_code",
+    "system_origin",
+    "created_at",
+    "updated_at",
+    "path",
+    "metadata",
+    "sparse_model",
+    "embedding_stale",
+];
+
 impl VectorDocument {
     /// The document of `state` for Qdrant. It omits vectors of models that are not configured or whose length differs
     /// from the configured size, and an alternative whose length differs from the size of the first configured model.
@@ -143,25 +163,26 @@ fn payload(state: &State) -> Map<String, Value> {
     let chunk = &state.chunk;
     let organization = &chunk.organization;
     let code = chunk.code_metadata.as_ref();
-    let fields = [
-        ("content", Some(Value::from(chunk.content.as_str()))),
-        ("summary", chunk.summary.as_deref().map(Value::from)),
-        ("chunk_type", Some(chunk.chunk_type.as_str().into())),
-        ("project_id", organization.project_id.map(|id| id.to_string().into())),
-        ("dataset_id", organization.dataset_id.map(|id| id.to_string().into())),
-        ("cognee_dataset", organization.cognee_dataset.as_deref().map(Value::from)),
-        ("source_type", Some(chunk.source.kind.as_str().into())),
-        ("language", code.map(|code| code.language.as_str().into())),
-        ("is_code", code.map(|code| code.is_code.into())),
-        ("system_origin", Some(chunk.system_origin.as_str().into())),
-        ("created_at", Some(chunk.metadata.created_at.to_string().into())),
-        ("updated_at", Some(chunk.metadata.updated_at.to_string().into())),
-        ("path", chunk.source.path.as_deref().map(Value::from)),
-        ("metadata", serde_json::to_value(&chunk.metadata).ok()),
-        ("sparse_model", chunk.embeddings.sparse.as_ref().map(|sparse| sparse.model.as_str().into())),
-        ("embedding_stale", state.embedding_stale.then_some(true.into())),
+    // In the order of the keys.
+    let values = [
+        Some(Value::from(chunk.content.as_str())),
+        chunk.summary.as_deref().map(Value::from),
+        Some(chunk.chunk_type.as_str().into()),
+        organization.project_id.map(|id| id.to_string().into()),
+        organization.dataset_id.map(|id| id.to_string().into()),
+        organization.cognee_dataset.as_deref().map(Value::from),
+        Some(chunk.source.kind.as_str().into()),
+        code.map(|code| code.language.as_str().into()),
+        code.map(|code| code.is_code.into()),
+        Some(chunk.system_origin.as_str().into()),
+        Some(chunk.metadata.created_at.to_string().into()),
+        Some(chunk.metadata.updated_at.to_string().into()),
+        chunk.source.path.as_deref().map(Value::from),
+        serde_json::to_value(&chunk.metadata).ok(),
+        chunk.embeddings.sparse.as_ref().map(|sparse| sparse.model.as_str().into()),
+        state.embedding_stale.then_some(true.into()),
     ];
-    fields.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect()
+    PAYLOAD_KEYS.into_iter().zip(values).filter_map(|(key, value)| Some((key.to_owned(), value?))).collect()
 }
 
 /// What Neo4j holds: a chunk's node, its data set and project, and the entities and relations that it mentions.

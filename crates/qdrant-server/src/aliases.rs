@@ -38,6 +38,11 @@ impl Aliases {
         names.iter().filter(of).map(|(alias, to)| (alias.clone(), to.clone())).collect()
     }
 
+    /// The collection that an alias names; any other name as it is.
+    pub(crate) fn resolve(&self, name: String) -> String {
+        self.lock().get(&name).cloned().unwrap_or(name)
+    }
+
     /// Applies the actions in their order, then writes the file.
     ///
     /// # Errors

@@ -11,8 +11,8 @@ use qdrant_client::qdrant::{
     vector, vector_output, vectors_output, with_payload_selector, with_vectors_selector,
 };
 use qdrant_edge::{
-    JsonPath, Payload, PointStructPersisted, Record, VectorInternal, VectorStructInternal, VectorStructPersisted,
-    WithPayloadInterface, WithVector,
+    JsonPath, Payload, PayloadSelector, PayloadSelectorExclude, PointStructPersisted, Record, VectorInternal,
+    VectorStructInternal, VectorStructPersisted, WithPayloadInterface, WithVector,
 };
 use serde_json::{Map, Value as Json, json};
 use tonic::Status;
@@ -134,8 +134,9 @@ pub(crate) fn with_payload(selector: Option<WithPayloadSelector>) -> Result<With
         Some(SelectorOptions::Include(include)) => {
             Ok(WithPayloadInterface::Fields(include.fields.iter().map(|name| path(name)).collect::<Result<_, _>>()?))
         }
-        Some(SelectorOptions::Exclude(_)) => {
-            Err(Status::unimplemented("the test server does not support excluding payload"))
+        Some(SelectorOptions::Exclude(exclude)) => {
+            let exclude = exclude.fields.iter().map(|name| path(name)).collect::<Result<_, _>>()?;
+            Ok(WithPayloadInterface::Selector(PayloadSelector::Exclude(PayloadSelectorExclude { exclude })))
         }
         None => Ok(WithPayloadInterface::Bool(false)),
     }

@@ -30,13 +30,13 @@ impl Service {
         Self { engines, aliases, gate, version: version.into(), modern }
     }
 
-    /// Runs `work` on a collection, on a blocking thread.
+    /// Runs `work` on the collection of this name or alias, on a blocking thread.
     pub(crate) async fn on_collection<T, F>(&self, name: String, work: F) -> Result<T, Status>
     where
         T: Send + 'static,
         F: FnOnce(&EdgeShard) -> Result<T, OperationError> + Send + 'static,
     {
-        let engines = Arc::clone(&self.engines);
+        let (engines, name) = (Arc::clone(&self.engines), self.aliases.resolve(name));
         blocking(move || {
             let engine = engines.get(&name)?;
             let engine = engine.lock().map_err(|_| Status::internal("the engine failed in an earlier call"))?;

@@ -10,6 +10,7 @@ use qdrant_client::config::QdrantConfig as ClientConfig;
 use secrecy::{ExposeSecret, SecretString};
 use tonic::transport::Uri;
 
+use super::rest_port::GRPC;
 use crate::remote::{insecure, is_loopback};
 
 const CONTEXT: &str = "qdrant: configuration";
@@ -20,7 +21,8 @@ const CONNECTIONS: usize = 2;
 /// Connection settings of one collection.
 #[derive(Clone, Debug)]
 pub struct QdrantConfig {
-    /// URL of the gRPC port: `http://host:6334`, or `https://host:6334` for TLS.
+    /// URL of the gRPC port: `http://host:6334`, or `https://host:6334` for TLS. Without a port, 6334 is taken, also for
+    /// `https`: the servers of Qdrant Cloud have gRPC there.
     pub url: String,
     /// The API key, if the server requires one.
     pub api_key: Option<SecretString>,
@@ -61,7 +63,7 @@ impl QdrantConfig {
         let uri = self.address()?;
         let key = self.key()?;
         self.check_secure(&uri, key.is_some())?;
-        let mut client = ClientConfig::from_url(&self.url);
+        let mut client = ClientConfig::from_url(&with_port(&self.url, &uri));
         client.api_key = key.map(str::to_owned);
         client.timeout = self.timeout;
         client.connect_timeout = self.connect_timeout;
@@ -110,6 +112,14 @@ impl QdrantConfig {
     }
 }
 
+/// The URL with the port of gRPC if it names none.
+fn with_port(url: &str, uri: &Uri) -> String {
+    match (uri.port(), uri.authority()) {
+        (None, Some(authority)) => url.replacen(authority.as_str(), &format!("{}:{GRPC}", authority.host()), 1),
+        _ => url.to_owned(),
+    }
+}
+
 fn misconfigured(message: String) -> Fault {
     Fault::new(FaultClass::Misconfigured, CONTEXT, message)
 }
@@ -129,6 +139,18 @@ mod tests {
     fn loopback_needs_neither_tls_nor_key() {
         for url in ["http://127.0.0.1:6334", "http://localhost:6334", "http://[::1]:6334/"] {
             assert!(config(url, None).client().is_ok(), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_url_without_a_port_means_the_port_of_grpc() {
+        for (url, whole) in [
+            ("https://xyz.eu-central-1-0.aws.cloud.qdrant.io", "https://xyz.eu-central-1-0.aws.cloud.qdrant.io:6334"),
+            ("http://localhost/", "http://localhost:6334/"),
+            ("http://[::1]", "http://[::1]:6334"),
+            ("https://db.example:443", "https://db.example:443"),
+        ] {
+            assert_eq!(config(url, Some("k")).client().unwrap().config.uri, whole);
         }
     }
 

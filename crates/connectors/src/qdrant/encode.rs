@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 
 use chunk_sync_engine::ports::{Fault, FaultClass, StoredDocument};
-use chunk_sync_model::document::{Document, Fingerprint, SPARSE_VECTOR, VectorDocument};
+use chunk_sync_model::document::{Document, Fingerprint, PAYLOAD_KEYS, SPARSE_VECTOR, VectorDocument};
 use chunk_sync_model::{Limits, State, SyncVersion};
 use qdrant_client::qdrant::point_id::PointIdOptions;
 use qdrant_client::qdrant::value::Kind;
 use qdrant_client::qdrant::vectors_output::VectorsOptions as CurrentState;
 use qdrant_client::qdrant::{
-    DenseVector, NamedVectors, PointId, PointStruct, RetrievedPoint, SparseIndices, SparseVector, Value, Vector,
-    Vectors, vector, vector_output, vectors,
+    DenseVector, NamedVectors, PayloadIncludeSelector, PointId, PointStruct, RetrievedPoint, SparseIndices,
+    SparseVector, Value, Vector, Vectors, WithPayloadSelector, vector, vector_output, vectors, with_payload_selector,
 };
 use serde_json::{Map, Value as Json};
 use uuid::Uuid;
@@ -64,14 +64,24 @@ pub(super) fn chunk_id(id: Option<&PointId>) -> Option<Uuid> {
     }
 }
 
-pub(super) fn payload(document: VectorDocument, version: SyncVersion) -> HashMap<String, Value> {
-    let mut payload: HashMap<_, _> =
-        document.payload.into_iter().map(|(key, value)| (key, Value::from(value))).collect();
-    payload.insert(VERSION.to_owned(), version.signed().into());
-    payload
+/// The payload of a chunk beside the keys of other programs.
+pub(super) fn payload(
+    document: VectorDocument,
+    version: SyncVersion,
+    mut foreign: HashMap<String, Value>,
+) -> HashMap<String, Value> {
+    foreign.extend(document.payload.into_iter().map(|(key, value)| (key, Value::from(value))));
+    foreign.insert(VERSION.to_owned(), version.signed().into());
+    foreign
 }
 
-pub(super) fn point(id: Uuid, version: SyncVersion, mut document: VectorDocument, wire: Wire) -> PointStruct {
+pub(super) fn point(
+    id: Uuid,
+    version: SyncVersion,
+    mut document: VectorDocument,
+    foreign: HashMap<String, Value>,
+    wire: Wire,
+) -> PointStruct {
     let dense = std::mem::take(&mut document.dense).into_iter().map(|(name, numbers)| (name, dense(numbers, wire)));
     let sparse =
         document.sparse.take().map(|(indices, values)| (SPARSE_VECTOR.to_owned(), sparse(indices, values, wire)));
@@ -79,7 +89,7 @@ pub(super) fn point(id: Uuid, version: SyncVersion, mut document: VectorDocument
     PointStruct {
         id: Some(point_id(id)),
         vectors: Some(Vectors { vectors_options: Some(vectors::VectorsOptions::Vectors(named)) }),
-        payload: payload(document, version),
+        payload: payload(document, version, foreign),
     }
 }
 
@@ -114,11 +124,35 @@ pub(super) fn version(payload: &HashMap<String, Value>) -> SyncVersion {
     }
 }
 
+/// What the server holds of a chunk before a write.
+#[derive(Clone, Debug, Default)]
+pub(super) struct StoredPoint {
+    pub(super) version: SyncVersion,
+    /// The keys of the payload that are not the chunk's: other programs that share the collection wrote them.
+    pub(super) foreign: HashMap<String, Value>,
+}
+
+impl StoredPoint {
+    /// From a payload read with [`foreign_payload`].
+    pub(super) fn of(mut payload: HashMap<String, Value>) -> Self {
+        let version = version(&payload);
+        payload.remove(VERSION);
+        Self { version, foreign: payload }
+    }
+}
+
+/// Selects the version.
+pub(super) fn foreign_payload() -> WithPayloadSelector {
+    let include = PayloadIncludeSelector { fields: vec![VERSION.to_owned()] };
+    with_payload_selector::SelectorOptions::Include(include).into()
+}
+
 /// The stored document of a point; `None` if its id is not a UUID and so not a chunk's.
 pub(super) fn document(point: RetrievedPoint) -> Option<StoredDocument> {
     let id = chunk_id(point.id.as_ref())?;
     let version = version(&point.payload);
-    let fields = point.payload.into_iter().filter(|(key, _)| key != VERSION);
+    // Other keys are those of programs that share the collection.
+    let fields = point.payload.into_iter().filter(|(key, _)| PAYLOAD_KEYS.contains(&key.as_str()));
     let mut payload: Map<_, _> = fields.map(|(key, value)| (key, value.into_json())).collect();
     payload.values_mut().for_each(Json::sort_all_objects);
     let mut document = VectorDocument { dense: Default::default(), sparse: None, payload };

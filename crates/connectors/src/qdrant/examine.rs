@@ -1,9 +1,12 @@
 //! Checks a server for `doctor`: link security, version, write guard, and the collection. Creates and changes nothing.
 
 use chunk_sync_engine::ports::{Finding, Findings};
-use qdrant_client::qdrant::CollectionStatus;
+use qdrant_client::qdrant::{CollectionInfo, CollectionStatus, DeletePointsBuilder};
+use uuid::Uuid;
 
+use super::bounds::Bounds;
 use super::config::QdrantConfig;
+use super::encode::point_id;
 use super::fault::Error;
 use super::schema;
 use super::server::Server;
@@ -11,8 +14,11 @@ use crate::remote;
 
 const PLACE: &str = "qdrant";
 
+/// Requests of fewer points are slow: the server flushes its log after each.
+const FEW: usize = 64;
+
 /// Checks everything that the service requires of the server. Returns findings in the order `link`, `server`, `guard`,
-/// `collection`, and `condition` and `indexes` if something is wrong with them. A fault that prevents further checks
+/// `collection`, `rights`, and `condition`, `limits` and `indexes` if something is wrong with them. A fault that prevents further checks
 /// becomes a finding and ends the list.
 pub async fn examine(config: &QdrantConfig) -> Vec<Finding> {
     let mut findings = Findings::of(PLACE);
@@ -71,10 +77,31 @@ async fn examine_server(findings: &mut Findings, config: &QdrantConfig) -> Resul
         let error = held.optimizer_status.as_ref().map(|status| status.error.clone()).unwrap_or_default();
         findings.failed("condition", format!("the status of `{collection}` is red: {error}"), "see the server's log");
     }
+    limits(findings, &held);
+    rights(findings, &server, collection).await;
     let unindexed = schema::unindexed(&held);
     if !unindexed.is_empty() {
         let text = format!("no index on {}: searches that filter by them are slow", unindexed.join(", "));
         findings.warning("indexes", text, "run `chunk-sync init`");
     }
     Ok(())
+}
+
+/// Limits of the strict mode that make writing slow. The service keeps to them.
+fn limits(findings: &mut Findings, held: &CollectionInfo) {
+    let bounds = Bounds::of(held);
+    if bounds.points < FEW {
+        let text = format!("the strict mode permits {} points in one request, so writing is slow", bounds.points);
+        let remedy = "raise upsert_max_batchsize, filter_max_conditions, condition_max_size and write_rate_limit";
+        findings.warning("limits", text, remedy);
+    }
+}
+
+/// Tries to delete a point that does not exist: a key that may only read, and a disk that takes no writes, refuse it.
+async fn rights(findings: &mut Findings, server: &Server, collection: &str) {
+    let request = DeletePointsBuilder::new(collection).points(vec![point_id(Uuid::new_v4())]).wait(true);
+    match server.call(server.client.delete_points(request)).await {
+        Ok(_) => findings.ok("rights", "the key may write to the collection"),
+        Err(error) => findings.fault("rights", &error.into_fault(PLACE)),
+    }
 }

@@ -20,16 +20,34 @@ pub(super) enum Error {
     Deadline(Duration),
     #[error("the server accepted the write but did not confirm its completion (status {0}); the write can be repeated")]
     Unconfirmed(&'static str),
+    /// The server accepts so many writes or reads per minute.
+    #[error("the server's rate limit is reached: {message}; {}", pause(*.after))]
+    RateLimit { message: String, after: Option<Duration> },
+    /// The request is above a limit of bytes, of the server or of a proxy before it.
+    #[error("a request of {bytes} bytes is above a limit of bytes: {message}")]
+    TooLong { bytes: usize, message: String },
     #[error("{0}")]
     Setup(String),
+}
+
+fn pause(after: Option<Duration>) -> String {
+    match after {
+        Some(after) => format!("the next request follows in {} s", after.as_secs()),
+        None => "the request costs more than the limit of a minute".to_owned(),
+    }
 }
 
 impl From<QdrantError> for Error {
     fn from(error: QdrantError) -> Self {
         match error {
-            QdrantError::ResponseError { status } | QdrantError::ResourceExhaustedError { status, .. } => {
-                Self::Status(Box::new(status))
+            QdrantError::ResourceExhaustedError { status, retry_after_seconds } => Self::RateLimit {
+                message: status.message().to_owned(),
+                after: Some(Duration::from_secs(retry_after_seconds)),
+            },
+            QdrantError::ResponseError { status } if is_rate_limit(&status) => {
+                Self::RateLimit { message: status.message().to_owned(), after: None }
             }
+            QdrantError::ResponseError { status } => Self::Status(Box::new(status)),
             other => Self::Client(Box::new(other)),
         }
     }
@@ -46,8 +64,53 @@ impl Error {
                 _ => FaultClass::Corrupt,
             },
             Self::Deadline(_) | Self::Unconfirmed(_) => FaultClass::Timeout,
+            Self::RateLimit { .. } => FaultClass::Busy,
+            Self::TooLong { .. } => FaultClass::Rejected,
             Self::Setup(_) => FaultClass::Misconfigured,
         }
+    }
+
+    /// Whether fewer writes in one request could succeed: one of them is refused, or together they are above a limit.
+    pub(super) fn wants_less(&self) -> bool {
+        match self {
+            Self::Status(status) => is_request_limit(status) || self.class() == FaultClass::Rejected,
+            Self::RateLimit { after, .. } => after.is_none(),
+            Self::TooLong { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// Whether the strict mode of the collection refuses a request of this size. Its limits may have changed since they
+    /// were read.
+    pub(super) fn is_request_limit(&self) -> bool {
+        matches!(self, Self::Status(status) if is_request_limit(status))
+    }
+
+    /// How long the server asks to wait.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::RateLimit { after, .. } => *after,
+            _ => None,
+        }
+    }
+
+    /// Whether the server, or a proxy before it, refuses the length of the request. Envoy and gRPC servers answer
+    /// `ResourceExhausted` or `OutOfRange`, HTTP proxies 413.
+    pub(super) fn is_length(&self) -> bool {
+        let Self::Status(status) = self else { return false };
+        let message = status.message();
+        match status.code() {
+            Code::ResourceExhausted => message.contains("larger than max"),
+            Code::OutOfRange => message.contains("message length too large"),
+            // The client takes the page of the proxy for a message, or finds none.
+            Code::Unknown | Code::Internal => message.contains("413 Payload Too Large") || message.contains("code 413"),
+            _ => false,
+        }
+    }
+
+    /// Whether the caller may not do this.
+    pub(super) fn is_denied(&self) -> bool {
+        self.class() == FaultClass::Denied
     }
 
     /// Whether the collection does not exist.
@@ -63,6 +126,9 @@ impl Error {
     pub(super) fn into_fault(self, context: &'static str) -> Fault {
         let remedy = match &self {
             Self::Status(status) => answer(status).1,
+            Self::TooLong { .. } => {
+                "raise it (nginx: client_max_body_size), or lower limits.chunk_max_bytes, for one chunk alone is above it"
+            }
             _ => "",
         };
         match remedy {
@@ -78,9 +144,16 @@ fn answer(status: &Status) -> (FaultClass, &'static str) {
         Code::DeadlineExceeded => (FaultClass::Timeout, ""),
         // The client reports its own timeout this way.
         Code::Cancelled if status.message().contains("Timeout expired") => (FaultClass::Timeout, ""),
+        _ if is_request_limit(status) => {
+            (FaultClass::Misconfigured, "raise this limit in the strict mode of the collection: one chunk is above it")
+        }
+        _ if is_full(status) => {
+            (FaultClass::Misconfigured, "raise this limit in the strict mode of the collection, or delete other points")
+        }
         Code::ResourceExhausted | Code::Aborted => (FaultClass::Busy, ""),
-        Code::Unauthenticated | Code::PermissionDenied => {
-            (FaultClass::Denied, "set qdrant.api_key to a key that may write to the collection")
+        Code::Unauthenticated => (FaultClass::Denied, "set qdrant.api_key to a key of this server"),
+        Code::PermissionDenied => {
+            (FaultClass::Denied, "set qdrant.api_key to a key that may write: this one can only read")
         }
         Code::NotFound => (FaultClass::Misconfigured, "create the collection with `chunk-sync init`"),
         Code::Unimplemented => {
@@ -92,11 +165,48 @@ fn answer(status: &Status) -> (FaultClass, &'static str) {
         Code::Internal if ["certificate", "TLS"].iter().any(|word| status.message().contains(word)) => {
             (FaultClass::Misconfigured, "use a server certificate that this machine trusts")
         }
+        Code::Internal | Code::Unavailable if has(status, &["No space left on device", "os error 28"]) => {
+            (FaultClass::Unavailable, "the disk of the Qdrant server is full: make room on it")
+        }
+        Code::Internal if has(status, &["Read-only file system", "os error 30"]) => {
+            (FaultClass::Unavailable, "the disk of the Qdrant server is read-only: see the server's log and its disk")
+        }
         // The rest: the connection failed or broke, or the server has an internal error.
         Code::Ok | Code::Cancelled | Code::Unknown | Code::Internal | Code::Unavailable => {
             (FaultClass::Unavailable, "")
         }
     }
+}
+
+fn has(status: &Status, words: &[&str]) -> bool {
+    words.iter().any(|words| status.message().contains(words))
+}
+
+fn is_rate_limit(status: &Status) -> bool {
+    status.code() == Code::ResourceExhausted && has(status, &["rate limit", "Rate limit"])
+}
+
+/// Whether the strict mode of the collection refuses the size of the request. Some versions answer with one code, some
+/// with the other.
+fn is_request_limit(status: &Status) -> bool {
+    const LIMITS: [&str; 4] = [
+        "for \"upsert limit\"",
+        "for \"update limit\"",
+        "Filter condition limit reached",
+        "Condition size limit reached",
+    ];
+    matches!(status.code(), Code::InvalidArgument | Code::PermissionDenied) && has(status, &LIMITS)
+}
+
+/// Whether the strict mode of the collection refuses to let it grow.
+fn is_full(status: &Status) -> bool {
+    const SIZES: [&str; 4] = [
+        "Max vector storage size limit",
+        "Max payload storage size limit",
+        "Max points count",
+        "Resident memory usage",
+    ];
+    matches!(status.code(), Code::InvalidArgument | Code::PermissionDenied) && has(status, &SIZES)
 }
 
 /// The class and remedy of a refused request. Writes are checked against the configuration before they are sent, so a
@@ -136,6 +246,14 @@ mod tests {
             (Code::Cancelled, "Timeout expired", FaultClass::Timeout),
             (Code::Cancelled, "operation was canceled", FaultClass::Unavailable),
             (Code::ResourceExhausted, "Rate limiting exceeded", FaultClass::Busy),
+            (
+                Code::InvalidArgument,
+                "Bad request: Limit exceeded 9 > 4 for \"upsert limit\"",
+                FaultClass::Misconfigured,
+            ),
+            (Code::PermissionDenied, "Forbidden: Filter condition limit reached (5 > 2)", FaultClass::Misconfigured),
+            (Code::InvalidArgument, "Max vector storage size limit of 1MB reached!", FaultClass::Misconfigured),
+            (Code::Internal, "Service internal error: No space left on device", FaultClass::Unavailable),
             (Code::Unauthenticated, "Must provide an API key", FaultClass::Denied),
             (Code::PermissionDenied, "Forbidden", FaultClass::Denied),
             (Code::NotFound, "Collection `x` doesn't exist!", FaultClass::Misconfigured),

@@ -20,7 +20,8 @@ impl Marked for QdrantStore {
     }
 
     async fn marks(&self) -> Result<Option<Vec<Uuid>>, Fault> {
-        let asked = self.server.call(self.server.client.list_collection_aliases(self.collection.as_str())).await;
+        let collection = self.resolved().await.map_err(|error| error.into_fault(CONTEXT))?;
+        let asked = self.server.call(self.server.client.list_collection_aliases(collection.as_str())).await;
         let found = match asked {
             Err(error) if error.is_not_found() => return Ok(Some(Vec::new())),
             // A stand-in for a server may have no aliases.
@@ -28,7 +29,7 @@ impl Marked for QdrantStore {
             found => found.map_err(|error| error.into_fault(CONTEXT))?,
         };
         let id = |alias: &str| alias.strip_prefix(MARK_PREFIX)?.parse().ok();
-        let ours = found.aliases.iter().filter(|alias| alias.collection_name == self.collection);
+        let ours = found.aliases.iter().filter(|alias| alias.collection_name == collection);
         Ok(Some(ours.filter_map(|alias| id(&alias.alias_name)).collect()))
     }
 
@@ -37,7 +38,7 @@ impl Marked for QdrantStore {
             return Ok(());
         }
         let alias = qdrant_client::qdrant::CreateAlias {
-            collection_name: self.collection.clone(),
+            collection_name: self.resolved().await.map_err(|error| error.into_fault(CONTEXT))?,
             alias_name: format!("{MARK_PREFIX}{id}"),
         };
         let set = self.server.call(self.server.client.create_alias(alias)).await;

@@ -9,11 +9,11 @@ use qdrant_client::qdrant::condition::ConditionOneOf;
 use qdrant_client::qdrant::points_selector::PointsSelectorOneOf;
 use qdrant_client::qdrant::points_update_operation::{DeletePoints, Operation, OverwritePayload, PointStructList};
 use qdrant_client::qdrant::{
-    Condition, FieldCondition, Filter, HasIdCondition, PointsSelector, PointsUpdateOperation, Range,
+    Condition, FieldCondition, Filter, HasIdCondition, PointsSelector, PointsUpdateOperation, Range, Value,
 };
 use uuid::Uuid;
 
-use super::encode::{VERSION, check, payload, point, point_id};
+use super::encode::{StoredPoint, VERSION, check, payload, point, point_id};
 use super::server::Version;
 
 /// The operations, and the answer to each write, in order of the writes, valid once the operations have succeeded.
@@ -22,16 +22,27 @@ pub(super) struct Plan {
     pub(super) answers: Vec<Applied>,
 }
 
+/// A point to write.
+struct NewPoint<'a> {
+    write: &'a Write,
+    document: VectorDocument,
+    foreign: HashMap<String, Value>,
+}
+
 /// The most points of a batch that get a new payload by an operation each. The server flushes its log after each
 /// operation, so beyond this number one upsert of whole points is faster, although it sends vectors that are there.
 const PAYLOADS: usize = 8;
 
-/// Plans one batch. `held` maps each chunk that the server stores to its version.
-pub(super) fn plan(writes: &[Write], held: &HashMap<Uuid, SyncVersion>, limits: &Limits, server: Version) -> Plan {
+/// Plans one batch. `held` has what the server holds of each chunk that it stores. The keys that other programs added to
+/// a payload stay in it.
+pub(super) fn plan(writes: &[Write], mut held: HashMap<Uuid, StoredPoint>, limits: &Limits, server: Version) -> Plan {
     let (mut upserts, mut deletes) = (Vec::new(), Vec::new());
     let (mut payloads, mut answers) = (Vec::new(), Vec::with_capacity(writes.len()));
     for write in writes {
-        let held = held.get(&write.id).copied();
+        let (held, foreign) = match held.remove(&write.id) {
+            Some(StoredPoint { version, foreign }) => (Some(version), foreign),
+            None => (None, HashMap::new()),
+        };
         if held.is_some_and(|held| held >= write.version) {
             answers.push(Applied::Skipped);
             continue;
@@ -46,7 +57,7 @@ pub(super) fn plan(writes: &[Write], held: &HashMap<Uuid, SyncVersion>, limits: 
                 // Another client wrote a point of version zero, including its vectors.
                 let keeps = held.is_some_and(|held| held >= write.vectors_since && held > SyncVersion::default());
                 let list = if keeps { &mut payloads } else { &mut upserts };
-                list.push((write, VectorDocument::of(state, limits)));
+                list.push(NewPoint { write, document: VectorDocument::of(state, limits), foreign });
             }
         }
         answers.push(Applied::Written);
@@ -54,8 +65,7 @@ pub(super) fn plan(writes: &[Write], held: &HashMap<Uuid, SyncVersion>, limits: 
     if payloads.len() > PAYLOADS {
         upserts.append(&mut payloads);
     }
-    let mut operations: Vec<Operation> =
-        payloads.into_iter().map(|(write, document)| overwrite(write, document)).collect();
+    let mut operations: Vec<Operation> = payloads.into_iter().map(overwrite).collect();
     operations.extend(upsert(upserts, server));
     operations.extend(delete(&deletes));
     let operations = operations.into_iter().map(|operation| PointsUpdateOperation { operation: Some(operation) });
@@ -63,25 +73,26 @@ pub(super) fn plan(writes: &[Write], held: &HashMap<Uuid, SyncVersion>, limits: 
 }
 
 /// Writes the payload only. The filter requires a stored version from which on the vectors have not changed.
-fn overwrite(write: &Write, document: VectorDocument) -> Operation {
+fn overwrite(new: NewPoint<'_>) -> Operation {
+    let NewPoint { write, document, foreign } = new;
     let since = write.vectors_since.max(SyncVersion::new(1));
     let range = Range { gte: Some(number(since)), lt: Some(number(write.version)), ..Range::default() };
     let filter = Filter { must: vec![has_id(&[write.id]), version_in(range)], ..Filter::default() };
     Operation::OverwritePayload(OverwritePayload {
-        payload: payload(document, write.version),
+        payload: payload(document, write.version, foreign),
         points_selector: Some(select(filter)),
         ..OverwritePayload::default()
     })
 }
 
-fn upsert(upserts: Vec<(&Write, VectorDocument)>, server: Version) -> Option<Operation> {
+fn upsert(upserts: Vec<NewPoint<'_>>, server: Version) -> Option<Operation> {
     if upserts.is_empty() {
         return None;
     }
-    let unless_newer =
-        Filter { must_not: upserts.iter().map(|(write, _)| newer(write)).collect(), ..Filter::default() };
-    let to_point =
-        |(write, document): (&Write, VectorDocument)| point(write.id, write.version, document, server.wire());
+    let unless_newer = Filter { must_not: upserts.iter().map(|new| newer(new.write)).collect(), ..Filter::default() };
+    let to_point = |NewPoint { write, document, foreign }: NewPoint<'_>| {
+        point(write.id, write.version, document, foreign, server.wire())
+    };
     Some(Operation::Upsert(PointStructList {
         points: upserts.into_iter().map(to_point).collect(),
         update_filter: server.is_conditional().then_some(unless_newer),
@@ -161,9 +172,10 @@ mod tests {
     fn many_payloads_are_one_operation_and_one_flush() {
         let operations = |count: u128| {
             let writes: Vec<Write> = (1..=count).map(metadata).collect();
-            let held = writes.iter().map(|write| (write.id, SyncVersion::new(1))).collect();
+            let one = StoredPoint { version: SyncVersion::new(1), foreign: HashMap::new() };
+            let held = writes.iter().map(|write| (write.id, one.clone())).collect();
             let version = Version::of("1.18.3").unwrap();
-            plan(&writes, &held, &Limits::default(), version).operations
+            plan(&writes, held, &Limits::default(), version).operations
         };
         assert_eq!(operations(3).len(), 3, "few: the vectors stay where they are");
         let many = operations(200);

@@ -1,14 +1,19 @@
 //! The client with a deadline on every call, and the server's version with what depends on it.
+//!
+//! As long as the server has not reported its version, a call that fails is explained: the commonest mistake is the port
+//! of the REST interface in the URL, of which the gRPC client reports only that the protocol is violated.
 
 use std::fmt;
 use std::time::Duration;
 
+use chunk_sync_engine::ports::FaultClass;
 use qdrant_client::{Qdrant, QdrantError};
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
 use super::encode::Wire;
 use super::fault::Error;
+use super::rest_port;
 
 /// The oldest supported version, major and minor: the first with sparse vectors.
 const OLDEST: (u64, u64) = (1, 7);
@@ -22,6 +27,7 @@ const ADDING: (u64, u64) = (1, 18);
 /// A server, and its version once it has been fetched.
 pub(super) struct Server {
     pub(super) client: Qdrant,
+    url: String,
     timeout: Duration,
     version: OnceCell<Version>,
 }
@@ -32,20 +38,28 @@ pub(super) struct Version(u64, u64);
 
 impl Server {
     pub(super) fn new(client: Qdrant, timeout: Duration) -> Self {
-        Self { client, timeout, version: OnceCell::new() }
+        let url = client.config.uri.clone();
+        Self { client, url, timeout, version: OnceCell::new() }
     }
 
     /// Awaits a call up to the deadline. The client's futures are large, so they are boxed.
     ///
     /// # Errors
-    /// [`Error::Deadline`] after the timeout; else the client's error.
+    /// [`Error::Deadline`] after the timeout; [`Error::Setup`] if the URL names the REST port; else the client's error.
     pub(super) fn call<T>(
         &self,
         call: impl Future<Output = Result<T, QdrantError>>,
     ) -> impl Future<Output = Result<T, Error>> {
         let limit = self.timeout;
         let call = timeout(limit, Box::pin(call));
-        async move { call.await.map_err(|_| Error::Deadline(limit))?.map_err(Error::from) }
+        async move {
+            match call.await.map_err(|_| Error::Deadline(limit))?.map_err(Error::from) {
+                Err(error) if error.class() == FaultClass::Unavailable && self.version.get().is_none() => {
+                    Err(rest_port::recognise(&self.url).await.map_or(error, Error::Setup))
+                }
+                answer => answer,
+            }
+        }
     }
 
     /// The server's version. The first success is kept.

@@ -1,33 +1,37 @@
 //! The projection. Writes each batch in one call after reading its versions, and halves it if the server refuses it.
+//!
+//! A batch has as many points and bytes as the collection and the proxies before the server permit. If the server limits
+//! the rate of writes, every write fails as busy until the time that the server names, without a call; a read waits.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
     Applied, Counts, Fault, FaultClass, Projection, StoredDocument, StoredFingerprint, Write,
 };
 use chunk_sync_model::document::Fingerprint;
-use chunk_sync_model::{Limits, State, SyncVersion, Target};
+use chunk_sync_model::{Limits, State, Target};
 use futures::{StreamExt, stream};
+use prost::Message;
 use qdrant_client::qdrant::{
-    CountPoints, GetPoints, PayloadIncludeSelector, PointId, PointsUpdateOperation, ScrollPoints, UpdateBatchPoints,
-    UpdateStatus, WithPayloadSelector, WithVectorsSelector, with_payload_selector, with_vectors_selector,
+    CountPoints, GetPoints, PointId, PointsUpdateOperation, ScrollPoints, UpdateBatchPoints, UpdateStatus,
+    WithPayloadSelector, WithVectorsSelector, with_payload_selector, with_vectors_selector,
 };
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::bounds::{Bounds, Bytes};
 use super::config::QdrantConfig;
-use super::encode::{VERSION, chunk_id, document, expected, point_id, version};
+use super::encode::{StoredPoint, chunk_id, document, expected, foreign_payload, point_id};
 use super::fault::{Error, WRITE};
 use super::plan::{Plan, plan};
 use super::schema;
 use super::server::Server;
 
 const READ: &str = "qdrant: read";
-
-/// Points in one message. The protocol does not limit the length of a message.
-const BATCH: usize = 256;
 
 /// Concurrent batches of one `apply`.
 const STREAMS: usize = 2;
@@ -39,7 +43,15 @@ pub struct QdrantStore {
     limits: Arc<Limits>,
     /// Locked from reading the versions to writing the points, if the server does not compare versions itself.
     turn: Mutex<()>,
+    /// The limits of the collection; `None` before they are read, and after the server refused a request for its size.
+    bounds: Mutex<Option<Bounds>>,
+    bytes: Bytes,
+    /// The server asked for no write before this time.
+    pause: std::sync::Mutex<Option<Instant>>,
 }
+
+/// The longest time that a read waits for the server's rate limit.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 impl QdrantStore {
     /// A store on the server of `config`. The first call connects.
@@ -53,7 +65,66 @@ impl QdrantStore {
             collection: config.collection.clone(),
             limits: Arc::clone(&config.limits),
             turn: Mutex::new(()),
+            bounds: Mutex::default(),
+            bytes: Bytes::default(),
+            pause: std::sync::Mutex::default(),
         })
+    }
+
+    /// The name of the collection, if the configuration names an alias of it. Servers take aliases where points are read
+    /// and written, and not where aliases and collections are.
+    pub(super) async fn resolved(&self) -> Result<String, Error> {
+        match self.server.call(self.server.client.list_aliases()).await {
+            // A stand-in for a server may have no aliases, and a key for one collection may not see them.
+            Err(error) if error.is_unknown_call() || error.is_denied() => Ok(self.collection.clone()),
+            found => {
+                let mut aliases = found?.aliases.into_iter();
+                let named = aliases.find(|alias| alias.alias_name == self.collection);
+                Ok(named.map_or_else(|| self.collection.clone(), |alias| alias.collection_name))
+            }
+        }
+    }
+
+    /// The limits of the collection, read when they are not known.
+    async fn bounds(&self) -> Result<Bounds, Error> {
+        let mut known = self.bounds.lock().await;
+        match *known {
+            Some(bounds) => Ok(bounds),
+            None => Ok(*known.insert(Bounds::of(&schema::fetch(&self.server, &self.collection).await?))),
+        }
+    }
+
+    /// The time that is left of the pause that the server asked for.
+    fn paused(&self) -> Option<Duration> {
+        let until = *self.pause.lock().unwrap_or_else(PoisonError::into_inner);
+        until?.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
+    }
+
+    /// Adapts to a refusal.
+    async fn learn(&self, error: &Error) {
+        if let Some(after) = error.retry_after() {
+            *self.pause.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + after);
+        }
+        if let Error::TooLong { bytes, .. } = error {
+            self.bytes.refused(*bytes);
+        }
+        if error.is_request_limit() {
+            *self.bounds.lock().await = None;
+        }
+    }
+
+    /// Repeats a read for as long as the server's rate limit refuses it, up to [`PATIENCE`].
+    async fn patiently<T, F: Future<Output = Result<T, Error>>>(&self, read: impl Fn() -> F) -> Result<T, Error> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            match read().await {
+                Err(error) => match error.retry_after() {
+                    Some(after) if Instant::now() + after < end => tokio::time::sleep(after).await,
+                    _ => return Err(error),
+                },
+                answer => return answer,
+            }
+        }
     }
 
     /// Writes a batch. Halves it if the server refuses it, so that a write that can never succeed fails alone. Once
@@ -69,15 +140,18 @@ impl QdrantStore {
                         answers.extend(applied);
                         continue;
                     }
-                    Err(error) if error.class() == FaultClass::Rejected && part.len() > 1 => {
-                        let (front, back) = part.split_at(part.len() / 2);
-                        parts.extend([back, front]);
-                        continue;
+                    Err(error) => {
+                        self.learn(&error).await;
+                        if error.wants_less() && part.len() > 1 {
+                            let (front, back) = part.split_at(part.len() / 2);
+                            parts.extend([back, front]);
+                            continue;
+                        }
+                        error.into_fault(WRITE)
                     }
-                    Err(error) => error.into_fault(WRITE),
                 },
             };
-            if !matches!(fault.class, FaultClass::Busy | FaultClass::Rejected) {
+            if self.paused().is_some() || !matches!(fault.class, FaultClass::Busy | FaultClass::Rejected) {
                 failed.get_or_init(|| fault.clone());
             }
             answers.extend(part.iter().map(|_| Applied::Failed(fault.clone())));
@@ -89,25 +163,31 @@ impl QdrantStore {
     async fn write(&self, part: &[Write]) -> Result<Vec<Applied>, Error> {
         let server = self.server.version().await?;
         let _turn = if server.is_conditional() { None } else { Some(self.turn.lock().await) };
-        let held = self.versions(part).await?;
-        let Plan { operations, answers } = plan(part, &held, &self.limits, server);
-        if !operations.is_empty() {
-            self.update(operations).await?;
+        let held = self.held(part).await?;
+        let Plan { operations, answers } = plan(part, held, &self.limits, server);
+        let bytes = operations.iter().map(Message::encoded_len).sum();
+        if bytes > self.bytes.most() && part.len() > 1 {
+            return Err(Error::TooLong { bytes: 2 * self.bytes.most(), message: "it was learnt before".to_owned() });
         }
-        Ok(answers)
+        match self.update(operations).await {
+            Err(error) if error.is_length() => Err(Error::TooLong { bytes, message: error.to_string() }),
+            done => done.map(|()| answers),
+        }
     }
 
-    /// The stored versions of those chunks that exist.
-    async fn versions(&self, writes: &[Write]) -> Result<HashMap<Uuid, SyncVersion>, Error> {
-        let include = PayloadIncludeSelector { fields: vec![VERSION.to_owned()] };
+    /// What the server holds of those chunks that exist: their versions, and what other programs added to their payload.
+    async fn held(&self, writes: &[Write]) -> Result<HashMap<Uuid, StoredPoint>, Error> {
         let request = GetPoints {
             collection_name: self.collection.clone(),
             ids: writes.iter().map(|write| point_id(write.id)).collect(),
-            with_payload: Some(with_payload_selector::SelectorOptions::Include(include).into()),
+            with_payload: Some(foreign_payload()),
             ..GetPoints::default()
         };
         let points = self.server.call(self.server.client.get_points(request)).await?.result;
-        Ok(points.iter().filter_map(|point| Some((chunk_id(point.id.as_ref())?, version(&point.payload)))).collect())
+        Ok(points
+            .into_iter()
+            .filter_map(|point| Some((chunk_id(point.id.as_ref())?, StoredPoint::of(point.payload))))
+            .collect())
     }
 
     /// Executes the operations. They are durable on return.
@@ -116,6 +196,9 @@ impl QdrantStore {
     /// [`Error::Unconfirmed`] if the server does not confirm an operation; else the error of the call. In both cases
     /// any operation may have been executed.
     async fn update(&self, operations: Vec<PointsUpdateOperation>) -> Result<(), Error> {
+        if operations.is_empty() {
+            return Ok(());
+        }
         let request = UpdateBatchPoints {
             collection_name: self.collection.clone(),
             wait: Some(true),
@@ -164,32 +247,49 @@ impl Projection for QdrantStore {
     }
 
     async fn prepare(&self) -> Result<(), Fault> {
-        let prepared = schema::prepare(&self.server, &self.collection, &self.limits).await;
-        prepared.map_err(|error| error.into_fault("qdrant: collection"))
+        let prepared = async {
+            let collection = self.resolved().await?;
+            schema::prepare(&self.server, &collection, &self.limits).await
+        };
+        prepared.await.map_err(|error: Error| error.into_fault("qdrant: collection"))
     }
 
     async fn apply(&self, writes: &[Write]) -> Vec<Applied> {
+        let bounds = match self.paused() {
+            Some(left) => Err(Error::RateLimit { message: "the server asked to wait".to_owned(), after: Some(left) }),
+            None => self.bounds().await,
+        };
+        let bounds = match bounds {
+            Ok(bounds) => bounds,
+            Err(error) => {
+                self.learn(&error).await;
+                return vec![Applied::Failed(error.into_fault(WRITE)); writes.len()];
+            }
+        };
         let failed = OnceLock::new();
-        let batches: Vec<_> = writes.chunks(BATCH).map(|batch| self.persist(batch, &failed)).collect();
+        let batches: Vec<_> = writes.chunks(bounds.points).map(|batch| self.persist(batch, &failed)).collect();
         let answers: Vec<_> = stream::iter(batches).buffered(STREAMS).collect().await;
         answers.concat()
     }
 
     async fn fetch_documents(&self, ids: &[Uuid]) -> Result<Vec<Option<StoredDocument>>, Fault> {
         let mut found = HashMap::with_capacity(ids.len());
-        for ids in ids.chunks(BATCH) {
-            found.extend(self.points(ids).await.map_err(|error| error.into_fault(READ))?);
+        let bounds = self.patiently(|| self.bounds()).await.map_err(|error| error.into_fault(READ))?;
+        for ids in ids.chunks(bounds.page) {
+            found.extend(self.patiently(|| self.points(ids)).await.map_err(|error| error.into_fault(READ))?);
         }
         Ok(ids.iter().map(|id| found.remove(id)).collect())
     }
 
     async fn scan_fingerprints(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<StoredFingerprint>, Fault> {
         let mut found = Vec::new();
+        let bounds = self.patiently(|| self.bounds()).await.map_err(|error| error.into_fault(READ))?;
         // The page includes its offset. Points with a numeric id come before all others.
         let mut next = Some(point_id(after.unwrap_or_default()));
         while let Some(offset) = next.filter(|_| found.len() < limit) {
-            let wanted = (limit - found.len()).saturating_add(1).min(BATCH);
-            let (page, following) = self.page(offset, wanted).await.map_err(|error| error.into_fault(READ))?;
+            let wanted = (limit - found.len()).saturating_add(1).min(bounds.page);
+            let page = self.patiently(|| self.page(offset.clone(), wanted)).await;
+            let (page, following) = page.map_err(|error| error.into_fault(READ))?;
             found.extend(page.into_iter().filter(|seen| after.is_none_or(|after| seen.id > after)));
             next = following;
         }
@@ -202,10 +302,14 @@ impl Projection for QdrantStore {
     }
 
     async fn counts(&self) -> Result<Counts, Fault> {
-        let request =
-            CountPoints { collection_name: self.collection.clone(), exact: Some(true), ..CountPoints::default() };
-        let answer = self.server.call(self.server.client.count(request)).await;
-        let count = answer.map_err(|error| error.into_fault(READ))?.result.unwrap_or_default();
+        let count = async || {
+            // A server that does not count exactly still knows the number of its points, but for those it replicates.
+            let exact = Some(self.bounds().await?.counts_exactly);
+            let request = CountPoints { collection_name: self.collection.clone(), exact, ..CountPoints::default() };
+            self.server.call(self.server.client.count(request)).await
+        };
+        let answer = self.patiently(count).await.map_err(|error| error.into_fault(READ))?;
+        let count = answer.result.unwrap_or_default();
         Ok(Counts { chunks: count.count, others: BTreeMap::new() })
     }
 
