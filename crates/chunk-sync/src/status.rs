@@ -274,7 +274,7 @@ impl Status {
             capture,
             filling,
             absent: guarded,
-            warnings: warnings.into_iter().chain(of_bus(&health.bus)).collect(),
+            warnings: warnings.into_iter().chain(health.entry_warning()).chain(of_bus(&health.bus)).collect(),
             recovered: health.recovered.as_ref().map(Recovered::of),
             queue: depth.ok().map(|depth| Queue::of(depth, oldest.ok().flatten(), now)),
             stores: stores(&health, pending_writes.ok().as_ref()),
@@ -337,7 +337,9 @@ pub(crate) fn waiting_for(health: &Health, filling: &BTreeMap<Target, Filled>, g
         .then(|| "the write-ahead log of the last run is being replayed".to_owned());
     let held = health.held.as_ref().map(|(since, fault)| format!("rejected events are held since {since}: {fault}"));
     let filling = filling.iter().map(being_filled);
-    [replay, ended, records, held].into_iter().flatten().chain(filling).chain(guarded.complaints()).collect()
+    let clock = health.clock.as_ref().map(|(since, fault)| format!("merging has waited since {since}: {fault}"));
+    let reasons = [replay, ended, records, held, clock];
+    reasons.into_iter().flatten().chain(filling).chain(guarded.complaints()).collect()
 }
 
 fn now() -> Time {

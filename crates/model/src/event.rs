@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::chunk::Chunk;
-use crate::parse::{self, Cause, Invalid};
+use crate::parse::{self, Invalid};
 use crate::{Hash, Limits, Origin, PartPattern, Time, Writer};
 
 /// The raw fields of a stream entry. Names and values are bytes, because any program can write to the stream.
@@ -125,27 +125,6 @@ impl Event {
             Body::Chunk(chunk) => self.timestamp.max(chunk.metadata.updated_at),
             Body::Id(_) => self.timestamp,
         }
-    }
-
-    /// Checks that the time of the change is not further ahead of `now` than the limits allow. Rows captured from
-    /// PostgreSQL exist already and always pass.
-    ///
-    /// # Errors
-    /// If [`Self::time`] is more than [`Limits::max_ahead_micros`] after `now`: [`Invalid`] with the field that has
-    /// that time, `timestamp` or `chunk.metadata.updated_at`.
-    pub fn check_clock(&self, now: Time, limits: &Limits) -> Result<(), Invalid> {
-        if self.writer == Writer::Postgres
-            || self.time().micros() <= now.micros().saturating_add(limits.max_ahead_micros)
-        {
-            return Ok(());
-        }
-        let field = if self.timestamp == self.time() { "timestamp" } else { "chunk.metadata.updated_at" };
-        let bound = limits.max_ahead_micros / 1_000_000;
-        Err(Invalid::new(
-            field,
-            format!("{} is more than {bound} s ahead of the clock ({now}); correct the publisher's clock", self.time()),
-        )
-        .because(Cause::Clock))
     }
 
     /// The event that a bare chunk stands for. Its id is a UUIDv5 of the chunk's id, its origin and a hash of the whole

@@ -2,6 +2,7 @@
 //!
 //! Pure and synchronous: no clock, no I/O, no runtime. The caller passes in the current time.
 
+pub mod admission;
 pub mod chunk;
 pub mod document;
 pub mod event;
@@ -16,6 +17,7 @@ pub mod vector;
 pub mod version;
 mod weight;
 
+pub use admission::Channel;
 pub use chunk::{Chunk, State};
 pub use event::{Body, Event, EventType, Target};
 pub use hash::Hash;

@@ -13,6 +13,7 @@
 //! for every interleaving. The detected conflicts are not: they depend on the order of arrival.
 
 mod assemble;
+mod bounds;
 mod change;
 mod conflict;
 mod decide;
@@ -38,6 +39,7 @@ use crate::{Part, PartPattern, Record, Time, Writer};
 
 use values::{Values, View};
 
+pub use bounds::refusal;
 pub use conflict::{Conflict, Kind, Outcome, Side, auto_type};
 pub use direct::{Direct, Found};
 pub use resolve::{Unresolvable, resolution};

@@ -23,6 +23,10 @@ const FORMAT: u8 = 2;
 /// another writer then sets the value of a dropped setting, it no longer counts as an echo.
 pub const KEPT_SETTINGS: usize = 32;
 
+/// How many events of one writer may change a chunk in one microsecond. Their ids are kept while the writer's time
+/// stands still, and distinguish a repetition from a further change.
+pub const MOST_AT_ONCE: usize = 1024;
+
 /// The merge history of one chunk.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Record {

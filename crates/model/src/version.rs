@@ -73,6 +73,12 @@ impl Writer {
     pub const ALL: [Self; 7] =
         [Self::Claude, Self::Cognee, Self::Hybrid, Self::Postgres, Self::Qdrant, Self::Neo4j, Self::Operator];
 
+    /// Whether the writer is one of the publishing systems: the only writers that HTTP and `publish` accept.
+    #[must_use]
+    pub fn publishes(self) -> bool {
+        matches!(self, Self::Claude | Self::Cognee | Self::Hybrid)
+    }
+
     /// Whether this writer stands for direct writes into a store. Such a write is based on the state that the store
     /// held.
     #[must_use]
@@ -134,6 +140,10 @@ impl SyncVersion {
     /// The greatest version: 2^53 - 1. As microseconds since 1970 this is the year 2255.
     pub const MAX: Self = Self((1 << 53) - 1);
 
+    /// The greatest version that the service assigns: nine years below [`Self::MAX`], in the year 2246. A version above
+    /// it comes from a program other than the service, and must not become that of a record: nothing could follow it.
+    pub const CEILING: Self = Self(Self::MAX.0 - (1 << 48));
+
     /// Wraps a version read from a store. The service never assigns a value above [`Self::MAX`]; such a value is
     /// clamped to it.
     #[must_use]
@@ -147,6 +157,12 @@ impl SyncVersion {
     pub fn next(self, newest: Time) -> Self {
         let micros = u64::try_from(newest.micros()).unwrap_or(0);
         Self::new(self.0.saturating_add(1).max(micros))
+    }
+
+    /// Whether the version is so near to [`Self::MAX`] that the service does not assign it.
+    #[must_use]
+    pub fn is_near_max(self) -> bool {
+        self > Self::CEILING
     }
 
     /// The number.

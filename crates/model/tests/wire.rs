@@ -4,7 +4,7 @@
 
 use chunk_sync_model::chunk::State;
 use chunk_sync_model::document::{GraphDocument, VectorDocument, row_fingerprint};
-use chunk_sync_model::{Cause, Chunk, Event, Limits, PartPattern, Time, Writer};
+use chunk_sync_model::{Cause, Channel, Chunk, Event, Limits, PartPattern, Time, Writer};
 use serde_json::{Value, json};
 
 fn good() -> Value {
@@ -36,6 +36,14 @@ fn good() -> Value {
 
 fn read(json: &Value) -> Result<Event, (String, String)> {
     Event::from_json(&json.to_string(), &Limits::default()).map_err(|e| (e.field, e.message))
+}
+
+/// A valid event in which one field has another value.
+fn event(field: &str, value: Value) -> Value {
+    let mut event = json!({"event_id": "7d0a4f6e-94f7-4a53-9c61-2f1b0a3f9a12", "type": "update", "source": "cognee",
+        "targets": ["qdrant"], "chunk": good(), "timestamp": "2026-01-01T00:00:00Z"});
+    event[field] = value;
+    event
 }
 
 fn chunk(event: &Event) -> &Chunk {
@@ -183,12 +191,6 @@ fn every_kind_of_bad_chunk_is_rejected_with_its_field() {
 
 #[test]
 fn every_kind_of_bad_event_is_rejected_with_its_field() {
-    let event = |field: &str, value: Value| {
-        let mut event = json!({"event_id": "7d0a4f6e-94f7-4a53-9c61-2f1b0a3f9a12", "type": "update", "source": "cognee",
-            "targets": ["qdrant"], "chunk": good(), "timestamp": "2026-01-01T00:00:00Z"});
-        event[field] = value;
-        event
-    };
     let cases = [
         ("event_id", json!("7")),
         ("type", json!("upsert")),
@@ -214,6 +216,55 @@ fn every_kind_of_bad_event_is_rejected_with_its_field() {
     assert_eq!(ahead.check_clock(now, &Limits::default()).unwrap_err().field, "chunk.metadata.updated_at");
     let ahead = read(&event("timestamp", json!("2026-01-03T00:10:00Z"))).unwrap();
     assert_eq!(ahead.check_clock(now, &Limits::default()).unwrap_err().field, "timestamp");
+}
+
+#[test]
+fn each_channel_admits_its_writers_only() {
+    let by = |writer: &str, kind: &str, set: serde_json::Value| {
+        let mut event = event("writer", writer.into());
+        (event["type"], event["set"]) = (kind.into(), set);
+        read(&event).unwrap()
+    };
+    let none = json!([]);
+    for writer in ["claude", "cognee", "hybrid"] {
+        for channel in [Channel::Publisher, Channel::Bus] {
+            assert_eq!(by(writer, "update", none.clone()).check_writer(channel), Ok(()), "{writer} {channel:?}");
+        }
+    }
+    for writer in ["postgres", "qdrant", "neo4j", "operator"] {
+        let field = by(writer, "update", json!(["content"])).check_writer(Channel::Publisher).unwrap_err().field;
+        assert_eq!(field, "writer", "{writer}");
+    }
+    for writer in ["qdrant", "neo4j"] {
+        assert_eq!(by(writer, "update", none.clone()).check_writer(Channel::Bus).unwrap_err().field, "writer");
+    }
+    assert_eq!(by("postgres", "update", none.clone()).check_writer(Channel::Bus), Ok(()));
+    let decision = |kind, set| by("operator", kind, set).check_writer(Channel::Bus).map_err(|invalid| invalid.field);
+    assert_eq!(decision("update", json!(["content", "metadata.team"])), Ok(()));
+    assert_eq!(decision("delete", json!(["content"])), Err("type".into()));
+    assert_eq!(decision("update", none), Err("set".into()));
+    assert_eq!(decision("update", json!(["content", "existence"])), Err("set[1]".into()));
+    assert_eq!(decision("update", json!(["metadata"])), Err("set[0]".into()), "a group is no part");
+    assert_eq!(decision("update", json!(["metadata.conflict_detected"])), Err("set[0]".into()));
+}
+
+#[test]
+fn no_writer_passes_the_clock_bound_and_no_time_comes_near_the_greatest_version() {
+    let now: Time = "2026-01-01T00:00:00Z".parse().unwrap();
+    let mut signal = read(&event("writer", "postgres".into())).unwrap();
+    signal.timestamp = "9999-01-01T00:00:00Z".parse().unwrap();
+    assert!(signal.bound_commit_time(now, &Limits::default()));
+    assert_eq!(signal.timestamp, now, "a commit time beyond the bound is replaced");
+    assert!(!signal.bound_commit_time(now, &Limits::default()));
+    for writer in ["claude", "operator"] {
+        let mut event = read(&event("writer", writer.into())).unwrap();
+        event.timestamp = "2026-01-03T00:00:00Z".parse().unwrap();
+        assert_eq!(event.check_clock(now, &Limits::default()).unwrap_err().field, "timestamp", "{writer}");
+        // Whatever the clock shows.
+        event.timestamp = "2250-01-01T00:00:00Z".parse().unwrap();
+        let error = event.check_clock("2251-01-01T00:00:00Z".parse().unwrap(), &Limits::default()).unwrap_err();
+        assert!(error.message.contains("too near"), "{error:?}");
+    }
 }
 
 #[test]

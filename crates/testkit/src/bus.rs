@@ -372,3 +372,16 @@ pub async fn publishers_at_once_lose_nothing<F: BusFixture>() {
     deliveries.dedup_by_key(|delivery| event_of(delivery).event_id);
     assert_eq!(deliveries.len(), 1000);
 }
+
+pub async fn an_entry_has_the_clock_of_the_bus<F: BusFixture>() {
+    let fixture = F::fresh().await;
+    let bus = fixture.port();
+    let before = bus.now().await.unwrap();
+    bus.publish(&events(1)).await.unwrap();
+    let delivery = read(&*bus, 1).await.remove(0);
+    let after = bus.now().await.unwrap();
+    assert_eq!(delivery.clock(), delivery.added_at.min(delivery.read_at));
+    // An id has milliseconds only.
+    assert!(delivery.added_at.micros() + 1_000 >= before.micros() && delivery.added_at <= after);
+    assert!(delivery.read_at.micros() + 1_000 >= delivery.added_at.micros() && delivery.read_at <= after);
+}

@@ -258,6 +258,7 @@ macro_rules! bus_suite {
                 malformed_entries_pass_unaltered_and_block_no_other,
                 the_depth_separates_unread_from_pending,
                 trimming_leaves_what_is_unfinished,
+                an_entry_has_the_clock_of_the_bus,
                 a_full_bus_is_busy_until_there_is_room,
                 preparing_again_loses_nothing,
                 publishers_at_once_lose_nothing,

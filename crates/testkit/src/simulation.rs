@@ -78,7 +78,7 @@ use ports::Poisoned;
 use process::{Machine, weathered_bus};
 use scenario::Scenario;
 pub use tally::Tally;
-use writers::{Author, WRITERS, chunk_id, malformed};
+use writers::{Author, MALFORMED, WRITERS, chunk_id, malformed};
 
 /// Without faults everything is settled within this time.
 const SOON: Duration = Duration::from_secs(600);
@@ -213,6 +213,8 @@ impl World {
         let faults = Arc::new(Faults::new(Rng::new(rng.next_u64()), scenario.rates.clone()));
         let takes = Arc::clone(&faults);
         let bus = MemoryBus::of(scenario.bound, scenario.finished_by);
+        let (begin, zero) = (scenario.begin.as_microsecond(), Instant::now());
+        bus.set_clock(move || Time::from_micros(begin + (Instant::now() - zero).as_micros() as i64));
         let rows = match scenario.finished_by {
             FinishedBy::Acknowledgement => MemoryRecords::default(),
             FinishedBy::Merge => MemoryRecords::beside(&bus),
@@ -230,7 +232,7 @@ impl World {
             stores: plant.stores.iter().map(|target| store(*target)).collect(),
             crashes: AtomicU32::new(scenario.crashes),
             closing: Signal::default(),
-            zero: Instant::now(),
+            zero,
             scenario,
             plant,
         }
@@ -250,7 +252,8 @@ impl World {
         let mut rng = branch();
         for number in 0..self.scenario.malformed {
             sleep(Duration::from_millis(rng.below(20_000) as u64)).await;
-            let (event_id, fields) = malformed(number + rng.below(3) * 3, &self.scenario.settings.limits);
+            let (event_id, fields) =
+                malformed(number * MALFORMED + rng.below(MALFORMED), &self.scenario.settings.limits);
             self.oracle.known().bad.insert(event_id);
             self.bus.add(fields);
             if rng.one_in(2) {
@@ -324,6 +327,7 @@ impl World {
     async fn check(&self, down: Option<Target>, exactly: bool) -> Result<(), String> {
         self.oracle.verdict()?;
         self.oracle.check_records(&*self.records, exactly).await?;
+        self.oracle.check_versions(&*self.records, self.now()).await?;
         for store in self.stores.iter().filter(|store| Some(store.target()) != down) {
             let poison = self.poison(store.target()).map(|poison| poison.id);
             self.oracle.check_store(&**store, &*self.records, poison).await?;

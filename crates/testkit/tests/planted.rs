@@ -169,6 +169,19 @@ fn a_bus_that_acknowledges_what_it_does_not_have() {
 }
 
 #[test]
+fn a_merge_that_believes_the_commit_times_of_signals() {
+    let flaw =
+        |bus| -> Arc<dyn chunk_sync_engine::ports::Bus> { Arc::new(bus::Flawed(bus, bus::Flaw::BelievesCommitTimes)) };
+    let plant = || Plant { bus: Box::new(flaw), ..Plant::default() };
+    is_found_out(
+        "a merge that believes commit times",
+        60,
+        &["far ahead of the clock", "the row of", "is a dead letter"],
+        plant,
+    );
+}
+
+#[test]
 fn a_bus_that_hands_out_in_another_order() {
     let plant = || Plant { bus: Box::new(|bus| Arc::new(bus::Flawed(bus, bus::Flaw::Backwards))), ..Plant::default() };
     is_found_out("a bus out of order", 40, &["the row of", "the record of"], plant);

@@ -19,8 +19,8 @@ use async_trait::async_trait;
 use chunk_sync_engine::ports::{
     Bus, DeadLetter, DeadLetters, Delivery, Depth, EntryId, Fault, FaultClass, Handover, Letter,
 };
-use chunk_sync_model::Event;
 use chunk_sync_model::event::Fields;
+use chunk_sync_model::{Event, Time};
 use rusqlite::{OptionalExtension, Transaction, params};
 use tokio::sync::{Mutex, Notify};
 use tokio::time::{Instant, timeout_at};
@@ -213,6 +213,10 @@ impl Bus for EmbeddedBus {
         Ok(())
     }
 
+    async fn now(&self) -> Result<Time, Fault> {
+        Ok(jiff::Timestamp::now().into())
+    }
+
     async fn epoch(&self) -> Result<String, Fault> {
         // A published entry is synced to disk before the publisher gets its id: none is ever lost.
         Ok(String::new())
@@ -302,12 +306,13 @@ fn take(transaction: &Transaction<'_>, after: i64, max: usize, counts: bool) -> 
     let rows = statement.query_map(params![after, limit_of(max)], |row| {
         Ok((row.get::<_, i64>(0)?, row.get::<_, u32>(1)?, row.get::<_, Vec<u8>>(2)?))
     })?;
-    let (mut deliveries, mut bytes) = (Vec::new(), 0);
+    let (mut deliveries, mut bytes, read_at) = (Vec::new(), 0, jiff::Timestamp::now().into());
     for row in rows {
         let (id, attempts, fields) = row?;
         let (attempt, again) = (attempts + u32::from(counts || attempts == 0), attempts > 0);
-        deliveries.push(Delivery { id: entry_id(id), attempt, again, fields: decode(&fields)? });
         bytes += fields.len();
+        let (id, fields) = (entry_id(id), decode(&fields)?);
+        deliveries.push(Delivery { id, attempt, again, added_at: id.time(), read_at, fields });
         if bytes >= READ_BYTES {
             break;
         }

@@ -66,6 +66,7 @@ const READ: &str = "postgres bus: read";
 const FINISH: &str = "postgres bus: acknowledge";
 const DEAD: &str = "postgres bus: dead letters";
 const DEPTH: &str = "postgres bus: depth";
+const NOW: &str = "postgres bus: time";
 
 /// How long an idle reader waits between two polls.
 const POLL: Duration = Duration::from_millis(15);
@@ -294,6 +295,12 @@ impl Bus for PostgresBus {
         self.remove(REMOVE, &[&numbers(ids)]).await.map_err(|error| self.fault(error, FINISH))?;
         self.records.handed.finish(ids);
         Ok(())
+    }
+
+    async fn now(&self) -> Result<Time, Fault> {
+        let rows = self.query("SELECT clock_timestamp()", &[], NOW).await?;
+        let now = rows.first().map_or(Ok(Time::from_micros(0)), |row| read::time(row, 0));
+        now.map_err(|error| self.fault(error.into(), NOW))
     }
 
     async fn epoch(&self) -> Result<String, Fault> {

@@ -1,6 +1,7 @@
 //! Parses the server's answers. Names and values of fields are bytes and are not decoded.
 
 use chunk_sync_engine::ports::{Depth, EntryId};
+use chunk_sync_model::Time;
 use chunk_sync_model::event::Fields;
 use redis::Value;
 
@@ -28,6 +29,8 @@ pub(super) struct Read {
     pub(super) more: bool,
     /// Entries that other clients removed before they were read.
     pub(super) loss: Loss,
+    /// The server's clock.
+    pub(super) time: Time,
 }
 
 /// Unread entries that other clients removed.
@@ -112,13 +115,13 @@ pub(super) fn entries(value: Value) -> Result<Vec<Entry>, Error> {
 
 /// Parses the answer of `lua/read.lua`.
 pub(super) fn read(value: Value) -> Result<Read, Error> {
-    let parts: [Value; 10] = list(value)?.try_into().map_err(|_| Error::Answer("the read script: not 10 values"))?;
-    let [read, _, deliveries, gone, last, long, more, found, now, total] = parts;
+    let parts: [Value; 11] = list(value)?.try_into().map_err(|_| Error::Answer("the read script: not 11 values"))?;
+    let [read, _, deliveries, gone, last, long, more, found, now, total, clock] = parts;
     let (entries, claimed) = (entries(read)?, list(deliveries)?.iter().map(count).collect::<Result<_, _>>()?);
     let gone = list(gone)?.into_iter().map(entry_id).collect::<Result<_, _>>()?;
     let long = list(long)?.into_iter().map(long_entry).collect::<Result<_, _>>()?;
     let (more, loss) = (number(&more)? > 0, loss(&found, &now, &total)?);
-    Ok(Read { entries, claimed, gone, last: entry_id(last)?, long, more, loss })
+    Ok(Read { entries, claimed, gone, last: entry_id(last)?, long, more, loss, time: time(clock)? })
 }
 
 fn long_entry(value: Value) -> Result<(EntryId, u64), Error> {
@@ -137,6 +140,16 @@ pub(super) fn life(value: Value) -> Result<Life, Error> {
 
 fn loss(found: &Value, now: &Value, total: &Value) -> Result<Loss, Error> {
     Ok(Loss { found: number(found)? > 0, now: number(now)?, total: number(total)? })
+}
+
+/// Parses the answer of `TIME`.
+pub(super) fn time(value: Value) -> Result<Time, Error> {
+    let parts: [Value; 2] = list(value)?.try_into().map_err(|_| Error::Answer("TIME: not 2 values"))?;
+    let [seconds, micros] = parts.map(|part| {
+        let text = String::from_utf8(bytes(part)?).unwrap_or_default();
+        text.parse::<i64>().map_err(|_| Error::Answer("TIME: expected a number"))
+    });
+    Ok(Time::from_micros(seconds?.saturating_mul(1_000_000).saturating_add(micros?)))
 }
 
 /// Parses the answer of `lua/depth.lua`.

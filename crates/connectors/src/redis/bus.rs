@@ -3,18 +3,17 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use chunk_sync_engine::ports::{
-    Bus, BusCondition, DeadLetter, DeadLetters, Delivery, Depth, EntryId, Fault, FaultClass, Handover, Letter,
-};
-use chunk_sync_model::Event;
-use redis::{Pipeline, Value};
-use tokio::time::{Instant, sleep, timeout_at};
-
 use super::answer;
 use super::command::add_command;
 use super::fault::Error;
 use super::{RedisBus, Shared, dead};
+use async_trait::async_trait;
+use chunk_sync_engine::ports::{
+    Bus, BusCondition, DeadLetter, DeadLetters, Delivery, Depth, EntryId, Fault, FaultClass, Handover, Letter,
+};
+use chunk_sync_model::{Event, Time};
+use redis::{Pipeline, Value};
+use tokio::time::{Instant, sleep, timeout_at};
 
 const PREPARE: &str = "redis bus: prepare";
 const PUBLISH: &str = "redis bus: publish";
@@ -72,6 +71,11 @@ impl Bus for RedisBus {
 
     async fn acknowledge(&self, ids: &[EntryId]) -> Result<(), Fault> {
         self.shared.finish(ids).await.map_err(|error| error.into_fault(FINISHED))
+    }
+
+    async fn now(&self) -> Result<Time, Fault> {
+        let time = async { answer::time(self.shared.connection.query(&redis::cmd("TIME")).await?) };
+        time.await.map_err(|error: Error| error.into_fault("redis bus: time"))
     }
 
     async fn epoch(&self) -> Result<String, Fault> {

@@ -119,6 +119,7 @@ impl Reader {
         }
         read.gone.into_iter().for_each(|id| shared.lose(id));
         shared.report(read.loss);
+        let time = read.time;
         let claimed = read.claimed.into_iter().map(|count| (count.max(1), true));
         let counts = claimed.chain(std::iter::repeat((1, false)));
         let mut in_hand = shared.in_hand();
@@ -127,6 +128,8 @@ impl Reader {
             id: entry.id,
             attempt,
             again,
+            added_at: entry.id.time(),
+            read_at: time,
             fields: entry.fields,
         };
         Ok(fresh.map(deliver).collect())

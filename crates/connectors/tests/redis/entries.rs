@@ -256,3 +256,21 @@ async fn reads_are_bounded_in_bytes_and_a_long_entry_is_dead_lettered_in_the_ser
     bus.acknowledge(&read).await.unwrap();
     assert_eq!(bus.depth().await.unwrap(), Depth { dead: 1, ..Depth::default() });
 }
+
+#[tokio::test]
+async fn an_entry_id_in_the_future_does_not_move_the_clock() {
+    let config = config(&shared_url());
+    let bus = reader(&config, Handover::Silent).await;
+    let event = events(1).remove(0);
+    let mut command = redis::cmd("XADD");
+    command.arg(&config.stream).arg("9999999999999-0");
+    for (name, value) in event.to_fields() {
+        command.arg(name).arg(value);
+    }
+    let mut client = stranger(&shared_url()).await;
+    command.query_async::<String>(&mut client).await.unwrap();
+    let delivery = read_all(&bus, 1).await.remove(0);
+    let now = bus.now().await.unwrap();
+    assert!(delivery.added_at > now && delivery.read_at <= now);
+    assert_eq!(delivery.clock(), delivery.read_at);
+}

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use chunk_sync_model::{Event, Invalid, Limits, Time};
+use chunk_sync_model::{Channel, Event, Invalid, Limits, Time};
 
 use crate::ingest::listeners::{Listeners, Subscription};
 use crate::ports::{Bus, EntryId, Fault, FaultClass};
@@ -31,19 +31,29 @@ impl Publisher {
     /// Parses one event, or bare chunk, from JSON and compares its time with `now`.
     ///
     /// # Errors
-    /// The field that breaks a rule, and the rule; also a time that is too far ahead of `now`.
+    /// The field that breaks a rule, and the rule; also a writer that cannot publish, and a time that is too far ahead of
+    /// `now`.
     pub fn parse(&self, json: &str, now: Time) -> Result<Event, Invalid> {
-        let event = Event::from_json(json, &self.limits)?;
-        event.check_clock(now, &self.limits)?;
-        Ok(event)
+        self.checked(Event::from_json(json, &self.limits)?, Channel::Publisher, now)
+    }
+
+    /// Parses the event by which an operator resolves a conflict, as a worker does once it is published.
+    pub(crate) fn parse_resolution(&self, json: &str, now: Time) -> Result<Event, Invalid> {
+        self.checked(Event::from_json(json, &self.limits)?, Channel::Bus, now)
     }
 
     /// Parses the fields of an entry, as a worker does once they are published, and compares the time with `now`.
     ///
     /// # Errors
-    /// The field that breaks a rule, and the rule; also a time that is too far ahead of `now`.
+    /// The field that breaks a rule, and the rule; also a writer that the bus does not admit, and a time that is too far
+    /// ahead of `now`.
     pub fn read(&self, fields: &[(Vec<u8>, Vec<u8>)], now: Time) -> Result<Event, Invalid> {
-        let event = Event::from_fields(fields, &self.limits)?;
+        self.checked(Event::from_fields(fields, &self.limits)?, Channel::Bus, now)
+    }
+
+    fn checked(&self, mut event: Event, channel: Channel, now: Time) -> Result<Event, Invalid> {
+        event.check_writer(channel)?;
+        event.bound_commit_time(now, &self.limits);
         event.check_clock(now, &self.limits)?;
         Ok(event)
     }

@@ -103,7 +103,7 @@ pub async fn decide(
     let now = clock.now();
     let event = resolution(&record, &state, part, value, now, Uuid::new_v4())?;
     // Parsed as a worker will parse it.
-    let event = publisher.parse(&event.to_json(), now)?;
+    let event = publisher.parse_resolution(&event.to_json(), now)?;
     let changes = match &event.body {
         Body::Chunk(chunk) => hash(chunk, part) != hash(&state.chunk, part),
         Body::Id(_) => true,

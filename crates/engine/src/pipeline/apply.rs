@@ -17,13 +17,21 @@ use std::time::Instant;
 use chunk_sync_model::Target;
 
 use crate::pipeline::apply::merge_context::{MergeContext, Outcome};
-use crate::pipeline::apply::plan::{chunk_ids, plan};
+use crate::pipeline::apply::plan::{Refused, chunk_ids, plan};
 use crate::pipeline::envelope::Operation;
 use crate::ports::{Committed, EntryId, Fault, FaultClass, Fence, FinishedBy, MergeScope, RowsWritten, SystemOfRecord};
 use crate::runtime::metrics;
 
 /// How often a merge that another program's insert overtakes is begun before it fails.
 const ATTEMPTS: u32 = 3;
+
+/// How a merge ended.
+pub(crate) enum MergeEnd {
+    /// It is durable.
+    Done(Outcome),
+    /// Nothing was committed, because these operations cannot be merged.
+    Refused(Vec<Refused>),
+}
 
 /// Merges the operations in one transaction, those of each chunk in their order.
 ///
@@ -36,7 +44,7 @@ pub(crate) async fn merge_all(
     fence: &Fence,
     finished_by: FinishedBy,
     context: MergeContext<'_>,
-) -> Result<Outcome, Fault> {
+) -> Result<MergeEnd, Fault> {
     let ids = chunk_ids(operations);
     let finished = finished(operations, finished_by);
     let started = Instant::now();
@@ -45,11 +53,14 @@ pub(crate) async fn merge_all(
         let planning = Instant::now();
         let mut plan = plan(transaction.current(), operations, context);
         metrics::took(metrics::Operation::Merge, planning);
+        if !plan.refused.is_empty() {
+            return Ok(MergeEnd::Refused(plan.refused));
+        }
         let RowsWritten::Stored(altered) = transaction.write(&plan.commits).await? else { continue };
         plan.stored(altered, context);
         if transaction.commit(plan.commits).await? == Committed::Durable {
             metrics::took(metrics::Operation::Apply(Target::Postgres), started);
-            return Ok(plan.outcome);
+            return Ok(MergeEnd::Done(plan.outcome));
         }
     }
     Err(Fault::new(FaultClass::Busy, "merge", "other programs inserted rows of these chunks during each attempt"))

@@ -1,7 +1,7 @@
 //! An event under way, from the moment it is read until it is settled.
 
 use chunk_sync_model::event::Fields;
-use chunk_sync_model::{Cause, Event, Invalid, Limits, Target, Time, Writer};
+use chunk_sync_model::{Cause, Channel, Event, Invalid, Limits, Target, Time, Writer};
 use serde::Deserialize;
 use serde_json::Value;
 use tracing::warn;
@@ -86,12 +86,17 @@ fn chunk_of(fields: &Fields) -> Option<Uuid> {
 }
 
 impl Operation {
-    /// Parses a delivery; `Err` if it is not accepted as an event.
+    /// Parses a delivery; `Err` if it is not accepted as an event. Times are compared with the bus's clock for the entry;
+    /// a dead letter is written at `now`.
     pub(crate) fn of(delivery: Delivery, limits: &Limits, now: Time) -> Result<Self, Box<Refusal>> {
-        let again = delivery.again;
+        let (again, clock) = (delivery.again, delivery.clock());
         let entry = Entry { id: delivery.id, fields: delivery.fields, attempt: delivery.attempt };
-        let event = Event::from_fields(&entry.fields, limits).and_then(|event| {
-            event.check_clock(now, limits)?;
+        let event = Event::from_fields(&entry.fields, limits).and_then(|mut event| {
+            event.check_writer(Channel::Bus)?;
+            if event.bound_commit_time(clock, limits) {
+                metrics::commit_time_replaced();
+            }
+            event.check_clock(clock, limits)?;
             Ok(event)
         });
         match event {
@@ -109,8 +114,8 @@ impl Operation {
         self.event.writer == Writer::Postgres
     }
 
-    /// Whether the row must be sent to every store even if it has not changed; the event's time is the version that the
-    /// new one has to reach.
+    /// Whether the row must be sent to every store even if it has not changed; the event's time, within the clock bound,
+    /// is the version that the new one has to reach.
     pub(crate) fn is_repair(&self) -> bool {
         self.is_signal() && self.event.set.contains(&REPAIR)
     }

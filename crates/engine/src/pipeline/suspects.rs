@@ -57,7 +57,8 @@ mod tests {
     use crate::ports::EntryId;
 
     fn delivery(sequence: u64, attempt: u32) -> Delivery {
-        Delivery { id: EntryId { millis: 0, sequence }, attempt, again: attempt > 1, fields: Vec::new() }
+        let (id, at) = (EntryId { millis: 0, sequence }, chunk_sync_model::Time::from_micros(0));
+        Delivery { id, attempt, again: attempt > 1, added_at: at, read_at: at, fields: Vec::new() }
     }
 
     #[test]

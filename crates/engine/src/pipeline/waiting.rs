@@ -219,6 +219,9 @@ impl Worker {
     }
 
     async fn carry_waiting(&self, due: &[Due]) -> Result<(), Fault> {
+        if !self.clocks.agree().await {
+            return Ok(());
+        }
         let ids: Vec<Uuid> = due.iter().map(|due| due.chunk).collect();
         let events = self.waiting.waiting_of(&ids, self.settings.worker.batch).await?;
         let mut chunks: BTreeMap<Uuid, Vec<WaitingEvent>> = BTreeMap::new();
@@ -252,11 +255,15 @@ impl Worker {
 
     /// Reads the events of one chunk in their order, up to the first one that has to wait longer.
     async fn sort(&self, due: Due, events: Vec<WaitingEvent>, sorted: &mut Sorted) {
+        // What only time can correct is compared with the present time, not with that of the entry.
+        let now = self.clocks.now();
         for WaitingEvent { number, event, .. } in events {
             let delivery = Delivery {
                 id: event.entry.unwrap_or_default(),
                 attempt: event.attempt,
                 again: true,
+                added_at: now,
+                read_at: now,
                 fields: event.fields,
             };
             match Operation::of(delivery, &self.settings.limits, self.clock.now()) {

@@ -41,19 +41,23 @@ use tracing::{info, warn};
 
 use crate::pipeline::apply::direct_write::{self, StoreSnapshots};
 use crate::pipeline::apply::external_change::Written;
-use crate::pipeline::apply::merge_all;
 use crate::pipeline::apply::merge_context::{MergeContext, Outcome};
+use crate::pipeline::apply::{MergeEnd, merge_all};
 use crate::pipeline::breaker::Breaker;
 use crate::pipeline::carried::Carried;
+use crate::pipeline::clocks::Clocks;
 use crate::pipeline::completion::{Batch, Completion, HeldBack};
-use crate::pipeline::envelope::{self, Operation};
+use crate::pipeline::envelope::{self, Operation, Refusal};
 use crate::pipeline::given_up::GivenUp;
 use crate::pipeline::in_flight::InFlight;
 use crate::pipeline::log::{Ending, Log};
+use crate::pipeline::resolutions;
 use crate::pipeline::store_writer::StoreWriter;
 use crate::pipeline::suspects::{self, Accusation, DEADLY_WITHIN};
 use crate::pipeline::waiting_room::WaitingRoom;
-use crate::ports::{Bus, Delivery, EntryId, Fault, FaultClass, Fence, FinishedBy, Records, WaitReason, WaitingEvents};
+use crate::ports::{
+    Bus, DeadLetter, Delivery, EntryId, Fault, FaultClass, Fence, FinishedBy, Records, WaitReason, WaitingEvents,
+};
 use crate::runtime::catch_panic::catch_panic;
 use crate::runtime::clock::Clock;
 use crate::runtime::failpoint::{self, CrashPoint};
@@ -89,6 +93,7 @@ pub(crate) struct Worker {
     /// Held from a merge until its writes are with the store writers: writes are sent in the order of the merges, also
     /// those of a held batch that is carried again beside newer ones.
     pub(crate) turn: Arc<Mutex<()>>,
+    pub(crate) clocks: Clocks,
     /// The epoch of the bus when this term began.
     pub(crate) epoch: Arc<str>,
     pub(crate) term: Term,
@@ -273,6 +278,7 @@ impl Worker {
     /// From delivery to the store writers. `None` if nothing is left to settle, or the worker was stopped first.
     async fn take(&self, deliveries: Vec<Delivery>, accusation: &mut Accusation) -> Result<Option<Batch>, Fault> {
         failpoint::reached(CrashPoint::Read);
+        self.clocks.examine(&deliveries);
         let now = self.clock.now();
         let (mut read, mut letters) = (Vec::with_capacity(deliveries.len()), Vec::new());
         for delivery in deliveries {
@@ -286,6 +292,7 @@ impl Worker {
                 Err(refusal) => read.push(Err(refusal)),
             }
         }
+        let read = self.without_forged(read, &mut letters).await;
         let completion = self.completion();
         completion.dead_letter(&letters).await?;
         let Some(operations) = self.admit(read).await? else { return Ok(None) };
@@ -332,9 +339,39 @@ impl Worker {
         Ok(kept)
     }
 
+    /// Without the events by `operator` that resolve no recorded conflict: those become dead letters. Retries until the
+    /// record of conflicts can be read; if the worker is stopped first, the bus hands out the rest again.
+    async fn without_forged(
+        &self,
+        read: Vec<Result<Operation, Box<Refusal>>>,
+        letters: &mut Vec<DeadLetter>,
+    ) -> Vec<Result<Operation, Box<Refusal>>> {
+        let (mut kept, mut pauses) = (Vec::with_capacity(read.len()), Pauses::new(&self.settings.worker));
+        for read in read {
+            let refusal = loop {
+                let Ok(operation) = &read else { break None };
+                match resolutions::refusal(&*self.records, &operation.event).await {
+                    Ok(refusal) => break refusal,
+                    Err(fault) => self.progress.records_failed(&fault),
+                }
+                if self.stop.during(tokio::time::sleep(pauses.next())).await.is_none() {
+                    return kept;
+                }
+            };
+            match (read, refusal) {
+                (Ok(operation), Some(fault)) => letters.push(operation.letter(&fault, &self.targets, self.clock.now())),
+                (read, _) => kept.push(read),
+            }
+        }
+        kept
+    }
+
     /// From durable to the store writers: replayed operations take this path as well.
     pub(crate) async fn carry(&self, operations: Vec<Operation>) -> Result<Option<Batch>, Fault> {
         let _turn = self.turn.lock().await;
+        if !self.clocks.agree().await {
+            return Ok(None);
+        }
         // Read once: the merge puts the writes of a store that is behind into the outbox, and every other store gets
         // them directly, whatever happens to it during the merge. With a second reading a store might get them neither
         // way.
@@ -422,7 +459,16 @@ impl Worker {
             };
             let merge = merge_all(&*self.records, &batch, &self.fence, self.bus.finished_by(), context);
             match catch_panic("merge", merge).await.flatten() {
-                Ok(outcome) => merged.outcome.join(outcome),
+                Ok(MergeEnd::Done(outcome)) => merged.outcome.join(outcome),
+                Ok(MergeEnd::Refused(some)) => {
+                    let places: BTreeSet<usize> = some.iter().map(|refused| refused.place).collect();
+                    merged.refused.extend(some.into_iter().map(|refused| (part[refused.place], refused.fault)));
+                    let rest = part.into_iter().enumerate().filter(|(place, _)| !places.contains(place));
+                    let rest: Vec<usize> = rest.map(|(_, operation)| operation).collect();
+                    if !rest.is_empty() {
+                        open.push(rest);
+                    }
+                }
                 Err(fault) if fault.class == FaultClass::Disk || fault.outdated => return Err(fault),
                 Err(fault) if fault.class.is_transient() => {
                     for operation in &batch {

@@ -52,6 +52,10 @@ pub struct Delivery {
     pub attempt: u32,
     /// Whether the entry was handed out before: a process may have carried it, wholly or in part.
     pub again: bool,
+    /// When the entry was added, by the bus's clock.
+    pub added_at: Time,
+    /// The bus's clock when the entry was read.
+    pub read_at: Time,
     /// The fields as they were published.
     pub fields: Fields,
 }
@@ -61,6 +65,13 @@ impl Delivery {
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.fields.iter().map(|(name, value)| name.len() + value.len()).sum()
+    }
+
+    /// The bus's clock for the entry: times of changes are compared with it. The earlier of the two times, because an
+    /// entry id may lie in the future: a client can choose it, and a server whose clock was set back continues above it.
+    #[must_use]
+    pub fn clock(&self) -> Time {
+        self.added_at.min(self.read_at)
     }
 }
 
@@ -151,6 +162,9 @@ pub trait Bus: DeadLetters {
 
     /// Finishes the entries: they are not handed out again.
     async fn acknowledge(&self, ids: &[EntryId]) -> Result<(), Fault>;
+
+    /// The bus's clock: that of its server, or of this machine if the bus is embedded.
+    async fn now(&self) -> Result<Time, Fault>;
 
     /// A name that changes as soon as the bus may have lost entries whose publication it had confirmed.
     async fn epoch(&self) -> Result<String, Fault>;

@@ -12,6 +12,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tracing::{info, warn};
 
 use crate::pipeline::breaker::Breaker;
+use crate::pipeline::clocks::Clocks;
 use crate::pipeline::given_up::GivenUp;
 use crate::pipeline::log::Log;
 use crate::pipeline::recovery::{Recovered, recover};
@@ -112,6 +113,17 @@ impl Shared {
         }
     }
 
+    fn clocks(&self) -> Clocks {
+        Clocks {
+            bus: Arc::clone(&self.ports.bus),
+            clock: self.ports.clock.clone(),
+            bound: self.settings.limits.max_ahead_micros,
+            progress: Arc::clone(&self.progress),
+            seen: Arc::default(),
+            stop: self.stop.clone(),
+        }
+    }
+
     fn worker(&self, term: &Term, log: Log, epoch: &str) -> Worker {
         Worker {
             bus: Arc::clone(&self.ports.bus),
@@ -131,6 +143,7 @@ impl Shared {
             given_up: Arc::clone(&self.given_up),
             carried: Arc::default(),
             turn: Arc::default(),
+            clocks: self.clocks(),
             epoch: epoch.into(),
             term: term.clone(),
             stop: self.stop.clone(),

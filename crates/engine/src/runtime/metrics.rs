@@ -26,6 +26,12 @@ pub const DESCRIPTIONS: &[(Kind, &str, &str)] = &[
         "chunk_sync_absent_targets_total",
         "Targets of events that were dropped because the installation has no such store",
     ),
+    (Kind::Counter, "chunk_sync_commit_times_replaced_total", "Signals whose commit time lay ahead of the clock bound"),
+    (
+        Kind::Gauge,
+        "chunk_sync_clock_differs",
+        "1 while the clocks of process and bus differ too much and merging waits",
+    ),
     (Kind::Gauge, "chunk_sync_filling", "1 while a new store is being filled"),
     (Kind::Histogram, "chunk_sync_settled_seconds", "Age of an event, by its own time, when every store held it"),
     (
@@ -299,6 +305,10 @@ pub(crate) fn absent_target(target: Target) {
 
 pub(crate) fn filling(target: Target, is_filling: bool) {
     gauge!("chunk_sync_filling", "target" => target.as_str()).set(f64::from(u8::from(is_filling)));
+}
+
+pub(crate) fn clock_differs(differs: bool) {
+    gauge!("chunk_sync_clock_differs").set(f64::from(u8::from(differs)));
 }
 
 pub(crate) fn repeated() {

@@ -10,7 +10,7 @@ use tracing::warn;
 
 use crate::pipeline::apply::conflict_notes::ConflictCount;
 use crate::pipeline::envelope::Operation;
-use crate::ports::{BusCondition, Fault};
+use crate::ports::{BusCondition, EntryId, Fault};
 use crate::runtime::clock::Clock;
 use crate::runtime::metrics;
 
@@ -71,6 +71,8 @@ struct Inner {
     replayed: u64,
     records: Option<(Time, Fault)>,
     bus: BusCondition,
+    clock: Option<(Time, Fault)>,
+    ahead: Option<(EntryId, Time)>,
 }
 
 /// What has been done since the start.
@@ -168,6 +170,30 @@ impl Progress {
     /// What the operator must know of the bus.
     pub(crate) fn bus(&self) -> BusCondition {
         self.lock().bus.clone()
+    }
+
+    /// Notes whether the clocks of process and bus differ too much; returns whether that has changed.
+    pub(crate) fn clock_differs(&self, fault: Option<&Fault>) -> bool {
+        let mut inner = self.lock();
+        let changed = inner.clock.is_some() != fault.is_some();
+        let since = inner.clock.as_ref().map_or_else(|| self.clock.now(), |(since, _)| *since);
+        inner.clock = fault.map(|fault| (since, fault.clone()));
+        changed
+    }
+
+    /// Since when the clocks of process and bus differ too much, and by how much.
+    pub(crate) fn clock(&self) -> Option<(Time, Fault)> {
+        self.lock().clock.clone()
+    }
+
+    /// Notes the entry of the last batch whose id lies ahead of the bus's clock, with that clock.
+    pub(crate) fn entry_ahead(&self, ahead: Option<(EntryId, Time)>) {
+        self.lock().ahead = ahead;
+    }
+
+    /// The entry of the last batch whose id lies ahead of the bus's clock, with that clock.
+    pub(crate) fn ahead(&self) -> Option<(EntryId, Time)> {
+        self.lock().ahead
     }
 
     pub(crate) fn done(&self) -> Done {

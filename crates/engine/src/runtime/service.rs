@@ -11,11 +11,12 @@ use tokio::sync::watch;
 use tracing::error;
 
 use crate::pipeline::breaker::Breaker;
+use crate::pipeline::clocks::ahead_message;
 use crate::pipeline::log::{Log, run_blocking};
 use crate::pipeline::recovery::Recovered;
 use crate::pipeline::store_writer::{Condition, SharedCondition};
 use crate::pipeline::worker::Run;
-use crate::ports::{BusCondition, Fault, FaultClass, FinishedBy, Handover, Ports};
+use crate::ports::{BusCondition, EntryId, Fault, FaultClass, FinishedBy, Handover, Ports};
 use crate::runtime::active::Shared;
 use crate::runtime::lease::{Keeper, Leadership, Role};
 use crate::runtime::progress::{Done, Progress, Stopper};
@@ -59,6 +60,10 @@ pub struct Health {
     pub records: Option<(Time, Fault)>,
     /// Since when nearly all chunks have been refused and are therefore held, and why.
     pub held: Option<(Time, Fault)>,
+    /// Since when the clock of this process has differed from the bus's by more than the clock bound: merging waits.
+    pub clock: Option<(Time, Fault)>,
+    /// An entry whose id lies ahead of the bus's clock, and that clock.
+    pub entry_ahead: Option<(EntryId, Time)>,
     /// The condition of each store except the system of record.
     pub stores: Vec<(Target, Condition)>,
     /// What the operator must know of the bus.
@@ -73,8 +78,14 @@ impl Health {
     /// take over.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        let carries = self.recovered.is_some() && self.records.is_none() && self.held.is_none();
+        let carries = self.recovered.is_some() && self.records.is_none() && self.held.is_none() && self.clock.is_none();
         self.ended.is_none() && (carries || self.stands_by())
+    }
+
+    /// The warning about an entry whose id lies ahead of the bus's clock, with the remedy; `None` without such an entry.
+    #[must_use]
+    pub fn entry_warning(&self) -> Option<String> {
+        self.entry_ahead.map(|(id, clock)| ahead_message(id, clock))
     }
 
     /// Whether another process holds the lease and renews it.
@@ -164,6 +175,8 @@ impl Service {
             ended: self.ended.borrow().clone(),
             records: progress.records(),
             held: breaker.held().or_else(|| self.office.admission.held()),
+            clock: progress.clock(),
+            entry_ahead: progress.ahead(),
             stores: stores.collect(),
             bus: progress.bus(),
             done: progress.done(),

@@ -6,4 +6,4 @@ mod crash;
 mod letters;
 mod merge_bus;
 mod oversize;
-mod world;
+pub(crate) mod world;

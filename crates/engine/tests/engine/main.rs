@@ -6,3 +6,4 @@ mod conflicts;
 mod giving_up;
 mod installation;
 mod repair;
+mod writers;

@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use chunk_sync_engine::ports::{
     Bus, DeadLetter, DeadLetters, Delivery, Depth, EntryId, Fault, FaultClass, FinishedBy, Handover, Letter,
 };
-use chunk_sync_model::Event;
 use chunk_sync_model::event::Fields;
+use chunk_sync_model::{Event, Time};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
@@ -31,7 +31,12 @@ struct Server {
     finished_by: FinishedBy,
     published: Notify,
     finished: Notify,
+    /// The server's clock.
+    clock: Mutex<ServerClock>,
 }
+
+/// Returns the time of a server.
+type ServerClock = Arc<dyn Fn() -> Time + Send + Sync>;
 
 #[derive(Default)]
 struct Streams {
@@ -48,6 +53,7 @@ struct Streams {
 
 struct Entry {
     fields: Fields,
+    added_at: Time,
     attempts: u32,
     /// The process that received it last; `None` if the next read hands it out.
     holder: Option<u64>,
@@ -70,8 +76,20 @@ impl MemoryBus {
     #[must_use]
     pub fn of(bound: usize, finished_by: FinishedBy) -> Self {
         let (published, finished) = (Notify::new(), Notify::new());
-        let server = Server { streams: Mutex::default(), bound, finished_by, published, finished };
+        let clock: ServerClock = Arc::new(|| jiff::Timestamp::now().into());
+        let clock = Mutex::new(clock);
+        let server = Server { streams: Mutex::default(), bound, finished_by, published, finished, clock };
         Self { server: Arc::new(server), process: 0 }.another()
+    }
+
+    /// Sets the server's clock.
+    pub fn set_clock(&self, clock: impl Fn() -> Time + Send + Sync + 'static) {
+        *self.server.clock.lock().unwrap() = Arc::new(clock);
+    }
+
+    pub(super) fn time(&self) -> Time {
+        let clock = Arc::clone(&self.server.clock.lock().unwrap());
+        clock()
     }
 
     /// The same bus as another process sees it.
@@ -117,7 +135,7 @@ impl MemoryBus {
 
     /// Adds an entry with any fields, as a foreign client of a server could.
     pub fn add(&self, fields: Fields) -> EntryId {
-        let id = self.server.streams.lock().unwrap().add(fields);
+        let id = self.server.streams.lock().unwrap().add(fields, self.time());
         self.server.published.notify_waiters();
         id
     }
@@ -136,7 +154,7 @@ impl MemoryBus {
         tokio::time::sleep(delay).await;
         let mut streams = self.server.streams.lock().unwrap();
         for (number, event) in numbers.iter().zip(events) {
-            streams.insert(*number, fields_of(event));
+            streams.insert(*number, fields_of(event), self.time());
         }
         drop(streams);
         self.server.published.notify_waiters();
@@ -176,14 +194,14 @@ impl Streams {
         self.ids
     }
 
-    fn add(&mut self, fields: Fields) -> EntryId {
+    fn add(&mut self, fields: Fields, at: Time) -> EntryId {
         let id = self.next_id();
-        self.insert(id, fields);
+        self.insert(id, fields, at);
         entry_id(id)
     }
 
-    fn insert(&mut self, id: u64, fields: Fields) {
-        self.entries.insert(id, Entry { fields, attempts: 0, holder: None });
+    fn insert(&mut self, id: u64, fields: Fields, added_at: Time) {
+        self.entries.insert(id, Entry { fields, added_at, attempts: 0, holder: None });
     }
 
     /// Starts reading as the current process: entries handed out before are handed out again.
@@ -195,7 +213,7 @@ impl Streams {
     }
 
     /// Entries that the process does not hold, in stream order; those that another process took are taken back.
-    fn take(&mut self, process: u64, max: usize) -> Vec<Delivery> {
+    fn take(&mut self, process: u64, max: usize, read_at: Time) -> Vec<Delivery> {
         let mut deliveries = Vec::new();
         if !self.living.contains(&process) {
             return deliveries;
@@ -204,8 +222,8 @@ impl Streams {
             entry.holder = Some(process);
             let again = entry.attempts > 0;
             entry.attempts = entry.attempts.max(1);
-            let fields = entry.fields.clone();
-            deliveries.push(Delivery { id: entry_id(*id), attempt: entry.attempts, again, fields });
+            let (fields, added_at, attempt) = (entry.fields.clone(), entry.added_at, entry.attempts);
+            deliveries.push(Delivery { id: entry_id(*id), attempt, again, added_at, read_at, fields });
         }
         deliveries
     }
@@ -244,7 +262,7 @@ impl Bus for MemoryBus {
         }
         self.room().await?;
         let mut streams = self.server.streams.lock().unwrap();
-        let mut add = |event: &Event| streams.add(fields_of(event));
+        let mut add = |event: &Event| streams.add(fields_of(event), self.time());
         let ids = events.iter().map(&mut add).collect();
         drop(streams);
         self.server.published.notify_waiters();
@@ -263,7 +281,7 @@ impl Bus for MemoryBus {
             let published = self.server.published.notified();
             tokio::pin!(published);
             published.as_mut().enable();
-            let deliveries = self.server.streams.lock().unwrap().take(self.process, max);
+            let deliveries = self.server.streams.lock().unwrap().take(self.process, max, self.time());
             if !deliveries.is_empty() || timeout_at(deadline, published).await.is_err() {
                 return Ok(deliveries);
             }
@@ -273,6 +291,10 @@ impl Bus for MemoryBus {
     async fn acknowledge(&self, ids: &[EntryId]) -> Result<(), Fault> {
         self.finish(ids);
         Ok(())
+    }
+
+    async fn now(&self) -> Result<Time, Fault> {
+        Ok(self.time())
     }
 
     async fn epoch(&self) -> Result<String, Fault> {

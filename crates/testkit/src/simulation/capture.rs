@@ -13,7 +13,7 @@ use tokio::time::sleep;
 use super::World;
 use super::faults::Way;
 use super::scenario::SHARED;
-use super::writers::{chunk_id, first_view};
+use super::writers::{chunk_id, first_view, forged_signal};
 
 pub(super) struct WeatheredCapture {
     pub(super) capture: Arc<dyn Capture>,
@@ -82,6 +82,9 @@ pub(super) async fn write_rows(world: Arc<World>, mut rng: Rng) {
         }
         world.capture.write(&world.rows, Arc::new(state), world.now());
         world.oracle.known().written.push((id, key));
+        if rng.one_in(4) {
+            world.bus.add(forged_signal(number, &mut rng, &world.scenario.settings.limits));
+        }
         if rng.one_in(12) {
             world.capture.lose();
         }

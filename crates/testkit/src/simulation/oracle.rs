@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use chunk_sync_engine::ports::{Commit, CurrentState, EntryId, Projection, Records, StoredFingerprint};
 use chunk_sync_model::merge::{Change, Strategies, merge};
-use chunk_sync_model::{Event, Record, State, SyncVersion, Target, Writer};
+use chunk_sync_model::{Event, Limits, Record, State, SyncVersion, Target, Time, Writer};
 use uuid::Uuid;
 
 use super::scenario::SHARED;
@@ -197,6 +197,16 @@ impl Oracle {
         let without_markers =
             |state: Option<&State>| state.map(|state| (state.chunk.clone().into_view(), state.embedding_stale));
         if self.triggers { without_markers(one) == without_markers(other) } else { one == other }
+    }
+
+    /// Checks that no version outranks what comes next: none lies further ahead of the clock than its bound allows.
+    pub(super) async fn check_versions(&self, records: &dyn Records, now: Time) -> Result<(), String> {
+        let latest = now.micros() + 2 * Limits::default().max_ahead_micros;
+        let rows = records.rows(None, usize::MAX).await.unwrap();
+        match rows.iter().find(|row| row.version.signed() > latest) {
+            Some(row) => Err(format!("{} has version {}, far ahead of the clock ({now})", row.id, row.version)),
+            None => Ok(()),
+        }
     }
 
     /// Checks what a store holds of all chunks but `poison`, which it refuses.

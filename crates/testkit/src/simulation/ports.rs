@@ -95,6 +95,10 @@ impl Bus for WeatheredBus {
         self.way.call(self.bus.acknowledge(ids)).await
     }
 
+    async fn now(&self) -> Result<Time, Fault> {
+        self.way.call(self.bus.now()).await
+    }
+
     async fn epoch(&self) -> Result<String, Fault> {
         self.way.call(self.bus.epoch()).await
     }

@@ -122,7 +122,12 @@ impl Machine {
             _ => {}
         }
         let skew = self.rng.below(60_000) as i64 - 30_000;
-        let ports = self.ports(&life, self.clock(skew, &life));
+        // Now and then the clock is wrong by more than the bound, until it is set right.
+        let wrong = self.rng.one_in(8).then(|| Wrong {
+            by: [-1, 1][self.rng.below(2)] * (900_000 + self.rng.below(3_600_000) as i64),
+            until: Instant::now() + Duration::from_millis(self.rng.below(120_000) as u64),
+        });
+        let ports = self.ports(&life, self.clock(skew, wrong, &life));
         let started = Service::start_on(self.watched_disk(), ports.clone(), self.world.scenario.settings.clone());
         let end = match started.await {
             Ok(service) => {
@@ -197,10 +202,11 @@ impl Machine {
         }
     }
 
-    fn clock(&self, skew: i64, life: &Arc<Life>) -> Clock {
+    fn clock(&self, skew: i64, wrong: Option<Wrong>, life: &Arc<Life>) -> Clock {
         let (begin, zero) = (self.world.scenario.begin.as_millisecond() + skew, self.world.zero);
         let now = move || {
-            let micros = begin * 1_000 + (Instant::now() - zero).as_micros() as i64;
+            let wrong = wrong.filter(|wrong| Instant::now() < wrong.until).map_or(0, |wrong| wrong.by);
+            let micros = (begin + wrong) * 1_000 + (Instant::now() - zero).as_micros() as i64;
             jiff::Timestamp::from_microsecond(micros).unwrap()
         };
         let life = Arc::clone(life);
@@ -251,6 +257,13 @@ impl Machine {
             floor: chunk_sync_model::SyncVersion::default(),
         }
     }
+}
+
+/// A clock that is set wrong, in milliseconds, and then right.
+#[derive(Clone, Copy)]
+struct Wrong {
+    by: i64,
+    until: Instant,
 }
 
 pub(super) fn weathered_bus(world: &World, memory: &MemoryBus, way: Way) -> Arc<dyn Bus> {

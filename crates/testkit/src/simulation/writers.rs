@@ -200,21 +200,44 @@ fn view_of(state: &State) -> Value {
     view
 }
 
+/// The kinds of entries that can never succeed.
+pub(super) const MALFORMED: usize = 6;
+
 /// Entries that can never succeed, each with the `event_id` that identifies it.
 pub(super) fn malformed(number: usize, limits: &Limits) -> (String, Fields) {
     let id = draw_id(&mut Rng::new(number as u64 + 1));
-    let event = json!({
+    let mut event = json!({
         "event_id": id, "type": "update", "source": "claude", "targets": ["qdrant"], "chunk": first_view(0),
-        "timestamp": "2199-01-01T00:00:00Z",
+        "timestamp": "2026-01-01T00:00:00Z",
     });
+    match number % MALFORMED {
+        0 => event["timestamp"] = "2199-01-01T00:00:00Z".into(),
+        // Their stores are read, and write no events.
+        1 => event["writer"] = ["qdrant", "neo4j"][number / MALFORMED % 2].into(),
+        // Names no recorded conflict.
+        2 => (event["writer"], event["set"]) = ("operator".into(), json!(["code_metadata"])),
+        _ => {}
+    }
     let event = Event::from_json(&event.to_string(), limits).unwrap();
-    let mut fields: Fields =
-        event.to_fields().into_iter().map(|(name, value)| (name.as_bytes().to_vec(), value.into_bytes())).collect();
-    // One is dated in the future, one lacks a field, one is not UTF-8.
-    match number % 3 {
-        0 => {}
-        1 => fields.retain(|(name, _)| name != b"type"),
-        _ => fields.iter_mut().filter(|(name, _)| name == b"chunk").for_each(|(_, value)| value.push(0xff)),
+    let mut fields = fields_of(&event);
+    match number % MALFORMED {
+        3 => fields.retain(|(name, _)| name != b"type"),
+        4 => fields.iter_mut().filter(|(name, _)| name == b"chunk").for_each(|(_, value)| value.push(0xff)),
+        5 => fields.iter_mut().filter(|(name, _)| name == b"timestamp").for_each(|(_, value)| *value = b"9999".into()),
+        _ => {}
     }
     (id.to_string(), fields)
+}
+
+/// A signal for a row that another program than capture added, with a commit time far in the future.
+pub(super) fn forged_signal(number: usize, rng: &mut Rng, limits: &Limits) -> Fields {
+    let event = json!({
+        "event_id": draw_id(rng), "type": "update", "source": "hybrid", "writer": "postgres", "targets": ["qdrant"],
+        "chunk": first_view(number), "timestamp": "2200-01-01T00:00:00Z",
+    });
+    fields_of(&Event::from_json(&event.to_string(), limits).unwrap())
+}
+
+fn fields_of(event: &Event) -> Fields {
+    event.to_fields().into_iter().map(|(name, value)| (name.as_bytes().to_vec(), value.into_bytes())).collect()
 }

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use chunk_sync_engine::ports::{
     Bus, DeadLetter, DeadLetters, Delivery, Depth, EntryId, Fault, FinishedBy, Handover, Letter,
 };
-use chunk_sync_model::Event;
+use chunk_sync_model::{Event, Limits, Time, Writer};
 
 use super::Every;
 
@@ -16,6 +16,8 @@ pub(super) enum Flaw {
     FinishesOnRead,
     LosesPublished(Every),
     Backwards,
+    /// Hands out signals as if the clock showed their commit time.
+    BelievesCommitTimes,
     /// Reads above the greatest number it has handed out.
     SkipsLate(Arc<AtomicU64>),
 }
@@ -54,6 +56,7 @@ impl Bus for Flawed {
                 let number = delivery.id.sequence;
                 greatest.fetch_max(number, Ordering::Relaxed) < number || delivery.attempt > 1
             }),
+            Flaw::BelievesCommitTimes => deliveries.iter_mut().for_each(believe),
             Flaw::LosesPublished(_) => {}
         }
         Ok(deliveries)
@@ -61,6 +64,10 @@ impl Bus for Flawed {
 
     async fn acknowledge(&self, ids: &[EntryId]) -> Result<(), Fault> {
         self.0.acknowledge(ids).await
+    }
+
+    async fn now(&self) -> Result<Time, Fault> {
+        self.0.now().await
     }
 
     async fn epoch(&self) -> Result<String, Fault> {
@@ -88,5 +95,12 @@ impl DeadLetters for Flawed {
 
     async fn drop_dead(&self, id: EntryId) -> Result<bool, Fault> {
         self.0.drop_dead(id).await
+    }
+}
+
+fn believe(delivery: &mut Delivery) {
+    let Ok(event) = Event::from_fields(&delivery.fields, &Limits::default()) else { return };
+    if event.writer == Writer::Postgres {
+        (delivery.added_at, delivery.read_at) = (event.timestamp, event.timestamp);
     }
 }

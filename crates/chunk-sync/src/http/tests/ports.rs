@@ -11,6 +11,7 @@ use chunk_sync_engine::ports::{
     PendingWrite, Projection, Row, RowsWritten, StoredDocument, StoredFingerprint, SystemOfRecord, Write,
 };
 use chunk_sync_model::document::Fingerprint;
+use chunk_sync_model::event::Fields;
 use chunk_sync_model::{Event, State, Target, Time};
 use tokio::sync::Notify;
 use uuid::Uuid;
@@ -52,7 +53,7 @@ impl World {
     /// Puts an entry on the bus that is not a valid event.
     pub(super) fn malformed(&self) {
         let id = EntryId { millis: 1, sequence: 0 };
-        self.waiting.lock().unwrap().push_back(Delivery { id, attempt: 1, again: false, fields: Vec::new() });
+        self.waiting.lock().unwrap().push_back(delivery(id, Vec::new()));
         self.more.notify_one();
     }
 
@@ -80,7 +81,7 @@ impl Bus for World {
         let ids = events.iter().zip(1..).map(|(event, sequence)| {
             let id = EntryId { millis: 1_700_000_000_000, sequence };
             let fields = event.to_fields().into_iter().map(bytes).collect();
-            waiting.push_back(Delivery { id, attempt: 1, again: false, fields });
+            waiting.push_back(delivery(id, fields));
             id
         });
         let ids = ids.collect();
@@ -105,6 +106,10 @@ impl Bus for World {
     async fn acknowledge(&self, ids: &[EntryId]) -> Result<(), Fault> {
         *self.taken.lock().unwrap() -= ids.len() as u64;
         Ok(())
+    }
+
+    async fn now(&self) -> Result<Time, Fault> {
+        Ok(jiff::Timestamp::now().into())
     }
 
     async fn epoch(&self) -> Result<String, Fault> {
@@ -285,3 +290,8 @@ impl ConflictLog for World {
 }
 
 chunk_sync_testkit::no_absence!(World);
+
+fn delivery(id: EntryId, fields: Fields) -> Delivery {
+    let now = jiff::Timestamp::now().into();
+    Delivery { id, attempt: 1, again: false, added_at: now, read_at: now, fields }
+}

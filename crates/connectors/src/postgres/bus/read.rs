@@ -4,10 +4,12 @@ use std::time::Instant;
 
 use chunk_sync_engine::ports::{DeadLetter, Delivery, Handover};
 use chunk_sync_engine::report_dead_letter;
+use chunk_sync_model::Time;
 use tokio_postgres::Row;
 
 use super::entry::{entry_id, number};
 use super::{ALONE, PostgresBus, SUSPECT, SWEEP, fields, in_turn};
+use crate::postgres::cell::Cell;
 use crate::postgres::fault::Error;
 use crate::postgres::transaction::limit_of;
 
@@ -34,7 +36,8 @@ const LIST: &str = "SELECT id, attempts, CASE WHEN pg_column_size(fields) < 8192
 const DEAD_LETTER_LONG: &str = "WITH long AS (DELETE FROM chunk_sync.bus WHERE id = $1 RETURNING fields) \
     INSERT INTO chunk_sync.dead (fields) SELECT fields || $2::bytea[] FROM long";
 
-const FETCH: &str = "SELECT id, attempts, fields FROM chunk_sync.bus WHERE id = ANY($1) ORDER BY id";
+const FETCH: &str = "SELECT id, attempts, fields, published_at, clock_timestamp() FROM chunk_sync.bus \
+    WHERE id = ANY($1) ORDER BY id";
 
 /// Does not wait for the disk: a crash of the server that loses this write loses one counted attempt.
 const NOTE: &str = "WITH lazily AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)) \
@@ -162,6 +165,15 @@ fn listed(row: &Row) -> Result<Listed, tokio_postgres::Error> {
     Ok(Listed { number: row.try_get(0)?, attempts: row.try_get::<_, i32>(1)?.unsigned_abs(), bytes: row.try_get(2)? })
 }
 
+/// A column of type `timestamptz`.
+pub(super) fn time(row: &Row, column: usize) -> Result<Time, tokio_postgres::Error> {
+    Ok(match row.try_get(column)? {
+        Cell::Time(time) => time,
+        // Infinity, which the server's clock never shows: the earliest time admits no change from the future.
+        _ => Time::from_micros(0),
+    })
+}
+
 fn delivery(row: &Row, handed_before: i64) -> Result<Delivery, tokio_postgres::Error> {
     let (number, attempts): (i64, i32) = (row.try_get(0)?, row.try_get(1)?);
     Ok(Delivery {
@@ -169,6 +181,8 @@ fn delivery(row: &Row, handed_before: i64) -> Result<Delivery, tokio_postgres::E
         attempt: attempts.unsigned_abs().saturating_add(1),
         // A late committer below that number is not known to be new: its writes may be repeated.
         again: number <= handed_before,
+        added_at: time(row, 3)?,
+        read_at: time(row, 4)?,
         fields: fields(row.try_get(2)?),
     })
 }

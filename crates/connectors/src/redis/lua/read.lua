@@ -5,8 +5,9 @@
 -- of them `error` gets the number of bytes.
 -- Returns the entries, the number of claimed ones, their delivery counts, the ids of pending entries that are no longer in
 -- the stream, the last entry that was ever delivered to the group, ids and bytes of the entries that were too long, whether
--- more entries were read than returned (these are pending, and the next read claims them), and of entries that other
--- clients removed: whether a loss was found now, and the numbers lost unread now and in total.
+-- more entries were read than returned (these are pending, and the next read claims them), of entries that other clients
+-- removed whether a loss was found now and the numbers lost unread now and in total, and the server's time (seconds,
+-- microseconds).
 local stream, group, me = KEYS[1], ARGV[1], ARGV[2]
 local room, max_bytes, count_to, entry_max = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[6])
 local notes, new_life = KEYS[3], ARGV[7]
@@ -112,5 +113,5 @@ if read_count > 0 or #gone > 0 then
   note(notes, counted, counted.read + read_count)
 end
 
-local found = counted.found and 1 or 0
-return { entries, #deliveries, deliveries, gone, counted.last, long, more, found, counted.lost, counted.total }
+local found, time = counted.found and 1 or 0, redis.call('TIME')
+return { entries, #deliveries, deliveries, gone, counted.last, long, more, found, counted.lost, counted.total, time }

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use chunk_sync_model::merge::{Change, Effect, merge, merge_unseen, reassemble, set_since};
+use chunk_sync_model::merge::{Change, Effect, merge, merge_unseen, reassemble, refusal, set_since};
 use chunk_sync_model::{Hash, Record, State, SyncVersion, Time, Writer};
 use uuid::Uuid;
 
@@ -16,7 +16,7 @@ use crate::pipeline::apply::external_change::{Written, detect_external_change, d
 use crate::pipeline::apply::merge_context::{MergeContext, Outcome};
 use crate::pipeline::apply::sight::{self, Sight};
 use crate::pipeline::envelope::Operation;
-use crate::ports::{AbsenceNote, Commit, CurrentState, NoteChange, Write};
+use crate::ports::{AbsenceNote, Commit, CurrentState, Fault, FaultClass, NoteChange, Write};
 
 /// A chunk while its operations are merged.
 pub(super) struct ChunkMerge<'a> {
@@ -150,32 +150,37 @@ impl<'a> ChunkMerge<'a> {
     }
 
     /// Merges one operation. A captured event is only the signal to read the row, which [`Self::new`] has done.
-    pub(super) fn operation(&mut self, operation: &Operation) {
+    ///
+    /// # Errors
+    /// The operation cannot be merged; it has changed nothing.
+    pub(super) fn operation(&mut self, operation: &Operation) -> Result<(), Fault> {
         if self.unseen {
-            self.unseen_operation(operation);
-            return;
+            return self.unseen_operation(operation);
         }
         if operation.is_signal() {
             // The row is as it was last written or read, and the stores were sent it then. If the signal may have been
             // carried before, the row is sent again.
             self.propagate |= operation.repeated || self.context.again || operation.is_fill();
-            return;
+            return Ok(());
         }
         let change = Change::from(&operation.event);
+        self.check(&change)?;
         let merged = merge(self.record.take(), self.state.take(), &change, &self.context.settings.strategies);
         self.repeated += u64::from(merged.effect == Effect::Nothing);
         self.notes.note(operation.event.writer, merged.record.version, merged.decided, merged.conflicts);
         self.vectors_changed |= merged.vectors_changed;
         self.propagate = true;
         (self.record, self.state) = (Some(merged.record), merged.state);
+        Ok(())
     }
 
     /// Merges one operation without the row. A signal has nothing to show; a `delete` event deletes.
-    fn unseen_operation(&mut self, operation: &Operation) {
+    fn unseen_operation(&mut self, operation: &Operation) -> Result<(), Fault> {
         if operation.is_signal() {
-            return;
+            return Ok(());
         }
         let change = Change::from(&operation.event);
+        self.check(&change)?;
         let record = self.record.take().unwrap_or_default();
         let merged = merge_unseen(record, &change, &self.context.settings.strategies);
         self.repeated += u64::from(merged.effect == Effect::Nothing);
@@ -188,6 +193,14 @@ impl<'a> ChunkMerge<'a> {
         }
         self.notes.note(operation.event.writer, record.version, merged.decided, merged.conflicts);
         self.record = Some(record);
+        Ok(())
+    }
+
+    fn check(&self, change: &Change<'_>) -> Result<(), Fault> {
+        match refusal(self.record.as_ref(), change) {
+            Some(invalid) => Err(Fault::new(FaultClass::Rejected, "merge", &invalid.message).at(&invalid.field)),
+            None => Ok(()),
+        }
     }
 
     /// Gives the chunk a newer version if one of the operations repairs it: a store skips a write that has no newer
@@ -200,8 +213,15 @@ impl<'a> ChunkMerge<'a> {
         let Some(above) = repairs.map(|operation| operation.event.timestamp).max() else {
             return;
         };
+        // A store may show a version above the record's. The signal's own time is bounded by the clock, because any
+        // program can add one: how high the version must be, the stores state.
+        let snapshots = self.context.snapshots.get(&self.id).into_iter().flatten();
+        let shown = snapshots.map(|(_, looked)| looked.version).filter(|version| !version.is_near_max()).max();
         let record = self.record.get_or_insert_default();
         record.version = record.version.next(above);
+        if let Some(shown) = shown.filter(|shown| *shown >= record.version) {
+            record.version = shown.next(Time::from_micros(0));
+        }
         (self.propagate, self.vectors_changed) = (true, true);
     }
 

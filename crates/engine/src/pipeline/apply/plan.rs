@@ -10,7 +10,7 @@ use crate::pipeline::apply::chunk_merge::ChunkMerge;
 use crate::pipeline::apply::external_change::digest;
 use crate::pipeline::apply::merge_context::{MergeContext, Outcome};
 use crate::pipeline::envelope::Operation;
-use crate::ports::{Altered, Commit, CurrentState, Write};
+use crate::ports::{Altered, Commit, CurrentState, Fault, Write};
 
 /// What the transaction commits, and what follows from it.
 #[derive(Debug, Default)]
@@ -18,6 +18,16 @@ pub(crate) struct Plan {
     /// One commit per chunk.
     pub(crate) commits: Vec<Commit>,
     pub(crate) outcome: Outcome,
+    /// Operations that cannot be merged, by their place among the operations. A transaction with such operations must not
+    /// commit: the merge begins again without them.
+    pub(crate) refused: Vec<Refused>,
+}
+
+/// An operation that cannot be merged, by its place, and why.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) place: usize,
+    pub(crate) fault: Fault,
 }
 
 impl Plan {
@@ -55,11 +65,14 @@ pub(crate) fn chunk_ids(operations: &[&Operation]) -> Vec<Uuid> {
 /// Merges the operations of each chunk, in their order, into what the transaction read of it. `current` is in the order
 /// of [`chunk_ids`].
 pub(crate) fn plan(current: Vec<CurrentState>, operations: &[&Operation], context: MergeContext<'_>) -> Plan {
-    let mut plan = Plan::default();
+    let (mut plan, whole) = (Plan::default(), operations);
     for ((id, operations), current) in by_chunk(operations).into_iter().zip(current) {
         let mut merge = ChunkMerge::new(id, current, &operations, context);
         for operation in &operations {
-            merge.operation(operation);
+            if let Err(fault) = merge.operation(operation) {
+                let place = whole.iter().position(|other| std::ptr::eq(*other, *operation)).unwrap_or_default();
+                plan.refused.push(Refused { place, fault });
+            }
         }
         merge.repair(&operations);
         plan.commits.push(merge.finish(&mut plan.outcome));

@@ -1,0 +1,151 @@
+//! The clock of this process and that of the bus. Versions are assigned from times that both must agree on: a process
+//! whose clock differs from the bus's by more than the clock bound merges nothing until the clocks agree again. What it
+//! has read stays on the bus and in the log.
+//!
+//! Entry ids may lie ahead of the bus's clock: a client chose one, or the server's clock was set back. Times are not
+//! compared with such an id (see [`Delivery::clock`]), but the server gives every later entry an id above it. That is
+//! reported with the remedy.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use chunk_sync_model::Time;
+use tokio::time::Instant;
+use tracing::{error, info, warn};
+
+use crate::ports::{Bus, Delivery, EntryId, Fault, FaultClass};
+use crate::runtime::clock::Clock;
+use crate::runtime::metrics;
+use crate::runtime::progress::{Progress, Stop};
+
+/// How often the clocks are compared.
+const COMPARE: Duration = Duration::from_secs(1);
+
+/// How often an entry id that lies ahead is reported.
+const REPORT: Duration = Duration::from_secs(60);
+
+/// Compares the clocks for one term.
+#[derive(Clone)]
+pub(crate) struct Clocks {
+    pub(crate) bus: Arc<dyn Bus>,
+    pub(crate) clock: Clock,
+    /// The clock bound, in microseconds.
+    pub(crate) bound: i64,
+    pub(crate) progress: Arc<Progress>,
+    pub(crate) seen: Arc<Mutex<Seen>>,
+    pub(crate) stop: Stop,
+}
+
+/// The last comparison of the clocks, and when an entry id that lies ahead was last reported.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    compared: Option<Instant>,
+    /// When the bus stated its time, and that time.
+    stated: Option<(Instant, Time)>,
+    reported: Option<Instant>,
+}
+
+impl Clocks {
+    /// Waits until the clocks agree; false if the worker was stopped first. A bus that does not answer counts as
+    /// agreeing: it hands out nothing, and what was read from it was compared before.
+    pub(crate) async fn agree(&self) -> bool {
+        if self.seen().compared.is_some_and(|at| at.elapsed() < COMPARE) {
+            return true;
+        }
+        loop {
+            let fault = match self.bus.now().await {
+                Ok(theirs) => {
+                    self.seen().stated = Some((Instant::now(), theirs));
+                    difference(self.clock.now(), theirs, self.bound)
+                }
+                Err(_) => None,
+            };
+            let Some(fault) = fault else { break };
+            if self.progress.clock_differs(Some(&fault)) {
+                error!(%fault, "merging waits");
+            }
+            metrics::clock_differs(true);
+            if self.stop.during(tokio::time::sleep(COMPARE)).await.is_none() {
+                return false;
+            }
+        }
+        if self.progress.clock_differs(None) {
+            info!("the clocks of this process and of the bus agree again; merging continues");
+        }
+        metrics::clock_differs(false);
+        self.seen().compared = Some(Instant::now());
+        true
+    }
+
+    /// The bus's clock, as far as it is known; else that of this process.
+    ///
+    /// What was accepted by the bus's clock is accepted by it later as well. By the clock of a process, which may lie
+    /// behind the bus's, it might be refused.
+    pub(crate) fn now(&self) -> Time {
+        let stated = self.seen().stated;
+        stated.map_or_else(
+            || self.clock.now(),
+            |(at, time)| {
+                let passed = i64::try_from(at.elapsed().as_micros()).unwrap_or(i64::MAX);
+                Time::from_micros(time.micros().saturating_add(passed))
+            },
+        )
+    }
+
+    /// Reports the first delivery whose entry id lies ahead of the bus's clock by more than the bound.
+    pub(crate) fn examine(&self, deliveries: &[Delivery]) {
+        let ahead = |delivery: &&Delivery| delivery.added_at.micros() > delivery.read_at.micros() + self.bound;
+        let ahead = deliveries.iter().find(ahead);
+        self.progress.entry_ahead(ahead.map(|delivery| (delivery.id, delivery.read_at)));
+        let Some(delivery) = ahead else { return };
+        let mut seen = self.seen();
+        if seen.reported.is_none_or(|at| at.elapsed() > REPORT) {
+            seen.reported = Some(Instant::now());
+            warn!("{}", ahead_message(delivery.id, delivery.read_at));
+        }
+    }
+
+    fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The report of an entry id that lies ahead of the bus's clock.
+pub(crate) fn ahead_message(id: EntryId, clock: Time) -> String {
+    format!(
+        "entry {id} lies ahead of the bus's clock ({clock}), and the server gives every later entry an id above it; \
+         remove the entry with XDEL, then lower the last id with XSETID, or wait until the clock has passed it"
+    )
+}
+
+/// Why a process with the clock `own` must not merge; `None` if it may.
+fn difference(own: Time, bus: Time, bound: i64) -> Option<Fault> {
+    let apart = own.micros().saturating_sub(bus.micros());
+    (apart.abs() > bound).then(|| {
+        let side = if apart > 0 { "ahead of" } else { "behind" };
+        let message = format!(
+            "the clock of this process ({own}) is {} s {side} that of the bus ({bus}), and at most {} s are allowed; \
+             correct the clock that is wrong, with NTP",
+            apart.abs() / 1_000_000,
+            bound / 1_000_000
+        );
+        Fault::new(FaultClass::Misconfigured, "clock", message)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn clocks_that_differ_by_no_more_than_the_bound_agree() {
+        let at = |seconds: i64| Time::from_micros(seconds * 1_000_000);
+        for own in [700, 1_000, 1_300] {
+            assert!(difference(at(own), at(1_000), 300_000_000).is_none(), "{own}");
+        }
+        let ahead = difference(at(1_301), at(1_000), 300_000_000).unwrap();
+        assert!(ahead.message.contains("301 s ahead of"), "{ahead}");
+        assert!(difference(at(699), at(1_000), 300_000_000).unwrap().message.contains("301 s behind"));
+    }
+}
