@@ -55,13 +55,13 @@ mod trigger;
 mod waiting;
 mod writers;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use chunk_sync_engine::ports::{
-    Bus, Capture, DeadLetters as _, FinishedBy, Lease, Projection, Records, Row, WaitingEvents, Write,
+    Bus, Capture, DeadLetters as _, FinishedBy, Lease, Letter, Projection, Records, Row, WaitingEvents, Write,
 };
 use chunk_sync_model::{Target, Time};
 use chunk_sync_samples::rng::Rng;
@@ -333,11 +333,14 @@ impl World {
             self.oracle.check_store(&**store, &*self.records, poison).await?;
         }
         let letters = self.bus.dead(None, usize::MAX).await.unwrap();
-        let event_id = |fields: &Vec<(Vec<u8>, Vec<u8>)>| {
-            let field = fields.iter().find(|(name, _)| name == b"event_id");
+        let field = |letter: &Letter, name: &[u8]| {
+            let field = letter.fields.iter().find(|(field, _)| field == name);
             field.map(|(_, value)| String::from_utf8_lossy(value).into_owned())
         };
-        let dead: BTreeSet<String> = letters.iter().filter_map(|letter| event_id(&letter.fields)).collect();
+        let dead: BTreeMap<String, String> = letters
+            .iter()
+            .filter_map(|letter| Some((field(letter, b"event_id")?, field(letter, b"error").unwrap_or_default())))
+            .collect();
         self.tally(|tally| tally.dead = dead.len() as u64);
         self.oracle.dead_lettered(&dead)
     }

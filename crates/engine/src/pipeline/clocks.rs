@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use chunk_sync_model::Time;
 use tokio::time::Instant;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::ports::{Bus, Delivery, EntryId, Fault, FaultClass};
 use crate::runtime::clock::Clock;
@@ -46,50 +46,52 @@ pub(crate) struct Seen {
 }
 
 impl Clocks {
-    /// Waits until the clocks agree; false if the worker was stopped first. A bus that does not answer counts as
-    /// agreeing: it hands out nothing, and what was read from it was compared before.
-    pub(crate) async fn agree(&self) -> bool {
-        if self.seen().compared.is_some_and(|at| at.elapsed() < COMPARE) {
-            return true;
+    /// Waits until the clocks agree, and returns the bus's time; `None` if the worker was stopped first.
+    ///
+    /// A failed answer is no verdict. Until the bus has stated its time in this term, nothing is merged and no time is
+    /// judged: events wait. Later the last time that it stated counts, advanced by the monotonic clock.
+    pub(crate) async fn agree(&self) -> Option<Time> {
+        if self.seen().compared.is_some_and(|at| at.elapsed() < COMPARE)
+            && let Some(now) = self.stated()
+        {
+            return Some(now);
         }
         loop {
-            let fault = match self.bus.now().await {
-                Ok(theirs) => {
-                    self.seen().stated = Some((Instant::now(), theirs));
-                    difference(self.clock.now(), theirs, self.bound)
-                }
-                Err(_) => None,
-            };
-            let Some(fault) = fault else { break };
-            if self.progress.clock_differs(Some(&fault)) {
-                error!(%fault, "merging waits");
+            if let Ok(Ok(theirs)) = tokio::time::timeout(COMPARE, self.bus.now()).await {
+                self.seen().stated = Some((Instant::now(), theirs));
             }
-            metrics::clock_differs(true);
-            if self.stop.during(tokio::time::sleep(COMPARE)).await.is_none() {
-                return false;
+            match self.stated() {
+                Some(now) => match difference(self.clock.now(), now, self.bound) {
+                    None => return Some(self.agreed(now)),
+                    Some(fault) => self.differs(&fault),
+                },
+                None => debug!("the bus has not stated its time yet; merging waits"),
             }
+            self.stop.during(tokio::time::sleep(COMPARE)).await?;
         }
+    }
+
+    fn agreed(&self, now: Time) -> Time {
         if self.progress.clock_differs(None) {
             info!("the clocks of this process and of the bus agree again; merging continues");
         }
         metrics::clock_differs(false);
         self.seen().compared = Some(Instant::now());
-        true
+        now
     }
 
-    /// The bus's clock, as far as it is known; else that of this process.
-    ///
-    /// What was accepted by the bus's clock is accepted by it later as well. By the clock of a process, which may lie
-    /// behind the bus's, it might be refused.
-    pub(crate) fn now(&self) -> Time {
-        let stated = self.seen().stated;
-        stated.map_or_else(
-            || self.clock.now(),
-            |(at, time)| {
-                let passed = i64::try_from(at.elapsed().as_micros()).unwrap_or(i64::MAX);
-                Time::from_micros(time.micros().saturating_add(passed))
-            },
-        )
+    fn differs(&self, fault: &Fault) {
+        if self.progress.clock_differs(Some(fault)) {
+            error!(%fault, "merging waits");
+        }
+        metrics::clock_differs(true);
+    }
+
+    /// The bus's clock, if it has been stated.
+    fn stated(&self) -> Option<Time> {
+        let (at, time) = self.seen().stated?;
+        let passed = i64::try_from(at.elapsed().as_micros()).unwrap_or(i64::MAX);
+        Some(Time::from_micros(time.micros().saturating_add(passed)))
     }
 
     /// Reports the first delivery whose entry id lies ahead of the bus's clock by more than the bound.

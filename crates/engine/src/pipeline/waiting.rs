@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use chunk_sync_model::Cause;
+use chunk_sync_model::{Cause, Time};
 use tracing::{info, warn};
 use uuid::Uuid;
 
@@ -219,9 +219,8 @@ impl Worker {
     }
 
     async fn carry_waiting(&self, due: &[Due]) -> Result<(), Fault> {
-        if !self.clocks.agree().await {
-            return Ok(());
-        }
+        // What only time can correct is compared with the present time of the bus, not with that of the entry.
+        let Some(now) = self.clocks.agree().await else { return Ok(()) };
         let ids: Vec<Uuid> = due.iter().map(|due| due.chunk).collect();
         let events = self.waiting.waiting_of(&ids, self.settings.worker.batch).await?;
         let mut chunks: BTreeMap<Uuid, Vec<WaitingEvent>> = BTreeMap::new();
@@ -239,7 +238,7 @@ impl Worker {
         let mut sorted = Sorted::default();
         for due in due {
             if let Some(events) = chunks.remove(&due.chunk) {
-                self.sort(*due, events, &mut sorted).await;
+                self.sort(*due, events, now, &mut sorted).await;
             }
         }
         self.end_dead(sorted.dead).await?;
@@ -253,10 +252,8 @@ impl Worker {
         }
     }
 
-    /// Reads the events of one chunk in their order, up to the first one that has to wait longer.
-    async fn sort(&self, due: Due, events: Vec<WaitingEvent>, sorted: &mut Sorted) {
-        // What only time can correct is compared with the present time, not with that of the entry.
-        let now = self.clocks.now();
+    /// Reads the events of one chunk in their order, up to the first one that has to wait longer. `now` is the bus's time.
+    async fn sort(&self, due: Due, events: Vec<WaitingEvent>, now: Time, sorted: &mut Sorted) {
         for WaitingEvent { number, event, .. } in events {
             let delivery = Delivery {
                 id: event.entry.unwrap_or_default(),

@@ -369,7 +369,7 @@ impl Worker {
     /// From durable to the store writers: replayed operations take this path as well.
     pub(crate) async fn carry(&self, operations: Vec<Operation>) -> Result<Option<Batch>, Fault> {
         let _turn = self.turn.lock().await;
-        if !self.clocks.agree().await {
+        if self.clocks.agree().await.is_none() {
             return Ok(None);
         }
         // Read once: the merge puts the writes of a store that is behind into the outbox, and every other store gets

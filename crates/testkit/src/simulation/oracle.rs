@@ -115,14 +115,14 @@ impl Oracle {
         }
     }
 
-    /// Checks that the dead letters are exactly the bad events, by `event_id`.
-    pub(super) fn dead_lettered(&self, dead: &BTreeSet<String>) -> Result<(), String> {
+    /// Checks that the dead letters, by `event_id` and with their errors, are exactly the bad events.
+    pub(super) fn dead_lettered(&self, dead: &BTreeMap<String, String>) -> Result<(), String> {
         let known = self.known();
-        if let Some(alive) = known.bad.difference(dead).next() {
+        if let Some(alive) = known.bad.iter().find(|bad| !dead.contains_key(*bad)) {
             return Err(format!("event {alive} is bad and is not among the dead letters"));
         }
-        match dead.iter().find(|dead| !known.bad.contains(*dead) && !known.doubtful.contains(*dead)) {
-            Some(good) => Err(format!("event {good} is a dead letter although it is good")),
+        match dead.iter().find(|(dead, _)| !known.bad.contains(*dead) && !known.doubtful.contains(*dead)) {
+            Some((good, error)) => Err(format!("event {good} is a dead letter although it is good: {error}")),
             None => Ok(()),
         }
     }
