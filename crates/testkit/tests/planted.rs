@@ -232,7 +232,7 @@ fn a_capture_that_confirms_before_its_change_is_safe() {
 #[test]
 fn a_capture_that_hides_what_it_missed() {
     let plant = || Plant { capture: Box::new(|log| Arc::new(capture::HidesGaps(log))), ..Plant::default() };
-    is_found_out("a capture that hides gaps", 200, &["misses", "holds", "the row of"], plant);
+    is_found_out("a capture that hides gaps", 600, &["misses", "holds", "the row of"], plant);
 }
 
 #[test]
@@ -244,7 +244,7 @@ fn a_merge_that_does_not_compare_the_token() {
     is_found_out_by(
         Installation { processes: 2, finished_by: FinishedBy::Acknowledgement },
         "merges without the token",
-        400,
+        1_000,
         &["does not hold the lease"],
         plant,
     );
