@@ -26,7 +26,6 @@ pub const DESCRIPTIONS: &[(Kind, &str, &str)] = &[
         "chunk_sync_absent_targets_total",
         "Targets of events that were dropped because the installation has no such store",
     ),
-    (Kind::Counter, "chunk_sync_commit_times_replaced_total", "Signals whose commit time lay ahead of the clock bound"),
     (
         Kind::Gauge,
         "chunk_sync_clock_differs",
