@@ -32,13 +32,13 @@ pub(crate) struct Clocks {
     /// The clock bound, in microseconds.
     pub(crate) bound: i64,
     pub(crate) progress: Arc<Progress>,
-    pub(crate) seen: Arc<Mutex<Seen>>,
+    pub(crate) last: Arc<Mutex<Comparison>>,
     pub(crate) stop: Stop,
 }
 
 /// The last comparison of the clocks, and when an entry id that lies ahead was last reported.
 #[derive(Debug, Default)]
-pub(crate) struct Seen {
+pub(crate) struct Comparison {
     compared: Option<Instant>,
     /// When the bus stated its time, and that time.
     stated: Option<(Instant, Time)>,
@@ -51,14 +51,14 @@ impl Clocks {
     /// A failed answer is no verdict. Until the bus has stated its time in this term, nothing is merged and no time is
     /// judged: events wait. Later the last time that it stated counts, advanced by the monotonic clock.
     pub(crate) async fn agree(&self) -> Option<Time> {
-        if self.seen().compared.is_some_and(|at| at.elapsed() < COMPARE)
+        if self.last().compared.is_some_and(|at| at.elapsed() < COMPARE)
             && let Some(now) = self.stated()
         {
             return Some(now);
         }
         loop {
             if let Ok(Ok(theirs)) = tokio::time::timeout(COMPARE, self.bus.now()).await {
-                self.seen().stated = Some((Instant::now(), theirs));
+                self.last().stated = Some((Instant::now(), theirs));
             }
             match self.stated() {
                 Some(now) => match difference(self.clock.now(), now, self.bound) {
@@ -76,7 +76,7 @@ impl Clocks {
             info!("the clocks of this process and of the bus agree again; merging continues");
         }
         metrics::clock_differs(false);
-        self.seen().compared = Some(Instant::now());
+        self.last().compared = Some(Instant::now());
         now
     }
 
@@ -89,7 +89,7 @@ impl Clocks {
 
     /// The bus's clock, if it has been stated.
     fn stated(&self) -> Option<Time> {
-        let (at, time) = self.seen().stated?;
+        let (at, time) = self.last().stated?;
         let passed = i64::try_from(at.elapsed().as_micros()).unwrap_or(i64::MAX);
         Some(Time::from_micros(time.micros().saturating_add(passed)))
     }
@@ -100,15 +100,15 @@ impl Clocks {
         let ahead = deliveries.iter().find(ahead);
         self.progress.entry_ahead(ahead.map(|delivery| (delivery.id, delivery.read_at)));
         let Some(delivery) = ahead else { return };
-        let mut seen = self.seen();
-        if seen.reported.is_none_or(|at| at.elapsed() > REPORT) {
-            seen.reported = Some(Instant::now());
+        let mut last = self.last();
+        if last.reported.is_none_or(|at| at.elapsed() > REPORT) {
+            last.reported = Some(Instant::now());
             warn!("{}", ahead_message(delivery.id, delivery.read_at));
         }
     }
 
-    fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    fn last(&self) -> std::sync::MutexGuard<'_, Comparison> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -119,7 +119,7 @@ impl Shared {
             clock: self.ports.clock.clone(),
             bound: self.settings.limits.max_ahead_micros,
             progress: Arc::clone(&self.progress),
-            seen: Arc::default(),
+            last: Arc::default(),
             stop: self.stop.clone(),
         }
     }
