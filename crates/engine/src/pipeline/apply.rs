@@ -17,7 +17,8 @@ use std::time::Instant;
 use chunk_sync_model::Target;
 
 use crate::pipeline::apply::merge_context::{MergeContext, Outcome};
-use crate::pipeline::apply::plan::{Refused, chunk_ids, plan};
+pub(crate) use crate::pipeline::apply::plan::Refused;
+use crate::pipeline::apply::plan::{chunk_ids, plan};
 use crate::pipeline::envelope::Operation;
 use crate::ports::{Committed, EntryId, Fault, FaultClass, Fence, FinishedBy, MergeScope, RowsWritten, SystemOfRecord};
 use crate::runtime::metrics;

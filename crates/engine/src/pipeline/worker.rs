@@ -42,7 +42,7 @@ use tracing::{info, warn};
 use crate::pipeline::apply::direct_write::{self, StoreSnapshots};
 use crate::pipeline::apply::external_change::Written;
 use crate::pipeline::apply::merge_context::{MergeContext, Outcome};
-use crate::pipeline::apply::{MergeEnd, merge_all};
+use crate::pipeline::apply::{MergeEnd, Refused, merge_all};
 use crate::pipeline::breaker::Breaker;
 use crate::pipeline::carried::Carried;
 use crate::pipeline::clocks::Clocks;
@@ -129,6 +129,17 @@ struct Merged {
 }
 
 impl Merged {
+    /// Notes the operations that cannot be merged; the others of the part are open again.
+    fn refuse(&mut self, part: &[usize], open: &mut Vec<Vec<usize>>, refused: Vec<Refused>) {
+        let places: BTreeSet<usize> = refused.iter().map(|refused| refused.place).collect();
+        self.refused.extend(refused.into_iter().map(|refused| (part[refused.place], refused.fault)));
+        let rest = part.iter().enumerate().filter(|(place, _)| !places.contains(place));
+        let rest: Vec<usize> = rest.map(|(_, operation)| *operation).collect();
+        if !rest.is_empty() {
+            open.push(rest);
+        }
+    }
+
     /// Notes that the operations of one chunk are locked, with those of the chunk that are still open: they come later.
     fn lock(&mut self, part: &[usize], open: &mut Vec<Vec<usize>>, operations: &[Operation], fault: &Fault) {
         let chunk = |i: usize| operations[i].event.chunk_id();
@@ -460,15 +471,7 @@ impl Worker {
             let merge = merge_all(&*self.records, &batch, &self.fence, self.bus.finished_by(), context);
             match catch_panic("merge", merge).await.flatten() {
                 Ok(MergeEnd::Done(outcome)) => merged.outcome.join(outcome),
-                Ok(MergeEnd::Refused(some)) => {
-                    let places: BTreeSet<usize> = some.iter().map(|refused| refused.place).collect();
-                    merged.refused.extend(some.into_iter().map(|refused| (part[refused.place], refused.fault)));
-                    let rest = part.into_iter().enumerate().filter(|(place, _)| !places.contains(place));
-                    let rest: Vec<usize> = rest.map(|(_, operation)| operation).collect();
-                    if !rest.is_empty() {
-                        open.push(rest);
-                    }
-                }
+                Ok(MergeEnd::Refused(some)) => merged.refuse(&part, &mut open, some),
                 Err(fault) if fault.class == FaultClass::Disk || fault.outdated => return Err(fault),
                 Err(fault) if fault.class.is_transient() => {
                     for operation in &batch {
