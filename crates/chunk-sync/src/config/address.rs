@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use chunk_sync_connectors::postgres::Shown;
 use secrecy::{ExposeSecret, SecretString};
 
 /// A URL. `Display` and `Debug` print `***` in place of the password.
@@ -9,7 +10,6 @@ use secrecy::{ExposeSecret, SecretString};
 pub struct Address {
     url: SecretString,
     shown: String,
-    host: String,
 }
 
 impl Address {
@@ -32,7 +32,9 @@ impl Address {
             Some((user, place)) => (Some(user), place),
             None => (None, authority),
         };
-        let host = host(place).ok_or("has no valid host and port; write them as localhost:6379")?;
+        if !has_host(place) {
+            return Err("has no valid host and port; write them as localhost:6379".to_owned());
+        }
         if path.to_lowercase().contains("password=") {
             return Err("has a password among the options; write it before the host, as user:password@host".to_owned());
         }
@@ -42,7 +44,15 @@ impl Address {
             }
             _ => text.to_owned(),
         };
-        Ok(Self { url: text.into(), shown, host: host.to_owned() })
+        Ok(Self { url: text.into(), shown })
+    }
+
+    /// Parses a connection string of PostgreSQL, by the rules of libpq.
+    ///
+    /// # Errors
+    /// A message, without the string: its form, or an option that is not supported, with what to write instead.
+    pub fn postgres(text: &str) -> Result<Self, String> {
+        Ok(Self { shown: Shown::of(text)?.to_string(), url: text.into() })
     }
 
     /// The whole URL, including the password.
@@ -50,27 +60,18 @@ impl Address {
     pub fn expose(&self) -> &str {
         self.url.expose_secret()
     }
-
-    /// The host, without brackets.
-    #[must_use]
-    pub fn host(&self) -> &str {
-        &self.host
-    }
 }
 
-/// The host of `host`, `host:port` or `[address]:port`.
-fn host(place: &str) -> Option<&str> {
-    let (host, port) = match place.strip_prefix('[') {
-        Some(rest) => {
-            let (host, port) = rest.split_once(']')?;
-            host.parse::<std::net::Ipv6Addr>().ok()?;
-            (host, port)
-        }
+/// Whether this is `host`, `host:port` or `[address]:port`.
+fn has_host(place: &str) -> bool {
+    let (host, port) = match place.strip_prefix('[').map(|rest| rest.split_once(']')) {
+        Some(Some((host, port))) if host.parse::<std::net::Ipv6Addr>().is_ok() => (host, port),
+        Some(_) => return false,
         None => place.split_at(place.find(':').unwrap_or(place.len())),
     };
-    let sound = !host.is_empty() && host.chars().all(|c| !c.is_whitespace() && !c.is_control());
-    let port = port.is_empty() || port.strip_prefix(':')?.parse::<u16>().is_ok();
-    (sound && port).then_some(host)
+    let is_sound = !host.is_empty() && host.chars().all(|c| !c.is_whitespace() && !c.is_control());
+    let is_port = |port: &str| port.parse::<u16>().is_ok();
+    is_sound && (port.is_empty() || port.strip_prefix(':').is_some_and(is_port))
 }
 
 impl fmt::Display for Address {
@@ -96,14 +97,26 @@ mod tests {
         assert_eq!(address.to_string(), "redis://me:***@db:6379/0");
         assert_eq!(format!("{address:?}"), "redis://me:***@db:6379/0");
         assert_eq!(address.expose(), "redis://me:hunter2@db:6379/0");
-        assert_eq!(address.host(), "db");
     }
 
     #[test]
     fn a_password_without_a_user_is_not_printed() {
         let address = Address::parse("redis://:hunter2@[::1]:6379", &["redis"]).unwrap();
         assert_eq!(address.to_string(), "redis://:***@[::1]:6379");
-        assert_eq!(address.host(), "::1");
+    }
+
+    #[test]
+    fn a_connection_string_of_postgresql_has_the_forms_of_libpq() {
+        for (text, shown) in [
+            ("postgres:///db?host=/var/run/postgresql", "postgres:///db?host=/var/run/postgresql"),
+            ("postgres://u:hunter2@a:1,b:2/db", "postgres://u:***@a:1,b:2/db"),
+            ("host=a,b password=hunter2 dbname=db", "host=a,b password=*** dbname=db"),
+        ] {
+            let address = Address::postgres(text).unwrap();
+            assert_eq!((address.to_string().as_str(), address.expose()), (shown, text));
+        }
+        let error = Address::postgres("postgres://u:hunter2@a/db?pgbouncer=true").unwrap_err();
+        assert!(error.contains("pgbouncer") && !error.contains("hunter2"), "{error}");
     }
 
     #[test]

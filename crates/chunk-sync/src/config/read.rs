@@ -15,7 +15,6 @@ use super::layers::near_miss;
 use super::reader::Reader;
 use super::{Config, Finding, Http, Layers, Log, LogFormat, Neo4j, Postgres, Qdrant, Redis, Roles};
 
-const POSTGRES: &[&str] = &["postgres", "postgresql"];
 const REDIS: &[&str] = &["redis", "rediss"];
 const QDRANT: &[&str] = &["http", "https"];
 const NEO4J: &[&str] = &["bolt", "bolt+s", "neo4j", "neo4j+s"];
@@ -78,11 +77,11 @@ fn postgres(reader: &mut Reader<'_>) -> Option<Postgres> {
     }
     let (publication, plugin) = (reader.required("postgres.publication"), plugin(reader));
     let publish = publish(reader);
-    let replication_url = reader.address("postgres.replication_url", POSTGRES);
+    let replication_url = reader.postgres("postgres.replication_url");
     if reader.text("postgres.url").is_none() && replication_url.is_some() {
         reader.wrong("postgres.url", "must be set, because `postgres.replication_url` is");
     }
-    let url = reader.address("postgres.url", POSTGRES)?;
+    let url = reader.postgres("postgres.url")?;
     let replication_url = replication_url.unwrap_or_else(|| url.clone());
     Some(Postgres { url, replication_url, schema, table, publication, publish, slot, plugin })
 }

@@ -55,7 +55,17 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn address(&mut self, key: &str, schemes: &[&str]) -> Option<Address> {
-        match Address::parse(self.text(key)?, schemes) {
+        let parsed = Address::parse(self.text(key)?, schemes);
+        self.parsed(key, parsed)
+    }
+
+    pub(super) fn postgres(&mut self, key: &str) -> Option<Address> {
+        let parsed = Address::postgres(self.text(key)?);
+        self.parsed(key, parsed)
+    }
+
+    fn parsed(&mut self, key: &str, parsed: Result<Address, String>) -> Option<Address> {
+        match parsed {
             Ok(address) => Some(address),
             Err(message) => {
                 self.wrong(key, message);

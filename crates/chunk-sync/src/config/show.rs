@@ -66,6 +66,9 @@ fn shown(key: &str, value: &Value) -> Value {
     if SECRETS.contains(&key) {
         return HIDDEN.into();
     }
+    if key.starts_with("postgres.") && key.ends_with("url") {
+        return Address::postgres(text.trim()).map_or_else(|_| HIDDEN.to_owned(), |address| address.to_string()).into();
+    }
     match text.split_once("://") {
         // Any scheme is accepted here: only the password matters.
         Some((scheme, _)) => Address::parse(text.trim(), &[scheme.trim()])

@@ -68,7 +68,7 @@ async fn statements_and_replication_use_verified_tls() {
     let path = environment.log().with_file_name("authority.pem");
     std::fs::write(&path, &front.authority).unwrap();
     let way = environment.database.replacen(&format!("127.0.0.1:{port}"), &format!("localhost:{}", front.port), 1);
-    let url = ("CHUNK_SYNC__POSTGRES__URL", format!("{way}?sslmode=require"));
+    let url = ("CHUNK_SYNC__POSTGRES__URL", format!("{way}?sslmode=verify-full"));
 
     let stranger = environment.program(&["run", "--drain"]).env(url.0, &url.1).output().unwrap();
     assert_eq!(stranger.status.code(), Some(2), "{stranger:?}");

@@ -8,13 +8,12 @@
 //! The service's own transactions, and the heartbeat, begin with a logical message of prefix `chunk_sync`; they are
 //! reported without rows.
 
+mod decoder;
 mod pgoutput;
-mod polling;
 mod position;
 mod published;
 mod slot;
 mod stream;
-mod tunnel;
 mod wal2json;
 
 use std::collections::BTreeSet;
@@ -27,13 +26,17 @@ use secrecy::SecretString;
 use tracing::{info, warn};
 
 use super::config::PostgresConfig;
-use super::fault::{Error, READ_ONLY};
+use super::failure::READ_ONLY;
+use super::fault::Error;
+use super::link::Link;
 use super::publication::{Publication, Publish, examine_publication};
 use super::records::PostgresRecords;
 use super::sql::literal;
-use polling::Polling;
+use decoder::{Decoder, Transactions};
+use pgoutput::Tables;
 use position::State;
-use stream::Stream;
+use stream::{Stream, Wanted};
+use wal2json::Lines;
 
 const CONTEXT: &str = "postgres: capture";
 
@@ -71,10 +74,10 @@ impl CaptureConfig {
 /// The output plugin that decodes the server's log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Plugin {
-    /// Streamed over a replication connection. Built into every server.
+    /// Built into every server.
     #[default]
     Pgoutput,
-    /// Polled by SQL, for servers on which other tools read the slot as well.
+    /// Must be installed on the server.
     Wal2Json,
 }
 
@@ -256,6 +259,24 @@ impl PostgresCapture {
         }
     }
 
+    /// Opens the stream of the plugin.
+    async fn stream(&self, state: &State, relations: BTreeSet<u32>) -> Result<Stream, Fault> {
+        let link = Link::of(&self.config.link(&self.records.config))?;
+        let (options, decoder) = match self.config.plugin {
+            Plugin::Pgoutput => {
+                let decoder = Decoder::Pgoutput(Transactions::of(Tables::of(relations)));
+                (pgoutput::options(&self.config.publication), decoder)
+            }
+            Plugin::Wal2Json => {
+                let rows = &self.records.config;
+                let tables = self.ask(&wal2json::tables(&rows.schema, &rows.table)).await?.unwrap_or_default();
+                (wal2json::options(&tables), Decoder::Wal2Json(Lines::default()))
+            }
+        };
+        let (system, silence) = (state.server.system.as_str(), self.silence().await?);
+        Stream::open(&link, Wanted { slot: &self.config.slot, options: &options, system, silence }, decoder).await
+    }
+
     /// The first value of the first row.
     async fn ask(&self, sql: &str) -> Result<Option<String>, Fault> {
         self.records.ask(sql).await.map_err(|error: Error| self.records.fault(error, CONTEXT))
@@ -295,14 +316,8 @@ impl Capture for PostgresCapture {
         if state.slot == "none" && state.noted.is_none() {
             warn!("the slot is new: earlier changes of the table are not captured; run `chunk-sync backfill`");
         }
-        let source = match self.config.plugin {
-            Plugin::Pgoutput => {
-                let link = self.config.link(&self.records.config).client()?;
-                Log::Stream(Box::new(Stream::open(&link, &self.config, relations, self.silence().await?).await?))
-            }
-            Plugin::Wal2Json => Log::Polling(Polling::open(&self.records, slot).await?),
-        };
-        // Only the reader of the slot gets here: the server and the advisory lock admit one.
+        let source = self.stream(&state, relations).await?;
+        // Only the reader of the slot gets here: the server admits one.
         let opening = self.ask(&position::note_slot(slot, &signature)).await?.unwrap_or_default();
         let source = Noting { source, opening, slot: slot.clone(), records: Arc::clone(&self.records) };
         Ok(Opened { source: Box::new(source), gap })
@@ -333,17 +348,11 @@ impl Capture for PostgresCapture {
 
 /// The log, and the table that holds the position up to which it is read.
 struct Noting {
-    source: Log,
+    source: Stream,
     slot: String,
     /// The number of this opening of the slot: a later opening invalidates it.
     opening: String,
     records: Arc<PostgresRecords>,
-}
-
-/// The log, read by either plugin.
-enum Log {
-    Stream(Box<Stream>),
-    Polling(Polling),
 }
 
 impl Noting {
@@ -363,10 +372,7 @@ impl Noting {
 #[async_trait]
 impl Source for Noting {
     async fn next(&mut self) -> Result<Captured, Fault> {
-        match &mut self.source {
-            Log::Stream(stream) => stream.next().await,
-            Log::Polling(polling) => polling.next().await,
-        }
+        self.source.next().await
     }
 
     async fn note(&mut self, position: Position) -> Result<(), Fault> {
@@ -378,9 +384,6 @@ impl Source for Noting {
     }
 
     fn confirm(&mut self, position: Position) {
-        match &mut self.source {
-            Log::Stream(stream) => stream.confirm(position),
-            Log::Polling(polling) => polling.confirm(position),
-        }
+        self.source.confirm(position);
     }
 }

@@ -10,6 +10,7 @@ use tokio_postgres::Row;
 use super::capture::CaptureConfig;
 use super::config::PostgresConfig;
 use super::fault::Error;
+use super::link::Link;
 use super::pool::Pool;
 use super::publication::{Publication, Refusal, examine_publication};
 use super::schema::{self, Extension, Facts};
@@ -56,7 +57,7 @@ const RIGHTS: &str = "WITH tables AS (SELECT n.nspname, c.relname, has_table_pri
 pub async fn examine(config: &PostgresConfig, capture: &CaptureConfig) -> Vec<Finding> {
     let mut findings = Findings::of(PLACE);
     let strict = PostgresConfig { allow_insecure: false, ..config.clone() };
-    if remote::examine(&mut findings, strict.client().map(drop), config.client().map(drop))
+    if remote::examine(&mut findings, Link::of(&strict).map(drop), Link::of(config).map(drop))
         && let Err(error) = look(&mut findings, config, capture).await
     {
         findings.fault("server", &error.into_fault(PLACE));
@@ -227,7 +228,7 @@ async fn replication(
     capture: &CaptureConfig,
 ) -> Result<(), Error> {
     let link = capture.link(config);
-    let named = match link.client() {
+    let named = match Link::of(&link) {
         Ok(named) => named,
         Err(fault) => {
             findings.fault("replication_url", &fault);
@@ -244,7 +245,7 @@ async fn replication(
             Err(fault) => findings.fault("replication_url", &fault),
         }
     }
-    let user = named.get_user().unwrap_or_default();
+    let user = named.info.user.as_str();
     let row = client.query_one(CAPTURE, &[&user]).await?;
     match row.try_get::<_, String>(0)?.as_str() {
         "logical" => findings.ok("wal_level", "logical"),

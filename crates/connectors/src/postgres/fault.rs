@@ -1,16 +1,15 @@
 //! Errors of PostgreSQL and its client, and their fault classes.
 
-use std::error::Error as _;
-use std::io::ErrorKind;
-
 use chunk_sync_engine::ports::{Fault, FaultClass};
 use deadpool_postgres::{PoolError, TimeoutType};
 use tokio_postgres::error::{DbError, SqlState};
 
+use super::failure::{self, hides_rows};
+
 /// An error of a transaction of this module.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
-    #[error("{}", said(.0))]
+    #[error("{}", failure::text(.0))]
     Client(#[from] tokio_postgres::Error),
     #[error("no connection of the pool became free in time")]
     NoConnection,
@@ -44,10 +43,6 @@ pub(super) enum Error {
     Conflict(u64, String),
 }
 
-/// What to do when the database takes no writes.
-pub(super) const READ_ONLY: &str = "a host sets default_transaction_read_only when the disk is almost full: make room, or \
-    lift it; the service then goes on by itself";
-
 /// The field of a chunk that is in this column of the table.
 pub(super) fn field(column: &str) -> String {
     let (group, name) = match column {
@@ -68,28 +63,6 @@ pub(super) fn field(column: &str) -> String {
     format!("{group}.{name}")
 }
 
-/// The server's message, SQLSTATE and hint. Never its detail, which may quote the row.
-fn said(error: &tokio_postgres::Error) -> String {
-    match error.as_db_error() {
-        Some(db) => {
-            let hint = match db.hint() {
-                Some(hint) => format!("; {hint}"),
-                None if *db.code() == SqlState::READ_ONLY_SQL_TRANSACTION => format!("; {READ_ONLY}"),
-                None => String::new(),
-            };
-            let remedy = if hides_rows(db) { "; ALTER ROLE … BYPASSRLS for the role of the service" } else { "" };
-            format!("{} (SQLSTATE {}){hint}{remedy}", db.message(), db.code().code())
-        }
-        None => error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}")),
-    }
-}
-
-/// Whether row level security would hide rows from the role: with `row_security = off` the server refuses the query
-/// instead. The code is the one of a missing privilege; only the routine distinguishes the two.
-fn hides_rows(error: &DbError) -> bool {
-    error.routine() == Some("check_enable_rls")
-}
-
 impl From<PoolError> for Error {
     fn from(error: PoolError) -> Self {
         match error {
@@ -104,7 +77,7 @@ impl From<PoolError> for Error {
 impl Error {
     pub(super) fn class(&self) -> FaultClass {
         match self {
-            Self::Client(error) => client(error),
+            Self::Client(error) => failure::class(error),
             // The events of the chunk wait beside the bus until the operator has decided.
             Self::OtherTable(..) => FaultClass::Busy,
             Self::NoConnection | Self::Overtaken | Self::Lease => FaultClass::Busy,
@@ -152,83 +125,6 @@ impl Error {
                 }
             }
             _ => fault,
-        }
-    }
-}
-
-fn client(error: &tokio_postgres::Error) -> FaultClass {
-    if error.as_db_error().is_some_and(hides_rows) {
-        return FaultClass::Misconfigured;
-    }
-    if let Some(code) = error.code() {
-        return server(code.code());
-    }
-    let io = error.source().and_then(|source| source.downcast_ref::<std::io::Error>()).map(std::io::Error::kind);
-    match (io, error.to_string().as_str()) {
-        (Some(ErrorKind::TimedOut), _) => FaultClass::Timeout,
-        (_, text) if text.starts_with("error performing TLS") => FaultClass::Misconfigured,
-        (_, text) if text.starts_with("invalid configuration") => FaultClass::Misconfigured,
-        (_, text) if text.starts_with("authentication error") => FaultClass::Denied,
-        (_, text) if text.starts_with("error serializing parameter") => FaultClass::Rejected,
-        (_, text) if text.starts_with("error deserializing column") => FaultClass::Corrupt,
-        // The connection broke, or could not be opened.
-        _ => FaultClass::Unavailable,
-    }
-}
-
-/// The class of a SQLSTATE: first the codes that differ from their class, then the class by the first two characters.
-fn server(code: &str) -> FaultClass {
-    match code {
-        // Completion unknown, or ended by a time limit.
-        "40003" | "57014" | "25P03" | "25P04" => FaultClass::Timeout,
-        "42501" => FaultClass::Denied,
-        // Disk or memory of the server is full, or the server has become a standby. Not contention.
-        "53100" | "53200" | "25006" => FaultClass::Unavailable,
-        "55000" | "57P04" => FaultClass::Misconfigured,
-        "XX001" | "XX002" => FaultClass::Corrupt,
-        _ => kind(code.get(..2).unwrap_or_default()),
-    }
-}
-
-fn kind(kind: &str) -> FaultClass {
-    match kind {
-        // Rollback, insufficient resources, object in use, snapshot too old.
-        "40" | "53" | "55" | "72" => FaultClass::Busy,
-        "28" => FaultClass::Denied,
-        // Feature not supported; unknown statement, database, schema, table or column; syntax; configuration file.
-        "0A" | "26" | "3D" | "3F" | "42" | "F0" => FaultClass::Misconfigured,
-        // The value, a constraint, a trigger or a program limit refuses the row.
-        "09" | "21" | "22" | "23" | "27" | "2F" | "38" | "39" | "44" | "54" | "P0" => FaultClass::Rejected,
-        // Connection, operator intervention, system errors, and every other failure of the server.
-        _ => FaultClass::Unavailable,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_code_has_the_class_with_the_right_reaction() {
-        for (class, codes) in [
-            (FaultClass::Busy, &["40001", "40P01", "55P03", "55006", "53300"][..]),
-            (FaultClass::Unavailable, &["08006", "57P01", "57P02", "57P03", "53100", "58030", "25006", "XX000"]),
-            (FaultClass::Timeout, &["57014", "25P03"]),
-            (FaultClass::Denied, &["28000", "28P01", "42501"]),
-            (FaultClass::Misconfigured, &["3D000", "3F000", "42P01", "42703", "42704", "42804", "0A000"]),
-            (FaultClass::Rejected, &["22021", "22P05", "22001", "22003", "22000", "23502", "23514", "54000", "P0001"]),
-            (FaultClass::Corrupt, &["XX001", "XX002"]),
-        ] {
-            for code in codes {
-                assert_eq!(server(code), class, "{code}");
-            }
-        }
-    }
-
-    #[test]
-    fn an_unknown_code_is_unavailable() {
-        for code in ["", "Z", "ZZ999"] {
-            assert_eq!(server(code), FaultClass::Unavailable, "{code}");
         }
     }
 }

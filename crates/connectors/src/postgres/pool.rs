@@ -8,7 +8,7 @@ use deadpool_postgres::{Client, Manager, ManagerConfig, RecyclingMethod, Runtime
 
 use super::config::PostgresConfig;
 use super::fault::Error;
-use super::tls::Tls;
+use super::link::{Link, Opener, RowsLogin};
 
 /// A pool of connections, and the time limit of an operation.
 pub(super) struct Pool {
@@ -20,15 +20,16 @@ impl Pool {
     /// Creates the pool. Opens no connection yet.
     pub(super) fn new(config: &PostgresConfig) -> Result<Self, Fault> {
         let wrong = |error: String| Fault::new(FaultClass::Misconfigured, "postgres: configuration", error);
-        let tls = Tls::new().map_err(|error| wrong(error.to_string()))?;
         // No test query before use: the client knows when a connection has been closed.
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let manager = Manager::from_config(config.client()?, tls, recycling);
+        let opener = Opener { link: Link::of(config)?, login: RowsLogin { options: config.session_options() } };
+        let manager = Manager::from_connect(tokio_postgres::Config::new(), opener, recycling);
         let pool = deadpool_postgres::Pool::builder(manager)
             .max_size(config.pool_size)
             .runtime(Runtime::Tokio1)
             .wait_timeout(Some(config.connect_timeout + config.statement_timeout))
-            .create_timeout(Some(config.connect_timeout))
+            // `link` limits each of its attempts: a list of hosts takes as long as its members.
+            .create_timeout(None)
             .recycle_timeout(Some(config.connect_timeout))
             .build()
             .map_err(|error| wrong(error.to_string()))?;

@@ -171,7 +171,7 @@ impl PostgresRecords {
         let Some(row) = rows.first() else { return Ok(()) };
         match (row.try_get(0)?, row.try_get(1)?) {
             (true, _) => return Err(Error::Standby),
-            (false, true) => tracing::warn!("the database is read-only; {}", super::fault::READ_ONLY),
+            (false, true) => tracing::warn!("the database is read-only; {}", super::failure::READ_ONLY),
             (false, false) => {}
         }
         Ok(())

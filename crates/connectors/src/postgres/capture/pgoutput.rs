@@ -4,8 +4,21 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use chunk_sync_engine::ports::Touch;
+use chunk_sync_engine::ports::{Position, Touch};
+use chunk_sync_model::Time;
 use uuid::Uuid;
+
+use super::{OWN, literal};
+use crate::postgres::sql::quoted;
+
+/// PostgreSQL's epoch, 2000-01-01, in microseconds since 1970.
+const POSTGRES_EPOCH: i64 = 946_684_800_000_000;
+
+/// The options of the plugin, for the statement that starts the stream. Protocol version 1 sends a transaction once it has
+/// committed.
+pub(super) fn options(publication: &str) -> String {
+    format!("(proto_version '1', publication_names {}, messages 'true')", literal(&quoted(publication)))
+}
 
 /// A message that violates the protocol, or a table without a published column `id`.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -27,6 +40,12 @@ pub(super) enum Message {
     Rows(Vec<(Uuid, Touch)>),
     /// The table was emptied.
     Truncate,
+    /// A transaction begins: where it commits, and when.
+    Begin { commit: Position, at: Time },
+    /// The transaction ends there.
+    Commit { end: Position },
+    /// The service itself wrote the transaction.
+    Own,
     /// Any other message.
     Other,
 }
@@ -61,6 +80,9 @@ impl Tables {
                 Ok(Message::Rows(vec![(id, Touch::Deleted)]))
             }
             b'T' => self.truncate(&mut bytes),
+            b'B' => begin(&mut bytes),
+            b'C' => commit(&mut bytes),
+            b'M' => note(&mut bytes),
             _ => Ok(Message::Other),
         }
     }
@@ -131,6 +153,31 @@ impl Tables {
     }
 }
 
+/// The begin of a transaction: the position and the time of its commit, and its number.
+fn begin(bytes: &mut Bytes<'_>) -> Result<Message, Malformed> {
+    let commit = Position(bytes.u64()?);
+    let at = Time::from_micros(bytes.u64()?.cast_signed().saturating_add(POSTGRES_EPOCH));
+    bytes.u32()?;
+    Ok(Message::Begin { commit, at })
+}
+
+/// The commit: flags, its position, the end of the transaction, its time.
+fn commit(bytes: &mut Bytes<'_>) -> Result<Message, Malformed> {
+    bytes.u8()?;
+    bytes.u64()?;
+    let end = Position(bytes.u64()?);
+    bytes.u64()?;
+    Ok(Message::Commit { end })
+}
+
+/// A logical message: flags, its position, its prefix, its content.
+fn note(bytes: &mut Bytes<'_>) -> Result<Message, Malformed> {
+    bytes.u8()?;
+    bytes.u64()?;
+    let is_own = bytes.text()? == OWN.as_bytes();
+    Ok(if is_own { Message::Own } else { Message::Other })
+}
+
 /// Reads all columns of a row and returns its id.
 fn id(bytes: &mut Bytes<'_>, place: usize) -> Result<Uuid, Malformed> {
     let mut found = None;
@@ -177,6 +224,10 @@ impl<'a> Bytes<'a> {
 
     fn u32(&mut self) -> Result<u32, Malformed> {
         Ok(u32::from_be_bytes(self.array()?))
+    }
+
+    fn u64(&mut self) -> Result<u64, Malformed> {
+        Ok(u64::from_be_bytes(self.array()?))
     }
 
     /// A string that ends in a zero byte.

@@ -1,189 +1,238 @@
-//! The replication connection: collects messages into transactions.
+//! The replication connection. A task reads it, decodes each message at once and hands over parts of transactions, so that
+//! memory stays bounded whatever a message, a transaction or the delay of the consumer is: it holds one message, and
+//! [`AHEAD`] parts.
+//!
+//! # What a crash does
+//! The server keeps the log from the position that was confirmed last. Only what [`Stream::confirm`] was called with is
+//! ever confirmed, never what was merely read: after a crash everything else comes again.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
-use chunk_sync_engine::ports::{Captured, Fault, FaultClass, PART, Position};
-use chunk_sync_model::Time;
-use pgwire_replication::error::PgWireError;
-use pgwire_replication::{Lsn, ReplicationClient, ReplicationConfig, ReplicationEvent};
-use tokio::time::Instant;
-use tokio_postgres::config::{Host, SslMode};
+use bytes::{BufMut, BytesMut};
+use chunk_sync_engine::ports::{Captured, Fault, FaultClass, Position};
+use postgres_protocol::message::frontend::CopyData;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout, timeout_at};
 
-use super::pgoutput::{Message, Tables};
-use super::tunnel::Tunnel;
-use super::{CONTEXT, CaptureConfig, OWN};
+use super::CONTEXT;
+use super::decoder::Decoder;
+use crate::postgres::failure::Cause;
+use crate::postgres::link::Link;
+use crate::postgres::sql::quoted;
+use crate::postgres::wire::{Frame, Wire, WireLogin};
 
 /// PostgreSQL's epoch, 2000-01-01, in microseconds since 1970.
 const POSTGRES_EPOCH: i64 = 946_684_800_000_000;
 
-/// How often the client sends the confirmed position to the server.
+/// How often the confirmed position is sent to the server.
 const STATUS: Duration = Duration::from_secs(1);
 
-/// Messages that the client reads ahead, and the largest one. A publication of whole rows sends their contents.
-const AHEAD: usize = 256;
-const LARGEST: usize = 1 << 30;
+/// Most parts of transactions read ahead of the consumer.
+const AHEAD: usize = 4;
 
-/// An open replication stream.
-pub(super) struct Stream {
-    client: ReplicationClient,
-    // Declared after the client, so that it is dropped after it.
-    _tunnel: Option<Tunnel>,
-    tables: Tables,
-    /// The transaction that is being received.
-    open: Option<Open>,
+/// The time limit for the last confirmation, when the stream is closed.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// What to stream.
+pub(super) struct Wanted<'a> {
+    pub(super) slot: &'a str,
+    /// The options of the plugin, in parentheses.
+    pub(super) options: &'a str,
+    /// The identifier of the server that the rows are on.
+    pub(super) system: &'a str,
     /// After this silence the connection is given up. A server also sends messages when nothing happens.
-    silence: Duration,
-    /// When the last message arrived. Kept here, because a wait for the next one is dropped and begun again.
-    heard: Instant,
+    pub(super) silence: Duration,
 }
 
-/// The part of a transaction that is being received.
-struct Open {
-    part: Captured,
-    /// Whether the service itself wrote it.
-    own: bool,
-}
-
-impl Open {
-    fn begin(commit: Position, at: Time) -> Self {
-        let part = Captured { rows: Vec::new(), truncated: false, at, commit, end: None };
-        Self { part, own: false }
-    }
-
-    /// Adds a change; returns the part once it is full.
-    fn add(&mut self, message: Message) -> Option<Captured> {
-        match message {
-            Message::Rows(rows) => self.part.rows.extend(rows),
-            // The rows that were changed before are gone.
-            Message::Truncate => {
-                self.part.truncated = true;
-                self.part.rows.clear();
-            }
-            Message::Other => {}
-        }
-        (self.part.rows.len() >= PART).then(|| self.next())
-    }
-
-    fn next(&mut self) -> Captured {
-        let next = Self::begin(self.part.commit, self.part.at);
-        std::mem::replace(&mut self.part, next.part)
-    }
+/// An open replication stream. Dropped, it sends the confirmed position once more and ends.
+pub(super) struct Stream {
+    captured: mpsc::Receiver<Result<Captured, Fault>>,
+    confirmed: watch::Sender<Position>,
 }
 
 impl Stream {
-    /// Connects to the server of `link`, through TLS unless its sslmode is `disable`, and starts the replication. Changes
-    /// of other relations than those with the OIDs `relations` are ignored.
-    pub(super) async fn open(
-        link: &tokio_postgres::Config,
-        config: &CaptureConfig,
-        relations: BTreeSet<u32>,
-        silence: Duration,
-    ) -> Result<Self, Fault> {
-        let port = link.get_ports().first().copied().unwrap_or(5432);
-        let (host, tunnel) = match link.get_hosts().first() {
-            Some(Host::Unix(path)) => (path.display().to_string(), None),
-            Some(Host::Tcp(host)) if link.get_ssl_mode() != SslMode::Disable => {
-                let tunnel = Tunnel::to(host, port).await?;
-                (tunnel.host(), Some(tunnel))
-            }
-            Some(Host::Tcp(host)) => (host.clone(), None),
-            None => ("127.0.0.1".to_owned(), None),
-        };
-        let settings = replication(link, (host, port), config);
-        let client = ReplicationClient::connect(settings).await.map_err(|error| fault(&error))?;
-        let tables = Tables::of(relations);
-        Ok(Self { client, _tunnel: tunnel, tables, open: None, silence, heard: Instant::now() })
-    }
-
-    /// Processes one message and returns the part of a transaction that it ends, if any.
-    fn take(&mut self, event: ReplicationEvent) -> Result<Option<Captured>, Fault> {
-        match event {
-            ReplicationEvent::Begin { final_lsn, commit_time_micros, .. } => {
-                let at = Time::from_micros(commit_time_micros.saturating_add(POSTGRES_EPOCH));
-                self.open = Some(Open::begin(Position(final_lsn.as_u64()), at));
-            }
-            ReplicationEvent::Message { prefix, .. } if prefix == OWN => {
-                if let Some(open) = &mut self.open {
-                    open.own = true;
-                }
-            }
-            ReplicationEvent::XLogData { data, .. } => {
-                let message = self.tables.read(&data);
-                let message = message.map_err(|error| Fault::new(FaultClass::Misconfigured, CONTEXT, error))?;
-                return Ok(self.open.as_mut().filter(|open| !open.own).and_then(|open| open.add(message)));
-            }
-            ReplicationEvent::Commit { end_lsn, .. } => {
-                let end = Some(Position(end_lsn.as_u64()));
-                return Ok(self.open.take().map(|open| Captured { end, ..open.part }));
-            }
-            _ => {}
+    /// Connects to the server and starts the replication.
+    ///
+    /// # Errors
+    /// [`Busy`](FaultClass::Busy) while another process reads the slot; [`Misconfigured`](FaultClass::Misconfigured) if
+    /// `link` leads to a pooler or to another server than the one with the rows; the fault of the connection otherwise.
+    pub(super) async fn open(link: &Link, wanted: Wanted<'_>, decoder: Decoder) -> Result<Self, Fault> {
+        let mut wire = connect(link).await?;
+        let begun = begin(&mut wire, &wanted).await;
+        if let Err(fault) = begun {
+            wire.close().await;
+            return Err(fault);
         }
-        Ok(None)
+        let (told, captured) = mpsc::channel(AHEAD);
+        let (confirmed, confirming) = watch::channel(Position::default());
+        let mut status = interval(STATUS);
+        status.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let reader = Reader { wire, decoder, told, confirming, status, silence: wanted.silence };
+        tokio::spawn(reader.run());
+        Ok(Self { captured, confirmed })
     }
-}
 
-impl Stream {
-    /// Waits for the next part of a transaction.
+    /// Waits for the next part of a transaction. May be dropped and called again.
     pub(super) async fn next(&mut self) -> Result<Captured, Fault> {
-        loop {
-            // A message that has arrived is taken, however late this is called.
-            let event = tokio::time::timeout_at(self.heard + self.silence, self.client.recv()).await;
-            let event = event.map_err(|_| {
-                let message = format!("the server sent nothing for {} s", self.silence.as_secs());
-                Fault::new(FaultClass::Timeout, CONTEXT, message)
-            })?;
-            self.heard = Instant::now();
-            match event.map_err(|error| fault(&error))? {
-                Some(event) => {
-                    if let Some(captured) = self.take(event)? {
-                        return Ok(captured);
-                    }
-                }
-                None => {
-                    return Err(Fault::new(
-                        FaultClass::Unavailable,
-                        CONTEXT,
-                        "the server ended the replication stream",
-                    ));
-                }
-            }
-        }
+        let ended = || Err(Fault::new(FaultClass::Unavailable, CONTEXT, "the replication stream has ended"));
+        self.captured.recv().await.unwrap_or_else(ended)
     }
 
     /// Confirms that every transaction up to `position` is durable on the bus.
     pub(super) fn confirm(&mut self, position: Position) {
-        self.client.update_applied_lsn(Lsn::from_u64(position.0));
+        self.confirmed.send_replace(position);
     }
 }
 
-/// Translates the settings of `link` into those of the replication client.
-fn replication(
-    link: &tokio_postgres::Config,
-    (host, port): (String, u16),
-    config: &CaptureConfig,
-) -> ReplicationConfig {
-    let user = link.get_user().unwrap_or("postgres");
-    let password = String::from_utf8_lossy(link.get_password().unwrap_or_default()).into_owned();
-    let database = link.get_dbname().unwrap_or(user);
-    ReplicationConfig::new(host, user, password, database, config.slot.as_str(), config.publication.as_str())
-        .with_port(port)
-        .with_application_name("chunk-sync capture")
-        .with_start_lsn(Lsn::ZERO)
-        .with_status_interval(STATUS)
-        .with_buffer_size(AHEAD)
-        .with_max_message_size(LARGEST)
+/// Opens a replication connection.
+pub(in crate::postgres) async fn connect(link: &Link) -> Result<Wire, Fault> {
+    let login = WireLogin { is_replication: true, application: "chunk-sync capture" };
+    link.open(&login).await.map_err(|failure| Fault::new(failure.class, CONTEXT, &failure))
 }
 
-/// The fault of an error of the client. A slot in use is [`FaultClass::Busy`]: the caller retries.
-fn fault(error: &PgWireError) -> Fault {
-    let text = error.to_string();
-    let class = if text.contains("is active for PID") || text.contains("55006") {
-        FaultClass::Busy
-    } else if error.is_auth() {
-        FaultClass::Denied
-    } else {
-        FaultClass::Unavailable
-    };
-    Fault::new(class, CONTEXT, text)
+async fn begin(wire: &mut Wire, wanted: &Wanted<'_>) -> Result<(), Fault> {
+    let rows = wire.query("IDENTIFY_SYSTEM").await.map_err(|cause| fault(&cause))?;
+    let system = rows.first().and_then(|row| row.first().cloned().flatten()).unwrap_or_default();
+    if system != wanted.system {
+        return Err(Fault::new(
+            FaultClass::Misconfigured,
+            CONTEXT,
+            format!(
+                "postgres.replication_url leads to another server (system {system}) than postgres.url (system {}); \
+                 correct one of them",
+                wanted.system
+            ),
+        ));
+    }
+    // A plugin prints times in the zone of the session.
+    wire.query("SET TIME ZONE 'UTC'").await.map_err(|cause| fault(&cause))?;
+    let start = format!("START_REPLICATION SLOT {} LOGICAL 0/0 {}", quoted(wanted.slot), wanted.options);
+    wire.copy_both(&start).await.map_err(|cause| fault(&cause))
+}
+
+/// Reads the connection.
+struct Reader {
+    wire: Wire,
+    decoder: Decoder,
+    told: mpsc::Sender<Result<Captured, Fault>>,
+    confirming: watch::Receiver<Position>,
+    status: Interval,
+    silence: Duration,
+}
+
+/// What happened next.
+enum Event {
+    Message(Frame),
+    Tick,
+    Closed,
+}
+
+impl Reader {
+    async fn run(mut self) {
+        match self.read().await {
+            Ok(()) => {
+                // Without it, the server sends the last transactions again.
+                let farewell = async {
+                    let sent = self.report().await;
+                    self.wire.close().await;
+                    sent
+                };
+                let _ = timeout(FAREWELL, farewell).await;
+            }
+            // When the receiver is gone, the stream has been closed and needs no error.
+            Err(fault) => drop(self.told.send(Err(fault)).await),
+        }
+    }
+
+    /// Returns when the stream is closed.
+    async fn read(&mut self) -> Result<(), Fault> {
+        let mut heard = Instant::now();
+        loop {
+            match self.event(heard).await? {
+                Event::Closed => return Ok(()),
+                Event::Tick => self.report().await?,
+                Event::Message(frame) => {
+                    if let Some(part) = self.take(&frame).await?
+                        && !self.hand_over(part).await?
+                    {
+                        return Ok(());
+                    }
+                    heard = Instant::now();
+                }
+            }
+        }
+    }
+
+    async fn event(&mut self, heard: Instant) -> Result<Event, Fault> {
+        tokio::select! {
+            () = self.told.closed() => Ok(Event::Closed),
+            _ = self.status.tick() => Ok(Event::Tick),
+            frame = timeout_at(heard + self.silence, self.wire.frame()) => match frame {
+                Ok(frame) => frame.map(Event::Message).map_err(|cause| fault(&cause)),
+                Err(_) => {
+                    let message = format!("the server sent nothing for {} s", self.silence.as_secs());
+                    Err(Fault::new(FaultClass::Timeout, CONTEXT, message))
+                }
+            },
+        }
+    }
+
+    /// Processes one message and returns the part of a transaction that it ends, if any.
+    async fn take(&mut self, frame: &Frame) -> Result<Option<Captured>, Fault> {
+        match (frame.tag, frame.body.first()) {
+            (b'd', Some(b'w')) => {
+                // Start, end and time of sending.
+                let data = frame.body.get(25..).unwrap_or_default();
+                self.decoder.take(data).map_err(|error| Fault::new(FaultClass::Misconfigured, CONTEXT, error))
+            }
+            (b'd', Some(b'k')) => {
+                if frame.body.get(17) == Some(&1) {
+                    self.report().await?;
+                }
+                Ok(None)
+            }
+            (b'E', _) => Err(fault(&Cause::Server(frame.error()))),
+            (b'c' | b'C' | b'Z', _) => {
+                Err(Fault::new(FaultClass::Unavailable, CONTEXT, "the server ended the replication stream"))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Waits until the consumer has room; false if it is gone. Reports meanwhile, so that the server keeps the connection.
+    async fn hand_over(&mut self, part: Captured) -> Result<bool, Fault> {
+        loop {
+            tokio::select! {
+                permit = self.told.reserve() => match permit {
+                    Ok(permit) => {
+                        permit.send(Ok(part));
+                        return Ok(true);
+                    }
+                    Err(_) => return Ok(false),
+                },
+                _ = self.status.tick() => {}
+            }
+            self.report().await?;
+        }
+    }
+
+    /// Sends the confirmed position.
+    async fn report(&mut self) -> Result<(), Fault> {
+        let position = self.confirming.borrow_and_update().0;
+        let now = jiff::Timestamp::now().as_microsecond() - POSTGRES_EPOCH;
+        let mut status = BytesMut::with_capacity(34);
+        status.put_u8(b'r');
+        // Written, flushed and applied; it asks for no answer.
+        (0..3).for_each(|_| status.put_u64(position));
+        status.put_i64(now);
+        status.put_u8(0);
+        let mut message = BytesMut::new();
+        CopyData::new(status).map_err(|error| fault(&Cause::Protocol(error.to_string())))?.write(&mut message);
+        self.wire.send(&message).await.map_err(|cause| fault(&cause))
+    }
+}
+
+/// The fault of an error of the connection. A slot in use is [`FaultClass::Busy`]: the caller retries.
+fn fault(cause: &Cause) -> Fault {
+    Fault::new(cause.class(), CONTEXT, cause)
 }

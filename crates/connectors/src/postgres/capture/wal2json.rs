@@ -41,19 +41,26 @@ struct Column {
     value: Value,
 }
 
-/// The options of the plugin for one table, as arguments of a function call. The plugin matches names exactly, so a
-/// partitioned table is listed with all its partitions, as they are when the call runs.
-pub(super) fn options(schema: &str, table: &str) -> String {
+/// The query for the names of the table and its partitions, in the form of the plugin's option. The plugin matches names
+/// exactly, so partitions are listed as they are when the query runs.
+pub(super) fn tables(schema: &str, table: &str) -> String {
     let name = format!("format('%I.%I', {}, {})::regclass", literal(schema), literal(table));
     // Escapes what separates names in a list.
     let escaped = |column: &str| format!("regexp_replace({column}, '([ '',.*\\\\])', '\\\\\\1', 'g')");
     format!(
-        "'format-version', '2', 'include-lsn', 'true', 'include-timestamp', 'true', 'add-msg-prefixes', '{OWN}', \
-         'add-tables', (SELECT string_agg({} || '.' || {}, ',') FROM pg_class c \
-         JOIN pg_namespace n ON n.oid = c.relnamespace \
-         WHERE c.oid = {name} OR c.oid IN (SELECT relid FROM pg_partition_tree({name})))",
+        "SELECT string_agg({} || '.' || {}, ',') FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+         WHERE c.oid = {name} OR c.oid IN (SELECT relid FROM pg_partition_tree({name}))",
         escaped("n.nspname"),
         escaped("c.relname")
+    )
+}
+
+/// The options of the plugin, for the statement that starts the stream. `tables` is the answer to [`tables()`].
+pub(super) fn options(tables: &str) -> String {
+    format!(
+        "(\"format-version\" '2', \"include-lsn\" 'true', \"include-timestamp\" 'true', \
+         \"add-msg-prefixes\" '{OWN}', \"add-tables\" {})",
+        literal(tables)
     )
 }
 
@@ -68,8 +75,8 @@ pub(super) struct Lines {
 
 impl Lines {
     /// Processes one line and returns the part of a transaction that it ends, if any.
-    pub(super) fn take(&mut self, line: &str) -> Result<Option<Captured>, Malformed> {
-        let line: Line = serde_json::from_str(line)?;
+    pub(super) fn take(&mut self, line: &[u8]) -> Result<Option<Captured>, Malformed> {
+        let line: Line = serde_json::from_slice(line)?;
         match line.action.as_str() {
             "B" => self.begin(&line)?,
             "M" => self.own |= line.prefix.as_deref() == Some(OWN),
@@ -143,7 +150,7 @@ mod tests {
 
     fn read(lines: &[String]) -> Captured {
         let mut reading = Lines::default();
-        let ended: Vec<Captured> = lines.iter().filter_map(|line| reading.take(line).unwrap()).collect();
+        let ended: Vec<Captured> = lines.iter().filter_map(|line| reading.take(line.as_bytes()).unwrap()).collect();
         assert_eq!(ended.len(), 1, "the lines are one transaction");
         ended.into_iter().next().unwrap()
     }
@@ -197,18 +204,18 @@ mod tests {
     #[test]
     fn a_large_transaction_comes_in_parts_and_its_end_comes_last() {
         let mut lines = Lines::default();
-        lines.take(&begin()).unwrap();
-        let rows: Vec<_> = (0..2 * PART + 1).filter_map(|_| lines.take(&row("I", A, A)).unwrap()).collect();
+        lines.take(begin().as_bytes()).unwrap();
+        let rows: Vec<_> = (0..2 * PART + 1).filter_map(|_| lines.take(row("I", A, A).as_bytes()).unwrap()).collect();
         let sizes: Vec<_> = rows.iter().map(|part| (part.rows.len(), part.end)).collect();
         assert_eq!(sizes, [(PART, None), (PART, None)]);
-        let last = lines.take(&commit()).unwrap().unwrap();
+        let last = lines.take(commit().as_bytes()).unwrap().unwrap();
         assert_eq!((last.rows.len(), last.end, last.commit), (1, Some(rows[0].commit), rows[0].commit));
     }
 
     #[test]
     fn a_malformed_line_is_refused() {
         for line in ["", "{}", r#"{"action":"I","columns":[]}"#, r#"{"action":"C"}"#] {
-            assert!(Lines::default().take(line).is_err(), "{line}");
+            assert!(Lines::default().take(line.as_bytes()).is_err(), "{line}");
         }
     }
 }
