@@ -114,13 +114,21 @@ impl Failure {
     fn text(&self) -> String {
         match self {
             Self::Refused(refused) => output::printable_lines(&refused.to_string()),
-            Self::Unable(error) => output::printable(&format!("{error:#}")),
-            other => {
-                let causes = std::iter::successors(std::error::Error::source(other), |cause| cause.source());
-                output::printable(&causes.fold(other.to_string(), |text, cause| format!("{text}: {cause}")))
-            }
+            Self::Fault(fault) => output::printable(&fault.to_string()),
+            Self::Unable(error) => output::printable(&with_causes(error.as_ref())),
+            other => output::printable(&with_causes(other)),
         }
     }
+}
+
+/// The error followed by its causes, down to the first fault: the text of a fault contains that of its cause.
+fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let (mut at, mut text) = (error, error.to_string());
+    while let Some(cause) = at.source().filter(|_| !at.is::<Fault>()) {
+        text = format!("{text}: {cause}");
+        at = cause;
+    }
+    text
 }
 
 /// Runs the command that the arguments of the process name.

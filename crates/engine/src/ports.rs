@@ -28,7 +28,7 @@ pub use bus::{Bus, BusCondition, Delivery, Depth, EntryId, FinishedBy};
 pub use capture::{Capture, Captured, Gap, Opened, PART, Position, Source, Touch};
 pub use conflict_log::{ConflictFilter, ConflictLog, ConflictRecord, NewConflict, Resolution, ResolvedPart};
 pub use dead_letters::{DEAD_FIELDS, DeadLetter, DeadLetters, Letter};
-pub use fault::{Fault, FaultClass};
+pub use fault::{Fault, FaultClass, Policy};
 pub use finding::{Finding, Findings, Level};
 pub use installation::{Installation, Installed, Kept, Marked, StoreSet, check_mark};
 pub use lease::{Handover, Lease, LeaseState};

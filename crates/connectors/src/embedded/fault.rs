@@ -55,7 +55,11 @@ impl Error {
             Self::Unreadable(..) => FaultClass::Corrupt,
             Self::Lease | Self::Abandoned => FaultClass::Busy,
         };
-        Fault::new(class, context, self)
+        let code = match &self {
+            Self::Sqlite(error) => error.sqlite_error().map(|error| error.extended_code.to_string()),
+            _ => None,
+        };
+        Fault::new(class, context, &self).caused_by(self, code)
     }
 }
 

@@ -51,7 +51,11 @@ impl Error {
     }
 
     pub(super) fn into_fault(self, context: &'static str) -> Fault {
-        Fault::new(self.class(), context, self)
+        let code = match &self {
+            Self::Server { code, .. } => Some(code.clone()),
+            _ => None,
+        };
+        Fault::new(self.class(), context, &self).caused_by(self, code)
     }
 }
 

@@ -115,16 +115,17 @@ impl Error {
 
     pub(super) fn into_fault(self, context: &'static str) -> Fault {
         let fault = Fault::new(self.class(), context, &self);
-        match &self {
-            Self::Fenced(fenced) => fenced.clone(),
-            Self::Client(error) => {
-                let fault = Fault { awaits_parent: error.code() == Some(&SqlState::FOREIGN_KEY_VIOLATION), ..fault };
-                match error.as_db_error().and_then(DbError::column) {
-                    Some(column) => fault.at(field(column)),
-                    None => fault,
-                }
-            }
-            _ => fault,
+        let (column, code) = match &self {
+            Self::Fenced(fenced) => return fenced.clone(),
+            Self::Client(error) => (error.as_db_error().and_then(DbError::column), error.code()),
+            _ => (None, None),
+        };
+        let fault = Fault { awaits_parent: code == Some(&SqlState::FOREIGN_KEY_VIOLATION), ..fault };
+        let (column, code) = (column.map(field), code.map(|code| code.code().to_owned()));
+        let fault = fault.caused_by(self, code);
+        match column {
+            Some(column) => fault.at(column),
+            None => fault,
         }
     }
 }

@@ -124,17 +124,19 @@ impl Error {
     }
 
     pub(super) fn into_fault(self, context: &'static str) -> Fault {
-        let remedy = match &self {
-            Self::Status(status) => answer(status).1,
-            Self::TooLong { .. } => {
-                "raise it (nginx: client_max_body_size), or lower limits.chunk_max_bytes, for one chunk alone is above it"
-            }
-            _ => "",
+        let (remedy, code) = match &self {
+            Self::Status(status) => (answer(status).1, Some(format!("{:?}", status.code()))),
+            Self::TooLong { .. } => (
+                "raise it (nginx: client_max_body_size), or lower limits.chunk_max_bytes, for one chunk alone is above it",
+                None,
+            ),
+            _ => ("", None),
         };
-        match remedy {
-            "" => Fault::new(self.class(), context, self),
+        let fault = match remedy {
+            "" => Fault::new(self.class(), context, &self),
             remedy => Fault::new(self.class(), context, format!("{self}; {remedy}")),
-        }
+        };
+        fault.caused_by(self, code)
     }
 }
 

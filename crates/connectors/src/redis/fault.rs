@@ -16,17 +16,16 @@ pub(super) enum Error {
 
 impl Error {
     pub(super) fn into_fault(self, context: &'static str) -> Fault {
-        match &self {
-            Self::Redis(error) => {
-                let (class, remedy) = class(error);
-                match remedy {
-                    "" => Fault::new(class, context, error),
-                    remedy => Fault::new(class, context, format!("{error}; {remedy}")),
-                }
-            }
-            Self::Answer(_) => Fault::new(FaultClass::Corrupt, context, self),
-            Self::Interrupted(_) => Fault::new(FaultClass::Unavailable, context, self),
-        }
+        let ((class, remedy), code) = match &self {
+            Self::Redis(error) => (class(error), code(error)),
+            Self::Answer(_) => ((FaultClass::Corrupt, ""), None),
+            Self::Interrupted(_) => ((FaultClass::Unavailable, ""), None),
+        };
+        let fault = match remedy {
+            "" => Fault::new(class, context, &self),
+            remedy => Fault::new(class, context, format!("{self}; {remedy}")),
+        };
+        fault.caused_by(self, code)
     }
 
     /// Whether the group or its stream does not exist.

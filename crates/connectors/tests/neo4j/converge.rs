@@ -148,7 +148,7 @@ async fn persist(batches: Vec<Vec<Write>>) {
             let mut applied = applied.iter();
             batch.retain(|_| match applied.next().unwrap() {
                 Applied::Failed(fault) => {
-                    assert!(fault.class.is_transient(), "{fault}");
+                    assert!(fault.policy().retries(), "{fault}");
                     true
                 }
                 Applied::Written | Applied::Skipped => false,

@@ -93,7 +93,7 @@ async fn a_write_that_cannot_be_stored_fails_alone() {
         match (at, applied) {
             (4, Applied::Failed(fault)) => assert_eq!(fault.field.as_deref(), Some("organization.cognee_dataset")),
             (9, Applied::Failed(fault)) => assert_eq!(fault.field.as_deref(), Some("graph.entities.source_positions")),
-            (13, Applied::Failed(fault)) => assert!(!fault.class.is_transient(), "{fault}"),
+            (13, Applied::Failed(fault)) => assert!(!fault.policy().retries(), "{fault}"),
             (_, applied) => assert!(matches!(applied, Applied::Written), "{at}: {applied:?}"),
         }
     }

@@ -196,7 +196,7 @@ async fn the_layout_is_read_again_after_the_table_is_altered() {
     // The first call may fail with a transient fault, which must not persist.
     let state = states(1).remove(0);
     let first = records.apply(&[write(&state, 8)]).await.remove(0);
-    assert!(!matches!(&first, Applied::Failed(fault) if !fault.class.is_transient()), "{first:?}");
+    assert!(!matches!(&first, Applied::Failed(fault) if !fault.policy().retries()), "{first:?}");
     let again = records.fetch_fingerprints(&[state.chunk.id]).await;
     assert!(again.is_ok() || records.fetch_fingerprints(&[state.chunk.id]).await.is_ok(), "{again:?}");
     assert!(records.apply(&[write(&state, 9)]).await[0].is_durable());

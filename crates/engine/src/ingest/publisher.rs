@@ -5,7 +5,8 @@ use std::sync::Arc;
 use chunk_sync_model::{Channel, Event, Invalid, Limits, Time};
 
 use crate::ingest::listeners::{Listeners, Subscription};
-use crate::ports::{Bus, EntryId, Fault, FaultClass};
+use crate::ports::{Bus, EntryId, Fault};
+use crate::runtime::retry::while_full;
 
 /// Publishes events. Clones share their listeners.
 #[derive(Clone)]
@@ -74,12 +75,7 @@ impl Publisher {
     /// # Errors
     /// Any fault of the bus except that it is full.
     pub(crate) async fn publish_when_there_is_room(&self, events: Vec<Event>) -> Result<Vec<EntryId>, Fault> {
-        loop {
-            match self.publish(events.clone()).await {
-                Err(fault) if fault.class == FaultClass::Busy => {}
-                result => return result,
-            }
-        }
+        while_full(|| self.publish(events.clone())).await
     }
 
     /// Receives every event that is published from now on through this publisher or a clone of it.

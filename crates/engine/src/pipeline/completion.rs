@@ -29,7 +29,7 @@ use crate::runtime::failpoint::{self, CrashPoint};
 use crate::runtime::lease::Term;
 use crate::runtime::metrics;
 use crate::runtime::progress::{Progress, Stop};
-use crate::runtime::retry::Pauses;
+use crate::runtime::retry::retry;
 use crate::runtime::settings::Settings;
 
 /// A batch that was handed to the store writers.
@@ -247,7 +247,7 @@ impl Completion {
     /// Removes events from the table of waiting events and retries until it answers. If the worker is stopped first,
     /// they are carried again later, which changes nothing.
     pub(crate) async fn remove_waiting(&self, numbers: &[u64]) -> Result<bool, Fault> {
-        self.until_done(|| self.waiting.remove_waiting(numbers)).await
+        self.until_done("remove waiting events", || self.waiting.remove_waiting(numbers)).await
     }
 
     /// Whether the log holds the operation as pending: it was replayed from the log, or read from a bus whose entries
@@ -279,7 +279,7 @@ impl Completion {
             return Ok(true);
         }
         letters.iter().for_each(report_dead_letter);
-        let dead_lettered = self.until_done(|| self.bus.dead_letter(letters)).await?;
+        let dead_lettered = self.until_done("write dead letters", || self.bus.dead_letter(letters)).await?;
         failpoint::reached(CrashPoint::DeadLettered);
         Ok(dead_lettered)
     }
@@ -290,31 +290,24 @@ impl Completion {
         if finished.is_empty() {
             return Ok(());
         }
-        self.until_done(|| self.bus.acknowledge(finished)).await?;
+        self.until_done("acknowledge", || self.bus.acknowledge(finished)).await?;
         failpoint::reached(CrashPoint::Acknowledged);
         Ok(())
     }
 
     /// Repeats a call to a port until it succeeds or fails permanently; false if the worker was stopped or the term
     /// ended first.
-    pub(crate) async fn until_done<'a, F, C>(&self, call: C) -> Result<bool, Fault>
+    pub(crate) async fn until_done<'a, F, C>(&self, what: &'static str, call: C) -> Result<bool, Fault>
     where
         C: Fn() -> F,
         F: Future<Output = Result<(), Fault>> + 'a,
     {
-        let mut pauses = Pauses::new(&self.settings.worker);
-        while self.term.holds() {
-            match call().await {
-                Ok(()) => return Ok(true),
-                Err(fault) if fault.class.is_transient() => {
-                    warn!(%fault, "a call failed; retrying");
-                    if self.stop.during(tokio::time::sleep(pauses.next())).await.is_none() {
-                        return Ok(false);
-                    }
-                }
-                Err(fault) => return Err(fault),
+        let attempt = || async {
+            if !self.term.holds() {
+                return Ok(false);
             }
-        }
-        Ok(false)
+            call().await.map(|()| true)
+        };
+        Ok(retry(&self.settings.worker, &self.stop, what, attempt).await?.unwrap_or(false))
     }
 }

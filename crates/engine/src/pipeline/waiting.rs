@@ -20,7 +20,7 @@ use crate::pipeline::log::Ending;
 use crate::pipeline::waiting_room::Due;
 use crate::pipeline::worker::Worker;
 use crate::ports::{DeadLetter, Delivery, EntryId, Fault, FinishedBy, NewWaiting, WaitReason, WaitingEvent};
-use crate::runtime::retry::Pauses;
+use crate::runtime::retry::retry;
 
 /// The number of chunks that are tried together.
 const CHUNKS: usize = 32;
@@ -53,21 +53,15 @@ struct Sorted {
 impl Worker {
     /// Loads the chunks that have waiting events, and retries until the system of record answers. `None` if the service
     /// was stopped first.
-    pub(crate) async fn load_waiting(&self) -> Option<()> {
-        let mut pauses = Pauses::new(&self.settings.worker);
-        loop {
-            match self.stop.during(self.waiting.waiting_chunks()).await? {
-                Ok(chunks) => {
-                    if !chunks.is_empty() {
-                        info!(chunks = chunks.len(), "events of these chunks wait");
-                    }
-                    self.room.load(chunks.into_iter().map(|(chunk, _)| chunk));
-                    return Some(());
-                }
-                Err(fault) => warn!(%fault, "could not read the waiting events; retrying"),
-            }
-            self.stop.during(tokio::time::sleep(pauses.next())).await?;
+    pub(crate) async fn load_waiting(&self) -> Result<Option<()>, Fault> {
+        let read =
+            retry(&self.settings.worker, &self.stop, "read the waiting events", || self.waiting.waiting_chunks());
+        let Some(chunks) = self.stop.during(read).await.transpose()?.flatten() else { return Ok(None) };
+        if !chunks.is_empty() {
+            info!(chunks = chunks.len(), "events of these chunks wait");
         }
+        self.room.load(chunks.into_iter().map(|(chunk, _)| chunk));
+        Ok(Some(()))
     }
 
     /// Decides on what was read from the bus: writes the dead letters of what can never succeed, sets aside what a setting
@@ -162,7 +156,10 @@ impl Worker {
             WaitReason::Behind => Duration::ZERO,
         };
         events.iter().for_each(|event| self.room.begin_add(event.chunk, pause(event.reason)));
-        let added = self.completion().until_done(|| self.waiting.add_waiting(events, &self.fence, finished)).await;
+        let added = self
+            .completion()
+            .until_done("add waiting events", || self.waiting.add_waiting(events, &self.fence, finished))
+            .await;
         events.iter().for_each(|event| self.room.end_add(event.chunk));
         added
     }
@@ -195,27 +192,14 @@ impl Worker {
 
     /// Carries waiting events until the worker is stopped or the term ends.
     pub(crate) async fn drain_waiting(self) -> Result<(), Fault> {
-        let mut stop = self.stop.clone();
-        let mut pauses = Pauses::new(&self.settings.worker);
-        while self.term.holds() {
-            tokio::select! {
-                biased;
-                () = stop.requested() => return Ok(()),
-                () = self.room.until_due() => {}
+        let carry = || async {
+            while self.term.holds() && self.stop.during(self.room.until_due()).await.is_some() {
+                let due = self.room.take_due(CHUNKS, self.settings.worker.retry_max);
+                self.carry_waiting(&due).await?;
             }
-            let due = self.room.take_due(CHUNKS, self.settings.worker.retry_max);
-            match self.carry_waiting(&due).await {
-                Ok(()) => pauses = Pauses::new(&self.settings.worker),
-                Err(fault) if fault.class.is_transient() && !fault.outdated => {
-                    warn!(%fault, "could not carry waiting events; retrying");
-                    if self.stop.during(tokio::time::sleep(pauses.next())).await.is_none() {
-                        return Ok(());
-                    }
-                }
-                Err(fault) => return Err(fault),
-            }
-        }
-        Ok(())
+            Ok(())
+        };
+        retry(&self.settings.worker, &self.stop, "carry waiting events", carry).await.map(|_| ())
     }
 
     async fn carry_waiting(&self, due: &[Due]) -> Result<(), Fault> {

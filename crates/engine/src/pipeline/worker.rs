@@ -56,7 +56,8 @@ use crate::pipeline::store_writer::StoreWriter;
 use crate::pipeline::suspects::{self, Accusation, DEADLY_WITHIN};
 use crate::pipeline::waiting_room::WaitingRoom;
 use crate::ports::{
-    Bus, DeadLetter, Delivery, EntryId, Fault, FaultClass, Fence, FinishedBy, Records, WaitReason, WaitingEvents,
+    Bus, DeadLetter, Delivery, EntryId, Fault, FaultClass, Fence, FinishedBy, Policy, Records, WaitReason,
+    WaitingEvents,
 };
 use crate::runtime::catch_panic::catch_panic;
 use crate::runtime::clock::Clock;
@@ -472,35 +473,42 @@ impl Worker {
             match catch_panic("merge", merge).await.flatten() {
                 Ok(MergeEnd::Done(outcome)) => merged.outcome.join(outcome),
                 Ok(MergeEnd::Refused(some)) => merged.refuse(&part, &mut open, some),
-                Err(fault) if fault.class == FaultClass::Disk || fault.outdated => return Err(fault),
-                Err(fault) if fault.class.is_transient() => {
-                    for operation in &batch {
-                        metrics::failed(operation.source(), Target::Postgres, fault.class);
-                    }
-                    self.term.doubt();
-                    again |= fault.class != FaultClass::Busy;
-                    if matches!(fault.class, FaultClass::Busy | FaultClass::Timeout) {
-                        match halves(&part, operations) {
-                            Some((first, second)) => open.extend([second, first]),
-                            None => merged.lock(&part, &mut open, operations, &fault),
+                Err(fault) => {
+                    let policy = fault.policy();
+                    if policy.retries() {
+                        for operation in &batch {
+                            metrics::failed(operation.source(), Target::Postgres, fault.class);
                         }
-                        continue;
+                        self.term.doubt();
+                        again |= fault.class != FaultClass::Busy;
                     }
-                    self.progress.records_failed(&fault);
-                    warn!(%fault, "the system of record failed; retrying the merge");
-                    open.push(part);
-                    if self.stop.during(tokio::time::sleep(pauses.next())).await.is_none() {
-                        return Ok(None);
+                    match policy {
+                        Policy::Stop => return Err(fault),
+                        Policy::RetryAlone => {
+                            match halves(&part, operations) {
+                                Some((first, second)) => open.extend([second, first]),
+                                None => merged.lock(&part, &mut open, operations, &fault),
+                            }
+                            continue;
+                        }
+                        Policy::Wait => {
+                            self.progress.records_failed(&fault);
+                            warn!(%fault, "the system of record failed; retrying the merge");
+                            open.push(part);
+                            if self.stop.during(tokio::time::sleep(pauses.next())).await.is_none() {
+                                return Ok(None);
+                            }
+                            continue;
+                        }
+                        Policy::DeadLetter => match halves(&part, operations).or_else(|| halves_in_order(&part)) {
+                            Some((first, second)) => open.extend([second, first]),
+                            None if self.may_await_parent(&part, operations, &fault) => {
+                                merged.lock(&part, &mut open, operations, &fault);
+                            }
+                            None => merged.refused.extend(part.into_iter().map(|i| (i, fault.clone()))),
+                        },
                     }
-                    continue;
                 }
-                Err(fault) => match halves(&part, operations).or_else(|| halves_in_order(&part)) {
-                    Some((first, second)) => open.extend([second, first]),
-                    None if self.may_await_parent(&part, operations, &fault) => {
-                        merged.lock(&part, &mut open, operations, &fault);
-                    }
-                    None => merged.refused.extend(part.into_iter().map(|i| (i, fault.clone()))),
-                },
             }
             self.progress.records_answered();
         }
@@ -620,11 +628,12 @@ async fn read(bus: Arc<dyn Bus>, settings: Arc<Settings>, stop: Stop, batches: m
     while !stop.is_requested() {
         match bus.read(settings.worker.batch, settings.worker.wait).await {
             Ok(batch) => {
-                pauses = Pauses::new(&settings.worker);
+                pauses.reset();
                 if !batch.is_empty() && batches.send(batch).await.is_err() {
                     return;
                 }
             }
+            // Whatever the fault: nothing was read, so nothing is lost by another attempt.
             Err(fault) => {
                 warn!(%fault, "the bus failed; retrying");
                 tokio::time::sleep(pauses.next()).await;

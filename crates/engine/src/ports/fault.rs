@@ -1,4 +1,8 @@
-//! Faults of ports, in as many classes as there are different reactions to them.
+//! Faults of ports, in as many classes as there are different causes; each has one policy.
+
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
 
 /// The class of a fault, which decides how the caller reacts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -49,20 +53,36 @@ impl FaultClass {
             Self::Disk => "disk",
         }
     }
+}
 
-    /// Whether the same call can succeed later with the same input.
+/// What the caller does about a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Policy {
+    /// The call collided with another or took too long: repeat it, alone where it was part of a batch.
+    RetryAlone,
+    /// The server must recover, or the operator must act: wait, then repeat the same call.
+    Wait,
+    /// This input cannot succeed: dead-letter it.
+    DeadLetter,
+    /// Nothing may go on: end the worker. The next start continues what was under way.
+    Stop,
+}
+
+impl Policy {
+    /// Whether the same call can succeed later.
     #[must_use]
-    pub fn is_transient(self) -> bool {
+    pub fn retries(self) -> bool {
         match self {
-            Self::Unavailable | Self::Timeout | Self::Busy | Self::Denied | Self::Misconfigured => true,
-            Self::Rejected | Self::Corrupt | Self::Disk => false,
+            Self::RetryAlone | Self::Wait => true,
+            Self::DeadLetter | Self::Stop => false,
         }
     }
 }
 
 /// The failure of a call to a port.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("{context}: {message}")]
+///
+/// The text contains that of the cause: a report prints the fault, not its causes. They are for code that compares.
+#[derive(Clone, Debug)]
 pub struct Fault {
     /// The class, which decides the reaction.
     pub class: FaultClass,
@@ -70,6 +90,10 @@ pub struct Fault {
     pub context: &'static str,
     /// The error of the server, and the remedy where it is known.
     pub message: String,
+    /// The code of the server, where it gave one: a SQLSTATE, a code of Neo4j, Redis or SQLite, or a gRPC status.
+    pub code: Option<String>,
+    /// The error that caused the fault, where there was one.
+    pub cause: Option<Arc<dyn Error + Send + Sync>>,
     /// The field of the chunk that caused the fault, where one did.
     pub field: Option<String>,
     /// Whether the installation is no longer the one that this process was started for: the process must neither repeat
@@ -80,14 +104,23 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// A fault of this class, with the error that caused it.
-    pub fn new(class: FaultClass, context: &'static str, error: impl std::fmt::Display) -> Self {
-        Self { class, context, message: format!("{error:#}"), field: None, outdated: false, awaits_parent: false }
+    /// A fault of this class with this message.
+    pub fn new(class: FaultClass, context: &'static str, message: impl fmt::Display) -> Self {
+        Self {
+            class,
+            context,
+            message: format!("{message:#}"),
+            code: None,
+            cause: None,
+            field: None,
+            outdated: false,
+            awaits_parent: false,
+        }
     }
 
     /// The fault that ends a process which was started for another set of stores; the message contains both values and
     /// the remedy.
-    pub fn outdated(context: &'static str, message: impl std::fmt::Display) -> Self {
+    pub fn outdated(context: &'static str, message: impl fmt::Display) -> Self {
         Self { outdated: true, ..Self::new(FaultClass::Misconfigured, context, message) }
     }
 
@@ -96,5 +129,58 @@ impl Fault {
     pub fn at(mut self, field: impl Into<String>) -> Self {
         self.field = Some(field.into());
         self
+    }
+
+    /// Adds the error that caused the fault, and the code that the server gave, if it gave one.
+    #[must_use]
+    pub fn caused_by(mut self, cause: impl Error + Send + Sync + 'static, code: Option<String>) -> Self {
+        self.cause = Some(Arc::new(cause));
+        self.code = code;
+        self
+    }
+
+    /// What the caller does about it.
+    #[must_use]
+    pub fn policy(&self) -> Policy {
+        match self.class {
+            _ if self.outdated => Policy::Stop,
+            FaultClass::Busy | FaultClass::Timeout => Policy::RetryAlone,
+            FaultClass::Unavailable | FaultClass::Denied | FaultClass::Misconfigured => Policy::Wait,
+            FaultClass::Rejected | FaultClass::Corrupt => Policy::DeadLetter,
+            FaultClass::Disk => Policy::Stop,
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.context, self.message)
+    }
+}
+
+impl Error for Fault {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.cause.as_deref().map(|cause| cause as &(dyn Error + 'static))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_source_of_a_fault_is_the_error_that_caused_it() {
+        let error = std::io::Error::from(std::io::ErrorKind::TimedOut);
+        let fault = Fault::new(FaultClass::Timeout, "test", &error).caused_by(error, Some("57014".into()));
+        let kind = fault.source().and_then(|source| source.downcast_ref::<std::io::Error>()).map(std::io::Error::kind);
+        assert_eq!((kind, fault.code.as_deref()), (Some(std::io::ErrorKind::TimedOut), Some("57014")));
+    }
+
+    #[test]
+    fn every_class_has_a_policy_and_an_outdated_process_stops() {
+        let repeated = |class| Fault::new(class, "test", "").policy().retries();
+        let stay: Vec<FaultClass> = FaultClass::ALL.into_iter().filter(|class| !repeated(*class)).collect();
+        assert_eq!(stay, [FaultClass::Rejected, FaultClass::Corrupt, FaultClass::Disk]);
+        assert_eq!(Fault::outdated("test", "").policy(), Policy::Stop);
     }
 }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use chunk_sync_wal::Recovery;
 use chunk_sync_wal::disk::Disk;
 use tokio::task::{JoinHandle, JoinSet};
-use tracing::{info, warn};
+use tracing::info;
 
 use crate::pipeline::breaker::Breaker;
 use crate::pipeline::clocks::Clocks;
@@ -24,7 +24,7 @@ use crate::ports::{Fault, Fence, Handover};
 use crate::runtime::lease::Term;
 use crate::runtime::maintenance::Maintenance;
 use crate::runtime::progress::{Progress, Stop};
-use crate::runtime::retry::Pauses;
+use crate::runtime::retry::retry;
 use crate::runtime::settings::Settings;
 
 /// What all terms of a process have in common.
@@ -63,10 +63,10 @@ impl Shared {
         log: Log,
         recovery: Recovery,
     ) -> Result<Run, Fault> {
-        let Some(epoch) = self.take_over(handover).await else { return Ok(Run::Stopped) };
+        let Some(epoch) = self.take_over(handover).await? else { return Ok(Run::Stopped) };
         let worker = self.worker(term, log.clone(), &epoch);
         self.room.clear();
-        if worker.load_waiting().await.is_none() {
+        if worker.load_waiting().await?.is_none() {
             return Ok(Run::Stopped);
         }
         let recovered = recover(&worker, recovery).await?;
@@ -98,19 +98,13 @@ impl Shared {
 
     /// Asks the bus to hand over and retries until it answers; returns the epoch of the bus. `None` if the service was
     /// stopped first.
-    async fn take_over(&self, handover: Handover) -> Option<String> {
-        let mut pauses = Pauses::new(&self.settings.worker);
-        loop {
-            let begun = async {
-                self.ports.bus.begin(handover).await?;
-                self.ports.bus.epoch().await
-            };
-            match self.stop.during(begun).await? {
-                Ok(epoch) => return Some(epoch),
-                Err(fault) => warn!(%fault, "the bus failed to hand over; retrying"),
-            }
-            self.stop.during(tokio::time::sleep(pauses.next())).await?;
-        }
+    async fn take_over(&self, handover: Handover) -> Result<Option<String>, Fault> {
+        let begin = || async {
+            self.ports.bus.begin(handover).await?;
+            self.ports.bus.epoch().await
+        };
+        let begun = retry(&self.settings.worker, &self.stop, "hand over the bus", begin);
+        Ok(self.stop.during(begun).await.transpose()?.flatten())
     }
 
     fn clocks(&self) -> Clocks {

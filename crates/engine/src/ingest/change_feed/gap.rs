@@ -5,14 +5,12 @@
 //! The gap stays recorded until both are done; the next session starts again with the backfill. What is carried or
 //! repaired twice changes nothing.
 
-use std::future::Future;
-
 use tracing::{info, warn};
 
 use super::Captor;
 use crate::ingest::backfill::backfill_after_gap;
 use crate::ports::{Bus, EntryId, Fault, FaultClass, Gap};
-use crate::runtime::retry::Pauses;
+use crate::runtime::retry::retry_always;
 use crate::verify::repair::{self, Orphans, until_finished};
 use crate::verify::{Options, verify};
 
@@ -26,10 +24,12 @@ const KEPT: usize = 10_000;
 /// Carries whatever a gap may have hidden: rows that are not as they were last seen, and differences of the stores.
 pub(super) async fn close(captor: &Captor, gap: Gap, epoch: &str) -> Result<(), Fault> {
     warn!(%gap, "changes may have been missed; carrying rows that differ from what was last seen");
-    let done = lasting(captor, || backfill_after_gap(&captor.ports, &captor.publisher)).await?;
+    let settings = &captor.settings.worker;
+    let carry = || backfill_after_gap(&captor.ports, &captor.publisher);
+    let done = retry_always(settings, "backfill after a gap", carry).await?;
     finished(&*captor.ports.bus, done.last).await?;
     info!(rows = done.rows, carried = done.published, "backfilled after a gap; verifying the stores");
-    lasting(captor, || verified(captor)).await?;
+    retry_always(settings, "verify after a gap", || verified(captor)).await?;
     if captor.ports.bus.epoch().await? != epoch {
         return Err(Fault::new(FaultClass::Unavailable, "capture", "the bus may have lost entries"));
     }
@@ -45,20 +45,6 @@ async fn verified(captor: &Captor) -> Result<(), Fault> {
     finished(&*captor.ports.bus, published.last).await?;
     info!(chunks = report.chunks, differing = report.differing, "verified the stores after a gap");
     Ok(())
-}
-
-/// Repeats the work until it succeeds: a store that does not answer must not make the backfill start again.
-async fn lasting<T, F: Future<Output = Result<T, Fault>>>(captor: &Captor, work: impl Fn() -> F) -> Result<T, Fault> {
-    let mut pauses = Pauses::new(&captor.settings.worker);
-    loop {
-        match work().await {
-            Err(fault) if fault.class.is_transient() => {
-                warn!(%fault, "could not look for what a gap may have hidden; retrying");
-                tokio::time::sleep(pauses.next()).await;
-            }
-            done => return done,
-        }
-    }
 }
 
 /// Waits until everything published up to `last` is finished, however long the worker stands still.

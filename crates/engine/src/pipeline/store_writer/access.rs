@@ -10,7 +10,7 @@ use tracing::warn;
 
 use super::condition::SharedCondition;
 use super::late_writes;
-use crate::ports::{Applied, Fault, PendingWrite, Projection, Records, Write};
+use crate::ports::{Applied, Fault, PendingWrite, Policy, Projection, Records, Write};
 use crate::runtime::catch_panic::catch_panic;
 use crate::runtime::failpoint::{self, CrashPoint};
 use crate::runtime::lease::Term;
@@ -59,7 +59,7 @@ impl StoreAccess {
         for (write, answer) in writes.iter().zip(&answers) {
             if let Applied::Failed(fault) = answer {
                 metrics::failed(origin(write), self.target(), fault.class);
-                last = Some(fault).filter(|fault| fault.class.is_transient()).or(last);
+                last = Some(fault).filter(|fault| fault.policy() != Policy::DeadLetter).or(last);
             }
         }
         self.condition.observe(self.target(), last);

@@ -5,7 +5,7 @@ use tokio::time::Instant;
 
 use super::access::StoreAccess;
 use super::backlog::{Backlog, Due, WriteResult};
-use crate::ports::{Applied, Write};
+use crate::ports::{Applied, Policy, Write};
 use crate::runtime::failpoint::{self, CrashPoint};
 use crate::runtime::retry::Pauses;
 
@@ -69,8 +69,11 @@ impl Delivery {
         for (due, answer) in due.iter().zip(answers) {
             match answer {
                 Applied::Written | Applied::Skipped => self.backlog.answer(due, &WriteResult::Durable),
-                Applied::Failed(fault) if fault.class.is_transient() => self.backlog.failed(due),
-                Applied::Failed(fault) => self.backlog.answer(due, &WriteResult::Refused(fault)),
+                Applied::Failed(fault) => match fault.policy() {
+                    Policy::DeadLetter => self.backlog.answer(due, &WriteResult::Refused(fault)),
+                    // A store whose disk failed is retried as well: its other writes go into the outbox meanwhile.
+                    Policy::RetryAlone | Policy::Wait | Policy::Stop => self.backlog.failed(due),
+                },
             }
         }
     }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::access::StoreAccess;
 use crate::pipeline::claims::Claims;
-use crate::ports::{Applied, Fault, PendingWrite, Row, Write};
+use crate::ports::{Applied, Fault, PendingWrite, Policy, Row, Write};
 use crate::runtime::failpoint::{self, CrashPoint};
 
 /// The most pending writes that are sent at once: their states are read without a limit of bytes.
@@ -85,8 +85,10 @@ impl OutboxDrain {
         for ((pending_write, write), answer) in pending_writes.iter().zip(&writes).zip(answers) {
             match answer {
                 Applied::Written | Applied::Skipped => settled.push(*pending_write),
-                Applied::Failed(fault) if fault.class.is_transient() => failed = Some(fault),
-                Applied::Failed(fault) => self.refuse(access, write, &fault),
+                Applied::Failed(fault) => match fault.policy() {
+                    Policy::DeadLetter => self.refuse(access, write, &fault),
+                    Policy::RetryAlone | Policy::Wait | Policy::Stop => failed = Some(fault),
+                },
             }
         }
         failpoint::reached(CrashPoint::Drained);
