@@ -1,10 +1,17 @@
-//! The path of an event, in the order of the modules: envelope → log → apply → store writer → completion. Recovery
+//! The path of an event, in the order of the modules: consumer → intake (envelope, log) → merging (apply) → store
+//! writer → completion. Recovery
 //! enters at apply. The worker is the loop that runs these steps; the breaker decides whether a refusal is poison or a
 //! configuration error.
+
+mod consumer;
+
+mod intake;
 
 pub(crate) mod envelope;
 
 pub(crate) mod log;
+
+mod merging;
 
 pub(crate) mod apply;
 
@@ -18,6 +25,7 @@ pub(crate) mod claims;
 pub(crate) mod clocks;
 pub(crate) mod given_up;
 pub(crate) mod in_flight;
+mod isolation;
 pub(crate) mod recovery;
 pub(crate) mod resolutions;
 pub(crate) mod suspects;

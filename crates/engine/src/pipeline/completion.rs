@@ -16,21 +16,16 @@ use tokio::sync::oneshot;
 use tracing::warn;
 use uuid::Uuid;
 
-use crate::pipeline::breaker::{Breaker, Verdict};
+use crate::pipeline::breaker::Verdict;
 use crate::pipeline::claims::Claim;
 use crate::pipeline::envelope::{Operation, report_dead_letter};
-use crate::pipeline::given_up::GivenUp;
-use crate::pipeline::log::{Ending, Log};
+use crate::pipeline::log::Ending;
 use crate::pipeline::store_writer::WriteResult;
-use crate::pipeline::waiting_room::WaitingRoom;
-use crate::ports::{Bus, DeadLetter, EntryId, Fault, FinishedBy, PendingWrite, Records, WaitingEvents, Write};
-use crate::runtime::clock::Clock;
+use crate::pipeline::worker::Worker;
+use crate::ports::{DeadLetter, EntryId, Fault, FinishedBy, PendingWrite, WaitReason, Write};
 use crate::runtime::failpoint::{self, CrashPoint};
-use crate::runtime::lease::Term;
 use crate::runtime::metrics;
-use crate::runtime::progress::{Progress, Stop};
 use crate::runtime::retry::retry;
-use crate::runtime::settings::Settings;
 
 /// A batch that was handed to the store writers.
 pub(crate) struct Batch {
@@ -44,24 +39,6 @@ pub(crate) struct Batch {
     pub(crate) enqueued: bool,
     /// The claims that keep the drain of the outbox away from these chunks until the batch is settled.
     pub(crate) claims: Vec<Claim>,
-}
-
-/// Settles batches.
-pub(crate) struct Completion {
-    pub(crate) bus: Arc<dyn Bus>,
-    /// The stores of the installation, the system of record first.
-    pub(crate) targets: Arc<[Target]>,
-    pub(crate) records: Arc<dyn Records>,
-    pub(crate) waiting: Arc<dyn WaitingEvents>,
-    pub(crate) log: Log,
-    pub(crate) clock: Clock,
-    pub(crate) settings: Arc<Settings>,
-    pub(crate) progress: Arc<Progress>,
-    pub(crate) breaker: Arc<Breaker>,
-    pub(crate) given_up: Arc<GivenUp>,
-    pub(crate) room: Arc<WaitingRoom>,
-    pub(crate) term: Term,
-    pub(crate) stop: Stop,
 }
 
 /// What the breaker holds of a batch, and the last refusal.
@@ -102,10 +79,19 @@ struct Answered {
     refused: Vec<PendingWrite>,
 }
 
-impl Completion {
+impl Worker {
+    /// From the store writers to settled. Operations that the breaker holds are set aside.
+    pub(crate) async fn settle(self, batch: Batch) -> Result<(), Fault> {
+        let HeldBack { operations, error } = self.end(batch).await?;
+        if !operations.is_empty() {
+            self.set_aside(operations, WaitReason::Refused, &error).await?;
+        }
+        Ok(())
+    }
+
     /// Waits for the store writers, then completes and acknowledges. Returns the operations that the breaker holds, to
     /// be set aside: they are still where they were read from.
-    pub(crate) async fn settle(&self, batch: Batch) -> Result<HeldBack, Fault> {
+    async fn end(&self, batch: Batch) -> Result<HeldBack, Fault> {
         let Batch { operations, writes, answers, refused, enqueued, claims } = batch;
         let mut of_chunk: HashMap<Uuid, Failure> = HashMap::new();
         let (mut answered, mut left) = (Answered::default(), false);

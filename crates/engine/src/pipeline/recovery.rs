@@ -17,6 +17,7 @@ use chunk_sync_wal::{Entry, Recovery, Replay, WalError};
 use tracing::{info, warn};
 
 use crate::pipeline::envelope::{self, Operation};
+use crate::pipeline::isolation;
 use crate::pipeline::log::Ending;
 use crate::pipeline::worker::Worker;
 use crate::ports::{Fault, FaultClass};
@@ -71,7 +72,7 @@ pub(crate) async fn recover(worker: &Worker, recovery: Recovery) -> Result<Recov
         if batch.is_empty() || worker.stop.is_requested() {
             break;
         }
-        for run in runs(batch) {
+        for run in isolation::alone(batch, |entry| entry.replays >= SUSPECT) {
             replay(worker, run, &mut recovered).await?;
         }
         info!(replayed = recovered.replayed, "replaying the write-ahead log");
@@ -95,18 +96,6 @@ fn next_batch(pending: &mut Replay, size: usize) -> Result<Vec<Entry>, WalError>
 
 /// The number of starts that have begun an operation again without finishing it, from which on it is a suspect.
 const SUSPECT: u32 = 2;
-
-/// Splits the batch, in its order, into groups that are carried together: each suspect is carried alone.
-fn runs(batch: Vec<Entry>) -> Vec<Vec<Entry>> {
-    let mut runs: Vec<Vec<Entry>> = Vec::new();
-    for entry in batch {
-        match runs.last_mut() {
-            Some(run) if entry.replays < SUSPECT && run.iter().all(|other| other.replays < SUSPECT) => run.push(entry),
-            _ => runs.push(vec![entry]),
-        }
-    }
-    runs
-}
 
 async fn replay(worker: &Worker, run: Vec<Entry>, recovered: &mut Recovered) -> Result<(), Fault> {
     if worker.stop.is_requested() {
@@ -163,7 +152,7 @@ async fn end_unreadable(worker: &Worker, entry: &Entry, invalid: &Invalid) -> Re
         }
         return Ok(parked);
     }
-    if !worker.completion().dead_letter(letter.as_slice()).await? {
+    if !worker.dead_letter(letter.as_slice()).await? {
         return Ok(false);
     }
     let ending = Ending { operation: &entry.operation_id, error: Some(invalid.to_string()) };
@@ -176,7 +165,7 @@ async fn give_up(worker: &Worker, operations: Vec<Operation>, recovered: &mut Re
     for operation in operations {
         let fault = envelope::fatal(operation.tries);
         let letter = operation.letter(&fault, &worker.targets, worker.clock.now());
-        if !worker.completion().dead_letter(&[letter]).await? {
+        if !worker.dead_letter(&[letter]).await? {
             return Ok(());
         }
         worker.given_up.note(&operation.event);
@@ -184,26 +173,4 @@ async fn give_up(worker: &Worker, operations: Vec<Operation>, recovered: &mut Re
         recovered.given_up += 1;
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn suspects_go_alone_and_the_order_stays() {
-        let entry = |(id, replays): (&str, u32)| Entry {
-            operation_id: id.into(),
-            operation: "{}".into(),
-            origin: None,
-            replays,
-        };
-        let batch = [("a", 0), ("b", 1), ("c", 2), ("d", 0), ("e", 3), ("f", 2), ("g", 1), ("h", 0)].map(entry);
-        let runs: Vec<Vec<String>> = runs(batch.into())
-            .into_iter()
-            .map(|run| run.into_iter().map(|entry| entry.operation_id).collect())
-            .collect();
-        assert_eq!(runs.concat().concat(), "abcdefgh");
-        assert_eq!(runs.iter().map(Vec::len).collect::<Vec<_>>(), [2, 1, 1, 1, 1, 2]);
-    }
 }

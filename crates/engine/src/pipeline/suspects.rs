@@ -9,6 +9,7 @@
 
 use std::time::Duration;
 
+use crate::pipeline::isolation;
 use crate::ports::Delivery;
 
 /// The number of counted deliveries after which an entry is carried alone.
@@ -24,15 +25,7 @@ pub(crate) fn is_suspect(delivery: &Delivery, max: u32) -> bool {
 
 /// Splits the deliveries, in their order, into groups that are carried together.
 pub(crate) fn runs(deliveries: Vec<Delivery>, max: u32) -> Vec<Vec<Delivery>> {
-    let suspect = |delivery: &Delivery| is_suspect(delivery, max);
-    let mut runs: Vec<Vec<Delivery>> = Vec::new();
-    for delivery in deliveries {
-        match runs.last_mut() {
-            Some(run) if !suspect(&delivery) && !run.iter().any(suspect) => run.push(delivery),
-            _ => runs.push(vec![delivery]),
-        }
-    }
-    runs
+    isolation::alone(deliveries, |delivery| is_suspect(delivery, max))
 }
 
 /// Decides which suspect is dead-lettered: the first of a term, if it was delivered too often.

@@ -89,7 +89,7 @@ impl Worker {
                 },
             }
         }
-        self.completion().dead_letter(&letters).await?;
+        self.dead_letter(&letters).await?;
         Ok(self.park(&waiting).await?.then_some(operations))
     }
 
@@ -103,7 +103,7 @@ impl Worker {
             return Ok(false);
         }
         if self.bus.finished_by() == FinishedBy::Acknowledgement {
-            self.completion().acknowledge(&entries).await?;
+            self.acknowledge(&entries).await?;
         }
         Ok(true)
     }
@@ -142,7 +142,7 @@ impl Worker {
             self.log.complete(&endings).await?;
         }
         if self.bus.finished_by() == FinishedBy::Acknowledgement {
-            self.completion().acknowledge(&on_bus(&new)).await?;
+            self.acknowledge(&on_bus(&new)).await?;
         }
         self.progress.set_aside(&new);
         Ok(true)
@@ -156,10 +156,8 @@ impl Worker {
             WaitReason::Behind => Duration::ZERO,
         };
         events.iter().for_each(|event| self.room.begin_add(event.chunk, pause(event.reason)));
-        let added = self
-            .completion()
-            .until_done("add waiting events", || self.waiting.add_waiting(events, &self.fence, finished))
-            .await;
+        let added =
+            self.until_done("add waiting events", || self.waiting.add_waiting(events, &self.fence, finished)).await;
         events.iter().for_each(|event| self.room.end_add(event.chunk));
         added
     }
@@ -285,11 +283,10 @@ impl Worker {
         if dead.is_empty() {
             return Ok(());
         }
-        let completion = self.completion();
         let letters: Vec<DeadLetter> = dead.iter().map(|(_, _, letter)| letter.clone()).collect();
-        if completion.dead_letter(&letters).await? {
+        if self.dead_letter(&letters).await? {
             let numbers: Vec<u64> = dead.iter().map(|(number, ..)| *number).collect();
-            completion.remove_waiting(&numbers).await?;
+            self.remove_waiting(&numbers).await?;
             dead.iter().for_each(|(_, chunk, _)| self.room.proceed(*chunk));
         }
         Ok(())

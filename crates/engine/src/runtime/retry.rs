@@ -70,7 +70,10 @@ impl Pauses {
             }
             let rested = match stop {
                 Some(stop) => stop.during(sleep(self.next())).await,
-                None => Some(sleep(self.next()).await),
+                None => {
+                    sleep(self.next()).await;
+                    Some(())
+                }
             };
             if rested.is_none() {
                 return Ok(None);

@@ -1,0 +1,254 @@
+//! From durable operations to the store writers: the merge with its repetitions, and the writes in the order of the
+//! merges. `worker.rs` has the crash table.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use chunk_sync_model::Target;
+use tracing::warn;
+
+use crate::pipeline::apply::direct_write::{self, StoreSnapshots};
+use crate::pipeline::apply::external_change::Written;
+use crate::pipeline::apply::merge_context::{MergeContext, Outcome};
+use crate::pipeline::apply::{MergeEnd, Refused, merge_all};
+use crate::pipeline::completion::Batch;
+use crate::pipeline::envelope::Operation;
+use crate::pipeline::isolation::{halves, halves_in_order};
+use crate::pipeline::store_writer::StoreWriter;
+use crate::pipeline::worker::Worker;
+use crate::ports::{Fault, FaultClass, FinishedBy, Policy, WaitReason};
+use crate::runtime::catch_panic::catch_panic;
+use crate::runtime::failpoint::{self, CrashPoint};
+use crate::runtime::metrics;
+use crate::runtime::retry::Pauses;
+
+/// How long an operation is retried whose row refers to a row of another table that does not exist yet.
+const PARENT_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The result of merging a batch; operations are named by their index.
+#[derive(Default)]
+struct Merged {
+    outcome: Outcome,
+    /// Operations that the system of record refuses.
+    refused: Vec<(usize, Fault)>,
+    /// Operations whose rows are locked or lack a parent row, or whose merge takes too long.
+    locked: Vec<(usize, Fault)>,
+}
+
+/// A batch while it is merged, in parts where it failed as a whole.
+struct Merging<'a> {
+    operations: &'a [Operation],
+    /// The parts that are still to be merged, the next one last.
+    open: Vec<Vec<usize>>,
+    merged: Merged,
+    /// Whether an earlier attempt may have been committed without an answer.
+    again: bool,
+    pauses: Pauses,
+}
+
+impl<'a> Merging<'a> {
+    fn of(operations: &'a [Operation], pauses: Pauses) -> Self {
+        let open = vec![(0..operations.len()).collect()];
+        Self { operations, open, merged: Merged::default(), again: false, pauses }
+    }
+
+    /// Notes the operations that cannot be merged; the others of the part are open again.
+    fn refuse(&mut self, part: &[usize], refused: Vec<Refused>) {
+        let places: BTreeSet<usize> = refused.iter().map(|refused| refused.place).collect();
+        self.merged.refused.extend(refused.into_iter().map(|refused| (part[refused.place], refused.fault)));
+        let rest = part.iter().enumerate().filter(|(place, _)| !places.contains(place));
+        let rest: Vec<usize> = rest.map(|(_, operation)| *operation).collect();
+        if !rest.is_empty() {
+            self.open.push(rest);
+        }
+    }
+
+    /// Sets the operations of one chunk aside, with those of the chunk that are still open: they come later.
+    fn set_aside(&mut self, part: &[usize], fault: &Fault) {
+        let chunk = |i: usize| self.operations[i].event.chunk_id();
+        let Some(locked) = part.first().map(|i| chunk(*i)) else { return };
+        let later = self.open.iter().flatten().copied().filter(|i| chunk(*i) == locked);
+        let all: Vec<usize> = part.iter().copied().chain(later).collect();
+        self.open.iter_mut().for_each(|part| part.retain(|i| chunk(*i) != locked));
+        self.open.retain(|part| !part.is_empty());
+        self.merged.locked.extend(all.into_iter().map(|i| (i, fault.clone())));
+    }
+}
+
+impl Worker {
+    /// From durable to the store writers: replayed operations take this path as well.
+    pub(crate) async fn carry(&self, operations: Vec<Operation>) -> Result<Option<Batch>, Fault> {
+        let _turn = self.turn.lock().await;
+        if self.clocks.agree().await.is_none() {
+            return Ok(None);
+        }
+        // Read once: the merge puts the writes of a store that is behind into the outbox, and every other store gets
+        // them directly, whatever happens to it during the merge. With a second reading a store might get them neither
+        // way.
+        let behind = self.behind();
+        let direct: Vec<&StoreWriter> =
+            self.store_writers.iter().filter(|store_writer| !behind.contains(&store_writer.target())).collect();
+        // If only the merged row has the event, the outbox must have the writes of every store.
+        let enqueued = self.bus.finished_by() == FinishedBy::Merge;
+        let outbox =
+            if enqueued { self.store_writers.iter().map(StoreWriter::target).collect() } else { behind.clone() };
+        // Before the merge: from its commit on, a later merge may put a newer write of these chunks into the outbox.
+        let ids: Vec<_> = operations.iter().map(|operation| operation.event.chunk_id()).collect();
+        let claims = direct.iter().map(|store_writer| store_writer.claim(ids.clone())).collect();
+        let Some(Merged { outcome, refused, locked }) = self.merge(&operations, &outbox).await? else {
+            return Ok(None);
+        };
+        self.count(&outcome);
+        failpoint::reached(CrashPoint::Merged);
+        let writes: Arc<[_]> = outcome.writes.into();
+        let mut answers = Vec::with_capacity(direct.len());
+        for store_writer in direct.into_iter().filter(|_| !writes.is_empty()) {
+            answers.push((store_writer.target(), store_writer.send(Arc::clone(&writes), enqueued)));
+        }
+        let (operations, refused) = self.set_locked_aside(operations, refused, locked).await?;
+        Ok((!operations.is_empty()).then_some(Batch { operations, writes, answers, refused, enqueued, claims }))
+    }
+
+    /// Sets the operations aside, by index, whose rows are locked or lack a parent row. Returns the others, and the
+    /// refused ones by their new indices.
+    async fn set_locked_aside(
+        &self,
+        operations: Vec<Operation>,
+        refused: Vec<(usize, Fault)>,
+        locked: Vec<(usize, Fault)>,
+    ) -> Result<(Vec<Operation>, Vec<(usize, Fault)>), Fault> {
+        let Some((_, last)) = locked.last() else { return Ok((operations, refused)) };
+        let error = last.to_string();
+        let (locked, mut refused): (BTreeSet<usize>, BTreeMap<usize, Fault>) =
+            (locked.iter().map(|(i, _)| *i).collect(), refused.into_iter().collect());
+        let (mut kept, mut postponed, mut still_refused) = (Vec::new(), Vec::new(), Vec::new());
+        for (i, operation) in operations.into_iter().enumerate() {
+            if locked.contains(&i) {
+                postponed.push(operation);
+                continue;
+            }
+            still_refused.extend(refused.remove(&i).map(|fault| (kept.len(), fault)));
+            kept.push(operation);
+        }
+        // If the worker is stopped before they are set aside, they are where they were read from.
+        self.set_aside(postponed, WaitReason::Locked, &error).await?;
+        Ok((kept, still_refused))
+    }
+
+    /// Merges, and retries until the system of record answers. The writes that the stores in `behind` miss go into the
+    /// outbox. A refused batch is halved until the refused operation is found; a batch that meets a lock or a time limit
+    /// is halved until the chunk is found. `None` if the worker was stopped or the term ended first.
+    async fn merge(&self, operations: &[Operation], behind: &[Target]) -> Result<Option<Merged>, Fault> {
+        let mut merging = Merging::of(operations, Pauses::new(&self.settings.worker));
+        while let Some(part) = merging.open.pop() {
+            let batch: Vec<&Operation> = part.iter().map(|i| &operations[*i]).collect();
+            let now = Written { at: self.clock.now(), max_ahead: self.settings.limits.max_ahead_micros };
+            let snapshots = self.look(&batch).await;
+            if !self.term.holds() {
+                return Ok(None);
+            }
+            let context = MergeContext {
+                now,
+                again: merging.again,
+                settings: &self.settings,
+                snapshots: &snapshots,
+                outbox: behind,
+                floor: self.floor,
+            };
+            let merge = merge_all(&*self.records, &batch, &self.fence, self.bus.finished_by(), context);
+            match catch_panic("merge", merge).await.flatten() {
+                Ok(MergeEnd::Done(outcome)) => {
+                    merging.merged.outcome.join(outcome);
+                    self.progress.records_answered();
+                }
+                Ok(MergeEnd::Refused(refused)) => {
+                    merging.refuse(&part, refused);
+                    self.progress.records_answered();
+                }
+                Err(fault) => {
+                    self.note_failed_merge(&batch, &fault);
+                    if !self.continue_after(fault, part, &mut merging).await? {
+                        return Ok(None);
+                    }
+                }
+            }
+        }
+        Ok(Some(merging.merged))
+    }
+
+    /// A fault that may pass leaves open whether the merge was committed, and whether the lease still holds.
+    fn note_failed_merge(&self, batch: &[&Operation], fault: &Fault) {
+        if fault.policy().retries() {
+            for operation in batch {
+                metrics::failed(operation.source(), Target::Postgres, fault.class);
+            }
+            self.term.doubt();
+        }
+    }
+
+    /// Decides what becomes of a part whose merge failed. False if the worker was stopped meanwhile.
+    async fn continue_after(&self, fault: Fault, part: Vec<usize>, merging: &mut Merging<'_>) -> Result<bool, Fault> {
+        merging.again |= fault.policy().retries() && fault.class != FaultClass::Busy;
+        match fault.policy() {
+            Policy::Stop => return Err(fault),
+            Policy::RetryAlone => match halves(&part, merging.operations) {
+                Some((first, second)) => merging.open.extend([second, first]),
+                None => merging.set_aside(&part, &fault),
+            },
+            Policy::Wait => {
+                self.progress.records_failed(&fault);
+                warn!(%fault, "the system of record failed; retrying the merge");
+                merging.open.push(part);
+                return Ok(self.stop.during(tokio::time::sleep(merging.pauses.next())).await.is_some());
+            }
+            Policy::DeadLetter => {
+                self.progress.records_answered();
+                match halves(&part, merging.operations).or_else(|| halves_in_order(&part)) {
+                    Some((first, second)) => merging.open.extend([second, first]),
+                    None if self.may_await_parent(&part, merging.operations, &fault) => {
+                        merging.set_aside(&part, &fault);
+                    }
+                    None => merging.merged.refused.extend(part.into_iter().map(|i| (i, fault.clone()))),
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether the row that the operation refers to may still be added.
+    fn may_await_parent(&self, part: &[usize], operations: &[Operation], fault: &Fault) -> bool {
+        let waited = |i: &usize| self.room.lacks_parent(operations[*i].event.chunk_id());
+        fault.awaits_parent && part.first().is_some_and(|i| waited(i) < PARENT_PATIENCE)
+    }
+
+    /// Reads the chunks from the stores that answer, to detect direct writes.
+    async fn look(&self, batch: &[&Operation]) -> StoreSnapshots {
+        let answers = |store_writer: &&StoreWriter| {
+            store_writer.condition().failing.is_none() && !store_writer.condition().behind
+        };
+        let stores: Vec<_> = self.store_writers.iter().filter(answers).map(StoreWriter::store).collect();
+        direct_write::look(&stores, batch, self.settings.direct.detect, self.settings.worker.patience).await
+    }
+
+    fn behind(&self) -> Vec<Target> {
+        self.store_writers
+            .iter()
+            .filter(|store_writer| store_writer.condition().behind)
+            .map(StoreWriter::target)
+            .collect()
+    }
+
+    fn count(&self, outcome: &Outcome) {
+        for _ in 0..outcome.repeated {
+            metrics::repeated();
+        }
+        for writer in &outcome.direct {
+            metrics::direct(*writer);
+        }
+        for count in &outcome.conflicts {
+            metrics::conflict(count.kind, count.strategy, count.outcome);
+        }
+        self.progress.met(&outcome.conflicts);
+    }
+}
