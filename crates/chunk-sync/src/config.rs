@@ -14,6 +14,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use chunk_sync_connectors::TlsFiles;
 use chunk_sync_connectors::postgres::{Plugin, Publish};
 use chunk_sync_engine::Settings;
 use chunk_sync_engine::scrub::ScrubSettings;
@@ -113,6 +114,8 @@ pub struct Redis {
     pub group: String,
     /// Whether groups of other programs that make no progress for 24 h no longer hold the trimming up.
     pub trim_past_idle_groups: bool,
+    /// The certificates of TLS.
+    pub tls: TlsFiles,
 }
 
 /// Qdrant.
@@ -137,6 +140,8 @@ pub struct Neo4j {
     pub password: Option<SecretString>,
     /// The database.
     pub database: String,
+    /// The certificates of TLS.
+    pub tls: TlsFiles,
 }
 
 /// The HTTP server.

@@ -10,5 +10,7 @@ pub mod postgres;
 pub mod qdrant;
 pub mod redis;
 mod remote;
+mod tls;
 
 pub use checked::Checked;
+pub use tls::{OwnCertificate, TlsFiles};

@@ -2,6 +2,8 @@
 //! delete everything in its database.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
+#[path = "neo4j/cluster.rs"]
+mod cluster;
 #[path = "neo4j/converge.rs"]
 mod converge;
 #[path = "neo4j/examine.rs"]
@@ -12,6 +14,8 @@ mod faults;
 mod fixture;
 #[path = "neo4j/foreign_writes.rs"]
 mod foreign_writes;
+#[path = "neo4j/middlebox.rs"]
+mod middlebox;
 #[path = "neo4j/shared.rs"]
 mod shared;
 

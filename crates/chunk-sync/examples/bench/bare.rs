@@ -77,6 +77,7 @@ impl<'a> Bare<'a> {
             password: variable("NEO4J_PASSWORD").into(),
             database: "neo4j".to_owned(),
             timeout: Neo4jConfig::TIMEOUT,
+            tls: chunk_sync_connectors::TlsFiles::default(),
             allow_insecure: false,
         });
         let bare = Self {

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use chunk_sync_connectors::postgres::{Plugin, Publish};
+use chunk_sync_connectors::{OwnCertificate, TlsFiles};
 use chunk_sync_engine::scrub::ScrubSettings;
 use chunk_sync_engine::{CapturedEvents, Detect, DirectSettings, DirectWrites, Settings, WalSettings, WorkerSettings};
 use chunk_sync_model::merge::{Kind, Strategies, StrategyError};
@@ -17,7 +18,7 @@ use super::{Config, Finding, Http, Layers, Log, LogFormat, Neo4j, Postgres, Qdra
 
 const REDIS: &[&str] = &["redis", "rediss"];
 const QDRANT: &[&str] = &["http", "https"];
-const NEO4J: &[&str] = &["bolt", "bolt+s", "neo4j", "neo4j+s"];
+const NEO4J: &[&str] = &["bolt", "bolt+s", "bolt+ssc", "neo4j", "neo4j+s", "neo4j+ssc"];
 
 /// Minimum length of the token in bytes; shorter tokens can be guessed.
 const TOKEN_LEAST: usize = 16;
@@ -93,7 +94,8 @@ fn redis(reader: &mut Reader<'_>) -> Option<Redis> {
     }
     let group = reader.required("redis.group");
     let trim_past_idle_groups = reader.flag("redis.trim_past_idle_groups");
-    Some(Redis { url: reader.address("redis.url", REDIS)?, stream, dead_stream, group, trim_past_idle_groups })
+    let tls = tls(reader, "redis");
+    Some(Redis { url: reader.address("redis.url", REDIS)?, stream, dead_stream, group, trim_past_idle_groups, tls })
 }
 
 fn qdrant(reader: &mut Reader<'_>) -> Option<Qdrant> {
@@ -103,7 +105,28 @@ fn qdrant(reader: &mut Reader<'_>) -> Option<Qdrant> {
 
 fn neo4j(reader: &mut Reader<'_>) -> Option<Neo4j> {
     let (user, database) = (reader.required("neo4j.user"), reader.required("neo4j.database"));
-    Some(Neo4j { url: reader.address("neo4j.url", NEO4J)?, user, password: reader.secret("neo4j.password"), database })
+    let tls = tls(reader, "neo4j");
+    let url = reader.address("neo4j.url", NEO4J)?;
+    Some(Neo4j { url, user, password: reader.secret("neo4j.password"), database, tls })
+}
+
+/// The files of certificates of a section.
+fn tls(reader: &mut Reader<'_>, section: &str) -> TlsFiles {
+    let [ca, cert, key] = ["ca_file", "cert_file", "key_file"].map(|key| format!("{section}.{key}"));
+    let path = |reader: &Reader<'_>, key: &str| reader.text(key).map(PathBuf::from);
+    let own = match (path(reader, &cert), path(reader, &key)) {
+        (Some(cert), Some(key)) => Some(OwnCertificate { cert, key }),
+        (None, None) => None,
+        (Some(_), None) => {
+            reader.wrong(&key, format!("must be set, because `{cert}` is"));
+            None
+        }
+        (None, Some(_)) => {
+            reader.wrong(&cert, format!("must be set, because `{key}` is"));
+            None
+        }
+    };
+    TlsFiles { ca: path(reader, &ca), own }
 }
 
 fn limits(reader: &mut Reader<'_>) -> Limits {

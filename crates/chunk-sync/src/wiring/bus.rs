@@ -41,6 +41,7 @@ pub(super) fn config(redis: &Redis, allow_insecure: bool) -> RedisConfig {
         dead_stream: redis.dead_stream.clone(),
         group: redis.group.clone(),
         trim_past_idle: redis.trim_past_idle_groups,
+        tls: redis.tls.clone(),
         allow_insecure,
         ..RedisConfig::new(redis.url.expose().into())
     }

@@ -67,6 +67,7 @@ pub(super) fn neo4j(neo4j: &Neo4j, allow_insecure: bool) -> Neo4jConfig {
         password: neo4j.password.clone().unwrap_or_default(),
         database: neo4j.database.clone(),
         timeout: Neo4jConfig::TIMEOUT,
+        tls: neo4j.tls.clone(),
         allow_insecure,
     }
 }

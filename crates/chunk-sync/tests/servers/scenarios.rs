@@ -136,6 +136,7 @@ impl<'a> OnServers<'a> {
             password: crate::environment::variable("CHUNK_SYNC_TEST_NEO4J_PASSWORD").into(),
             database: "neo4j".to_owned(),
             timeout: Neo4jConfig::TIMEOUT,
+            tls: chunk_sync_connectors::TlsFiles::default(),
             allow_insecure: false,
         };
         let stores: Vec<Arc<dyn Projection>> = vec![Arc::new(vectors), Arc::new(Neo4jStore::new(&neo4j).unwrap())];

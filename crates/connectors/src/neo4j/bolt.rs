@@ -9,10 +9,12 @@ mod connection;
 mod decode;
 mod encode;
 mod request;
+mod route;
 mod socket;
 mod value;
 
-pub(super) use address::Address;
+pub(super) use address::{Address, Security};
 pub(super) use connection::{Connection, Credentials};
 pub(super) use request::{Request, Statement};
+pub(super) use route::Route;
 pub(super) use value::{Row, Value};

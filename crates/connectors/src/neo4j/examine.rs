@@ -7,6 +7,7 @@ use chunk_sync_model::Time;
 use super::bolt::Statement;
 use super::config::Neo4jConfig;
 use super::fault::Error;
+use super::obstacle::{self, Obstacle};
 use super::schema;
 use super::server::Server;
 use crate::remote;
@@ -58,6 +59,8 @@ async fn examine_server(findings: &mut Findings, server: &Server) -> Result<(), 
     let missing = schema::missing(server).await?;
     if missing.is_empty() {
         findings.ok("constraints", "all present");
+    } else if let Some(Obstacle { text, remedy }) = obstacle::first(server, &missing).await? {
+        findings.failed("constraints", text, remedy);
     } else {
         let ids: Vec<String> = missing.iter().map(|label| format!("{label}.id")).collect();
         findings.warning("constraints", format!("no unique constraint on {}", ids.join(", ")), "run `chunk-sync init`");

@@ -1,8 +1,14 @@
 //! Errors of Neo4j and its client, and their fault classes.
 
 use std::io::{self, ErrorKind};
+use std::time::Duration;
 
 use chunk_sync_engine::ports::{Fault, FaultClass};
+
+use crate::tls;
+
+/// The section of the configuration.
+const KEYS: &str = "neo4j";
 
 /// The context of a fault while writing.
 pub(super) const WRITE: &str = "neo4j: write";
@@ -16,25 +22,71 @@ pub(super) enum Error {
     #[error("{code}: {message}")]
     Server { code: String, message: String },
     #[error("no response within {0:?}; the statement may or may not have taken effect")]
-    Deadline(std::time::Duration),
+    Deadline(Duration),
     #[error(
         "another client deleted a node while this transaction waited for its lock; the transaction can be repeated"
     )]
     Vanished,
     #[error("cannot decode a result of the server: the column `{0}` is missing or has another type")]
     Answer(&'static str),
+    /// The answer comes from a server that takes no writes.
+    #[error(
+        "{code}: {message}; the server is not the leader of the database; name its cluster by neo4j:// in neo4j.url"
+    )]
+    NotALeader { code: String, message: String },
+    #[error("the cluster has no leader of the database at present")]
+    NoLeader,
+    /// The server refused the login; the client does not repeat it at once.
+    #[error("{refusal}; the next attempt follows within {} s, because Neo4j locks a user after three of them", .pause.as_secs())]
+    Login { refusal: String, pause: Duration },
     #[error("{0}")]
     Setup(String),
 }
 
+const DATABASE_NOT_FOUND: &str = "Neo.ClientError.Database.DatabaseNotFound";
+
+/// The codes of a server that is not, or no longer, the leader, or whose database is read-only.
+const NOT_A_LEADER: [&str; 2] =
+    ["Neo.ClientError.Cluster.NotALeader", "Neo.ClientError.General.ForbiddenOnReadOnlyDatabase"];
+
 impl Error {
+    /// The error of a refused request.
+    pub(super) fn of_server(code: String, message: String) -> Self {
+        if NOT_A_LEADER.contains(&code.as_str()) {
+            return Self::NotALeader { code, message };
+        }
+        Self::Server { code, message }
+    }
+
+    /// Whether the server refused user or password.
+    pub(super) fn is_refused_login(&self) -> bool {
+        matches!(self, Self::Server { code, .. } if code.starts_with("Neo.ClientError.Security."))
+    }
+
+    /// Whether the database does not exist.
+    pub(super) fn is_no_database(&self) -> bool {
+        matches!(self, Self::Server { code, .. } if code == DATABASE_NOT_FOUND)
+    }
+
+    /// Whether another server may be the leader now.
+    pub(super) fn wants_another_server(&self) -> bool {
+        match self {
+            Self::NotALeader { .. } | Self::NoLeader | Self::Connection(_) | Self::Deadline(_) => true,
+            Self::Server { .. } => self.class() == FaultClass::Unavailable,
+            _ => false,
+        }
+    }
+
     pub(super) fn class(&self) -> FaultClass {
         match self {
-            // The certificate is not trusted.
+            Self::Connection(error) if tls::explain(error, KEYS).is_some() => FaultClass::Misconfigured,
+            // The host is no name that a certificate can have.
             Self::Connection(error) if error.kind() == ErrorKind::InvalidData => FaultClass::Misconfigured,
             Self::Connection(_) => FaultClass::Unavailable,
             Self::Server { code, .. } => server(code),
             Self::Deadline(_) => FaultClass::Timeout,
+            Self::NotALeader { .. } | Self::NoLeader => FaultClass::Unavailable,
+            Self::Login { .. } => FaultClass::Denied,
             Self::Vanished => FaultClass::Busy,
             Self::Answer(_) => FaultClass::Corrupt,
             Self::Setup(_) => FaultClass::Misconfigured,
@@ -44,18 +96,37 @@ impl Error {
     /// Whether a smaller batch could succeed: one write of the batch is refused, or the batch exceeds the server's
     /// memory.
     pub(super) fn wants_less(&self) -> bool {
-        match self {
-            Self::Server { code, .. } if code.contains("OutOfMemory") => true,
-            _ => self.class() == FaultClass::Rejected,
+        self.is_out_of_memory() || self.class() == FaultClass::Rejected
+    }
+
+    fn is_out_of_memory(&self) -> bool {
+        matches!(self, Self::Server { code, .. } if code.contains("OutOfMemory"))
+    }
+
+    /// The fault of a write that is alone in its transaction. If that needs more memory than the server gives to one
+    /// transaction, it never succeeds.
+    pub(super) fn of_one_write(self) -> Fault {
+        let alone = matches!(&self, Self::Server { code, .. } if code.contains("TransactionOutOfMemory"));
+        let fault = self.into_fault(WRITE);
+        if !alone {
+            return fault;
         }
+        let remedy = "this chunk alone needs more; raise db.memory.transaction.max";
+        Fault { class: FaultClass::Rejected, message: format!("{}; {remedy}", fault.message), ..fault }
     }
 
     pub(super) fn into_fault(self, context: &'static str) -> Fault {
         let code = match &self {
-            Self::Server { code, .. } => Some(code.clone()),
+            Self::Server { code, .. } | Self::NotALeader { code, .. } => Some(code.clone()),
             _ => None,
         };
-        Fault::new(self.class(), context, &self).caused_by(self, code)
+        let fault = match &self {
+            Self::Connection(error) if let Some(text) = tls::explain(error, KEYS) => {
+                Fault::new(self.class(), context, text)
+            }
+            _ => Fault::new(self.class(), context, &self),
+        };
+        fault.caused_by(self, code)
     }
 }
 
@@ -84,7 +155,7 @@ fn refusal(what: &str) -> FaultClass {
         _ if what.starts_with("Transaction.TransactionTimedOut") => FaultClass::Timeout,
         _ if what.starts_with("Transaction.") => FaultClass::Busy,
         _ if what.starts_with("Statement.") => FaultClass::Rejected,
-        // Database, Schema, Cluster, Procedure, Request: the server is not set up as required.
+        // Database, Schema, Procedure, Request: the server is not set up as required.
         _ => FaultClass::Misconfigured,
     }
 }
@@ -92,6 +163,14 @@ fn refusal(what: &str) -> FaultClass {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_that_is_not_the_leader_is_unavailable() {
+        for code in super::NOT_A_LEADER {
+            let error = Error::of_server(code.to_owned(), String::new());
+            assert!(error.wants_another_server() && error.class() == FaultClass::Unavailable, "{code}");
+        }
+    }
 
     #[test]
     fn each_code_has_its_class() {

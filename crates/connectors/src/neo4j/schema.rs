@@ -4,6 +4,7 @@ use chunk_sync_engine::ports::FaultClass;
 
 use super::bolt::Statement;
 use super::fault::Error;
+use super::obstacle::{self, Obstacle};
 use super::server::Server;
 
 /// The labels whose `id` must be unique.
@@ -16,8 +17,14 @@ const CONSTRAINTS: [&str; 4] = [
     "CREATE CONSTRAINT chunk_sync_dataset_id IF NOT EXISTS FOR (n:Dataset) REQUIRE n.id IS UNIQUE",
 ];
 
-/// Waits up to 1,200 s: an index that another process has just created may still be populating.
-const ONLINE: &str = "CALL db.awaitIndexes(1200)";
+/// Waits up to 1,200 s for the index of one constraint: another process may have just created it. Other indexes may be
+/// broken, or populate for long.
+const ONLINE: &str = "CALL db.awaitIndex($index, 1200)";
+
+const INDEXES: &str = "SHOW CONSTRAINTS YIELD type, labelsOrTypes, properties, ownedIndex
+    WHERE type IN ['UNIQUENESS', 'NODE_KEY', 'NODE_PROPERTY_UNIQUENESS'] AND properties = ['id']
+      AND labelsOrTypes[0] IN ['Chunk', 'Entity', 'Project', 'Dataset']
+    RETURN ownedIndex AS index";
 
 const VERSION: &str =
     "CALL dbms.components() YIELD name, versions WHERE name = 'Neo4j Kernel' RETURN versions[0] AS version";
@@ -44,22 +51,27 @@ pub fn statements() -> impl Iterator<Item = &'static str> {
 /// Creates the missing constraints on `patient`, the server with the long deadline, and waits until they are in force.
 ///
 /// # Errors
-/// [`Error::Setup`] if the server is older than [`OLDEST`], or a constraint is still missing, because another one has
-/// its name. Else the error of a statement.
+/// [`Error::Setup`] if the server is older than [`OLDEST`], or if something is in the way of a constraint: an index,
+/// duplicates, or another constraint with its name; the message has the statement that removes it. Else the error of a
+/// statement.
 pub(super) async fn prepare(server: &Server, patient: &Server) -> Result<(), Error> {
     version(server).await?;
     // A user without the right to create constraints can work with a database that has them.
-    if !missing(server).await?.is_empty() {
+    let missing_before = missing(server).await?;
+    if !missing_before.is_empty() {
+        if let Some(Obstacle { text, remedy }) = obstacle::first(patient, &missing_before).await? {
+            return Err(Error::Setup(format!("{text}; {remedy}")));
+        }
         for statement in CONSTRAINTS {
             create(patient, statement).await?;
         }
     }
-    alone(patient, ONLINE).await?;
+    for index in column(server, INDEXES, "index").await? {
+        alone(patient, &Statement::new(ONLINE).with("index", index)).await?;
+    }
     match missing(server).await?.first() {
         Some(label) => Err(Error::Setup(format!(
-            "`{label}.id` has no unique constraint, because another constraint has its name `chunk_sync_{}_id`; drop \
-             that one (SHOW CONSTRAINTS lists it)",
-            label.to_lowercase()
+            "`{label}.id` has no unique constraint: another program dropped it; run `chunk-sync init` again"
         ))),
         None => Ok(()),
     }
@@ -86,7 +98,7 @@ pub(super) async fn missing(server: &Server) -> Result<Vec<&'static str>, Error>
 async fn create(server: &Server, statement: &str) -> Result<(), Error> {
     let mut attempts = 1..=ATTEMPTS;
     loop {
-        match alone(server, statement).await {
+        match alone(server, &Statement::new(statement)).await {
             Err(error) if error.class() == FaultClass::Busy && attempts.next().is_some() => {}
             done => return done,
         }
@@ -104,9 +116,9 @@ fn refuse_old(version: &str) -> Result<(), Error> {
 }
 
 /// Runs one statement in its own transaction: schema statements cannot share a transaction with data statements.
-async fn alone(server: &Server, statement: &str) -> Result<(), Error> {
+async fn alone(server: &Server, statement: &Statement) -> Result<(), Error> {
     let mut transaction = server.begin().await?;
-    match transaction.run(&Statement::new(statement)).await {
+    match transaction.run(statement).await {
         Ok(()) => transaction.commit().await,
         Err(error) => {
             transaction.rollback().await;
@@ -115,9 +127,7 @@ async fn alone(server: &Server, statement: &str) -> Result<(), Error> {
     }
 }
 
+/// The texts in a column of a statement's result.
 async fn column(server: &Server, statement: &str, name: &'static str) -> Result<Vec<String>, Error> {
-    let mut transaction = server.begin().await?;
-    let rows = transaction.rows(&Statement::new(statement)).await;
-    transaction.rollback().await;
-    rows?.iter().map(|row| row.text(name).map(str::to_owned).ok_or(Error::Answer(name))).collect()
+    server.texts(&Statement::new(statement), name).await
 }

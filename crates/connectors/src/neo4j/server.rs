@@ -13,9 +13,10 @@ use chunk_sync_engine::ports::Fault;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
-use super::bolt::{Address, Connection, Credentials, Request, Row, Statement};
+use super::bolt::{Connection, Request, Row, Statement};
 use super::config::Neo4jConfig;
 use super::fault::Error;
+use super::leader::Leader;
 
 /// Maximum number of connections in use.
 const CONNECTIONS: usize = 8;
@@ -26,10 +27,9 @@ const TRUSTED: Duration = Duration::from_secs(1);
 /// How long after the deadline the server ends a transaction.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// A server, and a pool of connections to it.
+/// A server, and a pool of connections to it. In a cluster it is the leader of the database.
 pub(super) struct Server {
-    address: Address,
-    credentials: Credentials,
+    leader: Leader,
     database: String,
     timeout: Duration,
     idle: Mutex<Vec<Idle>>,
@@ -39,6 +39,8 @@ pub(super) struct Server {
 struct Idle {
     connection: Connection,
     since: Instant,
+    /// See [`Leader::generation`].
+    generation: u64,
 }
 
 impl Server {
@@ -48,8 +50,7 @@ impl Server {
     /// [`Misconfigured`](chunk_sync_engine::ports::FaultClass::Misconfigured), see [`Neo4jConfig::address`].
     pub(super) fn new(config: &Neo4jConfig) -> Result<Self, Fault> {
         Ok(Self {
-            address: config.address()?,
-            credentials: Credentials { user: config.user.clone(), password: config.password.clone() },
+            leader: Leader::new(config)?,
             database: config.database.clone(),
             timeout: config.timeout,
             idle: Mutex::default(),
@@ -62,24 +63,49 @@ impl Server {
     pub(super) async fn begin(&self) -> Result<Transaction<'_>, Error> {
         let deadline = Instant::now() + self.timeout;
         let late = Error::Deadline(self.timeout);
-        let (place, mut connection) = timeout_at(deadline, self.connection()).await.map_err(|_| late)??;
+        let (place, mut connection, generation) = match timeout_at(deadline, self.connection()).await {
+            Ok(connected) => connected?,
+            Err(_) => {
+                self.leader.forget(self.leader.generation());
+                return Err(late);
+            }
+        };
         connection.request(&Request::Begin(&self.database, self.timeout + GRACE));
-        Ok(Transaction { server: self, connection: Some(connection), deadline, _place: place })
+        Ok(Transaction { server: self, connection: Some(connection), generation, deadline, _place: place })
     }
 
-    async fn connection(&self) -> Result<(SemaphorePermit<'_>, Connection), Error> {
+    /// The texts in a column of a statement's result. Rolls the statement back.
+    pub(super) async fn texts(&self, statement: &Statement, column: &'static str) -> Result<Vec<String>, Error> {
+        let mut transaction = self.begin().await?;
+        let rows = transaction.rows(statement).await;
+        transaction.rollback().await;
+        rows?.iter().map(|row| row.text(column).map(str::to_owned).ok_or(Error::Answer(column))).collect()
+    }
+
+    /// A place, a connection to the leader, and the generation of the leader.
+    async fn connection(&self) -> Result<(SemaphorePermit<'_>, Connection, u64), Error> {
         // The semaphore is never closed.
         let place = self.places.acquire().await.map_err(|error| Error::Setup(error.to_string()))?;
-        while let Some(Idle { mut connection, since }) = self.take_idle() {
-            if since.elapsed() < TRUSTED || connection.reset().await.is_ok() {
-                return Ok((place, connection));
+        while let Some(Idle { mut connection, since, generation }) = self.take_idle() {
+            if generation == self.leader.generation() && (since.elapsed() < TRUSTED || connection.reset().await.is_ok())
+            {
+                return Ok((place, connection, generation));
             }
         }
-        Ok((place, Connection::open(&self.address, &self.credentials).await?))
+        let (connection, generation) = self.leader.connect(&self.database).await?;
+        Ok((place, connection, generation))
     }
 
     fn take_idle(&self) -> Option<Idle> {
         self.lock().pop()
+    }
+
+    /// The error of a request to the leader of that generation: another server may be the leader from now on.
+    fn after(&self, error: &Error, generation: u64) {
+        if error.wants_another_server() {
+            self.leader.forget(generation);
+            self.lock().retain(|idle| idle.generation != generation);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Idle>> {
@@ -91,6 +117,7 @@ impl Server {
 pub(super) struct Transaction<'a> {
     server: &'a Server,
     connection: Option<Connection>,
+    generation: u64,
     deadline: Instant,
     _place: SemaphorePermit<'a>,
 }
@@ -110,7 +137,15 @@ impl Transaction<'_> {
     pub(super) async fn results(&mut self) -> Result<Vec<Vec<Row>>, Error> {
         let late = Error::Deadline(self.server.timeout);
         let Some(connection) = &mut self.connection else { return Ok(Vec::new()) };
-        timeout_at(self.deadline, connection.finish()).await.map_err(|_| late)?
+        let results = timeout_at(self.deadline, connection.finish()).await.unwrap_or(Err(late));
+        match results {
+            Err(error) if error.is_no_database() => Err(self.server.leader.no_database(&self.server.database).await),
+            Err(error) => {
+                self.server.after(&error, self.generation);
+                Err(error)
+            }
+            results => results,
+        }
     }
 
     /// Runs a statement and discards its result.
@@ -157,7 +192,7 @@ impl Transaction<'_> {
 
     fn give_back(&mut self) {
         if let Some(connection) = self.connection.take_if(|connection| connection.is_clean()) {
-            self.server.lock().push(Idle { connection, since: Instant::now() });
+            self.server.lock().push(Idle { connection, since: Instant::now(), generation: self.generation });
         }
     }
 }

@@ -158,7 +158,7 @@ impl Projection for Neo4jStore {
                     batches.extend([back, front]);
                 }
                 Err(error) => {
-                    let fault = error.into_fault(WRITE);
+                    let fault = if batch.len() == 1 { error.of_one_write() } else { error.into_fault(WRITE) };
                     // Each further batch would wait for the timeout of a server that does not respond.
                     let all = !matches!(fault.class, FaultClass::Busy | FaultClass::Rejected);
                     let others = if all { std::mem::take(&mut batches) } else { Vec::new() };

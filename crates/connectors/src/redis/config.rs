@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use chunk_sync_engine::ports::{Fault, FaultClass};
 use redis::io::tcp::TcpSettings;
-use redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
+use redis::{Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, TlsCertificates};
 use secrecy::{ExposeSecret, SecretString};
 use uuid::Uuid;
 
 use super::fault::Error;
 use crate::remote::{host_name, insecure, is_loopback};
+use crate::tls::{self, TlsFiles};
 
 const CONTEXT: &str = "redis: configuration";
 
@@ -38,6 +39,8 @@ pub struct RedisConfig {
     pub idle_after: Duration,
     /// Whether such a group no longer holds the trimming up: what it has not read is lost for it.
     pub trim_past_idle: bool,
+    /// The certificates of TLS.
+    pub tls: TlsFiles,
     /// Allows a server off loopback without verified TLS and a password.
     pub allow_insecure: bool,
 }
@@ -58,6 +61,7 @@ impl RedisConfig {
             answer_within: Duration::from_secs(10),
             idle_after: Duration::from_secs(24 * 3600),
             trim_past_idle: false,
+            tls: TlsFiles::default(),
             allow_insecure: false,
         }
     }
@@ -71,7 +75,26 @@ impl RedisConfig {
         })?;
         self.check_secure(&info)?;
         let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true));
-        Client::open(info).map_err(|error| Error::from(error).into_fault(CONTEXT))
+        let opened = match info.addr() {
+            ConnectionAddr::TcpTls { .. } if self.tls != TlsFiles::default() => {
+                Client::build_with_tls(info, self.certificates()?)
+            }
+            _ => Client::open(info),
+        };
+        opened.map_err(|error| Error::from(error).into_fault(CONTEXT))
+    }
+
+    fn certificates(&self) -> Result<TlsCertificates, Fault> {
+        let misconfigured = |error| Fault::new(FaultClass::Misconfigured, CONTEXT, error);
+        // Names the file that is wrong; the library does not.
+        tls::client(&self.tls, true).map_err(misconfigured)?;
+        let read = |path: &std::path::Path| tls::read(path).map_err(misconfigured);
+        let client_tls = match &self.tls.own {
+            Some(own) => Some(ClientTlsConfig { client_cert: read(&own.cert)?, client_key: read(&own.key)? }),
+            None => None,
+        };
+        let root_cert = self.tls.ca.as_deref().map(read).transpose()?;
+        Ok(TlsCertificates { client_tls, root_cert })
     }
 
     fn check_secure(&self, info: &ConnectionInfo) -> Result<(), Fault> {

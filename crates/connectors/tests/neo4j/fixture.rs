@@ -4,6 +4,7 @@ use std::fs::File;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use chunk_sync_connectors::TlsFiles;
 use chunk_sync_connectors::neo4j::{Neo4jConfig, Neo4jStore};
 use chunk_sync_engine::ports::{Applied, Projection, Write};
 use chunk_sync_model::{State, SyncVersion};
@@ -36,6 +37,7 @@ pub(crate) fn config() -> Neo4jConfig {
         password: variable("CHUNK_SYNC_TEST_NEO4J_PASSWORD").into(),
         database: "neo4j".to_owned(),
         timeout: Neo4jConfig::TIMEOUT,
+        tls: TlsFiles::default(),
         allow_insecure: false,
     }
 }

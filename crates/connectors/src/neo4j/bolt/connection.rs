@@ -7,18 +7,23 @@ use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio_rustls::TlsConnector;
 
 use super::address::Address;
 use super::decode::{Response, response};
 use super::encode;
 pub(in super::super) use super::request::Credentials;
 use super::request::{LOGON_FROM, Request};
+use super::route::Route;
 use super::socket::{self, Socket};
 use super::value::{Row, Value};
 use crate::neo4j::fault::Error;
 
 /// The preamble, then four proposals: 5.0 to 5.4, 4.4, none, none.
 const HANDSHAKE: [u8; 20] = [0x60, 0x60, 0xb0, 0x17, 0, 4, 4, 5, 0, 0, 4, 4, 0, 0, 0, 0, 0, 0, 0, 0];
+
+/// The column under which a routing table is returned.
+const ROUTES: &str = "routing table";
 
 /// A connection that is logged on.
 pub(in super::super) struct Connection {
@@ -34,8 +39,12 @@ pub(in super::super) struct Connection {
 
 impl Connection {
     /// Connects and logs on.
-    pub(in super::super) async fn open(address: &Address, credentials: &Credentials) -> Result<Self, Error> {
-        let mut socket = BufReader::new(socket::connect(address).await?);
+    pub(in super::super) async fn open(
+        address: &Address,
+        tls: Option<&TlsConnector>,
+        credentials: &Credentials,
+    ) -> Result<Self, Error> {
+        let mut socket = BufReader::new(socket::connect(address, tls).await?);
         socket.write_all(&HANDSHAKE).await?;
         socket.flush().await?;
         let mut agreed = [0; 4];
@@ -47,7 +56,8 @@ impl Connection {
         }
         let version = [major, minor];
         let mut connection = Self { socket, version, buffer: Vec::new(), outstanding: 0, failed: false };
-        connection.request(&Request::Hello(credentials));
+        let routed = address.routed.then(|| address.authority());
+        connection.request(&Request::Hello(credentials, routed.as_deref()));
         if version >= LOGON_FROM {
             connection.request(&Request::Logon(credentials));
         }
@@ -88,18 +98,22 @@ impl Connection {
                     rows.get_or_insert_with(Vec::new).push(Row { columns: Arc::clone(&columns), values });
                     continue;
                 }
-                Response::Success(mut metadata) => match metadata.remove("fields") {
+                Response::Success(mut metadata) => match (metadata.remove("fields"), metadata.remove("rt")) {
                     // The response to RUN: the rows that follow have these columns.
-                    Some(Value::List(names)) => {
+                    (Some(Value::List(names)), _) => {
                         columns = names.into_iter().map(name).collect();
                         rows = Some(Vec::new());
+                    }
+                    // The response to ROUTE has no rows; it becomes one.
+                    (_, Some(table)) => {
+                        results.push(vec![Row { columns: Arc::new([ROUTES.to_owned()]), values: vec![table] }]);
                     }
                     _ => results.extend(rows.take()),
                 },
                 Response::Ignored => {}
                 Response::Failure { code, message } => {
                     self.failed = true;
-                    failure.get_or_insert(Error::Server { code, message });
+                    failure.get_or_insert(Error::of_server(code, message));
                 }
             }
             self.outstanding -= 1;
@@ -112,6 +126,17 @@ impl Connection {
         self.request(&Request::Reset);
         self.failed = false;
         self.finish().await.map(drop)
+    }
+
+    /// Asks for the routing table of a database, as a client that was given `address`.
+    ///
+    /// # Errors
+    /// [`Error::Answer`] if the response is no table; else as [`finish`](Self::finish).
+    pub(in super::super) async fn route(&mut self, address: &str, database: &str) -> Result<Route, Error> {
+        self.request(&Request::Route(address, database));
+        let results = self.finish().await?;
+        let table = results.iter().flatten().find_map(|row| row.get(ROUTES));
+        table.and_then(Route::of).ok_or(Error::Answer(ROUTES))
     }
 
     async fn receive(&mut self) -> Result<Response, Error> {

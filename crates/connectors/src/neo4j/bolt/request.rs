@@ -28,7 +28,8 @@ impl Statement {
 
 /// A request.
 pub(in super::super) enum Request<'a> {
-    Hello(&'a Credentials),
+    /// The credentials, and the address that the client was given if it asks for routes.
+    Hello(&'a Credentials, Option<&'a str>),
     /// From version 5.1 on.
     Logon(&'a Credentials),
     /// Ends what failed, and rolls back.
@@ -42,6 +43,8 @@ pub(in super::super) enum Request<'a> {
     Discard,
     Commit,
     Rollback,
+    /// Asks for the routing table of the database, as a client that was given this address.
+    Route(&'a str, &'a str),
 }
 
 /// Whose rights a connection has.
@@ -64,7 +67,7 @@ impl Credentials {
 impl Request<'_> {
     pub(super) fn tag(&self) -> u8 {
         match self {
-            Self::Hello(_) => 0x01,
+            Self::Hello(..) => 0x01,
             Self::Logon(_) => 0x6a,
             Self::Reset => 0x0f,
             Self::Begin(..) => 0x11,
@@ -73,12 +76,13 @@ impl Request<'_> {
             Self::Discard => 0x2f,
             Self::Commit => 0x12,
             Self::Rollback => 0x13,
+            Self::Route(..) => 0x66,
         }
     }
 
     pub(super) fn fields(&self, version: [u8; 2]) -> Vec<Value> {
         match self {
-            Self::Hello(credentials) => vec![Value::Map(hello(credentials, version))],
+            Self::Hello(credentials, routed) => vec![Value::Map(hello(credentials, *routed, version))],
             Self::Logon(credentials) => vec![Value::Map(credentials.fields())],
             Self::Begin(database, timeout) => {
                 let millis = i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX);
@@ -89,6 +93,10 @@ impl Request<'_> {
                 vec![statement.text.as_str().into(), parameters, Value::Map(BTreeMap::new())]
             }
             Self::Pull | Self::Discard => vec![Value::Map(map([("n", (-1).into())]))],
+            Self::Route(address, database) => {
+                let (context, extra) = (map([("address", (*address).into())]), map([("db", (*database).into())]));
+                vec![Value::Map(context), Value::List(Vec::new()), Value::Map(extra)]
+            }
             Self::Reset | Self::Commit | Self::Rollback => Vec::new(),
         }
     }
@@ -97,12 +105,15 @@ impl Request<'_> {
 /// The name and version of this program, as the server logs it.
 const AGENT: &str = concat!("chunk-sync/", env!("CARGO_PKG_VERSION"));
 
-fn hello(credentials: &Credentials, version: [u8; 2]) -> BTreeMap<String, Value> {
+fn hello(credentials: &Credentials, routed: Option<&str>, version: [u8; 2]) -> BTreeMap<String, Value> {
     let mut fields = map([
         ("user_agent", AGENT.into()),
         // Required from version 5.3 on, ignored before.
         ("bolt_agent", Value::Map(map([("product", AGENT.into())]))),
     ]);
+    if let Some(address) = routed {
+        fields.insert("routing".to_owned(), Value::Map(map([("address", address.into())])));
+    }
     if version < LOGON_FROM {
         fields.extend(credentials.fields());
     }
