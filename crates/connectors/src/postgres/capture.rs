@@ -29,6 +29,7 @@ use super::config::PostgresConfig;
 use super::failure::READ_ONLY;
 use super::fault::Error;
 use super::link::Link;
+use super::provider::Provider;
 use super::publication::{Publication, Publish, examine_publication};
 use super::records::PostgresRecords;
 use super::sql::literal;
@@ -213,7 +214,7 @@ impl PostgresCapture {
 
     /// Adds the remedy when the server does not have the plugin or refuses to load it, or denies the statement.
     fn hinted(&self, fault: Fault, statement: &str) -> Fault {
-        if fault.class == FaultClass::Denied {
+        if fault.class == FaultClass::Denied && !statement.contains("replication_slot") {
             let message = format!("{}; run `{statement}` as the owner of the publication", fault.message);
             return Fault { message, ..fault };
         }
@@ -274,7 +275,13 @@ impl PostgresCapture {
             }
         };
         let (system, silence) = (state.server.system.as_str(), self.silence().await?);
-        Stream::open(&link, Wanted { slot: &self.config.slot, options: &options, system, silence }, decoder).await
+        let (slot, provider) = (self.config.slot.as_str(), self.provider(&link).await?);
+        Stream::open(&link, Wanted { slot, options: &options, system, provider, silence }, decoder).await
+    }
+
+    async fn provider(&self, link: &Link) -> Result<Provider, Fault> {
+        let answer = self.ask(Provider::ASK).await?;
+        Ok(Provider::of(answer.as_deref(), link))
     }
 
     /// The first value of the first row.

@@ -47,15 +47,4 @@ impl PostgresConfig {
             allow_insecure: false,
         }
     }
-
-    /// The settings of every session, as command-line options.
-    pub(super) fn session_options(&self) -> String {
-        format!(
-            "-c statement_timeout={} -c lock_timeout={} -c idle_in_transaction_session_timeout={} \
-             -c synchronous_commit=on -c row_security=off",
-            self.statement_timeout.as_millis(),
-            self.lock_timeout.as_millis(),
-            (2 * self.statement_timeout).as_millis(),
-        )
-    }
 }

@@ -1,10 +1,11 @@
 //! Checks of a server: link, version, clock, rights, the table, and the requirements of capture. It reports what
 //! prevents operation now or threatens it later. Read-only: creates and changes nothing.
 
+mod replication;
+
 use chunk_sync_engine::ports::{Finding, Findings};
 use chunk_sync_model::Time;
 use deadpool_postgres::Client;
-use secrecy::ExposeSecret;
 use tokio_postgres::Row;
 
 use super::capture::CaptureConfig;
@@ -24,12 +25,7 @@ const FAR_BEHIND: i64 = 1 << 30;
 
 const HERE: &str = "SELECT current_setting('server_version'), pg_is_in_recovery(), (extract(epoch FROM clock_timestamp()) * 1e6)::bigint";
 
-/// The requirements of capture: log level, free slots, free senders, and the right of the role to replicate.
-const CAPTURE: &str = "SELECT current_setting('wal_level'),
-    current_setting('max_replication_slots')::bigint - (SELECT count(*) FROM pg_replication_slots),
-    current_setting('max_wal_senders')::bigint - (SELECT count(*) FROM pg_stat_replication),
-    (SELECT rolreplication OR rolsuper FROM pg_roles WHERE rolname = $1)";
-
+/// The slot, by name.
 const SLOT: &str = "SELECT coalesce(database::text, ''), coalesce(plugin::text, ''), coalesce(wal_status, ''), active,
     database IS NOT DISTINCT FROM current_database(),
     coalesce(pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END,
@@ -69,6 +65,9 @@ async fn look(findings: &mut Findings, config: &PostgresConfig, capture: &Captur
     let pool = Pool::new(config).map_err(|fault| Error::Setup(fault.message))?;
     let client = pool.get().await?;
     server(findings, &client).await?;
+    if pool.is_pooled() {
+        findings.ok("pooler", "postgres.url leads to a pooler; rows work through it, in every mode of it");
+    }
     let may_look = rights(findings, &client, config).await?;
     hidden_rows(findings, &client, config, may_look).await?;
     match schema::look(&client, config).await {
@@ -82,7 +81,7 @@ async fn look(findings: &mut Findings, config: &PostgresConfig, capture: &Captur
         Err(_) if !may_look => {}
         Err(error) => return Err(error),
     }
-    replication(findings, &client, config, capture).await?;
+    replication::examine(findings, &client, config, capture).await?;
     slot(findings, &client, capture).await?;
     publication(findings, &client, config, capture).await
 }
@@ -219,59 +218,6 @@ fn vectors(findings: &mut Findings, config: &PostgresConfig, held: Option<usize>
             "chunk_sync.embeddings stores them instead; put a model of the column's size first, or alter the column",
         );
     }
-}
-
-async fn replication(
-    findings: &mut Findings,
-    client: &Client,
-    config: &PostgresConfig,
-    capture: &CaptureConfig,
-) -> Result<(), Error> {
-    let link = capture.link(config);
-    let named = match Link::of(&link) {
-        Ok(named) => named,
-        Err(fault) => {
-            findings.fault("replication_url", &fault);
-            return Ok(());
-        }
-    };
-    if config.url.expose_secret() != capture.url.expose_secret() {
-        let reached = match Pool::new(&link) {
-            Ok(pool) => pool.get().await.map(drop).map_err(|error| error.into_fault(PLACE)),
-            Err(fault) => Err(fault),
-        };
-        match reached {
-            Ok(()) => findings.ok("replication_url", "the server answers"),
-            Err(fault) => findings.fault("replication_url", &fault),
-        }
-    }
-    let user = named.info.user.as_str();
-    let row = client.query_one(CAPTURE, &[&user]).await?;
-    match row.try_get::<_, String>(0)?.as_str() {
-        "logical" => findings.ok("wal_level", "logical"),
-        level => findings.failed(
-            "wal_level",
-            format!("{level}: changes by other programs cannot be captured"),
-            "set wal_level = logical in postgresql.conf and restart the server",
-        ),
-    }
-    match row.try_get::<_, Option<bool>>(3)? {
-        Some(false) => findings.failed(
-            "replication right",
-            format!("{} lacks the attribute REPLICATION", quoted(user)),
-            format!("ALTER ROLE {} REPLICATION", quoted(user)),
-        ),
-        _ => findings.ok("replication right", "granted"),
-    }
-    let (slots, senders): (i64, i64) = (row.try_get(1)?, row.try_get(2)?);
-    let there = client.query_opt(SLOT, &[&capture.slot]).await?.is_some();
-    if slots < 1 && !there {
-        findings.failed("slots", "none is free", "raise max_replication_slots and restart, or drop an unused slot");
-    }
-    if senders < 1 {
-        findings.warning("senders", "none is free", "raise max_wal_senders and restart, or end a replication");
-    }
-    Ok(())
 }
 
 async fn slot(findings: &mut Findings, client: &Client, capture: &CaptureConfig) -> Result<(), Error> {

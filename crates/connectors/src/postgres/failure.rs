@@ -108,9 +108,6 @@ impl Cause {
 
     /// An error of the client, which wraps those of TLS.
     pub(super) fn of_client(error: tokio_postgres::Error) -> Self {
-        if error.to_string().contains("server does not support TLS") {
-            return Self::NoTls;
-        }
         let io = error.source().and_then(|source| source.downcast_ref::<io::Error>());
         match io.and_then(tls_text) {
             Some(text) => Self::Tls(text),
@@ -176,7 +173,13 @@ impl LinkFailure {
         let texts: Vec<String> = failures.iter().map(|(endpoint, cause)| format!("{endpoint}: {cause}")).collect();
         let no_primary = failures.len() > 1 && failures.iter().any(|(_, cause)| matches!(cause, Cause::Standby));
         let remedy = if no_primary { "; none is a primary that answers" } else { "" };
-        let classes = failures.iter().map(|(_, cause)| cause.class());
+        // PgBouncer has one code for all its errors, also for those that pass.
+        let no_options =
+            texts.last().is_some_and(|text| text.contains("startup parameter") && text.contains("options"));
+        let remedy =
+            if no_options { "; a pooler refuses start-up options: remove `options` from the URL" } else { remedy };
+        let classes =
+            failures.iter().map(|(_, cause)| if no_options { FaultClass::Misconfigured } else { cause.class() });
         Self {
             text: format!("cannot connect to {}{remedy}", texts.join("; ")),
             class: classes.max_by_key(|class| weight(*class)).unwrap_or(FaultClass::Unavailable),

@@ -2,6 +2,9 @@
 //! demands, each attempt within a time limit. The connections to the rows and the replication connection share it, so that
 //! both mean the same servers by the same string.
 
+mod encrypted;
+mod opener;
+mod pooled;
 mod rows;
 mod way;
 
@@ -16,7 +19,10 @@ use super::config::{CONTEXT, PostgresConfig};
 use super::conninfo::{ConnInfo, Endpoint, Session, Surroundings, resolve};
 use super::failure::{Cause, LinkFailure};
 use super::socket::{Socket, addresses};
-pub(super) use rows::{Opener, RowsLogin};
+pub(super) use encrypted::open;
+pub(super) use opener::Opener;
+pub(super) use pooled::Setting;
+pub(super) use rows::RowsLogin;
 pub(super) use way::{Encryption, Way};
 
 /// How to reach the servers.

@@ -15,15 +15,27 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, NoTls, Row};
 use uuid::Uuid;
 
+use crate::pooler::Pooler;
+
 /// A server, named by an environment variable.
 pub(crate) trait Server: Send + Sync + 'static {
     const VARIABLE: &'static str;
+    /// The mode of the pooler before it.
+    const POOLER: Option<&'static str> = None;
 }
 
 /// PostgreSQL 15 without pgvector.
 pub(crate) struct Pg15;
 /// PostgreSQL 18 with pgvector.
 pub(crate) struct Pg18;
+
+/// PostgreSQL 18 behind a pooler that gives every transaction to another of its servers.
+pub(crate) struct Pooled18;
+
+impl Server for Pooled18 {
+    const VARIABLE: &'static str = Pg18::VARIABLE;
+    const POOLER: Option<&'static str> = Some("transaction");
+}
 
 impl Server for Pg15 {
     const VARIABLE: &'static str = "CHUNK_SYNC_TEST_PG15_URL";
@@ -43,7 +55,7 @@ fn server(variable: &str) -> String {
     })
 }
 
-async fn client(url: &str) -> Client {
+pub(crate) async fn client(url: &str) -> Client {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await.expect("cannot connect to the server");
     tokio::spawn(connection);
     client
@@ -54,6 +66,7 @@ pub(crate) struct Database {
     server: String,
     pub(crate) name: String,
     pub(crate) url: String,
+    pooler: Option<Pooler>,
 }
 
 impl Database {
@@ -63,7 +76,8 @@ impl Database {
         let (prefix, _) = server.rsplit_once('/').expect("the URL must end in a database name");
         let url = format!("{prefix}/{name}");
         client(&server).await.batch_execute(&format!("CREATE DATABASE {name} TEMPLATE template0")).await.unwrap();
-        Self { server, name, url }
+        let pooler = S::POOLER.map(|mode| Pooler::start(&url, mode, ""));
+        Self { server, name, url, pooler }
     }
 
     /// A copy of the database under another name.
@@ -74,11 +88,12 @@ impl Database {
         let end = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{}'", self.name);
         admin.batch_execute(&end).await.unwrap();
         admin.batch_execute(&format!("CREATE DATABASE {name} TEMPLATE {}", self.name)).await.unwrap();
-        Self { server, name, url }
+        Self { server, name, url, pooler: None }
     }
 
     pub(crate) fn config(&self) -> PostgresConfig {
-        PostgresConfig::new(self.url.as_str().into(), Arc::default())
+        let url = self.pooler.as_ref().map_or_else(|| self.url.clone(), |pooler| pooler.url(&self.url));
+        PostgresConfig::new(url.as_str().into(), Arc::default())
     }
 
     /// Connects to the database without creating any tables.
@@ -129,7 +144,7 @@ impl Role<'_> {
 
 /// Executes a statement; repeats it for 10 s while its object is in use: a slot whose creation the server refused is active
 /// until the server has cleaned it up.
-async fn execute_when_free(client: &Client, statement: &str) {
+pub(crate) async fn execute_when_free(client: &Client, statement: &str) {
     let began = Instant::now();
     while let Err(error) = client.batch_execute(statement).await {
         let in_use = error.code() == Some(&SqlState::OBJECT_IN_USE);
@@ -140,6 +155,7 @@ async fn execute_when_free(client: &Client, statement: &str) {
 
 impl Drop for Database {
     fn drop(&mut self) {
+        self.pooler = None;
         let server = self.server.clone();
         let statements =
             [format!("DROP DATABASE {} WITH (FORCE)", self.name), format!("DROP ROLE IF EXISTS {}_role", self.name)];

@@ -1,4 +1,5 @@
-//! Creation of the slot. The server waits for every transaction that is open at that moment; so it runs without our
+//! Creation of the slot, on a replication connection: it passes no pooler, and shows at once whether the server permits
+//! replication. The server waits for every transaction that is open at that moment; so it runs without our
 //! timeouts, and the sessions that it waits for are named.
 //!
 //! # What a crash does
@@ -7,12 +8,13 @@
 
 use std::time::Duration;
 
-use chunk_sync_engine::ports::{Fault, FaultClass};
-use deadpool_postgres::Client;
+use chunk_sync_engine::ports::Fault;
 use tracing::{info, warn};
 
 use super::{CONTEXT, PostgresCapture};
-use crate::postgres::fault::Error;
+use crate::postgres::failure::Cause;
+use crate::postgres::link::Link;
+use crate::postgres::replication::{connect, slot_refused};
 
 /// The interval at which the blocking sessions are looked up.
 const LOOK: Duration = Duration::from_secs(1);
@@ -24,32 +26,28 @@ const CHECK: &str = "SET statement_timeout = 0; SET lock_timeout = 0; SET idle_i
 impl PostgresCapture {
     /// Creates the slot by this statement, however long it takes.
     pub(super) async fn create_slot(&self, statement: &str) -> Result<(), Fault> {
-        let fault = |error: Error| self.records.fault(error, CONTEXT);
-        let client = Client::take(self.records.pool.get().await.map_err(fault)?);
-        let begun = async {
-            client.batch_execute(CHECK).await?;
-            Ok(client.query_one("SELECT pg_backend_pid()", &[]).await?.try_get::<_, i32>(0)?)
-        };
-        let pid = self.records.pool.within(begun).await.map_err(fault)?;
-        let creating = client.simple_query(statement);
-        tokio::pin!(creating);
-        let mut ticks = tokio::time::interval(LOOK);
-        let created = loop {
-            tokio::select! {
-                biased;
-                created = &mut creating => break created,
-                _ = ticks.tick() => self.name_obstacle(pid).await,
+        let link = Link::of(&self.config.link(&self.records.config))?;
+        let provider = self.provider(&link).await?;
+        let mut wire = connect(&link, provider).await.map_err(|refusal| refusal.into_fault(CONTEXT))?.wire;
+        let fault = |cause: Cause| slot_refused(&cause, &link.info.user, provider).into_fault(CONTEXT);
+        wire.query(CHECK).await.map_err(fault)?;
+        let pid = wire.query("SELECT pg_backend_pid()").await.map_err(fault)?;
+        let pid = pid.first().and_then(|row| row.first()?.as_deref()?.parse().ok()).unwrap_or_default();
+        let created = {
+            let creating = wire.query(statement);
+            tokio::pin!(creating);
+            let mut ticks = tokio::time::interval(LOOK);
+            loop {
+                tokio::select! {
+                    biased;
+                    created = &mut creating => break created,
+                    _ = ticks.tick() => self.name_obstacle(pid).await,
+                }
             }
         };
         self.set_obstacle(None);
-        match created.map_err(Error::from) {
-            Ok(_) => Ok(()),
-            // A lock time-out cannot occur; nothing here means that another process captures.
-            Err(error) if error.class() == FaultClass::Busy => {
-                Err(Fault { class: FaultClass::Unavailable, ..self.records.fault(error, CONTEXT) })
-            }
-            Err(error) => Err(self.records.fault(error, CONTEXT)),
-        }
+        wire.close().await;
+        created.map(drop).map_err(fault)
     }
 
     async fn name_obstacle(&self, pid: i32) {

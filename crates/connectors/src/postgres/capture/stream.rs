@@ -18,8 +18,10 @@ use super::CONTEXT;
 use super::decoder::Decoder;
 use crate::postgres::failure::Cause;
 use crate::postgres::link::Link;
+use crate::postgres::provider::Provider;
+use crate::postgres::replication::{Replication, connect};
 use crate::postgres::sql::quoted;
-use crate::postgres::wire::{Frame, Wire, WireLogin};
+use crate::postgres::wire::{Frame, Wire};
 
 /// PostgreSQL's epoch, 2000-01-01, in microseconds since 1970.
 const POSTGRES_EPOCH: i64 = 946_684_800_000_000;
@@ -40,6 +42,7 @@ pub(super) struct Wanted<'a> {
     pub(super) options: &'a str,
     /// The identifier of the server that the rows are on.
     pub(super) system: &'a str,
+    pub(super) provider: Provider,
     /// After this silence the connection is given up. A server also sends messages when nothing happens.
     pub(super) silence: Duration,
 }
@@ -57,8 +60,13 @@ impl Stream {
     /// [`Busy`](FaultClass::Busy) while another process reads the slot; [`Misconfigured`](FaultClass::Misconfigured) if
     /// `link` leads to a pooler or to another server than the one with the rows; the fault of the connection otherwise.
     pub(super) async fn open(link: &Link, wanted: Wanted<'_>, decoder: Decoder) -> Result<Self, Fault> {
-        let mut wire = connect(link).await?;
-        let begun = begin(&mut wire, &wanted).await;
+        let opened = connect(link, wanted.provider).await;
+        let Replication { mut wire, system } = opened.map_err(|refusal| refusal.into_fault(CONTEXT))?;
+        let begun = if system == wanted.system {
+            begin(&mut wire, &wanted).await
+        } else {
+            Err(other_server(&system, wanted.system))
+        };
         if let Err(fault) = begun {
             wire.close().await;
             return Err(fault);
@@ -84,26 +92,16 @@ impl Stream {
     }
 }
 
-/// Opens a replication connection.
-pub(in crate::postgres) async fn connect(link: &Link) -> Result<Wire, Fault> {
-    let login = WireLogin { is_replication: true, application: "chunk-sync capture" };
-    link.open(&login).await.map_err(|failure| Fault::new(failure.class, CONTEXT, &failure))
+/// The replication connection leads to another server than the connections to the rows.
+fn other_server(system: &str, of_rows: &str) -> Fault {
+    let message = format!(
+        "postgres.replication_url leads to another server (system {system}) than postgres.url (system {of_rows}); correct \
+         one of them"
+    );
+    Fault::new(FaultClass::Misconfigured, CONTEXT, message)
 }
 
 async fn begin(wire: &mut Wire, wanted: &Wanted<'_>) -> Result<(), Fault> {
-    let rows = wire.query("IDENTIFY_SYSTEM").await.map_err(|cause| fault(&cause))?;
-    let system = rows.first().and_then(|row| row.first().cloned().flatten()).unwrap_or_default();
-    if system != wanted.system {
-        return Err(Fault::new(
-            FaultClass::Misconfigured,
-            CONTEXT,
-            format!(
-                "postgres.replication_url leads to another server (system {system}) than postgres.url (system {}); \
-                 correct one of them",
-                wanted.system
-            ),
-        ));
-    }
     // A plugin prints times in the zone of the session.
     wire.query("SET TIME ZONE 'UTC'").await.map_err(|cause| fault(&cause))?;
     let start = format!("START_REPLICATION SLOT {} LOGICAL 0/0 {}", quoted(wanted.slot), wanted.options);

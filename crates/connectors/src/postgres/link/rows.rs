@@ -1,59 +1,77 @@
-//! The connections to the rows: tokio-postgres on a socket of [`Link`].
+//! The connections to the rows: tokio-postgres on a stream of [`Link`], with a session of its own or behind a pooler.
 
-use std::future::Future;
+use std::future::{Ready, ready};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use secrecy::ExposeSecret;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Empty, ReadBuf};
 use tokio::task::JoinHandle;
 use tokio_postgres::config::{ChannelBinding, SslMode, SslNegotiation};
-use tokio_postgres::{Client, Config, Error, NoTls, SimpleQueryMessage};
-use tracing::debug;
+use tokio_postgres::tls::{ChannelBinding as Bound, TlsConnect, TlsStream};
+use tokio_postgres::{Client, Config, SimpleQueryMessage};
+use tracing::{debug, info};
 
+use super::encrypted::{Open, open};
+use super::pooled::{Pooled, Setting, Verdict};
 use super::{Encryption, Link, Login, STATE, ServerState};
 use crate::postgres::conninfo::{Binding, Endpoint};
-use crate::postgres::failure::{Cause, LinkFailure};
+use crate::postgres::failure::Cause;
 use crate::postgres::socket::Socket;
+use crate::postgres::wire::Duplex;
 
 /// The name of the application, if the connection string has none.
-const APPLICATION: &str = "chunk-sync";
+pub(super) const APPLICATION: &str = "chunk-sync";
 
-/// A login with these command-line options for the session, beside those of the string.
+/// A login with these settings: of the session, or of every transaction where a pooler answers.
 #[derive(Clone, Debug)]
 pub(in crate::postgres) struct RowsLogin {
-    pub(in crate::postgres) options: String,
+    pub(in crate::postgres) settings: Vec<Setting>,
+    /// Whether a pooler, or another program that opens the sessions, answered the last login.
+    pub(in crate::postgres) is_pooled: Arc<AtomicBool>,
 }
 
 impl RowsLogin {
-    fn config(&self, link: &Link, endpoint: &Endpoint, encryption: Encryption<'_>) -> Config {
+    fn config(link: &Link, endpoint: &Endpoint) -> Config {
         let info = &link.info;
         let mut config = Config::new();
         config.user(&info.user).dbname(&info.database).application_name(link.application_name(APPLICATION));
         if let Some(password) = &endpoint.password {
             config.password(password.expose_secret());
         }
-        let own = info.options.as_deref().unwrap_or_default();
-        let options = format!("{own} {}", self.options);
-        if !options.trim().is_empty() {
-            config.options(options.trim());
+        if let Some(options) = &info.options {
+            config.options(options);
         }
         config.channel_binding(match info.channel_binding {
             Binding::Disable => ChannelBinding::Disable,
             Binding::Prefer => ChannelBinding::Prefer,
             Binding::Require => ChannelBinding::Require,
         });
-        if info.tls.is_direct {
-            config.ssl_negotiation(SslNegotiation::Direct);
-        }
-        config.ssl_mode(match encryption {
-            Encryption::Plain => SslMode::Disable,
-            Encryption::Offered(_) => SslMode::Prefer,
-            Encryption::Required(_) => SslMode::Require,
-        });
+        // The stream is open: the client only asks what binds the login to it.
+        config.ssl_mode(SslMode::Require).ssl_negotiation(SslNegotiation::Direct);
         config
+    }
+
+    /// Sets the settings of the session, unless another program than the server answered the login. A pooler announces a
+    /// process id of its own.
+    async fn settle(&self, client: &Client, verdict: &Verdict) -> Result<(), Cause> {
+        let own = format!("pg_backend_pid() = {}", verdict.announced());
+        let set =
+            |(name, value): &Setting| format!(", CASE WHEN {own} THEN set_config('{name}', '{value}', false) END");
+        let sql = format!("SELECT ({own})::text{}", self.settings.iter().map(set).collect::<String>());
+        let row = first(client, &sql).await?;
+        let is_pooled = row.get(0) != Some("true");
+        verdict.decide(is_pooled.then(|| self.settings.clone()));
+        if is_pooled != self.is_pooled.swap(is_pooled, Ordering::Relaxed) {
+            info!(
+                pooler = is_pooled,
+                "postgres.url leads to a pooler: every transaction brings its statements and settings"
+            );
+        }
+        Ok(())
     }
 }
 
@@ -67,95 +85,73 @@ impl Login for RowsLogin {
         socket: Socket,
         encryption: Encryption<'_>,
     ) -> Result<Self::Session, Cause> {
-        let config = self.config(link, endpoint, encryption);
-        match encryption {
-            Encryption::Plain => config.connect_raw(socket, NoTls).await.map(spawned),
-            Encryption::Offered(tls) | Encryption::Required(tls) => {
-                config.connect_raw(socket, tls.clone()).await.map(spawned)
+        let Open { stream, end_point, .. } = open(socket, encryption, link.info.tls.is_direct).await?;
+        let verdict = Arc::new(Verdict::default());
+        let opened = Opened { stream: Pooled::new(stream, Arc::clone(&verdict)), end_point };
+        let config = Self::config(link, endpoint);
+        let (client, connection) = config.connect_raw(tokio::io::empty(), opened).await.map_err(Cause::of_client)?;
+        let task = tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                debug!(%error, "a connection ended");
             }
-        }
-        .map_err(Cause::of_client)
+        });
+        self.settle(&client, &verdict).await?;
+        Ok((client, task))
     }
 
     async fn state(&self, (client, _): &mut Self::Session) -> Result<ServerState, Cause> {
-        let answer = client.simple_query(STATE).await.map_err(Cause::Client)?;
-        let row = answer.iter().find_map(|message| match message {
-            SimpleQueryMessage::Row(row) => Some(ServerState::of(row.get(0), row.get(1))),
-            _ => None,
-        });
-        row.ok_or_else(|| Cause::Protocol("the server did not show its state".to_owned()))
+        let row = first(client, STATE).await?;
+        Ok(ServerState::of(row.get(0), row.get(1)))
     }
 }
 
-fn spawned<S, T>((client, connection): (Client, tokio_postgres::Connection<S, T>)) -> (Client, JoinHandle<()>)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let task = tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            debug!(%error, "a connection ended");
-        }
+async fn first(client: &Client, sql: &str) -> Result<tokio_postgres::SimpleQueryRow, Cause> {
+    let answer = client.simple_query(sql).await.map_err(Cause::Client)?;
+    let row = answer.into_iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some(row),
+        _ => None,
     });
-    (client, task)
+    row.ok_or_else(|| Cause::Protocol("the server did not show its state".to_owned()))
 }
 
-/// Opens the connections of the pool.
-pub(in crate::postgres) struct Opener {
-    pub(in crate::postgres) link: Arc<Link>,
-    pub(in crate::postgres) login: RowsLogin,
+/// A stream that is open already, in the place of a handshake.
+struct Opened {
+    stream: Pooled<Box<dyn Duplex>>,
+    end_point: Option<Vec<u8>>,
 }
 
-type Opening<'a> = Pin<Box<dyn Future<Output = Result<(Client, JoinHandle<()>), Error>> + Send + 'a>>;
+impl TlsConnect<Empty> for Opened {
+    type Stream = Self;
+    type Error = io::Error;
+    type Future = Ready<io::Result<Self>>;
 
-impl deadpool_postgres::Connect for Opener {
-    fn connect(&self, _: &Config) -> Opening<'_> {
-        Box::pin(async {
-            match self.link.open(&self.login).await {
-                Ok(session) => Ok(session),
-                Err(failure) => Err(carry(failure).await),
-            }
-        })
+    fn connect(self, _: Empty) -> Self::Future {
+        ready(Ok(self))
     }
 }
 
-/// An error of the client that carries `failure`: the client has no constructor for one, so it gets a socket that fails
-/// with it.
-async fn carry(failure: LinkFailure) -> Error {
-    let mut config = Config::new();
-    config.user(APPLICATION).ssl_mode(SslMode::Disable);
-    loop {
-        if let Err(error) = config.connect_raw(Broken(failure.clone()), NoTls).await {
-            return error;
-        }
+impl TlsStream for Opened {
+    fn channel_binding(&self) -> Bound {
+        self.end_point.clone().map_or_else(Bound::none, Bound::tls_server_end_point)
     }
 }
 
-/// A socket that was never open.
-struct Broken(LinkFailure);
-
-impl Broken {
-    fn error(&self) -> io::Error {
-        io::Error::other(self.0.clone())
+impl AsyncRead for Opened {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
-impl AsyncRead for Broken {
-    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Err(self.error()))
-    }
-}
-
-impl AsyncWrite for Broken {
-    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
-        Poll::Ready(Err(self.error()))
+impl AsyncWrite for Opened {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Err(self.error()))
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

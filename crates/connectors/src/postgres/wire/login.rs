@@ -5,14 +5,12 @@ use postgres_protocol::authentication::md5_hash;
 use postgres_protocol::authentication::sasl::{self, ChannelBinding, ScramSha256};
 use postgres_protocol::message::frontend;
 use secrecy::ExposeSecret;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{Duplex, Frame, Wire};
+use super::{Frame, Wire};
 use crate::postgres::conninfo::{Binding, Endpoint};
 use crate::postgres::failure::Cause;
-use crate::postgres::link::{Encryption, Link, Login, STATE, ServerState};
+use crate::postgres::link::{Encryption, Link, Login, STATE, ServerState, open};
 use crate::postgres::socket::Socket;
-use crate::postgres::tls::Tls;
 
 /// A login of a replication connection, or of a plain one.
 #[derive(Clone, Copy, Debug)]
@@ -20,14 +18,6 @@ pub(in crate::postgres) struct WireLogin {
     pub(in crate::postgres) is_replication: bool,
     /// The name of the application, if the connection string has none.
     pub(in crate::postgres) application: &'static str,
-}
-
-/// The stream, and what binds a login to it.
-struct Open {
-    stream: Box<dyn Duplex>,
-    /// The data of `tls-server-end-point`.
-    end_point: Option<Vec<u8>>,
-    is_encrypted: bool,
 }
 
 impl Login for WireLogin {
@@ -85,27 +75,6 @@ impl WireLogin {
         frontend::startup_message(parameters, &mut message).map_err(|error| Cause::Protocol(error.to_string()))?;
         Ok(message)
     }
-}
-
-async fn open(mut socket: Socket, encryption: Encryption<'_>, is_direct: bool) -> Result<Open, Cause> {
-    let plain = |socket| Open { stream: Box::new(socket), end_point: None, is_encrypted: false };
-    let (tls, is_required): (&Tls, bool) = match encryption {
-        Encryption::Plain => return Ok(plain(socket)),
-        Encryption::Offered(tls) => (tls, false),
-        Encryption::Required(tls) => (tls, true),
-    };
-    if !is_direct {
-        let mut request = BytesMut::new();
-        frontend::ssl_request(&mut request);
-        socket.write_all(&request).await.map_err(Cause::Socket)?;
-        match socket.read_u8().await.map_err(Cause::Socket)? {
-            b'S' => {}
-            _ if is_required => return Err(Cause::NoTls),
-            _ => return Ok(plain(socket)),
-        }
-    }
-    let stream = tls.clone().handshake(socket).await.map_err(Cause::broken)?;
-    Ok(Open { end_point: stream.end_point(), stream: Box::new(stream), is_encrypted: true })
 }
 
 struct Bound {
