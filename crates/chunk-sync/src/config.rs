@@ -8,6 +8,7 @@ mod layers;
 mod read;
 mod reader;
 mod show;
+mod table_name;
 mod units;
 
 use std::fmt;

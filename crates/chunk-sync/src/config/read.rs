@@ -14,6 +14,7 @@ use toml::{Table, Value};
 
 use super::layers::near_miss;
 use super::reader::Reader;
+use super::table_name::table_name;
 use super::{Config, Finding, Http, Layers, Log, LogFormat, Neo4j, Postgres, Qdrant, Redis, Roles};
 
 const REDIS: &[&str] = &["redis", "rediss"];
@@ -64,11 +65,12 @@ fn roles(reader: &mut Reader<'_>) -> Roles {
 
 fn postgres(reader: &mut Reader<'_>) -> Option<Postgres> {
     let table = reader.required("postgres.table");
-    let (schema, table) = table.split_once('.').unwrap_or(("public", &table));
-    let (schema, table) = (schema.to_owned(), table.to_owned());
-    if schema.is_empty() || table.is_empty() || table.contains('.') {
-        reader.wrong("postgres.table", "must be a table name, or schema and table name separated by a dot");
-    }
+    let (schema, table) = table_name(&table).unwrap_or_else(|| {
+        let wrong =
+            "must be a table name, or schema and table name separated by a dot, each as it is or in double quotes";
+        reader.wrong("postgres.table", wrong);
+        Default::default()
+    });
     let slot = reader.required("postgres.slot");
     if !slot.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_') {
         reader.wrong(

@@ -128,8 +128,11 @@ impl PostgresCapture {
         let mut statements = self.publication().await?.statements;
         let slot = format!("SELECT 1 FROM pg_replication_slots WHERE slot_name = {}", literal(&self.config.slot));
         if self.ask(&slot).await?.is_none() {
+            // A standby that is promoted has such a slot as well, and capture goes on there without a gap.
+            let newer = self.ask("SELECT 1 WHERE current_setting('server_version_num')::integer >= 170000").await?;
+            let failover = if newer.is_some() { ", failover => true" } else { "" };
             statements.push(format!(
-                "SELECT pg_create_logical_replication_slot({}, '{}')::text",
+                "SELECT pg_create_logical_replication_slot({}, '{}'{failover})::text",
                 literal(&self.config.slot),
                 self.config.plugin.as_str()
             ));

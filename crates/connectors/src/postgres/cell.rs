@@ -6,7 +6,7 @@ use chunk_sync_model::Time;
 use chunk_sync_model::vector::Vector;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tokio_postgres::types::{FromSql, IsNull, ToSql, Type};
+use tokio_postgres::types::{FromSql, IsNull, Kind, ToSql, Type};
 use uuid::Uuid;
 
 use super::json;
@@ -97,6 +97,9 @@ impl FromCell for Indexed {
 
 impl ToSql for Cell {
     fn to_sql(&self, ty: &Type, out: &mut BytesMut) -> Result<IsNull, Failure> {
+        if let Kind::Domain(base) = ty.kind() {
+            return self.to_sql(base, out);
+        }
         match self {
             Self::Null => return Ok(IsNull::Yes),
             Self::Text(text) => out.put_slice(text.as_bytes()),

@@ -2,6 +2,7 @@
 //! prevents operation now or threatens it later. Read-only: creates and changes nothing.
 
 mod replication;
+mod times;
 
 use chunk_sync_engine::ports::{Finding, Findings};
 use chunk_sync_model::Time;
@@ -71,7 +72,10 @@ async fn look(findings: &mut Findings, config: &PostgresConfig, capture: &Captur
     let may_look = rights(findings, &client, config).await?;
     hidden_rows(findings, &client, config, may_look).await?;
     match schema::look(&client, config).await {
-        Ok(facts) => table(findings, config, &facts),
+        Ok(facts) => {
+            table(findings, config, &facts);
+            times::examine(findings, &client, config, &facts).await?;
+        }
         // Wrong version or encoding: the other checks are pointless then.
         Err(Error::Setup(text)) => {
             findings.failed("version", text, "use another server, or another database on it");
@@ -176,6 +180,9 @@ fn table(findings: &mut Findings, config: &PostgresConfig, facts: &Facts) {
     if facts.columns.is_empty() && facts.version.is_some() {
         let remedy = "restore the table, or run `chunk-sync init --adopt`";
         findings.failed("table", format!("the table {table} is gone; nothing is deleted in the other stores"), remedy);
+    } else if let (true, Some(other)) = (facts.columns.is_empty(), &facts.similar) {
+        let text = format!("the table {table} does not exist, but {other} does");
+        findings.failed("table", text, format!("set postgres.table to {other}, with its upper and lower case"));
     } else if facts.columns.is_empty() {
         findings.warning("table", format!("the table {table} does not exist yet"), INIT);
     } else {

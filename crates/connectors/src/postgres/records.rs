@@ -58,10 +58,10 @@ impl PostgresRecords {
     ///
     /// # Errors
     /// The fault of the query when the server is unreachable; [`Misconfigured`](FaultClass::Misconfigured) when it is
-    /// older than PostgreSQL 15 or the database is not encoded in UTF8.
+    /// older than PostgreSQL 15, the database is not encoded in UTF8, or the table cannot hold every chunk.
     pub async fn statements(&self) -> Result<Vec<String>, Fault> {
         let facts = self.facts().await.map_err(|error| error.into_fault(PREPARE))?;
-        Ok(schema::statements(&self.config, &facts))
+        schema::statements(&self.config, &facts).map_err(|error| error.into_fault(PREPARE))
     }
 
     pub(super) async fn create_missing(&self) -> Result<(), Fault> {
@@ -285,7 +285,7 @@ async fn create_missing(client: &mut Client, config: &PostgresConfig) -> Result<
     if facts.columns.is_empty() && facts.extension == Extension::Available {
         facts.extension = create_extension(&mut transaction, config).await?;
     }
-    for statement in schema::statements(config, &facts) {
+    for statement in schema::statements(config, &facts)? {
         tracing::debug!(statement, "postgres: prepare");
         transaction.batch_execute(&statement).await?;
     }

@@ -200,6 +200,8 @@ pub(super) struct Facts {
     pub(super) unique: bool,
     /// The first column of each constraint and unique index, by its name.
     pub(super) constraints: BTreeMap<String, String>,
+    /// A table whose name differs only in upper and lower case, quoted, if the table does not exist.
+    pub(super) similar: Option<String>,
 }
 
 /// Statements and limits for the tables as they are.
@@ -215,8 +217,9 @@ pub(super) struct Layout {
     pub(super) statements: Statements,
 }
 
-/// The statements that create the missing schemas, tables and migrations.
-pub(super) fn statements(config: &PostgresConfig, facts: &Facts) -> Vec<String> {
+/// The statements that create the missing schemas, tables and migrations. An existing table is examined before.
+pub(super) fn statements(config: &PostgresConfig, facts: &Facts) -> Result<Vec<String>, Error> {
+    check(config, facts)?;
     let mut statements = Vec::new();
     if facts.columns.is_empty() {
         if !facts.schema {
@@ -238,7 +241,26 @@ pub(super) fn statements(config: &PostgresConfig, facts: &Facts) -> Vec<String> 
         statements.extend(migration.iter().map(|&statement| statement.to_owned()));
         statements.push(format!("INSERT INTO chunk_sync.schema_version (version) VALUES ({version})"));
     }
-    statements
+    Ok(statements)
+}
+
+/// Whether the table can hold every chunk, or may be created. The error states the requirement and the remedy.
+fn check(config: &PostgresConfig, facts: &Facts) -> Result<(), Error> {
+    let table = table(config);
+    if facts.columns.is_empty() {
+        return match &facts.similar {
+            Some(other) => Err(Error::Setup(format!(
+                "the table {table} does not exist, but {other} does; set postgres.table to that name, with its upper and lower \
+                 case"
+            ))),
+            None => Ok(()),
+        };
+    }
+    check_id(&table, facts)?;
+    for column in COLUMNS {
+        check_column(&table, column.name, column.kind, facts.columns.get(column.name))?;
+    }
+    check_others(&table, facts)
 }
 
 fn create_table(config: &PostgresConfig, extension: &Extension) -> Vec<String> {
@@ -283,6 +305,7 @@ pub(super) fn table(config: &PostgresConfig) -> String {
 /// The layout of the existing tables. The error states which requirement they violate, and the remedy.
 pub(super) fn layout(config: &PostgresConfig, facts: &Facts) -> Result<Layout, Error> {
     let table = table(config);
+    check(config, facts)?;
     if facts.columns.is_empty() {
         return Err(Error::Setup(missing(&table, facts.version.is_some())));
     }
@@ -301,11 +324,6 @@ pub(super) fn layout(config: &PostgresConfig, facts: &Facts) -> Result<Layout, E
             ));
         }
     }
-    check_id(&table, facts)?;
-    for column in COLUMNS {
-        check_column(&table, column.name, column.kind, facts.columns.get(column.name))?;
-    }
-    check_others(&table, facts)?;
     let found = |name: &str| &facts.columns[name];
     let sparse = found("sparse_vector");
     let greatest = |name: &str| match found(name).type_name.as_str() {
@@ -360,6 +378,14 @@ fn check_column(table: &str, name: &str, kind: Kind, found: Option<&Found>) -> R
     };
     let named = types.iter().any(|(type_name, _)| *type_name == found.type_name);
     let serves = named || (kind == Kind::Text && found.is_enum);
+    if found.type_name == "halfvec" {
+        let size = found.size.map_or_else(String::new, |size| format!("({size})"));
+        return Err(Error::Setup(format!(
+            "column {name} of {table} has type {}, which rounds what it stores; ALTER TABLE {table} ALTER COLUMN {name} TYPE \
+             vector{size}, and index it as halfvec: USING hnsw (({name}::halfvec{size}) halfvec_cosine_ops)",
+            found.declared
+        )));
+    }
     if !serves {
         let wanted: Vec<_> = types.iter().map(|(_, declared)| *declared).collect();
         return Err(Error::Setup(format!(
@@ -440,12 +466,22 @@ const PRESENT: &str = "SELECT
     EXISTS (SELECT FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid JOIN pg_namespace n ON n.oid = c.relnamespace
             JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = i.indkey[0]
             WHERE n.nspname = $1 AND c.relname = $2 AND i.indisunique AND i.indisvalid AND i.indimmediate
-            AND i.indpred IS NULL AND i.indnkeyatts = 1 AND a.attname = 'id')";
+            AND i.indpred IS NULL AND i.indnkeyatts = 1 AND a.attname = 'id'),
+    (SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+            WHERE lower(n.nspname) = lower($1) AND lower(c.relname) = lower($2)
+            AND c.relkind IN ('r', 'p', 'v', 'm', 'f') ORDER BY n.nspname <> $1, c.relname LIMIT 1)";
 
-const COLUMNS_THERE: &str =
-    "SELECT a.attname::text, t.typname::text, format_type(a.atttypid, a.atttypmod), a.atttypmod,
-    t.typtype = 'e', a.attnotnull, a.atthasdef OR a.attidentity <> '', a.attgenerated <> ''
-    FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+/// A domain counts as the type that it restricts.
+const COLUMNS_THERE: &str = "SELECT a.attname::text, t.typname::text, format_type(a.atttypid, a.atttypmod),
+    CASE WHEN t.oid = a.atttypid THEN a.atttypmod ELSE t.typmod END,
+    t.typtype = 'e', a.attnotnull OR t.is_not_null, a.atthasdef OR a.attidentity <> '', a.attgenerated <> ''
+    FROM pg_attribute a JOIN LATERAL (
+        WITH RECURSIVE base AS (
+            SELECT oid, typname, typtype, typbasetype, -1 AS typmod, false AS is_not_null
+            FROM pg_type WHERE oid = a.atttypid
+            UNION ALL SELECT u.oid, u.typname, u.typtype, u.typbasetype, d.typtypmod, base.is_not_null OR d.typnotnull
+            FROM base JOIN pg_type d ON d.oid = base.oid JOIN pg_type u ON u.oid = base.typbasetype)
+        SELECT * FROM base WHERE typbasetype = 0) t ON true
     JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname = $1 AND c.relname = $2 AND a.attnum > 0 AND NOT a.attisdropped";
 
@@ -476,7 +512,7 @@ pub(super) async fn look(client: &impl GenericClient, config: &PostgresConfig) -
     let mut columns = BTreeMap::new();
     for row in client.query(COLUMNS_THERE, &[&config.schema, &config.table]).await? {
         let type_name: String = row.try_get(1)?;
-        let sized = matches!(type_name.as_str(), "vector" | "sparsevec");
+        let sized = matches!(type_name.as_str(), "vector" | "halfvec" | "sparsevec");
         let size = u32::try_from(row.try_get::<_, i32>(3)?).ok().filter(|_| sized);
         let found = Found {
             type_name,
@@ -501,6 +537,7 @@ pub(super) async fn look(client: &impl GenericClient, config: &PostgresConfig) -
         columns,
         unique: present.try_get(6)?,
         constraints,
+        similar: present.try_get(7)?,
     })
 }
 

@@ -130,6 +130,70 @@ async fn rights_that_are_missing_are_named_and_granting_them_helps() {
 }
 
 #[tokio::test]
+async fn the_right_to_replicate_is_tried_and_its_grant_is_that_of_the_provider() {
+    let environment = Environment::fresh::<Pg18>().await;
+    environment.prepare().await;
+    let role = environment.database.role("").await;
+    let config = role.config();
+    let capture =
+        CaptureConfig { url: config.url.clone(), slot: "never_made".to_owned(), ..environment.capture.clone() };
+    let grants = format!(
+        "GRANT CREATE ON DATABASE {0} TO {1}; GRANT ALL ON SCHEMA unified, chunk_sync TO {1}; \
+         GRANT ALL ON ALL TABLES IN SCHEMA unified, chunk_sync TO {1}",
+        environment.database.name, role.name
+    );
+    environment.database.meddle(&grants).await;
+    for (setting, grant) in [
+        ("rds.logical_replication", "GRANT rds_replication TO"),
+        ("cloudsql.logical_decoding", "REPLICATION"),
+        ("azure.extensions", "REPLICATION"),
+    ] {
+        let alter = |change: &str| format!("ALTER DATABASE {} {change}", environment.database.name);
+        environment.database.meddle(&alter(&format!("SET {setting} = 'off'"))).await;
+        let found = examine(&config, &capture).await;
+        let right = found.iter().find(|finding| finding.subject == "replication right").unwrap();
+        let remedy = right.remedy.as_deref().unwrap();
+        assert!(right.level == Level::Failed && remedy.contains(grant), "{setting}: {found:?}");
+        // The service refuses with the same words.
+        let records = Arc::new(PostgresRecords::connect(config.clone()).await.unwrap());
+        let fault = PostgresCapture::new(records, capture.clone()).prepare().await.unwrap_err();
+        assert!(fault.message.contains(remedy), "{fault}");
+        environment.database.meddle(&alter("RESET ALL")).await;
+    }
+    environment.leave().await;
+}
+
+#[tokio::test]
+async fn times_without_a_zone_are_named_where_sessions_have_another_than_utc() {
+    let environment = Environment::fresh::<Pg15>().await;
+    environment.prepare().await;
+    let database = &environment.database;
+    database.meddle("ALTER TABLE unified.chunks ALTER updated_at TYPE timestamp").await;
+    let times = async || {
+        let found = examine(&environment.config, &environment.capture).await;
+        found.into_iter().find(|finding| finding.subject == "times")
+    };
+    database.meddle(&format!("ALTER DATABASE {} SET timezone = 'UTC'", database.name)).await;
+    assert_eq!(times().await.unwrap().level, Level::Ok);
+    database.meddle(&format!("ALTER DATABASE {} SET timezone = 'Asia/Kolkata'", database.name)).await;
+    let found = times().await.unwrap();
+    assert!(found.level == Level::Warning && found.text.contains("+05:30"), "{found:?}");
+    let (_, remedy) = found.remedy.as_deref().unwrap().split_once(": ").unwrap();
+    database.meddle(remedy).await;
+    assert_eq!(times().await, None);
+    environment.leave().await;
+}
+
+#[tokio::test]
+async fn a_slot_outlives_a_failover_where_the_server_can_do_that() {
+    let environment = Environment::fresh::<Pg18>().await;
+    environment.prepare().await;
+    let sql = format!("SELECT failover FROM pg_replication_slots WHERE slot_name = '{}'", environment.capture.slot);
+    assert!(environment.database.one(&sql).await.get::<_, bool>(0));
+    environment.leave().await;
+}
+
+#[tokio::test]
 async fn a_server_that_does_not_answer_is_unreachable_in_time() {
     let mut environment = Environment::fresh::<Pg15>().await;
     let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap();

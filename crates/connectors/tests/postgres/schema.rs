@@ -132,6 +132,65 @@ async fn names_with_special_characters_are_quoted() {
 }
 
 #[tokio::test]
+async fn a_table_with_another_case_is_offered_and_none_is_created() {
+    let database = Database::fresh::<Pg15>().await;
+    let own = PostgresConfig { schema: "public".into(), table: "Chunk".into(), ..database.config() };
+    PostgresRecords::connect(own.clone()).await.unwrap().prepare().await.unwrap();
+    for (schema, table) in [("public", "chunk"), ("public", "CHUNK"), ("Public", "Chunk")] {
+        let config = PostgresConfig { schema: schema.into(), table: table.into(), ..database.config() };
+        let records = PostgresRecords::connect(config).await.unwrap();
+        for fault in [records.prepare().await.unwrap_err(), records.statements().await.unwrap_err()] {
+            assert_eq!(fault.class, FaultClass::Misconfigured, "{fault}");
+            assert!(fault.message.contains("public.\"Chunk\""), "{fault}");
+        }
+    }
+    let made = database.one("SELECT count(*) FROM pg_class WHERE lower(relname) = 'chunk' AND relkind = 'r'").await;
+    assert_eq!(made.get::<_, i64>(0), 1);
+    all_come_back(&PostgresRecords::connect(own).await.unwrap()).await;
+}
+
+#[tokio::test]
+async fn columns_of_domains_hold_what_their_types_hold() {
+    let database = Database::fresh::<Pg18>().await;
+    let domains = "CREATE SCHEMA unified; CREATE DOMAIN unified.short AS varchar(20); \
+        CREATE DOMAIN unified.named AS unified.short CHECK (VALUE <> ''); CREATE DOMAIN unified.filled AS text NOT NULL; \
+        CREATE DOMAIN unified.facts AS jsonb; CREATE DOMAIN unified.line AS integer CHECK (VALUE >= 0); \
+        CREATE DOMAIN unified.share AS real; CREATE DOMAIN unified.moment AS timestamptz; \
+        CREATE EXTENSION vector; CREATE DOMAIN unified.dense AS vector(3);";
+    let others = OTHERS.replace("CREATE SCHEMA unified;", domains);
+    let others = others
+        .replace("content text NOT NULL", "content unified.filled")
+        .replace("source_type varchar(20)", "source_type unified.named")
+        .replace("end_line integer", "end_line unified.line")
+        .replace("confidence real", "confidence unified.share")
+        .replace("metadata json", "metadata unified.facts")
+        .replace("cognified_at timestamptz", "cognified_at unified.moment")
+        .replace("dense_vector real[]", "dense_vector unified.dense");
+    database.meddle(&others).await;
+    all_come_back(&database.prepared().await).await;
+}
+
+#[tokio::test]
+async fn a_column_that_rounds_vectors_is_refused_before_anything_is_made() {
+    let database = Database::fresh::<Pg18>().await;
+    let table = OTHERS.replace("dense_vector real[]", "dense_vector halfvec(3072)");
+    database.meddle(&format!("CREATE EXTENSION vector; {table}")).await;
+    let records = database.records().await;
+    let fault = records.prepare().await.unwrap_err();
+    assert_eq!(fault.class, FaultClass::Misconfigured);
+    let remedy = "ALTER TABLE \"unified\".\"chunks\" ALTER COLUMN dense_vector TYPE vector(3072)";
+    assert!(fault.message.contains(remedy), "{fault}");
+    assert_eq!(records.statements().await.unwrap_err().message, fault.message);
+    assert!(!database.one("SELECT to_regnamespace('chunk_sync') IS NOT NULL").await.get::<_, bool>(0));
+    database.meddle(remedy).await;
+    database
+        .meddle("CREATE INDEX ON unified.chunks USING hnsw ((dense_vector::halfvec(3072)) halfvec_cosine_ops)")
+        .await;
+    records.prepare().await.unwrap();
+    all_come_back(&records).await;
+}
+
+#[tokio::test]
 async fn an_unsuitable_table_is_refused_with_the_remedy() {
     let database = Database::fresh::<Pg15>().await;
     let records = database.prepared().await;
