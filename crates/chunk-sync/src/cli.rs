@@ -8,6 +8,7 @@ mod conflicts;
 mod dead;
 mod demo;
 mod doctor;
+mod erase;
 mod init;
 mod output;
 mod progress;
@@ -60,6 +61,8 @@ enum Command {
     /// List, show, retry and drop dead letters: entries that could not be processed.
     #[command(subcommand)]
     Dead(dead::Action),
+    /// Remove what is still held of the text of deleted chunks, beside the stores.
+    Erase(erase::Arguments),
     /// Inspect, check and replay the write-ahead log.
     #[command(subcommand)]
     Wal(wal::Action),
@@ -199,6 +202,7 @@ impl Cli {
             Command::Verify(arguments) => verify::execute(load()?.0, &arguments, json).await,
             Command::Conflicts(action) => conflicts::execute(&load()?.0, action, json).await,
             Command::Dead(action) => dead::execute(&load()?.0, action, json).await,
+            Command::Erase(arguments) => erase::execute(&load()?.0, &arguments, json).await,
             Command::Wal(action) => wal::execute(load()?.0, action, json).await,
             Command::Status => status::execute(&load()?.0, json).await,
             Command::Doctor(arguments) => Box::pin(doctor::execute(&load()?.0, &arguments, json)).await,

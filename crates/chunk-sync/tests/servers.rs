@@ -14,6 +14,8 @@ mod crash_points;
 mod drill;
 #[path = "servers/environment.rs"]
 mod environment;
+#[path = "servers/erase.rs"]
+mod erase;
 #[path = "servers/faults.rs"]
 mod faults;
 #[path = "servers/field.rs"]

@@ -35,6 +35,7 @@ mod command;
 mod config;
 mod connection;
 mod dead;
+mod erase;
 mod examine;
 mod fault;
 mod loss;

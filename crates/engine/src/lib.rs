@@ -8,7 +8,7 @@
 //! | `pipeline` | the path of an event: envelope, log, apply, store writer, outbox, completion; and recovery after a crash |
 //! | `absence` | chunks whose row is absent: notes, second looks, the limit, the guard over the table on record |
 //! | `verify` | everything that reads the stores and compares them: verification, repair, scrubber |
-//! | `operator` | decisions of the operator: conflicts, dead letters |
+//! | `operator` | decisions of the operator: conflicts, dead letters, erasure |
 //! | `runtime` | the service that runs the pipeline: settings, metrics, retries, maintenance |
 
 pub mod absence;
@@ -21,8 +21,9 @@ pub mod verify;
 
 pub use ingest::listeners::{Heard, Published, Subscription};
 pub use ingest::publisher::Publisher;
+pub use ingest::repetition::repeated;
 pub use ingest::{backfill, change_feed as capture};
-pub use operator::{conflicts, dead_letters as dead};
+pub use operator::{conflicts, dead_letters as dead, erase, spill as dead_letter_files};
 pub use pipeline::envelope::report_dead_letter;
 pub use pipeline::recovery::Recovered;
 pub use pipeline::store_writer::Condition;

@@ -6,8 +6,10 @@ mod bus;
 mod capture;
 mod conflict_log;
 mod dead_letters;
+mod erasures;
 mod fault;
 mod finding;
+mod idle_records;
 mod installation;
 mod lease;
 mod outbox;
@@ -24,12 +26,14 @@ pub use absence::{
     Suspicion, Verdict, max_deletes,
 };
 pub use beats::{Beat, Beats};
-pub use bus::{Bus, BusCondition, Delivery, Depth, EntryId, FinishedBy};
+pub use bus::{Bus, BusCondition, BusErasure, Delivery, Depth, EntryId, Erasing, FinishedBy, chunk_of};
 pub use capture::{Capture, Captured, Gap, Opened, PART, Position, Source, Touch};
 pub use conflict_log::{ConflictFilter, ConflictLog, ConflictRecord, NewConflict, Resolution, ResolvedPart};
 pub use dead_letters::{DEAD_FIELDS, DeadLetter, DeadLetters, Letter};
+pub use erasures::Erasures;
 pub use fault::{Fault, FaultClass, Policy};
 pub use finding::{Finding, Findings, Level};
+pub use idle_records::{IdlePage, IdleRecords};
 pub use installation::{Installation, Installed, Kept, Marked, StoreSet, check_mark};
 pub use lease::{Handover, Lease, LeaseState};
 pub use outbox::{Outbox, PendingWrite};

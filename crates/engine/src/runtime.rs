@@ -12,3 +12,4 @@ pub(crate) mod rate_limit;
 pub(crate) mod retry;
 pub mod service;
 pub mod settings;
+pub(crate) mod sweep;

@@ -4,7 +4,8 @@
 //! shown state is a pure function of the histories, so it does not depend on how the sequences interleave.
 //!
 //! # Format
-//! One byte `2`, then the record in postcard's encoding. Format 1, without stored forms, is read. The record contains a value if a later merge may need
+//! One byte `2`, then the record in postcard's encoding, then what expiry needs to know of it (`upkeep.rs`), which a
+//! reader may leave out. Format 1, without stored forms, is read. The record contains a value if a later merge may need
 //! it and may not find it in the row. Shown values are in the row, which is written in the same transaction.
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use uuid::Uuid;
 use crate::{ChangeVersion, Hash, Origin, Part, SyncVersion, Time, Writer};
 
 mod format_1;
+mod upkeep;
 
 const FORMAT: u8 = 2;
 
@@ -86,6 +88,10 @@ pub struct History {
     /// The ids of the writer's events in that microsecond, in order. They distinguish a repetition from a further
     /// change.
     pub seen: Vec<Uuid>,
+    /// The time of the writer's last event that left no part out as unchanged: it replaces everything that the writer
+    /// had published before, whether or not that was ever merged.
+    #[serde(skip, default = "never")]
+    pub whole: Time,
     /// The latest values of the fields that are not parts.
     pub reported: Reported,
     /// The writer's settings by part, each list in ascending order of version.
@@ -126,8 +132,12 @@ pub struct Setting {
     pub on_purpose: bool,
     /// For an embedding: the hash of the content that it was computed from.
     pub made_for: Option<Hash>,
-    /// The value as JSON, if a later merge may need it and may not find it in the row.
+    /// The value as JSON, if a later merge may need it and may not find it in the row. Of an expired content only
+    /// `sha256:` and its full hash.
     pub value: Option<String>,
+    /// When the service recorded the setting, in hours since 1970; 0 until [`Record::stamp`].
+    #[serde(skip)]
+    pub recorded: u32,
 }
 
 impl Setting {
@@ -163,7 +173,7 @@ impl Record {
     /// # Errors
     /// If postcard cannot serialise it, which the types of a record never cause.
     pub fn encode(&self) -> Result<Vec<u8>, RecordError> {
-        Ok(postcard::to_extend(self, vec![FORMAT])?)
+        self.append_upkeep(postcard::to_extend(self, vec![FORMAT])?)
     }
 
     /// Decodes a record.
@@ -173,10 +183,21 @@ impl Record {
     /// if the rest does not decode.
     pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
         match bytes.split_first() {
-            Some((&FORMAT, rest)) => Ok(postcard::from_bytes(rest)?),
+            Some((&FORMAT, rest)) => {
+                let (mut record, rest): (Self, _) = postcard::take_from_bytes(rest)?;
+                record.take_upkeep(rest)?;
+                Ok(record)
+            }
             Some((&format_1::FORMAT, rest)) => Ok(postcard::from_bytes::<format_1::Record>(rest)?.into()),
             other => Err(RecordError::Format(other.map(|(format, _)| *format))),
         }
+    }
+
+    /// Notes when the settings that are new in the record were recorded. Expiry counts from then: the time of a change
+    /// may be long past when its event arrives.
+    pub fn stamp(&mut self, now: Time) {
+        let settings = self.writers.values_mut().flat_map(|history| history.parts.values_mut()).flatten();
+        settings.filter(|setting| setting.recorded == 0).for_each(|setting| setting.recorded = hours(now));
     }
 
     /// Whether the chunk exists: the newest setting of [`Part::Existence`] decides. A setting that removes it is the
@@ -191,6 +212,12 @@ impl Record {
                 .map(|setting| (setting.version(*writer), setting.hash.is_some()))
         });
         settings.max_by_key(|(version, _)| *version).is_some_and(|(_, exists)| exists)
+    }
+
+    /// Whether an event is late or a repetition, and so changes nothing.
+    #[must_use]
+    pub fn repeats(&self, writer: Writer, time: Time, event: Uuid) -> bool {
+        !self.admits(writer, time, event)
     }
 
     /// Whether an event is neither late nor a repetition.
@@ -228,14 +255,19 @@ impl Record {
     }
 }
 
+/// A time before every change.
+fn never() -> Time {
+    Time::from_micros(i64::MIN)
+}
+
+/// The hours between 1970 and the time.
+pub(crate) fn hours(time: Time) -> u32 {
+    u32::try_from(time.micros().max(0) / 3_600_000_000).unwrap_or(u32::MAX)
+}
+
 impl History {
     pub(crate) fn new() -> Self {
-        Self {
-            last: Time::from_micros(i64::MIN),
-            seen: Vec::new(),
-            reported: Reported::default(),
-            parts: BTreeMap::new(),
-        }
+        Self { last: never(), seen: Vec::new(), whole: never(), reported: Reported::default(), parts: BTreeMap::new() }
     }
 
     /// Adds an event; returns how many earlier events of the writer have the same microsecond.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{Bus, DeadLetter, Delivery, EntryId, FaultClass, Handover};
+use chunk_sync_engine::ports::{Bus, DeadLetter, Delivery, EntryId, Erasing, FaultClass, Handover};
 use chunk_sync_model::event::Fields;
 use chunk_sync_model::{Event, Limits, Target, Time};
 
@@ -384,4 +384,22 @@ pub async fn an_entry_has_the_clock_of_the_bus<F: BusFixture>() {
     // An id has milliseconds only.
     assert!(delivery.added_at.micros() + 1_000 >= before.micros() && delivery.added_at <= after);
     assert!(delivery.read_at.micros() + 1_000 >= delivery.added_at.micros() && delivery.read_at <= after);
+}
+
+pub async fn erasing_counts_what_is_unfinished<F: BusFixture>() {
+    let fixture = F::fresh().await;
+    let (bus, events) = (fixture.port(), events(3));
+    let chunk = events[1].chunk_id();
+    bus.publish(&events).await.unwrap();
+    assert_eq!(bus.erase(chunk, Erasing::Remove).await.unwrap().unfinished, 1, "it is not read yet");
+    let deliveries = read(&*bus, 3).await;
+    assert_eq!(bus.erase(chunk, Erasing::Remove).await.unwrap().unfinished, 1, "it is read and not acknowledged");
+    bus.acknowledge(&ids(&deliveries[1..])).await.unwrap();
+    assert_eq!(bus.erase(chunk, Erasing::Remove).await.unwrap().unfinished, 0);
+    assert_eq!(
+        bus.erase(chunk, Erasing::Remove).await.unwrap(),
+        chunk_sync_engine::ports::BusErasure::default(),
+        "nothing is left"
+    );
+    assert_eq!(bus.depth().await.unwrap().pending, 1, "the others stay");
 }

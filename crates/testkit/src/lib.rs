@@ -20,6 +20,7 @@ pub mod scenarios;
 pub mod simulation;
 pub mod states;
 pub mod store;
+mod upkeep_ports;
 pub mod vector_store;
 pub mod waiting;
 
@@ -167,6 +168,8 @@ macro_rules! records_suite {
                 what_is_decided_closes_what_is_open_of_that_part,
                 settled_conflicts_are_forgotten_oldest_first_and_open_ones_never,
                 hundreds_of_conflicts_are_recorded_and_closed_at_once,
+                a_record_is_idle_until_a_merge_writes_it_and_once_until_it_is_swept,
+                requested_erasures_stay_until_they_are_withdrawn,
                 records_and_outbox_survive_a_restart,
                 hundreds_are_merged_at_once,
                 asking_for_nothing_is_harmless,
@@ -259,6 +262,7 @@ macro_rules! bus_suite {
                 the_depth_separates_unread_from_pending,
                 trimming_leaves_what_is_unfinished,
                 an_entry_has_the_clock_of_the_bus,
+                erasing_counts_what_is_unfinished,
                 a_full_bus_is_busy_until_there_is_room,
                 preparing_again_loses_nothing,
                 publishers_at_once_lose_nothing,

@@ -8,6 +8,7 @@ mod capture;
 mod lease;
 mod records;
 mod store;
+mod upkeep;
 mod waiting;
 mod world;
 

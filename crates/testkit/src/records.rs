@@ -3,6 +3,7 @@
 mod absence;
 mod conflicts;
 mod pending_writes;
+mod upkeep;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +22,7 @@ use pending_writes::pending_write;
 pub use absence::*;
 pub use conflicts::*;
 pub use pending_writes::*;
+pub use upkeep::*;
 
 type Port = dyn Records;
 

@@ -236,6 +236,15 @@ fn a_capture_that_hides_what_it_missed() {
 }
 
 #[test]
+fn an_expiry_that_drops_the_newest_setting() {
+    let plant = || Plant {
+        records: Box::new(|records| Arc::new(records::Flawed::new(records, records::Flaw::ForgetsNewestSettings))),
+        ..Plant::default()
+    };
+    is_found_out("an expiry of the newest setting", 20, &["the record of", "the row of"], plant);
+}
+
+#[test]
 fn a_merge_that_does_not_compare_the_token() {
     let plant = || Plant {
         records: Box::new(|records| Arc::new(records::Flawed::new(records, records::Flaw::IgnoresTheLease))),

@@ -8,6 +8,7 @@
 //! The crate is synchronous and does not interpret operations.
 
 pub mod disk;
+mod erase;
 mod error;
 mod future;
 mod hour;
@@ -21,6 +22,7 @@ pub mod testing;
 mod writer;
 
 pub use disk::holder;
+pub use erase::drop_lines;
 pub use error::WalError;
 pub use future::{Renamed, rename_future_files};
 pub use inspect::{FileReport, Flawed, Report, inspect, inspect_on};

@@ -103,6 +103,8 @@ pub(crate) struct Line<'a> {
     pub(crate) origin: Option<Origin<'a>>,
     /// The operation of a pending line; a completion has none.
     pub(crate) operation: Option<&'a str>,
+    /// Whether it is the completion of a failed operation, with the error.
+    pub(crate) error: bool,
 }
 
 /// Why a line is damaged.
@@ -211,7 +213,8 @@ fn cut(body: &str) -> Option<Line<'_>> {
         None if rest.starts_with(r#","status":"failed","error":""#) => None,
         None => return None,
     };
-    Some(Line { timestamp: timestamp.parse().ok()?, operation_id, origin, operation })
+    let error = operation.is_none() && rest.starts_with(r#","status":"failed""#);
+    Some(Line { timestamp: timestamp.parse().ok()?, operation_id, origin, operation, error })
 }
 
 /// Cuts the origin off the front of `text`, where there is one.

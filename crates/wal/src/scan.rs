@@ -92,9 +92,9 @@ pub(crate) struct Lines<'a> {
 /// A line as it is in the file.
 pub(crate) struct Raw<'a> {
     number: u64,
-    offset: u64,
+    pub(crate) offset: u64,
     /// Bytes, without the line end.
-    length: u64,
+    pub(crate) length: u64,
     /// The bytes, at most the first [`MAX_LINE`].
     bytes: &'a [u8],
     /// Whether a line end follows.
@@ -106,7 +106,17 @@ impl Raw<'_> {
         (self.bytes.len() as u64, crc32c::crc32c(self.bytes))
     }
 
-    fn parse(&self) -> Result<line::Line<'_>, Flaw> {
+    /// The bytes, without the line end and at most the first [`MAX_LINE`].
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.bytes
+    }
+
+    /// Whether [`Self::bytes`] has all of the line.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.length == self.bytes.len() as u64
+    }
+
+    pub(crate) fn parse(&self) -> Result<line::Line<'_>, Flaw> {
         if self.length > MAX_LINE as u64 { Err(Flaw::Overlong) } else { line::parse(self.bytes) }
     }
 }

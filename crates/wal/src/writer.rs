@@ -16,7 +16,8 @@
 //! - Only the oldest file is ever removed, and its removal is durable before the next one: a file with completions is
 //!   never removed before the file with the operations that they complete.
 
-use std::collections::{BTreeMap, HashMap};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -80,6 +81,7 @@ impl Wal {
     /// # Errors
     /// [`WalError::Disk`] if a file or the directory cannot be read, truncated or synced.
     pub fn open_on(disk: Arc<dyn Disk>, options: Options) -> Result<(Self, Recovery), WalError> {
+        crate::erase::finish(&*disk).map_err(WalError::disk("finish erasing in", "the directory of the log"))?;
         let (State { files, open }, recovery) = recover(&disk)?;
         let mut files: BTreeMap<_, _> =
             files.into_iter().map(|(hour, bytes)| (hour, FileState { bytes, open: 0 })).collect();
@@ -216,6 +218,35 @@ impl Wal {
     /// As [`Self::retire`].
     pub fn reclaim(&mut self) -> Result<Vec<String>, WalError> {
         self.remove_while(|_| true)
+    }
+
+    /// Erases the ended operations that `erases` selects by their content: their lines keep id and time. Returns the
+    /// number of erased operations, and of selected ones that have not ended and stay. See `erase.rs` for crashes.
+    ///
+    /// # Errors
+    /// [`WalError::Disk`] if a file cannot be read, written or renamed, which poisons the log: the next opening finishes
+    /// what was begun. [`WalError::Poisoned`] after an earlier failure.
+    pub fn erase(&mut self, erases: &dyn Fn(&str) -> bool) -> Result<(u64, u64), WalError> {
+        self.sync()?;
+        self.writing = None;
+        let (mut erased, pending) = (HashMap::new(), RefCell::new(HashSet::new()));
+        let hours: Vec<Hour> = self.files.keys().copied().collect();
+        for hour in hours {
+            let open = &self.open;
+            let selects = |id: &str, operation: &str| {
+                let selected = operation != crate::line::AGAIN && erases(operation);
+                let ended = !open.contains_key(id);
+                if selected && !ended {
+                    pending.borrow_mut().insert(id.to_owned());
+                }
+                selected && ended
+            };
+            let rewritten = crate::erase::rewrite(&*self.disk, hour, &selects, &mut erased);
+            if let Some(bytes) = self.poison_unless(rewritten)? {
+                self.files.entry(hour).or_default().bytes = bytes;
+            }
+        }
+        Ok((erased.values().filter(|now| **now).count() as u64, pending.into_inner().len() as u64))
     }
 
     /// Bytes in all files.

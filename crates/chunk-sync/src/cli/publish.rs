@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
-use chunk_sync_engine::Publisher;
-use chunk_sync_engine::ports::{Fault, FaultClass};
+use chunk_sync_engine::ports::{Fault, FaultClass, Records};
+use chunk_sync_engine::{Publisher, repeated};
 use chunk_sync_model::Event;
 use clap::Args;
 use serde::Serialize;
@@ -27,6 +27,9 @@ const MAX_LINE: u64 = 16 * 1024 * 1024;
 
 /// Maximum number of refused lines in the JSON result; all are counted.
 const LISTED: usize = 10_000;
+
+/// How long a batch waits for the answer which of its events are repeated.
+const KNOWN_WITHIN: Duration = Duration::from_secs(1);
 
 /// First and longest pause before a retry; the pause doubles in between.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
@@ -68,6 +71,8 @@ struct Summary {
     /// All lines up to this one are on the bus, except refused ones.
     lines: u64,
     refused: u64,
+    /// Of the published events: those that were merged before and change nothing, as far as that is known.
+    repeated: u64,
     refusals: Vec<Refusal>,
 }
 
@@ -93,7 +98,7 @@ pub(super) async fn execute(config: &Config, arguments: &Arguments, json: bool) 
     });
     let mut summary = Summary::default();
     let patience = Duration::from_secs(arguments.wait);
-    let published = publish(&wired.publisher, reads, size, patience, &mut summary).await;
+    let published = publish((&wired.publisher, Some(&*wired.ports.records)), reads, size, patience, &mut summary).await;
     say(&summary, &name, json)?;
     published.map_err(|fault| stuck(fault, &summary, &name))?;
     let read = parsing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
@@ -115,7 +120,7 @@ fn open(file: Option<&Path>) -> std::io::Result<(Box<dyn BufRead + Send>, Option
 }
 
 async fn publish(
-    publisher: &Publisher,
+    (publisher, records): (&Publisher, Option<&dyn Records>),
     mut reads: mpsc::Receiver<Batch>,
     size: Option<u64>,
     patience: Duration,
@@ -132,6 +137,7 @@ async fn publish(
             }
         }
         let count = read.events.len() as u64;
+        summary.repeated += repeats(records, &read.events).await;
         if let Err(fault) = persist(publisher, read.events, patience, &|text| progress.note(text)).await {
             break Err(fault);
         }
@@ -142,6 +148,15 @@ async fn publish(
     };
     progress.finish();
     result
+}
+
+/// How many of the events change nothing. While the system of record does not answer, that is unknown and not counted.
+async fn repeats(records: Option<&dyn Records>, events: &[Event]) -> u64 {
+    let Some(records) = records else { return 0 };
+    match tokio::time::timeout(KNOWN_WITHIN, repeated(records, events)).await {
+        Ok(Ok(repeated)) => repeated.into_iter().filter(|repeated| *repeated).count() as u64,
+        _ => 0,
+    }
 }
 
 /// Publishes events, and retries for `patience` while the bus is unavailable or full. Events that reached the bus before a
@@ -202,8 +217,12 @@ fn say(summary: &Summary, name: &str, json: bool) -> Result<(), Failure> {
         0 => String::new(),
         refused => format!(", refused {}", output::count(refused, "line")),
     };
+    let repeated = match summary.repeated {
+        0 => String::new(),
+        repeated => format!(", {repeated} of them repeated"),
+    };
     let published = output::count(summary.published, "event");
-    output::line(format_args!("published {published} from {}{refused}", output::printable(name)))
+    output::line(format_args!("published {published} from {}{repeated}{refused}", output::printable(name)))
 }
 
 /// Reads and parses the input on a separate thread: reading blocks, and parsing takes a core.
@@ -313,7 +332,7 @@ mod tests {
         let lines = Lines { input, name: "file".into(), publisher: publisher.clone(), line: 0, bytes: 0 };
         let parsing = std::thread::spawn(move || lines.read_all(&sender));
         let mut summary = Summary::default();
-        let published = publish(publisher, reads, None, patience, &mut summary).await;
+        let published = publish((publisher, None), reads, None, patience, &mut summary).await;
         parsing.join().unwrap().unwrap();
         (published, summary)
     }

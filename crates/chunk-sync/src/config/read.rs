@@ -41,6 +41,7 @@ pub(super) fn read(layers: &Layers) -> Result<Config, Vec<Finding>> {
         captured_events: captured_events(reader),
         max_deletes: max_deletes(reader),
         keep_conflicts: reader.duration("conflicts.keep", "0s", "3650d"),
+        keep_records: reader.duration("retention.records", "1h", "3650d"),
         worker: worker(reader),
         wal: wal(reader, &roles),
     };

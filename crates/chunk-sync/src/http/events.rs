@@ -10,7 +10,7 @@ use std::time::Duration;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use chunk_sync_engine::Publisher;
+use chunk_sync_engine::{Publisher, repeated};
 use chunk_sync_model::{Event, Time};
 use serde::Serialize;
 use uuid::Uuid;
@@ -28,6 +28,9 @@ pub(super) const AT_ONCE: usize = 4;
 /// How long a request waits until its body may be read.
 const TURN: Duration = Duration::from_secs(5);
 
+/// How long a publisher waits to be told which of its events are repeated.
+const KNOWN_WITHIN: Duration = Duration::from_secs(1);
+
 /// The response: the outcome for each event of the body.
 #[derive(Debug, Default, Serialize)]
 struct Answer {
@@ -40,6 +43,9 @@ struct Answer {
 struct Accepted {
     event_id: Uuid,
     entry_id: String,
+    /// It was merged before and changes nothing; left out where it is not, or where that is unknown.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    repeated: bool,
 }
 
 /// An event that was refused.
@@ -83,7 +89,7 @@ async fn take(
     let publisher = context.app.publisher.clone();
     // Parsing a large body would block a thread of the runtime that the worker needs.
     let (events, rejected) = tokio::task::spawn_blocking(move || read(&publisher, form, &bytes)).await??;
-    let accepted = if events.is_empty() { Vec::new() } else { put(&context.app.publisher, events).await? };
+    let accepted = if events.is_empty() { Vec::new() } else { put(context, events).await? };
     Ok(Answer { accepted, rejected })
 }
 
@@ -100,9 +106,16 @@ fn read(publisher: &Publisher, form: Form, bytes: &[u8]) -> Result<(Vec<Event>, 
     Ok((events, rejected))
 }
 
-async fn put(publisher: &Publisher, events: Vec<Event>) -> Result<Vec<Accepted>, Refusal> {
+async fn put(context: &Context, events: Vec<Event>) -> Result<Vec<Accepted>, Refusal> {
     let ids: Vec<Uuid> = events.iter().map(|event| event.event_id).collect();
-    let entries = publisher.publish(events).await.map_err(Refusal::Bus)?;
-    let accepted = ids.into_iter().zip(entries);
-    Ok(accepted.map(|(event_id, entry)| Accepted { event_id, entry_id: entry.to_string() }).collect())
+    // While the system of record does not answer, events are accepted all the same.
+    let repeated = tokio::time::timeout(KNOWN_WITHIN, repeated(&*context.app.ports.records, &events)).await;
+    let repeated = repeated.ok().and_then(Result::ok).unwrap_or_else(|| vec![false; ids.len()]);
+    let entries = context.app.publisher.publish(events).await.map_err(Refusal::Bus)?;
+    let accepted = ids.into_iter().zip(entries).zip(repeated);
+    let accepted = accepted.map(|((event_id, entry), repeated)| {
+        let entry_id = entry.to_string();
+        Accepted { event_id, entry_id, repeated }
+    });
+    Ok(accepted.collect())
 }

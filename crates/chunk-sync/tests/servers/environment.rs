@@ -290,8 +290,26 @@ impl Environment {
 
     /// The fields of each dead letter.
     pub(crate) async fn dead(&self) -> Vec<HashMap<String, String>> {
+        self.fields_of("dead").await
+    }
+
+    /// The fields of each entry that the stream still has.
+    pub(crate) async fn entries(&self) -> Vec<HashMap<String, String>> {
+        self.fields_of("stream").await
+    }
+
+    /// The tables of the service and of the application.
+    pub(crate) async fn tables(&self) -> Vec<String> {
+        let (client, connection) = tokio_postgres::connect(&self.database, NoTls).await.unwrap();
+        tokio::spawn(connection);
+        let tables =
+            "SELECT schemaname || '.' || tablename FROM pg_tables WHERE schemaname IN ('chunk_sync', 'unified')";
+        client.query(tables, &[]).await.unwrap().iter().map(|row| row.get(0)).collect()
+    }
+
+    async fn fields_of(&self, stream: &str) -> Vec<HashMap<String, String>> {
         let mut range = redis::cmd("XRANGE");
-        range.arg(format!("{}:dead", self.name)).arg("-").arg("+");
+        range.arg(format!("{}:{stream}", self.name)).arg("-").arg("+");
         let entries: Vec<(String, HashMap<String, String>)> = range.query_async(&mut self.redis.clone()).await.unwrap();
         entries.into_iter().map(|(_, fields)| fields).collect()
     }

@@ -17,13 +17,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    Bus, DeadLetter, DeadLetters, Delivery, Depth, EntryId, Fault, FaultClass, Handover, Letter,
+    Bus, BusErasure, DeadLetter, DeadLetters, Delivery, Depth, EntryId, Erasing, Fault, FaultClass, Handover, Letter,
+    chunk_of,
 };
 use chunk_sync_model::event::Fields;
 use chunk_sync_model::{Event, Time};
 use rusqlite::{OptionalExtension, Transaction, params};
 use tokio::sync::{Mutex, Notify};
 use tokio::time::{Instant, timeout_at};
+
+use uuid::Uuid;
 
 use super::database::{Database, Durability};
 use super::fault::Error;
@@ -211,6 +214,20 @@ impl Bus for EmbeddedBus {
         self.database.write(FINISH, Durability::Lazy, work).await?;
         self.finished.notify_waiters();
         Ok(())
+    }
+
+    async fn erase(&self, chunk: Uuid, _mode: Erasing) -> Result<BusErasure, Fault> {
+        // Finished entries are deleted.
+        let work = move |transaction: &Transaction<'_>| {
+            let mut statement = transaction.prepare_cached("SELECT fields FROM bus_fields")?;
+            let mut rows = statement.query([])?;
+            let mut unfinished = 0;
+            while let Some(row) = rows.next()? {
+                unfinished += u64::from(chunk_of(&decode(&row.get::<_, Vec<u8>>(0)?)?) == Some(chunk));
+            }
+            Ok(BusErasure { unfinished, removed: 0 })
+        };
+        self.database.read("embedded bus: erase", work).await
     }
 
     async fn now(&self) -> Result<Time, Fault> {

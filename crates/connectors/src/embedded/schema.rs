@@ -7,7 +7,7 @@ use super::values::limit_of;
 
 /// Migrations in order; each runs once. Append new ones at the end and never alter an existing one. The file's
 /// `user_version` is the number of migrations that have run.
-const MIGRATIONS: &[&str] = &[TABLES, CONFLICTS, VECTORS, INSTALLATION, OUTBOX, ABSENT, WAITING, FLOOR];
+const MIGRATIONS: &[&str] = &[TABLES, CONFLICTS, VECTORS, INSTALLATION, OUTBOX, ABSENT, WAITING, FLOOR, IDLE, ERASURES];
 
 const TABLES: &str = "
 -- The rows: a chunk as JSON, its vectors in base64.
@@ -52,6 +52,19 @@ CREATE TABLE bus_dead (id INTEGER PRIMARY KEY AUTOINCREMENT, fields BLOB NOT NUL
 ";
 
 const FLOOR: &str = "ALTER TABLE installation ADD COLUMN version_floor INTEGER NOT NULL DEFAULT 0";
+
+const IDLE: &str = "
+-- When a merge wrote the record last, in microseconds since 1970, and whether nothing more of it expires until the next.
+-- Of the records that exist it is unknown: they stay for the whole retention time.
+ALTER TABLE records ADD COLUMN merged_at INTEGER NOT NULL DEFAULT 0;
+UPDATE records SET merged_at = unixepoch() * 1000000;
+ALTER TABLE records ADD COLUMN swept INTEGER NOT NULL DEFAULT 0;
+";
+
+const ERASURES: &str = "
+-- Chunks that the process which works the stream is to erase from its log.
+CREATE TABLE erasures (id BLOB PRIMARY KEY) WITHOUT ROWID;
+";
 
 const OUTBOX: &str = "ALTER TABLE debts RENAME TO outbox";
 

@@ -89,11 +89,19 @@ pub(super) fn set_row(transaction: &Transaction<'_>, id: Uuid, state: Option<&St
 fn set_record(transaction: &Transaction<'_>, id: Uuid, record: &Record, row: Option<Hash>) -> Result<(), Error> {
     let bytes =
         record.encode().map_err(|error| Error::Unreadable("the encoding of a record", format!("{id}: {error}")))?;
-    let sql = "INSERT INTO records (id, version, lives, record, row_digest) VALUES (?1, ?2, ?3, ?4, ?5)
+    let sql = "INSERT INTO records (id, version, lives, record, row_digest, merged_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
         ON CONFLICT (id) DO UPDATE SET version = excluded.version, lives = excluded.lives, record = excluded.record,
-            row_digest = excluded.row_digest";
+            row_digest = excluded.row_digest, merged_at = excluded.merged_at, swept = 0";
+    let now = jiff::Timestamp::now().as_microsecond();
     let digest = row.map(|row| *row.bytes());
-    transaction.prepare_cached(sql)?.execute(params![id, record.version.signed(), record.lives(), bytes, digest])?;
+    transaction.prepare_cached(sql)?.execute(params![
+        id,
+        record.version.signed(),
+        record.lives(),
+        bytes,
+        digest,
+        now
+    ])?;
     Ok(())
 }
 

@@ -44,7 +44,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    Bus, DeadLetter, DeadLetters, Delivery, Depth, EntryId, Fault, FaultClass, FinishedBy, Handover, Letter,
+    Bus, BusErasure, DeadLetter, DeadLetters, Delivery, Depth, EntryId, Erasing, Fault, FaultClass, FinishedBy,
+    Handover, Letter, chunk_of,
 };
 use chunk_sync_model::event::Fields;
 use chunk_sync_model::{Event, Time};
@@ -53,6 +54,8 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{IsolationLevel, Row};
+
+use uuid::Uuid;
 
 use super::fault::Error;
 use super::records::PostgresRecords;
@@ -67,6 +70,9 @@ const FINISH: &str = "postgres bus: acknowledge";
 const DEAD: &str = "postgres bus: dead letters";
 const DEPTH: &str = "postgres bus: depth";
 const NOW: &str = "postgres bus: time";
+const ERASE: &str = "postgres bus: erase";
+
+const ENTRIES: &str = "SELECT id, fields FROM chunk_sync.bus WHERE id > $1 ORDER BY id LIMIT 16";
 
 /// How long an idle reader waits between two polls.
 const POLL: Duration = Duration::from_millis(15);
@@ -295,6 +301,23 @@ impl Bus for PostgresBus {
         self.remove(REMOVE, &[&numbers(ids)]).await.map_err(|error| self.fault(error, FINISH))?;
         self.records.handed.finish(ids);
         Ok(())
+    }
+
+    async fn erase(&self, chunk: Uuid, _mode: Erasing) -> Result<BusErasure, Fault> {
+        // Finished entries are deleted.
+        let (mut after, mut unfinished) = (i64::MIN, 0);
+        loop {
+            let rows = self.query(ENTRIES, &[&after], ERASE).await?;
+            for row in &rows {
+                let read = || Ok::<_, tokio_postgres::Error>((row.try_get(0)?, fields(row.try_get(1)?)));
+                let (number, fields): (i64, Fields) = read().map_err(|error| self.fault(error.into(), ERASE))?;
+                unfinished += u64::from(chunk_of(&fields) == Some(chunk));
+                after = number;
+            }
+            if rows.is_empty() {
+                return Ok(BusErasure { unfinished, removed: 0 });
+            }
+        }
     }
 
     async fn now(&self) -> Result<Time, Fault> {

@@ -62,7 +62,17 @@ pub(super) const MIGRATIONS: &[&[&str]] = &[
     // The signature of the publication when the log was last opened.
     &["ALTER TABLE chunk_sync.positions ADD COLUMN published text"],
     WAITING,
+    IDLE,
+    ERASURES,
 ];
+
+/// When a merge wrote the record last, and whether nothing more of it expires until the next. There is no index by
+/// time, because it would cost every merge its HOT update.
+const IDLE: &[&str] = &["ALTER TABLE chunk_sync.records ADD COLUMN merged_at timestamptz NOT NULL DEFAULT now(),
+    ADD COLUMN swept boolean NOT NULL DEFAULT false"];
+
+/// The chunks that the process which works the stream is to erase from its log.
+const ERASURES: &[&str] = &["CREATE TABLE chunk_sync.erasures (chunk_id uuid PRIMARY KEY)"];
 
 /// The conflict records, with indexes for the frequent queries: those of a chunk, the few open ones, and the oldest
 /// closed ones.

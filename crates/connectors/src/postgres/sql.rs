@@ -44,7 +44,7 @@ pub(super) const FURTHER: &str = "SELECT chunk_id, model, alternative, vector, m
 pub(super) const SET_RECORDS: &str = "INSERT INTO chunk_sync.records (id, sync_version, lives, record, row_digest) \
     SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::boolean[], $4::bytea[], $5::bytea[]) \
     ON CONFLICT (id) DO UPDATE SET sync_version = excluded.sync_version, lives = excluded.lives, \
-    record = excluded.record, row_digest = excluded.row_digest";
+    record = excluded.record, row_digest = excluded.row_digest, merged_at = clock_timestamp(), swept = false";
 
 pub(super) const DROP_FURTHER: &str = "DELETE FROM chunk_sync.embeddings WHERE chunk_id = ANY($1)";
 

@@ -3,17 +3,20 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::answer;
-use super::command::add_command;
-use super::fault::Error;
-use super::{RedisBus, Shared, dead};
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    Bus, BusCondition, DeadLetter, DeadLetters, Delivery, Depth, EntryId, Fault, FaultClass, Handover, Letter,
+    Bus, BusCondition, BusErasure, DeadLetter, DeadLetters, Delivery, Depth, EntryId, Erasing, Fault, FaultClass,
+    Handover, Letter,
 };
 use chunk_sync_model::{Event, Time};
 use redis::{Pipeline, Value};
 use tokio::time::{Instant, sleep, timeout_at};
+use uuid::Uuid;
+
+use super::answer;
+use super::command::add_command;
+use super::fault::Error;
+use super::{RedisBus, Shared, dead, erase};
 
 const PREPARE: &str = "redis bus: prepare";
 const PUBLISH: &str = "redis bus: publish";
@@ -71,6 +74,10 @@ impl Bus for RedisBus {
 
     async fn acknowledge(&self, ids: &[EntryId]) -> Result<(), Fault> {
         self.shared.finish(ids).await.map_err(|error| error.into_fault(FINISHED))
+    }
+
+    async fn erase(&self, chunk: Uuid, mode: Erasing) -> Result<BusErasure, Fault> {
+        erase::erase(&self.shared, chunk, mode).await.map_err(|error| error.into_fault("redis bus: erase"))
     }
 
     async fn now(&self) -> Result<Time, Fault> {

@@ -132,3 +132,4 @@ impl ConflictLog for FreeRecords {
 }
 
 chunk_sync_testkit::no_absence!(FreeRecords);
+chunk_sync_testkit::no_upkeep!(FreeRecords);

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use chunk_sync_model::event::Fields;
-use chunk_sync_model::{Event, Limits, Record, Target, Time};
+use chunk_sync_model::{Event, Limits, Record, Target, Time, Writer};
 use serde_json::Value;
 use tracing::info;
 use uuid::Uuid;
@@ -81,14 +81,19 @@ pub fn again(event: Event, target: Option<Target>) -> Event {
     Event { retry_count: event.retry_count.saturating_add(1), targets, ..event }
 }
 
-/// Whether carrying the event would change nothing any more: its writer has published something newer since, or it was
-/// merged and a newer state, which contains all of it, went to the stores since. `missing` are the stores that do not
-/// hold it.
+/// Whether nothing of the event is needed any more: its writer has published a whole view since, or it was merged and a
+/// newer state, which contains all of it, went to the stores since. `missing` are the stores that do not hold it.
+///
+/// A newer view that leaves parts out as unchanged does not replace them: it relies on the event that failed. Nor does a
+/// newer event by `operator`, because each carries one part only.
 #[must_use]
 pub fn is_superseded(event: &Event, missing: &[Target], record: &Record) -> bool {
-    let said_since = record.writers.get(&event.writer).is_some_and(|history| history.last > event.time());
+    if event.writer == Writer::Operator {
+        return false;
+    }
+    let replaced = record.writers.get(&event.writer).is_some_and(|history| history.whole > event.time());
     let merged = !missing.contains(&Target::Postgres) && !missing.is_empty();
-    said_since || (merged && record.newest_change() > event.time())
+    replaced || (merged && record.newest_change() > event.time())
 }
 
 /// Publishes the event of a letter, and only then drops the letter; returns the new entry. A crash in between leaves
@@ -149,7 +154,6 @@ pub(crate) async fn tidy(
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use chunk_sync_model::Writer;
     use chunk_sync_model::merge::{Change, Strategies, merge};
     use serde_json::json;
 
@@ -224,6 +228,31 @@ mod tests {
         assert!(is_superseded(&dead, &refused, &merged(&[&newer])));
         assert!(!is_superseded(&dead, &refused, &merged(&[&others])), "no store holds the change of claude yet");
         assert!(!is_superseded(&newer, &refused, &merged(&[&dead])));
+    }
+
+    #[test]
+    fn a_newer_event_that_leaves_parts_unchanged_supersedes_nothing() {
+        let dead = event("claude", "2026-01-02T00:00:00Z");
+        let mut newer = event("claude", "2026-01-03T00:00:00Z");
+        newer.unchanged = vec!["content".parse().unwrap()];
+        let first = event("claude", "2026-01-01T12:00:00Z");
+        assert!(!is_superseded(&dead, &Target::ALL, &merged(&[&first, &newer])));
+        let whole = event("claude", "2026-01-04T00:00:00Z");
+        assert!(is_superseded(&dead, &Target::ALL, &merged(&[&first, &newer, &whole])));
+    }
+
+    #[test]
+    fn a_decision_of_the_operator_never_drops_itself() {
+        let decision = |updated_at: &str, part: &str| Event {
+            writer: Writer::Operator,
+            set: vec![part.parse().unwrap()],
+            ..event("claude", updated_at)
+        };
+        let first = event("claude", "2026-01-01T12:00:00Z");
+        let (dead, other) = (decision("2026-01-02T00:00:00Z", "content"), decision("2026-01-03T00:00:00Z", "summary"));
+        for missing in [&Target::ALL[..], &[Target::Qdrant]] {
+            assert!(!is_superseded(&dead, missing, &merged(&[&first, &other])));
+        }
     }
 
     #[test]

@@ -4,18 +4,25 @@
 //! `dead_YYYYMMDD.jsonl`, one JSON object per letter: `id`, and `fields` with the fields of the letter as text. The file
 //! is synced before a letter is dropped: after a crash in between, the letter is in both places.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use chunk_sync_wal::disk::Disk;
+use chunk_sync_wal::drop_lines;
 use jiff::Timestamp;
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tracing::warn;
+use uuid::Uuid;
 
 use crate::pipeline::log::run_blocking;
-use crate::ports::{Bus, Fault, FaultClass, Letter};
+use crate::ports::{Bus, Fault, FaultClass, Letter, chunk_of};
 
 /// The most dead letters that stay on the bus.
 pub const MOST: u64 = 50_000;
+
+/// The beginning of the names of the files.
+const PREFIX: &str = "dead_";
 
 /// Letters moved at once.
 const PAGE: usize = 100;
@@ -34,7 +41,7 @@ pub async fn spill(bus: &dyn Bus, disk: &Arc<dyn Disk>, most: u64, now: Timestam
             break;
         }
         let (lines, disk) = (lines(&letters), Arc::clone(disk));
-        let name = format!("dead_{}.jsonl", now.strftime("%Y%m%d"));
+        let name = format!("{PREFIX}{}.jsonl", now.strftime("%Y%m%d"));
         let written = run_blocking(disk.blocks(), move || append(&*disk, &name, &lines)).await;
         written.map_err(|error| Fault::new(FaultClass::Unavailable, "file of dead letters", error))?;
         for letter in &letters {
@@ -59,6 +66,33 @@ fn lines(letters: &[Letter]) -> Vec<u8> {
         lines.push('\n');
     }
     lines.into_bytes()
+}
+
+/// Removes the letters of these chunks from the files; returns their number.
+///
+/// # Errors
+/// [`Unavailable`](FaultClass::Unavailable) if a file cannot be read or written; then some may have been removed.
+pub fn erase(disk: &dyn Disk, ids: &[Uuid]) -> Result<u64, Fault> {
+    let fault = |error| Fault::new(FaultClass::Unavailable, "file of dead letters", error);
+    let (mut removed, files) = (0, disk.list().map_err(fault)?);
+    for (name, _) in files.iter().filter(|(name, _)| name.starts_with(PREFIX) && name.ends_with(".jsonl")) {
+        removed += drop_lines(disk, name, &|line| is_of(line, ids)).map_err(fault)?;
+    }
+    Ok(removed)
+}
+
+/// Whether the line is a letter of one of these chunks.
+fn is_of(line: &[u8], ids: &[Uuid]) -> bool {
+    #[derive(Deserialize)]
+    struct Spilled {
+        fields: BTreeMap<String, String>,
+    }
+    let Ok(letter) = serde_json::from_slice::<Spilled>(line) else { return false };
+    let chunk = letter.fields.get("chunk").map_or("", String::as_str);
+    ids.iter().any(|id| chunk.contains(&id.to_string())) && {
+        let fields = [(b"chunk".to_vec(), chunk.as_bytes().to_vec())];
+        chunk_of(&fields).is_some_and(|id| ids.contains(&id))
+    }
 }
 
 fn append(disk: &dyn Disk, name: &str, lines: &[u8]) -> std::io::Result<()> {

@@ -9,7 +9,9 @@ use chunk_sync_wal::{
     Completion, MAX_LINE, Options, Origin, Outcome, Pending, Recovery, Wal, WalError, rename_future_files,
 };
 use tracing::warn;
+use uuid::Uuid;
 
+use crate::operator::erase;
 use crate::pipeline::envelope::{Entry, Operation};
 use crate::ports::{Fault, FaultClass};
 use crate::runtime::clock::Clock;
@@ -178,6 +180,12 @@ impl Log {
     /// Syncs at an orderly end, so that the next start knows what was completed.
     pub(crate) async fn sync(&self) -> Result<(), Fault> {
         self.on_disk(Wal::sync).await.map_err(|error| fault(&error))
+    }
+
+    /// Erases the ended operations of these chunks; returns whether none of them is still pending.
+    pub(crate) async fn erase(&self, ids: Vec<Uuid>) -> Result<bool, Fault> {
+        let erased = self.on_disk(move |wal| wal.erase(&|operation| erase::is_of(operation, &ids)));
+        Ok(erased.await.map_err(|error| fault(&error))?.1 == 0)
     }
 
     /// Removes files whose operations all ended at least `keep` ago, and reports the size of the rest as a metric.

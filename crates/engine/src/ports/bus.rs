@@ -7,6 +7,8 @@ use async_trait::async_trait;
 use chunk_sync_model::event::Fields;
 use chunk_sync_model::{Event, Time};
 
+use uuid::Uuid;
+
 use super::{DeadLetters, Fault, Handover};
 
 /// The id of an entry of the stream: `milliseconds-sequence`, ascending in the order of publication.
@@ -73,6 +75,32 @@ impl Delivery {
     pub fn clock(&self) -> Time {
         self.added_at.min(self.read_at)
     }
+}
+
+/// What [`Bus::erase`] does with what it finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Erasing {
+    /// Counts it: nothing is removed.
+    Count,
+    /// Removes it.
+    Remove,
+}
+
+/// What [`Bus::erase`] found of a chunk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BusErasure {
+    /// Entries that are not finished; if there are any, nothing was removed.
+    pub unfinished: u64,
+    /// Finished entries that were removed, or would be.
+    pub removed: u64,
+}
+
+/// The chunk of an entry, also if it is not a valid event; `None` if its field `chunk` has no id.
+#[must_use]
+pub fn chunk_of(fields: &[(Vec<u8>, Vec<u8>)]) -> Option<Uuid> {
+    let (_, chunk) = fields.iter().find(|(name, _)| name == b"chunk")?;
+    let chunk: serde_json::Value = serde_json::from_slice(chunk).ok()?;
+    chunk.get("id")?.as_str()?.parse().ok()
 }
 
 /// The numbers of entries that wait.
@@ -162,6 +190,10 @@ pub trait Bus: DeadLetters {
 
     /// Finishes the entries: they are not handed out again.
     async fn acknowledge(&self, ids: &[EntryId]) -> Result<(), Fault>;
+
+    /// Counts the unfinished entries of the chunk; if there are none, removes its finished ones, which the bus may hold for
+    /// other groups.
+    async fn erase(&self, chunk: Uuid, mode: Erasing) -> Result<BusErasure, Fault>;
 
     /// The bus's clock: that of its server, or of this machine if the bus is embedded.
     async fn now(&self) -> Result<Time, Fault>;

@@ -7,7 +7,8 @@ use chunk_sync_model::{Hash, Record, State, SyncVersion, Target};
 use uuid::Uuid;
 
 use super::{
-    AbsenceLog, AbsenceNote, ConflictLog, Counts, EntryId, Fault, NewConflict, NoteChange, Outbox, ResolvedPart,
+    AbsenceLog, AbsenceNote, ConflictLog, Counts, EntryId, Erasures, Fault, IdleRecords, NewConflict, NoteChange,
+    Outbox, ResolvedPart,
 };
 
 /// What the system of record holds of a chunk when its merge begins.
@@ -181,6 +182,6 @@ pub trait SystemOfRecord: Send + Sync {
 }
 
 /// What one database holds together: rows and records, their outbox and their conflicts.
-pub trait Records: SystemOfRecord + Outbox + ConflictLog + AbsenceLog {}
+pub trait Records: SystemOfRecord + Outbox + ConflictLog + AbsenceLog + IdleRecords + Erasures {}
 
-impl<T: SystemOfRecord + Outbox + ConflictLog + AbsenceLog + ?Sized> Records for T {}
+impl<T: SystemOfRecord + Outbox + ConflictLog + AbsenceLog + IdleRecords + Erasures + ?Sized> Records for T {}

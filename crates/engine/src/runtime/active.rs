@@ -73,7 +73,7 @@ impl Shared {
         propagate(&recovered);
         *self.recovered.lock().unwrap_or_else(PoisonError::into_inner) = Some(recovered);
         let mut maintenance = JoinSet::new();
-        maintenance.spawn(self.maintenance(log.clone()).keep(self.stop.clone()));
+        maintenance.spawn(self.maintenance(term, log.clone()).keep(self.stop.clone()));
         let run = worker.clone().run().await?;
         worker.ask_the_bus().await?;
         drop(worker);
@@ -173,7 +173,7 @@ impl Shared {
         self.breaker.lasting(now, patience).or_else(|| self.admission.lasting(now, patience))
     }
 
-    fn maintenance(&self, log: Log) -> Maintenance {
+    fn maintenance(&self, term: &Term, log: Log) -> Maintenance {
         Maintenance {
             ports: self.ports.clone(),
             log,
@@ -181,6 +181,8 @@ impl Shared {
             clock: self.ports.clock.clone(),
             keep_conflicts: self.settings.keep_conflicts,
             limits: self.settings.limits.clone(),
+            settings: Arc::clone(&self.settings),
+            fence: Fence { stores: self.ports.set, ..term.fence() },
             progress: Arc::clone(&self.progress),
         }
     }

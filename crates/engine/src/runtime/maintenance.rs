@@ -8,16 +8,21 @@ use chunk_sync_wal::disk::Disk;
 use tracing::warn;
 
 use crate::operator::{dead_letters, spill};
-use crate::pipeline::log::Log;
+use crate::pipeline::log::{Log, run_blocking};
 use crate::ports::Ports;
-use crate::ports::{EntryId, Fault};
+use crate::ports::{EntryId, Fault, Fence};
 use crate::runtime::clock::Clock;
 use crate::runtime::metrics;
 use crate::runtime::progress::{Progress, Stop};
+use crate::runtime::settings::Settings;
+use crate::runtime::sweep::Sweep;
 
 /// Settled conflicts removed per call, and calls per round: a backlog is removed without blocking the merges.
 const FORGOTTEN: usize = 500;
 const GOES: usize = 20;
+
+/// Chunks erased from the log at once.
+const ERASED: usize = 1_000;
 
 /// The maintenance of one term.
 pub(crate) struct Maintenance {
@@ -28,6 +33,9 @@ pub(crate) struct Maintenance {
     /// How long a conflict stays on record once it is settled.
     pub(crate) keep_conflicts: Duration,
     pub(crate) limits: Limits,
+    pub(crate) settings: Arc<Settings>,
+    /// The condition under which the system of record lets this term expire records.
+    pub(crate) fence: Fence,
     pub(crate) progress: Arc<Progress>,
 }
 
@@ -36,7 +44,7 @@ impl Maintenance {
     pub(crate) async fn keep(self, mut stop: Stop) {
         let mut ticks = tokio::time::interval(Duration::from_secs(1));
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let (mut dead, targets) = (None, self.ports.targets());
+        let (mut dead, mut sweep, targets) = (None, Sweep::default(), self.ports.targets());
         for tick in 0_u64.. {
             tokio::select! {
                 biased;
@@ -47,12 +55,37 @@ impl Maintenance {
             if let Err(fault) = self.show_gauges().await {
                 warn!(%fault, "could not update the gauges; retrying in 1 s");
             }
+            if tick % 5 == 0
+                && let Err(fault) = self.erase_requested().await
+            {
+                warn!(%fault, "could not erase deleted chunks from the log; retrying in 5 s");
+            }
+            if tick % 10 == 5
+                && let Err(fault) =
+                    sweep.step(&*self.ports.records, &self.fence, &self.settings, self.clock.now()).await
+            {
+                warn!(%fault, "could not expire idle records; retrying in 10 s");
+            }
             if tick % 10 == 0
                 && let Err(fault) = self.tidy(&mut dead).await
             {
                 warn!(%fault, "could not remove what is finished; retrying in 10 s");
             }
         }
+    }
+
+    /// Erases from the log, and from the dead letters beside it, the chunks for which the operator has requested it.
+    async fn erase_requested(&self) -> Result<(), Fault> {
+        let requested = self.ports.records.requested_erasures(ERASED).await?;
+        if requested.is_empty() {
+            return Ok(());
+        }
+        let (disk, ids) = (Arc::clone(&self.disk), requested.clone());
+        run_blocking(disk.blocks(), move || spill::erase(&*disk, &ids)).await?;
+        if self.log.erase(requested.clone()).await? {
+            self.ports.records.withdraw_erasure(&requested).await?;
+        }
+        Ok(())
     }
 
     async fn show_gauges(&self) -> Result<(), Fault> {

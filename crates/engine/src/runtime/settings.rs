@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use chunk_sync_model::Limits;
 use chunk_sync_model::merge::Strategies;
+use chunk_sync_model::{Limits, Time};
 
 /// The settings of the service.
 #[derive(Clone, Debug)]
@@ -22,10 +22,20 @@ pub struct Settings {
     pub max_deletes: Option<u64>,
     /// How long a conflict stays on record once it is settled.
     pub keep_conflicts: Duration,
+    /// How long a record keeps superseded settings, values that are not shown, and the parts of a deleted chunk.
+    pub keep_records: Duration,
     /// The worker.
     pub worker: WorkerSettings,
     /// The write-ahead log.
     pub wal: WalSettings,
+}
+
+impl Settings {
+    /// What has been in a record since before this time may expire.
+    pub(crate) fn expired_before(&self, now: Time) -> Time {
+        let keep = i64::try_from(self.keep_records.as_micros()).unwrap_or(i64::MAX);
+        Time::from_micros(now.micros().saturating_sub(keep))
+    }
 }
 
 /// What the events of captured changes carry.
@@ -128,6 +138,7 @@ impl Settings {
             captured_events: CapturedEvents::default(),
             max_deletes: None,
             keep_conflicts: Duration::from_secs(30 * 86_400),
+            keep_records: Duration::from_secs(7 * 86_400),
             worker: WorkerSettings::default(),
             wal: WalSettings::new(wal_dir),
         }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod conflicts;
+mod erase;
 mod giving_up;
 mod installation;
 mod repair;

@@ -27,6 +27,9 @@ pub(super) fn apply(record: &mut Record, before: &Shown, change: &Change<'_>, vi
     let content = view.map(|view| record.set_form(Hash::of_bytes(view.chunk.content.as_bytes())));
     let history = record.writers.entry(change.writer).or_insert_with(History::new);
     let count = history.count(change.time, change.event);
+    if change.unchanged.is_empty() && change.writer != Writer::Operator {
+        history.whole = change.time;
+    }
     let version = ChangeVersion { time: change.time, writer: change.writer, count };
     let mut author = Author { history, before, change, version, content, changed: BTreeMap::new() };
     let knew = author.knows();
@@ -109,7 +112,8 @@ impl Author<'_> {
         // A stored form that a writer read and states is the value that was set, whatever its embeddings belong to.
         let set = self.content.filter(|set| part == Part::Content && hash.is_some() && hash != Some(*set));
         let (of, stored) = set.map_or((hash, None), |set| (Some(set), Some(hash)));
-        self.history.set(part.clone(), Setting { time, count, hash: of, stored, on_purpose, made_for, value: None });
+        let setting = Setting { time, count, hash: of, stored, on_purpose, made_for, value: None, recorded: 0 };
+        self.history.set(part.clone(), setting);
         self.changed.insert(part, hash);
     }
 

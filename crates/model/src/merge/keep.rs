@@ -68,7 +68,7 @@ fn newest_effective(record: &Record) -> BTreeMap<Part, BTreeMap<Writer, ChangeVe
 
 impl Strategy {
     /// Whether the shown value depends on more than the newest settings.
-    fn uses_history(self) -> bool {
+    pub(super) fn uses_history(self) -> bool {
         matches!(self, Self::TargetWins | Self::Prefer(_) | Self::MergeText | Self::Manual)
     }
 }

@@ -109,7 +109,7 @@ pub(super) fn show(record: &Record, strategies: &Strategies, values: &Values<'_>
             let decision = decide(strategy, &settings, &texts);
             if *part == Part::Content {
                 content = decision.current.as_ref().and_then(|current| current.set);
-                shown.rival = rival(&decision, strategy, &texts);
+                shown.rival = rival(&decision, strategy, values);
             }
             shown.insert(part, decision);
             continue;
@@ -135,10 +135,11 @@ fn settings<'a>(record: &'a Record, part: &Part, deleted: Option<ChangeVersion>)
     settings
 }
 
-fn rival(decision: &Decision, strategy: Strategy, texts: &dyn Fn(Hash) -> Option<String>) -> Option<Rival> {
+fn rival(decision: &Decision, strategy: Strategy, values: &Values<'_>) -> Option<Rival> {
     let (lost, since) = decision.lost.as_ref()?;
-    let text = lost.merged.clone().or_else(|| texts(lost.hash?))?;
-    Some(Rival { sha256: content_hash(&text), since: *since, strategy: (!decision.open).then_some(strategy) })
+    let merged = lost.merged.as_deref().map(content_hash);
+    let sha256 = merged.or_else(|| values.sha256(lost.hash?))?;
+    Some(Rival { sha256, since: *since, strategy: (!decision.open).then_some(strategy) })
 }
 
 /// Hides relationships with an end that is not shown.

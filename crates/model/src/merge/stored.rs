@@ -112,7 +112,8 @@ impl Record {
         let count = history.count(time, event);
         for (part, hash) in parts {
             let made_for = content.filter(|_| matches!(part, Part::Dense(_) | Part::Sparse));
-            let setting = Setting { time, count, hash, stored: None, on_purpose: true, made_for, value: None };
+            let setting =
+                Setting { time, count, hash, stored: None, on_purpose: true, made_for, value: None, recorded: 0 };
             history.set(part, setting);
         }
     }

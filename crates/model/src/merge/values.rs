@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::mem::{Discriminant, discriminant};
 
 use crate::chunk::Chunk;
+use crate::hash::content_hash;
 use crate::parse::is_marker;
 use crate::part::PartValue;
 use crate::{Hash, Part, Record};
@@ -20,6 +21,9 @@ impl<'a> View<'a> {
         Self { chunk, parts: parts.map(|(part, value)| (part, value.hash(), value)).collect() }
     }
 }
+
+/// Precedes the full hash of a content whose text has expired, where the record else keeps the text.
+pub(super) const SHA256: &str = "sha256:";
 
 /// Identifies a value: within one kind of part, equal hashes mean equal values.
 type Name = (Discriminant<Part>, Hash);
@@ -63,6 +67,12 @@ impl<'a> Values<'a> {
     pub(super) fn json(&self, part: &Part, hash: Hash) -> Option<String> {
         let kept = || self.kept(part, hash).map(ToOwned::to_owned);
         self.get(part, hash).map(|value| value.to_json()).or_else(kept)
+    }
+
+    /// The full SHA-256 of the content with this hash, hexadecimal: also of one whose text has expired.
+    pub(super) fn sha256(&self, hash: Hash) -> Option<String> {
+        let expired = || Some(self.kept(&Part::Content, hash)?.strip_prefix(SHA256)?.to_owned());
+        self.content(hash).map(|text| content_hash(&text)).or_else(expired)
     }
 
     /// The content with this hash, from any of the sources.

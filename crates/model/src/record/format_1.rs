@@ -48,14 +48,15 @@ impl From<History> for super::History {
     fn from(history: History) -> Self {
         let History { last, seen, reported, parts } = history;
         let settings = |settings: Vec<Setting>| settings.into_iter().map(Into::into).collect();
-        Self { last, seen, reported, parts: parts.into_iter().map(|(part, list)| (part, settings(list))).collect() }
+        let parts = parts.into_iter().map(|(part, list)| (part, settings(list))).collect();
+        Self { last, seen, reported, parts, ..Self::new() }
     }
 }
 
 impl From<Setting> for super::Setting {
     fn from(setting: Setting) -> Self {
         let Setting { time, count, hash, on_purpose, made_for, value } = setting;
-        Self { time, count, hash, stored: None, on_purpose, made_for, value }
+        Self { time, count, hash, stored: None, on_purpose, made_for, value, recorded: 0 }
     }
 }
 

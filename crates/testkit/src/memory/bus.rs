@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    Bus, DeadLetter, DeadLetters, Delivery, Depth, EntryId, Fault, FaultClass, FinishedBy, Handover, Letter,
+    Bus, BusErasure, DeadLetter, DeadLetters, Delivery, Depth, EntryId, Erasing, Fault, FaultClass, FinishedBy,
+    Handover, Letter, chunk_of,
 };
 use chunk_sync_model::event::Fields;
 use chunk_sync_model::{Event, Time};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
+use uuid::Uuid;
 
 /// How long a publisher waits for room before the bus answers that it is full.
 const ROOM_WAIT: Duration = Duration::from_secs(5);
@@ -291,6 +293,12 @@ impl Bus for MemoryBus {
     async fn acknowledge(&self, ids: &[EntryId]) -> Result<(), Fault> {
         self.finish(ids);
         Ok(())
+    }
+
+    async fn erase(&self, chunk: Uuid, _mode: Erasing) -> Result<BusErasure, Fault> {
+        let streams = self.server.streams.lock().unwrap();
+        let unfinished = streams.entries.values().filter(|entry| chunk_of(&entry.fields) == Some(chunk)).count() as u64;
+        Ok(BusErasure { unfinished, removed: 0 })
     }
 
     async fn now(&self) -> Result<Time, Fault> {

@@ -18,6 +18,7 @@ use uuid::Uuid;
 use super::absence::Notes;
 use super::lease::Table;
 use super::store::above;
+use super::upkeep::Kept;
 use super::waiting::WaitingTable;
 use super::{MemoryBus, MemoryLease};
 
@@ -27,6 +28,7 @@ pub struct MemoryRecords {
     tables: Arc<Mutex<Tables>>,
     /// Held by the open merge: one runs at a time.
     merging: Arc<TurnMutex<()>>,
+    pub(super) kept: Arc<Mutex<Kept>>,
     /// The bus whose entries a merge finishes.
     pub(super) bus: Option<MemoryBus>,
     pub(super) lease: Arc<Table>,
@@ -175,6 +177,17 @@ impl MemoryRecords {
         Self { trigger: Some(trigger), ..self }
     }
 
+    pub(super) fn forget_conflicts_of(&self, id: Uuid) -> u64 {
+        let mut tables = self.tables.lock().unwrap();
+        let there = tables.conflicts.len();
+        tables.conflicts.retain(|entry| entry.chunk != id);
+        (there - tables.conflicts.len()) as u64
+    }
+
+    fn time(&self) -> Time {
+        self.bus.as_ref().map_or_else(|| jiff::Timestamp::now().into(), MemoryBus::time)
+    }
+
     /// The lease beside the rows, as the process of that name sees it.
     #[must_use]
     pub fn lease(&self, holder: &str) -> MemoryLease {
@@ -301,10 +314,12 @@ impl MergeTransaction for MemoryMerge {
         if self.is_overtaken(&tables) {
             return Ok(Committed::Overtaken);
         }
+        let at = self.records.time();
         for mut commit in commits {
             if let Some(stored) = self.altered.get(&commit.id) {
                 commit.state = Some(Arc::clone(stored));
             }
+            self.records.kept.lock().unwrap().wrote(commit.id, at);
             tables.store(commit);
         }
         if let Some(bus) = &self.records.bus {

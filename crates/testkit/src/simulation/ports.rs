@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    Applied, Bus, Commit, Committed, ConflictFilter, ConflictLog, ConflictRecord, Counts, CurrentState, DeadLetter,
-    DeadLetters, Delivery, Depth, EntryId, Fault, FaultClass, FinishedBy, Handover, Lease, LeaseState, Letter,
-    MergeScope, MergeTransaction, Outbox, PendingWrite, Projection, Records, Row, RowsWritten, StoredDocument,
-    StoredFingerprint, SystemOfRecord, Write,
+    Applied, Bus, BusErasure, Commit, Committed, ConflictFilter, ConflictLog, ConflictRecord, Counts, CurrentState,
+    DeadLetter, DeadLetters, Delivery, Depth, EntryId, Erasing, Fault, FaultClass, FinishedBy, Handover, Lease,
+    LeaseState, Letter, MergeScope, MergeTransaction, Outbox, PendingWrite, Projection, Records, Row, RowsWritten,
+    StoredDocument, StoredFingerprint, SystemOfRecord, Write,
 };
 use chunk_sync_model::document::Fingerprint;
 use chunk_sync_model::{Event, State, Target, Time};
@@ -93,6 +93,10 @@ impl Bus for WeatheredBus {
 
     async fn acknowledge(&self, ids: &[EntryId]) -> Result<(), Fault> {
         self.way.call(self.bus.acknowledge(ids)).await
+    }
+
+    async fn erase(&self, chunk: Uuid, mode: Erasing) -> Result<BusErasure, Fault> {
+        self.way.call(self.bus.erase(chunk, mode)).await
     }
 
     async fn now(&self) -> Result<Time, Fault> {
@@ -410,3 +414,5 @@ impl ConflictLog for WeatheredRecords {
 }
 
 crate::forward_absence!(WeatheredRecords, records);
+crate::forward_idle_records!(WeatheredRecords, records);
+crate::forward_erasures!(WeatheredRecords, records);

@@ -342,3 +342,6 @@ impl AbsenceLog for FlawedRecords {
         self.good.absence_counts(at).await
     }
 }
+
+chunk_sync_testkit::forward_idle_records!(FlawedRecords, good);
+chunk_sync_testkit::forward_erasures!(FlawedRecords, good);

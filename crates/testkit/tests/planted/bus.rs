@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    Bus, DeadLetter, DeadLetters, Delivery, Depth, EntryId, Fault, FinishedBy, Handover, Letter,
+    Bus, BusErasure, DeadLetter, DeadLetters, Delivery, Depth, EntryId, Erasing, Fault, FinishedBy, Handover, Letter,
 };
 use chunk_sync_model::{Event, Limits, Time, Writer};
+
+use uuid::Uuid;
 
 use super::Every;
 
@@ -64,6 +66,10 @@ impl Bus for Flawed {
 
     async fn acknowledge(&self, ids: &[EntryId]) -> Result<(), Fault> {
         self.0.acknowledge(ids).await
+    }
+
+    async fn erase(&self, chunk: Uuid, mode: Erasing) -> Result<BusErasure, Fault> {
+        self.0.erase(chunk, mode).await
     }
 
     async fn now(&self) -> Result<Time, Fault> {

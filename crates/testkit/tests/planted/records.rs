@@ -21,6 +21,8 @@ pub(super) enum Flaw {
     RefusesDebts,
     IgnoresTheLease,
     RecordsWhatItSent,
+    /// Expires the newest setting of a part, too.
+    ForgetsNewestSettings,
 }
 
 pub(super) struct Flawed(Arc<dyn Records>, Flaw, Every);
@@ -57,6 +59,9 @@ impl MergeTransaction for FlawedMerge<'_> {
         }
         if matches!(self.flaw, Flaw::ForgetsDebts | Flaw::RefusesDebts) {
             commits.iter_mut().for_each(|commit| commit.outbox.clear());
+        }
+        if self.flaw == Flaw::ForgetsNewestSettings {
+            commits.iter_mut().for_each(forget_newest);
         }
         self.merge.commit(commits).await
     }
@@ -136,3 +141,11 @@ impl ConflictLog for Flawed {
 }
 
 chunk_sync_testkit::forward_absence!(Flawed, 0);
+chunk_sync_testkit::forward_idle_records!(Flawed, 0);
+chunk_sync_testkit::forward_erasures!(Flawed, 0);
+
+/// Drops each writer's newest setting of a part where there are earlier ones.
+fn forget_newest(commit: &mut Commit) {
+    let settings = commit.record.writers.values_mut().flat_map(|history| history.parts.values_mut());
+    settings.filter(|settings| settings.len() > 1).for_each(|settings| drop(settings.pop()));
+}

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    Applied, Bus, Commit, Committed, ConflictFilter, ConflictLog, ConflictRecord, Counts, CurrentState, DeadLetter,
-    DeadLetters, Delivery, Depth, EntryId, Fault, FaultClass, Handover, Letter, MergeScope, MergeTransaction, Outbox,
-    PendingWrite, Projection, Row, RowsWritten, StoredDocument, StoredFingerprint, SystemOfRecord, Write,
+    Applied, Bus, BusErasure, Commit, Committed, ConflictFilter, ConflictLog, ConflictRecord, Counts, CurrentState,
+    DeadLetter, DeadLetters, Delivery, Depth, EntryId, Erasing, Fault, FaultClass, Handover, Letter, MergeScope,
+    MergeTransaction, Outbox, PendingWrite, Projection, Row, RowsWritten, StoredDocument, StoredFingerprint,
+    SystemOfRecord, Write, chunk_of,
 };
 use chunk_sync_model::document::Fingerprint;
 use chunk_sync_model::event::Fields;
@@ -106,6 +107,12 @@ impl Bus for World {
     async fn acknowledge(&self, ids: &[EntryId]) -> Result<(), Fault> {
         *self.taken.lock().unwrap() -= ids.len() as u64;
         Ok(())
+    }
+
+    async fn erase(&self, chunk: Uuid, _mode: Erasing) -> Result<BusErasure, Fault> {
+        let waiting = self.waiting.lock().unwrap();
+        let unfinished = waiting.iter().filter(|delivery| chunk_of(&delivery.fields) == Some(chunk)).count() as u64;
+        Ok(BusErasure { unfinished, removed: 0 })
     }
 
     async fn now(&self) -> Result<Time, Fault> {
@@ -290,6 +297,7 @@ impl ConflictLog for World {
 }
 
 chunk_sync_testkit::no_absence!(World);
+chunk_sync_testkit::no_upkeep!(World);
 
 fn delivery(id: EntryId, fields: Fields) -> Delivery {
     let now = jiff::Timestamp::now().into();

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use chunk_sync_model::merge::{Change, Effect, merge, merge_unseen, reassemble, refusal, set_since};
+use chunk_sync_model::merge::{Change, Effect, expire, merge, merge_unseen, reassemble, refusal, set_since};
 use chunk_sync_model::{Hash, Record, State, SyncVersion, Time, Writer};
 use uuid::Uuid;
 
@@ -230,6 +230,13 @@ impl<'a> ChunkMerge<'a> {
         let mut record = self.record.unwrap_or_default();
         if record.version > self.before && record.version < self.context.floor {
             record.version = self.context.floor;
+        }
+        record.stamp(self.context.now.at);
+        let before = self.context.settings.expired_before(self.context.now.at);
+        let strategies = &self.context.settings.strategies;
+        // A row that cannot be seen may show again, with what the record then has to be compared with.
+        if !self.unseen {
+            record = expire(&record, self.state.as_deref(), strategies, before).unwrap_or(record);
         }
         let vectors_since = if self.vectors_changed { record.version } else { self.before };
         if self.propagate {
