@@ -1,7 +1,7 @@
 //! Erases operations: their content leaves the disk, their ids and ends stay. Only operations that have ended can be
 //! erased, so nothing that a start would replay is lost.
 //!
-//! A file with such operations is written anew beside itself, with `{"erased":true}` in place of each operation, and then
+//! A file with such operations is rewritten beside itself, with `{"erased":true}` in place of each operation, and then
 //! takes the place of the old one. What a crash does:
 //!
 //! | crash | on disk | the next start |
@@ -28,7 +28,7 @@ const ERASED: &str = r#"{"erased":true}"#;
 /// Bytes that are collected before they are written.
 const WRITTEN_AT_ONCE: usize = 1 << 20;
 
-/// Follows the name of a file that is being written anew.
+/// Follows the name of a file that is being rewritten.
 const SUFFIX: &str = ".erasing";
 
 /// Finishes what a crash interrupted; called before the files are read.
@@ -46,7 +46,7 @@ pub(crate) fn finish(disk: &dyn Disk) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes the file of `hour` anew without the operations that `erases` selects by id and content, and adds their ids to
+/// Rewrites the file of `hour` without the operations that `erases` selects by id and content, and adds their ids to
 /// `erased` (false for those that an earlier call erased); returns its new length. A file without such operations is left
 /// as it is. Called for the oldest file first.
 pub(crate) fn rewrite(
@@ -89,7 +89,7 @@ fn replacement(
     Some(encoder.into_bytes())
 }
 
-/// Writes a file of lines anew without those that `drops` selects; returns their number. A file without such lines is left
+/// Rewrites a file of lines without those that `drops` selects; returns their number. A file without such lines is left
 /// as it is. Of a line longer than [`MAX_LINE`](crate::MAX_LINE) `drops` gets the beginning; if it stays, all of it does.
 ///
 /// # Errors
@@ -110,7 +110,7 @@ pub fn drop_lines(disk: &dyn Disk, name: &str, drops: &dyn Fn(&[u8]) -> bool) ->
 /// Decides what takes the place of a line; `None` if it stays.
 type Decide<'a> = dyn FnMut(&Raw<'_>) -> Option<Vec<u8>> + 'a;
 
-/// Writes a file anew if a line of it changes; returns its new length. Memory is bounded: the first pass only looks for
+/// Rewrites a file if a line of it changes; returns its new length. Memory is bounded: the first pass only looks for
 /// such a line, the second one writes.
 fn rewrite_file(disk: &dyn Disk, name: &str, decide: &mut Decide<'_>) -> io::Result<Option<u64>> {
     let file = disk.open(name)?;

@@ -47,7 +47,7 @@ pub enum Unerasable {
     #[error(
         "{1} still holds chunk {0}; wait until the service has deleted it there, or run `chunk-sync verify --repair`"
     )]
-    Held(Uuid, Target),
+    InStore(Uuid, Target),
     /// Entries of the chunk are not finished.
     #[error("{1} entries of chunk {0} are unfinished; wait until the service has carried them")]
     Unfinished(Uuid, u64),
@@ -103,7 +103,7 @@ async fn check(ports: &Ports, id: Uuid) -> Result<(), Unerasable> {
     }
     for store in &ports.stores {
         if store.fetch_fingerprints(&[id]).await?.iter().any(Option::is_some) {
-            return Err(Unerasable::Held(id, store.target()));
+            return Err(Unerasable::InStore(id, store.target()));
         }
     }
     Ok(())
