@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::io::{IsTerminal, Write, stderr};
 use std::sync::OnceLock;
 
-use chunk_sync_engine::metrics::{DESCRIPTIONS, Kind};
+use chunk_sync_engine::metrics::{Kind, Metric};
 use metrics::{describe_counter, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tracing::field::Field;
@@ -44,11 +44,11 @@ fn install() -> PrometheusHandle {
     if metrics::set_global_recorder(recorder).is_err() {
         tracing::warn!("another metrics recorder is installed in this process; /metrics stays empty");
     }
-    for (kind, name, description) in DESCRIPTIONS {
-        match kind {
-            Kind::Counter => describe_counter!(*name, *description),
-            Kind::Gauge => describe_gauge!(*name, *description),
-            Kind::Histogram => describe_histogram!(*name, *description),
+    for metric in Metric::ALL {
+        match metric.kind() {
+            Kind::Counter => describe_counter!(metric.name(), metric.help()),
+            Kind::Gauge => describe_gauge!(metric.name(), metric.help()),
+            Kind::Histogram => describe_histogram!(metric.name(), metric.help()),
         }
     }
     handle

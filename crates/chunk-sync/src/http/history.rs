@@ -95,7 +95,7 @@ impl History {
             ticks.tick().await;
             let mut sample = gauges(&context.app.metrics.render());
             let completed = context.app.service.health().done.settled as f64;
-            let waiting = sample.get("sync_queue_size").copied().unwrap_or_default();
+            let waiting = sample.get(Metric::QueueSize.name()).copied().unwrap_or_default();
             sample.insert("completed".to_owned(), completed);
             sample.insert("received".to_owned(), completed + waiting);
             context.history.add(jiff::Timestamp::now().into(), &sample);
@@ -159,7 +159,7 @@ fn gauges(text: &str) -> BTreeMap<String, f64> {
             continue;
         };
         let Some(value) = value.parse::<f64>().ok().filter(|value| value.is_finite()) else { continue };
-        if family == "sync_lag_seconds" {
+        if family == Metric::LagSeconds.name() {
             let target = series.split("target=\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap_or_default();
             let lag = gauges.entry(format!("lag{{target=\"{target}\"}}")).or_default();
             *lag = lag.max(value);
