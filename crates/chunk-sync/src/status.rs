@@ -2,26 +2,26 @@
 //! assembled here only.
 
 pub mod capture;
+mod shown;
+mod verification;
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chunk_sync_connectors::embedded::EmbeddedFile;
 use chunk_sync_engine::absence::{GuardState, Guarded};
-use chunk_sync_engine::ports::{BusCondition, Depth, Fault, Installed};
-use chunk_sync_engine::scrub::Scrubbed;
+use chunk_sync_engine::ports::{BusCondition, Fault, Installed};
 use chunk_sync_engine::{CaptureMonitor, Condition, FillState, Filled, Health, Ports, Role, Service};
 use chunk_sync_model::{Target, Time};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+pub use self::shown::{Done, Failing, Queue, Recovered, Store};
+pub use self::verification::{LastVerification, Verdict, Verification};
+
 /// Time limit of each query to the bus and the system of record. A query that exceeds it appears under `unknown`; the rest
 /// of the status is returned.
 const PATIENCE: Duration = Duration::from_secs(2);
-
-/// How many verifications are kept.
-const VERIFICATIONS: usize = 200;
 
 /// The state of the service.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -82,138 +82,6 @@ pub struct Installation {
     pub id: Uuid,
     /// Version of its set of stores: 1, 2, …
     pub version: u64,
-}
-
-/// What recovery found in the log at start.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Recovered {
-    /// Operations replayed.
-    pub replayed: u64,
-    /// Operations left to the bus: finished by another process, or delivered again.
-    #[serde(default)]
-    pub on_bus: u64,
-    /// Operations dead-lettered because no start completed them.
-    #[serde(default)]
-    pub given_up: u64,
-    /// Operations that cannot be parsed as events under the current limits.
-    pub unreadable: u64,
-    /// Damaged lines, set aside.
-    pub damaged: u64,
-    /// Whether the last line was incomplete.
-    pub torn: bool,
-}
-
-/// Entries on the bus.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Queue {
-    /// Entries that have not been read.
-    pub unread: u64,
-    /// Entries that have been read and not acknowledged.
-    pub pending: u64,
-    /// Dead letters.
-    pub dead: u64,
-    /// Age in seconds of the oldest entry that is not acknowledged.
-    pub oldest_seconds: Option<f64>,
-}
-
-/// The state of one store.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Store {
-    /// The store.
-    pub target: Target,
-    /// The current fault; absent if the store works.
-    pub failing: Option<Failing>,
-    /// Whether new writes to this store go to the outbox.
-    pub behind: bool,
-    /// Chunks in its outbox; absent if the system of record did not answer.
-    pub outbox: Option<u64>,
-}
-
-/// The fault of a failing store.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Failing {
-    /// When the store began to fail.
-    pub since: Time,
-    /// Class of the last fault.
-    pub class: String,
-    /// Text of the last fault.
-    pub fault: String,
-}
-
-/// Counters since the start.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Done {
-    /// Events completed.
-    pub settled: u64,
-    /// Events read and not yet completed.
-    pub under_way: u64,
-    /// Conflicts between two writers on a part.
-    pub conflicts: u64,
-    /// Events replayed from the log.
-    pub replayed: u64,
-}
-
-/// The result of a verification, without the list of differences.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Verification {
-    /// When the verification ended.
-    pub at: Time,
-    /// Whether no chunk differed.
-    pub consistent: bool,
-    /// Number of distinct ids in any store or live record.
-    pub chunks: u64,
-    /// Percentage of `chunks` that are equal in all stores, 0 to 100.
-    pub consistency: f64,
-    /// Duration in seconds.
-    pub seconds: f64,
-    /// Chunks that differed and were repaired.
-    #[serde(default)]
-    pub repaired: u64,
-    /// Chunks that differ and need a decision of the operator.
-    #[serde(default)]
-    pub undecided: u64,
-    /// Counts per store.
-    pub stores: BTreeMap<Target, Verdict>,
-}
-
-/// What verification found in one store.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Verdict {
-    /// Chunks in the store.
-    pub count: u64,
-    /// Chunks that the store lacks.
-    pub missing: u64,
-    /// Chunks that the store should not hold.
-    pub orphaned: u64,
-    /// Chunks whose content differs from the row.
-    pub different: u64,
-    /// Chunks that the store holds in an older version.
-    pub stale: u64,
-}
-
-/// The last verifications of this process, oldest first, shared between the scrubber, which writes it, and the status, which reads it.
-#[derive(Clone, Debug, Default)]
-pub struct LastVerification(Arc<Mutex<VecDeque<Verification>>>);
-
-impl LastVerification {
-    /// Stores a verification that has just ended.
-    pub fn note(&self, scrubbed: &Scrubbed) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() >= VERIFICATIONS {
-            kept.pop_front();
-        }
-        kept.push_back(Verification::of(scrubbed, now()));
-    }
-
-    fn get(&self) -> Option<Verification> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).back().cloned()
-    }
-
-    /// The last verifications, oldest first.
-    #[must_use]
-    pub fn all(&self) -> Vec<Verification> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
-    }
 }
 
 /// The sources of the status.
@@ -366,64 +234,4 @@ pub(crate) fn stores(health: &Health, pending_writes: Option<&BTreeMap<Target, u
             outbox: outbox(target),
         })
         .collect()
-}
-
-impl Failing {
-    fn of((since, fault): &(Time, Fault)) -> Self {
-        Self { since: *since, class: fault.class.as_str().to_owned(), fault: fault.to_string() }
-    }
-}
-
-impl Recovered {
-    fn of(recovered: &chunk_sync_engine::Recovered) -> Self {
-        Self {
-            replayed: recovered.replayed,
-            on_bus: recovered.on_bus,
-            given_up: recovered.given_up,
-            unreadable: recovered.unreadable,
-            damaged: recovered.damaged,
-            torn: recovered.torn,
-        }
-    }
-}
-
-impl Queue {
-    /// `oldest` is when the oldest unacknowledged entry was added, by the bus's clock.
-    fn of(depth: Depth, oldest: Option<Time>, now: Time) -> Self {
-        Self {
-            unread: depth.unread,
-            pending: depth.pending,
-            dead: depth.dead,
-            oldest_seconds: oldest.map(|oldest| now.seconds_since(oldest).max(0.0)),
-        }
-    }
-}
-
-impl Done {
-    fn of(done: chunk_sync_engine::Done) -> Self {
-        Self { settled: done.settled, under_way: done.under_way, conflicts: done.conflicts, replayed: done.replayed }
-    }
-}
-
-impl Verification {
-    fn of(scrubbed: &Scrubbed, at: Time) -> Self {
-        let report = &scrubbed.report;
-        let verdict = |store: &chunk_sync_engine::verify::StoreReport| Verdict {
-            count: store.count,
-            missing: store.missing,
-            orphaned: store.orphaned,
-            different: store.different,
-            stale: store.stale,
-        };
-        Self {
-            at,
-            consistent: report.consistent,
-            chunks: report.chunks,
-            consistency: report.consistency,
-            seconds: report.seconds,
-            repaired: scrubbed.repaired,
-            undecided: scrubbed.undecided,
-            stores: report.stores.iter().map(|(target, store)| (*target, verdict(store))).collect(),
-        }
-    }
 }

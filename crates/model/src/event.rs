@@ -4,10 +4,13 @@
 //! listeners) it is one JSON object with the same names, in which `targets` is an array and `chunk` an object. A bare
 //! chunk stands for an update by its `system_origin` to every store.
 
+mod wire;
+
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
+use self::wire::Wire;
 use crate::chunk::Chunk;
 use crate::parse::{self, Invalid};
 use crate::{Hash, Limits, Origin, PartPattern, Time, Writer};
@@ -274,85 +277,4 @@ fn names_json(parts: &[PartPattern]) -> String {
 /// Deserialises an unquoted string, such as the value of a stream's field, as if it were a JSON string.
 fn word<T: serde::de::DeserializeOwned>(field: &str, text: &str) -> Result<T, Invalid> {
     serde_json::from_value(text.into()).map_err(|error| Invalid::new(field, error.to_string()))
-}
-
-/// An event in its JSON form. The chunk stays unparsed until the other fields are known to be valid.
-#[derive(Deserialize)]
-struct Wire<'a> {
-    event_id: Uuid,
-    #[serde(rename = "type")]
-    kind: EventType,
-    source: Origin,
-    targets: Vec<Target>,
-    #[serde(borrow)]
-    chunk: &'a RawValue,
-    timestamp: Time,
-    #[serde(default)]
-    retry_count: u32,
-    writer: Option<Writer>,
-    #[serde(default)]
-    unchanged: Vec<String>,
-    #[serde(default)]
-    set: Vec<String>,
-    position: Option<String>,
-}
-
-impl Wire<'_> {
-    fn event(self, limits: &Limits) -> Result<Event, Invalid> {
-        check_targets(&self.targets)?;
-        let writer = self.writer.unwrap_or_else(|| self.source.into());
-        let body = match self.kind {
-            EventType::Delete => Body::Id(parse::from_json::<Identity>("chunk", self.chunk.get())?.id),
-            _ if writer == Writer::Postgres => row(self.chunk.get())?,
-            _ => Body::Chunk(Box::new(parse::chunk(self.chunk.get(), limits)?)),
-        };
-        Ok(Event {
-            event_id: self.event_id,
-            kind: self.kind,
-            source: self.source,
-            writer,
-            targets: self.targets,
-            body,
-            timestamp: self.timestamp,
-            retry_count: self.retry_count,
-            unchanged: patterns("unchanged", &self.unchanged)?,
-            set: patterns("set", &self.set)?,
-            position: self.position,
-        })
-    }
-}
-
-#[derive(Deserialize)]
-struct Identity {
-    id: Uuid,
-}
-
-/// The body of an event by `postgres`: only the id, or the row. Limits do not apply to rows: the merge reads the row
-/// itself.
-fn row(json: &str) -> Result<Body, Invalid> {
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Thin {
-        id: Uuid,
-    }
-    match serde_json::from_str::<Thin>(json) {
-        Ok(thin) => Ok(Body::Id(thin.id)),
-        Err(_) => Ok(Body::Chunk(Box::new(parse::fact(json)?))),
-    }
-}
-
-fn check_targets(targets: &[Target]) -> Result<(), Invalid> {
-    if targets.is_empty() {
-        return Err(Invalid::new("targets", "empty; name at least one of postgres, qdrant, neo4j"));
-    }
-    match targets.iter().enumerate().find(|(i, target)| targets[..*i].contains(target)) {
-        Some((_, target)) => Err(Invalid::new("targets", format!("`{target}` occurs twice; name each store once"))),
-        None => Ok(()),
-    }
-}
-
-fn patterns(field: &str, names: &[String]) -> Result<Vec<PartPattern>, Invalid> {
-    let parse =
-        |(i, name): (usize, &String)| name.parse().map_err(|e: String| Invalid::new(format!("{field}[{i}]"), e));
-    names.iter().enumerate().map(parse).collect()
 }

@@ -1,17 +1,23 @@
 //! Parses JSON into a chunk and validates it; errors name the field.
 
 mod bounds;
+mod canonical;
+mod vectors;
 
 pub(crate) use bounds::check_event_length;
+use canonical::canonical;
+pub(crate) use canonical::{
+    CONFLICT_DETECTED, CONFLICT_RESOLVED_AT, CONFLICT_TIMESTAMP, CONFLICTING_VERSION, PREVIOUS_VERSION,
+    RESOLUTION_STRATEGY, is_marker,
+};
 
 use std::collections::HashSet;
 
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::Part;
-use crate::chunk::{Chunk, Dense, Graph, Relationship, RelationshipType, Sparse};
-use crate::limits::{Limits, SPARSE_MOST, SPARSE_SIZE};
+use crate::chunk::{Chunk, Graph};
+use crate::limits::Limits;
 
 /// An invalid input: the field and the fault. The service never guesses a correction.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -115,7 +121,7 @@ impl Chunk {
 fn check(chunk: &Chunk, limits: &Limits) -> Result<(), Invalid> {
     check_content(&chunk.content, limits)?;
     bounds::check(chunk, limits)?;
-    check_embeddings(chunk, limits)?;
+    vectors::check(chunk, limits)?;
     let location = &chunk.location;
     if location.start_char > location.end_char {
         return Err(Invalid::new(
@@ -133,90 +139,6 @@ fn check(chunk: &Chunk, limits: &Limits) -> Result<(), Invalid> {
     }
     check_graph(&chunk.graph)?;
     check_metadata(chunk)
-}
-
-/// Brings a chunk into its canonical form, so that equal chunks have equal hashes: no computed fields; dense vectors
-/// sorted by model, entities by id, relationships by type and ends; sparse vectors sorted by index and without zeros;
-/// numbers in the form in which every store returns them.
-fn canonical(chunk: &mut Chunk) {
-    let embeddings = &mut chunk.embeddings;
-    embeddings.dense_alternative = None;
-    embeddings.conflict_resolution = None;
-    embeddings.primary_source = None;
-    embeddings.alternative_source = None;
-    embeddings.dense.sort_by(|a, b| a.model.cmp(&b.model));
-    if let Some(sparse) = &mut embeddings.sparse
-        && sparse.indices.len() == sparse.values.len()
-    {
-        let mut pairs: Vec<_> = sparse.indices.iter().copied().zip(sparse.values.iter().copied()).collect();
-        pairs.retain(|(_, value)| *value != 0.0);
-        pairs.sort_by_key(|(index, _)| *index);
-        (sparse.indices, sparse.values) = pairs.into_iter().unzip();
-    }
-    chunk.graph.entities.sort_by(|a, b| a.id.cmp(&b.id));
-    chunk.graph.relationships.sort_by(|a, b| key(a).cmp(&key(b)));
-    for marker in MARKERS {
-        chunk.metadata.extra.remove(*marker);
-    }
-    // Negative zero becomes zero.
-    chunk.graph.entities.iter_mut().for_each(|entity| entity.confidence += 0.0);
-    chunk.graph.relationships.iter_mut().for_each(|relationship| relationship.confidence += 0.0);
-    chunk.code_metadata.iter_mut().for_each(|code| code.confidence += 0.0);
-    chunk.metadata.processing_time_ms.iter_mut().for_each(|ms| *ms += 0.0);
-    chunk.metadata.extra.values_mut().for_each(canonical_numbers);
-    if let Some(features) = chunk.code_metadata.as_mut().and_then(|code| code.ast_features.as_mut()) {
-        canonical_numbers(features);
-    }
-    for relationship in &mut chunk.graph.relationships {
-        relationship.metadata.iter_mut().flat_map(|m| m.values_mut()).for_each(canonical_numbers);
-    }
-}
-
-fn key(relationship: &Relationship) -> (RelationshipType, &str, &str) {
-    (relationship.kind, &relationship.source_entity_id, &relationship.target_entity_id)
-}
-
-pub(crate) const PREVIOUS_VERSION: &str = "previous_version";
-pub(crate) const CONFLICT_RESOLVED_AT: &str = "conflict_resolved_at";
-pub(crate) const RESOLUTION_STRATEGY: &str = "resolution_strategy";
-pub(crate) const CONFLICT_DETECTED: &str = "conflict_detected";
-pub(crate) const CONFLICTING_VERSION: &str = "conflicting_version";
-pub(crate) const CONFLICT_TIMESTAMP: &str = "conflict_timestamp";
-
-/// The keys of `metadata` that a content conflict sets. The service computes them, so they are dropped on input.
-const MARKERS: &[&str] = &[
-    PREVIOUS_VERSION,
-    CONFLICT_RESOLVED_AT,
-    RESOLUTION_STRATEGY,
-    CONFLICT_DETECTED,
-    CONFLICTING_VERSION,
-    CONFLICT_TIMESTAMP,
-];
-
-/// Whether the part is a key of `metadata` that the service computes. Writers cannot set such a key.
-pub(crate) fn is_marker(part: &Part) -> bool {
-    matches!(part, Part::Metadata(key) if MARKERS.contains(&key.as_str()))
-}
-
-/// Converts numbers to the form that PostgreSQL's `jsonb` returns. It stores decimals: it has no negative zero and
-/// returns 1e16 as an integer.
-fn canonical_numbers(value: &mut Value) {
-    match value {
-        Value::Number(number) if number.is_f64() => {
-            let float = number.as_f64().unwrap_or_default();
-            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within the range just checked")]
-            if float == 0.0 && float.is_sign_negative() {
-                *value = Value::from(0.0);
-            } else if float.fract() == 0.0 && (1e16..18_446_744_073_709_551_616.0).contains(&float) {
-                *value = Value::from(float as u64);
-            } else if float.fract() == 0.0 && (-9_223_372_036_854_775_808.0..=-1e16).contains(&float) {
-                *value = Value::from(float as i64);
-            }
-        }
-        Value::Array(values) => values.iter_mut().for_each(canonical_numbers),
-        Value::Object(map) => map.values_mut().for_each(canonical_numbers),
-        _ => {}
-    }
 }
 
 fn check_content(content: &str, limits: &Limits) -> Result<(), Invalid> {
@@ -265,84 +187,6 @@ fn check_text(chunk: &Chunk) -> Result<(), Invalid> {
 /// Whether JSON text contains the escape of U+0000. In `\\u0000` the backslash is itself escaped, so that is not one.
 fn has_escaped_nul(json: &str) -> bool {
     json.match_indices("\\u0000").any(|(at, _)| json[..at].bytes().rev().take_while(|b| *b == b'\\').count() % 2 == 0)
-}
-
-fn check_embeddings(chunk: &Chunk, limits: &Limits) -> Result<(), Invalid> {
-    let dense = &chunk.embeddings.dense;
-    for (i, one) in dense.iter().enumerate() {
-        let path =
-            if dense.len() == 1 { "chunk.embeddings.dense".to_owned() } else { format!("chunk.embeddings.dense[{i}]") };
-        check_dense(&path, one, limits)?;
-        if dense[..i].iter().any(|other| other.model == one.model) {
-            return Err(Invalid::new(
-                path,
-                format!("duplicate vector for model `{}`; send one vector per model", one.model),
-            ));
-        }
-    }
-    chunk.embeddings.sparse.as_ref().map_or(Ok(()), check_sparse)
-}
-
-fn check_dense(path: &str, dense: &Dense, limits: &Limits) -> Result<(), Invalid> {
-    let Some(model) = limits.model(&dense.model) else {
-        let known: Vec<_> = limits.models.iter().map(|m| m.model.as_str()).collect();
-        return Err(Invalid::new(
-            format!("{path}.model"),
-            format!(
-                "model `{}` is not configured (configured: {}); add it under [[embedding]]",
-                dense.model,
-                known.join(", ")
-            ),
-        )
-        .because(Cause::Setting));
-    };
-    if dense.vector.len() != model.size {
-        return Err(Invalid::new(
-            format!("{path}.vector"),
-            format!("{} numbers; model `{}` is configured with {}", dense.vector.len(), dense.model, model.size),
-        )
-        .because(Cause::Setting));
-    }
-    if let Some(i) = dense.vector.iter().position(|x| !x.is_finite()) {
-        return Err(Invalid::new(format!("{path}.vector[{i}]"), "not a finite 32-bit float"));
-    }
-    if dense.timestamp.is_none() {
-        return Err(Invalid::new(
-            format!("{path}.timestamp"),
-            "missing; give the time at which the vector was computed",
-        ));
-    }
-    Ok(())
-}
-
-fn check_sparse(sparse: &Sparse) -> Result<(), Invalid> {
-    let path = "chunk.embeddings.sparse";
-    if sparse.indices.len() != sparse.values.len() {
-        return Err(Invalid::new(
-            format!("{path}.values"),
-            format!("{} values for {} indices; give one value per index", sparse.values.len(), sparse.indices.len()),
-        ));
-    }
-    if sparse.indices.len() > SPARSE_MOST {
-        return Err(Invalid::new(
-            format!("{path}.indices"),
-            format!("{} values; the maximum is {SPARSE_MOST}; keep the greatest ones", sparse.indices.len()),
-        ));
-    }
-    if let Some(index) = sparse.indices.iter().find(|i| **i >= SPARSE_SIZE) {
-        return Err(Invalid::new(
-            format!("{path}.indices"),
-            format!("{index} is out of range; indices must be below {SPARSE_SIZE}"),
-        ));
-    }
-    let mut seen = HashSet::new();
-    if let Some(index) = sparse.indices.iter().find(|index| !seen.insert(**index)) {
-        return Err(Invalid::new(format!("{path}.indices"), format!("{index} occurs twice; give each index once")));
-    }
-    if let Some(i) = sparse.values.iter().position(|x| !x.is_finite()) {
-        return Err(Invalid::new(format!("{path}.values[{i}]"), "not a finite 32-bit float"));
-    }
-    Ok(())
 }
 
 fn check_confidence(field: &str, confidence: f64) -> Result<(), Invalid> {

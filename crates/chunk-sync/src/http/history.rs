@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::Uri;
+use chunk_sync_engine::metrics::Metric;
 use chunk_sync_model::Time;
 use serde::Serialize;
 
