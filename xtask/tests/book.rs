@@ -69,7 +69,7 @@ fn every_link_inside_the_repository_leads_to_a_file_and_heading() {
 
 #[test]
 fn the_page_on_operations_names_every_metric() {
-    let source = std::fs::read_to_string(root().join("crates/engine/src/runtime/metrics.rs")).unwrap();
+    let source = std::fs::read_to_string(root().join("crates/engine/src/runtime/metrics/catalog.rs")).unwrap();
     let quoted = source.split('"').skip(1).step_by(2);
     let is_metric = |text: &&str| {
         (text.starts_with("sync_") || text.starts_with("chunk_sync_"))
