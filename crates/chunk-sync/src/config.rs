@@ -105,8 +105,10 @@ pub struct Postgres {
 /// Redis.
 #[derive(Debug)]
 pub struct Redis {
-    /// The server.
+    /// The server, or, with Sentinels, the name of their master.
     pub url: Address,
+    /// `host:port` of each Sentinel.
+    pub sentinels: Vec<String>,
     /// The stream of events.
     pub stream: String,
     /// The stream of dead letters.

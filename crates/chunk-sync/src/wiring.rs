@@ -19,7 +19,7 @@ use tracing::warn;
 use crate::config::{Config, Roles};
 use beats::FileBeats;
 
-pub(crate) use examine::{examine, statements};
+pub(crate) use examine::{examine, rights, statements};
 pub(crate) use installation::install;
 
 /// How a command uses the installation.

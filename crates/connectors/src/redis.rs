@@ -35,12 +35,14 @@ mod command;
 mod config;
 mod connection;
 mod dead;
+mod endpoint;
 mod erase;
 mod examine;
 mod fault;
 mod loss;
 mod mark;
 mod reader;
+mod rights;
 mod scripts;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -53,6 +55,7 @@ use redis::aio::MultiplexedConnection;
 pub use config::RedisConfig;
 pub use examine::examine;
 pub use mark::statements;
+pub use rights::rights;
 
 use answer::{Group, IdleGroup};
 use connection::Connection;

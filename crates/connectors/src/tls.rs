@@ -89,7 +89,7 @@ pub(crate) fn explain(error: &(dyn std::error::Error + 'static), keys: &str) -> 
     let error = handshake_error(error)?;
     let trust = format!("set {keys}.ca_file to the certificate of its authority, or add that to those of the system");
     Some(match error {
-        Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+        Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
             format!("the certificate of the server is self-signed, or its authority is not trusted; {trust}")
         }
         Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
@@ -127,6 +127,10 @@ fn handshake_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&
     }
     if let Some(inner) = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
         return handshake_error(inner);
+    }
+    // The Redis client shares its causes, and a shared error has only the source of the one inside.
+    if let Some(shared) = error.downcast_ref::<Arc<dyn std::error::Error + Send + Sync>>() {
+        return handshake_error(&**shared);
     }
     error.source().and_then(handshake_error)
 }

@@ -18,6 +18,8 @@ mod foreign_writes;
 mod middlebox;
 #[path = "neo4j/shared.rs"]
 mod shared;
+#[path = "neo4j/tls.rs"]
+mod tls;
 
 /// The contract suites of every store and every graph store.
 mod contract {

@@ -20,6 +20,8 @@ mod examine;
 mod free;
 #[path = "redis/handover.rs"]
 mod handover;
+#[path = "redis/installations.rs"]
+mod installations;
 #[path = "redis/loss.rs"]
 mod loss;
 #[path = "redis/server.rs"]

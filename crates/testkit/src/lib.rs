@@ -7,6 +7,7 @@
 
 mod absence_log;
 pub mod bus;
+pub mod certificates;
 pub mod graph_store;
 mod history;
 pub mod installation;

@@ -34,13 +34,19 @@ pub(super) async fn execute(config: &Config, arguments: &Arguments, json: bool) 
     }
     if json {
         output::json(&serde_json::json!({
-            "dry_run": arguments.dry_run, "statements": statements, "installation": installed,
+            "dry_run": arguments.dry_run, "statements": statements, "rights": wiring::rights(config),
+            "installation": installed,
         }))?;
         return Ok(Ended::Fine);
     }
     if arguments.dry_run {
         for (store, statement) in &statements {
             output::line(format_args!("-- {store}\n{statement};"))?;
+        }
+        for (store, statement) in wiring::rights(config) {
+            output::line(format_args!(
+                "-- {store}: the rights of the service's user, for an administrator\n{statement};"
+            ))?;
         }
     } else if let Some(Installed { id, version, stores, filling, .. }) = &installed {
         output::line(format_args!("ready: {stores}; set {version} of installation {id}"))?;

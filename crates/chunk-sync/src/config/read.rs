@@ -13,7 +13,7 @@ use chunk_sync_model::merge::{Kind, Strategies, StrategyError};
 
 use super::reader::Reader;
 use super::table_name::table_name;
-use super::{Config, Finding, Http, Layers, Log, LogFormat, Neo4j, Postgres, Qdrant, Redis, Roles};
+use super::{Address, Config, Finding, Http, Layers, Log, LogFormat, Neo4j, Postgres, Qdrant, Redis, Roles};
 
 const REDIS: &[&str] = &["redis", "rediss"];
 const QDRANT: &[&str] = &["http", "https"];
@@ -92,8 +92,18 @@ fn redis(reader: &mut Reader<'_>) -> Option<Redis> {
     }
     let group = reader.required("redis.group");
     let trim_past_idle_groups = reader.flag("redis.trim_past_idle_groups");
-    let tls = tls(reader, "redis");
-    Some(Redis { url: reader.address("redis.url", REDIS)?, stream, dead_stream, group, trim_past_idle_groups, tls })
+    let (tls, sentinels) = (tls(reader, "redis"), sentinels(reader));
+    let url = reader.address("redis.url", REDIS)?;
+    Some(Redis { url, sentinels, stream, dead_stream, group, trim_past_idle_groups, tls })
+}
+
+fn sentinels(reader: &mut Reader<'_>) -> Vec<String> {
+    let listed = reader.list("redis.sentinels").iter().map(|place| place.as_str().unwrap_or_default().to_owned());
+    let listed: Vec<String> = listed.collect();
+    if let Some(wrong) = listed.iter().find(|place| Address::parse(&format!("redis://{place}"), REDIS).is_err()) {
+        reader.wrong("redis.sentinels", format!("`{wrong}` is not host and port; write them as sentinel-1:26379"));
+    }
+    listed
 }
 
 fn qdrant(reader: &mut Reader<'_>) -> Option<Qdrant> {

@@ -37,6 +37,7 @@ pub(super) fn open(roles: &Roles, rows: &Rows, limits: &Limits) -> Result<OpenBu
 
 pub(super) fn config(redis: &Redis, allow_insecure: bool) -> RedisConfig {
     RedisConfig {
+        sentinels: redis.sentinels.clone(),
         stream: redis.stream.clone(),
         dead_stream: redis.dead_stream.clone(),
         group: redis.group.clone(),

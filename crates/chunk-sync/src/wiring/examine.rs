@@ -109,6 +109,17 @@ async fn of_installation(config: &Config) -> Vec<Finding> {
     findings.into_list()
 }
 
+/// The statements that an administrator runs to give the user of the service the rights that it needs, and no others, per
+/// role. PostgreSQL's are not listed.
+pub(crate) fn rights(config: &Config) -> Vec<(&'static str, String)> {
+    let roles = &config.roles;
+    let redis = roles.redis.as_ref().map(|server| ("redis", redis::rights(&server.stream, &server.dead_stream)));
+    let qdrant =
+        roles.qdrant.as_ref().map(|server| ("qdrant", chunk_sync_connectors::qdrant::rights(&server.collection)));
+    let neo4j = roles.neo4j.as_ref().map(|server| ("neo4j", chunk_sync_connectors::neo4j::rights(&server.database)));
+    redis.into_iter().chain(qdrant).chain(neo4j).collect()
+}
+
 /// The statements that `init` would run, each with its role. For PostgreSQL only what is missing is listed; for the other
 /// servers every statement, because each creates only what does not exist.
 pub(crate) async fn statements(config: &Config) -> Result<Vec<(&'static str, String)>, Fault> {

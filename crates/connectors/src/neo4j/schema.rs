@@ -48,6 +48,24 @@ pub fn statements() -> impl Iterator<Item = &'static str> {
     CONSTRAINTS.into_iter().chain([MARK])
 }
 
+/// The statements that give a role the rights of the service, where Neo4j has roles (not in the community edition). The last
+/// one is for `init` only.
+#[must_use]
+pub fn rights(database: &str) -> String {
+    let database = format!("`{}`", database.replace('`', "``"));
+    let grants = [
+        "CREATE ROLE chunk_sync IF NOT EXISTS".to_owned(),
+        format!("GRANT ACCESS ON DATABASE {database} TO chunk_sync"),
+        format!("GRANT MATCH {{*}} ON GRAPH {database} ELEMENTS * TO chunk_sync"),
+        format!("GRANT WRITE ON GRAPH {database} TO chunk_sync"),
+        format!("GRANT NAME MANAGEMENT ON DATABASE {database} TO chunk_sync"),
+        format!("GRANT SHOW CONSTRAINT ON DATABASE {database} TO chunk_sync"),
+        format!("GRANT SHOW INDEX ON DATABASE {database} TO chunk_sync"),
+        format!("GRANT CREATE CONSTRAINT ON DATABASE {database} TO chunk_sync"),
+    ];
+    grants.join(";\n")
+}
+
 /// Creates the missing constraints on `patient`, the server with the long deadline, and waits until they are in force.
 ///
 /// # Errors

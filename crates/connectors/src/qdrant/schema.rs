@@ -61,6 +61,12 @@ pub fn statements(collection: &str, limits: &Limits) -> Vec<String> {
     std::iter::once(format!("PUT /collections/{collection} {body}")).chain(INDEXES.map(index)).chain([mark]).collect()
 }
 
+/// The claims of a token (JWT) with which the service runs, once `init` has run with a key for everything.
+#[must_use]
+pub fn rights(collection: &str) -> String {
+    json!({ "access": [{ "collection": collection, "access": "rw" }] }).to_string()
+}
+
 /// Creates the missing collection, vectors and indexes.
 ///
 /// # Errors

@@ -37,7 +37,10 @@ impl Bus for RedisBus {
     async fn prepare(&self) -> Result<(), Fault> {
         let fault = |error: Error| error.into_fault(PREPARE);
         let facts: String = self.shared.connection.query(&redis::cmd("INFO")).await.map_err(fault)?;
-        super::config::check_server(&facts)?.iter().for_each(|warning| tracing::warn!("{warning}"));
+        let keys = &self.shared.keys;
+        super::config::check_server(&facts, &keys.stream, &keys.dead)?
+            .iter()
+            .for_each(|warning| tracing::warn!("{warning}"));
         // Queried first: a server whose memory is full refuses `XGROUP CREATE` even if the group exists.
         match self.shared.group().await.map_err(fault)? {
             Some(_) => Ok(()),

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use chunk_sync_engine::ports::{Fault, FaultClass};
 use redis::io::tcp::TcpSettings;
-use redis::{Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, TlsCertificates};
+use redis::{ClientTlsConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, TlsCertificates};
 use secrecy::{ExposeSecret, SecretString};
 use uuid::Uuid;
 
-use super::fault::Error;
+use super::endpoint::{Endpoint, split};
 use crate::remote::{host_name, insecure, is_loopback};
 use crate::tls::{self, TlsFiles};
 
@@ -19,6 +19,8 @@ const CONTEXT: &str = "redis: configuration";
 pub struct RedisConfig {
     /// `redis://` or `rediss://`, with user and password if the server requires them.
     pub url: SecretString,
+    /// `host:port` of each Sentinel. If there are any, the host of the URL is the name of the master that they watch.
+    pub sentinels: Vec<String>,
     /// The stream of events.
     pub stream: String,
     /// The stream of dead letters.
@@ -51,6 +53,7 @@ impl RedisConfig {
     pub fn new(url: SecretString) -> Self {
         Self {
             url,
+            sentinels: Vec::new(),
             stream: "chunk:sync:stream".to_owned(),
             dead_stream: "chunk:sync:dead".to_owned(),
             group: "sync-workers".to_owned(),
@@ -66,8 +69,8 @@ impl RedisConfig {
         }
     }
 
-    /// A client for this server, with `TCP_NODELAY` on its connections.
-    pub(super) fn client(&self) -> Result<Client, Fault> {
+    /// The way to the server, with `TCP_NODELAY` on its connections.
+    pub(super) fn endpoint(&self) -> Result<Endpoint, Fault> {
         let info = self.url.expose_secret().into_connection_info().map_err(|_| {
             // The parser's message may contain the URL and so the password.
             let message = "redis.url cannot be parsed; write redis://user:password@host:6379/0, or rediss:// for TLS";
@@ -75,13 +78,9 @@ impl RedisConfig {
         })?;
         self.check_secure(&info)?;
         let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true));
-        let opened = match info.addr() {
-            ConnectionAddr::TcpTls { .. } if self.tls != TlsFiles::default() => {
-                Client::build_with_tls(info, self.certificates()?)
-            }
-            _ => Client::open(info),
-        };
-        opened.map_err(|error| Error::from(error).into_fault(CONTEXT))
+        let with_files = matches!(info.addr(), ConnectionAddr::TcpTls { .. }) && self.tls != TlsFiles::default();
+        let certificates = if with_files { Some(self.certificates()?) } else { None };
+        Ok(Endpoint { info, certificates, sentinels: self.sentinels.clone(), allow_insecure: self.allow_insecure })
     }
 
     fn certificates(&self) -> Result<TlsCertificates, Fault> {
@@ -103,20 +102,51 @@ impl RedisConfig {
             ConnectionAddr::TcpTls { host, insecure, .. } => (host, !insecure),
             _ => return Ok(()),
         };
-        if is_loopback(host)
-            || (verified && info.redis_settings().password().is_some_and(|password| !password.is_empty()))
-        {
-            return Ok(());
+        // The name of a master is no host.
+        let named = if self.sentinels.is_empty() { vec![host.clone()] } else { Vec::new() };
+        let hosts = self.sentinels.iter().map(|sentinel| split(sentinel).0).chain(named);
+        let authenticated = info.redis_settings().password().is_some_and(|password| !password.is_empty());
+        for host in hosts.filter(|host| !is_loopback(host)) {
+            if !(verified && authenticated) {
+                let missing = if verified { "password" } else { "verified TLS" };
+                insecure(CONTEXT, &host, missing, "rediss:// with a password", self.allow_insecure)?;
+            }
         }
-        let missing = if verified { "password" } else { "verified TLS" };
-        insecure(CONTEXT, host, missing, "rediss:// with a password", self.allow_insecure)
+        Ok(())
     }
 }
 
-/// Refuses a server that, according to its `INFO`, is too old or may evict the stream when its memory is full. Returns a
-/// warning if it may evict other keys, or would evict the stream if its memory were limited.
-pub(super) fn check_server(info: &str) -> Result<Option<String>, Fault> {
-    let fact = |name: &str| info.lines().find_map(|line| line.trim().strip_prefix(name)?.strip_prefix(':'));
+/// In a cluster every key must be in one slot, because the scripts use several.
+fn check_one_slot(stream: &str, dead_stream: &str) -> Result<(), Fault> {
+    let tag = hash_tag(stream);
+    if tag.is_some() && tag == hash_tag(dead_stream) {
+        return Ok(());
+    }
+    let message = "the server is part of a Redis Cluster, in which both streams must have one hash tag; set redis.stream = \
+                   \"{chunk}:sync:stream\" and redis.dead_stream = \"{chunk}:sync:dead\", and redis.url to the node that \
+                   has their slot";
+    Err(Fault::new(FaultClass::Misconfigured, CONTEXT, message))
+}
+
+/// Value of a field of the server's `INFO`.
+pub(super) fn fact<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+    info.lines().find_map(|line| line.trim().strip_prefix(name)?.strip_prefix(':'))
+}
+
+/// The part of a key that decides its slot, if it is marked: what is in the first braces.
+fn hash_tag(key: &str) -> Option<&str> {
+    let (tag, _) = key.split_once('{')?.1.split_once('}')?;
+    Some(tag).filter(|tag| !tag.is_empty())
+}
+
+/// Refuses a server that, according to its `INFO`, is too old, may evict the stream when its memory is full, or is part of a
+/// cluster in which the streams have different slots. Returns a warning if it may evict other keys, or would evict the stream
+/// if its memory were limited.
+pub(super) fn check_server(info: &str, stream: &str, dead_stream: &str) -> Result<Option<String>, Fault> {
+    if fact(info, "cluster_enabled") == Some("1") {
+        check_one_slot(stream, dead_stream)?;
+    }
+    let fact = |name: &str| fact(info, name);
     let version = fact("redis_version").unwrap_or("of unknown version");
     let major: Option<u32> = version.split('.').next().and_then(|major| major.parse().ok());
     if major.is_some_and(|major| major < 7) {
@@ -156,7 +186,7 @@ mod tests {
     use super::*;
 
     fn refused(url: &str) -> Option<Fault> {
-        RedisConfig::new(url.into()).client().err()
+        RedisConfig::new(url.into()).endpoint().err()
     }
 
     #[test]
@@ -164,6 +194,26 @@ mod tests {
         for url in ["redis://127.0.0.1:6379/0", "redis://localhost", "redis://[::1]:6379", "redis+unix:///tmp/r.sock"] {
             assert!(refused(url).is_none(), "{url}");
         }
+    }
+
+    #[test]
+    fn sentinels_on_another_machine_need_tls_and_a_password_like_a_server() {
+        let with = |url: &str, sentinel: &str| {
+            RedisConfig { sentinels: vec![sentinel.to_owned()], ..RedisConfig::new(url.into()) }.endpoint().is_ok()
+        };
+        assert!(with("redis://mymaster/0", "127.0.0.1:26379"));
+        assert!(!with("redis://mymaster/0", "sentinel.example:26379"));
+        assert!(with("rediss://:pw@mymaster/0", "sentinel.example"));
+    }
+
+    #[test]
+    fn in_a_cluster_both_streams_have_one_hash_tag() {
+        let info = "redis_version:7.0.15\r\ncluster_enabled:1\r\n";
+        let checked = |stream: &str, dead: &str| check_server(info, stream, dead);
+        let fault = checked("chunk:sync:stream", "chunk:sync:dead").unwrap_err();
+        assert!(fault.message.contains("redis.stream = \"{chunk}:sync:stream\""), "{fault}");
+        assert!(checked("{a}:stream", "{b}:dead").is_err() && checked("{}:stream", "{}:dead").is_err());
+        assert!(checked("{a}:stream", "{a}:dead").is_ok());
     }
 
     #[test]
@@ -179,7 +229,7 @@ mod tests {
         }
         assert!(refused("rediss://:pw@db.example:6379").is_none());
         let open = RedisConfig { allow_insecure: true, ..RedisConfig::new("redis://db.example:6379".into()) };
-        assert!(open.client().is_ok());
+        assert!(open.endpoint().is_ok());
     }
 
     #[test]
@@ -188,7 +238,7 @@ mod tests {
         for url in ["redis://:pl4nted@db.example", "redis//:pl4nted@db", "redis://:pl4nted@[db", "http://u:pl4nted@db"]
         {
             let config = RedisConfig::new(url.into());
-            let fault = config.client().err().unwrap();
+            let fault = config.endpoint().err().unwrap();
             assert!(!format!("{fault} {fault:?} {config:?}").contains(planted), "{url}");
         }
     }
@@ -198,14 +248,14 @@ mod tests {
         let info = |policy: &str, bytes: u64, version: &str| {
             format!("redis_version:{version}\r\nmaxmemory:{bytes}\r\nmaxmemory_policy:{policy}\r\n")
         };
-        assert_eq!(check_server(&info("noeviction", 1 << 30, "7.0.15")).unwrap(), None);
-        assert!(check_server(&info("allkeys-lru", 0, "7.0.15")).unwrap().is_some());
+        assert_eq!(check_server(&info("noeviction", 1 << 30, "7.0.15"), "s", "d").unwrap(), None);
+        assert!(check_server(&info("allkeys-lru", 0, "7.0.15"), "s", "d").unwrap().is_some());
         // The streams have no TTL, so such a policy does not evict them.
-        assert!(check_server(&info("volatile-lru", 1 << 30, "7.0.15")).unwrap().is_some());
-        let refused = check_server(&info("allkeys-lru", 1 << 30, "7.0.15")).unwrap_err();
+        assert!(check_server(&info("volatile-lru", 1 << 30, "7.0.15"), "s", "d").unwrap().is_some());
+        let refused = check_server(&info("allkeys-lru", 1 << 30, "7.0.15"), "s", "d").unwrap_err();
         assert_eq!(refused.class, FaultClass::Misconfigured);
         assert!(refused.message.contains("set it to noeviction"), "{refused}");
-        assert!(check_server(&info("noeviction", 0, "6.2.1")).is_err());
+        assert!(check_server(&info("noeviction", 0, "6.2.1"), "s", "d").is_err());
     }
 
     #[test]

@@ -6,10 +6,11 @@
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, Pipeline, Script};
+use redis::{AsyncConnectionConfig, Cmd, FromRedisValue, Pipeline, Script};
 use tokio::sync::Mutex;
 
 use super::config::RedisConfig;
+use super::endpoint::Endpoint;
 use super::fault::Error;
 use chunk_sync_engine::ports::Fault;
 
@@ -17,7 +18,7 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
 /// Access of this process to the server.
 pub(super) struct Connection {
-    client: Client,
+    endpoint: Endpoint,
     answer_within: Duration,
     shared: Mutex<Shared>,
 }
@@ -45,7 +46,7 @@ impl Question<'_> {
 
 impl Connection {
     pub(super) fn new(config: &RedisConfig) -> Result<Self, Fault> {
-        Ok(Self { client: config.client()?, answer_within: config.answer_within, shared: Mutex::default() })
+        Ok(Self { endpoint: config.endpoint()?, answer_within: config.answer_within, shared: Mutex::default() })
     }
 
     /// A connection for reads that block up to `wait`. Its answer timeout is `wait` plus 5 s.
@@ -141,7 +142,16 @@ impl Connection {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_WITHIN))
             .set_response_timeout(Some(answer_within));
-        Ok(self.client.get_multiplexed_async_connection_with_config(&config).await?)
+        let client = self.endpoint.client().await?;
+        let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
+        if self.endpoint.follows_a_master() {
+            // The Sentinels may not have noticed yet, or the server not, that another one is the master.
+            let role: Vec<redis::Value> = redis::cmd("ROLE").query_async(&mut connection).await?;
+            if role.first() != Some(&redis::Value::BulkString(b"master".to_vec())) {
+                return Err(Error::NotTheMaster);
+            }
+        }
+        Ok(connection)
     }
 }
 

@@ -6,7 +6,7 @@ use chunk_sync_model::Time;
 use redis::Value;
 
 use super::answer;
-use super::config::{RedisConfig, check_server};
+use super::config::{RedisConfig, check_server, fact};
 use super::connection::Connection;
 use super::fault::Error;
 use crate::remote;
@@ -17,7 +17,7 @@ const PLACE: &str = "redis";
 pub async fn examine(config: &RedisConfig) -> Vec<Finding> {
     let mut findings = Findings::of(PLACE);
     let strict = RedisConfig { allow_insecure: false, ..config.clone() };
-    if remote::examine(&mut findings, strict.client().map(drop), config.client().map(drop))
+    if remote::examine(&mut findings, strict.endpoint().map(drop), config.endpoint().map(drop))
         && let Err(fault) = look(&mut findings, config).await
     {
         findings.fault("server", &fault);
@@ -29,7 +29,7 @@ async fn look(findings: &mut Findings, config: &RedisConfig) -> Result<(), Fault
     let connection = Connection::new(config)?;
     let fault = |error: Error| error.into_fault(PLACE);
     let info: String = connection.query(&redis::cmd("INFO")).await.map_err(fault)?;
-    if !server(findings, &info) {
+    if !server(findings, &info, config) {
         return Ok(());
     }
     persistence(findings, &info);
@@ -38,38 +38,32 @@ async fn look(findings: &mut Findings, config: &RedisConfig) -> Result<(), Fault
     group(findings, &connection, config).await.map_err(fault)
 }
 
-/// Value of a field of the server's `INFO`.
-fn fact<'a>(info: &'a str, name: &str) -> Option<&'a str> {
-    info.lines().find_map(|line| line.trim().strip_prefix(name)?.strip_prefix(':'))
-}
-
-fn server(findings: &mut Findings, info: &str) -> bool {
+fn server(findings: &mut Findings, info: &str, config: &RedisConfig) -> bool {
+    const NOEVICTION: &str = "CONFIG SET maxmemory-policy noeviction, and in redis.conf; in a managed Redis, in its \
+                              parameter group";
     let version = fact(info, "redis_version").unwrap_or("of unknown version");
-    let policy = fact(info, "maxmemory_policy").unwrap_or("noeviction");
     if fact(info, "role") == Some("slave") {
         findings.failed("role", "the server is a replica and takes no writes", "name the primary in redis.url");
     }
-    match check_server(info) {
-        Ok(_) => findings.ok("server", format!("Redis {version}")),
+    match check_server(info, &config.stream, &config.dead_stream) {
+        Ok(warning) => {
+            findings.ok("server", format!("Redis {version}"));
+            match warning {
+                None => findings.ok("memory", "no eviction when memory is full (noeviction)"),
+                Some(text) => findings.warning("memory", text, NOEVICTION),
+            }
+            true
+        }
         Err(fault) if fault.message.contains("maxmemory-policy") => {
             findings.ok("server", format!("Redis {version}"));
-            findings.failed("memory", fault.message, "CONFIG SET maxmemory-policy noeviction, and in redis.conf");
-            return true;
+            findings.failed("memory", fault.message, NOEVICTION);
+            true
         }
         Err(fault) => {
-            findings.failed("server", fault.message, "use a newer server");
-            return false;
+            findings.fault("server", &fault);
+            false
         }
     }
-    match policy {
-        "noeviction" => findings.ok("memory", "no eviction when memory is full (noeviction)"),
-        policy => findings.warning(
-            "memory",
-            format!("maxmemory-policy is {policy}: with maxmemory set, the server would evict events"),
-            "CONFIG SET maxmemory-policy noeviction, and in redis.conf",
-        ),
-    }
-    true
 }
 
 /// An event that a client published directly to the bus is as durable as the bus until a worker has written it to its log.
@@ -153,7 +147,7 @@ mod tests {
 
     fn judged(info: &str) -> Vec<(&'static str, Level)> {
         let mut findings = Findings::of(PLACE);
-        if server(&mut findings, info) {
+        if server(&mut findings, info, &RedisConfig::new("redis://localhost".into())) {
             persistence(&mut findings, info);
         }
         findings.into_list().into_iter().map(|finding| (finding.subject, finding.level)).collect()

@@ -3,6 +3,8 @@
 use chunk_sync_engine::ports::{Fault, FaultClass};
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
+use crate::tls;
+
 /// Error of a call to the server.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
@@ -10,6 +12,17 @@ pub(super) enum Error {
     Redis(#[from] RedisError),
     #[error("unexpected answer of the server: {0}")]
     Answer(&'static str),
+    #[error(
+        "no Sentinel names the master `{name}` ({refusals}); check redis.sentinels, and the master's name in redis.url"
+    )]
+    Sentinel { name: String, refusals: String },
+    #[error("the server that the Sentinels name is not the master yet, or no longer")]
+    NotTheMaster,
+    #[error(
+        "the Sentinels name the master `{0}`, which is on another machine, and the connection to it has no verified TLS; \
+         use rediss:// with a password, or set allow_insecure = true if the network is trusted"
+    )]
+    Insecure(String),
     #[error("the task that waits for entries ended early: {0}")]
     Interrupted(#[from] tokio::task::JoinError),
 }
@@ -18,14 +31,26 @@ impl Error {
     pub(super) fn into_fault(self, context: &'static str) -> Fault {
         let ((class, remedy), code) = match &self {
             Self::Redis(error) => (class(error), code(error)),
-            Self::Answer(_) => ((FaultClass::Corrupt, ""), None),
-            Self::Interrupted(_) => ((FaultClass::Unavailable, ""), None),
+            Self::Answer(_) => ((FaultClass::Corrupt, String::new()), None),
+            Self::Insecure(_) => ((FaultClass::Misconfigured, String::new()), None),
+            Self::Sentinel { .. } | Self::NotTheMaster | Self::Interrupted(_) => {
+                ((FaultClass::Unavailable, String::new()), None)
+            }
         };
-        let fault = match remedy {
-            "" => Fault::new(class, context, &self),
-            remedy => Fault::new(class, context, format!("{self}; {remedy}")),
+        let fault = match (self.of_certificates(), remedy.as_str()) {
+            (Some(text), _) => Fault::new(FaultClass::Misconfigured, context, text),
+            (None, "") => Fault::new(class, context, &self),
+            (None, remedy) => Fault::new(class, context, format!("{self}; {remedy}")),
         };
         fault.caused_by(self, code)
+    }
+
+    /// What is wrong with the certificates, if that is the error.
+    fn of_certificates(&self) -> Option<String> {
+        match self {
+            Self::Redis(error) => tls::explain(error, "redis"),
+            _ => None,
+        }
     }
 
     /// Whether the group or its stream does not exist.
@@ -63,7 +88,41 @@ fn code(error: &RedisError) -> Option<String> {
     error.code().map(str::to_owned).or_else(first)
 }
 
-fn class(error: &RedisError) -> (FaultClass, &'static str) {
+fn class(error: &RedisError) -> (FaultClass, String) {
+    let (class, remedy) = known(error);
+    match code(error).as_deref() {
+        Some("NOPERM") => (class, rights_remedy(error)),
+        // A script reports a missing right without a code of its own.
+        _ if error.to_string().contains("The user executing the script can't") => {
+            (FaultClass::Denied, rights_remedy(error))
+        }
+        Some("MOVED") => {
+            let node = error.redirect_node().map_or("the node that has the streams", |(node, _)| node);
+            (
+                class,
+                format!(
+                    "the server is part of a Redis Cluster, and the streams are on another node: set redis.url to {node}"
+                ),
+            )
+        }
+        _ => (class, remedy.to_owned()),
+    }
+}
+
+/// The server names the command, or that it is a key.
+fn rights_remedy(error: &RedisError) -> String {
+    let text = error.to_string();
+    let command =
+        text.split_once("to run the '").and_then(|(_, rest)| rest.split_once('\'')).map(|(command, _)| command);
+    let rule = match command {
+        Some(command) => format!("the rule +{command}"),
+        None if text.contains("command or subcommand") => "the rules for the commands of the scripts".to_owned(),
+        None => "the rule for the keys of the streams".to_owned(),
+    };
+    format!("grant the user {rule} by ACL SETUSER; `chunk-sync init --dry-run` prints all rules")
+}
+
+fn known(error: &RedisError) -> (FaultClass, &'static str) {
     match error.kind() {
         ErrorKind::Io if error.is_timeout() => return (FaultClass::Timeout, ""),
         ErrorKind::Io | ErrorKind::Parse => return (FaultClass::Unavailable, ""),
@@ -72,11 +131,17 @@ fn class(error: &RedisError) -> (FaultClass, &'static str) {
     }
     match code(error).as_deref().unwrap_or_default() {
         "NOAUTH" | "WRONGPASS" => (FaultClass::Denied, "check user and password in redis.url"),
-        "NOPERM" => (FaultClass::Denied, "let the user read and write the keys of the streams and run scripts"),
+        "NOPERM" => (FaultClass::Denied, ""),
         "OOM" => (FaultClass::Busy, "let the workers catch up, or raise maxmemory"),
         "BUSY" | "TRYAGAIN" => (FaultClass::Busy, ""),
         "LOADING" | "MASTERDOWN" | "CLUSTERDOWN" => (FaultClass::Unavailable, ""),
-        "READONLY" => (FaultClass::Unavailable, "set redis.url to the primary, this server is a replica"),
+        "READONLY" => {
+            (FaultClass::Unavailable, "set redis.url to the primary, or redis.sentinels: this server is a replica")
+        }
+        "CROSSSLOT" => (
+            FaultClass::Misconfigured,
+            "in a Redis Cluster both streams need one hash tag, as in {chunk}:sync:stream and {chunk}:sync:dead",
+        ),
         "NOREPLICAS" => (FaultClass::Unavailable, "connect more replicas, or lower min-replicas-to-write"),
         "MISCONF" => (FaultClass::Misconfigured, "find the cause in the server's log; it cannot write to its disk"),
         "WRONGTYPE" => (FaultClass::Misconfigured, "the key is not a stream: choose other stream names"),

@@ -141,7 +141,7 @@ impl Shared {
     /// Conditions that the operator must change, each with its remedy.
     pub(super) async fn warnings(&self) -> Result<Vec<String>, Error> {
         let info: String = self.connection.query(&redis::cmd("INFO")).await?;
-        let mut warnings = match check_server(&info) {
+        let mut warnings = match check_server(&info, &self.keys.stream, &self.keys.dead) {
             Ok(warning) => warning.into_iter().collect(),
             Err(fault) => vec![fault.message],
         };

@@ -28,6 +28,10 @@ impl Server {
         format!("redis://127.0.0.1:{}/0", self.port)
     }
 
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     /// `kill -9`.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
