@@ -18,6 +18,8 @@ mod hidden;
 mod lease;
 #[path = "postgres/oddities.rs"]
 mod oddities;
+#[path = "postgres/own_server.rs"]
+mod own_server;
 #[path = "postgres/pooler.rs"]
 mod pooler;
 #[path = "postgres/publication.rs"]
@@ -26,12 +28,16 @@ mod publication;
 mod recorded;
 #[path = "postgres/schema.rs"]
 mod schema;
+#[path = "postgres/setups.rs"]
+mod setups;
 #[path = "postgres/speed.rs"]
 mod speed;
 #[path = "postgres/stored_rows.rs"]
 mod stored_rows;
 #[path = "postgres/strangers.rs"]
 mod strangers;
+#[path = "postgres/tls.rs"]
+mod tls;
 #[path = "postgres/trouble.rs"]
 mod trouble;
 #[path = "postgres/waiting.rs"]
