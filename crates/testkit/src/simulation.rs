@@ -15,6 +15,7 @@
 //! | in `Projection::apply`, or before its answer | part of a batch; or it is repeated | each write is guarded by its version |
 //! | before or after `Records` adds writes to the outbox | the outbox entry | the batch is not settled before its outbox entries are recorded, and is replayed |
 //! | between `Projection::apply` and `Outbox::drained` | nothing; the outbox entry is written twice | it is guarded by its version |
+//! | while no process runs, a bit of the log flips | the operation of that line | the line is set aside and the others are replayed; the bus hands the entry out again (an operation that only the log has is spared) |
 //! | before `Wal::complete`, or before its sync | the completion | one more replay, which is harmless |
 //! | before `Bus::acknowledge`, or before its answer | the acknowledgement | the bus hands the entry out once more |
 //! | between a captured row and the confirmation of its position | the captured event; or it is published twice | it is captured again from the last confirmed position; a row in its last known state is not a change |
@@ -79,6 +80,9 @@ use process::{Machine, weathered_bus};
 use scenario::Scenario;
 pub use tally::Tally;
 use writers::{Author, MALFORMED, WRITERS, chunk_id, malformed};
+
+/// Distinguishes the drawing of flipped bits.
+const FLIPS: u64 = 0xf119;
 
 /// Without faults everything is settled within this time.
 const SOON: Duration = Duration::from_secs(600);
@@ -185,7 +189,8 @@ async fn live(seed: u64, installation: Installation, plant: Plant) -> Result<Tal
     let mut machines = Vec::new();
     for _ in 0..processes {
         let (world, bus, capture) = (Arc::clone(&world), world.bus.another(), world.capture.another());
-        let machine = Machine { world, rng: branch(), disk: CrashDisk::default(), bus, capture };
+        let flips = Rng::new(seed ^ FLIPS);
+        let machine = Machine { world, rng: branch(), disk: CrashDisk::default(), bus, capture, flips, flipped: 0 };
         machines.push(tokio::spawn(machine.run()));
     }
     world.publish(&mut branch).await?;

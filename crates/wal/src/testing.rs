@@ -78,6 +78,29 @@ impl CrashDisk {
         Self(Arc::new(Mutex::new(after)))
     }
 
+    /// Flips one bit of one synced line, as an ageing disk does. `choose(n)` returns a number from 0 to `n`; `may` decides
+    /// whether the line that was chosen may be damaged. Returns whether a bit was flipped.
+    pub fn flip(&self, choose: &mut dyn FnMut(usize) -> usize, may: &dyn Fn(&[u8]) -> bool) -> bool {
+        let mut state = self.state();
+        let used: Vec<usize> = state.synced_names.values().copied().collect();
+        let Some(last) = used.len().checked_sub(1) else { return false };
+        let content = &mut state.contents[used[choose(last)]];
+        if content.synced.is_empty() || content.written != content.synced {
+            return false;
+        }
+        let place = choose(content.synced.len() - 1);
+        let begin = content.synced[..place].iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        let end =
+            content.synced[begin..].iter().position(|byte| *byte == b'\n').map_or(content.synced.len(), |n| begin + n);
+        if place >= end || !may(&content.synced[begin..end]) {
+            return false;
+        }
+        let bit = 1 << choose(7);
+        content.synced[place] ^= bit;
+        content.written[place] ^= bit;
+        true
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

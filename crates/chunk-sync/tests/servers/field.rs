@@ -8,6 +8,8 @@
 mod application;
 #[path = "field/installation.rs"]
 mod installation;
+#[path = "field/locks.rs"]
+mod locks;
 #[path = "field/troubles.rs"]
 mod troubles;
 #[path = "field/watch.rs"]
@@ -19,11 +21,15 @@ use std::time::{Duration, Instant};
 
 use application::Application;
 use installation::Installation;
+use locks::{Locks, percentile};
 use troubles::Trouble;
 use watch::Watch;
 
 /// Peak resident memory of the service, in KiB, that the specification allows.
 const MEMORY: u64 = 300 << 10;
+
+/// How long the service may lock a row of the application.
+const LONGEST_LOCK: Duration = Duration::from_millis(100);
 
 /// A number of a variable of the environment.
 fn number(name: &str, text: &str) -> u64 {
@@ -48,6 +54,7 @@ async fn stays_consistent(seconds: Duration, seed: u64) {
     let installation = Installation::new().await;
     let watch = Watch::start(&installation).await;
     let application = Application::start(&installation, random.u64(..)).await;
+    locks_are_brief(&installation).await;
     let undisturbed = rate(&installation, seconds / 5, async || tokio::time::sleep(seconds / 5).await).await;
     let mut met: BTreeMap<String, u32> = BTreeMap::new();
     let disturbed = rate(&installation, seconds, async || {
@@ -95,6 +102,40 @@ async fn stays_consistent(seconds: Duration, seed: u64) {
     }
     eprintln!("{report}");
     assert!(disturbed >= undisturbed / 2.0, "{disturbed:.0}/s disturbed, {undisturbed:.0}/s undisturbed");
+}
+
+/// The events of the load during which locks are sampled, and the number of chunks that they change.
+const LOAD: (usize, u64) = (12_000, 1_000);
+
+/// Under load, 999 of 1,000 transactions of the service release the rows of the application in time.
+async fn locks_are_brief(installation: &Installation) {
+    let locks = Locks::sample(&installation.environment);
+    for number in 0..LOAD.0 as u64 {
+        let id = uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, format!("load {}", number % LOAD.1).as_bytes());
+        let content = format!("text of the load {number}");
+        installation.environment.add(&application::fields("update", &application::chunk(id, &content))).await;
+    }
+    for number in 0..LOAD.1 {
+        let id = uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, format!("load {number}").as_bytes());
+        let gone = application::chunk(id, "text of the load");
+        installation.environment.add(&application::fields("delete", &gone)).await;
+    }
+    let carried = async || installation.acknowledged().await >= LOAD.0 as u64;
+    let began = Instant::now();
+    while !carried().await {
+        assert!(began.elapsed() < Duration::from_secs(180), "the load is not carried");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let held = locks.stop().await;
+    let [p50, p99, p999] = [500, 990, 999].map(|of| percentile(&held, of));
+    let last = held.last().copied().unwrap_or_default();
+    eprintln!(
+        "locks on rows: {} transactions, p50 {p50:?}, p99 {p99:?}, p99.9 {p999:?}, longest {last:?}; {} events in {:?}",
+        held.len(),
+        LOAD.0,
+        began.elapsed()
+    );
+    assert!(p999 < LONGEST_LOCK, "p99.9 of the time that a row is locked is {p999:?}");
 }
 
 /// Events acknowledged per second while `during` runs.

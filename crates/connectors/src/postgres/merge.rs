@@ -68,6 +68,22 @@ impl PostgresRecords {
         begun.await.map_err(|error| self.fault(error, MERGE))
     }
 
+    /// Locks the rows that are free and returns the others. The locks end at once, with the transaction.
+    pub(super) async fn rows_locked_by_others(&self, ids: &[Uuid]) -> Result<Vec<Uuid>, Error> {
+        let layout = self.layout().await?;
+        let mut transaction = OpenTransaction::begin(&self.pool).await?;
+        let asked = self.pool.within(async {
+            let client = transaction.client()?;
+            execute(client, sql::SET_LOCK_TIMEOUT, &[&ROW_LOCK_WITHIN]).await?;
+            let locked = client.prepare_cached(&layout.statements.locked).await?;
+            client.query(&locked, &[&ids]).await?.iter().map(|row| Ok(row.try_get(0)?)).collect()
+        });
+        match asked.await {
+            Ok(locked) => Ok(locked),
+            Err(error) => Err(transaction.roll_back(&self.pool, error).await),
+        }
+    }
+
     async fn read_current(
         &self,
         transaction: &Client,

@@ -202,6 +202,10 @@ impl SystemOfRecord for PostgresRecords {
         Ok(Box::new(self.begin_merge(scope).await?))
     }
 
+    async fn locked_rows(&self, ids: &[Uuid]) -> Result<Vec<Uuid>, Fault> {
+        self.rows_locked_by_others(ids).await.map_err(|error| self.fault(error, READ))
+    }
+
     async fn current(&self, ids: &[Uuid]) -> Result<Vec<CurrentState>, Fault> {
         let current = async {
             let layout = self.layout().await?;

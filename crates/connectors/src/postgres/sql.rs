@@ -120,6 +120,8 @@ pub(super) struct Statements {
     /// The name of the table.
     table: String,
     pub(super) delete: String,
+    /// The ids of those that another transaction locks.
+    pub(super) locked: String,
     /// The ids of those that exist.
     pub(super) present: String,
     /// Whether the table or a partition has triggers or rules that may alter or skip a write.
@@ -158,6 +160,10 @@ impl Statements {
                 places.join(", ")
             ),
             table: table.to_owned(),
+            locked: format!(
+                "WITH free AS MATERIALIZED (SELECT id FROM {table} WHERE id = ANY($1) FOR UPDATE SKIP LOCKED) \
+                 SELECT id FROM {table} WHERE id = ANY($1) EXCEPT SELECT id FROM free"
+            ),
             present: format!("SELECT id FROM {table} WHERE id = ANY($1)"),
             triggers: format!(
                 "SELECT EXISTS (SELECT FROM pg_class c WHERE (c.oid = {0}::regclass \

@@ -111,6 +111,82 @@ async fn a_locked_row_waits_alone_and_its_events_keep_their_order() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_locked_rows_are_found_at_once_and_wait_beside_the_others() {
+    let database = Database::fresh::<Pg18>().await;
+    let running = Running::start(&database).await;
+    let all = states(160);
+    let events: Vec<Event> = all.iter().map(|state| Event::of_chunk(state.chunk.clone())).collect();
+    running.bus.publish(&events[..120]).await.unwrap();
+    running.service.until_idle().await.unwrap();
+    let ids: Vec<Uuid> = all.iter().map(|state| state.chunk.id).collect();
+    let other = database.client().await;
+    other.batch_execute("BEGIN").await.unwrap();
+    other.query("SELECT FROM unified.chunks WHERE id = ANY($1) FOR UPDATE", &[&&ids[..100]]).await.unwrap();
+    let mut locked = running.records.locked_rows(&ids).await.unwrap();
+    let mut expected = ids[..100].to_vec();
+    locked.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(locked, expected, "neither free rows nor chunks without a row");
+
+    let updates = all[..120].iter().map(|state| update(state, "another content of the chunk", 1));
+    let updates: Vec<Event> = updates.chain(events[120..].iter().cloned()).collect();
+    running.bus.publish(&updates).await.unwrap();
+    running.until("the locked rows wait", async || waiting(&running).await == 100).await;
+    running.until("the others are merged", async || running.content(ids[159]).await.is_some()).await;
+    assert_eq!(running.content(ids[110]).await.unwrap(), "another content of the chunk");
+    other.batch_execute("ROLLBACK").await.unwrap();
+    running.service.until_idle().await.unwrap();
+    assert_eq!(running.content(ids[50]).await.unwrap(), "another content of the chunk");
+    running.service.stop().await.unwrap();
+}
+
+/// The number of waiting events.
+async fn waiting(running: &Running) -> u64 {
+    running.records.waiting_counts().await.unwrap().iter().map(|count| count.events).sum()
+}
+
+/// Every row of `app.projects` is a parent.
+const PARENTS: &str = "CREATE SCHEMA app; CREATE TABLE app.projects (id uuid PRIMARY KEY);
+    ALTER TABLE unified.chunks ADD FOREIGN KEY (project_id) REFERENCES app.projects (id)";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_chunk_without_its_parent_row_waits_alone_and_is_merged_once_the_row_is_there() {
+    let database = Database::fresh::<Pg18>().await;
+    let running = Running::start(&database).await;
+    database.meddle(PARENTS).await;
+    let all: Vec<State> = states(60).iter().map(|state| without_project(state)).collect();
+    let (child, project) = (&all[30], Uuid::from_u128(7));
+    let with_parent = |state: &State| {
+        let mut chunk = state.chunk.clone();
+        if chunk.id == child.chunk.id {
+            chunk.organization.project_id = Some(project);
+        }
+        Event::of_chunk(chunk)
+    };
+    running.bus.publish(&all.iter().map(with_parent).collect::<Vec<_>>()).await.unwrap();
+    running.until("it waits", async || waiting(&running).await == 1).await;
+    let others: Vec<Uuid> = all.iter().map(|state| state.chunk.id).filter(|id| *id != child.chunk.id).collect();
+    running
+        .until("the stores hold all others", async || {
+            running.vectors.fetch_fingerprints(&others).await.unwrap().iter().all(Option::is_some)
+        })
+        .await;
+    assert!(running.bus.depth().await.unwrap().oldest.is_none(), "neither bus nor slot waits for it");
+    assert_eq!(running.content(child.chunk.id).await, None);
+    database.meddle(&format!("INSERT INTO app.projects VALUES ('{project}')")).await;
+    running.service.until_idle().await.unwrap();
+    assert_eq!(running.content(child.chunk.id).await.as_ref(), Some(&child.chunk.content));
+    assert!(running.bus.dead(None, 1).await.unwrap().is_empty());
+    running.service.stop().await.unwrap();
+}
+
+fn without_project(state: &State) -> State {
+    let mut state = state.clone();
+    state.chunk.organization.project_id = None;
+    state
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_row_above_the_limit_of_bytes_is_refused_alone_and_not_read() {
     let database = Database::fresh::<Pg15>().await;
     let running = Running::start(&database).await;

@@ -187,15 +187,38 @@ impl Worker {
         }
     }
 
+    /// Divides a part that met a lock or took too long. Chunks whose rows other programs lock now are set aside, all at
+    /// once: in halves each of them would be waited for. If there is none, the part is halved until the chunk is found.
+    async fn divide(&self, part: &[usize], fault: &Fault, merging: &mut Merging<'_>) {
+        let Some((first, second)) = halves(part, merging.operations) else {
+            merging.set_aside(part, fault);
+            return;
+        };
+        let chunk = |i: &usize| merging.operations[*i].event.chunk_id();
+        let ids: Vec<_> = part.iter().map(chunk).collect::<BTreeSet<_>>().into_iter().collect();
+        let locked = match fault.class {
+            FaultClass::Busy => self.records.locked_rows(&ids).await.unwrap_or_default(),
+            _ => Vec::new(),
+        };
+        let (held, free): (Vec<usize>, Vec<usize>) = part.iter().partition(|i| locked.contains(&chunk(i)));
+        if held.is_empty() {
+            merging.open.extend([second, first]);
+            return;
+        }
+        let of_each: Vec<Vec<usize>> =
+            locked.iter().map(|id| held.iter().copied().filter(|i| chunk(i) == *id).collect()).collect();
+        merging.open.extend(Some(free).filter(|free| !free.is_empty()));
+        for part in of_each {
+            merging.set_aside(&part, fault);
+        }
+    }
+
     /// Decides what becomes of a part whose merge failed. False if the worker was stopped meanwhile.
     async fn continue_after(&self, fault: Fault, part: Vec<usize>, merging: &mut Merging<'_>) -> Result<bool, Fault> {
         merging.again |= fault.policy().retries() && fault.class != FaultClass::Busy;
         match fault.policy() {
             Policy::Stop => return Err(fault),
-            Policy::RetryAlone => match halves(&part, merging.operations) {
-                Some((first, second)) => merging.open.extend([second, first]),
-                None => merging.set_aside(&part, &fault),
-            },
+            Policy::RetryAlone => self.divide(&part, &fault, merging).await,
             Policy::Wait => {
                 self.progress.records_failed(&fault);
                 warn!(%fault, "the system of record failed; retrying the merge");

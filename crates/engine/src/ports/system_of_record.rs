@@ -167,6 +167,12 @@ pub trait SystemOfRecord: Send + Sync {
     /// lease.
     async fn begin(&self, scope: MergeScope<'_>) -> Result<Box<dyn MergeTransaction + '_>, Fault>;
 
+    /// Which of these rows another program locks now. The answer only decides what is merged apart: a moment later it
+    /// may be another one. Empty if that is not known.
+    async fn locked_rows(&self, _ids: &[Uuid]) -> Result<Vec<Uuid>, Fault> {
+        Ok(Vec::new())
+    }
+
     /// Reads row and record of every chunk in their order, from one snapshot and without locks.
     async fn current(&self, ids: &[Uuid]) -> Result<Vec<CurrentState>, Fault>;
 

@@ -135,6 +135,12 @@ impl MemoryBus {
         lost as u64
     }
 
+    /// Whether an unfinished entry matches.
+    #[must_use]
+    pub fn holds(&self, which: impl Fn(&[(Vec<u8>, Vec<u8>)]) -> bool) -> bool {
+        self.server.streams.lock().unwrap().entries.values().any(|entry| which(&entry.fields))
+    }
+
     /// Adds an entry with any fields, as a foreign client of a server could.
     pub fn add(&self, fields: Fields) -> EntryId {
         let id = self.server.streams.lock().unwrap().add(fields, self.time());

@@ -41,6 +41,12 @@ pub(super) struct Known {
 }
 
 impl Known {
+    /// Whether the event is the only one of its chunk so far.
+    pub(super) fn is_alone(&self, id: Uuid) -> bool {
+        let chunk = self.stream.values().find(|event| event.event_id == id).map(Event::chunk_id);
+        self.stream.values().filter(|event| Some(event.chunk_id()) == chunk).count() == 1
+    }
+
     /// Whether the event may become a dead letter.
     pub(super) fn is_flawed(&self, event: Uuid) -> bool {
         let event = event.to_string();

@@ -10,6 +10,7 @@ use chunk_sync_samples::rng::Rng;
 use chunk_sync_wal::disk::Disk;
 use chunk_sync_wal::testing::CrashDisk;
 use futures::FutureExt;
+use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use super::World;
@@ -29,6 +30,10 @@ pub(super) struct Machine {
     pub(super) disk: CrashDisk,
     pub(super) bus: MemoryBus,
     pub(super) capture: MemoryCapture,
+    /// Draws the bits of the log that flip, apart from everything else that is drawn.
+    pub(super) flips: Rng,
+    /// Bits of the log that were flipped.
+    pub(super) flipped: u64,
 }
 
 /// How a process ended.
@@ -90,8 +95,36 @@ impl Machine {
             let all = self.rng.one_in(2);
             let rng = &mut self.rng;
             self.disk = self.disk.crash(&mut |most| if all { most } else { rng.below(most + 1) });
+            self.flip();
             self.world.forget();
             sleep(Duration::from_millis(self.rng.below(30_000) as u64)).await;
+        }
+    }
+
+    /// Now and then a bit of the log flips while no process runs. What only the log has is spared: its loss would be
+    /// real. An operation that is still on the bus is not; the bus keeps it from then on.
+    fn flip(&mut self) {
+        let world = Arc::clone(&self.world);
+        if world.faults.is_calm() || !self.flips.one_in(4) {
+            return;
+        }
+        let bus = self.bus.clone();
+        let may = |line: &[u8]| {
+            let line: Value = serde_json::from_slice(line).unwrap_or_default();
+            let Some(id) = line["operation"]["event_id"].as_str() else { return line["status"] != "pending" };
+            let is_it = |(name, value): &(Vec<u8>, Vec<u8>)| name == b"event_id" && value == id.as_bytes();
+            let (held, Ok(id)) = (bus.holds(|fields| fields.iter().any(is_it)), id.parse()) else { return false };
+            // Else the replay of a later operation of its chunk would overtake it.
+            let spared = !held || !world.oracle.known().is_alone(id);
+            if !spared {
+                world.oracle.known().logged.remove(&id);
+            }
+            !spared
+        };
+        let rng = &mut self.flips;
+        if self.disk.flip(&mut |most| rng.below(most + 1), &may) {
+            self.flipped += 1;
+            self.world.tally(|tally| tally.flipped += 1);
         }
     }
 
@@ -197,7 +230,9 @@ impl Machine {
             tally.replayed += recovered.replayed;
             tally.torn += u64::from(recovered.torn);
         });
-        if recovered.damaged > 0 || recovered.unreadable > 0 {
+        self.world.tally(|tally| tally.damaged += recovered.damaged);
+        // A flipped bit may make one line two.
+        if recovered.damaged > 2 * self.flipped || recovered.unreadable > 0 {
             self.world.oracle.broke("a crash damaged lines that were good".into());
         }
     }

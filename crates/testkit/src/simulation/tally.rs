@@ -37,6 +37,8 @@ tally! {
     pauses: "processes that stood still",
     replayed: "operations replayed from the log",
     torn: "torn last lines cut off",
+    flipped: "bits of the log flipped",
+    damaged: "damaged lines set aside",
     refused: "calls refused",
     lost: "answers lost",
     late: "writes that reached a store after their call had timed out",
