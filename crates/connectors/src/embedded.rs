@@ -26,6 +26,7 @@ mod tables;
 mod values;
 mod vectors;
 mod waiting;
+mod watch_list;
 
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;

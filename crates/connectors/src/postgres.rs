@@ -47,6 +47,7 @@ mod tests;
 mod tls;
 mod transaction;
 mod waiting;
+mod watch_list;
 mod wire;
 
 pub use bus::PostgresBus;

@@ -16,6 +16,7 @@ mod outbox;
 mod projection;
 mod system_of_record;
 mod waiting;
+mod watch_list;
 
 use std::sync::Arc;
 
@@ -42,6 +43,7 @@ pub use system_of_record::{
     Altered, Commit, Committed, CurrentState, Fence, MergeScope, MergeTransaction, Records, Row, RowsWritten,
     SystemOfRecord,
 };
+pub use watch_list::{WatchList, Watched};
 pub use waiting::{NewWaiting, WaitReason, WaitingCount, WaitingEvent, WaitingEvents};
 
 use crate::runtime::clock::Clock;

@@ -13,3 +13,4 @@ pub(crate) mod retry;
 pub mod service;
 pub mod settings;
 pub(crate) mod sweep;
+pub(crate) mod watch;

@@ -170,6 +170,7 @@ macro_rules! records_suite {
                 settled_conflicts_are_forgotten_oldest_first_and_open_ones_never,
                 hundreds_of_conflicts_are_recorded_and_closed_at_once,
                 a_record_is_idle_until_a_merge_writes_it_and_once_until_it_is_swept,
+                watched_chunks_stay_until_the_latest_time,
                 requested_erasures_stay_until_they_are_withdrawn,
                 records_and_outbox_survive_a_restart,
                 hundreds_are_merged_at_once,

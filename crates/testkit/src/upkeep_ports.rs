@@ -54,7 +54,41 @@ macro_rules! forward_erasures {
     };
 }
 
-/// Implements the ports of upkeep for records that are never idle and of which nothing is erased.
+/// Implements [`WatchList`](chunk_sync_engine::ports::WatchList) by passing each call on to `self.$field`.
+#[macro_export]
+macro_rules! forward_watch_list {
+    ($port:ty, $field:tt) => {
+        #[async_trait::async_trait]
+        impl chunk_sync_engine::ports::WatchList for $port {
+            async fn watch(
+                &self,
+                watched: &[chunk_sync_engine::ports::Watched],
+                keep: std::time::Duration,
+            ) -> Result<(), chunk_sync_engine::ports::Fault> {
+                self.$field.watch(watched, keep).await
+            }
+
+            async fn watch_outbox(&self, keep: std::time::Duration) -> Result<(), chunk_sync_engine::ports::Fault> {
+                self.$field.watch_outbox(keep).await
+            }
+
+            async fn watched(
+                &self,
+                target: chunk_sync_model::Target,
+                after: Option<uuid::Uuid>,
+                limit: usize,
+            ) -> Result<Vec<uuid::Uuid>, chunk_sync_engine::ports::Fault> {
+                self.$field.watched(target, after, limit).await
+            }
+
+            async fn unwatch(&self) -> Result<u64, chunk_sync_engine::ports::Fault> {
+                self.$field.unwatch().await
+            }
+        }
+    };
+}
+
+/// Implements the ports of upkeep for records that are never idle, of which nothing is erased and nothing comes late.
 #[macro_export]
 macro_rules! no_upkeep {
     ($port:ty) => {
@@ -93,6 +127,34 @@ macro_rules! no_upkeep {
             }
 
             async fn erase_conflicts(&self, _: uuid::Uuid) -> Result<u64, chunk_sync_engine::ports::Fault> {
+                Ok(0)
+            }
+        }
+
+        #[async_trait::async_trait]
+        impl chunk_sync_engine::ports::WatchList for $port {
+            async fn watch(
+                &self,
+                _: &[chunk_sync_engine::ports::Watched],
+                _: std::time::Duration,
+            ) -> Result<(), chunk_sync_engine::ports::Fault> {
+                Ok(())
+            }
+
+            async fn watch_outbox(&self, _: std::time::Duration) -> Result<(), chunk_sync_engine::ports::Fault> {
+                Ok(())
+            }
+
+            async fn watched(
+                &self,
+                _: chunk_sync_model::Target,
+                _: Option<uuid::Uuid>,
+                _: usize,
+            ) -> Result<Vec<uuid::Uuid>, chunk_sync_engine::ports::Fault> {
+                Ok(Vec::new())
+            }
+
+            async fn unwatch(&self) -> Result<u64, chunk_sync_engine::ports::Fault> {
                 Ok(0)
             }
         }

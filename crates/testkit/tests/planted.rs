@@ -245,6 +245,15 @@ fn an_expiry_that_drops_the_newest_setting() {
 }
 
 #[test]
+fn a_service_that_does_not_look_for_late_writes() {
+    let plant = || Plant {
+        records: Box::new(|records| Arc::new(records::Flawed::new(records, records::Flaw::ForgetsTheWatched))),
+        ..Plant::default()
+    };
+    is_found_out("late writes not looked for", 400, &["it is deleted"], plant);
+}
+
+#[test]
 fn a_merge_that_does_not_compare_the_token() {
     let plant = || Plant {
         records: Box::new(|records| Arc::new(records::Flawed::new(records, records::Flaw::IgnoresTheLease))),

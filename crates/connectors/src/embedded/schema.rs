@@ -7,7 +7,7 @@ use super::values::limit_of;
 
 /// Migrations in order; each runs once. Append new ones at the end and never alter an existing one. The file's
 /// `user_version` is the number of migrations that have run.
-const MIGRATIONS: &[&str] = &[TABLES, CONFLICTS, VECTORS, INSTALLATION, OUTBOX, ABSENT, WAITING, FLOOR, IDLE, ERASURES];
+const MIGRATIONS: &[&str] = &[TABLES, CONFLICTS, VECTORS, INSTALLATION, OUTBOX, ABSENT, WAITING, FLOOR, IDLE, ERASURES, WATCH];
 
 const TABLES: &str = "
 -- The rows: a chunk as JSON, its vectors in base64.
@@ -59,6 +59,12 @@ const IDLE: &str = "
 ALTER TABLE records ADD COLUMN merged_at INTEGER NOT NULL DEFAULT 0;
 UPDATE records SET merged_at = unixepoch() * 1000000;
 ALTER TABLE records ADD COLUMN swept INTEGER NOT NULL DEFAULT 0;
+";
+
+const WATCH: &str = "
+-- Chunks whose writes to a store may arrive late: they are read back until that time.
+CREATE TABLE watch (target TEXT NOT NULL, id BLOB NOT NULL, until INTEGER NOT NULL, PRIMARY KEY (target, id))
+    WITHOUT ROWID;
 ";
 
 const ERASURES: &str = "

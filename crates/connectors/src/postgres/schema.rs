@@ -64,6 +64,7 @@ pub(super) const MIGRATIONS: &[&[&str]] = &[
     WAITING,
     IDLE,
     ERASURES,
+    WATCH,
 ];
 
 /// When a merge wrote the record last, and whether nothing more of it expires until the next. There is no index by
@@ -73,6 +74,14 @@ const IDLE: &[&str] = &["ALTER TABLE chunk_sync.records ADD COLUMN merged_at tim
 
 /// The chunks that the process which works the stream is to erase from its log.
 const ERASURES: &[&str] = &["CREATE TABLE chunk_sync.erasures (chunk_id uuid PRIMARY KEY)"];
+
+/// The chunks whose writes to a store may arrive late: they are read back until that time.
+const WATCH: &[&str] = &["CREATE TABLE chunk_sync.watch (
+    chunk_id uuid NOT NULL,
+    target text NOT NULL,
+    until timestamptz NOT NULL,
+    PRIMARY KEY (chunk_id, target)
+)"];
 
 /// The conflict records, with indexes for the frequent queries: those of a chunk, the few open ones, and the oldest
 /// closed ones.

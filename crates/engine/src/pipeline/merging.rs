@@ -17,11 +17,12 @@ use crate::pipeline::envelope::Operation;
 use crate::pipeline::isolation::{halves, halves_in_order};
 use crate::pipeline::store_writer::StoreWriter;
 use crate::pipeline::worker::Worker;
-use crate::ports::{Fault, FaultClass, FinishedBy, Policy, WaitReason};
+use crate::ports::{Fault, FaultClass, FinishedBy, Policy, WaitReason, Watched};
 use crate::runtime::catch_panic::catch_panic;
 use crate::runtime::failpoint::{self, CrashPoint};
 use crate::runtime::metrics;
-use crate::runtime::retry::Pauses;
+use crate::runtime::retry::{Pauses, retry};
+use crate::runtime::watch;
 
 /// How long an operation is retried whose row refers to a row of another table that does not exist yet.
 const PARENT_PATIENCE: Duration = Duration::from_secs(5);
@@ -77,10 +78,23 @@ impl<'a> Merging<'a> {
 }
 
 impl Worker {
+    /// Lists the chunks of operations that may have been carried before: writes of an earlier process may still arrive.
+    /// False if the worker was stopped first.
+    async fn list_repeated(&self, operations: &[Operation]) -> Result<bool, Fault> {
+        let repeated = operations.iter().filter(|operation| operation.repeated);
+        let ids: BTreeSet<_> = repeated.map(|operation| operation.event.chunk_id()).collect();
+        let targets = || self.store_writers.iter().map(StoreWriter::target);
+        let watched: Vec<Watched> =
+            ids.into_iter().flat_map(|id| targets().map(move |target| Watched { id, target })).collect();
+        let list = || watch::list(&*self.records, &watched);
+        let listed = retry(&self.settings.worker, &self.stop, "list the chunks of repeated operations", list);
+        Ok(listed.await?.is_some())
+    }
+
     /// From durable to the store writers: replayed operations take this path as well.
     pub(crate) async fn carry(&self, operations: Vec<Operation>) -> Result<Option<Batch>, Fault> {
         let _turn = self.turn.lock().await;
-        if self.clocks.agree().await.is_none() {
+        if self.clocks.agree().await.is_none() || !self.list_repeated(&operations).await? {
             return Ok(None);
         }
         // Read once: the merge puts the writes of a store that is behind into the outbox, and every other store gets

@@ -6,7 +6,7 @@
 //! sent before may arrive late, after the next holder deleted the chunk there, and stores that remove deleted documents
 //! forget the version with the document. So if an answer arrives after the term, the chunks are compared with the
 //! record, and those with a newer version are put into the outbox for the new holder. If the process dies before that
-//! answer, the scrubber has to find the late write.
+//! answer, the watch list has the chunk (`runtime/watch.rs`).
 
 mod access;
 mod backlog;

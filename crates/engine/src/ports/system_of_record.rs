@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{
     AbsenceLog, AbsenceNote, ConflictLog, Counts, EntryId, Erasures, Fault, IdleRecords, NewConflict, NoteChange,
-    Outbox, ResolvedPart,
+    Outbox, ResolvedPart, WatchList,
 };
 
 /// What the system of record holds of a chunk when its merge begins.
@@ -188,6 +188,9 @@ pub trait SystemOfRecord: Send + Sync {
 }
 
 /// What one database holds together: rows and records, their outbox and their conflicts.
-pub trait Records: SystemOfRecord + Outbox + ConflictLog + AbsenceLog + IdleRecords + Erasures {}
+pub trait Records:
+    SystemOfRecord + Outbox + ConflictLog + AbsenceLog + IdleRecords + Erasures + WatchList
+{
+}
 
-impl<T: SystemOfRecord + Outbox + ConflictLog + AbsenceLog + IdleRecords + Erasures + ?Sized> Records for T {}
+impl<T: SystemOfRecord + Outbox + ConflictLog + AbsenceLog + IdleRecords + Erasures + WatchList + ?Sized> Records for T {}

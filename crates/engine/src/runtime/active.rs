@@ -26,6 +26,7 @@ use crate::runtime::maintenance::Maintenance;
 use crate::runtime::progress::{Progress, Stop};
 use crate::runtime::retry::retry;
 use crate::runtime::settings::Settings;
+use crate::runtime::watch::{WATCHED_FOR, Watch};
 
 /// What all terms of a process have in common.
 #[derive(Clone)]
@@ -64,6 +65,12 @@ impl Shared {
         recovery: Recovery,
     ) -> Result<Run, Fault> {
         let Some(epoch) = self.take_over(handover).await? else { return Ok(Run::Stopped) };
+        let records = &self.ports.records;
+        // An earlier process may have sent the writes of the outbox.
+        let list = || records.watch_outbox(WATCHED_FOR);
+        if retry(&self.settings.worker, &self.stop, "list the chunks of the outbox", list).await?.is_none() {
+            return Ok(Run::Stopped);
+        }
         let worker = self.worker(term, log.clone(), &epoch);
         self.room.clear();
         if worker.load_waiting().await?.is_none() {
@@ -74,6 +81,7 @@ impl Shared {
         *self.recovered.lock().unwrap_or_else(PoisonError::into_inner) = Some(recovered);
         let mut maintenance = JoinSet::new();
         maintenance.spawn(self.maintenance(term, log.clone()).keep(self.stop.clone()));
+        maintenance.spawn(Watch { ports: self.ports.clone(), term: term.clone() }.run());
         let run = worker.clone().run().await?;
         worker.ask_the_bus().await?;
         drop(worker);

@@ -236,6 +236,10 @@ pub(crate) fn filling(target: Target, is_filling: bool) {
     gauge!(Metric::Filling.name(), "target" => target.as_str()).set(f64::from(u8::from(is_filling)));
 }
 
+pub(crate) fn late_writes(target: Target, chunks: u64) {
+    counter!(Metric::LateWrites.name(), "target" => target.as_str()).increment(chunks);
+}
+
 pub(crate) fn clock_differs(differs: bool) {
     gauge!(Metric::ClockDiffers.name()).set(f64::from(u8::from(differs)));
 }

@@ -1,10 +1,12 @@
-//! Idle records and erasures in memory.
+//! Idle records, erasures and the watch list in memory.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{Erasures, Fault, IdlePage, IdleRecords};
-use chunk_sync_model::Time;
+use chunk_sync_engine::ports::{Erasures, Fault, IdlePage, IdleRecords, Outbox, WatchList, Watched};
+use chunk_sync_model::{Target, Time};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::MemoryRecords;
@@ -16,6 +18,7 @@ pub(super) struct Kept {
     pub(super) written: BTreeMap<Uuid, Time>,
     swept: BTreeSet<Uuid>,
     erasures: BTreeSet<Uuid>,
+    watched: BTreeMap<Watched, Instant>,
 }
 
 impl Kept {
@@ -62,5 +65,39 @@ impl Erasures for MemoryRecords {
 
     async fn erase_conflicts(&self, id: Uuid) -> Result<u64, Fault> {
         Ok(self.forget_conflicts_of(id))
+    }
+}
+
+#[async_trait]
+impl WatchList for MemoryRecords {
+    async fn watch(&self, watched: &[Watched], keep: Duration) -> Result<(), Fault> {
+        let (until, mut kept) = (Instant::now() + keep, self.kept.lock().unwrap());
+        for watched in watched {
+            let listed = kept.watched.entry(*watched).or_insert(until);
+            *listed = until.max(*listed);
+        }
+        Ok(())
+    }
+
+    async fn watch_outbox(&self, keep: Duration) -> Result<(), Fault> {
+        for target in Target::ALL {
+            let pending = self.pending_writes(target, usize::MAX).await?;
+            let watched: Vec<Watched> = pending.iter().map(|pending| Watched { id: pending.id, target }).collect();
+            self.watch(&watched, keep).await?;
+        }
+        Ok(())
+    }
+
+    async fn watched(&self, target: Target, after: Option<Uuid>, limit: usize) -> Result<Vec<Uuid>, Fault> {
+        let kept = self.kept.lock().unwrap();
+        let of_target = kept.watched.keys().filter(|watched| watched.target == target).map(|watched| watched.id);
+        Ok(of_target.filter(|id| after.is_none_or(|after| *id > after)).take(limit).collect())
+    }
+
+    async fn unwatch(&self) -> Result<u64, Fault> {
+        let (now, mut kept) = (Instant::now(), self.kept.lock().unwrap());
+        let there = kept.watched.len();
+        kept.watched.retain(|_, until| *until >= now);
+        Ok((there - kept.watched.len()) as u64)
     }
 }

@@ -45,6 +45,8 @@ pub(super) struct FaultState {
     /// Unreachable before this instant.
     cut_off: BTreeMap<Endpoint, Instant>,
     calm: bool,
+    /// Writes that were sent and will be applied late.
+    pub(super) on_the_way: u64,
 }
 
 /// The outcome of a call.
@@ -58,7 +60,7 @@ pub(super) enum Fate {
 impl Faults {
     pub(super) fn new(rng: Rng, rates: BTreeMap<Endpoint, FaultRates>) -> Self {
         let (tally, cut_off, calm) = (Tally::default(), BTreeMap::new(), false);
-        Self(Mutex::new(FaultState { rng, tally, rates, cut_off, calm }))
+        Self(Mutex::new(FaultState { rng, tally, rates, cut_off, calm, on_the_way: 0 }))
     }
 
     pub(super) fn fault_state(&self) -> MutexGuard<'_, FaultState> {

@@ -9,7 +9,7 @@ use chunk_sync_engine::ports::{
     Applied, Bus, BusErasure, Commit, Committed, ConflictFilter, ConflictLog, ConflictRecord, Counts, CurrentState,
     DeadLetter, DeadLetters, Delivery, Depth, EntryId, Erasing, Fault, FaultClass, FinishedBy, Handover, Lease,
     LeaseState, Letter, MergeScope, MergeTransaction, Outbox, PendingWrite, Projection, Records, Row, RowsWritten,
-    StoredDocument, StoredFingerprint, SystemOfRecord, Write,
+    StoredDocument, StoredFingerprint, SystemOfRecord, WatchList, Watched, Write,
 };
 use chunk_sync_model::document::Fingerprint;
 use chunk_sync_model::{Event, State, Target, Time};
@@ -157,16 +157,15 @@ impl Poisoned {
 }
 
 impl WeatheredStore {
-    /// Applies writes whose call timed out while they were in progress. Chunks that are gone by then are left out,
-    /// because a store that forgets the version with the chunk takes any write.
+    /// Applies writes whose call timed out while they were in progress. A store that forgets the version with the chunk
+    /// takes any write.
     fn come_late(&self, writes: Vec<Write>, delay: Duration) {
-        let (store, oracle) = (Arc::clone(&self.store), Arc::clone(&self.oracle));
+        let (store, oracle, faults) = (Arc::clone(&self.store), Arc::clone(&self.oracle), Arc::clone(&self.way.faults));
+        faults.fault_state().on_the_way += 1;
         tokio::spawn(async move {
             sleep(delay).await;
-            let ids: Vec<Uuid> = writes.iter().map(|write| write.id).collect();
-            let there = store.fetch_fingerprints(&ids).await.unwrap_or_default();
-            let late = writes.into_iter().zip(there).filter_map(|(write, there)| there.map(|_| write));
-            apply_watched(&*store, &oracle, &late.collect::<Vec<_>>()).await;
+            apply_watched(&*store, &oracle, &writes).await;
+            faults.fault_state().on_the_way -= 1;
         });
     }
 
@@ -175,7 +174,8 @@ impl WeatheredStore {
         let mut fault_state = self.way.faults.fault_state();
         let late = fault_state.rng.one_in(3);
         fault_state.tally.late += u64::from(late);
-        late.then(|| Duration::from_millis(fault_state.rng.below(20_000) as u64))
+        let longest = [20_000, 300_000][fault_state.rng.below(2)];
+        late.then(|| Duration::from_millis(fault_state.rng.below(longest) as u64))
     }
 
     /// Draws which writes of a batch fail on their own.
@@ -416,3 +416,22 @@ impl ConflictLog for WeatheredRecords {
 crate::forward_absence!(WeatheredRecords, records);
 crate::forward_idle_records!(WeatheredRecords, records);
 crate::forward_erasures!(WeatheredRecords, records);
+
+#[async_trait]
+impl WatchList for WeatheredRecords {
+    async fn watch(&self, watched: &[Watched], keep: Duration) -> Result<(), Fault> {
+        self.way.call(self.records.watch(watched, keep)).await
+    }
+
+    async fn watch_outbox(&self, keep: Duration) -> Result<(), Fault> {
+        self.way.call(self.records.watch_outbox(keep)).await
+    }
+
+    async fn watched(&self, target: Target, after: Option<Uuid>, limit: usize) -> Result<Vec<Uuid>, Fault> {
+        self.way.call(self.records.watched(target, after, limit)).await
+    }
+
+    async fn unwatch(&self) -> Result<u64, Fault> {
+        self.way.call(self.records.unwatch()).await
+    }
+}

@@ -345,3 +345,4 @@ impl AbsenceLog for FlawedRecords {
 
 chunk_sync_testkit::forward_idle_records!(FlawedRecords, good);
 chunk_sync_testkit::forward_erasures!(FlawedRecords, good);
+chunk_sync_testkit::forward_watch_list!(FlawedRecords, good);

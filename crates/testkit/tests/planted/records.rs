@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
     Commit, Committed, ConflictFilter, ConflictLog, ConflictRecord, Counts, CurrentState, Fault, FaultClass, Fence,
-    MergeScope, MergeTransaction, Outbox, PendingWrite, Records, Row, RowsWritten, SystemOfRecord,
+    MergeScope, MergeTransaction, Outbox, PendingWrite, Records, Row, RowsWritten, SystemOfRecord, WatchList, Watched,
 };
 use chunk_sync_model::{SyncVersion, Target, Time};
 use uuid::Uuid;
@@ -20,6 +21,7 @@ pub(super) enum Flaw {
     PaysWhateverVersion,
     RefusesDebts,
     IgnoresTheLease,
+    ForgetsTheWatched,
     RecordsWhatItSent,
     /// Expires the newest setting of a part, too.
     ForgetsNewestSettings,
@@ -143,6 +145,28 @@ impl ConflictLog for Flawed {
 chunk_sync_testkit::forward_absence!(Flawed, 0);
 chunk_sync_testkit::forward_idle_records!(Flawed, 0);
 chunk_sync_testkit::forward_erasures!(Flawed, 0);
+
+#[async_trait]
+impl WatchList for Flawed {
+    async fn watch(&self, watched: &[Watched], keep: Duration) -> Result<(), Fault> {
+        self.0.watch(watched, keep).await
+    }
+
+    async fn watch_outbox(&self, keep: Duration) -> Result<(), Fault> {
+        self.0.watch_outbox(keep).await
+    }
+
+    async fn watched(&self, target: Target, after: Option<Uuid>, limit: usize) -> Result<Vec<Uuid>, Fault> {
+        match self.1 {
+            Flaw::ForgetsTheWatched => Ok(Vec::new()),
+            _ => self.0.watched(target, after, limit).await,
+        }
+    }
+
+    async fn unwatch(&self) -> Result<u64, Fault> {
+        self.0.unwatch().await
+    }
+}
 
 /// Drops each writer's newest setting of a part where there are earlier ones.
 fn forget_newest(commit: &mut Commit) {

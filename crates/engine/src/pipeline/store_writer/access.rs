@@ -10,12 +10,14 @@ use tracing::warn;
 
 use super::condition::SharedCondition;
 use super::late_writes;
-use crate::ports::{Applied, Fault, PendingWrite, Policy, Projection, Records, Write};
+use crate::ports::{Applied, Fault, PendingWrite, Policy, Projection, Records, Watched, Write};
 use crate::runtime::catch_panic::catch_panic;
 use crate::runtime::failpoint::{self, CrashPoint};
 use crate::runtime::lease::Term;
 use crate::runtime::metrics;
+use crate::runtime::retry::Pauses;
 use crate::runtime::settings::WorkerSettings;
+use crate::runtime::watch;
 
 /// A store with its outbox, for one term.
 pub(super) struct StoreAccess {
@@ -63,11 +65,29 @@ impl StoreAccess {
             }
         }
         self.condition.observe(self.target(), last);
+        self.list_unanswered(writes, &answers).await;
         if !self.term.holds() {
             late_writes::check(&*self.records, &self.settings, self.target(), writes).await;
             return None;
         }
         Some(answers)
+    }
+
+    /// Lists the chunks of writes that the store has not answered: they may arrive later. Retries until the system of
+    /// record answers or the term ends.
+    async fn list_unanswered(&self, writes: &[Write], answers: &[Applied]) {
+        let unanswered = |answer: &Applied| matches!(answer, Applied::Failed(fault) if fault.class.is_transient());
+        let unanswered = writes.iter().zip(answers).filter(|(_, answer)| unanswered(answer));
+        let watched: Vec<Watched> =
+            unanswered.map(|(write, _)| Watched { id: write.id, target: self.target() }).collect();
+        let mut pauses = Pauses::new(&self.settings);
+        while let Err(fault) = watch::list(&*self.records, &watched).await {
+            warn!(target = %self.target(), %fault, "could not list chunks with unanswered writes; retrying");
+            if !self.term.holds() {
+                return;
+            }
+            tokio::time::sleep(pauses.next()).await;
+        }
     }
 
     /// Applies the writes together; if that panics, one by one.

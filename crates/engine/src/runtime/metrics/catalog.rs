@@ -54,6 +54,7 @@ metrics! {
     DeadLettersMoved: Counter "chunk_sync_dead_letters_total", "Events moved to the dead letters, by class of fault";
     Repeated: Counter "chunk_sync_repeated_total", "Events that came late or once more and changed nothing";
     AbsentTargets: Counter "chunk_sync_absent_targets_total", "Targets of events that were dropped because the installation has no such store";
+    LateWrites: Counter "chunk_sync_late_writes_total", "Chunks that a late write had changed in a store, written again";
     ClockDiffers: Gauge "chunk_sync_clock_differs", "1 while the clocks of process and bus differ too much and merging waits";
     Filling: Gauge "chunk_sync_filling", "1 while a new store is being filled";
     SettledSeconds: Histogram "chunk_sync_settled_seconds", "Age of an event, by its own time, when every store held it";
