@@ -241,6 +241,13 @@ impl Record {
         self.writers.iter().filter_map(|(writer, history)| history.own_delete(*writer)).max()
     }
 
+    /// Whether a writer created or deleted the chunk at this time or later.
+    #[must_use]
+    pub fn existence_set_since(&self, time: Time) -> bool {
+        let settings = self.writers.values().filter_map(|history| history.parts.get(&Part::Existence)).flatten();
+        settings.into_iter().any(|setting| setting.time >= time)
+    }
+
     /// The largest `updated_at` that any writer reported or the row shows.
     #[must_use]
     pub fn updated_at(&self) -> Option<Time> {

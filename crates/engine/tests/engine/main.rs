@@ -5,6 +5,7 @@
 mod conflicts;
 mod erase;
 mod giving_up;
+mod inserted_again;
 mod installation;
 mod repair;
 mod writers;

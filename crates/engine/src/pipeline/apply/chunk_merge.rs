@@ -117,6 +117,7 @@ impl<'a> ChunkMerge<'a> {
     /// Merges the row as a change of its own if another program wrote it.
     fn external(&mut self, current: CurrentState, operations: &[&Operation]) {
         let written = written(operations, self.context.now);
+        let current = self.deleted_before(current, operations, written);
         let since = current.absence.and_then(|note| note.newest_change);
         let unstated = match (&current.record, &current.state, since) {
             (Some(record), Some(state), Some(since)) => set_since(record, since, &state.chunk),
@@ -127,10 +128,41 @@ impl<'a> ChunkMerge<'a> {
             Ok(merged) => {
                 self.notes.note(Writer::Postgres, merged.record.version, merged.decided, merged.conflicts);
                 (self.record, self.state) = (Some(merged.record), merged.state);
-                self.vectors_changed = merged.vectors_changed;
+                self.vectors_changed |= merged.vectors_changed;
                 self.propagate = true;
             }
             Err(current) => (self.record, self.state) = (current.record, current.state),
+        }
+    }
+
+    /// Merges a captured deletion whose row is back: a later transaction inserted it again, and so it is another row. What
+    /// the deletion took away does not come back with it.
+    ///
+    /// A deletion that is delivered once more changes nothing: the record has its own, or the creation that came later. A
+    /// row that is inserted again as it was is no change.
+    fn deleted_before(
+        &mut self,
+        current: CurrentState,
+        operations: &[&Operation],
+        written: Written,
+    ) -> CurrentState {
+        let deletion = operations.iter().rfind(|operation| sight::is_captured_deletion(operation));
+        let (Some(deletion), Some(record), Some(state)) = (deletion, &current.record, &current.state) else {
+            return current;
+        };
+        let at = deletion.event.timestamp;
+        if !record.lives() || record.existence_set_since(at) || digest(Some(state)) == current.row {
+            return current;
+        }
+        let gone = CurrentState { record: current.record.clone(), state: None, row: current.row, absence: None };
+        let strategies = &self.context.settings.strategies;
+        match detect_external_change(self.id, gone, Written { at, ..written }, &[], strategies) {
+            Ok(merged) => {
+                self.notes.note(Writer::Postgres, merged.record.version, merged.decided, merged.conflicts);
+                self.vectors_changed = true;
+                CurrentState { record: Some(merged.record), row: None, ..current }
+            }
+            Err(_) => current,
         }
     }
 
