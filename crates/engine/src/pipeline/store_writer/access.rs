@@ -76,7 +76,7 @@ impl StoreAccess {
     /// Lists the chunks of writes that the store has not answered: they may arrive later. Retries until the system of
     /// record answers or the term ends.
     async fn list_unanswered(&self, writes: &[Write], answers: &[Applied]) {
-        let unanswered = |answer: &Applied| matches!(answer, Applied::Failed(fault) if fault.class.is_transient());
+        let unanswered = |answer: &Applied| matches!(answer, Applied::Failed(fault) if fault.policy().retries());
         let unanswered = writes.iter().zip(answers).filter(|(_, answer)| unanswered(answer));
         let watched: Vec<Watched> =
             unanswered.map(|(write, _)| Watched { id: write.id, target: self.target() }).collect();
