@@ -43,8 +43,8 @@ pub use system_of_record::{
     Altered, Commit, Committed, CurrentState, Fence, MergeScope, MergeTransaction, Records, Row, RowsWritten,
     SystemOfRecord,
 };
-pub use watch_list::{WatchList, Watched};
 pub use waiting::{NewWaiting, WaitReason, WaitingCount, WaitingEvent, WaitingEvents};
+pub use watch_list::{WatchList, Watched};
 
 use crate::runtime::clock::Clock;
 

@@ -7,7 +7,8 @@ use super::values::limit_of;
 
 /// Migrations in order; each runs once. Append new ones at the end and never alter an existing one. The file's
 /// `user_version` is the number of migrations that have run.
-const MIGRATIONS: &[&str] = &[TABLES, CONFLICTS, VECTORS, INSTALLATION, OUTBOX, ABSENT, WAITING, FLOOR, IDLE, ERASURES, WATCH];
+const MIGRATIONS: &[&str] =
+    &[TABLES, CONFLICTS, VECTORS, INSTALLATION, OUTBOX, ABSENT, WAITING, FLOOR, IDLE, ERASURES, WATCH];
 
 const TABLES: &str = "
 -- The rows: a chunk as JSON, its vectors in base64.

@@ -188,9 +188,9 @@ pub trait SystemOfRecord: Send + Sync {
 }
 
 /// What one database holds together: rows and records, their outbox and their conflicts.
-pub trait Records:
-    SystemOfRecord + Outbox + ConflictLog + AbsenceLog + IdleRecords + Erasures + WatchList
+pub trait Records: SystemOfRecord + Outbox + ConflictLog + AbsenceLog + IdleRecords + Erasures + WatchList {}
+
+impl<T: SystemOfRecord + Outbox + ConflictLog + AbsenceLog + IdleRecords + Erasures + WatchList + ?Sized> Records
+    for T
 {
 }
-
-impl<T: SystemOfRecord + Outbox + ConflictLog + AbsenceLog + IdleRecords + Erasures + WatchList + ?Sized> Records for T {}

@@ -140,12 +140,7 @@ impl<'a> ChunkMerge<'a> {
     ///
     /// A deletion that is delivered once more changes nothing: the record has its own, or the creation that came later. A
     /// row that is inserted again as it was is no change.
-    fn deleted_before(
-        &mut self,
-        current: CurrentState,
-        operations: &[&Operation],
-        written: Written,
-    ) -> CurrentState {
+    fn deleted_before(&mut self, current: CurrentState, operations: &[&Operation], written: Written) -> CurrentState {
         let deletion = operations.iter().rfind(|operation| sight::is_captured_deletion(operation));
         let (Some(deletion), Some(record), Some(state)) = (deletion, &current.record, &current.state) else {
             return current;
