@@ -10,6 +10,8 @@ mod application;
 mod clients;
 #[path = "servers/crash_points.rs"]
 mod crash_points;
+#[path = "servers/doctor.rs"]
+mod doctor;
 #[path = "servers/drill.rs"]
 mod drill;
 #[path = "servers/environment.rs"]

@@ -12,6 +12,8 @@ mod guards;
 mod middlebox;
 #[path = "qdrant/schema.rs"]
 mod schema;
+#[path = "qdrant/shared.rs"]
+mod shared;
 #[path = "qdrant/speed.rs"]
 mod speed;
 #[path = "qdrant/surroundings.rs"]

@@ -9,7 +9,7 @@ use qdrant_client::qdrant::point_id::PointIdOptions;
 use qdrant_client::qdrant::value::Kind;
 use qdrant_client::qdrant::vectors_output::VectorsOptions as CurrentState;
 use qdrant_client::qdrant::{
-    DenseVector, NamedVectors, PayloadIncludeSelector, PointId, PointStruct, RetrievedPoint, SparseIndices,
+    DenseVector, NamedVectors, PayloadExcludeSelector, PointId, PointStruct, RetrievedPoint, SparseIndices,
     SparseVector, Value, Vector, Vectors, WithPayloadSelector, vector, vector_output, vectors, with_payload_selector,
 };
 use serde_json::{Map, Value as Json};
@@ -141,10 +141,10 @@ impl StoredPoint {
     }
 }
 
-/// Selects the version.
+/// Selects the version and what other programs added to the payload.
 pub(super) fn foreign_payload() -> WithPayloadSelector {
-    let include = PayloadIncludeSelector { fields: vec![VERSION.to_owned()] };
-    with_payload_selector::SelectorOptions::Include(include).into()
+    let exclude = PayloadExcludeSelector { fields: PAYLOAD_KEYS.map(str::to_owned).into() };
+    with_payload_selector::SelectorOptions::Exclude(exclude).into()
 }
 
 /// The stored document of a point; `None` if its id is not a UUID and so not a chunk's.
