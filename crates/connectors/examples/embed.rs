@@ -38,7 +38,7 @@ fn chunk(number: u32, limits: &Limits) -> Result<Event, Box<dyn Error>> {
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+pub(crate) async fn main() -> Result<(), Box<dyn Error>> {
     let dir = std::env::temp_dir().join(format!("chunk-sync-embed-{}", std::process::id()));
     let limits = Arc::new(Limits::default());
     let ports = ports(&dir, &limits)?;
@@ -52,5 +52,5 @@ async fn main() -> Result<(), Box<dyn Error>> {
     service.stop().await?;
     drop(ports);
     std::fs::remove_dir_all(&dir)?;
-    Ok(())
+    if report.consistent { Ok(()) } else { Err("the stores differ".into()) }
 }

@@ -1,6 +1,9 @@
 //! The contract suites on the embedded stores and their bus, and tests of their lock and their diagnosis.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "../examples/embed.rs"]
+mod embed;
+
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -115,6 +118,11 @@ mod graph {
 
 chunk_sync_testkit::bus_suite!(BusOfPlace);
 chunk_sync_testkit::lease_suite!(LeaseOfPlace);
+
+#[test]
+fn the_example_of_an_embedding_program_carries_its_chunks_to_every_store() {
+    embed::main().unwrap();
+}
 
 #[test]
 fn a_second_process_is_refused_and_the_error_names_the_first() {
