@@ -11,6 +11,7 @@ use tokio_postgres::Row;
 
 use super::capture::CaptureConfig;
 use super::config::PostgresConfig;
+use super::failure::READ_ONLY;
 use super::fault::Error;
 use super::link::Link;
 use super::pool::Pool;
@@ -24,7 +25,8 @@ const PLACE: &str = "postgres";
 /// A slot that lags by more bytes gets a warning.
 const FAR_BEHIND: i64 = 1 << 30;
 
-const HERE: &str = "SELECT current_setting('server_version'), pg_is_in_recovery(), (extract(epoch FROM clock_timestamp()) * 1e6)::bigint";
+const HERE: &str = "SELECT current_setting('server_version'), pg_is_in_recovery(),
+    (extract(epoch FROM clock_timestamp()) * 1e6)::bigint, current_setting('transaction_read_only')::boolean";
 
 /// The slot, by name.
 const SLOT: &str = "SELECT coalesce(database::text, ''), coalesce(plugin::text, ''), coalesce(wal_status, ''), active,
@@ -97,6 +99,8 @@ async fn server(findings: &mut Findings, client: &Client) -> Result<(), Error> {
     findings.ok("server", format!("PostgreSQL {}", here.try_get::<_, String>(0)?));
     if here.try_get(1)? {
         findings.failed("role", "the server is a standby, which refuses writes", "set postgres.url to the primary");
+    } else if here.try_get(3)? {
+        findings.failed("role", "the sessions of this database are read-only", READ_ONLY);
     }
     findings.clock(before, Time::from_micros(here.try_get(2)?), after);
     Ok(())

@@ -185,6 +185,21 @@ async fn times_without_a_zone_are_named_where_sessions_have_another_than_utc() {
 }
 
 #[tokio::test]
+async fn a_read_only_database_is_refused_in_the_words_of_init() {
+    let environment = Environment::fresh::<Pg18>().await;
+    let name = &environment.database.name;
+    environment.database.meddle(&format!("ALTER DATABASE {name} SET default_transaction_read_only = on")).await;
+    let found = environment.problems().await;
+    let role = found.iter().find(|finding| finding.subject == "role").unwrap();
+    let records = PostgresRecords::connect(environment.config.clone()).await.unwrap();
+    let fault = records.prepare().await.unwrap_err();
+    assert!(
+        role.level == Level::Failed && fault.message.contains(role.remedy.as_deref().unwrap()),
+        "{role:?}: {fault}"
+    );
+}
+
+#[tokio::test]
 async fn a_slot_outlives_a_failover_where_the_server_can_do_that() {
     let environment = Environment::fresh::<Pg18>().await;
     environment.prepare().await;
