@@ -58,7 +58,12 @@ async fn one_event_an_array_lines_and_bare_chunks_are_accepted() {
             .zip(1..)
             .map(|(id, n)| json!({"event_id": id, "entry_id": format!("1700000000000-{n}")}))
             .collect();
-        assert_eq!(answer.json(), json!({"accepted": accepted, "rejected": []}));
+        let mut body = answer.json();
+        for event in body["accepted"].as_array_mut().unwrap() {
+            // Present if the event was merged already, which an event that is sent again may be by now.
+            event.as_object_mut().unwrap().remove("repeated");
+        }
+        assert_eq!(body, json!({"accepted": accepted, "rejected": []}));
     }
     let bare = server.post(Request::json(&chunk())).await;
     assert_eq!(bare.status, 202);
