@@ -1,5 +1,5 @@
-//! Tells a publisher which of its events change nothing, because they were merged before or a later one of their writer
-//! was.
+//! Finds the events that change nothing, for the answer to their publisher: the record has the event already, or a later
+//! event of the same writer.
 
 use chunk_sync_model::Event;
 use uuid::Uuid;
