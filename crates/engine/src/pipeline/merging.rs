@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chunk_sync_model::Target;
+use tokio::time::Instant;
 use tracing::warn;
 
 use crate::pipeline::apply::direct_write::{self, StoreSnapshots};
@@ -15,6 +16,7 @@ use crate::pipeline::apply::{MergeEnd, Refused, merge_all};
 use crate::pipeline::completion::Batch;
 use crate::pipeline::envelope::Operation;
 use crate::pipeline::isolation::{halves, halves_in_order};
+use crate::pipeline::merge_size::MergeSize;
 use crate::pipeline::store_writer::StoreWriter;
 use crate::pipeline::worker::Worker;
 use crate::ports::{Fault, FaultClass, FinishedBy, Policy, WaitReason, Watched};
@@ -52,6 +54,13 @@ impl<'a> Merging<'a> {
     fn of(operations: &'a [Operation], pauses: Pauses) -> Self {
         let open = vec![(0..operations.len()).collect()];
         Self { operations, open, merged: Merged::default(), again: false, pauses }
+    }
+
+    /// The operations of the next transaction.
+    fn next(&mut self, size: &MergeSize) -> Option<Vec<usize>> {
+        let (part, rest) = size.cut(self.open.pop()?);
+        self.open.extend(Some(rest).filter(|rest| !rest.is_empty()));
+        Some(part)
     }
 
     /// Notes the operations that cannot be merged; the others of the part are open again.
@@ -93,7 +102,7 @@ impl Worker {
 
     /// From durable to the store writers: replayed operations take this path as well.
     pub(crate) async fn carry(&self, operations: Vec<Operation>) -> Result<Option<Batch>, Fault> {
-        let _turn = self.turn.lock().await;
+        let mut turn = self.turn.lock().await;
         if self.clocks.agree().await.is_none() || !self.list_repeated(&operations).await? {
             return Ok(None);
         }
@@ -110,7 +119,7 @@ impl Worker {
         // Before the merge: from its commit on, a later merge may put a newer write of these chunks into the outbox.
         let ids: Vec<_> = operations.iter().map(|operation| operation.event.chunk_id()).collect();
         let claims = direct.iter().map(|store_writer| store_writer.claim(ids.clone())).collect();
-        let Some(Merged { outcome, refused, locked }) = self.merge(&operations, &outbox).await? else {
+        let Some(Merged { outcome, refused, locked }) = self.merge(&operations, &outbox, &mut turn).await? else {
             return Ok(None);
         };
         self.count(&outcome);
@@ -153,9 +162,14 @@ impl Worker {
     /// Merges, and retries until the system of record answers. The writes that the stores in `behind` miss go into the
     /// outbox. A refused batch is halved until the refused operation is found; a batch that meets a lock or a time limit
     /// is halved until the chunk is found. `None` if the worker was stopped or the term ended first.
-    async fn merge(&self, operations: &[Operation], behind: &[Target]) -> Result<Option<Merged>, Fault> {
+    async fn merge(
+        &self,
+        operations: &[Operation],
+        behind: &[Target],
+        size: &mut MergeSize,
+    ) -> Result<Option<Merged>, Fault> {
         let mut merging = Merging::of(operations, Pauses::new(&self.settings.worker));
-        while let Some(part) = merging.open.pop() {
+        while let Some(part) = merging.next(size) {
             let batch: Vec<&Operation> = part.iter().map(|i| &operations[*i]).collect();
             let now = Written { at: self.clock.now(), max_ahead: self.settings.limits.max_ahead_micros };
             let snapshots = self.look(&batch).await;
@@ -171,7 +185,10 @@ impl Worker {
                 floor: self.floor,
             };
             let merge = merge_all(&*self.records, &batch, &self.fence, self.bus.finished_by(), context);
-            match catch_panic("merge", merge).await.flatten() {
+            let began = Instant::now();
+            let end = catch_panic("merge", merge).await.flatten();
+            size.note(batch.len(), began.elapsed());
+            match end {
                 Ok(MergeEnd::Done(outcome)) => {
                     merging.merged.outcome.join(outcome);
                     self.progress.records_answered();

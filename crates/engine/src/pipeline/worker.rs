@@ -45,6 +45,7 @@ use crate::pipeline::consumer;
 use crate::pipeline::given_up::GivenUp;
 use crate::pipeline::in_flight::InFlight;
 use crate::pipeline::log::Log;
+use crate::pipeline::merge_size::MergeSize;
 use crate::pipeline::store_writer::StoreWriter;
 use crate::pipeline::suspects::{self, Accusation, DEADLY_WITHIN};
 use crate::pipeline::waiting_room::WaitingRoom;
@@ -79,7 +80,7 @@ pub(crate) struct Worker {
     pub(crate) carried: Arc<Carried>,
     /// Held from a merge until its writes are with the store writers: writes are sent in the order of the merges, also
     /// those of a held batch that is carried again beside newer ones.
-    pub(crate) turn: Arc<Mutex<()>>,
+    pub(crate) turn: Arc<Mutex<MergeSize>>,
     pub(crate) clocks: Clocks,
     /// The epoch of the bus when this term began.
     pub(crate) epoch: Arc<str>,
