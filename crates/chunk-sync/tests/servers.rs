@@ -30,6 +30,8 @@ mod leaks;
 mod link_faults;
 #[path = "servers/oracle.rs"]
 mod oracle;
+#[path = "servers/ordinary.rs"]
+mod ordinary;
 #[path = "servers/proxy.rs"]
 mod proxy;
 #[path = "servers/scenarios.rs"]
