@@ -5,8 +5,9 @@
 //! may be missing from the log: that is a gap. If it was dropped, changes before it was created again cannot be decoded,
 //! so the slot is created again as well.
 //!
-//! The service's own transactions, and the heartbeat, begin with a logical message of prefix `chunk_sync`; they are
-//! reported without rows.
+//! Before a merge of the service writes rows, it lists their ids in a logical message of prefix `chunk_sync`. Each listed row
+//! is left out once. A row that is not listed, or that appears again, was written by a trigger or a cascade: it is reported
+//! like a write of another program. The message only saves work: the merge compares the row with its record.
 
 mod decoder;
 mod pgoutput;
@@ -24,6 +25,7 @@ use async_trait::async_trait;
 use chunk_sync_engine::ports::{Capture, Captured, Fault, FaultClass, Gap, Opened, Position, Source};
 use secrecy::SecretString;
 use tracing::{info, warn};
+use uuid::Uuid;
 
 use super::config::PostgresConfig;
 use super::failure::READ_ONLY;
@@ -41,8 +43,13 @@ use wal2json::Lines;
 
 const CONTEXT: &str = "postgres: capture";
 
-/// Prefix of the logical message at the start of each of the service's own transactions.
+/// Prefix of the service's logical messages.
 pub(super) const OWN: &str = "chunk_sync";
+
+/// The rows that a message of a merge lists: ids separated by commas. A heartbeat lists none.
+fn own_ids(content: &str) -> Vec<Uuid> {
+    content.split(',').filter_map(|id| id.parse().ok()).collect()
+}
 
 /// What to read from the log, and how.
 #[derive(Clone, Debug)]

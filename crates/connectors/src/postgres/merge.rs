@@ -16,7 +16,7 @@ use chunk_sync_engine::ports::{
 };
 use chunk_sync_model::{Hash, Record};
 use deadpool_postgres::{Client, GenericClient};
-use futures::future::{try_join, try_join3, try_join5};
+use futures::future::{try_join, try_join3, try_join4};
 use jiff::Timestamp;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
@@ -113,7 +113,6 @@ impl PostgresRecords {
         fence: &Fence,
     ) -> Result<(HashMap<Uuid, (Record, Option<Hash>)>, HashMap<Uuid, HeldRow>), Error> {
         let keys: Vec<i32> = ids.iter().map(key).collect::<BTreeSet<_>>().into_iter().collect();
-        let own = transaction.prepare_cached(sql::OWN).await?;
         let lock = transaction.prepare_cached(sql::LOCK).await?;
         let records = transaction.prepare_cached(sql::RECORDS).await?;
         // Prepared before the pipeline starts, so that no round trip interrupts it.
@@ -125,15 +124,14 @@ impl PostgresRecords {
         let parameters: [&(dyn ToSql + Sync); 1] = [&ids];
         let keys: [&(dyn ToSql + Sync); 1] = [&keys];
         let short = transaction.prepare_cached(sql::SET_LOCK_TIMEOUT).await?;
-        let locked = try_join5(
-            async { Ok::<_, Error>(transaction.query(&own, &[]).await?) },
-            async { Ok(transaction.query(&lock, &keys).await?) },
+        let locked = try_join4(
+            async { Ok::<_, Error>(transaction.query(&lock, &keys).await?) },
             async { Ok(transaction.query(&short, &[&ROW_LOCK_WITHIN]).await?) },
             async { Ok(transaction.query(&records, &parameters).await?) },
             read_states(transaction, &layout.statements.lock_rows, &self.config, ids, Timestamp::now().into()),
         );
         let settings = set_locally(transaction, self.config.lock_timeout);
-        let (_, holds, (_, _, _, records, rows)) = try_join3(settings, holds(transaction, fence), locked).await?;
+        let (_, holds, (_, _, records, rows)) = try_join3(settings, holds(transaction, fence), locked).await?;
         if !holds {
             return Err(Error::Lease);
         }

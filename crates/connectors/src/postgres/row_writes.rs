@@ -13,7 +13,7 @@ use std::sync::Arc;
 use chunk_sync_engine::ports::{Altered, Commit};
 use chunk_sync_model::State;
 use deadpool_postgres::Client;
-use futures::future::join_all;
+use futures::future::{join_all, try_join};
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 use tokio_postgres::Statement;
@@ -111,6 +111,13 @@ impl RowWrites {
         }
     }
 
+    /// The rows that are written, for the message to capture.
+    fn row_ids(&self) -> String {
+        let inserts = self.inserts.iter().map(|row| row.id);
+        let ids = inserts.chain(self.updates.iter().map(|update| update.row.id)).chain(self.deletes.iter().copied());
+        ids.map(|id| id.to_string()).collect::<Vec<_>>().join(",")
+    }
+
     fn is_empty(&self) -> bool {
         self.deletes.is_empty() && self.inserts.is_empty() && self.updates.is_empty() && self.further.is_empty()
     }
@@ -124,7 +131,11 @@ impl RowWrites {
         config: &PostgresConfig,
     ) -> Result<Vec<Altered>, Error> {
         if !self.is_empty() {
-            recorded_table::check(client, config).await?;
+            let ids = self.row_ids();
+            try_join(recorded_table::check(client, config), async {
+                if ids.is_empty() { Ok(0) } else { execute(client, sql::OWN, &[&ids]).await }
+            })
+            .await?;
         }
         self.write_deletes(client, layout).await?;
         set_further(client, &self.further).await?;

@@ -13,8 +13,8 @@ pub(super) fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
-/// The first statement of each transaction that writes rows: it marks the transaction in the log as the service's own.
-pub(super) const OWN: &str = "SELECT pg_logical_emit_message(true, 'chunk_sync', 'own')";
+/// Lists the rows that a merge is about to write, for capture.
+pub(super) const OWN: &str = "SELECT pg_logical_emit_message(true, 'chunk_sync', $1::text)";
 
 /// The settings of one transaction: `$1` how long it may idle, `$2` how long a statement may wait for a lock. With
 /// `row_security = off` the server refuses a query from which row level security would hide rows: a hidden row would

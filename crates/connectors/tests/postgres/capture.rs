@@ -102,8 +102,8 @@ async fn strangers_write(environment: &Environment) {
     for statements in [
         row(1),
         format!("{}; UPDATE unified.chunks SET content = 'again' WHERE id = '{}'", row(2), id(1)),
-        // A transaction of the service, then one on another table.
-        format!("SELECT pg_logical_emit_message(true, 'chunk_sync', 'own'); {}", row(3)),
+        // A merge of the service, then a transaction on another table.
+        format!("SELECT pg_logical_emit_message(true, 'chunk_sync', '{}'); {}", id(3), row(3)),
         "CREATE TABLE unified.others (id int); INSERT INTO unified.others VALUES (1)".to_owned(),
         format!("UPDATE unified.chunks SET id = '{}' WHERE id = '{}'", id(4), id(2)),
         format!("DELETE FROM unified.chunks WHERE id = '{}'", id(1)),

@@ -1,7 +1,10 @@
 //! From the messages of a plugin to parts of transactions. Pure.
 
+use std::collections::HashSet;
+
 use chunk_sync_engine::ports::{Captured, PART, Position};
 use chunk_sync_model::Time;
+use uuid::Uuid;
 
 use super::pgoutput::{self, Message, Tables};
 use super::wal2json::{self, Lines};
@@ -41,20 +44,20 @@ pub(super) struct Transactions {
 /// The part of a transaction that is being received.
 struct Open {
     part: Captured,
-    /// Whether the service itself wrote it.
-    own: bool,
+    /// The rows that a merge of the service writes and that were not received yet.
+    own: HashSet<Uuid>,
 }
 
 impl Open {
     fn begin(commit: Position, at: Time) -> Self {
         let part = Captured { rows: Vec::new(), truncated: false, at, commit, end: None };
-        Self { part, own: false }
+        Self { part, own: HashSet::new() }
     }
 
     /// Adds a change; returns the part once it is full.
     fn add(&mut self, message: Message) -> Option<Captured> {
         match message {
-            Message::Rows(rows) => self.part.rows.extend(rows),
+            Message::Rows(rows) => self.part.rows.extend(rows.into_iter().filter(|(id, _)| !self.own.remove(id))),
             // The rows that were changed before are gone.
             Message::Truncate => {
                 self.part.truncated = true;
@@ -79,15 +82,15 @@ impl Transactions {
     fn take(&mut self, message: &[u8]) -> Result<Option<Captured>, pgoutput::Malformed> {
         match self.tables.read(message)? {
             Message::Begin { commit, at } => self.open = Some(Open::begin(commit, at)),
-            Message::Own => {
+            Message::Own(ids) => {
                 if let Some(open) = &mut self.open {
-                    open.own = true;
+                    open.own.extend(ids);
                 }
             }
             Message::Commit { end } => {
                 return Ok(self.open.take().map(|open| Captured { end: Some(end), ..open.part }));
             }
-            change => return Ok(self.open.as_mut().filter(|open| !open.own).and_then(|open| open.add(change))),
+            change => return Ok(self.open.as_mut().and_then(|open| open.add(change))),
         }
         Ok(None)
     }
@@ -114,11 +117,27 @@ mod tests {
         bytes
     }
 
-    fn note(prefix: &str) -> Vec<u8> {
+    fn note(prefix: &str, content: &str) -> Vec<u8> {
         let mut bytes = vec![b'M', 1];
         bytes.extend(9_u64.to_be_bytes());
         bytes.extend(prefix.as_bytes());
-        bytes.extend([0, 0, 0, 0, 0]);
+        bytes.push(0);
+        bytes.extend(u32::try_from(content.len()).unwrap().to_be_bytes());
+        bytes.extend(content.as_bytes());
+        bytes
+    }
+
+    fn described() -> Vec<u8> {
+        let mut bytes = b"R\0\0\0Munified\0chunks\0d\0\x01\x01id\0".to_vec();
+        bytes.extend([0; 8]);
+        bytes
+    }
+
+    fn updated(id: Uuid) -> Vec<u8> {
+        let text = id.to_string();
+        let mut bytes = b"U\0\0\0MN\0\x01t\0\0\0".to_vec();
+        bytes.push(u8::try_from(text.len()).unwrap());
+        bytes.extend(text.as_bytes());
         bytes
     }
 
@@ -139,17 +158,37 @@ mod tests {
     }
 
     #[test]
-    fn a_transaction_of_the_service_touches_nothing_and_the_next_one_does() {
-        let own = [begin(16), note("chunk_sync"), TRUNCATE.to_vec(), commit(32)];
-        assert!(!read(&own)[0].truncated);
-        let others = [begin(48), note("chunk_sync_other"), TRUNCATE.to_vec(), commit(64)];
-        assert!(read(&[own, others].concat())[1].truncated);
+    fn each_row_that_a_merge_lists_is_left_out_once() {
+        let [own, other] = [1, 2].map(Uuid::from_u128);
+        let listed = note("chunk_sync", &own.to_string());
+        let cases = [
+            (listed.clone(), vec![own], vec![], "a write of the merge"),
+            (listed.clone(), vec![own, other], vec![other], "a trigger writes another row"),
+            (listed.clone(), vec![own, own], vec![own], "a trigger writes the row again"),
+            (note("chunk_sync", "heartbeat"), vec![own], vec![own], "the message lists no row"),
+            (note("chunk_sync_other", &own.to_string()), vec![own], vec![own], "the message of another program"),
+        ];
+        for (note, rows, expected, case) in cases {
+            let rows = rows.into_iter().map(updated);
+            let next = [begin(48), updated(own), commit(64)];
+            let messages: Vec<_> =
+                [described(), begin(16), note].into_iter().chain(rows).chain([commit(32)]).chain(next).collect();
+            let ids = |part: &Captured| part.rows.iter().map(|(id, _)| *id).collect::<Vec<_>>();
+            let captured = read(&messages);
+            assert_eq!((ids(&captured[0]), ids(&captured[1])), (expected, vec![own]), "{case}");
+        }
+    }
+
+    #[test]
+    fn a_truncation_by_a_trigger_is_reported() {
+        let messages = [begin(16), note("chunk_sync", &Uuid::nil().to_string()), TRUNCATE.to_vec(), commit(32)];
+        assert!(read(&messages)[0].truncated);
     }
 
     #[test]
     fn a_truncated_begin_or_commit_is_refused() {
-        for whole in [begin(16), commit(32), note("chunk_sync")] {
-            for length in 0..whole.len() - usize::from(whole[0] == b'M') * 4 {
+        for whole in [begin(16), commit(32), note("chunk_sync", "heartbeat")] {
+            for length in 0..whole.len() {
                 assert!(Transactions::of(Tables::of([77].into())).take(&whole[..length]).is_err(), "{length}");
             }
         }

@@ -8,7 +8,7 @@ use chunk_sync_engine::ports::{Position, Touch};
 use chunk_sync_model::Time;
 use uuid::Uuid;
 
-use super::{OWN, literal};
+use super::{OWN, literal, own_ids};
 use crate::postgres::sql::quoted;
 
 /// PostgreSQL's epoch, 2000-01-01, in microseconds since 1970.
@@ -44,8 +44,8 @@ pub(super) enum Message {
     Begin { commit: Position, at: Time },
     /// The transaction ends there.
     Commit { end: Position },
-    /// The service itself wrote the transaction.
-    Own,
+    /// A merge of the service writes these rows in the transaction.
+    Own(Vec<Uuid>),
     /// Any other message.
     Other,
 }
@@ -174,8 +174,12 @@ fn commit(bytes: &mut Bytes<'_>) -> Result<Message, Malformed> {
 fn note(bytes: &mut Bytes<'_>) -> Result<Message, Malformed> {
     bytes.u8()?;
     bytes.u64()?;
-    let is_own = bytes.text()? == OWN.as_bytes();
-    Ok(if is_own { Message::Own } else { Message::Other })
+    if bytes.text()? != OWN.as_bytes() {
+        return Ok(Message::Other);
+    }
+    let length = bytes.u32()? as usize;
+    let content = std::str::from_utf8(bytes.take(length)?).unwrap_or_default();
+    Ok(Message::Own(own_ids(content)))
 }
 
 /// Reads all columns of a row and returns its id.

@@ -2,13 +2,15 @@
 //!
 //! Source of the format: the README of wal2json 2.5, and its output.
 
+use std::collections::HashSet;
+
 use chunk_sync_engine::ports::{Captured, PART, Position, Touch};
 use chunk_sync_model::Time;
 use serde::Deserialize;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{OWN, literal, position};
+use super::{OWN, literal, own_ids, position};
 
 /// The name of the plugin.
 pub(super) const NAME: &str = "wal2json";
@@ -30,6 +32,7 @@ struct Line {
     timestamp: Option<String>,
     nextlsn: Option<String>,
     prefix: Option<String>,
+    content: Option<String>,
     columns: Option<Vec<Column>>,
     identity: Option<Vec<Column>>,
 }
@@ -69,8 +72,8 @@ pub(super) fn options(tables: &str) -> String {
 pub(super) struct Lines {
     /// The part that is being collected, and where its transaction ends.
     open: Option<(Captured, Position)>,
-    /// Whether the service itself wrote it.
-    own: bool,
+    /// The rows that a merge of the service writes and that were not received yet.
+    own: HashSet<Uuid>,
 }
 
 impl Lines {
@@ -79,7 +82,9 @@ impl Lines {
         let line: Line = serde_json::from_slice(line)?;
         match line.action.as_str() {
             "B" => self.begin(&line)?,
-            "M" => self.own |= line.prefix.as_deref() == Some(OWN),
+            "M" if line.prefix.as_deref() == Some(OWN) => {
+                self.own.extend(own_ids(line.content.as_deref().unwrap_or_default()));
+            }
             "I" => self.add(&[(id(&line.columns)?, Touch::Inserted)]),
             "U" => {
                 let (new, old) = (id(&line.columns)?, id(&line.identity)?);
@@ -104,18 +109,18 @@ impl Lines {
         let at = line.timestamp.as_deref().and_then(time).ok_or(Malformed::NoEnd)?;
         let end: Position = line.nextlsn.as_deref().and_then(position::position).ok_or(Malformed::NoEnd)?;
         let part = Captured { rows: Vec::new(), truncated: false, at, commit: end, end: None };
-        (self.open, self.own) = (Some((part, end)), false);
+        (self.open, self.own) = (Some((part, end)), HashSet::new());
         Ok(())
     }
 
     fn add(&mut self, rows: &[(Uuid, Touch)]) {
-        if let Some((part, _)) = self.open.as_mut().filter(|_| !self.own) {
-            part.rows.extend_from_slice(rows);
+        if let Some((part, _)) = &mut self.open {
+            part.rows.extend(rows.iter().filter(|(id, _)| !self.own.remove(id)));
         }
     }
 
     fn truncate(&mut self) {
-        if let Some((part, _)) = self.open.as_mut().filter(|_| !self.own) {
+        if let Some((part, _)) = &mut self.open {
             part.truncated = true;
             part.rows.clear();
         }
@@ -184,9 +189,11 @@ mod tests {
     }
 
     #[test]
-    fn a_transaction_of_the_service_has_no_rows() {
-        let own = r#"{"action":"M","transactional":true,"prefix":"chunk_sync","content":""}"#.to_owned();
-        assert!(read(&[begin(), own, row("I", A, A), commit()]).rows.is_empty());
+    fn each_row_that_a_merge_lists_is_left_out_once() {
+        let own = format!(r#"{{"action":"M","transactional":true,"prefix":"chunk_sync","content":"{A}"}}"#);
+        assert!(read(&[begin(), own.clone(), row("I", A, A), commit()]).rows.is_empty());
+        let rows = read(&[begin(), own, row("U", B, B), row("U", A, A), row("U", A, A), commit()]).rows;
+        assert_eq!(rows, [B, A].map(|id| (id.parse().unwrap(), Touch::Updated)), "triggers wrote these");
         assert_eq!(
             read(&[begin(), row("I", A, A), commit()]).rows.len(),
             1,
