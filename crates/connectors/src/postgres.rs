@@ -34,6 +34,7 @@ mod publication;
 mod recorded_table;
 mod records;
 mod replication;
+mod reserved;
 mod rest;
 mod row;
 mod row_writes;

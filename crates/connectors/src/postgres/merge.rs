@@ -28,6 +28,7 @@ use super::fault::Error;
 use super::fence;
 use super::open_transaction::OpenTransaction;
 use super::records::{HeldRow, PostgresRecords, decode_records, on_outbox, read_states};
+use super::reserved::{Copies, Reserved};
 use super::row_writes::RowWrites;
 use super::schema::Layout;
 use super::sql;
@@ -49,6 +50,8 @@ pub(super) struct Merge<'a> {
     rows: HashMap<Uuid, HeldRow>,
     /// Whether the rows are written.
     has_written: bool,
+    /// What was written under the reserved key.
+    copies: Copies,
 }
 
 impl PostgresRecords {
@@ -60,7 +63,16 @@ impl PostgresRecords {
             match read {
                 Ok((current, rows)) => {
                     let finished = scope.finished.to_vec();
-                    Ok(Merge { records: self, layout, transaction, finished, current, rows, has_written: false })
+                    Ok(Merge {
+                        records: self,
+                        layout,
+                        transaction,
+                        finished,
+                        current,
+                        rows,
+                        has_written: false,
+                        copies: Copies::new(),
+                    })
                 }
                 Err(error) => Err(transaction.roll_back(&self.pool, error).await),
             }
@@ -128,7 +140,7 @@ impl PostgresRecords {
             async { Ok::<_, Error>(transaction.query(&lock, &keys).await?) },
             async { Ok(transaction.query(&short, &[&ROW_LOCK_WITHIN]).await?) },
             async { Ok(transaction.query(&records, &parameters).await?) },
-            read_states(transaction, &layout.statements.lock_rows, &self.config, ids, Timestamp::now().into()),
+            read_states(transaction, &layout.statements.lock_rows, &self.config, ids, Timestamp::now().into(), None),
         );
         let settings = set_locally(transaction, self.config.lock_timeout);
         let (_, holds, (_, _, records, rows)) = try_join3(settings, holds(transaction, fence), locked).await?;
@@ -154,7 +166,10 @@ impl MergeTransaction for Merge<'_> {
             Box::pin(writes.write(transaction.client()?, layout, &records.config)).await
         };
         let error = match records.pool.within(write).await {
-            Ok(altered) => return Ok(RowsWritten::Stored(altered)),
+            Ok(written) => {
+                self.copies = written.copies;
+                return Ok(RowsWritten::Stored(written.altered));
+            }
             // Locks and, after a deadline, the connection are given up at once.
             Err(error) => transaction.roll_back(&records.pool, error).await,
         };
@@ -170,10 +185,10 @@ impl MergeTransaction for Merge<'_> {
         {
             return Ok(Committed::Overtaken);
         }
-        let Self { records, mut transaction, finished, .. } = *self;
+        let Self { records, mut transaction, finished, copies, .. } = *self;
         let write = async {
             let client = transaction.client()?;
-            Box::pin(write_all(client, &commits, &finished)).await
+            Box::pin(write_all(client, &commits, &copies, &finished)).await
         };
         let ended = match records.pool.within(write).await {
             Ok(()) => transaction.commit(&records.pool).await,
@@ -189,8 +204,13 @@ impl MergeTransaction for Merge<'_> {
     }
 }
 
-async fn write_all(transaction: &Client, commits: &[Commit], finished: &[EntryId]) -> Result<(), Error> {
-    Changes::of(commits)?.write(transaction).await?;
+async fn write_all(
+    transaction: &Client,
+    commits: &[Commit],
+    copies: &Copies,
+    finished: &[EntryId],
+) -> Result<(), Error> {
+    Changes::of(commits, copies)?.write(transaction).await?;
     absence::write_notes(transaction, commits).await?;
     if !finished.is_empty() {
         execute(transaction, entry::REMOVE, &[&entry::numbers(finished)]).await?;
@@ -234,13 +254,15 @@ struct RecordColumns {
     live: Vec<bool>,
     records: Vec<Vec<u8>>,
     digests: Vec<Option<[u8; 16]>>,
+    reserved: Vec<Option<String>>,
+    stripped: Vec<bool>,
 }
 
 impl Changes {
-    fn of(commits: &[Commit]) -> Result<Self, Error> {
+    fn of(commits: &[Commit], copies: &Copies) -> Result<Self, Error> {
         let mut changes = Self::default();
         for commit in commits {
-            changes.record(commit)?;
+            changes.record(commit, copies.get(&commit.id))?;
             let pending_write =
                 |target: &_| PendingWrite { id: commit.id, target: *target, version: commit.record.version };
             changes.pending_writes.extend(commit.outbox.iter().map(pending_write));
@@ -249,7 +271,7 @@ impl Changes {
         Ok(changes)
     }
 
-    fn record(&mut self, commit: &Commit) -> Result<(), Error> {
+    fn record(&mut self, commit: &Commit, copy: Option<&Reserved>) -> Result<(), Error> {
         let bytes = commit.record.encode().map_err(|error| Error::Record(commit.id, error))?;
         let columns = &mut self.records;
         columns.ids.push(commit.id);
@@ -257,6 +279,8 @@ impl Changes {
         columns.live.push(commit.record.lives());
         columns.records.push(bytes);
         columns.digests.push(commit.row.map(|row| *row.bytes()));
+        columns.reserved.push(copy.map(|copy| copy.value.to_string()));
+        columns.stripped.push(copy.is_some_and(|copy| copy.stripped));
         Ok(())
     }
 
@@ -267,7 +291,15 @@ impl Changes {
             execute(
                 transaction,
                 sql::SET_RECORDS,
-                &[&records.ids, &records.versions, &records.live, &records.records, &digests],
+                &[
+                    &records.ids,
+                    &records.versions,
+                    &records.live,
+                    &records.records,
+                    &digests,
+                    &records.reserved,
+                    &records.stripped,
+                ],
             )
             .await?;
         }

@@ -21,7 +21,7 @@ use super::config::PostgresConfig;
 use super::decode::decode;
 use super::fault::{Error, field};
 use super::pool::Pool;
-use super::rest;
+use super::reserved::{self, Copies};
 use super::row::{COLUMNS, Further, RowImage};
 use super::schema::{self, Extension, Facts, Layout};
 use super::sql;
@@ -332,7 +332,7 @@ async fn read(
     };
     let versions = snapshot.prepare_cached(sql::VERSIONS).await?;
     // A row without times reads as the epoch, always the same, until a merge gives it times.
-    let states = read_states(&snapshot, &layout.statements.rows, config, &ids, Time::from_micros(0));
+    let states = read_states(&snapshot, &layout.statements.rows, config, &ids, Time::from_micros(0), None);
     let (states, versions) = try_join(states, async { Ok(snapshot.query(&versions, &[&ids]).await?) }).await?;
     snapshot.commit().await?;
     let mut rows = HashMap::new();
@@ -372,7 +372,7 @@ async fn current(
     let snapshot = begin(client, IsolationLevel::RepeatableRead, true).await?;
     set_locally(&snapshot, config.lock_timeout).await?;
     let records = snapshot.prepare_cached(sql::RECORDS_SNAPSHOT).await?;
-    let states = read_states(&snapshot, &layout.statements.rows, config, ids, Time::from_micros(0));
+    let states = read_states(&snapshot, &layout.statements.rows, config, ids, Time::from_micros(0), None);
     let (mut states, records) = try_join(states, async { Ok(snapshot.query(&records, &[&ids]).await?) }).await?;
     snapshot.commit().await?;
     let mut records = decode_records(&records)?;
@@ -408,6 +408,8 @@ pub(super) struct HeldRow {
     pub(super) defaults: Vec<&'static str>,
     /// Whether the metadata of the row lack the service's own key.
     pub(super) lacks_rest: bool,
+    /// Whether another program removed that key, and a merge is to put it back.
+    pub(super) lost_rest: bool,
     pub(super) further: Vec<Further>,
 }
 
@@ -418,13 +420,15 @@ impl HeldRow {
     }
 }
 
-/// The rows of these ids, by id. `rows` is the statement that reads them; `at` is the default for missing times.
+/// The rows of these ids, by id. `rows` is the statement that reads them; `at` is the default for missing times. Rows
+/// without the reserved key get that of `copies`, else of their records.
 pub(super) async fn read_states(
     client: &impl GenericClient,
     rows: &str,
     config: &PostgresConfig,
     ids: &[Uuid],
     at: Time,
+    copies: Option<&Copies>,
 ) -> Result<HashMap<Uuid, HeldRow>, Error> {
     let (rows, further) = (client.prepare_cached(rows).await?, client.prepare_cached(sql::FURTHER).await?);
     let (rows, further) = try_join(client.query(&rows, &[&ids]), client.query(&further, &[&ids])).await?;
@@ -432,15 +436,29 @@ pub(super) async fn read_states(
     for row in &further {
         vectors.entry(row.try_get(0)?).or_default().push(further_of(row)?);
     }
-    let mut states = HashMap::with_capacity(rows.len());
-    for row in &rows {
-        let mut image = image(row)?;
+    let images: Vec<RowImage> = rows.iter().map(image).collect::<Result<_, _>>()?;
+    let recorded = match copies {
+        Some(_) => Copies::new(),
+        None => {
+            let missing: Vec<Uuid> = images.iter().filter(|row| reserved::is_missing(row)).map(|row| row.id).collect();
+            reserved::copies(client, &missing).await?
+        }
+    };
+    let copies = copies.unwrap_or(&recorded);
+    let mut states = HashMap::with_capacity(images.len());
+    for mut image in images {
+        let lacks_rest = reserved::is_missing(&image);
+        let copy = copies.get(&image.id).filter(|_| lacks_rest);
+        if let Some(copy) = copy {
+            reserved::fill(&mut image, copy);
+        }
+        let lost_rest = copy.is_some_and(|copy| !copy.stripped);
         image.further = vectors.remove(&image.id).unwrap_or_default();
         image.further.sort_by(|a, b| (a.alternative, &a.dense.model).cmp(&(b.alternative, &b.dense.model)));
-        let (id, further, lacks_rest) = (image.id, image.further.clone(), rest::is_missing(image.metadata.as_ref()));
+        let (id, further) = (image.id, image.further.clone());
         let decoded = decode(image, &config.limits, at);
         let (state, defaults) = (Arc::new(decoded.state), decoded.defaults);
-        states.insert(id, HeldRow { state, defaults, lacks_rest, further });
+        states.insert(id, HeldRow { state, defaults, lacks_rest, lost_rest, further });
     }
     Ok(states)
 }

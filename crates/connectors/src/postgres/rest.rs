@@ -15,11 +15,6 @@ use super::cell::Indexed;
 /// The reserved key.
 pub(super) const KEY: &str = "_chunk";
 
-/// Whether the metadata of a row lack the reserved key.
-pub(super) fn is_missing(metadata: Option<&Value>) -> bool {
-    metadata.and_then(|metadata| metadata.get(KEY)).is_none()
-}
-
 macro_rules! rest {
     ($($(#[$doc:meta])* $name:ident: $type:ty,)*) => {
         /// Other programs may write anything here: a value that does not parse counts as missing.

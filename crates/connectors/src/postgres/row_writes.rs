@@ -25,6 +25,7 @@ use super::encode::encode;
 use super::fault::Error;
 use super::recorded_table;
 use super::records::{HeldRow, read_states};
+use super::reserved::{self, Copies};
 use super::rest::KEY;
 use super::row::{COLUMNS, Further, RowImage};
 use super::schema::Layout;
@@ -41,6 +42,15 @@ pub(super) struct RowWrites {
     further: Vec<(Uuid, Vec<Further>)>,
     /// What the written rows are to show.
     wanted: HashMap<Uuid, Arc<State>>,
+    /// What is written under the reserved key.
+    copies: Copies,
+}
+
+/// What the table made of the writes.
+pub(super) struct Written {
+    /// The rows that are stored in another form than the commits have.
+    pub(super) altered: Vec<Altered>,
+    pub(super) copies: Copies,
 }
 
 /// An update of some columns of a row.
@@ -65,7 +75,8 @@ impl RowWrites {
             let held = rows.get(&commit.id);
             // A row without times is written back with those that this merge gave it. Otherwise every read would give
             // it other times, and the row would look as if another program had changed it.
-            if !commit.row_changed && !held.is_some_and(HeldRow::is_incomplete) {
+            let repair = |held: &HeldRow| held.is_incomplete() || held.lost_rest;
+            if !commit.row_changed && !held.is_some_and(repair) {
                 continue;
             }
             let Some(state) = &commit.state else {
@@ -74,6 +85,7 @@ impl RowWrites {
             };
             writes.wanted.insert(commit.id, Arc::clone(state));
             let mut row = image(state);
+            writes.copies.extend(reserved::of(&row).map(|copy| (row.id, copy)));
             let wanted = std::mem::take(&mut row.further);
             if wanted != held.map_or(&[][..], |held| &held.further) {
                 writes.further.push((commit.id, wanted));
@@ -122,14 +134,13 @@ impl RowWrites {
         self.deletes.is_empty() && self.inserts.is_empty() && self.updates.is_empty() && self.further.is_empty()
     }
 
-    /// Writes, and returns the rows that are stored in another form than the commits have. The rows were locked before,
-    /// and with them the table.
+    /// Writes, and returns what the table made of it. The rows were locked before, and with them the table.
     pub(super) async fn write(
         mut self,
         client: &Client,
         layout: &Layout,
         config: &PostgresConfig,
-    ) -> Result<Vec<Altered>, Error> {
+    ) -> Result<Written, Error> {
         if !self.is_empty() {
             let ids = self.row_ids();
             try_join(recorded_table::check(client, config), async {
@@ -142,26 +153,31 @@ impl RowWrites {
         let mut skipped = self.write_inserts(client, layout).await?;
         skipped.extend(self.write_updates(client, layout).await?);
         if self.wanted.is_empty() {
-            return Ok(Vec::new());
+            return Ok(Written { altered: Vec::new(), copies: self.copies });
         }
         // Asked after the writes, whose lock keeps triggers from being created.
         let triggers = client.prepare_cached(&layout.statements.triggers).await?;
         let triggers: bool = client.query_one(&triggers, &[]).await?.try_get(0)?;
-        if !triggers && skipped.is_empty() {
-            return Ok(Vec::new());
-        }
-        self.read_back(client, layout, config, &skipped).await
+        let altered = match triggers || !skipped.is_empty() {
+            true => self.read_back(client, layout, config, &skipped).await?,
+            false => Vec::new(),
+        };
+        Ok(Written { altered, copies: self.copies })
     }
 
     async fn read_back(
-        &self,
+        &mut self,
         client: &Client,
         layout: &Layout,
         config: &PostgresConfig,
         skipped: &[(Uuid, bool)],
     ) -> Result<Vec<Altered>, Error> {
         let ids: Vec<Uuid> = self.wanted.keys().copied().collect();
-        let rows = read_states(client, &layout.statements.rows, config, &ids, Timestamp::now().into()).await?;
+        let (now, rows) = (Timestamp::now().into(), &layout.statements.rows);
+        let rows = read_states(client, rows, config, &ids, now, Some(&self.copies)).await?;
+        for (id, copy) in &mut self.copies {
+            copy.stripped = rows.get(id).is_some_and(|row| row.lacks_rest);
+        }
         for (id, is_insert) in skipped {
             match rows.get(id) {
                 // Another program inserted it.

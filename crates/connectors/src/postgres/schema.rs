@@ -65,6 +65,7 @@ pub(super) const MIGRATIONS: &[&[&str]] = &[
     IDLE,
     ERASURES,
     WATCH,
+    RESERVED,
 ];
 
 /// When a merge wrote the record last, and whether nothing more of it expires until the next. There is no index by
@@ -82,6 +83,10 @@ const WATCH: &[&str] = &["CREATE TABLE chunk_sync.watch (
     until timestamptz NOT NULL,
     PRIMARY KEY (chunk_id, target)
 )"];
+
+/// What the last write of the row had under the reserved key of `metadata`, and whether the table removed it.
+const RESERVED: &[&str] = &["ALTER TABLE chunk_sync.records ADD COLUMN reserved text,
+    ADD COLUMN reserved_stripped boolean NOT NULL DEFAULT false"];
 
 /// The conflict records, with indexes for the frequent queries: those of a chunk, the few open ones, and the oldest
 /// closed ones.

@@ -41,10 +41,15 @@ pub(super) const VERSIONS: &str = "SELECT id, sync_version, lives, row_digest FR
 pub(super) const FURTHER: &str = "SELECT chunk_id, model, alternative, vector, made_at FROM chunk_sync.embeddings \
     WHERE chunk_id = ANY($1)";
 
-pub(super) const SET_RECORDS: &str = "INSERT INTO chunk_sync.records (id, sync_version, lives, record, row_digest) \
-    SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::boolean[], $4::bytea[], $5::bytea[]) \
+/// A record without a new copy of the reserved key keeps the one it has, as long as the chunk lives.
+pub(super) const SET_RECORDS: &str = "INSERT INTO chunk_sync.records (id, sync_version, lives, record, row_digest, \
+    reserved, reserved_stripped) \
+    SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::boolean[], $4::bytea[], $5::bytea[], $6::text[], $7::boolean[]) \
     ON CONFLICT (id) DO UPDATE SET sync_version = excluded.sync_version, lives = excluded.lives, \
-    record = excluded.record, row_digest = excluded.row_digest, merged_at = clock_timestamp(), swept = false";
+    record = excluded.record, row_digest = excluded.row_digest, merged_at = clock_timestamp(), swept = false, \
+    reserved = CASE WHEN excluded.lives THEN coalesce(excluded.reserved, records.reserved) END, \
+    reserved_stripped = CASE WHEN excluded.reserved IS NULL THEN records.reserved_stripped \
+        ELSE excluded.reserved_stripped END";
 
 pub(super) const DROP_FURTHER: &str = "DELETE FROM chunk_sync.embeddings WHERE chunk_id = ANY($1)";
 

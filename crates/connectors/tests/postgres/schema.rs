@@ -222,7 +222,8 @@ async fn tables_of_an_older_version_are_migrated_and_keep_their_contents() {
         FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = 'chunk_sync' \
             AND tablename NOT IN ('records', 'outbox', 'embeddings', 'schema_version') \
         LOOP EXECUTE format('DROP TABLE chunk_sync.%I', name); END LOOP; \
-        ALTER TABLE chunk_sync.records DROP COLUMN merged_at, DROP COLUMN swept; \
+        ALTER TABLE chunk_sync.records DROP COLUMN merged_at, DROP COLUMN swept, DROP COLUMN reserved, \
+        DROP COLUMN reserved_stripped; \
         ALTER TABLE chunk_sync.outbox RENAME TO debts; \
         ALTER INDEX chunk_sync.outbox_by_age RENAME TO debts_by_age; \
         ALTER INDEX chunk_sync.outbox_pkey RENAME TO debts_pkey; \
