@@ -4,6 +4,7 @@
 mod dev;
 mod download;
 mod neo4j;
+mod node;
 mod ports;
 mod postgres;
 mod process;
@@ -183,6 +184,9 @@ impl Services {
                 bail!("{} is not up; run `cargo xtask services up`", server.name());
             };
             variables.extend(server.variables(running.port, &self.dev.password()?));
+        }
+        if wanted.contains(&redis::Redis.name()) {
+            variables.push(node::variable(&self.dev)?);
         }
         Ok(variables)
     }

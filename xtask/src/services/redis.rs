@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use rustix::process::Signal;
 
 use super::dev::Dev;
-use super::{Server, download, process};
+use super::{Server, download, node, process};
 
 /// The Redis server.
 pub(crate) struct Redis;
@@ -18,12 +18,13 @@ impl Server for Redis {
         "redis"
     }
 
-    fn install(&self, _: &Dev) -> Result<()> {
+    fn install(&self, dev: &Dev) -> Result<()> {
         // With the clients of the guide on publishing, whose examples the live tests run.
         let has = |program: &str| download::find_program(program).is_some();
-        download::debian(&["redis-server", "redis-tools", "python3-redis"], || {
-            has("redis-server") && has("redis-cli") && python_has_redis()
-        })
+        download::debian(&["redis-server", "redis-tools", "python3-redis", "curl"], || {
+            has("redis-server") && has("redis-cli") && has("curl") && python_has_redis()
+        })?;
+        node::install(dev)
     }
 
     fn init(&self, dev: &Dev) -> Result<()> {

@@ -1,6 +1,7 @@
 //! The examples of the guide `docs/guide/publishing.md`, run as they are printed there, with the clients that they name.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::Value;
@@ -11,10 +12,12 @@ use crate::environment::{Environment, variable};
 const GUIDE: &str = include_str!("../../../../docs/guide/publishing.md");
 
 /// The chunks that the examples publish, with the content at the end.
-const PUBLISHED: [(&str, &str); 3] = [
+const PUBLISHED: [(&str, &str); 5] = [
     ("0b5a2f5e-6a3e-4f0b-9a57-0d6f6f1f0001", "Published by redis-cli."),
     ("0b5a2f5e-6a3e-4f0b-9a57-0d6f6f1f0002", "Published by Python."),
+    ("0b5a2f5e-6a3e-4f0b-9a57-0d6f6f1f0004", "Published by TypeScript."),
     ("0b5a2f5e-6a3e-4f0b-9a57-0d6f6f1f0005", "Published by SQL."),
+    ("0b5a2f5e-6a3e-4f0b-9a57-0d6f6f1f0006", "Published by curl."),
 ];
 
 /// The logical database of Redis that this test has to itself: the guide names the default stream.
@@ -32,18 +35,29 @@ fn examples() -> BTreeMap<&'static str, &'static str> {
         .collect()
 }
 
-/// Runs an example with the variables that the guide names.
-fn example(name: &str, code: &str, redis: &str, database: &str) {
-    let (program, option) = match name {
-        // Debian's Python, which has Debian's client.
-        "python" => ("/usr/bin/python3", "-c"),
-        _ => ("sh", "-ec"),
+/// Runs an example with the variables that the guide names, as `sh`, Debian's Python or Node.js runs it.
+fn example(name: &str, code: &str, variables: &[(&str, &str)]) {
+    let directory = tempfile::TempDir::new().unwrap();
+    let mut command = match name {
+        "python" => Command::new("/usr/bin/python3"),
+        "typescript" => {
+            let node = PathBuf::from(variable("CHUNK_SYNC_TEST_NODE"));
+            std::os::unix::fs::symlink(node.join("node_modules"), directory.path().join("node_modules")).unwrap();
+            Command::new(node.join("bin/node"))
+        }
+        _ => Command::new("sh"),
     };
-    let mut command = Command::new(program);
-    command.args([option, code]).env("REDIS_URL", redis).env("DATABASE_URL", database);
-    let output = command.output().unwrap_or_else(|error| panic!("{name}: cannot run {program}: {error}"));
+    let file = directory.path().join(if name == "typescript" { "publish.mts" } else { "publish" });
+    std::fs::write(&file, code).unwrap();
+    command.args((command.get_program() == "sh").then_some("-e")).arg(file).envs(variables.iter().copied());
+    let output = command.output().unwrap_or_else(|error| panic!("{name}: cannot run {command:?}: {error}"));
     let error = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{name}: {error}\nthe packages are python3-redis, redis-tools, postgresql-client");
+    assert!(output.status.success(), "{name}: {error}\n`cargo xtask services up` installs the clients");
+}
+
+/// A loopback address that nothing listens on.
+fn free_address() -> String {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -54,7 +68,10 @@ async fn the_examples_of_the_guide_publish() {
     let client = redis::Client::open(redis.as_str()).unwrap();
     let mut connection = client.get_multiplexed_async_connection().await.unwrap();
     redis::cmd("FLUSHDB").exec_async(&mut connection).await.unwrap();
+    let (address, token) = (free_address(), "a-token-of-the-examples");
     let variables = [
+        ("CHUNK_SYNC__HTTP__LISTEN", address.as_str()),
+        ("CHUNK_SYNC__HTTP__TOKEN", token),
         ("CHUNK_SYNC__REDIS__URL", redis.as_str()),
         ("CHUNK_SYNC__REDIS__STREAM", "chunk:sync:stream"),
         ("CHUNK_SYNC__REDIS__DEAD_STREAM", "chunk:sync:dead"),
@@ -68,9 +85,17 @@ async fn the_examples_of_the_guide_publish() {
     run(&["init"]);
     let service = environment.go_on(&[], &variables);
     let examples = examples();
-    assert_eq!(examples.keys().copied().collect::<Vec<_>>(), ["python", "redis-cli", "sql"]);
+    assert_eq!(examples.keys().copied().collect::<Vec<_>>(), ["curl", "python", "redis-cli", "sql", "typescript"]);
+    let url = format!("http://{address}");
+    environment.visible("the service", || async { std::net::TcpStream::connect(&address).is_ok() }).await;
+    let named = [
+        ("REDIS_URL", redis.as_str()),
+        ("DATABASE_URL", &environment.database),
+        ("CHUNK_SYNC_URL", &url),
+        ("CHUNK_SYNC__HTTP__TOKEN", token),
+    ];
     for (name, code) in examples {
-        example(name, code, &redis, &environment.database);
+        example(name, code, &named);
     }
     for (id, content) in PUBLISHED {
         let id: Uuid = id.parse().unwrap();
@@ -79,7 +104,7 @@ async fn the_examples_of_the_guide_publish() {
     }
     service.terminate();
     let report: Value = serde_json::from_str(&run(&["verify", "--json"])).unwrap();
-    assert_eq!((&report["consistent"], &report["chunks"]), (&true.into(), &3.into()), "{report}");
+    assert_eq!((&report["consistent"], &report["chunks"]), (&true.into(), &5.into()), "{report}");
     let dead: Value = serde_json::from_str(&run(&["dead", "list", "--json"])).unwrap();
     assert_eq!(dead["total"], 0, "{dead}");
     redis::cmd("FLUSHDB").exec_async(&mut connection).await.unwrap();
