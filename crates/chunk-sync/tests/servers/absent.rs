@@ -183,8 +183,9 @@ async fn a_database_restored_to_an_earlier_copy_deletes_nothing_and_overwrites_n
     let end = |name: &str| format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'");
     server(end(&name)).await;
     server(format!("CREATE DATABASE {copy} TEMPLATE {name}")).await;
-    // After the backup: new chunks that the copy lacks.
+    // After the backup: new chunks that the copy lacks, and changes of those that it has.
     environment.publish_lines(&crate::environment::lines(30)[20..]);
+    environment.sql("UPDATE unified.chunks SET content = 'changed after the backup', updated_at = now()").await;
     environment.fine(&["run", "--drain"]);
     let later = environment.ids().await;
     assert_eq!(later.len(), 30);
@@ -204,4 +205,12 @@ async fn a_database_restored_to_an_earlier_copy_deletes_nothing_and_overwrites_n
     assert_eq!(report["stores"]["qdrant"]["orphaned"], 10, "what only the stores have is listed: {report}");
     nothing_is_destroyed(&environment, &later).await;
     assert_eq!(environment.ids().await, ids);
+    // The adopted rows decide, under versions above those that the stores have.
+    let run = environment.start();
+    let repaired = environment.found(&["verify", "--repair", "--json"]);
+    assert_eq!(repaired["repair"]["repaired"], 20, "{repaired}");
+    nothing_is_destroyed(&environment, &later).await;
+    environment.fine(&["verify", "--repair", "--orphans", "delete"]);
+    environment.assert_equal(20);
+    run.kill();
 }

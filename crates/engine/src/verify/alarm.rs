@@ -3,6 +3,7 @@
 
 use chunk_sync_model::{SyncVersion, Target};
 
+use super::compare::Finding;
 use super::report::Report;
 use crate::ports::Suspicion;
 
@@ -19,12 +20,14 @@ impl Report {
     }
 
     /// The suspicion that the system of record was restored: at least ten chunks, and at least 1 % of them, have a newer
-    /// version in a store than in their record.
+    /// version in a store than in their record. A version below `floor` was assigned before the operator adopted the
+    /// restored table, so it reveals nothing new.
     #[must_use]
-    pub fn restored(&self) -> Option<Suspicion> {
+    pub fn restored(&self, floor: SyncVersion) -> Option<Suspicion> {
         let newest = |shown: &[(Target, SyncVersion)]| shown.iter().map(|(_, version)| *version).max();
         let recorded = self.findings.iter().filter(|finding| finding.lives.is_some());
-        let newer = recorded.filter(|finding| newest(&finding.shown) > Some(finding.version)).count() as u64;
+        let known = |finding: &&Finding| Some(finding.version.max(floor));
+        let newer = recorded.filter(|finding| newest(&finding.shown) > known(finding)).count() as u64;
         let many = newer >= LEAST && newer >= self.chunks / 100;
         many.then(|| Suspicion {
             text: format!(
@@ -74,7 +77,9 @@ mod tests {
     #[test]
     fn many_newer_versions_in_the_stores_reveal_a_restore() {
         for (chunks, newer, restored) in [(20, 9, false), (20, 10, true), (5_000, 49, false), (5_000, 50, true)] {
-            assert_eq!(report(chunks, 0, newer).restored().is_some(), restored, "{newer} of {chunks}");
+            let report = report(chunks, 0, newer);
+            assert_eq!(report.restored(SyncVersion::new(9)), None, "adopted since");
+            assert_eq!(report.restored(SyncVersion::new(5)).is_some(), restored, "{newer} of {chunks}");
         }
     }
 }

@@ -50,7 +50,7 @@ pub(super) async fn alarm(wired: &Wired, report: &Report) -> Result<(), Failure>
             output::count(report.chunks, "chunk")
         ));
     }
-    if let Some(suspicion) = report.restored() {
+    if let Some(suspicion) = report.restored(wired.ports.floor) {
         output::note(format_args!(
             "{}: newer versions are not overwritten until `chunk-sync init --adopt`",
             suspicion.text
