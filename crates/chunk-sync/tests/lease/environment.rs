@@ -12,6 +12,11 @@ use tempfile::TempDir;
 use tokio_postgres::{Client, NoTls};
 use uuid::Uuid;
 
+/// A busy machine may answer late.
+fn patient() -> redis::AsyncConnectionConfig {
+    redis::AsyncConnectionConfig::new().set_response_timeout(Some(std::time::Duration::from_secs(60)))
+}
+
 /// Timeout of every wait.
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -67,7 +72,8 @@ impl Environment {
             ));
         }
         std::fs::write(dir.path().join("chunk-sync.toml"), config).unwrap();
-        let redis = redis::Client::open(redis).unwrap().get_multiplexed_async_connection().await.unwrap();
+        let redis =
+            redis::Client::open(redis).unwrap().get_multiplexed_async_connection_with_config(&patient()).await.unwrap();
         let client = connect(&database).await;
         let env = Self { dir, name, bus, database, maintenance, client, redis, chunk: Uuid::new_v4() };
         let initialized = env.program().arg("init").stdout(Stdio::null()).status().unwrap();

@@ -13,6 +13,11 @@ use tempfile::TempDir;
 use tokio_postgres::NoTls;
 use uuid::Uuid;
 
+/// A busy machine may answer late.
+fn patient() -> redis::AsyncConnectionConfig {
+    redis::AsyncConnectionConfig::new().set_response_timeout(Some(std::time::Duration::from_secs(60)))
+}
+
 /// Time limit for a change to become visible.
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -207,7 +212,7 @@ impl Environment {
     pub(crate) async fn forget_marks(&self) {
         graph().run(query("MATCH (n:ChunkSyncInstallation) DELETE n")).await.unwrap();
         let redis = redis::Client::open(variable("REDIS_URL")).unwrap();
-        let mut redis = redis.get_multiplexed_async_connection().await.unwrap();
+        let mut redis = redis.get_multiplexed_async_connection_with_config(&patient()).await.unwrap();
         redis::cmd("DEL").arg(format!("{}:installation", self.stream)).exec_async(&mut redis).await.unwrap();
     }
 }

@@ -19,6 +19,11 @@ use tempfile::TempDir;
 use tokio_postgres::NoTls;
 use uuid::Uuid;
 
+/// A busy machine may answer late.
+pub(crate) fn patient() -> redis::AsyncConnectionConfig {
+    redis::AsyncConnectionConfig::new().set_response_timeout(Some(std::time::Duration::from_secs(60)))
+}
+
 /// Time limit for a change to become visible.
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -103,7 +108,8 @@ impl Environment {
         std::fs::write(dir.path().join("chunk-sync.toml"), config).unwrap();
         let graph = Graph::connect(client()).unwrap();
         graph.run(query(EMPTY)).await.unwrap();
-        let redis = redis::Client::open(redis).unwrap().get_multiplexed_async_connection().await.unwrap();
+        let redis =
+            redis::Client::open(redis).unwrap().get_multiplexed_async_connection_with_config(&patient()).await.unwrap();
         let vectors = Qdrant::from_url(server.url()).skip_compatibility_check().build().unwrap();
         let qdrant = server.url().to_owned();
         Self { _server: server, dir, name, database, maintenance, qdrant, redis, graph, vectors, _turn: turn }

@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::environment::{Environment, variable};
+use crate::environment::{Environment, patient, variable};
 
 const GUIDE: &str = include_str!("../../../../docs/guide/publishing.md");
 
@@ -66,7 +66,7 @@ async fn the_examples_of_the_guide_publish() {
     let servers = variable("CHUNK_SYNC_TEST_REDIS_URL");
     let redis = format!("{}/{DATABASE}", servers.trim_end_matches("/0"));
     let client = redis::Client::open(redis.as_str()).unwrap();
-    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let mut connection = client.get_multiplexed_async_connection_with_config(&patient()).await.unwrap();
     redis::cmd("FLUSHDB").exec_async(&mut connection).await.unwrap();
     let (address, token) = (free_address(), "a-token-of-the-examples");
     let variables = [

@@ -9,6 +9,11 @@ use chunk_sync_model::event::{Body, EventType, Fields};
 use chunk_sync_model::{Event, Origin, Target, Time};
 use uuid::Uuid;
 
+/// A busy machine may answer late.
+fn patient() -> redis::AsyncConnectionConfig {
+    redis::AsyncConnectionConfig::new().set_response_timeout(Some(std::time::Duration::from_secs(60)))
+}
+
 pub(crate) const SHORT: Duration = Duration::from_millis(50);
 pub(crate) const LONG: Duration = Duration::from_secs(20);
 
@@ -51,7 +56,7 @@ pub(crate) async fn reader(config: &RedisConfig, handover: Handover) -> Arc<Redi
 
 /// A connection of a foreign client.
 pub(crate) async fn stranger(url: &str) -> redis::aio::MultiplexedConnection {
-    redis::Client::open(url).unwrap().get_multiplexed_async_connection().await.unwrap()
+    redis::Client::open(url).unwrap().get_multiplexed_async_connection_with_config(&patient()).await.unwrap()
 }
 
 /// Sends one command as a foreign client.
