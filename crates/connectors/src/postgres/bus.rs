@@ -35,17 +35,12 @@
 //! passed. It is recorded as the suspect, and a crash in that time counts an attempt for it only: the entries around it
 //! reach no limit.
 
-pub(super) mod entry;
-pub(super) mod handed;
-mod read;
-
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    Bus, BusErasure, DeadLetter, DeadLetters, Delivery, Depth, EntryId, Erasing, Fault, FaultClass, FinishedBy,
-    Handover, Letter, chunk_of,
+    Bus, BusErasure, Delivery, Depth, EntryId, Erasing, Fault, FaultClass, FinishedBy, Handover, chunk_of,
 };
 use chunk_sync_model::event::Fields;
 use chunk_sync_model::{Event, Time};
@@ -54,24 +49,31 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{IsolationLevel, Row};
-
 use uuid::Uuid;
 
 use super::fault::Error;
 use super::records::PostgresRecords;
-use super::transaction::{begin, execute, limit_of, set_locally};
-use entry::{REMOVE, entry_id, number, numbers};
+use super::transaction::{begin, set_locally};
+
+mod backlog;
+mod letters;
+mod read;
+#[cfg(test)]
+mod tests;
+
+use backlog::Backlog;
+use entry::{REMOVE, entry_id, numbers};
 use read::Desk;
 
+pub(super) mod entry;
+pub(super) mod handed;
 const PREPARE: &str = "postgres bus: prepare";
 const PUBLISH: &str = "postgres bus: publish";
 const READ: &str = "postgres bus: read";
 const FINISH: &str = "postgres bus: acknowledge";
-const DEAD: &str = "postgres bus: dead letters";
 const DEPTH: &str = "postgres bus: depth";
 const NOW: &str = "postgres bus: time";
 const ERASE: &str = "postgres bus: erase";
-
 const ENTRIES: &str = "SELECT id, fields FROM chunk_sync.bus WHERE id > $1 ORDER BY id LIMIT 16";
 
 /// How long an idle reader waits between two polls.
@@ -86,18 +88,10 @@ const SUSPECT: u32 = 3;
 /// How long nothing is delivered after a suspect.
 const ALONE: Duration = Duration::from_secs(10);
 
-/// How long a publisher waits for room before it gets [`FaultClass::Busy`].
-const ROOM_WAIT: Duration = Duration::from_secs(5);
-
-/// How often a waiting publisher counts the entries, and how long other publishers use a count.
-const ROOM_PAUSE: Duration = Duration::from_millis(20);
-const ROOM_KNOWN: Duration = Duration::from_millis(250);
-
 /// Most events that one transaction adds, and the numbers of rows that one statement inserts.
 const BATCH: usize = 512;
-const ROWS: [usize; 5] = [256, 64, 16, 4, 1];
 
-const COUNT: &str = "SELECT count(*) FROM (SELECT FROM chunk_sync.bus LIMIT $1) AS entries";
+const ROWS: [usize; 5] = [256, 64, 16, 4, 1];
 
 /// Entries up to the greatest delivered number count as read. An entry committed late counts as read before it is
 /// delivered.
@@ -107,23 +101,6 @@ const DEPTH_OF: &str = "SELECT count(*) FILTER (WHERE entry.id > reader.handed),
 
 const OLDEST_AT: &str = "SELECT published_at FROM chunk_sync.bus ORDER BY id LIMIT 1";
 
-const LETTER: &str = "INSERT INTO chunk_sync.dead (fields) VALUES ($1)";
-
-/// Dead letters, at most `$2`, up to the one with which they exceed `$3` bytes. Of a letter above `$4` bytes, long values
-/// are abridged.
-const LETTERS: &str = "WITH sized AS (SELECT id, CASE WHEN pg_column_size(fields) < 8192 \
-        THEN pg_column_size(fields)::bigint ELSE (SELECT sum(octet_length(part)) FROM unnest(fields) AS part)::bigint END \
-        AS bytes FROM chunk_sync.dead WHERE id > $1 ORDER BY id LIMIT $2), \
-    summed AS (SELECT id, bytes, sum(least(bytes, $4::bigint)) OVER (ORDER BY id) - least(bytes, $4::bigint) AS before FROM sized) \
-    SELECT id, CASE WHEN bytes <= $4::bigint THEN fields ELSE ARRAY(SELECT CASE WHEN octet_length(part) > 4096 \
-        THEN substr(part, 1, 1024) ELSE part END FROM unnest(fields) WITH ORDINALITY AS parts (part, place) \
-        ORDER BY place) END FROM summed JOIN chunk_sync.dead USING (id) WHERE before < $3::bigint ORDER BY id";
-
-/// Approximate limit of the bytes that one read of letters returns.
-const PAGE_BYTES: i64 = 8 << 20;
-
-const DROP: &str = "DELETE FROM chunk_sync.dead WHERE id = $1";
-
 /// The bus in the database of the rows.
 pub struct PostgresBus {
     records: Arc<PostgresRecords>,
@@ -132,14 +109,6 @@ pub struct PostgresBus {
     /// Serialises reads.
     desk: tokio::sync::Mutex<Desk>,
     published: Notify,
-}
-
-/// The last count of the entries, its time, and how many entries this process has added since.
-#[derive(Default)]
-struct Backlog {
-    counted: u64,
-    added: u64,
-    at: Option<Instant>,
 }
 
 impl PostgresBus {
@@ -157,47 +126,6 @@ impl PostgresBus {
 
     async fn query(&self, sql: &str, params: &[&(dyn ToSql + Sync)], context: &'static str) -> Result<Vec<Row>, Fault> {
         self.records.query(sql, params).await.map_err(|error| self.fault(error, context))
-    }
-
-    /// Waits until the bus holds fewer than `max_backlog` unfinished entries; [`FaultClass::Busy`] after [`ROOM_WAIT`].
-    async fn room(&self) -> Result<(), Fault> {
-        let deadline = Instant::now() + ROOM_WAIT;
-        loop {
-            let finished = self.records.handed.finished.notified();
-            let backlog = match self.known_backlog() {
-                Some(known) if known < self.max_backlog => return Ok(()),
-                _ => self.count_backlog().await?,
-            };
-            if backlog < self.max_backlog {
-                return Ok(());
-            }
-            if Instant::now() >= deadline {
-                let message = format!(
-                    "the bus is full: it holds {backlog} unfinished events, its limit is {}; start `chunk-sync run`, \
-                     or wait until it has synced some",
-                    self.max_backlog
-                );
-                return Err(Fault::new(FaultClass::Busy, PUBLISH, message));
-            }
-            // The notification is the common case; the pause covers entries that another process finishes.
-            let _ = timeout_at(deadline.min(Instant::now() + ROOM_PAUSE), finished).await;
-        }
-    }
-
-    fn known_backlog(&self) -> Option<u64> {
-        let backlog = self.backlog.lock().unwrap_or_else(PoisonError::into_inner);
-        backlog.at.filter(|at| at.elapsed() < ROOM_KNOWN).map(|_| backlog.counted + backlog.added)
-    }
-
-    /// Counts the entries, up to `max_backlog`.
-    async fn count_backlog(&self) -> Result<u64, Fault> {
-        let bound = i64::try_from(self.max_backlog).unwrap_or(i64::MAX);
-        let rows = self.query(COUNT, &[&bound], PUBLISH).await?;
-        let counted = rows.first().map_or(Ok(0), |row| row.try_get::<_, i64>(0));
-        let counted = counted.map_err(|error| self.fault(error.into(), PUBLISH))?.unsigned_abs();
-        let mut backlog = self.backlog.lock().unwrap_or_else(PoisonError::into_inner);
-        *backlog = Backlog { counted, added: 0, at: Some(Instant::now()) };
-        Ok(counted)
     }
 
     /// Inserts entries in one transaction and returns their ids, in order.
@@ -225,24 +153,6 @@ impl PostgresBus {
         self.backlog.lock().unwrap_or_else(PoisonError::into_inner).added += numbers.len() as u64;
         self.published.notify_waiters();
         Ok(numbers.into_iter().map(entry_id).collect())
-    }
-
-    async fn set_aside(&self, letters: &[DeadLetter]) -> Result<(), Error> {
-        let ids: Vec<EntryId> = letters.iter().filter_map(|letter| letter.id).collect();
-        let mut client = self.records.pool.get().await?;
-        let done = self.records.pool.within(async {
-            let transaction = begin(&mut client, IsolationLevel::ReadCommitted, false).await?;
-            set_locally(&transaction, self.records.config.lock_timeout).await?;
-            for letter in letters {
-                execute(&transaction, LETTER, &[&in_turn(letter.fields())]).await?;
-            }
-            execute(&transaction, REMOVE, &[&numbers(&ids)]).await?;
-            Ok(transaction.commit().await?)
-        });
-        let done = done.await;
-        self.records.pool.settle(client, done)?;
-        self.records.handed.finish(&ids);
-        Ok(())
     }
 
     async fn remove(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<u64, Error> {
@@ -361,28 +271,6 @@ impl Bus for PostgresBus {
     }
 }
 
-#[async_trait]
-impl DeadLetters for PostgresBus {
-    async fn dead_letter(&self, letters: &[DeadLetter]) -> Result<(), Fault> {
-        self.set_aside(letters).await.map_err(|error| self.fault(error, DEAD))
-    }
-
-    async fn dead(&self, after: Option<EntryId>, limit: usize) -> Result<Vec<Letter>, Fault> {
-        let after = after.map_or(0, |after| number(after).unwrap_or(i64::MAX));
-        let longest = limit_of(self.records.config.limits.event_max_bytes) + (64 << 10);
-        let rows = self.query(LETTERS, &[&after, &limit_of(limit), &PAGE_BYTES, &longest], DEAD).await?;
-        let letter = |row: &Row| Ok(Letter { id: entry_id(row.try_get(0)?), fields: fields(row.try_get(1)?) });
-        let letters: Result<_, tokio_postgres::Error> = rows.iter().map(letter).collect();
-        letters.map_err(|error| self.fault(error.into(), DEAD))
-    }
-
-    async fn drop_dead(&self, id: EntryId) -> Result<bool, Fault> {
-        let Some(number) = number(id) else { return Ok(false) };
-        let dropped = self.remove(DROP, &[&number]).await.map_err(|error| self.fault(error, DEAD))?;
-        Ok(dropped > 0)
-    }
-}
-
 /// Inserts entries by one statement, which assigns ascending numbers in their order.
 async fn insert(client: &impl GenericClient, entries: &[Vec<Vec<u8>>]) -> Result<Vec<i64>, Error> {
     let places: Vec<String> = (1..=entries.len()).map(|place| format!("(${place})")).collect();
@@ -405,28 +293,4 @@ pub(super) fn in_turn(fields: Fields) -> Vec<Vec<u8>> {
 pub(super) fn fields(in_turn: Vec<Vec<u8>>) -> Fields {
     let mut values = in_turn.into_iter();
     std::iter::from_fn(|| Some((values.next()?, values.next().unwrap_or_default()))).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use super::*;
-
-    #[test]
-    fn an_id_has_the_order_of_its_number_and_is_read_as_it_is_written() {
-        let ids = [1, 2, 9, 10, i64::MAX].map(entry_id);
-        assert!(ids.is_sorted_by(|a, b| a < b));
-        for id in ids {
-            assert_eq!(id.to_string().parse(), Ok(id));
-            assert_eq!(number(id).map(entry_id), Some(id));
-        }
-        assert_eq!(number("1700000000000-3".parse().unwrap()), None, "an id of another bus names no entry here");
-    }
-
-    #[test]
-    fn fields_come_back_as_they_were() {
-        let original: Fields = vec![(b"chunk".to_vec(), vec![0xff, 0x00]), (Vec::new(), Vec::new())];
-        assert_eq!(fields(in_turn(original.clone())), original);
-    }
 }

@@ -9,35 +9,39 @@
 //! is left out once. A row that is not listed, or that appears again, was written by a trigger or a cascade: it is reported
 //! like a write of another program. The message only saves work: the merge compares the row with its record.
 
-mod decoder;
-mod pgoutput;
-mod position;
-mod published;
-mod slot;
-mod stream;
-mod wal2json;
-
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{Capture, Captured, Fault, FaultClass, Gap, Opened, Position, Source};
-use secrecy::SecretString;
-use tracing::{info, warn};
+use chunk_sync_engine::ports::{Capture, Fault, FaultClass, Gap, Opened};
+pub use config::{CaptureConfig, Plugin};
+use tracing::warn;
 use uuid::Uuid;
 
-use super::config::PostgresConfig;
 use super::failure::READ_ONLY;
 use super::fault::Error;
 use super::link::Link;
 use super::provider::Provider;
-use super::publication::{Publication, Publish, examine_publication};
+use super::publication::{Publication, examine_publication};
 use super::records::PostgresRecords;
 use super::sql::literal;
+
+mod config;
+mod creation;
+mod decoder;
+mod pgoutput;
+mod position;
+mod published;
+mod slot;
+mod source;
+mod stream;
+mod wal2json;
+
 use decoder::{Decoder, Transactions};
 use pgoutput::Tables;
 use position::State;
+use source::Noting;
 use stream::{Stream, Wanted};
 use wal2json::Lines;
 
@@ -49,55 +53,6 @@ pub(super) const OWN: &str = "chunk_sync";
 /// The rows that a message of a merge lists: ids separated by commas. A heartbeat lists none.
 fn own_ids(content: &str) -> Vec<Uuid> {
     content.split(',').filter_map(|id| id.parse().ok()).collect()
-}
-
-/// What to read from the log, and how.
-#[derive(Clone, Debug)]
-pub struct CaptureConfig {
-    /// URL of the replication connection.
-    pub url: SecretString,
-    /// The publication of the table of chunks.
-    pub publication: String,
-    /// Which columns a new publication has.
-    pub publish: Publish,
-    /// The replication slot, which keeps the confirmed position.
-    pub slot: String,
-    /// The output plugin of the slot.
-    pub plugin: Plugin,
-    /// After this silence of the server the replication connection is given up; at least as long as the server's
-    /// `wal_sender_timeout`, because an idle server sends twice within it.
-    pub silence: Duration,
-}
-
-impl CaptureConfig {
-    /// The silence after which a replication connection is given up by default.
-    pub const SILENCE: Duration = Duration::from_secs(60);
-
-    /// Configuration of the replication connection, with the same security as the connection to the rows.
-    pub(super) fn link(&self, rows: &PostgresConfig) -> PostgresConfig {
-        PostgresConfig { url: self.url.clone(), ..rows.clone() }
-    }
-}
-
-/// The output plugin that decodes the server's log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Plugin {
-    /// Built into every server.
-    #[default]
-    Pgoutput,
-    /// Must be installed on the server.
-    Wal2Json,
-}
-
-impl Plugin {
-    /// The name, on the server and in the configuration.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Pgoutput => "pgoutput",
-            Self::Wal2Json => wal2json::NAME,
-        }
-    }
 }
 
 /// Capture from the log of the system of record.
@@ -123,28 +78,6 @@ impl PostgresCapture {
     #[must_use]
     pub fn new(records: Arc<PostgresRecords>, config: CaptureConfig) -> Self {
         Self { records, config, noted: Mutex::default() }
-    }
-
-    /// The statements that create or correct the publication and create the slot, as far as it is necessary.
-    ///
-    /// # Errors
-    /// [`Misconfigured`](FaultClass::Misconfigured) when publishing the table would break the writes of other programs,
-    /// with the statement that prevents it; the fault of the query when the server is unreachable, refuses the login or
-    /// denies access to its catalogue.
-    pub async fn statements(&self) -> Result<Vec<String>, Fault> {
-        let mut statements = self.publication().await?.statements;
-        let slot = format!("SELECT 1 FROM pg_replication_slots WHERE slot_name = {}", literal(&self.config.slot));
-        if self.ask(&slot).await?.is_none() {
-            // A standby that is promoted has such a slot as well, and capture goes on there without a gap.
-            let newer = self.ask("SELECT 1 WHERE current_setting('server_version_num')::integer >= 170000").await?;
-            let failover = if newer.is_some() { ", failover => true" } else { "" };
-            statements.push(format!(
-                "SELECT pg_create_logical_replication_slot({}, '{}'{failover})::text",
-                literal(&self.config.slot),
-                self.config.plugin.as_str()
-            ));
-        }
-        Ok(statements)
     }
 
     async fn publication(&self) -> Result<Publication, Fault> {
@@ -208,32 +141,6 @@ impl PostgresCapture {
         let altered = state.published.as_deref().is_some_and(|noted| noted != signature);
         let unpublished = captured_before && (altered || publication.hides.is_some());
         unpublished.then_some(Gap::Unpublished).or(state.gap())
-    }
-
-    async fn create_missing(&self) -> Result<(), Fault> {
-        for statement in self.statements().await? {
-            let done = match statement.contains("pg_create_logical_replication_slot") {
-                true => self.create_slot(&statement).await,
-                false => self.ask(&statement).await.map(drop),
-            };
-            done.map_err(|fault| self.hinted(fault, &statement))?;
-            info!(statement, "created or changed a publication or slot");
-        }
-        Ok(())
-    }
-
-    /// Adds the remedy when the server does not have the plugin or refuses to load it, or denies the statement.
-    fn hinted(&self, fault: Fault, statement: &str) -> Fault {
-        if fault.class == FaultClass::Denied && !statement.contains("replication_slot") {
-            let message = format!("{}; run `{statement}` as the owner of the publication", fault.message);
-            return Fault { message, ..fault };
-        }
-        if self.config.plugin == Plugin::Pgoutput || !statement.contains("replication_slot") {
-            return fault;
-        }
-        let hint = "install wal2json on the server (Debian: postgresql-NN-wal2json), add it to output_plugin_libraries \
-            if the server has that setting (a plain list: pgoutput, wal2json), or set postgres.plugin = \"pgoutput\"";
-        Fault { class: FaultClass::Misconfigured, message: format!("{}; {hint}", fault.message), ..fault }
     }
 
     /// Reads the state of the slot. Fails when the slot is in use or belongs to another database or plugin.
@@ -360,47 +267,5 @@ impl Capture for PostgresCapture {
             literal(&self.config.slot)
         );
         Ok(self.ask(&sql).await?.and_then(|bytes| bytes.parse().ok()).unwrap_or_default())
-    }
-}
-
-/// The log, and the table that holds the position up to which it is read.
-struct Noting {
-    source: Stream,
-    slot: String,
-    /// The number of this opening of the slot: a later opening invalidates it.
-    opening: String,
-    records: Arc<PostgresRecords>,
-}
-
-impl Noting {
-    async fn update(&self, statement: &str) -> Result<(), Fault> {
-        let updated = self.records.ask(statement).await.map_err(|error| self.records.fault(error, CONTEXT))?;
-        let overtaken = || {
-            Fault::new(
-                FaultClass::Busy,
-                CONTEXT,
-                format!("the slot {} was opened by another process; capture stops here", self.slot),
-            )
-        };
-        updated.map(drop).ok_or_else(overtaken)
-    }
-}
-
-#[async_trait]
-impl Source for Noting {
-    async fn next(&mut self) -> Result<Captured, Fault> {
-        self.source.next().await
-    }
-
-    async fn note(&mut self, position: Position) -> Result<(), Fault> {
-        self.update(&position::note(&self.slot, &self.opening, position)).await
-    }
-
-    async fn close_gap(&mut self) -> Result<(), Fault> {
-        self.update(&position::close_gap(&self.slot, &self.opening)).await
-    }
-
-    fn confirm(&mut self, position: Position) {
-        self.source.confirm(position);
     }
 }

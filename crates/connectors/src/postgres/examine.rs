@@ -1,42 +1,33 @@
 //! Checks of a server: link, version, clock, rights, the table, and the requirements of capture. It reports what
 //! prevents operation now or threatens it later. Read-only: creates and changes nothing.
 
-mod replication;
-mod times;
-
 use chunk_sync_engine::ports::{Finding, Findings};
 use chunk_sync_model::Time;
 use deadpool_postgres::Client;
-use tokio_postgres::Row;
 
 use super::capture::CaptureConfig;
 use super::config::PostgresConfig;
+use super::facts::{Extension, Facts};
 use super::failure::READ_ONLY;
 use super::fault::Error;
 use super::link::Link;
 use super::pool::Pool;
-use super::publication::{Publication, Refusal, examine_publication};
-use super::schema::{self, Extension, Facts};
+use super::schema;
 use super::sql::quoted;
 use crate::remote;
 
-const PLACE: &str = "postgres";
+mod replication;
+mod slot;
+mod times;
 
-/// A slot that lags by more bytes gets a warning.
-const FAR_BEHIND: i64 = 1 << 30;
+use super::facts;
+use super::migrations;
+use slot::{publication, slot};
+
+const PLACE: &str = "postgres";
 
 const HERE: &str = "SELECT current_setting('server_version'), pg_is_in_recovery(),
     (extract(epoch FROM clock_timestamp()) * 1e6)::bigint, current_setting('transaction_read_only')::boolean";
-
-/// The slot, by name.
-const SLOT: &str = "SELECT coalesce(database::text, ''), coalesce(plugin::text, ''), coalesce(wal_status, ''), active,
-    database IS NOT DISTINCT FROM current_database(),
-    coalesce(pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END,
-        confirmed_flush_lsn), 0)::bigint
-    FROM pg_replication_slots WHERE slot_name = $1";
-
-const SUBSCRIPTIONS: &str =
-    "SELECT subname::text, subenabled FROM pg_subscription WHERE subslotname = $1 ORDER BY subname";
 
 /// The rights to create a schema, to use the service's own schema and its tables, to create in the schema of the table,
 /// and to read and write the table; `NULL` for a schema or table that does not exist yet.
@@ -73,7 +64,7 @@ async fn look(findings: &mut Findings, config: &PostgresConfig, capture: &Captur
     }
     let may_look = rights(findings, &client, config).await?;
     hidden_rows(findings, &client, config, may_look).await?;
-    match schema::look(&client, config).await {
+    match facts::look(&client, config).await {
         Ok(facts) => {
             table(findings, config, &facts);
             times::examine(findings, &client, config, &facts).await?;
@@ -112,7 +103,7 @@ async fn rights(findings: &mut Findings, client: &Client, config: &PostgresConfi
     let create: bool = row.try_get(1)?;
     let right = |i| row.try_get::<_, Option<bool>>(i);
     let (own, own_tables, schema, table) = (right(2)?, right(3)?, right(4)?, right(5)?);
-    let (named, full) = (quoted(&config.schema), schema::table(config));
+    let (named, full) = (quoted(&config.schema), facts::table(config));
     let missing: Vec<String> = [
         (!create && (own.is_none() || schema.is_none()), format!("GRANT CREATE ON DATABASE … TO {user}")),
         (own == Some(false), format!("GRANT CREATE, USAGE ON SCHEMA chunk_sync TO {user}")),
@@ -146,7 +137,7 @@ async fn hidden_rows(
     if !may_look {
         return Ok(());
     }
-    let table = schema::table(config);
+    let table = facts::table(config);
     let there = client.query_one("SELECT to_regclass($1) IS NOT NULL, current_user::text", &[&table]).await?;
     if !there.try_get::<_, bool>(0)? {
         return Ok(());
@@ -180,7 +171,7 @@ fn table(findings: &mut Findings, config: &PostgresConfig, facts: &Facts) {
             "install a newer version on the server, then ALTER EXTENSION vector UPDATE",
         ),
     }
-    let table = schema::table(config);
+    let table = facts::table(config);
     if facts.columns.is_empty() && facts.version.is_some() {
         let remedy = "restore the table, or run `chunk-sync init --adopt`";
         findings.failed("table", format!("the table {table} is gone; nothing is deleted in the other stores"), remedy);
@@ -191,7 +182,7 @@ fn table(findings: &mut Findings, config: &PostgresConfig, facts: &Facts) {
         findings.warning("table", format!("the table {table} does not exist yet"), INIT);
     } else {
         // Pretends that the service's own tables are current: they do not affect whether the table fits.
-        let newest = i32::try_from(schema::MIGRATIONS.len()).ok();
+        let newest = i32::try_from(migrations::MIGRATIONS.len()).ok();
         match schema::layout(config, &Facts { version: newest, ..facts.clone() }) {
             Ok(layout) => {
                 findings.ok("table", format!("{table} has all columns that the service needs"));
@@ -202,7 +193,7 @@ fn table(findings: &mut Findings, config: &PostgresConfig, facts: &Facts) {
             }
         }
     }
-    let newest = i32::try_from(schema::MIGRATIONS.len()).unwrap_or(i32::MAX);
+    let newest = i32::try_from(migrations::MIGRATIONS.len()).unwrap_or(i32::MAX);
     match facts.version {
         Some(version) if version == newest => findings.ok("own tables", format!("version {version}")),
         Some(version) if version > newest => findings.failed(
@@ -229,88 +220,4 @@ fn vectors(findings: &mut Findings, config: &PostgresConfig, held: Option<usize>
             "chunk_sync.embeddings stores them instead; put a model of the column's size first, or alter the column",
         );
     }
-}
-
-async fn slot(findings: &mut Findings, client: &Client, capture: &CaptureConfig) -> Result<(), Error> {
-    let slot = &capture.slot;
-    for row in client.query(SUBSCRIPTIONS, &[slot]).await? {
-        subscription(findings, slot, &row)?;
-    }
-    let Some(row) = client.query_opt(SLOT, &[slot]).await? else {
-        findings.warning(
-            "slot",
-            format!("the slot {slot} does not exist yet"),
-            "run `chunk-sync init`, then `backfill`",
-        );
-        return Ok(());
-    };
-    let (database, plugin, status): (String, String, String) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-    let (active, ours, behind): (bool, bool, i64) = (row.try_get(3)?, row.try_get(4)?, row.try_get(5)?);
-    if !ours || plugin != capture.plugin.as_str() {
-        findings.failed(
-            "slot",
-            format!("{slot} belongs to database `{database}` and plugin `{plugin}`"),
-            "set postgres.slot to another name",
-        );
-    } else if status == "lost" {
-        findings.failed(
-            "slot",
-            format!("the server has invalidated {slot}, and changes are lost"),
-            "raise max_slot_wal_keep_size; `chunk-sync run` creates the slot again and syncs the missed changes",
-        );
-    } else if status == "unreserved" {
-        findings.failed(
-            "slot",
-            format!("{slot} is {behind} bytes behind; the server drops that log at the next checkpoint"),
-            "start `chunk-sync run` now and raise max_slot_wal_keep_size",
-        );
-    } else if behind > FAR_BEHIND {
-        let reader = if active { "its reader is slow" } else { "it has no reader" };
-        findings.warning(
-            "slot",
-            format!("{slot} is {behind} bytes behind, which the server keeps on disk: {reader}"),
-            "let `chunk-sync run` catch up, or drop the slot if the service is decommissioned",
-        );
-    } else {
-        findings.ok("slot", format!("{slot}, {behind} bytes behind, {}", if active { "in use" } else { "not in use" }));
-    }
-    Ok(())
-}
-
-fn subscription(findings: &mut Findings, slot: &str, row: &Row) -> Result<(), Error> {
-    let name = quoted(row.try_get(0)?);
-    let text = format!("the subscription {name} uses the slot {slot} and takes its changes away from the service");
-    let remedy = format!(
-        "ALTER SUBSCRIPTION {name} DISABLE; ALTER SUBSCRIPTION {name} SET (slot_name = NONE); DROP SUBSCRIPTION {name}"
-    );
-    match row.try_get(1)? {
-        true => findings.failed("subscription", text, remedy),
-        false => findings.warning("subscription", format!("{text} once it is enabled"), remedy),
-    }
-    Ok(())
-}
-
-async fn publication(
-    findings: &mut Findings,
-    client: &Client,
-    config: &PostgresConfig,
-    capture: &CaptureConfig,
-) -> Result<(), Error> {
-    let name = &capture.publication;
-    match examine_publication(client, config, name, capture.publish).await {
-        Ok(Publication { exists: false, .. }) => {
-            let text = format!("the publication {name} does not exist yet");
-            findings.warning("publication", text, "run `chunk-sync init`");
-        }
-        Ok(Publication { statements, .. }) if statements.is_empty() => {
-            findings.ok("publication", format!("{name} publishes {}", schema::table(config)));
-        }
-        Ok(Publication { statements, hides, .. }) => {
-            let text = hides.unwrap_or("the publication does not fit the table and its replica identity");
-            findings.failed("publication", format!("{name}: {text}"), statements.join("; "));
-        }
-        Err(Refusal::Shape { text, remedy }) => findings.failed("publication", text, remedy),
-        Err(Refusal::Query(error)) => return Err(error),
-    }
-    Ok(())
 }

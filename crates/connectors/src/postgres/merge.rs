@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    Commit, Committed, CurrentState, EntryId, Fault, Fence, MergeScope, MergeTransaction, PendingWrite, RowsWritten,
+    Commit, Committed, CurrentState, EntryId, Fault, Fence, MergeScope, MergeTransaction, RowsWritten,
 };
 use chunk_sync_model::{Hash, Record};
 use deadpool_postgres::{Client, GenericClient};
@@ -23,15 +23,16 @@ use uuid::Uuid;
 
 use super::absence;
 use super::bus::entry;
-use super::conflicts::Entries;
 use super::fault::Error;
 use super::fence;
 use super::open_transaction::OpenTransaction;
-use super::records::{HeldRow, PostgresRecords, decode_records, on_outbox, read_states};
-use super::reserved::{Copies, Reserved};
+use super::record_writes::Changes;
+use super::records::PostgresRecords;
+use super::reserved::Copies;
 use super::row_writes::RowWrites;
 use super::schema::Layout;
 use super::sql;
+use super::states::{HeldRow, decode_records, read_states};
 use super::transaction::{execute, set_locally};
 
 const MERGE: &str = "postgres: merge";
@@ -236,74 +237,4 @@ fn key(id: &Uuid) -> i32 {
     #[allow(clippy::cast_possible_truncation, reason = "takes the upper half")]
     let key = (mixed >> 32) as i32;
     key
-}
-
-/// What a transaction writes beside the rows.
-#[derive(Default)]
-struct Changes {
-    records: RecordColumns,
-    pending_writes: Vec<PendingWrite>,
-    conflicts: Entries,
-}
-
-/// The records to write, as columns of parameters.
-#[derive(Default)]
-struct RecordColumns {
-    ids: Vec<Uuid>,
-    versions: Vec<i64>,
-    live: Vec<bool>,
-    records: Vec<Vec<u8>>,
-    digests: Vec<Option<[u8; 16]>>,
-    reserved: Vec<Option<String>>,
-    stripped: Vec<bool>,
-}
-
-impl Changes {
-    fn of(commits: &[Commit], copies: &Copies) -> Result<Self, Error> {
-        let mut changes = Self::default();
-        for commit in commits {
-            changes.record(commit, copies.get(&commit.id))?;
-            let pending_write =
-                |target: &_| PendingWrite { id: commit.id, target: *target, version: commit.record.version };
-            changes.pending_writes.extend(commit.outbox.iter().map(pending_write));
-            changes.conflicts.add(commit);
-        }
-        Ok(changes)
-    }
-
-    fn record(&mut self, commit: &Commit, copy: Option<&Reserved>) -> Result<(), Error> {
-        let bytes = commit.record.encode().map_err(|error| Error::Record(commit.id, error))?;
-        let columns = &mut self.records;
-        columns.ids.push(commit.id);
-        columns.versions.push(commit.record.version.signed());
-        columns.live.push(commit.record.lives());
-        columns.records.push(bytes);
-        columns.digests.push(commit.row.map(|row| *row.bytes()));
-        columns.reserved.push(copy.map(|copy| copy.value.to_string()));
-        columns.stripped.push(copy.is_some_and(|copy| copy.stripped));
-        Ok(())
-    }
-
-    async fn write(self, transaction: &Client) -> Result<(), Error> {
-        let records = &self.records;
-        if !records.ids.is_empty() {
-            let digests: Vec<Option<&[u8]>> = records.digests.iter().map(|d| d.as_ref().map(|d| &d[..])).collect();
-            execute(
-                transaction,
-                sql::SET_RECORDS,
-                &[
-                    &records.ids,
-                    &records.versions,
-                    &records.live,
-                    &records.records,
-                    &digests,
-                    &records.reserved,
-                    &records.stripped,
-                ],
-            )
-            .await?;
-        }
-        self.conflicts.write(transaction).await?;
-        on_outbox(transaction, sql::ENQUEUE, &self.pending_writes).await
-    }
 }

@@ -15,8 +15,8 @@ use chunk_sync_engine::ports::{Fault, FaultClass};
 use deadpool_postgres::GenericClient;
 
 use super::config::PostgresConfig;
+use super::facts;
 use super::fault::Error;
-use super::schema;
 use super::sql::quoted;
 
 /// Which columns of the table a new publication has.
@@ -86,7 +86,7 @@ pub(super) async fn examine_publication(
 ) -> Result<Publication, Refusal> {
     let shape = catalogue::read(client, table, name).await?;
     let relations = shape.relations.iter().map(|relation| relation.oid).collect();
-    let (publication, table) = (quoted(name), schema::table(table));
+    let (publication, table) = (quoted(name), facts::table(table));
     let statements = shape.statements(&publication, &table, publish)?;
     Ok(Publication { statements, exists: shape.publication.is_some(), hides: shape.hides(), relations })
 }

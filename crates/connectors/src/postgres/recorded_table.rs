@@ -12,9 +12,9 @@ use deadpool_postgres::{Client, GenericClient};
 use tokio_postgres::Row;
 
 use super::config::PostgresConfig;
+use super::facts::table;
 use super::fault::Error;
 use super::records::PostgresRecords;
-use super::schema::table;
 
 pub(super) const SUSPECT: &str =
     "UPDATE chunk_sync.recorded_table SET suspicion = $1 WHERE suspicion IS NULL RETURNING 1";

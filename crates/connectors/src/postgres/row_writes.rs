@@ -24,12 +24,12 @@ use super::config::PostgresConfig;
 use super::encode::encode;
 use super::fault::Error;
 use super::recorded_table;
-use super::records::{HeldRow, read_states};
 use super::reserved::{self, Copies};
-use super::rest::KEY;
 use super::row::{COLUMNS, Further, RowImage};
+use super::row_update::{Update, patch};
 use super::schema::Layout;
 use super::sql;
+use super::states::{HeldRow, read_states};
 use super::transaction::execute;
 
 /// The writes of rows, and the states that they are to show.
@@ -51,15 +51,6 @@ pub(super) struct Written {
     /// The rows that are stored in another form than the commits have.
     pub(super) altered: Vec<Altered>,
     pub(super) copies: Copies,
-}
-
-/// An update of some columns of a row.
-struct Update {
-    row: RowImage,
-    /// The columns, by their place in [`COLUMNS`].
-    columns: Vec<usize>,
-    /// Instead of the whole column `metadata`: the keys to remove, and the keys to set.
-    patch: Option<(Vec<String>, Value)>,
 }
 
 impl RowWrites {
@@ -238,34 +229,6 @@ impl RowWrites {
         }
         Ok(skipped)
     }
-}
-
-impl Update {
-    /// The parameters: the id, the columns in their order, and the keys of `metadata` to remove.
-    fn into_cells(self, sparse_size: u32) -> Vec<Cell> {
-        let Self { mut row, columns, patch } = self;
-        let mut cells = vec![Cell::from(row.id)];
-        let removed = patch.map(|(removed, set)| {
-            row.metadata = Some(set);
-            removed
-        });
-        let all = row.into_cells(sparse_size).into_iter().enumerate();
-        cells.extend(all.filter(|(place, _)| columns.contains(place)).map(|(_, cell)| cell));
-        cells.extend(removed.map(Cell::Texts));
-        cells
-    }
-}
-
-/// The keys of `metadata` to remove, and those to set. The service's own key is set if the row has lost it.
-fn patch(before: &RowImage, row: &RowImage, held: &HeldRow) -> (Vec<String>, Value) {
-    let object = |row: &RowImage| match &row.metadata {
-        Some(Value::Object(map)) => map.clone(),
-        _ => Map::new(),
-    };
-    let (old, mut new) = (object(before), object(row));
-    let removed = old.keys().filter(|key| !new.contains_key(*key)).cloned().collect();
-    new.retain(|key, value| old.get(key) != Some(value) || (key == KEY && held.lacks_rest));
-    (removed, Value::Object(new))
 }
 
 async fn send(client: &Client, statement: &Statement, rows: Vec<Vec<Cell>>) -> Result<Vec<u64>, Error> {

@@ -3,7 +3,8 @@
 use chunk_sync_engine::ports::Findings;
 use deadpool_postgres::Client;
 
-use super::{PLACE, SLOT};
+use super::PLACE;
+use super::slot::SLOT;
 use crate::postgres::capture::CaptureConfig;
 use crate::postgres::config::PostgresConfig;
 use crate::postgres::fault::Error;

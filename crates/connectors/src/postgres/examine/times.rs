@@ -5,8 +5,9 @@ use chunk_sync_engine::ports::Findings;
 use deadpool_postgres::Client;
 
 use crate::postgres::config::PostgresConfig;
+use crate::postgres::facts;
+use crate::postgres::facts::Facts;
 use crate::postgres::fault::Error;
-use crate::postgres::schema::{self, Facts};
 use crate::postgres::sql::literal;
 
 /// The zone of new sessions and its distance from UTC in minutes, now.
@@ -43,7 +44,7 @@ pub(super) async fn examine(
         ),
         format!(
             "if your programs write local time: ALTER TABLE {} {}",
-            schema::table(config),
+            facts::table(config),
             columns.iter().map(altered).collect::<Vec<_>>().join(", ")
         ),
     );

@@ -1,0 +1,82 @@
+//! The writes of records, outbox, conflicts and notes of a merge, in few statements.
+
+use chunk_sync_engine::ports::{Commit, PendingWrite};
+use deadpool_postgres::Client;
+use uuid::Uuid;
+
+use super::conflicts::Entries;
+use super::fault::Error;
+use super::outbox::on_outbox;
+use super::reserved::{Copies, Reserved};
+use super::sql;
+use super::transaction::execute;
+
+/// What a transaction writes beside the rows.
+#[derive(Default)]
+pub(super) struct Changes {
+    records: RecordColumns,
+    pending_writes: Vec<PendingWrite>,
+    conflicts: Entries,
+}
+
+/// The records to write, as columns of parameters.
+#[derive(Default)]
+struct RecordColumns {
+    ids: Vec<Uuid>,
+    versions: Vec<i64>,
+    live: Vec<bool>,
+    records: Vec<Vec<u8>>,
+    digests: Vec<Option<[u8; 16]>>,
+    reserved: Vec<Option<String>>,
+    stripped: Vec<bool>,
+}
+
+impl Changes {
+    pub(super) fn of(commits: &[Commit], copies: &Copies) -> Result<Self, Error> {
+        let mut changes = Self::default();
+        for commit in commits {
+            changes.record(commit, copies.get(&commit.id))?;
+            let pending_write =
+                |target: &_| PendingWrite { id: commit.id, target: *target, version: commit.record.version };
+            changes.pending_writes.extend(commit.outbox.iter().map(pending_write));
+            changes.conflicts.add(commit);
+        }
+        Ok(changes)
+    }
+
+    fn record(&mut self, commit: &Commit, copy: Option<&Reserved>) -> Result<(), Error> {
+        let bytes = commit.record.encode().map_err(|error| Error::Record(commit.id, error))?;
+        let columns = &mut self.records;
+        columns.ids.push(commit.id);
+        columns.versions.push(commit.record.version.signed());
+        columns.live.push(commit.record.lives());
+        columns.records.push(bytes);
+        columns.digests.push(commit.row.map(|row| *row.bytes()));
+        columns.reserved.push(copy.map(|copy| copy.value.to_string()));
+        columns.stripped.push(copy.is_some_and(|copy| copy.stripped));
+        Ok(())
+    }
+
+    pub(super) async fn write(self, transaction: &Client) -> Result<(), Error> {
+        let records = &self.records;
+        if !records.ids.is_empty() {
+            let digests: Vec<Option<&[u8]>> = records.digests.iter().map(|d| d.as_ref().map(|d| &d[..])).collect();
+            execute(
+                transaction,
+                sql::SET_RECORDS,
+                &[
+                    &records.ids,
+                    &records.versions,
+                    &records.live,
+                    &records.records,
+                    &digests,
+                    &records.reserved,
+                    &records.stripped,
+                ],
+            )
+            .await?;
+        }
+        self.conflicts.write(transaction).await?;
+        on_outbox(transaction, sql::ENQUEUE, &self.pending_writes).await
+    }
+}
