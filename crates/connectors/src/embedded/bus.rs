@@ -17,28 +17,25 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    Bus, BusErasure, DeadLetter, DeadLetters, Delivery, Depth, EntryId, Erasing, Fault, FaultClass, Handover, Letter,
-    chunk_of,
+    Bus, BusErasure, Delivery, Depth, EntryId, Erasing, Fault, FaultClass, Handover, chunk_of,
 };
 use chunk_sync_model::event::Fields;
 use chunk_sync_model::{Event, Time};
-use rusqlite::{OptionalExtension, Transaction, params};
+use rusqlite::{Transaction, params};
 use tokio::sync::{Mutex, Notify};
 use tokio::time::{Instant, timeout_at};
-
 use uuid::Uuid;
 
 use super::database::{Database, Durability};
-use super::fault::Error;
-use super::values::limit_of;
+
+pub(super) mod entries;
+mod letters;
+
+use entries::{decode, encode, entry_id, next_number, now_millis, number, remove, take};
 
 const PUBLISH: &str = "embedded bus: publish";
 const READ: &str = "embedded bus: read";
 const FINISH: &str = "embedded bus: acknowledge";
-const DEAD: &str = "embedded bus: dead letters";
-
-/// The number of an entry is its time in milliseconds, shifted left by this, plus its sequence within the millisecond.
-const SEQUENCE_BITS: u32 = 20;
 
 /// How long a publisher waits for room before it gets [`FaultClass::Busy`].
 const ROOM_WAIT: Duration = Duration::from_secs(5);
@@ -262,120 +259,4 @@ impl Bus for EmbeddedBus {
         // An acknowledgement deletes its entry, so the table holds no finished entries.
         Ok(0)
     }
-}
-
-#[async_trait]
-impl DeadLetters for EmbeddedBus {
-    async fn dead_letter(&self, letters: &[DeadLetter]) -> Result<(), Fault> {
-        let letters = letters.to_vec();
-        let now = now_millis();
-        let work = move |transaction: &Transaction<'_>| {
-            let first = next_number(transaction, "bus_dead", now)?;
-            for (id, letter) in (first..).zip(&letters) {
-                let sql = "INSERT INTO bus_dead (id, fields) VALUES (?1, ?2)";
-                transaction.prepare_cached(sql)?.execute(params![id, encode(&letter.fields())?])?;
-                letter.id.map_or(Ok(()), |entry| remove(transaction, entry))?;
-            }
-            Ok(())
-        };
-        self.database.write(DEAD, Durability::Synced, work).await?;
-        self.finished.notify_waiters();
-        Ok(())
-    }
-
-    async fn dead(&self, after: Option<EntryId>, limit: usize) -> Result<Vec<Letter>, Fault> {
-        let after = after.map_or(0, number);
-        let work = move |transaction: &Transaction<'_>| {
-            let sql = "SELECT id, fields FROM bus_dead WHERE id > ?1 ORDER BY id LIMIT ?2";
-            let mut statement = transaction.prepare_cached(sql)?;
-            let rows = statement.query_map(params![after, limit_of(limit)], |row| {
-                Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?))
-            })?;
-            let (mut letters, mut bytes) = (Vec::new(), 0);
-            for row in rows {
-                let (id, fields) = row?;
-                letters.push(Letter { id: entry_id(id), fields: decode(&fields)? });
-                bytes += fields.len();
-                if bytes >= READ_BYTES {
-                    break;
-                }
-            }
-            Ok(letters)
-        };
-        self.database.read(DEAD, work).await
-    }
-
-    async fn drop_dead(&self, id: EntryId) -> Result<bool, Fault> {
-        let work = move |transaction: &Transaction<'_>| {
-            Ok(transaction.execute("DELETE FROM bus_dead WHERE id = ?1", [number(id)])? > 0)
-        };
-        self.database.write(DEAD, Durability::Synced, work).await
-    }
-}
-
-/// A read ends with the entry with which it has this many bytes of fields.
-const READ_BYTES: usize = 8 << 20;
-
-fn take(transaction: &Transaction<'_>, after: i64, max: usize, counts: bool) -> Result<Vec<Delivery>, Error> {
-    let sql = "SELECT e.id, e.attempts, f.fields FROM bus_entries e JOIN bus_fields f ON f.id = e.id
-        WHERE e.id > ?1 ORDER BY e.id LIMIT ?2";
-    let mut statement = transaction.prepare_cached(sql)?;
-    let rows = statement.query_map(params![after, limit_of(max)], |row| {
-        Ok((row.get::<_, i64>(0)?, row.get::<_, u32>(1)?, row.get::<_, Vec<u8>>(2)?))
-    })?;
-    let (mut deliveries, mut bytes, read_at) = (Vec::new(), 0, jiff::Timestamp::now().into());
-    for row in rows {
-        let (id, attempts, fields) = row?;
-        let (attempt, again) = (attempts + u32::from(counts || attempts == 0), attempts > 0);
-        bytes += fields.len();
-        let (id, fields) = (entry_id(id), decode(&fields)?);
-        deliveries.push(Delivery { id, attempt, again, added_at: id.time(), read_at, fields });
-        if bytes >= READ_BYTES {
-            break;
-        }
-    }
-    if let (Some(first), Some(last)) = (deliveries.first(), deliveries.last()) {
-        let sql = "UPDATE bus_entries SET attempts = attempts + 1 WHERE id BETWEEN ?1 AND ?2 AND (?3 OR attempts = 0)";
-        transaction.prepare_cached(sql)?.execute(params![number(first.id), number(last.id), counts])?;
-    }
-    Ok(deliveries)
-}
-
-fn remove(transaction: &Transaction<'_>, id: EntryId) -> Result<(), Error> {
-    transaction.prepare_cached("DELETE FROM bus_entries WHERE id = ?1")?.execute([number(id)])?;
-    transaction.prepare_cached("DELETE FROM bus_fields WHERE id = ?1")?.execute([number(id)])?;
-    Ok(())
-}
-
-/// The number of the next entry: above every number ever assigned, even when the clock was set back.
-fn next_number(transaction: &Transaction<'_>, table: &str, now: u64) -> Result<i64, Error> {
-    let mut statement = transaction.prepare_cached("SELECT seq FROM sqlite_sequence WHERE name = ?1")?;
-    let last: Option<i64> = statement.query_row([table], |row| row.get(0)).optional()?;
-    Ok(last.map_or(first_of(now), |last| (last + 1).max(first_of(now))))
-}
-
-fn first_of(millis: u64) -> i64 {
-    number(EntryId { millis, sequence: 0 })
-}
-
-fn number(id: EntryId) -> i64 {
-    let number = (id.millis << SEQUENCE_BITS).saturating_add(id.sequence);
-    i64::try_from(number).unwrap_or(i64::MAX)
-}
-
-fn entry_id(number: i64) -> EntryId {
-    let number = number.unsigned_abs();
-    EntryId { millis: number >> SEQUENCE_BITS, sequence: number & ((1 << SEQUENCE_BITS) - 1) }
-}
-
-fn now_millis() -> u64 {
-    u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0)
-}
-
-pub(super) fn encode(fields: &Fields) -> Result<Vec<u8>, Error> {
-    postcard::to_stdvec(fields).map_err(|error| Error::Unreadable("the encoding of a bus entry", error.to_string()))
-}
-
-pub(super) fn decode(bytes: &[u8]) -> Result<Fields, Error> {
-    postcard::from_bytes(bytes).map_err(|error| Error::Unreadable("a bus entry", error.to_string()))
 }

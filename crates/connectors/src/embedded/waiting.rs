@@ -8,7 +8,7 @@ use chunk_sync_model::Time;
 use rusqlite::{Row, Transaction, params};
 use uuid::Uuid;
 
-use super::bus::{decode, encode};
+use super::bus::entries::{decode, encode};
 use super::database::Durability;
 use super::fault::Error;
 use super::rows::Rows;
