@@ -11,6 +11,7 @@ pub mod limits;
 pub mod merge;
 mod parse;
 pub mod part;
+pub mod part_value;
 pub mod record;
 pub mod time;
 pub mod vector;

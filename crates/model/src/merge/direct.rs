@@ -20,7 +20,7 @@ use super::values::{Values, View};
 use crate::chunk::{Chunk, State};
 use crate::document::Document;
 use crate::parse::{self, is_marker};
-use crate::part::PartValue;
+use crate::part_value::PartValue;
 use crate::{Hash, Limits, Part, Record, SyncVersion, Time, Writer};
 
 /// A document read from a store.

@@ -6,7 +6,7 @@ use std::mem::{Discriminant, discriminant};
 use crate::chunk::Chunk;
 use crate::hash::content_hash;
 use crate::parse::is_marker;
-use crate::part::PartValue;
+use crate::part_value::PartValue;
 use crate::{Hash, Part, Record};
 
 /// The parts of a chunk with their hashes, computed once. Excludes existence and computed fields.
