@@ -29,9 +29,10 @@ pub use pipeline::recovery::Recovered;
 pub use pipeline::store_writer::Condition;
 pub use ports::Ports;
 pub use runtime::clock::Clock;
+pub use runtime::health::Health;
 pub use runtime::lease::{Leadership, Role};
 pub use runtime::progress::Done;
-pub use runtime::service::{Health, Service, StartError};
+pub use runtime::service::{Service, StartError};
 pub use runtime::settings::{
     CapturedEvents, Detect, DirectSettings, DirectWrites, Settings, WalSettings, WorkerSettings,
 };

@@ -32,8 +32,8 @@ pub(crate) use self::condition::SharedCondition;
 use self::drain::OutboxDrain;
 use crate::pipeline::claims::{Claim, Claims};
 use crate::ports::{Projection, Records, Write};
-use crate::runtime::lease::Term;
 use crate::runtime::settings::WorkerSettings;
+use crate::runtime::term::Term;
 
 /// The handle of a store writer. Clones share it.
 #[derive(Clone)]

@@ -51,9 +51,9 @@ use crate::pipeline::suspects::{self, Accusation, DEADLY_WITHIN};
 use crate::pipeline::waiting_room::WaitingRoom;
 use crate::ports::{Bus, Delivery, Fault, FaultClass, Fence, Records, WaitingEvents};
 use crate::runtime::clock::Clock;
-use crate::runtime::lease::Term;
 use crate::runtime::progress::{Progress, Stop};
 use crate::runtime::settings::Settings;
+use crate::runtime::term::Term;
 
 /// The worker of one term, with everything it uses.
 #[derive(Clone)]

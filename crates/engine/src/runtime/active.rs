@@ -21,11 +21,11 @@ use crate::pipeline::waiting_room::WaitingRoom;
 use crate::pipeline::worker::{Run, Worker};
 use crate::ports::Ports;
 use crate::ports::{Fault, Fence, Handover};
-use crate::runtime::lease::Term;
 use crate::runtime::maintenance::Maintenance;
 use crate::runtime::progress::{Progress, Stop};
 use crate::runtime::retry::retry;
 use crate::runtime::settings::Settings;
+use crate::runtime::term::Term;
 use crate::runtime::watch::{WATCHED_FOR, Watch};
 
 /// What all terms of a process have in common.

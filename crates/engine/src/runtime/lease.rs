@@ -17,15 +17,16 @@
 //!   that it does not use: the next one waits 2 s.
 //! - A process that dies while it releases the lease has released it or not; if not, the next one waits 2 s.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use crate::ports::{Fault, Fence, Handover, Lease, LeaseState};
+use super::term::Term;
+use crate::ports::{Fault, Handover, Lease, LeaseState};
 use crate::runtime::clock::Clock;
 use crate::runtime::metrics;
 
@@ -86,59 +87,6 @@ impl Leadership {
         if role.wait_for(|role| (*role == Role::Active) == active).await.is_err() {
             std::future::pending::<()>().await;
         }
-    }
-}
-
-/// A term in which this process holds the lease. Clones are the same term.
-#[derive(Clone, Debug)]
-pub(crate) struct Term(Arc<Inner>);
-
-#[derive(Debug)]
-struct Inner {
-    token: Uuid,
-    /// When the term ends unless it is renewed; `None` once it has ended, for good.
-    until: Mutex<Option<Instant>>,
-    doubted: Notify,
-}
-
-impl Term {
-    fn new(token: Uuid, until: Instant) -> Self {
-        Self(Arc::new(Inner { token, until: Mutex::new(Some(until)), doubted: Notify::new() }))
-    }
-
-    /// The fence of every merge of this term.
-    pub(crate) fn fence(&self) -> Fence {
-        Fence { lease: Some(self.0.token), stores: None }
-    }
-
-    /// Whether this process may still start a merge and send to a store. Once it returns false it never returns true
-    /// again: the work that was dropped because of that belongs to the next term.
-    pub(crate) fn holds(&self) -> bool {
-        let mut until = self.until();
-        let holds = until.is_some_and(|until| Instant::now() < until);
-        if !holds && until.take().is_some() {
-            self.0.doubted.notify_one();
-        }
-        holds
-    }
-
-    /// Has the lease renewed at once: a call was refused, perhaps because another process holds the lease by now.
-    pub(crate) fn doubt(&self) {
-        self.0.doubted.notify_one();
-    }
-
-    fn renewed(&self, until: Instant) {
-        if let Some(end) = &mut *self.until() {
-            *end = until.max(*end);
-        }
-    }
-
-    fn end(&self) {
-        *self.until() = None;
-    }
-
-    fn until(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.0.until.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -230,7 +178,7 @@ impl Keeper {
         loop {
             tokio::select! {
                 biased;
-                () = term.0.doubted.notified() => {}
+                () = term.doubted() => {}
                 () = sleep(pause) => {}
             }
             let Some(end) = *term.until() else { return };
@@ -295,31 +243,4 @@ fn handover(before: Option<&LeaseState>, mine: Uuid) -> Handover {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_release_and_its_own_token_are_an_orderly_handover() {
-        let mine = Uuid::from_u128(1);
-        let state = |token, heartbeat| LeaseState { token, heartbeat, holder: String::new() };
-        assert_eq!(handover(Some(&state(None, 7)), mine), Handover::Orderly);
-        assert_eq!(handover(Some(&state(Some(mine), 7)), mine), Handover::Orderly);
-        assert_eq!(handover(Some(&state(Some(Uuid::from_u128(2)), 7)), mine), Handover::Silent);
-        assert_eq!(handover(Some(&state(None, 0)), mine), Handover::Silent);
-        assert_eq!(handover(None, mine), Handover::Silent);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_term_that_ended_is_not_renewed() {
-        let term = Term::new(Uuid::nil(), Instant::now() + TERM);
-        tokio::time::advance(TERM / 2).await;
-        assert!(term.holds());
-        term.renewed(Instant::now() + TERM);
-        tokio::time::advance(TERM - Duration::from_millis(1)).await;
-        assert!(term.holds());
-        tokio::time::advance(Duration::from_millis(1)).await;
-        assert!(!term.holds());
-        term.renewed(Instant::now() + TERM);
-        assert!(!term.holds(), "the work dropped meanwhile belongs to the next term");
-    }
-}
+mod tests;

@@ -4,23 +4,24 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use chunk_sync_model::{Target, Time};
 use chunk_sync_wal::disk::{Disk, RealDisk};
 use chunk_sync_wal::{Recovery, WalError};
 use tokio::sync::watch;
 use tracing::error;
 
+use super::health::Health;
 use crate::pipeline::breaker::Breaker;
-use crate::pipeline::clocks::ahead_message;
 use crate::pipeline::log::{Log, run_blocking};
 use crate::pipeline::recovery::Recovered;
-use crate::pipeline::store_writer::{Condition, SharedCondition};
+use crate::pipeline::store_writer::SharedCondition;
 use crate::pipeline::worker::Run;
-use crate::ports::{BusCondition, EntryId, Fault, FaultClass, FinishedBy, Handover, Ports};
+use crate::ports::{Fault, FaultClass, Handover, Ports};
 use crate::runtime::active::Shared;
 use crate::runtime::lease::{Keeper, Leadership, Role};
-use crate::runtime::progress::{Done, Progress, Stopper};
+use crate::runtime::progress::{Progress, Stopper};
 use crate::runtime::settings::Settings;
+
+mod idle;
 
 /// How often the service polls for changes that no notification reports.
 const LOOK: Duration = Duration::from_millis(200);
@@ -45,54 +46,6 @@ pub struct Service {
     leadership: Leadership,
     ended: watch::Receiver<Option<Result<(), Fault>>>,
     stopper: Stopper,
-}
-
-/// The state of the service.
-#[derive(Clone, Debug)]
-pub struct Health {
-    /// Whether this process holds the lease or stands by.
-    pub role: Role,
-    /// What was replayed at the start; `None` until the replay has ended.
-    pub recovered: Option<Recovered>,
-    /// Why the worker ended; `None` while it runs.
-    pub ended: Option<Result<(), Fault>>,
-    /// Since when the system of record has been failing, and its last fault.
-    pub records: Option<(Time, Fault)>,
-    /// Since when nearly all chunks have been refused and are therefore held, and why.
-    pub held: Option<(Time, Fault)>,
-    /// Since when the clock of this process has differed from the bus's by more than the clock bound: merging waits.
-    pub clock: Option<(Time, Fault)>,
-    /// An entry whose id lies ahead of the bus's clock, and that clock.
-    pub entry_ahead: Option<(EntryId, Time)>,
-    /// The condition of each store except the system of record.
-    pub stores: Vec<(Target, Condition)>,
-    /// What the operator must know of the bus.
-    pub bus: BusCondition,
-    /// What has been done since the start.
-    pub done: Done,
-}
-
-impl Health {
-    /// Whether this process does its work. An active process carries events: the log is replayed, the worker runs, the
-    /// system of record answers, and the breaker does not hold. A process that stands by for another one is ready to
-    /// take over.
-    #[must_use]
-    pub fn is_ready(&self) -> bool {
-        let carries = self.recovered.is_some() && self.records.is_none() && self.held.is_none() && self.clock.is_none();
-        self.ended.is_none() && (carries || self.stands_by())
-    }
-
-    /// The warning about an entry whose id lies ahead of the bus's clock, with the remedy; `None` without such an entry.
-    #[must_use]
-    pub fn entry_warning(&self) -> Option<String> {
-        self.entry_ahead.map(|(id, clock)| ahead_message(id, clock))
-    }
-
-    /// Whether another process holds the lease and renews it.
-    #[must_use]
-    pub fn stands_by(&self) -> bool {
-        matches!(&self.role, Role::Standby { holder } if !holder.is_empty())
-    }
 }
 
 impl Service {
@@ -189,52 +142,6 @@ impl Service {
         self.leadership.clone()
     }
 
-    /// Waits until the bus is empty, everything read from it is settled, and no event waits. If the merge finishes entries, also until
-    /// every store that answers has received its writes from the outbox.
-    ///
-    /// # Errors
-    /// - The fault of the worker, if it ended before that.
-    /// - The fault of the bus or of the system of record, if one of them does not answer.
-    /// - The last refusal, if nearly all chunks have been refused for longer than the patience with a failing store,
-    ///   because that may last until the operator acts.
-    pub async fn until_idle(&self) -> Result<(), Fault> {
-        let office = &self.office;
-        loop {
-            let changed = office.progress.changed.notified();
-            if let Some(result) = self.health().ended {
-                return result;
-            }
-            if let Some(fault) = office.lasting_refusal() {
-                return Err(fault);
-            }
-            let depth = office.ports.bus.depth().await?;
-            let health = self.health();
-            let started = health.recovered.is_some() || health.stands_by();
-            let waits = office.progress.done().under_way > 0 || office.room.len() > 0;
-            let carried = started && depth.unread == 0 && depth.pending == 0 && !waits;
-            if carried && self.is_drained(&health).await? {
-                return Ok(());
-            }
-            // The notification is the common case; the timeout covers what another process finishes.
-            let _ = tokio::time::timeout(LOOK, changed).await;
-        }
-    }
-
-    /// Whether the outbox has nothing more for stores that answer. If an acknowledgement finishes entries, the log has
-    /// what is under way, and the outbox has only what stores have missed for long.
-    async fn is_drained(&self, health: &Health) -> Result<bool, Fault> {
-        let Shared { ports, settings, .. } = &self.office;
-        if ports.bus.finished_by() == FinishedBy::Acknowledgement {
-            return Ok(true);
-        }
-        let (counts, patience) = (ports.records.outbox_counts().await?, settings.worker.patience.as_secs_f64());
-        Ok(health.stores.iter().all(|(target, condition)| {
-            let failing = condition.failing.as_ref().map(|(since, _)| ports.clock.now().seconds_since(*since));
-            let pending = counts.get(target).copied().unwrap_or_default();
-            condition.behind || failing.is_some_and(|seconds| seconds > patience) || pending <= condition.refused
-        }))
-    }
-
     /// Waits until the worker ends; the fault that ended it as an error.
     pub async fn ended(&self) -> Result<(), Fault> {
         let mut ended = self.ended.clone();
@@ -304,7 +211,7 @@ async fn serve(office: &Shared, mut keeper: Keeper, opened: (Log, Recovery)) -> 
 async fn context(
     office: &Shared,
     keeper: &Keeper,
-    term: &crate::runtime::lease::Term,
+    term: &crate::runtime::term::Term,
     mut handover: Handover,
     opened: &mut Option<(Log, Recovery)>,
 ) -> Result<bool, Fault> {

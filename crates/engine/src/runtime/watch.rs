@@ -19,8 +19,8 @@ use chunk_sync_model::SyncVersion;
 use tracing::{info, warn};
 
 use crate::ports::{Fault, PendingWrite, Ports, Projection, Records, Row, StoredFingerprint, Watched};
-use crate::runtime::lease::Term;
 use crate::runtime::metrics;
+use crate::runtime::term::Term;
 
 /// How long a chunk stays listed.
 pub(crate) const WATCHED_FOR: Duration = Duration::from_secs(3_600);

@@ -13,10 +13,10 @@ use super::late_writes;
 use crate::ports::{Applied, Fault, PendingWrite, Policy, Projection, Records, Watched, Write};
 use crate::runtime::catch_panic::catch_panic;
 use crate::runtime::failpoint::{self, CrashPoint};
-use crate::runtime::lease::Term;
 use crate::runtime::metrics;
 use crate::runtime::retry::Pauses;
 use crate::runtime::settings::WorkerSettings;
+use crate::runtime::term::Term;
 use crate::runtime::watch;
 
 /// A store with its outbox, for one term.
