@@ -4,12 +4,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{Bus, DeadLetter, Delivery, EntryId, Erasing, FaultClass, Handover};
+use chunk_sync_engine::ports::{Bus, Delivery, EntryId, Erasing, FaultClass, Handover};
 use chunk_sync_model::event::Fields;
-use chunk_sync_model::{Event, Limits, Target, Time};
+use chunk_sync_model::{Event, Limits};
 
 use crate::Fixture;
 use crate::states::{bare, chunk, states};
+
+mod letters;
+mod readers;
+
+pub use letters::*;
+pub use readers::*;
 
 type Port = dyn Bus;
 
@@ -121,161 +127,6 @@ pub async fn a_read_hands_out_no_more_than_asked<F: BusFixture>() {
     assert_eq!(bus.read(2, LONG).await.unwrap().len(), 2);
     assert_eq!(bus.read(2, LONG).await.unwrap().len(), 2);
     assert_eq!(bus.read(2, LONG).await.unwrap().len(), 1);
-}
-
-pub async fn a_waiting_read_wakes_when_something_comes<F: BusFixture>() {
-    let fixture = F::fresh().await;
-    let bus = fixture.port();
-    let began = Instant::now();
-    nothing_left(&*bus).await;
-    assert!(began.elapsed() >= SHORT, "the read waits");
-    let reader = tokio::spawn({
-        let bus = Arc::clone(&bus);
-        async move { bus.read(10, LONG).await.unwrap() }
-    });
-    bus.publish(&events(1)).await.unwrap();
-    let came = tokio::time::timeout(LONG / 2, reader).await.expect("the read wakes before its wait ends").unwrap();
-    assert_eq!(came.len(), 1);
-}
-
-pub async fn a_call_that_is_not_polled_blocks_no_other<F: BusFixture>() {
-    let fixture = F::fresh().await;
-    let bus = fixture.port();
-    bus.publish(&events(200)).await.unwrap();
-    let reader = tokio::spawn({
-        let bus = Arc::clone(&bus);
-        async move { read(&*bus, 200).await }
-    });
-    for _ in 0..100 {
-        // Polled once and then left pending, as in a `select!` that is busy with another branch.
-        let mut left = bus.depth();
-        let _ = futures::poll!(&mut left);
-        let depth = tokio::time::timeout(LONG, bus.depth()).await;
-        depth.expect("`depth` waits for a call that no task polls").unwrap();
-    }
-    reader.await.unwrap();
-}
-
-pub async fn a_dropped_read_loses_nothing<F: BusFixture>() {
-    let fixture = F::fresh().await;
-    let (bus, events) = (fixture.port(), events(60));
-    let mut came = Vec::new();
-    for some in events.chunks(3) {
-        let publishing = tokio::spawn({
-            let (bus, some) = (Arc::clone(&bus), some.to_vec());
-            async move { bus.publish(&some).await.unwrap() }
-        });
-        // Either may win: a read that has entries returns them, a dropped read took none.
-        tokio::select! {
-            biased;
-            deliveries = bus.read(10, LONG) => came.extend(deliveries.unwrap()),
-            published = publishing => drop(published.unwrap()),
-        }
-    }
-    came.extend(read(&*bus, 60 - came.len()).await);
-    came.sort_by_key(|delivery| delivery.id);
-    let mut seen: Vec<_> = came.iter().map(|delivery| event_of(delivery).event_id).collect();
-    let mut published: Vec<_> = events.iter().map(|event| event.event_id).collect();
-    seen.sort_unstable();
-    published.sort_unstable();
-    assert_eq!(seen, published);
-}
-
-pub async fn two_readers_never_get_the_same<F: BusFixture>() {
-    let fixture = F::fresh().await;
-    let bus = fixture.port();
-    bus.publish(&events(300)).await.unwrap();
-    let reader = || {
-        let bus = Arc::clone(&bus);
-        tokio::spawn(async move {
-            let mut all = Vec::new();
-            loop {
-                let some = bus.read(7, SHORT).await.unwrap();
-                if some.is_empty() {
-                    return all;
-                }
-                all.extend(ids(&some));
-            }
-        })
-    };
-    let (one, two) = (reader(), reader());
-    let mut all = one.await.unwrap();
-    all.extend(two.await.unwrap());
-    all.sort_unstable();
-    all.dedup();
-    assert_eq!(all.len(), 300);
-}
-
-fn letter(delivery: &Delivery) -> DeadLetter {
-    DeadLetter {
-        id: Some(delivery.id),
-        fields: delivery.fields.clone(),
-        at: Time::from_micros(1_700_000_000_000_001),
-        class: FaultClass::Rejected,
-        error: "it cannot be".into(),
-        field: Some("chunk.id".into()),
-        attempts: delivery.attempt,
-        missing: vec![Target::Qdrant, Target::Neo4j],
-    }
-}
-
-pub async fn a_dead_letter_keeps_its_fields_and_states_the_reason<F: BusFixture>() {
-    let mut fixture = F::fresh().await;
-    let bus = fixture.port();
-    let raw: Fields = vec![(b"event_id".to_vec(), b"x".to_vec()), (b"chunk".to_vec(), vec![0xff, 0x00, 0x80])];
-    fixture.add(raw.clone()).await;
-    let delivery = read(&*bus, 1).await.remove(0);
-    bus.dead_letter(&[letter(&delivery)]).await.unwrap();
-    // As after a crash between the letter and the answer.
-    bus.dead_letter(&[letter(&delivery)]).await.unwrap();
-    nothing_left(&*bus).await;
-    drop(bus);
-    fixture.reopen().await;
-    nothing_left(&*fixture.port()).await;
-    let letters = fixture.port().dead(None, 10).await.unwrap();
-    assert!(!letters.is_empty());
-    let field = |name: &str| {
-        let found = letters[0].fields.iter().find(|(field, _)| field == name.as_bytes());
-        found.map(|(_, value)| String::from_utf8_lossy(value).into_owned())
-    };
-    assert!(raw.iter().all(|pair| letters[0].fields.contains(pair)), "{:?}", letters[0]);
-    assert_eq!(field("dead_at").as_deref(), Some("2023-11-14T22:13:20.000001Z"));
-    assert_eq!(field("stream_id"), Some(delivery.id.to_string()));
-    assert_eq!(field("error_type").as_deref(), Some("rejected"));
-    assert_eq!(field("error").as_deref(), Some("it cannot be"));
-    assert_eq!(field("field").as_deref(), Some("chunk.id"));
-    assert_eq!(field("attempts").as_deref(), Some("1"));
-    assert_eq!(field("missing").as_deref(), Some(r#"["qdrant","neo4j"]"#));
-    assert_eq!(field("raw_b64").as_deref(), Some(r#"{"chunk":"/wCA"}"#));
-}
-
-pub async fn letters_are_listed_and_dropped<F: BusFixture>() {
-    let fixture = F::fresh().await;
-    let bus = fixture.port();
-    bus.publish(&events(5)).await.unwrap();
-    let deliveries = read(&*bus, 5).await;
-    bus.dead_letter(&deliveries.iter().map(letter).collect::<Vec<_>>()).await.unwrap();
-    let first = bus.dead(None, 2).await.unwrap();
-    let rest = bus.dead(Some(first[1].id), 10).await.unwrap();
-    let all: Vec<_> = first.iter().chain(&rest).map(|letter| letter.id).collect();
-    assert!(all.len() == 5 && all.is_sorted_by(|a, b| a < b), "{all:?}");
-    assert_eq!(bus.depth().await.unwrap().dead, 5);
-    assert!(bus.drop_dead(all[3]).await.unwrap());
-    assert!(!bus.drop_dead(all[3]).await.unwrap());
-    assert_eq!(bus.dead(Some(all[2]), 10).await.unwrap()[0].id, all[4]);
-    assert_eq!(bus.depth().await.unwrap().dead, 4);
-}
-
-pub async fn a_letter_without_an_entry_is_only_added<F: BusFixture>() {
-    let fixture = F::fresh().await;
-    let bus = fixture.port();
-    bus.publish(&events(1)).await.unwrap();
-    let delivery = read(&*bus, 1).await.remove(0);
-    bus.dead_letter(&[DeadLetter { id: None, ..letter(&delivery) }]).await.unwrap();
-    let depth = bus.depth().await.unwrap();
-    assert_eq!((depth.pending, depth.dead), (1, 1), "the entry stays");
-    let letters = bus.dead(None, 10).await.unwrap();
-    assert_eq!(letters[0].text("stream_id").as_deref(), Some(""));
 }
 
 pub async fn malformed_entries_pass_unaltered_and_block_no_other<F: BusFixture>() {

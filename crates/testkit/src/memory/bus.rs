@@ -1,7 +1,6 @@
 //! The bus in memory: a server that several processes share and that outlives them all. One of them reads at a time; a
 //! process that reads out of turn takes entries, which the reader then takes back.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -15,6 +14,8 @@ use chunk_sync_model::{Event, Time};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
+
+use super::streams::{Streams, entry_id, fields_of};
 
 /// How long a publisher waits for room before the bus answers that it is full.
 const ROOM_WAIT: Duration = Duration::from_secs(5);
@@ -39,27 +40,6 @@ struct Server {
 
 /// Returns the time of a server.
 type ServerClock = Arc<dyn Fn() -> Time + Send + Sync>;
-
-#[derive(Default)]
-struct Streams {
-    /// The unfinished entries.
-    entries: BTreeMap<u64, Entry>,
-    dead: BTreeMap<u64, Fields>,
-    /// The processes that have not ended.
-    living: BTreeSet<u64>,
-    processes: u64,
-    ids: u64,
-    /// How many times it has lost entries.
-    losses: u64,
-}
-
-struct Entry {
-    fields: Fields,
-    added_at: Time,
-    attempts: u32,
-    /// The process that received it last; `None` if the next read hands it out.
-    holder: Option<u64>,
-}
 
 impl Default for MemoryBus {
     fn default() -> Self {
@@ -196,64 +176,6 @@ impl MemoryBus {
     }
 }
 
-impl Streams {
-    fn next_id(&mut self) -> u64 {
-        self.ids += 1;
-        self.ids
-    }
-
-    fn add(&mut self, fields: Fields, at: Time) -> EntryId {
-        let id = self.next_id();
-        self.insert(id, fields, at);
-        entry_id(id)
-    }
-
-    fn insert(&mut self, id: u64, fields: Fields, added_at: Time) {
-        self.entries.insert(id, Entry { fields, added_at, attempts: 0, holder: None });
-    }
-
-    /// Starts reading as the current process: entries handed out before are handed out again.
-    fn begin(&mut self, handover: Handover) {
-        for entry in self.entries.values_mut().filter(|entry| entry.attempts > 0) {
-            entry.attempts += u32::from(handover == Handover::Silent);
-            entry.holder = None;
-        }
-    }
-
-    /// Entries that the process does not hold, in stream order; those that another process took are taken back.
-    fn take(&mut self, process: u64, max: usize, read_at: Time) -> Vec<Delivery> {
-        let mut deliveries = Vec::new();
-        if !self.living.contains(&process) {
-            return deliveries;
-        }
-        for (id, entry) in self.entries.iter_mut().filter(|(_, entry)| entry.holder != Some(process)).take(max) {
-            entry.holder = Some(process);
-            let again = entry.attempts > 0;
-            entry.attempts = entry.attempts.max(1);
-            let (fields, added_at, attempt) = (entry.fields.clone(), entry.added_at, entry.attempts);
-            deliveries.push(Delivery { id: entry_id(*id), attempt, again, added_at, read_at, fields });
-        }
-        deliveries
-    }
-
-    fn dead_letter(&mut self, letters: &[DeadLetter]) {
-        for letter in letters {
-            let id = self.next_id();
-            self.dead.insert(id, letter.fields());
-        }
-    }
-
-    fn depth(&self) -> Depth {
-        let unread = self.entries.values().filter(|entry| entry.attempts == 0).count() as u64;
-        Depth {
-            unread,
-            pending: self.entries.len() as u64 - unread,
-            dead: self.dead.len() as u64,
-            oldest: self.entries.first_key_value().map(|(id, _)| entry_id(*id)),
-        }
-    }
-}
-
 #[async_trait]
 impl Bus for MemoryBus {
     fn finished_by(&self) -> FinishedBy {
@@ -342,12 +264,4 @@ impl DeadLetters for MemoryBus {
     async fn drop_dead(&self, id: EntryId) -> Result<bool, Fault> {
         Ok(self.server.streams.lock().unwrap().dead.remove(&id.sequence).is_some())
     }
-}
-
-fn fields_of(event: &Event) -> Fields {
-    event.to_fields().into_iter().map(|(name, value)| (name.as_bytes().to_vec(), value.into_bytes())).collect()
-}
-
-fn entry_id(sequence: u64) -> EntryId {
-    EntryId { millis: 0, sequence }
 }

@@ -6,7 +6,8 @@ use chunk_sync_model::{Hash, Part, SyncVersion, Time, Writer};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{Port, counted_up};
+use super::Port;
+use super::transactions::counted_up;
 use crate::Fixture;
 use crate::merging::Merging as _;
 

@@ -4,7 +4,8 @@ use chunk_sync_engine::ports::{Commit, CurrentState, PendingWrite};
 use chunk_sync_model::{SyncVersion, Target};
 use uuid::Uuid;
 
-use super::{Port, counted_up, event, held, merged};
+use super::transactions::counted_up;
+use super::{Port, event, held, merged};
 use crate::Fixture;
 use crate::merging::Merging as _;
 use crate::states::{states, version};

@@ -10,10 +10,11 @@ use chunk_sync_samples::rng::Rng;
 use serde_json::json;
 use tokio::time::sleep;
 
-use super::World;
-use super::faults::Way;
 use super::scenario::SHARED;
-use super::writers::{chunk_id, first_view, forged_signal};
+use super::scenario::chunk_id;
+use super::way::Way;
+use super::world::World;
+use super::writers::{first_view, forged_signal};
 
 pub(super) struct WeatheredCapture {
     pub(super) capture: Arc<dyn Capture>,

@@ -9,8 +9,8 @@ use chunk_sync_model::{Event, Limits, Record, State, SyncVersion, Target, Time, 
 use uuid::Uuid;
 
 use super::scenario::SHARED;
+use super::scenario::chunk_id;
 use super::trigger;
-use super::writers::chunk_id;
 
 /// The knowledge of the oracle, which does not come from the service.
 #[derive(Default)]

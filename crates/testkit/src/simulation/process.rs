@@ -3,22 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chunk_sync_engine::ports::{Bus, Projection};
-use chunk_sync_engine::{Capturing, Clock, Leadership, Ports, Publisher, Service};
+use chunk_sync_engine::{Capturing, Leadership, Ports, Publisher, Service};
 use chunk_sync_model::Target;
 use chunk_sync_samples::rng::Rng;
-use chunk_sync_wal::disk::Disk;
 use chunk_sync_wal::testing::CrashDisk;
-use futures::FutureExt;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use super::World;
 use super::capture::WeatheredCapture;
-use super::disk::WatchedDisk;
-use super::faults::{Endpoint, Life, Way};
-use super::ports::{WeatheredBus, WeatheredLease, WeatheredRecords, WeatheredStore};
-use super::waiting::WeatheredWaiting;
+use super::faults::Endpoint;
+use super::life::Life;
+use super::way::Way;
+use super::world::World;
 use crate::memory::{MemoryBus, MemoryCapture};
 
 /// How often a service may end by itself after the faults have stopped: faults that are already drawn may still occur.
@@ -236,73 +232,11 @@ impl Machine {
             self.world.oracle.broke("a crash damaged lines that were good".into());
         }
     }
-
-    fn clock(&self, skew: i64, wrong: Option<Wrong>, life: &Arc<Life>) -> Clock {
-        let (begin, zero) = (self.world.scenario.begin.as_millisecond() + skew, self.world.zero);
-        let now = move || {
-            let wrong = wrong.filter(|wrong| Instant::now() < wrong.until).map_or(0, |wrong| wrong.by);
-            let micros = (begin + wrong) * 1_000 + (Instant::now() - zero).as_micros() as i64;
-            jiff::Timestamp::from_microsecond(micros).unwrap()
-        };
-        let life = Arc::clone(life);
-        let sleep = move |until| {
-            let life = Arc::clone(&life);
-            async move {
-                tokio::time::sleep_until(until).await;
-                life.awake().await;
-            }
-            .boxed()
-        };
-        Clock::new(now).with_sleep(sleep)
-    }
-
-    fn watched_disk(&self) -> Arc<dyn Disk> {
-        let disk = (self.world.plant.disk)(Arc::new(self.disk.clone()));
-        Arc::new(WatchedDisk { disk, oracle: Arc::clone(&self.world.oracle) })
-    }
-
-    fn ports(&self, life: &Arc<Life>, clock: Clock) -> Ports {
-        let world = &self.world;
-        let way = |place| Way { faults: Arc::clone(&world.faults), life: Arc::clone(life), place };
-        let store = |store: &Arc<dyn Projection>| -> Arc<dyn Projection> {
-            let (store, oracle) = (Arc::clone(store), Arc::clone(&world.oracle));
-            let (way, poison) = (way(Endpoint::Store(store.target())), world.poison(store.target()));
-            Arc::new(WeatheredStore { store, way, oracle, poison })
-        };
-        Ports {
-            bus: weathered_bus(world, &self.bus, way(Endpoint::Bus)),
-            records: Arc::new(WeatheredRecords {
-                records: Arc::clone(&world.records),
-                way: way(Endpoint::Store(Target::Postgres)),
-                lease: world.rows.lease("oracle"),
-                oracle: Arc::clone(&world.oracle),
-                poison: world.poison(Target::Postgres),
-            }),
-            waiting: Arc::new(WeatheredWaiting {
-                waiting: (world.plant.waiting)(Arc::new(world.rows.clone())),
-                way: way(Endpoint::Store(Target::Postgres)),
-            }),
-            lease: Arc::new(WeatheredLease {
-                lease: (world.plant.lease)(world.rows.lease("a machine")),
-                way: way(Endpoint::Lease),
-            }),
-            stores: world.stores.iter().map(store).collect(),
-            clock,
-            set: None,
-            floor: chunk_sync_model::SyncVersion::default(),
-        }
-    }
 }
 
 /// A clock that is set wrong, in milliseconds, and then right.
 #[derive(Clone, Copy)]
-struct Wrong {
-    by: i64,
-    until: Instant,
-}
-
-pub(super) fn weathered_bus(world: &World, memory: &MemoryBus, way: Way) -> Arc<dyn Bus> {
-    let bus = (world.plant.bus)(Arc::new(memory.clone()));
-    let (oracle, commits_late) = (Arc::clone(&world.oracle), world.scenario.commits_late);
-    Arc::new(WeatheredBus { bus, memory: memory.clone(), way, oracle, commits_late })
+pub(super) struct Wrong {
+    pub(super) by: i64,
+    pub(super) until: Instant,
 }

@@ -10,12 +10,18 @@ use chunk_sync_model::limits::EmbeddingModel;
 use chunk_sync_model::{Limits, Target};
 use chunk_sync_samples::rng::Rng;
 use jiff::Timestamp;
+use uuid::Uuid;
 
 use super::Installation;
 use super::faults::{Endpoint, FaultRates};
 
 /// Chunks whose rows the foreign client writes, by number; other writers may change them, too.
 pub(super) const SHARED: std::ops::Range<usize> = 1_000..1_003;
+
+/// The id of a chunk.
+pub(super) fn chunk_id(number: usize) -> Uuid {
+    Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("chunk {number}").as_bytes())
+}
 
 /// All that is drawn before the run starts.
 pub(super) struct Scenario {

@@ -8,7 +8,7 @@ use chunk_sync_engine::ports::{
 };
 use uuid::Uuid;
 
-use super::faults::Way;
+use super::way::Way;
 
 pub(super) struct WeatheredWaiting {
     pub(super) waiting: Arc<dyn WaitingEvents>,

@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 use uuid::Uuid;
 
-use super::World;
-use super::scenario::SHARED;
+use super::scenario::{SHARED, chunk_id};
+use super::world::World;
 use crate::states::bare;
 
 /// The systems that write.
@@ -30,11 +30,6 @@ pub(super) struct Author {
     /// Error of its clock, in microseconds.
     skew: i64,
     published: Vec<Event>,
-}
-
-/// The id of a chunk.
-pub(super) fn chunk_id(number: usize) -> Uuid {
-    Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("chunk {number}").as_bytes())
 }
 
 /// A random id.

@@ -1,0 +1,95 @@
+//! The course of a run: machines start, systems publish, faults end, and the stores settle.
+
+use super::capture::write_rows;
+use super::faults::Endpoint;
+use super::life::Life;
+use super::plant::{Installation, Plant};
+use super::process::Machine;
+use super::scenario::Scenario;
+use super::tally::Tally;
+use super::way::Way;
+use super::world::{SOON, World, weathered_bus};
+use super::writers::{Author, MALFORMED, WRITERS, malformed};
+use chunk_sync_samples::rng::Rng;
+use chunk_sync_wal::testing::CrashDisk;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{sleep, timeout};
+
+/// Distinguishes the drawing of flipped bits.
+const FLIPS: u64 = 0xf119;
+
+/// Whatever the faults, publishers finish within this time.
+const LATE: Duration = Duration::from_secs(24 * 3600);
+
+pub(super) async fn live(seed: u64, installation: Installation, plant: Plant) -> Result<Tally, String> {
+    let mut rng = Rng::new(seed);
+    let processes = installation.processes;
+    let world = {
+        let scenario = Scenario::draw(&mut rng, installation).within(&plant.stores).triggering(plant.triggers);
+        Arc::new(World::new(scenario, plant, &mut rng))
+    };
+    let mut branch = || Rng::new(rng.next_u64());
+    if let Some(down) = world.scenario.down {
+        world.faults.cut_off(Endpoint::Store(down), LATE * 2);
+    }
+    let mut machines = Vec::new();
+    for _ in 0..processes {
+        let (world, bus, capture) = (Arc::clone(&world), world.bus.another(), world.capture.another());
+        let flips = Rng::new(seed ^ FLIPS);
+        let machine = Machine { world, rng: branch(), disk: CrashDisk::default(), bus, capture, flips, flipped: 0 };
+        machines.push(tokio::spawn(machine.run()));
+    }
+    publish(&world, &mut branch).await?;
+    world.faults.clear();
+    // Calls that were drawn before are still delayed for some seconds.
+    sleep(Duration::from_secs(15)).await;
+    while world.faults.fault_state().on_the_way > 0 {
+        sleep(Duration::from_secs(1)).await;
+    }
+    world.settle_without(world.scenario.down).await?;
+    world.faults.rejoin();
+    world.settle_without(None).await?;
+    world.closing.give();
+    for machine in machines {
+        match timeout(SOON, machine).await {
+            Ok(ended) => ended.map_err(|error| error.to_string())?,
+            Err(_) => return Err("a process does not come to rest".into()),
+        }
+    }
+    world.drain_late_writes().await?;
+    // The final version of a chunk depends on the order of its merges; late commits change that order.
+    let exactly = processes == 1 && !world.scenario.commits_late && !world.scenario.triggers;
+    world.check(None, exactly).await?;
+    Ok(world.tallied())
+}
+
+/// Publishes all events of the run.
+async fn publish(world: &Arc<World>, branch: &mut impl FnMut() -> Rng) -> Result<(), String> {
+    let publisher = || {
+        let way = Way { faults: Arc::clone(&world.faults), life: Life::new(None, None), place: Endpoint::Bus };
+        weathered_bus(world, &world.bus, way)
+    };
+    let authors = WRITERS.map(|name| {
+        let author = Author::new(name, branch());
+        tokio::spawn(author.write(Arc::clone(world), publisher()))
+    });
+    let stranger = tokio::spawn(write_rows(Arc::clone(world), branch()));
+    let mut rng = branch();
+    for number in 0..world.scenario.malformed {
+        sleep(Duration::from_millis(rng.below(20_000) as u64)).await;
+        let (event_id, fields) = malformed(number * MALFORMED + rng.below(MALFORMED), &world.scenario.settings.limits);
+        world.oracle.known().bad.insert(event_id);
+        world.bus.add(fields);
+        if rng.one_in(2) {
+            world.forget();
+        }
+    }
+    for author in authors.into_iter().chain([stranger]) {
+        match timeout(LATE, author).await {
+            Ok(ended) => ended.map_err(|error| error.to_string())?,
+            Err(_) => return Err("a publisher does not come to an end".into()),
+        }
+    }
+    Ok(())
+}

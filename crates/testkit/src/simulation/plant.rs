@@ -1,0 +1,65 @@
+//! What a planted flaw replaces in a run.
+
+use std::sync::Arc;
+
+use chunk_sync_engine::ports::{Bus, Capture, FinishedBy, Lease, Projection, Records, WaitingEvents};
+use chunk_sync_model::Target;
+use chunk_sync_wal::disk::Disk;
+
+use crate::memory::MemoryLease;
+
+/// The ports and the disk of a run: the correct ones, or ones with a flaw that the run must detect.
+#[allow(clippy::type_complexity, reason = "functions from a port to a port")]
+pub struct Plant {
+    /// The disk of the log.
+    pub disk: Box<dyn Fn(Arc<dyn Disk>) -> Arc<dyn Disk> + Send + Sync>,
+    /// The bus.
+    pub bus: Box<dyn Fn(Arc<dyn Bus>) -> Arc<dyn Bus> + Send + Sync>,
+    /// The log of the system of record.
+    pub capture: Box<dyn Fn(Arc<dyn Capture>) -> Arc<dyn Capture> + Send + Sync>,
+    /// The system of record.
+    pub records: Box<dyn Fn(Arc<dyn Records>) -> Arc<dyn Records> + Send + Sync>,
+    /// The waiting events beside the rows.
+    pub waiting: Box<dyn Fn(Arc<dyn WaitingEvents>) -> Arc<dyn WaitingEvents> + Send + Sync>,
+    /// The lease.
+    pub lease: Box<dyn Fn(MemoryLease) -> Arc<dyn Lease> + Send + Sync>,
+    /// Each of the other stores.
+    pub store: Box<dyn Fn(Arc<dyn Projection>) -> Arc<dyn Projection> + Send + Sync>,
+    /// The stores of the installation beside the rows.
+    pub stores: Vec<Target>,
+    /// Whether a trigger of the table alters the rows.
+    pub triggers: bool,
+}
+
+impl Default for Plant {
+    fn default() -> Self {
+        Self {
+            disk: Box::new(|disk| disk),
+            bus: Box::new(|bus| bus),
+            capture: Box::new(|capture| capture),
+            records: Box::new(|records| records),
+            waiting: Box::new(|waiting| waiting),
+            lease: Box::new(|lease| Arc::new(lease)),
+            store: Box::new(|store| store),
+            stores: vec![Target::Qdrant, Target::Neo4j],
+            triggers: false,
+        }
+    }
+}
+
+/// How a simulated installation is set up, whatever the seed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Installation {
+    /// Number of concurrent processes.
+    pub processes: usize,
+    /// What finishes the entries of the bus.
+    pub finished_by: FinishedBy,
+}
+
+impl Installation {
+    /// One process whose entries are finished by `finished_by`.
+    #[must_use]
+    pub fn single(finished_by: FinishedBy) -> Self {
+        Self { processes: 1, finished_by }
+    }
+}

@@ -1,0 +1,204 @@
+//! What outlives every process of a run: servers, publishers, faults and the expectation.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use chunk_sync_engine::ports::{Bus, DeadLetters as _, FinishedBy, Letter, Projection, Records, Row, Write};
+use chunk_sync_model::{Target, Time};
+use chunk_sync_samples::rng::Rng;
+use tokio::time::{Instant, sleep};
+use uuid::Uuid;
+
+use super::faults::Faults;
+use super::life::Signal;
+use super::oracle::Oracle;
+use super::plant::Plant;
+use super::ports::bus::WeatheredBus;
+use super::ports::store::Poisoned;
+use super::scenario::Scenario;
+use super::scenario::chunk_id;
+use super::tally::Tally;
+use super::trigger;
+use super::way::Way;
+use crate::memory::{MemoryBus, MemoryCapture, MemoryRecords, MemoryStore};
+
+/// Without faults everything is settled within this time.
+pub(super) const SOON: Duration = Duration::from_secs(600);
+
+/// All state of a run.
+pub(super) struct World {
+    pub(super) scenario: Scenario,
+    pub(super) plant: Plant,
+    pub(super) faults: Arc<Faults>,
+    pub(super) oracle: Arc<Oracle>,
+    pub(super) bus: MemoryBus,
+    pub(super) capture: MemoryCapture,
+    /// The rows as a foreign writer to the table sees them.
+    pub(super) rows: MemoryRecords,
+    pub(super) records: Arc<dyn Records>,
+    pub(super) stores: Vec<Arc<dyn Projection>>,
+    pub(super) crashes: AtomicU32,
+    /// Given once only the shutdown of the processes is left.
+    pub(super) closing: Signal,
+    pub(super) zero: Instant,
+}
+
+impl World {
+    pub(super) fn new(scenario: Scenario, plant: Plant, rng: &mut Rng) -> Self {
+        let limits = &scenario.settings.limits;
+        let faults = Arc::new(Faults::new(Rng::new(rng.next_u64()), scenario.rates.clone()));
+        let takes = Arc::clone(&faults);
+        let bus = MemoryBus::of(scenario.bound, scenario.finished_by);
+        let (begin, zero) = (scenario.begin.as_microsecond(), Instant::now());
+        bus.set_clock(move || Time::from_micros(begin + (Instant::now() - zero).as_micros() as i64));
+        let rows = match scenario.finished_by {
+            FinishedBy::Acknowledgement => MemoryRecords::default(),
+            FinishedBy::Merge => MemoryRecords::beside(&bus),
+        };
+        let rows = rows.taking(move || takes.merge_takes());
+        let rows = if scenario.triggers { rows.triggering(Arc::new(trigger::stored)) } else { rows };
+        let store = |target| (plant.store)(Arc::new(MemoryStore::new(target, limits.clone())));
+        Self {
+            faults,
+            oracle: Arc::new(Oracle::new(scenario.triggers)),
+            bus,
+            capture: MemoryCapture::default(),
+            records: (plant.records)(Arc::new(rows.clone())),
+            rows,
+            stores: plant.stores.iter().map(|target| store(*target)).collect(),
+            crashes: AtomicU32::new(scenario.crashes),
+            closing: Signal::default(),
+            zero,
+            scenario,
+            plant,
+        }
+    }
+
+    /// Waits until nothing is in progress, except to a store that is down, and the other stores hold what they must.
+    /// Work that the bus has lost is not visible on it, so the stores are compared repeatedly until they agree.
+    pub(super) async fn settle_without(&self, down: Option<Target>) -> Result<(), String> {
+        let deadline = Instant::now() + SOON;
+        loop {
+            self.oracle.verdict()?;
+            let held = match self.is_settled(down).await {
+                true => self.check(down, false).await,
+                false => Err("work is still in progress".into()),
+            };
+            match held {
+                Err(what) if Instant::now() > deadline => {
+                    let (depth, pending_writes) =
+                        (self.bus.depth().await.unwrap(), self.records.outbox_counts().await.unwrap());
+                    return Err(format!(
+                        "it does not settle, {down:?} down: {what}; {depth:?}, outbox {pending_writes:?}"
+                    ));
+                }
+                Err(_) => sleep(Duration::from_secs(2)).await,
+                Ok(()) => return Ok(()),
+            }
+        }
+    }
+
+    /// Does what the next start does: a write of a lost term that was answered while the processes stopped may have put
+    /// its chunk into the outbox.
+    pub(super) async fn drain_late_writes(&self) -> Result<(), String> {
+        for store in &self.stores {
+            let poison = self.poison(store.target()).map(|poison| poison.id);
+            let pending = self.records.pending_writes(store.target(), usize::MAX).await.map_err(|f| f.to_string())?;
+            let ids: Vec<Uuid> = pending.iter().map(|pending| pending.id).filter(|id| Some(*id) != poison).collect();
+            let rows = self.records.rows_of(&ids).await.map_err(|fault| fault.to_string())?;
+            let write =
+                |row: Row| Write { id: row.id, version: row.version, state: row.state, vectors_since: row.version };
+            store.apply(&rows.into_iter().flatten().map(write).collect::<Vec<_>>()).await;
+        }
+        Ok(())
+    }
+
+    async fn is_settled(&self, down: Option<Target>) -> bool {
+        let depth = self.bus.depth().await.unwrap();
+        if depth.unread + depth.pending > 0 || !self.capture.is_confirmed() {
+            return false;
+        }
+        for target in self.stores.iter().map(|store| store.target()).filter(|target| Some(*target) != down) {
+            // A write that a store refuses stays in the outbox for ever, but blocks no other.
+            let poison = self.poison(target).map(|poison| poison.id);
+            let pending_writes = self.records.pending_writes(target, usize::MAX).await.unwrap();
+            if pending_writes.iter().any(|pending_write| Some(pending_write.id) != poison) {
+                return false;
+            }
+        }
+        true
+    }
+
+    pub(super) async fn check(&self, down: Option<Target>, exactly: bool) -> Result<(), String> {
+        self.oracle.verdict()?;
+        self.oracle.check_records(&*self.records, exactly).await?;
+        self.oracle.check_versions(&*self.records, self.now()).await?;
+        for store in self.stores.iter().filter(|store| Some(store.target()) != down) {
+            let poison = self.poison(store.target()).map(|poison| poison.id);
+            self.oracle.check_store(&**store, &*self.records, poison).await?;
+        }
+        let letters = self.bus.dead(None, usize::MAX).await.unwrap();
+        let field = |letter: &Letter, name: &[u8]| {
+            let field = letter.fields.iter().find(|(field, _)| field == name);
+            field.map(|(_, value)| String::from_utf8_lossy(value).into_owned())
+        };
+        let dead: BTreeMap<String, String> = letters
+            .iter()
+            .filter_map(|letter| Some((field(letter, b"event_id")?, field(letter, b"error").unwrap_or_default())))
+            .collect();
+        self.tally(|tally| tally.dead = dead.len() as u64);
+        self.oracle.dead_lettered(&dead)
+    }
+
+    pub(super) fn now(&self) -> Time {
+        let begin = self.scenario.begin.as_microsecond();
+        Time::from_micros(begin + (Instant::now() - self.zero).as_micros() as i64)
+    }
+
+    /// The chunk that a store refuses.
+    pub(super) fn poison(&self, target: Target) -> Option<Poisoned> {
+        let poison = self.scenario.poison.filter(|poison| poison.target == target)?;
+        Some(Poisoned { id: chunk_id(0), kills: poison.kills })
+    }
+
+    /// Whether a process may die once more.
+    pub(super) fn take_crash(&self) -> bool {
+        self.crashes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
+    }
+
+    /// The bus loses entries that are in the log, as a server without sync may, and captured entries. Dead letters must
+    /// stay.
+    pub(super) fn forget(&self) {
+        if !self.scenario.forgetful || self.faults.is_calm() {
+            return;
+        }
+        let known = self.oracle.known();
+        let logged = |fields: &[(Vec<u8>, Vec<u8>)]| {
+            let field = fields.iter().find(|(name, _)| name == b"event_id");
+            let id = field.and_then(|(_, value)| std::str::from_utf8(value).ok()?.parse::<Uuid>().ok());
+            // Captured entries are captured again.
+            let captured = fields.iter().any(|(name, _)| name == b"position");
+            captured || id.is_some_and(|id| known.logged.contains(&id) && !known.is_flawed(id))
+        };
+        let forgotten = self.bus.forget(logged);
+        self.tally(|tally| tally.forgotten += forgotten);
+    }
+
+    pub(super) fn tally(&self, count: impl FnOnce(&mut Tally)) {
+        count(&mut self.faults.fault_state().tally);
+    }
+
+    pub(super) fn tallied(&self) -> Tally {
+        let (events, published_again) = self.oracle.counts();
+        let seconds = (Instant::now() - self.zero).as_secs();
+        Tally { events, published_again, seconds, ..self.faults.fault_state().tally }
+    }
+}
+
+pub(super) fn weathered_bus(world: &World, memory: &MemoryBus, way: Way) -> Arc<dyn Bus> {
+    let bus = (world.plant.bus)(Arc::new(memory.clone()));
+    let (oracle, commits_late) = (Arc::clone(&world.oracle), world.scenario.commits_late);
+    Arc::new(WeatheredBus { bus, memory: memory.clone(), way, oracle, commits_late })
+}
