@@ -1,7 +1,7 @@
 //! `publish`: publishes JSON lines to the bus. A line that breaks a rule is refused with file, line and field; the other
 //! lines are published.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,11 +19,14 @@ use super::{Ended, Failure, output};
 use crate::config::Config;
 use crate::wiring::{self, Purpose};
 
+mod lines;
+#[cfg(test)]
+mod tests;
+
+use lines::{Lines, Refusal};
+
 /// Maximum number of events per publication.
 const BATCH: usize = 256;
-
-/// Maximum length of a line in bytes. An event with content and vectors of ten models is far smaller.
-const MAX_LINE: u64 = 16 * 1024 * 1024;
 
 /// Maximum number of refused lines in the JSON result; all are counted.
 const LISTED: usize = 10_000;
@@ -46,22 +49,6 @@ pub(super) struct Arguments {
     /// How long to retry if the bus does not accept events, since it last accepted some.
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     wait: u64,
-}
-
-/// A refused line.
-#[derive(Debug, Serialize)]
-struct Refusal {
-    file: String,
-    line: u64,
-    field: String,
-    error: String,
-}
-
-impl Refusal {
-    /// On one line: a field may be a key of the data with a line feed in it.
-    fn text(&self) -> String {
-        output::printable(&format!("{}:{}: {}: {}", self.file, self.line, self.field, self.error))
-    }
 }
 
 /// The result.
@@ -223,152 +210,4 @@ fn say(summary: &Summary, name: &str, json: bool) -> Result<(), Failure> {
     };
     let published = output::count(summary.published, "event");
     output::line(format_args!("published {published} from {}{repeated}{refused}", output::printable(name)))
-}
-
-/// Reads and parses the input on a separate thread: reading blocks, and parsing takes a core.
-struct Lines {
-    input: Box<dyn BufRead + Send>,
-    name: String,
-    publisher: Publisher,
-    line: u64,
-    bytes: u64,
-}
-
-impl Lines {
-    fn read_all(mut self, sender: &mpsc::Sender<Batch>) -> std::io::Result<()> {
-        let mut ended = false;
-        while !ended {
-            let mut read = Batch::default();
-            while !ended && read.events.len() + read.refusals.len() < BATCH {
-                match self.next()? {
-                    Some(Ok(Some(event))) => read.events.push(event),
-                    Some(Ok(None)) => {}
-                    Some(Err(refusal)) => read.refusals.push(refusal),
-                    None => ended = true,
-                }
-            }
-            (read.bytes, read.lines) = (self.bytes, self.line);
-            if sender.blocking_send(read).is_err() {
-                return Ok(());
-            }
-        }
-        Ok(())
-    }
-
-    /// The next line: an event, nothing if it is blank, or why it is refused. `None` at the end.
-    #[allow(clippy::type_complexity, reason = "each layer is one of the three outcomes")]
-    fn next(&mut self) -> std::io::Result<Option<Result<Option<Event>, Refusal>>> {
-        let mut bytes = Vec::new();
-        let read = self.input.by_ref().take(MAX_LINE).read_until(b'\n', &mut bytes)? as u64;
-        if read == 0 {
-            return Ok(None);
-        }
-        self.line += 1;
-        self.bytes += read;
-        if read == MAX_LINE && bytes.last() != Some(&b'\n') {
-            self.bytes += self.skip_line()?;
-            return Ok(Some(Err(self.refusal("event", format!("longer than {MAX_LINE} bytes")))));
-        }
-        let Ok(text) = std::str::from_utf8(&bytes) else {
-            return Ok(Some(Err(self.refusal("event", "is not UTF-8".to_owned()))));
-        };
-        let text = if self.line == 1 { text.trim_start_matches('\u{feff}') } else { text };
-        if text.trim().is_empty() {
-            return Ok(Some(Ok(None)));
-        }
-        let parsed = self.publisher.parse(text, jiff::Timestamp::now().into());
-        Ok(Some(parsed.map(Some).map_err(|invalid| self.refusal(&invalid.field, invalid.message))))
-    }
-
-    fn refusal(&self, field: &str, error: String) -> Refusal {
-        Refusal { file: self.name.clone(), line: self.line, field: field.to_owned(), error }
-    }
-
-    /// Skips to the end of the line. Returns the number of bytes skipped.
-    fn skip_line(&mut self) -> std::io::Result<u64> {
-        let mut skipped = 0;
-        loop {
-            let buffer = self.input.fill_buf()?;
-            let (end, length) = match buffer.iter().position(|byte| *byte == b'\n') {
-                Some(at) => (true, at + 1),
-                None => (buffer.is_empty(), buffer.len()),
-            };
-            self.input.consume(length);
-            skipped += length as u64;
-            if end {
-                return Ok(skipped);
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use std::io::Cursor;
-    use std::sync::{Arc, Mutex};
-
-    use chunk_sync_engine::ports::Bus;
-    use chunk_sync_model::Limits;
-    use chunk_sync_testkit::memory::MemoryBus;
-    use chunk_sync_testkit::states::{bare, state};
-
-    use super::*;
-
-    /// A publisher to a bus with room for `room` events.
-    fn publisher(room: usize) -> (MemoryBus, Publisher) {
-        let bus = MemoryBus::new(room);
-        (bus.clone(), Publisher::new(Arc::new(bus), Arc::new(Limits::default())))
-    }
-
-    /// Publishes `lines` lines, every third of which is blank.
-    async fn run(publisher: &Publisher, lines: usize, patience: Duration) -> (Result<(), Fault>, Summary) {
-        let line = |i: usize| match i % 3 {
-            0 => "\n".to_owned(),
-            _ => format!("{}\n", Event::of_chunk(state(&bare(&i.to_string())).chunk.clone()).to_json()),
-        };
-        let input = Box::new(Cursor::new((1..=lines).map(line).collect::<String>()));
-        let (sender, reads) = mpsc::channel(4);
-        let lines = Lines { input, name: "file".into(), publisher: publisher.clone(), line: 0, bytes: 0 };
-        let parsing = std::thread::spawn(move || lines.read_all(&sender));
-        let mut summary = Summary::default();
-        let published = publish((publisher, None), reads, None, patience, &mut summary).await;
-        parsing.join().unwrap().unwrap();
-        (published, summary)
-    }
-
-    #[tokio::test]
-    async fn an_interrupted_publication_reports_the_line_to_continue_with() {
-        let (bus, publisher) = publisher(1);
-        let (published, summary) = run(&publisher, 1000, Duration::ZERO).await;
-        // A bus with room accepts a whole batch.
-        assert_eq!((summary.published, bus.depth().await.unwrap().unread), (256, 256));
-        assert_eq!(summary.lines, 383, "256 events and 127 blank lines");
-        let failure = stuck(published.unwrap_err(), &summary, "file");
-        assert_eq!(failure.code(), 3);
-        let text = failure.text();
-        assert!(text.contains("lines 1 to 383 of file are on the bus; continue with line 384"), "{text}");
-    }
-
-    #[tokio::test]
-    async fn a_bus_that_recovers_in_time_receives_the_rest() {
-        let (bus, publisher) = publisher(1);
-        let said = Arc::new(Mutex::new(Vec::new()));
-        let events = || vec![Event::of_chunk(state(&bare("one")).chunk.clone())];
-        publisher.publish(events()).await.unwrap();
-        let waiting = tokio::spawn({
-            let (publisher, said, events) = (publisher.clone(), Arc::clone(&said), events());
-            async move {
-                let note = move |text: &str| said.lock().unwrap().push(text.to_owned());
-                persist(&publisher, events, Duration::from_secs(60), &note).await
-            }
-        });
-        while said.lock().unwrap().is_empty() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        let read = bus.read(1, Duration::from_secs(1)).await.unwrap();
-        bus.acknowledge(&[read[0].id]).await.unwrap();
-        waiting.await.unwrap().unwrap();
-        assert_eq!(said.lock().unwrap().len(), 1, "one note");
-    }
 }
