@@ -1,10 +1,14 @@
-//! No function outside of tests is longer than `docs/style.md` allows.
+//! No function and no file is longer than `docs/style.md` allows.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::path::{Path, PathBuf};
 
 /// The most lines of a function, from its first line to its closing brace.
 const LONGEST: usize = 60;
+
+/// The most lines of a source file; of a file of tests.
+const LONGEST_SOURCE: usize = 300;
+const LONGEST_TESTS: usize = 400;
 
 struct Function {
     name: String,
@@ -88,4 +92,38 @@ fn a_long_function_is_found_and_a_declaration_is_none() {
         found.iter().map(|f| (f.name.as_str(), f.lines)).collect::<Vec<_>>(),
         [("declared", 1), ("long", LONGEST + 2)]
     );
+}
+
+/// Every Rust file below `dir`, tests as well.
+fn all(dir: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() && !path.ends_with("target") {
+            all(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+fn is_test(path: &Path) -> bool {
+    path.ends_with("tests.rs") || path.components().any(|part| matches!(part.as_os_str().to_str(), Some("tests")))
+}
+
+#[test]
+fn no_file_is_longer_than_three_hundred_lines() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a workspace around it");
+    let mut files = Vec::new();
+    for dir in ["crates", "xtask"] {
+        all(&root.join(dir), &mut files);
+    }
+    assert!(files.len() > 300, "{} files", files.len());
+    let long = files.iter().filter_map(|path| {
+        let lines = std::fs::read_to_string(path).unwrap().lines().count();
+        let path = path.strip_prefix(root).unwrap();
+        let most = if is_test(path) { LONGEST_TESTS } else { LONGEST_SOURCE };
+        (lines > most).then(|| format!("{} has {lines} lines, {most} are allowed", path.display()))
+    });
+    let long: Vec<String> = long.collect();
+    assert!(long.is_empty(), "split these files along a responsibility:\n{}", long.join("\n"));
 }
