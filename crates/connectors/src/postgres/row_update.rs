@@ -10,7 +10,7 @@ use super::states::HeldRow;
 /// An update of some columns of a row.
 pub(super) struct Update {
     pub(super) row: RowImage,
-    /// The columns, by their place in [`COLUMNS`].
+    /// The columns, by their place in [`COLUMNS`](super::row::COLUMNS).
     pub(super) columns: Vec<usize>,
     /// Instead of the whole column `metadata`: the keys to remove, and the keys to set.
     pub(super) patch: Option<(Vec<String>, Value)>,
