@@ -26,6 +26,7 @@ pub(crate) mod clocks;
 pub(crate) mod given_up;
 pub(crate) mod in_flight;
 mod isolation;
+mod merge_parts;
 pub(crate) mod merge_size;
 pub(crate) mod recovery;
 pub(crate) mod resolutions;

@@ -12,10 +12,11 @@ use tracing::warn;
 use crate::pipeline::apply::direct_write::{self, StoreSnapshots};
 use crate::pipeline::apply::external_change::Written;
 use crate::pipeline::apply::merge_context::{MergeContext, Outcome};
-use crate::pipeline::apply::{MergeEnd, Refused, merge_all};
+use crate::pipeline::apply::{MergeEnd, merge_all};
 use crate::pipeline::completion::Batch;
 use crate::pipeline::envelope::Operation;
 use crate::pipeline::isolation::{halves, halves_in_order};
+use crate::pipeline::merge_parts::{Merged, Merging};
 use crate::pipeline::merge_size::MergeSize;
 use crate::pipeline::store_writer::StoreWriter;
 use crate::pipeline::worker::Worker;
@@ -28,63 +29,6 @@ use crate::runtime::watch;
 
 /// How long an operation is retried whose row refers to a row of another table that does not exist yet.
 const PARENT_PATIENCE: Duration = Duration::from_secs(5);
-
-/// The result of merging a batch; operations are named by their index.
-#[derive(Default)]
-struct Merged {
-    outcome: Outcome,
-    /// Operations that the system of record refuses.
-    refused: Vec<(usize, Fault)>,
-    /// Operations whose rows are locked or lack a parent row, or whose merge takes too long.
-    locked: Vec<(usize, Fault)>,
-}
-
-/// A batch while it is merged, in parts where it failed as a whole.
-struct Merging<'a> {
-    operations: &'a [Operation],
-    /// The parts that are still to be merged, the next one last.
-    open: Vec<Vec<usize>>,
-    merged: Merged,
-    /// Whether an earlier attempt may have been committed without an answer.
-    again: bool,
-    pauses: Pauses,
-}
-
-impl<'a> Merging<'a> {
-    fn of(operations: &'a [Operation], pauses: Pauses) -> Self {
-        let open = vec![(0..operations.len()).collect()];
-        Self { operations, open, merged: Merged::default(), again: false, pauses }
-    }
-
-    /// The operations of the next transaction.
-    fn next(&mut self, size: &MergeSize) -> Option<Vec<usize>> {
-        let (part, rest) = size.cut(self.open.pop()?);
-        self.open.extend(Some(rest).filter(|rest| !rest.is_empty()));
-        Some(part)
-    }
-
-    /// Notes the operations that cannot be merged; the others of the part are open again.
-    fn refuse(&mut self, part: &[usize], refused: Vec<Refused>) {
-        let places: BTreeSet<usize> = refused.iter().map(|refused| refused.place).collect();
-        self.merged.refused.extend(refused.into_iter().map(|refused| (part[refused.place], refused.fault)));
-        let rest = part.iter().enumerate().filter(|(place, _)| !places.contains(place));
-        let rest: Vec<usize> = rest.map(|(_, operation)| *operation).collect();
-        if !rest.is_empty() {
-            self.open.push(rest);
-        }
-    }
-
-    /// Sets the operations of one chunk aside, with those of the chunk that are still open: they come later.
-    fn set_aside(&mut self, part: &[usize], fault: &Fault) {
-        let chunk = |i: usize| self.operations[i].event.chunk_id();
-        let Some(locked) = part.first().map(|i| chunk(*i)) else { return };
-        let later = self.open.iter().flatten().copied().filter(|i| chunk(*i) == locked);
-        let all: Vec<usize> = part.iter().copied().chain(later).collect();
-        self.open.iter_mut().for_each(|part| part.retain(|i| chunk(*i) != locked));
-        self.open.retain(|part| !part.is_empty());
-        self.merged.locked.extend(all.into_iter().map(|i| (i, fault.clone())));
-    }
-}
 
 impl Worker {
     /// Lists the chunks of operations that may have been carried before: writes of an earlier process may still arrive.
