@@ -6,6 +6,8 @@
 mod absent;
 #[path = "servers/application.rs"]
 mod application;
+#[path = "servers/bounds.rs"]
+mod bounds;
 #[path = "servers/clients.rs"]
 mod clients;
 #[path = "servers/crash_points.rs"]

@@ -320,6 +320,12 @@ impl Environment {
         entries.into_iter().map(|(_, fields)| fields).collect()
     }
 
+    /// Number of dead letters.
+    pub(crate) async fn dead_count(&self) -> u64 {
+        let mut length = redis::cmd("XLEN");
+        length.arg(format!("{}:dead", self.name)).query_async(&mut self.redis.clone()).await.unwrap()
+    }
+
     /// Number of entries ever added to the stream.
     pub(crate) async fn entries_added(&self) -> u64 {
         redis::from_redis_value(self.info("STREAM").await[0]["entries-added"].clone()).unwrap()

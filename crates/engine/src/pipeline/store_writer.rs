@@ -1,6 +1,7 @@
 //! A store writer sends writes to one store, in the order in which it receives them. While its store fails it retries
 //! and the other store writers continue; after `worker.patience` the writes that the store misses are left to the
-//! outbox, so that one store does not block the others.
+//! outbox, so that one store does not block the others. A chunk whose write takes too long is sent apart, so that it
+//! delays no other chunk.
 //!
 //! A store writer runs for one term of the lease. When the term is over it sends nothing to the store. A write that it
 //! sent before may arrive late, after the next holder deleted the chunk there, and stores that remove deleted documents
@@ -13,10 +14,10 @@ mod backlog;
 mod condition;
 mod delivery;
 mod drain;
+mod isolation;
 mod late_writes;
 mod task;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use chunk_sync_model::Target;
@@ -60,8 +61,7 @@ impl StoreWriter {
         let store_writer =
             Self { store: Arc::clone(&store), batches, condition: condition.clone(), claims: claims.clone() };
         let access = StoreAccess::new(store, records, settings, term, condition);
-        let drain = OutboxDrain { claims, refused: BTreeMap::new() };
-        (store_writer, tokio::spawn(task::run(access, drain, inbox)))
+        (store_writer, tokio::spawn(task::run(access, OutboxDrain::new(claims), inbox)))
     }
 
     pub(crate) fn target(&self) -> Target {
@@ -87,7 +87,7 @@ impl StoreWriter {
     pub(crate) fn send(&self, writes: Arc<[Write]>, enqueued: bool) -> oneshot::Receiver<Vec<WriteResult>> {
         let (done, answer) = oneshot::channel();
         // A writer that has ended drops the batch and its sender; the receiver reports that.
-        let _ = self.batches.send(WriteBatch { writes, enqueued, done });
+        let _ = self.batches.send(WriteBatch { writes, enqueued, from_outbox: false, done });
         answer
     }
 }

@@ -3,6 +3,7 @@
 
 mod breaker;
 mod crash;
+mod heavy;
 mod letters;
 mod merge_bus;
 mod oversize;

@@ -3,14 +3,15 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use chunk_sync_model::Target;
 use tracing::warn;
 
 use super::condition::SharedCondition;
+use super::delivery::pending_write;
 use super::late_writes;
-use crate::ports::{Applied, Fault, PendingWrite, Policy, Projection, Records, Watched, Write};
+use crate::ports::{Applied, Fault, FaultClass, PendingWrite, Policy, Projection, Records, Watched, Write};
 use crate::runtime::catch_panic::catch_panic;
 use crate::runtime::failpoint::{self, CrashPoint};
 use crate::runtime::metrics;
@@ -18,6 +19,9 @@ use crate::runtime::retry::Pauses;
 use crate::runtime::settings::WorkerSettings;
 use crate::runtime::term::Term;
 use crate::runtime::watch;
+
+/// How long a store may take to answer a small request, to count as one that answers.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(2);
 
 /// A store with its outbox, for one term.
 pub(super) struct StoreAccess {
@@ -46,8 +50,9 @@ impl StoreAccess {
         self.store.target()
     }
 
-    /// One attempt; `None` if the term ended before it or during it.
-    pub(super) async fn apply(&self, writes: &[Write]) -> Option<Vec<Applied>> {
+    /// One attempt; `None` if the term ended before it or during it. `apart` states that the writes are sent apart: if
+    /// they take too long, that is no failure of the store.
+    pub(super) async fn apply(&self, writes: &[Write], apart: bool) -> Option<Vec<Applied>> {
         if !self.term.holds() {
             return None;
         }
@@ -64,7 +69,9 @@ impl StoreAccess {
                 last = Some(fault).filter(|fault| fault.policy() != Policy::DeadLetter).or(last);
             }
         }
-        self.condition.observe(self.target(), last);
+        if !(apart && last.is_some_and(|fault| fault.class == FaultClass::Timeout)) {
+            self.condition.observe(self.target(), last);
+        }
         self.list_unanswered(writes, &answers).await;
         if !self.term.holds() {
             late_writes::check(&*self.records, &self.settings, self.target(), writes).await;
@@ -114,16 +121,29 @@ impl StoreAccess {
         Ok(())
     }
 
+    /// Whether the store answers a small request.
+    pub(super) async fn answers(&self) -> bool {
+        let check = catch_panic("check", self.store.check());
+        matches!(tokio::time::timeout(ANSWERS_WITHIN, check).await, Ok(Ok(Ok(()))))
+    }
+
     /// Puts the writes into the outbox, and the store counts as behind from now on; whether they are durable there.
     pub(super) async fn leave(&self, writes: impl Iterator<Item = &Write>) -> bool {
+        let left = self.enqueue(writes).await;
+        if left {
+            self.condition.set_behind(true);
+        }
+        left
+    }
+
+    /// Puts the writes into the outbox; whether they are durable there.
+    pub(super) async fn enqueue(&self, writes: impl Iterator<Item = &Write>) -> bool {
         let target = self.target();
-        let pending_writes: Vec<PendingWrite> =
-            writes.map(|write| PendingWrite { id: write.id, target, version: write.version }).collect();
+        let pending_writes: Vec<PendingWrite> = writes.map(|write| pending_write(write, target)).collect();
         let recorded = if pending_writes.is_empty() { Ok(()) } else { self.records.enqueue(&pending_writes).await };
         match recorded {
             Ok(()) => {
                 failpoint::reached(CrashPoint::Enqueued);
-                self.condition.set_behind(true);
                 true
             }
             Err(fault) => {

@@ -32,8 +32,10 @@ pub(crate) enum WriteResult {
 /// Writes handed to a store writer, and where it answers.
 pub(super) struct WriteBatch {
     pub(super) writes: Arc<[Write]>,
-    /// The merge has put them into the outbox already.
+    /// They are in the outbox already.
     pub(super) enqueued: bool,
+    /// They were read from the outbox: the store needs them whatever it answered before.
+    pub(super) from_outbox: bool,
     pub(super) done: oneshot::Sender<Vec<WriteResult>>,
 }
 
@@ -75,8 +77,10 @@ struct BatchIndex {
 /// The write to send for a chunk.
 pub(super) struct Due {
     pub(super) write: Write,
-    /// The merge has put it into the outbox already.
+    /// It is in the outbox already.
     pub(super) enqueued: bool,
+    /// No batch waits for it: it was read from the outbox.
+    pub(super) from_outbox: bool,
     /// When the store was first sent a write of this chunk that it failed to take.
     pub(super) failing_since: Option<Instant>,
     taken: Instant,
@@ -85,8 +89,13 @@ pub(super) struct Due {
 }
 
 impl Backlog {
-    pub(super) fn is_empty(&self) -> bool {
-        self.chunks.is_empty()
+    /// The number of chunks.
+    pub(super) fn len(&self) -> usize {
+        self.chunks.len()
+    }
+
+    pub(super) fn contains(&self, id: Uuid) -> bool {
+        self.chunks.contains_key(&id)
     }
 
     pub(super) fn has_fresh(&self) -> bool {
@@ -122,10 +131,14 @@ impl Backlog {
         *self = Self { next: self.next, ..Self::default() };
     }
 
-    /// Makes what failed due again, before what has not been sent yet.
+    /// Makes what failed due again: before what has not been sent yet if a batch waits for it, else after it.
     pub(super) fn retry_failed(&mut self) {
         for id in std::mem::take(&mut self.failed).into_iter().rev() {
-            self.fresh.push_front(id);
+            if self.due(id).is_some_and(|due| due.from_outbox) {
+                self.fresh.push_back(id);
+            } else {
+                self.fresh.push_front(id);
+            }
         }
     }
 
@@ -146,29 +159,44 @@ impl Backlog {
     }
 
     /// The write to send for a chunk: all of its writes folded, or only the oldest if they are sent one by one.
-    fn due(&self, id: Uuid) -> Option<Due> {
+    pub(super) fn due(&self, id: Uuid) -> Option<Due> {
         let waiting = self.chunks.get(&id)?;
         let stands_for = if waiting.alone { 1 } else { waiting.writes.len() };
         let mut writes = waiting.writes.iter().take(stands_for).filter_map(|source| self.write(*source));
-        let (first, mut enqueued) = writes.next()?;
-        let mut write = first.clone();
-        for (next, also_enqueued) in writes {
-            enqueued &= also_enqueued;
+        let (first, batch) = writes.next()?;
+        let (mut write, mut enqueued, mut from_outbox) = (first.clone(), batch.enqueued, batch.from_outbox);
+        for (next, batch) in writes {
+            enqueued &= batch.enqueued;
+            from_outbox &= batch.from_outbox;
             write = fold(write, next);
         }
-        Some(Due { write, enqueued, failing_since: waiting.failing_since, taken: Instant::now(), stands_for })
+        Some(Due {
+            write,
+            enqueued,
+            from_outbox,
+            failing_since: waiting.failing_since,
+            taken: Instant::now(),
+            stands_for,
+        })
     }
 
-    fn write(&self, source: BatchIndex) -> Option<(&Write, bool)> {
+    fn write(&self, source: BatchIndex) -> Option<(&Write, &WriteBatch)> {
         let OpenBatch { batch, .. } = self.batches.get(&source.batch)?;
-        Some((batch.writes.get(source.index)?, batch.enqueued))
+        Some((batch.writes.get(source.index)?, batch))
     }
 
     /// The write failed and can be repeated.
     pub(super) fn failed(&mut self, due: &Due) {
+        if self.chunks.contains_key(&due.write.id) {
+            self.note_failure(due);
+            self.failed.push(due.write.id);
+        }
+    }
+
+    /// The write failed, and the caller repeats it.
+    pub(super) fn note_failure(&mut self, due: &Due) {
         if let Some(waiting) = self.chunks.get_mut(&due.write.id) {
             waiting.failing_since.get_or_insert(due.taken);
-            self.failed.push(due.write.id);
         }
     }
 
@@ -194,6 +222,13 @@ impl Backlog {
         for source in answered {
             self.record(source, result.clone());
         }
+    }
+
+    /// Answers a write as pending, and keeps it as one from the outbox, which the caller sends apart.
+    pub(super) fn rest(&mut self, due: &Due, from_outbox: WriteBatch) {
+        self.answer(due, &WriteResult::Pending);
+        self.add(from_outbox);
+        self.fresh.retain(|id| *id != due.write.id);
     }
 
     fn version(&self, source: BatchIndex) -> Option<SyncVersion> {

@@ -27,6 +27,8 @@ pub struct Condition {
     pub behind: bool,
     /// Pending writes in the outbox that the store refuses: they stay there until their chunks change.
     pub refused: u64,
+    /// Pending writes in the outbox that take too long: they are repeated alone.
+    pub heavy: u64,
     /// Since when it has been failing, by the timer that also counts the pauses.
     failing_since: Option<Instant>,
 }
@@ -59,6 +61,10 @@ impl SharedCondition {
 
     pub(super) fn set_refused(&self, refused: usize) {
         self.lock().refused = refused as u64;
+    }
+
+    pub(super) fn set_heavy(&self, heavy: usize) {
+        self.lock().heavy = heavy as u64;
     }
 
     /// How long the store has been failing, across terms.

@@ -1,123 +1,189 @@
-//! Drains the outbox of one store: sends the newest state of each chunk that the store misses.
+//! Drains the outbox of one store: hands the newest state of each chunk that the store misses to the delivery, and
+//! removes from the outbox what the store has taken.
+//!
+//! # What a crash does
+//! A write is removed from the outbox after the store has taken it. A crash before the removal sends it once more, and
+//! its version guards it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chunk_sync_model::SyncVersion;
+use tokio::sync::oneshot;
+use tokio::sync::oneshot::error::TryRecvError;
 use tracing::warn;
 use uuid::Uuid;
 
 use super::access::StoreAccess;
+use super::backlog::{WriteBatch, WriteResult};
+use super::delivery::{CALL_BYTES, Delivery};
 use crate::pipeline::claims::Claims;
-use crate::ports::{Applied, Fault, PendingWrite, Policy, Row, Write};
+use crate::ports::{Fault, PendingWrite, Row, Write};
 use crate::runtime::failpoint::{self, CrashPoint};
 
-/// The most pending writes that are sent at once: their states are read without a limit of bytes.
+/// The most pending writes that are handed over at once.
 const MOST: usize = 256;
+
+/// The number of rows that are read at once: their bytes are known only then.
+const ROWS: usize = 32;
 
 /// The outbox of one store, as its store writer drains it.
 pub(super) struct OutboxDrain {
-    pub(super) claims: Claims,
+    claims: Claims,
     /// Pending writes that the store refuses, each with the refused version.
-    pub(super) refused: BTreeMap<Uuid, SyncVersion>,
+    refused: BTreeMap<Uuid, SyncVersion>,
+    /// Living chunks whose row is absent: there is no state to send until the row shows again or the chunk is deleted.
+    unseen: BTreeSet<Uuid>,
+    /// Writes that were handed to the delivery.
+    open: Vec<Open>,
 }
 
-/// What is left in the outbox of a store after an attempt to drain it.
-pub(super) enum Rest {
-    /// Nothing.
-    Nothing,
-    /// Something, or it is unknown.
-    Something,
+/// A write that was handed to the delivery.
+struct Open {
+    pending_write: PendingWrite,
+    /// The version of the state that is sent.
+    version: SyncVersion,
+    answer: oneshot::Receiver<Vec<WriteResult>>,
 }
 
-/// The result of one attempt to send pending writes.
-enum Drained {
-    /// Nothing is left that the store could take.
-    Empty,
+/// What was found in the outbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// Writes were handed to the delivery, and there may be more.
+    Writes,
     /// All that is left is claimed: the store has not answered those writes yet, so its condition is unknown.
     Claimed,
-    /// The store took some writes, and there may be more.
-    Sent,
+    /// Nothing is left that the store could take now.
+    Rest,
+    /// Nothing is left.
+    Nothing,
 }
 
 impl OutboxDrain {
-    /// Sends pending writes until none are left or the store fails.
-    pub(super) async fn run(&mut self, access: &StoreAccess) -> Rest {
-        while access.term.holds() {
-            match self.send_some(access).await {
-                Ok(Drained::Empty) => {
-                    access.condition.set_behind(false);
-                    return if self.refused.is_empty() { Rest::Nothing } else { Rest::Something };
-                }
-                Ok(Drained::Claimed) => return Rest::Something,
-                Ok(Drained::Sent) => {}
-                Err(fault) => {
-                    access.condition.observe(access.target(), Some(&fault));
-                    return Rest::Something;
-                }
-            }
-        }
-        Rest::Something
+    pub(super) fn new(claims: Claims) -> Self {
+        Self { claims, refused: BTreeMap::new(), unseen: BTreeSet::new(), open: Vec::new() }
     }
 
-    /// Sends one batch of pending writes. It skips writes that the store refused in this version, so that they do not
-    /// block the others, and claimed chunks, whose writes are sent directly.
-    async fn send_some(&mut self, access: &StoreAccess) -> Result<Drained, Fault> {
+    pub(super) fn claims(&self) -> &Claims {
+        &self.claims
+    }
+
+    /// Hands the next pending writes to the delivery. It skips writes that the store refused in this version, those that
+    /// are sent apart, and claimed chunks, whose writes are sent directly.
+    pub(super) async fn fill(&mut self, access: &StoreAccess, delivery: &mut Delivery) -> Result<Found, Fault> {
         let batch = access.settings.store_batch.clamp(1, MOST);
-        let limit = batch + self.refused.len() + self.claims.len();
-        let pending_writes = access.records.pending_writes(access.target(), limit).await?;
+        let skipped = self.refused.len() + self.unseen.len() + self.claims.len() + delivery.backlog.len();
+        let limit = batch + skipped;
+        let mut pending_writes = access.records.pending_writes(access.target(), limit).await?;
         if pending_writes.len() < limit {
             // The page has all there are: a refused write that is no longer among them has been sent or removed
             // otherwise.
             self.refused.retain(|id, _| pending_writes.iter().any(|pending_write| pending_write.id == *id));
             access.condition.set_refused(self.refused.len());
         }
-        let due = with_states(access, pending_writes).await?.into_iter();
-        let due = due.filter(|(pending_write, write)| self.refused.get(&pending_write.id) != Some(&write.version));
-        let (claimed, due): (Vec<_>, Vec<_>) =
-            due.partition(|(pending_write, _)| self.claims.contains(pending_write.id));
-        let (pending_writes, writes): (Vec<PendingWrite>, Vec<Write>) = due.into_iter().take(batch).unzip();
+        let is_refused = |write: &PendingWrite| self.refused.get(&write.id).is_some_and(|held| *held >= write.version);
+        pending_writes.retain(|write| !is_refused(write) && !self.unseen.contains(&write.id));
+        pending_writes.retain(|write| !delivery.backlog.contains(write.id));
+        let found = pending_writes.len();
+        pending_writes.retain(|write| !self.claims.contains(write.id));
         if pending_writes.is_empty() {
-            return Ok(if claimed.is_empty() { Drained::Empty } else { Drained::Claimed });
+            return Ok(self.without_writes(found > 0, access, delivery));
         }
-        // The term is over: the condition of the rest is unknown.
-        let Some(answers) = access.apply(&writes).await else { return Ok(Drained::Claimed) };
-        let (mut settled, mut failed) = (Vec::new(), None);
-        for ((pending_write, write), answer) in pending_writes.iter().zip(&writes).zip(answers) {
-            match answer {
-                Applied::Written | Applied::Skipped => settled.push(*pending_write),
-                Applied::Failed(fault) => match fault.policy() {
-                    Policy::DeadLetter => self.refuse(access, write, &fault),
-                    Policy::RetryAlone | Policy::Wait | Policy::Stop => failed = Some(fault),
-                },
-            }
-        }
-        failpoint::reached(CrashPoint::Drained);
-        access.records.drained(&settled).await?;
-        self.refused.retain(|id, _| settled.iter().all(|pending_write| pending_write.id != *id));
-        access.condition.set_refused(self.refused.len());
-        failed.map_or(Ok(Drained::Sent), Err)
+        pending_writes.truncate(batch);
+        self.hand_over(access, delivery, &pending_writes).await?;
+        Ok(Found::Writes)
     }
 
-    fn refuse(&mut self, access: &StoreAccess, write: &Write, fault: &Fault) {
-        let (target, chunk) = (access.target(), write.id);
+    fn without_writes(&mut self, claimed: bool, access: &StoreAccess, delivery: &Delivery) -> Found {
+        if claimed {
+            return Found::Claimed;
+        }
+        access.condition.set_behind(false);
+        // Their rows may show again.
+        let rest = !std::mem::take(&mut self.unseen).is_empty();
+        let waits = rest || !self.refused.is_empty() || !delivery.isolation.is_empty();
+        if waits { Found::Rest } else { Found::Nothing }
+    }
+
+    /// Reads the recorded states, a bounded number of bytes.
+    async fn hand_over(
+        &mut self,
+        access: &StoreAccess,
+        delivery: &mut Delivery,
+        pending_writes: &[PendingWrite],
+    ) -> Result<(), Fault> {
+        let mut bytes = 0;
+        for pending_writes in pending_writes.chunks(ROWS) {
+            let ids: Vec<Uuid> = pending_writes.iter().map(|pending_write| pending_write.id).collect();
+            let rows = access.records.rows_of(&ids).await?;
+            for (pending_write, row) in pending_writes.iter().zip(rows) {
+                match state(pending_write, row) {
+                    Some(write) => {
+                        bytes += write.weight();
+                        let batch = self.open(*pending_write, write);
+                        delivery.backlog.add(batch);
+                    }
+                    None => drop(self.unseen.insert(pending_write.id)),
+                }
+            }
+            if bytes > CALL_BYTES {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// A write that the outbox holds since now, for the delivery.
+    pub(super) fn adopt(&mut self, pending_write: PendingWrite, write: Write) -> WriteBatch {
+        self.open(pending_write, write)
+    }
+
+    fn open(&mut self, pending_write: PendingWrite, write: Write) -> WriteBatch {
+        let (done, answer) = oneshot::channel();
+        self.open.push(Open { pending_write, version: write.version, answer });
+        WriteBatch { writes: [write].into(), enqueued: true, from_outbox: true, done }
+    }
+
+    /// Removes from the outbox what the store has taken.
+    pub(super) async fn settle(&mut self, access: &StoreAccess) {
+        let mut settled = Vec::new();
+        let mut open = std::mem::take(&mut self.open);
+        open.retain_mut(|open| match open.answer.try_recv() {
+            Err(TryRecvError::Empty) => true,
+            Err(TryRecvError::Closed) => false,
+            Ok(results) => {
+                match results.into_iter().next() {
+                    Some(WriteResult::Durable) => settled.push(open.pending_write),
+                    Some(WriteResult::Refused(fault)) => self.refuse(access, open, &fault),
+                    Some(WriteResult::Pending) | None => {}
+                }
+                false
+            }
+        });
+        self.open = open;
+        if settled.is_empty() {
+            return;
+        }
+        failpoint::reached(CrashPoint::Drained);
+        if let Err(fault) = access.records.drained(&settled).await {
+            warn!(%fault, writes = settled.len(), "could not clear drained writes from the outbox; resending");
+        }
+        self.refused.retain(|id, _| settled.iter().all(|pending_write| pending_write.id != *id));
+        access.condition.set_refused(self.refused.len());
+    }
+
+    fn refuse(&mut self, access: &StoreAccess, open: &Open, fault: &Fault) {
+        let (target, chunk) = (access.target(), open.pending_write.id);
         warn!(%target, %chunk, %fault, "the store refused a pending write; kept until the chunk changes");
-        self.refused.insert(write.id, write.version);
+        self.refused.insert(chunk, open.version.max(open.pending_write.version));
         access.condition.set_refused(self.refused.len());
     }
 }
 
-/// The recorded state of each pending write. A living chunk whose row is absent has no state to send: its pending write
-/// waits until the row shows again or the chunk is deleted.
-async fn with_states(
-    access: &StoreAccess,
-    pending_writes: Vec<PendingWrite>,
-) -> Result<Vec<(PendingWrite, Write)>, Fault> {
-    let ids: Vec<_> = pending_writes.iter().map(|pending_write| pending_write.id).collect();
-    let rows = if ids.is_empty() { Vec::new() } else { access.records.rows_of(&ids).await? };
-    let write = |(pending_write, row): (PendingWrite, Option<Row>)| {
-        let (version, state) = row.map_or((pending_write.version, None), |row| (row.version, row.state));
-        (pending_write, Write { id: pending_write.id, version, state, vectors_since: version })
-    };
-    let is_unseen = |row: &Option<Row>| row.as_ref().is_some_and(|row| row.state.is_none() && row.lives == Some(true));
-    Ok(pending_writes.into_iter().zip(rows).filter(|(_, row)| !is_unseen(row)).map(write).collect())
+/// The recorded state of a pending write; `None` for a living chunk whose row is absent.
+fn state(pending_write: &PendingWrite, row: Option<Row>) -> Option<Write> {
+    if row.as_ref().is_some_and(|row| row.state.is_none() && row.lives == Some(true)) {
+        return None;
+    }
+    let (version, state) = row.map_or((pending_write.version, None), |row| (row.version, row.state));
+    Some(Write { id: pending_write.id, version, state, vectors_since: version })
 }

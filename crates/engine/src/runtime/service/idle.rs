@@ -48,7 +48,9 @@ impl Service {
         Ok(health.stores.iter().all(|(target, condition)| {
             let failing = condition.failing.as_ref().map(|(since, _)| ports.clock.now().seconds_since(*since));
             let pending = counts.get(target).copied().unwrap_or_default();
-            condition.behind || failing.is_some_and(|seconds| seconds > patience) || pending <= condition.refused
+            condition.behind
+                || failing.is_some_and(|seconds| seconds > patience)
+                || pending <= condition.refused + condition.heavy
         }))
     }
 }

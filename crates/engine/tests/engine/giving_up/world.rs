@@ -2,6 +2,7 @@
 //! be killed.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -24,9 +25,50 @@ use uuid::Uuid;
 pub(crate) struct StoreFaults {
     pub(crate) refused: Mutex<BTreeSet<Uuid>>,
     pub(crate) deadly: Mutex<BTreeSet<Uuid>>,
+    /// A chunk whose write takes longer than the client waits, and how long the client waits.
+    pub(crate) heavy: Mutex<Option<(Uuid, Duration)>>,
+    /// The number of writes in each call with the heavy chunk.
+    heavy_calls: Mutex<Vec<usize>>,
+    /// The client cannot connect.
+    down: AtomicBool,
+    /// No call gets an answer in time.
+    stalled: AtomicBool,
     /// Notified when the store is about to end the process.
     reached: Notify,
 }
+
+impl StoreFaults {
+    /// The number of writes in each call with the heavy chunk so far.
+    pub(crate) fn heavy_calls(&self) -> Vec<usize> {
+        self.heavy_calls.lock().unwrap().clone()
+    }
+
+    pub(crate) fn set_down(&self, down: bool) {
+        self.down.store(down, Ordering::SeqCst);
+    }
+
+    pub(crate) fn set_stalled(&self, stalled: bool) {
+        self.stalled.store(stalled, Ordering::SeqCst);
+    }
+
+    /// Why a call with these writes fails as a whole, if it does.
+    async fn fails(&self, writes: &[Write]) -> Option<Fault> {
+        if self.down.load(Ordering::SeqCst) {
+            return Some(Fault::new(FaultClass::Unavailable, "moody", "down"));
+        }
+        let heavy = *self.heavy.lock().unwrap();
+        let heavy = heavy.filter(|(chunk, _)| writes.iter().any(|write| write.id == *chunk)).map(|(_, wait)| wait);
+        let stalled = Some(STALL).filter(|_| self.stalled.load(Ordering::SeqCst));
+        if heavy.is_some() {
+            self.heavy_calls.lock().unwrap().push(writes.len());
+        }
+        tokio::time::sleep(heavy.or(stalled)?).await;
+        Some(Fault::new(FaultClass::Timeout, "moody", "no answer in time"))
+    }
+}
+
+/// How long the client of a stalled store waits.
+const STALL: Duration = Duration::from_millis(20);
 
 /// Vectors in memory, in a store that refuses some chunks, and ends the process at others by never answering.
 #[derive(Clone)]
@@ -49,6 +91,9 @@ impl Projection for FaultyStore {
         if writes.iter().any(|write| self.faults.deadly.lock().unwrap().contains(&write.id)) {
             self.faults.reached.notify_one();
             std::future::pending::<()>().await;
+        }
+        if let Some(fault) = self.faults.fails(writes).await {
+            return vec![Applied::Failed(fault); writes.len()];
         }
         let mut applied = Vec::new();
         for write in writes {
@@ -78,7 +123,7 @@ impl Projection for FaultyStore {
     }
 
     async fn check(&self) -> Result<(), Fault> {
-        self.store.check().await
+        self.faults.fails(&[]).await.map_or(Ok(()), Err)
     }
 }
 
