@@ -162,3 +162,81 @@ fn read_only_commands_create_nothing() {
     assert_eq!(fine(dir, &["init"])["installation"]["version"], 1);
     assert_eq!(fine(dir, &["status"])["chunks"]["qdrant"], 0);
 }
+
+/// The tables of the file, and the files of the log, that hold the text. Free pages of the file may hold it as well, which
+/// the receipt states.
+fn places(dir: &Path, text: &str) -> Vec<String> {
+    let file = rusqlite::Connection::open(dir.join("data/chunk-sync.db")).unwrap();
+    let mut tables = file.prepare("SELECT name FROM sqlite_master WHERE type = 'table'").unwrap();
+    let tables: Vec<String> = tables.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+    let holds = |value: rusqlite::types::ValueRef<'_>| match value {
+        rusqlite::types::ValueRef::Text(bytes) | rusqlite::types::ValueRef::Blob(bytes) => {
+            bytes.windows(text.len()).any(|window| window == text.as_bytes())
+        }
+        _ => false,
+    };
+    let mut places = Vec::new();
+    for table in tables {
+        let mut all = file.prepare(&format!("SELECT * FROM {table}")).unwrap();
+        let columns = all.column_count();
+        let mut rows = all.query([]).unwrap();
+        while let Some(row) = rows.next().unwrap() {
+            if (0..columns).any(|column| holds(row.get_ref(column).unwrap())) && !places.contains(&table) {
+                places.push(table.clone());
+            }
+        }
+    }
+    for line in std::fs::read_dir(dir.join("data/wal")).into_iter().flatten() {
+        let log = std::fs::read(line.unwrap().path()).unwrap();
+        if log.windows(text.len()).any(|window| window == text.as_bytes()) && !places.contains(&"wal".to_owned()) {
+            places.push("wal".to_owned());
+        }
+    }
+    places
+}
+
+fn publish_lines(dir: &Path, lines: &[Value]) {
+    let lines: Vec<String> = lines.iter().map(Value::to_string).collect();
+    std::fs::write(dir.join("in.jsonl"), lines.join("\n")).unwrap();
+    assert_eq!(fine(dir, &["publish", "in.jsonl"])["published"], lines.len());
+    settled(dir);
+}
+
+/// Publishes a text by two writers, and its delete. Returns the id.
+fn deleted_text(dir: &Path, text: &str) -> String {
+    let mut chunk: Value = Generator::new(21).take(1).next().unwrap();
+    let id = uuid::Uuid::new_v4().to_string();
+    chunk["id"] = id.clone().into();
+    for (writer, number) in [("claude", "one"), ("cognee", "two"), ("claude", "three")] {
+        chunk["system_origin"] = writer.into();
+        chunk["content"] = format!("{number}: {text}").into();
+        chunk["metadata"]["updated_at"] = jiff::Timestamp::now().to_string().into();
+        publish_lines(dir, std::slice::from_ref(&chunk));
+    }
+    let delete = serde_json::json!({
+        "event_id": uuid::Uuid::new_v4(), "type": "delete", "source": "claude", "chunk": { "id": id },
+        "targets": ["postgres", "qdrant", "neo4j"], "timestamp": jiff::Timestamp::now().to_string(),
+    });
+    publish_lines(dir, &[delete]);
+    id
+}
+
+#[test]
+fn a_deleted_text_is_erased_from_the_embedded_file_beside_a_service_and_without_one() {
+    const SECRET: &str = "SECRET-4711";
+    let environment = environment();
+    let dir = environment.path();
+    for beside in [true, false] {
+        let service = Service::start(dir);
+        let id = deleted_text(dir, SECRET);
+        let before = places(dir, SECRET);
+        for place in ["records", "conflicts"] {
+            assert!(before.iter().any(|found| found == place), "{place} does not have the text: {before:?}");
+        }
+        let service = beside.then_some(service);
+        let receipt = fine(dir, &["erase", &id]);
+        assert_eq!(receipt["chunks"][0]["refused"], Value::Null, "{receipt}");
+        assert_eq!(places(dir, SECRET), Vec::<String>::new(), "{receipt}");
+        drop(service);
+    }
+}

@@ -11,6 +11,10 @@ const SECRET: &str = "SECRET-4711";
 
 /// Every place that holds the text: tables, streams, files of the log.
 async fn places(environment: &Environment) -> Vec<String> {
+    places_and_log(environment, &environment.log()).await
+}
+
+async fn places_and_log(environment: &Environment, log: &std::path::Path) -> Vec<String> {
     let hex: String = SECRET.bytes().map(|byte| format!("{byte:02x}")).collect();
     let mut places = Vec::new();
     for table in environment.tables().await {
@@ -25,7 +29,7 @@ async fn places(environment: &Environment) -> Vec<String> {
             places.push(stream.to_owned());
         }
     }
-    for file in std::fs::read_dir(environment.log()).unwrap() {
+    for file in std::fs::read_dir(log).unwrap() {
         let path = file.unwrap().path();
         if String::from_utf8_lossy(&std::fs::read(&path).unwrap()).contains(SECRET) {
             places.push("log".to_owned());
@@ -125,4 +129,35 @@ async fn a_log_that_no_service_holds_is_erased_by_the_command() {
     assert_eq!(places(&environment).await, Vec::<String>::new());
     environment.fine(&["run", "--drain"]);
     environment.assert_equal(0);
+}
+
+/// A process that worked the stream before keeps its own log, to which no other process has access.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_of_a_standby_is_named_and_erased_with_its_own_directory() {
+    let environment = Environment::new().await;
+    environment.fine(&["init"]);
+    let first = environment.go_on(&[], &[]);
+    let id = disputed(&environment).await;
+    // The next process has another directory.
+    let dir = tempfile::TempDir::new().unwrap();
+    let variables = [("CHUNK_SYNC__WAL__DIR", dir.path().to_str().unwrap())];
+    first.terminate();
+    let second = environment.go_on(&[], &variables);
+    environment.sql(&format!("DELETE FROM unified.chunks WHERE id = '{id}'")).await;
+    environment
+        .visible("its end", || async { !environment.has_node(id).await && !environment.has_point(id).await })
+        .await;
+    environment.settled().await;
+    let mut erase_there = environment.program(&["erase", "--json", &id.to_string()]);
+    let output = erase_there.envs(variables).output().unwrap();
+    let receipt: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(output.status.success() && receipt["log"]["result"] == "by_service", "{receipt}");
+    let named = receipt["not_reached"].as_array().unwrap().iter();
+    assert!(named.filter_map(Value::as_str).any(|place| place.contains("logs of other processes")), "{receipt}");
+    assert_eq!(places_and_log(&environment, dir.path()).await, Vec::<String>::new());
+    assert_eq!(places(&environment).await, ["log"]);
+    let (code, receipt) = erase(&environment, &[&id.to_string()]);
+    assert!(code == Some(0) && receipt["log"]["operations"].as_u64().is_some_and(|count| count > 0), "{receipt}");
+    assert_eq!(places(&environment).await, Vec::<String>::new());
+    second.terminate();
 }

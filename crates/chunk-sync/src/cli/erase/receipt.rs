@@ -70,7 +70,9 @@ pub(super) fn not_reached(config: &Config) -> Vec<&'static str> {
         places.push("Neo4j: transaction logs until they are pruned, and free space of its files");
     }
     places.push("lines of the write-ahead log that were damaged and set aside; free blocks of its disk");
-    places.push("logs of processes on other hosts, which keep ended operations for wal.keep");
+    places.push(
+        "logs of other processes that worked the stream before: stop each, and repeat the command with its wal.dir",
+    );
     places.push("readers of the stream, listeners, and files that were published");
     places
 }
@@ -111,7 +113,7 @@ fn of_log(log: &Logged) -> String {
                 ),
             }
         }
-        Logged::ByService => "erased by the running service".to_owned(),
+        Logged::ByService => "erased by the process that works the stream".to_owned(),
         Logged::Requested => {
             "requested; the process that works the stream erases it as soon as nothing of it is pending".to_owned()
         }
