@@ -66,10 +66,8 @@ impl Maintenance {
             {
                 warn!(%fault, "could not expire idle records; retrying in 10 s");
             }
-            if tick % 10 == 0
-                && let Err(fault) = self.tidy(&mut dead).await
-            {
-                warn!(%fault, "could not remove what is finished; retrying in 10 s");
+            if tick % 10 == 0 {
+                self.tidy(&mut dead).await;
             }
         }
     }
@@ -100,12 +98,23 @@ impl Maintenance {
         Ok(())
     }
 
-    /// Each call examines one page of dead letters, the one after `dead`.
-    async fn tidy(&self, dead: &mut Option<EntryId>) -> Result<(), Fault> {
+    /// Each call examines one page of dead letters, the one after `dead`. What the bus cannot do now keeps neither the log
+    /// nor the conflicts from being removed.
+    async fn tidy(&self, dead: &mut Option<EntryId>) {
+        for (what, done) in [
+            ("files of the log", self.log.retire().await),
+            ("conflicts", self.forget_conflicts().await),
+            ("entries of the bus", self.tidy_bus(dead).await),
+        ] {
+            if let Err(fault) = done {
+                warn!(%fault, what, "could not remove what is finished; retrying in 10 s");
+            }
+        }
+    }
+
+    async fn tidy_bus(&self, dead: &mut Option<EntryId>) -> Result<(), Fault> {
         self.ports.bus.trim().await?;
         self.progress.note_bus(&self.ports.bus.condition().await?);
-        self.log.retire().await?;
-        self.forget_conflicts().await?;
         spill::spill(&*self.ports.bus, &self.disk, spill::MOST, self.clock.timestamp()).await?;
         *dead = dead_letters::tidy(&*self.ports.bus, &*self.ports.records, &self.limits, dead.take()).await?;
         Ok(())
