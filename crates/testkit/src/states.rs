@@ -165,10 +165,12 @@ pub fn awkward() -> Vec<Arc<State>> {
             c["embeddings"]["sparse"] = json!({ "model": "bm25", "indices": [30521, 0, 7], "values": [0.5, -1.25, 1e-30], "timestamp": "2026-01-01T00:00:00Z" });
         }),
         with("an empty sparse vector", &|c| {
-            c["embeddings"]["sparse"] = json!({ "model": "splade", "indices": [], "values": [], "timestamp": "2026-01-01T00:00:00Z" });
+            c["embeddings"]["sparse"] =
+                json!({ "model": "splade", "indices": [], "values": [], "timestamp": "2026-01-01T00:00:00Z" });
         }),
         with("a sparse vector of zeros", &|c| {
-            c["embeddings"]["sparse"] = json!({ "model": "splade", "indices": [5], "values": [0.0], "timestamp": "2026-01-01T00:00:00Z" });
+            c["embeddings"]["sparse"] =
+                json!({ "model": "splade", "indices": [5], "values": [0.0], "timestamp": "2026-01-01T00:00:00Z" });
         }),
         with("a vector of zeros", &|c| c["embeddings"]["dense"] = dense("gte", &[0.0])),
         with("a vector far from length one", &|c| c["embeddings"]["dense"] = dense("gte", &[3.0e8, -4.0e-8, 1.0])),

@@ -226,10 +226,10 @@ fn say_applied(outcome: &Outcome, json: bool) -> Result<Ended, Failure> {
 /// The report as text.
 pub(super) fn text(report: &Report) -> String {
     let rows = report.stores.iter().map(|(target, store)| {
-        let counts = [store.count, store.missing, store.orphaned, store.different, store.stale];
+        let counts = [store.count, store.missing, store.orphaned, store.different, store.stale, store.oversize];
         std::iter::once(target.to_string()).chain(counts.map(output::number)).collect()
     });
-    let mut text = output::table(&["store", "chunks", "missing", "orphaned", "different", "stale"], rows);
+    let mut text = output::table(&["store", "chunks", "missing", "orphaned", "different", "stale", "oversize"], rows);
     for difference in &report.differences {
         let fields = match difference.fields.as_slice() {
             [] => String::new(),

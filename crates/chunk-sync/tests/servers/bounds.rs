@@ -91,8 +91,8 @@ async fn ten_thousand_dead_letters_and_idle_groups_are_not_kept_in_memory() {
     }
     groups.query_async::<()>(&mut redis).await.unwrap();
     environment.publish_lines(&lines(5));
+    // All entries before them have been read by then.
     environment.visible("the chunks behind them", || async { environment.nodes().await == 5 }).await;
-    environment.settled().await;
     assert_bounded("10,000 dead letters, 1,000 idle groups", run);
 }
 
@@ -124,4 +124,27 @@ async fn a_chunk_that_changes_thousands_of_times_keeps_a_bounded_record() {
     let record = environment.count("SELECT max(length(record))::bigint FROM chunk_sync.records").await;
     assert!(record < 1 << 20, "the record has {record} bytes");
     assert_bounded(&format!("3,000 changes of one chunk, whose record has {record} bytes"), run);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_above_the_limit_are_named_by_verify_and_never_deleted() {
+    let environment = initialised().await;
+    let run = environment.start();
+    environment.publish(5);
+    environment.settled().await;
+    let id = environment.ids().await[0];
+    let grow = format!("UPDATE unified.chunks SET content = repeat('x', 70000000) WHERE id = '{id}'");
+    environment.sql(&grow).await;
+    environment.visible("the dead letter", || async { environment.dead_count().await == 1 }).await;
+    let report = environment.found(&["verify", "--json"]);
+    assert_eq!((&report["chunks"], &report["stores"]["postgres"]["oversize"]), (&5.into(), &1.into()), "{report}");
+    assert_eq!(report["differences"].as_array().unwrap().len(), 1, "{report}");
+    let repair = environment.program(&["verify", "--repair"]).output().unwrap();
+    assert_eq!(repair.status.code(), Some(1), "{}", String::from_utf8_lossy(&repair.stdout));
+    assert!(environment.has_node(id).await && environment.has_point(id).await);
+    environment.sql(&format!("UPDATE unified.chunks SET content = 'short again' WHERE id = '{id}'")).await;
+    environment.visible("the row", || environment.point_is(id, "content", "short again")).await;
+    environment.settled().await;
+    environment.assert_equal(5);
+    assert_bounded("a row of 70 MB", run);
 }

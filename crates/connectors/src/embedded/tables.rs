@@ -29,9 +29,11 @@ pub(super) fn row(transaction: &Transaction<'_>, id: Uuid) -> Result<Option<Row>
         .optional()?;
     Ok(match (record, state) {
         (None, None) => None,
-        (None, state) => Some(Row { id, version: SyncVersion::default(), lives: None, seen: None, state }),
+        (None, state) => {
+            Some(Row { id, version: SyncVersion::default(), lives: None, seen: None, state, oversize: false })
+        }
         (Some((version, lives, seen)), state) => {
-            Some(Row { id, version, lives: Some(lives), seen: seen.map(Hash::from_bytes), state })
+            Some(Row { id, version, lives: Some(lives), seen: seen.map(Hash::from_bytes), state, oversize: false })
         }
     })
 }

@@ -120,6 +120,8 @@ pub(super) struct Statements {
     pub(super) lock_rows: String,
     /// Rows by their ids.
     pub(super) rows: String,
+    /// The ids of the rows that are too long to be read.
+    pub(super) oversize: String,
     /// Inserts a row that does not exist: id, then every column.
     pub(super) insert: String,
     /// The name of the table.
@@ -154,10 +156,8 @@ impl Statements {
         };
         let above = "WHERE id > $2";
         Self {
-            lock_rows: format!(
-                "{select} AND {} ORDER BY id FOR UPDATE",
-                SHORT_ENOUGH.replace("{}", &row_max_bytes.to_string())
-            ),
+            lock_rows: format!("{select} AND {} ORDER BY id FOR UPDATE", short_enough(row_max_bytes)),
+            oversize: format!("SELECT id FROM {table} WHERE id = ANY($1) AND {LENGTH} > {row_max_bytes}"),
             rows: select,
             insert: format!(
                 "INSERT INTO {table} (id, {}) VALUES ($1, {}) ON CONFLICT (id) DO NOTHING",
@@ -202,12 +202,19 @@ impl Statements {
     }
 }
 
-/// Fails the statement for a row that is longer than `{}` bytes, before its values are read: the cast of the text raises
-/// SQLSTATE 22P02 with that text. The length of a compressed JSON value is computed only if it can be long.
-const SHORT_ENOUGH: &str = "(CASE WHEN coalesce(octet_length(content), 0) + coalesce(octet_length(summary), 0) \
+/// The length of a row, in bytes. That of a compressed JSON value is computed only if it can be long.
+const LENGTH: &str = "coalesce(octet_length(content), 0) + coalesce(octet_length(summary), 0) \
     + coalesce(CASE WHEN pg_column_size(metadata) > 131072 THEN octet_length(metadata::text) ELSE 0 END, 0) \
-    + coalesce(CASE WHEN pg_column_size(entity_refs) > 131072 THEN octet_length(entity_refs::text) ELSE 0 END, 0) > {} \
-    THEN ('the row has more than limits.row_max_bytes; shorten it: ' || id)::integer ELSE 1 END) = 1";
+    + coalesce(CASE WHEN pg_column_size(entity_refs) > 131072 THEN octet_length(entity_refs::text) ELSE 0 END, 0)";
+
+/// Fails the statement for a row that is longer than this, before its values are read: the cast of the text raises SQLSTATE
+/// 22P02 with that text.
+fn short_enough(row_max_bytes: usize) -> String {
+    format!(
+        "(CASE WHEN {LENGTH} > {row_max_bytes} \
+         THEN ('the row has more than limits.row_max_bytes; shorten it: ' || id)::integer ELSE 1 END) = 1"
+    )
+}
 
 /// One row per stream. It is updated several times a second; the fill factor leaves room for that on its page.
 pub(super) const LEASE_TABLE: &[&str] = &["CREATE TABLE chunk_sync.lease (

@@ -1,6 +1,6 @@
 //! Reads of rows with their records: by id, by page, and under the locks of a merge.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use chunk_sync_engine::ports::{CurrentState, Row};
@@ -41,19 +41,26 @@ pub(super) async fn read(
         Pick::Page(after, limit) => page(&snapshot, layout, after, limit).await?,
     };
     let versions = snapshot.prepare_cached(sql::VERSIONS).await?;
+    let oversize = snapshot.query(&snapshot.prepare_cached(&layout.statements.oversize).await?, &[&ids]).await?;
+    let oversize: HashSet<Uuid> = oversize.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+    let readable: Vec<Uuid> = ids.iter().copied().filter(|id| !oversize.contains(id)).collect();
     // A row without times reads as the epoch, always the same, until a merge gives it times.
-    let states = read_states(&snapshot, &layout.statements.rows, config, &ids, Time::from_micros(0), None);
+    let states = read_states(&snapshot, &layout.statements.rows, config, &readable, Time::from_micros(0), None);
     let (states, versions) = try_join(states, async { Ok(snapshot.query(&versions, &[&ids]).await?) }).await?;
     snapshot.commit().await?;
-    let mut rows = HashMap::new();
-    for (id, held) in states {
-        let state = Some(held.state);
-        rows.insert(id, Row { id, version: SyncVersion::default(), lives: None, seen: None, state });
-    }
+    let unrecorded = |id, state| Row {
+        id,
+        version: SyncVersion::default(),
+        lives: None,
+        seen: None,
+        state,
+        oversize: oversize.contains(&id),
+    };
+    let mut rows: HashMap<Uuid, Row> = oversize.iter().map(|id| (*id, unrecorded(*id, None))).collect();
+    rows.extend(states.into_iter().map(|(id, held)| (id, unrecorded(id, Some(held.state)))));
     for record in versions {
         let id = record.try_get(0)?;
-        let none = Row { id, version: SyncVersion::default(), lives: None, seen: None, state: None };
-        let row = rows.entry(id).or_insert(none);
+        let row = rows.entry(id).or_insert_with(|| unrecorded(id, None));
         row.version = version(record.try_get(1)?);
         row.lives = Some(record.try_get(2)?);
         row.seen = digest(&record, 3)?;

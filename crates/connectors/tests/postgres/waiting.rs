@@ -203,5 +203,7 @@ async fn a_row_above_the_limit_of_bytes_is_refused_alone_and_not_read() {
     let letters = running.bus.dead(None, 10).await.unwrap();
     let error = letters[0].text("error").unwrap();
     assert!(letters.len() == 1 && error.contains("limits.row_max_bytes"), "{error}");
+    let row = running.records.rows_of(&[long]).await.unwrap().remove(0).unwrap();
+    assert!(row.oversize && row.state.is_none() && !row.is_absent(), "{:?}", row.lives);
     running.service.stop().await.unwrap();
 }

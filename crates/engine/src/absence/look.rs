@@ -30,6 +30,8 @@ pub(super) enum Look {
 /// Looks at a noted chunk; `row` is what the system of record holds at `at`.
 pub(super) fn look(noted: &AbsentRow, row: Option<&Row>, at: Time) -> Look {
     match row {
+        // It shows again; its merge is refused until it is shorter.
+        Some(row) if row.oversize => Look::Wait,
         Some(row) if row.state.is_some() => Look::ShownAgain,
         Some(row) if row.lives == Some(true) => absent(noted, at),
         // Deleted while its row could not be seen: if the row shows again, it is deleted too.
@@ -74,7 +76,7 @@ mod tests {
     }
 
     fn row(lives: Option<bool>, state: Option<Arc<State>>) -> Row {
-        Row { id: Uuid::max(), version: SyncVersion::default(), lives, seen: None, state }
+        Row { id: Uuid::max(), version: SyncVersion::default(), lives, seen: None, state, oversize: false }
     }
 
     fn state() -> Arc<State> {
@@ -111,6 +113,8 @@ mod tests {
         let approved = AbsentRow { confirmed: true, approved: true, ..noted(AbsenceCause::Missed) };
         assert_eq!(look(&approved, Some(&row(Some(true), None)), at(0)), Look::Delete);
         assert_eq!(look(&approved, Some(&row(Some(true), Some(state()))), at(0)), Look::ShownAgain);
+        let oversize = Row { oversize: true, ..row(Some(true), None) };
+        assert_eq!(look(&approved, Some(&oversize), at(0)), Look::Wait, "the row is there");
     }
 
     #[test]

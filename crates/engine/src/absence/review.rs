@@ -89,7 +89,7 @@ pub async fn truncated(ports: &Ports, max_deletes: Option<u64>, at: Time) -> Res
         let page = ports.records.rows(after, BATCH).await?;
         let ended = page.len() < BATCH;
         after = page.last().map(|row| row.id).or(after);
-        let absent = page.iter().filter(|row| row.lives == Some(true) && row.state.is_none());
+        let absent = page.iter().filter(|row| row.is_absent());
         let ids: Vec<Uuid> = absent.map(|row| row.id).collect();
         ports.records.note_absent(&ids, AbsenceCause::Truncated, at).await?;
         ports.records.confirm_absent(&ids).await?;

@@ -69,7 +69,7 @@ async fn carry(
         after = page.last().map(|row: &Row| row.id).or(after);
         done.rows += page.iter().filter(|row| row.state.is_some()).count() as u64;
         let events: Vec<_> = page.iter().filter_map(|row| uncarried(row, &place, &targets, &ports.clock)).collect();
-        let absent: Vec<Uuid> = page.iter().filter(|row| is_absent(row)).map(|row| row.id).collect();
+        let absent: Vec<Uuid> = page.iter().filter(|row| row.is_absent()).map(|row| row.id).collect();
         note(ports, &absent, missed, ports.clock.now()).await?;
         done.absent += absent.len() as u64;
         done.published += events.len() as u64;
@@ -90,9 +90,4 @@ fn uncarried(row: &Row, place: &str, targets: &[Target], clock: &Clock) -> Optio
         _ => return None,
     };
     Some(signal(row.id, touch, at, place, targets))
-}
-
-/// Whether the chunk lives and has no row.
-fn is_absent(row: &Row) -> bool {
-    row.state.is_none() && row.lives == Some(true)
 }

@@ -97,8 +97,18 @@ pub struct Row {
     pub lives: Option<bool>,
     /// The digest of the row when it was last written or seen, [`Commit::row`].
     pub seen: Option<Hash>,
-    /// The row.
+    /// The row; `None` if there is none, or if it is too long.
     pub state: Option<Arc<State>>,
+    /// Whether the row has more than `limits.row_max_bytes`: it is there, and was not read.
+    pub oversize: bool,
+}
+
+impl Row {
+    /// Whether the chunk lives and has no row.
+    #[must_use]
+    pub fn is_absent(&self) -> bool {
+        self.state.is_none() && !self.oversize && self.lives == Some(true)
+    }
 }
 
 /// How a merge transaction ended.

@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     fn row(lives: Option<bool>) -> Row {
-        Row { id: Uuid::nil(), version: SyncVersion::new(7), lives, seen: None, state: None }
+        Row { id: Uuid::nil(), version: SyncVersion::new(7), lives, seen: None, state: None, oversize: false }
     }
 
     fn seen(version: u64) -> StoredFingerprint {

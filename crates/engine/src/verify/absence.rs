@@ -33,7 +33,7 @@ pub async fn absence(ports: &Ports, ids: &[Uuid]) -> Result<Vec<Absence>, Fault>
     for (id, row) in ids.iter().zip(ports.records.rows_of(ids).await?) {
         let lives = row.as_ref().and_then(|row| row.lives);
         let version = row.as_ref().map(|row| row.version).unwrap_or_default();
-        let has_row = row.is_some_and(|row| row.state.is_some());
+        let has_row = row.is_some_and(|row| row.state.is_some() || row.oversize);
         left.push(Absence {
             id: *id,
             absent: false,

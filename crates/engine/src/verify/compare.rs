@@ -39,14 +39,21 @@ pub struct Finding {
 impl ChunkView {
     /// Whether a store or a living record has the id; a tombstone alone does not count.
     pub(super) fn is_there(&self) -> bool {
-        let row = self.row.as_ref().is_some_and(|row| row.state.is_some() || row.lives == Some(true));
+        let row = self.row.as_ref().is_some_and(|row| row.state.is_some() || row.oversize || row.lives == Some(true));
         row || self.seen.iter().any(Option::is_some)
     }
 
     /// The finding, if anything differs.
     pub(super) fn finding(&self, stores: &[Arc<dyn Projection>]) -> Option<Finding> {
         let row = digest(self.row.as_ref().and_then(|row| row.state.as_deref()));
-        let differences = if row.is_some() { self.with_row(stores, row) } else { self.without_row(stores) };
+        let differences = match row {
+            // It was not read, and so it is not compared.
+            None if self.row.as_ref().is_some_and(|row| row.oversize) => {
+                vec![Difference::new(self.id, Target::Postgres, Kind::Oversize)]
+            }
+            None => self.without_row(stores),
+            row => self.with_row(stores, row),
+        };
         let shown = stores.iter().zip(&self.seen);
         (!differences.is_empty()).then(|| Finding {
             id: self.id,

@@ -29,6 +29,8 @@ pub enum Kind {
     Different,
     /// The store holds an older version of the chunk.
     Stale,
+    /// The row has more than `limits.row_max_bytes`: it is neither read nor carried.
+    Oversize,
 }
 
 impl Kind {
@@ -40,6 +42,7 @@ impl Kind {
             Self::Orphaned => "orphaned",
             Self::Different => "different",
             Self::Stale => "stale",
+            Self::Oversize => "oversize",
         }
     }
 }

@@ -98,6 +98,12 @@ fn decide(finding: &Finding, above: SyncVersion, orphans: Orphans) -> (Action, S
             "a store shows the greatest possible version, which another program wrote: delete it there by hand";
         return (Action::Undecided, reason.into());
     }
+    if finding.differences.iter().any(|difference| difference.kind == Kind::Oversize) {
+        return (
+            Action::Undecided,
+            "the row has more than limits.row_max_bytes: shorten it, or raise the limit".into(),
+        );
+    }
     match (finding.row.is_some(), finding.lives, orphans) {
         (true, None, _) => (Action::Carry, "the row was never carried".into()),
         (true, Some(_), _) if changed(finding) => {

@@ -62,6 +62,9 @@ pub struct StoreReport {
     pub different: u64,
     /// Chunks in an older version.
     pub stale: u64,
+    /// Rows with more than `limits.row_max_bytes`.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub oversize: u64,
     /// The numbers of other objects: entities, links, relations.
     #[serde(flatten)]
     pub others: BTreeMap<&'static str, u64>,
@@ -109,17 +112,19 @@ impl StoreReport {
             Kind::Orphaned => &mut self.orphaned,
             Kind::Different => &mut self.different,
             Kind::Stale => &mut self.stale,
+            Kind::Oversize => &mut self.oversize,
         }
     }
 
     /// The numbers of differences by kind.
     #[must_use]
-    pub fn kinds(&self) -> [(Kind, u64); 4] {
+    pub fn kinds(&self) -> [(Kind, u64); 5] {
         [
             (Kind::Missing, self.missing),
             (Kind::Orphaned, self.orphaned),
             (Kind::Different, self.different),
             (Kind::Stale, self.stale),
+            (Kind::Oversize, self.oversize),
         ]
     }
 

@@ -29,7 +29,8 @@ impl Tally {
         self.chunks += 1;
         let state = view.row.as_ref().and_then(|row| row.state.as_ref());
         self.stale_embeddings += u64::from(state.is_some_and(|state| state.embedding_stale));
-        let row = (Target::Postgres, state.is_some());
+        let oversize = view.row.as_ref().is_some_and(|row| row.oversize);
+        let row = (Target::Postgres, state.is_some() || oversize);
         let others = ports.stores.iter().zip(&view.seen).map(|(store, seen)| (store.target(), seen.is_some()));
         for (target, there) in std::iter::once(row).chain(others) {
             self.counts.entry(target).or_default().chunks += u64::from(there);

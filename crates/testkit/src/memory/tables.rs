@@ -125,6 +125,7 @@ impl Tables {
             lives: record.map(Record::lives),
             seen: kept.and_then(|(_, seen)| *seen),
             state,
+            oversize: false,
         })
     }
 }

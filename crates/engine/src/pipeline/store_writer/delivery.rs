@@ -82,7 +82,7 @@ impl Call {
     pub(super) async fn send(self, access: &StoreAccess) -> Answered {
         let writes: Vec<Write> = self.due.iter().map(|due| due.write.clone()).collect();
         let answers = access.apply(&writes, self.lane == Lane::Apart).await;
-        let takes_too_long = answers.iter().flatten().any(|answer| takes_too_long(answer));
+        let takes_too_long = answers.iter().flatten().any(takes_too_long);
         let alive = takes_too_long && access.answers().await;
         Answered { call: self, answers, alive }
     }
