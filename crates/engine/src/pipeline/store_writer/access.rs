@@ -9,7 +9,6 @@ use chunk_sync_model::Target;
 use tracing::warn;
 
 use super::condition::SharedCondition;
-use super::delivery::pending_write;
 use super::late_writes;
 use crate::ports::{Applied, Fault, FaultClass, PendingWrite, Policy, Projection, Records, Watched, Write};
 use crate::runtime::catch_panic::catch_panic;
@@ -157,4 +156,8 @@ impl StoreAccess {
 /// The `system_origin` of the chunk; of a deleted chunk it is no longer known and counted as `hybrid`.
 fn origin(write: &Write) -> &'static str {
     write.state.as_ref().map_or("hybrid", |state| state.chunk.system_origin.as_str())
+}
+
+pub(super) fn pending_write(write: &Write, target: Target) -> PendingWrite {
+    PendingWrite { id: write.id, target, version: write.version }
 }

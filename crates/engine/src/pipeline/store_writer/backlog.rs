@@ -29,6 +29,9 @@ pub(crate) enum WriteResult {
     Refused(Fault),
 }
 
+/// The size of one call, in bytes.
+pub(super) const CALL_BYTES: usize = 4 << 20;
+
 /// Writes handed to a store writer, and where it answers.
 pub(super) struct WriteBatch {
     pub(super) writes: Arc<[Write]>,

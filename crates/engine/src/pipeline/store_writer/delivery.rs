@@ -11,20 +11,16 @@
 
 use std::time::Duration;
 
-use chunk_sync_model::Target;
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::access::StoreAccess;
-use super::backlog::{Backlog, Due, WriteResult};
+use super::access::{StoreAccess, pending_write};
+use super::backlog::{Backlog, CALL_BYTES, Due, WriteResult};
 use super::drain::OutboxDrain;
 use super::isolation::{Isolation, Weighed};
-use crate::ports::{Applied, FaultClass, PendingWrite, Policy, Write};
+use crate::ports::{Applied, FaultClass, Policy, Write};
 use crate::runtime::failpoint::{self, CrashPoint};
 use crate::runtime::retry::Pauses;
-
-/// The size of one call, in bytes.
-pub(super) const CALL_BYTES: usize = 4 << 20;
 
 /// The number of chunks that wait above which nothing is read from the outbox while some of them fail.
 const STUCK: usize = 512;
@@ -53,9 +49,9 @@ struct UnderWay {
     since: Instant,
 }
 
-/// A call of each lane may be under way at once.
+/// A call of each route may be under way at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Lane {
+pub(super) enum Route {
     /// Everything that waits.
     Main,
     /// One group that is sent apart.
@@ -65,7 +61,7 @@ pub(super) enum Lane {
 /// A call with its writes.
 pub(super) struct Call {
     number: u64,
-    lane: Lane,
+    route: Route,
     due: Vec<Due>,
 }
 
@@ -81,7 +77,7 @@ pub(super) struct Answered {
 impl Call {
     pub(super) async fn send(self, access: &StoreAccess) -> Answered {
         let writes: Vec<Write> = self.due.iter().map(|due| due.write.clone()).collect();
-        let answers = access.apply(&writes, self.lane == Lane::Apart).await;
+        let answers = access.apply(&writes, self.route == Route::Apart).await;
         let takes_too_long = answers.iter().flatten().any(takes_too_long);
         let alive = takes_too_long && access.answers().await;
         Answered { call: self, answers, alive }
@@ -108,13 +104,13 @@ impl Delivery {
         self.main.is_none() && !self.backlog.has_fresh() && !stuck
     }
 
-    /// Waits until something is due in a lane that has no call under way; forever if nothing waits.
-    pub(super) async fn is_due(&self, access: &StoreAccess) -> Lane {
+    /// Waits until something is due in a route that has no call under way; forever if nothing waits.
+    pub(super) async fn is_due(&self, access: &StoreAccess) -> Route {
         tokio::select! {
             biased;
-            () = self.main_is_due(), if self.main.is_none() => Lane::Main,
-            () = self.main_is_slow(access), if self.apart.is_none() && self.backlog.has_fresh() => Lane::Main,
-            () = self.apart_is_due(), if self.apart.is_none() => Lane::Apart,
+            () = self.main_is_due(), if self.main.is_none() => Route::Main,
+            () = self.main_is_slow(access), if self.apart.is_none() && self.backlog.has_fresh() => Route::Main,
+            () = self.apart_is_due(), if self.apart.is_none() => Route::Apart,
             else => std::future::pending().await,
         }
     }
@@ -142,10 +138,10 @@ impl Delivery {
         }
     }
 
-    /// The next call of the lane; `None` if nothing is left to send.
-    pub(super) async fn begin(&mut self, lane: Lane, access: &StoreAccess, drain: &mut OutboxDrain) -> Option<Call> {
-        let due = match lane {
-            Lane::Main => {
+    /// The next call of the route; `None` if nothing is left to send.
+    pub(super) async fn begin(&mut self, route: Route, access: &StoreAccess, drain: &mut OutboxDrain) -> Option<Call> {
+        let due = match route {
+            Route::Main => {
                 // A slow call goes on beside the next one.
                 self.apart = self.main.take().or(self.apart);
                 let (culprits, due) = self.take(access);
@@ -153,7 +149,7 @@ impl Delivery {
                 culprits.iter().for_each(|due| self.isolation.wait(due.write.id, Instant::now()));
                 self.leave_overdue(access, due).await
             }
-            Lane::Apart => {
+            Route::Apart => {
                 let group = self.isolation.take(Instant::now());
                 let due = group.into_iter().filter_map(|id| self.backlog.due(id)).collect();
                 self.leave_overdue(access, due).await
@@ -165,11 +161,11 @@ impl Delivery {
         }
         let (number, since) = (self.next, Instant::now());
         self.next += 1;
-        match lane {
-            Lane::Main => self.main = Some(UnderWay { number, since }),
-            Lane::Apart => self.apart = Some(UnderWay { number, since }),
+        match route {
+            Route::Main => self.main = Some(UnderWay { number, since }),
+            Route::Apart => self.apart = Some(UnderWay { number, since }),
         }
-        Some(Call { number, lane, due })
+        Some(Call { number, route, due })
     }
 
     /// Takes what is due: the writes of known culprits, and all others.
@@ -184,7 +180,7 @@ impl Delivery {
 
     /// Records the answers of a call. Without a term everything is dropped: the log or the outbox has it.
     pub(super) async fn record(&mut self, answered: Answered, access: &StoreAccess, drain: &mut OutboxDrain) {
-        let Answered { call: Call { number, lane, due }, answers, alive } = answered;
+        let Answered { call: Call { number, route, due }, answers, alive } = answered;
         let other = |call: &UnderWay| call.number != number;
         (self.main, self.apart) = (self.main.filter(other), self.apart.filter(other));
         let Some(answers) = answers else {
@@ -196,7 +192,7 @@ impl Delivery {
         if success {
             failpoint::reached(CrashPoint::Stored);
         }
-        if lane == Lane::Main {
+        if route == Route::Main {
             self.silent = !success;
         }
         let (mut heavy, mut failed) = (Vec::new(), Vec::new());
@@ -217,17 +213,17 @@ impl Delivery {
                 },
             }
         }
-        self.put_off(lane, &failed, access);
+        self.put_off(route, &failed, access);
         self.isolate(&heavy, access, drain).await;
         self.plan_retry(access);
     }
 
     /// The store failed: the same writes are due again after a pause.
-    fn put_off(&mut self, lane: Lane, failed: &[Due], access: &StoreAccess) {
-        match lane {
-            Lane::Main => failed.iter().for_each(|due| self.backlog.failed(due)),
-            Lane::Apart if failed.is_empty() => {}
-            Lane::Apart => {
+    fn put_off(&mut self, route: Route, failed: &[Due], access: &StoreAccess) {
+        match route {
+            Route::Main => failed.iter().for_each(|due| self.backlog.failed(due)),
+            Route::Apart if failed.is_empty() => {}
+            Route::Apart => {
                 failed.iter().for_each(|due| self.backlog.note_failure(due));
                 let ids = failed.iter().map(|due| due.write.id).collect();
                 self.isolation.put_back(ids, Instant::now() + access.settings.retry_max);
@@ -297,10 +293,6 @@ impl Delivery {
         }
         rest
     }
-}
-
-pub(super) fn pending_write(write: &Write, target: Target) -> PendingWrite {
-    PendingWrite { id: write.id, target, version: write.version }
 }
 
 fn takes_too_long(answer: &Applied) -> bool {

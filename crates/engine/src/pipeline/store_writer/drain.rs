@@ -14,8 +14,7 @@ use tracing::warn;
 use uuid::Uuid;
 
 use super::access::StoreAccess;
-use super::backlog::{WriteBatch, WriteResult};
-use super::delivery::{CALL_BYTES, Delivery};
+use super::backlog::{Backlog, CALL_BYTES, WriteBatch, WriteResult};
 use crate::pipeline::claims::Claims;
 use crate::ports::{Fault, PendingWrite, Row, Write};
 use crate::runtime::failpoint::{self, CrashPoint};
@@ -67,11 +66,16 @@ impl OutboxDrain {
         &self.claims
     }
 
-    /// Hands the next pending writes to the delivery. It skips writes that the store refused in this version, those that
-    /// are sent apart, and claimed chunks, whose writes are sent directly.
-    pub(super) async fn fill(&mut self, access: &StoreAccess, delivery: &mut Delivery) -> Result<Found, Fault> {
+    /// Hands the next pending writes to the delivery; `isolates` states whether it sends writes apart. It skips writes that
+    /// the store refused in this version, those that are sent apart, and claimed chunks, whose writes are sent directly.
+    pub(super) async fn fill(
+        &mut self,
+        access: &StoreAccess,
+        backlog: &mut Backlog,
+        isolates: bool,
+    ) -> Result<Found, Fault> {
         let batch = access.settings.store_batch.clamp(1, MOST);
-        let skipped = self.refused.len() + self.unseen.len() + self.claims.len() + delivery.backlog.len();
+        let skipped = self.refused.len() + self.unseen.len() + self.claims.len() + backlog.len();
         let limit = batch + skipped;
         let mut pending_writes = access.records.pending_writes(access.target(), limit).await?;
         if pending_writes.len() < limit {
@@ -82,25 +86,25 @@ impl OutboxDrain {
         }
         let is_refused = |write: &PendingWrite| self.refused.get(&write.id).is_some_and(|held| *held >= write.version);
         pending_writes.retain(|write| !is_refused(write) && !self.unseen.contains(&write.id));
-        pending_writes.retain(|write| !delivery.backlog.contains(write.id));
+        pending_writes.retain(|write| !backlog.contains(write.id));
         let found = pending_writes.len();
         pending_writes.retain(|write| !self.claims.contains(write.id));
         if pending_writes.is_empty() {
-            return Ok(self.without_writes(found > 0, access, delivery));
+            return Ok(self.without_writes(found > 0, access, isolates));
         }
         pending_writes.truncate(batch);
-        self.hand_over(access, delivery, &pending_writes).await?;
+        self.hand_over(access, backlog, &pending_writes).await?;
         Ok(Found::Writes)
     }
 
-    fn without_writes(&mut self, claimed: bool, access: &StoreAccess, delivery: &Delivery) -> Found {
+    fn without_writes(&mut self, claimed: bool, access: &StoreAccess, isolates: bool) -> Found {
         if claimed {
             return Found::Claimed;
         }
         access.condition.set_behind(false);
         // Their rows may show again.
         let rest = !std::mem::take(&mut self.unseen).is_empty();
-        let waits = rest || !self.refused.is_empty() || !delivery.isolation.is_empty();
+        let waits = rest || !self.refused.is_empty() || isolates;
         if waits { Found::Rest } else { Found::Nothing }
     }
 
@@ -108,7 +112,7 @@ impl OutboxDrain {
     async fn hand_over(
         &mut self,
         access: &StoreAccess,
-        delivery: &mut Delivery,
+        backlog: &mut Backlog,
         pending_writes: &[PendingWrite],
     ) -> Result<(), Fault> {
         let mut bytes = 0;
@@ -120,7 +124,7 @@ impl OutboxDrain {
                     Some(write) => {
                         bytes += write.weight();
                         let batch = self.open(*pending_write, write);
-                        delivery.backlog.add(batch);
+                        backlog.add(batch);
                     }
                     None => drop(self.unseen.insert(pending_write.id)),
                 }

@@ -34,12 +34,12 @@ pub(super) async fn run(access: StoreAccess, mut drain: OutboxDrain, mut inbox: 
                     outbox_due = outbox_due.min(Instant::now() + poll);
                 }
             }
-            lane = delivery.is_due(&access) => {
+            route = delivery.is_due(&access) => {
                 // All that has arrived meanwhile goes along.
                 while let Ok(batch) = inbox.try_recv() {
                     delivery.backlog.add(batch);
                 }
-                calls.extend(delivery.begin(lane, &access, &mut drain).await.map(|call| call.send(&access)));
+                calls.extend(delivery.begin(route, &access, &mut drain).await.map(|call| call.send(&access)));
                 if access.condition.is_behind() {
                     outbox_due = outbox_due.min(Instant::now() + poll);
                 }
@@ -72,7 +72,7 @@ async fn record(answered: Answered, access: &StoreAccess, delivery: &mut Deliver
 
 /// Reads the outbox; a fault of the system of record counts as one of the store, whose condition is unknown then.
 async fn fill(access: &StoreAccess, delivery: &mut Delivery, drain: &mut OutboxDrain) -> Found {
-    match drain.fill(access, delivery).await {
+    match drain.fill(access, &mut delivery.backlog, !delivery.isolation.is_empty()).await {
         Ok(found) => found,
         Err(fault) => {
             access.condition.observe(access.target(), Some(&fault));
