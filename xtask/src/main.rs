@@ -9,6 +9,7 @@ mod book;
 mod browser;
 mod deny;
 mod field;
+mod fuzz;
 mod qdrant_server;
 mod recording;
 mod services;
@@ -51,6 +52,9 @@ usage: cargo xtask <task>
   simulate --minutes N
                    run simulations from new seeds for N minutes; prints their number and the failing seeds
 
+  fuzz --minutes N [TARGET]
+                   run the fuzz targets, or one, for N minutes each; inputs that fail are kept in fuzz/artifacts
+
   field --minutes N [--seeds A,B]
                    load with a trouble of ordinary installations after the other, N minutes for each seed, on the real
                    servers: locks, hidden rows, triggers, restarts, cut links, malformed events
@@ -85,6 +89,7 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
         ["bench", rest @ ..] => bench::run(&workspace_root()?, rest),
         ["book"] => book::build(&workspace_root()?),
         ["recording", rest @ ..] => recording::run(&workspace_root()?, rest),
+        ["fuzz", rest @ ..] => fuzz::run(&workspace_root()?, rest),
         ["field", rest @ ..] => field::run(&workspace_root()?, rest),
         ["simulate", rest @ ..] => simulate::run(&workspace_root()?, rest),
         ["help" | "--help" | "-h"] => {

@@ -4,6 +4,8 @@
 //! unknown, and a value must have the type of its default. `read.rs` interprets the values.
 
 mod address;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 mod layers;
 mod read;
 mod reader;
@@ -109,6 +111,10 @@ pub struct Redis {
     pub url: Address,
     /// `host:port` of each Sentinel.
     pub sentinels: Vec<String>,
+    /// The user of the Sentinels, if they have an own one.
+    pub sentinel_user: Option<String>,
+    /// The password that the Sentinels require.
+    pub sentinel_password: Option<SecretString>,
     /// The stream of events.
     pub stream: String,
     /// The stream of dead letters.

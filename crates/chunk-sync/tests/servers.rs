@@ -14,6 +14,8 @@ mod clients;
 mod crash_points;
 #[path = "servers/doctor.rs"]
 mod doctor;
+#[path = "servers/doctor_postgres.rs"]
+mod doctor_postgres;
 #[path = "servers/drill.rs"]
 mod drill;
 #[path = "servers/environment.rs"]
@@ -36,12 +38,16 @@ mod oracle;
 mod ordinary;
 #[path = "servers/proxy.rs"]
 mod proxy;
+#[path = "servers/rights.rs"]
+mod rights;
 #[path = "servers/scenarios.rs"]
 mod scenarios;
 #[path = "servers/slot.rs"]
 mod slot;
 #[path = "servers/tls.rs"]
 mod tls;
+#[path = "servers/vectors_tls.rs"]
+mod vectors_tls;
 
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;

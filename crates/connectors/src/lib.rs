@@ -5,8 +5,11 @@
 
 mod checked;
 pub mod embedded;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 pub mod neo4j;
 pub mod postgres;
+mod probe;
 pub mod qdrant;
 pub mod redis;
 mod remote;

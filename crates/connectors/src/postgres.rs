@@ -22,6 +22,8 @@ mod facts;
 mod failure;
 mod fault;
 mod fence;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 mod idle_records;
 mod installation;
 mod json;

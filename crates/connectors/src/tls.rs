@@ -84,10 +84,14 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
 }
 
 /// What is wrong with the handshake, and what to do; `None` if the error is not about certificates. `keys` is the section
-/// of the configuration, such as `redis`.
+/// of the configuration, such as `redis`; the client of Qdrant takes no files of certificates.
 pub(crate) fn explain(error: &(dyn std::error::Error + 'static), keys: &str) -> Option<String> {
     let error = handshake_error(error)?;
-    let trust = format!("set {keys}.ca_file to the certificate of its authority, or add that to those of the system");
+    let trust = match keys {
+        "qdrant" => "set the variable SSL_CERT_FILE to the file of its authority's certificate".to_owned(),
+        keys => format!("set {keys}.ca_file to the certificate of its authority"),
+    };
+    let trust = format!("{trust}, or add that to those of the system");
     Some(match error {
         Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
             format!("the certificate of the server is self-signed, or its authority is not trusted; {trust}")
@@ -109,6 +113,10 @@ pub(crate) fn explain(error: &(dyn std::error::Error + 'static), keys: &str) -> 
             format!("the certificate of the server is that of an authority (self-signed); {trust}")
         }
         Error::InvalidCertificate(reason) => format!("the certificate of the server is invalid ({reason:?}); {trust}"),
+        Error::AlertReceived(alert) if keys == "qdrant" => format!(
+            "the server refused the handshake ({alert:?}); if it requires a certificate of the client, which the client of \
+             Qdrant cannot show, let it require an API key, or set qdrant.url to a proxy on this machine that shows one"
+        ),
         Error::AlertReceived(alert) => format!(
             "the server refused the handshake ({alert:?}); if it requires a certificate of the client, set \
              {keys}.cert_file and {keys}.key_file to one that its authority signed"

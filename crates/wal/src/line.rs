@@ -243,7 +243,7 @@ fn json_string(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-fn seal(body: &[u8]) -> String {
+pub(crate) fn seal(body: &[u8]) -> String {
     format!(r#","crc32c":"{:08x}"}}"#, crc32c::crc32c(body))
 }
 

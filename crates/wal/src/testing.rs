@@ -11,6 +11,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::disk::{Disk, DiskFile};
 
+/// A line of the log: `body`, which begins with `{`, and its checksum.
+#[must_use]
+pub fn sealed(body: &[u8]) -> Vec<u8> {
+    [body, crate::line::seal(body).as_bytes()].concat()
+}
+
 /// The disk. Clones share its state.
 #[derive(Debug, Clone, Default)]
 pub struct CrashDisk(Arc<Mutex<State>>);

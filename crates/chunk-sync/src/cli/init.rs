@@ -34,7 +34,7 @@ pub(super) async fn execute(config: &Config, arguments: &Arguments, json: bool) 
     }
     if json {
         output::json(&serde_json::json!({
-            "dry_run": arguments.dry_run, "statements": statements, "rights": wiring::rights(config),
+            "dry_run": arguments.dry_run, "statements": statements, "rights": wiring::rights(config).await?,
             "installation": installed,
         }))?;
         return Ok(Ended::Fine);
@@ -43,7 +43,7 @@ pub(super) async fn execute(config: &Config, arguments: &Arguments, json: bool) 
         for (store, statement) in &statements {
             output::line(format_args!("-- {store}\n{statement};"))?;
         }
-        for (store, statement) in wiring::rights(config) {
+        for (store, statement) in wiring::rights(config).await? {
             output::line(format_args!(
                 "-- {store}: the rights of the service's user, for an administrator\n{statement};"
             ))?;

@@ -38,13 +38,13 @@ impl Address {
         if path.to_lowercase().contains("password=") {
             return Err("has a password among the options; write it before the host, as user:password@host".to_owned());
         }
-        let shown = match user.map(|user| user.split_once(':').map_or(user, |(name, _)| name)) {
-            Some(name) if user.is_some_and(|user| user.contains(':')) => {
-                format!("{scheme}://{name}:***@{place}{path}")
-            }
-            _ => text.to_owned(),
+        let account = match user.map(|user| user.split_once(':')) {
+            None => String::new(),
+            Some(Some((name, _))) => format!("{name}:***@"),
+            // Users write a key or a token without a name there.
+            Some(None) => "***@".to_owned(),
         };
-        Ok(Self { url: text.into(), shown })
+        Ok(Self { url: text.into(), shown: format!("{scheme}://{account}{place}{}", without_values(path)) })
     }
 
     /// Parses a connection string of PostgreSQL, by the rules of libpq.
@@ -60,6 +60,17 @@ impl Address {
     pub fn expose(&self) -> &str {
         self.url.expose_secret()
     }
+}
+
+/// A path with its options. Their values may be keys and tokens, so they are replaced.
+fn without_values(path: &str) -> String {
+    let Some((path, options)) = path.split_once('?') else { return path.to_owned() };
+    let (options, fragment) = options.split_at(options.find('#').unwrap_or(options.len()));
+    let option = |option: &str| match option.split_once('=') {
+        Some((name, _)) => format!("{name}=***"),
+        None => "***".to_owned(),
+    };
+    format!("{path}?{}{fragment}", options.split('&').map(option).collect::<Vec<_>>().join("&"))
 }
 
 /// Whether this is `host`, `host:port` or `[address]:port`.
@@ -103,6 +114,17 @@ mod tests {
     fn a_password_without_a_user_is_not_printed() {
         let address = Address::parse("redis://:hunter2@[::1]:6379", &["redis"]).unwrap();
         assert_eq!(address.to_string(), "redis://:***@[::1]:6379");
+    }
+
+    #[test]
+    fn a_key_without_a_user_and_values_of_options_are_not_printed() {
+        for (url, shown) in [
+            ("https://hunter2@h:6334", "https://***@h:6334"),
+            ("https://h/path?api_key=hunter2&hunter2#part", "https://h/path?api_key=***&***#part"),
+            ("https://h#insecure", "https://h#insecure"),
+        ] {
+            assert_eq!(Address::parse(url, &["https"]).unwrap().to_string(), shown);
+        }
     }
 
     #[test]

@@ -68,15 +68,25 @@ impl Layers {
 
     /// Overrides values with those of a file.
     pub(super) fn file(&mut self, path: &Path, findings: &mut Vec<Finding>) {
+        match std::fs::read_to_string(path) {
+            Ok(text) => self.text(&text, path, findings),
+            Err(error) => findings.push(Finding {
+                key: path.display().to_string(),
+                origin: Origin::File(path.to_owned()),
+                message: format!("cannot be read: {error}"),
+            }),
+        }
+    }
+
+    /// Overrides values with those of the text of a file.
+    pub(super) fn text(&mut self, text: &str, path: &Path, findings: &mut Vec<Finding>) {
         let origin = Origin::File(path.to_owned());
-        let wrong = |message| Finding { key: path.display().to_string(), origin: origin.clone(), message };
-        let text = match std::fs::read_to_string(path) {
-            Ok(text) => text,
-            Err(error) => return findings.push(wrong(format!("cannot be read: {error}"))),
-        };
         let table: Table = match text.parse() {
             Ok(table) => table,
-            Err(error) => return findings.push(wrong(syntax(&text, &error))),
+            Err(error) => {
+                let message = syntax(text, &error);
+                return findings.push(Finding { key: path.display().to_string(), origin, message });
+            }
         };
         for (key, value) in flatten(table) {
             self.set(key, value, origin.clone(), findings);

@@ -11,7 +11,7 @@ use super::{Address, Layers, Origin};
 const HIDDEN: &str = "***";
 
 /// Keys whose whole value is secret.
-const SECRETS: [&str; 3] = ["qdrant.api_key", "neo4j.password", "http.token"];
+const SECRETS: [&str; 4] = ["redis.sentinel_password", "qdrant.api_key", "neo4j.password", "http.token"];
 
 impl Layers {
     /// The configuration as TOML. A comment after each value that is not a default names the layer that set it.
@@ -60,6 +60,9 @@ fn tables(value: &Value) -> Option<impl Iterator<Item = String>> {
 
 /// The value with secrets replaced.
 fn shown(key: &str, value: &Value) -> Value {
+    if key == "redis.sentinels" {
+        return value.as_array().into_iter().flatten().map(without_user).collect::<Vec<_>>().into();
+    }
     let Some(text) = value.as_str().filter(|text| !text.is_empty()) else {
         return value.clone();
     };
@@ -76,5 +79,13 @@ fn shown(key: &str, value: &Value) -> Value {
             .into(),
         None if key.ends_with("url") => HIDDEN.into(),
         None => value.clone(),
+    }
+}
+
+/// An element of a list of hosts. A list that contains passwords is refused, but `config show` prints it.
+fn without_user(place: &Value) -> Value {
+    match place.as_str().and_then(|place| place.rsplit_once('@')) {
+        Some((_, place)) => format!("{HIDDEN}@{place}").into(),
+        None => place.clone(),
     }
 }

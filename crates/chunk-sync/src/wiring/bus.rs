@@ -38,6 +38,8 @@ pub(super) fn open(roles: &Roles, rows: &Rows, limits: &Limits) -> Result<OpenBu
 pub(super) fn config(redis: &Redis, allow_insecure: bool) -> RedisConfig {
     RedisConfig {
         sentinels: redis.sentinels.clone(),
+        sentinel_user: redis.sentinel_user.clone(),
+        sentinel_password: redis.sentinel_password.clone(),
         stream: redis.stream.clone(),
         dead_stream: redis.dead_stream.clone(),
         group: redis.group.clone(),

@@ -110,14 +110,20 @@ async fn of_installation(config: &Config) -> Vec<Finding> {
 }
 
 /// The statements that an administrator runs to give the user of the service the rights that it needs, and no others, per
-/// role. PostgreSQL's are not listed.
-pub(crate) fn rights(config: &Config) -> Vec<(&'static str, String)> {
-    let roles = &config.roles;
+/// role.
+pub(crate) async fn rights(config: &Config) -> Result<Vec<(&'static str, String)>, Fault> {
+    let (roles, limits) = (&config.roles, Arc::new(config.settings.limits.clone()));
+    let mut of_rows = Vec::new();
+    if let Some(server) = &roles.postgres {
+        let records = PostgresRecords::connect(rows::config(server, &limits, roles.allow_insecure)).await?;
+        let log = PostgresCapture::new(Arc::new(records), rows::capture(server));
+        of_rows = log.rights().await?.into_iter().map(|statement| ("postgres", statement)).collect();
+    }
     let redis = roles.redis.as_ref().map(|server| ("redis", redis::rights(&server.stream, &server.dead_stream)));
     let qdrant =
         roles.qdrant.as_ref().map(|server| ("qdrant", chunk_sync_connectors::qdrant::rights(&server.collection)));
     let neo4j = roles.neo4j.as_ref().map(|server| ("neo4j", chunk_sync_connectors::neo4j::rights(&server.database)));
-    redis.into_iter().chain(qdrant).chain(neo4j).collect()
+    Ok(of_rows.into_iter().chain(redis).chain(qdrant).chain(neo4j).collect())
 }
 
 /// The statements that `init` would run, each with its role. For PostgreSQL only what is missing is listed; for the other

@@ -53,6 +53,7 @@ fn assert_reported(environment: &Environment, broken: &Broken<'_>) {
     let said = format!("{}; {}", finding["text"].as_str().unwrap(), finding["remedy"].as_str().unwrap_or_default());
     let shown = environment.program(&["doctor", "--problems"]).envs(variables()).output().unwrap();
     let shown = String::from_utf8(shown.stdout).unwrap();
+    eprintln!("{place}: {subject}\n{shown}");
     for words in *words {
         assert!(said.contains(words), "no `{words}` in {finding:#}");
         assert!(shown.contains(words), "no `{words}` in:\n{shown}");

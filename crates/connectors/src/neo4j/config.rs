@@ -55,6 +55,14 @@ impl Neo4jConfig {
         Ok(address)
     }
 
+    /// Whether the URL is accepted. Host and port are then those that a routing table would name.
+    #[cfg(any(test, feature = "fuzz"))]
+    pub(crate) fn is_accepted(&self) -> bool {
+        let Ok(address) = self.address() else { return false };
+        assert_eq!(address.at(&address.authority()), Ok(address), "{}", self.url);
+        true
+    }
+
     /// What connects with TLS to that address; `None` if its scheme has none.
     ///
     /// # Errors

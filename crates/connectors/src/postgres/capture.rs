@@ -30,9 +30,12 @@ use super::sql::literal;
 mod config;
 mod creation;
 mod decoder;
+#[cfg(any(test, feature = "fuzz"))]
+pub(super) mod fuzz;
 mod pgoutput;
 mod position;
 mod published;
+mod rights;
 mod slot;
 mod source;
 mod stream;

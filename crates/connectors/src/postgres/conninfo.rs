@@ -10,6 +10,8 @@
 //! `verify-full` does with the certificates that the system trusts, unless `allow_insecure` is set.
 
 mod files;
+#[cfg(any(test, feature = "fuzz"))]
+pub(super) mod fuzz;
 mod hosts;
 mod keywords;
 mod resolve;

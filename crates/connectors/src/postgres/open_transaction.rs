@@ -14,7 +14,8 @@ impl OpenTransaction {
     /// Begins at the isolation level READ COMMITTED.
     pub(super) async fn begin(pool: &Pool) -> Result<Self, Error> {
         let mut transaction = Self(Some(pool.get().await?));
-        let begin = "START TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE";
+        // Never READ WRITE: it would override `default_transaction_read_only`, which a host sets when the disk is full.
+        let begin = "START TRANSACTION ISOLATION LEVEL READ COMMITTED";
         let begun = pool.within(async { Ok(transaction.client()?.batch_execute(begin).await?) }).await;
         match begun {
             Ok(()) => Ok(transaction),

@@ -73,6 +73,12 @@ impl QdrantConfig {
         Qdrant::new(client).map_err(|error| misconfigured(error.to_string()))
     }
 
+    /// Whether the URL is accepted.
+    #[cfg(any(test, feature = "fuzz"))]
+    pub(crate) fn is_accepted(&self) -> bool {
+        self.client().is_ok()
+    }
+
     fn address(&self) -> Result<Uri, Fault> {
         // The messages do not quote the URL, because it may contain a password.
         let parsed = self.url.parse::<Uri>().ok();

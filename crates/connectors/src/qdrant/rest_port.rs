@@ -1,39 +1,34 @@
-//! Recognises a URL that names the REST port instead of the gRPC port: the port answers HTTP/1.
+//! Recognises a URL with the wrong port or scheme: the port of the REST interface, which answers HTTP/1, TLS where the port
+//! has none and the reverse, and a certificate that is not accepted. The client reports of all that the connection failed.
 
-use std::time::Duration;
-
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::time::timeout;
 use tonic::transport::Uri;
+
+use crate::{probe, tls};
 
 /// The port of gRPC by default.
 pub(super) const GRPC: u16 = 6334;
 
-/// How long the port may take to answer.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// The name of gRPC's transport in a TLS handshake.
+const HTTP2: &[u8] = b"h2";
 
-/// The message with the URL to write, if a port without TLS answers HTTP/1. With TLS the client learns by itself that the
-/// port has no gRPC.
+/// What to write instead, if the port was recognised.
 pub(super) async fn recognise(url: &str) -> Option<String> {
     let uri: Uri = url.parse().ok()?;
     let (host, port) = (uri.host()?, uri.port_u16()?);
-    if uri.scheme_str() != Some("http") || !timeout(PATIENCE, answers_http1(host, port)).await.ok()? {
-        return None;
+    if uri.scheme_str() == Some("https") {
+        let failure = probe::tls_failure(host, port, HTTP2).await?;
+        return tls::explain(&failure, "qdrant");
     }
-    Some(format!(
-        "{host}:{port} answers HTTP/1, so it is not the gRPC port{}; set qdrant.url to the gRPC port, by default \
-         http://{host}:{GRPC}",
-        if port == 6333 { " but the REST port of Qdrant" } else { "" }
-    ))
-}
-
-async fn answers_http1(host: &str, port: u16) -> bool {
-    let mut first = [0; 7];
-    let asked = async {
-        let mut stream = TcpStream::connect((host.trim_matches(['[', ']']), port)).await?;
-        stream.write_all(format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").as_bytes()).await?;
-        stream.read_exact(&mut first).await
-    };
-    asked.await.is_ok() && first == *b"HTTP/1."
+    let question = format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    if probe::first_bytes(host, port, question.as_bytes()).await == Some(*b"HTTP/1.") {
+        return Some(format!(
+            "{host}:{port} answers HTTP/1, so it is not the gRPC port{}; set qdrant.url to the gRPC port, by default \
+             http://{host}:{GRPC}",
+            if port == 6333 { " but the REST port of Qdrant" } else { "" }
+        ));
+    }
+    if probe::speaks_tls(host, port).await {
+        return Some(format!("{host}:{port} speaks TLS; write https://{host}:{port} in qdrant.url"));
+    }
+    None
 }

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use chunk_sync_engine::ports::{Fault, FaultClass};
 use redis::io::tcp::TcpSettings;
-use redis::{ClientTlsConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, TlsCertificates};
+use redis::{
+    ClientTlsConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo, TlsCertificates,
+};
 use secrecy::{ExposeSecret, SecretString};
 use uuid::Uuid;
 
@@ -21,6 +23,10 @@ pub struct RedisConfig {
     pub url: SecretString,
     /// `host:port` of each Sentinel. If there are any, the host of the URL is the name of the master that they watch.
     pub sentinels: Vec<String>,
+    /// The user of the Sentinels themselves.
+    pub sentinel_user: Option<String>,
+    /// The password of the Sentinels themselves.
+    pub sentinel_password: Option<SecretString>,
     /// The stream of events.
     pub stream: String,
     /// The stream of dead letters.
@@ -54,6 +60,8 @@ impl RedisConfig {
         Self {
             url,
             sentinels: Vec::new(),
+            sentinel_user: None,
+            sentinel_password: None,
             stream: "chunk:sync:stream".to_owned(),
             dead_stream: "chunk:sync:dead".to_owned(),
             group: "sync-workers".to_owned(),
@@ -80,7 +88,30 @@ impl RedisConfig {
         let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true));
         let with_files = matches!(info.addr(), ConnectionAddr::TcpTls { .. }) && self.tls != TlsFiles::default();
         let certificates = if with_files { Some(self.certificates()?) } else { None };
-        Ok(Endpoint { info, certificates, sentinels: self.sentinels.clone(), allow_insecure: self.allow_insecure })
+        Ok(Endpoint {
+            info,
+            certificates,
+            sentinels: self.sentinels.clone(),
+            sentinel_login: self.sentinel_login(),
+            allow_insecure: self.allow_insecure,
+        })
+    }
+
+    fn sentinel_login(&self) -> RedisConnectionInfo {
+        let mut login = RedisConnectionInfo::default();
+        if let Some(user) = &self.sentinel_user {
+            login = login.set_username(user);
+        }
+        if let Some(password) = &self.sentinel_password {
+            login = login.set_password(password.expose_secret());
+        }
+        login
+    }
+
+    /// Whether the URL is accepted.
+    #[cfg(any(test, feature = "fuzz"))]
+    pub(crate) fn is_accepted(&self) -> bool {
+        self.endpoint().is_ok()
     }
 
     fn certificates(&self) -> Result<TlsCertificates, Fault> {

@@ -132,7 +132,11 @@ impl Connection {
         if let Some(connection) = &shared.open {
             return Ok((shared.generation, false, connection.clone()));
         }
-        let connection = self.open(self.answer_within).await?;
+        let connection = match self.open(self.answer_within).await {
+            // Before the first connection the URL may be wrong; later the server is away.
+            Err(error) if shared.generation == 0 => return Err(self.endpoint.explained(error).await),
+            opened => opened?,
+        };
         shared.generation += 1;
         shared.open = Some(connection.clone());
         Ok((shared.generation, true, connection))

@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
-use redis::{AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, TlsCertificates};
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo,
+    TlsCertificates,
+};
 
 use super::fault::Error;
+use crate::probe;
 use crate::remote::is_loopback;
 
 /// How long one Sentinel may take.
@@ -20,6 +24,8 @@ pub(super) struct Endpoint {
     pub(super) certificates: Option<TlsCertificates>,
     /// `host:port` of each Sentinel; none if the URL names the server itself. Otherwise its host is the master's name.
     pub(super) sentinels: Vec<String>,
+    /// User and password of the Sentinels.
+    pub(super) sentinel_login: RedisConnectionInfo,
     /// Whether a master on another machine may be used without TLS and a password.
     pub(super) allow_insecure: bool,
 }
@@ -47,6 +53,26 @@ impl Endpoint {
     /// Whether a server that is no master any more must be left.
     pub(super) fn follows_a_master(&self) -> bool {
         !self.sentinels.is_empty()
+    }
+
+    /// The error of the first connection, or, if the scheme of the URL has TLS and the port has not, or the reverse, which
+    /// scheme to write.
+    pub(super) async fn explained(&self, error: Error) -> Error {
+        let is_known = !self.sentinels.is_empty() || error.of_certificates().is_some();
+        let text = match self.info.addr() {
+            _ if is_known || !error.is_of_transport() => None,
+            ConnectionAddr::TcpTls { host, port, .. } => {
+                let answer = probe::first_bytes(host, *port, b"PING\r\n").await;
+                matches!(answer, Some([b'+' | b'-'])).then(|| {
+                    format!("{host}:{port} speaks Redis without TLS; write redis:// in redis.url, or name its TLS port")
+                })
+            }
+            ConnectionAddr::Tcp(host, port) => probe::speaks_tls(host, *port)
+                .await
+                .then(|| format!("{host}:{port} speaks TLS; write rediss:// in redis.url")),
+            _ => None,
+        };
+        text.map_or(error, Error::Setup)
     }
 
     fn at(&self, address: ConnectionAddr) -> Result<Client, Error> {
@@ -91,7 +117,7 @@ impl Endpoint {
     async fn ask(&self, sentinel: &str) -> Result<Option<(String, u16)>, Error> {
         let (host, port) = split(sentinel);
         // A Sentinel has no databases, and users of its own: only the security of the connection is the same.
-        let info = self.beside(host, port).into_connection_info()?;
+        let info = self.beside(host, port).into_connection_info()?.set_redis_settings(self.sentinel_login.clone());
         let client = match &self.certificates {
             Some(certificates) => Client::build_with_tls(info, certificates.clone())?,
             None => Client::open(info)?,

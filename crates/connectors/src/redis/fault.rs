@@ -23,6 +23,8 @@ pub(super) enum Error {
          use rediss:// with a password, or set allow_insecure = true if the network is trusted"
     )]
     Insecure(String),
+    #[error("{0}")]
+    Setup(String),
     #[error("the task that waits for entries ended early: {0}")]
     Interrupted(#[from] tokio::task::JoinError),
 }
@@ -32,7 +34,7 @@ impl Error {
         let ((class, remedy), code) = match &self {
             Self::Redis(error) => (class(error), code(error)),
             Self::Answer(_) => ((FaultClass::Corrupt, String::new()), None),
-            Self::Insecure(_) => ((FaultClass::Misconfigured, String::new()), None),
+            Self::Insecure(_) | Self::Setup(_) => ((FaultClass::Misconfigured, String::new()), None),
             Self::Sentinel { .. } | Self::NotTheMaster | Self::Interrupted(_) => {
                 ((FaultClass::Unavailable, String::new()), None)
             }
@@ -46,11 +48,16 @@ impl Error {
     }
 
     /// What is wrong with the certificates, if that is the error.
-    fn of_certificates(&self) -> Option<String> {
+    pub(super) fn of_certificates(&self) -> Option<String> {
         match self {
             Self::Redis(error) => tls::explain(error, "redis"),
             _ => None,
         }
+    }
+
+    /// Whether the connection failed, not the command.
+    pub(super) fn is_of_transport(&self) -> bool {
+        matches!(self, Self::Redis(error) if matches!(error.kind(), ErrorKind::Io | ErrorKind::Parse))
     }
 
     /// Whether the group or its stream does not exist.

@@ -180,11 +180,16 @@ struct Sentinel {
 
 impl Sentinel {
     fn watch(master: u16) -> Self {
+        Self::with(master, "")
+    }
+
+    /// One with further lines in its configuration.
+    fn with(master: u16, lines: &str) -> Self {
         let (port, dir) = (free_port(), TempDir::new().unwrap());
         let file = dir.path().join("sentinel.conf");
         let text = format!(
             "port {port}\nbind 127.0.0.1\ndir {}\nsentinel monitor mymaster 127.0.0.1 {master} 1\n\
-             sentinel down-after-milliseconds mymaster 500\nsentinel failover-timeout mymaster 2000\n",
+             sentinel down-after-milliseconds mymaster 500\nsentinel failover-timeout mymaster 2000\n{lines}",
             dir.path().display()
         );
         std::fs::write(&file, text).unwrap();
@@ -249,4 +254,60 @@ async fn the_sentinels_name_the_master_and_after_its_death_the_next() {
     let fault = RedisBus::new(&unknown).unwrap().prepare().await.unwrap_err();
     assert_eq!(fault.class, FaultClass::Unavailable);
     assert!(fault.message.contains("`another`") && fault.message.contains("knows no such master"), "{fault}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sentinels_with_a_password_of_their_own_are_asked_with_it() {
+    let master = Server::start(&[]);
+    let sentinel = Sentinel::with(master.port(), "requirepass of-the-sentinel\n");
+    let without = RedisConfig { sentinels: vec![sentinel.place()], ..config("redis://mymaster/0") };
+    let refused = || async {
+        let fault = RedisBus::new(&without).unwrap().prepare().await.unwrap_err();
+        fault.message.contains("NOAUTH") || fault.message.contains("Authentication required")
+    };
+    until("the Sentinel does not ask for its password", refused).await;
+    let with = RedisConfig { sentinel_password: Some("of-the-sentinel".into()), ..without.clone() };
+    until("the Sentinel does not name the master", || async { use_bus(&with).await.is_ok() }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_scheme_that_does_not_fit_the_port_is_named() {
+    let authority = Authority::new();
+    let own = authority.sign(&["localhost"]);
+    let (server, tls_port) = with_tls(&authority, &own, false);
+    let plain_as_tls = trusting(&authority, "localhost", server.port());
+    let tls_as_plain = config(&format!("redis://localhost:{tls_port}/0"));
+    for (config, words) in [
+        (plain_as_tls, "speaks Redis without TLS; write redis:// in redis.url"),
+        (tls_as_plain, "speaks TLS; write rediss:// in redis.url"),
+    ] {
+        let fault = use_bus(&config).await.unwrap_err();
+        assert!(fault.class == FaultClass::Misconfigured && fault.message.contains(words), "{fault}");
+        let found = examine(&config).await;
+        assert!(found.iter().any(|f| f.level == Level::Failed && f.text.contains(words)), "{found:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_loads_its_data_is_waited_for() {
+    let mut server = Server::start(&[]);
+    let config = config(&server.url());
+    let bus = RedisBus::new(&config).unwrap();
+    bus.prepare().await.unwrap();
+    bus.begin(Handover::Silent).await.unwrap();
+    let count = 3_000;
+    for part in events(count).chunks(500) {
+        bus.publish(part).await.unwrap();
+    }
+    server.kill();
+    // Each key or command takes 0.5 ms to load; the server answers after each 1,024.
+    server.start_loading(&["--key-load-delay", "500", "--enable-debug-command", "yes"]);
+    let (began, mut loading) = (Instant::now(), 0);
+    while let Err(fault) = bus.publish(&events(1)).await {
+        assert!(fault.class == FaultClass::Unavailable && began.elapsed() < 2 * LONG, "{fault}");
+        loading += usize::from(fault.message.to_lowercase().contains("loading"));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(loading > 0, "the server loaded its data too fast to be seen");
+    assert_eq!(read_all(&bus, count + 1).await.len(), count + 1);
 }

@@ -44,6 +44,13 @@ impl Server {
         self.wait();
     }
 
+    /// Starts the server again with further options. Returns at once: it may still load its data.
+    pub(crate) fn start_loading(&mut self, options: &[&str]) {
+        let options: Vec<_> =
+            self.options.iter().cloned().chain(options.iter().map(|&option| option.to_owned())).collect();
+        self.child = spawn(self.port, &self.dir, &options);
+    }
+
     fn wait(&self) {
         let deadline = Instant::now() + Duration::from_secs(20);
         let client = redis::Client::open(self.url()).unwrap();

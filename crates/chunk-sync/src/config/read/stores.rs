@@ -58,15 +58,35 @@ fn redis(reader: &mut Reader<'_>) -> Option<Redis> {
     let group = reader.required("redis.group");
     let trim_past_idle_groups = reader.flag("redis.trim_past_idle_groups");
     let (tls, sentinels) = (tls(reader, "redis"), sentinels(reader));
+    let sentinel_user = reader.text("redis.sentinel_user").map(str::to_owned);
+    let sentinel_password = reader.secret("redis.sentinel_password");
     let url = reader.address("redis.url", REDIS)?;
-    Some(Redis { url, sentinels, stream, dead_stream, group, trim_past_idle_groups, tls })
+    Some(Redis {
+        url,
+        sentinels,
+        sentinel_user,
+        sentinel_password,
+        stream,
+        dead_stream,
+        group,
+        trim_past_idle_groups,
+        tls,
+    })
 }
 
 fn sentinels(reader: &mut Reader<'_>) -> Vec<String> {
     let listed = reader.list("redis.sentinels").iter().map(|place| place.as_str().unwrap_or_default().to_owned());
     let listed: Vec<String> = listed.collect();
-    if let Some(wrong) = listed.iter().find(|place| Address::parse(&format!("redis://{place}"), REDIS).is_err()) {
-        reader.wrong("redis.sentinels", format!("`{wrong}` is not host and port; write them as sentinel-1:26379"));
+    let is_wrong = |place: &&String| Address::parse(&format!("redis://{place}"), REDIS).is_err();
+    // An element may contain a password, so no message quotes it.
+    if listed.iter().any(|place| place.contains('@')) {
+        reader.wrong(
+            "redis.sentinels",
+            "contains user and password; write host and port only, and set redis.sentinel_user and redis.sentinel_password",
+        );
+    } else if let Some(at) = listed.iter().position(|place| is_wrong(&place)) {
+        let message = format!("number {} is not host and port; write them as sentinel-1:26379", at + 1);
+        reader.wrong("redis.sentinels", message);
     }
     listed
 }

@@ -57,7 +57,9 @@ impl Address {
         let (host, port) = match authority.rsplit_once(':') {
             // The last colon of an IPv6 address without a port is inside of the brackets.
             Some((host, port)) if !port.ends_with(']') => {
-                let port = port.parse().map_err(|_| format!("invalid URL; `{port}` is not a port number"))?;
+                // The text may be a password, of a URL without an @.
+                let port =
+                    port.parse().map_err(|_| "invalid URL; the text after the last colon is not a port number")?;
                 (host, port)
             }
             _ => (authority, PORT),
@@ -99,6 +101,8 @@ mod tests {
         for wrong in ["bolt+x://localhost", "http://localhost", "localhost:7687", "bolt://", "bolt://h:port"] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
-        assert!(!parse("bolt://me:hunter2@localhost").unwrap_err().contains("hunter2"));
+        for secret in ["bolt://me:hunter2@localhost", "bolt://me:hunter2", "neo4j+s://me:hunter2/x", "hunter2://h"] {
+            assert!(!parse(secret).unwrap_err().contains("hunter2"), "{secret}");
+        }
     }
 }

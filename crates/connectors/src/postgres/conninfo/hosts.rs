@@ -64,6 +64,11 @@ fn is_directory(host: &str) -> bool {
     host.starts_with('/') || host.starts_with('@')
 }
 
+/// Checks every port of the list.
+pub(super) fn check_ports(list: &str) -> Result<(), Refused> {
+    list.split(',').try_for_each(|text| port(Some(&text.trim().to_owned())).map(drop))
+}
+
 fn port(text: Option<&String>) -> Result<u16, Refused> {
     let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(PORT) };
     let port = text.parse().ok().filter(|port| *port != 0);

@@ -3,12 +3,13 @@
 use std::fmt;
 
 use super::syntax::{self, Pair};
-use super::{Refused, keywords};
+use super::{Refused, hosts, keywords};
 
-const HIDDEN: &str = "***";
+pub(super) const HIDDEN: &str = "***";
 
 /// Keywords whose values are secrets.
-const SECRETS: [&str; 5] = ["password", "sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key"];
+pub(super) const SECRETS: [&str; 5] =
+    ["password", "sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key"];
 
 /// The string with `***` in place of every secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +25,10 @@ impl Shown {
         let pairs = syntax::pairs(text).map_err(|Refused(message)| message)?;
         for (name, value) in &pairs {
             keywords::check(name, value, None).map_err(|Refused(message)| message)?;
+            if name == "port" {
+                // Of a URL without a host the password stands where the port is.
+                hosts::check_ports(value).map_err(|Refused(message)| message)?;
+            }
         }
         Ok(Self(if syntax::is_url(text) { url(text, &pairs) } else { words(&pairs) }))
     }
@@ -42,8 +47,8 @@ fn url(text: &str, pairs: &[Pair]) -> String {
     let (authority, tail) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
     let authority = match authority.split_once('@') {
         Some((user, endpoints)) => match user.split_once(':') {
+            Some((_, "")) | None => authority.to_owned(),
             Some((user, _)) => format!("{user}:{HIDDEN}@{endpoints}"),
-            None => authority.to_owned(),
         },
         None => authority.to_owned(),
     };
