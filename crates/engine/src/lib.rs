@@ -30,6 +30,7 @@ pub use pipeline::store_writer::Condition;
 pub use ports::Ports;
 pub use runtime::clock::Clock;
 pub use runtime::health::Health;
+pub use runtime::latency::Spread;
 pub use runtime::lease::{Leadership, Role};
 pub use runtime::progress::Done;
 pub use runtime::service::{Service, StartError};

@@ -5,6 +5,7 @@ pub(crate) mod catch_panic;
 pub mod clock;
 pub mod failpoint;
 pub mod health;
+pub(crate) mod latency;
 pub mod lease;
 pub(crate) mod maintenance;
 pub mod metrics;

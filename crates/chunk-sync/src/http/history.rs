@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::Uri;
+use chunk_sync_engine::Spread;
 use chunk_sync_engine::metrics::Metric;
-use chunk_sync_model::Time;
+use chunk_sync_model::{Target, Time};
 use serde::Serialize;
 
 use super::Context;
@@ -54,16 +55,25 @@ pub(super) struct Answer {
     every_seconds: u64,
     #[serde(flatten)]
     samples: Samples,
-    /// Per store the age of the oldest event that it does not hold yet, over the last five minutes.
+    /// Per store.
     lag_seconds: BTreeMap<String, Lag>,
     /// The verifications since the start, oldest first.
     verifications: Vec<Verification>,
 }
 
-/// A distribution of seconds; the samples are those of the last five minutes.
+/// How far a store is behind, in seconds.
 #[derive(Serialize)]
 struct Lag {
+    /// The age of the oldest event that is not complete; 0 if there is none.
     now: f64,
+    /// How long the changes of the last five minutes took from their arrival until the store held them; absent if there
+    /// was no change.
+    #[serde(flatten)]
+    visible: Option<Visible>,
+}
+
+#[derive(Serialize)]
+struct Visible {
     p50: f64,
     p95: f64,
 }
@@ -82,7 +92,7 @@ pub(super) async fn show(State(context): State<Arc<Context>>, uri: Uri) -> Resul
     Ok(Json(Answer {
         every_seconds: window.every,
         samples: samples.clone(),
-        lag_seconds: inner.recent.lags(),
+        lag_seconds: lags(&inner.recent.lags(), &context.app.service.latencies()),
         verifications: context.app.verified.all(),
     }))
 }
@@ -130,20 +140,23 @@ impl Samples {
         }
     }
 
-    fn lags(&self) -> BTreeMap<String, Lag> {
+    /// The last lag of each store.
+    fn lags(&self) -> BTreeMap<String, f64> {
         let of = |(name, values): (&String, &VecDeque<Option<f64>>)| {
             let target = name.strip_prefix("lag{target=\"")?.strip_suffix("\"}")?;
-            let mut sorted: Vec<f64> = values.iter().flatten().copied().collect();
-            sorted.sort_by(f64::total_cmp);
-            let rank = |share: f64| {
-                let rank = (share * sorted.len() as f64).ceil() as usize;
-                sorted.get(rank.saturating_sub(1)).copied()
-            };
-            let now = values.back().copied().flatten().unwrap_or_default();
-            Some((target.to_owned(), Lag { now, p50: rank(0.50)?, p95: rank(0.95)? }))
+            Some((target.to_owned(), values.back().copied().flatten().unwrap_or_default()))
         };
         self.series.iter().filter_map(of).collect()
     }
+}
+
+fn lags(now: &BTreeMap<String, f64>, visible: &BTreeMap<Target, Spread>) -> BTreeMap<String, Lag> {
+    let of = |name: &str| visible.iter().find(|(target, _)| target.as_str() == name).map(|(_, spread)| spread);
+    let lag = |(name, now): (&String, &f64)| {
+        let visible = of(name).map(|spread| Visible { p50: spread.p50, p95: spread.p95 });
+        (name.clone(), Lag { now: *now, visible })
+    };
+    now.iter().map(lag).collect()
 }
 
 /// The gauges in a text of metrics, by name and labels as they are written there. The lag of a store is the greatest of its
@@ -199,8 +212,10 @@ mod tests {
         }
         assert_eq!(samples.at, [at(2), at(3), at(4)]);
         assert_eq!(samples.series["a"], [Some(2.0), Some(3.0), Some(4.0)]);
-        let lag = &samples.lags()["qdrant"];
-        assert_eq!((lag.now, lag.p50, lag.p95), (4.0, 3.0, 4.0));
+        assert_eq!(samples.lags()["qdrant"], 4.0);
+        let visible = BTreeMap::from([(Target::Qdrant, Spread { p50: 0.01, p95: 0.02 })]);
+        let shown = serde_json::to_value(lags(&samples.lags(), &visible)).unwrap();
+        assert_eq!(shown["qdrant"], serde_json::json!({"now": 4.0, "p50": 0.01, "p95": 0.02}));
         samples.add(at(5), &[("b".to_owned(), 1.0)].into(), 3);
         assert_eq!(samples.series["b"], [None, None, Some(1.0)]);
         assert_eq!(samples.series["a"], [Some(3.0), Some(4.0), None]);

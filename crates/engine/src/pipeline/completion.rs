@@ -11,7 +11,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use chunk_sync_model::Target;
+use chunk_sync_model::{Target, Time};
 use tokio::sync::oneshot;
 use tracing::warn;
 use uuid::Uuid;
@@ -37,6 +37,8 @@ pub(crate) struct Batch {
     pub(crate) refused: Vec<(usize, Fault)>,
     /// The merge has put the writes into the outbox.
     pub(crate) enqueued: bool,
+    /// When the merge was committed.
+    pub(crate) merged_at: Time,
     /// The claims that keep the drain of the outbox away from these chunks until the batch is settled.
     pub(crate) claims: Vec<Claim>,
 }
@@ -92,13 +94,12 @@ impl Worker {
     /// Waits for the store writers, then completes and acknowledges. Returns the operations that the breaker holds, to
     /// be set aside: they are still where they were read from.
     async fn end(&self, batch: Batch) -> Result<HeldBack, Fault> {
-        let Batch { operations, writes, answers, refused, enqueued, claims } = batch;
+        let Batch { operations, writes, answers, refused, enqueued, merged_at, claims } = batch;
         let mut of_chunk: HashMap<Uuid, Failure> = HashMap::new();
         let (mut answered, mut left) = (Answered::default(), false);
-        for (target, answer) in answers {
-            // The store writer has ended, because the process is stopping or the term is over. The batch is in the log
-            // or the outbox, or among the waiting events.
-            let Ok(results) = answer.await else {
+        for (target, answer) in self.await_answers(&operations, &writes, merged_at, answers).await {
+            // At a stop or the end of the term. The batch is in the log or the outbox, or among the waiting events.
+            let Ok(results) = answer else {
                 return Ok(HeldBack::default());
             };
             for (write, result) in writes.iter().zip(results) {

@@ -66,6 +66,7 @@ impl Worker {
         let Some(Merged { outcome, refused, locked }) = self.merge(&operations, &outbox, &mut turn).await? else {
             return Ok(None);
         };
+        let merged_at = self.clock.now();
         self.count(&outcome);
         failpoint::reached(CrashPoint::Merged);
         let writes: Arc<[_]> = outcome.writes.into();
@@ -74,7 +75,15 @@ impl Worker {
             answers.push((store_writer.target(), store_writer.send(Arc::clone(&writes), enqueued)));
         }
         let (operations, refused) = self.set_locked_aside(operations, refused, locked).await?;
-        Ok((!operations.is_empty()).then_some(Batch { operations, writes, answers, refused, enqueued, claims }))
+        Ok((!operations.is_empty()).then_some(Batch {
+            operations,
+            writes,
+            answers,
+            refused,
+            enqueued,
+            merged_at,
+            claims,
+        }))
     }
 
     /// Sets the operations aside, by index, whose rows are locked or lack a parent row. Returns the others, and the

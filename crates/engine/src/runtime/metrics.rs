@@ -199,6 +199,10 @@ pub(crate) fn settled(event: &Event, now: Time) {
     histogram!(Metric::SettledSeconds.name(), "source" => source(event)).record(age);
 }
 
+pub(crate) fn visible(target: Target, seconds: f64) {
+    histogram!(Metric::VisibleSeconds.name(), "target" => target.as_str()).record(seconds);
+}
+
 #[allow(clippy::cast_precision_loss, reason = "a gauge")]
 pub(crate) fn capture_lag(bytes: Option<u64>) {
     gauge!(Metric::CaptureLagBytes.name()).set(bytes.map_or(f64::NAN, |bytes| bytes as f64));

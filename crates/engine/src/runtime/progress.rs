@@ -12,6 +12,7 @@ use crate::pipeline::apply::conflict_notes::ConflictCount;
 use crate::pipeline::envelope::Operation;
 use crate::ports::{BusCondition, EntryId, Fault};
 use crate::runtime::clock::Clock;
+use crate::runtime::latency::{Latencies, Spread};
 use crate::runtime::metrics;
 
 /// The stop signal, sent once. Every clone receives it.
@@ -73,6 +74,7 @@ struct Inner {
     bus: BusCondition,
     clock: Option<(Time, Fault)>,
     ahead: Option<(EntryId, Time)>,
+    latencies: Latencies,
 }
 
 /// What has been done since the start.
@@ -194,6 +196,20 @@ impl Progress {
     /// The entry of the last batch whose id lies ahead of the bus's clock, with that clock.
     pub(crate) fn ahead(&self) -> Option<(EntryId, Time)> {
         self.lock().ahead
+    }
+
+    /// Notes that changes became visible in a store at `at`, and the seconds that each took.
+    pub(crate) fn visible(&self, target: Target, seconds: impl Iterator<Item = f64>, at: Time) {
+        let mut inner = self.lock();
+        for seconds in seconds {
+            metrics::visible(target, seconds);
+            inner.latencies.note(target, seconds, at);
+        }
+    }
+
+    /// Per store, how long changes of the last five minutes took to become visible.
+    pub(crate) fn latencies(&self) -> BTreeMap<Target, Spread> {
+        self.lock().latencies.spreads(self.clock.now())
     }
 
     pub(crate) fn done(&self) -> Done {

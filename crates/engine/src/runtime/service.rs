@@ -1,9 +1,11 @@
 //! The service: it stands by until this process holds the lease, replays the log, and carries events until a stop is
 //! requested. A process that loses the lease does not end: it drops what is under way and stands by again.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use chunk_sync_model::Target;
 use chunk_sync_wal::disk::{Disk, RealDisk};
 use chunk_sync_wal::{Recovery, WalError};
 use tokio::sync::watch;
@@ -17,6 +19,7 @@ use crate::pipeline::store_writer::SharedCondition;
 use crate::pipeline::worker::Run;
 use crate::ports::{Fault, FaultClass, Handover, Ports};
 use crate::runtime::active::Shared;
+use crate::runtime::latency::Spread;
 use crate::runtime::lease::{Keeper, Leadership, Role};
 use crate::runtime::progress::{Progress, Stopper};
 use crate::runtime::settings::Settings;
@@ -134,6 +137,12 @@ impl Service {
             bus: progress.bus(),
             done: progress.done(),
         }
+    }
+
+    /// Per store, how long the changes of the last five minutes took to become visible.
+    #[must_use]
+    pub fn latencies(&self) -> BTreeMap<Target, Spread> {
+        self.office.progress.latencies()
     }
 
     /// The role of this process, and its changes.

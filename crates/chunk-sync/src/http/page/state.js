@@ -149,7 +149,7 @@ function drawStore(item, store, history) {
   const [number, unit] = item.querySelector(".lag").children;
   setText(number, lag ? duration(lag.now) : "–");
   setText(unit, " behind");
-  setText(item.querySelector(".spread"), lag ? `last 5 min: p50 ${duration(lag.p50)}, p95 ${duration(lag.p95)}` : "");
+  setText(item.querySelector(".spread"), lag?.p50 !== undefined ? `visible in ${duration(lag.p50)} (p50), ${duration(lag.p95)} (p95)` : "no change in the last 5 minutes");
   const values = history.series[`lag{target="${store.target}"}`] ?? [];
   const most = Math.max(0, ...values.filter((value) => value !== null));
   lines(item.querySelector("svg"), [{ name: "out", values, area: true }], { places: MINUTES, most: 0.1, label: `Lag of ${name} over the last 5 minutes: ${duration(most)} at most` });

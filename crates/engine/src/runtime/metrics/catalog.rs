@@ -58,6 +58,7 @@ metrics! {
     ClockDiffers: Gauge "chunk_sync_clock_differs", "1 while the clocks of process and bus differ too much and merging waits";
     Filling: Gauge "chunk_sync_filling", "1 while a new store is being filled";
     SettledSeconds: Histogram "chunk_sync_settled_seconds", "Age of an event, by its own time, when every store held it";
+    VisibleSeconds: Histogram "chunk_sync_visible_seconds", "Time from the arrival of an event, or the commit of a row, until the store holds the change";
     CaptureLagBytes: Gauge "chunk_sync_capture_lag_bytes", "How much of its log PostgreSQL keeps for the slot; NaN if PostgreSQL does not answer";
     CaptureRunning: Gauge "chunk_sync_capture_running", "1 while this process reads PostgreSQL's log, else 0";
     CaptureSinceTimestampSeconds: Gauge "chunk_sync_capture_since_timestamp_seconds", "Since when this process has been reading PostgreSQL's log, or not reading it, in seconds since 1970";
