@@ -14,6 +14,8 @@ mod faults;
 mod fixture;
 #[path = "neo4j/foreign_writes.rs"]
 mod foreign_writes;
+#[path = "neo4j/heavy.rs"]
+mod heavy;
 #[path = "neo4j/middlebox.rs"]
 mod middlebox;
 #[path = "neo4j/shared.rs"]
