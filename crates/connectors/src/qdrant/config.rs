@@ -91,6 +91,10 @@ impl QdrantConfig {
                 "the URL contains a user name or password, which Qdrant does not support; remove it and set api_key"
                     .to_owned(),
             )),
+            // The client would quote them in its errors.
+            _ if uri.query().is_some() => Err(misconfigured(
+                "the URL contains options, which Qdrant does not support; remove them and set api_key".to_owned(),
+            )),
             _ => Ok(uri),
         }
     }

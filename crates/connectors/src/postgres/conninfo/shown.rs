@@ -25,6 +25,12 @@ impl Shown {
         let pairs = syntax::pairs(text).map_err(|Refused(message)| message)?;
         for (name, value) in &pairs {
             keywords::check(name, value, None).map_err(|Refused(message)| message)?;
+            // As ADO.NET writes it: the first value would contain the other settings, the password among them.
+            if !SECRETS.contains(&name.as_str()) && value.to_lowercase().contains("password=") {
+                return Err(
+                    "a value contains another setting; separate keywords by blanks, not by semicolons".to_owned()
+                );
+            }
             if name == "port" {
                 // Of a URL without a host the password stands where the port is.
                 hosts::check_ports(value).map_err(|Refused(message)| message)?;
