@@ -22,6 +22,7 @@ mod facts;
 mod failure;
 mod fault;
 mod fence;
+mod found_slot;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod fuzz;
 mod idle_records;

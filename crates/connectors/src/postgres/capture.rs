@@ -16,16 +16,18 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{Capture, Fault, FaultClass, Gap, Opened};
 pub use config::{CaptureConfig, Plugin};
+use tokio_postgres::Row;
+use tokio_postgres::types::FromSqlOwned;
 use tracing::warn;
 use uuid::Uuid;
 
 use super::failure::READ_ONLY;
 use super::fault::Error;
+use super::found_slot::{FoundSlot, SLOT, SlotState};
 use super::link::Link;
 use super::provider::Provider;
 use super::publication::{Publication, examine_publication};
-use super::records::PostgresRecords;
-use super::sql::literal;
+use super::records::{Params, PostgresRecords};
 
 mod config;
 mod creation;
@@ -43,7 +45,8 @@ mod wal2json;
 
 use decoder::{Decoder, Transactions};
 use pgoutput::Tables;
-use position::State;
+use position::{STATE, State};
+use published::{SIGNATURE, Signature};
 use source::Noting;
 use stream::{Stream, Wanted};
 use wal2json::Lines;
@@ -52,6 +55,14 @@ const CONTEXT: &str = "postgres: capture";
 
 /// Prefix of the service's logical messages.
 pub(super) const OWN: &str = "chunk_sync";
+
+/// A message in the log: an idle table then does not make the slot keep the log of other tables.
+const HEARTBEAT: &str = "SELECT pg_logical_emit_message(true, 'chunk_sync', 'heartbeat')";
+
+const DROP_SLOT: &str = "SELECT pg_drop_replication_slot($1)";
+
+/// The time after which the server ends a replication connection that does not answer, in milliseconds.
+const SENDER_TIMEOUT: &str = "SELECT setting::bigint FROM pg_settings WHERE name = 'wal_sender_timeout'";
 
 /// The rows that a message of a merge lists: ids separated by commas. A heartbeat lists none.
 fn own_ids(content: &str) -> Vec<Uuid> {
@@ -71,7 +82,7 @@ struct Noted {
     /// The OIDs of the table and its partitions when the log was last opened.
     relations: BTreeSet<u32>,
     /// The signature of the publication when the log was last opened.
-    signature: Option<String>,
+    signature: Option<Signature>,
     /// The sessions that the creation of the slot waits for.
     obstacle: Option<String>,
 }
@@ -108,12 +119,12 @@ impl PostgresCapture {
             return Err(Fault::new(FaultClass::Misconfigured, CONTEXT, message));
         }
         for statement in &statements {
-            self.ask(statement).await?;
+            self.run(statement).await?;
             warn!(statement, "corrected the publication, which no longer fitted the table");
         }
         if !statements.is_empty() {
             let signature = self.signature().await?;
-            self.ask(&position::note_published(&self.config.slot, &signature)).await?;
+            self.query(position::NOTE_PUBLISHED, &[&self.config.slot, &signature.0]).await?;
             self.noted().signature = Some(signature);
         }
         Ok(())
@@ -128,10 +139,10 @@ impl PostgresCapture {
         }
     }
 
-    async fn signature(&self) -> Result<String, Fault> {
+    async fn signature(&self) -> Result<Signature, Fault> {
         let rows = &self.records.config;
-        let asked = published::query(&self.config.publication, &rows.schema, &rows.table);
-        Ok(self.ask(&asked).await?.unwrap_or_default())
+        let printed = self.value(SIGNATURE, &[&self.config.publication, &rows.schema, &rows.table]).await?;
+        Ok(Signature(printed.unwrap_or_default()))
     }
 
     fn noted(&self) -> MutexGuard<'_, Noted> {
@@ -139,42 +150,47 @@ impl PostgresCapture {
     }
 
     /// Why changes may have been missed before the log is opened.
-    fn gap(&self, state: &State, publication: &Publication, signature: &str) -> Option<Gap> {
+    fn gap(&self, state: &State, publication: &Publication, signature: &Signature) -> Option<Gap> {
         let captured_before = state.noted.is_some() && self.config.plugin == Plugin::Pgoutput;
-        let altered = state.published.as_deref().is_some_and(|noted| noted != signature);
+        let altered = state.published.as_ref().is_some_and(|noted| noted != signature);
         let unpublished = captured_before && (altered || publication.hides.is_some());
         unpublished.then_some(Gap::Unpublished).or(state.gap())
     }
 
-    /// Reads the state of the slot. Fails when the slot is in use or belongs to another database or plugin.
+    /// The slot, if it exists.
+    async fn slot(&self) -> Result<Option<FoundSlot>, Fault> {
+        let rows = self.query(SLOT, &[&self.config.slot]).await?;
+        let found = rows.first().map(FoundSlot::of).transpose().map_err(|error| self.fault(error))?;
+        Ok(found.flatten())
+    }
+
+    /// Reads the recorded state and the slot. Fails when the slot is in use or belongs to another database or plugin.
     async fn look(&self) -> Result<State, Fault> {
-        let answer =
-            self.ask(&position::state(&self.config.slot, self.config.plugin.as_str())).await?.unwrap_or_default();
-        let state = State::read(&answer);
-        let state = state.ok_or_else(|| {
-            Fault::new(FaultClass::Corrupt, CONTEXT, format!("cannot parse the state of the slot: `{answer}`"))
-        })?;
         let slot = &self.config.slot;
-        match state.slot.as_str() {
-            "active" => Err(Fault::new(
+        let rows = self.query(&STATE, &[slot]).await?;
+        let state = rows.first().map(State::of).transpose().map_err(|error| self.fault(error))?;
+        let state =
+            state.ok_or_else(|| Fault::new(FaultClass::Corrupt, CONTEXT, "the server did not show its state"))?;
+        match state.slot_state(self.config.plugin) {
+            Some(SlotState::Active) => Err(Fault::new(
                 FaultClass::Busy,
                 CONTEXT,
                 format!("the slot {slot} is in use; stop the other reader, or set postgres.slot to another name"),
             )),
-            "foreign" => {
+            Some(SlotState::Foreign) => {
                 let message =
                     format!("the slot {slot} belongs to another database or plugin; set postgres.slot to another name");
                 Err(Fault::new(FaultClass::Misconfigured, CONTEXT, message))
             }
-            _ => Ok(state),
+            Some(SlotState::Lost | SlotState::Free) | None => Ok(state),
         }
     }
 
     /// After what silence of the server the connection is given up. A server without `wal_sender_timeout` sends nothing
     /// while it decodes a large transaction.
     async fn silence(&self) -> Result<Duration, Fault> {
-        let millis = self.ask("SELECT setting FROM pg_settings WHERE name = 'wal_sender_timeout'").await?;
-        match millis.and_then(|millis| millis.parse().ok()) {
+        let millis: Option<i64> = self.value(SENDER_TIMEOUT, &[]).await?;
+        match millis.and_then(|millis| u64::try_from(millis).ok()) {
             None | Some(0) => Ok(10 * self.config.silence),
             Some(millis) => Ok(self.config.silence.max(Duration::from_millis(millis))),
         }
@@ -190,8 +206,8 @@ impl PostgresCapture {
             }
             Plugin::Wal2Json => {
                 let rows = &self.records.config;
-                let tables = self.ask(&wal2json::tables(&rows.schema, &rows.table)).await?.unwrap_or_default();
-                (wal2json::options(&tables), Decoder::Wal2Json(Lines::default()))
+                let tables: Option<String> = self.value(wal2json::TABLES, &[&rows.schema, &rows.table]).await?;
+                (wal2json::options(&tables.unwrap_or_default()), Decoder::Wal2Json(Lines::default()))
             }
         };
         let (system, silence) = (state.server.system.as_str(), self.silence().await?);
@@ -200,13 +216,25 @@ impl PostgresCapture {
     }
 
     async fn provider(&self, link: &Link) -> Result<Provider, Fault> {
-        let answer = self.ask(Provider::ASK).await?;
+        let answer: Option<String> = self.value(Provider::ASK, &[]).await?;
         Ok(Provider::of(answer.as_deref(), link))
     }
 
-    /// The first value of the first row.
-    async fn ask(&self, sql: &str) -> Result<Option<String>, Fault> {
-        self.records.ask(sql).await.map_err(|error: Error| self.records.fault(error, CONTEXT))
+    async fn query(&self, sql: &str, params: Params<'_>) -> Result<Vec<Row>, Fault> {
+        self.records.query(sql, params).await.map_err(|error| self.fault(error))
+    }
+
+    /// The first value of the first row; `None` for no row or NULL.
+    async fn value<T: FromSqlOwned>(&self, sql: &str, params: Params<'_>) -> Result<Option<T>, Fault> {
+        self.records.value(sql, params).await.map_err(|error| self.fault(error))
+    }
+
+    async fn run(&self, statements: &str) -> Result<(), Fault> {
+        self.records.run(statements).await.map_err(|error| self.fault(error))
+    }
+
+    fn fault(&self, error: Error) -> Fault {
+        self.records.fault(error, CONTEXT)
     }
 }
 
@@ -226,26 +254,28 @@ impl Capture for PostgresCapture {
         let (publication, signature) = (self.publication().await?, self.signature().await?);
         let gap = self.gap(&state, &publication, &signature);
         if let Some(gap) = gap {
-            self.ask(&position::note_gap(slot, gap)).await?;
+            self.query(position::NOTE_GAP, &[slot, &gap.as_str()]).await?;
         }
         // A slot cannot decode what was written before its publication existed: PostgreSQL 15 ends the stream, again
         // and again.
-        let is_other = state.published.as_deref().is_some_and(|noted| !published::is_same(noted, &signature));
+        let is_other = state.published.as_ref().is_some_and(|noted| !noted.is_of_same_publication(&signature));
         let undecodable = !publication.exists || (is_other && self.config.plugin == Plugin::Pgoutput);
-        if state.slot == "lost" || (undecodable && state.slot == "free") {
-            self.ask(&format!("SELECT pg_drop_replication_slot({})::text", literal(slot))).await?;
+        match state.slot_state(self.config.plugin) {
+            Some(SlotState::Lost) => self.query(DROP_SLOT, &[slot]).await.map(drop)?,
+            Some(SlotState::Free) if undecodable => self.query(DROP_SLOT, &[slot]).await.map(drop)?,
+            _ => {}
         }
         self.create_missing().await?;
         // Read before the log is opened: what changes later is found by the next heartbeat.
         let (relations, signature) = (self.publication().await?.relations, self.signature().await?);
         self.noted().relations.clone_from(&relations);
         self.noted().signature = Some(signature.clone());
-        if state.slot == "none" && state.noted.is_none() {
+        if state.slot.is_none() && state.noted.is_none() {
             warn!("the slot is new: earlier changes of the table are not captured; run `chunk-sync backfill`");
         }
         let source = self.stream(&state, relations).await?;
         // Only the reader of the slot gets here: the server admits one.
-        let opening = self.ask(&position::note_slot(slot, &signature)).await?.unwrap_or_default();
+        let opening = self.value(&position::NOTE_SLOT, &[slot, &signature.0]).await?.unwrap_or_default();
         let source = Noting { source, opening, slot: slot.clone(), records: Arc::clone(&self.records) };
         Ok(Opened { source: Box::new(source), gap })
     }
@@ -255,20 +285,16 @@ impl Capture for PostgresCapture {
     }
 
     async fn heartbeat(&self) -> Result<(), Fault> {
-        if self.records.is_read_only().await.map_err(|error| self.records.fault(error, CONTEXT))? {
+        if self.records.is_read_only().await.map_err(|error| self.fault(error))? {
             let message = format!("the database is read-only; {READ_ONLY}");
             return Err(Fault::new(FaultClass::Unavailable, CONTEXT, message));
         }
         self.reexamine().await?;
-        self.ask("SELECT pg_logical_emit_message(true, 'chunk_sync', 'heartbeat')::text").await.map(drop)
+        self.query(HEARTBEAT, &[]).await.map(drop)
     }
 
     async fn lag(&self) -> Result<u64, Fault> {
-        let sql = format!(
-            "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn)::text FROM pg_replication_slots \
-             WHERE slot_name = {}",
-            literal(&self.config.slot)
-        );
-        Ok(self.ask(&sql).await?.and_then(|bytes| bytes.parse().ok()).unwrap_or_default())
+        let behind = self.slot().await?.map_or(0, |found| found.behind);
+        Ok(u64::try_from(behind).unwrap_or_default())
     }
 }

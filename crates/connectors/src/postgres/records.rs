@@ -11,6 +11,7 @@ use chunk_sync_engine::ports::{
 use chunk_sync_model::Time;
 use deadpool_postgres::{Client, Transaction};
 use tokio_postgres::IsolationLevel;
+use tokio_postgres::types::{FromSqlOwned, ToSql};
 use uuid::Uuid;
 
 use super::bus::handed::Handed;
@@ -27,6 +28,12 @@ use super::transaction::{begin, set_locally};
 const PREPARE: &str = "postgres: prepare";
 const READ: &str = "postgres: read";
 const CONFLICTS: &str = "postgres: conflicts";
+
+/// Whether the transactions of this session are read-only.
+const READ_ONLY: &str = "SELECT current_setting('transaction_read_only')::boolean";
+
+/// The values of a statement.
+pub(super) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 
 /// The rows, their records, and the outbox of each store.
 pub struct PostgresRecords {
@@ -121,11 +128,7 @@ impl PostgresRecords {
         known.await.map_err(|error| self.fault(error, READ))
     }
 
-    pub(super) async fn query(
-        &self,
-        sql: &str,
-        params: &[&(dyn tokio_postgres::types::ToSql + Sync)],
-    ) -> Result<Vec<tokio_postgres::Row>, Error> {
+    pub(super) async fn query(&self, sql: &str, params: Params<'_>) -> Result<Vec<tokio_postgres::Row>, Error> {
         let client = self.pool.get().await?;
         let rows = self.pool.within(async {
             let statement = client.prepare_cached(sql).await?;
@@ -135,15 +138,17 @@ impl PostgresRecords {
         self.pool.settle(client, rows)
     }
 
-    /// The first value of the first row as text; `None` for no row or NULL.
-    pub(super) async fn ask(&self, sql: &str) -> Result<Option<String>, Error> {
+    /// The first value of the first row; `None` for no row or NULL.
+    pub(super) async fn value<T: FromSqlOwned>(&self, sql: &str, params: Params<'_>) -> Result<Option<T>, Error> {
+        let rows = self.query(sql, params).await?;
+        Ok(rows.first().map(|row| row.try_get(0)).transpose()?.flatten())
+    }
+
+    /// Runs statements without values. Several are one transaction.
+    pub(super) async fn run(&self, statements: &str) -> Result<(), Error> {
         let client = self.pool.get().await?;
-        let rows = self.pool.within(async { Ok(client.simple_query(sql).await?) }).await;
-        let rows = self.pool.settle(client, rows)?;
-        Ok(rows.iter().find_map(|message| match message {
-            tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
-            _ => None,
-        }))
+        let run = self.pool.within(async { Ok(client.batch_execute(statements).await?) }).await;
+        self.pool.settle(client, run)
     }
 
     pub(super) async fn count(&self) -> Result<u64, Error> {
@@ -166,11 +171,11 @@ impl PostgresRecords {
 
     /// Whether new sessions take no writes. Closes the idle ones that still would.
     pub(super) async fn is_read_only(&self) -> Result<bool, Error> {
-        if self.ask(sql::GUARD).await?.is_some() {
+        if !self.query(sql::GUARD, &[]).await?.is_empty() {
             self.pool.close_idle();
             return Ok(true);
         }
-        let read_only = self.ask("SELECT current_setting('transaction_read_only')").await?.as_deref() == Some("on");
+        let read_only = self.value(READ_ONLY, &[]).await? == Some(true);
         if read_only {
             // A session stays read-only after the database takes writes again.
             self.pool.close_idle();

@@ -6,6 +6,14 @@ use tracing::info;
 use super::{Plugin, PostgresCapture};
 use crate::postgres::sql::literal;
 
+/// The statements that are still to be run.
+struct Missing {
+    /// Creates or corrects the publication, in order.
+    publication: Vec<String>,
+    /// Creates the slot, if it does not exist.
+    slot: Option<String>,
+}
+
 impl PostgresCapture {
     /// The statements that create or correct the publication and create the slot, as far as it is necessary.
     ///
@@ -14,44 +22,59 @@ impl PostgresCapture {
     /// with the statement that prevents it; the fault of the query when the server is unreachable, refuses the login or
     /// denies access to its catalogue.
     pub async fn statements(&self) -> Result<Vec<String>, Fault> {
-        let mut statements = self.publication().await?.statements;
-        let slot = format!("SELECT 1 FROM pg_replication_slots WHERE slot_name = {}", literal(&self.config.slot));
-        if self.ask(&slot).await?.is_none() {
-            // A standby that is promoted has such a slot as well, and capture goes on there without a gap.
-            let newer = self.ask("SELECT 1 WHERE current_setting('server_version_num')::integer >= 170000").await?;
-            let failover = if newer.is_some() { ", failover => true" } else { "" };
-            statements.push(format!(
-                "SELECT pg_create_logical_replication_slot({}, '{}'{failover})::text",
-                literal(&self.config.slot),
-                self.config.plugin.as_str()
-            ));
-        }
-        Ok(statements)
+        let Missing { mut publication, slot } = self.missing().await?;
+        publication.extend(slot);
+        Ok(publication)
+    }
+
+    async fn missing(&self) -> Result<Missing, Fault> {
+        let publication = self.publication().await?.statements;
+        let slot = match self.slot().await? {
+            Some(_) => None,
+            None => Some(self.slot_creation().await?),
+        };
+        Ok(Missing { publication, slot })
+    }
+
+    /// The statement that creates the slot. It is shown to the operator and run on a replication connection, which takes
+    /// no parameters.
+    async fn slot_creation(&self) -> Result<String, Fault> {
+        const HAS_FAILOVER: &str = "SELECT current_setting('server_version_num')::integer >= 170000";
+        // A standby that is promoted has such a slot as well, and capture goes on there without a gap.
+        let failover = if self.value(HAS_FAILOVER, &[]).await? == Some(true) { ", failover => true" } else { "" };
+        let (slot, plugin) = (literal(&self.config.slot), literal(self.config.plugin.as_str()));
+        Ok(format!("SELECT pg_create_logical_replication_slot({slot}, {plugin}{failover})::text"))
     }
 
     pub(super) async fn create_missing(&self) -> Result<(), Fault> {
-        for statement in self.statements().await? {
-            let done = match statement.contains("pg_create_logical_replication_slot") {
-                true => self.create_slot(&statement).await,
-                false => self.ask(&statement).await.map(drop),
-            };
-            done.map_err(|fault| self.hinted(fault, &statement))?;
-            info!(statement, "created or changed a publication or slot");
+        let Missing { publication, slot } = self.missing().await?;
+        for statement in publication {
+            self.run(&statement).await.map_err(|fault| for_owner(fault, &statement))?;
+            info!(statement, "created or changed the publication");
+        }
+        if let Some(statement) = slot {
+            self.create_slot(&statement).await.map_err(|fault| self.for_plugin(fault))?;
+            info!(statement, "created the slot");
         }
         Ok(())
     }
 
-    /// Adds the remedy when the server does not have the plugin or refuses to load it, or denies the statement.
-    fn hinted(&self, fault: Fault, statement: &str) -> Fault {
-        if fault.class == FaultClass::Denied && !statement.contains("replication_slot") {
-            let message = format!("{}; run `{statement}` as the owner of the publication", fault.message);
-            return Fault { message, ..fault };
-        }
-        if self.config.plugin == Plugin::Pgoutput || !statement.contains("replication_slot") {
+    /// Adds the remedy for a server that does not have the plugin or refuses to load it.
+    fn for_plugin(&self, fault: Fault) -> Fault {
+        if self.config.plugin == Plugin::Pgoutput {
             return fault;
         }
         let hint = "install wal2json on the server (Debian: postgresql-NN-wal2json), add it to output_plugin_libraries \
             if the server has that setting (a plain list: pgoutput, wal2json), or set postgres.plugin = \"pgoutput\"";
         Fault { class: FaultClass::Misconfigured, message: format!("{}; {hint}", fault.message), ..fault }
     }
+}
+
+/// Adds the remedy when the role may not run this statement on the publication.
+fn for_owner(fault: Fault, statement: &str) -> Fault {
+    if fault.class != FaultClass::Denied {
+        return fault;
+    }
+    let message = format!("{}; run `{statement}` as the owner of the publication", fault.message);
+    Fault { message, ..fault }
 }

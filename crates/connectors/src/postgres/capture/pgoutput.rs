@@ -8,8 +8,8 @@ use chunk_sync_engine::ports::{Position, Touch};
 use chunk_sync_model::Time;
 use uuid::Uuid;
 
-use super::{OWN, literal, own_ids};
-use crate::postgres::sql::quoted;
+use super::{OWN, own_ids};
+use crate::postgres::sql::{literal, quoted};
 
 /// PostgreSQL's epoch, 2000-01-01, in microseconds since 1970.
 const POSTGRES_EPOCH: i64 = 946_684_800_000_000;

@@ -4,29 +4,37 @@
 //! transactions that wrote these catalogue rows last. It differs after each DROP, CREATE and ALTER, also when the
 //! publication looks the same again. A signature that changes for another reason costs a backfill and a verification.
 
-use super::literal;
+/// The signature of publication `$1` for table `$3` in schema `$2`.
+pub(super) const SIGNATURE: &str = "SELECT concat_ws(' ', coalesce(p.oid, 0), coalesce(p.xmin::text, '-'),
+        coalesce(r.oid, 0), coalesce(r.xmin::text, '-'), coalesce(c.oid, 0))
+    FROM (SELECT) one LEFT JOIN pg_publication p ON p.pubname = $1
+    LEFT JOIN pg_class c ON c.oid = to_regclass(format('%I.%I', $2::text, $3::text))
+    LEFT JOIN pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = c.oid";
 
-/// The query for the signature.
-pub(super) fn query(publication: &str, schema: &str, table: &str) -> String {
-    let (publication, schema, table) = (literal(publication), literal(schema), literal(table));
-    format!(
-        "SELECT concat_ws(' ', coalesce(p.oid, 0), coalesce(p.xmin::text, '-'), coalesce(r.oid, 0), \
-         coalesce(r.xmin::text, '-'), coalesce(c.oid, 0)) \
-         FROM (SELECT) one LEFT JOIN pg_publication p ON p.pubname = {publication} \
-         LEFT JOIN pg_class c ON c.oid = to_regclass(format('%I.%I', {schema}, {table})) \
-         LEFT JOIN pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = c.oid"
-    )
-}
+/// The signature as [`SIGNATURE`] prints it and as it is recorded: five words, of which the first is the object id of the
+/// publication, or 0.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Signature(pub(super) String);
 
-/// Whether both signatures are of one publication. A slot cannot decode what was written before its publication existed.
-pub(super) fn is_same(noted: &str, now: &str) -> bool {
-    let publication = |signature: &str| signature.split(' ').next().map(str::to_owned);
-    publication(noted) == publication(now) && publication(now).is_some_and(|oid| oid != "0")
+impl Signature {
+    /// Whether both are of one publication. A slot cannot decode what was written before its publication existed.
+    pub(super) fn is_of_same_publication(&self, other: &Self) -> bool {
+        self.publication().is_some_and(|id| other.publication() == Some(id))
+    }
+
+    fn publication(&self) -> Option<u32> {
+        let id = self.0.split(' ').next()?.parse().ok()?;
+        Some(id).filter(|id| *id != 0)
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::is_same;
+    use super::Signature;
+
+    fn is_same(noted: &str, now: &str) -> bool {
+        Signature(noted.into()).is_of_same_publication(&Signature(now.into()))
+    }
 
     #[test]
     fn a_publication_that_was_created_again_is_another_one() {

@@ -6,10 +6,14 @@ use super::PostgresCapture;
 use crate::postgres::facts;
 use crate::postgres::link::Link;
 use crate::postgres::provider::Provider;
-use crate::postgres::sql::{literal, quoted};
+use crate::postgres::sql::quoted;
 
 /// The role that the statements create. Not the name of the service's schema, so that a reader can tell them apart.
 const ROLE: &str = "chunk_sync_service";
+
+const DATABASE: &str = "SELECT quote_ident(current_database())";
+
+const IS_TABLE: &str = "SELECT to_regclass($1) IS NOT NULL";
 
 impl PostgresCapture {
     /// The statements that an administrator runs for a role that has the rights which the service needs, and no others. If
@@ -20,9 +24,9 @@ impl PostgresCapture {
     pub async fn rights(&self) -> Result<Vec<String>, Fault> {
         let config = &self.records.config;
         let provider = self.provider(&*Link::of(config)?).await?;
-        let database = self.ask("SELECT quote_ident(current_database())").await?.unwrap_or_default();
+        let database = self.value::<String>(DATABASE, &[]).await?.unwrap_or_default();
         let table = facts::table(config);
-        let exists = self.ask(&format!("SELECT 1 WHERE to_regclass({}) IS NOT NULL", literal(&table))).await?.is_some();
+        let exists = self.value(IS_TABLE, &[&table]).await? == Some(true);
         let mut statements = match provider {
             Provider::Rds => {
                 vec![

@@ -23,6 +23,17 @@ const LOOK: Duration = Duration::from_secs(1);
 const CHECK: &str = "SET statement_timeout = 0; SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0; \
     SET client_connection_check_interval = '5s'";
 
+/// The sessions and prepared transactions that block the session `$1`, oldest transaction first, as text; NULL for none.
+const BLOCKERS: &str = "SELECT string_agg(text, '; ' ORDER BY began) FROM (
+    SELECT xact_start AS began, format('the session with pid %s (user %s, application %s, open for %s s)', pid,
+        usename, coalesce(nullif(application_name, ''), '-'),
+        extract(epoch FROM clock_timestamp() - xact_start)::bigint) AS text
+    FROM pg_stat_activity WHERE pid = ANY(pg_blocking_pids($1))
+    UNION ALL SELECT prepared, format('the prepared transaction %L (user %s, open for %s s)', gid, owner,
+        extract(epoch FROM clock_timestamp() - prepared)::bigint)
+    FROM pg_prepared_xacts WHERE 0 = ANY(pg_blocking_pids($1))
+    ) AS blocking";
+
 impl PostgresCapture {
     /// Creates the slot by this statement, however long it takes.
     pub(super) async fn create_slot(&self, statement: &str) -> Result<(), Fault> {
@@ -32,7 +43,7 @@ impl PostgresCapture {
         let fault = |cause: Cause| slot_refused(&cause, &link.info.user, provider).into_fault(CONTEXT);
         wire.query(CHECK).await.map_err(fault)?;
         let pid = wire.query("SELECT pg_backend_pid()").await.map_err(fault)?;
-        let pid = pid.first().and_then(|row| row.first()?.as_deref()?.parse().ok()).unwrap_or_default();
+        let pid: i32 = pid.first().and_then(|row| row.first()?.as_deref()?.parse().ok()).unwrap_or_default();
         let created = {
             let creating = wire.query(statement);
             tokio::pin!(creating);
@@ -51,7 +62,7 @@ impl PostgresCapture {
     }
 
     async fn name_obstacle(&self, pid: i32) {
-        match self.ask(&blockers(pid)).await {
+        match self.value(BLOCKERS, &[&pid]).await {
             Ok(obstacle) => self.set_obstacle(obstacle),
             Err(fault) => info!(%fault, "cannot look up what the creation of the slot waits for"),
         }
@@ -64,19 +75,4 @@ impl PostgresCapture {
             warn!("the creation of the slot {slot} waits for {obstacle}; end that transaction to let it go on");
         }
     }
-}
-
-/// The query for the sessions that block the session `pid`, oldest transaction first, as text; NULL for none.
-fn blockers(pid: i32) -> String {
-    format!(
-        "SELECT string_agg(text, '; ' ORDER BY began) FROM (\
-             SELECT xact_start AS began, format('the session with pid %s (user %s, application %s, open for %s s)', pid, \
-                 usename, coalesce(nullif(application_name, ''), '-'), \
-                 extract(epoch FROM clock_timestamp() - xact_start)::bigint) AS text \
-             FROM pg_stat_activity WHERE pid = ANY(pg_blocking_pids({pid})) \
-             UNION ALL SELECT prepared, format('the prepared transaction %L (user %s, open for %s s)', gid, owner, \
-                 extract(epoch FROM clock_timestamp() - prepared)::bigint) \
-             FROM pg_prepared_xacts WHERE 0 = ANY(pg_blocking_pids({pid}))\
-         ) AS blocking"
-    )
 }

@@ -4,32 +4,31 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{Captured, Fault, FaultClass, Position, Source};
+use tokio_postgres::types::PgLsn;
 
 use super::CONTEXT;
 use super::position;
 use super::stream::Stream;
-use crate::postgres::records::PostgresRecords;
+use crate::postgres::records::{Params, PostgresRecords};
 
 /// The log, and the table that holds the position up to which it is read.
 pub(super) struct Noting {
     pub(super) source: Stream,
     pub(super) slot: String,
     /// The number of this opening of the slot: a later opening invalidates it.
-    pub(super) opening: String,
+    pub(super) opening: i64,
     pub(super) records: Arc<PostgresRecords>,
 }
 
 impl Noting {
-    async fn update(&self, statement: &str) -> Result<(), Fault> {
-        let updated = self.records.ask(statement).await.map_err(|error| self.records.fault(error, CONTEXT))?;
-        let overtaken = || {
-            Fault::new(
-                FaultClass::Busy,
-                CONTEXT,
-                format!("the slot {} was opened by another process; capture stops here", self.slot),
-            )
-        };
-        updated.map(drop).ok_or_else(overtaken)
+    /// Runs an update of the recorded state, which returns a row unless the slot was opened again.
+    async fn update(&self, sql: &str, params: Params<'_>) -> Result<(), Fault> {
+        let rows = self.records.query(sql, params).await.map_err(|error| self.records.fault(error, CONTEXT))?;
+        if rows.is_empty() {
+            let message = format!("the slot {} was opened by another process; capture stops here", self.slot);
+            return Err(Fault::new(FaultClass::Busy, CONTEXT, message));
+        }
+        Ok(())
     }
 }
 
@@ -40,11 +39,11 @@ impl Source for Noting {
     }
 
     async fn note(&mut self, position: Position) -> Result<(), Fault> {
-        self.update(&position::note(&self.slot, &self.opening, position)).await
+        self.update(position::NOTE, &[&self.slot, &self.opening, &PgLsn::from(position.0)]).await
     }
 
     async fn close_gap(&mut self) -> Result<(), Fault> {
-        self.update(&position::close_gap(&self.slot, &self.opening)).await
+        self.update(position::CLOSE_GAP, &[&self.slot, &self.opening]).await
     }
 
     fn confirm(&mut self, position: Position) {

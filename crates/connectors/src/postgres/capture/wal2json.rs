@@ -10,7 +10,8 @@ use serde::Deserialize;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{OWN, literal, own_ids, position};
+use super::{OWN, own_ids, position};
+use crate::postgres::sql::literal;
 
 /// The name of the plugin.
 pub(super) const NAME: &str = "wal2json";
@@ -44,21 +45,15 @@ struct Column {
     value: Value,
 }
 
-/// The query for the names of the table and its partitions, in the form of the plugin's option. The plugin matches names
-/// exactly, so partitions are listed as they are when the query runs.
-pub(super) fn tables(schema: &str, table: &str) -> String {
-    let name = format!("format('%I.%I', {}, {})::regclass", literal(schema), literal(table));
-    // Escapes what separates names in a list.
-    let escaped = |column: &str| format!("regexp_replace({column}, '([ '',.*\\\\])', '\\\\\\1', 'g')");
-    format!(
-        "SELECT string_agg({} || '.' || {}, ',') FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
-         WHERE c.oid = {name} OR c.oid IN (SELECT relid FROM pg_partition_tree({name}))",
-        escaped("n.nspname"),
-        escaped("c.relname")
-    )
-}
+/// The names of table `$2` in schema `$1` and of its partitions, in the form of the plugin's option, with what separates
+/// names escaped. The plugin matches names exactly, so partitions are listed as they are when the query runs.
+pub(super) const TABLES: &str = r"SELECT string_agg(regexp_replace(n.nspname, '([ '',.*\\])', '\\\1', 'g') || '.'
+        || regexp_replace(c.relname, '([ '',.*\\])', '\\\1', 'g'), ',')
+    FROM (SELECT format('%I.%I', $1::text, $2::text)::regclass AS oid) root
+    JOIN pg_class c ON c.oid = root.oid OR c.oid IN (SELECT relid FROM pg_partition_tree(root.oid))
+    JOIN pg_namespace n ON n.oid = c.relnamespace";
 
-/// The options of the plugin, for the statement that starts the stream. `tables` is the answer to [`tables()`].
+/// The options of the plugin, for the statement that starts the stream. `tables` is the answer to [`TABLES`].
 pub(super) fn options(tables: &str) -> String {
     format!(
         "(\"format-version\" '2', \"include-lsn\" 'true', \"include-timestamp\" 'true', \

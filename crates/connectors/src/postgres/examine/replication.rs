@@ -4,10 +4,10 @@ use chunk_sync_engine::ports::Findings;
 use deadpool_postgres::Client;
 
 use super::PLACE;
-use super::slot::SLOT;
 use crate::postgres::capture::CaptureConfig;
 use crate::postgres::config::PostgresConfig;
 use crate::postgres::fault::Error;
+use crate::postgres::found_slot::SLOT;
 use crate::postgres::link::Link;
 use crate::postgres::provider::Provider;
 use crate::postgres::replication::{NO_SLOT, Refusal, Replication, connect};

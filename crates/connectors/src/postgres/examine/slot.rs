@@ -8,19 +8,12 @@ use crate::postgres::capture::CaptureConfig;
 use crate::postgres::config::PostgresConfig;
 use crate::postgres::facts;
 use crate::postgres::fault::Error;
+use crate::postgres::found_slot::{FoundSlot, SLOT, SlotState, WalStatus};
 use crate::postgres::publication::{Publication, Refusal, examine_publication};
 use crate::postgres::sql::quoted;
 
 /// A slot that lags by more bytes gets a warning.
 const FAR_BEHIND: i64 = 1 << 30;
-
-/// The slot, by name.
-pub(super) const SLOT: &str =
-    "SELECT coalesce(database::text, ''), coalesce(plugin::text, ''), coalesce(wal_status, ''), active,
-    database IS NOT DISTINCT FROM current_database(),
-    coalesce(pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END,
-        confirmed_flush_lsn), 0)::bigint
-    FROM pg_replication_slots WHERE slot_name = $1";
 
 const SUBSCRIPTIONS: &str =
     "SELECT subname::text, subenabled FROM pg_subscription WHERE subslotname = $1 ORDER BY subname";
@@ -30,7 +23,8 @@ pub(super) async fn slot(findings: &mut Findings, client: &Client, capture: &Cap
     for row in client.query(SUBSCRIPTIONS, &[slot]).await? {
         subscription(findings, slot, &row)?;
     }
-    let Some(row) = client.query_opt(SLOT, &[slot]).await? else {
+    let row = client.query_opt(SLOT, &[slot]).await?;
+    let Some(found) = row.as_ref().map(FoundSlot::of).transpose()?.flatten() else {
         findings.warning(
             "slot",
             format!("the slot {slot} does not exist yet"),
@@ -38,35 +32,33 @@ pub(super) async fn slot(findings: &mut Findings, client: &Client, capture: &Cap
         );
         return Ok(());
     };
-    let (database, plugin, status): (String, String, String) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-    let (active, ours, behind): (bool, bool, i64) = (row.try_get(3)?, row.try_get(4)?, row.try_get(5)?);
-    if !ours || plugin != capture.plugin.as_str() {
-        findings.failed(
+    let behind = found.behind;
+    match (found.state(capture.plugin.as_str()), found.wal) {
+        (SlotState::Foreign, _) => findings.failed(
             "slot",
-            format!("{slot} belongs to database `{database}` and plugin `{plugin}`"),
+            format!("{slot} belongs to database `{}` and plugin `{}`", found.database, found.plugin),
             "set postgres.slot to another name",
-        );
-    } else if status == "lost" {
-        findings.failed(
+        ),
+        (SlotState::Lost, _) => findings.failed(
             "slot",
             format!("the server has invalidated {slot}, and changes are lost"),
             "raise max_slot_wal_keep_size; `chunk-sync run` creates the slot again and syncs the missed changes",
-        );
-    } else if status == "unreserved" {
-        findings.failed(
+        ),
+        (_, WalStatus::Unreserved) => findings.failed(
             "slot",
             format!("{slot} is {behind} bytes behind; the server drops that log at the next checkpoint"),
             "start `chunk-sync run` now and raise max_slot_wal_keep_size",
-        );
-    } else if behind > FAR_BEHIND {
-        let reader = if active { "its reader is slow" } else { "it has no reader" };
-        findings.warning(
-            "slot",
-            format!("{slot} is {behind} bytes behind, which the server keeps on disk: {reader}"),
-            "let `chunk-sync run` catch up, or drop the slot if the service is decommissioned",
-        );
-    } else {
-        findings.ok("slot", format!("{slot}, {behind} bytes behind, {}", if active { "in use" } else { "not in use" }));
+        ),
+        (state, _) if behind > FAR_BEHIND => {
+            let reader = if state == SlotState::Active { "its reader is slow" } else { "it has no reader" };
+            findings.warning(
+                "slot",
+                format!("{slot} is {behind} bytes behind, which the server keeps on disk: {reader}"),
+                "let `chunk-sync run` catch up, or drop the slot if the service is decommissioned",
+            );
+        }
+        (SlotState::Active, _) => findings.ok("slot", format!("{slot}, {behind} bytes behind, in use")),
+        (SlotState::Free, _) => findings.ok("slot", format!("{slot}, {behind} bytes behind, not in use")),
     }
     Ok(())
 }
