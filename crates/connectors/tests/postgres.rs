@@ -30,8 +30,6 @@ mod recorded;
 mod schema;
 #[path = "postgres/setups.rs"]
 mod setups;
-#[path = "postgres/speed.rs"]
-mod speed;
 #[path = "postgres/stored_rows.rs"]
 mod stored_rows;
 #[path = "postgres/strangers.rs"]

@@ -14,8 +14,6 @@ mod middlebox;
 mod schema;
 #[path = "qdrant/shared.rs"]
 mod shared;
-#[path = "qdrant/speed.rs"]
-mod speed;
 #[path = "qdrant/surroundings.rs"]
 mod surroundings;
 

@@ -6,8 +6,6 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
-#[path = "redis/bench.rs"]
-mod bench;
 #[path = "redis/contract.rs"]
 mod contract;
 #[path = "redis/crash.rs"]
@@ -16,8 +14,6 @@ mod crash;
 mod entries;
 #[path = "redis/examine.rs"]
 mod examine;
-#[path = "redis/free.rs"]
-mod free;
 #[path = "redis/handover.rs"]
 mod handover;
 #[path = "redis/installations.rs"]

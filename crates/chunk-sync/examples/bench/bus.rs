@@ -1,12 +1,11 @@
 //! Queue processing: bus → log → merge → acknowledged with stores that cost nothing, beside a consumer that only reads
-//! and acknowledges. The measurement is a test of the connectors, because it needs stores that the program has not.
+//! and acknowledges. The measurement is a benchmark of the connectors, because it needs stores that the program has not.
 
 use std::process::Command;
 
 use crate::report::Report;
 
-const ARGUMENTS: &str = "test --release -p chunk-sync-connectors --features live --test redis \
-                         speed_of_the_service_beside_a_bare_consumer -- --ignored --nocapture";
+const ARGUMENTS: &str = "bench -p chunk-sync-connectors --features live --bench bus";
 
 pub(crate) fn measure(report: &mut Report) {
     let output = Command::new("cargo").args(ARGUMENTS.split_whitespace()).output().expect("cannot run cargo");

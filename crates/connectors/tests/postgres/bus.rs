@@ -301,53 +301,6 @@ async fn one_connection_suffices() {
     assert!(records.rows(None, 1).await.unwrap().is_empty(), "the connection is free again");
 }
 
-/// Run it with the release profile:
-/// `cargo test --release -p chunk-sync-connectors --features live --test postgres entries_a_second -- --ignored --nocapture`.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a measurement"]
-#[allow(clippy::print_stderr, reason = "prints the measured figures")]
-async fn entries_a_second() {
-    const ENTRIES: usize = 20_480;
-    let environment = OnServer::<Pg15>::fresh().await;
-    let events = events(ENTRIES);
-    let rate = |began: std::time::Instant| ENTRIES as f64 / began.elapsed().as_secs_f64();
-    let began = std::time::Instant::now();
-    for events in events.chunks(256) {
-        environment.bus.publish(events).await.unwrap();
-    }
-    eprintln!("published: {:.0}/s", rate(began));
-    let (began, mut came) = (std::time::Instant::now(), 0);
-    while came < ENTRIES {
-        let deliveries = environment.bus.read(256, Duration::from_secs(1)).await.unwrap();
-        came += deliveries.len();
-        let finished = ids(&deliveries);
-        let scope = MergeScope { ids: &[], fence: &Fence::default(), finished: &finished };
-        environment.records.merge_in(scope, &|_| Vec::new()).await.unwrap();
-    }
-    eprintln!("read and finished by empty merges: {:.0}/s", rate(began));
-    let began = std::time::Instant::now();
-    for event in events.iter().take(200) {
-        environment.bus.publish(std::slice::from_ref(event)).await.unwrap();
-    }
-    eprintln!("published one by one: {:.1} ms each", began.elapsed().as_secs_f64() * 5.0);
-    let other = environment.another().await;
-    let mut waits = Vec::new();
-    for event in events.iter().take(50) {
-        while !environment.bus.read(256, Duration::ZERO).await.unwrap().is_empty() {}
-        let reader = tokio::spawn({
-            let bus = Arc::clone(&environment.bus);
-            async move { drop(bus.read(9, Duration::from_secs(9)).await.unwrap()) }
-        });
-        tokio::task::yield_now().await;
-        other.publish(std::slice::from_ref(event)).await.unwrap();
-        let published = std::time::Instant::now();
-        reader.await.unwrap();
-        waits.push(published.elapsed());
-    }
-    waits.sort_unstable();
-    eprintln!("published elsewhere, read here: p50 {:.1?}, longest {:.1?}", waits[25], waits[49]);
-}
-
 #[tokio::test]
 async fn a_long_entry_is_dead_lettered_in_the_server() {
     let environment = OnServer::<Pg15>::fresh().await;

@@ -53,6 +53,20 @@ pub fn chunk(origin: &str, content: &str, metadata: &[(&str, &str)]) -> Chunk {
     serde_json::from_value(json).unwrap()
 }
 
+/// A chunk with half a page of text, one vector of 768 numbers, six entities and six keys of metadata.
+pub fn typical(origin: &str, edition: u32) -> Chunk {
+    let keys: Vec<(String, String)> = (0..6).map(|i| (format!("key_{i}"), format!("value {i}"))).collect();
+    let keys: Vec<(&str, &str)> = keys.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    let mut chunk = chunk(origin, &format!("edition {edition} {}", "of a text of some length ".repeat(60)), &keys);
+    let entity = |i: u32| serde_json::json!({"id": format!("module::function_{i}"), "type": "function", "name": format!("function_{i}"), "confidence": 0.9});
+    chunk.graph =
+        serde_json::from_value(serde_json::json!({"entities": (0..6).map(entity).collect::<Vec<_>>()})).unwrap();
+    let numbers: Vec<f64> = (0..768).map(|i| f64::from(i * 7 + edition) / 1000.0).collect();
+    let dense = serde_json::json!({"model": "gte", "vector": numbers, "timestamp": "2026-01-01T00:00:00Z"});
+    chunk.embeddings.dense = vec![serde_json::from_value(dense).unwrap()];
+    chunk
+}
+
 /// The chunk with a dense vector of one number for the model `gte`.
 pub fn with_dense(mut chunk: Chunk, number: f32) -> Chunk {
     let dense = serde_json::json!({"model": "gte", "vector": [number], "timestamp": "2026-01-01T00:00:00Z"});
