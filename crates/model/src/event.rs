@@ -152,6 +152,21 @@ impl Event {
 
     /// Reads an event, or a bare chunk, from one JSON object.
     ///
+    /// ```
+    /// use chunk_sync_model::{Event, EventType, Limits};
+    ///
+    /// let chunk = r#"{
+    ///     "id": "6f1c1d0e-5a64-4d3f-9a5e-0f1f5f3f7a10", "system_origin": "claude", "content": "fn main() {}",
+    ///     "chunk_type": "code", "source": {"type": "file"}, "organization": {},
+    ///     "location": {"start_char": 0, "end_char": 12, "chunk_index": 0},
+    ///     "metadata": {"created_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-02T00:00:00Z"}}"#;
+    /// let event = Event::from_json(chunk, &Limits::default())?;
+    /// assert_eq!((event.kind, event.timestamp), (EventType::Update, "2026-01-02T00:00:00Z".parse().unwrap()));
+    /// let short = chunk.replace("fn main() {}", "short");
+    /// assert_eq!(Event::from_json(&short, &Limits::default()).unwrap_err().field, "content");
+    /// # Ok::<(), chunk_sync_model::Invalid>(())
+    /// ```
+    ///
     /// # Errors
     /// If `json` is not a JSON object, lacks a required field, or a value breaks a rule: [`Invalid`] with the first
     /// such field.

@@ -116,6 +116,34 @@ pub enum Effect {
 
 /// Merges one change into the current state of its chunk. `record` and `held` are the record and state in the system of
 /// record. Both are `None` for an unknown chunk; `held` is also `None` for a deleted one.
+///
+/// The metadata that one writer adds stays when another one changes the content:
+///
+/// ```
+/// use chunk_sync_model::merge::{Change, Effect, Strategies, merge};
+/// use chunk_sync_model::{Event, Limits};
+///
+/// # let event = |writer: &str, second: u32, content: &str, metadata: &str| {
+/// #     let json = format!(
+/// #         r#"{{"event_id": "00000000-0000-0000-0000-00000000000{second}", "type": "update", "source": "{writer}",
+/// #         "targets": ["qdrant"], "timestamp": "2026-01-01T00:00:0{second}Z", "chunk": {{
+/// #         "id": "6f1c1d0e-5a64-4d3f-9a5e-0f1f5f3f7a10", "system_origin": "{writer}", "content": "{content}",
+/// #         "chunk_type": "text", "source": {{"type": "api"}}, "organization": {{}},
+/// #         "location": {{"start_char": 0, "end_char": 9, "chunk_index": 0}},
+/// #         "metadata": {{{metadata} "created_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:00Z"}}}}}}"#
+/// #     );
+/// #     Event::from_json(&json, &Limits::default()).unwrap()
+/// # };
+/// let strategies = Strategies::default();
+/// let by_cognee = event("cognee", 1, "the first text", r#""topic": "merging","#);
+/// let first = merge(None, None, &Change::from(&by_cognee), &strategies);
+/// let by_claude = event("claude", 2, "the second text", "");
+/// let second = merge(Some(first.record), first.state, &Change::from(&by_claude), &strategies);
+///
+/// assert_eq!(second.effect, Effect::Shown);
+/// let chunk = &second.state.unwrap().chunk;
+/// assert_eq!((&*chunk.content, &chunk.metadata.extra["topic"]), ("the second text", &"merging".into()));
+/// ```
 #[must_use]
 pub fn merge(record: Option<Record>, held: Option<Arc<State>>, change: &Change<'_>, strategies: &Strategies) -> Merged {
     let mut record = record.unwrap_or_default();

@@ -76,6 +76,15 @@ impl Part {
 
 impl PartPattern {
     /// Whether `part` is this part or belongs to this group.
+    ///
+    /// ```
+    /// use chunk_sync_model::{Part, PartPattern};
+    ///
+    /// let metadata: PartPattern = "metadata".parse()?;
+    /// assert!(metadata.covers(&Part::Metadata("topic".into())));
+    /// assert!(!metadata.covers(&Part::Content));
+    /// # Ok::<(), String>(())
+    /// ```
     #[must_use]
     pub fn covers(&self, part: &Part) -> bool {
         match self {

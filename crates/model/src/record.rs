@@ -100,6 +100,16 @@ impl Record {
 
     /// Decodes a record.
     ///
+    /// ```
+    /// use chunk_sync_model::Record;
+    /// use chunk_sync_model::record::RecordError;
+    ///
+    /// let bytes = Record::default().encode()?;
+    /// assert_eq!(Record::decode(&bytes)?, Record::default());
+    /// assert!(matches!(Record::decode(b"\xff"), Err(RecordError::Format(Some(0xff)))));
+    /// # Ok::<(), RecordError>(())
+    /// ```
+    ///
     /// # Errors
     /// [`RecordError::Format`] if the first byte is not the number of a format or is missing; [`RecordError::Damaged`]
     /// if the rest does not decode.

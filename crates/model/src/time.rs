@@ -9,6 +9,14 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// An instant in UTC, in whole microseconds since 1970. Written as RFC 3339.
 ///
 /// PostgreSQL's `timestamptz` truncates to microseconds, so finer digits are truncated on input rather than lost later.
+///
+/// ```
+/// use chunk_sync_model::Time;
+///
+/// let time: Time = "2026-01-01T01:00:00.123456789+01:00".parse()?;
+/// assert_eq!(time.to_string(), "2026-01-01T00:00:00.123456Z");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Time(i64);
 

@@ -14,6 +14,13 @@ impl Vector {
     /// The vector scaled to length one, as Qdrant stores it in a cosine collection. A vector of zeros, or one whose
     /// norm is not finite, is returned unchanged. The norm is computed in f64, so that Qdrant finds the vector already
     /// normalised and changes no bit of it.
+    ///
+    /// ```
+    /// use chunk_sync_model::vector::Vector;
+    ///
+    /// let vector = Vector::from(vec![3.0, 4.0]);
+    /// assert_eq!(vector.normalised(), [0.6, 0.8]);
+    /// ```
     #[must_use]
     pub fn normalised(&self) -> Vec<f32> {
         let norm = self.0.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt();

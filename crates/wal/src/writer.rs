@@ -45,6 +45,25 @@ impl Default for Options {
 }
 
 /// An open log. A directory can be open in one process, and only once, at a time.
+///
+/// ```
+/// use chunk_sync_wal::{Completion, Options, Outcome, Pending, Wal};
+/// use jiff::Timestamp;
+///
+/// # let dir = tempfile::tempdir()?;
+/// # let dir = dir.path();
+/// let (mut log, _) = Wal::open(dir, Options::default())?;
+/// let operations = [Pending::new("a-1", r#"{"do":"a"}"#), Pending::new("b-1", r#"{"do":"b"}"#)];
+/// log.append(&operations, Timestamp::now())?;
+/// log.complete(&[Completion { operation_id: "a-1", outcome: Outcome::Complete }], Timestamp::now())?;
+/// drop(log); // as a crash would
+///
+/// let (_log, recovery) = Wal::open(dir, Options::default())?;
+/// let pending = recovery.pending.collect::<Result<Vec<_>, _>>()?;
+/// assert_eq!(pending.len(), 1);
+/// assert_eq!((&*pending[0].operation_id, &*pending[0].operation), ("b-1", r#"{"do":"b"}"#));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Wal {
     disk: Arc<dyn Disk>,

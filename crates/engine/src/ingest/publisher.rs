@@ -9,6 +9,26 @@ use crate::ports::{Bus, EntryId, Fault};
 use crate::runtime::retry::while_full;
 
 /// Publishes events. Clones share their listeners.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use chunk_sync_engine::{Heard, Publisher};
+/// use chunk_sync_model::{Chunk, Event, Limits};
+/// use chunk_sync_testkit::memory::MemoryBus;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let bus = Arc::new(MemoryBus::new(1000));
+/// let publisher = Publisher::new(bus, Arc::new(Limits::default()));
+/// let mut heard = publisher.subscribe();
+/// let chunk: Chunk = serde_json::from_value(chunk_sync_samples::samples().swap_remove(0))?;
+/// let entries = publisher.publish(vec![Event::of_chunk(chunk)]).await?;
+/// assert_eq!(entries.len(), 1);
+/// assert!(matches!(heard.next().await, Some(Heard::Event(_))));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Publisher {
     bus: Arc<dyn Bus>,

@@ -140,6 +140,14 @@ impl Fault {
     }
 
     /// What the caller does about it.
+    ///
+    /// ```
+    /// use chunk_sync_engine::ports::{Fault, FaultClass, Policy};
+    ///
+    /// let fault = Fault::new(FaultClass::Unavailable, "qdrant: write", "connection refused");
+    /// assert_eq!(fault.policy(), Policy::Wait);
+    /// assert_eq!(fault.to_string(), "qdrant: write: connection refused");
+    /// ```
     #[must_use]
     pub fn policy(&self) -> Policy {
         match self.class {
