@@ -43,7 +43,7 @@ const PHRASES: [&str; 14] = [
 ];
 
 /// Identifiers that a standard term of the glossary has replaced.
-const IDENTIFIERS: [&str; 38] = [
+const IDENTIFIERS: [&str; 54] = [
     "Lane",
     "lane",
     "lanes",
@@ -82,6 +82,22 @@ const IDENTIFIERS: [&str; 38] = [
     "buried",
     "may_bury",
     "aside",
+    "office",
+    "stranger",
+    "strangers",
+    "lanes_ended",
+    "debts_ever",
+    "Beats",
+    "FileBeats",
+    "WeatheredBus",
+    "WeatheredCapture",
+    "WeatheredLease",
+    "WeatheredMerge",
+    "WeatheredRecords",
+    "WeatheredSource",
+    "WeatheredStore",
+    "WeatheredWaiting",
+    "weathered_bus",
 ];
 
 fn root() -> &'static Path {

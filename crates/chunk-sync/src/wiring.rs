@@ -1,9 +1,9 @@
 //! Opens the implementations of the ports that the configuration names: one file per role, one for the installation that
 //! they form, and one for `doctor`.
 
-mod beats;
 mod bus;
 mod examine;
+mod heartbeats;
 mod installation;
 mod rows;
 mod stores;
@@ -11,13 +11,13 @@ mod stores;
 use std::sync::Arc;
 
 use chunk_sync_connectors::embedded::EmbeddedFile;
-use chunk_sync_engine::ports::{Beats, Capture, Fault, FaultClass, Installation, Installed};
+use chunk_sync_engine::ports::{Capture, Fault, FaultClass, Heartbeats, Installation, Installed};
 use chunk_sync_engine::{Ports, Publisher};
 use chunk_sync_model::Target;
 use tracing::warn;
 
 use crate::config::{Config, Roles};
-use beats::FileBeats;
+use heartbeats::FileHeartbeats;
 
 pub(crate) use examine::{examine, rights, statements};
 pub(crate) use installation::install;
@@ -48,7 +48,7 @@ pub(crate) struct Wired {
     /// The embedded file, if it holds the rows and records.
     pub(crate) file: Option<EmbeddedFile>,
     /// The places outside of PostgreSQL that keep the last value inserted there; none if the rows are embedded.
-    pub(crate) beats: Vec<Arc<dyn Beats>>,
+    pub(crate) heartbeats: Vec<Arc<dyn Heartbeats>>,
 }
 
 impl Wired {
@@ -137,10 +137,10 @@ impl Opened {
 
     fn wire(self, config: &Config, installed: Installed) -> Wired {
         let Self { rows, bus, stores } = self;
-        let mut beats: Vec<Arc<dyn Beats>> = Vec::new();
+        let mut heartbeats: Vec<Arc<dyn Heartbeats>> = Vec::new();
         if rows.capture.is_some() {
-            beats.push(Arc::new(FileBeats::new(config.settings.wal.dir.clone())));
-            beats.extend(bus.beats);
+            heartbeats.push(Arc::new(FileHeartbeats::new(config.settings.wal.dir.clone())));
+            heartbeats.extend(bus.heartbeats);
         }
         let limits = Arc::new(config.settings.limits.clone());
         let stores = stores.into_iter().map(|store| store.checked(installed.id)).collect();
@@ -157,7 +157,7 @@ impl Opened {
             installation: rows.installation,
             installed,
             file: rows.home.file().map(|embedded| embedded.file.clone()),
-            beats,
+            heartbeats,
         }
     }
 }

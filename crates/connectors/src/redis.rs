@@ -29,7 +29,6 @@
 //! - Memory full: reading, finishing, dead-lettering and trimming continue, because the scripts may exceed the limit.
 
 mod answer;
-mod beats;
 mod bus;
 mod command;
 mod config;
@@ -39,6 +38,7 @@ mod endpoint;
 mod erase;
 mod examine;
 mod fault;
+mod heartbeats;
 mod loss;
 mod mark;
 mod reader;

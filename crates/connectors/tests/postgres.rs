@@ -12,6 +12,8 @@ mod capture_trouble;
 mod examine;
 #[path = "postgres/fixture.rs"]
 mod fixture;
+#[path = "postgres/foreign_writers.rs"]
+mod foreign_writers;
 #[path = "postgres/hidden.rs"]
 mod hidden;
 #[path = "postgres/lease.rs"]
@@ -32,8 +34,6 @@ mod schema;
 mod setups;
 #[path = "postgres/stored_rows.rs"]
 mod stored_rows;
-#[path = "postgres/strangers.rs"]
-mod strangers;
 #[path = "postgres/tls.rs"]
 mod tls;
 #[path = "postgres/trouble.rs"]

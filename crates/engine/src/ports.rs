@@ -1,7 +1,6 @@
 //! The interfaces to everything outside the process. The engine defines the traits; connectors implement them.
 
 mod absence;
-mod beats;
 mod bus;
 mod capture;
 mod conflict_log;
@@ -9,6 +8,7 @@ mod dead_letters;
 mod erasures;
 mod fault;
 mod finding;
+mod heartbeats;
 mod idle_records;
 mod installation;
 mod lease;
@@ -26,7 +26,6 @@ pub use absence::{
     AbsenceCause, AbsenceCounts, AbsenceLog, AbsenceNote, AbsentRow, Approval, Deletions, NoteChange, RecordedTable,
     Suspicion, Verdict, max_deletes,
 };
-pub use beats::{Beat, Beats};
 pub use bus::{Bus, BusCondition, BusErasure, Delivery, Depth, EntryId, Erasing, FinishedBy, chunk_of};
 pub use capture::{Capture, Captured, Gap, Opened, PART, Position, Source, Touch};
 pub use conflict_log::{ConflictFilter, ConflictLog, ConflictRecord, NewConflict, Resolution, ResolvedPart};
@@ -34,6 +33,7 @@ pub use dead_letters::{DEAD_FIELDS, DeadLetter, DeadLetters, Letter};
 pub use erasures::Erasures;
 pub use fault::{Fault, FaultClass, Policy};
 pub use finding::{Finding, Findings, Level};
+pub use heartbeats::{Heartbeat, Heartbeats};
 pub use idle_records::{IdlePage, IdleRecords};
 pub use installation::{Installation, Installed, Kept, Marked, StoreSet, check_mark};
 pub use lease::{Handover, Lease, LeaseState};

@@ -34,7 +34,7 @@ pub use options::Options;
 pub use recheck::{Rechecked, look_again, look_at};
 pub use report::{Report, StoreReport};
 
-use recheck::settle;
+use recheck::recheck;
 use tally::Tally;
 use walk::Walk;
 
@@ -57,7 +57,7 @@ pub async fn verify(ports: &Ports, options: &Options, progress: &(dyn Fn(u64) + 
         tally.count(&place, ports);
         suspects.extend(place.finding(&ports.stores));
         if suspects.len() >= SUSPECTS {
-            tally.judge(settle(ports, options, std::mem::take(&mut suspects)).await?);
+            tally.judge(recheck(ports, options, std::mem::take(&mut suspects)).await?);
         }
         if tally.chunks.is_multiple_of(256) {
             progress(tally.chunks);
@@ -69,7 +69,7 @@ pub async fn verify(ports: &Ports, options: &Options, progress: &(dyn Fn(u64) + 
         }
     }
     progress(tally.chunks);
-    tally.judge(settle(ports, options, suspects).await?);
+    tally.judge(recheck(ports, options, suspects).await?);
     if !options.is_partial() && tally.stopped_after.is_none() {
         tally.counts = counts(ports).await?;
     }

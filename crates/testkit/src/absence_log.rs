@@ -76,12 +76,12 @@ macro_rules! forward_absence {
                 self.$field.record_table(adopt).await
             }
 
-            async fn beat(&self, value: uuid::Uuid) -> Result<(), chunk_sync_engine::ports::Fault> {
-                self.$field.beat(value).await
+            async fn note_heartbeat(&self, value: uuid::Uuid) -> Result<(), chunk_sync_engine::ports::Fault> {
+                self.$field.note_heartbeat(value).await
             }
 
-            async fn has_beat(&self, value: uuid::Uuid) -> Result<bool, chunk_sync_engine::ports::Fault> {
-                self.$field.has_beat(value).await
+            async fn has_heartbeat(&self, value: uuid::Uuid) -> Result<bool, chunk_sync_engine::ports::Fault> {
+                self.$field.has_heartbeat(value).await
             }
         }
     };

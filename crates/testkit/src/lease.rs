@@ -97,8 +97,8 @@ pub async fn calls_whose_answer_was_lost_may_be_repeated<F: LeaseFixture>() {
 pub async fn a_merge_is_refused_under_any_other_token<F: LeaseFixture>() {
     let fixture = F::fresh().await;
     let (lease, records) = (fixture.port(), fixture.records());
-    let stranger = Uuid::new_v4();
-    assert!(!merges(&*records, stranger).await);
+    let another = Uuid::new_v4();
+    assert!(!merges(&*records, another).await);
     let first = taken(&*lease, &lease.state().await.unwrap()).await.unwrap();
     assert!(merges(&*records, first).await);
     let second = taken(&*lease, &lease.state().await.unwrap()).await.unwrap();

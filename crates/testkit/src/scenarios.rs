@@ -153,10 +153,10 @@ struct Stage<'a> {
 impl Stage<'_> {
     async fn round(&mut self, group: &[&Scenario], round: usize) {
         let mut events = Vec::new();
-        let mut strangers = false;
+        let mut foreign_writes = false;
         for scenario in group {
             let Some(step) = scenario.steps.get(round) else { continue };
-            strangers |= self.strangers(scenario, step).await;
+            foreign_writes |= self.foreign_writes(scenario, step).await;
             events.extend(self.events(scenario, step).await);
         }
         // Entries of any client: the worker must refuse what the publisher would refuse.
@@ -164,7 +164,7 @@ impl Stage<'_> {
             self.ports.bus.publish(&events).await.unwrap();
         }
         self.service.until_idle().await.unwrap();
-        if strangers {
+        if foreign_writes {
             self.repair().await;
         }
     }
@@ -182,7 +182,7 @@ impl Stage<'_> {
     }
 
     /// Applies a foreign write to the stores; returns whether the stores are to be compared after it.
-    async fn strangers(&self, scenario: &Scenario, step: &Step) -> bool {
+    async fn foreign_writes(&self, scenario: &Scenario, step: &Step) -> bool {
         let id = scenario.id();
         match step {
             Step::Row(edits) => self.clients.row(id, self.placed(edits).as_ref()).await,

@@ -127,8 +127,8 @@ impl Running {
             let note = Arc::new(move |scrubbed: &Scrubbed| verified.note(scrubbed));
             Scrubbing::start(ports.clone(), publisher.clone(), scrub, leadership(), note)
         });
-        let beats = wired.beats.clone();
-        let guard = Guard::start(ports.clone(), publisher.clone(), beats, max_deletes, leadership());
+        let heartbeats = wired.heartbeats.clone();
+        let guard = Guard::start(ports.clone(), publisher.clone(), heartbeats, max_deletes, leadership());
         let app = App {
             roles: wired.roles.clone(),
             guard: guard.state(),
@@ -243,7 +243,7 @@ async fn show(progress: &Progress, service: &Service, wired: &Wired) -> Failure 
         ticks.tick().await;
         match wired.ports.bus.depth().await {
             Ok(depth) => {
-                let settled = service.health().done.settled;
+                let settled = service.health().done.completed;
                 progress.set(settled, Some(settled + depth.unread + depth.pending));
             }
             Err(fault) => return fault.into(),
@@ -254,7 +254,7 @@ async fn show(progress: &Progress, service: &Service, wired: &Wired) -> Failure 
 fn say(health: &Health, dead_letters: u64, took: Duration, json: bool) -> Result<(), Failure> {
     let done = health.done;
     let summary = Summary {
-        settled: done.settled,
+        settled: done.completed,
         replayed: done.replayed,
         conflicts: done.conflicts,
         dead_letters,
@@ -273,7 +273,7 @@ fn say(health: &Health, dead_letters: u64, took: Duration, json: bool) -> Result
     };
     output::line(format_args!(
         "completed {} in {:.1} s{replayed}, {}{dead}",
-        output::count(done.settled, "event"),
+        output::count(done.completed, "event"),
         took.as_secs_f64(),
         output::count(done.conflicts, "conflict"),
     ))

@@ -105,7 +105,7 @@ impl History {
         loop {
             ticks.tick().await;
             let mut sample = gauges(&context.app.metrics.render());
-            let completed = context.app.service.health().done.settled as f64;
+            let completed = context.app.service.health().done.completed as f64;
             let waiting = sample.get(Metric::QueueSize.name()).copied().unwrap_or_default();
             sample.insert("completed".to_owned(), completed);
             sample.insert("received".to_owned(), completed + waiting);

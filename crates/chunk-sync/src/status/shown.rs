@@ -106,6 +106,6 @@ pub struct Done {
 
 impl Done {
     pub(super) fn of(done: chunk_sync_engine::Done) -> Self {
-        Self { settled: done.settled, under_way: done.under_way, conflicts: done.conflicts, replayed: done.replayed }
+        Self { settled: done.completed, under_way: done.under_way, conflicts: done.conflicts, replayed: done.replayed }
     }
 }

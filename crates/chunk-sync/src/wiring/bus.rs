@@ -5,7 +5,7 @@ use std::sync::Arc;
 use chunk_sync_connectors::embedded::MAX_BACKLOG;
 use chunk_sync_connectors::postgres::PostgresBus;
 use chunk_sync_connectors::redis::{RedisBus, RedisConfig};
-use chunk_sync_engine::ports::{Beats, Bus, Fault, Marked};
+use chunk_sync_engine::ports::{Bus, Fault, Heartbeats, Marked};
 
 use chunk_sync_model::Limits;
 
@@ -19,20 +19,20 @@ pub(super) struct OpenBus {
     pub(super) marked: Option<Arc<dyn Marked>>,
     /// The server as a place that keeps the last value inserted into the database of the rows; `None` if the bus is in
     /// that database.
-    pub(super) beats: Option<Arc<dyn Beats>>,
+    pub(super) heartbeats: Option<Arc<dyn Heartbeats>>,
 }
 
 pub(super) fn open(roles: &Roles, rows: &Rows, limits: &Limits) -> Result<OpenBus, Fault> {
     if let Some(redis) = &roles.redis {
         let config = RedisConfig { entry_max_bytes: limits.event_max_bytes, ..config(redis, roles.allow_insecure) };
         let bus = Arc::new(RedisBus::new(&config)?);
-        return Ok(OpenBus { port: Arc::clone(&bus) as _, marked: Some(Arc::clone(&bus) as _), beats: Some(bus) });
+        return Ok(OpenBus { port: Arc::clone(&bus) as _, marked: Some(Arc::clone(&bus) as _), heartbeats: Some(bus) });
     }
     let port: Arc<dyn Bus> = match &rows.home {
         Home::Postgres(records) => Arc::new(PostgresBus::new(Arc::clone(records), MAX_BACKLOG)),
         Home::File(file) => Arc::clone(&file.bus) as _,
     };
-    Ok(OpenBus { port, marked: None, beats: None })
+    Ok(OpenBus { port, marked: None, heartbeats: None })
 }
 
 pub(super) fn config(redis: &Redis, allow_insecure: bool) -> RedisConfig {

@@ -70,9 +70,9 @@ async fn statements_and_replication_use_verified_tls() {
     let way = environment.database.replacen(&format!("127.0.0.1:{port}"), &format!("localhost:{}", front.port), 1);
     let url = ("CHUNK_SYNC__POSTGRES__URL", format!("{way}?sslmode=verify-full"));
 
-    let stranger = environment.program(&["run", "--drain"]).env(url.0, &url.1).output().unwrap();
-    assert_eq!(stranger.status.code(), Some(2), "{stranger:?}");
-    let said = String::from_utf8_lossy(&stranger.stderr);
+    let refused = environment.program(&["run", "--drain"]).env(url.0, &url.1).output().unwrap();
+    assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+    let said = String::from_utf8_lossy(&refused.stderr);
     assert!(said.to_lowercase().contains("certificate"), "{said}");
 
     let run = environment.go_on(&[], &[(url.0, &url.1), ("SSL_CERT_FILE", path.to_str().unwrap())]);

@@ -195,12 +195,12 @@ impl AbsenceLog for PostgresRecords {
         self.write_partitions().await.map_err(|error| self.fault(error, CONTEXT))
     }
 
-    async fn beat(&self, value: Uuid) -> Result<(), Fault> {
+    async fn note_heartbeat(&self, value: Uuid) -> Result<(), Fault> {
         self.on_notes(recorded_table::BEAT, &[&value]).await?;
         self.on_notes(recorded_table::FORGET_BEATS, &[]).await.map(drop)
     }
 
-    async fn has_beat(&self, value: Uuid) -> Result<bool, Fault> {
+    async fn has_heartbeat(&self, value: Uuid) -> Result<bool, Fault> {
         Ok(!self.on_notes(recorded_table::HAS_BEAT, &[&value]).await?.is_empty())
     }
 }

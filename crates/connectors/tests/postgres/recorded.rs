@@ -116,7 +116,7 @@ async fn a_copy_of_the_database_is_a_suspicion_and_a_recorded_one_stays() {
     let RecordedTable::Suspect(found) = records.check_table().await.unwrap() else { panic!("no suspicion") };
     records.suspect(&found).await.unwrap();
     assert_eq!(records.suspicion().await.unwrap(), Some(found));
-    assert!(records.has_beat(Uuid::from_u128(1)).await.unwrap(), "inserted before the copy");
-    assert!(!records.has_beat(Uuid::from_u128(2)).await.unwrap(), "inserted after it");
+    assert!(records.has_heartbeat(Uuid::from_u128(1)).await.unwrap(), "inserted before the copy");
+    assert!(!records.has_heartbeat(Uuid::from_u128(2)).await.unwrap(), "inserted after it");
     adopted(&records).await;
 }

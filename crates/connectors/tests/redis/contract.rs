@@ -9,7 +9,7 @@ use chunk_sync_model::event::Fields;
 use chunk_sync_testkit::Fixture;
 use chunk_sync_testkit::bus::BusFixture;
 
-use super::surroundings::{bus, config, reader, shared_url, stranger};
+use super::surroundings::{bus, config, foreign_client, reader, shared_url};
 
 struct Streams {
     config: RedisConfig,
@@ -54,7 +54,7 @@ impl BusFixture for Streams {
         for (name, value) in fields {
             command.arg(name).arg(value);
         }
-        let id: String = command.query_async(&mut stranger(&shared_url()).await).await.unwrap();
+        let id: String = command.query_async(&mut foreign_client(&shared_url()).await).await.unwrap();
         id.parse().unwrap()
     }
 }

@@ -7,7 +7,7 @@ use chunk_sync_model::{Event, Limits, Target, Time};
 use uuid::Uuid;
 
 use super::surroundings::{
-    LONG, SHORT, another, config, event_of, events, ids, read_all, reader, send, shared_url, stranger, value,
+    LONG, SHORT, another, config, event_of, events, foreign_client, ids, read_all, reader, send, shared_url, value,
 };
 use chunk_sync_connectors::redis::{RedisBus, RedisConfig};
 
@@ -77,10 +77,10 @@ async fn fields_of_any_bytes_arrive_unchanged_and_survive_as_a_dead_letter() {
     let config = config(&shared_url());
     let bus = reader(&config, Handover::Silent).await;
     let (name, raw) = (b"n\xff\x00".as_slice(), b"\xc3\x28\r\n\0".as_slice());
-    let mut stranger = stranger(&shared_url()).await;
+    let mut client = foreign_client(&shared_url()).await;
     let mut add = redis::cmd("XADD");
     add.arg(&config.stream).arg("*").arg("chunk").arg(raw).arg(name).arg("x").arg("chunk").arg("second");
-    add.exec_async(&mut stranger).await.unwrap();
+    add.exec_async(&mut client).await.unwrap();
 
     let read = read_all(&bus, 1).await;
     let sent = vec![
@@ -118,7 +118,7 @@ async fn an_entry_with_thousands_of_fields_can_be_read_and_dead_lettered() {
     for i in 0..20_000 {
         add.arg(i).arg("x");
     }
-    add.exec_async(&mut stranger(&shared_url()).await).await.unwrap();
+    add.exec_async(&mut foreign_client(&shared_url()).await).await.unwrap();
     let read = read_all(&bus, 1).await;
     let letter = DeadLetter {
         id: Some(read[0].id),
@@ -219,7 +219,7 @@ async fn an_event_of_a_foreign_client_is_an_event() {
     for (name, value) in event_of(chunk).to_fields() {
         add.arg(name).arg(value);
     }
-    add.exec_async(&mut stranger(&shared_url()).await).await.unwrap();
+    add.exec_async(&mut foreign_client(&shared_url()).await).await.unwrap();
     let read = read_all(&bus, 1).await;
     assert_eq!(Event::from_fields(&read[0].fields, &Limits::default()).unwrap().chunk_id(), chunk);
 }
@@ -228,11 +228,11 @@ async fn an_event_of_a_foreign_client_is_an_event() {
 async fn reads_are_bounded_in_bytes_and_a_long_entry_is_dead_lettered_in_the_server() {
     let config = RedisConfig { entry_max_bytes: 1 << 20, ..config(&shared_url()) };
     let bus = reader(&config, Handover::Silent).await;
-    let mut stranger = stranger(&shared_url()).await;
+    let mut client = foreign_client(&shared_url()).await;
     let mut add = async |bytes: usize| {
         let mut add = redis::cmd("XADD");
         add.arg(&config.stream).arg("*").arg("source").arg("claude").arg("chunk").arg("x".repeat(bytes));
-        add.query_async::<String>(&mut stranger).await.unwrap()
+        add.query_async::<String>(&mut client).await.unwrap()
     };
     let mut sent = Vec::new();
     for _ in 0..40 {
@@ -267,7 +267,7 @@ async fn an_entry_id_in_the_future_does_not_move_the_clock() {
     for (name, value) in event.to_fields() {
         command.arg(name).arg(value);
     }
-    let mut client = stranger(&shared_url()).await;
+    let mut client = foreign_client(&shared_url()).await;
     command.query_async::<String>(&mut client).await.unwrap();
     let delivery = read_all(&bus, 1).await.remove(0);
     let now = bus.now().await.unwrap();

@@ -4,7 +4,7 @@ use chunk_sync_connectors::redis::{RedisConfig, examine};
 use chunk_sync_engine::ports::{Finding, Level};
 use tokio::net::TcpListener;
 
-use crate::surroundings::{bus, config, shared_url, stranger};
+use crate::surroundings::{bus, config, foreign_client, shared_url};
 
 async fn problems(config: &RedisConfig) -> Vec<Finding> {
     examine(config).await.into_iter().filter(|finding| finding.level > Level::Ok).collect()
@@ -25,7 +25,7 @@ async fn a_missing_group_and_further_groups_are_warnings() {
     assert_eq!(problems(&config).await, []);
     let mut another = redis::cmd("XGROUP");
     another.arg("CREATE").arg(&config.stream).arg("others").arg(0);
-    another.exec_async(&mut stranger(&shared_url()).await).await.unwrap();
+    another.exec_async(&mut foreign_client(&shared_url()).await).await.unwrap();
     assert_eq!(seen(&problems(&config).await), [("groups", Level::Warning)]);
 }
 

@@ -6,7 +6,9 @@ use chunk_sync_connectors::redis::RedisConfig;
 use chunk_sync_engine::ports::{Bus, DeadLetters as _, Depth, FaultClass, Handover};
 
 use super::server::Server;
-use super::surroundings::{SHORT, bus, config, event_of, events, ids, read_all, reader, send, shared_url, stranger};
+use super::surroundings::{
+    SHORT, bus, config, event_of, events, foreign_client, ids, read_all, reader, send, shared_url,
+};
 
 #[tokio::test]
 async fn entries_trimmed_unread_are_counted_and_change_the_epoch() {
@@ -31,14 +33,14 @@ async fn entries_trimmed_unread_are_counted_and_change_the_epoch() {
 async fn a_client_that_trims_while_the_service_is_stopped_is_noticed() {
     let config = config(&shared_url());
     drop(reader(&config, Handover::Orderly).await);
-    let mut stranger = stranger(&shared_url()).await;
+    let mut client = foreign_client(&shared_url()).await;
     for event in events(50) {
         let mut add = redis::cmd("XADD");
         add.arg(&config.stream).arg("MAXLEN").arg(10).arg("*");
         for (name, value) in event.to_fields() {
             add.arg(name).arg(value);
         }
-        add.exec_async(&mut stranger).await.unwrap();
+        add.exec_async(&mut client).await.unwrap();
     }
     let bus = reader(&config, Handover::Silent).await;
     assert_eq!(read_all(&bus, 10).await.len(), 10);
@@ -162,7 +164,7 @@ async fn a_full_memory_is_drained_and_publishers_are_busy() {
     let server = Server::start(&["--maxmemory", "6mb", "--maxmemory-policy", "noeviction"]);
     let config = config(&server.url());
     bus(&config).await;
-    let mut stranger = stranger(&server.url()).await;
+    let mut client = foreign_client(&server.url()).await;
     let mut sent = 0;
     loop {
         let mut add = redis::cmd("XADD");
@@ -170,7 +172,7 @@ async fn a_full_memory_is_drained_and_publishers_are_busy() {
         for (name, value) in event_of(uuid::Uuid::new_v4()).to_fields() {
             add.arg(name).arg(value);
         }
-        if add.exec_async(&mut stranger).await.is_err() {
+        if add.exec_async(&mut client).await.is_err() {
             break;
         }
         sent += 1;

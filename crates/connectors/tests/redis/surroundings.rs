@@ -55,7 +55,7 @@ pub(crate) async fn reader(config: &RedisConfig, handover: Handover) -> Arc<Redi
 }
 
 /// A connection of a foreign client.
-pub(crate) async fn stranger(url: &str) -> redis::aio::MultiplexedConnection {
+pub(crate) async fn foreign_client(url: &str) -> redis::aio::MultiplexedConnection {
     redis::Client::open(url).unwrap().get_multiplexed_async_connection_with_config(&patient()).await.unwrap()
 }
 
@@ -63,7 +63,7 @@ pub(crate) async fn stranger(url: &str) -> redis::aio::MultiplexedConnection {
 pub(crate) async fn send<T: redis::FromRedisValue>(url: &str, words: &[&str]) -> T {
     let mut command = redis::cmd(words[0]);
     command.arg(&words[1..]);
-    command.query_async(&mut stranger(url).await).await.unwrap()
+    command.query_async(&mut foreign_client(url).await).await.unwrap()
 }
 
 /// An event that deletes `chunk`.

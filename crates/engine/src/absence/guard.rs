@@ -19,7 +19,7 @@ use uuid::Uuid;
 use super::review::{Review, review};
 use crate::ingest::backfill::backfill;
 use crate::ingest::publisher::Publisher;
-use crate::ports::{AbsenceCounts, Beat, Beats, Fault, Ports, RecordedTable, Suspicion};
+use crate::ports::{AbsenceCounts, Fault, Heartbeat, Heartbeats, Ports, RecordedTable, Suspicion};
 use crate::runtime::lease::Leadership;
 use crate::runtime::metrics;
 use crate::runtime::progress::{Stop, Stopper};
@@ -27,7 +27,7 @@ use crate::runtime::progress::{Stop, Stopper};
 /// The interval of values and of comparisons with the table on record.
 const BEAT: Duration = Duration::from_secs(10);
 
-/// Beats between two reviews of the absent rows.
+/// Heartbeats between two reviews of the absent rows.
 const REVIEW: u32 = 6;
 
 /// A value counts for this long: the database keeps it as long.
@@ -99,19 +99,19 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// Starts to guard whenever this process works the stream. `beats` are the other places that keep the last value;
+    /// Starts to guard whenever this process works the stream. `heartbeats` are the other places that keep the last value;
     /// `max_deletes` is the configured limit.
     #[must_use]
     pub fn start(
         ports: Ports,
         publisher: Publisher,
-        beats: Vec<Arc<dyn Beats>>,
+        heartbeats: Vec<Arc<dyn Heartbeats>>,
         max_deletes: Option<u64>,
         leadership: Leadership,
     ) -> Self {
         let (stopper, stop) = Stopper::new();
         let state = GuardState::default();
-        let watcher = Watcher { ports, publisher, beats, max_deletes, leadership, state: state.clone() };
+        let watcher = Watcher { ports, publisher, heartbeats, max_deletes, leadership, state: state.clone() };
         Self { state, stopper, task: tokio::spawn(watcher.run(stop)) }
     }
 
@@ -132,7 +132,7 @@ impl Guard {
 struct Watcher {
     ports: Ports,
     publisher: Publisher,
-    beats: Vec<Arc<dyn Beats>>,
+    heartbeats: Vec<Arc<dyn Heartbeats>>,
     max_deletes: Option<u64>,
     leadership: Leadership,
     state: GuardState,
@@ -150,17 +150,17 @@ impl Watcher {
     async fn watch(&self) -> std::convert::Infallible {
         let mut ticks = tokio::time::interval(BEAT);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut beat: u32 = 0;
+        let mut number: u32 = 0;
         loop {
             ticks.tick().await;
-            if let Err(fault) = self.beat(beat.is_multiple_of(REVIEW)).await {
+            if let Err(fault) = self.heartbeat(number.is_multiple_of(REVIEW)).await {
                 warn!(%fault, "could not compare the table with the one on record; retrying in 10 s");
             }
-            beat = beat.wrapping_add(1);
+            number = number.wrapping_add(1);
         }
     }
 
-    async fn beat(&self, reviews: bool) -> Result<(), Fault> {
+    async fn heartbeat(&self, reviews: bool) -> Result<(), Fault> {
         let at = self.ports.clock.now();
         self.look_for_a_restore(at).await?;
         match self.ports.records.check_table().await? {
@@ -178,22 +178,22 @@ impl Watcher {
 
     /// A value that another place noted and that the database lacks: the database was restored.
     async fn look_for_a_restore(&self, at: Time) -> Result<(), Fault> {
-        for beats in &self.beats {
-            let noted = match beats.noted().await {
+        for heartbeats in &self.heartbeats {
+            let noted = match heartbeats.noted().await {
                 Ok(noted) => noted,
                 Err(fault) => {
-                    warn!(%fault, place = beats.place(), "cannot read the last value noted; retrying in 10 s");
+                    warn!(%fault, place = heartbeats.place(), "cannot read the last value noted; retrying in 10 s");
                     continue;
                 }
             };
-            let counts = |noted: &Beat| at.seconds_since(noted.at) < COUNTS_FOR.as_secs_f64();
+            let counts = |noted: &Heartbeat| at.seconds_since(noted.at) < COUNTS_FOR.as_secs_f64();
             let Some(noted) = noted.filter(counts) else { continue };
-            if !self.ports.records.has_beat(noted.value).await? {
+            if !self.ports.records.has_heartbeat(noted.value).await? {
                 let text = format!(
                     "the database was restored: it lacks the value {} that was inserted at {} and noted in {}",
                     noted.value,
                     noted.at,
-                    beats.place()
+                    heartbeats.place()
                 );
                 self.suspect(&Suspicion { text }).await?;
             }
@@ -224,10 +224,10 @@ impl Watcher {
             return Ok(());
         }
         let value = Uuid::new_v4();
-        self.ports.records.beat(value).await?;
-        for beats in &self.beats {
-            if let Err(fault) = beats.note(Beat { value, at }).await {
-                warn!(%fault, place = beats.place(), "cannot note the value of this beat; retrying in 10 s");
+        self.ports.records.note_heartbeat(value).await?;
+        for heartbeats in &self.heartbeats {
+            if let Err(fault) = heartbeats.note(Heartbeat { value, at }).await {
+                warn!(%fault, place = heartbeats.place(), "cannot note the value of this heartbeat; retrying in 10 s");
             }
         }
         Ok(())

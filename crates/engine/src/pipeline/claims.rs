@@ -27,13 +27,13 @@ struct Inner {
     left: Notify,
 }
 
-/// A claim on some chunks, released when it is dropped. Unless it was [settled](Self::settled), the outbox may still
+/// A claim on some chunks, released when it is dropped. Unless it was [completed](Self::completed), the outbox may still
 /// hold their writes, and the drain looks for them.
 #[derive(Debug)]
 pub(crate) struct Claim {
     claims: Claims,
     ids: Vec<Uuid>,
-    settled: bool,
+    completed: bool,
 }
 
 impl Claims {
@@ -44,7 +44,7 @@ impl Claims {
             *chunks.entry(*id).or_default() += 1;
         }
         drop(chunks);
-        Claim { claims: self.clone(), ids, settled: false }
+        Claim { claims: self.clone(), ids, completed: false }
     }
 
     /// Waits until a claim ends whose writes the outbox may still hold.
@@ -68,8 +68,8 @@ impl Claims {
 
 impl Claim {
     /// Ends the claim: the outbox holds none of its writes any more.
-    pub(crate) fn settled(mut self) {
-        self.settled = true;
+    pub(crate) fn completed(mut self) {
+        self.completed = true;
     }
 }
 
@@ -85,7 +85,7 @@ impl Drop for Claim {
             }
         }
         drop(chunks);
-        if !self.settled {
+        if !self.completed {
             self.claims.0.left.notify_one();
         }
     }
@@ -110,7 +110,7 @@ mod tests {
     async fn only_a_claim_that_was_not_settled_makes_the_drain_look() {
         let claims = Claims::default();
         let notified = |within| tokio::time::timeout(within, claims.left());
-        claims.claim(vec![Uuid::max()]).settled();
+        claims.claim(vec![Uuid::max()]).completed();
         assert!(notified(std::time::Duration::from_secs(60)).await.is_err());
         drop(claims.claim(vec![Uuid::max()]));
         assert!(notified(std::time::Duration::ZERO).await.is_ok());

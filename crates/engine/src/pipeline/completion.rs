@@ -1,4 +1,4 @@
-//! Settling a batch: every store holds it, or what a store misses is in the outbox → completion in the log →
+//! Completing a batch: every store holds it, or what a store misses is in the outbox → completion in the log →
 //! acknowledged on the bus, in that order.
 //!
 //! What the breaker holds is set aside instead (`waiting.rs`). An operation that waited is removed from the table of
@@ -39,7 +39,7 @@ pub(crate) struct Batch {
     pub(crate) enqueued: bool,
     /// When the merge was committed.
     pub(crate) merged_at: Time,
-    /// The claims that keep the drain of the outbox away from these chunks until the batch is settled.
+    /// The claims that keep the drain of the outbox away from these chunks until the batch is completed.
     pub(crate) claims: Vec<Claim>,
 }
 
@@ -82,8 +82,8 @@ struct Answered {
 }
 
 impl Worker {
-    /// From the store writers to settled. Operations that the breaker holds are set aside.
-    pub(crate) async fn settle(self, batch: Batch) -> Result<(), Fault> {
+    /// From the store writers to completed. Operations that the breaker holds are set aside.
+    pub(crate) async fn complete(self, batch: Batch) -> Result<(), Fault> {
         let HeldBack { operations, error } = self.end(batch).await?;
         if !operations.is_empty() {
             self.set_aside(operations, WaitReason::Refused, &error).await?;
@@ -127,12 +127,12 @@ impl Worker {
         // A claim that is dropped otherwise makes the store writer look at the outbox.
         let struck_off = !enqueued || self.strike_off(answered).await;
         if struck_off && !left {
-            claims.into_iter().for_each(Claim::settled);
+            claims.into_iter().for_each(Claim::completed);
         }
         if !ended.is_empty() {
             metrics::took(metrics::Operation::Settle, started);
             let ended: Vec<Operation> = ended.into_iter().map(|ended| ended.operation).collect();
-            self.progress.settled(&ended);
+            self.progress.completed(&ended);
         }
         Ok(HeldBack::of(held))
     }
@@ -194,7 +194,7 @@ impl Worker {
             match failure {
                 Some(failure) => letters.push(operation.letter(&failure.fault, missing, self.clock.now())),
                 None if operation.entry.is_some() => {
-                    metrics::settled(&operation.event, self.clock.now());
+                    metrics::completed(&operation.event, self.clock.now());
                     finished.extend(operation.on_bus());
                 }
                 None => {}
@@ -255,7 +255,7 @@ impl Worker {
         failpoint::reached(CrashPoint::Drained);
         let removed = self.records.drained(&pending_writes).await;
         if let Err(fault) = &removed {
-            warn!(%fault, writes = pending_writes.len(), "could not clear settled writes from the outbox; resending");
+            warn!(%fault, writes = pending_writes.len(), "could not clear completed writes from the outbox; resending");
         }
         removed.is_ok()
     }

@@ -1,4 +1,4 @@
-//! An event under way, from the moment it is read until it is settled.
+//! An event under way, from the moment it is read until it is completed.
 
 use chunk_sync_model::event::Fields;
 use chunk_sync_model::{Cause, Channel, Event, Invalid, Limits, Target, Time, Writer};

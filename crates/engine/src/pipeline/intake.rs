@@ -44,7 +44,7 @@ impl Worker {
         self.log.complete(&endings).await
     }
 
-    /// From delivery to the store writers. `None` if nothing is left to settle, or the worker was stopped first.
+    /// From delivery to the store writers. `None` if nothing is left to complete, or the worker was stopped first.
     pub(super) async fn take(
         &self,
         deliveries: Vec<Delivery>,
@@ -107,7 +107,7 @@ impl Worker {
             }
         }
         self.dead_letter(&letters).await?;
-        self.progress.settled(&long);
+        self.progress.completed(&long);
         Ok(kept)
     }
 

@@ -133,7 +133,7 @@ async fn replay(worker: &Worker, run: Vec<Entry>, recovered: &mut Recovered) -> 
     worker.progress.took(&operations);
     worker.log.begin_again(&operations).await?;
     match worker.carry(operations).await? {
-        Some(batch) => worker.clone().settle(batch).await,
+        Some(batch) => worker.clone().complete(batch).await,
         None => Ok(()),
     }
 }

@@ -1,4 +1,4 @@
-//! The worker's loop: batch → log → merge → store writers → settle. Each turn handles one event, the most urgent first.
+//! The worker's loop: batch → log → merge → store writers → complete. Each turn handles one event, the most urgent first.
 //! It runs while this process holds the lease. When the term is over, the loop and all tasks that it started are
 //! dropped: nothing is acknowledged, completed or dead-lettered any more, and the bus hands out what was under way to
 //! the next holder.
@@ -128,7 +128,7 @@ impl Worker {
             let turn = tokio::select! {
                 biased;
                 () = stop.requested() => Turn::Stop,
-                Some(settled) = under_way.join_next() => Turn::Rechecked(joined(settled)),
+                Some(ended) = under_way.join_next() => Turn::Rechecked(joined(ended)),
                 Some(drained) = draining.join_next() => Turn::Rechecked(joined(drained)),
                 _ = ask.tick(), if !self.carried.is_empty() => Turn::Ask,
                 Some(batch) = consumer::next(&mut deliveries, &in_flight) => Turn::Delivered(batch),
@@ -162,7 +162,7 @@ impl Worker {
         Ok(run)
     }
 
-    /// Takes the deliveries, each suspect alone, and settles them concurrently with what is under way.
+    /// Takes the deliveries, each suspect alone, and completes them concurrently with what is under way.
     async fn begin(
         &self,
         deliveries: Vec<Delivery>,
@@ -183,9 +183,9 @@ impl Worker {
             if let Some(batch) = self.take(run, accusation).await? {
                 let (worker, slot) = (self.clone(), in_flight.enter(&batch.operations, &batch.writes));
                 under_way.spawn(async move {
-                    let settled = worker.settle(batch).await;
+                    let ended = worker.complete(batch).await;
                     drop(slot);
-                    settled
+                    ended
                 });
             }
             if alone {
@@ -198,8 +198,8 @@ impl Worker {
     /// Waits until everything under way has ended, or has run too long to be what kills the process.
     async fn wait_for(&self, under_way: &mut JoinSet<Result<(), Fault>>) -> Result<(), Fault> {
         let ended = async {
-            while let Some(settled) = under_way.join_next().await {
-                joined(settled)?;
+            while let Some(ended) = under_way.join_next().await {
+                joined(ended)?;
             }
             Ok(())
         };
@@ -213,13 +213,13 @@ impl Worker {
         if !under_way.is_empty() {
             info!(batches = under_way.len(), "stopping; finishing the batches under way");
         }
-        while let Some(settled) = under_way.join_next().await {
-            joined(settled)?;
+        while let Some(ended) = under_way.join_next().await {
+            joined(ended)?;
         }
         Ok(())
     }
 }
 
-fn joined(settled: Result<Result<(), Fault>, tokio::task::JoinError>) -> Result<(), Fault> {
-    settled.unwrap_or_else(|error| Err(Fault::new(FaultClass::Corrupt, "settle", error)))
+fn joined(ended: Result<Result<(), Fault>, tokio::task::JoinError>) -> Result<(), Fault> {
+    ended.unwrap_or_else(|error| Err(Fault::new(FaultClass::Corrupt, "complete", error)))
 }

@@ -240,12 +240,12 @@ pub trait AbsenceLog: Send + Sync {
     }
 
     /// Inserts a random value, and removes those older than seven days.
-    async fn beat(&self, _value: Uuid) -> Result<(), Fault> {
+    async fn note_heartbeat(&self, _value: Uuid) -> Result<(), Fault> {
         Ok(())
     }
 
     /// Whether the value was inserted within the last seven days and is still there.
-    async fn has_beat(&self, _value: Uuid) -> Result<bool, Fault> {
+    async fn has_heartbeat(&self, _value: Uuid) -> Result<bool, Fault> {
         Ok(true)
     }
 }

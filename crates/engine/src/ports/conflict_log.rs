@@ -117,7 +117,7 @@ pub trait ConflictLog: Send + Sync {
     /// The number of entries that wait for a decision of an operator.
     async fn open_conflicts(&self) -> Result<u64, Fault>;
 
-    /// Removes entries that were settled before that time, the oldest first, at most `limit`; returns their number.
+    /// Removes entries that were closed before that time, the oldest first, at most `limit`; returns their number.
     /// Open entries stay.
     async fn forget_conflicts(&self, before: Time, limit: usize) -> Result<u64, Fault>;
 

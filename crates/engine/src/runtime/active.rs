@@ -86,7 +86,7 @@ impl Shared {
         worker.ask_the_bus().await?;
         drop(worker);
         drop(maintenance);
-        self.lanes_ended().await;
+        self.writers_ended().await;
         log.sync().await?;
         Ok(run)
     }
@@ -99,7 +99,7 @@ impl Shared {
         self.room.load(self.ports.waiting.waiting_chunks().await?.into_iter().map(|(chunk, _)| chunk));
         let recovered = recover(&worker, recovery).await?;
         drop(worker);
-        self.lanes_ended().await;
+        self.writers_ended().await;
         log.sync().await?;
         Ok(recovered)
     }
@@ -167,9 +167,9 @@ impl Shared {
     }
 
     /// Waits until no task of a store writer is left, of this term or an earlier one.
-    pub(crate) async fn lanes_ended(&self) {
-        let drivers = std::mem::take(&mut *self.left.lock().unwrap_or_else(PoisonError::into_inner));
-        for task in drivers {
+    pub(crate) async fn writers_ended(&self) {
+        let tasks = std::mem::take(&mut *self.left.lock().unwrap_or_else(PoisonError::into_inner));
+        for task in tasks {
             // A panic was printed where it happened, and a task that ended has no result.
             let _ = task.await;
         }

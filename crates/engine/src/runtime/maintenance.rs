@@ -17,7 +17,7 @@ use crate::runtime::progress::{Progress, Stop};
 use crate::runtime::settings::Settings;
 use crate::runtime::sweep::Sweep;
 
-/// Settled conflicts removed per call, and calls per round: a backlog is removed without blocking the merges.
+/// Closed conflicts removed per call, and calls per round: a backlog is removed without blocking the merges.
 const FORGOTTEN: usize = 500;
 const GOES: usize = 20;
 
@@ -30,7 +30,7 @@ pub(crate) struct Maintenance {
     pub(crate) log: Log,
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) clock: Clock,
-    /// How long a conflict stays on record once it is settled.
+    /// How long a conflict stays on record once it is closed.
     pub(crate) keep_conflicts: Duration,
     pub(crate) limits: Limits,
     pub(crate) settings: Arc<Settings>,

@@ -66,7 +66,7 @@ pub(crate) struct Progress {
 #[derive(Debug, Default)]
 struct Inner {
     under_way: BTreeMap<String, (&'static str, Time)>,
-    settled: u64,
+    completed: u64,
     conflicts: u64,
     left_open: u64,
     replayed: u64,
@@ -80,9 +80,9 @@ struct Inner {
 /// What has been done since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Done {
-    /// Events settled.
-    pub settled: u64,
-    /// Events read and not yet settled.
+    /// Events completed.
+    pub completed: u64,
+    /// Events read and not yet completed.
     pub under_way: u64,
     /// Conflicts: parts that two writers changed.
     pub conflicts: u64,
@@ -107,12 +107,12 @@ impl Progress {
         }
     }
 
-    pub(crate) fn settled(&self, operations: &[Operation]) {
+    pub(crate) fn completed(&self, operations: &[Operation]) {
         let mut inner = self.lock();
         for operation in operations {
             inner.under_way.remove(&operation.id);
             if operation.entry.is_some() {
-                inner.settled += 1;
+                inner.completed += 1;
             } else {
                 inner.replayed += 1;
             }
@@ -215,7 +215,7 @@ impl Progress {
     pub(crate) fn done(&self) -> Done {
         let inner = self.lock();
         let under_way = inner.under_way.len() as u64;
-        Done { settled: inner.settled, under_way, conflicts: inner.conflicts, replayed: inner.replayed }
+        Done { completed: inner.completed, under_way, conflicts: inner.conflicts, replayed: inner.replayed }
     }
 
     /// Reports the age of the oldest event under way, per source; zero if there is none.

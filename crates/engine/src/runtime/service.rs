@@ -45,7 +45,7 @@ pub enum StartError {
 
 /// The running service. Dropping it stops it without draining; what was under way is in the log.
 pub struct Service {
-    office: Shared,
+    shared: Shared,
     leadership: Leadership,
     ended: watch::Receiver<Option<Result<(), Fault>>>,
     stopper: Stopper,
@@ -66,11 +66,11 @@ impl Service {
     /// # Errors
     /// [`StartError::Log`] if the log cannot be opened.
     pub async fn start_on(disk: Arc<dyn Disk>, ports: Ports, settings: Settings) -> Result<Self, StartError> {
-        let (stopper, office) = office(disk, ports, settings);
-        let opened = office.open_log().await?;
-        let (keeper, leadership) = Keeper::new(Arc::clone(&office.ports.lease), office.ports.clock.clone());
+        let (stopper, shared) = shared(disk, ports, settings);
+        let opened = shared.open_log().await?;
+        let (keeper, leadership) = Keeper::new(Arc::clone(&shared.ports.lease), shared.ports.clock.clone());
         let (end, ended) = watch::channel(None);
-        let serving = office.clone();
+        let serving = shared.clone();
         tokio::spawn(async move {
             let result = serve(&serving, keeper, opened).await;
             if let Err(fault) = &result {
@@ -78,7 +78,7 @@ impl Service {
             }
             end.send_replace(Some(result));
         });
-        Ok(Self { office, leadership, ended, stopper })
+        Ok(Self { shared, leadership, ended, stopper })
     }
 
     /// Carries what the last run left pending in the log and the bus may have lost, as every start does, and nothing
@@ -89,15 +89,15 @@ impl Service {
     /// - [`StartError::Replay`] if another process holds or takes the lease, nearly all operations in the log are
     ///   refused, or a port or the log fails.
     pub async fn replay(ports: Ports, settings: Settings) -> Result<Recovered, StartError> {
-        let (stopper, office) = office(this_machine(&settings).await?, ports, settings);
-        let (log, recovery) = office.open_log().await?;
-        let (mut keeper, leadership) = Keeper::new(Arc::clone(&office.ports.lease), office.ports.clock.clone());
+        let (stopper, shared) = shared(this_machine(&settings).await?, ports, settings);
+        let (log, recovery) = shared.open_log().await?;
+        let (mut keeper, leadership) = Keeper::new(Arc::clone(&shared.ports.lease), shared.ports.clock.clone());
         let Ok((term, _)) = tokio::time::timeout(LEASE_WITHIN, keeper.acquire()).await else {
             return Err(StartError::Replay(occupied(&leadership.role())));
         };
         let held = async {
             loop {
-                match office.lasting_refusal() {
+                match shared.lasting_refusal() {
                     Some(fault) => return fault,
                     None => tokio::time::sleep(LOOK).await,
                 }
@@ -105,16 +105,16 @@ impl Service {
         };
         let replayed = tokio::select! {
             biased;
-            replayed = office.replay(&term, log.clone(), recovery) => replayed,
+            replayed = shared.replay(&term, log.clone(), recovery) => replayed,
             // What is cut short is still pending.
             fault = held => Err(fault),
             () = keeper.keep(&term) => Err(Fault::new(FaultClass::Busy, "lease", "lost during the replay")),
         };
-        let held = office.breaker.held().map(|(_, fault)| fault);
+        let held = shared.breaker.held().map(|(_, fault)| fault);
         let replayed = replayed.and_then(|recovered| held.map_or(Ok(recovered), Err));
         stopper.stop();
         keeper.lost(&term);
-        office.lanes_ended().await;
+        shared.writers_ended().await;
         log.close().await;
         keeper.release().await;
         replayed.map_err(StartError::Replay)
@@ -123,14 +123,14 @@ impl Service {
     /// The current state of the service.
     #[must_use]
     pub fn health(&self) -> Health {
-        let Shared { ports, conditions, progress, breaker, recovered, .. } = &self.office;
+        let Shared { ports, conditions, progress, breaker, recovered, .. } = &self.shared;
         let stores = ports.stores.iter().zip(conditions).map(|(store, of)| (store.target(), of.get()));
         Health {
             role: self.leadership.role(),
             recovered: recovered.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             ended: self.ended.borrow().clone(),
             records: progress.records(),
-            held: breaker.held().or_else(|| self.office.admission.held()),
+            held: breaker.held().or_else(|| self.shared.admission.held()),
             clock: progress.clock(),
             entry_ahead: progress.ahead(),
             stores: stores.collect(),
@@ -142,7 +142,7 @@ impl Service {
     /// Per store, how long the changes of the last five minutes took to become visible.
     #[must_use]
     pub fn latencies(&self) -> BTreeMap<Target, Spread> {
-        self.office.progress.latencies()
+        self.shared.progress.latencies()
     }
 
     /// The role of this process, and its changes.
@@ -168,7 +168,7 @@ impl Service {
     pub async fn stop(self) -> Result<(), Fault> {
         self.stopper.stop();
         let result = self.ended().await;
-        self.office.lanes_ended().await;
+        self.shared.writers_ended().await;
         result
     }
 }
@@ -181,10 +181,10 @@ async fn this_machine(settings: &Settings) -> Result<Arc<dyn Disk>, StartError> 
 }
 
 /// Creates what all terms of this process have in common, and the handle that stops it.
-fn office(disk: Arc<dyn Disk>, ports: Ports, settings: Settings) -> (Stopper, Shared) {
+fn shared(disk: Arc<dyn Disk>, ports: Ports, settings: Settings) -> (Stopper, Shared) {
     let clock = ports.clock.clone();
     let (stopper, stop) = Stopper::new();
-    let office = Shared {
+    let shared = Shared {
         conditions: ports.stores.iter().map(|_| SharedCondition::new(clock.clone())).collect(),
         ports,
         settings: Arc::new(settings),
@@ -198,15 +198,15 @@ fn office(disk: Arc<dyn Disk>, ports: Ports, settings: Settings) -> (Stopper, Sh
         left: Arc::default(),
         stop,
     };
-    (stopper, office)
+    (stopper, shared)
 }
 
 /// Runs one term after the other, until the service is stopped or fails. Releases the lease at the end.
-async fn serve(office: &Shared, mut keeper: Keeper, opened: (Log, Recovery)) -> Result<(), Fault> {
+async fn serve(shared: &Shared, mut keeper: Keeper, opened: (Log, Recovery)) -> Result<(), Fault> {
     let mut opened = Some(opened);
     let result = loop {
-        let Some((term, handover)) = office.stop.during(keeper.acquire()).await else { break Ok(()) };
-        match context(office, &keeper, &term, handover, &mut opened).await {
+        let Some((term, handover)) = shared.stop.during(keeper.acquire()).await else { break Ok(()) };
+        match context(shared, &keeper, &term, handover, &mut opened).await {
             Ok(true) => break Ok(()),
             Ok(false) => {}
             Err(fault) => break Err(fault),
@@ -218,7 +218,7 @@ async fn serve(office: &Shared, mut keeper: Keeper, opened: (Log, Recovery)) -> 
 
 /// Runs one term; true if the service was stopped in it, false if the lease was lost.
 async fn context(
-    office: &Shared,
+    shared: &Shared,
     keeper: &Keeper,
     term: &crate::runtime::term::Term,
     mut handover: Handover,
@@ -227,11 +227,11 @@ async fn context(
     loop {
         let (log, recovery) = match opened.take() {
             Some(opened) => opened,
-            None => office.open_log().await.map_err(|error| crate::pipeline::log::fault(&error))?,
+            None => shared.open_log().await.map_err(|error| crate::pipeline::log::fault(&error))?,
         };
         let run = tokio::select! {
             biased;
-            run = office.work(term, handover, log.clone(), recovery) => Some(run),
+            run = shared.work(term, handover, log.clone(), recovery) => Some(run),
             () = keeper.keep(term) => None,
         };
         match run {
@@ -245,9 +245,9 @@ async fn context(
             }
             None => {
                 keeper.lost(term);
-                office.progress.dropped();
+                shared.progress.dropped();
                 log.close().await;
-                return Ok(office.stop.is_requested());
+                return Ok(shared.stop.is_requested());
             }
         }
         log.close().await;

@@ -20,7 +20,7 @@ pub struct Settings {
     /// The most chunks that may be deleted within 24 hours because their rows are absent, or were truncated; `None` for
     /// the default, see [`max_deletes`](crate::ports::max_deletes).
     pub max_deletes: Option<u64>,
-    /// How long a conflict stays on record once it is settled.
+    /// How long a conflict stays on record once it is closed.
     pub keep_conflicts: Duration,
     /// How long a record keeps superseded settings, values that are not shown, and the parts of a deleted chunk.
     pub keep_records: Duration,

@@ -62,7 +62,7 @@ impl UnderWay {
 /// # Errors
 /// A store cannot be read.
 pub async fn look_again(ports: &Ports, options: &Options, findings: Vec<Finding>) -> Result<Rechecked, Fault> {
-    settle(ports, options, findings).await
+    recheck(ports, options, findings).await
 }
 
 /// Reads these chunks once; returns their differences at this moment.
@@ -77,8 +77,8 @@ pub async fn look_at(ports: &Ports, options: &Options, ids: &[Uuid]) -> Result<V
     Ok(findings)
 }
 
-pub(super) async fn settle(ports: &Ports, options: &Options, findings: Vec<Finding>) -> Result<Rechecked, Fault> {
-    let mut settled = Rechecked::default();
+pub(super) async fn recheck(ports: &Ports, options: &Options, findings: Vec<Finding>) -> Result<Rechecked, Fault> {
+    let mut rechecked = Rechecked::default();
     let mut open: BTreeMap<Uuid, Suspect> =
         findings.into_iter().map(|found| (found.id, Suspect::new(found, &ports.clock))).collect();
     let (began, mut pause) = (Instant::now(), FIRST_PAUSE);
@@ -100,15 +100,15 @@ pub(super) async fn settle(ports: &Ports, options: &Options, findings: Vec<Findi
                             && suspect.since.elapsed() >= options.still
                             && (impatient || suspect.has_arrived(under_way))
                         {
-                            settled.findings.extend(open.remove(&view.id).map(|suspect| suspect.finding));
+                            rechecked.findings.extend(open.remove(&view.id).map(|suspect| suspect.finding));
                         } else if !still && impatient {
-                            settled.unsettled += 1;
+                            rechecked.unsettled += 1;
                             open.remove(&view.id);
                         }
                     }
                     (None, Some(_)) => {
-                        settled.cleared += 1;
-                        settled.vanished += u64::from(!options.concerns(&view));
+                        rechecked.cleared += 1;
+                        rechecked.vanished += u64::from(!options.concerns(&view));
                         open.remove(&view.id);
                     }
                     (_, None) => {}
@@ -116,8 +116,8 @@ pub(super) async fn settle(ports: &Ports, options: &Options, findings: Vec<Findi
             }
         }
     }
-    settled.findings.sort_unstable_by_key(|finding| finding.id);
-    Ok(settled)
+    rechecked.findings.sort_unstable_by_key(|finding| finding.id);
+    Ok(rechecked)
 }
 
 /// What is held under these ids. The stores are read first, so that none can be ahead of the row with which it is

@@ -37,9 +37,9 @@ impl Tally {
         }
     }
 
-    pub(super) fn judge(&mut self, settled: Rechecked) {
-        self.chunks -= settled.vanished;
-        self.unsettled += settled.unsettled;
-        self.findings.extend(settled.findings);
+    pub(super) fn judge(&mut self, rechecked: Rechecked) {
+        self.chunks -= rechecked.vanished;
+        self.unsettled += rechecked.unsettled;
+        self.findings.extend(rechecked.findings);
     }
 }

@@ -166,12 +166,12 @@ impl AbsenceLog for MemoryRecords {
         Ok(())
     }
 
-    async fn beat(&self, value: Uuid) -> Result<(), Fault> {
+    async fn note_heartbeat(&self, value: Uuid) -> Result<(), Fault> {
         self.with_notes(|notes, _| notes.values.insert(value));
         Ok(())
     }
 
-    async fn has_beat(&self, value: Uuid) -> Result<bool, Fault> {
+    async fn has_heartbeat(&self, value: Uuid) -> Result<bool, Fault> {
         Ok(self.with_notes(|notes, _| notes.values.contains(&value)))
     }
 }

@@ -20,7 +20,7 @@ pub(super) struct Tables {
     /// The outbox: the version to write, and the number of the entry.
     pub(super) pending_writes: BTreeMap<(Target, Uuid), (u64, SyncVersion)>,
     /// How many outbox entries there have been.
-    debts_ever: u64,
+    enqueued: u64,
     /// The conflicts, the oldest first.
     pub(super) conflicts: Vec<ConflictRecord>,
     /// How many conflicts there have been.
@@ -91,11 +91,11 @@ impl Tables {
     }
 
     pub(super) fn enqueue(&mut self, pending_write: PendingWrite) {
-        self.debts_ever += 1;
+        self.enqueued += 1;
         let (_, outbox) = self
             .pending_writes
             .entry((pending_write.target, pending_write.id))
-            .or_insert((self.debts_ever, pending_write.version));
+            .or_insert((self.enqueued, pending_write.version));
         *outbox = pending_write.version.max(*outbox);
     }
 

@@ -151,8 +151,8 @@ pub async fn a_candidate_replaces_another_note_and_keeps_its_own_time<F: Fixture
     let fixture = F::fresh().await;
     let records = fixture.port();
     let ids = living(&*records, 1).await;
-    let stranger = [Uuid::from_u128(77)];
-    records.note_absent(&stranger, AbsenceCause::Missed, at(0)).await.unwrap();
+    let unknown = [Uuid::from_u128(77)];
+    records.note_absent(&unknown, AbsenceCause::Missed, at(0)).await.unwrap();
     for (hours, cause) in [
         (0, AbsenceCause::Compared),
         (1, AbsenceCause::Missed),

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::script::{gte, scenario};
 use super::{Scenario, Step};
 
-const TEXT: &str = "what a stranger writes there";
+const TEXT: &str = "what another program writes there";
 
 fn known(name: &'static str) -> Scenario {
     let vector = ("embeddings.dense", gte(1, 1));

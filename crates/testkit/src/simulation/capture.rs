@@ -16,20 +16,20 @@ use super::way::Way;
 use super::world::World;
 use super::writers::{first_view, forged_signal};
 
-pub(super) struct WeatheredCapture {
+pub(super) struct FaultyCapture {
     pub(super) capture: Arc<dyn Capture>,
     pub(super) way: Way,
 }
 
 #[async_trait]
-impl Capture for WeatheredCapture {
+impl Capture for FaultyCapture {
     async fn prepare(&self) -> Result<(), Fault> {
         self.way.call(self.capture.prepare()).await
     }
 
     async fn open(&self) -> Result<Opened, Fault> {
         let Opened { source, gap } = self.way.call(self.capture.open()).await?;
-        Ok(Opened { source: Box::new(WeatheredSource { source, way: self.way.clone() }), gap })
+        Ok(Opened { source: Box::new(FaultySource { source, way: self.way.clone() }), gap })
     }
 
     async fn heartbeat(&self) -> Result<(), Fault> {
@@ -41,13 +41,13 @@ impl Capture for WeatheredCapture {
     }
 }
 
-struct WeatheredSource {
+struct FaultySource {
     source: Box<dyn Source>,
     way: Way,
 }
 
 #[async_trait]
-impl Source for WeatheredSource {
+impl Source for FaultySource {
     /// A dropped call loses nothing: the fault is drawn before the source is called.
     async fn next(&mut self) -> Result<Captured, Fault> {
         self.way.passes().await?;

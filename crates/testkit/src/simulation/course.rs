@@ -8,7 +8,7 @@ use super::process::Machine;
 use super::scenario::Scenario;
 use super::tally::Tally;
 use super::way::Way;
-use super::world::{SOON, World, weathered_bus};
+use super::world::{SOON, World, faulty_bus};
 use super::writers::{Author, MALFORMED, WRITERS, malformed};
 use chunk_sync_samples::rng::Rng;
 use chunk_sync_wal::testing::CrashDisk;
@@ -68,13 +68,13 @@ pub(super) async fn live(seed: u64, installation: Installation, plant: Plant) ->
 async fn publish(world: &Arc<World>, branch: &mut impl FnMut() -> Rng) -> Result<(), String> {
     let publisher = || {
         let way = Way { faults: Arc::clone(&world.faults), life: Life::new(None, None), place: Endpoint::Bus };
-        weathered_bus(world, &world.bus, way)
+        faulty_bus(world, &world.bus, way)
     };
     let authors = WRITERS.map(|name| {
         let author = Author::new(name, branch());
         tokio::spawn(author.write(Arc::clone(world), publisher()))
     });
-    let stranger = tokio::spawn(write_rows(Arc::clone(world), branch()));
+    let row_writer = tokio::spawn(write_rows(Arc::clone(world), branch()));
     let mut rng = branch();
     for number in 0..world.scenario.malformed {
         sleep(Duration::from_millis(rng.below(20_000) as u64)).await;
@@ -85,7 +85,7 @@ async fn publish(world: &Arc<World>, branch: &mut impl FnMut() -> Rng) -> Result
             world.forget();
         }
     }
-    for author in authors.into_iter().chain([stranger]) {
+    for author in authors.into_iter().chain([row_writer]) {
         match timeout(LATE, author).await {
             Ok(ended) => ended.map_err(|error| error.to_string())?,
             Err(_) => return Err("a publisher does not come to an end".into()),

@@ -12,12 +12,12 @@ use tokio::time::Instant;
 use super::disk::WatchedDisk;
 use super::faults::Endpoint;
 use super::life::Life;
-use super::ports::store::WeatheredStore;
-use super::ports::{WeatheredLease, WeatheredRecords};
+use super::ports::store::FaultyStore;
+use super::ports::{FaultyLease, FaultyRecords};
 use super::process::{Machine, Wrong};
-use super::waiting::WeatheredWaiting;
+use super::waiting::FaultyWaiting;
 use super::way::Way;
-use super::world::weathered_bus;
+use super::world::faulty_bus;
 
 impl Machine {
     pub(super) fn clock(&self, skew: i64, wrong: Option<Wrong>, life: &Arc<Life>) -> Clock {
@@ -50,22 +50,22 @@ impl Machine {
         let store = |store: &Arc<dyn Projection>| -> Arc<dyn Projection> {
             let (store, oracle) = (Arc::clone(store), Arc::clone(&world.oracle));
             let (way, poison) = (way(Endpoint::Store(store.target())), world.poison(store.target()));
-            Arc::new(WeatheredStore { store, way, oracle, poison })
+            Arc::new(FaultyStore { store, way, oracle, poison })
         };
         Ports {
-            bus: weathered_bus(world, &self.bus, way(Endpoint::Bus)),
-            records: Arc::new(WeatheredRecords {
+            bus: faulty_bus(world, &self.bus, way(Endpoint::Bus)),
+            records: Arc::new(FaultyRecords {
                 records: Arc::clone(&world.records),
                 way: way(Endpoint::Store(Target::Postgres)),
                 lease: world.rows.lease("oracle"),
                 oracle: Arc::clone(&world.oracle),
                 poison: world.poison(Target::Postgres),
             }),
-            waiting: Arc::new(WeatheredWaiting {
+            waiting: Arc::new(FaultyWaiting {
                 waiting: (world.plant.waiting)(Arc::new(world.rows.clone())),
                 way: way(Endpoint::Store(Target::Postgres)),
             }),
-            lease: Arc::new(WeatheredLease {
+            lease: Arc::new(FaultyLease {
                 lease: (world.plant.lease)(world.rows.lease("a machine")),
                 way: way(Endpoint::Lease),
             }),

@@ -21,13 +21,13 @@ pub(super) mod store;
 
 use store::Poisoned;
 
-pub(super) struct WeatheredLease {
+pub(super) struct FaultyLease {
     pub(super) lease: Arc<dyn Lease>,
     pub(super) way: Way,
 }
 
 #[async_trait]
-impl Lease for WeatheredLease {
+impl Lease for FaultyLease {
     async fn state(&self) -> Result<LeaseState, Fault> {
         self.way.call(self.lease.state()).await
     }
@@ -45,7 +45,7 @@ impl Lease for WeatheredLease {
     }
 }
 
-pub(super) struct WeatheredRecords {
+pub(super) struct FaultyRecords {
     pub(super) records: Arc<dyn Records>,
     /// The lease itself, without faults: which process really holds it.
     pub(super) lease: MemoryLease,
@@ -55,15 +55,15 @@ pub(super) struct WeatheredRecords {
 }
 
 /// An open merge through faults. The oracle sees what it reads and what it commits.
-struct WeatheredMerge<'a> {
-    through: &'a WeatheredRecords,
+struct FaultyMerge<'a> {
+    through: &'a FaultyRecords,
     merge: Box<dyn MergeTransaction + 'a>,
     current: Vec<CurrentState>,
     token: Option<Uuid>,
 }
 
 #[async_trait]
-impl MergeTransaction for WeatheredMerge<'_> {
+impl MergeTransaction for FaultyMerge<'_> {
     fn current(&mut self) -> Vec<CurrentState> {
         std::mem::take(&mut self.current)
     }
@@ -90,7 +90,7 @@ impl MergeTransaction for WeatheredMerge<'_> {
 }
 
 #[async_trait]
-impl SystemOfRecord for WeatheredRecords {
+impl SystemOfRecord for FaultyRecords {
     async fn prepare(&self) -> Result<(), Fault> {
         self.way.call(self.records.prepare()).await
     }
@@ -107,7 +107,7 @@ impl SystemOfRecord for WeatheredRecords {
             let mut merge = self.records.begin(scope).await?;
             let current = merge.current();
             self.oracle.held(scope.ids, &current);
-            Ok(WeatheredMerge { through: self, merge, current, token: scope.fence.lease })
+            Ok(FaultyMerge { through: self, merge, current, token: scope.fence.lease })
         };
         Ok(Box::new(self.way.call(begin).await?))
     }
@@ -130,7 +130,7 @@ impl SystemOfRecord for WeatheredRecords {
 }
 
 #[async_trait]
-impl Outbox for WeatheredRecords {
+impl Outbox for FaultyRecords {
     async fn enqueue(&self, pending_writes: &[PendingWrite]) -> Result<(), Fault> {
         self.way.faults.fault_state().tally.pending_writes += pending_writes.len() as u64;
         self.way.call(self.records.enqueue(pending_writes)).await
@@ -150,7 +150,7 @@ impl Outbox for WeatheredRecords {
 }
 
 #[async_trait]
-impl ConflictLog for WeatheredRecords {
+impl ConflictLog for FaultyRecords {
     async fn conflicts(&self, filter: &ConflictFilter, limit: usize) -> Result<Vec<ConflictRecord>, Fault> {
         self.way.call(self.records.conflicts(filter, limit)).await
     }
@@ -164,12 +164,12 @@ impl ConflictLog for WeatheredRecords {
     }
 }
 
-crate::forward_absence!(WeatheredRecords, records);
-crate::forward_idle_records!(WeatheredRecords, records);
-crate::forward_erasures!(WeatheredRecords, records);
+crate::forward_absence!(FaultyRecords, records);
+crate::forward_idle_records!(FaultyRecords, records);
+crate::forward_erasures!(FaultyRecords, records);
 
 #[async_trait]
-impl WatchList for WeatheredRecords {
+impl WatchList for FaultyRecords {
     async fn watch(&self, watched: &[Watched], keep: Duration) -> Result<(), Fault> {
         self.way.call(self.records.watch(watched, keep)).await
     }

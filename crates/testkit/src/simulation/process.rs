@@ -10,7 +10,7 @@ use chunk_sync_wal::testing::CrashDisk;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use super::capture::WeatheredCapture;
+use super::capture::FaultyCapture;
 use super::faults::Endpoint;
 use super::life::Life;
 use super::way::Way;
@@ -215,7 +215,7 @@ impl Machine {
         let capture = (world.plant.capture)(Arc::new(self.capture.clone()));
         let settings = &world.scenario.settings;
         let publisher = Publisher::new(Arc::clone(&ports.bus), Arc::new(settings.limits.clone()));
-        let capture = Arc::new(WeatheredCapture { capture, way });
+        let capture = Arc::new(FaultyCapture { capture, way });
         Capturing::start(capture, ports, publisher, Arc::new(settings.clone()), leadership)
     }
 

@@ -10,13 +10,13 @@ use uuid::Uuid;
 
 use super::way::Way;
 
-pub(super) struct WeatheredWaiting {
+pub(super) struct FaultyWaiting {
     pub(super) waiting: Arc<dyn WaitingEvents>,
     pub(super) way: Way,
 }
 
 #[async_trait]
-impl WaitingEvents for WeatheredWaiting {
+impl WaitingEvents for FaultyWaiting {
     async fn add_waiting(&self, events: &[NewWaiting], fence: &Fence, finished: &[EntryId]) -> Result<(), Fault> {
         self.way.faults.fault_state().tally.waited += events.len() as u64;
         self.way.call(self.waiting.add_waiting(events, fence, finished)).await

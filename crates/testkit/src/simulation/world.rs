@@ -15,7 +15,7 @@ use super::faults::Faults;
 use super::life::Signal;
 use super::oracle::Oracle;
 use super::plant::Plant;
-use super::ports::bus::WeatheredBus;
+use super::ports::bus::FaultyBus;
 use super::ports::store::Poisoned;
 use super::scenario::Scenario;
 use super::scenario::chunk_id;
@@ -197,8 +197,8 @@ impl World {
     }
 }
 
-pub(super) fn weathered_bus(world: &World, memory: &MemoryBus, way: Way) -> Arc<dyn Bus> {
+pub(super) fn faulty_bus(world: &World, memory: &MemoryBus, way: Way) -> Arc<dyn Bus> {
     let bus = (world.plant.bus)(Arc::new(memory.clone()));
     let (oracle, commits_late) = (Arc::clone(&world.oracle), world.scenario.commits_late);
-    Arc::new(WeatheredBus { bus, memory: memory.clone(), way, oracle, commits_late })
+    Arc::new(FaultyBus { bus, memory: memory.clone(), way, oracle, commits_late })
 }

@@ -70,7 +70,7 @@ async fn one_event_an_array_lines_and_bare_chunks_are_accepted() {
     let again = server.post(Request::json(&chunk())).await;
     assert_eq!(bare.json()["accepted"][0]["event_id"], again.json()["accepted"][0]["event_id"]);
     server.service.until_idle().await.unwrap();
-    assert_eq!(server.service.health().done.settled, 8);
+    assert_eq!(server.service.health().done.completed, 8);
 }
 
 #[tokio::test]
@@ -218,5 +218,5 @@ async fn an_incomplete_body_publishes_nothing() {
     let broken = answer(stream).await;
     assert_eq!(broken.status, 400, "{}", broken.body);
     server.service.until_idle().await.unwrap();
-    assert_eq!(server.service.health().done.settled, 0);
+    assert_eq!(server.service.health().done.completed, 0);
 }

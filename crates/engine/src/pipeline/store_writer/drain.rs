@@ -148,15 +148,15 @@ impl OutboxDrain {
     }
 
     /// Removes from the outbox what the store has taken.
-    pub(super) async fn settle(&mut self, access: &StoreAccess) {
-        let mut settled = Vec::new();
+    pub(super) async fn clear_durable(&mut self, access: &StoreAccess) {
+        let mut durable = Vec::new();
         let mut open = std::mem::take(&mut self.open);
         open.retain_mut(|open| match open.answer.try_recv() {
             Err(TryRecvError::Empty) => true,
             Err(TryRecvError::Closed) => false,
             Ok(results) => {
                 match results.into_iter().next() {
-                    Some(WriteResult::Durable) => settled.push(open.pending_write),
+                    Some(WriteResult::Durable) => durable.push(open.pending_write),
                     Some(WriteResult::Refused(fault)) => self.refuse(access, open, &fault),
                     Some(WriteResult::Pending) | None => {}
                 }
@@ -164,14 +164,14 @@ impl OutboxDrain {
             }
         });
         self.open = open;
-        if settled.is_empty() {
+        if durable.is_empty() {
             return;
         }
         failpoint::reached(CrashPoint::Drained);
-        if let Err(fault) = access.records.drained(&settled).await {
-            warn!(%fault, writes = settled.len(), "could not clear drained writes from the outbox; resending");
+        if let Err(fault) = access.records.drained(&durable).await {
+            warn!(%fault, writes = durable.len(), "could not clear drained writes from the outbox; resending");
         }
-        self.refused.retain(|id, _| settled.iter().all(|pending_write| pending_write.id != *id));
+        self.refused.retain(|id, _| durable.iter().all(|pending_write| pending_write.id != *id));
         access.condition.set_refused(self.refused.len());
     }
 

@@ -67,7 +67,7 @@ pub(super) async fn run(access: StoreAccess, mut drain: OutboxDrain, mut inbox: 
 async fn record(answered: Answered, access: &StoreAccess, delivery: &mut Delivery, drain: &mut OutboxDrain) {
     delivery.record(answered, access, drain).await;
     access.condition.set_heavy(delivery.isolation.culprits());
-    drain.settle(access).await;
+    drain.clear_durable(access).await;
 }
 
 /// Reads the outbox; a fault of the system of record counts as one of the store, whose condition is unknown then.

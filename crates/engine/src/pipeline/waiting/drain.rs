@@ -80,7 +80,7 @@ impl Worker {
         }
         self.progress.took(&sorted.operations);
         match self.carry(sorted.operations).await? {
-            Some(batch) => self.clone().settle(batch).await,
+            Some(batch) => self.clone().complete(batch).await,
             None => Ok(()),
         }
     }

@@ -6,7 +6,7 @@ use crate::runtime::active::Shared;
 use crate::runtime::health::Health;
 
 impl Service {
-    /// Waits until the bus is empty, everything read from it is settled, and no event waits. If the merge finishes entries, also until
+    /// Waits until the bus is empty, everything read from it is completed, and no event waits. If the merge finishes entries, also until
     /// every store that answers has received its writes from the outbox.
     ///
     /// # Errors
@@ -15,19 +15,19 @@ impl Service {
     /// - The last refusal, if nearly all chunks have been refused for longer than the patience with a failing store,
     ///   because that may last until the operator acts.
     pub async fn until_idle(&self) -> Result<(), Fault> {
-        let office = &self.office;
+        let shared = &self.shared;
         loop {
-            let changed = office.progress.changed.notified();
+            let changed = shared.progress.changed.notified();
             if let Some(result) = self.health().ended {
                 return result;
             }
-            if let Some(fault) = office.lasting_refusal() {
+            if let Some(fault) = shared.lasting_refusal() {
                 return Err(fault);
             }
-            let depth = office.ports.bus.depth().await?;
+            let depth = shared.ports.bus.depth().await?;
             let health = self.health();
             let started = health.recovered.is_some() || health.stands_by();
-            let waits = office.progress.done().under_way > 0 || office.room.len() > 0;
+            let waits = shared.progress.done().under_way > 0 || shared.room.len() > 0;
             let carried = started && depth.unread == 0 && depth.pending == 0 && !waits;
             if carried && self.is_drained(&health).await? {
                 return Ok(());
@@ -40,7 +40,7 @@ impl Service {
     /// Whether the outbox has nothing more for stores that answer. If an acknowledgement finishes entries, the log has
     /// what is under way, and the outbox has only what stores have missed for long.
     async fn is_drained(&self, health: &Health) -> Result<bool, Fault> {
-        let Shared { ports, settings, .. } = &self.office;
+        let Shared { ports, settings, .. } = &self.shared;
         if ports.bus.finished_by() == FinishedBy::Acknowledgement {
             return Ok(true);
         }

@@ -34,7 +34,7 @@ async fn nothing_is_logged_and_nothing_stays_in_the_outbox() {
         assert!(world.holds(event).await);
     }
     assert_eq!(pending(&world).await, (0, 0));
-    assert_eq!(service.health().done.settled, 300);
+    assert_eq!(service.health().done.completed, 300);
     service.stop().await.unwrap();
     assert_eq!(logged(&world), before);
 }

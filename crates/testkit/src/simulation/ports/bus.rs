@@ -15,7 +15,7 @@ use crate::simulation::faults::Fate;
 use crate::simulation::oracle::Oracle;
 use crate::simulation::way::Way;
 
-pub(crate) struct WeatheredBus {
+pub(crate) struct FaultyBus {
     pub(crate) bus: Arc<dyn Bus>,
     /// The same bus, to hand back entries that did not arrive.
     pub(crate) memory: MemoryBus,
@@ -25,7 +25,7 @@ pub(crate) struct WeatheredBus {
     pub(crate) commits_late: bool,
 }
 
-impl WeatheredBus {
+impl FaultyBus {
     /// Draws whether the next publication commits late, and by how much.
     fn lateness(&self) -> Option<Duration> {
         let mut fault_state = self.way.faults.fault_state();
@@ -35,7 +35,7 @@ impl WeatheredBus {
 }
 
 #[async_trait]
-impl Bus for WeatheredBus {
+impl Bus for FaultyBus {
     fn finished_by(&self) -> FinishedBy {
         self.bus.finished_by()
     }
@@ -112,7 +112,7 @@ impl Bus for WeatheredBus {
 }
 
 #[async_trait]
-impl DeadLetters for WeatheredBus {
+impl DeadLetters for FaultyBus {
     async fn dead_letter(&self, letters: &[DeadLetter]) -> Result<(), Fault> {
         self.way.call(self.bus.dead_letter(letters)).await
     }

@@ -16,7 +16,7 @@ use crate::simulation::faults::Fate;
 use crate::simulation::oracle::Oracle;
 use crate::simulation::way::Way;
 
-pub(crate) struct WeatheredStore {
+pub(crate) struct FaultyStore {
     pub(crate) store: Arc<dyn Projection>,
     pub(crate) way: Way,
     pub(crate) oracle: Arc<Oracle>,
@@ -41,7 +41,7 @@ impl Poisoned {
     }
 }
 
-impl WeatheredStore {
+impl FaultyStore {
     /// Applies writes whose call timed out while they were in progress. A store that forgets the version with the chunk
     /// takes any write.
     fn come_late(&self, writes: Vec<Write>, delay: Duration) {
@@ -90,7 +90,7 @@ pub(super) fn failed() -> Fault {
 }
 
 #[async_trait]
-impl Projection for WeatheredStore {
+impl Projection for FaultyStore {
     fn target(&self) -> Target {
         self.store.target()
     }

@@ -5,7 +5,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{Beat, Beats, Fault, FaultClass};
+use chunk_sync_engine::ports::{Fault, FaultClass, Heartbeat, Heartbeats};
 
 use super::blocking;
 
@@ -15,32 +15,32 @@ const CONTEXT: &str = "log: last beat";
 const NAME: &str = "last_beat";
 
 /// The file in the directory of the log.
-pub(super) struct FileBeats {
+pub(super) struct FileHeartbeats {
     dir: PathBuf,
 }
 
-impl FileBeats {
+impl FileHeartbeats {
     pub(super) fn new(dir: PathBuf) -> Self {
         Self { dir }
     }
 }
 
 #[async_trait]
-impl Beats for FileBeats {
+impl Heartbeats for FileHeartbeats {
     fn place(&self) -> String {
         self.dir.join(NAME).display().to_string()
     }
 
-    async fn noted(&self) -> Result<Option<Beat>, Fault> {
+    async fn noted(&self) -> Result<Option<Heartbeat>, Fault> {
         let file = self.dir.join(NAME);
         match blocking(move || std::fs::read_to_string(file)).await {
-            Ok(text) => Ok(Beat::from_recorded(&text)),
+            Ok(text) => Ok(Heartbeat::from_recorded(&text)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(Fault::new(FaultClass::Disk, CONTEXT, error)),
         }
     }
 
-    async fn note(&self, beat: Beat) -> Result<(), Fault> {
+    async fn note(&self, beat: Heartbeat) -> Result<(), Fault> {
         let dir = self.dir.clone();
         let written = blocking(move || write(&dir, &beat)).await;
         written.map_err(|error| Fault::new(FaultClass::Disk, CONTEXT, error))
@@ -48,7 +48,7 @@ impl Beats for FileBeats {
 }
 
 /// Replaces the file: a crash leaves the old value or the new one.
-fn write(dir: &Path, beat: &Beat) -> std::io::Result<()> {
+fn write(dir: &Path, beat: &Heartbeat) -> std::io::Result<()> {
     let new = dir.join(format!("{NAME}.new"));
     let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
     file.write_all(beat.recorded().as_bytes())?;
@@ -67,12 +67,12 @@ mod tests {
     #[tokio::test]
     async fn the_last_value_is_kept() {
         let dir = tempfile::tempdir().unwrap();
-        let beats = FileBeats::new(dir.path().to_owned());
-        assert_eq!(beats.noted().await.unwrap(), None);
+        let heartbeats = FileHeartbeats::new(dir.path().to_owned());
+        assert_eq!(heartbeats.noted().await.unwrap(), None);
         for second in [1, 2] {
-            let beat = Beat { value: Uuid::new_v4(), at: Time::from_micros(second * 1_000_000) };
-            beats.note(beat).await.unwrap();
-            assert_eq!(beats.noted().await.unwrap(), Some(beat));
+            let beat = Heartbeat { value: Uuid::new_v4(), at: Time::from_micros(second * 1_000_000) };
+            heartbeats.note(beat).await.unwrap();
+            assert_eq!(heartbeats.noted().await.unwrap(), Some(beat));
         }
     }
 }

@@ -8,14 +8,14 @@ use super::Fault;
 
 /// A random value that was inserted into the database, as another place keeps it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Beat {
+pub struct Heartbeat {
     /// The value.
     pub value: Uuid,
     /// When it was inserted, by the clock of the process.
     pub at: Time,
 }
 
-impl Beat {
+impl Heartbeat {
     /// Its form as text: the value, and the microseconds since 1970.
     #[must_use]
     pub fn recorded(&self) -> String {
@@ -33,15 +33,15 @@ impl Beat {
 /// A place that keeps the last value: the directory of the log, Redis. A database that lacks the value was restored to
 /// a state before it.
 #[async_trait]
-pub trait Beats: Send + Sync {
+pub trait Heartbeats: Send + Sync {
     /// The name of the place, such as `the directory of the log`.
     fn place(&self) -> String;
 
     /// The value that was noted last; `None` if none was, or if it cannot be parsed.
-    async fn noted(&self) -> Result<Option<Beat>, Fault>;
+    async fn noted(&self) -> Result<Option<Heartbeat>, Fault>;
 
     /// Notes a value. Called after the value is durable in the database.
-    async fn note(&self, beat: Beat) -> Result<(), Fault>;
+    async fn note(&self, beat: Heartbeat) -> Result<(), Fault>;
 }
 
 #[cfg(test)]
@@ -50,10 +50,10 @@ mod tests {
 
     #[test]
     fn a_beat_is_read_as_it_was_recorded() {
-        let beat = Beat { value: Uuid::max(), at: Time::from_micros(1_700_000_000_000_000) };
-        assert_eq!(Beat::from_recorded(&format!("{}\n", beat.recorded())), Some(beat));
+        let beat = Heartbeat { value: Uuid::max(), at: Time::from_micros(1_700_000_000_000_000) };
+        assert_eq!(Heartbeat::from_recorded(&format!("{}\n", beat.recorded())), Some(beat));
         for text in ["", "x 7", "ffffffff-ffff-ffff-ffff-ffffffffffff"] {
-            assert_eq!(Beat::from_recorded(text), None, "{text}");
+            assert_eq!(Heartbeat::from_recorded(text), None, "{text}");
         }
     }
 }
