@@ -10,7 +10,7 @@ use chunk_sync_model::{Record, SyncVersion, Target};
 use uuid::Uuid;
 
 use crate::Fixture;
-use crate::merging::Merging as _;
+use crate::merging::{Merging as _, commit};
 use crate::states::states;
 
 /// The system of record with its installation record.
@@ -33,18 +33,7 @@ async fn merge(home: &Port, stores: Option<u64>) -> Result<(), chunk_sync_engine
     let decide = |held: Vec<CurrentState>| {
         let version = held[0].record.as_ref().map(|record| record.version).unwrap_or_default();
         let record = Record { version: SyncVersion::new(version.signed().unsigned_abs() + 1), ..Record::default() };
-        let commit = Commit {
-            id,
-            record,
-            state: held[0].state.clone(),
-            row_changed: false,
-            row: None,
-            outbox: Vec::new(),
-            decided: Vec::new(),
-            conflicts: Vec::new(),
-            absence: chunk_sync_engine::ports::NoteChange::Keep,
-        };
-        vec![commit]
+        vec![Commit { row_changed: false, row: None, ..commit(id, record, held[0].state.clone()) }]
     };
     home.merge_in(MergeScope { ids: &[id], fence: &fence, finished: &[] }, &decide).await
 }

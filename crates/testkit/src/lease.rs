@@ -7,7 +7,7 @@ use chunk_sync_engine::ports::{Commit, CurrentState, Fence, Lease, LeaseState, M
 use uuid::Uuid;
 
 use crate::Fixture;
-use crate::merging::Merging as _;
+use crate::merging::{Merging as _, commit};
 use crate::states::{bare, state};
 
 /// What a lease offers to its contract tests beside its port.
@@ -24,18 +24,10 @@ async fn taken(lease: &dyn Lease, seen: &LeaseState) -> Option<Uuid> {
 /// Merges a chunk under that token; returns whether it was committed.
 async fn merges(records: &dyn Records, token: Uuid) -> bool {
     let (id, fence) = (state(&bare(&Uuid::new_v4().to_string())).chunk.id, Fence { lease: Some(token), stores: None });
-    let commit = |held: CurrentState| Commit {
-        id,
-        record: held.record.unwrap_or_default(),
-        state: None,
-        row_changed: false,
-        row: None,
-        outbox: Vec::new(),
-        decided: Vec::new(),
-        conflicts: Vec::new(),
-        absence: chunk_sync_engine::ports::NoteChange::Keep,
+    let decide = |held: Vec<CurrentState>| {
+        let record_alone = |held: CurrentState| commit(id, held.record.unwrap_or_default(), None);
+        held.into_iter().map(record_alone).map(|commit| Commit { row_changed: false, ..commit }).collect()
     };
-    let decide = |held: Vec<CurrentState>| held.into_iter().map(commit).collect();
     let merged = records.merge_in(MergeScope { ids: &[id], fence: &fence, finished: &[] }, &decide).await;
     let recorded = records.rows_of(&[id]).await.unwrap()[0].is_some();
     assert_eq!(merged.is_ok(), recorded, "{merged:?}");

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    Applied, Commit, Committed, Counts, CurrentState, Fault, FaultClass, Fence, MergeScope, Projection, Row,
-    StoredDocument, StoredFingerprint, SystemOfRecord, Write,
+    Applied, Commit, Committed, Counts, CurrentState, Fault, FaultClass, Fence, MergeScope, NoteChange, Projection,
+    Row, StoredDocument, StoredFingerprint, SystemOfRecord, Write,
 };
 use chunk_sync_model::document::{Document, Fingerprint, row_fingerprint};
-use chunk_sync_model::{State, Target};
+use chunk_sync_model::{Record, State, Target};
 use uuid::Uuid;
 
 /// Decides on the chunks of a merge: one state per id, in their order.
@@ -148,16 +148,22 @@ fn guarded(write: &Write, current: CurrentState) -> (Applied, Option<Commit>) {
         return (Applied::Skipped, None);
     }
     record.version = write.version;
-    let commit = Commit {
-        id: write.id,
+    (Applied::Written, Some(commit(write.id, record, write.state.clone())))
+}
+
+/// A commit of this record and row, without outbox entries and conflicts.
+#[must_use]
+pub fn commit(id: Uuid, record: Record, state: Option<Arc<State>>) -> Commit {
+    let row = state.as_ref().map(|state| row_fingerprint(state).digest());
+    Commit {
+        id,
         record,
-        state: write.state.clone(),
+        state,
         row_changed: true,
-        row: write.state.as_deref().map(|state| row_fingerprint(state).digest()),
+        row,
         outbox: Vec::new(),
         decided: Vec::new(),
         conflicts: Vec::new(),
-        absence: chunk_sync_engine::ports::NoteChange::Keep,
-    };
-    (Applied::Written, Some(commit))
+        absence: NoteChange::Keep,
+    }
 }

@@ -9,7 +9,7 @@ use chunk_sync_model::{Event, EventType, Record, State, SyncVersion, Target, Tim
 use uuid::Uuid;
 
 use crate::Fixture;
-use crate::merging::Merging as _;
+use crate::merging::{Merging as _, commit};
 use crate::states::{all, rotated, states, version};
 
 mod absence;
@@ -32,23 +32,6 @@ type Port = dyn Records;
 pub(crate) fn merged(held: CurrentState, event: &Event) -> Commit {
     let merged = merge(held.record, held.state, &Change::from(event), &Strategies::default());
     commit(event.chunk_id(), merged.record, merged.state)
-}
-
-/// A commit of this record and row, without outbox entries and conflicts.
-#[must_use]
-pub fn commit(id: Uuid, record: Record, state: Option<Arc<State>>) -> Commit {
-    let row = state.as_ref().map(|state| row_fingerprint(state).digest());
-    Commit {
-        id,
-        record,
-        state,
-        row_changed: true,
-        row,
-        outbox: Vec::new(),
-        decided: Vec::new(),
-        conflicts: Vec::new(),
-        absence: chunk_sync_engine::ports::NoteChange::Keep,
-    }
 }
 
 fn event(state: &State) -> Event {

@@ -92,25 +92,30 @@ impl FoundSlot {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn slot() -> FoundSlot {
-        FoundSlot {
+impl FoundSlot {
+    /// A free slot of this database and `pgoutput`, confirmed up to there.
+    pub(super) fn unread(confirmed: u64) -> Self {
+        Self {
             database: "claude_context".into(),
             plugin: "pgoutput".into(),
             is_of_database: true,
             is_active: false,
             wal: WalStatus::Kept,
-            confirmed: Position(16),
+            confirmed: Position(confirmed),
             behind: 0,
         }
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
 
     #[test]
     fn a_slot_of_another_database_or_plugin_is_foreign_whatever_else_holds() {
-        assert_eq!(slot().state("wal2json"), SlotState::Foreign);
-        let elsewhere = FoundSlot { is_of_database: false, is_active: true, wal: WalStatus::Lost, ..slot() };
+        assert_eq!(FoundSlot::unread(16).state("wal2json"), SlotState::Foreign);
+        let elsewhere =
+            FoundSlot { is_of_database: false, is_active: true, wal: WalStatus::Lost, ..FoundSlot::unread(16) };
         assert_eq!(elsewhere.state("pgoutput"), SlotState::Foreign);
     }
 
@@ -122,7 +127,7 @@ mod tests {
             (Some("extended"), false, SlotState::Free),
             (None, false, SlotState::Free),
         ] {
-            let slot = FoundSlot { wal: WalStatus::of(name), is_active, ..slot() };
+            let slot = FoundSlot { wal: WalStatus::of(name), is_active, ..FoundSlot::unread(16) };
             assert_eq!(slot.state("pgoutput"), state, "{name:?}");
         }
     }

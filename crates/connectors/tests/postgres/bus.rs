@@ -7,15 +7,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chunk_sync_connectors::postgres::{PostgresBus, PostgresConfig, PostgresRecords};
 use chunk_sync_engine::ports::{
-    Bus, CurrentState, DeadLetter, DeadLetters as _, Delivery, EntryId, FaultClass, Fence, Handover, MergeScope,
-    Outbox as _, Records, SystemOfRecord as _,
+    Bus, Commit, CurrentState, DeadLetter, DeadLetters as _, Delivery, EntryId, FaultClass, Fence, Handover,
+    MergeScope, Outbox as _, Records, SystemOfRecord as _,
 };
 use chunk_sync_model::event::Fields;
 use chunk_sync_model::{Event, Target, Time};
 use chunk_sync_testkit::Fixture;
 use chunk_sync_testkit::bus::BusFixture;
 use chunk_sync_testkit::merge_bus::{Begun, MergeBusFixture};
-use chunk_sync_testkit::merging::Merging as _;
+use chunk_sync_testkit::merging::{Merging as _, commit};
 use chunk_sync_testkit::states::{bare, chunk};
 use tokio_postgres::Client;
 
@@ -185,17 +185,8 @@ async fn a_merge_that_the_server_refuses_leaves_its_entries() {
             &chunk_sync_model::merge::Change::from(&event),
             &chunk_sync_model::merge::Strategies::default(),
         );
-        vec![chunk_sync_engine::ports::Commit {
-            id: event.chunk_id(),
-            record: merged.record,
-            row: None,
-            state: merged.state,
-            row_changed: true,
-            outbox: vec![Target::Qdrant],
-            decided: Vec::new(),
-            conflicts: Vec::new(),
-            absence: chunk_sync_engine::ports::NoteChange::Keep,
-        }]
+        let commit = commit(event.chunk_id(), merged.record, merged.state);
+        vec![Commit { row: None, outbox: vec![Target::Qdrant], ..commit }]
     };
     let finished = ids(&deliveries);
     let scope = MergeScope { ids: &[event.chunk_id()], fence: &Fence::default(), finished: &finished };

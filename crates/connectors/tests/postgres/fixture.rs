@@ -1,5 +1,6 @@
 //! A database per test on one of the servers, with direct access to it.
 
+use std::fmt::Debug;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -76,7 +77,10 @@ impl Database {
         let (prefix, _) = server.rsplit_once('/').expect("the URL must end in a database name");
         let url = format!("{prefix}/{name}");
         client(&server).await.batch_execute(&format!("CREATE DATABASE {name} TEMPLATE template0")).await.unwrap();
-        let pooler = S::POOLER.map(|mode| Pooler::start(&url, mode, ""));
+        let pooler = match S::POOLER {
+            Some(mode) => Some(Pooler::start(&url, mode, "").await),
+            None => None,
+        };
         Self { server, name, url, pooler }
     }
 
@@ -139,6 +143,18 @@ pub(crate) struct Role<'a> {
 impl Role<'_> {
     pub(crate) fn config(&self) -> PostgresConfig {
         PostgresConfig { url: self.url.as_str().into(), ..self.database.config() }
+    }
+}
+
+/// Repeats the call until it succeeds: a server starts, or reads its files again. Fails after 60 s with the last error.
+pub(crate) async fn eventually<T, E: Debug, F: Future<Output = Result<T, E>>>(call: impl Fn() -> F) -> T {
+    let began = Instant::now();
+    loop {
+        match call().await {
+            Ok(done) => return done,
+            Err(error) => assert!(began.elapsed() < Duration::from_secs(60), "still after 60 s: {error:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 

@@ -5,8 +5,7 @@ use std::sync::Mutex;
 use chunk_sync_engine::ports::{Applied, CurrentState, FaultClass, SystemOfRecord as _};
 use chunk_sync_model::version::Origin;
 use chunk_sync_model::{Record, State, SyncVersion, Time};
-use chunk_sync_testkit::merging::Merging as _;
-use chunk_sync_testkit::records::commit;
+use chunk_sync_testkit::merging::{Merging as _, commit};
 use chunk_sync_testkit::states::{awkward, changed, states, version, write};
 use uuid::Uuid;
 

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use chunk_sync_connectors::postgres::{PostgresConfig, PostgresLease, PostgresRecords};
 use chunk_sync_engine::ports::{Commit, CurrentState, Fault, Fence, Lease, MergeScope};
-use chunk_sync_testkit::merging::Merging as _;
+use chunk_sync_testkit::merging::{Merging as _, commit};
 use uuid::Uuid;
 
-use super::fixture::{Database, Pg15, Pg18};
+use super::fixture::{Database, Pg15, Pg18, eventually};
 
 /// Takes the lease; repeats the read of its state until the server accepts the connection.
 async fn take(lease: &PostgresLease) -> Uuid {
@@ -77,10 +77,11 @@ async fn a_takeover_ends_the_connection_that_reads_the_slot() {
     let lease = PostgresLease::new(records, &slot).unwrap();
     // The function has read the slot when it sleeps. The takeover ends the connection only if the slot is still active.
     take(&lease).await;
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while database.one(&active).await.get::<_, bool>(0) {
-        assert!(Instant::now() < deadline, "the slot is still active after 10 s");
-    }
+    let is_free = || async {
+        let is_active: bool = database.one(&active).await.get(0);
+        if is_active { Err("the slot is still active") } else { Ok(()) }
+    };
+    eventually(is_free).await;
     reading.abort();
     database.meddle(&format!("SELECT pg_drop_replication_slot('{slot}')")).await;
 }
@@ -102,18 +103,11 @@ async fn every_transaction_commits_durably_whatever_the_role_is_set_to() {
         )
         .await;
     let id = Uuid::new_v4();
-    let commit = |held: CurrentState| Commit {
-        id,
-        record: held.record.unwrap_or_default(),
-        state: None,
-        row_changed: false,
-        row: None,
-        outbox: Vec::new(),
-        decided: Vec::new(),
-        conflicts: Vec::new(),
-        absence: chunk_sync_engine::ports::NoteChange::Keep,
+    let record_alone = |held: Vec<CurrentState>| -> Vec<Commit> {
+        let commits = held.into_iter().map(|held| commit(id, held.record.unwrap_or_default(), None));
+        commits.map(|commit| Commit { row_changed: false, ..commit }).collect()
     };
-    records.merge(&[id], &|held| held.into_iter().map(commit).collect()).await.unwrap();
+    records.merge(&[id], &record_alone).await.unwrap();
     let seen = database.one("SELECT string_agg(value, ' ' ORDER BY setting) FROM public.seen").await;
     assert_eq!(seen.get::<_, String>(0), "1s on");
 }

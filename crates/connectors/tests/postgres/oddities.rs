@@ -6,7 +6,7 @@ use chunk_sync_connectors::postgres::PostgresRecords;
 use chunk_sync_engine::ports::{Applied, Commit, CurrentState, SystemOfRecord as _};
 use chunk_sync_model::document::row_fingerprint;
 use chunk_sync_model::{Record, State, Time};
-use chunk_sync_testkit::merging::Merging as _;
+use chunk_sync_testkit::merging::{Merging as _, commit};
 use chunk_sync_testkit::states::{awkward, state, version, write};
 use uuid::Uuid;
 
@@ -26,19 +26,8 @@ async fn merge(
         change(&mut state);
         let row_changed = state != **held.state.as_ref().unwrap();
         *found.lock().unwrap() = Some(held);
-        let (record, row) =
-            (Record { version: version(number), ..Record::default() }, row_fingerprint(&state).digest());
-        vec![Commit {
-            id,
-            record,
-            state: Some(Arc::new(state)),
-            row_changed,
-            row: Some(row),
-            outbox: Vec::new(),
-            decided: Vec::new(),
-            conflicts: Vec::new(),
-            absence: chunk_sync_engine::ports::NoteChange::Keep,
-        }]
+        let record = Record { version: version(number), ..Record::default() };
+        vec![Commit { row_changed, ..commit(id, record, Some(Arc::new(state))) }]
     };
     records.merge(&[id], &decide).await.unwrap();
     found.into_inner().unwrap().unwrap()

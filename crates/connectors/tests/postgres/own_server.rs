@@ -6,10 +6,11 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use tokio_postgres::{Client, NoTls};
 use uuid::Uuid;
+
+use crate::fixture::eventually;
 
 const PROGRAMS: &str = "/usr/lib/postgresql/15/bin";
 
@@ -106,15 +107,13 @@ impl OwnServer {
         command.arg("-D").arg(self.data()).args(["-p", &self.port.to_string(), "-c", "listen_addresses=127.0.0.1"]);
         command.args(["-c", "unix_socket_directories=", "-c", "fsync=off"]);
         command.args(settings.iter().flat_map(|setting| ["-c", setting]));
-        let log = std::fs::File::create(self.directory.join("log")).unwrap();
-        command.current_dir("/").stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        let log = self.directory.join("log");
+        let output = std::fs::File::create(&log).unwrap();
+        command.current_dir("/").stdin(Stdio::null()).stdout(Stdio::null()).stderr(output);
         self.process = Some(command.spawn().unwrap());
-        let began = Instant::now();
-        while let Err(error) = tokio_postgres::connect(&self.url("postgres"), NoTls).await {
-            let log = std::fs::read_to_string(self.directory.join("log")).unwrap_or_default();
-            assert!(began.elapsed() < Duration::from_secs(60), "{error:?}: {log}");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        let url = self.url("postgres");
+        let with_log = |error| format!("{error}: {}", std::fs::read_to_string(&log).unwrap_or_default());
+        eventually(|| async { tokio_postgres::connect(&url, NoTls).await.map(drop).map_err(with_log) }).await;
     }
 
     /// Fast shutdown.

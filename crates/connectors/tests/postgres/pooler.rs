@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use chunk_sync_connectors::postgres::{
     CaptureConfig, Plugin, PostgresCapture, PostgresConfig, PostgresRecords, Publish, examine,
@@ -12,9 +12,10 @@ use chunk_sync_connectors::postgres::{
 use chunk_sync_engine::ports::{Applied, Capture as _, FaultClass, Level, SystemOfRecord as _};
 use chunk_sync_testkit::merging::Merging as _;
 use chunk_sync_testkit::states::{states, write};
+use tokio::net::TcpStream;
 use uuid::Uuid;
 
-use crate::fixture::{Database, Pg15, Pg18};
+use crate::fixture::{Database, Pg15, Pg18, eventually};
 
 /// A PgBouncer. Dropping this value ends it.
 pub(crate) struct Pooler {
@@ -25,7 +26,7 @@ pub(crate) struct Pooler {
 
 impl Pooler {
     /// Starts a pooler in this mode before the server of `url`, with further lines of its configuration.
-    pub(crate) fn start(url: &str, mode: &str, further: &str) -> Self {
+    pub(crate) async fn start(url: &str, mode: &str, further: &str) -> Self {
         let directory = std::env::temp_dir().join(format!("chunk_sync_pooler_{}", Uuid::new_v4().simple()));
         std::fs::create_dir(&directory).unwrap();
         let file = directory.join("pgbouncer.ini");
@@ -47,11 +48,7 @@ impl Pooler {
         command.arg(&file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let process = command.spawn().expect("install the Debian package pgbouncer: these tests start it");
         let pooler = Self { process, directory, port };
-        let began = Instant::now();
-        while std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
-            assert!(began.elapsed() < Duration::from_secs(20), "pgbouncer does not listen");
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        eventually(|| TcpStream::connect((Ipv4Addr::LOCALHOST, port))).await;
         pooler
     }
 
@@ -98,7 +95,7 @@ async fn rows_work(config: PostgresConfig) {
 async fn rows_work_through_every_mode() {
     for mode in ["session", "transaction"] {
         for database in [Database::fresh::<Pg15>().await, Database::fresh::<Pg18>().await] {
-            let pooler = Pooler::start(&database.url, mode, "");
+            let pooler = Pooler::start(&database.url, mode, "").await;
             let url = pooler.url(&database.url);
             rows_work(PostgresConfig { url: url.as_str().into(), ..database.config() }).await;
         }
@@ -109,7 +106,7 @@ async fn rows_work_through_every_mode() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_process_is_not_disturbed_by_the_statements_of_the_first() {
     let database = Database::fresh::<Pg18>().await;
-    let pooler = Pooler::start(&database.url, "transaction", "");
+    let pooler = Pooler::start(&database.url, "transaction", "").await;
     let url = pooler.url(&database.url);
     for _ in 0..2 {
         let mut processes = Vec::new();
@@ -129,7 +126,7 @@ async fn a_second_process_is_not_disturbed_by_the_statements_of_the_first() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_settings_reach_every_transaction_and_no_other_client() {
     let database = Database::fresh::<Pg18>().await;
-    let pooler = Pooler::start(&database.url, "transaction", "default_pool_size = 2");
+    let pooler = Pooler::start(&database.url, "transaction", "default_pool_size = 2").await;
     let url = pooler.url(&database.url);
     let config = PostgresConfig { url: url.as_str().into(), ..database.config() };
     let records = PostgresRecords::connect(config.clone()).await.unwrap();
@@ -147,7 +144,7 @@ async fn the_settings_reach_every_transaction_and_no_other_client() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn capture_goes_past_the_pooler_or_says_what_to_write() {
     let database = Database::fresh::<Pg18>().await;
-    let pooler = Pooler::start(&database.url, "transaction", "");
+    let pooler = Pooler::start(&database.url, "transaction", "").await;
     let url = pooler.url(&database.url);
     let slot = format!("pooled_{}", Uuid::new_v4().simple());
     let config = PostgresConfig { url: url.as_str().into(), ..database.config() };
@@ -192,7 +189,7 @@ async fn capture_goes_past_the_pooler_or_says_what_to_write() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn options_of_the_url_that_a_pooler_refuses_are_named() {
     let database = Database::fresh::<Pg18>().await;
-    let pooler = Pooler::start(&database.url, "transaction", "");
+    let pooler = Pooler::start(&database.url, "transaction", "").await;
     let url = format!("{}?options=-c%20geqo%3Doff", pooler.url(&database.url));
     let refused = PostgresRecords::connect(PostgresConfig { url: url.as_str().into(), ..database.config() }).await;
     let fault = refused.err().unwrap();

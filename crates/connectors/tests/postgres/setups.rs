@@ -8,6 +8,7 @@ use chunk_sync_connectors::postgres::{
 use chunk_sync_engine::ports::{Capture as _, Fault, FaultClass, Finding, Level, SystemOfRecord as _};
 use tokio_postgres::NoTls;
 
+use crate::fixture::eventually;
 use crate::own_server::OwnServer;
 
 const RULES: &str = "host all all 127.0.0.1/32 scram-sha-256\nhost replication all 127.0.0.1/32 scram-sha-256\n";
@@ -104,15 +105,8 @@ async fn a_standby_is_refused_and_found_again_after_its_promotion() {
     tokio::spawn(connection);
     client.batch_execute("SELECT pg_promote(true, 60)").await.unwrap();
     // The first calls may meet the connections to the old primary.
-    let began = std::time::Instant::now();
     let capture = PostgresCapture::new(Arc::new(records), capture_config(&list));
-    let opened = loop {
-        match capture.open().await {
-            Ok(opened) => break opened,
-            Err(fault) => assert!(began.elapsed() < std::time::Duration::from_secs(60), "{fault}"),
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    };
+    let opened = eventually(|| capture.open()).await;
     // The slot of PostgreSQL 15 stayed behind.
     assert!(opened.gap.is_some());
 }

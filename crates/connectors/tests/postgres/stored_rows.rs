@@ -5,28 +5,18 @@ use std::sync::Arc;
 
 use chunk_sync_connectors::postgres::PostgresRecords;
 use chunk_sync_engine::ports::{
-    Altered, Commit, Committed, Fault, FaultClass, Fence, MergeScope, NoteChange, RowsWritten, SystemOfRecord,
+    Altered, Commit, Committed, Fault, FaultClass, Fence, MergeScope, RowsWritten, SystemOfRecord,
 };
 use chunk_sync_model::document::row_fingerprint;
 use chunk_sync_model::{Record, State};
-use chunk_sync_testkit::merging::Merging;
+use chunk_sync_testkit::merging::{Merging, commit};
 use chunk_sync_testkit::states::{delete, states, version, write};
 use uuid::Uuid;
 
 use crate::fixture::{Database, Pg15, Pg18, Server};
 
-fn commit(id: Uuid, state: Option<Arc<State>>, number: u64) -> Commit {
-    Commit {
-        id,
-        record: Record { version: version(number), ..Record::default() },
-        row: state.as_deref().map(|state| row_fingerprint(state).digest()),
-        state,
-        row_changed: true,
-        outbox: Vec::new(),
-        decided: Vec::new(),
-        conflicts: Vec::new(),
-        absence: NoteChange::Keep,
-    }
+fn numbered(id: Uuid, state: Option<Arc<State>>, number: u64) -> Commit {
+    commit(id, Record { version: version(number), ..Record::default() }, state)
 }
 
 /// Merges as the engine does: writes, takes up what was stored, and commits.
@@ -69,7 +59,7 @@ async fn what_a_trigger_made_of_a_row_is_reported_and_recorded<S: Server>() {
         let id = state.chunk.id;
         for number in 1..4 {
             state.chunk.content = format!("text number {number}");
-            let altered = merged(&records, commit(id, Some(state.clone().into()), number)).await.unwrap();
+            let altered = merged(&records, numbered(id, Some(state.clone().into()), number)).await.unwrap();
             let row = records.rows_of(&[id]).await.unwrap().remove(0).unwrap();
             let stored = row.state.unwrap();
             assert_eq!(altered.len(), 1, "{body}");
@@ -85,21 +75,21 @@ async fn a_write_that_is_skipped_is_refused<S: Server>() {
     let records = database.prepared().await;
     let states = states(2);
     let (id, skipped) = (states[0].chunk.id, "RETURN NULL;");
-    merged(&records, commit(id, Some(Arc::clone(&states[0])), 1)).await.unwrap();
+    merged(&records, numbered(id, Some(Arc::clone(&states[0])), 1)).await.unwrap();
     database.meddle(&trigger("BEFORE INSERT OR UPDATE OR DELETE", skipped)).await;
     let mut changed = State::clone(&states[0]);
     changed.chunk.summary = Some("another".to_owned());
     for commit in [
-        commit(states[1].chunk.id, Some(Arc::clone(&states[1])), 2),
-        commit(id, Some(changed.clone().into()), 2),
-        commit(id, None, 2),
+        numbered(states[1].chunk.id, Some(Arc::clone(&states[1])), 2),
+        numbered(id, Some(changed.clone().into()), 2),
+        numbered(id, None, 2),
     ] {
         let fault = merged(&records, commit).await.unwrap_err();
         assert_eq!(fault.class, FaultClass::Rejected, "{fault}");
         assert!(fault.message.contains("trigger"), "{fault}");
     }
     // A trigger may skip what changes nothing.
-    merged(&records, commit(id, Some(Arc::clone(&states[0])), 2)).await.unwrap();
+    merged(&records, numbered(id, Some(Arc::clone(&states[0])), 2)).await.unwrap();
     let row = records.rows_of(&[id]).await.unwrap().remove(0).unwrap();
     assert_eq!((row.version, row.state.as_ref()), (version(2), Some(&states[0])));
 }
@@ -109,7 +99,7 @@ async fn values_that_a_chunk_cannot_represent_stay_exact<S: Server>() {
     let records = database.prepared().await;
     let state = states(1).remove(0);
     let id = state.chunk.id;
-    merged(&records, commit(id, Some(Arc::clone(&state)), 1)).await.unwrap();
+    merged(&records, numbered(id, Some(Arc::clone(&state)), 1)).await.unwrap();
     database
         .meddle(
             "UPDATE unified.chunks SET created_at = '4713-01-01 BC', indexed_at = '20000-01-01',
@@ -128,7 +118,7 @@ async fn values_that_a_chunk_cannot_represent_stay_exact<S: Server>() {
     }
     read.chunk.summary = Some("new".to_owned());
     read.chunk.metadata.extra.insert("k".to_owned(), 2.into());
-    merged(&records, commit(id, Some(read.clone().into()), 2)).await.unwrap();
+    merged(&records, numbered(id, Some(read.clone().into()), 2)).await.unwrap();
     let after = text().await;
     let (head, _) = before.rsplit_once(" 1").unwrap();
     assert_eq!(after, format!("{head} 2 new"));
@@ -144,7 +134,7 @@ async fn a_row_of_another_program_keeps_its_metadata<S: Server>() {
     database.meddle(&row).await;
     let mut state = State::clone(&records.rows_of(&[id]).await.unwrap().remove(0).unwrap().state.unwrap());
     state.chunk.summary = Some("of a writer".to_owned());
-    merged(&records, commit(id, Some(state.clone().into()), 1)).await.unwrap();
+    merged(&records, numbered(id, Some(state.clone().into()), 1)).await.unwrap();
     let kept = "SELECT metadata->'n' = '1e400'::jsonb AND metadata ? '_chunk' FROM unified.chunks";
     assert!(database.one(kept).await.get::<_, bool>(0));
     assert_eq!(*records.rows_of(&[id]).await.unwrap().remove(0).unwrap().state.unwrap(), state);

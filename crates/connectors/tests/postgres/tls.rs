@@ -1,10 +1,8 @@
 //! A server with TLS: every `sslmode` with right and wrong certificates, certificates of clients, channel binding; for the
 //! rows and for the replication connection alike.
 
-use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use chunk_sync_connectors::postgres::{CaptureConfig, Plugin, PostgresConfig, Publish, examine};
 use chunk_sync_engine::ports::Level;
@@ -12,7 +10,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose, date_time_ymd,
 };
 
-use crate::fixture::{Pg18, Server as _};
+use crate::fixture::{Pg18, Server as _, eventually};
 use crate::own_server::{OwnServer, PASSWORD};
 
 type Authority = CertifiedIssuer<'static, KeyPair>;
@@ -58,15 +56,6 @@ async fn seen(rows: &str, replication: &str) -> (bool, bool, String) {
     let found = examine(&config, &capture).await;
     let is_ok = |subject: &str| found.iter().any(|f| f.subject == subject && f.level == Level::Ok);
     (is_ok("server"), is_ok("replication"), format!("{found:?}"))
-}
-
-/// Waits until the server has read its files again.
-async fn eventually<F: Future<Output = Result<(), String>>>(check: impl Fn() -> F) {
-    let began = Instant::now();
-    while let Err(error) = check().await {
-        assert!(began.elapsed() < Duration::from_secs(30), "{error}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
 }
 
 async fn connects(rows: &str, replication: &str) -> Result<(), String> {

@@ -6,9 +6,9 @@ use chunk_sync_engine::ports::{
 use chunk_sync_model::{Record, Time};
 use uuid::Uuid;
 
-use super::{Port, commit, event, merged};
+use super::{Port, event, merged};
 use crate::Fixture;
-use crate::merging::Merging as _;
+use crate::merging::{Merging as _, commit};
 use crate::states::states;
 
 const HOUR: i64 = 3600 * 1_000_000;

@@ -7,9 +7,9 @@ use chunk_sync_engine::ports::{Commit, Committed, CurrentState};
 use chunk_sync_model::State;
 use uuid::Uuid;
 
-use super::{Port, are_held, commit, held, put, scope, set};
+use super::{Port, are_held, held, put, scope, set};
 use crate::Fixture;
-use crate::merging::Merging as _;
+use crate::merging::{Merging as _, commit};
 use crate::states::{states, version};
 
 pub async fn a_dropped_merge_writes_nothing_and_holds_no_lock<F: Fixture<Port = Port>>() {

@@ -13,7 +13,7 @@ use chunk_sync_engine::ports::{
 use chunk_sync_model::{Part, State, SyncVersion, Target, Time, Writer};
 use chunk_sync_testkit::Fixture;
 use chunk_sync_testkit::memory::MemoryRecords;
-use chunk_sync_testkit::merging::Merging as _;
+use chunk_sync_testkit::merging::{Merging as _, commit};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use uuid::Uuid;
 
@@ -268,19 +268,8 @@ impl ConflictLog for FlawedRecords {
                 let decided = ResolvedPart { part: entry.met.conflict.part.clone(), closed };
                 let decide = |held: Vec<CurrentState>| {
                     let record = held[0].record.clone().unwrap_or_default();
-                    let (state, row, decided) = (None, held[0].row, vec![decided.clone()]);
-                    let (row_changed, outbox, conflicts) = (false, Vec::new(), Vec::new());
-                    vec![Commit {
-                        id: entry.chunk,
-                        record,
-                        state,
-                        row_changed,
-                        row,
-                        outbox,
-                        decided,
-                        conflicts,
-                        absence: chunk_sync_engine::ports::NoteChange::Keep,
-                    }]
+                    let (row, decided) = (held[0].row, vec![decided.clone()]);
+                    vec![Commit { row_changed: false, row, decided, ..commit(entry.chunk, record, None) }]
                 };
                 self.good.merge(&[entry.chunk], &decide).await?;
             }

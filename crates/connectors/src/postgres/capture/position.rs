@@ -140,28 +140,16 @@ mod tests {
         Server { system: system.into(), timeline }
     }
 
-    fn slot(confirmed: u64) -> FoundSlot {
-        FoundSlot {
-            database: "claude_context".into(),
-            plugin: "pgoutput".into(),
-            is_of_database: true,
-            is_active: false,
-            wal: WalStatus::Kept,
-            confirmed: Position(confirmed),
-            behind: 0,
-        }
-    }
-
     /// Capture stopped at position 16 of timeline 1 of server 7, and the slot is there.
     fn state() -> State {
         let noted = Noted { server: server("7", 1), position: Position(16), gap: None };
-        State { server: server("7", 1), slot: Some(slot(16)), noted: Some(noted), published: None }
+        State { server: server("7", 1), slot: Some(FoundSlot::unread(16)), noted: Some(noted), published: None }
     }
 
     #[test]
     fn a_slot_that_continued_where_capture_stopped_has_no_gap() {
         assert_eq!(state().gap(), None);
-        let unwritten = State { slot: Some(slot(15)), ..state() };
+        let unwritten = State { slot: Some(FoundSlot::unread(15)), ..state() };
         assert_eq!(unwritten.gap(), None, "the server had not written the last confirmation to disk");
         let first = State { slot: None, noted: None, ..state() };
         assert_eq!(first.gap(), None, "nothing was captured before");
@@ -169,12 +157,12 @@ mod tests {
 
     #[test]
     fn a_slot_that_may_have_skipped_changes_has_a_gap() {
-        let lost = FoundSlot { wal: WalStatus::Lost, ..slot(16) };
+        let lost = FoundSlot { wal: WalStatus::Lost, ..FoundSlot::unread(16) };
         let open = Noted { server: server("7", 1), position: Position(16), gap: Some(Gap::Dropped) };
         for (state, gap) in [
             (State { slot: None, ..state() }, Gap::Dropped),
             (State { slot: Some(lost), ..state() }, Gap::Invalidated),
-            (State { slot: Some(slot(17)), ..state() }, Gap::Moved),
+            (State { slot: Some(FoundSlot::unread(17)), ..state() }, Gap::Moved),
             (State { server: server("8", 1), ..state() }, Gap::OtherServer),
             (State { server: server("8", 1), slot: None, ..state() }, Gap::OtherServer),
             (State { server: server("7", 2), ..state() }, Gap::Failover),
