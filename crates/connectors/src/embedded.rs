@@ -165,6 +165,10 @@ impl Embedded {
 /// Creates the directory, readable by the user of the service only: the stores hold the text of the chunks.
 fn create_dir(dir: &Path) -> Result<(), Fault> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| {
-        Fault::new(FaultClass::Disk, CONTEXT, format!("cannot create the directory {}: {error}", dir.display()))
+        Fault::new(
+            FaultClass::Disk,
+            CONTEXT,
+            format!("cannot create the directory {}: {error}; set embedded.dir to another one", dir.display()),
+        )
     })
 }

@@ -116,7 +116,7 @@ pub(crate) enum Flaw {
     Checksum,
     #[error("valid checksum, but not a line in the format of this log")]
     Foreign,
-    #[error("longer than the maximum length of a line")]
+    #[error("longer than {MAX_LINE} bytes, the maximum length of a line")]
     Overlong,
 }
 

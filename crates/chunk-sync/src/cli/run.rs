@@ -163,7 +163,7 @@ impl Running {
         let health = self.service.health();
         match Arc::into_inner(self.service) {
             Some(service) => service.stop().await?,
-            None => warn!("the service is still in use; it ends with the process"),
+            None => warn!("the service is still in use; its work under way is replayed at the next start"),
         }
         Ok(health)
     }

@@ -182,7 +182,7 @@ async fn record(
     }
     if new != before {
         installation.record(Some(before.version), &new).await?;
-        info!(stores = %new.stores, version = new.version, "the set of stores is recorded");
+        info!(stores = %new.stores, version = new.version, "recorded the set of stores");
     }
     Ok(new)
 }

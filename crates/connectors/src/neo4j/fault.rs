@@ -27,14 +27,19 @@ pub(super) enum Error {
         "another client deleted a node while this transaction waited for its lock; the transaction can be repeated"
     )]
     Vanished,
-    #[error("cannot decode a result of the server: the column `{0}` is missing or has another type")]
+    #[error(
+        "cannot decode a result of the server: the column `{0}` is missing or has another type; \
+         check that neo4j.url leads to Neo4j 5 or later"
+    )]
     Answer(&'static str),
     /// The answer comes from a server that takes no writes.
     #[error(
         "{code}: {message}; the server is not the leader of the database; name its cluster by neo4j:// in neo4j.url"
     )]
     NotALeader { code: String, message: String },
-    #[error("the cluster has no leader of the database at present")]
+    #[error(
+        "the cluster has no leader of the database at present; wait for the election, or start the missing members"
+    )]
     NoLeader,
     /// The server refused the login; the client does not repeat it at once.
     #[error("{refusal}; the next attempt follows within {} s, because Neo4j locks a user after three of them", .pause.as_secs())]

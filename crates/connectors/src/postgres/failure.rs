@@ -76,7 +76,7 @@ pub(super) struct ServerError {
 /// Why an attempt to connect failed, or a connection ended.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Cause {
-    #[error("cannot look up its address: {0}")]
+    #[error("cannot look up its address: {0}; check the host name in the URL")]
     Lookup(io::Error),
     #[error("{0}")]
     Socket(io::Error),

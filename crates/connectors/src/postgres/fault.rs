@@ -11,15 +11,15 @@ use super::failure::{self, hides_rows};
 pub(super) enum Error {
     #[error("{}", failure::text(.0))]
     Client(#[from] tokio_postgres::Error),
-    #[error("no connection of the pool became free in time")]
+    #[error("no connection of the pool became free in time; see pg_stat_activity for statements that wait for a lock")]
     NoConnection,
-    #[error("cannot connect within the time limit")]
+    #[error("cannot connect within the time limit; check that the server of postgres.url runs and accepts connections")]
     SlowConnection,
     #[error("no answer within {0:?}; the transaction may or may not have committed")]
     Deadline(std::time::Duration),
-    #[error("another process holds the lease of the stream")]
+    #[error("another process holds the lease of the stream; this one wrote nothing and stands by")]
     Lease,
-    #[error("another session inserted a row with the same id during the merge")]
+    #[error("another session inserted a row with the same id during the merge; the merge begins again")]
     Overtaken,
     #[error(
         "the table did not {1} the row of chunk {0} and reported no error: a trigger or a rule skips it (RETURN NULL, DO \
@@ -37,9 +37,12 @@ pub(super) enum Error {
     Fenced(Fault),
     #[error("the server is a standby and takes no writes; set postgres.url to the primary")]
     Standby,
-    #[error("cannot decode the record of chunk {0}: {1}")]
+    #[error(
+        "cannot decode the record of chunk {0}: {1}; use the version of chunk-sync that wrote it, or restore its row of \
+         chunk_sync.records from a backup"
+    )]
     Record(uuid::Uuid, chunk_sync_model::record::RecordError),
-    #[error("cannot decode conflict {0}: {1}")]
+    #[error("cannot decode conflict {0}: {1}; delete its row of chunk_sync.conflicts to list the others")]
     Conflict(u64, String),
 }
 

@@ -96,7 +96,7 @@ pub(super) async fn prepare(server: &Server, collection: &str, limits: &Limits) 
     for (field, kind) in INDEXES.map(|(field, kind, _)| (field, kind)).into_iter().chain(guard) {
         if !held.payload_schema.contains_key(field) {
             server.call(server.client.create_field_index(index(collection, field, kind))).await?;
-            info!(collection, field, "index created");
+            info!(collection, field, "created an index of the payload");
         }
     }
     Ok(())

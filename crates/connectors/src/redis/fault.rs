@@ -16,7 +16,7 @@ pub(super) enum Error {
         "no Sentinel names the master `{name}` ({refusals}); check redis.sentinels, and the master's name in redis.url"
     )]
     Sentinel { name: String, refusals: String },
-    #[error("the server that the Sentinels name is not the master yet, or no longer")]
+    #[error("the server that the Sentinels name is not the master yet, or no longer; wait for the failover to end")]
     NotTheMaster,
     #[error(
         "the Sentinels name the master `{0}`, which is on another machine, and the connection to it has no verified TLS; \

@@ -204,7 +204,10 @@ impl Watcher {
     async fn suspect(&self, suspicion: &Suspicion) -> Result<(), Fault> {
         let known = self.ports.records.suspicion().await?.is_some();
         if !known {
-            warn!(reason = suspicion.text, "no chunk is deleted because its row is absent, until `init --adopt`");
+            warn!(
+                reason = suspicion.text,
+                "the table is in doubt: absent rows delete no chunk until `chunk-sync init --adopt`"
+            );
             self.ports.records.suspect(suspicion).await?;
         }
         Ok(())

@@ -140,7 +140,7 @@ impl Inner {
         let fault = Fault { message, ..last.clone() };
         let since = self.held.as_ref().map(|(since, _)| *since);
         if since.is_none() {
-            error!(%fault, "nearly all chunks are refused; holding them");
+            error!(%fault, "nearly all chunks are refused; holding them until enough succeed");
         }
         self.held = Some((since.unwrap_or(now), fault));
     }

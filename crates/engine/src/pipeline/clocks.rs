@@ -82,7 +82,7 @@ impl Clocks {
 
     fn differs(&self, fault: &Fault) {
         if self.progress.clock_differs(Some(fault)) {
-            error!(%fault, "merging waits");
+            error!(%fault, "merging waits until the clocks of this process and of the bus agree");
         }
         metrics::clock_differs(true);
     }

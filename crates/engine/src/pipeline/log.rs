@@ -135,11 +135,15 @@ impl Log {
             match appended.await {
                 Err(error) if error.is_full() => {
                     if !said {
-                        warn!(%error, "the log is full; waiting until operations complete");
+                        warn!(%error, "the log is full; waiting until operations complete; a store that fails, or wal.max_bytes, is the cause");
                         said = true;
                     }
                     if stop.during(tokio::time::sleep(FULL_PAUSE)).await.is_none() {
-                        return Err(Fault::new(FaultClass::Busy, "log", "stopped while the log was full"));
+                        return Err(Fault::new(
+                            FaultClass::Busy,
+                            "log",
+                            "stopped while the log was full; raise wal.max_bytes, or repair the store that its operations wait for",
+                        ));
                     }
                 }
                 other => return other.map_err(|error| fault(&error)),

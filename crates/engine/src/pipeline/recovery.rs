@@ -75,7 +75,7 @@ pub(crate) async fn recover(worker: &Worker, recovery: Recovery) -> Result<Recov
         for run in isolation::alone(batch, |entry| entry.replays >= SUSPECT) {
             replay(worker, run, &mut recovered).await?;
         }
-        info!(replayed = recovered.replayed, "replaying the write-ahead log");
+        info!(replayed = recovered.replayed, "replayed operations of the write-ahead log");
     }
     recovered.on_bus = worker.carried.len();
     worker.ask_the_bus().await?;

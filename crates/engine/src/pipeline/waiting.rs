@@ -160,7 +160,7 @@ impl Worker {
             return;
         }
         if let Err(fault) = self.waiting.explain_waiting(numbers, reason, error).await {
-            warn!(%fault, "could not note why events wait");
+            warn!(%fault, events = numbers.len(), "could not record why events wait; they are carried nevertheless");
         }
     }
 }

@@ -187,7 +187,7 @@ impl Keeper {
                 biased;
                 renewed = self.lease.renew(self.token) => renewed,
                 () = self.clock.sleep_until(end) => {
-                    warn!("could not renew the lease of the stream in time");
+                    warn!("could not renew the lease of the stream in time; standing by");
                     return;
                 }
             };
@@ -197,7 +197,7 @@ impl Keeper {
                     pause = RENEWAL;
                 }
                 Ok(false) => {
-                    warn!("another process has taken the lease of the stream");
+                    warn!("another process has taken the lease of the stream; standing by");
                     return;
                 }
                 Err(fault) => {

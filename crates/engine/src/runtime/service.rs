@@ -108,7 +108,7 @@ impl Service {
             replayed = shared.replay(&term, log.clone(), recovery) => replayed,
             // What is cut short is still pending.
             fault = held => Err(fault),
-            () = keeper.keep(&term) => Err(Fault::new(FaultClass::Busy, "lease", "lost during the replay")),
+            () = keeper.keep(&term) => Err(Fault::new(FaultClass::Busy, "lease", "lost during the replay; another process works the stream and replays the log")),
         };
         let held = shared.breaker.held().map(|(_, fault)| fault);
         let replayed = replayed.and_then(|recovered| held.map_or(Ok(recovered), Err));

@@ -138,7 +138,10 @@ async fn start(config: &Config, wired: &Wired) -> Result<Option<Service>, Failur
 }
 
 fn stopped(fault: Option<chunk_sync_engine::ports::Fault>) -> Failure {
-    fault.map_or_else(|| Failure::Unable(anyhow!("the worker ended before the repair was complete")), Failure::from)
+    fault.map_or_else(
+        || Failure::Unable(anyhow!("the worker ended before the repair was complete; repeat the command")),
+        Failure::from,
+    )
 }
 
 async fn publish_and_wait(wired: &Wired, steps: &[Step], before: Option<EntryId>) -> Result<(), Failure> {

@@ -190,9 +190,11 @@ impl Reader {
                 Ok(None)
             }
             (b'E', _) => Err(fault(&Cause::Server(frame.error()))),
-            (b'c' | b'C' | b'Z', _) => {
-                Err(Fault::new(FaultClass::Unavailable, CONTEXT, "the server ended the replication stream"))
-            }
+            (b'c' | b'C' | b'Z', _) => Err(Fault::new(
+                FaultClass::Unavailable,
+                CONTEXT,
+                "the server ended the replication stream; its log has the reason",
+            )),
             _ => Ok(None),
         }
     }

@@ -33,7 +33,7 @@ impl Worker {
             retry(&self.settings.worker, &self.stop, "read the waiting events", || self.waiting.waiting_chunks());
         let Some(chunks) = self.stop.during(read).await.transpose()?.flatten() else { return Ok(None) };
         if !chunks.is_empty() {
-            info!(chunks = chunks.len(), "events of these chunks wait");
+            info!(chunks = chunks.len(), "events of some chunks wait; `chunk-sync status` shows why");
         }
         self.room.load(chunks.into_iter().map(|(chunk, _)| chunk));
         Ok(Some(()))
