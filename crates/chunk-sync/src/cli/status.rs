@@ -192,7 +192,7 @@ fn text(status: &Status, listen: SocketAddr) -> String {
     }
     lines.push(format!(
         "since the start: {} completed, {} replayed, {}",
-        output::count(status.done.completed, "event"),
+        output::count(status.done.settled, "event"),
         output::number(status.done.replayed),
         output::count(status.done.conflicts, "conflict")
     ));

@@ -145,7 +145,7 @@ async fn the_status_reports_completed_queued_and_outbox_counts_and_the_last_veri
     assert!(status.ready && status.uptime_seconds >= 0.0 && status.unknown.is_empty());
     let queue = status.queue.unwrap();
     assert_eq!((queue.unread, queue.pending, queue.dead, queue.oldest_seconds), (0, 0, 3, None));
-    assert_eq!((status.done.completed, status.done.under_way), (1, 0));
+    assert_eq!((status.done.settled, status.done.under_way), (1, 0));
     let stores: Vec<_> =
         status.stores.iter().map(|store| (store.target, store.outbox, store.failing.is_some())).collect();
     let expected =
