@@ -108,7 +108,7 @@ async fn a_detached_partition_is_a_suspicion_and_an_attached_one_is_carried() {
 #[tokio::test]
 async fn a_copy_of_the_database_is_a_suspicion_and_a_recorded_one_stays() {
     let (database, records) = recorded::<Pg18>().await;
-    records.beat(Uuid::from_u128(1)).await.unwrap();
+    records.note_heartbeat(Uuid::from_u128(1)).await.unwrap();
     drop(records);
     let copy = database.copied().await;
     let records = copy.records().await;
