@@ -163,7 +163,7 @@ impl Event {
     /// let event = Event::from_json(chunk, &Limits::default())?;
     /// assert_eq!((event.kind, event.timestamp), (EventType::Update, "2026-01-02T00:00:00Z".parse().unwrap()));
     /// let short = chunk.replace("fn main() {}", "short");
-    /// assert_eq!(Event::from_json(&short, &Limits::default()).unwrap_err().field, "content");
+    /// assert_eq!(Event::from_json(&short, &Limits::default()).unwrap_err().field, "chunk.content");
     /// # Ok::<(), chunk_sync_model::Invalid>(())
     /// ```
     ///
