@@ -15,12 +15,22 @@ use crate::runtime::failpoint::{self, CrashPoint};
 use crate::runtime::metrics;
 use crate::runtime::retry::Pauses;
 
+/// What the bus answers about the entries of the carried log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// It has those that it has not finished.
+    Kept,
+    /// It is in another epoch and cannot answer for them.
+    Lost,
+    /// It does not answer.
+    Unknown,
+}
+
 impl Worker {
-    /// Completes in the log those carried lines whose entries the bus has finished; false if the bus is in another
-    /// epoch by now and cannot answer for them.
-    pub(crate) async fn ask_the_bus(&self) -> Result<bool, Fault> {
+    /// Completes in the log those carried lines whose entries the bus has finished.
+    pub(crate) async fn ask_the_bus(&self) -> Result<Answer, Fault> {
         if self.carried.is_empty() {
-            return Ok(true);
+            return Ok(Answer::Kept);
         }
         let asked = async {
             let oldest = self.bus.depth().await?.oldest;
@@ -29,10 +39,27 @@ impl Worker {
             Ok::<_, Fault>((oldest, self.bus.epoch().await? == *self.epoch))
         };
         match asked.await {
-            Ok((oldest, true)) => self.complete_carried(self.carried.finished(oldest)).await.map(|()| true),
-            Ok((_, false)) => Ok(false),
-            // The worker asks again soon: the lines stay pending.
-            Err(_) => Ok(true),
+            Ok((oldest, true)) => self.complete_carried(self.carried.finished(oldest)).await.map(|()| Answer::Kept),
+            Ok((_, false)) => Ok(Answer::Lost),
+            // The lines stay pending.
+            Err(_) => Ok(Answer::Unknown),
+        }
+    }
+
+    /// Whether what was delivered may be carried before the carried lines; false if the bus has lost their entries. Then
+    /// the delivered entries were added later, and the lines are replayed first. Retries until the bus answers or the
+    /// worker is stopped.
+    pub(super) async fn keeps_carried(&self) -> Result<bool, Fault> {
+        let mut pauses = Pauses::new(&self.settings.worker);
+        loop {
+            match self.ask_the_bus().await? {
+                Answer::Kept => return Ok(true),
+                Answer::Lost => return Ok(false),
+                Answer::Unknown => {}
+            }
+            if self.stop.during(tokio::time::sleep(pauses.next())).await.is_none() {
+                return Ok(true);
+            }
         }
     }
 

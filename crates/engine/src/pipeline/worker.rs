@@ -44,6 +44,7 @@ use crate::pipeline::clocks::Clocks;
 use crate::pipeline::consumer;
 use crate::pipeline::given_up::GivenUp;
 use crate::pipeline::in_flight::InFlight;
+use crate::pipeline::intake::Answer;
 use crate::pipeline::log::Log;
 use crate::pipeline::merge_size::MergeSize;
 use crate::pipeline::store_writer::StoreWriter;
@@ -138,12 +139,13 @@ impl Worker {
                 Turn::Rechecked(Ok(())) => {}
                 Turn::Rechecked(Err(fault)) => break Err(fault),
                 Turn::Ask => match self.ask_the_bus().await {
-                    Ok(true) => {}
-                    Ok(false) => break Ok(Run::BusLost),
+                    Ok(Answer::Kept | Answer::Unknown) => {}
+                    Ok(Answer::Lost) => break Ok(Run::BusLost),
                     Err(fault) => break Err(fault),
                 },
                 Turn::Delivered(batch) => match self.begin(batch, &in_flight, &mut under_way, &mut accusation).await {
-                    Ok(()) => {}
+                    Ok(true) => {}
+                    Ok(false) => break Ok(Run::BusLost),
                     Err(fault) => break Err(fault),
                 },
             }
@@ -162,19 +164,23 @@ impl Worker {
         Ok(run)
     }
 
-    /// Takes the deliveries, each suspect alone, and completes them concurrently with what is under way.
+    /// Takes the deliveries, each suspect alone, and completes them concurrently with what is under way. False, with
+    /// nothing taken, if the bus has lost entries that the log has: they come first.
     async fn begin(
         &self,
         deliveries: Vec<Delivery>,
         in_flight: &InFlight,
         under_way: &mut JoinSet<Result<(), Fault>>,
         accusation: &mut Accusation,
-    ) -> Result<(), Fault> {
+    ) -> Result<bool, Fault> {
+        if !self.keeps_carried().await? {
+            return Ok(false);
+        }
         let max = self.settings.worker.max_deliveries;
         for run in suspects::runs(deliveries, max).into_iter().flat_map(consumer::cut_by_bytes) {
             // A stop may have kept events of the last run from being set aside: later ones must not be set aside before.
             if self.stop.is_requested() || !self.term.holds() {
-                return Ok(());
+                return Ok(true);
             }
             let alone = run.iter().any(|delivery| suspects::is_suspect(delivery, max));
             if alone {
@@ -192,7 +198,7 @@ impl Worker {
                 self.wait_for(under_way).await?;
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Waits until everything under way has ended, or has run too long to be what kills the process.
