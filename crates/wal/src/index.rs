@@ -43,7 +43,8 @@ pub(crate) struct Begun {
 
 impl Index {
     /// Adds a line. Of several pending lines of an operation the first one counts; later ones with the operation `{}`
-    /// increment the number of replays, others are ignored.
+    /// increment the number of replays, others are ignored. A note of a replay alone is none: the file with the operation
+    /// was removed because it had ended, and a crash lost its completion, which is not synced.
     pub(crate) fn take(&mut self, line: &Line<'_>, position: LinePosition) {
         let Some(operation) = line.operation else {
             self.unmatched += u64::from(self.open.remove(&*line.operation_id).is_none());
@@ -51,6 +52,7 @@ impl Index {
         };
         match self.open.get_mut(&*line.operation_id) {
             Some(open) => open.replays += u32::from(operation == AGAIN),
+            None if operation == AGAIN => {}
             None => {
                 let open = Open { position, since: line.timestamp, replays: 0 };
                 self.open.insert(Arc::from(&*line.operation_id), open);

@@ -11,8 +11,8 @@
 //!
 //! - `timestamp`: when the line was written, RFC 3339, UTC, microseconds.
 //! - `operation_id`: unique for the operation. A second pending line of a pending operation is a repetition without
-//!   meaning, unless its operation is `{}`: then a start has begun to replay it. A pending line after the completion
-//!   begins the operation again.
+//!   meaning, unless its operation is `{}`: then a start has begun to replay it. Such a line alone means nothing. A pending
+//!   line after the completion begins the operation again.
 //! - `entry`, `epoch`: the entry of the bus that the operation was read from, and the epoch of that bus. Both or neither:
 //!   lines of older versions, and operations of another origin, have neither.
 //! - `operation`: the JSON object that the caller gave, except that line breaks between its tokens become spaces.

@@ -112,7 +112,8 @@ impl Wal {
         Ok((Self { disk, options, files, open, newest, writing: None, poisoned: None }, recovery))
     }
 
-    /// Records operations before the caller begins them. When this returns, all of them are durable.
+    /// Records operations before the caller begins them. When this returns, all of them are durable. `{}` is no operation:
+    /// it marks a replay.
     ///
     /// # Errors
     /// - [`WalError::Full`], [`WalError::NoSpace`], [`WalError::TooLarge`] or [`WalError::NotAnObject`] if the batch does

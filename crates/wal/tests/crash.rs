@@ -231,7 +231,7 @@ fn the_guarantees_hold_after_a_crash_at_any_byte() {
 }
 
 fn append(wal: &mut Wal, operation_id: &str, now: &str) -> Result<(), WalError> {
-    wal.append(&[Pending::new(operation_id, "{}")], now.parse().unwrap())
+    wal.append(&[Pending::new(operation_id, r#"{"text":"t"}"#)], now.parse().unwrap())
 }
 
 fn open(disk: &CrashDisk) -> (Wal, Vec<String>) {
@@ -263,6 +263,24 @@ fn a_short_run_can_end_at_any_byte() {
             check(vec![run]).unwrap_or_else(|error| panic!("power {power}, choice {choice}: {error}"));
         }
     }
+}
+
+#[test]
+fn the_note_of_a_replay_whose_operation_is_gone_is_no_operation() {
+    let disk = CrashDisk::default();
+    let (mut wal, _) = open(&disk);
+    append(&mut wal, "a", "2026-11-23T04:15:00Z").unwrap();
+    drop(wal);
+    let (mut wal, pending) = open(&disk);
+    assert_eq!(pending, ["a"]);
+    let later: Timestamp = "2026-11-23T06:15:00Z".parse().unwrap();
+    wal.begin_again(&["a"], later).unwrap();
+    wal.complete(&[Completion { operation_id: "a", outcome: Outcome::Complete }], later).unwrap();
+    assert_eq!(wal.retire(later, Duration::ZERO).unwrap(), ["wal_20261123_04.jsonl"]);
+    drop(wal);
+    // The completion was not synced.
+    let disk = disk.crash(&mut |_| 0);
+    assert_eq!(open(&disk).1, [""; 0]);
 }
 
 #[test]

@@ -152,7 +152,7 @@ fn a_full_log_rejects_a_batch_before_writing_and_accepts_it_once_reclaimed() {
     let (mut wal, _) = Wal::open(dir.path(), Options { max_bytes: 400 }).unwrap();
     append(&mut wal, &["a", "b"], "04:15:00");
     let used = wal.bytes();
-    let more = [Pending::new("c", "{}"), Pending::new("d", "{}")];
+    let more = [Pending::new("c", r#"{"n":1}"#), Pending::new("d", r#"{"n":1}"#)];
     let rejected = wal.append(&more, at("05:15:00")).unwrap_err();
     assert!(matches!(rejected, WalError::Full { used: u, max: 400, .. } if u == used), "{rejected}");
     assert_eq!(wal.bytes(), used);
