@@ -28,7 +28,10 @@ pub use absence::{
 };
 pub use bus::{Bus, BusCondition, BusErasure, Delivery, Depth, EntryId, Erasing, FinishedBy, chunk_of};
 pub use capture::{Capture, Captured, Gap, Opened, PART, Position, Source, Touch};
-pub use conflict_log::{ConflictFilter, ConflictLog, ConflictRecord, NewConflict, Resolution, ResolvedPart};
+pub use conflict_log::{
+    CONFLICT_PAGE_BYTES, ConflictFilter, ConflictLog, ConflictPage, ConflictRecord, NewConflict, Resolution,
+    ResolvedPart,
+};
 pub use dead_letters::{DEAD_FIELDS, DeadLetter, DeadLetters, Letter};
 pub use erasures::Erasures;
 pub use fault::{Fault, FaultClass, Policy};

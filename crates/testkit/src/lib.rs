@@ -167,6 +167,7 @@ macro_rules! records_suite {
                 conflicts_are_recorded_with_the_row_as_they_were_met,
                 a_merge_that_did_not_happen_records_no_conflict,
                 conflicts_are_listed_by_what_is_asked_for,
+                a_page_of_conflicts_is_bounded_in_bytes,
                 what_is_decided_closes_what_is_open_of_that_part,
                 settled_conflicts_are_forgotten_oldest_first_and_open_ones_never,
                 hundreds_of_conflicts_are_recorded_and_closed_at_once,

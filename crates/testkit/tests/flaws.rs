@@ -61,6 +61,7 @@ enum Flaw {
     RecordsConflictsBeforehand,
     IgnoresWhoMet,
     PagesBeginBelow,
+    PagesHaveEveryConflict,
     DecidesOnAllParts,
     ClosesWhatIsMetNext,
     ForgetsOpenConflicts,
@@ -153,6 +154,7 @@ found_out!(records, flawed_records::FlawedRecords, {
     conflicts_are_recorded_with_the_row_as_they_were_met: RoundsTimesOfConflicts, ForgetsOnReopen;
     a_merge_that_did_not_happen_records_no_conflict: RecordsConflictsBeforehand;
     conflicts_are_listed_by_what_is_asked_for: IgnoresWhoMet, PagesBeginBelow;
+    a_page_of_conflicts_is_bounded_in_bytes: PagesHaveEveryConflict;
     what_is_decided_closes_what_is_open_of_that_part: DecidesOnAllParts, ClosesWhatIsMetNext;
     settled_conflicts_are_forgotten_oldest_first_and_open_ones_never: ForgetsOpenConflicts;
     hundreds_of_conflicts_are_recorded_and_closed_at_once: TakesAHundred;

@@ -4,7 +4,7 @@
 mod resolve;
 mod show;
 
-use chunk_sync_engine::ports::{ConflictFilter, ConflictRecord, NewConflict};
+use chunk_sync_engine::ports::{ConflictFilter, ConflictPage, ConflictRecord, NewConflict};
 use chunk_sync_model::merge::{Kind, Outcome, Side, Strategy};
 use chunk_sync_model::{Time, Writer};
 use clap::{Args, Subcommand};
@@ -125,11 +125,9 @@ async fn entry(wired: &Wired, id: u64) -> Result<ConflictRecord, Failure> {
 
 async fn list(wired: &Wired, filter: &Filter, json: bool) -> Result<Ended, Failure> {
     let records = &wired.ports.records;
-    let limit = filter.limit as usize;
-    let mut found = records.conflicts(&filter.to_conflict_filter(), limit + 1).await?;
+    let ConflictPage { entries: found, more } =
+        records.conflicts(&filter.to_conflict_filter(), filter.limit as usize).await?;
     let open = records.open_conflicts().await?;
-    let more = found.len() > limit;
-    found.truncate(limit);
     if json {
         output::json(&List { conflicts: found.iter().map(Line::of).collect(), more, open })?;
     } else {

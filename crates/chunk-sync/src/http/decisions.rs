@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::{Path, State};
 use axum::http::Uri;
 use chunk_sync_engine::dead;
-use chunk_sync_engine::ports::{ConflictFilter, EntryId};
+use chunk_sync_engine::ports::{ConflictFilter, ConflictPage, EntryId};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -33,11 +33,9 @@ pub(super) async fn conflicts(State(context): State<Arc<Context>>, uri: Uri) -> 
     };
     query.end()?;
     let records = &context.app.ports.records;
-    let mut found = records.conflicts(&filter, limit + 1).await.map_err(Refusal::Store)?;
+    let ConflictPage { entries, more } = records.conflicts(&filter, limit).await.map_err(Refusal::Store)?;
     let open = records.open_conflicts().await.map_err(Refusal::Store)?;
-    let more = found.len() > limit;
-    found.truncate(limit);
-    let conflicts: Vec<Value> = found.iter().map(abridged).collect();
+    let conflicts: Vec<Value> = entries.iter().map(abridged).collect();
     Ok(Json(json!({"conflicts": conflicts, "more": more, "open": open})))
 }
 

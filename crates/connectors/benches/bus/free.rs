@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    Applied, Commit, Committed, ConflictFilter, ConflictLog, ConflictRecord, Counts, CurrentState, Fault, MergeScope,
+    Applied, Commit, Committed, ConflictFilter, ConflictLog, ConflictPage, Counts, CurrentState, Fault, MergeScope,
     MergeTransaction, Outbox, PendingWrite, Projection, Row, RowsWritten, StoredDocument, StoredFingerprint,
     SystemOfRecord, Write,
 };
@@ -118,8 +118,8 @@ impl Outbox for FreeRecords {
 
 #[async_trait]
 impl ConflictLog for FreeRecords {
-    async fn conflicts(&self, _: &ConflictFilter, _: usize) -> Result<Vec<ConflictRecord>, Fault> {
-        Ok(Vec::new())
+    async fn conflicts(&self, _: &ConflictFilter, _: usize) -> Result<ConflictPage, Fault> {
+        Ok(ConflictPage::default())
     }
 
     async fn open_conflicts(&self) -> Result<u64, Fault> {

@@ -1,6 +1,8 @@
 //! The conflict records in SQLite: statements that run inside the transactions of the rows.
 
-use chunk_sync_engine::ports::{Commit, ConflictFilter, ConflictRecord, NewConflict, Resolution};
+use chunk_sync_engine::ports::{
+    CONFLICT_PAGE_BYTES, Commit, ConflictFilter, ConflictPage, ConflictRecord, NewConflict, Resolution,
+};
 use chunk_sync_model::merge::{Conflict, Strategy};
 use chunk_sync_model::{Time, Writer};
 use rusqlite::{Row, Transaction, params};
@@ -47,7 +49,7 @@ pub(super) fn list(
     transaction: &Transaction<'_>,
     filter: &ConflictFilter,
     limit: usize,
-) -> Result<Vec<ConflictRecord>, Error> {
+) -> Result<ConflictPage, Error> {
     let sql = "SELECT id, chunk, met_at, version, conflict, closed_at, closed_by FROM conflicts
         WHERE (?1 IS NULL OR chunk = ?1) AND (?2 IS NULL OR kind = ?2) AND (?3 IS NULL OR strategy = ?3)
             AND (?4 IS NULL OR outcome = ?4) AND (?5 IS NULL OR ?5 IN (source_writer, target_writer))
@@ -64,13 +66,18 @@ pub(super) fn list(
         filter.open,
         filter.since.map(Time::micros),
         filter.below.map(|id| i64::try_from(id).unwrap_or(i64::MAX)),
-        limit_of(limit),
+        limit_of(limit.saturating_add(1)),
     ])?;
-    let mut found = Vec::new();
+    let (mut page, mut bytes) = (ConflictPage::default(), 0);
     while let Some(row) = rows.next()? {
-        found.push(entry(row)?);
+        if page.entries.len() == limit || bytes >= CONFLICT_PAGE_BYTES {
+            page.more = true;
+            break;
+        }
+        bytes += row.get_ref(4)?.as_bytes().map_or(0, <[u8]>::len);
+        page.entries.push(entry(row)?);
     }
-    Ok(found)
+    Ok(page)
 }
 
 fn entry(row: &Row<'_>) -> Result<ConflictRecord, Error> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    ConflictFilter, ConflictLog, ConflictRecord, Counts, CurrentState, Fault, MergeScope, MergeTransaction, Outbox,
+    ConflictFilter, ConflictLog, ConflictPage, Counts, CurrentState, Fault, MergeScope, MergeTransaction, Outbox,
     PendingWrite, Row, SystemOfRecord,
 };
 use chunk_sync_model::{Target, Time};
@@ -123,7 +123,7 @@ impl Outbox for Rows {
 
 #[async_trait]
 impl ConflictLog for Rows {
-    async fn conflicts(&self, filter: &ConflictFilter, limit: usize) -> Result<Vec<ConflictRecord>, Fault> {
+    async fn conflicts(&self, filter: &ConflictFilter, limit: usize) -> Result<ConflictPage, Fault> {
         let filter = filter.clone();
         self.database.read(CONFLICTS, move |transaction| conflicts::list(transaction, &filter, limit)).await
     }

@@ -1,6 +1,8 @@
 //! The conflict records. Each is written in the transaction of its row.
 
-use chunk_sync_engine::ports::{Commit, ConflictFilter, ConflictRecord, NewConflict, Resolution};
+use chunk_sync_engine::ports::{
+    CONFLICT_PAGE_BYTES, Commit, ConflictFilter, ConflictPage, ConflictRecord, NewConflict, Resolution,
+};
 use chunk_sync_model::merge::{Conflict, Strategy};
 use chunk_sync_model::{Time, Writer};
 use deadpool_postgres::GenericClient;
@@ -109,21 +111,22 @@ impl MetColumns {
 }
 
 impl PostgresRecords {
-    pub(super) async fn recorded(&self, filter: &ConflictFilter, limit: usize) -> Result<Vec<ConflictRecord>, Error> {
+    pub(super) async fn recorded(&self, filter: &ConflictFilter, limit: usize) -> Result<ConflictPage, Error> {
         let kind = filter.kind.map(|kind| kind.as_str());
         let strategy = filter.strategy.as_ref().map(Strategy::to_string);
         let outcome = filter.outcome.map(|outcome| outcome.as_str());
         let writer = filter.writer.map(Writer::as_str);
         let since = Cell::from(filter.since);
         let below = filter.below.map(|id| i64::try_from(id).unwrap_or(i64::MAX));
-        let limit = limit_of(limit);
+        let (limit, bytes) = (limit_of(limit), limit_of(CONFLICT_PAGE_BYTES));
         let rows = self
             .query(
                 sql::CONFLICTS,
-                &[&filter.chunk, &kind, &strategy, &outcome, &writer, &filter.open, &since, &below, &limit],
+                &[&filter.chunk, &kind, &strategy, &outcome, &writer, &filter.open, &since, &below, &limit, &bytes],
             )
             .await?;
-        rows.iter().map(entry).collect()
+        let more = rows.last().map_or(Ok(false), |row| row.try_get(7))?;
+        Ok(ConflictPage { entries: rows.iter().map(entry).collect::<Result<_, _>>()?, more })
     }
 
     pub(super) async fn count_open(&self) -> Result<u64, Error> {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    ConflictFilter, ConflictLog, ConflictRecord, Counts, CurrentState, Fault, FaultClass, MergeScope, MergeTransaction,
+    ConflictFilter, ConflictLog, ConflictPage, Counts, CurrentState, Fault, FaultClass, MergeScope, MergeTransaction,
     Row, SystemOfRecord,
 };
 use chunk_sync_model::Time;
@@ -226,7 +226,7 @@ impl SystemOfRecord for PostgresRecords {
 
 #[async_trait]
 impl ConflictLog for PostgresRecords {
-    async fn conflicts(&self, filter: &ConflictFilter, limit: usize) -> Result<Vec<ConflictRecord>, Fault> {
+    async fn conflicts(&self, filter: &ConflictFilter, limit: usize) -> Result<ConflictPage, Fault> {
         self.recorded(filter, limit).await.map_err(|error| self.fault(error, CONFLICTS))
     }
 

@@ -86,12 +86,20 @@ pub(super) const CLOSE_CONFLICTS: &str = "UPDATE chunk_sync.conflicts c \
     FROM unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::text[]) AS decided (chunk_id, part, closed_at, closed_by) \
     WHERE c.chunk_id = decided.chunk_id AND c.part = decided.part AND c.outcome = 'open' AND c.closed_at IS NULL";
 
-pub(super) const CONFLICTS: &str = "SELECT id, chunk_id, met_at, sync_version, conflict::text, closed_at, closed_by \
+/// A page, and per row whether further ones match: `$9` rows at most, and none after the one that brings the page to `$10`
+/// bytes. The inner query reads one row more than the page has.
+pub(super) const CONFLICTS: &str = "SELECT id, chunk_id, met_at, sync_version, conflict, closed_at, closed_by, \
+    count(*) OVER () < all_rows \
+    FROM (SELECT *, count(*) OVER () AS all_rows, row_number() OVER (ORDER BY id DESC) AS nth, \
+    coalesce(sum(octet_length(conflict)) OVER (ORDER BY id DESC ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS earlier \
+    FROM (SELECT id, chunk_id, met_at, sync_version, conflict::text AS conflict, closed_at, closed_by \
     FROM chunk_sync.conflicts WHERE ($1::uuid IS NULL OR chunk_id = $1) AND ($2::text IS NULL OR kind = $2) \
     AND ($3::text IS NULL OR strategy = $3) AND ($4::text IS NULL OR outcome = $4) \
     AND ($5::text IS NULL OR source_writer = $5 OR target_writer = $5) \
     AND (NOT $6::boolean OR (outcome = 'open' AND closed_at IS NULL)) \
-    AND ($7::timestamptz IS NULL OR met_at >= $7) AND ($8::bigint IS NULL OR id < $8) ORDER BY id DESC LIMIT $9";
+    AND ($7::timestamptz IS NULL OR met_at >= $7) AND ($8::bigint IS NULL OR id < $8) \
+    ORDER BY id DESC LIMIT CASE WHEN $9::bigint < 9223372036854775807 THEN $9 + 1 END) matching) page \
+    WHERE nth <= $9 AND earlier < $10::bigint ORDER BY id DESC";
 
 pub(super) const OPEN_CONFLICTS: &str = "SELECT count(*) FROM chunk_sync.conflicts \
     WHERE outcome = 'open' AND closed_at IS NULL";

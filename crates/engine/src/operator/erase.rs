@@ -147,9 +147,9 @@ async fn count_conflicts(ports: &Ports, id: Uuid) -> Result<u64, Fault> {
     let (mut filter, mut count) = (ConflictFilter { chunk: Some(id), ..ConflictFilter::default() }, 0);
     loop {
         let page = ports.records.conflicts(&filter, PAGE).await?;
-        count += page.len() as u64;
-        filter.below = page.last().map(|entry| entry.id);
-        if page.len() < PAGE {
+        count += page.entries.len() as u64;
+        filter.below = page.next();
+        if filter.below.is_none() {
             return Ok(count);
         }
     }

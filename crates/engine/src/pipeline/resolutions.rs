@@ -25,11 +25,11 @@ pub(crate) async fn refusal(records: &dyn Records, event: &Event) -> Result<Opti
     let mut filter = ConflictFilter { chunk: Some(event.chunk_id()), ..ConflictFilter::default() };
     while !missing.is_empty() {
         let page = records.conflicts(&filter, PAGE).await?;
-        missing.retain(|part| page.iter().all(|entry| entry.met.conflict.part != **part));
-        if page.len() < PAGE {
+        missing.retain(|part| page.entries.iter().all(|entry| entry.met.conflict.part != **part));
+        filter.below = page.next();
+        if filter.below.is_none() {
             break;
         }
-        filter.below = page.last().map(|entry| entry.id);
     }
     let refused = missing.first().map(|part| {
         let message = format!("no conflict of `{part}` is on record; `operator` sets only parts of recorded conflicts");

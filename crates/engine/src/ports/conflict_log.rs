@@ -70,6 +70,27 @@ impl NewConflict {
     }
 }
 
+/// The most bytes of JSON that a page of conflicts has. An entry holds four sides, each with a whole part, and a part may
+/// have a megabyte.
+pub const CONFLICT_PAGE_BYTES: usize = 16 << 20;
+
+/// Some entries of the record, the newest first.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ConflictPage {
+    /// The entries. Empty only if none match.
+    pub entries: Vec<ConflictRecord>,
+    /// Whether older entries match. They are below the last one of this page.
+    pub more: bool,
+}
+
+impl ConflictPage {
+    /// The number below which the next page begins; `None` if there is none.
+    #[must_use]
+    pub fn next(&self) -> Option<u64> {
+        self.entries.last().filter(|_| self.more).map(|entry| entry.id)
+    }
+}
+
 /// Selects entries of the record: those that match every field that is set.
 #[derive(Clone, Debug, Default)]
 pub struct ConflictFilter {
@@ -111,8 +132,9 @@ impl ConflictFilter {
 /// The conflicts of all merges. A merge adds entries with the row ([`Commit::conflicts`](super::Commit::conflicts)).
 #[async_trait]
 pub trait ConflictLog: Send + Sync {
-    /// Reads entries, the newest first, at most `limit`.
-    async fn conflicts(&self, filter: &ConflictFilter, limit: usize) -> Result<Vec<ConflictRecord>, Fault>;
+    /// Reads entries, the newest first, at most `limit`. A page ends early with the entry that brings it to
+    /// [`CONFLICT_PAGE_BYTES`].
+    async fn conflicts(&self, filter: &ConflictFilter, limit: usize) -> Result<ConflictPage, Fault>;
 
     /// The number of entries that wait for a decision of an operator.
     async fn open_conflicts(&self) -> Result<u64, Fault>;
@@ -124,6 +146,6 @@ pub trait ConflictLog: Send + Sync {
     /// Reads the entry with that number.
     async fn conflict(&self, id: u64) -> Result<Option<ConflictRecord>, Fault> {
         let filter = ConflictFilter { below: Some(id.saturating_add(1)), ..ConflictFilter::default() };
-        Ok(self.conflicts(&filter, 1).await?.pop().filter(|entry| entry.id == id))
+        Ok(self.conflicts(&filter, 1).await?.entries.pop().filter(|entry| entry.id == id))
     }
 }

@@ -50,7 +50,7 @@ impl World {
 
     async fn recorded(&self, open: bool) -> Vec<ConflictRecord> {
         let filter = ConflictFilter { open, ..ConflictFilter::default() };
-        self.ports.records.conflicts(&filter, usize::MAX).await.unwrap()
+        self.ports.records.conflicts(&filter, usize::MAX).await.unwrap().entries
     }
 
     async fn decide(&self, entry: &ConflictRecord, choice: &Choice) -> Result<Event, Undecidable> {

@@ -61,7 +61,7 @@ async fn a_deleted_text_is_erased_from_every_place_beside_a_running_service() {
     world.publisher().publish(vec![deleted(Origin::Claude, id)]).await.unwrap();
     service.until_idle().await.unwrap();
     let record = || async { format!("{:?}", world.records.current(&[id]).await.unwrap()) };
-    let conflicts = || async { world.records.conflicts(&ConflictFilter::default(), 10).await.unwrap().len() };
+    let conflicts = || async { world.records.conflicts(&ConflictFilter::default(), 10).await.unwrap().entries.len() };
     assert!(record().await.contains(SECRET) && conflicts().await > 0 && log(&world).contains(SECRET));
     let counted = erase(&ports, id, Erasing::Count).await.unwrap();
     assert!(record().await.contains(SECRET) && conflicts().await > 0, "a dry run removes nothing");

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    ConflictFilter, ConflictLog, ConflictRecord, Fault, FaultClass, Installation, Installed, Outbox, PendingWrite,
-    Suspicion,
+    CONFLICT_PAGE_BYTES, ConflictFilter, ConflictLog, ConflictPage, Fault, FaultClass, Installation, Installed, Outbox,
+    PendingWrite, Suspicion,
 };
 use chunk_sync_model::{State, Target, Time};
 use tokio::sync::Mutex as TurnMutex;
@@ -152,9 +152,18 @@ impl Outbox for MemoryRecords {
 
 #[async_trait]
 impl ConflictLog for MemoryRecords {
-    async fn conflicts(&self, filter: &ConflictFilter, limit: usize) -> Result<Vec<ConflictRecord>, Fault> {
+    async fn conflicts(&self, filter: &ConflictFilter, limit: usize) -> Result<ConflictPage, Fault> {
         let tables = self.tables.lock().unwrap();
-        Ok(tables.conflicts.iter().rev().filter(|entry| filter.fits(entry)).take(limit).cloned().collect())
+        let (mut page, mut bytes) = (ConflictPage::default(), 0);
+        for entry in tables.conflicts.iter().rev().filter(|entry| filter.fits(entry)) {
+            if page.entries.len() == limit || bytes >= CONFLICT_PAGE_BYTES {
+                page.more = true;
+                break;
+            }
+            bytes += entry.met.conflict.to_json().len();
+            page.entries.push(entry.clone());
+        }
+        Ok(page)
     }
 
     async fn open_conflicts(&self) -> Result<u64, Fault> {

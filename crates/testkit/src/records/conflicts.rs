@@ -1,6 +1,9 @@
 //! Contract of the system of record about the conflicts that merges detect.
 
-use chunk_sync_engine::ports::{ConflictFilter, ConflictRecord, CurrentState, NewConflict, Resolution, ResolvedPart};
+use chunk_sync_engine::ports::{
+    CONFLICT_PAGE_BYTES, ConflictFilter, ConflictPage, ConflictRecord, CurrentState, NewConflict, Resolution,
+    ResolvedPart,
+};
 use chunk_sync_model::merge::{Conflict, Kind, Outcome, Side, Strategy};
 use chunk_sync_model::{Hash, Part, SyncVersion, Time, Writer};
 use serde_json::json;
@@ -44,7 +47,7 @@ async fn enter(records: &Port, id: Uuid, decided: Vec<ResolvedPart>, met: Vec<Ne
 }
 
 async fn all(records: &Port) -> Vec<ConflictRecord> {
-    records.conflicts(&ConflictFilter::default(), usize::MAX).await.unwrap()
+    records.conflicts(&ConflictFilter::default(), usize::MAX).await.unwrap().entries
 }
 
 /// Equal to the last character, and the entry listed first has the greater number.
@@ -129,10 +132,35 @@ pub async fn conflicts_are_listed_by_what_is_asked_for<F: Fixture<Port = Port>>(
     for filter in filters {
         let wanted: Vec<_> = all.iter().filter(|entry| filter.fits(entry)).cloned().collect();
         assert!(wanted.len() < all.len());
-        assert_eq!(records.conflicts(&filter, usize::MAX).await.unwrap(), wanted, "{filter:?}");
-        assert_eq!(records.conflicts(&filter, 2).await.unwrap(), wanted[..wanted.len().min(2)], "{filter:?}");
+        let whole = ConflictPage { entries: wanted.clone(), more: false };
+        assert_eq!(records.conflicts(&filter, usize::MAX).await.unwrap(), whole, "{filter:?}");
+        let two = ConflictPage { entries: wanted[..wanted.len().min(2)].to_vec(), more: wanted.len() > 2 };
+        assert_eq!(records.conflicts(&filter, 2).await.unwrap(), two, "{filter:?}");
     }
-    assert_eq!(records.conflicts(&none(), 0).await.unwrap(), []);
+    assert_eq!(records.conflicts(&none(), 0).await.unwrap().entries, []);
+}
+
+pub async fn a_page_of_conflicts_is_bounded_in_bytes<F: Fixture<Port = Port>>() {
+    let fixture = F::fresh().await;
+    let (records, id) = (fixture.port(), Uuid::from_u128(1));
+    let count = 12;
+    for seconds in 0..count {
+        let mut met = met("content", Strategy::LastWriteWins, seconds);
+        met.conflict.source.value = Some(json!("x".repeat(CONFLICT_PAGE_BYTES / 8)));
+        enter(&*records, id, Vec::new(), vec![met]).await;
+    }
+    let (mut filter, mut found) = (ConflictFilter::default(), Vec::new());
+    loop {
+        let page = records.conflicts(&filter, usize::MAX).await.unwrap();
+        let bytes: usize = page.entries.iter().map(|entry| entry.met.conflict.to_json().len()).sum();
+        assert!(bytes < CONFLICT_PAGE_BYTES * 9 / 8 + 8192, "{bytes} bytes in {} entries", page.entries.len());
+        filter.below = page.next();
+        found.extend(page.entries.iter().map(|entry| entry.met.at));
+        if filter.below.is_none() {
+            break;
+        }
+    }
+    assert_eq!(found, (0..count).rev().map(at).collect::<Vec<_>>());
 }
 
 pub async fn what_is_decided_closes_what_is_open_of_that_part<F: Fixture<Port = Port>>() {

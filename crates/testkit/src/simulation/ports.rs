@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    Commit, Committed, ConflictFilter, ConflictLog, ConflictRecord, Counts, CurrentState, Fault, Lease, LeaseState,
+    Commit, Committed, ConflictFilter, ConflictLog, ConflictPage, Counts, CurrentState, Fault, Lease, LeaseState,
     MergeScope, MergeTransaction, Outbox, PendingWrite, Records, Row, RowsWritten, SystemOfRecord, WatchList, Watched,
 };
 use chunk_sync_model::{Target, Time};
@@ -151,7 +151,7 @@ impl Outbox for FaultyRecords {
 
 #[async_trait]
 impl ConflictLog for FaultyRecords {
-    async fn conflicts(&self, filter: &ConflictFilter, limit: usize) -> Result<Vec<ConflictRecord>, Fault> {
+    async fn conflicts(&self, filter: &ConflictFilter, limit: usize) -> Result<ConflictPage, Fault> {
         self.way.call(self.records.conflicts(filter, limit)).await
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
     AbsenceCause, AbsenceCounts, AbsenceLog, AbsentRow, Approval, Commit, Committed, ConflictFilter, ConflictLog,
-    ConflictRecord, Counts, CurrentState, EntryId, Fault, Fence, MergeScope, MergeTransaction, NoteChange, Outbox,
+    ConflictPage, Counts, CurrentState, EntryId, Fault, Fence, MergeScope, MergeTransaction, NoteChange, Outbox,
     PendingWrite, Records, Resolution, ResolvedPart, Row, RowsWritten, SystemOfRecord, Verdict,
 };
 use chunk_sync_model::{Part, State, SyncVersion, Target, Time, Writer};
@@ -246,14 +246,21 @@ impl Outbox for FlawedRecords {
 
 #[async_trait]
 impl ConflictLog for FlawedRecords {
-    async fn conflicts(&self, filter: &ConflictFilter, limit: usize) -> Result<Vec<ConflictRecord>, Fault> {
+    async fn conflicts(&self, filter: &ConflictFilter, limit: usize) -> Result<ConflictPage, Fault> {
         let mut filter = filter.clone();
         match self.flaw {
             Flaw::IgnoresWhoMet => filter.writer = None,
             Flaw::PagesBeginBelow => filter.below = filter.below.map(|id| id + 1),
             _ => {}
         }
-        self.good.conflicts(&filter, limit).await
+        let mut page = self.good.conflicts(&filter, limit).await?;
+        while self.flaw == Flaw::PagesHaveEveryConflict && page.more {
+            let below = page.next();
+            let next = self.good.conflicts(&ConflictFilter { below, ..filter.clone() }, limit).await?;
+            page.entries.extend(next.entries);
+            page.more = next.more;
+        }
+        Ok(page)
     }
 
     async fn open_conflicts(&self) -> Result<u64, Fault> {
@@ -262,7 +269,8 @@ impl ConflictLog for FlawedRecords {
 
     async fn forget_conflicts(&self, before: Time, limit: usize) -> Result<u64, Fault> {
         if self.flaw == Flaw::ForgetsOpenConflicts {
-            for entry in self.good.conflicts(&ConflictFilter { open: true, ..ConflictFilter::default() }, limit).await?
+            for entry in
+                self.good.conflicts(&ConflictFilter { open: true, ..ConflictFilter::default() }, limit).await?.entries
             {
                 let closed = Resolution { at: Time::from_micros(0), by: Writer::Operator };
                 let decided = ResolvedPart { part: entry.met.conflict.part.clone(), closed };

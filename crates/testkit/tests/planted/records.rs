@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    Commit, Committed, ConflictFilter, ConflictLog, ConflictRecord, Counts, CurrentState, Fault, FaultClass, Fence,
+    Commit, Committed, ConflictFilter, ConflictLog, ConflictPage, Counts, CurrentState, Fault, FaultClass, Fence,
     MergeScope, MergeTransaction, Outbox, PendingWrite, Records, Row, RowsWritten, SystemOfRecord, WatchList, Watched,
 };
 use chunk_sync_model::{SyncVersion, Target, Time};
@@ -129,7 +129,7 @@ impl Outbox for Flawed {
 
 #[async_trait]
 impl ConflictLog for Flawed {
-    async fn conflicts(&self, filter: &ConflictFilter, limit: usize) -> Result<Vec<ConflictRecord>, Fault> {
+    async fn conflicts(&self, filter: &ConflictFilter, limit: usize) -> Result<ConflictPage, Fault> {
         self.0.conflicts(filter, limit).await
     }
 

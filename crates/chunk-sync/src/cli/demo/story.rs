@@ -79,7 +79,7 @@ impl Demo {
         let cognee = edited(2, "Call the duty officer.", 601);
         self.carry(running, &[update("claude", &claude), update("cognee", &cognee)]).await?;
         let filter = ConflictFilter { chunk: Some(id), ..ConflictFilter::default() };
-        let conflicts = running.wired.ports.records.conflicts(&filter, 16).await?;
+        let conflicts = running.wired.ports.records.conflicts(&filter, 16).await?.entries;
         let Some(conflict) =
             conflicts.iter().map(|entry| &entry.met.conflict).find(|found| found.part == Part::Content)
         else {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    Applied, Bus, BusErasure, Commit, Committed, ConflictFilter, ConflictLog, ConflictRecord, Counts, CurrentState,
+    Applied, Bus, BusErasure, Commit, Committed, ConflictFilter, ConflictLog, ConflictPage, Counts, CurrentState,
     DeadLetter, DeadLetters, Delivery, Depth, EntryId, Erasing, Fault, FaultClass, Handover, Letter, MergeScope,
     MergeTransaction, Outbox, PendingWrite, Projection, Row, RowsWritten, StoredDocument, StoredFingerprint,
     SystemOfRecord, Write, chunk_of,
@@ -283,8 +283,8 @@ impl Outbox for World {
 
 #[async_trait]
 impl ConflictLog for World {
-    async fn conflicts(&self, _: &ConflictFilter, _: usize) -> Result<Vec<ConflictRecord>, Fault> {
-        Ok(Vec::new())
+    async fn conflicts(&self, _: &ConflictFilter, _: usize) -> Result<ConflictPage, Fault> {
+        Ok(ConflictPage::default())
     }
 
     async fn open_conflicts(&self) -> Result<u64, Fault> {
