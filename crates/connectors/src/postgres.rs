@@ -23,6 +23,7 @@ mod failure;
 mod fault;
 mod fence;
 mod found_slot;
+mod flight;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod fuzz;
 mod idle_records;

@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use super::cell::{Cell, FromCell as _};
 use super::fault::Error;
+use super::flight::Flight;
 use super::recorded_table;
 use super::records::PostgresRecords;
 use super::transaction::{begin, execute, limit_of, set_locally};
@@ -92,8 +93,8 @@ pub(super) fn notes(rows: &[Row]) -> Result<HashMap<Uuid, AbsenceNote>, Error> {
     rows.iter().map(note).collect()
 }
 
-/// Writes what the commits do to the notes of their chunks.
-pub(super) async fn write_notes(client: &impl GenericClient, commits: &[Commit]) -> Result<(), Error> {
+/// Adds the statements that write what the commits do to the notes of their chunks.
+pub(super) fn add_notes(flight: &mut Flight, commits: &[Commit]) {
     let mut noted = (Vec::new(), Vec::new(), Vec::new());
     let (mut removed, mut deleted) = (Vec::new(), (Vec::new(), Vec::new()));
     for commit in commits {
@@ -113,15 +114,14 @@ pub(super) async fn write_notes(client: &impl GenericClient, commits: &[Commit])
         }
     }
     if !noted.0.is_empty() {
-        execute(client, NOTE_IN_MERGE, &[&noted.0, &noted.1, &noted.2]).await?;
+        flight.add(NOTE_IN_MERGE, vec![Box::new(noted.0), Box::new(noted.1), Box::new(noted.2)]);
     }
     if !deleted.0.is_empty() {
-        execute(client, COUNT_DELETIONS, &[&deleted.0, &deleted.1]).await?;
+        flight.add(COUNT_DELETIONS, vec![Box::new(deleted.0), Box::new(deleted.1)]);
     }
     if !removed.is_empty() {
-        execute(client, REMOVE, &[&removed]).await?;
+        flight.add(REMOVE, vec![Box::new(removed)]);
     }
-    Ok(())
 }
 
 #[async_trait]

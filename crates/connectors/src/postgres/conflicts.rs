@@ -5,15 +5,14 @@ use chunk_sync_engine::ports::{
 };
 use chunk_sync_model::merge::{Conflict, Strategy};
 use chunk_sync_model::{Time, Writer};
-use deadpool_postgres::GenericClient;
-use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::cell::{Cell, FromCell};
 use super::fault::Error;
+use super::flight::{Flight, Parameter};
 use super::records::PostgresRecords;
 use super::sql;
-use super::transaction::{execute, limit_of, version};
+use super::transaction::{limit_of, version};
 
 /// Changes of a transaction to the conflict records, as columns of parameters.
 #[derive(Default)]
@@ -60,16 +59,16 @@ impl Entries {
         commit.conflicts.iter().for_each(|met| self.met.add(commit.id, met));
     }
 
-    pub(super) async fn write(&self, transaction: &impl GenericClient) -> Result<(), Error> {
+    pub(super) fn add_to(self, flight: &mut Flight) {
         let Self { closed, met } = self;
         if !closed.chunks.is_empty() {
-            let columns: [&(dyn ToSql + Sync); 4] = [&closed.chunks, &closed.parts, &closed.at, &closed.by];
-            execute(transaction, sql::CLOSE_CONFLICTS, &columns).await?;
+            let ClosedColumns { chunks, parts, at, by } = closed;
+            let columns: Vec<Parameter> = vec![Box::new(chunks), Box::new(parts), Box::new(at), Box::new(by)];
+            flight.add(sql::CLOSE_CONFLICTS, columns);
         }
         if !met.chunks.is_empty() {
-            met.write(transaction).await?;
+            flight.add(sql::ADD_CONFLICTS, met.into_parameters());
         }
-        Ok(())
     }
 }
 
@@ -91,22 +90,21 @@ impl MetColumns {
         self.closed_by.push(writer(met.closed.map(|closed| closed.by)));
     }
 
-    async fn write(&self, transaction: &impl GenericClient) -> Result<(), Error> {
-        let columns: [&(dyn ToSql + Sync); 12] = [
-            &self.chunks,
-            &self.at,
-            &self.parts,
-            &self.kinds,
-            &self.strategies,
-            &self.outcomes,
-            &self.sources,
-            &self.targets,
-            &self.versions,
-            &self.conflicts,
-            &self.closed_at,
-            &self.closed_by,
-        ];
-        execute(transaction, sql::ADD_CONFLICTS, &columns).await.map(drop)
+    fn into_parameters(self) -> Vec<Parameter> {
+        vec![
+            Box::new(self.chunks),
+            Box::new(self.at),
+            Box::new(self.parts),
+            Box::new(self.kinds),
+            Box::new(self.strategies),
+            Box::new(self.outcomes),
+            Box::new(self.sources),
+            Box::new(self.targets),
+            Box::new(self.versions),
+            Box::new(self.conflicts),
+            Box::new(self.closed_at),
+            Box::new(self.closed_by),
+        ]
     }
 }
 

@@ -106,14 +106,17 @@ impl Error {
         }
     }
 
-    /// Whether the statement failed only because an earlier statement had aborted the transaction.
-    pub(super) fn is_echo(&self) -> bool {
-        matches!(self, Self::Client(error) if error.code() == Some(&SqlState::IN_FAILED_SQL_TRANSACTION))
+    /// The SQLSTATE, if the server answered the error.
+    pub(super) fn code(&self) -> Option<&SqlState> {
+        match self {
+            Self::Client(error) => error.code(),
+            _ => None,
+        }
     }
 
     /// Whether the session takes no writes.
     pub(super) fn is_read_only(&self) -> bool {
-        matches!(self, Self::Client(error) if error.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION))
+        self.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION)
     }
 
     pub(super) fn into_fault(self, context: &'static str) -> Fault {

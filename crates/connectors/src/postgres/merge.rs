@@ -1,4 +1,5 @@
-//! The transaction of a merge: lock, read, decide, write.
+//! The transaction of a merge: lock, read, decide, write. It takes two round trips: [`reading`] begins it, checks the
+//! fence, locks and reads; the second one writes and commits.
 //!
 //! Locks are taken in ascending order of key or id, so that two merges never deadlock. A chunk may have neither row nor
 //! record yet, so each chunk has an advisory lock; the row is locked too, against programs that write into the table
@@ -6,40 +7,49 @@
 //! again with that row.
 //!
 //! A merge of a process that works the stream first locks the lease shared and compares its token (`lease.rs`).
+//!
+//! # Rows as stored
+//! A table with triggers or rules may store a row in another form than it was written, and the record must know that form
+//! before it is committed. There the rows are written first, and read back, and the record follows ([`Merge::write`]). If
+//! the last merge found neither, rows, record, outbox and commit are sent together, with a statement before the commit that
+//! fails if there is a trigger or a rule after all, or another table: the transaction is rolled back, and the merge begins
+//! again and writes the rows first. Between that statement and the commit no trigger can be created, because the writes
+//! before it lock the table against that.
+//!
+//! # What a crash does
+//! - before the commit is sent: the server rolls back when the connection ends; nothing happened;
+//! - after it was sent and before its answer: all of it is durable or none. The merge is repeated; if it was committed, the
+//!   record has the change, so the repeated merge changes nothing, and the stores are sent the version once more;
+//! - a connection that ends meanwhile, or whose answers nothing waits for any more, is closed and leaves the same doubt.
+//!   The server runs what it has received: all statements and the commit were sent together, in this order, and after a
+//!   statement that failed or did not arrive there is no commit.
 
-use std::collections::{BTreeSet, HashMap};
+mod reading;
+
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    Commit, Committed, CurrentState, EntryId, Fault, Fence, MergeScope, MergeTransaction, RowsWritten,
+    Commit, Committed, CurrentState, EntryId, Fault, MergeScope, MergeTransaction, RowsWritten,
 };
-use chunk_sync_model::{Hash, Record};
-use deadpool_postgres::{Client, GenericClient};
-use futures::future::{try_join, try_join3, try_join4};
-use jiff::Timestamp;
-use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::absence;
 use super::bus::entry;
 use super::fault::Error;
-use super::fence;
+use super::flight::{Failed, Flight};
 use super::open_transaction::OpenTransaction;
 use super::record_writes::Changes;
 use super::records::PostgresRecords;
 use super::reserved::Copies;
-use super::row_writes::RowWrites;
+use super::row_writes::{RowWrites, Unverified};
 use super::schema::Layout;
-use super::sql;
-use super::states::{HeldRow, decode_records, read_states};
-use super::transaction::{execute, set_locally};
+use super::states::HeldRow;
+pub(super) use reading::check_lease;
+use reading::{Read, Reading, locking};
 
 const MERGE: &str = "postgres: merge";
-
-/// How long a merge waits for a row that another program locks. Meanwhile it holds the locks of other rows, for which the
-/// application waits.
-const ROW_LOCK_WITHIN: &str = "50ms";
 
 /// An open merge transaction.
 pub(super) struct Merge<'a> {
@@ -49,6 +59,8 @@ pub(super) struct Merge<'a> {
     finished: Vec<EntryId>,
     current: Vec<CurrentState>,
     rows: HashMap<Uuid, HeldRow>,
+    /// Whether the rows are left to the commit.
+    is_deferred: bool,
     /// Whether the rows are written.
     has_written: bool,
     /// What was written under the reserved key.
@@ -59,22 +71,22 @@ impl PostgresRecords {
     pub(super) async fn begin_merge(&self, scope: MergeScope<'_>) -> Result<Merge<'_>, Fault> {
         let begun = async {
             let layout = self.layout().await?;
-            let mut transaction = OpenTransaction::begin(&self.pool).await?;
-            let read = self.pool.within(Box::pin(self.read_current(transaction.client()?, &layout, scope))).await;
+            let mut flight = Flight::beginning();
+            let reading = Reading::add(&mut flight, &layout, &self.config, scope);
+            let (mut transaction, answers) = OpenTransaction::begin(&self.pool, flight).await?;
+            let read = self.pool.within(reading.decode(&answers, transaction.client()?, &self.config, scope)).await;
             match read {
-                Ok((current, rows)) => {
-                    let finished = scope.finished.to_vec();
-                    Ok(Merge {
-                        records: self,
-                        layout,
-                        transaction,
-                        finished,
-                        current,
-                        rows,
-                        has_written: false,
-                        copies: Copies::new(),
-                    })
-                }
+                Ok(Read { current, rows }) => Ok(Merge {
+                    records: self,
+                    is_deferred: layout.stores_as_written(),
+                    layout,
+                    transaction,
+                    finished: scope.finished.to_vec(),
+                    current,
+                    rows,
+                    has_written: false,
+                    copies: Copies::new(),
+                }),
                 Err(error) => Err(transaction.roll_back(&self.pool, error).await),
             }
         };
@@ -84,81 +96,16 @@ impl PostgresRecords {
     /// Locks the rows that are free and returns the others. The locks end at once, with the transaction.
     pub(super) async fn rows_locked_by_others(&self, ids: &[Uuid]) -> Result<Vec<Uuid>, Error> {
         let layout = self.layout().await?;
-        let mut transaction = OpenTransaction::begin(&self.pool).await?;
-        let asked = self.pool.within(async {
-            let client = transaction.client()?;
-            execute(client, sql::SET_LOCK_TIMEOUT, &[&ROW_LOCK_WITHIN]).await?;
-            let locked = client.prepare_cached(&layout.statements.locked).await?;
-            client.query(&locked, &[&ids]).await?.iter().map(|row| Ok(row.try_get(0)?)).collect()
-        });
-        match asked.await {
-            Ok(locked) => Ok(locked),
-            Err(error) => Err(transaction.roll_back(&self.pool, error).await),
-        }
-    }
-
-    async fn read_current(
-        &self,
-        transaction: &Client,
-        layout: &Layout,
-        scope: MergeScope<'_>,
-    ) -> Result<(Vec<CurrentState>, HashMap<Uuid, HeldRow>), Error> {
-        fence::check(transaction, scope.fence).await?;
-        let (mut records, rows) = self.lock(transaction, layout, scope.ids, scope.fence).await?;
-        // Only rows that are absent can have a note that decides anything, and a note goes when its row shows again.
-        let notes = transaction.prepare_cached(absence::NOTES).await?;
-        let notes = absence::notes(&transaction.query(&notes, &[&scope.ids]).await?)?;
-        let current = |id: &Uuid| {
-            let state = rows.get(id).map(|row| row.state.clone());
-            let (record, row) = records.remove(id).map_or((None, None), |(record, row)| (Some(record), row));
-            CurrentState { record, state, row, absence: notes.get(id).copied() }
-        };
-        Ok((scope.ids.iter().map(current).collect(), rows))
-    }
-
-    /// Locks the chunks and reads their records and rows. The statements are pipelined: each is sent without waiting
-    /// for the previous one, and the server runs them in order.
-    async fn lock(
-        &self,
-        transaction: &Client,
-        layout: &Layout,
-        ids: &[Uuid],
-        fence: &Fence,
-    ) -> Result<(HashMap<Uuid, (Record, Option<Hash>)>, HashMap<Uuid, HeldRow>), Error> {
-        let keys: Vec<i32> = ids.iter().map(key).collect::<BTreeSet<_>>().into_iter().collect();
-        let lock = transaction.prepare_cached(sql::LOCK).await?;
-        let records = transaction.prepare_cached(sql::RECORDS).await?;
-        // Prepared before the pipeline starts, so that no round trip interrupts it.
-        transaction.prepare_cached(&layout.statements.lock_rows).await?;
-        transaction.prepare_cached(sql::FURTHER).await?;
-        transaction.prepare_cached(sql::SET_LOCALLY).await?;
-        transaction.prepare_cached(sql::LEASE_LOCK_SHARED).await?;
-        transaction.prepare_cached(sql::LEASE_TOKEN).await?;
-        let parameters: [&(dyn ToSql + Sync); 1] = [&ids];
-        let keys: [&(dyn ToSql + Sync); 1] = [&keys];
-        let short = transaction.prepare_cached(sql::SET_LOCK_TIMEOUT).await?;
-        let locked = try_join4(
-            async { Ok::<_, Error>(transaction.query(&lock, &keys).await?) },
-            async { Ok(transaction.query(&short, &[&ROW_LOCK_WITHIN]).await?) },
-            async { Ok(transaction.query(&records, &parameters).await?) },
-            read_states(transaction, &layout.statements.lock_rows, &self.config, ids, Timestamp::now().into(), None),
-        );
-        let settings = set_locally(transaction, self.config.lock_timeout);
-        let (_, holds, (_, _, records, rows)) = try_join3(settings, holds(transaction, fence), locked).await?;
-        if !holds {
-            return Err(Error::Lease);
-        }
-        Ok((decode_records(&records)?, rows))
+        let mut flight = Flight::beginning();
+        let place = locking(&mut flight, &layout, ids);
+        let (_transaction, answers) = OpenTransaction::begin(&self.pool, flight).await?;
+        answers.rows(place).iter().map(|row| Ok(row.try_get(0)?)).collect()
     }
 }
 
-#[async_trait]
-impl MergeTransaction for Merge<'_> {
-    fn current(&mut self) -> Vec<CurrentState> {
-        std::mem::take(&mut self.current)
-    }
-
-    async fn write(&mut self, commits: &[Commit]) -> Result<RowsWritten, Fault> {
+impl Merge<'_> {
+    /// Writes the rows, and reads them back where the table may have altered them.
+    async fn write_rows(&mut self, commits: &[Commit]) -> Result<RowsWritten, Fault> {
         self.has_written = true;
         let Self { records, layout, transaction, rows, .. } = self;
         let write = async {
@@ -180,61 +127,56 @@ impl MergeTransaction for Merge<'_> {
         }
     }
 
+    /// The last flight: the rows if they are not written yet, then everything else.
+    fn flight(&mut self, commits: &[Commit]) -> Result<(Flight, Unverified), Error> {
+        let mut flight = Flight::default();
+        let mut unverified = Unverified::default();
+        if self.is_deferred && !self.has_written {
+            let writes = RowWrites::of(commits, &self.rows, &self.layout, &self.records.config);
+            (self.copies, unverified) = writes.add(&mut flight, &self.layout);
+        }
+        Changes::of(commits, &self.copies)?.add(&mut flight);
+        absence::add_notes(&mut flight, commits);
+        if !self.finished.is_empty() {
+            flight.add(entry::REMOVE, vec![Box::new(entry::numbers(&self.finished))]);
+        }
+        Ok((flight, unverified))
+    }
+}
+
+#[async_trait]
+impl MergeTransaction for Merge<'_> {
+    fn current(&mut self) -> Vec<CurrentState> {
+        std::mem::take(&mut self.current)
+    }
+
+    async fn write(&mut self, commits: &[Commit]) -> Result<RowsWritten, Fault> {
+        if self.is_deferred { Ok(RowsWritten::Stored(Vec::new())) } else { self.write_rows(commits).await }
+    }
+
     async fn commit(mut self: Box<Self>, commits: Vec<Commit>) -> Result<Committed, Fault> {
-        if !self.has_written
-            && let RowsWritten::Overtaken = self.write(&commits).await?
+        if !self.is_deferred
+            && !self.has_written
+            && let RowsWritten::Overtaken = self.write_rows(&commits).await?
         {
             return Ok(Committed::Overtaken);
         }
-        let Self { records, mut transaction, finished, copies, .. } = *self;
-        let write = async {
-            let client = transaction.client()?;
-            Box::pin(write_all(client, &commits, &copies, &finished)).await
+        let flight = self.flight(&commits);
+        let Self { records, layout, mut transaction, finished, .. } = *self;
+        let (flight, unverified) = match flight {
+            Ok(flight) => flight,
+            Err(error) => return Err(records.fault(transaction.roll_back(&records.pool, error).await, MERGE)),
         };
-        let ended = match records.pool.within(write).await {
-            Ok(()) => transaction.commit(&records.pool).await,
-            Err(error) => Err(transaction.roll_back(&records.pool, error).await),
-        };
-        match ended {
+        match transaction.commit(&records.pool, flight).await {
             Ok(()) => {
                 records.handed.finish(&finished);
                 Ok(Committed::Durable)
             }
-            Err(error) => Err(records.fault(error, MERGE)),
+            Err(failed) if unverified.is_refuted(&failed, &layout) => {
+                layout.note_stored_as_written(false);
+                Ok(Committed::Overtaken)
+            }
+            Err(Failed { error, .. }) => Err(records.fault(error, MERGE)),
         }
     }
-}
-
-async fn write_all(
-    transaction: &Client,
-    commits: &[Commit],
-    copies: &Copies,
-    finished: &[EntryId],
-) -> Result<(), Error> {
-    Changes::of(commits, copies)?.write(transaction).await?;
-    absence::write_notes(transaction, commits).await?;
-    if !finished.is_empty() {
-        execute(transaction, entry::REMOVE, &[&entry::numbers(finished)]).await?;
-    }
-    Ok(())
-}
-
-/// Locks the lease until the transaction ends and compares its token; true if the fence names none. Both statements are sent
-/// at once.
-pub(super) async fn holds(transaction: &impl GenericClient, fence: &Fence) -> Result<bool, Error> {
-    let Some(token) = fence.lease else { return Ok(true) };
-    let lock = transaction.prepare_cached(sql::LEASE_LOCK_SHARED).await?;
-    let read = transaction.prepare_cached(sql::LEASE_TOKEN).await?;
-    let (_, row) = try_join(transaction.query(&lock, &[]), transaction.query_opt(&read, &[])).await?;
-    let held: Option<Uuid> = row.map_or(Ok(None), |row| row.try_get(0))?;
-    Ok(held == Some(token))
-}
-
-/// The advisory lock of a chunk. Two chunks with the same key only wait for each other needlessly.
-fn key(id: &Uuid) -> i32 {
-    let (a, b) = id.as_u64_pair();
-    let mixed = (a ^ b.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    #[allow(clippy::cast_possible_truncation, reason = "takes the upper half")]
-    let key = (mixed >> 32) as i32;
-    key
 }

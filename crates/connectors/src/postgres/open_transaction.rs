@@ -1,46 +1,55 @@
 //! A transaction that owns its connection, so that it can be handed out and outlive the call that began it.
 
 use deadpool_postgres::Client;
-use futures::FutureExt as _;
+use futures::FutureExt;
 
 use super::fault::Error;
+use super::flight::{Answers, Failed, Flight};
 use super::pool::Pool;
 
 /// An open transaction with its connection, which is absent only once the transaction has ended. Dropped before, it rolls
-/// back.
+/// back. Dropped while answers are awaited, it closes the connection.
 pub(super) struct OpenTransaction(Option<Client>);
 
 impl OpenTransaction {
-    /// Begins at the isolation level READ COMMITTED.
-    pub(super) async fn begin(pool: &Pool) -> Result<Self, Error> {
+    /// Begins at the isolation level READ COMMITTED, with the first statements in the same round trip.
+    pub(super) async fn begin(pool: &Pool, flight: Flight) -> Result<(Self, Answers), Error> {
         let mut transaction = Self(Some(pool.get().await?));
-        // Never READ WRITE: it would override `default_transaction_read_only`, which a host sets when the disk is full.
-        let begin = "START TRANSACTION ISOLATION LEVEL READ COMMITTED";
-        let begun = pool.within(async { Ok(transaction.client()?.batch_execute(begin).await?) }).await;
-        match begun {
-            Ok(()) => Ok(transaction),
-            Err(error) => Err(transaction.roll_back(pool, error).await),
-        }
+        let answers = transaction.fly(pool, flight).await.map_err(|failed| failed.error)?;
+        Ok((transaction, answers))
     }
 
     pub(super) fn client(&self) -> Result<&Client, Error> {
         self.0.as_ref().ok_or(Error::NoConnection)
     }
 
-    /// Commits. After a failure it is unknown whether the server committed.
-    pub(super) async fn commit(mut self, pool: &Pool) -> Result<(), Error> {
-        let committed = pool.within(async { Ok(self.client()?.batch_execute("COMMIT").await?) }).await;
-        match self.0.take() {
-            Some(client) => pool.settle(client, committed),
-            None => committed,
+    /// Sends the statements and reads their answers. Rolls back if one fails.
+    pub(super) async fn fly(&mut self, pool: &Pool, flight: Flight) -> Result<Answers, Failed> {
+        let mut used = Used(self.0.take());
+        let client = used.0.as_ref().ok_or(Error::NoConnection)?;
+        let flown = pool.within(async { Ok(flight.fly(client).await) }).await;
+        self.0 = used.0.take();
+        match flown.map_err(Failed::from).flatten() {
+            Ok(answers) => Ok(answers),
+            Err(Failed { place, error }) => Err(Failed { place, error: self.roll_back(pool, error).await }),
         }
     }
 
-    /// Rolls back after `error` and returns it. A connection that hit the deadline is closed, which rolls back as well.
+    /// Sends the statements and commits in the same round trip. After a failure of the connection it is unknown whether the
+    /// server committed.
+    pub(super) async fn commit(mut self, pool: &Pool, flight: Flight) -> Result<(), Failed> {
+        let committed = self.fly(pool, flight.committing()).await.map(drop);
+        // Nothing is left to be rolled back: the connection goes back to the pool as it is.
+        drop(self.0.take());
+        committed
+    }
+
+    /// Rolls back after `error` and returns it. A connection that hit the deadline is closed, which rolls back as well, and
+    /// so is one whose session takes no writes: it stays so after the database takes writes again.
     pub(super) async fn roll_back(&mut self, pool: &Pool, error: Error) -> Error {
         let Some(client) = self.0.take() else { return error };
-        let overdue = matches!(error, Error::Deadline(_));
-        if overdue || pool.within(async { Ok(client.batch_execute("ROLLBACK").await?) }).await.is_err() {
+        let is_useless = matches!(error, Error::Deadline(_)) || error.is_read_only();
+        if is_useless || pool.within(async { Ok(client.batch_execute("ROLLBACK").await?) }).await.is_err() {
             drop(Client::take(client));
         }
         error
@@ -53,6 +62,17 @@ impl Drop for OpenTransaction {
             // The first poll sends the statement; nothing waits for its answer. The connection goes back to the pool, and
             // whatever is sent on it next runs after the rollback.
             let _ = client.batch_execute("ROLLBACK").now_or_never();
+        }
+    }
+}
+
+/// A connection on which answers are awaited. Dropped meanwhile, it is closed: what was sent on it may include a commit.
+struct Used(Option<Client>);
+
+impl Drop for Used {
+    fn drop(&mut self) {
+        if let Some(client) = self.0.take() {
+            drop(Client::take(client));
         }
     }
 }

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{Fault, Outbox, PendingWrite};
 use chunk_sync_model::Target;
-use deadpool_postgres::GenericClient;
+use deadpool_postgres::Client;
 use uuid::Uuid;
 
 use super::fault::Error;
+use super::flight::Parameter;
 use super::records::PostgresRecords;
 use super::sql;
 use super::transaction::{limit_of, version};
@@ -59,24 +60,24 @@ impl Outbox for PostgresRecords {
     }
 }
 
-/// Runs a statement on outbox entries. Its parameters are ids, targets and versions, sorted in the order in which every
+/// The parameters of a statement on outbox entries: ids, targets and versions, sorted in the order in which every
 /// transaction locks the entries.
-pub(super) async fn on_outbox(
-    client: &impl GenericClient,
-    sql: &str,
-    pending_writes: &[PendingWrite],
-) -> Result<(), Error> {
-    if pending_writes.is_empty() {
-        return Ok(());
-    }
-    let mut sorted: BTreeMap<(Uuid, &str), i64> = BTreeMap::new();
+pub(super) fn outbox_columns(pending_writes: &[PendingWrite]) -> Vec<Parameter> {
+    let mut sorted: BTreeMap<(Uuid, &'static str), i64> = BTreeMap::new();
     for pending_write in pending_writes {
         let version = sorted.entry((pending_write.id, pending_write.target.as_str())).or_default();
         *version = pending_write.version.signed().max(*version);
     }
-    let (keys, versions): (Vec<(Uuid, &str)>, Vec<i64>) = sorted.into_iter().unzip();
-    let (ids, targets): (Vec<Uuid>, Vec<&str>) = keys.into_iter().unzip();
+    let (keys, versions): (Vec<(Uuid, &'static str)>, Vec<i64>) = sorted.into_iter().unzip();
+    let (ids, targets): (Vec<Uuid>, Vec<&'static str>) = keys.into_iter().unzip();
+    vec![Box::new(ids), Box::new(targets), Box::new(versions)]
+}
+
+async fn on_outbox(client: &Client, sql: &str, pending_writes: &[PendingWrite]) -> Result<(), Error> {
+    if pending_writes.is_empty() {
+        return Ok(());
+    }
     let statement = client.prepare_cached(sql).await?;
-    client.execute(&statement, &[&ids, &targets, &versions]).await?;
+    client.execute_raw(&statement, outbox_columns(pending_writes)).await?;
     Ok(())
 }

@@ -1,15 +1,14 @@
 //! The writes of records, outbox, conflicts and notes of a merge, in few statements.
 
 use chunk_sync_engine::ports::{Commit, PendingWrite};
-use deadpool_postgres::Client;
 use uuid::Uuid;
 
 use super::conflicts::Entries;
 use super::fault::Error;
-use super::outbox::on_outbox;
+use super::flight::{Flight, Parameter};
+use super::outbox::outbox_columns;
 use super::reserved::{Copies, Reserved};
 use super::sql;
-use super::transaction::execute;
 
 /// What a transaction writes beside the rows.
 #[derive(Default)]
@@ -26,7 +25,7 @@ struct RecordColumns {
     versions: Vec<i64>,
     live: Vec<bool>,
     records: Vec<Vec<u8>>,
-    digests: Vec<Option<[u8; 16]>>,
+    digests: Vec<Option<Vec<u8>>>,
     reserved: Vec<Option<String>>,
     stripped: Vec<bool>,
 }
@@ -51,32 +50,31 @@ impl Changes {
         columns.versions.push(commit.record.version.signed());
         columns.live.push(commit.record.lives());
         columns.records.push(bytes);
-        columns.digests.push(commit.row.map(|row| *row.bytes()));
+        columns.digests.push(commit.row.map(|row| row.bytes().to_vec()));
         columns.reserved.push(copy.map(|copy| copy.value.to_string()));
         columns.stripped.push(copy.is_some_and(|copy| copy.stripped));
         Ok(())
     }
 
-    pub(super) async fn write(self, transaction: &Client) -> Result<(), Error> {
-        let records = &self.records;
+    /// Adds the statements that write all of it.
+    pub(super) fn add(self, flight: &mut Flight) {
+        let Self { records, pending_writes, conflicts } = self;
         if !records.ids.is_empty() {
-            let digests: Vec<Option<&[u8]>> = records.digests.iter().map(|d| d.as_ref().map(|d| &d[..])).collect();
-            execute(
-                transaction,
-                sql::SET_RECORDS,
-                &[
-                    &records.ids,
-                    &records.versions,
-                    &records.live,
-                    &records.records,
-                    &digests,
-                    &records.reserved,
-                    &records.stripped,
-                ],
-            )
-            .await?;
+            let RecordColumns { ids, versions, live, records, digests, reserved, stripped } = records;
+            let columns: Vec<Parameter> = vec![
+                Box::new(ids),
+                Box::new(versions),
+                Box::new(live),
+                Box::new(records),
+                Box::new(digests),
+                Box::new(reserved),
+                Box::new(stripped),
+            ];
+            flight.add(sql::SET_RECORDS, columns);
         }
-        self.conflicts.write(transaction).await?;
-        on_outbox(transaction, sql::ENQUEUE, &self.pending_writes).await
+        conflicts.add_to(flight);
+        if !pending_writes.is_empty() {
+            flight.add(sql::ENQUEUE, outbox_columns(&pending_writes));
+        }
     }
 }

@@ -8,21 +8,22 @@
 //! the row is as wanted.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::sync::Arc;
 
 use chunk_sync_engine::ports::{Altered, Commit};
 use chunk_sync_model::State;
 use deadpool_postgres::Client;
-use futures::future::{join_all, try_join};
 use jiff::Timestamp;
 use serde_json::{Map, Value};
-use tokio_postgres::Statement;
+use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 
 use super::cell::Cell;
 use super::config::PostgresConfig;
 use super::encode::encode;
 use super::fault::Error;
+use super::flight::{Answers, Failed, Flight};
 use super::recorded_table;
 use super::reserved::{self, Copies};
 use super::row::{COLUMNS, Further, RowImage};
@@ -30,7 +31,6 @@ use super::row_update::{Update, patch};
 use super::schema::Layout;
 use super::sql;
 use super::states::{HeldRow, read_states};
-use super::transaction::execute;
 
 /// The writes of rows, and the states that they are to show.
 #[derive(Default)]
@@ -114,13 +114,6 @@ impl RowWrites {
         }
     }
 
-    /// The rows that are written, for the message to capture.
-    fn row_ids(&self) -> String {
-        let inserts = self.inserts.iter().map(|row| row.id);
-        let ids = inserts.chain(self.updates.iter().map(|update| update.row.id)).chain(self.deletes.iter().copied());
-        ids.map(|id| id.to_string()).collect::<Vec<_>>().join(",")
-    }
-
     fn is_empty(&self) -> bool {
         self.deletes.is_empty() && self.inserts.is_empty() && self.updates.is_empty() && self.further.is_empty()
     }
@@ -133,27 +126,39 @@ impl RowWrites {
         config: &PostgresConfig,
     ) -> Result<Written, Error> {
         if !self.is_empty() {
-            let ids = self.row_ids();
-            try_join(recorded_table::check(client, config), async {
-                if ids.is_empty() { Ok(0) } else { execute(client, sql::OWN, &[&ids]).await }
-            })
-            .await?;
+            recorded_table::check(client, config).await?;
         }
-        self.write_deletes(client, layout).await?;
-        set_further(client, &self.further).await?;
-        let mut skipped = self.write_inserts(client, layout).await?;
-        skipped.extend(self.write_updates(client, layout).await?);
-        if self.wanted.is_empty() {
-            return Ok(Written { altered: Vec::new(), copies: self.copies });
-        }
+        let deletes = std::mem::take(&mut self.deletes);
+        let mut flight = Flight::default();
+        let places = self.add_rows(&mut flight, &layout.statements.insert_if_absent, &deletes, layout);
         // Asked after the writes, whose lock keeps triggers from being created.
-        let triggers = client.prepare_cached(&layout.statements.triggers).await?;
-        let triggers: bool = client.query_one(&triggers, &[]).await?.try_get(0)?;
-        let altered = match triggers || !skipped.is_empty() {
+        let triggers = flight.add(layout.statements.triggers.clone(), Vec::new());
+        let answers = flight.fly(client).await.map_err(|failed| failed.error)?;
+        let was_deleted = |place| answers.affected(place) == deletes.len() as u64;
+        if !places.deletes.is_none_or(was_deleted) {
+            let left = client.query(&client.prepare_cached(&layout.statements.present).await?, &[&deletes]).await?;
+            left.first().map_or(Ok(()), |row| Err(Error::Skipped(row.try_get(0)?, "delete")))?;
+        }
+        let triggers: bool = answers.rows(triggers).first().map_or(Ok(true), |row| row.try_get(0))?;
+        layout.note_stored_as_written(!triggers);
+        let skipped = places.skipped(&answers);
+        let altered = match (triggers || !skipped.is_empty()) && !self.wanted.is_empty() {
             true => self.read_back(client, layout, config, &skipped).await?,
             false => Vec::new(),
         };
         Ok(Written { altered, copies: self.copies })
+    }
+
+    /// Adds the writes for a table that stores rows as they are written, with a statement that verifies that it does, and
+    /// returns what is written under the reserved key.
+    pub(super) fn add(mut self, flight: &mut Flight, layout: &Layout) -> (Copies, Unverified) {
+        if self.is_empty() {
+            return (self.copies, Unverified::default());
+        }
+        let deletes = std::mem::take(&mut self.deletes);
+        let places = self.add_rows(flight, &layout.statements.insert, &deletes, layout);
+        let verifies = flight.add(layout.statements.as_written.clone(), Vec::new());
+        (self.copies, Unverified { inserts: places.inserts, verifies: Some(verifies) })
     }
 
     async fn read_back(
@@ -185,80 +190,93 @@ impl RowWrites {
         self.wanted.iter().filter_map(altered).collect()
     }
 
-    async fn write_deletes(&self, client: &Client, layout: &Layout) -> Result<(), Error> {
-        if self.deletes.is_empty() {
-            return Ok(());
+    /// Adds the writes, preceded by the message to capture.
+    fn add_rows(&mut self, flight: &mut Flight, insert: &str, deletes: &[Uuid], layout: &Layout) -> Places {
+        let mut places = Places::default();
+        let (inserts, updates) = (std::mem::take(&mut self.inserts), std::mem::take(&mut self.updates));
+        let written = inserts.iter().map(|row| row.id).chain(updates.iter().map(|update| update.row.id));
+        let ids = written.chain(deletes.iter().copied()).map(|id| id.to_string()).collect::<Vec<_>>().join(",");
+        if !ids.is_empty() {
+            flight.add(sql::OWN, vec![Box::new(ids)]);
         }
-        let deleted = execute(client, &layout.statements.delete, &[&self.deletes]).await?;
-        if deleted == self.deletes.len() as u64 {
-            return Ok(());
+        if !deletes.is_empty() {
+            places.deletes = Some(flight.add(layout.statements.delete.clone(), vec![Box::new(deletes.to_vec())]));
         }
-        let left = client.query(&client.prepare_cached(&layout.statements.present).await?, &[&self.deletes]).await?;
-        left.first().map_or(Ok(()), |row| Err(Error::Skipped(row.try_get(0)?, "delete")))
-    }
-
-    /// Returns the rows that were not inserted.
-    async fn write_inserts(&mut self, client: &Client, layout: &Layout) -> Result<Vec<(Uuid, bool)>, Error> {
-        let inserts = std::mem::take(&mut self.inserts);
-        if inserts.is_empty() {
-            return Ok(Vec::new());
+        add_further(flight, &self.further);
+        if !inserts.is_empty() {
+            places.ids.extend(inserts.iter().map(|row| row.id));
+            let cells = |row: RowImage| {
+                let id = Cell::from(row.id);
+                std::iter::once(id).chain(row.into_cells(layout.sparse_size)).collect()
+            };
+            places.inserts = flight.add_rows(insert.to_owned(), inserts.into_iter().map(cells).collect());
         }
-        let statement = client.prepare_cached(&layout.statements.insert).await?;
-        let ids: Vec<Uuid> = inserts.iter().map(|row| row.id).collect();
-        let cells = |row: RowImage| {
-            let id = Cell::from(row.id);
-            std::iter::once(id).chain(row.into_cells(layout.sparse_size)).collect()
-        };
-        let counts = send(client, &statement, inserts.into_iter().map(cells).collect()).await?;
-        Ok(ids.into_iter().zip(counts).filter(|(_, count)| *count == 0).map(|(id, _)| (id, true)).collect())
-    }
-
-    /// Returns the rows that were not updated.
-    async fn write_updates(&mut self, client: &Client, layout: &Layout) -> Result<Vec<(Uuid, bool)>, Error> {
         let mut by_columns: BTreeMap<(Vec<usize>, bool), Vec<Update>> = BTreeMap::new();
-        for update in std::mem::take(&mut self.updates) {
+        for update in updates {
             by_columns.entry((update.columns.clone(), update.patch.is_some())).or_default().push(update);
         }
-        let mut skipped = Vec::new();
         for ((columns, is_patch), updates) in by_columns {
-            let statement = client.prepare_cached(&layout.statements.update(&columns, is_patch)).await?;
             let ids: Vec<Uuid> = updates.iter().map(|update| update.row.id).collect();
-            let cells = updates.into_iter().map(|update| update.into_cells(layout.sparse_size));
-            let counts = send(client, &statement, cells.collect()).await?;
-            skipped.extend(ids.into_iter().zip(counts).filter(|(_, count)| *count == 0).map(|(id, _)| (id, false)));
+            let cells = updates.into_iter().map(|update| update.into_cells(layout.sparse_size)).collect();
+            let sent = flight.add_rows(layout.statements.update(&columns, is_patch), cells);
+            places.updates.extend(ids.into_iter().zip(sent));
         }
-        Ok(skipped)
+        places
     }
 }
 
-async fn send(client: &Client, statement: &Statement, rows: Vec<Vec<Cell>>) -> Result<Vec<u64>, Error> {
-    let sent = rows.into_iter().map(|row| async move { client.execute_raw(statement, row).await });
-    first_error(join_all(sent).await)
+/// The places of the row writes in a flight.
+#[derive(Default)]
+struct Places {
+    deletes: Option<usize>,
+    inserts: Range<usize>,
+    /// The rows of the inserts.
+    ids: Vec<Uuid>,
+    updates: Vec<(Uuid, usize)>,
 }
 
-/// All answers, or the original error: errors of an aborted transaction only follow from it.
-fn first_error<T>(answers: Vec<Result<T, tokio_postgres::Error>>) -> Result<Vec<T>, Error> {
-    let mut error = None;
-    let mut found = Vec::with_capacity(answers.len());
-    for answer in answers {
-        match answer.map_err(Error::from) {
-            Ok(answer) => found.push(answer),
-            Err(failed) if error.as_ref().is_none_or(Error::is_echo) => error = Some(failed),
-            Err(_) => {}
+impl Places {
+    /// The rows that were not written, and whether each is an insert.
+    fn skipped(&self, answers: &Answers) -> Vec<(Uuid, bool)> {
+        let inserts = self.ids.iter().copied().zip(self.inserts.clone()).map(|(id, place)| (id, place, true));
+        let updates = self.updates.iter().map(|(id, place)| (*id, *place, false));
+        let skipped = inserts.chain(updates).filter(|(_, place, _)| answers.affected(*place) == 0);
+        skipped.map(|(id, _, is_insert)| (id, is_insert)).collect()
+    }
+}
+
+/// What a flight relies on that only its answers verify: that no other program inserted the rows meanwhile, and that the
+/// table stores rows as they are written.
+#[derive(Default)]
+pub(super) struct Unverified {
+    inserts: Range<usize>,
+    verifies: Option<usize>,
+}
+
+impl Unverified {
+    /// Whether the flight failed because of it. Nothing is written then.
+    pub(super) fn is_refuted(&self, failed: &Failed, layout: &Layout) -> bool {
+        let Failed { place: Some(place), error } = failed else { return false };
+        let constraint = || error.constraint().and_then(|name| layout.constraints.get(name));
+        match error.code() {
+            Some(&SqlState::DIVISION_BY_ZERO) => self.verifies == Some(*place),
+            // The indices of partitions are not in the layout.
+            Some(&SqlState::UNIQUE_VIOLATION) => {
+                self.inserts.contains(place) && constraint().is_none_or(|column| column == "id")
+            }
+            _ => false,
         }
     }
-    error.map_or(Ok(found), Err)
 }
 
-async fn set_further(client: &Client, further: &[(Uuid, Vec<Further>)]) -> Result<(), Error> {
+fn add_further(flight: &mut Flight, further: &[(Uuid, Vec<Further>)]) {
     if further.is_empty() {
-        return Ok(());
+        return;
     }
     let ids: Vec<Uuid> = further.iter().map(|(id, _)| *id).collect();
-    execute(client, sql::DROP_FURTHER, &[&ids]).await?;
-    let statement = client.prepare_cached(sql::ADD_FURTHER).await?;
+    flight.add(sql::DROP_FURTHER, vec![Box::new(ids)]);
     let rows = further.iter().flat_map(|(id, vectors)| vectors.iter().map(|vector| further_cells(*id, vector)));
-    send(client, &statement, rows.collect()).await.map(drop)
+    flight.add_rows(sql::ADD_FURTHER, rows.collect());
 }
 
 fn further_cells(id: Uuid, further: &Further) -> Vec<Cell> {

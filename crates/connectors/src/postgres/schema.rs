@@ -2,6 +2,7 @@
 //! catalogue.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use chunk_sync_model::limits::SPARSE_SIZE;
 
@@ -25,6 +26,20 @@ pub(super) struct Layout {
     /// The first column of each constraint and unique index, by its name.
     pub(super) constraints: BTreeMap<String, String>,
     pub(super) statements: Statements,
+    /// See [`stores_as_written`](Self::stores_as_written).
+    as_written: AtomicBool,
+}
+
+impl Layout {
+    /// Whether the last merge that asked found neither triggers nor rules: the table stores a row as it is written. False
+    /// before the first one.
+    pub(super) fn stores_as_written(&self) -> bool {
+        self.as_written.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn note_stored_as_written(&self, as_written: bool) {
+        self.as_written.store(as_written, Ordering::Relaxed);
+    }
 }
 
 /// The statements that create the missing schemas, tables and migrations. An existing table is examined before.
@@ -130,5 +145,6 @@ pub(super) fn layout(config: &PostgresConfig, facts: &Facts) -> Result<Layout, E
         constraints: facts.constraints.clone(),
         metadata_by_key: found("metadata").type_name == "jsonb",
         statements: Statements::new(&table, config.limits.row_max_bytes),
+        as_written: AtomicBool::new(false),
     })
 }

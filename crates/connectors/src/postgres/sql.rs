@@ -32,8 +32,9 @@ pub(super) const LOCK: &str = "SELECT pg_advisory_xact_lock(1667787627, key) FRO
 /// As [`RECORDS`], without locks.
 pub(super) const RECORDS_SNAPSHOT: &str = "SELECT id, record, row_digest FROM chunk_sync.records WHERE id = ANY($1)";
 
-pub(super) const RECORDS: &str = "SELECT id, record, row_digest FROM chunk_sync.records WHERE id = ANY($1) \
-    ORDER BY id FOR UPDATE";
+/// As the last column, whether there is a copy of the reserved key.
+pub(super) const RECORDS: &str = "SELECT id, record, row_digest, lives AND reserved IS NOT NULL \
+    FROM chunk_sync.records WHERE id = ANY($1) ORDER BY id FOR UPDATE";
 
 pub(super) const VERSIONS: &str = "SELECT id, sync_version, lives, row_digest FROM chunk_sync.records \
     WHERE id = ANY($1)";
@@ -130,8 +131,10 @@ pub(super) struct Statements {
     pub(super) rows: String,
     /// The ids of the rows that are too long to be read.
     pub(super) oversize: String,
-    /// Inserts a row that does not exist: id, then every column.
+    /// Inserts a row: id, then every column. Fails if the row exists.
     pub(super) insert: String,
+    /// As [`insert`](Self::insert), but inserts nothing if the row exists.
+    pub(super) insert_if_absent: String,
     /// The name of the table.
     table: String,
     pub(super) delete: String,
@@ -141,6 +144,9 @@ pub(super) struct Statements {
     pub(super) present: String,
     /// Whether the table or a partition has triggers or rules that may alter or skip a write.
     pub(super) triggers: String,
+    /// Fails with a division by zero if [`triggers`](Self::triggers) is true, or if the table is another one than that on
+    /// record.
+    pub(super) as_written: String,
     /// Ids of rows in ascending order, at most `$1`; and only those above `$2`.
     /// Ids of rows and records, likewise.
     pub(super) ids: String,
@@ -163,33 +169,42 @@ impl Statements {
             )
         };
         let above = "WHERE id > $2";
+        let insert = format!("INSERT INTO {table} (id, {}) VALUES ($1, {})", names.join(", "), places.join(", "));
+        let triggers = triggers(table);
         Self {
             lock_rows: format!("{select} AND {} ORDER BY id FOR UPDATE", short_enough(row_max_bytes)),
             oversize: format!("SELECT id FROM {table} WHERE id = ANY($1) AND {LENGTH} > {row_max_bytes}"),
             rows: select,
-            insert: format!(
-                "INSERT INTO {table} (id, {}) VALUES ($1, {}) ON CONFLICT (id) DO NOTHING",
-                names.join(", "),
-                places.join(", ")
-            ),
+            insert_if_absent: format!("{insert} ON CONFLICT (id) DO NOTHING"),
+            insert,
             table: table.to_owned(),
             locked: format!(
                 "WITH free AS MATERIALIZED (SELECT id FROM {table} WHERE id = ANY($1) FOR UPDATE SKIP LOCKED) \
                  SELECT id FROM {table} WHERE id = ANY($1) EXCEPT SELECT id FROM free"
             ),
             present: format!("SELECT id FROM {table} WHERE id = ANY($1)"),
-            triggers: format!(
-                "SELECT EXISTS (SELECT FROM pg_class c WHERE (c.oid = {0}::regclass \
-                 OR c.oid IN (SELECT relid FROM pg_partition_tree({0}::regclass))) AND (c.relhasrules \
-                 OR EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgenabled <> 'D')))",
+            as_written: format!(
+                "SELECT 1 / CASE WHEN {triggers} OR EXISTS (SELECT FROM chunk_sync.recorded_table \
+                 WHERE table_oid IS DISTINCT FROM to_regclass({})::oid) THEN 0 ELSE 1 END",
                 literal(table)
             ),
+            triggers: format!("SELECT {triggers}"),
             delete: format!("DELETE FROM {table} WHERE id = ANY($1)"),
             ids: ids(""),
             ids_after: ids(above),
             count: format!("SELECT count(*) FROM {table}"),
         }
     }
+}
+
+/// Whether the table or a partition has triggers or rules.
+fn triggers(table: &str) -> String {
+    format!(
+        "EXISTS (SELECT FROM pg_class c WHERE (c.oid = {0}::regclass \
+         OR c.oid IN (SELECT relid FROM pg_partition_tree({0}::regclass))) AND (c.relhasrules \
+         OR EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgenabled <> 'D')))",
+        literal(table)
+    )
 }
 
 impl Statements {

@@ -149,11 +149,7 @@ pub(super) async fn read_states(
 ) -> Result<HashMap<Uuid, HeldRow>, Error> {
     let (rows, further) = (client.prepare_cached(rows).await?, client.prepare_cached(sql::FURTHER).await?);
     let (rows, further) = try_join(client.query(&rows, &[&ids]), client.query(&further, &[&ids])).await?;
-    let mut vectors: HashMap<Uuid, Vec<Further>> = HashMap::new();
-    for row in &further {
-        vectors.entry(row.try_get(0)?).or_default().push(further_of(row)?);
-    }
-    let images: Vec<RowImage> = rows.iter().map(image).collect::<Result<_, _>>()?;
+    let images = images(&rows, &further)?;
     let recorded = match copies {
         Some(_) => Copies::new(),
         None => {
@@ -161,7 +157,31 @@ pub(super) async fn read_states(
             reserved::copies(client, &missing).await?
         }
     };
-    let copies = copies.unwrap_or(&recorded);
+    Ok(decode_states(images, copies.unwrap_or(&recorded), config, at))
+}
+
+/// The rows as read, each with its further vectors.
+pub(super) fn images(rows: &[tokio_postgres::Row], further: &[tokio_postgres::Row]) -> Result<Vec<RowImage>, Error> {
+    let mut vectors: HashMap<Uuid, Vec<Further>> = HashMap::new();
+    for row in further {
+        vectors.entry(row.try_get(0)?).or_default().push(further_of(row)?);
+    }
+    let with_further = |row| {
+        let mut image = image(row)?;
+        image.further = vectors.remove(&image.id).unwrap_or_default();
+        image.further.sort_by(|a, b| (a.alternative, &a.dense.model).cmp(&(b.alternative, &b.dense.model)));
+        Ok(image)
+    };
+    rows.iter().map(with_further).collect()
+}
+
+/// The states of the rows, by id. Rows without the reserved key get that of `copies`.
+pub(super) fn decode_states(
+    images: Vec<RowImage>,
+    copies: &Copies,
+    config: &PostgresConfig,
+    at: Time,
+) -> HashMap<Uuid, HeldRow> {
     let mut states = HashMap::with_capacity(images.len());
     for mut image in images {
         let lacks_rest = reserved::is_missing(&image);
@@ -170,14 +190,12 @@ pub(super) async fn read_states(
             reserved::fill(&mut image, copy);
         }
         let lost_rest = copy.is_some_and(|copy| !copy.stripped);
-        image.further = vectors.remove(&image.id).unwrap_or_default();
-        image.further.sort_by(|a, b| (a.alternative, &a.dense.model).cmp(&(b.alternative, &b.dense.model)));
         let (id, further) = (image.id, image.further.clone());
         let decoded = decode(image, &config.limits, at);
         let (state, defaults) = (Arc::new(decoded.state), decoded.defaults);
         states.insert(id, HeldRow { state, defaults, lacks_rest, lost_rest, further });
     }
-    Ok(states)
+    states
 }
 
 fn image(row: &tokio_postgres::Row) -> Result<RowImage, Error> {

@@ -8,6 +8,7 @@ use tokio_postgres::IsolationLevel;
 use tokio_postgres::types::ToSql;
 
 use super::fault::Error;
+use super::flight::Parameter;
 use super::sql;
 
 pub(super) async fn begin(
@@ -27,9 +28,14 @@ const IDLE_IN_TRANSACTION: &str = "1s";
 /// `lock_timeout`, whatever the settings of role, database or pooler are.
 pub(super) async fn set_locally(transaction: &impl GenericClient, lock_timeout: Duration) -> Result<(), Error> {
     let statement = transaction.prepare_cached(sql::SET_LOCALLY).await?;
-    let lock_timeout = format!("{}ms", lock_timeout.as_millis().max(1));
-    transaction.execute(&statement, &[&IDLE_IN_TRANSACTION, &lock_timeout]).await?;
+    transaction.execute_raw(&statement, local_settings(lock_timeout)).await?;
     Ok(())
+}
+
+/// The parameters of [`sql::SET_LOCALLY`].
+pub(super) fn local_settings(lock_timeout: Duration) -> Vec<Parameter> {
+    let lock_timeout = format!("{}ms", lock_timeout.as_millis().max(1));
+    vec![Box::new(IDLE_IN_TRANSACTION), Box::new(lock_timeout)]
 }
 
 pub(super) async fn execute(

@@ -13,7 +13,7 @@ use super::bus::{entry, fields, in_turn};
 use super::cell::Cell;
 use super::fault::Error;
 use super::fence;
-use super::merge::holds;
+use super::merge::check_lease;
 use super::records::PostgresRecords;
 use super::transaction::{begin, execute, limit_of, set_locally};
 
@@ -92,9 +92,7 @@ impl PostgresRecords {
             let transaction = begin(&mut client, IsolationLevel::ReadCommitted, false).await?;
             set_locally(&transaction, self.config.lock_timeout).await?;
             fence::check(&transaction, fence).await?;
-            if !holds(&transaction, fence).await? {
-                return Err(Error::Lease);
-            }
+            check_lease(&transaction, fence).await?;
             for event in events {
                 add_one(&transaction, event).await?;
             }

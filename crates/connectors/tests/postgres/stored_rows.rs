@@ -19,19 +19,24 @@ fn numbered(id: Uuid, state: Option<Arc<State>>, number: u64) -> Commit {
     commit(id, Record { version: version(number), ..Record::default() }, state)
 }
 
-/// Merges as the engine does: writes, takes up what was stored, and commits.
-async fn merged(records: &PostgresRecords, mut commit: Commit) -> Result<Vec<Altered>, Fault> {
-    let (ids, fence) = ([commit.id], Fence::default());
-    let mut transaction = records.begin(MergeScope { ids: &ids, fence: &fence, finished: &[] }).await?;
-    let RowsWritten::Stored(altered) = transaction.write(std::slice::from_ref(&commit)).await? else {
-        panic!("overtaken");
-    };
-    if let Some(altered) = altered.first() {
-        commit.row = Some(row_fingerprint(&altered.state).digest());
-        commit.state = Some(Arc::clone(&altered.state));
+/// Merges as the engine does: writes, takes up what was stored, and commits; begins again if it is overtaken.
+async fn merged(records: &PostgresRecords, commit: Commit) -> Result<Vec<Altered>, Fault> {
+    for _ in 0..3 {
+        let mut commit = commit.clone();
+        let (ids, fence) = ([commit.id], Fence::default());
+        let mut transaction = records.begin(MergeScope { ids: &ids, fence: &fence, finished: &[] }).await?;
+        let RowsWritten::Stored(altered) = transaction.write(std::slice::from_ref(&commit)).await? else {
+            continue;
+        };
+        if let Some(altered) = altered.first() {
+            commit.row = Some(row_fingerprint(&altered.state).digest());
+            commit.state = Some(Arc::clone(&altered.state));
+        }
+        if transaction.commit(vec![commit]).await? == Committed::Durable {
+            return Ok(altered);
+        }
     }
-    assert_eq!(transaction.commit(vec![commit]).await?, Committed::Durable);
-    Ok(altered)
+    panic!("overtaken three times");
 }
 
 fn trigger(when: &str, body: &str) -> String {
@@ -68,6 +73,55 @@ async fn what_a_trigger_made_of_a_row_is_reported_and_recorded<S: Server>() {
             assert_eq!(row.seen, Some(row_fingerprint(&stored).digest()), "{body}");
         }
     }
+}
+
+/// The first merges find no trigger, and send rows and commit together.
+async fn a_trigger_that_is_created_later_is_seen_by_the_next_merge<S: Server>() {
+    let database = Database::fresh::<S>().await;
+    let records = database.prepared().await;
+    let mut state = State::clone(&states(1)[0]);
+    let id = state.chunk.id;
+    let mut number = 0;
+    let mut next = async |content: &str| {
+        number += 1;
+        state.chunk.content = content.to_owned();
+        let altered = merged(&records, commit(id, Some(state.clone().into()), number)).await.unwrap();
+        let row = records.rows_of(&[id]).await.unwrap().remove(0).unwrap();
+        let stored = row.state.unwrap();
+        assert_eq!((row.version, row.seen), (version(number), Some(row_fingerprint(&stored).digest())), "{content}");
+        (altered.len(), stored.chunk.content.clone())
+    };
+    assert_eq!(next("the first text").await, (0, "the first text".to_owned()));
+    assert_eq!(next("the second text").await, (0, "the second text".to_owned()));
+    database.meddle(&trigger("BEFORE UPDATE", "NEW.content = upper(NEW.content); RETURN NEW;")).await;
+    assert_eq!(next("the third text").await, (1, "THE THIRD TEXT".to_owned()));
+    assert_eq!(next("the fourth text").await, (1, "THE FOURTH TEXT".to_owned()));
+    database.meddle("DROP TRIGGER t ON unified.chunks").await;
+    assert_eq!(next("the fifth text").await, (0, "the fifth text".to_owned()));
+    assert_eq!(next("the sixth text").await, (0, "the sixth text".to_owned()));
+}
+
+/// Rows, record and commit are sent together: what fails in between must not be committed, nor reported as durable.
+async fn a_row_that_fails_beside_others_commits_nothing<S: Server>() {
+    let database = Database::fresh::<S>().await;
+    let records = database.prepared().await;
+    let states = states(3);
+    merged(&records, commit(states[0].chunk.id, Some(Arc::clone(&states[0])), 1)).await.unwrap();
+    database.meddle("ALTER TABLE unified.chunks ADD CONSTRAINT calm CHECK (summary IS DISTINCT FROM 'loud')").await;
+    let mut loud = State::clone(&states[2]);
+    loud.chunk.summary = Some("loud".to_owned());
+    let commits = vec![
+        commit(states[1].chunk.id, Some(Arc::clone(&states[1])), 1),
+        commit(loud.chunk.id, Some(loud.clone().into()), 1),
+    ];
+    let ids: Vec<Uuid> = commits.iter().map(|commit| commit.id).collect();
+    let fence = Fence::default();
+    let mut transaction = records.begin(MergeScope { ids: &ids, fence: &fence, finished: &[] }).await.unwrap();
+    assert!(matches!(transaction.write(&commits).await.unwrap(), RowsWritten::Stored(altered) if altered.is_empty()));
+    let fault = transaction.commit(commits).await.unwrap_err();
+    assert_eq!(fault.class, FaultClass::Rejected, "{fault}");
+    assert!(records.rows_of(&ids).await.unwrap().iter().all(Option::is_none));
+    merged(&records, commit(states[1].chunk.id, Some(Arc::clone(&states[1])), 1)).await.unwrap();
 }
 
 async fn a_write_that_is_skipped_is_refused<S: Server>() {
@@ -156,6 +210,8 @@ macro_rules! on {
     ($name:ident, $server:ident) => {
         on!($name, $server, [
             what_a_trigger_made_of_a_row_is_reported_and_recorded,
+            a_trigger_that_is_created_later_is_seen_by_the_next_merge,
+            a_row_that_fails_beside_others_commits_nothing,
             a_write_that_is_skipped_is_refused,
             values_that_a_chunk_cannot_represent_stay_exact,
             a_row_of_another_program_keeps_its_metadata,

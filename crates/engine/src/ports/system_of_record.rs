@@ -117,8 +117,8 @@ impl Row {
 pub enum Committed {
     /// Everything is durable.
     Durable,
-    /// Another program added a row of these chunks after the transaction had read them: nothing was written. The merge
-    /// begins again and then reads that row.
+    /// What the transaction relied on changed after it had read: another program added a row of these chunks, or a trigger
+    /// was created. Nothing was written. The merge begins again, and then knows it.
     Overtaken,
 }
 
@@ -152,14 +152,15 @@ pub trait MergeTransaction: Send {
     fn current(&mut self) -> Vec<CurrentState>;
 
     /// Writes the rows of the commits, and nothing else of them, and reports which rows are stored in another form. The
-    /// caller then commits those forms, so that the record and the other stores know the row as it is.
+    /// caller then commits those forms, so that the record and the other stores know the row as it is. If the database
+    /// stores rows as they are written, this may be left to the commit, which verifies it: see [`Committed::Overtaken`].
     ///
     /// A write that the database skips is a fault of the class [`Rejected`](super::FaultClass::Rejected), unless the row
     /// is as wanted without it.
     async fn write(&mut self, commits: &[Commit]) -> Result<RowsWritten, Fault>;
 
-    /// Writes what [`write`](Self::write) has not written of the commits, finishes the entries of its scope, and commits. Commits for other chunks than those of its
-    /// scope are not allowed.
+    /// Writes what [`write`](Self::write) has not written of the commits, finishes the entries of its scope, and commits.
+    /// Commits for other chunks than those of its scope are not allowed.
     async fn commit(self: Box<Self>, commits: Vec<Commit>) -> Result<Committed, Fault>;
 }
 
