@@ -29,12 +29,12 @@ struct NewPoint<'a> {
     foreign: HashMap<String, Value>,
 }
 
-/// The most points of a batch that get a new payload by an operation each. The server flushes its log after each
-/// operation, so beyond this number one upsert of whole points is faster, although it sends vectors that are there.
-const PAYLOADS: usize = 8;
-
 /// Plans one batch. `held` has what the server holds of each chunk that it stores. The keys that other programs added to
 /// a payload stay in it.
+///
+/// The server flushes its log after each operation, and a payload is an operation of its own. So only a payload that would
+/// be the only operation on points is written without vectors; together with others, whole points are written in one
+/// operation, although that sends vectors that are there.
 pub(super) fn plan(writes: &[Write], mut held: HashMap<Uuid, StoredPoint>, limits: &Limits, server: Version) -> Plan {
     let (mut upserts, mut deletes) = (Vec::new(), Vec::new());
     let (mut payloads, mut answers) = (Vec::new(), Vec::with_capacity(writes.len()));
@@ -62,10 +62,10 @@ pub(super) fn plan(writes: &[Write], mut held: HashMap<Uuid, StoredPoint>, limit
         }
         answers.push(Applied::Written);
     }
-    if payloads.len() > PAYLOADS {
+    if payloads.len() + upserts.len() > 1 {
         upserts.append(&mut payloads);
     }
-    let mut operations: Vec<Operation> = payloads.into_iter().map(overwrite).collect();
+    let mut operations: Vec<Operation> = payloads.pop().map(overwrite).into_iter().collect();
     operations.extend(upsert(upserts, server));
     operations.extend(delete(&deletes));
     let operations = operations.into_iter().map(|operation| PointsUpdateOperation { operation: Some(operation) });
@@ -169,17 +169,25 @@ mod tests {
     }
 
     #[test]
-    fn many_payloads_are_one_operation_and_one_flush() {
-        let operations = |count: u128| {
-            let writes: Vec<Write> = (1..=count).map(metadata).collect();
-            let one = StoredPoint { version: SyncVersion::new(1), foreign: HashMap::new() };
-            let held = writes.iter().map(|write| (write.id, one.clone())).collect();
+    fn two_payloads_are_one_operation_and_one_flush() {
+        let operations = |stored: u128, new: u128| {
+            let writes: Vec<Write> = (1..=stored + new).map(metadata).collect();
+            let foreign = HashMap::from([("theirs".to_owned(), Value::from(7))]);
+            let one = StoredPoint { version: SyncVersion::new(1), foreign };
+            let held = (1..=stored).map(|id| (Uuid::from_u128(id), one.clone())).collect();
             let version = Version::of("1.18.3").unwrap();
             plan(&writes, held, &Limits::default(), version).operations
         };
-        assert_eq!(operations(3).len(), 3, "few: the vectors stay where they are");
-        let many = operations(200);
-        assert_eq!(many.len(), 1);
-        assert!(matches!(&many[0].operation, Some(Operation::Upsert(list)) if list.points.len() == 200));
+        let one = operations(1, 0);
+        assert_eq!(one.len(), 1);
+        assert!(matches!(&one[0].operation, Some(Operation::OverwritePayload(_))), "the vectors stay where they are");
+        for (stored, new) in [(2, 0), (1, 1), (200, 0)] {
+            let together = operations(stored, new);
+            let Some(Operation::Upsert(list)) = &together[0].operation else { panic!("an upsert") };
+            assert_eq!((together.len(), list.points.len() as u128), (1, stored + new));
+            let kept = list.points.iter().filter(|point| point.payload.contains_key("theirs")).count();
+            assert_eq!(kept as u128, stored, "what other programs added stays");
+            assert!(list.update_filter.is_some(), "guarded by the version");
+        }
     }
 }
