@@ -27,7 +27,7 @@ pub use absence::{
     Suspicion, Verdict, max_deletes,
 };
 pub use bus::{Bus, BusCondition, BusErasure, Delivery, Depth, EntryId, Erasing, FinishedBy, chunk_of};
-pub use capture::{Capture, Captured, Gap, Opened, PART, Position, Source, Touch};
+pub use capture::{Capture, Captured, Gap, Opened, PART, Position, Positions, Source, Touch};
 pub use conflict_log::{
     CONFLICT_PAGE_BYTES, ConflictFilter, ConflictLog, ConflictPage, ConflictRecord, NewConflict, Resolution,
     ResolvedPart,

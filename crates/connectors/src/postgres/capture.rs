@@ -34,20 +34,20 @@ mod creation;
 mod decoder;
 #[cfg(any(test, feature = "fuzz"))]
 pub(super) mod fuzz;
+mod noting;
 mod pgoutput;
 mod position;
 mod published;
 mod rights;
 mod slot;
-mod source;
 mod stream;
 mod wal2json;
 
 use decoder::{Decoder, Transactions};
+use noting::Noting;
 use pgoutput::Tables;
 use position::{STATE, State};
 use published::{SIGNATURE, Signature};
-use source::Noting;
 use stream::{Stream, Wanted};
 use wal2json::Lines;
 
@@ -276,8 +276,8 @@ impl Capture for PostgresCapture {
         let source = self.stream(&state, relations).await?;
         // Only the reader of the slot gets here: the server admits one.
         let opening = self.value(&position::NOTE_SLOT, &[slot, &signature.0]).await?.unwrap_or_default();
-        let source = Noting { source, opening, slot: slot.clone(), records: Arc::clone(&self.records) };
-        Ok(Opened { source: Box::new(source), gap })
+        let positions = Arc::new(Noting { opening, slot: slot.clone(), records: Arc::clone(&self.records) });
+        Ok(Opened { source: Box::new(source), positions, gap })
     }
 
     fn obstacle(&self) -> Option<String> {

@@ -115,7 +115,7 @@ async fn strangers_write(environment: &Environment) {
 
 async fn every_change_is_captured_and_repeated_until_confirmed<S: Server>(plugin: Plugin) {
     let environment = Environment::fresh::<S>(plugin).await;
-    let Opened { mut source, gap } = environment.open().await;
+    let Opened { mut source, positions, gap } = environment.open().await;
     assert_eq!(gap, None, "nothing was captured before");
     strangers_write(&environment).await;
     let captured = touched(&mut *source, 5).await;
@@ -138,11 +138,11 @@ async fn every_change_is_captured_and_repeated_until_confirmed<S: Server>(plugin
     );
     // Unconfirmed transactions are captured again.
     let end = captured[1].end.unwrap();
-    source.note(end).await.unwrap();
+    positions.note(end).await.unwrap();
     source.confirm(end);
     confirmed(&environment, end).await;
     drop(source);
-    let Opened { mut source, gap } = environment.open().await;
+    let Opened { mut source, gap, .. } = environment.open().await;
     assert_eq!(gap, None);
     assert_eq!(touched(&mut *source, 3).await, captured[2..]);
     drop(source);
@@ -176,9 +176,9 @@ async fn a_gap_is_reported_until_it_is_closed<S: Server>(plugin: Plugin) {
     let opened = environment.open().await;
     assert_eq!(opened.gap, Some(Gap::Dropped));
     drop(opened);
-    let mut opened = environment.open().await;
+    let opened = environment.open().await;
     assert_eq!(opened.gap, Some(Gap::Dropped), "the gap has not been closed yet");
-    opened.source.close_gap().await.unwrap();
+    opened.positions.close_gap().await.unwrap();
     drop(opened);
     assert_eq!(environment.open().await.gap, None);
     environment.leave().await;

@@ -32,13 +32,13 @@ async fn a_changed_publication_is_a_gap<S: Server>(change: &str) {
     assert_eq!(fault.class, FaultClass::Misconfigured, "{fault}");
     assert!(fault.message.contains("captured_pub"), "{fault}");
     drop(opened);
-    let Opened { mut source, gap } = environment.open().await;
+    let Opened { mut source, positions, gap } = environment.open().await;
     assert_eq!(gap, Some(Gap::Unpublished));
     environment.database.meddle(&insert(2)).await;
     let seen = touched(&mut *source, 1).await;
     assert!(seen.iter().any(|part| part.rows == [(id(2), Touch::Inserted)]), "{seen:?}");
     environment.capture.heartbeat().await.unwrap();
-    source.close_gap().await.unwrap();
+    positions.close_gap().await.unwrap();
     drop(source);
     assert_eq!(environment.open().await.gap, None);
     environment.leave().await;

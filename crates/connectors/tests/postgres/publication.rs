@@ -146,9 +146,9 @@ async fn a_publication_that_hid_changes_is_a_gap<S: Server>() {
         let fault = environment.capture.heartbeat().await.unwrap_err();
         assert!(fault.message.contains("publication"), "{harm}: {fault}");
         drop(opened);
-        let mut opened = environment.open().await;
+        let opened = environment.open().await;
         assert_eq!(opened.gap, Some(Gap::Unpublished), "{harm}");
-        opened.source.close_gap().await.unwrap();
+        opened.positions.close_gap().await.unwrap();
         writes_work(&environment, opened).await;
         environment.leave().await;
     }

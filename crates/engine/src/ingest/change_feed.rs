@@ -7,7 +7,8 @@
 //!
 //! A transaction arrives in parts, and each part is published as it arrives, so memory does not grow with a transaction.
 //! While the bus is full, capture waits in place: the log stays open, what was read is kept, and confirmations and
-//! heartbeats go on.
+//! heartbeats go on. Neither of them stands in the way of reading: what was published after the bus was asked what is
+//! finished waits for the next question.
 //!
 //! # What a crash does
 //! A position is confirmed only when every entry published up to it is finished on the bus: held by all stores, or in
@@ -33,7 +34,7 @@ use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use crate::ingest::publisher::Publisher;
-use crate::ports::{Capture, Fault, FaultClass, Opened, Ports};
+use crate::ports::{Capture, Fault, FaultClass, Ports};
 use crate::runtime::lease::Leadership;
 use crate::runtime::progress::{Stop, Stopper};
 use crate::runtime::retry::Pauses;
@@ -44,7 +45,7 @@ pub use state::{CaptureMonitor, CaptureState, Phase};
 /// The number of rows that are published at once.
 const BATCH: usize = 256;
 
-/// The interval of checks for what can be confirmed.
+/// The interval of questions to the bus what can be confirmed.
 const LOOK: Duration = Duration::from_millis(200);
 
 /// The pause before a log that another connection still reads is opened again, and before a full bus is tried again.
@@ -164,10 +165,10 @@ impl Captor {
 
     async fn open(&self) -> Result<Session<'_>, Fault> {
         let epoch = self.ports.bus.epoch().await?;
-        let Opened { source, gap } = self.capture.open().await?;
+        let opened = self.capture.open().await?;
         info!("capturing changes in the system of record");
-        self.monitor.gap(gap);
+        self.monitor.gap(opened.gap);
         self.monitor.enter(Phase::Running, None);
-        Ok(Session::new(self, source, gap, epoch))
+        Ok(Session::new(self, opened, epoch))
     }
 }

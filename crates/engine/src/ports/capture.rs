@@ -1,6 +1,7 @@
 //! Capture: reads the changes that other programs make in the system of record from its log.
 
 use std::fmt;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use chunk_sync_model::Time;
@@ -61,17 +62,21 @@ pub trait Source: Send {
     /// The next part of a transaction.
     async fn next(&mut self) -> Result<Captured, Fault>;
 
-    /// Records durably that everything up to `position` may be [confirmed](Source::confirm) from now on. Fails with
-    /// [`Busy`](super::FaultClass::Busy) if this or another process opened the log again since.
-    async fn note(&mut self, position: Position) -> Result<(), Fault>;
-
-    /// Records that everything that the gap may have hidden is carried: the gap is not reported again. Fails with
-    /// [`Busy`](super::FaultClass::Busy) like [`note`](Source::note): then there may be another gap, which this reader
-    /// must not close.
-    async fn close_gap(&mut self) -> Result<(), Fault>;
-
     /// Everything up to this position is durable elsewhere: the server may remove that part of the log.
     fn confirm(&mut self, position: Position);
+}
+
+/// What is recorded durably about reading an open log. It may be called while [`Source::next`] is awaited.
+#[async_trait]
+pub trait Positions: Send + Sync {
+    /// Records durably that everything up to `position` may be [confirmed](Source::confirm) from now on. Fails with
+    /// [`Busy`](super::FaultClass::Busy) if this or another process opened the log again since.
+    async fn note(&self, position: Position) -> Result<(), Fault>;
+
+    /// Records that everything that the gap may have hidden is carried: the gap is not reported again. Fails with
+    /// [`Busy`](super::FaultClass::Busy) like [`note`](Positions::note): then there may be another gap, which this reader
+    /// must not close.
+    async fn close_gap(&self) -> Result<(), Fault>;
 }
 
 /// Why changes may have been missed that were made while no process read the log.
@@ -127,6 +132,8 @@ impl fmt::Display for Gap {
 pub struct Opened {
     /// The open log.
     pub source: Box<dyn Source>,
+    /// What is recorded about reading it.
+    pub positions: Arc<dyn Positions>,
     /// Why changes before the first transaction may have been missed. Every opening reports it until it is closed.
     pub gap: Option<Gap>,
 }

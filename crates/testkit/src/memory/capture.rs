@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{Capture, Captured, Fault, FaultClass, Gap, Opened, Position, Source, Touch};
+use chunk_sync_engine::ports::{Capture, Captured, Fault, FaultClass, Gap, Opened, Position, Positions, Source, Touch};
 use chunk_sync_model::{State, Time};
 use tokio::sync::Notify;
 
@@ -91,27 +91,34 @@ impl MemoryCapture {
 }
 
 struct Reader {
-    server: Arc<Server>,
+    opening: Arc<Opening>,
     process: u64,
     read: Position,
     /// Whether the rows of the next transaction were handed out, and its end was not.
     within: bool,
-    opening: u64,
 }
 
-impl Reader {
+/// One opening of the log, by its number.
+struct Opening {
+    server: Arc<Server>,
+    number: u64,
+}
+
+impl Opening {
     /// The log, unless it has been lost or opened again.
     fn log(&self) -> Result<MutexGuard<'_, Log>, Fault> {
         let log = self.server.log.lock().unwrap();
-        if log.opening == self.opening {
+        if log.opening == self.number {
             return Ok(log);
         }
         Err(Fault::new(FaultClass::Busy, "memory", "the log was lost or opened again; open it"))
     }
+}
 
+impl Reader {
     /// The next part, if there is one: each transaction arrives as its rows and then its end.
     fn there(&mut self) -> Result<Option<Captured>, Fault> {
-        let next = self.log()?.transactions.get(self.read.0 as usize).cloned();
+        let next = self.opening.log()?.transactions.get(self.read.0 as usize).cloned();
         Ok(next.map(|captured| self.part(captured)))
     }
 
@@ -127,7 +134,7 @@ impl Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        let mut log = self.server.log.lock().unwrap();
+        let mut log = self.opening.server.log.lock().unwrap();
         log.reader.take_if(|reader| *reader == self.process);
     }
 }
@@ -149,14 +156,10 @@ impl Capture for MemoryCapture {
         }
         log.noted = Some(log.noted.map_or(log.confirmed, |noted| noted.max(log.confirmed)));
         log.opening += 1;
-        let source = Reader {
-            server: Arc::clone(&self.server),
-            process: self.process,
-            read: log.confirmed,
-            within: false,
-            opening: log.opening,
-        };
-        Ok(Opened { source: Box::new(source), gap: log.gap })
+        let opening = Arc::new(Opening { server: Arc::clone(&self.server), number: log.opening });
+        let source =
+            Reader { opening: Arc::clone(&opening), process: self.process, read: log.confirmed, within: false };
+        Ok(Opened { source: Box::new(source), positions: opening, gap: log.gap })
     }
 
     async fn heartbeat(&self) -> Result<(), Fault> {
@@ -171,7 +174,7 @@ impl Capture for MemoryCapture {
 #[async_trait]
 impl Source for Reader {
     async fn next(&mut self) -> Result<Captured, Fault> {
-        let server = Arc::clone(&self.server);
+        let server = Arc::clone(&self.opening.server);
         loop {
             let written = server.written.notified();
             tokio::pin!(written);
@@ -183,20 +186,23 @@ impl Source for Reader {
         }
     }
 
-    async fn note(&mut self, position: Position) -> Result<(), Fault> {
+    fn confirm(&mut self, position: Position) {
+        if let Ok(mut log) = self.opening.log() {
+            log.confirmed = log.confirmed.max(position);
+        }
+    }
+}
+
+#[async_trait]
+impl Positions for Opening {
+    async fn note(&self, position: Position) -> Result<(), Fault> {
         let mut log = self.log()?;
         log.noted = log.noted.max(Some(position));
         Ok(())
     }
 
-    async fn close_gap(&mut self) -> Result<(), Fault> {
+    async fn close_gap(&self) -> Result<(), Fault> {
         self.log()?.gap = None;
         Ok(())
-    }
-
-    fn confirm(&mut self, position: Position) {
-        if let Ok(mut log) = self.log() {
-            log.confirmed = log.confirmed.max(position);
-        }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{Capture, Captured, Fault, Opened, Position, Source, SystemOfRecord as _};
+use chunk_sync_engine::ports::{Capture, Captured, Fault, Opened, Position, Positions, Source, SystemOfRecord as _};
 use chunk_sync_model::{Body, Event, State};
 use chunk_sync_samples::rng::Rng;
 use serde_json::json;
@@ -28,8 +28,9 @@ impl Capture for FaultyCapture {
     }
 
     async fn open(&self) -> Result<Opened, Fault> {
-        let Opened { source, gap } = self.way.call(self.capture.open()).await?;
-        Ok(Opened { source: Box::new(FaultySource { source, way: self.way.clone() }), gap })
+        let Opened { source, positions, gap } = self.way.call(self.capture.open()).await?;
+        let source = Box::new(FaultySource { source, way: self.way.clone() });
+        Ok(Opened { source, positions: Arc::new(FaultyPositions { positions, way: self.way.clone() }), gap })
     }
 
     async fn heartbeat(&self) -> Result<(), Fault> {
@@ -54,18 +55,26 @@ impl Source for FaultySource {
         self.way.unless_dead(self.source.next()).await
     }
 
-    async fn note(&mut self, position: Position) -> Result<(), Fault> {
-        self.way.call(self.source.note(position)).await
-    }
-
-    async fn close_gap(&mut self) -> Result<(), Fault> {
-        self.way.call(self.source.close_gap()).await
-    }
-
     fn confirm(&mut self, position: Position) {
         if !self.way.life.is_over() {
             self.source.confirm(position);
         }
+    }
+}
+
+struct FaultyPositions {
+    positions: Arc<dyn Positions>,
+    way: Way,
+}
+
+#[async_trait]
+impl Positions for FaultyPositions {
+    async fn note(&self, position: Position) -> Result<(), Fault> {
+        self.way.call(self.positions.note(position)).await
+    }
+
+    async fn close_gap(&self) -> Result<(), Fault> {
+        self.way.call(self.positions.close_gap()).await
     }
 }
 

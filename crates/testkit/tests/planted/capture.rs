@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{Capture, Captured, Fault, Opened, Position, Source};
+use chunk_sync_engine::ports::{Capture, Captured, Fault, Opened, Position, Positions, Source};
 
 /// Confirms everything that is read.
 pub(super) struct ConfirmsEarly(pub(super) Arc<dyn Capture>);
@@ -15,8 +15,9 @@ impl Capture for ConfirmsEarly {
     }
 
     async fn open(&self) -> Result<Opened, Fault> {
-        let opened = self.0.open().await?;
-        Ok(Opened { source: Box::new(Hasty(opened.source)), ..opened })
+        let Opened { source, positions, gap } = self.0.open().await?;
+        let source = Box::new(Hasty { source, positions: Arc::clone(&positions) });
+        Ok(Opened { source, positions, gap })
     }
 
     async fn heartbeat(&self) -> Result<(), Fault> {
@@ -28,28 +29,23 @@ impl Capture for ConfirmsEarly {
     }
 }
 
-struct Hasty(Box<dyn Source>);
+struct Hasty {
+    source: Box<dyn Source>,
+    positions: Arc<dyn Positions>,
+}
 
 #[async_trait]
 impl Source for Hasty {
     async fn next(&mut self) -> Result<Captured, Fault> {
-        let captured = self.0.next().await?;
+        let captured = self.source.next().await?;
         // Not even the end of the transaction has arrived.
-        self.0.note(captured.commit).await?;
-        self.0.confirm(captured.commit);
+        self.positions.note(captured.commit).await?;
+        self.source.confirm(captured.commit);
         Ok(captured)
     }
 
-    async fn note(&mut self, position: Position) -> Result<(), Fault> {
-        self.0.note(position).await
-    }
-
-    async fn close_gap(&mut self) -> Result<(), Fault> {
-        self.0.close_gap().await
-    }
-
     fn confirm(&mut self, position: Position) {
-        self.0.confirm(position);
+        self.source.confirm(position);
     }
 }
 

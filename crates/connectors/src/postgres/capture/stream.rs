@@ -8,8 +8,9 @@
 
 use std::time::Duration;
 
+use async_trait::async_trait;
 use bytes::{BufMut, BytesMut};
-use chunk_sync_engine::ports::{Captured, Fault, FaultClass, Position};
+use chunk_sync_engine::ports::{Captured, Fault, FaultClass, Position, Source};
 use postgres_protocol::message::frontend::CopyData;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout, timeout_at};
@@ -79,15 +80,16 @@ impl Stream {
         tokio::spawn(reader.run());
         Ok(Self { captured, confirmed })
     }
+}
 
-    /// Waits for the next part of a transaction. May be dropped and called again.
-    pub(super) async fn next(&mut self) -> Result<Captured, Fault> {
+#[async_trait]
+impl Source for Stream {
+    async fn next(&mut self) -> Result<Captured, Fault> {
         let ended = || Err(Fault::new(FaultClass::Unavailable, CONTEXT, "the replication stream has ended"));
         self.captured.recv().await.unwrap_or_else(ended)
     }
 
-    /// Confirms that every transaction up to `position` is durable on the bus.
-    pub(super) fn confirm(&mut self, position: Position) {
+    fn confirm(&mut self, position: Position) {
         self.confirmed.send_replace(position);
     }
 }

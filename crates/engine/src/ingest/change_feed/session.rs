@@ -1,19 +1,21 @@
 //! One session: reads an open log until something fails.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use chunk_sync_model::{Event, Time};
 use futures::FutureExt;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, try_join};
+use tokio::time::MissedTickBehavior;
 use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::fold::{Touched, folded};
-use super::window::Window;
+use super::window::{Mark, Window};
 use super::{BATCH, BEAT, BUSY_PAUSE, Captor, LOOK, Phase, gap};
 use crate::absence::review;
 use crate::ingest::row_event::{full, signal};
-use crate::ports::{Captured, EntryId, Fault, FaultClass, FinishedBy, Gap, Position, Row, Source, Touch};
+use crate::ports::{Captured, EntryId, Fault, FaultClass, FinishedBy, Opened, Position, Positions, Row, Source, Touch};
 use crate::runtime::failpoint::{self, CrashPoint};
 use crate::runtime::metrics;
 use crate::runtime::settings::CapturedEvents;
@@ -21,14 +23,20 @@ use crate::runtime::settings::CapturedEvents;
 pub(super) struct Session<'a> {
     captor: &'a Captor,
     source: Box<dyn Source>,
+    positions: Arc<dyn Positions>,
     /// The epoch of the bus when the log was opened.
-    epoch: String,
+    epoch: Arc<str>,
     window: Window,
     /// The batch that is being published. Nothing is read meanwhile.
-    publishing: Option<BoxFuture<'a, Result<Published, Fault>>>,
+    publishing: Work<'a, Published>,
+    /// The confirmation under way. Reading and publishing go on meanwhile.
+    confirming: Work<'a, Confirming>,
+    beating: Work<'a, ()>,
     /// The work that closes a gap.
-    closing: Option<BoxFuture<'a, Result<(), Fault>>>,
+    closing: Work<'a, ()>,
 }
+
+type Work<'a, T> = Option<BoxFuture<'a, Result<T, Fault>>>;
 
 /// A batch that was published.
 struct Published {
@@ -37,69 +45,97 @@ struct Published {
     rows: usize,
 }
 
+/// A step of a confirmation: first the bus is asked, then the position is noted, and only then it is confirmed.
+enum Confirming {
+    /// The bus had this oldest unfinished entry at the mark.
+    Asked(Mark, Option<EntryId>),
+    /// This position is noted, because everything up to it was finished.
+    Noted(Position, Mark, Option<EntryId>),
+}
+
 impl<'a> Session<'a> {
-    pub(super) fn new(captor: &'a Captor, source: Box<dyn Source>, gap: Option<Gap>, epoch: String) -> Self {
-        let of = epoch.clone();
+    pub(super) fn new(captor: &'a Captor, opened: Opened, epoch: String) -> Self {
+        let (Opened { source, positions, gap }, of) = (opened, epoch.clone());
         let closing = gap.map(|gap| async move { gap::close(captor, gap, &of).await }.boxed());
-        Self { captor, source, epoch, window: Window::default(), publishing: None, closing }
+        let (publishing, confirming, beating) = (None, None, None);
+        let (epoch, window) = (epoch.into(), Window::default());
+        Self { captor, source, positions, epoch, window, publishing, confirming, beating, closing }
     }
 
     /// Reads, publishes and confirms until something fails.
     pub(super) async fn run(mut self) -> Result<Infallible, Fault> {
         let (mut looks, mut beats) = (tokio::time::interval(LOOK), tokio::time::interval(BEAT));
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let reads = self.publishing.is_none() && self.window.has_room();
+            let captor = self.captor;
             tokio::select! {
                 biased;
-                _ = looks.tick() => self.confirm().await?,
-                _ = beats.tick() => self.captor.heartbeat().await?,
+                _ = looks.tick(), if self.confirming.is_none() => self.ask(),
+                _ = beats.tick(), if self.beating.is_none() => self.beating = Some(captor.heartbeat().boxed()),
+                confirming = until(&mut self.confirming) => {
+                    self.confirming = None;
+                    self.confirm(&confirming?);
+                }
+                beaten = until(&mut self.beating) => {
+                    beaten?;
+                    self.beating = None;
+                }
                 closed = until(&mut self.closing) => {
                     closed?;
                     self.closing = None;
-                    self.source.close_gap().await?;
-                    self.captor.monitor.gap(None);
+                    self.positions.close_gap().await?;
+                    captor.monitor.gap(None);
                     info!("carried everything that the gap may have hidden");
                 }
                 published = until(&mut self.publishing) => {
                     let Published { last, end, rows } = published?;
                     self.publishing = None;
-                    self.captor.monitor.enter(Phase::Running, None);
+                    captor.monitor.enter(Phase::Running, None);
                     self.window.push(last, end, rows);
                 }
                 captured = self.source.next(), if reads => {
                     let captured = at_hand(captured?, &mut *self.source)?;
-                    self.publishing = Some(self.captor.publish(captured).boxed());
+                    self.publishing = Some(captor.publish(captured).boxed());
                 }
             }
         }
     }
 
-    /// Confirms what is finished on the bus, or as durable there as the rows.
-    async fn confirm(&mut self) -> Result<(), Fault> {
-        if self.window.is_empty() {
-            return Ok(());
+    /// Begins to ask the bus what is finished there, or as durable as the rows, of what is published now.
+    fn ask(&mut self) {
+        if !self.window.is_empty() {
+            let (mark, epoch) = (self.window.mark(), Arc::clone(&self.epoch));
+            let oldest = self.captor.oldest(epoch);
+            self.confirming = Some(async move { Ok(Confirming::Asked(mark, oldest.await?)) }.boxed());
         }
-        let bus = &*self.captor.ports.bus;
-        let oldest = match bus.finished_by() {
-            FinishedBy::Merge => None,
-            FinishedBy::Acknowledgement => bus.depth().await?.oldest,
+    }
+
+    /// Takes the next step of a confirmation.
+    fn confirm(&mut self, step: &Confirming) {
+        let (mark, oldest) = match *step {
+            Confirming::Asked(mark, oldest) => {
+                if let Some(end) = self.window.finished(mark, oldest) {
+                    let positions = Arc::clone(&self.positions);
+                    let noted = async move { positions.note(end).await.map(|()| Confirming::Noted(end, mark, oldest)) };
+                    self.confirming = Some(noted.boxed());
+                    return;
+                }
+                (mark, oldest)
+            }
+            Confirming::Noted(end, mark, oldest) => {
+                self.source.confirm(end);
+                failpoint::reached(CrashPoint::Confirmed);
+                (mark, oldest)
+            }
         };
-        // Queried last: if the epoch has not changed, the bus has finished every entry that it does not hold.
-        if bus.epoch().await? != self.epoch {
-            return Err(Fault::new(FaultClass::Unavailable, "capture", "the bus may have lost entries"));
-        }
-        if let Some(end) = self.window.finished(oldest) {
-            self.source.note(end).await?;
-            self.source.confirm(end);
-            failpoint::reached(CrashPoint::Confirmed);
-        }
-        self.window.shrink(oldest);
-        Ok(())
+        self.window.shrink(mark, oldest);
     }
 }
 
 /// The result of the work under way; pending for ever if there is none.
-async fn until<T>(under_way: &mut Option<BoxFuture<'_, T>>) -> T {
+async fn until<T>(under_way: &mut Work<'_, T>) -> Result<T, Fault> {
     match under_way {
         Some(work) => work.await,
         None => std::future::pending().await,
@@ -120,6 +156,20 @@ fn at_hand(first: Captured, source: &mut dyn Source) -> Result<Vec<Captured>, Fa
 }
 
 impl Captor {
+    /// The oldest unfinished entry of the bus; `None` if there is none, or if its entries are as durable as the rows.
+    async fn oldest(&self, epoch: Arc<str>) -> Result<Option<EntryId>, Fault> {
+        let bus = &*self.ports.bus;
+        let oldest = match bus.finished_by() {
+            FinishedBy::Merge => None,
+            FinishedBy::Acknowledgement => bus.depth().await?.oldest,
+        };
+        // Queried last: if the epoch has not changed, the bus has finished every entry that it does not hold.
+        match bus.epoch().await? == *epoch {
+            true => Ok(oldest),
+            false => Err(Fault::new(FaultClass::Unavailable, "capture", "the bus may have lost entries")),
+        }
+    }
+
     /// Writes a message into the log. A server that takes no writes for a while does not end the session; one on which
     /// the table is not published any more does, and the next opening treats it as a gap.
     async fn heartbeat(&self) -> Result<(), Fault> {
@@ -173,11 +223,16 @@ impl Captor {
     }
 
     async fn signals(&self, touched: Vec<Touched>) -> Result<Option<EntryId>, Fault> {
-        let mut last = None;
-        for rows in folded(touched).chunks(BATCH) {
-            last = self.publish_in_place(self.events(rows).await?).await?.or(last);
+        let rows = folded(touched);
+        let mut batches = rows.chunks(BATCH);
+        let Some(first) = batches.next() else { return Ok(None) };
+        let (mut events, mut last) = (self.events(first).await?, None);
+        for batch in batches {
+            // The rows of a batch are read while the one before it is published.
+            let (published, next) = try_join(self.publish_in_place(events), self.events(batch)).await?;
+            (events, last) = (next, published.or(last));
         }
-        Ok(last)
+        Ok(self.publish_in_place(events).await?.or(last))
     }
 
     /// Publishes the events, and waits as long as the bus is full.

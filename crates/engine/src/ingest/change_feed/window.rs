@@ -16,7 +16,14 @@ pub(super) struct Window {
     batches: VecDeque<Batch>,
     last: Option<EntryId>,
     rows: usize,
+    /// The number of batches since the start.
+    pushed: u64,
 }
+
+/// The batches that were published when the bus was asked for its oldest unfinished entry. The answer shows nothing about
+/// later ones.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mark(u64);
 
 struct Batch {
     /// The last entry that was published up to here.
@@ -41,17 +48,28 @@ impl Window {
         // If nothing was published yet, the batch counts as finished: its id is below every other.
         self.batches.push_back(Batch { entry: self.last.unwrap_or_default(), end, rows });
         self.rows += rows;
+        self.pushed += 1;
     }
 
-    /// Up to which position everything is finished, if `oldest` is the oldest unfinished entry of the bus.
-    pub(super) fn finished(&self, oldest: Option<EntryId>) -> Option<Position> {
-        let finished = self.batches.iter().take_while(|batch| is_finished(batch, oldest));
+    /// The batches up to now.
+    pub(super) fn mark(&self) -> Mark {
+        Mark(self.pushed)
+    }
+
+    /// Up to which position everything is finished, if `oldest` was the oldest unfinished entry of the bus at `mark`.
+    pub(super) fn finished(&self, Mark(mark): Mark, oldest: Option<EntryId>) -> Option<Position> {
+        let later = usize::try_from(self.pushed - mark).unwrap_or(usize::MAX);
+        let marked = self.batches.len().saturating_sub(later);
+        let finished = self.batches.iter().take(marked).take_while(|batch| is_finished(batch, oldest));
         finished.filter_map(|batch| batch.end).last()
     }
 
-    /// Removes the finished batches.
-    pub(super) fn shrink(&mut self, oldest: Option<EntryId>) {
-        while let Some(batch) = self.batches.pop_front_if(|batch| is_finished(batch, oldest)) {
+    /// Removes the finished batches, as [`finished`](Self::finished).
+    pub(super) fn shrink(&mut self, Mark(mark): Mark, oldest: Option<EntryId>) {
+        let later = usize::try_from(self.pushed - mark).unwrap_or(usize::MAX);
+        while self.batches.len() > later
+            && let Some(batch) = self.batches.pop_front_if(|batch| is_finished(batch, oldest))
+        {
             self.rows -= batch.rows;
         }
         if self.batches.is_empty() {
@@ -78,11 +96,11 @@ mod tests {
         window.push(Some(entry(1)), Some(Position(10)), 1);
         window.push(Some(entry(2)), None, 1);
         window.push(Some(entry(3)), Some(Position(30)), 1);
-        assert_eq!(window.finished(Some(entry(3))), Some(Position(10)));
-        window.shrink(Some(entry(3)));
-        assert_eq!(window.finished(Some(entry(3))), None, "the transaction goes on");
-        assert_eq!(window.finished(Some(entry(4))), Some(Position(30)));
-        window.shrink(None);
+        assert_eq!(window.finished(window.mark(), Some(entry(3))), Some(Position(10)));
+        window.shrink(window.mark(), Some(entry(3)));
+        assert_eq!(window.finished(window.mark(), Some(entry(3))), None, "the transaction goes on");
+        assert_eq!(window.finished(window.mark(), Some(entry(4))), Some(Position(30)));
+        window.shrink(window.mark(), None);
         assert!(window.is_empty());
     }
 
@@ -90,11 +108,11 @@ mod tests {
     fn a_batch_without_rows_is_finished_with_those_before_it() {
         let mut window = Window::default();
         window.push(None, Some(Position(1)), 0);
-        assert_eq!(window.finished(Some(entry(1))), Some(Position(1)));
+        assert_eq!(window.finished(window.mark(), Some(entry(1))), Some(Position(1)));
         window.push(Some(entry(5)), Some(Position(2)), 1);
         window.push(None, Some(Position(3)), 0);
-        assert_eq!(window.finished(Some(entry(5))), Some(Position(1)));
-        assert_eq!(window.finished(None), Some(Position(3)));
+        assert_eq!(window.finished(window.mark(), Some(entry(5))), Some(Position(1)));
+        assert_eq!(window.finished(window.mark(), None), Some(Position(3)));
     }
 
     #[test]
@@ -102,9 +120,22 @@ mod tests {
         let mut window = Window::default();
         window.push(Some(entry(1)), None, ROWS);
         assert!(!window.has_room());
-        window.shrink(Some(entry(1)));
+        window.shrink(window.mark(), Some(entry(1)));
         assert!(!window.has_room(), "nothing is finished");
-        window.shrink(Some(entry(2)));
+        window.shrink(window.mark(), Some(entry(2)));
         assert!(window.has_room());
+    }
+
+    #[test]
+    fn a_batch_that_was_published_after_the_question_is_not_finished() {
+        let mut window = Window::default();
+        window.push(Some(entry(1)), Some(Position(10)), 1);
+        let mark = window.mark();
+        window.push(Some(entry(2)), Some(Position(20)), 1);
+        assert_eq!(window.finished(mark, None), Some(Position(10)), "the bus was empty before the second batch");
+        window.shrink(mark, None);
+        assert!(!window.is_empty());
+        assert_eq!(window.finished(mark, None), None);
+        assert_eq!(window.finished(window.mark(), None), Some(Position(20)));
     }
 }

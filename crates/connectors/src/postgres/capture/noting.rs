@@ -1,19 +1,17 @@
-//! An open stream of changes that notes the confirmed position beside the rows.
+//! The recorded position of an open log, beside the rows.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{Captured, Fault, FaultClass, Position, Source};
+use chunk_sync_engine::ports::{Fault, FaultClass, Position, Positions};
 use tokio_postgres::types::PgLsn;
 
 use super::CONTEXT;
 use super::position;
-use super::stream::Stream;
 use crate::postgres::records::{Params, PostgresRecords};
 
-/// The log, and the table that holds the position up to which it is read.
+/// The table that holds the position up to which the slot is read.
 pub(super) struct Noting {
-    pub(super) source: Stream,
     pub(super) slot: String,
     /// The number of this opening of the slot: a later opening invalidates it.
     pub(super) opening: i64,
@@ -33,20 +31,12 @@ impl Noting {
 }
 
 #[async_trait]
-impl Source for Noting {
-    async fn next(&mut self) -> Result<Captured, Fault> {
-        self.source.next().await
-    }
-
-    async fn note(&mut self, position: Position) -> Result<(), Fault> {
+impl Positions for Noting {
+    async fn note(&self, position: Position) -> Result<(), Fault> {
         self.update(position::NOTE, &[&self.slot, &self.opening, &PgLsn::from(position.0)]).await
     }
 
-    async fn close_gap(&mut self) -> Result<(), Fault> {
+    async fn close_gap(&self) -> Result<(), Fault> {
         self.update(position::CLOSE_GAP, &[&self.slot, &self.opening]).await
-    }
-
-    fn confirm(&mut self, position: Position) {
-        self.source.confirm(position);
     }
 }
