@@ -6,6 +6,8 @@
 mod cluster;
 #[path = "neo4j/converge.rs"]
 mod converge;
+#[path = "neo4j/cost.rs"]
+mod cost;
 #[path = "neo4j/examine.rs"]
 mod examine;
 #[path = "neo4j/faults.rs"]

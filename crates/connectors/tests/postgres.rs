@@ -8,6 +8,8 @@ mod bus;
 mod capture;
 #[path = "postgres/capture_trouble.rs"]
 mod capture_trouble;
+#[path = "postgres/cost.rs"]
+mod cost;
 #[path = "postgres/examine.rs"]
 mod examine;
 #[path = "postgres/fixture.rs"]

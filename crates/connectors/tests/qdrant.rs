@@ -2,6 +2,8 @@
 //! versions, of faults and of races between processes always use the test server.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
+#[path = "qdrant/cost.rs"]
+mod cost;
 #[path = "qdrant/faults.rs"]
 mod faults;
 #[path = "qdrant/fixture.rs"]

@@ -8,6 +8,8 @@
 
 #[path = "redis/contract.rs"]
 mod contract;
+#[path = "redis/cost.rs"]
+mod cost;
 #[path = "redis/crash.rs"]
 mod crash;
 #[path = "redis/entries.rs"]
