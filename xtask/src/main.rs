@@ -63,6 +63,7 @@ usage: cargo xtask <task>
     --quick          small figures, below five minutes after the build
     --only LIST      of bus,load,updates,verify,latency,commits,recovery
     --json FILE      where the figures are written; target/bench.json otherwise
+    --rates LIST     commits per second at which latencies are measured, for example 20,200
     --rounds N, --chunks N, --pending N, --seconds N
                      rounds, chunks loaded, entries pending at the crash, seconds at each rate of commits
 

@@ -28,7 +28,10 @@ pub(crate) async fn measure(environment: &Environment, options: &Options, report
     drive(environment, &ids, 50, 2).await;
     if options.wants("latency") {
         for rate in &options.rates {
-            let driven = drive(environment, &ids, *rate, options.seconds).await;
+            let driving = drive(environment, &ids, *rate, options.seconds);
+            let Some(driven) = report.attempt(&format!("latency at {rate}/s"), driving).await else { continue };
+            report.add(&format!("latency: sent at {rate}/s"), "commits/s", driven.sent);
+            report.add(&format!("latency: rest after {rate}/s"), "s", driven.rest.as_secs_f64());
             for (store, watch) in [("qdrant", &driven.qdrant), ("neo4j", &driven.neo4j)] {
                 latencies(report, &format!("latency: {store}, {rate}/s"), watch);
             }
@@ -90,7 +93,7 @@ async fn drive(environment: &Environment, ids: &[Uuid], rate: u64, seconds: u64)
     let sent = count as f64 / began.elapsed().as_secs_f64();
     let last = Instant::now();
     until("visibility of all commits", || async { qdrant.is_empty() && neo4j.is_empty() }).await;
-    tasks.iter().for_each(tokio::task::JoinHandle::abort);
+    drop(tasks);
     Driven { qdrant, neo4j, sent, rest: last.elapsed() }
 }
 

@@ -2,7 +2,11 @@
 //! JSON. `cargo xtask bench` builds the program, starts the servers and runs this.
 //!
 //! Every round measures the service and its peers one after the other, in another order each time; a figure is the
-//! median over the rounds. After each measurement `verify` must find no difference.
+//! median over the rounds. After each measurement `verify` must find no difference. A measurement that fails is named in
+//! the report with its reason, and the others follow.
+//!
+//! `--only bus,load,updates,latency,commits,verify,recovery` selects measurements, `--rates 20,200` the commits per second
+//! of the latencies.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
 
 mod bare;
@@ -15,6 +19,7 @@ mod upkeep;
 mod visible;
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use environment::Environment;
 use report::Report;
@@ -42,7 +47,8 @@ impl Options {
         let only = after("--only").map(|list| list.split(',').map(str::to_owned).collect()).unwrap_or_default();
         let json = after("--json").map_or_else(|| PathBuf::from("target/bench.json"), PathBuf::from);
         let number = |name: &str, default: usize| after(name).map_or(default, |text| text.parse().expect(name));
-        let rates = if quick { vec![20, 200] } else { vec![20, 100, 200, 500, 1_000] };
+        let listed = after("--rates").map(|list| list.split(',').map(|rate| rate.parse().expect("--rates")).collect());
+        let usual = if quick { vec![20, 200] } else { vec![20, 100, 200, 500, 1_000] };
         Self {
             only,
             json,
@@ -50,7 +56,7 @@ impl Options {
             chunks: number("--chunks", if quick { 2_000 } else { 40_000 }),
             pending: number("--pending", if quick { 4_000 } else { 100_000 }),
             seconds: number("--seconds", if quick { 5 } else { 60 }) as u64,
-            rates,
+            rates: listed.unwrap_or(usual),
         }
     }
 
@@ -60,26 +66,42 @@ impl Options {
 }
 
 #[tokio::main]
-async fn main() {
+async fn main() -> ExitCode {
     let options = Options::read();
     let mut report = Report::default();
     if options.wants("bus") {
-        bus::measure(&mut report);
+        report.measure("bus", async |report: &mut Report| bus::measure(report)).await;
     }
     for round in 0..options.rounds {
         eprintln!("round {} of {}", round + 1, options.rounds);
         if ["load", "updates", "commits", "latency", "verify"].iter().any(|group| options.wants(group)) {
-            let environment = Environment::new().await;
-            load::measure(&environment, &options, round, &mut report).await;
-            if options.wants("latency") || options.wants("commits") {
-                commits::measure(&environment, &options, &mut report).await;
-            }
-            report.versions(&environment).await;
+            stores(&options, round, &mut report).await;
         }
-        if options.wants("recovery") {
-            upkeep::recovery(&Environment::new().await, &options, &mut report).await;
+        if options.wants("recovery")
+            && let Some(environment) = report.attempt("recovery: environment", Environment::new()).await
+        {
+            let measured = async |report: &mut Report| upkeep::recovery(&environment, &options, report).await;
+            report.measure("recovery", measured).await;
+            report.ended("recovery: environment", environment);
         }
+        // What is measured so far survives a run that is interrupted.
+        report.write(&options.json);
     }
     report.print();
     report.write(&options.json);
+    if report.is_complete() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// One round on stores of its own: a part that fails is named in the report, and the next one follows.
+async fn stores(options: &Options, round: usize, report: &mut Report) {
+    let Some(environment) = report.attempt("environment", Environment::new()).await else { return };
+    let loaded = async |report: &mut Report| load::measure(&environment, options, round, report).await;
+    report.measure("load", loaded).await;
+    if options.wants("latency") || options.wants("commits") {
+        let committed = async |report: &mut Report| commits::measure(&environment, options, report).await;
+        report.measure("commits", committed).await;
+    }
+    let versions = async |report: &mut Report| report.versions(&environment).await;
+    report.measure("versions", versions).await;
+    report.ended("environment", environment);
 }

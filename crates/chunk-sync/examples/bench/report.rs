@@ -1,9 +1,11 @@
 //! The figures: medians over the rounds, beside their peers, as a table and as JSON.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::Command;
 
+use futures::FutureExt as _;
 use serde_json::{Value, json};
 
 use crate::environment::Environment;
@@ -13,6 +15,8 @@ use crate::environment::Environment;
 pub(crate) struct Report {
     figures: BTreeMap<String, Figure>,
     versions: BTreeMap<&'static str, String>,
+    /// What could not be measured, and why.
+    failures: Vec<(String, String)>,
 }
 
 #[derive(Default)]
@@ -24,6 +28,35 @@ struct Figure {
 }
 
 impl Report {
+    /// Runs a measurement, and notes why it failed if it does.
+    pub(crate) async fn measure(&mut self, what: &str, measurement: impl AsyncFnOnce(&mut Self)) {
+        let ended = AssertUnwindSafe(measurement(self)).catch_unwind().await;
+        self.note(what, ended);
+    }
+
+    /// The result of a preparation; `None` if it failed, which is noted.
+    pub(crate) async fn attempt<T>(&mut self, what: &str, preparation: impl Future<Output = T>) -> Option<T> {
+        let ended = AssertUnwindSafe(preparation).catch_unwind().await;
+        self.note(what, ended)
+    }
+
+    /// Removes what a measurement used.
+    pub(crate) fn ended<T>(&mut self, what: &str, used: T) {
+        let ended = catch_unwind(AssertUnwindSafe(|| drop(used)));
+        self.note(what, ended);
+    }
+
+    fn note<T>(&mut self, what: &str, ended: std::thread::Result<T>) -> Option<T> {
+        let panic = match ended {
+            Ok(ended) => return Some(ended),
+            Err(panic) => panic,
+        };
+        let text = panic.downcast_ref::<String>().cloned();
+        let reason = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        self.failures.push((what.to_owned(), reason.unwrap_or_else(|| "it panicked".to_owned())));
+        None
+    }
+
     /// Adds one round's value.
     pub(crate) fn add(&mut self, name: &str, unit: &'static str, value: f64) {
         eprintln!("  {name}: {value:.1} {unit}");
@@ -45,6 +78,11 @@ impl Report {
         }
     }
 
+    /// Whether nothing failed.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.failures.is_empty()
+    }
+
     fn ratio(&self, figure: &Figure) -> Option<f64> {
         let peer = self.figures.get(figure.beside.as_ref()?)?;
         Some(median(&figure.values) / median(&peer.values))
@@ -57,6 +95,9 @@ impl Report {
                 _ => String::new(),
             };
             println!("{name:44} {:10.1} {}{beside}", median(&figure.values), figure.unit);
+        }
+        for (what, reason) in &self.failures {
+            println!("FAILED {what}: {reason}");
         }
     }
 
@@ -77,6 +118,8 @@ impl Report {
             },
             "versions": self.versions,
             "figures": figures.collect::<Vec<Value>>(),
+            "failures": self.failures.iter().map(|(what, reason)| json!({"what": what, "reason": reason}))
+                .collect::<Vec<Value>>(),
         });
         std::fs::write(path, serde_json::to_string_pretty(&report).unwrap()).unwrap();
         println!("written to {}", path.display());

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use neo4rs::{Graph, query};
 use qdrant_client::Qdrant;
 use qdrant_client::qdrant::{GetPointsBuilder, PointId};
+use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::environment::Environment;
@@ -63,15 +64,12 @@ impl Watch {
     }
 }
 
-/// Watches both stores until the tasks are aborted.
-pub(crate) fn watch(
-    environment: &Environment,
-    qdrant: Arc<Watch>,
-    neo4j: Arc<Watch>,
-) -> [tokio::task::JoinHandle<()>; 2] {
+/// Watches both stores until the tasks are dropped.
+pub(crate) fn watch(environment: &Environment, qdrant: Arc<Watch>, neo4j: Arc<Watch>) -> JoinSet<()> {
     let (vectors, collection, graph) =
         (environment.vectors.clone(), environment.collection.clone(), environment.graph.clone());
-    let points = tokio::spawn(async move {
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
         loop {
             let ids = qdrant.ids();
             if !ids.is_empty() {
@@ -80,7 +78,7 @@ pub(crate) fn watch(
             tokio::time::sleep(PAUSE).await;
         }
     });
-    let nodes = tokio::spawn(async move {
+    tasks.spawn(async move {
         loop {
             let ids = neo4j.ids();
             if !ids.is_empty() {
@@ -89,7 +87,7 @@ pub(crate) fn watch(
             tokio::time::sleep(PAUSE).await;
         }
     });
-    [points, nodes]
+    tasks
 }
 
 async fn points(vectors: &Qdrant, collection: &str, ids: &[Uuid]) -> HashMap<Uuid, i64> {
