@@ -5,6 +5,7 @@
 mod embeddings;
 mod graph;
 mod metadata;
+mod object;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -31,19 +32,22 @@ pub struct Chunk {
     /// Text, code or both.
     pub chunk_type: ChunkType,
     /// Dense vectors, one per model, and the sparse vector.
-    #[serde(default, skip_serializing_if = "Embeddings::is_empty")]
+    #[serde(default, deserialize_with = "object::one", skip_serializing_if = "Embeddings::is_empty")]
     pub embeddings: Embeddings,
     /// Where the content comes from.
+    #[serde(deserialize_with = "object::one")]
     pub source: Source,
     /// The position of the content in its source.
+    #[serde(deserialize_with = "object::one")]
     pub location: Location,
     /// Properties of the content as code.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "object::optional", skip_serializing_if = "Option::is_none")]
     pub code_metadata: Option<CodeMetadata>,
     /// Entities and relationships in the knowledge graph.
-    #[serde(default, skip_serializing_if = "Graph::is_empty")]
+    #[serde(default, deserialize_with = "object::one", skip_serializing_if = "Graph::is_empty")]
     pub graph: Graph,
     /// The project and data set that the chunk belongs to.
+    #[serde(deserialize_with = "object::one")]
     pub organization: Organization,
     /// Times, and arbitrary further keys set by the writers.
     pub metadata: Metadata,

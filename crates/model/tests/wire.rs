@@ -190,6 +190,29 @@ fn every_kind_of_bad_chunk_is_rejected_with_its_field() {
 }
 
 #[test]
+fn an_array_is_no_object_though_it_has_the_values_of_the_fields() {
+    let time = "2026-01-01T00:00:00Z";
+    for (pointer, value) in [
+        ("/embeddings", json!([[], null, null, null, null, null])),
+        ("/embeddings/dense", json!([["gte", vec![0.25_f32; 768], null, time]])),
+        ("/embeddings/sparse", json!(["splade", [7], [0.5], time])),
+        ("/source", json!(["api", null, null, null, null, null])),
+        ("/location", json!([1, 2, 0, 24, 0])),
+        ("/code_metadata", json!(["rust", true, 0.9, null, null, null])),
+        ("/graph", json!([null, [], []])),
+        ("/graph/entities", json!([["f", "function", "tide", 1.0, [3]]])),
+        ("/graph/relationships/0", json!(["f", "c", "references", 0.4, null])),
+        ("/organization", json!([null, null, null, null])),
+    ] {
+        let (_, message) = read(&broken(pointer, value)).unwrap_err();
+        assert!(message.contains("expected an object"), "{pointer}: {message}");
+    }
+    let mut delete = event("type", "delete".into());
+    delete["chunk"] = json!(["7d0a4f6e-94f7-4a53-9c61-2f1b0a3f9a10"]);
+    assert_eq!(read(&delete).unwrap_err().0, "chunk");
+}
+
+#[test]
 fn every_kind_of_bad_event_is_rejected_with_its_field() {
     let cases = [
         ("event_id", json!("7")),

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::object;
 use crate::{Time, vector::Vector};
 
 /// The vectors of a chunk. On the wire `dense` is one object, or an array with one object per model.
@@ -12,7 +13,7 @@ pub struct Embeddings {
     #[serde(with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
     pub dense: Vec<Dense>,
     /// The sparse vector.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "object::optional", skip_serializing_if = "Option::is_none")]
     pub sparse: Option<Sparse>,
     /// Computed: the newest vector of the same model by another writer, if two writers disagree.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -60,7 +61,7 @@ impl<'de> Deserialize<'de> for Dense {
             vector_b64: Option<Vector>,
             timestamp: Option<Time>,
         }
-        let wire = Wire::deserialize(deserializer)?;
+        let wire: Wire = object::one(deserializer)?;
         let vector = match (wire.vector, wire.vector_b64) {
             (Some(numbers), None) => Vector::from(numbers),
             (None, Some(vector)) => vector,

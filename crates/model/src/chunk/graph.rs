@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::object;
+
 /// The entities and relationships that a chunk mentions.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -13,10 +15,10 @@ pub struct Graph {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node_id: Option<String>,
     /// The entities mentioned in the content; ids are unique.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "object::list", skip_serializing_if = "Vec::is_empty")]
     pub entities: Vec<Entity>,
     /// Relationships between them; both ends are in `entities`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "object::list", skip_serializing_if = "Vec::is_empty")]
     pub relationships: Vec<Relationship>,
 }
 

@@ -34,7 +34,7 @@ impl Wire<'_> {
         check_targets(&self.targets)?;
         let writer = self.writer.unwrap_or_else(|| self.source.into());
         let body = match self.kind {
-            EventType::Delete => Body::Id(parse::from_json::<Identity>("chunk", self.chunk.get())?.id),
+            EventType::Delete => Body::Id(identity(self.chunk.get())?),
             _ if writer == Writer::Postgres => row(self.chunk.get())?,
             _ => Body::Chunk(Box::new(parse::chunk(self.chunk.get(), limits)?)),
         };
@@ -54,9 +54,14 @@ impl Wire<'_> {
     }
 }
 
-#[derive(Deserialize)]
-struct Identity {
-    id: Uuid,
+/// The id of a chunk of which nothing else is read.
+fn identity(json: &str) -> Result<Uuid, Invalid> {
+    #[derive(Deserialize)]
+    struct Identity {
+        id: Uuid,
+    }
+    parse::object("chunk", json)?;
+    parse::from_json::<Identity>("chunk", json).map(|identity| identity.id)
 }
 
 /// The body of an event by `postgres`: only the id, or the row. Limits do not apply to rows: the merge reads the row
