@@ -12,6 +12,7 @@ mod field;
 mod fuzz;
 mod qdrant_server;
 mod recording;
+mod schema;
 mod services;
 mod simulate;
 mod step;
@@ -43,6 +44,10 @@ usage: cargo xtask <task>
 
   browser          try the status page in a headless Chromium against the running program; needs the programs chromium
                    and chromedriver (Debian: chromium, chromium-driver); writes screenshots to .dev/shots
+
+  schema           compare the answers of the service with /openapi.json by Schemathesis, with the token and without; about
+                   three minutes; needs python3-venv and the Python registry
+    --url URL --token TOKEN   a running service; one on embedded stores is started otherwise
 
   book             write the guides as a site to target/book; installs mdBook below target/ unless the search path has it
 
@@ -92,6 +97,7 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
         ["recording", rest @ ..] => recording::run(&workspace_root()?, rest),
         ["fuzz", rest @ ..] => fuzz::run(&workspace_root()?, rest),
         ["field", rest @ ..] => field::run(&workspace_root()?, rest),
+        ["schema", rest @ ..] => schema::run(&workspace_root()?, rest),
         ["simulate", rest @ ..] => simulate::run(&workspace_root()?, rest),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
