@@ -76,6 +76,30 @@ async fn published_chunks_reach_all_three_servers() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dry_run_lists_only_what_is_missing() {
+    let environment = Environment::new().await;
+    environment.fine(&["init"]);
+    let plan = || {
+        let plan: Value = serde_json::from_str(&environment.fine(&["init", "--dry-run", "--json"])).unwrap();
+        let statements = plan["statements"].as_array().unwrap().iter();
+        statements.map(|pair| pair[1].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(plan(), Vec::<String>::new());
+    assert!(environment.fine(&["init", "--dry-run"]).contains("nothing is missing"));
+    environment.graph.run(neo4rs::query("DROP CONSTRAINT chunk_sync_entity_id")).await.unwrap();
+    let (stream, group) = (format!("{}:stream", environment.name), "sync-workers");
+    let mut destroy = redis::cmd("XGROUP");
+    destroy.arg("DESTROY").arg(&stream).arg(group).exec_async(&mut environment.redis.clone()).await.unwrap();
+    let wanted = [
+        "CREATE CONSTRAINT chunk_sync_entity_id IF NOT EXISTS FOR (n:Entity) REQUIRE n.id IS UNIQUE".to_owned(),
+        format!("XGROUP CREATE {stream} {group} 0 MKSTREAM"),
+    ];
+    assert_eq!(plan(), wanted);
+    environment.fine(&["init"]);
+    assert_eq!(plan(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rows_written_by_sql_are_captured_once() {
     let environment = Environment::new().await;
     environment.fine(&["init"]);

@@ -39,5 +39,5 @@ mod unwind;
 
 pub use config::Neo4jConfig;
 pub use examine::examine;
-pub use schema::{rights, statements};
+pub use schema::rights;
 pub use store::Neo4jStore;

@@ -28,5 +28,5 @@ mod store;
 
 pub use config::QdrantConfig;
 pub use examine::examine;
-pub use schema::{rights, statements};
+pub use schema::rights;
 pub use store::QdrantStore;

@@ -54,7 +54,6 @@ use redis::aio::MultiplexedConnection;
 
 pub use config::RedisConfig;
 pub use examine::examine;
-pub use mark::statements;
 pub use rights::rights;
 
 use answer::{Group, IdleGroup};

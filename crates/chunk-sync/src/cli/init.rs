@@ -11,7 +11,7 @@ use crate::{telemetry, wiring};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// Print the statements without running them.
+    /// Print the statements that create what is missing, without running them.
     #[arg(long)]
     dry_run: bool,
     /// Remove this store from the installation, and drop its outbox. The content of the store stays. Its URL must not be set
@@ -25,6 +25,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) async fn execute(config: &Config, arguments: &Arguments, json: bool) -> Result<Ended, Failure> {
+    // Before anything is created: afterwards nothing is missing.
     let (statements, mut installed) = (wiring::statements(config).await?, None);
     if !arguments.dry_run {
         // The creation of the slot may wait for other sessions, which a warning names.
@@ -40,6 +41,9 @@ pub(super) async fn execute(config: &Config, arguments: &Arguments, json: bool) 
         return Ok(Ended::Fine);
     }
     if arguments.dry_run {
+        if statements.is_empty() {
+            output::line("-- nothing is missing in any server")?;
+        }
         for (store, statement) in &statements {
             output::line(format_args!("-- {store}\n{statement};"))?;
         }

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chunk_sync_connectors::neo4j::Neo4jConfig;
+use chunk_sync_connectors::neo4j::{Neo4jConfig, Neo4jStore};
 use chunk_sync_connectors::postgres::{PostgresCapture, PostgresConfig, PostgresRecords};
-use chunk_sync_connectors::qdrant::QdrantConfig;
-use chunk_sync_connectors::redis::RedisConfig;
+use chunk_sync_connectors::qdrant::{QdrantConfig, QdrantStore};
+use chunk_sync_connectors::redis::{RedisBus, RedisConfig};
 use chunk_sync_connectors::{embedded, postgres, redis};
 use chunk_sync_engine::ports::{Fault, FaultClass, Finding, Findings};
 use chunk_sync_model::Limits;
@@ -126,28 +126,28 @@ pub(crate) async fn rights(config: &Config) -> Result<Vec<(&'static str, String)
     Ok(of_rows.into_iter().chain(redis).chain(qdrant).chain(neo4j).collect())
 }
 
-/// The statements that `init` would run, each with its role. For PostgreSQL only what is missing is listed; for the other
-/// servers every statement, because each creates only what does not exist.
+/// The statements that `init` would run now, each with its role. Creates nothing.
 pub(crate) async fn statements(config: &Config) -> Result<Vec<(&'static str, String)>, Fault> {
     let (roles, limits) = (&config.roles, Arc::new(config.settings.limits.clone()));
     let mut statements: Vec<(&'static str, String)> = Vec::new();
-    let mut add = |place: &'static str, new: &mut dyn Iterator<Item = String>| {
-        statements.extend(new.map(|statement| (place, statement)));
+    let mut add = |place: &'static str, new: Vec<String>| {
+        statements.extend(new.into_iter().map(|statement| (place, statement)));
     };
     if let Some(server) = &roles.postgres {
         let records = Arc::new(PostgresRecords::connect(rows::config(server, &limits, roles.allow_insecure)).await?);
         let log = PostgresCapture::new(Arc::clone(&records), rows::capture(server));
-        let (of_records, of_log) = (records.statements().await?, log.statements().await?);
-        add("postgres", &mut of_records.into_iter().chain(of_log));
+        add("postgres", records.statements().await?);
+        add("postgres", log.statements().await?);
     }
     if let Some(server) = &roles.qdrant {
-        add("qdrant", &mut chunk_sync_connectors::qdrant::statements(&server.collection, &limits).into_iter());
+        add("qdrant", QdrantStore::new(&stores::qdrant(server, &limits, roles.allow_insecure))?.statements().await?);
     }
-    if roles.neo4j.is_some() {
-        add("neo4j", &mut chunk_sync_connectors::neo4j::statements().map(str::to_owned));
+    if let Some(server) = &roles.neo4j {
+        let missing = Neo4jStore::new(&stores::neo4j(server, roles.allow_insecure))?.statements().await?;
+        add("neo4j", missing.into_iter().map(str::to_owned).collect());
     }
     if let Some(server) = &roles.redis {
-        add("redis", &mut redis::statements(&server.stream, &server.group).into_iter());
+        add("redis", RedisBus::new(&bus::config(server, roles.allow_insecure))?.statements().await?);
     }
     Ok(statements)
 }

@@ -5,12 +5,27 @@ use chunk_sync_engine::ports::{Fault, FaultClass, Marked};
 use uuid::Uuid;
 
 use super::bolt::{Row, Statement};
-use super::schema::MARK;
+use super::schema::{self, MARK};
 use super::store::Neo4jStore;
 
 const CONTEXT: &str = "neo4j: installation";
 
 const GET: &str = "MATCH (n:ChunkSyncInstallation) RETURN DISTINCT n.id AS id";
+
+impl Neo4jStore {
+    /// The statements that `init` would run now, for printing: the constraints that the database lacks, and the mark, in which
+    /// `$id` stands for the id of the installation. Creates nothing.
+    ///
+    /// # Errors
+    /// As [`prepare`](chunk_sync_engine::ports::Projection::prepare).
+    pub async fn statements(&self) -> Result<Vec<&'static str>, Fault> {
+        let mut statements = schema::statements(&self.server).await.map_err(|error| error.into_fault(CONTEXT))?;
+        if self.marks().await?.is_some_and(|marks| marks.is_empty()) {
+            statements.push(MARK);
+        }
+        Ok(statements)
+    }
+}
 
 #[async_trait]
 impl Marked for Neo4jStore {

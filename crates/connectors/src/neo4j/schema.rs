@@ -7,7 +7,7 @@ use super::fault::Error;
 use super::obstacle::{self, Obstacle};
 use super::server::Server;
 
-/// The labels whose `id` must be unique.
+/// The labels whose `id` must be unique; those of [`CONSTRAINTS`], in their order.
 const LABELS: [&str; 4] = ["Chunk", "Entity", "Project", "Dataset"];
 
 const CONSTRAINTS: [&str; 4] = [
@@ -43,9 +43,15 @@ const ATTEMPTS: usize = 10;
 /// The oldest supported major version of the server.
 const OLDEST: u32 = 5;
 
-/// The statements that set up a database. Each is safe to repeat.
-pub fn statements() -> impl Iterator<Item = &'static str> {
-    CONSTRAINTS.into_iter().chain([MARK])
+/// The statements that [`prepare`] would run now. Creates nothing.
+///
+/// # Errors
+/// As [`prepare`].
+pub(super) async fn statements(server: &Server) -> Result<Vec<&'static str>, Error> {
+    version(server).await?;
+    let missing = missing(server).await?;
+    unobstructed(server, &missing).await?;
+    Ok(LABELS.iter().zip(CONSTRAINTS).filter(|(label, _)| missing.contains(label)).map(|(_, create)| create).collect())
 }
 
 /// The statements that give a role the rights of the service, where Neo4j has roles (not in the community edition). The last
@@ -77,9 +83,7 @@ pub(super) async fn prepare(server: &Server, patient: &Server) -> Result<(), Err
     // A user without the right to create constraints can work with a database that has them.
     let missing_before = missing(server).await?;
     if !missing_before.is_empty() {
-        if let Some(Obstacle { text, remedy }) = obstacle::first(patient, &missing_before).await? {
-            return Err(Error::Setup(format!("{text}; {remedy}")));
-        }
+        unobstructed(patient, &missing_before).await?;
         for statement in CONSTRAINTS {
             create(patient, statement).await?;
         }
@@ -91,6 +95,13 @@ pub(super) async fn prepare(server: &Server, patient: &Server) -> Result<(), Err
         Some(label) => Err(Error::Setup(format!(
             "`{label}.id` has no unique constraint: another program dropped it; run `chunk-sync init` again"
         ))),
+        None => Ok(()),
+    }
+}
+
+async fn unobstructed(server: &Server, missing: &[&'static str]) -> Result<(), Error> {
+    match obstacle::first(server, missing).await? {
+        Some(Obstacle { text, remedy }) => Err(Error::Setup(format!("{text}; {remedy}"))),
         None => Ok(()),
     }
 }

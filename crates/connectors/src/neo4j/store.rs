@@ -41,7 +41,7 @@ const BUILDING: Duration = Duration::from_secs(1800);
 
 /// The graph projection in one Neo4j database.
 pub struct Neo4jStore {
-    server: Server,
+    pub(super) server: Server,
     /// The same server with the deadline [`BUILDING`], for creating constraints.
     patient: Server,
 }

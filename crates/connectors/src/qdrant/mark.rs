@@ -2,12 +2,35 @@
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{Fault, Marked};
+use serde_json::json;
 use uuid::Uuid;
 
-use super::schema::MARK_PREFIX;
+use super::fault::Error;
+use super::schema::{self, MARK_PREFIX};
 use super::store::QdrantStore;
 
 const CONTEXT: &str = "qdrant: installation";
+
+impl QdrantStore {
+    /// The HTTP requests that `init` would make now, for printing: for what the collection lacks, and for the mark.
+    /// `INSTALLATION` stands for the id. Creates nothing.
+    ///
+    /// # Errors
+    /// As [`prepare`](chunk_sync_engine::ports::Projection::prepare).
+    pub async fn statements(&self) -> Result<Vec<String>, Fault> {
+        let requests = async {
+            let collection = self.resolved().await?;
+            Ok((schema::requests(&self.server, &collection, &self.limits).await?, collection))
+        };
+        let (mut requests, collection) = requests.await.map_err(|error: Error| error.into_fault(CONTEXT))?;
+        if self.marks().await?.is_some_and(|marks| marks.is_empty()) {
+            let alias = json!({ "collection_name": collection, "alias_name": format!("{MARK_PREFIX}INSTALLATION") });
+            let body = json!({ "actions": [{ "create_alias": alias }] });
+            requests.push(format!("POST /collections/aliases {body}"));
+        }
+        Ok(requests)
+    }
+}
 
 #[async_trait]
 impl Marked for QdrantStore {

@@ -14,6 +14,10 @@ use qdrant_client::qdrant::{
 use serde_json::json;
 use tracing::info;
 
+mod requests;
+
+pub(super) use requests::requests;
+
 use super::encode::VERSION;
 use super::fault::Error;
 use super::server::Server;
@@ -43,24 +47,6 @@ fn sizes(limits: &Limits) -> BTreeMap<String, u64> {
     limits.models.iter().map(|model| (model.vector.clone(), model.size as u64)).chain(alternative).collect()
 }
 
-/// The HTTP requests that set up a collection: one that creates it, then one for each index.
-#[must_use]
-pub fn statements(collection: &str, limits: &Limits) -> Vec<String> {
-    let dense = |(name, size)| (name, json!({ "size": size, "distance": "Cosine" }));
-    let body = json!({
-        "vectors": sizes(limits).into_iter().map(dense).collect::<BTreeMap<_, _>>(),
-        "sparse_vectors": { SPARSE_VECTOR: {} },
-        "hnsw_config": { "m": M, "ef_construct": EF_CONSTRUCT },
-    });
-    let index = |(field, _, kind)| {
-        let body = json!({ "field_name": field, "field_schema": kind });
-        format!("PUT /collections/{collection}/index?wait=true {body}")
-    };
-    let alias = json!({ "collection_name": collection, "alias_name": format!("{MARK_PREFIX}INSTALLATION") });
-    let mark = format!("POST /collections/aliases {}", json!({ "actions": [{ "create_alias": alias }] }));
-    std::iter::once(format!("PUT /collections/{collection} {body}")).chain(INDEXES.map(index)).chain([mark]).collect()
-}
-
 /// The claims of a token (JWT) with which the service runs, once `init` has run with a key for everything.
 #[must_use]
 pub fn rights(collection: &str) -> String {
@@ -83,23 +69,30 @@ pub(super) async fn prepare(server: &Server, collection: &str, limits: &Limits) 
         held => held?,
     };
     let held = add_vectors(server, collection, limits, held).await?;
-    if let Some(difference) = differs(&params(&held), limits) {
-        return Err(Error::Setup(format!(
-            "the collection `{collection}` does not match the configuration: {difference}; adapt [[embedding]] to the \
-             collection, or name another one in qdrant.collection and fill it with `chunk-sync backfill`"
-        )));
-    }
-    let strict = held.config.and_then(|config| config.strict_mode_config).unwrap_or_default();
-    // A strict mode that refuses unindexed filters in updates also refuses the filter on the version without an index.
-    let guard = strict.enabled == Some(true) && strict.unindexed_filtering_update == Some(false);
-    let guard = guard.then_some((VERSION, FieldType::Integer));
-    for (field, kind) in INDEXES.map(|(field, kind, _)| (field, kind)).into_iter().chain(guard) {
-        if !held.payload_schema.contains_key(field) {
-            server.call(server.client.create_field_index(index(collection, field, kind))).await?;
-            info!(collection, field, "created an index of the payload");
-        }
+    must_match(differs(&params(&held), limits), collection)?;
+    for (field, kind, _) in missing_indexes(&held) {
+        server.call(server.client.create_field_index(index(collection, field, kind))).await?;
+        info!(collection, field, "created an index of the payload");
     }
     Ok(())
+}
+
+fn must_match(difference: Option<String>, collection: &str) -> Result<(), Error> {
+    let Some(difference) = difference else { return Ok(()) };
+    Err(Error::Setup(format!(
+        "the collection `{collection}` does not match the configuration: {difference}; adapt [[embedding]] to the \
+         collection, or name another one in qdrant.collection and fill it with `chunk-sync backfill`"
+    )))
+}
+
+/// The indexes that the collection lacks.
+fn missing_indexes(held: &CollectionInfo) -> Vec<(&'static str, FieldType, &'static str)> {
+    let strict = held.config.as_ref().and_then(|config| config.strict_mode_config.clone()).unwrap_or_default();
+    // A strict mode that refuses unindexed filters in updates also refuses the filter on the version without an index.
+    let guard = strict.enabled == Some(true) && strict.unindexed_filtering_update == Some(false);
+    let guard = guard.then_some((VERSION, FieldType::Integer, "integer"));
+    let wanted = INDEXES.into_iter().chain(guard);
+    wanted.filter(|(field, ..)| !held.payload_schema.contains_key(*field)).collect()
 }
 
 /// Adds the vectors of models that are new in the configuration, if the server can (1.18 and later). Existing data does

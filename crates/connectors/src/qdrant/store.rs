@@ -37,7 +37,7 @@ const READ: &str = "qdrant: read";
 pub struct QdrantStore {
     pub(super) server: Server,
     pub(super) collection: String,
-    limits: Arc<Limits>,
+    pub(super) limits: Arc<Limits>,
     /// Locked from reading the versions to writing the points, if the server does not compare versions itself.
     turn: Mutex<()>,
     /// The limits of the collection; `None` before they are read, and after the server refused a request for its size.

@@ -35,16 +35,10 @@ const ROOM_PAUSE: Duration = Duration::from_millis(20);
 #[async_trait]
 impl Bus for RedisBus {
     async fn prepare(&self) -> Result<(), Fault> {
-        let fault = |error: Error| error.into_fault(PREPARE);
-        let facts: String = self.shared.connection.query(&redis::cmd("INFO")).await.map_err(fault)?;
-        let keys = &self.shared.keys;
-        super::config::check_server(&facts, &keys.stream, &keys.dead)?
-            .iter()
-            .for_each(|warning| tracing::warn!("{warning}"));
         // Queried first: a server whose memory is full refuses `XGROUP CREATE` even if the group exists.
-        match self.shared.group().await.map_err(fault)? {
-            Some(_) => Ok(()),
-            None => self.shared.make_group().await.map_err(fault),
+        match self.has_group().await? {
+            true => Ok(()),
+            false => self.shared.make_group().await.map_err(|error| error.into_fault(PREPARE)),
         }
     }
 
@@ -122,6 +116,17 @@ impl DeadLetters for RedisBus {
 }
 
 impl RedisBus {
+    /// Whether the server has the group of workers; warns of settings with which it may lose events.
+    pub(super) async fn has_group(&self) -> Result<bool, Fault> {
+        let fault = |error: Error| error.into_fault(PREPARE);
+        let facts: String = self.shared.connection.query(&redis::cmd("INFO")).await.map_err(fault)?;
+        let keys = &self.shared.keys;
+        super::config::check_server(&facts, &keys.stream, &keys.dead)?
+            .iter()
+            .for_each(|warning| tracing::warn!("{warning}"));
+        Ok(self.shared.group().await.map_err(fault)?.is_some())
+    }
+
     /// Waits until the bus has room. Uses the backlog measured with the last publication, which saves a query.
     async fn room(&self) -> Result<(), Fault> {
         let deadline = Instant::now() + self.room_wait;

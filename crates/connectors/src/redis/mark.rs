@@ -11,18 +11,26 @@ const CONTEXT: &str = "redis: installation";
 impl Shared {
     /// The key with the id of the installation that the stream belongs to.
     fn mark(&self) -> String {
-        mark_of(&self.keys.stream)
+        format!("{}:installation", self.keys.stream)
     }
 }
 
-fn mark_of(stream: &str) -> String {
-    format!("{stream}:installation")
-}
-
-/// The commands that create the stream's group and its mark, for printing. `INSTALLATION` stands for the id.
-#[must_use]
-pub fn statements(stream: &str, group: &str) -> [String; 2] {
-    [format!("XGROUP CREATE {stream} {group} 0 MKSTREAM"), format!("SET {} INSTALLATION NX", mark_of(stream))]
+impl RedisBus {
+    /// The commands that `init` would send now, for printing: those that create the stream's group and its mark, as far as
+    /// they are missing. `INSTALLATION` stands for the id. Creates nothing.
+    ///
+    /// # Errors
+    /// [`Misconfigured`](FaultClass::Misconfigured) if the server may lose events; the fault of a command.
+    pub async fn statements(&self) -> Result<Vec<String>, Fault> {
+        let (keys, mut statements) = (&self.shared.keys, Vec::new());
+        if !self.has_group().await? {
+            statements.push(format!("XGROUP CREATE {} {} 0 MKSTREAM", keys.stream, keys.group));
+        }
+        if self.marks().await?.is_some_and(|marks| marks.is_empty()) {
+            statements.push(format!("SET {} INSTALLATION NX", self.shared.mark()));
+        }
+        Ok(statements)
+    }
 }
 
 #[async_trait]

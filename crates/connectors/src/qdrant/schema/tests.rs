@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 use chunk_sync_model::EmbeddingModel;
+use qdrant_client::qdrant::{CollectionConfig, PayloadSchemaInfo};
 
 use super::*;
 
@@ -55,7 +56,7 @@ fn a_difference_names_the_vector_and_the_stored_and_the_required_value() {
 #[test]
 fn the_requests_name_every_vector_and_every_index() {
     let models = vec![EmbeddingModel { model: "m".into(), vector: "dense_m".into(), size: 3 }];
-    let requests = statements("chunks", &Limits { models, ..Limits::default() });
+    let requests = requests::all("chunks", &Limits { models, ..Limits::default() });
     let request = |number: usize| {
         let (path, body) = requests[number].split_once(" {").unwrap();
         (path, serde_json::from_str::<serde_json::Value>(&format!("{{{body}")).unwrap())
@@ -66,8 +67,26 @@ fn the_requests_name_every_vector_and_every_index() {
     assert_eq!(body["vectors"], json!({ "dense_m": vector, "dense_alternative": vector }));
     assert_eq!(body["sparse_vectors"], json!({ "sparse_splade": {} }));
     assert_eq!(body["hnsw_config"], json!({ "m": 16, "ef_construct": 200 }));
-    assert_eq!(requests.len(), 10);
+    assert_eq!(requests.len(), 9);
     let (path, body) = request(7);
     assert_eq!(path, "PUT /collections/chunks/index?wait=true");
     assert_eq!(body, json!({ "field_name": "is_code", "field_schema": "bool" }));
+}
+
+#[test]
+fn of_a_collection_only_the_missing_vectors_and_indexes_are_requested() {
+    let (limits, mut held) = (Limits::default(), CollectionInfo::default());
+    let mut params = created(&limits);
+    vectors(&mut params).remove("dense_gte");
+    held.config = Some(CollectionConfig { params: Some(params), ..CollectionConfig::default() });
+    let indexed = INDEXES.iter().filter(|(field, ..)| *field != "language");
+    held.payload_schema = indexed.map(|(field, ..)| ((*field).to_owned(), PayloadSchemaInfo::default())).collect();
+    let requests = requests::lacking(&held, "chunks", &limits, true).unwrap();
+    let wanted = [
+        r#"PUT /collections/chunks/vectors/dense_gte?wait=true {"dense":{"distance":"Cosine","size":768}}"#,
+        r#"PUT /collections/chunks/index?wait=true {"field_name":"language","field_schema":"keyword"}"#,
+    ];
+    assert_eq!(requests, wanted);
+    // An older server cannot add the vector.
+    assert!(requests::lacking(&held, "chunks", &limits, false).is_err());
 }
