@@ -195,6 +195,29 @@ impl Setup {
     }
 }
 
+/// The forms of the guide for providers, on a server that has the certificate of their names.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_forms_of_providers_log_in_with_scram_and_channel_binding() {
+    let setup = Setup::start().await;
+    let role = format!("CREATE ROLE \"postgres.ref\" SUPERUSER LOGIN PASSWORD '{PASSWORD}'");
+    setup.server.client().await.batch_execute(&role).await.unwrap();
+    let ca = &setup.files.ca;
+    for user in ["postgres", "postgres.ref"] {
+        for options in [
+            "sslmode=require",
+            "sslmode=require&channel_binding=require",
+            &format!("sslmode=verify-full&sslrootcert={ca}"),
+            &format!("sslmode=verify-full&sslrootcert={ca}&channel_binding=require"),
+        ] {
+            let url = setup.url(&format!("{user}:{PASSWORD}"), options).replace("postgres://", "postgresql://");
+            eventually(|| connects(&url, &url)).await;
+        }
+    }
+    let wrong = setup.url("postgres.ref:another", "sslmode=require&channel_binding=require");
+    let plain = setup.by_password("sslmode=disable");
+    eventually(|| is_refused(&plain, &wrong, "password")).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_sslmode_accepts_and_refuses_what_libpq_does() {
     let setup = Setup::start().await;

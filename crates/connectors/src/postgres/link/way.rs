@@ -123,6 +123,9 @@ fn by_libpq(mode: Mode, roots: &Roots) -> Verification {
 }
 
 #[cfg(test)]
+mod providers;
+
+#[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
 
