@@ -40,7 +40,7 @@ function askForToken() {
 function silent(error) {
   const known = $("board").hidden ? "" : ` The data below is from ${new Date(answeredAt).toLocaleTimeString()}.`;
   const reason = error.name === "TimeoutError" ? "no response in time" : error.message;
-  setText($("silence"), `The service does not respond (${reason}). Retrying.${known}`);
+  setText($("silence"), `The service does not respond (${reason}). If it has ended, its log names the cause; chunk-sync run starts it. Retrying every second.${known}`);
   setText($("state"), "No response", "bad");
 }
 

@@ -135,8 +135,10 @@ function drawChunk(found) {
   return [verdict, make("div", "held", ...Object.entries(found.stores).map(([target, held]) => drawHeld(target, held)))];
 }
 
+const capital = (word) => word && word[0].toUpperCase() + word.slice(1);
+
 function drawHeld(target, held) {
-  const pill = make("span", "pill", held.error ? "No answer" : (held.problem ?? (held.present ? "In sync" : "Absent")));
+  const pill = make("span", "pill", held.error ? "No answer" : (capital(held.problem) ?? (held.present ? "In sync" : "Absent")));
   pill.dataset.tone = held.error || held.problem ? "bad" : held.present ? "good" : "idle";
   const version = held.sync_version ? `sync version ${held.sync_version}` : "";
   const made = make("div", "store", make("div", "head", make("h3", "", NAMES[target] ?? target), pill), make("p", "quiet", held.error ?? version));

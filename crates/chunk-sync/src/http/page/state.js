@@ -1,13 +1,16 @@
 // Draws the state of the service: readiness, flow, figures, stores, capture, verification.
 
 import { lines, rates } from "./charts.js";
-import { $, NAMES, bytes, count, duration, make, percent, rate, redraw, setText } from "./util.js";
+import { $, NAMES, bytes, count, duration, make, percent, prose, rate, redraw, setText } from "./util.js";
 
 const ROLES = { postgres: "rows, the system of record", qdrant: "vectors", neo4j: "graph" };
 
 /** Samples over which a rate is averaged. */
 const SMOOTH = 5;
-const MINUTES = 300;
+
+/** A chart shows as many seconds as there are, at least the first and at most the second number. */
+const [LEAST, MOST] = [60, 300];
+const shownSeconds = (values) => Math.min(MOST, Math.max(LEAST, values.length));
 
 let serviceNow = 0;
 
@@ -29,7 +32,7 @@ function drawReadiness(status) {
   else if (failing.length > 0) setText($("state"), `Ready, but ${failing.join(" and ")} ${failing.length > 1 ? "fail" : "fails"}`, "warn");
   else setText($("state"), "Ready", "good");
   const reasons = [...status.waiting_for, ...(status.warnings ?? []), ...status.unknown].filter(Boolean);
-  redraw($("reasons"), reasons, () => reasons.map((reason) => make("p", "", reason[0].toUpperCase() + reason.slice(1))));
+  redraw($("reasons"), reasons, () => reasons.map((reason) => make("p", "", ...prose(reason[0].toUpperCase() + reason.slice(1)))));
   $("reasons").hidden = reasons.length === 0;
 }
 
@@ -52,8 +55,9 @@ function drawFlow(history) {
   setText($("rate"), rate(now));
   setText($("rate-in"), rate(incoming));
   const top = Math.max(0, ...completed.filter((value) => value !== null));
-  const label = `Events per second over the last ${duration(MINUTES)}: ${rate(now)} completed and ${rate(incoming)} received now, ${rate(top)} completed at most`;
-  lines($("flow"), [{ name: "in", values: received }, { name: "out", values: completed, area: true }], { places: MINUTES, most: 1, label });
+  const places = shownSeconds(completed);
+  const label = `Events per second over the last ${duration(places)}: ${rate(now)} completed and ${rate(incoming)} received now, ${rate(top)} completed at most`;
+  lines($("flow"), [{ name: "in", values: received }, { name: "out", values: completed, area: true }], { places, most: 1, label });
 }
 
 /** A figure: name, text, an explanation, and a tone if it needs attention. */
@@ -64,14 +68,14 @@ function figures(status, history) {
   const { queue, done } = status;
   shown.push(figure("In the queue", queue ? count.format(queue.unread + queue.pending) : "–", queue ? `${count.format(queue.unread)} unread, ${count.format(queue.pending)} pending` : "the bus does not answer", queue ? null : "bad"));
   const oldest = queue?.oldest_seconds ?? null;
-  shown.push(figure("Oldest entry", oldest === null ? "none" : duration(oldest), "waits for this long", oldest > 60 ? "warn" : null));
+  shown.push(figure("Oldest entry", oldest === null ? "none" : duration(oldest), oldest === null ? "nothing waits" : "how long it has waited", oldest > 60 ? "warn" : null));
   const outboxes = status.stores.map((store) => store.outbox).filter((size) => size !== null);
   const outbox = outboxes.reduce((sum, size) => sum + size, 0);
   shown.push(figure("In the outbox", count.format(outbox), "chunks that a store lacks", outbox > 0 ? "warn" : null));
   shown.push(figure("Completed", count.format(done.settled), `${count.format(done.under_way)} under way, ${count.format(done.replayed)} replayed at start`));
   const open = status.open_conflicts;
   shown.push(figure("Open conflicts", open === null || open === undefined ? "–" : count.format(open), `${count.format(done.conflicts)} met since the start`, open > 0 ? "warn" : null));
-  shown.push(figure("Dead letters", queue ? count.format(queue.dead) : "–", "need the operator", queue?.dead > 0 ? "warn" : null));
+  shown.push(figure("Dead letters", queue ? count.format(queue.dead) : "–", queue?.dead > 0 ? "to be retried or dropped below" : "events that could not be processed", queue?.dead > 0 ? "warn" : null));
   const log = last(history, "chunk_sync_wal_bytes");
   if (log !== null) shown.push(figure("Write-ahead log", bytes(log), "on disk"));
   return [...shown, ...optional(history)];
@@ -83,17 +87,17 @@ function sum(history, prefix) {
   return found.length === 0 ? null : found.reduce((all, name) => all + (last(history, name) ?? 0), 0);
 }
 
-/** Figures that only some installations have. */
+/** Figures that are shown only while they are not zero. */
 function optional(history) {
   const oldest = last(history, "chunk_sync_waiting_seconds");
   const found = [
-    ["Deletions held", "chunk_sync_deletions_held", "above scrub.max_deletes; they wait for the operator", "bad"],
-    ["Rows out of sight", "chunk_sync_absent_rows{state=\"hidden\"}", "something hides them; nothing is deleted", "bad"],
+    ["Deletions held", "chunk_sync_deletions_held", "more than scrub.max_deletes; the operator decides", "bad"],
+    ["Rows out of sight", "chunk_sync_absent_rows{state=\"hidden\"}", "chunk-sync doctor names what hides them", "bad"],
     ["Set aside", "chunk_sync_waiting_events", oldest > 0 ? `the oldest for ${duration(oldest)}` : "until they can be merged", "warn"],
     ["Watched", "chunk_sync_watch", "late writes, which are read back", null],
   ];
   const shown = found.map(([name, prefix, note, tone]) => ({ name, number: sum(history, prefix), note, tone }));
-  return shown.filter(({ number }) => number !== null).map(({ name, number, note, tone }) => figure(name, count.format(number), note, number > 0 ? tone : null));
+  return shown.filter(({ number }) => number > 0).map(({ name, number, note, tone }) => figure(name, count.format(number), note, tone));
 }
 
 const PHASES = { failed: "bad", opening: "warn", bus_full: "warn" };
@@ -120,6 +124,7 @@ function drawTiles(list, shown) {
     setText(term, name);
     setText(value, text, tone);
     value.classList.toggle("long", text.length > 12);
+    tile.classList.toggle("wide", text.length > 40);
     setText(explanation, note);
   });
 }
@@ -147,18 +152,21 @@ function drawStore(item, store, history) {
   else setText(pill, "In sync", "good");
   const lag = history.lag_seconds[store.target];
   const [number, unit] = item.querySelector(".lag").children;
-  setText(number, lag ? duration(lag.now) : "–");
-  setText(unit, " behind");
+  // What is in the outbox counts as complete, so the lag does not show it.
+  const lacks = store.outbox > 0;
+  setText(number, lacks ? count.format(store.outbox) : lag ? duration(lag.now) : "–");
+  setText(unit, lacks ? ` ${store.outbox === 1 ? "chunk" : "chunks"} behind` : " behind");
   setText(item.querySelector(".spread"), lag?.p50 !== undefined ? `visible in ${duration(lag.p50)} (p50), ${duration(lag.p95)} (p95)` : "no change in the last 5 minutes");
   const values = history.series[`lag{target="${store.target}"}`] ?? [];
   const most = Math.max(0, ...values.filter((value) => value !== null));
-  lines(item.querySelector("svg"), [{ name: "out", values, area: true }], { places: MINUTES, most: 0.1, label: `Lag of ${name} over the last 5 minutes: ${duration(most)} at most` });
+  const places = shownSeconds(values);
+  lines(item.querySelector("svg"), [{ name: "out", values, area: true }], { places, most: 0.1, label: `Lag of ${name} over the last ${duration(places)}: ${duration(most)} at most` });
   const outbox = item.querySelector(".outbox");
   outbox.hidden = store.target === "postgres";
   setText(outbox, store.outbox === null ? "outbox unknown" : `${count.format(store.outbox)} ${store.outbox === 1 ? "chunk" : "chunks"} in its outbox`);
   const fault = item.querySelector(".fault");
   fault.hidden = !store.failing;
-  if (store.failing) setText(fault, `For ${duration(since(store.failing.since))}: ${store.failing.fault}`);
+  if (store.failing) setText(fault, `For ${duration(since(store.failing.since))}: ${store.failing.fault}. The service retries; chunk-sync doctor examines the server.`);
 }
 
 function drawVerification(found) {

@@ -22,6 +22,12 @@ export function make(tag, className, ...content) {
   return element;
 }
 
+/** A text of the service as content: times to the second, and what stands between backticks as code. */
+export function prose(text) {
+  const parts = text.replace(/(T\d\d:\d\d:\d\d)\.\d+Z/g, "$1Z").split("`");
+  return parts.map((part, i) => (i % 2 === 1 ? make("code", "", part) : part));
+}
+
 /** Replaces the content only if the data changed. Returns whether it did. */
 export function redraw(element, data, draw) {
   const key = JSON.stringify(data);
