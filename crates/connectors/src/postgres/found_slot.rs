@@ -11,8 +11,8 @@ pub(super) const SLOT: &str = "SELECT active, wal_status, coalesce(database::tex
     coalesce(plugin::text, '') AS plugin, database IS NOT DISTINCT FROM current_database() AS is_of_database,
     coalesce(confirmed_flush_lsn, '0/0') AS confirmed,
     coalesce(pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END,
-        confirmed_flush_lsn), 0)::bigint AS behind
-    FROM pg_replication_slots WHERE slot_name = $1::text";
+        confirmed_flush_lsn), 0)::bigint AS behind, coalesce((to_jsonb(slots) ->> 'synced')::boolean, false) AS synced
+    FROM pg_replication_slots slots WHERE slot_name = $1::text";
 
 /// A replication slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub(super) struct FoundSlot {
     pub(super) confirmed: Position,
     /// The bytes of log after that position.
     pub(super) behind: i64,
+    /// Whether the server, as a standby, kept it in step with the slot of its primary (17 and later).
+    pub(super) is_synced: bool,
 }
 
 /// Whether the server keeps the log that a slot needs: `wal_status` of `pg_replication_slots`.
@@ -74,6 +76,7 @@ impl FoundSlot {
             wal: WalStatus::of(row.try_get("wal_status")?),
             confirmed: Position(row.try_get::<_, PgLsn>("confirmed")?.into()),
             behind: row.try_get("behind")?,
+            is_synced: row.try_get("synced")?,
         }))
     }
 
@@ -103,6 +106,7 @@ impl FoundSlot {
             wal: WalStatus::Kept,
             confirmed: Position(confirmed),
             behind: 0,
+            is_synced: false,
         }
     }
 }

@@ -78,7 +78,8 @@ impl State {
             _ if noted.server.system != self.server.system => Some(Gap::OtherServer),
             None => Some(Gap::Dropped),
             Some(slot) if slot.wal == WalStatus::Lost => Some(Gap::Invalidated),
-            Some(_) if noted.server.timeline != self.server.timeline => Some(Gap::Failover),
+            // What the primary had confirmed is in the log of the standby before its slot moves there.
+            Some(slot) if noted.server.timeline != self.server.timeline && !slot.is_synced => Some(Gap::Failover),
             Some(slot) if slot.confirmed > noted.position => Some(Gap::Moved),
             Some(_) => None,
         };
@@ -153,11 +154,15 @@ mod tests {
         assert_eq!(unwritten.gap(), None, "the server had not written the last confirmation to disk");
         let first = State { slot: None, noted: None, ..state() };
         assert_eq!(first.gap(), None, "nothing was captured before");
+        let kept = FoundSlot { is_synced: true, ..FoundSlot::unread(15) };
+        let promoted = State { server: server("7", 2), slot: Some(kept), ..state() };
+        assert_eq!(promoted.gap(), None, "a standby that kept the slot was promoted");
     }
 
     #[test]
     fn a_slot_that_may_have_skipped_changes_has_a_gap() {
         let lost = FoundSlot { wal: WalStatus::Lost, ..FoundSlot::unread(16) };
+        let ahead = FoundSlot { is_synced: true, ..FoundSlot::unread(17) };
         let open = Noted { server: server("7", 1), position: Position(16), gap: Some(Gap::Dropped) };
         for (state, gap) in [
             (State { slot: None, ..state() }, Gap::Dropped),
@@ -166,6 +171,7 @@ mod tests {
             (State { server: server("8", 1), ..state() }, Gap::OtherServer),
             (State { server: server("8", 1), slot: None, ..state() }, Gap::OtherServer),
             (State { server: server("7", 2), ..state() }, Gap::Failover),
+            (State { server: server("7", 2), slot: Some(ahead), ..state() }, Gap::Moved),
             (State { noted: Some(open), ..state() }, Gap::Dropped),
         ] {
             assert_eq!(state.gap(), Some(gap), "{state:?}");
