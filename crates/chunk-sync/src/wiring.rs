@@ -135,13 +135,18 @@ impl Opened {
         Ok(Self { rows, bus, stores })
     }
 
-    fn wire(self, config: &Config, installed: Installed) -> Wired {
-        let Self { rows, bus, stores } = self;
-        let mut heartbeats: Vec<Arc<dyn Heartbeats>> = Vec::new();
-        if rows.capture.is_some() {
-            heartbeats.push(Arc::new(FileHeartbeats::new(config.settings.wal.dir.clone())));
-            heartbeats.extend(bus.heartbeats);
+    /// The places that keep the last value inserted into PostgreSQL; none if the rows are embedded.
+    fn heartbeats(&self, config: &Config) -> Vec<Arc<dyn Heartbeats>> {
+        if self.rows.capture.is_none() {
+            return Vec::new();
         }
+        let file: Arc<dyn Heartbeats> = Arc::new(FileHeartbeats::new(config.settings.wal.dir.clone()));
+        std::iter::once(file).chain(self.bus.heartbeats.clone()).collect()
+    }
+
+    fn wire(self, config: &Config, installed: Installed) -> Wired {
+        let heartbeats = self.heartbeats(config);
+        let Self { rows, bus, stores } = self;
         let limits = Arc::new(config.settings.limits.clone());
         let stores = stores.into_iter().map(|store| store.checked(installed.id)).collect();
         let ports = Ports {

@@ -147,6 +147,14 @@ pub(crate) async fn install(config: &Config, without: &[Target], adopt: bool) ->
     let installed = record(&*installation, before, stores::named(roles), without, &unmarked, floor).await?;
     // After the new version is recorded, no process merges with the old floor.
     opened.rows.records.record_table(adopt).await?;
+    if adopt {
+        // Without the values that were noted after the backup the adopted database would count as restored again.
+        for place in opened.heartbeats(config) {
+            if let Some(noted) = place.noted().await? {
+                opened.rows.records.note_heartbeat(noted.value).await?;
+            }
+        }
+    }
     for store in &opened.stores {
         store.store.prepare().await?;
     }
