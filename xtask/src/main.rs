@@ -42,8 +42,9 @@ usage: cargo xtask <task>
     --no-services  start and stop no servers; set the variables of `services env` yourself
     ARGUMENTS      (of `test live`) go to `cargo test`, such as `--test redis -- --nocapture`
 
-  browser          try the status page in a headless Chromium against the running program; needs the programs chromium
-                   and chromedriver (Debian: chromium, chromium-driver); writes screenshots to .dev/shots
+  browser          try the status page in a headless Chromium, on embedded stores and on the real servers, under load and
+                   while something is wrong; needs the programs chromium and chromedriver (Debian: chromium,
+                   chromium-driver); writes screenshots to .dev/shots
 
   schema           compare the answers of the service with /openapi.json by Schemathesis, with the token and without; about
                    three minutes; needs python3-venv and the Python registry

@@ -71,8 +71,7 @@ fn the_page_shows_the_service_and_the_operator_acts_on_it() {
     assert_eq!(service.found("/v1/dead")["total"], 0);
 
     // Dark, and on a phone nothing is wider than the screen.
-    browser.emulate_dark(390);
-    browser.until("return matchMedia('(prefers-color-scheme: dark)').matches");
+    browser.emulate(true, "dark");
     assert_eq!(browser.run("return document.documentElement.scrollWidth <= innerWidth"), true);
     browser.shot("phone-dark");
 

@@ -1,9 +1,22 @@
 //! Installations with some of the servers, on real servers: PostgreSQL with Redis and Neo4j, Redis or Neo4j with embedded
-//! rows, and changes of the set of stores. Qdrant is not covered here.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+//! rows, and changes of the set of stores; what the service does when PostgreSQL or its table changes, and what `doctor` and
+//! the status page show meanwhile. Qdrant is not covered here.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
+#[path = "roles/columns.rs"]
+mod columns;
+#[path = "roles/doctor_postgres.rs"]
+mod doctor_postgres;
 #[path = "roles/environment.rs"]
 mod environment;
+#[path = "roles/page.rs"]
+mod page;
+#[path = "servers/proxy.rs"]
+mod proxy;
+#[path = "roles/restore.rs"]
+mod restore;
+#[path = "roles/switch_over.rs"]
+mod switch_over;
 
 use chunk_sync_model::Target;
 

@@ -14,8 +14,6 @@ mod clients;
 mod crash_points;
 #[path = "servers/doctor.rs"]
 mod doctor;
-#[path = "servers/doctor_postgres.rs"]
-mod doctor_postgres;
 #[path = "servers/drill.rs"]
 mod drill;
 #[path = "servers/environment.rs"]

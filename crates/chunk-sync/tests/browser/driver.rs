@@ -1,4 +1,5 @@
 //! A minimal WebDriver client: starts chromedriver, runs scripts in the page, types, and takes screenshots.
+#![allow(dead_code, reason = "each test that includes it uses a part")]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -97,12 +98,16 @@ impl Browser {
         self.of_session("goog/cdp/execute", &json!({"cmd": command, "params": parameters}))
     }
 
-    /// Shows the page as a phone of this width in dark colours does.
-    pub(crate) fn emulate_dark(&self, width: u32) {
-        let media = json!({"features": [{"name": "prefers-color-scheme", "value": "dark"}]});
+    /// Shows the page as a phone of 390 pixels, or else a wide screen, does that prefers `light` or `dark` colours.
+    pub(crate) fn emulate(&self, phone: bool, colours: &str) {
+        let media = json!({"features": [{"name": "prefers-color-scheme", "value": colours}]});
         self.chrome("Emulation.setEmulatedMedia", &media);
-        let screen = json!({"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": true});
+        let (width, height) = if phone { (390, 844) } else { (1200, 900) };
+        let screen = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": phone});
         self.chrome("Emulation.setDeviceMetricsOverride", &screen);
+        self.until(&format!(
+            "return innerWidth === {width} && matchMedia('(prefers-color-scheme: {colours})').matches"
+        ));
     }
 
     /// Writes a screenshot of the whole page to CHUNK_SYNC_SHOTS.

@@ -35,21 +35,21 @@ pub(crate) enum Role {
 pub(crate) struct Environment {
     dir: TempDir,
     /// Part of the names of database, slot, publication and stream.
-    name: String,
+    pub(crate) name: String,
     stream: String,
     roles: Vec<Role>,
     /// Locked while the test uses the only database of Neo4j's community edition; a neighbour shares it.
     _turn: Option<File>,
 }
 
-fn variable(name: &str) -> String {
+pub(crate) fn variable(name: &str) -> String {
     let name = format!("CHUNK_SYNC_TEST_{name}");
     std::env::var(&name).unwrap_or_else(|_| {
         panic!("{name} is not set; run `cargo xtask services up`, then `eval \"$(cargo xtask services env)\"`")
     })
 }
 
-async fn execute(url: &str, statement: &str) {
+pub(crate) async fn execute(url: &str, statement: &str) {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await.expect("cannot connect to PostgreSQL");
     tokio::spawn(connection);
     client.batch_execute(statement).await.unwrap();
@@ -129,13 +129,14 @@ impl Environment {
         self.roles.contains(&role)
     }
 
-    fn database(&self) -> String {
+    /// The URL of the database.
+    pub(crate) fn database(&self) -> String {
         let maintenance = variable("PG18_URL");
         let (prefix, _) = maintenance.rsplit_once('/').unwrap();
         format!("{prefix}/chunk_sync_{}", self.name)
     }
 
-    fn program(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn program(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_chunk-sync"));
         command.current_dir(self.dir.path()).args(arguments).stdin(Stdio::null());
         command
@@ -161,8 +162,18 @@ impl Environment {
         Service(self.program(&["run"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap())
     }
 
+    /// Starts a service with these variables; its log goes to the log of the test.
+    pub(crate) fn start_with(&self, variables: &[(&str, &str)]) -> Service {
+        let mut command = self.program(&["run"]);
+        Service(command.envs(variables.iter().copied()).stdout(Stdio::null()).spawn().unwrap())
+    }
+
     pub(crate) fn publish(&self, count: usize) {
-        let lines: Vec<String> = Generator::new(21).take(count).map(|chunk| chunk.to_string()).collect();
+        self.publish_lines(&lines(count));
+    }
+
+    /// Publishes chunks, one JSON object per line.
+    pub(crate) fn publish_lines(&self, lines: &[String]) {
         std::fs::write(self.dir.path().join("in.jsonl"), lines.join("\n")).unwrap();
         self.fine(&["publish", "in.jsonl"]);
     }
@@ -182,6 +193,29 @@ impl Environment {
 
     pub(crate) async fn sql(&self, statement: &str) {
         execute(&self.database(), statement).await;
+    }
+
+    /// The single number that a query returns.
+    pub(crate) async fn count(&self, query: &str) -> i64 {
+        let (client, connection) = tokio_postgres::connect(&self.database(), NoTls).await.unwrap();
+        tokio::spawn(connection);
+        client.query_one(query, &[]).await.unwrap().get(0)
+    }
+
+    /// Waits until a query returns at least this number.
+    pub(crate) async fn count_reaches(&self, query: &str, least: i64) {
+        let began = Instant::now();
+        while self.count(query).await < least {
+            assert!(began.elapsed() < LIMIT, "{query}: not within {LIMIT:?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Runs a repair that leaves something for the operator; returns its report.
+    pub(crate) fn repaired(&self) -> Value {
+        let output = self.program(&["verify", "--repair", "--json"]).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        serde_json::from_slice(&output.stdout).unwrap()
     }
 
     /// Waits until every row is captured and all stores are consistent.
@@ -208,6 +242,15 @@ impl Environment {
         u64::try_from(count).unwrap()
     }
 
+    /// Waits until the graph has at least this number of chunks.
+    pub(crate) async fn until_nodes(&self, what: &str, count: u64) {
+        let began = Instant::now();
+        while self.nodes().await < count {
+            assert!(began.elapsed() < LIMIT, "{what}: not within {LIMIT:?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     /// Deletes the id of the installation from Neo4j and Redis.
     pub(crate) async fn forget_marks(&self) {
         graph().run(query("MATCH (n:ChunkSyncInstallation) DELETE n")).await.unwrap();
@@ -215,6 +258,16 @@ impl Environment {
         let mut redis = redis.get_multiplexed_async_connection_with_config(&patient()).await.unwrap();
         redis::cmd("DEL").arg(format!("{}:installation", self.stream)).exec_async(&mut redis).await.unwrap();
     }
+}
+
+/// Generated chunks, one JSON object per line.
+pub(crate) fn lines(count: usize) -> Vec<String> {
+    Generator::new(21).take(count).map(|chunk| chunk.to_string()).collect()
+}
+
+/// A port that is free now.
+pub(crate) fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 fn within(what: &str, mut is: impl FnMut() -> bool) {

@@ -1,5 +1,6 @@
-//! A PostgreSQL 15 of a test's own, for settings that the shared servers do not have. Debian's programs, loopback, an empty
-//! directory. Dropping the value ends it.
+//! A PostgreSQL of a test's own, for settings that the shared servers do not have: 15 with Debian's programs, or another with
+//! those of a shared server. Loopback, an empty directory. Dropping the value ends it.
+#![allow(dead_code, reason = "each test that includes it uses a part")]
 
 use std::fs::Permissions;
 use std::net::{Ipv4Addr, TcpListener};
@@ -16,28 +17,33 @@ const PROGRAMS: &str = "/usr/lib/postgresql/15/bin";
 
 pub(crate) const PASSWORD: &str = "of-the-test";
 
-/// User and group that the server runs as, if this process is root, as which PostgreSQL does not run.
-struct Account(Option<(u32, u32)>);
+/// The directory of the programs, and user and group that the server runs as if this process is root, as which PostgreSQL
+/// does not run.
+#[derive(Clone)]
+struct Account {
+    programs: PathBuf,
+    ids: Option<(u32, u32)>,
+}
 
 impl Account {
-    fn find() -> Self {
+    fn find(programs: &Path) -> Self {
         let is_root = std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0);
         let accounts = std::fs::read_to_string("/etc/passwd").unwrap();
         let line = accounts.lines().find(|line| line.starts_with("postgres:"));
         let ids = line.map(|line| line.split(':').skip(2).take(2).map(|id| id.parse().unwrap()).collect::<Vec<u32>>());
-        Self(ids.filter(|_| is_root).map(|ids| (ids[0], ids[1])))
+        Self { programs: programs.to_owned(), ids: ids.filter(|_| is_root).map(|ids| (ids[0], ids[1])) }
     }
 
     fn command(&self, program: &str) -> Command {
-        let program = format!("{PROGRAMS}/{program}");
-        let Some((user, group)) = self.0 else { return Command::new(program) };
+        let program = self.programs.join(program);
+        let Some((user, group)) = self.ids else { return Command::new(program) };
         let mut command = Command::new("setpriv");
-        command.args([format!("--reuid={user}"), format!("--regid={group}"), "--clear-groups".to_owned(), program]);
+        command.args([format!("--reuid={user}"), format!("--regid={group}"), "--clear-groups".to_owned()]).arg(program);
         command
     }
 
     fn give(&self, path: &Path) {
-        if let Some((user, group)) = self.0 {
+        if let Some((user, group)) = self.ids {
             chown(path, Some(user), Some(group)).unwrap();
         }
     }
@@ -53,7 +59,12 @@ pub(crate) struct OwnServer {
 impl OwnServer {
     /// An initialised server that does not run yet, with these lines of `pg_hba.conf`.
     pub(crate) fn new(rules: &str) -> Self {
-        let server = Self::empty();
+        Self::by(Path::new(PROGRAMS), rules)
+    }
+
+    /// The same with the programs in this directory.
+    pub(crate) fn by(programs: &Path, rules: &str) -> Self {
+        let server = Self::empty(Account::find(programs));
         let secret = server.write("password", PASSWORD);
         let mut command = server.account.command("initdb");
         command.args(["--username=postgres", "--auth=scram-sha-256", "--encoding=UTF8", "--no-locale", "--no-sync"]);
@@ -64,7 +75,7 @@ impl OwnServer {
 
     /// A standby of `primary`.
     pub(crate) fn standby_of(primary: &Self) -> Self {
-        let server = Self::empty();
+        let server = Self::empty(primary.account.clone());
         let mut command = server.account.command("pg_basebackup");
         command
             .args(["--write-recovery-conf", "--checkpoint=fast", "--no-sync", "--dbname"])
@@ -73,10 +84,9 @@ impl OwnServer {
         server
     }
 
-    fn empty() -> Self {
+    fn empty(account: Account) -> Self {
         let directory = std::env::temp_dir().join(format!("chunk_sync_server_{}", Uuid::new_v4().simple()));
         std::fs::create_dir(&directory).unwrap();
-        let account = Account::find();
         account.give(&directory);
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
         Self { account, directory, process: None, port }

@@ -1,6 +1,6 @@
 //! `doctor` on broken set-ups of PostgreSQL and on a sound one, as a person sees it.
 
-use crate::environment::Environment;
+use crate::environment::{Environment, Role};
 
 /// A broken set-up: statements that break it, variables, what `doctor` must print, and statements that repair it.
 struct Broken<'a> {
@@ -22,7 +22,7 @@ impl<'a> Broken<'a> {
 }
 
 fn broken(environment: &Environment, role: &str) -> Vec<Broken<'static>> {
-    let (name, url) = (&environment.name, &environment.database);
+    let (name, url) = (&environment.name, &environment.database());
     let (_, place) = url.rsplit_once('@').unwrap();
     let (server, _) = url.rsplit_once('/').unwrap();
     let publication = format!("unified_chunks_pub_{name}");
@@ -88,7 +88,7 @@ fn doctor(environment: &Environment, arguments: &[&str], variables: &[(&str, Str
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn eleven_broken_databases_are_reported_with_the_remedy_and_a_sound_one_is_not() {
-    let environment = Environment::new().await;
+    let environment = Environment::new(&[Role::Postgres, Role::Neo4j]).await;
     environment.fine(&["init"]);
     let (code, text) = doctor(&environment, &[], &[]);
     eprintln!("== a sound set-up: exit {code:?}\n{text}");
