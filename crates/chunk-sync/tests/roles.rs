@@ -98,6 +98,11 @@ async fn servers_of_another_installation_are_rejected() {
     other.configure(&[Role::Redis, Role::Neo4j]);
     let error = other.refused(&["init"]);
     assert!(error.contains("the database in Neo4j belongs to installation"), "{error}");
+    // `doctor` reports it as well, before anything is created.
+    let fresh = environment.neighbour(&[Role::Postgres, Role::Neo4j]).await;
+    let output = fresh.program(&["doctor", "--problems"]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.code() == Some(1) && text.contains("belongs to installation"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -91,7 +91,10 @@ async fn of_installation(config: &Config) -> Vec<Finding> {
         Ok(None) if config.roles.is_embedded() => {
             findings.ok("set", "not recorded yet; the next `run` or `publish` records it");
         }
-        Ok(None) => findings.warning("set", "not recorded yet", "run `chunk-sync init`"),
+        Ok(None) => match installation::check_marks(&opened, None, Purpose::Beside).await {
+            Ok(()) => findings.warning("set", "not recorded yet", "run `chunk-sync init`"),
+            Err(fault) => findings.fault("id", &fault),
+        },
         Ok(Some(_)) => match installation::check(&opened, &config.roles, Purpose::Beside).await {
             Ok(installed) => {
                 findings.ok("set", format!("{}, version {}", installed.stores, installed.version));

@@ -74,7 +74,7 @@ fn remedy(recorded: &StoreSet, named: &StoreSet) -> String {
     }
 }
 
-async fn check_marks(opened: &Opened, id: Option<Uuid>, purpose: Purpose) -> Result<(), Fault> {
+pub(super) async fn check_marks(opened: &Opened, id: Option<Uuid>, purpose: Purpose) -> Result<(), Fault> {
     for marked in marked(opened) {
         match check_mark(&*marked, id).await {
             Ok(true) => {}
