@@ -22,8 +22,8 @@ mod facts;
 mod failure;
 mod fault;
 mod fence;
-mod found_slot;
 mod flight;
+mod found_slot;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod fuzz;
 mod idle_records;

@@ -75,10 +75,10 @@ async fn main() -> ExitCode {
     for round in 0..options.rounds {
         eprintln!("round {} of {}", round + 1, options.rounds);
         if ["load", "updates", "commits", "latency", "verify"].iter().any(|group| options.wants(group)) {
-            stores(&options, round, &mut report).await;
+            Box::pin(stores(&options, round, &mut report)).await;
         }
         if options.wants("recovery")
-            && let Some(environment) = report.attempt("recovery: environment", Environment::new()).await
+            && let Some(environment) = Box::pin(report.attempt("recovery: environment", Environment::new())).await
         {
             let measured = async |report: &mut Report| upkeep::recovery(&environment, &options, report).await;
             report.measure("recovery", measured).await;
@@ -94,7 +94,7 @@ async fn main() -> ExitCode {
 
 /// One round on stores of its own: a part that fails is named in the report, and the next one follows.
 async fn stores(options: &Options, round: usize, report: &mut Report) {
-    let Some(environment) = report.attempt("environment", Environment::new()).await else { return };
+    let Some(environment) = Box::pin(report.attempt("environment", Environment::new())).await else { return };
     let loaded = async |report: &mut Report| load::measure(&environment, options, round, report).await;
     report.measure("load", loaded).await;
     if options.wants("latency") || options.wants("commits") {

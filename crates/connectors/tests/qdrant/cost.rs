@@ -39,7 +39,6 @@ async fn a_batch_of_one_kind_is_one_operation() {
             counts();
             assert!(store.apply(&writes).await.iter().all(|applied| matches!(applied, Applied::Written)), "{what}");
             let (requests, operations) = counts();
-            eprintln!("{what}, {rows} rows: {requests} requests, {operations} operations");
             // A batch of the store has at most 256 points: one read and one update.
             assert!(requests <= 2 && operations == 1, "{what}, {rows}: {requests} requests, {operations} operations");
         }
