@@ -8,6 +8,7 @@
 mod absence_log;
 pub mod bus;
 pub mod certificates;
+mod eventually;
 pub mod fuzz;
 pub mod graph_store;
 mod history;
@@ -29,6 +30,7 @@ pub mod waiting;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+pub use eventually::eventually;
 
 /// A port under test, in an environment of its own: a directory, database, stream or key space that no other test sees.
 /// Embedding models are those of `Limits::default()`.

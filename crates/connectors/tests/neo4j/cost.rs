@@ -35,7 +35,6 @@ async fn messages_do_not_grow_with_the_number_of_chunks() {
             messages.store(0, Ordering::Relaxed);
             assert!(store.apply(&writes).await.iter().all(|applied| matches!(applied, Applied::Written)));
             let sent = messages.load(Ordering::Relaxed);
-            eprintln!("{rows} rows at version {version}: {sent} messages");
             assert!(sent <= 40, "{rows} rows at version {version}: {sent} messages");
         }
     }

@@ -1,6 +1,5 @@
 //! A database per test on one of the servers, with direct access to it.
 
-use std::fmt::Debug;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -143,18 +142,6 @@ pub(crate) struct Role<'a> {
 impl Role<'_> {
     pub(crate) fn config(&self) -> PostgresConfig {
         PostgresConfig { url: self.url.as_str().into(), ..self.database.config() }
-    }
-}
-
-/// Repeats the call until it succeeds: a server starts, or reads its files again. Fails after 60 s with the last error.
-pub(crate) async fn eventually<T, E: Debug, F: Future<Output = Result<T, E>>>(call: impl Fn() -> F) -> T {
-    let began = Instant::now();
-    loop {
-        match call().await {
-            Ok(done) => return done,
-            Err(error) => assert!(began.elapsed() < Duration::from_secs(60), "still after 60 s: {error:?}"),
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 

@@ -8,7 +8,8 @@ use chunk_sync_engine::ports::{Commit, CurrentState, Fault, Fence, Lease, MergeS
 use chunk_sync_testkit::merging::{Merging as _, commit};
 use uuid::Uuid;
 
-use super::fixture::{Database, Pg15, Pg18, eventually};
+use super::fixture::{Database, Pg15, Pg18};
+use chunk_sync_testkit::eventually;
 
 /// Takes the lease; repeats the read of its state until the server accepts the connection.
 async fn take(lease: &PostgresLease) -> Uuid {

@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use tokio_postgres::{Client, NoTls};
 use uuid::Uuid;
 
-use crate::fixture::eventually;
+use chunk_sync_testkit::eventually;
 
 const PROGRAMS: &str = "/usr/lib/postgresql/15/bin";
 

@@ -10,12 +10,13 @@ use chunk_sync_connectors::postgres::{
     CaptureConfig, Plugin, PostgresCapture, PostgresConfig, PostgresRecords, Publish, examine,
 };
 use chunk_sync_engine::ports::{Applied, Capture as _, FaultClass, Level, SystemOfRecord as _};
+use chunk_sync_testkit::eventually;
 use chunk_sync_testkit::merging::Merging as _;
 use chunk_sync_testkit::states::{states, write};
 use tokio::net::TcpStream;
 use uuid::Uuid;
 
-use crate::fixture::{Database, Pg15, Pg18, eventually};
+use crate::fixture::{Database, Pg15, Pg18};
 
 /// A PgBouncer. Dropping this value ends it.
 pub(crate) struct Pooler {

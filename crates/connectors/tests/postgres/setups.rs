@@ -8,8 +8,8 @@ use chunk_sync_connectors::postgres::{
 use chunk_sync_engine::ports::{Capture as _, Fault, FaultClass, Finding, Level, SystemOfRecord as _};
 use tokio_postgres::NoTls;
 
-use crate::fixture::eventually;
 use crate::own_server::OwnServer;
+use chunk_sync_testkit::eventually;
 
 const RULES: &str = "host all all 127.0.0.1/32 scram-sha-256\nhost replication all 127.0.0.1/32 scram-sha-256\n";
 

@@ -85,7 +85,7 @@ async fn a_trigger_that_is_created_later_is_seen_by_the_next_merge<S: Server>() 
     let mut next = async |content: &str| {
         number += 1;
         state.chunk.content = content.to_owned();
-        let altered = merged(&records, commit(id, Some(state.clone().into()), number)).await.unwrap();
+        let altered = merged(&records, numbered(id, Some(state.clone().into()), number)).await.unwrap();
         let row = records.rows_of(&[id]).await.unwrap().remove(0).unwrap();
         let stored = row.state.unwrap();
         assert_eq!((row.version, row.seen), (version(number), Some(row_fingerprint(&stored).digest())), "{content}");
@@ -106,13 +106,13 @@ async fn a_row_that_fails_beside_others_commits_nothing<S: Server>() {
     let database = Database::fresh::<S>().await;
     let records = database.prepared().await;
     let states = states(3);
-    merged(&records, commit(states[0].chunk.id, Some(Arc::clone(&states[0])), 1)).await.unwrap();
+    merged(&records, numbered(states[0].chunk.id, Some(Arc::clone(&states[0])), 1)).await.unwrap();
     database.meddle("ALTER TABLE unified.chunks ADD CONSTRAINT calm CHECK (summary IS DISTINCT FROM 'loud')").await;
     let mut loud = State::clone(&states[2]);
     loud.chunk.summary = Some("loud".to_owned());
     let commits = vec![
-        commit(states[1].chunk.id, Some(Arc::clone(&states[1])), 1),
-        commit(loud.chunk.id, Some(loud.clone().into()), 1),
+        numbered(states[1].chunk.id, Some(Arc::clone(&states[1])), 1),
+        numbered(loud.chunk.id, Some(loud.clone().into()), 1),
     ];
     let ids: Vec<Uuid> = commits.iter().map(|commit| commit.id).collect();
     let fence = Fence::default();
@@ -121,7 +121,7 @@ async fn a_row_that_fails_beside_others_commits_nothing<S: Server>() {
     let fault = transaction.commit(commits).await.unwrap_err();
     assert_eq!(fault.class, FaultClass::Rejected, "{fault}");
     assert!(records.rows_of(&ids).await.unwrap().iter().all(Option::is_none));
-    merged(&records, commit(states[1].chunk.id, Some(Arc::clone(&states[1])), 1)).await.unwrap();
+    merged(&records, numbered(states[1].chunk.id, Some(Arc::clone(&states[1])), 1)).await.unwrap();
 }
 
 async fn a_write_that_is_skipped_is_refused<S: Server>() {

@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use chunk_sync_connectors::postgres::{CaptureConfig, Plugin, PostgresConfig, Publish, examine};
 use chunk_sync_engine::ports::Level;
+use chunk_sync_testkit::eventually;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose, date_time_ymd,
 };
 
-use crate::fixture::{Pg18, Server as _, eventually};
+use crate::fixture::{Pg18, Server as _};
 use crate::own_server::{OwnServer, PASSWORD};
 
 type Authority = CertifiedIssuer<'static, KeyPair>;

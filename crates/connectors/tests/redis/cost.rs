@@ -9,8 +9,8 @@ use super::surroundings::{LONG, config, events, ids, reader, send};
 /// The number of commands that the server has run.
 async fn commands(url: &str) -> usize {
     let statistics: String = send(url, &["INFO", "commandstats"]).await;
-    let calls = statistics.lines().filter_map(|line| line.split_once(":calls=")?.1.split(',').next()?.parse().ok());
-    calls.sum()
+    let calls = |line: &str| line.split_once(":calls=")?.1.split(',').next()?.parse::<usize>().ok();
+    statistics.lines().filter_map(calls).sum()
 }
 
 #[tokio::test]
