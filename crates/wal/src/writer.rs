@@ -54,8 +54,9 @@ impl Default for Options {
 /// # let dir = dir.path();
 /// let (mut log, _) = Wal::open(dir, Options::default())?;
 /// let operations = [Pending::new("a-1", r#"{"do":"a"}"#), Pending::new("b-1", r#"{"do":"b"}"#)];
-/// log.append(&operations, Timestamp::now())?;
-/// log.complete(&[Completion { operation_id: "a-1", outcome: Outcome::Complete }], Timestamp::now())?;
+/// let now: Timestamp = "2026-11-23T04:15:00Z".parse()?;
+/// log.append(&operations, now)?;
+/// log.complete(&[Completion { operation_id: "a-1", outcome: Outcome::Complete }], now)?;
 /// drop(log); // as a crash would
 ///
 /// let (_log, recovery) = Wal::open(dir, Options::default())?;

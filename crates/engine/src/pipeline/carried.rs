@@ -20,6 +20,17 @@ use crate::ports::EntryId;
 #[derive(Debug, Default)]
 pub(crate) struct Carried(Mutex<BTreeMap<EntryId, Vec<String>>>);
 
+/// What the bus answers about the entries of the carried log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// It has those that it has not finished.
+    Kept,
+    /// It is in another epoch and cannot answer for them.
+    Lost,
+    /// It does not answer.
+    Unknown,
+}
+
 impl Carried {
     /// Keeps the line if the bus still answers for it; returns whether it does.
     pub(crate) fn keep(&self, operation: &str, origin: Option<&Origin<'_>>, epoch: &str) -> bool {

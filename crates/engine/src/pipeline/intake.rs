@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use crate::pipeline::carried::Answer;
 use crate::pipeline::completion::Batch;
 use crate::pipeline::envelope::{self, Operation, Refusal};
 use crate::pipeline::log::Ending;
@@ -14,17 +15,6 @@ use crate::ports::{DeadLetter, Delivery, EntryId, Fault, FinishedBy};
 use crate::runtime::failpoint::{self, CrashPoint};
 use crate::runtime::metrics;
 use crate::runtime::retry::Pauses;
-
-/// What the bus answers about the entries of the carried log lines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Answer {
-    /// It has those that it has not finished.
-    Kept,
-    /// It is in another epoch and cannot answer for them.
-    Lost,
-    /// It does not answer.
-    Unknown,
-}
 
 impl Worker {
     /// Completes in the log those carried lines whose entries the bus has finished.

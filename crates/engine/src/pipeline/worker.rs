@@ -39,12 +39,11 @@ use tokio::task::JoinSet;
 use tracing::info;
 
 use crate::pipeline::breaker::Breaker;
-use crate::pipeline::carried::Carried;
+use crate::pipeline::carried::{Answer, Carried};
 use crate::pipeline::clocks::Clocks;
 use crate::pipeline::consumer;
 use crate::pipeline::given_up::GivenUp;
 use crate::pipeline::in_flight::InFlight;
-use crate::pipeline::intake::Answer;
 use crate::pipeline::log::Log;
 use crate::pipeline::merge_size::MergeSize;
 use crate::pipeline::store_writer::StoreWriter;
