@@ -42,7 +42,8 @@ async fn commands_grow_only_with_the_entries_that_are_added() {
         eprintln!("{rows} entries: {publishing} to publish, {reading} to read, {acknowledging} to acknowledge");
         assert_eq!(ids(&read), published);
         assert!(publishing <= rows + 10, "{rows} entries: {publishing} commands to publish");
-        assert!(reading <= 16, "{rows} entries: {reading} commands to read");
+        // The beat of the consumer and the claims of others' entries run beside it.
+        assert!(reading <= 32, "{rows} entries: {reading} commands to read");
         assert!(acknowledging <= 6, "{rows} entries: {acknowledging} commands to acknowledge");
     }
 }

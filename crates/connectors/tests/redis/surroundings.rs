@@ -103,6 +103,6 @@ pub(crate) async fn read_all(bus: &RedisBus, count: usize) -> Vec<Delivery> {
             all.extend(bus.read(100, Duration::from_millis(500)).await.unwrap());
         }
     };
-    tokio::time::timeout(LONG, reading).await.expect("the entries did not arrive within 20 s");
+    tokio::time::timeout(3 * LONG, reading).await.expect("the entries did not arrive within 60 s");
     all
 }
