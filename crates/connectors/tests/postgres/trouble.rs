@@ -151,7 +151,7 @@ async fn carry(
 }
 
 #[tokio::test]
-async fn a_server_that_stops_answering_is_a_timeout_and_its_connection_is_not_used_again() {
+async fn a_server_that_stops_answering_is_reported_and_its_connection_is_not_used_again() {
     let database = Database::fresh::<Pg15>().await;
     let mute = Arc::new(AtomicBool::new(false));
     let url = muted(&database.url, Arc::clone(&mute)).await;
@@ -163,7 +163,9 @@ async fn a_server_that_stops_answering_is_a_timeout_and_its_connection_is_not_us
     assert!(records.apply(&[write(&state, 1)]).await[0].is_durable());
     mute.store(true, Ordering::SeqCst);
     let applied = records.apply(&[write(&changed(&state, "a write without an answer"), 2)]).await;
-    assert!(matches!(&applied[0], Applied::Failed(fault) if fault.class == FaultClass::Timeout), "{applied:?}");
+    // The server ends a transaction that waits for this process, which may happen before the time limit.
+    let is_reported = |fault: &Fault| matches!(fault.class, FaultClass::Timeout | FaultClass::Unavailable);
+    assert!(matches!(&applied[0], Applied::Failed(fault) if is_reported(fault)), "{applied:?}");
     mute.store(false, Ordering::SeqCst);
     assert!(records.apply(&[write(&state, 3)]).await[0].is_durable());
 }
