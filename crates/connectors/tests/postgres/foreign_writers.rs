@@ -182,10 +182,15 @@ async fn a_merge_lists_its_rows_before_it_writes_them() {
     let changes = format!("SELECT data FROM pg_logical_slot_get_changes('{slot}', NULL, NULL)");
     let changes: Vec<String> = log.query(&changes, &[]).await.unwrap().iter().map(|row| row.get(0)).collect();
     log.execute(&format!("SELECT pg_drop_replication_slot('{slot}')"), &[]).await.unwrap();
-    assert!(changes[0].starts_with("BEGIN"), "{}", changes[0]);
-    assert!(changes[1].starts_with("message: transactional: 1 prefix: chunk_sync, sz: 110 content:"), "{}", changes[1]);
-    assert!(states.iter().all(|state| changes[1].contains(&state.chunk.id.to_string())), "{}", changes[1]);
-    assert_eq!(changes.iter().filter(|change| change.starts_with("table unified.chunks: INSERT")).count(), 3);
+    // The server's own work on this database, such as an analyse, is a transaction of its own without changes.
+    let list = changes.iter().position(|change| change.starts_with("message:")).unwrap();
+    let merge = &changes[list - 1..];
+    assert!(merge[0].starts_with("BEGIN"), "{changes:?}");
+    assert!(merge[1].starts_with("message: transactional: 1 prefix: chunk_sync, sz: 110 content:"), "{changes:?}");
+    assert!(states.iter().all(|state| merge[1].contains(&state.chunk.id.to_string())), "{changes:?}");
+    let inserted =
+        |changes: &[String]| changes.iter().filter(|change| change.starts_with("table unified.chunks: INSERT")).count();
+    assert_eq!((inserted(&changes[..list]), inserted(merge)), (0, 3), "{changes:?}");
 }
 
 #[tokio::test]
