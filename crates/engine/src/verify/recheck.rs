@@ -2,9 +2,10 @@
 //! its way. A difference counts once the chunk has stood still and everything that was on the bus by then is finished.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use chunk_sync_model::Time;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::compare::{ChunkView, Finding};

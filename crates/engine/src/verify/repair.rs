@@ -6,10 +6,11 @@
 //! twice does no harm. If neither row nor record is left, it is unknown whether the chunk was lost or deleted: it is
 //! listed.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use chunk_sync_model::{Event, SyncVersion, Target, Time};
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::absence::review::note;
