@@ -47,6 +47,7 @@ mod capture;
 mod course;
 mod disk;
 mod faults;
+mod helpers;
 mod life;
 mod machine_ports;
 mod oracle;
@@ -56,6 +57,7 @@ mod process;
 mod scenario;
 mod tally;
 mod trigger;
+mod trouble;
 mod waiting;
 mod way;
 mod world;
@@ -64,6 +66,7 @@ mod writers;
 use course::live;
 pub use plant::{Installation, Plant};
 pub use tally::Tally;
+pub use trouble::Trouble;
 
 /// Simulates one seed. The same seed gives the same tally.
 ///

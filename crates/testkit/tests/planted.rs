@@ -12,6 +12,8 @@ mod disk;
 mod records;
 #[path = "planted/store.rs"]
 mod store;
+#[path = "planted/trouble.rs"]
+mod trouble;
 #[path = "planted/waiting.rs"]
 mod waiting;
 

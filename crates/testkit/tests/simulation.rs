@@ -14,7 +14,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use chunk_sync_engine::ports::FinishedBy;
 use chunk_sync_model::Target;
-use chunk_sync_testkit::simulation::{Installation, Plant, Tally, run};
+use chunk_sync_testkit::simulation::{Installation, Plant, Tally, Trouble, run};
 
 /// Number of seeds for one process, for two, and of those that are run twice.
 const ONE: u64 = 2_000;
@@ -22,6 +22,8 @@ const TWO: u64 = 500;
 const TWICE: u64 = 200;
 /// Number of seeds for each installation that lacks a store.
 const FEWER: u64 = 200;
+/// Number of seeds for each trouble of the field and each way to finish entries.
+const TROUBLED: u64 = 40;
 
 const SINGLE: Installation = Installation { processes: 1, finished_by: FinishedBy::Acknowledgement };
 const TWO_PROCESSES: Installation = Installation { processes: 2, finished_by: FinishedBy::Acknowledgement };
@@ -40,7 +42,12 @@ struct Lives {
 }
 
 /// Runs the seeds in order on all processors, and starts none after the deadline.
-fn live(seeds: &Range<u64>, installation: Installation, stores: &[Target], deadline: Option<Instant>) -> Lives {
+fn live(
+    seeds: &Range<u64>,
+    installation: Installation,
+    plant: &(impl Fn() -> Plant + Sync),
+    deadline: Option<Instant>,
+) -> Lives {
     let (next, lives) = (AtomicU64::new(seeds.start), Mutex::new(Lives::default()));
     let one_after_the_other = || {
         while deadline.is_none_or(|deadline| Instant::now() < deadline) {
@@ -48,7 +55,7 @@ fn live(seeds: &Range<u64>, installation: Installation, stores: &[Target], deadl
             if seed >= seeds.end {
                 return;
             }
-            let life = run(seed, installation, Plant { stores: stores.to_vec(), ..Plant::default() });
+            let life = run(seed, installation, plant());
             let mut lives = lives.lock().unwrap();
             lives.count += 1;
             match life {
@@ -69,8 +76,20 @@ fn live(seeds: &Range<u64>, installation: Installation, stores: &[Target], deadl
 
 /// Runs the seeds, prints what happened in them, and asserts that none failed.
 fn holds(test: &str, installation: Installation, stores: &[Target], seeds: Range<u64>, deadline: Option<Instant>) {
+    let plant = || Plant { stores: stores.to_vec(), ..Plant::default() };
+    holds_with(test, installation, &plant, seeds, deadline);
+}
+
+/// The same with these ports.
+fn holds_with(
+    test: &str,
+    installation: Installation,
+    plant: &(impl Fn() -> Plant + Sync),
+    seeds: Range<u64>,
+    deadline: Option<Instant>,
+) {
     let began = Instant::now();
-    let lives = live(&seeds, installation, stores, deadline);
+    let lives = live(&seeds, installation, plant, deadline);
     let (count, broken) = (lives.count, lives.broken.len());
     // Bypasses the output capture of the test runner: the number of seeds that held is part of the result.
     let finished_by = installation.finished_by.as_str();
@@ -154,4 +173,17 @@ fn an_installation_without_a_graph_loses_and_repeats_nothing() {
 #[test]
 fn an_installation_of_rows_alone_loses_and_repeats_nothing() {
     holds("an_installation_of_rows_alone_loses_and_repeats_nothing", SINGLE, &[], seeds(FEWER), None);
+}
+
+/// A trouble of the field beside all other faults, with one process and two.
+fn survives(test: &str, trouble: Trouble) {
+    for installation in [SINGLE, Installation::single(FinishedBy::Merge), TWO_PROCESSES] {
+        let plant = || Plant { trouble: Some(trouble), ..Plant::default() };
+        holds_with(test, installation, &plant, seeds(TROUBLED), None);
+    }
+}
+
+#[test]
+fn a_store_that_goes_back_to_a_backup_is_brought_forward() {
+    survives("a_store_that_goes_back_to_a_backup_is_brought_forward", Trouble::RestoredStore);
 }

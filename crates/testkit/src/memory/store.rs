@@ -20,10 +20,14 @@ pub struct MemoryStore {
     held: Arc<Mutex<BTreeMap<Uuid, Stored>>>,
 }
 
+#[derive(Clone)]
 struct Stored {
     version: SyncVersion,
     document: Document,
 }
+
+/// What a store held at one moment.
+pub struct Backup(BTreeMap<Uuid, Stored>);
 
 impl MemoryStore {
     /// An empty store of that kind, with vectors of the models in `limits`.
@@ -39,6 +43,17 @@ impl MemoryStore {
             Some(state) => held.insert(id, Stored { version, document: self.document(state) }),
             None => held.remove(&id),
         };
+    }
+
+    /// A copy of what it holds.
+    #[must_use]
+    pub fn backup(&self) -> Backup {
+        Backup(self.held.lock().unwrap().clone())
+    }
+
+    /// Goes back to what it held when the backup was made.
+    pub fn restore(&self, backup: Backup) {
+        *self.held.lock().unwrap() = backup.0;
     }
 
     fn document(&self, state: &Arc<State>) -> Document {

@@ -7,6 +7,7 @@ use super::plant::{Installation, Plant};
 use super::process::Machine;
 use super::scenario::Scenario;
 use super::tally::Tally;
+use super::trouble::{TROUBLES, strike};
 use super::way::Way;
 use super::world::{SOON, World, faulty_bus};
 use super::writers::{Author, MALFORMED, WRITERS, malformed};
@@ -27,6 +28,7 @@ pub(super) async fn live(seed: u64, installation: Installation, plant: Plant) ->
     let processes = installation.processes;
     let world = {
         let scenario = Scenario::draw(&mut rng, installation).within(&plant.stores).triggering(plant.triggers);
+        let scenario = scenario.troubled(plant.trouble, Rng::new(seed ^ TROUBLES));
         Arc::new(World::new(scenario, plant, &mut rng))
     };
     let mut branch = || Rng::new(rng.next_u64());
@@ -40,7 +42,9 @@ pub(super) async fn live(seed: u64, installation: Installation, plant: Plant) ->
         let machine = Machine { world, rng: branch(), disk: CrashDisk::default(), bus, capture, flips, flipped: 0 };
         machines.push(tokio::spawn(machine.run()));
     }
+    let trouble = tokio::spawn(strike(Arc::clone(&world), Rng::new(!seed ^ TROUBLES)));
     publish(&world, &mut branch).await?;
+    trouble.await.map_err(|error| error.to_string())?;
     world.faults.clear();
     // Calls that were drawn before are still delayed for some seconds.
     sleep(Duration::from_secs(15)).await;
@@ -58,9 +62,14 @@ pub(super) async fn live(seed: u64, installation: Installation, plant: Plant) ->
         }
     }
     world.drain_late_writes().await?;
-    // The final version of a chunk depends on the order of its merges; late commits change that order.
-    let exactly = processes == 1 && !world.scenario.commits_late && !world.scenario.triggers;
+    // The final version of a chunk depends on the order of its merges; late commits change that order, and repairs raise
+    // the version.
+    let simple = !world.scenario.commits_late && !world.scenario.triggers && world.scenario.trouble.is_none();
+    let exactly = processes == 1 && simple;
     world.check(None, exactly).await?;
+    if world.scenario.trouble.is_some() {
+        world.verified().await?;
+    }
     Ok(world.tallied())
 }
 

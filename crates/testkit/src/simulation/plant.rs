@@ -6,6 +6,7 @@ use chunk_sync_engine::ports::{Bus, Capture, FinishedBy, Lease, Projection, Reco
 use chunk_sync_model::Target;
 use chunk_sync_wal::disk::Disk;
 
+use super::trouble::Trouble;
 use crate::memory::MemoryLease;
 
 /// The ports and the disk of a run: the correct ones, or ones with a flaw that the run must detect.
@@ -29,6 +30,8 @@ pub struct Plant {
     pub stores: Vec<Target>,
     /// Whether a trigger of the table alters the rows.
     pub triggers: bool,
+    /// What goes wrong beside the faults of calls and processes.
+    pub trouble: Option<Trouble>,
 }
 
 impl Default for Plant {
@@ -43,6 +46,7 @@ impl Default for Plant {
             store: Box::new(|store| store),
             stores: vec![Target::Qdrant, Target::Neo4j],
             triggers: false,
+            trouble: None,
         }
     }
 }

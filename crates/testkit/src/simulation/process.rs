@@ -3,17 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chunk_sync_engine::{Capturing, Leadership, Ports, Publisher, Service};
-use chunk_sync_model::Target;
+use chunk_sync_engine::Service;
 use chunk_sync_samples::rng::Rng;
 use chunk_sync_wal::testing::CrashDisk;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use super::capture::FaultyCapture;
-use super::faults::Endpoint;
+use super::helpers::Helpers;
 use super::life::Life;
-use super::way::Way;
 use super::world::World;
 use crate::memory::{MemoryBus, MemoryCapture};
 
@@ -160,8 +157,8 @@ impl Machine {
         let started = Service::start_on(self.watched_disk(), ports.clone(), self.world.scenario.settings.clone());
         let end = match started.await {
             Ok(service) => {
-                let capturing = self.capturing(&life, ports, service.leadership());
-                self.watch(service, capturing, &life, doom).await
+                let helpers = Helpers::start(self, &life, ports, service.leadership());
+                self.watch(service, helpers, &life, doom).await
             }
             Err(_) => End::GaveUp,
         };
@@ -170,7 +167,7 @@ impl Machine {
     }
 
     /// Watches the process until it ends.
-    async fn watch(&mut self, service: Service, capturing: Capturing, life: &Life, doom: Doom) -> End {
+    async fn watch(&mut self, service: Service, helpers: Helpers, life: &Life, doom: Doom) -> End {
         let fate = async {
             match doom {
                 Doom::Full(time) => {
@@ -204,19 +201,8 @@ impl Machine {
         tokio::select! {
             biased;
             () = life.over() => End::Killed,
-            stopped = async { capturing.stop().await; service.stop().await } => if stopped.is_ok() { end } else { End::GaveUp },
+            stopped = async { helpers.stop().await; service.stop().await } => if stopped.is_ok() { end } else { End::GaveUp },
         }
-    }
-
-    fn capturing(&self, life: &Arc<Life>, ports: Ports, leadership: Leadership) -> Capturing {
-        let world = &self.world;
-        let place = Endpoint::Store(Target::Postgres);
-        let way = Way { faults: Arc::clone(&world.faults), life: Arc::clone(life), place };
-        let capture = (world.plant.capture)(Arc::new(self.capture.clone()));
-        let settings = &world.scenario.settings;
-        let publisher = Publisher::new(Arc::clone(&ports.bus), Arc::new(settings.limits.clone()));
-        let capture = Arc::new(FaultyCapture { capture, way });
-        Capturing::start(capture, ports, publisher, Arc::new(settings.clone()), leadership)
     }
 
     fn note(&self, service: &Service) {

@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use super::Installation;
 use super::faults::{Endpoint, FaultRates};
+use super::trouble::Trouble;
 
 /// Chunks whose rows the foreign client writes, by number; other writers may change them, too.
 pub(super) const SHARED: std::ops::Range<usize> = 1_000..1_003;
@@ -50,6 +51,10 @@ pub(super) struct Scenario {
     pub(super) bound: usize,
     /// The table has a trigger that alters rows.
     pub(super) triggers: bool,
+    /// What goes wrong beside the faults of calls and processes.
+    pub(super) trouble: Option<Trouble>,
+    /// Seconds between two passes of the scrubber.
+    pub(super) scrubs: u64,
     /// When the run begins.
     pub(super) begin: Timestamp,
     pub(super) rates: BTreeMap<Endpoint, FaultRates>,
@@ -94,6 +99,8 @@ impl Scenario {
             commits_late: finished_by == FinishedBy::Merge && rng.one_in(2),
             bound: [8, 1_000][rng.below(2)],
             triggers: false,
+            trouble: None,
+            scrubs: 0,
             begin: Timestamp::from_second(HALF_PAST + rng.below(1_800) as i64).unwrap(),
             rates,
             settings: draw_settings(rng),
@@ -105,6 +112,15 @@ impl Scenario {
     /// The same, with or without a trigger on the table.
     pub(super) fn triggering(self, triggers: bool) -> Self {
         Self { triggers, ..self }
+    }
+
+    /// The same with that trouble. A store that refuses a chunk would never agree with the others, and a store that is down
+    /// ends every comparison.
+    pub(super) fn troubled(self, trouble: Option<Trouble>, mut rng: Rng) -> Self {
+        if trouble.is_none() {
+            return self;
+        }
+        Self { trouble, scrubs: [60, 200][rng.below(2)], down: None, poison: None, ..self }
     }
 
     /// The same for an installation with only these stores beside the rows.

@@ -46,6 +46,7 @@ tally! {
     forgotten: "entries that the bus lost once they were in the log",
     pending_writes: "outbox entries recorded",
     waited: "operations set aside among the waiting events",
+    troubles: "troubles of the field",
     dead: "bad entries dead-lettered",
     seconds: "simulated seconds",
 }

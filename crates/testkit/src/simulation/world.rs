@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use chunk_sync_engine::Ports;
 use chunk_sync_engine::ports::{Bus, DeadLetters as _, FinishedBy, Letter, Projection, Records, Row, Write};
 use chunk_sync_model::{Target, Time};
 use chunk_sync_samples::rng::Rng;
@@ -21,8 +22,9 @@ use super::scenario::Scenario;
 use super::scenario::chunk_id;
 use super::tally::Tally;
 use super::trigger;
+use super::trouble::Trouble;
 use super::way::Way;
-use crate::memory::{MemoryBus, MemoryCapture, MemoryRecords, MemoryStore};
+use crate::memory::{MemoryBus, MemoryCapture, MemoryRecords, MemoryStore, memory_ports};
 
 /// Without faults everything is settled within this time.
 pub(super) const SOON: Duration = Duration::from_secs(600);
@@ -39,6 +41,8 @@ pub(super) struct World {
     pub(super) rows: MemoryRecords,
     pub(super) records: Arc<dyn Records>,
     pub(super) stores: Vec<Arc<dyn Projection>>,
+    /// The same stores without a flaw.
+    pub(super) bare: Vec<MemoryStore>,
     pub(super) crashes: AtomicU32,
     /// Given once only the shutdown of the processes is left.
     pub(super) closing: Signal,
@@ -59,15 +63,17 @@ impl World {
         };
         let rows = rows.taking(move || takes.merge_takes());
         let rows = if scenario.triggers { rows.triggering(Arc::new(trigger::stored)) } else { rows };
-        let store = |target| (plant.store)(Arc::new(MemoryStore::new(target, limits.clone())));
+        let bare: Vec<MemoryStore> =
+            plant.stores.iter().map(|target| MemoryStore::new(*target, limits.clone())).collect();
         Self {
             faults,
-            oracle: Arc::new(Oracle::new(scenario.triggers)),
+            oracle: Arc::new(Oracle::new(scenario.triggers, scenario.trouble == Some(Trouble::RestoredStore))),
             bus,
             capture: MemoryCapture::default(),
             records: (plant.records)(Arc::new(rows.clone())),
             rows,
-            stores: plant.stores.iter().map(|target| store(*target)).collect(),
+            stores: bare.iter().map(|store| (plant.store)(Arc::new(store.clone()))).collect(),
+            bare,
             crashes: AtomicU32::new(scenario.crashes),
             closing: Signal::default(),
             zero,
@@ -115,9 +121,20 @@ impl World {
         Ok(())
     }
 
-    async fn is_settled(&self, down: Option<Target>) -> bool {
+    /// Whether nothing is on the bus or in the log of the system of record.
+    pub(super) async fn is_idle(&self) -> bool {
         let depth = self.bus.depth().await.unwrap();
-        if depth.unread + depth.pending > 0 || !self.capture.is_confirmed() {
+        depth.unread + depth.pending == 0 && self.capture.is_confirmed()
+    }
+
+    /// The ports without faults and flaws.
+    pub(super) fn ports(&self) -> Ports {
+        let stores = self.bare.iter().map(|store| Arc::new(store.clone()) as Arc<dyn Projection>).collect();
+        memory_ports(&self.bus, &self.rows, stores)
+    }
+
+    async fn is_settled(&self, down: Option<Target>) -> bool {
+        if !self.is_idle().await {
             return false;
         }
         for target in self.stores.iter().map(|store| store.target()).filter(|target| Some(*target) != down) {
@@ -135,9 +152,9 @@ impl World {
         self.oracle.verdict()?;
         self.oracle.check_records(&*self.records, exactly).await?;
         self.oracle.check_versions(&*self.records, self.now()).await?;
-        for store in self.stores.iter().filter(|store| Some(store.target()) != down) {
+        for store in self.bare.iter().filter(|store| Some(store.target()) != down) {
             let poison = self.poison(store.target()).map(|poison| poison.id);
-            self.oracle.check_store(&**store, &*self.records, poison).await?;
+            self.oracle.check_store(store, &*self.records, poison).await?;
         }
         let letters = self.bus.dead(None, usize::MAX).await.unwrap();
         let field = |letter: &Letter, name: &[u8]| {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{Applied, Counts, Fault, Projection, StoredDocument, StoredFingerprint, Write};
 use chunk_sync_model::document::Fingerprint;
-use chunk_sync_model::{State, SyncVersion, Target};
+use chunk_sync_model::{EmbeddingModel, Limits, State, SyncVersion, Target};
+use chunk_sync_testkit::memory::MemoryStore;
 use uuid::Uuid;
 
 use super::Every;
@@ -57,6 +58,56 @@ store!(Unguarded, |self, writes| {
     self.0.apply(&gone.collect::<Vec<_>>()).await;
     self.0.apply(writes).await
 });
+
+/// Answers from a list of what was written, whatever the store holds.
+pub(super) struct Ledger {
+    store: Arc<dyn Projection>,
+    list: MemoryStore,
+}
+
+impl Ledger {
+    pub(super) fn new(store: Arc<dyn Projection>) -> Self {
+        let model = EmbeddingModel { model: "gte".into(), vector: "dense_gte".into(), size: 4 };
+        let limits = Limits { models: vec![model], ..Limits::default() };
+        Self { list: MemoryStore::new(store.target(), limits), store }
+    }
+}
+
+#[async_trait]
+impl Projection for Ledger {
+    fn target(&self) -> Target {
+        self.store.target()
+    }
+
+    async fn prepare(&self) -> Result<(), Fault> {
+        self.store.prepare().await
+    }
+
+    async fn apply(&self, writes: &[Write]) -> Vec<Applied> {
+        self.list.apply(writes).await;
+        self.store.apply(writes).await
+    }
+
+    async fn fetch_documents(&self, ids: &[Uuid]) -> Result<Vec<Option<StoredDocument>>, Fault> {
+        self.list.fetch_documents(ids).await
+    }
+
+    async fn scan_fingerprints(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<StoredFingerprint>, Fault> {
+        self.list.scan_fingerprints(after, limit).await
+    }
+
+    fn expect(&self, state: &State) -> Fingerprint {
+        self.store.expect(state)
+    }
+
+    async fn counts(&self) -> Result<Counts, Fault> {
+        self.list.counts().await
+    }
+
+    async fn check(&self) -> Result<(), Fault> {
+        self.store.check().await
+    }
+}
 
 /// Reports writes as written that it has not written.
 pub(super) struct Forgets(pub(super) Arc<dyn Projection>, pub(super) Every);

@@ -1,0 +1,45 @@
+//! What a process runs beside the service: capture, and under a trouble of the field the scrubber.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chunk_sync_engine::scrub::{ScrubSettings, Scrubbing};
+use chunk_sync_engine::{Capturing, Leadership, Ports, Publisher};
+use chunk_sync_model::Target;
+
+use super::capture::FaultyCapture;
+use super::faults::Endpoint;
+use super::life::Life;
+use super::process::Machine;
+use super::way::Way;
+
+/// The running helpers of a process.
+pub(super) struct Helpers {
+    capturing: Capturing,
+    scrubbing: Option<Scrubbing>,
+}
+
+impl Helpers {
+    pub(super) fn start(machine: &Machine, life: &Arc<Life>, ports: Ports, leadership: Leadership) -> Self {
+        let world = &machine.world;
+        let way =
+            Way { faults: Arc::clone(&world.faults), life: Arc::clone(life), place: Endpoint::Store(Target::Postgres) };
+        let settings = Arc::new(world.scenario.settings.clone());
+        let publisher = Publisher::new(Arc::clone(&ports.bus), Arc::new(settings.limits.clone()));
+        let scrubbing = world.scenario.trouble.map(|_| {
+            let interval = Duration::from_secs(world.scenario.scrubs);
+            let scrub = ScrubSettings { interval, rate: 1_000, repair: true };
+            Scrubbing::start(ports.clone(), publisher.clone(), scrub, leadership.clone(), Arc::new(|_| {}))
+        });
+        let capture = (world.plant.capture)(Arc::new(machine.capture.clone()));
+        let capture = Arc::new(FaultyCapture { capture, way });
+        Self { capturing: Capturing::start(capture, ports, publisher, settings, leadership), scrubbing }
+    }
+
+    pub(super) async fn stop(self) {
+        if let Some(scrubbing) = self.scrubbing {
+            scrubbing.stop().await;
+        }
+        self.capturing.stop().await;
+    }
+}
