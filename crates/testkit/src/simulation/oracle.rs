@@ -20,6 +20,8 @@ pub(super) struct Oracle {
     triggers: bool,
     /// Stores go back to backups.
     restores: bool,
+    /// The chunk that a store refuses.
+    poison: Option<Uuid>,
 }
 
 #[derive(Default)]
@@ -60,8 +62,8 @@ impl Known {
 type Expected = (Record, Option<Arc<State>>);
 
 impl Oracle {
-    pub(super) fn new(triggers: bool, restores: bool) -> Self {
-        Self { known: Mutex::default(), triggers, restores }
+    pub(super) fn new(triggers: bool, restores: bool, poison: Option<Uuid>) -> Self {
+        Self { known: Mutex::default(), triggers, restores, poison }
     }
 
     pub(super) fn known(&self) -> MutexGuard<'_, Known> {
@@ -69,7 +71,12 @@ impl Oracle {
     }
 
     pub(super) fn published(&self, ids: &[EntryId], events: &[Event]) {
-        self.known().stream.extend(ids.iter().copied().zip(events.iter().cloned()));
+        let mut known = self.known();
+        // A comparison after a gap repairs what a store lacks, and the store refuses it once more.
+        let repairs = events.iter().filter(|event| event.writer == Writer::Postgres);
+        let refused = repairs.filter(|event| Some(event.chunk_id()) == self.poison);
+        known.doubtful.extend(refused.map(|event| event.event_id.to_string()));
+        known.stream.extend(ids.iter().copied().zip(events.iter().cloned()));
     }
 
     pub(super) fn acknowledged(&self, event: Uuid) {

@@ -65,9 +65,10 @@ impl World {
         let rows = if scenario.triggers { rows.triggering(Arc::new(trigger::stored)) } else { rows };
         let bare: Vec<MemoryStore> =
             plant.stores.iter().map(|target| MemoryStore::new(*target, limits.clone())).collect();
+        let restores = scenario.trouble == Some(Trouble::RestoredStore);
         Self {
             faults,
-            oracle: Arc::new(Oracle::new(scenario.triggers, scenario.trouble == Some(Trouble::RestoredStore))),
+            oracle: Arc::new(Oracle::new(scenario.triggers, restores, scenario.poison.map(|_| chunk_id(0)))),
             bus,
             capture: MemoryCapture::default(),
             records: (plant.records)(Arc::new(rows.clone())),
