@@ -47,8 +47,6 @@ pub(crate) struct Wired {
     pub(crate) installed: Installed,
     /// The embedded file, if it holds the rows and records.
     pub(crate) file: Option<EmbeddedFile>,
-    /// The places outside of PostgreSQL that keep the last value inserted there; none if the rows are embedded.
-    pub(crate) heartbeats: Vec<Arc<dyn Heartbeats>>,
 }
 
 impl Wired {
@@ -152,6 +150,7 @@ impl Opened {
         let ports = Ports {
             set: Some(installed.version),
             floor: installed.floor,
+            heartbeats,
             ..Ports::new(Arc::clone(&bus.port), rows.records, rows.waiting, rows.lease, stores)
         };
         Wired {
@@ -162,7 +161,6 @@ impl Opened {
             installation: rows.installation,
             installed,
             file: rows.home.file().map(|embedded| embedded.file.clone()),
-            heartbeats,
         }
     }
 }

@@ -3,6 +3,7 @@
 
 mod guard;
 mod look;
+pub(crate) mod restore;
 pub(crate) mod review;
 
 pub use guard::{Guard, GuardState, Guarded};

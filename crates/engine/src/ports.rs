@@ -70,6 +70,8 @@ pub struct Ports {
     pub set: Option<u64>,
     /// The least sync version that is assigned; zero unless a restore was adopted.
     pub floor: SyncVersion,
+    /// The places outside of the database that keep the last value inserted there; none if the rows are embedded.
+    pub heartbeats: Vec<Arc<dyn Heartbeats>>,
 }
 
 impl Ports {
@@ -82,8 +84,8 @@ impl Ports {
         lease: Arc<dyn Lease>,
         stores: Vec<Arc<dyn Projection>>,
     ) -> Self {
-        let (clock, set, floor) = (Clock::default(), None, SyncVersion::default());
-        Self { bus, records, waiting, lease, stores, clock, set, floor }
+        let (clock, floor) = (Clock::default(), SyncVersion::default());
+        Self { bus, records, waiting, lease, stores, clock, set: None, floor, heartbeats: Vec::new() }
     }
 
     /// The stores that hold chunks, the system of record first.

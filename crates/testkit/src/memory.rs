@@ -5,6 +5,7 @@
 mod absence;
 mod bus;
 mod capture;
+mod heartbeats;
 mod lease;
 mod merge;
 mod records;
@@ -17,6 +18,7 @@ mod world;
 
 pub use bus::MemoryBus;
 pub use capture::MemoryCapture;
+pub use heartbeats::MemoryHeartbeats;
 pub use lease::MemoryLease;
 pub use records::MemoryRecords;
 pub use store::MemoryStore;

@@ -127,8 +127,7 @@ impl Running {
             let note = Arc::new(move |scrubbed: &Scrubbed| verified.note(scrubbed));
             Scrubbing::start(ports.clone(), publisher.clone(), scrub, leadership(), note)
         });
-        let heartbeats = wired.heartbeats.clone();
-        let guard = Guard::start(ports.clone(), publisher.clone(), heartbeats, max_deletes, leadership());
+        let guard = Guard::start(ports.clone(), publisher.clone(), max_deletes, leadership());
         let app = App {
             roles: wired.roles.clone(),
             guard: guard.state(),

@@ -16,10 +16,11 @@ use tokio::task::JoinHandle;
 use tracing::{info, warn};
 use uuid::Uuid;
 
+use super::restore::examine;
 use super::review::{Review, review};
 use crate::ingest::backfill::backfill;
 use crate::ingest::publisher::Publisher;
-use crate::ports::{AbsenceCounts, Fault, Heartbeat, Heartbeats, Ports, RecordedTable, Suspicion};
+use crate::ports::{AbsenceCounts, Fault, Heartbeat, Ports, RecordedTable, Suspicion};
 use crate::runtime::lease::Leadership;
 use crate::runtime::metrics;
 use crate::runtime::progress::{Stop, Stopper};
@@ -29,9 +30,6 @@ const BEAT: Duration = Duration::from_secs(10);
 
 /// Heartbeats between two reviews of the absent rows.
 const REVIEW: u32 = 6;
-
-/// A value counts for this long: the database keeps it as long.
-const COUNTS_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// What the guard knows, for status, readiness and page.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,19 +97,12 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// Starts to guard whenever this process works the stream. `heartbeats` are the other places that keep the last value;
-    /// `max_deletes` is the configured limit.
+    /// Starts to guard whenever this process works the stream. `max_deletes` is the configured limit.
     #[must_use]
-    pub fn start(
-        ports: Ports,
-        publisher: Publisher,
-        heartbeats: Vec<Arc<dyn Heartbeats>>,
-        max_deletes: Option<u64>,
-        leadership: Leadership,
-    ) -> Self {
+    pub fn start(ports: Ports, publisher: Publisher, max_deletes: Option<u64>, leadership: Leadership) -> Self {
         let (stopper, stop) = Stopper::new();
         let state = GuardState::default();
-        let watcher = Watcher { ports, publisher, heartbeats, max_deletes, leadership, state: state.clone() };
+        let watcher = Watcher { ports, publisher, max_deletes, leadership, state: state.clone() };
         Self { state, stopper, task: tokio::spawn(watcher.run(stop)) }
     }
 
@@ -132,7 +123,6 @@ impl Guard {
 struct Watcher {
     ports: Ports,
     publisher: Publisher,
-    heartbeats: Vec<Arc<dyn Heartbeats>>,
     max_deletes: Option<u64>,
     leadership: Leadership,
     state: GuardState,
@@ -162,11 +152,8 @@ impl Watcher {
 
     async fn heartbeat(&self, reviews: bool) -> Result<(), Fault> {
         let at = self.ports.clock.now();
-        self.look_for_a_restore(at).await?;
-        match self.ports.records.check_table().await? {
-            RecordedTable::Same => {}
-            RecordedTable::NewPartitions => self.carry_partitions().await?,
-            RecordedTable::Suspect(suspicion) => self.suspect(&suspicion).await?,
+        if examine(&self.ports).await? == RecordedTable::NewPartitions {
+            self.carry_partitions().await?;
         }
         self.insert_value(at).await?;
         let reviewed = match reviews {
@@ -174,43 +161,6 @@ impl Watcher {
             false => Review::default(),
         };
         self.show(at, &reviewed).await
-    }
-
-    /// A value that another place noted and that the database lacks: the database was restored.
-    async fn look_for_a_restore(&self, at: Time) -> Result<(), Fault> {
-        for heartbeats in &self.heartbeats {
-            let noted = match heartbeats.noted().await {
-                Ok(noted) => noted,
-                Err(fault) => {
-                    warn!(%fault, place = heartbeats.place(), "cannot read the last value noted; retrying in 10 s");
-                    continue;
-                }
-            };
-            let counts = |noted: &Heartbeat| at.seconds_since(noted.at) < COUNTS_FOR.as_secs_f64();
-            let Some(noted) = noted.filter(counts) else { continue };
-            if !self.ports.records.has_heartbeat(noted.value).await? {
-                let text = format!(
-                    "the database was restored: it lacks the value {} that was inserted at {} and noted in {}",
-                    noted.value,
-                    noted.at,
-                    heartbeats.place()
-                );
-                self.suspect(&Suspicion { text }).await?;
-            }
-        }
-        Ok(())
-    }
-
-    async fn suspect(&self, suspicion: &Suspicion) -> Result<(), Fault> {
-        let known = self.ports.records.suspicion().await?.is_some();
-        if !known {
-            warn!(
-                reason = suspicion.text,
-                "the table is in doubt: absent rows delete no chunk until `chunk-sync init --adopt`"
-            );
-            self.ports.records.suspect(suspicion).await?;
-        }
-        Ok(())
     }
 
     /// Rows of a partition that was attached were written before it was part of the table: none was captured.
@@ -228,7 +178,7 @@ impl Watcher {
         }
         let value = Uuid::new_v4();
         self.ports.records.note_heartbeat(value).await?;
-        for heartbeats in &self.heartbeats {
+        for heartbeats in &self.ports.heartbeats {
             if let Err(fault) = heartbeats.note(Heartbeat { value, at }).await {
                 warn!(%fault, place = heartbeats.place(), "cannot note the value of this heartbeat; retrying in 10 s");
             }

@@ -13,11 +13,12 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use crate::absence::restore::examine;
 use crate::absence::review::note;
 use crate::ingest::publisher::Publisher;
 use crate::ingest::row_event;
-use crate::ports::{Bus, EntryId, Fault, FaultClass, Ports, Row, Touch};
-use crate::verify::{Finding, Kind};
+use crate::ports::{Bus, EntryId, Fault, FaultClass, Ports, Row, Suspicion, Touch};
+use crate::verify::{Finding, Kind, Report};
 
 /// The number of rows that are read, and of signals that are published, at once.
 const BATCH: usize = 256;
@@ -152,6 +153,18 @@ fn wrong(finding: &Finding) -> String {
     finding.differences.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
+/// Records the suspicion that the comparison raises, before anything is repaired; returns it.
+///
+/// # Errors
+/// The fault of the system of record.
+pub async fn suspect_restore(ports: &Ports, report: &Report) -> Result<Option<Suspicion>, Fault> {
+    let suspicion = report.restored(ports.floor);
+    if let Some(suspicion) = &suspicion {
+        ports.records.suspect(suspicion).await?;
+    }
+    Ok(suspicion)
+}
+
 /// The signals that were published.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Published {
@@ -177,6 +190,7 @@ pub async fn publish(
     note(ports, &absent, false, ports.clock.now()).await?;
     let decided: Vec<&Step> = steps.iter().filter(|step| step.action.is_published()).collect();
     // After a restore the stores may be right and the records old: then no newer version is overwritten.
+    examine(ports).await?;
     let suspect = ports.records.suspicion().await?.is_some();
     let mut published = Published::default();
     for steps in decided.chunks(BATCH) {

@@ -3,4 +3,5 @@
 mod absent;
 mod damage;
 mod live;
+mod restored;
 mod world;

@@ -73,6 +73,7 @@ impl Machine {
             clock,
             set: None,
             floor: chunk_sync_model::SyncVersion::default(),
+            heartbeats: Vec::new(),
         }
     }
 }

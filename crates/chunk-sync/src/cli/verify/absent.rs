@@ -3,7 +3,7 @@
 use anyhow::anyhow;
 use chunk_sync_engine::absence::{Review, force, review};
 use chunk_sync_engine::ports::{EntryId, max_deletes};
-use chunk_sync_engine::repair::{Action, Step};
+use chunk_sync_engine::repair::{Action, Step, suspect_restore};
 use chunk_sync_engine::verify::Report;
 use uuid::Uuid;
 
@@ -50,12 +50,11 @@ pub(super) async fn alarm(wired: &Wired, report: &Report) -> Result<(), Failure>
             output::count(report.chunks, "chunk")
         ));
     }
-    if let Some(suspicion) = report.restored(wired.ports.floor) {
+    if let Some(suspicion) = suspect_restore(&wired.ports, report).await? {
         output::note(format_args!(
             "{}: newer versions are not overwritten until `chunk-sync init --adopt`",
             suspicion.text
         ));
-        wired.ports.records.suspect(&suspicion).await?;
     }
     Ok(())
 }

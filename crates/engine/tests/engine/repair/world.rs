@@ -51,10 +51,13 @@ impl World {
         Options { still: Duration::from_millis(50), ..Options::default() }
     }
 
-    pub(crate) async fn service(&self) -> Service {
+    pub(crate) fn settings(&self) -> Settings {
         let worker = WorkerSettings { wait: Duration::from_millis(20), ..WorkerSettings::default() };
-        let settings = Settings { worker, ..Settings::new(self.dir.path().join("wal")) };
-        Service::start(self.ports.clone(), settings).await.unwrap()
+        Settings { worker, ..Settings::new(self.dir.path().join("wal")) }
+    }
+
+    pub(crate) async fn service(&self) -> Service {
+        Service::start(self.ports.clone(), self.settings()).await.unwrap()
     }
 
     /// Publishes the events, and waits until everything on the bus is carried.

@@ -1,0 +1,82 @@
+//! A system of record that was restored to an earlier state: until the operator adopts it, no newer state in a store is
+//! overwritten, also before the guard has noticed the restore.
+
+use std::sync::Arc;
+
+use chunk_sync_engine::Capturing;
+use chunk_sync_engine::ports::{AbsenceLog, Heartbeat, Heartbeats};
+use chunk_sync_engine::repair::Orphans;
+use chunk_sync_model::{State, SyncVersion};
+use chunk_sync_testkit::eventually;
+use chunk_sync_testkit::memory::{MemoryCapture, MemoryHeartbeats};
+use chunk_sync_testkit::states::{changed, states};
+use uuid::Uuid;
+
+use super::world::World;
+
+/// Gives the chunk in the vector store the newer state that the restore lost, and returns its version.
+async fn newer(world: &World, state: &Arc<State>) -> SyncVersion {
+    let id = state.chunk.id;
+    let version = SyncVersion::new(world.version(id).await.get() + 1_000);
+    world.vectors.tamper(id, version, Some(&changed(state, "the state that the restore lost")));
+    version
+}
+
+/// The version that the vector store shows.
+async fn shown(world: &World, id: Uuid) -> SyncVersion {
+    world.ports.stores[0].fetch_fingerprints(&[id]).await.unwrap().remove(0).unwrap().version
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repair_looks_for_a_restore_before_it_overwrites_a_newer_version() {
+    let states = states(3);
+    let mut world = World::with(&states).await;
+    let (id, version) = (states[0].chunk.id, newer(&world, &states[0]).await);
+    let (noted, value) = (MemoryHeartbeats::default(), Uuid::max());
+    noted.note(Heartbeat { value, at: jiff::Timestamp::now().into() }).await.unwrap();
+    world.ports.heartbeats.push(Arc::new(noted));
+    world.repair(Orphans::List).await;
+    assert_eq!(shown(&world, id).await, version);
+    let suspicion = world.rows.suspicion().await.unwrap().expect("the restore was not noticed");
+    assert!(suspicion.text.contains("the database was restored"), "{}", suspicion.text);
+    world.rows.note_heartbeat(value).await.unwrap();
+    world.rows.record_table(true).await.unwrap();
+    world.repair_all(Orphans::List).await;
+    assert!(shown(&world, id).await > version);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repair_after_a_gap_overwrites_no_newer_versions_that_reveal_a_restore() {
+    let states = states(12);
+    let world = World::with(&states).await;
+    let capture = MemoryCapture::default();
+    let service = world.service().await;
+    let captures = || {
+        let settings = Arc::new(world.settings());
+        let (ports, publisher) = (world.ports.clone(), world.publisher.clone());
+        Capturing::start(Arc::new(capture.another()), ports, publisher, settings, service.leadership())
+    };
+    let before = captures();
+    capture.write(&world.rows, Arc::clone(&states[0]), jiff::Timestamp::now().into());
+    eventually(|| async { if capture.is_confirmed() { Ok(()) } else { Err("the write is not captured") } }).await;
+    before.stop().await;
+    let mut versions = Vec::new();
+    for state in &states {
+        versions.push(newer(&world, state).await);
+    }
+    capture.write(&world.rows, Arc::clone(&states[1]), jiff::Timestamp::now().into());
+    capture.lose();
+    let after = captures();
+    let closed = || async {
+        let state = after.monitor().state();
+        if state.gaps == 1 && state.gap.is_none() { Ok(()) } else { Err("the gap is open") }
+    };
+    eventually(closed).await;
+    service.until_idle().await.unwrap();
+    for (state, version) in states.iter().zip(versions) {
+        assert_eq!(shown(&world, state.chunk.id).await, version);
+    }
+    assert!(world.rows.suspicion().await.unwrap().is_some(), "the restore was not noticed");
+    after.stop().await;
+    service.stop().await.unwrap();
+}
