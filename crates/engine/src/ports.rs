@@ -88,6 +88,11 @@ impl Ports {
         Self { bus, records, waiting, lease, stores, clock, set: None, floor, heartbeats: Vec::new() }
     }
 
+    /// What must still hold when something is recorded without the lease.
+    pub(crate) fn fence(&self) -> Fence {
+        Fence { lease: None, stores: self.set }
+    }
+
     /// The stores that hold chunks, the system of record first.
     #[must_use]
     pub fn targets(&self) -> Vec<Target> {

@@ -64,8 +64,9 @@ macro_rules! forward_absence {
             async fn suspect(
                 &self,
                 suspicion: &chunk_sync_engine::ports::Suspicion,
+                fence: &chunk_sync_engine::ports::Fence,
             ) -> Result<(), chunk_sync_engine::ports::Fault> {
-                self.$field.suspect(suspicion).await
+                self.$field.suspect(suspicion, fence).await
             }
 
             async fn record_partitions(&self) -> Result<(), chunk_sync_engine::ports::Fault> {

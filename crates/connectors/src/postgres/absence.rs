@@ -5,8 +5,8 @@ use std::collections::HashMap;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    AbsenceCause, AbsenceCounts, AbsenceLog, AbsenceNote, AbsentRow, Approval, Commit, Deletions, Fault, NoteChange,
-    Position, RecordedTable, Suspicion, Verdict,
+    AbsenceCause, AbsenceCounts, AbsenceLog, AbsenceNote, AbsentRow, Approval, Commit, Deletions, Fault, Fence,
+    NoteChange, Position, RecordedTable, Suspicion, Verdict,
 };
 use chunk_sync_model::Time;
 use deadpool_postgres::{Client, GenericClient};
@@ -183,8 +183,8 @@ impl AbsenceLog for PostgresRecords {
         self.recorded_suspicion().await.map_err(|error| self.fault(error, CONTEXT))
     }
 
-    async fn suspect(&self, suspicion: &Suspicion) -> Result<(), Fault> {
-        self.on_notes(recorded_table::SUSPECT, &[&suspicion.text]).await.map(drop)
+    async fn suspect(&self, suspicion: &Suspicion, fence: &Fence) -> Result<(), Fault> {
+        self.write_suspicion(suspicion, fence).await.map_err(|error| self.fault(error, CONTEXT))
     }
 
     async fn record_table(&self, adopt: bool) -> Result<(), Fault> {

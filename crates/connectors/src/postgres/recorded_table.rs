@@ -7,17 +7,18 @@
 //! A merge writes no row into another table under the name: when the table on record gets its name back, rows in the
 //! other one are lost. The events that would write wait.
 
-use chunk_sync_engine::ports::{RecordedTable, Suspicion};
+use chunk_sync_engine::ports::{Fence, RecordedTable, Suspicion};
 use deadpool_postgres::{Client, GenericClient};
-use tokio_postgres::Row;
+use tokio_postgres::{IsolationLevel, Row};
 
 use super::config::PostgresConfig;
 use super::facts::table;
 use super::fault::Error;
+use super::fence;
 use super::records::PostgresRecords;
+use super::transaction::{begin, execute, set_locally};
 
-pub(super) const SUSPECT: &str =
-    "UPDATE chunk_sync.recorded_table SET suspicion = $1 WHERE suspicion IS NULL RETURNING 1";
+const SUSPECT: &str = "UPDATE chunk_sync.recorded_table SET suspicion = $1 WHERE suspicion IS NULL";
 
 pub(super) const BEAT: &str = "INSERT INTO chunk_sync.beats (value) VALUES ($1) ON CONFLICT DO NOTHING";
 
@@ -195,6 +196,20 @@ impl PostgresRecords {
         let found = self.pool.within(recorded(&client)).await;
         let recorded = self.pool.settle(client, found)?;
         Ok(recorded.and_then(|recorded| recorded.suspicion).map(|text| Suspicion { text }))
+    }
+
+    /// Records the suspicion in a transaction with that fence: an adoption waits for it, or it fails.
+    pub(super) async fn write_suspicion(&self, suspicion: &Suspicion, fence: &Fence) -> Result<(), Error> {
+        let mut client = self.pool.get().await?;
+        let written = self.pool.within(async {
+            let transaction = begin(&mut client, IsolationLevel::ReadCommitted, false).await?;
+            set_locally(&transaction, self.config.lock_timeout).await?;
+            fence::check(&transaction, fence).await?;
+            execute(&transaction, SUSPECT, &[&suspicion.text]).await?;
+            Ok(transaction.commit().await?)
+        });
+        let written = written.await;
+        self.pool.settle(client, written)
     }
 
     /// Records the table as it is now, unless one is recorded and `adopt` is false.

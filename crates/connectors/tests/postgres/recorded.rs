@@ -1,8 +1,13 @@
 //! The table on record, on real servers: everything that is another table raises a suspicion, which stops deletions.
 
+use std::collections::BTreeSet;
+
 use chunk_sync_connectors::postgres::PostgresRecords;
-use chunk_sync_engine::ports::{AbsenceLog, Applied, Approval, FaultClass, RecordedTable, SystemOfRecord, Verdict};
-use chunk_sync_model::Time;
+use chunk_sync_engine::ports::{
+    AbsenceLog, Applied, Approval, FaultClass, Fence, Installation, Installed, RecordedTable, StoreSet, Suspicion,
+    SystemOfRecord, Verdict,
+};
+use chunk_sync_model::{SyncVersion, Time};
 use chunk_sync_testkit::merging::Merging as _;
 use chunk_sync_testkit::states::{states, write};
 use uuid::Uuid;
@@ -114,9 +119,27 @@ async fn a_copy_of_the_database_is_a_suspicion_and_a_recorded_one_stays() {
     let records = copy.records().await;
     assert!(suspicion(&records).await.contains("a copy or a restore"));
     let RecordedTable::Suspect(found) = records.check_table().await.unwrap() else { panic!("no suspicion") };
-    records.suspect(&found).await.unwrap();
+    records.suspect(&found, &Fence::default()).await.unwrap();
     assert_eq!(records.suspicion().await.unwrap(), Some(found));
     assert!(records.has_heartbeat(Uuid::from_u128(1)).await.unwrap(), "inserted before the copy");
     assert!(!records.has_heartbeat(Uuid::from_u128(2)).await.unwrap(), "inserted after it");
     adopted(&records).await;
+}
+
+/// A process that began to look before the adoption would undo it.
+#[tokio::test]
+async fn a_suspicion_from_before_an_adoption_is_not_recorded_after_it() {
+    let (_database, records) = recorded::<Pg18>().await;
+    let (stores, filling, floor) = (StoreSet::default(), BTreeSet::new(), SyncVersion::default());
+    let installed = Installed { id: Uuid::max(), version: 1, stores, filling, floor };
+    records.record(None, &installed).await.unwrap();
+    let fence = Fence { lease: None, stores: Some(1) };
+    let found = Suspicion { text: "the database was restored".into() };
+    records.suspect(&found, &fence).await.unwrap();
+    assert_eq!(records.suspicion().await.unwrap(), Some(found.clone()));
+    records.record(Some(1), &Installed { version: 2, ..installed }).await.unwrap();
+    records.record_table(true).await.unwrap();
+    let late = records.suspect(&found, &fence).await.unwrap_err();
+    assert!(late.outdated, "{late}");
+    assert_eq!(records.suspicion().await.unwrap(), None);
 }

@@ -55,5 +55,5 @@ async fn suspect(ports: &Ports, suspicion: &Suspicion) -> Result<(), Fault> {
         reason = suspicion.text,
         "the table is in doubt: absent rows delete no chunk until `chunk-sync init --adopt`"
     );
-    ports.records.suspect(suspicion).await
+    ports.records.suspect(suspicion, &ports.fence()).await
 }

@@ -13,7 +13,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::ports::{
-    Commit, Committed, ConflictFilter, Erasing, Fault, FaultClass, Fence, Letter, MergeScope, NoteChange, Ports,
+    Commit, Committed, ConflictFilter, Erasing, Fault, FaultClass, Letter, MergeScope, NoteChange, Ports,
 };
 
 /// Dead letters, and conflicts, read at once.
@@ -111,7 +111,7 @@ async fn check(ports: &Ports, id: Uuid) -> Result<(), Unerasable> {
 
 /// Leaves the tombstone of the record; returns whether there was more.
 async fn erase_record(ports: &Ports, id: Uuid, mode: Erasing) -> Result<bool, Unerasable> {
-    let fence = Fence { lease: None, stores: ports.set };
+    let fence = ports.fence();
     for _ in 0..ATTEMPTS {
         let mut transaction = ports.records.begin(MergeScope { ids: &[id], fence: &fence, finished: &[] }).await?;
         let current = transaction.current().pop().unwrap_or_default();

@@ -10,7 +10,7 @@ use chunk_sync_model::Time;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Fault, Position};
+use super::{Fault, Fence, Position};
 
 /// How the absence of a row was noticed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -223,8 +223,9 @@ pub trait AbsenceLog: Send + Sync {
         Ok(None)
     }
 
-    /// Records a suspicion, unless one is recorded.
-    async fn suspect(&self, _suspicion: &Suspicion) -> Result<(), Fault> {
+    /// Records a suspicion, unless one is recorded. Fails like a merge with this fence if the set of stores was changed: a
+    /// suspicion from before an adoption would outlive it.
+    async fn suspect(&self, _suspicion: &Suspicion, _fence: &Fence) -> Result<(), Fault> {
         Ok(())
     }
 

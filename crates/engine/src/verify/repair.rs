@@ -160,7 +160,7 @@ fn wrong(finding: &Finding) -> String {
 pub async fn suspect_restore(ports: &Ports, report: &Report) -> Result<Option<Suspicion>, Fault> {
     let suspicion = report.restored(ports.floor);
     if let Some(suspicion) = &suspicion {
-        ports.records.suspect(suspicion).await?;
+        ports.records.suspect(suspicion, &ports.fence()).await?;
     }
     Ok(suspicion)
 }

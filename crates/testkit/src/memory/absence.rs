@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    AbsenceCause, AbsenceCounts, AbsenceLog, AbsenceNote, AbsentRow, Approval, Commit, Deletions, Fault, NoteChange,
-    Position, RecordedTable, Suspicion, Verdict,
+    AbsenceCause, AbsenceCounts, AbsenceLog, AbsenceNote, AbsentRow, Approval, Commit, Deletions, Fault, Fence,
+    NoteChange, Position, RecordedTable, Suspicion, Verdict,
 };
 use chunk_sync_model::Time;
 use uuid::Uuid;
@@ -147,10 +147,10 @@ impl AbsenceLog for MemoryRecords {
         Ok(self.with_notes(|notes, _| notes.suspicion.clone()))
     }
 
-    async fn suspect(&self, suspicion: &Suspicion) -> Result<(), Fault> {
-        self.with_notes(|notes, _| {
-            notes.suspicion.get_or_insert_with(|| suspicion.clone());
-        });
+    async fn suspect(&self, suspicion: &Suspicion, fence: &Fence) -> Result<(), Fault> {
+        let mut tables = self.tables.lock().unwrap();
+        tables.check(fence)?;
+        tables.notes.suspicion.get_or_insert_with(|| suspicion.clone());
         Ok(())
     }
 

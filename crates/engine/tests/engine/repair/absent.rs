@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use chunk_sync_engine::absence::{self, SECOND_LOOK};
-use chunk_sync_engine::ports::{AbsenceCause, AbsenceLog, Outbox, PendingWrite};
+use chunk_sync_engine::ports::{AbsenceCause, AbsenceLog, Fence, Outbox, PendingWrite, Suspicion};
 use chunk_sync_engine::repair::{Action, Orphans, plan, publish};
 use chunk_sync_model::{Body, Event, EventType, Origin, State, Time, Writer};
 use chunk_sync_testkit::states::{changed, states};
@@ -280,7 +280,7 @@ async fn while_the_table_is_suspect_no_newer_version_in_a_store_is_overwritten()
     let shown = chunk_sync_model::SyncVersion::new(world.version(id).await.get() + 1_000);
     world.vectors.tamper(id, shown, Some(&newer));
     world.rows.replace_table("restored");
-    world.rows.suspect(&chunk_sync_engine::ports::Suspicion { text: "restored".into() }).await.unwrap();
+    world.rows.suspect(&Suspicion { text: "restored".into() }, &Fence::default()).await.unwrap();
     world.repair(Orphans::List).await;
     let seen = world.ports.stores[0].fetch_fingerprints(&[id]).await.unwrap().remove(0).unwrap();
     assert_eq!(seen.version, shown);

@@ -1,11 +1,12 @@
 //! A system of record that was restored to an earlier state: until the operator adopts it, no newer state in a store is
 //! overwritten, also before the guard has noticed the restore.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use chunk_sync_engine::Capturing;
-use chunk_sync_engine::ports::{AbsenceLog, Heartbeat, Heartbeats};
-use chunk_sync_engine::repair::Orphans;
+use chunk_sync_engine::ports::{AbsenceLog, Heartbeat, Heartbeats, Installation, Installed, StoreSet};
+use chunk_sync_engine::repair::{Orphans, suspect_restore};
 use chunk_sync_model::{State, SyncVersion};
 use chunk_sync_testkit::eventually;
 use chunk_sync_testkit::memory::{MemoryCapture, MemoryHeartbeats};
@@ -79,4 +80,26 @@ async fn a_repair_after_a_gap_overwrites_no_newer_versions_that_reveal_a_restore
     assert!(world.rows.suspicion().await.unwrap().is_some(), "the restore was not noticed");
     after.stop().await;
     service.stop().await.unwrap();
+}
+
+/// A pass of the scrubber may begin before the adoption and end after it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_suspicion_from_before_an_adoption_is_not_recorded_after_it() {
+    let states = states(12);
+    let mut world = World::with(&states).await;
+    let (stores, filling, floor) = (StoreSet::default(), BTreeSet::new(), SyncVersion::default());
+    let installed = Installed { id: Uuid::max(), version: 1, stores, filling, floor };
+    world.rows.record(None, &installed).await.unwrap();
+    world.ports.set = Some(1);
+    for state in &states {
+        newer(&world, state).await;
+    }
+    let report = world.verify().await;
+    let suspicion = suspect_restore(&world.ports, &report).await.unwrap();
+    assert_eq!(world.rows.suspicion().await.unwrap(), suspicion);
+    world.rows.record(Some(1), &Installed { version: 2, ..installed }).await.unwrap();
+    world.rows.record_table(true).await.unwrap();
+    let late = suspect_restore(&world.ports, &report).await.unwrap_err();
+    assert!(late.outdated, "{late}");
+    assert_eq!(world.rows.suspicion().await.unwrap(), None);
 }
