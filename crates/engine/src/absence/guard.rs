@@ -157,7 +157,10 @@ impl Watcher {
         }
         self.insert_value(at).await?;
         let reviewed = match reviews {
-            true => review(&self.ports, &self.publisher, self.max_deletes, at).await?,
+            true => {
+                let at = self.ports.bus.now().await?;
+                review(&self.ports, &self.publisher, self.max_deletes, at).await?
+            }
             false => Review::default(),
         };
         self.show(at, &reviewed).await

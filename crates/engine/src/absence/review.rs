@@ -38,11 +38,16 @@ pub struct Review {
 }
 
 /// Notes living chunks whose row a comparison did not find. `missed` states that a deletion may have been missed: the
-/// comparison follows a gap in capture. Where rows are not captured, every deletion may have been missed.
+/// comparison follows a gap in capture. Where rows are not captured, every deletion may have been missed. They are noted at
+/// the time of the bus: a clock of this process that is set right in between would bring the second look forward.
 ///
 /// # Errors
-/// The fault of the system of record; then nothing or a part is noted.
-pub async fn note(ports: &Ports, ids: &[Uuid], missed: bool, at: Time) -> Result<(), Fault> {
+/// The fault of the bus or the system of record; then nothing or a part is noted.
+pub async fn note(ports: &Ports, ids: &[Uuid], missed: bool) -> Result<(), Fault> {
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let at = ports.bus.now().await?;
     let missed = missed || !ports.records.is_captured();
     let cause = if missed { AbsenceCause::Missed } else { AbsenceCause::Compared };
     for ids in ids.chunks(BATCH) {
@@ -51,7 +56,7 @@ pub async fn note(ports: &Ports, ids: &[Uuid], missed: bool, at: Time) -> Result
     Ok(())
 }
 
-/// Reviews all notes at the time `at`; `max_deletes` is the configured limit.
+/// Reviews all notes at the time `at` of the bus; `max_deletes` is the configured limit.
 ///
 /// # Errors
 /// The fault of the system of record or the bus; what was done before it stays, and the next review continues.

@@ -70,7 +70,7 @@ async fn carry(
         done.rows += page.iter().filter(|row| row.state.is_some()).count() as u64;
         let events: Vec<_> = page.iter().filter_map(|row| uncarried(row, &place, &targets, &ports.clock)).collect();
         let absent: Vec<Uuid> = page.iter().filter(|row| row.is_absent()).map(|row| row.id).collect();
-        note(ports, &absent, missed, ports.clock.now()).await?;
+        note(ports, &absent, missed).await?;
         done.absent += absent.len() as u64;
         done.published += events.len() as u64;
         pace.steps(events.len()).await;

@@ -187,7 +187,7 @@ pub async fn publish(
     // The name is unique, so that no signal is taken for a repetition of an earlier repair.
     let (view, targets) = (format!("repair {}", Uuid::new_v4()), ports.signalled());
     let absent: Vec<Uuid> = steps.iter().filter(|step| step.action == Action::Absent).map(|step| step.id).collect();
-    note(ports, &absent, false, ports.clock.now()).await?;
+    note(ports, &absent, false).await?;
     let decided: Vec<&Step> = steps.iter().filter(|step| step.action.is_published()).collect();
     // After a restore the stores may be right and the records old: then no newer version is overwritten.
     examine(ports).await?;

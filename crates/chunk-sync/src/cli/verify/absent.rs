@@ -22,7 +22,7 @@ pub(super) async fn review_all(
     steps: &[Step],
     delete: bool,
 ) -> Result<Option<EntryId>, Failure> {
-    let at = jiff::Timestamp::now().into();
+    let at = wired.ports.bus.now().await?;
     if !delete {
         let reviewed = review(&wired.ports, &wired.publisher, config.settings.max_deletes, at).await?;
         report(&reviewed, config.settings.max_deletes);

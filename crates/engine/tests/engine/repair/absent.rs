@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
+use chunk_sync_engine::Clock;
 use chunk_sync_engine::absence::{self, SECOND_LOOK};
+use chunk_sync_engine::backfill::backfill;
 use chunk_sync_engine::ports::{AbsenceCause, AbsenceLog, Fence, Outbox, PendingWrite, Suspicion};
 use chunk_sync_engine::repair::{Action, Orphans, plan, publish};
 use chunk_sync_model::{Body, Event, EventType, Origin, State, Time, Writer};
@@ -180,7 +182,7 @@ async fn where_nothing_is_captured_the_second_look_deletes_within_the_limit() {
     assert!(world.verify().await.consistent);
     // One more within the same day exceeds the limit: 5 of 50, and 4 of the 45 that are left.
     world.delete_row(states[7].chunk.id);
-    absence::note(&world.ports, &[states[7].chunk.id], false, now()).await.unwrap();
+    absence::note(&world.ports, &[states[7].chunk.id], false).await.unwrap();
     let third = review(&world, due()).await;
     assert_eq!((third.held.unwrap().confirmed, third.deleted, kept(&world).await), (1, 0, 45));
     let day = Time::from_micros(due().micros() + 24 * 3600 * 1_000_000);
@@ -193,7 +195,7 @@ async fn of_three_chunks_none_is_deleted_unless_the_operator_decides() {
     let world = World::with(&states).await;
     let id = states[0].chunk.id;
     world.delete_row(id);
-    absence::note(&world.ports, &[id], true, now()).await.unwrap();
+    absence::note(&world.ports, &[id], true).await.unwrap();
     for _ in 0..3 {
         let reviewed = review(&world, due()).await;
         assert_eq!((reviewed.held.map(|held| held.confirmed), kept(&world).await), (Some(1), 3));
@@ -211,7 +213,7 @@ async fn a_row_that_shows_before_the_approved_deletion_is_merged_stays() {
     let id = states[4].chunk.id;
     let row = world.row(id).await.unwrap();
     world.delete_row(id);
-    absence::note(&world.ports, &[id], true, now()).await.unwrap();
+    absence::note(&world.ports, &[id], true).await.unwrap();
     // Approved and published, and not merged yet.
     absence::review(&world.ports, &world.publisher, None, due()).await.unwrap();
     world.rows.write_row(id, Some(row));
@@ -227,14 +229,14 @@ async fn where_every_deletion_is_captured_a_comparison_never_deletes() {
     world.rows.capture_everything();
     let id = states[0].chunk.id;
     world.delete_row(id);
-    absence::note(&world.ports, &[id], false, now()).await.unwrap();
+    absence::note(&world.ports, &[id], false).await.unwrap();
     for _ in 0..3 {
         review(&world, due()).await;
     }
     assert_eq!((kept(&world).await, noted(&world).await), (50, vec![AbsenceCause::Compared]));
     assert_eq!(world.rows.absence_counts(now()).await.unwrap().hidden, 1);
     // After a gap it may have been missed.
-    absence::note(&world.ports, &[id], true, now()).await.unwrap();
+    absence::note(&world.ports, &[id], true).await.unwrap();
     assert_eq!(review(&world, due()).await.deleted, 1);
     assert_eq!(kept(&world).await, 49);
 }
@@ -246,7 +248,7 @@ async fn another_table_stops_deletions_even_by_the_operator_until_it_is_adopted(
     let id = states[0].chunk.id;
     world.rows.replace_table("another table");
     world.delete_row(id);
-    absence::note(&world.ports, &[id], true, now()).await.unwrap();
+    absence::note(&world.ports, &[id], true).await.unwrap();
     assert!(review(&world, due()).await.suspended.is_some());
     let forced = absence::force(&world.ports, &world.publisher, &[id], now()).await.unwrap();
     world.carry(Vec::new()).await;
@@ -346,4 +348,16 @@ async fn a_pending_write_of_a_hidden_row_deletes_nothing() {
     left(0).await;
     service.stop().await.unwrap();
     assert!(world.verify().await.consistent);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_set_right_does_not_bring_the_second_look_forward() {
+    let states = states(50);
+    let mut world = World::with(&states).await;
+    world.ports.clock = Clock::new(|| jiff::Timestamp::now() - jiff::SignedDuration::from_hours(1));
+    world.delete_row(states[0].chunk.id);
+    backfill(&world.ports, &world.publisher, None, &|_| {}).await.unwrap();
+    world.ports.clock = Clock::default();
+    assert_eq!((review(&world, now()).await.confirmed, kept(&world).await), (0, 50));
+    assert_eq!((review(&world, due()).await.confirmed, kept(&world).await), (1, 49));
 }
