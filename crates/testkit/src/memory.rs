@@ -12,6 +12,7 @@ mod records;
 mod store;
 mod streams;
 mod tables;
+mod trouble;
 mod upkeep;
 mod waiting;
 mod world;

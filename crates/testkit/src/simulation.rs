@@ -45,6 +45,7 @@
 
 mod capture;
 mod course;
+mod deletions;
 mod disk;
 mod faults;
 mod helpers;
@@ -56,6 +57,7 @@ mod ports;
 mod process;
 mod scenario;
 mod tally;
+mod trace;
 mod trigger;
 mod trouble;
 mod waiting;

@@ -184,6 +184,11 @@ fn survives(test: &str, trouble: Trouble) {
 }
 
 #[test]
+fn rows_that_are_hidden_for_a_while_stay_in_every_store() {
+    survives("rows_that_are_hidden_for_a_while_stay_in_every_store", Trouble::HiddenRows);
+}
+
+#[test]
 fn a_store_that_goes_back_to_a_backup_is_brought_forward() {
     survives("a_store_that_goes_back_to_a_backup_is_brought_forward", Trouble::RestoredStore);
 }

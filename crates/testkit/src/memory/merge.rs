@@ -49,6 +49,13 @@ impl MemoryMerge {
     fn is_overtaken(&self, tables: &Tables) -> bool {
         self.ids.iter().zip(&self.rows).any(|(id, row)| tables.visible(*id) != *row)
     }
+
+    /// Whether the rows of the commits can be written. A row that cannot be seen prevents its insertion, as the unique key
+    /// of a real table does.
+    fn may_write(tables: &Tables, commits: &[Commit]) -> bool {
+        let mut inserted = commits.iter().filter(|commit| commit.row_changed && commit.state.is_some());
+        !inserted.any(|commit| tables.is_hidden(commit.id))
+    }
 }
 
 impl Drop for MemoryMerge {
@@ -65,6 +72,9 @@ impl MergeTransaction for MemoryMerge {
     }
 
     async fn write(&mut self, commits: &[Commit]) -> Result<RowsWritten, Fault> {
+        if !Self::may_write(&self.records.tables.lock().unwrap(), commits) {
+            return Ok(RowsWritten::Overtaken);
+        }
         let Some(trigger) = &self.records.trigger else {
             return Ok(RowsWritten::Stored(Vec::new()));
         };
@@ -85,7 +95,7 @@ impl MergeTransaction for MemoryMerge {
             return Err(Fault::new(FaultClass::Timeout, "memory: merge", "the transaction was idle for too long"));
         };
         tables.check(&self.fence)?;
-        if self.is_overtaken(&tables) {
+        if self.is_overtaken(&tables) || !Self::may_write(&tables, &commits) {
             return Ok(Committed::Overtaken);
         }
         let at = self.records.time();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
     CONFLICT_PAGE_BYTES, ConflictFilter, ConflictLog, ConflictPage, Fault, FaultClass, Installation, Installed, Outbox,
-    PendingWrite, Suspicion,
+    PendingWrite,
 };
 use chunk_sync_model::{State, Target, Time};
 use tokio::sync::Mutex as TurnMutex;
@@ -88,40 +88,6 @@ impl MemoryRecords {
         let mut tables = self.tables.lock().unwrap();
         let living = tables.records.iter().filter(|(_, (record, _))| record.lives()).map(|(id, _)| *id).collect();
         work(&mut tables.notes, &living)
-    }
-
-    /// Hides these rows from the service, as row level security would without `row_security = off`; all others show
-    /// again.
-    pub fn hide(&self, ids: impl IntoIterator<Item = Uuid>) {
-        self.tables.lock().unwrap().hidden = ids.into_iter().collect();
-    }
-
-    /// From now on every deletion of a row is captured.
-    pub fn capture_everything(&self) {
-        self.with_notes(|notes, _| notes.captured = true);
-    }
-
-    /// Puts another table in place of the one on record.
-    pub fn replace_table(&self, text: &str) {
-        self.with_notes(|notes, _| notes.table = Some(Suspicion { text: text.to_owned() }));
-    }
-
-    /// Adds a partition that is not on record.
-    pub fn attach_partition(&self) {
-        self.with_notes(|notes, _| notes.new_partitions = true);
-    }
-
-    /// A copy of everything as it is now: the database after a restore to this moment.
-    #[must_use]
-    pub fn snapshot(&self) -> Self {
-        let tables = self.tables.lock().unwrap().clone();
-        Self { tables: Arc::new(Mutex::new(tables)), ..self.clone() }
-    }
-
-    /// Loses the record of a chunk and keeps its row, as after a restore of rows without their records; returns whether
-    /// there was one.
-    pub fn lose_record(&self, id: Uuid) -> bool {
-        self.tables.lock().unwrap().records.remove(&id).is_some()
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{Capture, Captured, Fault, Opened, Position, Positions, Source, SystemOfRecord as _};
+use chunk_sync_engine::ports::{Capture, Captured, Fault, Opened, Position, Positions, Source};
 use chunk_sync_model::{Body, Event, State};
 use chunk_sync_samples::rng::Rng;
 use serde_json::json;
@@ -86,7 +86,7 @@ pub(super) async fn write_rows(world: Arc<World>, mut rng: Rng) {
         sleep(Duration::from_millis(rng.below(world.scenario.gap) as u64)).await;
         let number = SHARED.start + rng.below(SHARED.len());
         let (id, key) = (chunk_id(number), format!("k{change}"));
-        let row = world.rows.rows_of(&[id]).await.unwrap().remove(0).and_then(|row| row.state);
+        let row = world.rows.stored_row(id);
         let mut state = row.map_or_else(|| first_state(&world, number), |row| State::clone(&row));
         state.chunk.metadata.extra.insert(key.clone(), json!(change));
         if rng.one_in(2) {
@@ -97,7 +97,7 @@ pub(super) async fn write_rows(world: Arc<World>, mut rng: Rng) {
         if forges {
             world.bus.add(forged_signal(number, &mut rng, &world.scenario.settings.limits));
         }
-        if rng.one_in(12) {
+        if rng.one_in(12) && world.scenario.gaps {
             world.capture.lose();
         }
     }

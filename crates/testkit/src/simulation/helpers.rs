@@ -1,8 +1,9 @@
-//! What a process runs beside the service: capture, and under a trouble of the field the scrubber.
+//! What a process runs beside the service: capture, and under a trouble of the field the guard and the scrubber.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use chunk_sync_engine::absence::Guard;
 use chunk_sync_engine::scrub::{ScrubSettings, Scrubbing};
 use chunk_sync_engine::{Capturing, Leadership, Ports, Publisher};
 use chunk_sync_model::Target;
@@ -16,7 +17,7 @@ use super::way::Way;
 /// The running helpers of a process.
 pub(super) struct Helpers {
     capturing: Capturing,
-    scrubbing: Option<Scrubbing>,
+    watching: Option<(Guard, Scrubbing)>,
 }
 
 impl Helpers {
@@ -26,19 +27,24 @@ impl Helpers {
             Way { faults: Arc::clone(&world.faults), life: Arc::clone(life), place: Endpoint::Store(Target::Postgres) };
         let settings = Arc::new(world.scenario.settings.clone());
         let publisher = Publisher::new(Arc::clone(&ports.bus), Arc::new(settings.limits.clone()));
-        let scrubbing = world.scenario.trouble.map(|_| {
+        let watching = world.scenario.trouble.map(|_| {
             let interval = Duration::from_secs(world.scenario.scrubs);
             let scrub = ScrubSettings { interval, rate: 1_000, repair: true };
-            Scrubbing::start(ports.clone(), publisher.clone(), scrub, leadership.clone(), Arc::new(|_| {}))
+            let (guarded, leads) = (ports.clone(), leadership.clone());
+            let guard = Guard::start(guarded, publisher.clone(), settings.max_deletes, leads);
+            let scrubbing =
+                Scrubbing::start(ports.clone(), publisher.clone(), scrub, leadership.clone(), Arc::new(|_| {}));
+            (guard, scrubbing)
         });
         let capture = (world.plant.capture)(Arc::new(machine.capture.clone()));
         let capture = Arc::new(FaultyCapture { capture, way });
-        Self { capturing: Capturing::start(capture, ports, publisher, settings, leadership), scrubbing }
+        Self { capturing: Capturing::start(capture, ports, publisher, settings, leadership), watching }
     }
 
     pub(super) async fn stop(self) {
-        if let Some(scrubbing) = self.scrubbing {
+        if let Some((guard, scrubbing)) = self.watching {
             scrubbing.stop().await;
+            guard.stop().await;
         }
         self.capturing.stop().await;
     }

@@ -73,7 +73,7 @@ impl Machine {
             clock,
             set: None,
             floor: chunk_sync_model::SyncVersion::default(),
-            heartbeats: Vec::new(),
+            heartbeats: vec![Arc::new(world.heartbeats.clone())],
         }
     }
 }

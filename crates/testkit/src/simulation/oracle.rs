@@ -5,12 +5,13 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use chunk_sync_engine::ports::{Commit, CurrentState, EntryId, Projection, Records, StoredFingerprint};
 use chunk_sync_model::merge::{Change, Strategies, merge};
-use chunk_sync_model::{Event, Limits, Record, State, SyncVersion, Target, Time, Writer};
+use chunk_sync_model::{Event, Limits, Record, State, SyncVersion, Time, Writer};
 use uuid::Uuid;
 
+use super::deletions::Deletions;
 use super::scenario::SHARED;
 use super::scenario::chunk_id;
-use super::trigger;
+use super::{trace, trigger};
 
 /// The knowledge of the oracle, which does not come from the service.
 #[derive(Default)]
@@ -40,6 +41,7 @@ pub(super) struct Known {
     recorded: BTreeMap<Uuid, SyncVersion>,
     /// Keys that the foreign client wrote into rows, and committed.
     pub(super) written: Vec<(Uuid, String)>,
+    pub(super) deletions: Deletions,
     /// Violations so far.
     broken: Vec<String>,
 }
@@ -71,6 +73,7 @@ impl Oracle {
     }
 
     pub(super) fn published(&self, ids: &[EntryId], events: &[Event]) {
+        events.iter().for_each(trace::published);
         let mut known = self.known();
         // A comparison after a gap repairs what a store lacks, and the store refuses it once more.
         let repairs = events.iter().filter(|event| event.writer == Writer::Postgres);
@@ -81,13 +84,6 @@ impl Oracle {
 
     pub(super) fn acknowledged(&self, event: Uuid) {
         self.known().acknowledged.insert(event);
-    }
-
-    pub(super) fn store_went(&self, target: Target, before: &StoredFingerprint, after: &StoredFingerprint) {
-        if after.version < before.version {
-            let what = format!("{target} went back from {} to {} on {}", before.version, after.version, before.id);
-            self.known().broken.push(what);
-        }
     }
 
     /// Checks what a merge read.
@@ -101,9 +97,13 @@ impl Oracle {
         }
     }
 
-    /// Notes what a merge recorded.
+    /// Notes what a merge recorded, and checks its deletions.
     pub(super) fn merged(&self, commits: &[Commit]) {
-        self.known().recorded.extend(commits.iter().map(|commit| (commit.id, commit.record.version)));
+        commits.iter().for_each(trace::merged);
+        let mut known = self.known();
+        let Known { stream, deletions, broken, recorded, .. } = &mut *known;
+        recorded.extend(commits.iter().map(|commit| (commit.id, commit.record.version)));
+        broken.extend(commits.iter().filter_map(|commit| deletions.recorded(commit, stream.values()).err()));
     }
 
     pub(super) fn broke(&self, what: String) {

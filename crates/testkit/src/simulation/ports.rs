@@ -16,6 +16,7 @@ use super::oracle::Oracle;
 use super::way::Way;
 use crate::memory::MemoryLease;
 
+mod absence;
 pub(super) mod bus;
 pub(super) mod store;
 
@@ -164,7 +165,6 @@ impl ConflictLog for FaultyRecords {
     }
 }
 
-crate::forward_absence!(FaultyRecords, records);
 crate::forward_idle_records!(FaultyRecords, records);
 crate::forward_erasures!(FaultyRecords, records);
 

@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep};
 
 use super::helpers::Helpers;
 use super::life::Life;
+use super::trace;
 use super::world::World;
 use crate::memory::{MemoryBus, MemoryCapture};
 
@@ -30,7 +31,7 @@ pub(super) struct Machine {
 }
 
 /// How a process ended.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum End {
     Killed,
     /// The service gave up, as it does when its disk fails.
@@ -63,7 +64,9 @@ impl Machine {
         let mut ends = 0;
         loop {
             let doom = self.doom();
+            trace::process("a process starts");
             let end = self.live(doom).await;
+            trace::process(&format!("it ended: {end:?}"));
             match end {
                 End::Done => return,
                 End::Killed => self.world.tally(|tally| tally.crashes += 1),

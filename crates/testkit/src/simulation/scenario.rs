@@ -53,6 +53,8 @@ pub(super) struct Scenario {
     pub(super) triggers: bool,
     /// What goes wrong beside the faults of calls and processes.
     pub(super) trouble: Option<Trouble>,
+    /// Capture may lose its position.
+    pub(super) gaps: bool,
     /// Seconds between two passes of the scrubber.
     pub(super) scrubs: u64,
     /// When the run begins.
@@ -100,6 +102,7 @@ impl Scenario {
             bound: [8, 1_000][rng.below(2)],
             triggers: false,
             trouble: None,
+            gaps: true,
             scrubs: 0,
             begin: Timestamp::from_second(HALF_PAST + rng.below(1_800) as i64).unwrap(),
             rates,
@@ -120,7 +123,8 @@ impl Scenario {
         if trouble.is_none() {
             return self;
         }
-        Self { trouble, scrubs: [60, 200][rng.below(2)], down: None, poison: None, ..self }
+        let (gaps, scrubs) = (rng.one_in(2), [60, 200][rng.below(2)]);
+        Self { trouble, gaps, scrubs, down: None, poison: None, ..self }
     }
 
     /// The same for an installation with only these stores beside the rows.

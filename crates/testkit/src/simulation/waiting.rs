@@ -8,6 +8,7 @@ use chunk_sync_engine::ports::{
 };
 use uuid::Uuid;
 
+use super::trace::trace;
 use super::way::Way;
 
 pub(super) struct FaultyWaiting {
@@ -18,6 +19,9 @@ pub(super) struct FaultyWaiting {
 #[async_trait]
 impl WaitingEvents for FaultyWaiting {
     async fn add_waiting(&self, events: &[NewWaiting], fence: &Fence, finished: &[EntryId]) -> Result<(), Fault> {
+        for event in events {
+            trace(event.chunk, || format!("waits: {} because of {:?}, {}", event.name, event.reason, event.error));
+        }
         self.way.faults.fault_state().tally.waited += events.len() as u64;
         self.way.call(self.waiting.add_waiting(events, fence, finished)).await
     }

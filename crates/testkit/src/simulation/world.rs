@@ -24,7 +24,7 @@ use super::tally::Tally;
 use super::trigger;
 use super::trouble::Trouble;
 use super::way::Way;
-use crate::memory::{MemoryBus, MemoryCapture, MemoryRecords, MemoryStore, memory_ports};
+use crate::memory::{MemoryBus, MemoryCapture, MemoryHeartbeats, MemoryRecords, MemoryStore, memory_ports};
 
 /// Without faults everything is settled within this time.
 pub(super) const SOON: Duration = Duration::from_secs(600);
@@ -43,6 +43,8 @@ pub(super) struct World {
     pub(super) stores: Vec<Arc<dyn Projection>>,
     /// The same stores without a flaw.
     pub(super) bare: Vec<MemoryStore>,
+    /// Where the guard notes its last value.
+    pub(super) heartbeats: MemoryHeartbeats,
     pub(super) crashes: AtomicU32,
     /// Given once only the shutdown of the processes is left.
     pub(super) closing: Signal,
@@ -66,6 +68,9 @@ impl World {
         let bare: Vec<MemoryStore> =
             plant.stores.iter().map(|target| MemoryStore::new(*target, limits.clone())).collect();
         let restores = scenario.trouble == Some(Trouble::RestoredStore);
+        if scenario.trouble.is_some() {
+            rows.capture_everything();
+        }
         Self {
             faults,
             oracle: Arc::new(Oracle::new(scenario.triggers, restores, scenario.poison.map(|_| chunk_id(0)))),
@@ -75,6 +80,7 @@ impl World {
             rows,
             stores: bare.iter().map(|store| (plant.store)(Arc::new(store.clone()))).collect(),
             bare,
+            heartbeats: MemoryHeartbeats::default(),
             crashes: AtomicU32::new(scenario.crashes),
             closing: Signal::default(),
             zero,

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    Commit, Committed, ConflictFilter, ConflictLog, ConflictPage, Counts, CurrentState, Fault, FaultClass, Fence,
-    MergeScope, MergeTransaction, Outbox, PendingWrite, Records, Row, RowsWritten, SystemOfRecord, WatchList, Watched,
+    AbsenceNote, Commit, Committed, ConflictFilter, ConflictLog, ConflictPage, Counts, CurrentState, Fault, FaultClass,
+    Fence, MergeScope, MergeTransaction, Outbox, PendingWrite, Records, Row, RowsWritten, SystemOfRecord, WatchList,
+    Watched,
 };
 use chunk_sync_model::{SyncVersion, Target, Time};
 use uuid::Uuid;
@@ -25,6 +26,10 @@ pub(super) enum Flaw {
     RecordsWhatItSent,
     /// Expires the newest setting of a part, too.
     ForgetsNewestSettings,
+    /// A living chunk without a row counts as deleted.
+    TakesAbsenceForDeletion,
+    /// A pending write of a chunk without a row deletes it.
+    DeletesWhatItCannotRead,
 }
 
 pub(super) struct Flawed(Arc<dyn Records>, Flaw, Every);
@@ -45,7 +50,13 @@ struct FlawedMerge<'a> {
 #[async_trait]
 impl MergeTransaction for FlawedMerge<'_> {
     fn current(&mut self) -> Vec<CurrentState> {
-        self.merge.current()
+        let mut current = self.merge.current();
+        if self.flaw == Flaw::TakesAbsenceForDeletion {
+            current.iter_mut().filter(|current| current.state.is_none()).for_each(|current| {
+                current.absence = Some(AbsenceNote { newest_change: None, approved: true });
+            });
+        }
+        current
     }
 
     async fn write(&mut self, commits: &[Commit]) -> Result<RowsWritten, Fault> {
@@ -92,7 +103,12 @@ impl SystemOfRecord for Flawed {
     }
 
     async fn rows_of(&self, ids: &[Uuid]) -> Result<Vec<Option<Row>>, Fault> {
-        self.0.rows_of(ids).await
+        let mut rows = self.0.rows_of(ids).await?;
+        if self.1 == Flaw::DeletesWhatItCannotRead {
+            let absent = rows.iter_mut().flatten().filter(|row| row.state.is_none() && row.lives.is_some());
+            absent.for_each(|row| row.lives = Some(false));
+        }
+        Ok(rows)
     }
 
     async fn counts(&self) -> Result<Counts, Fault> {

@@ -5,7 +5,28 @@ use std::sync::Arc;
 use chunk_sync_testkit::simulation::{Plant, Trouble};
 
 use super::is_found_out;
+use super::records::{Flaw, Flawed};
 use super::store::Ledger;
+
+fn records(trouble: Trouble, flaw: Flaw) -> impl Fn() -> Plant {
+    move || Plant {
+        trouble: Some(trouble),
+        records: Box::new(move |records| Arc::new(Flawed::new(records, flaw))),
+        ..Plant::default()
+    }
+}
+
+#[test]
+fn a_merge_that_takes_a_hidden_row_for_a_deleted_one() {
+    let plant = records(Trouble::HiddenRows, Flaw::TakesAbsenceForDeletion);
+    is_found_out("a hidden row taken for a deleted one", 20, &["which it never did"], plant);
+}
+
+#[test]
+fn a_pending_write_that_deletes_a_chunk_whose_row_is_hidden() {
+    let plant = records(Trouble::HiddenRows, Flaw::DeletesWhatItCannotRead);
+    is_found_out("a pending write of a hidden row", 60, &["it lives"], plant);
+}
 
 #[test]
 fn a_verification_that_reads_a_list_and_not_the_store() {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
     Bus, BusErasure, DeadLetter, DeadLetters, Delivery, Depth, EntryId, Erasing, Fault, FinishedBy, Handover, Letter,
+    chunk_of,
 };
 use chunk_sync_model::{Event, Time};
 use uuid::Uuid;
@@ -13,6 +14,7 @@ use uuid::Uuid;
 use crate::memory::MemoryBus;
 use crate::simulation::faults::Fate;
 use crate::simulation::oracle::Oracle;
+use crate::simulation::trace::trace;
 use crate::simulation::way::Way;
 
 pub(crate) struct FaultyBus {
@@ -66,6 +68,11 @@ impl Bus for FaultyBus {
             return Err(fault);
         }
         let deliveries = self.way.unless_dead(self.bus.read(max, wait)).await?;
+        for delivery in &deliveries {
+            if let Some(chunk) = chunk_of(&delivery.fields) {
+                trace(chunk, || format!("read: entry {}, {}", delivery.id, delivery.attempt));
+            }
+        }
         let ids: Vec<EntryId> = deliveries.iter().map(|delivery| delivery.id).collect();
         if matches!(fate, Fate::Lost) {
             self.memory.hand_back(&ids);

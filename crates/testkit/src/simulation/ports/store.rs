@@ -77,10 +77,8 @@ pub(super) async fn apply_watched(store: &dyn Projection, oracle: &Oracle, write
     let before = store.fetch_fingerprints(&ids).await.unwrap_or_default();
     let answers = store.apply(writes).await;
     let after = store.fetch_fingerprints(&ids).await.unwrap_or_default();
-    for (before, after) in before.iter().zip(&after) {
-        if let (Some(before), Some(after)) = (before, after) {
-            oracle.store_went(store.target(), before, after);
-        }
+    for (write, (before, after)) in writes.iter().zip(before.iter().zip(&after)) {
+        oracle.wrote(store.target(), write, (before.as_ref(), after.as_ref()));
     }
     answers
 }

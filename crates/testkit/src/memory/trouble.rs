@@ -1,0 +1,59 @@
+//! What happens to a system of record in the field: rows that are hidden, another table under the name, a restore.
+
+use std::sync::{Arc, Mutex};
+
+use chunk_sync_engine::ports::Suspicion;
+use chunk_sync_model::State;
+use uuid::Uuid;
+
+use super::MemoryRecords;
+use super::tables::Tables;
+
+impl MemoryRecords {
+    /// Hides these rows from the service, as row level security would without `row_security = off`; all others show
+    /// again.
+    pub fn hide(&self, ids: impl IntoIterator<Item = Uuid>) {
+        self.tables.lock().unwrap().hidden = ids.into_iter().collect();
+    }
+
+    /// From now on every deletion of a row is captured.
+    pub fn capture_everything(&self) {
+        self.with_notes(|notes, _| notes.captured = true);
+    }
+
+    /// Puts another table in place of the one on record.
+    pub fn replace_table(&self, text: &str) {
+        self.with_notes(|notes, _| notes.table = Some(Suspicion { text: text.to_owned() }));
+    }
+
+    /// Adds a partition that is not on record.
+    pub fn attach_partition(&self) {
+        self.with_notes(|notes, _| notes.new_partitions = true);
+    }
+
+    /// A copy of everything as it is now: the database after a restore to this moment.
+    #[must_use]
+    pub fn snapshot(&self) -> Self {
+        let tables = self.tables.lock().unwrap().clone();
+        Self { tables: Arc::new(Mutex::new(tables)), ..self.clone() }
+    }
+
+    /// Loses the record of a chunk and keeps its row, as after a restore of rows without their records; returns whether
+    /// there was one.
+    pub fn lose_record(&self, id: Uuid) -> bool {
+        self.tables.lock().unwrap().records.remove(&id).is_some()
+    }
+
+    /// The row, also if the service cannot see it.
+    #[must_use]
+    pub fn stored_row(&self, id: Uuid) -> Option<Arc<State>> {
+        self.tables.lock().unwrap().rows.get(&id).cloned()
+    }
+}
+
+impl Tables {
+    /// Whether a row that the service cannot see is in the place of one that it would insert.
+    pub(super) fn is_hidden(&self, id: Uuid) -> bool {
+        self.hidden.contains(&id) && self.rows.contains_key(&id)
+    }
+}
