@@ -189,6 +189,11 @@ fn rows_that_are_hidden_for_a_while_stay_in_every_store() {
 }
 
 #[test]
+fn a_table_that_is_swapped_for_a_while_loses_nothing() {
+    survives("a_table_that_is_swapped_for_a_while_loses_nothing", Trouble::SwappedTable);
+}
+
+#[test]
 fn a_store_that_goes_back_to_a_backup_is_brought_forward() {
     survives("a_store_that_goes_back_to_a_backup_is_brought_forward", Trouble::RestoredStore);
 }

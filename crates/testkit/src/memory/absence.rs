@@ -161,7 +161,8 @@ impl AbsenceLog for MemoryRecords {
 
     async fn record_table(&self, adopt: bool) -> Result<(), Fault> {
         if adopt {
-            self.with_notes(|notes, _| (notes.suspicion, notes.table) = (None, None));
+            let mut tables = self.tables.lock().unwrap();
+            (tables.notes.suspicion, tables.notes.table, tables.aside) = (None, None, None);
         }
         Ok(())
     }

@@ -52,9 +52,12 @@ impl MemoryMerge {
 
     /// Whether the rows of the commits can be written. A row that cannot be seen prevents its insertion, as the unique key
     /// of a real table does.
-    fn may_write(tables: &Tables, commits: &[Commit]) -> bool {
-        let mut inserted = commits.iter().filter(|commit| commit.row_changed && commit.state.is_some());
-        !inserted.any(|commit| tables.is_hidden(commit.id))
+    fn may_write(&self, tables: &Tables, commits: &[Commit]) -> Result<bool, Fault> {
+        let mut written = commits.iter().filter(|commit| commit.row_changed).peekable();
+        if written.peek().is_some() && !self.records.careless {
+            tables.check_table()?;
+        }
+        Ok(!written.any(|commit| commit.state.is_some() && tables.is_hidden(commit.id)))
     }
 }
 
@@ -72,7 +75,7 @@ impl MergeTransaction for MemoryMerge {
     }
 
     async fn write(&mut self, commits: &[Commit]) -> Result<RowsWritten, Fault> {
-        if !Self::may_write(&self.records.tables.lock().unwrap(), commits) {
+        if !self.may_write(&self.records.tables.lock().unwrap(), commits)? {
             return Ok(RowsWritten::Overtaken);
         }
         let Some(trigger) = &self.records.trigger else {
@@ -95,7 +98,7 @@ impl MergeTransaction for MemoryMerge {
             return Err(Fault::new(FaultClass::Timeout, "memory: merge", "the transaction was idle for too long"));
         };
         tables.check(&self.fence)?;
-        if self.is_overtaken(&tables) || !Self::may_write(&tables, &commits) {
+        if self.is_overtaken(&tables) || !self.may_write(&tables, &commits)? {
             return Ok(Committed::Overtaken);
         }
         let at = self.records.time();

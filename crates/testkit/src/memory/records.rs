@@ -34,6 +34,8 @@ pub struct MemoryRecords {
     /// How long a merge takes between its fence and its commit.
     pub(super) takes: Option<Arc<dyn Fn() -> Duration + Send + Sync>>,
     pub(super) trigger: Option<Trigger>,
+    /// A flaw: merges write into any table that bears the name.
+    pub(super) careless: bool,
 }
 
 /// What a row becomes when it is written.

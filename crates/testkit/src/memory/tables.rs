@@ -29,6 +29,8 @@ pub(super) struct Tables {
     pub(super) notes: Notes,
     /// Rows that the service cannot see.
     pub(super) hidden: BTreeSet<Uuid>,
+    /// The rows of the table on record, while another table bears its name.
+    pub(super) aside: Option<BTreeMap<Uuid, Arc<State>>>,
 }
 
 impl Tables {

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use chunk_sync_engine::ports::Suspicion;
+use chunk_sync_engine::ports::{Fault, FaultClass, Suspicion};
 use chunk_sync_model::State;
 use uuid::Uuid;
 
@@ -49,9 +49,54 @@ impl MemoryRecords {
     pub fn stored_row(&self, id: Uuid) -> Option<Arc<State>> {
         self.tables.lock().unwrap().rows.get(&id).cloned()
     }
+
+    /// Puts another table with these rows under the name: the table on record is kept aside.
+    pub fn swap_table(&self, which: impl Fn(Uuid) -> bool) {
+        let mut tables = self.tables.lock().unwrap();
+        let copied = tables.rows.iter().filter(|(id, _)| which(**id)).map(|(id, row)| (*id, Arc::clone(row))).collect();
+        tables.aside = Some(std::mem::replace(&mut tables.rows, copied));
+        tables.notes.table = Some(Suspicion { text: "another table".into() });
+    }
+
+    /// Gives the table on record its name back; what was written into the other one is lost.
+    pub fn swap_back(&self) {
+        let mut tables = self.tables.lock().unwrap();
+        if let Some(rows) = tables.aside.take() {
+            tables.rows = rows;
+        }
+        tables.notes.table = None;
+    }
+
+    /// Whether another table bears the name of the one on record.
+    #[must_use]
+    pub fn is_swapped(&self) -> bool {
+        self.tables.lock().unwrap().aside.is_some()
+    }
+
+    /// The ids of the table on record whose rows the table that bears its name lacks.
+    #[must_use]
+    pub fn rows_aside(&self) -> Vec<Uuid> {
+        let tables = self.tables.lock().unwrap();
+        let aside = tables.aside.iter().flat_map(|rows| rows.keys());
+        aside.filter(|id| !tables.rows.contains_key(*id)).copied().collect()
+    }
+
+    /// The same rows with a flaw: merges write into any table that bears the name.
+    #[must_use]
+    pub fn careless(self) -> Self {
+        Self { careless: true, ..self }
+    }
 }
 
 impl Tables {
+    /// No row is written into another table than the one on record.
+    pub(super) fn check_table(&self) -> Result<(), Fault> {
+        match self.aside {
+            Some(_) => Err(Fault::new(FaultClass::Busy, "memory: merge", "another table bears the name")),
+            None => Ok(()),
+        }
+    }
+
     /// Whether a row that the service cannot see is in the place of one that it would insert.
     pub(super) fn is_hidden(&self, id: Uuid) -> bool {
         self.hidden.contains(&id) && self.rows.contains_key(&id)

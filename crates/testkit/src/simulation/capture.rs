@@ -86,6 +86,10 @@ pub(super) async fn write_rows(world: Arc<World>, mut rng: Rng) {
         sleep(Duration::from_millis(rng.below(world.scenario.gap) as u64)).await;
         let number = SHARED.start + rng.below(SHARED.len());
         let (id, key) = (chunk_id(number), format!("k{change}"));
+        // The program writes into the table on record.
+        while world.rows.is_swapped() {
+            sleep(Duration::from_secs(1)).await;
+        }
         let row = world.rows.stored_row(id);
         let mut state = row.map_or_else(|| first_state(&world, number), |row| State::clone(&row));
         state.chunk.metadata.extra.insert(key.clone(), json!(change));

@@ -7,7 +7,7 @@ use super::plant::{Installation, Plant};
 use super::process::Machine;
 use super::scenario::Scenario;
 use super::tally::Tally;
-use super::trouble::{TROUBLES, strike};
+use super::trouble::{TROUBLES, clear_up, strike};
 use super::way::Way;
 use super::world::{SOON, World, faulty_bus};
 use super::writers::{Author, MALFORMED, WRITERS, malformed};
@@ -31,6 +31,9 @@ pub(super) async fn live(seed: u64, installation: Installation, plant: Plant) ->
         let scenario = scenario.troubled(plant.trouble, Rng::new(seed ^ TROUBLES));
         Arc::new(World::new(scenario, plant, &mut rng))
     };
+    if world.scenario.trouble.is_some() {
+        world.install().await;
+    }
     let mut branch = || Rng::new(rng.next_u64());
     if let Some(down) = world.scenario.down {
         world.faults.cut_off(Endpoint::Store(down), LATE * 2);
@@ -51,6 +54,7 @@ pub(super) async fn live(seed: u64, installation: Installation, plant: Plant) ->
     while world.faults.fault_state().on_the_way > 0 {
         sleep(Duration::from_secs(1)).await;
     }
+    clear_up(&world).await?;
     world.settle_without(world.scenario.down).await?;
     world.faults.rejoin();
     world.settle_without(None).await?;

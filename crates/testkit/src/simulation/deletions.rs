@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chunk_sync_engine::ports::{Commit, StoredFingerprint, Write};
-use chunk_sync_model::{ChangeVersion, Event, EventType, Part, Record, SyncVersion, Target};
+use chunk_sync_model::{ChangeVersion, Event, EventType, Part, Record, SyncVersion, Target, Writer};
 use uuid::Uuid;
 
 use super::oracle::Oracle;
@@ -15,9 +15,19 @@ use super::trace;
 pub(super) struct Deletions {
     /// The versions under which the record of a chunk states that the chunk is deleted.
     gone: BTreeSet<(Uuid, SyncVersion)>,
+    /// Chunks without a row in a table that the operator adopted: the operator may have them deleted.
+    given_up: BTreeSet<Uuid>,
 }
 
 impl Deletions {
+    pub(super) fn give_up(&mut self, ids: impl IntoIterator<Item = Uuid>) {
+        self.given_up.extend(ids);
+    }
+
+    pub(super) fn is_given_up(&self, id: Uuid) -> bool {
+        self.given_up.contains(&id)
+    }
+
     /// Notes the deletion that a merge recorded, if it did; an error if no writer deleted the chunk.
     pub(super) fn recorded<'a>(
         &mut self,
@@ -31,7 +41,8 @@ impl Deletions {
             let same = (event.kind, event.writer, event.time()) == (EventType::Delete, deletion.writer, deletion.time);
             same && event.chunk_id() == id
         };
-        match events.into_iter().any(is_it) {
+        let decided = deletion.writer == Writer::Postgres && self.is_given_up(id);
+        match decided || events.into_iter().any(is_it) {
             true => Ok(()),
             false => Err(format!("{id} was deleted by {} at {}, which it never did", deletion.writer, deletion.time)),
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use chunk_sync_engine::ports::Projection;
+use chunk_sync_engine::ports::{Installation as _, Projection};
 use chunk_sync_engine::{Clock, Ports};
 use chunk_sync_model::Target;
 use chunk_sync_wal::disk::Disk;
@@ -44,8 +44,9 @@ impl Machine {
         Arc::new(WatchedDisk { disk, oracle: Arc::clone(&self.world.oracle) })
     }
 
-    pub(super) fn ports(&self, life: &Arc<Life>, clock: Clock) -> Ports {
+    pub(super) async fn ports(&self, life: &Arc<Life>, clock: Clock) -> Ports {
         let world = &self.world;
+        let installed = world.rows.installed().await.unwrap();
         let way = |place| Way { faults: Arc::clone(&world.faults), life: Arc::clone(life), place };
         let store = |store: &Arc<dyn Projection>| -> Arc<dyn Projection> {
             let (store, oracle) = (Arc::clone(store), Arc::clone(&world.oracle));
@@ -71,8 +72,8 @@ impl Machine {
             }),
             stores: world.stores.iter().map(store).collect(),
             clock,
-            set: None,
-            floor: chunk_sync_model::SyncVersion::default(),
+            set: installed.as_ref().map(|installed| installed.version),
+            floor: installed.map(|installed| installed.floor).unwrap_or_default(),
             heartbeats: vec![Arc::new(world.heartbeats.clone())],
         }
     }

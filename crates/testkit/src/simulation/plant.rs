@@ -7,7 +7,7 @@ use chunk_sync_model::Target;
 use chunk_sync_wal::disk::Disk;
 
 use super::trouble::Trouble;
-use crate::memory::MemoryLease;
+use crate::memory::{MemoryLease, MemoryRecords};
 
 /// The ports and the disk of a run: the correct ones, or ones with a flaw that the run must detect.
 #[allow(clippy::type_complexity, reason = "functions from a port to a port")]
@@ -18,6 +18,8 @@ pub struct Plant {
     pub bus: Box<dyn Fn(Arc<dyn Bus>) -> Arc<dyn Bus> + Send + Sync>,
     /// The log of the system of record.
     pub capture: Box<dyn Fn(Arc<dyn Capture>) -> Arc<dyn Capture> + Send + Sync>,
+    /// The rows and records in memory.
+    pub rows: Box<dyn Fn(MemoryRecords) -> MemoryRecords + Send + Sync>,
     /// The system of record.
     pub records: Box<dyn Fn(Arc<dyn Records>) -> Arc<dyn Records> + Send + Sync>,
     /// The waiting events beside the rows.
@@ -40,6 +42,7 @@ impl Default for Plant {
             disk: Box::new(|disk| disk),
             bus: Box::new(|bus| bus),
             capture: Box::new(|capture| capture),
+            rows: Box::new(|rows| rows),
             records: Box::new(|records| records),
             waiting: Box::new(|waiting| waiting),
             lease: Box::new(|lease| Arc::new(lease)),

@@ -156,7 +156,7 @@ impl Machine {
             by: [-1, 1][self.rng.below(2)] * (900_000 + self.rng.below(3_600_000) as i64),
             until: Instant::now() + Duration::from_millis(self.rng.below(120_000) as u64),
         });
-        let ports = self.ports(&life, self.clock(skew, wrong, &life));
+        let ports = self.ports(&life, self.clock(skew, wrong, &life)).await;
         let started = Service::start_on(self.watched_disk(), ports.clone(), self.world.scenario.settings.clone());
         let end = match started.await {
             Ok(service) => {

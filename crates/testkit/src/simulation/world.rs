@@ -65,6 +65,7 @@ impl World {
         };
         let rows = rows.taking(move || takes.merge_takes());
         let rows = if scenario.triggers { rows.triggering(Arc::new(trigger::stored)) } else { rows };
+        let rows = (plant.rows)(rows);
         let bare: Vec<MemoryStore> =
             plant.stores.iter().map(|target| MemoryStore::new(*target, limits.clone())).collect();
         let restores = scenario.trouble == Some(Trouble::RestoredStore);

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use chunk_sync_engine::ports::FinishedBy;
 use chunk_sync_testkit::simulation::{Plant, Trouble};
 
-use super::is_found_out;
 use super::records::{Flaw, Flawed};
 use super::store::Ledger;
+use super::{is_found_in, is_found_out};
 
 fn records(trouble: Trouble, flaw: Flaw) -> impl Fn() -> Plant {
     move || Plant {
@@ -26,6 +27,24 @@ fn a_merge_that_takes_a_hidden_row_for_a_deleted_one() {
 fn a_pending_write_that_deletes_a_chunk_whose_row_is_hidden() {
     let plant = records(Trouble::HiddenRows, Flaw::DeletesWhatItCannotRead);
     is_found_out("a pending write of a hidden row", 60, &["it lives"], plant);
+}
+
+#[test]
+fn a_merge_that_takes_the_rows_of_a_swapped_table_for_deleted() {
+    let plant = records(Trouble::SwappedTable, Flaw::TakesAbsenceForDeletion);
+    is_found_out("rows of a swapped table taken for deleted", 20, &["which it never did"], plant);
+}
+
+#[test]
+fn a_merge_that_writes_into_another_table_that_bears_the_name() {
+    for finished_by in FinishedBy::ALL {
+        let plant = || Plant {
+            trouble: Some(Trouble::SwappedTable),
+            rows: Box::new(|rows| rows.careless()),
+            ..Plant::default()
+        };
+        is_found_in(finished_by, "rows written into another table", 20, &["the row of", "has no row"], plant);
+    }
 }
 
 #[test]
