@@ -162,7 +162,7 @@ impl AbsenceLog for MemoryRecords {
     async fn record_table(&self, adopt: bool) -> Result<(), Fault> {
         if adopt {
             let mut tables = self.tables.lock().unwrap();
-            (tables.notes.suspicion, tables.notes.table, tables.aside) = (None, None, None);
+            (tables.notes.suspicion, tables.notes.table, tables.renamed) = (None, None, None);
         }
         Ok(())
     }

@@ -30,7 +30,7 @@ pub(super) struct Tables {
     /// Rows that the service cannot see.
     pub(super) hidden: BTreeSet<Uuid>,
     /// The rows of the table on record, while another table bears its name.
-    pub(super) aside: Option<BTreeMap<Uuid, Arc<State>>>,
+    pub(super) renamed: Option<BTreeMap<Uuid, Arc<State>>>,
 }
 
 impl Tables {

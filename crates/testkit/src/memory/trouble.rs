@@ -50,18 +50,18 @@ impl MemoryRecords {
         self.tables.lock().unwrap().rows.get(&id).cloned()
     }
 
-    /// Puts another table with these rows under the name: the table on record is kept aside.
+    /// Puts another table with these rows under the name: the table on record keeps its rows.
     pub fn swap_table(&self, which: impl Fn(Uuid) -> bool) {
         let mut tables = self.tables.lock().unwrap();
         let copied = tables.rows.iter().filter(|(id, _)| which(**id)).map(|(id, row)| (*id, Arc::clone(row))).collect();
-        tables.aside = Some(std::mem::replace(&mut tables.rows, copied));
+        tables.renamed = Some(std::mem::replace(&mut tables.rows, copied));
         tables.notes.table = Some(Suspicion { text: "another table".into() });
     }
 
     /// Gives the table on record its name back; what was written into the other one is lost.
     pub fn swap_back(&self) {
         let mut tables = self.tables.lock().unwrap();
-        if let Some(rows) = tables.aside.take() {
+        if let Some(rows) = tables.renamed.take() {
             tables.rows = rows;
         }
         tables.notes.table = None;
@@ -70,15 +70,15 @@ impl MemoryRecords {
     /// Whether another table bears the name of the one on record.
     #[must_use]
     pub fn is_swapped(&self) -> bool {
-        self.tables.lock().unwrap().aside.is_some()
+        self.tables.lock().unwrap().renamed.is_some()
     }
 
     /// The ids of the table on record whose rows the table that bears its name lacks.
     #[must_use]
-    pub fn rows_aside(&self) -> Vec<Uuid> {
+    pub fn missing_rows(&self) -> Vec<Uuid> {
         let tables = self.tables.lock().unwrap();
-        let aside = tables.aside.iter().flat_map(|rows| rows.keys());
-        aside.filter(|id| !tables.rows.contains_key(*id)).copied().collect()
+        let renamed = tables.renamed.iter().flat_map(|rows| rows.keys());
+        renamed.filter(|id| !tables.rows.contains_key(*id)).copied().collect()
     }
 
     /// The same rows with a flaw: merges write into any table that bears the name.
@@ -91,7 +91,7 @@ impl MemoryRecords {
 impl Tables {
     /// No row is written into another table than the one on record.
     pub(super) fn check_table(&self) -> Result<(), Fault> {
-        match self.aside {
+        match self.renamed {
             Some(_) => Err(Fault::new(FaultClass::Busy, "memory: merge", "another table bears the name")),
             None => Ok(()),
         }

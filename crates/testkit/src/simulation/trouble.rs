@@ -81,7 +81,7 @@ async fn swap(world: &World, last: bool, rng: &mut Rng) {
     world.rows.swap_table(|id| copied.contains(&id));
     sleep(lasts(world, rng)).await;
     if last && rng.one_in(2) {
-        world.oracle.known().deletions.give_up(world.rows.rows_aside());
+        world.oracle.known().deletions.give_up(world.rows.missing_rows());
         world.adopt().await;
     } else {
         world.rows.swap_back();
