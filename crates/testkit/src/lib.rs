@@ -23,6 +23,7 @@ pub mod scenarios;
 pub mod simulation;
 pub mod states;
 pub mod store;
+pub mod tls_front;
 mod upkeep_ports;
 pub mod vector_store;
 pub mod waiting;

@@ -2,58 +2,16 @@
 //! The client library reads the trusted authorities from `SSL_CERT_FILE`, so each case is a process.
 
 use std::path::Path;
-use std::sync::Arc;
 
-use chunk_sync_testkit::certificates::{Authority, Certificate};
+use chunk_sync_testkit::certificates::Authority;
 use chunk_sync_testkit::qdrant_server::{Options, QdrantServer};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig};
+use chunk_sync_testkit::tls_front::front;
 use serde_json::Value;
-use tokio::io::copy_bidirectional;
-use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsAcceptor;
 
 use crate::environment::Environment;
 use crate::proxy::port_of;
 
 const KEY: &str = "the-key-of-the-test";
-
-/// Starts a proxy that adds TLS with this certificate, and asks clients for one of `clients`. Returns its port.
-async fn front(own: &Certificate, clients: Option<&Authority>, server: u16) -> u16 {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let chain = CertificateDer::pem_file_iter(&own.cert).unwrap().collect::<Result<_, _>>().unwrap();
-    let key = PrivateKeyDer::from_pem_file(&own.key).unwrap();
-    let builder =
-        ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions().unwrap();
-    let builder = match clients {
-        None => builder.with_no_client_auth(),
-        Some(authority) => {
-            let mut roots = RootCertStore::empty();
-            roots.add(CertificateDer::from_pem_file(&authority.file).unwrap()).unwrap();
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
-            builder.with_client_cert_verifier(verifier)
-        }
-    };
-    let mut config = builder.with_single_cert(chain, key).unwrap();
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    let acceptor = TlsAcceptor::from(Arc::new(config));
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    tokio::spawn(async move {
-        while let Ok((from, _)) = listener.accept().await {
-            let acceptor = acceptor.clone();
-            tokio::spawn(async move {
-                // A client that does not trust the certificate closes the connection.
-                let Ok(mut from) = acceptor.accept(from).await else { return };
-                let mut to = TcpStream::connect(("127.0.0.1", server)).await.unwrap();
-                let _ = copy_bidirectional(&mut from, &mut to).await;
-            });
-        }
-    });
-    port
-}
 
 /// What `doctor` reports of Qdrant's server: level, and text with remedy.
 fn reported(environment: &Environment, url: &str, key: &str, trusted: Option<&Path>) -> (String, String) {
@@ -78,22 +36,23 @@ async fn certificates_keys_and_schemes_of_qdrant_are_verified_and_what_is_wrong_
     let options = Options { api_key: Some(KEY.to_owned()), ..Options::default() };
     let server = QdrantServer::start(dir.path(), &options).await;
     let plain = port_of(server.url());
+    let address = format!("127.0.0.1:{plain}");
     let (authority, other) = (Authority::new(), Authority::new());
     let (good, alone) = (authority.sign(&["localhost"]), authority.self_signed(&["localhost"]));
     let (expired, elsewhere) = (authority.sign_expired(&["localhost"]), authority.sign(&["db.example"]));
-    let port = front(&good, None, plain).await;
+    let port = front(&good, None, &address).await;
     let https = |port: u16| format!("https://localhost:{port}");
     let http = |port: u16| format!("http://localhost:{port}");
     for (case, url, key, trusted, level, words) in [
         ("right authority", https(port), KEY, Some(&authority), "ok", ""),
         ("wrong authority", https(port), KEY, Some(&other), "failed", "self-signed, or its authority is not trusted"),
         ("no authority", https(port), KEY, None, "failed", "SSL_CERT_FILE"),
-        ("self-signed", https(front(&alone, None, plain).await), KEY, Some(&authority), "failed", "self-signed"),
-        ("expired", https(front(&expired, None, plain).await), KEY, Some(&authority), "failed", "has expired"),
-        ("wrong name", https(front(&elsewhere, None, plain).await), KEY, Some(&authority), "failed", "another name"),
+        ("self-signed", https(front(&alone, None, &address).await), KEY, Some(&authority), "failed", "self-signed"),
+        ("expired", https(front(&expired, None, &address).await), KEY, Some(&authority), "failed", "has expired"),
+        ("wrong name", https(front(&elsewhere, None, &address).await), KEY, Some(&authority), "failed", "another name"),
         (
             "client certificate",
-            https(front(&good, Some(&authority), plain).await),
+            https(front(&good, Some(&authority), &address).await),
             KEY,
             Some(&authority),
             "failed",

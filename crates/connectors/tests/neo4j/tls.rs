@@ -1,54 +1,16 @@
 //! TLS to the real server, which a proxy adds: the certificates that are accepted, and what is wrong with the others.
 
-use std::sync::Arc;
-
 use chunk_sync_connectors::neo4j::{Neo4jConfig, Neo4jStore};
 use chunk_sync_connectors::{OwnCertificate, TlsFiles};
 use chunk_sync_engine::ports::{Fault, FaultClass, Projection};
-use chunk_sync_testkit::certificates::{Authority, Certificate};
-use rustls::RootCertStore;
-use rustls::ServerConfig;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
-use tokio::io::copy_bidirectional;
-use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsAcceptor;
+use chunk_sync_testkit::certificates::Authority;
+use chunk_sync_testkit::tls_front::front;
 
 use super::fixture::config;
 
-/// Starts a proxy with this certificate, which asks clients for one of `clients` if that is an authority. Returns its port.
-async fn front(own: &Certificate, clients: Option<&Authority>) -> u16 {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let chain = CertificateDer::pem_file_iter(&own.cert).unwrap().collect::<Result<_, _>>().unwrap();
-    let key = PrivateKeyDer::from_pem_file(&own.key).unwrap();
-    let builder =
-        ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions().unwrap();
-    let builder = match clients {
-        None => builder.with_no_client_auth(),
-        Some(authority) => {
-            let mut roots = RootCertStore::empty();
-            roots.add(CertificateDer::from_pem_file(&authority.file).unwrap()).unwrap();
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
-            builder.with_client_cert_verifier(verifier)
-        }
-    };
-    let acceptor = TlsAcceptor::from(Arc::new(builder.with_single_cert(chain, key).unwrap()));
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let server = config().url.trim_start_matches("bolt://").to_owned();
-    tokio::spawn(async move {
-        while let Ok((from, _)) = listener.accept().await {
-            let (acceptor, server) = (acceptor.clone(), server.clone());
-            tokio::spawn(async move {
-                // A client that does not trust the certificate closes the connection.
-                let Ok(mut from) = acceptor.accept(from).await else { return };
-                let mut to = TcpStream::connect(server).await.unwrap();
-                let _ = copy_bidirectional(&mut from, &mut to).await;
-            });
-        }
-    });
-    port
+/// The address of the server, without TLS.
+fn address() -> String {
+    config().url.trim_start_matches("bolt://").to_owned()
 }
 
 async fn check(url: String, tls: TlsFiles) -> Result<(), Fault> {
@@ -73,7 +35,7 @@ async fn certificates_are_verified_and_what_is_wrong_is_named() {
         (authority.sign_expired(&["localhost"]), &authority, Some("has expired")),
         (authority.sign(&["db.example"]), &authority, Some("for another name")),
     ] {
-        let port = front(&own, None).await;
+        let port = front(&own, None, &address()).await;
         for scheme in ["bolt+s", "neo4j+s"] {
             let checked = check(format!("{scheme}://localhost:{port}"), trusting(trusts)).await;
             let Some(refusal) = refusal else {
@@ -95,7 +57,7 @@ async fn certificates_are_verified_and_what_is_wrong_is_named() {
 async fn a_certificate_of_the_client_is_shown_and_its_lack_named() {
     let authority = Authority::new();
     let (own, mine) = (authority.sign(&["localhost"]), authority.sign(&["chunk-sync"]));
-    let url = format!("bolt+s://localhost:{}", front(&own, Some(&authority)).await);
+    let url = format!("bolt+s://localhost:{}", front(&own, Some(&authority), &address()).await);
     let fault = check(url.clone(), trusting(&authority)).await.unwrap_err();
     assert!(fault.message.contains("neo4j.cert_file"), "{fault}");
     let shown = OwnCertificate { cert: mine.cert, key: mine.key };
