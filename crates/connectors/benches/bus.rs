@@ -11,14 +11,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use chunk_sync_connectors::redis::{RedisBus, RedisConfig};
-use chunk_sync_engine::ports::{Bus, Projection};
+use chunk_sync_engine::ports::{Applied, Bus, Projection};
 use chunk_sync_engine::{Ports, Service, Settings};
 use chunk_sync_model::{Event, Limits, Target};
+use chunk_sync_testkit::empty::EmptyStore;
 use chunk_sync_testkit::memory::MemoryRecords;
 use redis::Value;
 use uuid::Uuid;
 
-use free::{Free, FreeRecords};
+use free::FreeRecords;
 
 const EVENTS: usize = 40_000;
 const ROUNDS: usize = 3;
@@ -72,7 +73,8 @@ async fn per_second(work: impl Future<Output = ()>) -> f64 {
 
 async fn serve(bus: Arc<RedisBus>) {
     let dir = tempfile::tempdir().unwrap();
-    let stores: Vec<Arc<dyn Projection>> = vec![Arc::new(Free(Target::Qdrant)), Arc::new(Free(Target::Neo4j))];
+    let store = |target| Arc::new(EmptyStore::new(target, || Applied::Written)) as Arc<dyn Projection>;
+    let stores = vec![store(Target::Qdrant), store(Target::Neo4j)];
     let memory = MemoryRecords::default();
     let (lease, waiting) = (Arc::new(memory.lease("bench")), Arc::new(memory));
     let ports = Ports::new(bus, Arc::new(FreeRecords), waiting, lease, stores);

@@ -8,6 +8,7 @@
 mod absence_log;
 pub mod bus;
 pub mod certificates;
+pub mod empty;
 mod eventually;
 pub mod fuzz;
 pub mod graph_store;

@@ -30,7 +30,7 @@ use crate::config::Http;
 use crate::status::LastVerification;
 use crate::telemetry::install_metrics;
 use client::{Answer, Request};
-use ports::{OpenStore, World};
+use ports::{World, store};
 
 const SECRET: &str = "correct-horse-battery-staple";
 
@@ -63,9 +63,8 @@ impl Server {
 
     async fn start_with_rate(world: World, dir: TempDir, token: Option<&str>, requests_per_second: u32) -> Self {
         let world = Arc::new(world);
-        let projection = |target| Arc::new(OpenStore(target, Arc::clone(&world))) as _;
         let memory = MemoryRecords::default();
-        let (lease, stores) = (memory.lease("test"), vec![projection(Target::Qdrant), projection(Target::Neo4j)]);
+        let (lease, stores) = (memory.lease("test"), vec![store(&world, Target::Qdrant), store(&world, Target::Neo4j)]);
         let (bus, records) = (Arc::clone(&world), Arc::clone(&world));
         let ports = Ports::new(bus, records, Arc::new(memory), Arc::new(lease), stores);
         chunk_sync_engine::metrics::show_all(&ports.targets());

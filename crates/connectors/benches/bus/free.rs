@@ -1,54 +1,14 @@
-//! Stores without cost, to measure the rest of the service.
+//! A system of record without cost, to measure the rest of the service.
 
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    Applied, Commit, Committed, ConflictFilter, ConflictLog, ConflictPage, Counts, CurrentState, Fault, MergeScope,
-    MergeTransaction, Outbox, PendingWrite, Projection, Row, RowsWritten, StoredDocument, StoredFingerprint,
-    SystemOfRecord, Write,
+    Commit, Committed, Counts, CurrentState, Fault, MergeScope, MergeTransaction, Outbox, PendingWrite, Row,
+    RowsWritten, SystemOfRecord,
 };
-use chunk_sync_model::document::Fingerprint;
-use chunk_sync_model::{State, Target, Time};
+use chunk_sync_model::Target;
 use uuid::Uuid;
-
-/// Accepts every write and stores nothing.
-pub(crate) struct Free(pub(crate) Target);
-
-#[async_trait]
-impl Projection for Free {
-    fn target(&self) -> Target {
-        self.0
-    }
-
-    async fn prepare(&self) -> Result<(), Fault> {
-        Ok(())
-    }
-
-    async fn apply(&self, writes: &[Write]) -> Vec<Applied> {
-        vec![Applied::Written; writes.len()]
-    }
-
-    async fn fetch_documents(&self, ids: &[Uuid]) -> Result<Vec<Option<StoredDocument>>, Fault> {
-        Ok(vec![None; ids.len()])
-    }
-
-    async fn scan_fingerprints(&self, _: Option<Uuid>, _: usize) -> Result<Vec<StoredFingerprint>, Fault> {
-        Ok(Vec::new())
-    }
-
-    fn expect(&self, _: &State) -> Fingerprint {
-        Fingerprint(BTreeMap::new())
-    }
-
-    async fn counts(&self) -> Result<Counts, Fault> {
-        Ok(Counts::default())
-    }
-
-    async fn check(&self) -> Result<(), Fault> {
-        Ok(())
-    }
-}
 
 struct FreeMerge(usize);
 
@@ -116,20 +76,6 @@ impl Outbox for FreeRecords {
     }
 }
 
-#[async_trait]
-impl ConflictLog for FreeRecords {
-    async fn conflicts(&self, _: &ConflictFilter, _: usize) -> Result<ConflictPage, Fault> {
-        Ok(ConflictPage::default())
-    }
-
-    async fn open_conflicts(&self) -> Result<u64, Fault> {
-        Ok(0)
-    }
-
-    async fn forget_conflicts(&self, _: Time, _: usize) -> Result<u64, Fault> {
-        Ok(0)
-    }
-}
-
 chunk_sync_testkit::no_absence!(FreeRecords);
+chunk_sync_testkit::no_conflicts!(FreeRecords);
 chunk_sync_testkit::no_upkeep!(FreeRecords);

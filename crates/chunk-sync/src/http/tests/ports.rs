@@ -1,4 +1,4 @@
-//! A minimal in-memory bus and minimal in-memory stores, with configurable faults.
+//! A minimal in-memory bus and system of record, with configurable faults.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -6,14 +6,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    Applied, Bus, BusErasure, Commit, Committed, ConflictFilter, ConflictLog, ConflictPage, Counts, CurrentState,
-    DeadLetter, DeadLetters, Delivery, Depth, EntryId, Erasing, Fault, FaultClass, Handover, Letter, MergeScope,
-    MergeTransaction, Outbox, PendingWrite, Projection, Row, RowsWritten, StoredDocument, StoredFingerprint,
-    SystemOfRecord, Write, chunk_of,
+    Applied, Bus, BusErasure, Commit, Committed, Counts, CurrentState, DeadLetter, DeadLetters, Delivery, Depth,
+    EntryId, Erasing, Fault, FaultClass, Handover, Letter, MergeScope, MergeTransaction, Outbox, PendingWrite,
+    Projection, Row, RowsWritten, SystemOfRecord, chunk_of,
 };
-use chunk_sync_model::document::Fingerprint;
 use chunk_sync_model::event::Fields;
-use chunk_sync_model::{Event, State, Target, Time};
+use chunk_sync_model::{Event, Target, Time};
+use chunk_sync_testkit::empty::EmptyStore;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
@@ -153,43 +152,11 @@ impl DeadLetters for World {
 }
 
 /// A store that accepts every write, or fails with the configured fault.
-pub(super) struct OpenStore(pub(super) Target, pub(super) Arc<World>);
-
-#[async_trait]
-impl Projection for OpenStore {
-    fn target(&self) -> Target {
-        self.0
-    }
-
-    async fn prepare(&self) -> Result<(), Fault> {
-        Ok(())
-    }
-
-    async fn apply(&self, writes: &[Write]) -> Vec<Applied> {
-        let answer =
-            fails(self.1.faults().projections, "projection").map_or_else(Applied::Failed, |()| Applied::Written);
-        vec![answer; writes.len()]
-    }
-
-    async fn fetch_documents(&self, ids: &[Uuid]) -> Result<Vec<Option<StoredDocument>>, Fault> {
-        Ok(vec![None; ids.len()])
-    }
-
-    async fn scan_fingerprints(&self, _: Option<Uuid>, _: usize) -> Result<Vec<StoredFingerprint>, Fault> {
-        Ok(Vec::new())
-    }
-
-    fn expect(&self, _: &State) -> Fingerprint {
-        Fingerprint::default()
-    }
-
-    async fn counts(&self) -> Result<Counts, Fault> {
-        Ok(Counts::default())
-    }
-
-    async fn check(&self) -> Result<(), Fault> {
-        Ok(())
-    }
+pub(super) fn store(world: &Arc<World>, target: Target) -> Arc<dyn Projection> {
+    let world = Arc::clone(world);
+    let answer =
+        move || fails(world.faults().projections, "projection").map_or_else(Applied::Failed, |()| Applied::Written);
+    Arc::new(EmptyStore::new(target, answer))
 }
 
 struct Merge<'a> {
@@ -281,22 +248,8 @@ impl Outbox for World {
     }
 }
 
-#[async_trait]
-impl ConflictLog for World {
-    async fn conflicts(&self, _: &ConflictFilter, _: usize) -> Result<ConflictPage, Fault> {
-        Ok(ConflictPage::default())
-    }
-
-    async fn open_conflicts(&self) -> Result<u64, Fault> {
-        Ok(0)
-    }
-
-    async fn forget_conflicts(&self, _: Time, _: usize) -> Result<u64, Fault> {
-        Ok(0)
-    }
-}
-
 chunk_sync_testkit::no_absence!(World);
+chunk_sync_testkit::no_conflicts!(World);
 chunk_sync_testkit::no_upkeep!(World);
 
 fn delivery(id: EntryId, fields: Fields) -> Delivery {
