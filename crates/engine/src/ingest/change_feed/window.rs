@@ -57,16 +57,15 @@ impl Window {
     }
 
     /// Up to which position everything is finished, if `oldest` was the oldest unfinished entry of the bus at `mark`.
-    pub(super) fn finished(&self, Mark(mark): Mark, oldest: Option<EntryId>) -> Option<Position> {
-        let later = usize::try_from(self.pushed - mark).unwrap_or(usize::MAX);
-        let marked = self.batches.len().saturating_sub(later);
+    pub(super) fn finished(&self, mark: Mark, oldest: Option<EntryId>) -> Option<Position> {
+        let marked = self.batches.len().saturating_sub(self.count_after(mark));
         let finished = self.batches.iter().take(marked).take_while(|batch| is_finished(batch, oldest));
         finished.filter_map(|batch| batch.end).last()
     }
 
     /// Removes the finished batches, as [`finished`](Self::finished).
-    pub(super) fn shrink(&mut self, Mark(mark): Mark, oldest: Option<EntryId>) {
-        let later = usize::try_from(self.pushed - mark).unwrap_or(usize::MAX);
+    pub(super) fn shrink(&mut self, mark: Mark, oldest: Option<EntryId>) {
+        let later = self.count_after(mark);
         while self.batches.len() > later
             && let Some(batch) = self.batches.pop_front_if(|batch| is_finished(batch, oldest))
         {
@@ -75,6 +74,11 @@ impl Window {
         if self.batches.is_empty() {
             self.last = None;
         }
+    }
+
+    /// The number of batches that were published after the mark.
+    fn count_after(&self, Mark(mark): Mark) -> usize {
+        usize::try_from(self.pushed - mark).unwrap_or(usize::MAX)
     }
 }
 
