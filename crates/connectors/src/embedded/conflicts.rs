@@ -1,8 +1,6 @@
 //! The conflict records in SQLite: statements that run inside the transactions of the rows.
 
-use chunk_sync_engine::ports::{
-    CONFLICT_PAGE_BYTES, Commit, ConflictFilter, ConflictPage, ConflictRecord, NewConflict, Resolution,
-};
+use chunk_sync_engine::ports::{Commit, ConflictFilter, ConflictPage, ConflictRecord, NewConflict, Resolution};
 use chunk_sync_model::merge::{Conflict, Strategy};
 use chunk_sync_model::{Time, Writer};
 use rusqlite::{Row, Transaction, params};
@@ -57,7 +55,7 @@ pub(super) fn list(
             AND (?8 IS NULL OR id < ?8)
         ORDER BY id DESC LIMIT ?9";
     let mut statement = transaction.prepare_cached(sql)?;
-    let mut rows = statement.query(params![
+    let selection = params![
         filter.chunk,
         filter.kind.map(|kind| kind.as_str()),
         filter.strategy.as_ref().map(Strategy::to_string),
@@ -67,17 +65,12 @@ pub(super) fn list(
         filter.since.map(Time::micros),
         filter.below.map(|id| i64::try_from(id).unwrap_or(i64::MAX)),
         limit_of(limit.saturating_add(1)),
-    ])?;
-    let (mut page, mut bytes) = (ConflictPage::default(), 0);
-    while let Some(row) = rows.next()? {
-        if page.entries.len() == limit || bytes >= CONFLICT_PAGE_BYTES {
-            page.more = true;
-            break;
-        }
-        bytes += row.get_ref(4)?.as_bytes().map_or(0, <[u8]>::len);
-        page.entries.push(entry(row)?);
-    }
-    Ok(page)
+    ];
+    let sized = |row: &Row<'_>| {
+        let bytes = row.get_ref(4)?.as_bytes().map_or(0, <[u8]>::len);
+        Ok::<_, Error>((entry(row)?, bytes))
+    };
+    ConflictPage::fill(limit, statement.query_and_then(selection, sized)?)
 }
 
 fn entry(row: &Row<'_>) -> Result<ConflictRecord, Error> {

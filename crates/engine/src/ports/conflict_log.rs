@@ -84,6 +84,28 @@ pub struct ConflictPage {
 }
 
 impl ConflictPage {
+    /// Takes entries, each with its bytes of JSON, until it has `limit` of them or the last one brings it to
+    /// [`CONFLICT_PAGE_BYTES`].
+    ///
+    /// # Errors
+    /// The first error among the entries.
+    pub fn fill<E>(
+        limit: usize,
+        entries: impl IntoIterator<Item = Result<(ConflictRecord, usize), E>>,
+    ) -> Result<Self, E> {
+        let (mut page, mut bytes) = (Self::default(), 0);
+        for found in entries {
+            let (entry, size) = found?;
+            if page.entries.len() == limit || bytes >= CONFLICT_PAGE_BYTES {
+                page.more = true;
+                break;
+            }
+            bytes += size;
+            page.entries.push(entry);
+        }
+        Ok(page)
+    }
+
     /// The number below which the next page begins; `None` if there is none.
     #[must_use]
     pub fn next(&self) -> Option<u64> {

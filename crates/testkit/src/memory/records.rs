@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    CONFLICT_PAGE_BYTES, ConflictFilter, ConflictLog, ConflictPage, Fault, FaultClass, Installation, Installed, Outbox,
-    PendingWrite,
+    ConflictFilter, ConflictLog, ConflictPage, Fault, FaultClass, Installation, Installed, Outbox, PendingWrite,
 };
 use chunk_sync_model::{State, Target, Time};
 use tokio::sync::Mutex as TurnMutex;
@@ -122,16 +121,8 @@ impl Outbox for MemoryRecords {
 impl ConflictLog for MemoryRecords {
     async fn conflicts(&self, filter: &ConflictFilter, limit: usize) -> Result<ConflictPage, Fault> {
         let tables = self.tables.lock().unwrap();
-        let (mut page, mut bytes) = (ConflictPage::default(), 0);
-        for entry in tables.conflicts.iter().rev().filter(|entry| filter.fits(entry)) {
-            if page.entries.len() == limit || bytes >= CONFLICT_PAGE_BYTES {
-                page.more = true;
-                break;
-            }
-            bytes += entry.met.conflict.to_json().len();
-            page.entries.push(entry.clone());
-        }
-        Ok(page)
+        let entries = tables.conflicts.iter().rev().filter(|entry| filter.fits(entry));
+        ConflictPage::fill(limit, entries.map(|entry| Ok((entry.clone(), entry.met.conflict.to_json().len()))))
     }
 
     async fn open_conflicts(&self) -> Result<u64, Fault> {
