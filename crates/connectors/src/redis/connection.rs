@@ -73,13 +73,7 @@ impl Connection {
         arguments: impl FnOnce(&mut Cmd),
     ) -> Result<T, Error> {
         let command = invocation(script, keys, arguments);
-        match self.query(&command).await {
-            Err(error) if error.is_no_script() => {
-                self.teach(script).await?;
-                self.query(&command).await
-            }
-            answer => answer,
-        }
+        self.loaded(script, || self.query(&command)).await
     }
 
     /// Like [`Self::script`], but does not repeat the call when the connection breaks.
@@ -90,19 +84,23 @@ impl Connection {
         arguments: impl FnOnce(&mut Cmd),
     ) -> Result<T, Error> {
         let command = invocation(script, keys, arguments);
-        match self.ask_once(&Question::One(&command)).await?.1 {
+        self.loaded(script, || async { self.ask_once(&Question::One(&command)).await?.1 }).await
+    }
+
+    /// Calls a script; if the server does not have it, loads it and calls it again.
+    async fn loaded<T, F: Future<Output = Result<T, Error>>>(
+        &self,
+        script: &Script,
+        call: impl Fn() -> F,
+    ) -> Result<T, Error> {
+        match call().await {
             Err(error) if error.is_no_script() => {
-                self.teach(script).await?;
-                self.ask_once(&Question::One(&command)).await?.1
+                let (_, _, mut connection) = self.shared().await?;
+                script.load_async(&mut connection).await?;
+                call().await
             }
             answer => answer,
         }
-    }
-
-    async fn teach(&self, script: &Script) -> Result<(), Error> {
-        let (_, _, mut connection) = self.shared().await?;
-        script.load_async(&mut connection).await?;
-        Ok(())
     }
 
     async fn ask<T: FromRedisValue>(&self, question: &Question<'_>) -> Result<T, Error> {
