@@ -10,13 +10,15 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use chunk_sync_connectors::embedded::{Embedded, EmbeddedBus, MAX_BACKLOG, Rows};
-use chunk_sync_engine::ports::{Bus, EntryId, FaultClass, Lease, Projection, Records};
+use chunk_sync_engine::apply_divided;
+use chunk_sync_engine::ports::{Applied, Bus, EntryId, FaultClass, Lease, Projection, Records};
 use chunk_sync_model::event::Fields;
 use chunk_sync_testkit::Fixture;
 use chunk_sync_testkit::bus::BusFixture;
 use chunk_sync_testkit::installation::Home;
 use chunk_sync_testkit::lease::LeaseFixture;
 use chunk_sync_testkit::merging::RowsAsStore;
+use chunk_sync_testkit::states::{states, write};
 use tempfile::TempDir;
 
 /// A directory with its open stores.
@@ -221,4 +223,30 @@ async fn the_table_of_waiting_events_keeps_its_promises() {
     let environment = Environment::fresh(MAX_BACKLOG);
     chunk_sync_testkit::waiting::suite(&*environment.open().rows).await;
     chunk_sync_testkit::waiting::bounded_reads(&*environment.open().rows).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_that_the_file_refuses_fails_alone() {
+    let dir = TempDir::new().unwrap();
+    let embedded = Embedded::open(dir.path(), "run", Arc::default(), MAX_BACKLOG).unwrap();
+    let writes: Vec<_> = states(20).iter().map(|state| write(state, 1)).collect();
+    let foreign = rusqlite::Connection::open(dir.path().join(chunk_sync_connectors::embedded::FILE)).unwrap();
+    for table in ["points", "graph_chunks"] {
+        let refusal = format!(
+            "CREATE TRIGGER refuse_{table} BEFORE INSERT ON {table} WHEN NEW.id = x'{}'
+             BEGIN SELECT RAISE(ABORT, 'refused by the test'); END",
+            writes[13].id.simple()
+        );
+        foreign.execute_batch(&refusal).unwrap();
+    }
+    let stores: [&dyn Projection; 2] = [&*embedded.vectors, &*embedded.graph];
+    for store in stores {
+        let answers = apply_divided(store, &writes, || true).await;
+        for (i, answer) in answers.iter().enumerate() {
+            match answer {
+                Applied::Failed(fault) if i == 13 => assert_eq!(fault.class, FaultClass::Rejected, "{fault}"),
+                answer => assert!(matches!(answer, Applied::Written) && i != 13, "{i}: {answer:?}"),
+            }
+        }
+    }
 }

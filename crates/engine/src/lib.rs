@@ -26,7 +26,7 @@ pub use ingest::{backfill, change_feed as capture};
 pub use operator::{conflicts, dead_letters as dead, erase, spill as dead_letter_files};
 pub use pipeline::envelope::report_dead_letter;
 pub use pipeline::recovery::Recovered;
-pub use pipeline::store_writer::Condition;
+pub use pipeline::store_writer::{Condition, apply_divided};
 pub use ports::Ports;
 pub use runtime::clock::Clock;
 pub use runtime::health::Health;

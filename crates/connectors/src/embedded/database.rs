@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
-use chunk_sync_engine::ports::{Fault, FaultClass};
+use chunk_sync_engine::ports::{Applied, Fault, FaultClass, Policy, Write};
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
 use super::fault::{Error, PATIENCE};
@@ -123,6 +123,19 @@ impl Database {
         let value = work(&transaction)?;
         transaction.commit()?;
         Ok(value)
+    }
+
+    /// Applies the writes of a batch in one transaction. If it is refused, one of them is the cause.
+    pub(super) async fn apply<F>(self: &Arc<Self>, context: &'static str, writes: &[Write], apply: F) -> Vec<Applied>
+    where
+        F: Fn(&Transaction<'_>, &Write) -> Result<Applied, Error> + Send + 'static,
+    {
+        let owned = writes.to_vec();
+        let work = move |transaction: &Transaction<'_>| owned.iter().map(|write| apply(transaction, write)).collect();
+        self.write(context, Durability::Synced, work).await.unwrap_or_else(|fault| {
+            let divisible = writes.len() > 1 && fault.policy() == Policy::DeadLetter;
+            vec![Applied::Failed(Fault { divisible, ..fault }); writes.len()]
+        })
     }
 
     /// The connection that writes: no transaction of this process runs while the guard lives.

@@ -42,11 +42,7 @@ impl Projection for Graph {
     }
 
     async fn apply(&self, writes: &[Write]) -> Vec<Applied> {
-        let owned = writes.to_vec();
-        let written = self.database.write(WRITE, Durability::Synced, move |transaction| {
-            owned.iter().map(|write| apply(transaction, write)).collect::<Result<Vec<_>, Error>>()
-        });
-        written.await.unwrap_or_else(|fault| vec![Applied::Failed(fault); writes.len()])
+        self.database.apply(WRITE, writes, apply).await
     }
 
     async fn fetch_documents(&self, ids: &[Uuid]) -> Result<Vec<Option<StoredDocument>>, Fault> {

@@ -46,11 +46,8 @@ impl Projection for Vectors {
     }
 
     async fn apply(&self, writes: &[Write]) -> Vec<Applied> {
-        let (owned, limits) = (writes.to_vec(), Arc::clone(&self.limits));
-        let written = self.database.write(WRITE, Durability::Synced, move |transaction| {
-            owned.iter().map(|write| apply(transaction, &limits, write)).collect::<Result<Vec<_>, Error>>()
-        });
-        written.await.unwrap_or_else(|fault| vec![Applied::Failed(fault); writes.len()])
+        let limits = Arc::clone(&self.limits);
+        self.database.apply(WRITE, writes, move |transaction, write| apply(transaction, &limits, write)).await
     }
 
     async fn fetch_documents(&self, ids: &[Uuid]) -> Result<Vec<Option<StoredDocument>>, Fault> {

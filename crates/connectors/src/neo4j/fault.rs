@@ -98,22 +98,18 @@ impl Error {
         }
     }
 
-    /// Whether a smaller batch could succeed: one write of the batch is refused, or the batch exceeds the server's
-    /// memory.
-    pub(super) fn wants_less(&self) -> bool {
-        self.is_out_of_memory() || self.class() == FaultClass::Rejected
-    }
-
-    fn is_out_of_memory(&self) -> bool {
+    /// Whether the server has not enough memory for the transaction.
+    pub(super) fn is_out_of_memory(&self) -> bool {
         matches!(self, Self::Server { code, .. } if code.contains("OutOfMemory"))
     }
 
-    /// The fault of a write that is alone in its transaction. If that needs more memory than the server gives to one
-    /// transaction, it never succeeds.
-    pub(super) fn of_one_write(self) -> Fault {
-        let alone = matches!(&self, Self::Server { code, .. } if code.contains("TransactionOutOfMemory"));
-        let fault = self.into_fault(WRITE);
-        if !alone {
+    /// The fault of a transaction with so many writes. With fewer of them it could succeed if one of them is refused, or
+    /// if together they exceed the memory. A single write that exceeds the memory of one transaction never succeeds.
+    pub(super) fn of_write(self, writes: usize) -> Fault {
+        let wants_less = self.is_out_of_memory() || matches!(self.class(), FaultClass::Rejected | FaultClass::Corrupt);
+        let of_transaction = matches!(&self, Self::Server { code, .. } if code.contains("TransactionOutOfMemory"));
+        let fault = Fault { divisible: writes > 1 && wants_less, ..self.into_fault(WRITE) };
+        if writes > 1 || !of_transaction {
             return fault;
         }
         let remedy = "this chunk alone needs more; raise db.memory.transaction.max";

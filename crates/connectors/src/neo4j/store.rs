@@ -1,5 +1,5 @@
-//! The projection. Writes each batch in one transaction, retries it if concurrent transactions block it, and halves it
-//! if the server refuses one of its writes.
+//! The projection. Writes a batch in transactions of a planned number of chunks, and retries one that concurrent
+//! transactions block.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
@@ -18,7 +18,7 @@ use super::config::Neo4jConfig;
 use super::cypher;
 use super::decode::{StoredNode, held};
 use super::encode::{Change, change, text};
-use super::fault::{Error, WRITE};
+use super::fault::Error;
 use super::plan::{self, Step};
 use super::schema;
 use super::server::{Server, Transaction};
@@ -67,7 +67,7 @@ impl Neo4jStore {
             .build();
         loop {
             match self.attempt(batch).await {
-                Err(error) if error.class() == FaultClass::Busy && !error.wants_less() => match pauses.next() {
+                Err(error) if error.class() == FaultClass::Busy && !error.is_out_of_memory() => match pauses.next() {
                     Some(pause) => tokio::time::sleep(pause).await,
                     None => return Err(error),
                 },
@@ -149,23 +149,18 @@ impl Projection for Neo4jStore {
             }
         }
         changes.sort_unstable_by(|a, b| a.change.id.cmp(&b.change.id));
-        let mut batches: Vec<_> = changes.rchunks(BATCH).collect();
-        while let Some(batch) = batches.pop() {
-            match self.persist(batch).await {
-                Ok(applied) => answers.extend(batch.iter().map(|change| change.index).zip(applied)),
-                Err(error) if error.wants_less() && batch.len() > 1 => {
-                    let (front, back) = batch.split_at(batch.len() / 2);
-                    batches.extend([back, front]);
-                }
-                Err(error) => {
-                    let fault = if batch.len() == 1 { error.of_one_write() } else { error.into_fault(WRITE) };
-                    // Each further batch would wait for the timeout of a server that does not respond.
-                    let all = !matches!(fault.class, FaultClass::Busy | FaultClass::Rejected);
-                    let others = if all { std::mem::take(&mut batches) } else { Vec::new() };
-                    let failed = others.into_iter().flatten().chain(batch);
-                    answers.extend(failed.map(|change| (change.index, Applied::Failed(fault.clone()))));
-                }
-            }
+        // Each further transaction would wait for the timeout of a server that does not respond.
+        let mut failed: Option<Fault> = None;
+        for batch in changes.chunks(BATCH) {
+            let written = match &failed {
+                Some(fault) => Err(fault.clone()),
+                None => self.persist(batch).await.map_err(|error| error.of_write(batch.len())),
+            };
+            let applied = written.unwrap_or_else(|fault| {
+                failed = Some(fault.clone()).filter(Fault::is_of_server);
+                vec![Applied::Failed(fault); batch.len()]
+            });
+            answers.extend(batch.iter().map(|change| change.index).zip(applied));
         }
         answers.into_values().collect()
     }

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use chunk_sync_engine::ports::Write;
 use qdrant_client::qdrant::CollectionInfo;
 
 /// Points of one request without other limits. The protocol does not limit the length of a message.
@@ -43,9 +44,26 @@ impl Bounds {
         let page = least(strict.max_query_limit.map(u64::from)).min(POINTS);
         Self { points: points.max(1), page: page.max(1), counts_exactly: strict.search_allow_exact != Some(false) }
     }
+
+    /// Plans the requests for these writes, in their order: each has as many as are permitted, of about so many bytes.
+    pub(super) fn requests<'a>(&self, mut writes: &'a [Write], bytes: usize) -> Vec<&'a [Write]> {
+        let mut requests = Vec::new();
+        while !writes.is_empty() {
+            let mut size = 0;
+            let fits = |write: &&Write| {
+                size += write.weight();
+                size <= bytes
+            };
+            let count = writes.iter().take(self.points).take_while(fits).count().max(1);
+            let (request, rest) = writes.split_at(count);
+            requests.push(request);
+            writes = rest;
+        }
+        requests
+    }
 }
 
-/// The most bytes of a request that were not refused, as far as the store has learnt it. It only falls: a proxy that gets
+/// The most bytes of a request that are planned, as far as the store has learnt it. It only falls: a proxy that gets
 /// another limit is used fully after the next start.
 pub(super) struct Bytes(AtomicUsize);
 
@@ -68,6 +86,7 @@ impl Bytes {
 
 #[cfg(test)]
 mod tests {
+    use chunk_sync_testkit::states::{changed, states, write};
     use qdrant_client::qdrant::{CollectionConfig, StrictModeConfig};
 
     use super::*;
@@ -94,5 +113,20 @@ mod tests {
         assert_eq!(bounds(none).points, 1);
         let off = StrictModeConfig { enabled: Some(false), ..strict };
         assert_eq!(bounds(off), Bounds { points: POINTS, page: POINTS, counts_exactly: true });
+    }
+
+    #[test]
+    fn requests_are_planned_by_points_and_by_bytes_in_the_order_of_the_writes() {
+        let mut writes: Vec<Write> = states(10).iter().map(|state| write(state, 1)).collect();
+        writes[4] = write(&changed(&states(5)[4], &"x".repeat(1 << 20)), 1);
+        let planned = |points, bytes| {
+            let requests = Bounds { points, page: 1, counts_exactly: true }.requests(&writes, bytes);
+            let ids: Vec<_> = requests.concat().iter().map(|write| write.id).collect();
+            assert_eq!(ids, writes.iter().map(|write| write.id).collect::<Vec<_>>());
+            requests.iter().map(|request| request.len()).collect::<Vec<_>>()
+        };
+        assert_eq!(planned(3, BYTES), [3, 3, 3, 1]);
+        assert_eq!(planned(256, 1 << 20), [4, 1, 5], "the long one is alone");
+        assert_eq!(planned(256, 1), [1; 10]);
     }
 }

@@ -70,14 +70,14 @@ impl Error {
         }
     }
 
-    /// Whether fewer writes in one request could succeed: one of them is refused, or together they are above a limit.
-    pub(super) fn wants_less(&self) -> bool {
-        match self {
-            Self::Status(status) => is_request_limit(status) || self.class() == FaultClass::Rejected,
+    /// The fault of a request with so many writes. With fewer of them it could succeed if one of them is refused, or if
+    /// together they are above a limit.
+    pub(super) fn of_write(self, writes: usize) -> Fault {
+        let wants_less = match &self {
             Self::RateLimit { after, .. } => after.is_none(),
-            Self::TooLong { .. } => true,
-            _ => false,
-        }
+            error => error.is_request_limit() || matches!(error.class(), FaultClass::Rejected | FaultClass::Corrupt),
+        };
+        Fault { divisible: writes > 1 && wants_less, ..self.into_fault(WRITE) }
     }
 
     /// Whether the strict mode of the collection refuses a request of this size. Its limits may have changed since they

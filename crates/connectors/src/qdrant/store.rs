@@ -1,7 +1,8 @@
-//! The projection. Writes each batch in one call after reading its versions, and halves it if the server refuses it.
+//! The projection. Writes a batch in the requests that it plans, each after reading its versions.
 //!
-//! A batch has as many points and bytes as the collection and the proxies before the server permit. If the server limits
-//! the rate of writes, every write fails as busy until the time that the server names, without a call; a read waits.
+//! A request has as many points and bytes as the collection and the proxies before the server permit, as far as the
+//! store knows; a refusal for its size teaches it. If the server limits the rate of writes, every write fails as busy
+//! until the time that the server names, without a call; a read waits.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock, PoisonError};
@@ -23,7 +24,7 @@ use uuid::Uuid;
 use super::bounds::{Bounds, Bytes};
 use super::config::QdrantConfig;
 use super::encode::{document, expected, point_id};
-use super::fault::{Error, WRITE};
+use super::fault::Error;
 use super::schema;
 use super::server::Server;
 
@@ -175,12 +176,13 @@ impl Projection for QdrantStore {
             Ok(bounds) => bounds,
             Err(error) => {
                 self.learn(&error).await;
-                return vec![Applied::Failed(error.into_fault(WRITE)); writes.len()];
+                return vec![Applied::Failed(error.of_write(1)); writes.len()];
             }
         };
         let failed = OnceLock::new();
-        let batches: Vec<_> = writes.chunks(bounds.points).map(|batch| self.persist(batch, &failed)).collect();
-        let answers: Vec<_> = stream::iter(batches).buffered(STREAMS).collect().await;
+        let requests = bounds.requests(writes, self.bytes.most()).into_iter();
+        let calls: Vec<_> = requests.map(|request| self.persist(request, &failed)).collect();
+        let answers: Vec<_> = stream::iter(calls).buffered(STREAMS).collect().await;
         answers.concat()
     }
 

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use chunk_sync_connectors::neo4j::{Neo4jConfig, Neo4jStore, examine};
+use chunk_sync_engine::apply_divided;
 use chunk_sync_engine::ports::{Applied, FaultClass, Level, Projection};
 use chunk_sync_testkit::Fixture;
 use neo4rs::query;
@@ -174,7 +175,7 @@ async fn a_wrong_password_is_not_repeated_at_once() {
 }
 
 #[tokio::test]
-async fn a_transaction_above_the_limit_of_memory_is_split_and_one_chunk_above_it_is_rejected_alone() {
+async fn a_transaction_above_the_limit_of_memory_is_divided_and_one_chunk_above_it_is_rejected_alone() {
     let _turn = Neo4j::fresh().await;
     let server = Server::before(config().url, |tag: u8, message: &[u8]| match (tag, message.len()) {
         (RUN, 4_000..) => {
@@ -186,7 +187,7 @@ async fn a_transaction_above_the_limit_of_memory_is_split_and_one_chunk_above_it
     let store = Neo4jStore::new(&Neo4jConfig { url: format!("bolt://{}", server.await), ..config() }).unwrap();
     let mut writes: Vec<_> = (1..40).map(|number| draft(number).entity("e", "an entity", 0.5).at(1)).collect();
     writes.push(draft(50).entity("f", &"x".repeat(5_000), 0.5).at(1));
-    let answers = store.apply(&writes).await;
+    let answers = apply_divided(&store, &writes, || true).await;
     let (last, others) = answers.split_last().unwrap();
     assert!(others.iter().all(|answer| matches!(answer, Applied::Written)), "{others:?}");
     let Applied::Failed(fault) = last else { panic!("{last:?}") };

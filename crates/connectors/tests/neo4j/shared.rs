@@ -1,5 +1,6 @@
 //! Entities and relations that several chunks share.
 
+use chunk_sync_engine::apply_divided;
 use chunk_sync_engine::ports::{Applied, Projection};
 use chunk_sync_testkit::Fixture;
 use serde_json::json;
@@ -88,7 +89,7 @@ async fn a_write_that_cannot_be_stored_fails_alone() {
     writes[4] = draft(5).organization(long).at(1);
     writes[9] = draft(10).entity_at("e", "e", 0.5, &[u64::MAX]).at(1);
     writes[13] = draft(14).entity(&"i".repeat(9000), "e", 0.5).at(1);
-    let applied = neo4j.store.apply(&writes).await;
+    let applied = apply_divided(&*neo4j.store, &writes, || true).await;
     for (at, applied) in applied.iter().enumerate() {
         match (at, applied) {
             (4, Applied::Failed(fault)) => assert_eq!(fault.field.as_deref(), Some("organization.cognee_dataset")),

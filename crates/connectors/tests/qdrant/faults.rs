@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chunk_sync_connectors::qdrant::{QdrantConfig, QdrantStore};
+use chunk_sync_engine::apply_divided;
 use chunk_sync_engine::ports::{Applied, FaultClass, Projection};
 use chunk_sync_model::chunk::Sparse;
 use chunk_sync_model::{Limits, State, Time};
@@ -32,7 +33,7 @@ async fn a_write_that_the_server_refuses_fails_alone() {
             Some(Sparse { model: "splade".into(), indices, values, timestamp: Some(Time::from_micros(0)) });
         let mut writes: Vec<_> = states.iter().map(|state| write(state, 1)).collect();
         writes[13].state = Some(Arc::new(bad));
-        for (i, answer) in vectors.store.apply(&writes).await.iter().enumerate() {
+        for (i, answer) in apply_divided(&*vectors.store, &writes, || true).await.iter().enumerate() {
             assert_eq!(class(answer), (i == 13).then_some(FaultClass::Rejected), "{i}: {answer:?}");
         }
         for (i, write) in writes.iter().enumerate().filter(|(i, _)| *i != 13) {

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use chunk_sync_connectors::qdrant::{QdrantConfig, QdrantStore, examine};
+use chunk_sync_engine::apply_divided;
 use chunk_sync_engine::ports::{Applied, FaultClass, Level, Marked, Projection, Write};
 use chunk_sync_testkit::states::{changed, delete, states, write};
 use hyper::StatusCode;
@@ -85,7 +86,7 @@ async fn a_proxy_that_limits_the_body_gets_smaller_requests_and_the_chunk_above_
     .await;
     let mut writes = long(40, 4_000);
     writes[17] = write(&changed(&states(18)[17], &"y".repeat(LIMIT)), 1);
-    let answers = store.apply(&writes).await;
+    let answers = apply_divided(&store, &writes, || true).await;
     for (i, answer) in answers.iter().enumerate().filter(|(i, _)| *i != 17) {
         assert!(matches!(answer, Applied::Written), "{i}: {answer:?}");
     }
@@ -186,7 +187,7 @@ async fn requests_stay_within_the_limits_of_the_strict_mode() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn limits_that_are_lowered_meanwhile_halve_the_requests_and_reject_no_chunk() {
+async fn limits_that_are_lowered_meanwhile_divide_the_requests_and_reject_no_chunk() {
     for code in [Code::InvalidArgument, Code::PermissionDenied] {
         let vectors = Vectors::of("1.18.1").await;
         let (_, store) = behind(&vectors, move |path: &str, message: &[u8]| match path {
@@ -196,7 +197,11 @@ async fn limits_that_are_lowered_meanwhile_halve_the_requests_and_reject_no_chun
             _ => Act::Pass,
         })
         .await;
-        written(&store, &states(50).iter().map(|state| write(state, 1)).collect::<Vec<_>>()).await;
+        let writes: Vec<_> = states(50).iter().map(|state| write(state, 1)).collect();
+        let [Applied::Failed(fault), ..] = &store.apply(&writes).await[..] else { panic!("above the limit") };
+        assert!(fault.divisible && fault.class == FaultClass::Misconfigured, "{fault:?}");
+        let answers = apply_divided(&store, &writes, || true).await;
+        assert!(answers.iter().all(|answer| matches!(answer, Applied::Written)), "{answers:?}");
     }
 }
 
@@ -255,7 +260,7 @@ async fn a_rate_limit_below_the_batch_is_kept_to_and_rejects_no_chunk() {
     let mut rest: Vec<_> = states(120).iter().map(|state| write(state, 1)).collect();
     let begun = Instant::now();
     while !rest.is_empty() {
-        let answers = store.apply(&rest).await;
+        let answers = apply_divided(&store, &rest, || true).await;
         if let Some(answer) = answers.iter().find(|answer| !answer.is_durable()) {
             assert_eq!(fault(answer).0, FaultClass::Busy, "{answer:?}");
         }

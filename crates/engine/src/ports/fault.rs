@@ -101,6 +101,9 @@ pub struct Fault {
     pub outdated: bool,
     /// Whether the input refers to a row of another table that does not exist, but may be added a moment later.
     pub awaits_parent: bool,
+    /// Whether a request with several writes failed as a whole, and one with fewer of them may succeed: one of them is
+    /// refused, or together they are above a limit.
+    pub divisible: bool,
 }
 
 impl Fault {
@@ -115,6 +118,7 @@ impl Fault {
             field: None,
             outdated: false,
             awaits_parent: false,
+            divisible: false,
         }
     }
 
@@ -158,6 +162,17 @@ impl Fault {
             FaultClass::Disk => Policy::Stop,
         }
     }
+
+    /// Whether any other request to the server would fail as well now, perhaps after the same wait.
+    #[must_use]
+    pub fn is_of_server(&self) -> bool {
+        let fails = match self.policy() {
+            Policy::Wait | Policy::Stop => true,
+            Policy::RetryAlone => self.class == FaultClass::Timeout,
+            Policy::DeadLetter => false,
+        };
+        fails && !self.divisible
+    }
 }
 
 impl fmt::Display for Fault {
@@ -190,5 +205,19 @@ mod tests {
         let stay: Vec<FaultClass> = FaultClass::ALL.into_iter().filter(|class| !repeated(*class)).collect();
         assert_eq!(stay, [FaultClass::Rejected, FaultClass::Corrupt, FaultClass::Disk]);
         assert_eq!(Fault::outdated("test", "").policy(), Policy::Stop);
+    }
+
+    #[test]
+    fn a_busy_server_and_a_refused_request_are_no_faults_of_the_server() {
+        let of_server = |divisible| {
+            let fault = move |class| Fault { divisible, ..Fault::new(class, "test", "") };
+            FaultClass::ALL.into_iter().filter(|class| fault(*class).is_of_server()).collect::<Vec<_>>()
+        };
+        let one = [FaultClass::Busy, FaultClass::Rejected, FaultClass::Corrupt];
+        assert_eq!(
+            of_server(false),
+            FaultClass::ALL.into_iter().filter(|class| !one.contains(class)).collect::<Vec<_>>()
+        );
+        assert!(of_server(true).is_empty(), "a smaller request may succeed");
     }
 }

@@ -97,7 +97,11 @@ pub struct Counts {
 ///   chunk.
 /// - **Repetition**: any write may be repeated, also after its answer was lost.
 /// - **Durability**: `Written` and `Skipped` mean that the state survives a crash of the store.
-/// - **Batches**: each write of a batch succeeds or fails independently; ids in a batch are distinct.
+/// - **Batches**: ids in a batch are distinct, and each write has its own answer. A store plans the requests for a
+///   batch by the limits that it knows, and repeats none in parts. If a request with several writes fails as a whole,
+///   and fewer of them could succeed, each of its writes gets the fault, marked as [`divisible`](Fault::divisible);
+///   [`apply_divided`](crate::apply_divided) repeats them in halves, for every store and caller. A fault without the
+///   mark is of this write, or of the server.
 #[async_trait]
 pub trait Projection: Send + Sync {
     /// Which of the stores this is.
@@ -107,7 +111,8 @@ pub trait Projection: Send + Sync {
     /// to repeat.
     async fn prepare(&self) -> Result<(), Fault>;
 
-    /// Applies the writes; returns one result each, in their order.
+    /// Applies the writes; returns one result each, in their order. To isolate a write that is refused, call
+    /// [`apply_divided`](crate::apply_divided).
     async fn apply(&self, writes: &[Write]) -> Vec<Applied>;
 
     /// Reads these chunks with their documents, in their order; `None` where the store does not hold the chunk.

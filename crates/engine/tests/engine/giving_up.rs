@@ -3,6 +3,7 @@
 
 mod breaker;
 mod crash;
+mod divided;
 mod heavy;
 mod letters;
 mod merge_bus;

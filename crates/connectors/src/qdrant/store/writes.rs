@@ -1,4 +1,4 @@
-//! Batches of guarded writes.
+//! Requests of guarded writes.
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
@@ -10,55 +10,39 @@ use uuid::Uuid;
 
 use super::QdrantStore;
 use crate::qdrant::encode::{StoredPoint, chunk_id, foreign_payload, point_id};
-use crate::qdrant::fault::{Error, WRITE};
+use crate::qdrant::fault::Error;
 use crate::qdrant::plan::{Plan, plan};
 
-/// Concurrent batches of one `apply`.
+/// Concurrent requests of one `apply`.
 pub(super) const STREAMS: usize = 2;
 
 impl QdrantStore {
-    /// Writes a batch. Halves it if the server refuses it, so that a write that can never succeed fails alone. Once
-    /// `failed` holds a fault of the server, fails without a call, because each batch would wait for the timeout again.
-    pub(super) async fn persist(&self, batch: &[Write], failed: &OnceLock<Fault>) -> Vec<Applied> {
-        let mut answers = Vec::with_capacity(batch.len());
-        let mut parts = vec![batch];
-        while let Some(part) = parts.pop() {
-            let fault = match failed.get() {
-                Some(fault) => fault.clone(),
-                None => match self.write(part).await {
-                    Ok(applied) => {
-                        answers.extend(applied);
-                        continue;
-                    }
-                    Err(error) => {
-                        self.learn(&error).await;
-                        if error.wants_less() && part.len() > 1 {
-                            let (front, back) = part.split_at(part.len() / 2);
-                            parts.extend([back, front]);
-                            continue;
-                        }
-                        error.into_fault(WRITE)
-                    }
-                },
-            };
-            if self.paused().is_some() || !matches!(fault.class, FaultClass::Busy | FaultClass::Rejected) {
-                failed.get_or_init(|| fault.clone());
-            }
-            answers.extend(part.iter().map(|_| Applied::Failed(fault.clone())));
+    /// Executes one request. Once `failed` holds a fault of the server, fails without a call, because each request
+    /// would wait for the timeout again.
+    pub(super) async fn persist(&self, request: &[Write], failed: &OnceLock<Fault>) -> Vec<Applied> {
+        let fault = match failed.get() {
+            Some(fault) => fault.clone(),
+            None => match self.write(request).await {
+                Ok(applied) => return applied,
+                Err(error) => {
+                    self.learn(&error).await;
+                    error.of_write(request.len())
+                }
+            },
+        };
+        if fault.is_of_server() || (fault.class == FaultClass::Busy && self.paused().is_some()) {
+            failed.get_or_init(|| fault.clone());
         }
-        answers
+        vec![Applied::Failed(fault); request.len()]
     }
 
-    /// Writes those of `part` that are newer than what the server stores. After an error any of them may be written.
-    async fn write(&self, part: &[Write]) -> Result<Vec<Applied>, Error> {
+    /// Writes those of `writes` that are newer than what the server stores. After an error any of them may be written.
+    async fn write(&self, writes: &[Write]) -> Result<Vec<Applied>, Error> {
         let server = self.server.version().await?;
         let _turn = if server.is_conditional() { None } else { Some(self.turn.lock().await) };
-        let held = self.held(part).await?;
-        let Plan { operations, answers } = plan(part, held, &self.limits, server);
+        let held = self.held(writes).await?;
+        let Plan { operations, answers } = plan(writes, held, &self.limits, server);
         let bytes = operations.iter().map(Message::encoded_len).sum();
-        if bytes > self.bytes.most() && part.len() > 1 {
-            return Err(Error::TooLong { bytes: 2 * self.bytes.most(), message: "it was learnt before".to_owned() });
-        }
         match self.update(operations).await {
             Err(error) if error.is_length() => Err(Error::TooLong { bytes, message: error.to_string() }),
             done => done.map(|()| answers),

@@ -1,5 +1,4 @@
-//! Calls to one store within one term of the lease: nothing is sent after the term, and a panic of the store is a
-//! fault of the write that causes it.
+//! Calls to one store within one term of the lease: nothing is sent after the term.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,6 +8,7 @@ use chunk_sync_model::Target;
 use tracing::warn;
 
 use super::condition::SharedCondition;
+use super::divided::apply_divided;
 use super::late_writes;
 use crate::ports::{Applied, Fault, FaultClass, PendingWrite, Policy, Projection, Records, Watched, Write};
 use crate::runtime::catch_panic::catch_panic;
@@ -57,7 +57,7 @@ impl StoreAccess {
         }
         let started = Instant::now();
         let answers = match self.prepare().await {
-            Ok(()) => self.apply_caught(writes).await,
+            Ok(()) => apply_divided(&*self.store, writes, || self.term.holds()).await,
             Err(fault) => vec![Applied::Failed(fault); writes.len()],
         };
         metrics::took(metrics::Operation::Apply(self.target()), started);
@@ -93,22 +93,6 @@ impl StoreAccess {
                 return;
             }
             tokio::time::sleep(pauses.next()).await;
-        }
-    }
-
-    /// Applies the writes together; if that panics, one by one.
-    async fn apply_caught(&self, writes: &[Write]) -> Vec<Applied> {
-        match catch_panic("apply", self.store.apply(writes)).await {
-            Ok(answers) => answers,
-            Err(fault) if writes.len() <= 1 => vec![Applied::Failed(fault); writes.len()],
-            Err(_) => {
-                let mut answers = Vec::with_capacity(writes.len());
-                for write in writes.chunks(1) {
-                    let answer = catch_panic("apply", self.store.apply(write)).await;
-                    answers.extend(answer.unwrap_or_else(|fault| vec![Applied::Failed(fault)]));
-                }
-                answers
-            }
         }
     }
 

@@ -24,10 +24,17 @@ use uuid::Uuid;
 #[derive(Default)]
 pub(crate) struct StoreFaults {
     pub(crate) refused: Mutex<BTreeSet<Uuid>>,
+    /// Chunks whose call is refused as a whole.
+    pub(crate) poison: Mutex<BTreeSet<Uuid>>,
+    /// Chunks at which the client panics.
+    pub(crate) panics: Mutex<BTreeSet<Uuid>>,
+    /// A call with more writes is refused as a whole.
+    pub(crate) most: Mutex<Option<usize>>,
     pub(crate) deadly: Mutex<BTreeSet<Uuid>>,
     /// A chunk whose write takes longer than the client waits, and how long the client waits.
     pub(crate) heavy: Mutex<Option<(Uuid, Duration)>>,
-    /// The number of writes in each call with the heavy chunk.
+    /// The number of writes in each call, and in each call with the heavy chunk.
+    calls: Mutex<Vec<usize>>,
     heavy_calls: Mutex<Vec<usize>>,
     /// The client cannot connect.
     down: AtomicBool,
@@ -43,6 +50,11 @@ impl StoreFaults {
         self.heavy_calls.lock().unwrap().clone()
     }
 
+    /// The number of writes in each call so far.
+    pub(crate) fn calls(&self) -> Vec<usize> {
+        self.calls.lock().unwrap().clone()
+    }
+
     pub(crate) fn set_down(&self, down: bool) {
         self.down.store(down, Ordering::SeqCst);
     }
@@ -55,6 +67,24 @@ impl StoreFaults {
     async fn fails(&self, writes: &[Write]) -> Option<Fault> {
         if self.down.load(Ordering::SeqCst) {
             return Some(Fault::new(FaultClass::Unavailable, "moody", "down"));
+        }
+        let has = |chunks: &Mutex<BTreeSet<Uuid>>| {
+            let chunks = chunks.lock().unwrap();
+            writes.iter().any(|write| chunks.contains(&write.id))
+        };
+        if has(&self.panics) {
+            // No panic message: this panic is intended.
+            std::panic::resume_unwind(Box::new("of the client"));
+        }
+        let refused = |class, message| {
+            let divisible = writes.len() > 1;
+            Some(Fault { divisible, ..Fault::new(class, "moody", message) })
+        };
+        if has(&self.poison) {
+            return refused(FaultClass::Rejected, "refused with the whole request");
+        }
+        if self.most.lock().unwrap().is_some_and(|most| writes.len() > most) {
+            return refused(FaultClass::Misconfigured, "too many writes");
         }
         let heavy = *self.heavy.lock().unwrap();
         let heavy = heavy.filter(|(chunk, _)| writes.iter().any(|write| write.id == *chunk)).map(|(_, wait)| wait);
@@ -92,6 +122,7 @@ impl Projection for FaultyStore {
             self.faults.reached.notify_one();
             std::future::pending::<()>().await;
         }
+        self.faults.calls.lock().unwrap().push(writes.len());
         if let Some(fault) = self.faults.fails(writes).await {
             return vec![Applied::Failed(fault); writes.len()];
         }

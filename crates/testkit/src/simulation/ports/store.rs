@@ -114,18 +114,19 @@ impl Projection for FaultyStore {
             return vec![Applied::Failed(self.way.lost()); writes.len()];
         }
         let poison = self.poison.filter(|poison| writes.iter().any(|w| w.id == poison.id && w.state.is_some()));
-        let refusal = poison.map(Poisoned::refuse);
-        let mut failing = self.failing(writes);
         if let Some(poison) = poison {
-            failing.iter_mut().zip(writes).for_each(|(fails, write)| *fails |= write.id == poison.id);
+            // The server refuses the request as a whole.
+            let refusal = Fault { divisible: writes.len() > 1, ..poison.refuse() };
+            self.way.come_back().await;
+            return vec![Applied::Failed(refusal); writes.len()];
         }
+        let failing = self.failing(writes);
         let sound: Vec<Write> =
             writes.iter().zip(&failing).filter(|(_, fails)| !**fails).map(|(write, _)| write.clone()).collect();
         let mut answers = apply_watched(&*self.store, &self.oracle, &sound).await.into_iter();
-        let answers = failing.into_iter().zip(writes).map(|(fails, write)| match &refusal {
-            _ if !fails => answers.next().unwrap(),
-            Some(fault) if poison.is_some_and(|poison| poison.id == write.id) => Applied::Failed(fault.clone()),
-            _ => Applied::Failed(failed()),
+        let answers = failing.into_iter().map(|fails| match fails {
+            true => Applied::Failed(failed()),
+            false => answers.next().unwrap(),
         });
         let answers = answers.collect();
         self.way.come_back().await;
