@@ -68,7 +68,7 @@ async fn a_chunk_whose_write_takes_too_long_delays_no_other() {
     events.extend(others[..50].iter().map(event));
     publisher.publish(events).await.unwrap();
     until("the other store has the change", async || version(&vectors, heavy).await > before).await;
-    until("the other chunks", async || all_held(&*graph, &others[..50]).await).await;
+    until("the other chunks", async || all_held(&*neo4j.store, &others[..50]).await).await;
     until("the heavy write alone is left", async || {
         let depth = bus.depth().await.unwrap();
         depth.oldest.is_none() && records.outbox_counts().await.unwrap()[&Target::Neo4j] == 1
@@ -76,7 +76,7 @@ async fn a_chunk_whose_write_takes_too_long_delays_no_other() {
     .await;
     for state in &others[50..] {
         publisher.publish(vec![event(state)]).await.unwrap();
-        until("a later chunk", async || all_held(&*graph, std::slice::from_ref(state)).await).await;
+        until("a later chunk", async || all_held(&*neo4j.store, std::slice::from_ref(state)).await).await;
     }
     assert_eq!(records.outbox_counts().await.unwrap()[&Target::Neo4j], 1, "the row is still locked");
     other.rollback().await.unwrap();
