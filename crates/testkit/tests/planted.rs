@@ -228,7 +228,7 @@ fn a_bus_that_skips_what_commits_late() {
 #[test]
 fn a_capture_that_confirms_before_its_change_is_safe() {
     let plant = || Plant { capture: Box::new(|log| Arc::new(capture::ConfirmsEarly(log))), ..Plant::default() };
-    is_found_out("a capture that confirms early", 200, &["misses", "holds", "the row of"], plant);
+    is_found_out("a capture that confirms early", 400, &["misses", "holds", "the row of"], plant);
 }
 
 #[test]
@@ -252,7 +252,7 @@ fn a_service_that_does_not_look_for_late_writes() {
         records: Box::new(|records| Arc::new(records::Flawed::new(records, records::Flaw::ForgetsTheWatched))),
         ..Plant::default()
     };
-    is_found_out("late writes not looked for", 400, &["it is deleted"], plant);
+    is_found_out("late writes not looked for", 1_000, &["it is deleted"], plant);
 }
 
 #[test]
