@@ -1,9 +1,13 @@
 //! SHA-256: in full where other programs read it, truncated to half where a record stores thousands of hashes.
 
+mod canonical;
+
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
+
+use canonical::canonical_json;
 
 /// The first 16 bytes of a SHA-256; identifies one value of one part. A record stores hashes for each part of each
 /// writer, so the size matters, and with 128 bits accidental collisions are still negligible. Hexadecimal in JSON.
@@ -20,14 +24,7 @@ impl Hash {
     /// Hashes the canonical JSON of a value: map keys sorted, floats in their shortest form.
     #[must_use]
     pub fn of_json<T: Serialize + ?Sized>(value: &T) -> Self {
-        // Neither call fails: the types of this crate have string keys only, and the sink accepts all bytes. Whether
-        // serde_json's maps keep insertion order depends on features that other crates enable, so keys are sorted here.
-        let mut value = serde_json::to_value(value).unwrap_or_default();
-        value.sort_all_objects();
-        let mut sink = Sink(Sha256::new());
-        let written = serde_json::to_writer(&mut sink, &value);
-        debug_assert!(written.is_ok(), "JSON cannot represent the value");
-        Self::cut(&sink.0.finalize())
+        Self::of_bytes(&canonical_json(value))
     }
 
     /// The hash that [`Part::Existence`](crate::Part::Existence) has while the chunk exists.
@@ -90,17 +87,4 @@ impl fmt::Debug for Hash {
 #[must_use]
 pub fn content_hash(content: &str) -> String {
     hex::encode(Sha256::digest(content.as_bytes()))
-}
-
-struct Sink(Sha256);
-
-impl std::io::Write for Sink {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
 }
