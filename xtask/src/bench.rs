@@ -17,6 +17,9 @@ const SERVERS: [&str; 3] = ["postgres18", "redis", "neo4j"];
 pub(crate) fn run(root: &Path, words: &[&str]) -> Result<ExitCode> {
     let interruption = Interruption::catch()?;
     let services = Services::measuring(root);
+    if words.contains(&"--from") {
+        return Ok(ExitCode::from(step_code(&build_and_run(root, words, &[], &interruption)?)));
+    }
     let own = SERVERS.iter().zip(["PG18_URL", "REDIS_URL", "NEO4J_URL"]);
     let own: Vec<&str> = own
         .filter(|(_, name)| std::env::var_os(format!("CHUNK_SYNC_TEST_{name}")).is_none())
@@ -27,22 +30,29 @@ pub(crate) fn run(root: &Path, words: &[&str]) -> Result<ExitCode> {
     }
     let mut variables = services.variables(&own)?;
     if std::env::var_os(qdrant_server::VARIABLE).is_none() && std::env::var_os("QDRANT_URL").is_none() {
-        qdrant_server::build(root)?;
-        variables.push((qdrant_server::VARIABLE, qdrant_server::program(root).display().to_string()));
+        variables.push((qdrant_server::VARIABLE, qdrant_server::build_optimised(root)?.display().to_string()));
     }
-    let cargo = |arguments: &str| -> Result<Outcome> {
-        let arguments: Vec<String> = arguments.split(' ').map(str::to_owned).collect();
-        run_step(Path::new("cargo"), &arguments, root, &variables, &interruption)
-    };
-    let built = cargo("build --release -p chunk-sync --features live --bins --example bench")?;
-    let mut outcomes = vec![("build", built)];
-    if matches!(built, Outcome::Passed(_)) {
-        let program = root.join("target/release/examples/bench");
-        let arguments: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
-        outcomes.push(("bench", run_step(&program, &arguments, root, &variables, &interruption)?));
-    }
+    let outcomes = build_and_run(root, words, &variables, &interruption)?;
     if !own.is_empty() {
         services.down(&own)?;
     }
     Ok(ExitCode::from(step_code(&outcomes)))
+}
+
+fn build_and_run(
+    root: &Path,
+    words: &[&str],
+    variables: &[(&'static str, String)],
+    interruption: &Interruption,
+) -> Result<Vec<(&'static str, Outcome)>> {
+    let build = "build --release -p chunk-sync --features live --bins --example bench";
+    let build: Vec<String> = build.split(' ').map(str::to_owned).collect();
+    let built = run_step(Path::new("cargo"), &build, root, variables, interruption)?;
+    let mut outcomes = vec![("build", built)];
+    if matches!(built, Outcome::Passed(_)) {
+        let program = root.join("target/release/examples/bench");
+        let arguments: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        outcomes.push(("bench", run_step(&program, &arguments, root, variables, interruption)?));
+    }
+    Ok(outcomes)
 }

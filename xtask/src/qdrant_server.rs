@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use crate::step::{Interruption, Outcome, code as step_code, run as run_step};
 
@@ -19,15 +19,33 @@ pub(crate) const VARIABLE: &str = "CHUNK_SYNC_TEST_QDRANT_SERVER";
 
 /// The path of the built program.
 pub(crate) fn program(root: &Path) -> PathBuf {
-    root.join(DIRECTORY).join("target/debug/chunk-sync-qdrant-server")
+    of_profile(root, "debug")
+}
+
+fn of_profile(root: &Path, profile: &str) -> PathBuf {
+    root.join(DIRECTORY).join("target").join(profile).join("chunk-sync-qdrant-server")
 }
 
 /// Builds the program and prints its path.
 pub(crate) fn build(root: &Path) -> Result<ExitCode> {
-    let arguments: Vec<String> = BUILD.split(' ').map(str::to_owned).collect();
-    let outcome = run_step(Path::new("cargo"), &arguments, &root.join(DIRECTORY), &[], &Interruption::catch()?)?;
+    let outcome = cargo(root, BUILD)?;
     if matches!(outcome, Outcome::Passed(_)) {
         println!("{}", program(root).display());
     }
     Ok(ExitCode::from(step_code(&[("build", outcome)])))
+}
+
+/// Builds the program for measurements: with an optimised engine, which takes longer to compile. Returns its path.
+///
+/// # Errors
+/// It cannot be built.
+pub(crate) fn build_optimised(root: &Path) -> Result<PathBuf> {
+    let outcome = cargo(root, &format!("{BUILD} --release"))?;
+    ensure!(matches!(outcome, Outcome::Passed(_)), "the test server for Qdrant cannot be built");
+    Ok(of_profile(root, "release"))
+}
+
+fn cargo(root: &Path, arguments: &str) -> Result<Outcome> {
+    let arguments: Vec<String> = arguments.split(' ').map(str::to_owned).collect();
+    run_step(Path::new("cargo"), &arguments, &root.join(DIRECTORY), &[], &Interruption::catch()?)
 }

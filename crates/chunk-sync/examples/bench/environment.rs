@@ -167,13 +167,23 @@ impl Environment {
         (added, added.saturating_sub(number(group, "entries-read")) + number(group, "pending"))
     }
 
-    /// Waits until so many entries were added to the stream and all are finished.
+    /// Waits until so many entries were added to the stream and all are finished and in every store.
     pub(crate) async fn settled(&self, added: u64) {
         until("an empty stream", || async {
             let (all, open) = self.stream().await;
             all >= added && open == 0
         })
         .await;
+        // What a slow store did not get yet waits there, although its entry is finished.
+        let waiting = "SELECT count(*) FROM chunk_sync.outbox";
+        until("an empty outbox", || async { self.rows.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) == 0 })
+            .await;
+    }
+
+    /// Bytes of the record of a chunk, as PostgreSQL stores it.
+    pub(crate) async fn record_size(&self, id: &str) -> f64 {
+        let sql = "SELECT pg_column_size(record)::float8 FROM chunk_sync.records WHERE id = $1::text::uuid";
+        self.rows.query_one(sql, &[&id]).await.unwrap().get(0)
     }
 
     pub(crate) async fn versions(&self) -> BTreeMap<&'static str, String> {

@@ -5,8 +5,9 @@
 //! median over the rounds. After each measurement `verify` must find no difference. A measurement that fails is named in
 //! the report with its reason, and the others follow.
 //!
-//! `--only bus,load,updates,latency,commits,verify,recovery` selects measurements, `--rates 20,200` the commits per second
-//! of the latencies.
+//! `--only bus,load,updates,latency,commits,verify,scale,recovery` selects measurements, `--rates 20,200` the commits per
+//! second of the latencies. `--against FILE` compares with a stored report, `--plots DIRECTORY` draws the figures, and
+//! `--from FILE` measures nothing and takes them from a stored report.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
 
 mod bare;
@@ -14,15 +15,18 @@ mod bus;
 mod commits;
 mod environment;
 mod load;
+mod plots;
 mod report;
+mod scale;
 mod upkeep;
 mod visible;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use environment::Environment;
 use report::Report;
+use serde_json::Value;
 
 /// What is measured, and how much of it.
 pub(crate) struct Options {
@@ -37,6 +41,9 @@ pub(crate) struct Options {
     pub(crate) seconds: u64,
     /// Rates of the latency measurement, commits per second.
     pub(crate) rates: Vec<u64>,
+    from: Option<PathBuf>,
+    against: Option<PathBuf>,
+    plots: Option<PathBuf>,
 }
 
 impl Options {
@@ -57,6 +64,9 @@ impl Options {
             pending: number("--pending", if quick { 4_000 } else { 100_000 }),
             seconds: number("--seconds", if quick { 5 } else { 60 }) as u64,
             rates: listed.unwrap_or(usual),
+            from: after("--from").map(PathBuf::from),
+            against: after("--against").map(PathBuf::from),
+            plots: after("--plots").map(PathBuf::from),
         }
     }
 
@@ -68,6 +78,27 @@ impl Options {
 #[tokio::main]
 async fn main() -> ExitCode {
     let options = Options::read();
+    let (report, is_complete) = match &options.from {
+        Some(path) => (stored(path), true),
+        None => measured(&options).await,
+    };
+    if let Some(path) = &options.against {
+        report::compare(&report, &stored(path));
+    }
+    if let Some(directory) = &options.plots {
+        plots::draw(&report, directory).unwrap();
+        println!("drawn in {}", directory.display());
+    }
+    if is_complete { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn stored(path: &Path) -> Value {
+    let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("cannot read {}: {error}", path.display()));
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Measures what is wanted; returns the report, and whether all of it could be measured.
+async fn measured(options: &Options) -> (Value, bool) {
     let mut report = Report::default();
     if options.wants("bus") {
         report.measure("bus", async |report: &mut Report| bus::measure(report)).await;
@@ -75,21 +106,35 @@ async fn main() -> ExitCode {
     for round in 0..options.rounds {
         eprintln!("round {} of {}", round + 1, options.rounds);
         if ["load", "updates", "commits", "latency", "verify"].iter().any(|group| options.wants(group)) {
-            Box::pin(stores(&options, round, &mut report)).await;
+            Box::pin(stores(options, round, &mut report)).await;
         }
-        if options.wants("recovery")
-            && let Some(environment) = Box::pin(report.attempt("recovery: environment", Environment::new())).await
-        {
-            let measured = async |report: &mut Report| upkeep::recovery(&environment, &options, report).await;
-            report.measure("recovery", measured).await;
-            report.ended("recovery: environment", environment);
+        if options.wants("recovery") {
+            Box::pin(alone("recovery", &mut report, async |environment, report| {
+                upkeep::recovery(environment, options, report).await;
+            }))
+            .await;
+        }
+        if options.wants("scale") && round == 0 {
+            Box::pin(alone("scale", &mut report, async |environment, report| {
+                scale::scale(environment, options, report).await;
+            }))
+            .await;
         }
         // What is measured so far survives a run that is interrupted.
         report.write(&options.json);
     }
     report.print();
     report.write(&options.json);
-    if report.is_complete() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    (report.json(), report.is_complete())
+}
+
+/// A measurement on stores of its own.
+async fn alone(what: &str, report: &mut Report, measurement: impl AsyncFnOnce(&Environment, &mut Report)) {
+    let Some(environment) = Box::pin(report.attempt(&format!("{what}: environment"), Environment::new())).await else {
+        return;
+    };
+    report.measure(what, async |report: &mut Report| measurement(&environment, report).await).await;
+    report.ended(&format!("{what}: environment"), environment);
 }
 
 /// One round on stores of its own: a part that fails is named in the report, and the next one follows.

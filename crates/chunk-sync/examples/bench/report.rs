@@ -101,14 +101,15 @@ impl Report {
         }
     }
 
-    pub(crate) fn write(&self, path: &Path) {
+    /// The report, with the commit, the machine and the versions of the servers.
+    pub(crate) fn json(&self) -> Value {
         let figures = self.figures.iter().map(|(name, figure)| {
             json!({
                 "name": name, "unit": figure.unit, "median": median(&figure.values), "values": figure.values,
                 "beside": figure.beside, "ratio": self.ratio(figure),
             })
         });
-        let report = json!({
+        json!({
             "commit": output("git", &["rev-parse", "HEAD"]),
             "changed": !output("git", &["status", "--porcelain", "--untracked-files=no"]).is_empty(),
             "machine": {
@@ -120,9 +121,28 @@ impl Report {
             "figures": figures.collect::<Vec<Value>>(),
             "failures": self.failures.iter().map(|(what, reason)| json!({"what": what, "reason": reason}))
                 .collect::<Vec<Value>>(),
-        });
-        std::fs::write(path, serde_json::to_string_pretty(&report).unwrap()).unwrap();
+        })
+    }
+
+    pub(crate) fn write(&self, path: &Path) {
+        std::fs::write(path, serde_json::to_string_pretty(&self.json()).unwrap()).unwrap();
         println!("written to {}", path.display());
+    }
+}
+
+/// Prints each figure of a report beside the one that a stored report has.
+pub(crate) fn compare(report: &Value, stored: &Value) {
+    let commit = |report: &Value| report["commit"].as_str().unwrap_or("an unknown commit").to_owned();
+    println!("{} beside {}", commit(report), commit(stored));
+    let figures = |report: &Value| report["figures"].as_array().cloned().unwrap_or_default();
+    let before = figures(stored);
+    for figure in figures(report) {
+        let other = before.iter().find(|other| other["name"] == figure["name"]);
+        if let (Some(now), Some(then)) = (figure["median"].as_f64(), other.and_then(|other| other["median"].as_f64())) {
+            let (name, unit) =
+                (figure["name"].as_str().unwrap_or_default(), figure["unit"].as_str().unwrap_or_default());
+            println!("{name:44} {now:10.1} {unit}, was {then:.1} ({:+.0} %)", 100.0 * (now / then - 1.0));
+        }
     }
 }
 
