@@ -66,9 +66,8 @@ mod world;
 mod writers;
 
 use course::live;
-pub use plant::{Installation, Plant};
+pub use plant::{Installation, Plant, Trouble};
 pub use tally::Tally;
-pub use trouble::Trouble;
 
 /// Simulates one seed. The same seed gives the same tally.
 ///

@@ -7,9 +7,6 @@ use chunk_sync_engine::ports::{Commit, StoredFingerprint, Write};
 use chunk_sync_model::{ChangeVersion, Event, EventType, Part, Record, SyncVersion, Target, Writer};
 use uuid::Uuid;
 
-use super::oracle::Oracle;
-use super::trace;
-
 /// What the oracle knows about deletions.
 #[derive(Default)]
 pub(super) struct Deletions {
@@ -72,25 +69,4 @@ fn deletion(record: &Record) -> Option<ChangeVersion> {
         .map(|(writer, set)| (ChangeVersion { time: set.time, writer, count: set.count }, set.hash.is_some()))
         .collect();
     settings.last_key_value().filter(|(_, exists)| !**exists).map(|(version, _)| *version)
-}
-
-impl Oracle {
-    /// Checks what a write did to the store.
-    pub(super) fn wrote(
-        &self,
-        target: Target,
-        write: &Write,
-        (before, after): (Option<&StoredFingerprint>, Option<&StoredFingerprint>),
-    ) {
-        trace::wrote(target, write, (before, after));
-        let left = self.known().deletions.left(target, write, (before, after));
-        if let Err(what) = left {
-            self.broke(what);
-        }
-        if let (Some(before), Some(after)) = (before, after)
-            && after.version < before.version
-        {
-            self.broke(format!("{target} went back from {} to {} on {}", before.version, after.version, before.id));
-        }
-    }
 }

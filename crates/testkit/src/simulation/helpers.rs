@@ -11,8 +11,9 @@ use chunk_sync_model::Target;
 use super::capture::FaultyCapture;
 use super::faults::Endpoint;
 use super::life::Life;
-use super::process::Machine;
 use super::way::Way;
+use super::world::World;
+use crate::memory::MemoryCapture;
 
 /// The running helpers of a process.
 pub(super) struct Helpers {
@@ -21,8 +22,13 @@ pub(super) struct Helpers {
 }
 
 impl Helpers {
-    pub(super) fn start(machine: &Machine, life: &Arc<Life>, ports: Ports, leadership: Leadership) -> Self {
-        let world = &machine.world;
+    pub(super) fn start(
+        world: &World,
+        capture: &MemoryCapture,
+        life: &Arc<Life>,
+        ports: Ports,
+        leadership: Leadership,
+    ) -> Self {
         let way =
             Way { faults: Arc::clone(&world.faults), life: Arc::clone(life), place: Endpoint::Store(Target::Postgres) };
         let settings = Arc::new(world.scenario.settings.clone());
@@ -36,7 +42,7 @@ impl Helpers {
                 Scrubbing::start(ports.clone(), publisher.clone(), scrub, leadership.clone(), Arc::new(|_| {}));
             (guard, scrubbing)
         });
-        let capture = (world.plant.capture)(Arc::new(machine.capture.clone()));
+        let capture = (world.plant.capture)(Arc::new(capture.clone()));
         let capture = Arc::new(FaultyCapture { capture, way });
         Self { capturing: Capturing::start(capture, ports, publisher, settings, leadership), watching }
     }

@@ -1,5 +1,7 @@
 //! Records what was acknowledged, observes every write, and computes at the end what every store must hold.
 
+mod writes;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 

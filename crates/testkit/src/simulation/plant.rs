@@ -6,7 +6,6 @@ use chunk_sync_engine::ports::{Bus, Capture, FinishedBy, Lease, Projection, Reco
 use chunk_sync_model::Target;
 use chunk_sync_wal::disk::Disk;
 
-use super::trouble::Trouble;
 use crate::memory::{MemoryLease, MemoryRecords};
 
 /// The ports and the disk of a run: the correct ones, or ones with a flaw that the run must detect.
@@ -52,6 +51,17 @@ impl Default for Plant {
             trouble: None,
         }
     }
+}
+
+/// What goes wrong in a run beside the faults of calls and processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// For a while the service cannot see some rows.
+    HiddenRows,
+    /// For a while another table bears the name, or from then on.
+    SwappedTable,
+    /// A store goes back to an earlier state.
+    RestoredStore,
 }
 
 /// How a simulated installation is set up, whatever the seed.

@@ -160,7 +160,7 @@ impl Machine {
         let started = Service::start_on(self.watched_disk(), ports.clone(), self.world.scenario.settings.clone());
         let end = match started.await {
             Ok(service) => {
-                let helpers = Helpers::start(self, &life, ports, service.leadership());
+                let helpers = Helpers::start(&self.world, &self.capture, &life, ports, service.leadership());
                 self.watch(service, helpers, &life, doom).await
             }
             Err(_) => End::GaveUp,

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::Installation;
 use super::faults::{Endpoint, FaultRates};
-use super::trouble::Trouble;
+use super::plant::Trouble;
 
 /// Chunks whose rows the foreign client writes, by number; other writers may change them, too.
 pub(super) const SHARED: std::ops::Range<usize> = 1_000..1_003;

@@ -16,20 +16,10 @@ use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use super::faults::Endpoint;
+use super::plant::Trouble;
 use super::scenario::{SHARED, chunk_id};
 use super::trace::trace;
 use super::world::{SOON, World};
-
-/// What goes wrong in a run beside the faults of calls and processes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trouble {
-    /// For a while the service cannot see some rows.
-    HiddenRows,
-    /// For a while another table bears the name, or from then on.
-    SwappedTable,
-    /// A store goes back to an earlier state.
-    RestoredStore,
-}
 
 /// Distinguishes the drawing of troubles.
 pub(super) const TROUBLES: u64 = 0x7206_b1e5;

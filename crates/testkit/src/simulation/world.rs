@@ -15,14 +15,13 @@ use uuid::Uuid;
 use super::faults::Faults;
 use super::life::Signal;
 use super::oracle::Oracle;
-use super::plant::Plant;
+use super::plant::{Plant, Trouble};
 use super::ports::bus::FaultyBus;
 use super::ports::store::Poisoned;
 use super::scenario::Scenario;
 use super::scenario::chunk_id;
 use super::tally::Tally;
 use super::trigger;
-use super::trouble::Trouble;
 use super::way::Way;
 use crate::memory::{MemoryBus, MemoryCapture, MemoryHeartbeats, MemoryRecords, MemoryStore, memory_ports};
 
