@@ -14,6 +14,7 @@ pub(crate) mod rate_limit;
 pub(crate) mod retry;
 pub mod service;
 pub mod settings;
+pub(crate) mod shared_value;
 pub(crate) mod sweep;
 pub mod term;
 pub(crate) mod watch;

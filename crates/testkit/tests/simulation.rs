@@ -20,6 +20,8 @@ use chunk_sync_testkit::simulation::{Installation, Plant, Tally, Trouble, run};
 const ONE: u64 = 2_000;
 const TWO: u64 = 500;
 const TWICE: u64 = 200;
+/// The same for each trouble of the field.
+const TROUBLED_TWICE: u64 = 20;
 /// Number of seeds for each installation that lacks a store.
 const FEWER: u64 = 200;
 /// Number of seeds for each trouble of the field and each way to finish entries.
@@ -119,10 +121,18 @@ fn seeds(count: u64) -> Range<u64> {
 #[test]
 fn a_seed_always_gives_the_same_run() {
     for finished_by in FinishedBy::ALL {
-        for seed in seeds(TWICE) {
-            let lives = [(); 2].map(|()| run(seed, Installation::single(finished_by), Plant::default()));
-            assert_eq!(lives[0], lives[1], "seed {seed}, finished by {}", finished_by.as_str());
-        }
+        runs_the_same_twice(Installation::single(finished_by), None, TWICE);
+    }
+    for trouble in Trouble::ALL {
+        runs_the_same_twice(SINGLE, Some(trouble), TROUBLED_TWICE);
+        runs_the_same_twice(TWO_PROCESSES, Some(trouble), TROUBLED_TWICE);
+    }
+}
+
+fn runs_the_same_twice(installation: Installation, trouble: Option<Trouble>, count: u64) {
+    for seed in seeds(count) {
+        let lives = [(); 2].map(|()| run(seed, installation, Plant { trouble, ..Plant::default() }));
+        assert_eq!(lives[0], lives[1], "seed {seed} of {installation:?} with {trouble:?}");
     }
 }
 

@@ -2,11 +2,10 @@
 //! nothing more while either reaches its limit; memory stays bounded, and a store that answers slowly does not stop the
 //! others before.
 
-use tokio::sync::watch;
-
 use crate::pipeline::envelope::Operation;
 use crate::ports::Write;
 use crate::runtime::settings::WorkerSettings;
+use crate::runtime::shared_value::SharedValue;
 
 /// The number of events and bytes of something under way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,21 +17,21 @@ struct Load {
 /// Counts what is under way. Clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct InFlight {
-    load: watch::Sender<Load>,
+    load: SharedValue<Load>,
     most: Load,
 }
 
 /// A batch under way; it counts until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Slot {
-    load: watch::Sender<Load>,
+    load: SharedValue<Load>,
     own: Load,
 }
 
 impl InFlight {
     pub(crate) fn new(settings: &WorkerSettings) -> Self {
         let most = Load { events: settings.in_flight_events.max(1), bytes: settings.in_flight_bytes.max(1) };
-        Self { load: watch::Sender::new(Load::default()), most }
+        Self { load: SharedValue::new(Load::default()), most }
     }
 
     /// Counts a batch.
@@ -41,7 +40,7 @@ impl InFlight {
         let bytes = fields.map(|(name, value)| name.len() + value.len()).sum::<usize>()
             + writes.iter().map(Write::weight).sum::<usize>();
         let own = Load { events: operations.len(), bytes };
-        self.load.send_modify(|load| {
+        self.load.change(|load| {
             load.events += own.events;
             load.bytes += own.bytes;
         });
@@ -50,15 +49,13 @@ impl InFlight {
 
     /// Waits until there is room for another batch. The last batch may exceed the limit.
     pub(crate) async fn room(&self) {
-        let mut load = self.load.subscribe();
-        // The sender lives as long as `self`.
-        let _ = load.wait_for(|load| load.events < self.most.events && load.bytes < self.most.bytes).await;
+        self.load.until(|load| load.events < self.most.events && load.bytes < self.most.bytes).await;
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.load.send_modify(|load| {
+        self.load.change(|load| {
             load.events -= self.own.events;
             load.bytes -= self.own.bytes;
         });
@@ -92,6 +89,6 @@ mod tests {
         drop(first);
         assert!(has_room().await);
         drop(second);
-        assert_eq!(*in_flight.load.borrow(), Load::default());
+        in_flight.load.read(|load| assert_eq!(*load, Load::default()));
     }
 }

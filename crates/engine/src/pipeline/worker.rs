@@ -123,11 +123,10 @@ impl Worker {
         draining.spawn(self.clone().drain_waiting());
         let mut ask = tokio::time::interval(ASK);
         ask.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut stop = self.stop.clone();
         let result = loop {
             let turn = tokio::select! {
                 biased;
-                () = stop.requested() => Turn::Stop,
+                () = self.stop.requested() => Turn::Stop,
                 Some(ended) = under_way.join_next() => Turn::Rechecked(joined(ended)),
                 Some(drained) = draining.join_next() => Turn::Rechecked(joined(drained)),
                 _ = ask.tick(), if !self.carried.is_empty() => Turn::Ask,

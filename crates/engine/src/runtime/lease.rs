@@ -20,7 +20,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 use uuid::Uuid;
@@ -29,6 +28,7 @@ use super::term::Term;
 use crate::ports::{Fault, Handover, Lease, LeaseState};
 use crate::runtime::clock::Clock;
 use crate::runtime::metrics;
+use crate::runtime::shared_value::SharedValue;
 
 /// How often a holder renews the lease.
 const RENEWAL: Duration = Duration::from_millis(300);
@@ -59,13 +59,13 @@ pub enum Role {
 
 /// Notifies a part of the service of the role of this process.
 #[derive(Clone, Debug)]
-pub struct Leadership(watch::Receiver<Role>);
+pub struct Leadership(SharedValue<Role>);
 
 impl Leadership {
     /// The current role of this process.
     #[must_use]
     pub fn role(&self) -> Role {
-        self.0.borrow().clone()
+        self.0.read(Role::clone)
     }
 
     /// Waits until this process is active; never returns if the service has ended.
@@ -83,10 +83,7 @@ impl Leadership {
     }
 
     async fn turns(&self, active: bool) {
-        let mut role = self.0.clone();
-        if role.wait_for(|role| (*role == Role::Active) == active).await.is_err() {
-            std::future::pending::<()>().await;
-        }
+        self.0.until(|role| (*role == Role::Active) == active).await;
     }
 }
 
@@ -94,7 +91,7 @@ impl Leadership {
 pub(crate) struct Keeper {
     lease: Arc<dyn Lease>,
     clock: Clock,
-    role: watch::Sender<Role>,
+    role: SharedValue<Role>,
     /// The token of the last attempt to take the lease.
     token: Uuid,
     /// The token of another process that was observed to renew the lease.
@@ -103,9 +100,10 @@ pub(crate) struct Keeper {
 
 impl Keeper {
     pub(crate) fn new(lease: Arc<dyn Lease>, clock: Clock) -> (Self, Leadership) {
-        let (role, leadership) = watch::channel(Role::Standby { holder: String::new() });
+        let role = SharedValue::new(Role::Standby { holder: String::new() });
         metrics::active(false);
-        (Self { lease, clock, role, token: Uuid::nil(), alive: None }, Leadership(leadership))
+        let leadership = Leadership(role.clone());
+        (Self { lease, clock, role, token: Uuid::nil(), alive: None }, leadership)
     }
 
     /// Stands by until the lease can be taken, and takes it.
@@ -151,7 +149,7 @@ impl Keeper {
             return Ok(None);
         }
         info!(before = state.holder, "took the lease; this process is active");
-        self.role.send_replace(Role::Active);
+        self.role.change(|role| *role = Role::Active);
         metrics::active(true);
         Ok(Some(Term::new(self.token, began + TERM)))
     }
@@ -160,14 +158,14 @@ impl Keeper {
         // A holder whose renewals were never observed may be dead.
         let alive = state.token.is_some() && state.token == self.alive;
         let holder = if alive { state.holder.clone() } else { String::new() };
-        self.role.send_if_modified(|role| {
+        self.role.change(|role| {
             let standby = Role::Standby { holder };
-            let changed = *role != standby;
-            if changed && let Role::Standby { holder } = &standby {
+            if *role != standby
+                && let Role::Standby { holder } = &standby
+            {
                 info!(holder, "standing by; another process holds the lease, or none does yet");
             }
             *role = standby;
-            changed
         });
     }
 
@@ -214,13 +212,13 @@ impl Keeper {
     /// Ends the term: what is under way is dropped.
     pub(crate) fn lost(&self, term: &Term) {
         term.end();
-        self.role.send_replace(Role::Standby { holder: String::new() });
+        self.role.change(|role| *role = Role::Standby { holder: String::new() });
         metrics::active(false);
     }
 
     /// Releases the lease if this process holds it or may hold it.
     pub(crate) async fn release(&self) {
-        self.role.send_replace(Role::Standby { holder: String::new() });
+        self.role.change(|role| *role = Role::Standby { holder: String::new() });
         metrics::active(false);
         match tokio::time::timeout(TERM, self.lease.release(self.token)).await {
             Ok(Ok(())) => {}

@@ -41,7 +41,7 @@ pub(crate) struct Maintenance {
 
 impl Maintenance {
     /// Every second it updates the gauges; every ten seconds it removes what is finished. Ends at the stop signal.
-    pub(crate) async fn keep(self, mut stop: Stop) {
+    pub(crate) async fn keep(self, stop: Stop) {
         let mut ticks = tokio::time::interval(Duration::from_secs(1));
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let (mut dead, mut sweep, targets) = (None, Sweep::default(), self.ports.targets());

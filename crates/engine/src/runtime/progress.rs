@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use chunk_sync_model::merge::Outcome;
 use chunk_sync_model::{Target, Time};
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tracing::warn;
 
 use crate::pipeline::apply::conflict_notes::ConflictCount;
@@ -14,42 +14,47 @@ use crate::ports::{BusCondition, EntryId, Fault};
 use crate::runtime::clock::Clock;
 use crate::runtime::latency::{Latencies, Spread};
 use crate::runtime::metrics;
+use crate::runtime::shared_value::SharedValue;
 
 /// The stop signal, sent once. Every clone receives it.
 #[derive(Clone, Debug)]
-pub(crate) struct Stop(watch::Receiver<bool>);
+pub(crate) struct Stop(SharedValue<bool>);
 
-/// Sends the stop signal to every [`Stop`].
+/// Sends the stop signal to every [`Stop`], at the latest when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Stopper(watch::Sender<bool>);
+pub(crate) struct Stopper(SharedValue<bool>);
 
 impl Stopper {
     pub(crate) fn new() -> (Self, Stop) {
-        let (sender, receiver) = watch::channel(false);
-        (Self(sender), Stop(receiver))
+        let signal = SharedValue::new(false);
+        (Self(signal.clone()), Stop(signal))
     }
 
     pub(crate) fn stop(&self) {
-        self.0.send_replace(true);
+        self.0.change(|stop| *stop = true);
+    }
+}
+
+impl Drop for Stopper {
+    fn drop(&mut self) {
+        self.stop();
     }
 }
 
 impl Stop {
     pub(crate) fn is_requested(&self) -> bool {
-        *self.0.borrow()
+        self.0.read(|stop| *stop)
     }
 
-    pub(crate) async fn requested(&mut self) {
-        // The sender is gone, so no signal can come any more: that is a stop as well.
-        let _ = self.0.wait_for(|stop| *stop).await;
+    pub(crate) async fn requested(&self) {
+        self.0.until(|stop| *stop).await;
     }
 
     /// The future's output; `None` if the stop came first.
     pub(crate) async fn during<F: Future>(&self, future: F) -> Option<F::Output> {
-        let mut stop = self.clone();
         tokio::select! {
             biased;
-            () = stop.requested() => None,
+            () = self.requested() => None,
             output = future => Some(output),
         }
     }

@@ -64,6 +64,11 @@ pub enum Trouble {
     RestoredStore,
 }
 
+impl Trouble {
+    /// Every trouble.
+    pub const ALL: [Self; 3] = [Self::HiddenRows, Self::SwappedTable, Self::RestoredStore];
+}
+
 /// How a simulated installation is set up, whatever the seed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Installation {

@@ -20,19 +20,19 @@ fn records(trouble: Trouble, flaw: Flaw) -> impl Fn() -> Plant {
 #[test]
 fn a_merge_that_takes_a_hidden_row_for_a_deleted_one() {
     let plant = records(Trouble::HiddenRows, Flaw::TakesAbsenceForDeletion);
-    is_found_out("a hidden row taken for a deleted one", 20, &["which it never did"], plant);
+    is_found_out("a hidden row taken for a deleted one", 60, &["which it never did"], plant);
 }
 
 #[test]
 fn a_pending_write_that_deletes_a_chunk_whose_row_is_hidden() {
     let plant = records(Trouble::HiddenRows, Flaw::DeletesWhatItCannotRead);
-    is_found_out("a pending write of a hidden row", 60, &["it lives"], plant);
+    is_found_out("a pending write of a hidden row", 100, &["it lives"], plant);
 }
 
 #[test]
 fn a_merge_that_takes_the_rows_of_a_swapped_table_for_deleted() {
     let plant = records(Trouble::SwappedTable, Flaw::TakesAbsenceForDeletion);
-    is_found_out("rows of a swapped table taken for deleted", 20, &["which it never did"], plant);
+    is_found_out("rows of a swapped table taken for deleted", 100, &["which it never did"], plant);
 }
 
 #[test]
@@ -43,7 +43,7 @@ fn a_merge_that_writes_into_another_table_that_bears_the_name() {
             rows: Box::new(|rows| rows.careless()),
             ..Plant::default()
         };
-        is_found_in(finished_by, "rows written into another table", 20, &["the row of", "has no row"], plant);
+        is_found_in(finished_by, "rows written into another table", 60, &["the row of", "has no row"], plant);
     }
 }
 
@@ -54,5 +54,5 @@ fn a_verification_that_reads_a_list_and_not_the_store() {
         store: Box::new(|store| Arc::new(Ledger::new(store))),
         ..Plant::default()
     };
-    is_found_out("a list read in place of the store", 20, &["misses", "holds"], plant);
+    is_found_out("a list read in place of the store", 60, &["misses", "holds"], plant);
 }
