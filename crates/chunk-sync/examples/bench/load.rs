@@ -9,6 +9,23 @@ use crate::bare::{Bare, Way};
 use crate::environment::Environment;
 use crate::report::Report;
 
+/// Chunks of the warm-up.
+const WARM_UP: usize = 1_000;
+
+/// Loads and updates some chunks, and measures nothing.
+pub(crate) async fn warm_up(environment: &Environment) {
+    let lines: Vec<String> = Generator::new(20).take(WARM_UP).map(|chunk| chunk.to_string()).collect();
+    environment.publish(&lines);
+    let (added, _) = environment.stream().await;
+    let (run, _) = environment.run().await;
+    environment.settled(added).await;
+    let update =
+        "UPDATE unified.chunks SET metadata = jsonb_set(metadata, '{bench}', '0'), updated_at = clock_timestamp()";
+    environment.rows.execute(update, &[]).await.unwrap();
+    environment.settled(added + WARM_UP as u64).await;
+    drop(run);
+}
+
 /// Loads the chunks; the other figures if they are wanted.
 pub(crate) async fn measure(environment: &Environment, options: &Options, round: usize, report: &mut Report) {
     let lines: Vec<String> =
