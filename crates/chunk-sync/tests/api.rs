@@ -53,7 +53,7 @@ fn a_conflict_is_listed_with_its_sides() {
     service.publish(&json!([event("claude", &first, 1), event("cognee", &first, 2)]));
     service.publish(&json!([event("claude", &second, 3), event("cognee", &third, 4)]));
     let found = service.found("/v1/conflicts?limit=10");
-    let conflict = found["conflicts"].as_array().unwrap().iter().find(|met| met["part"] == "content").unwrap();
+    let conflict = found["conflicts"].as_array().unwrap().iter().find(|noted| noted["part"] == "content").unwrap();
     assert_eq!(conflict["source"]["value"], "a content by cognee");
     assert_eq!(conflict["target"]["value"], "a content by claude");
     assert_eq!(conflict["base"]["value"], first["content"]);

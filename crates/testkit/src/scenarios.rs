@@ -134,7 +134,7 @@ async fn row(ports: &Ports, id: Uuid) -> Option<Arc<State>> {
 async fn conflicts(ports: &Ports, id: Uuid) -> Vec<Conflict> {
     let filter = ConflictFilter { chunk: Some(id), ..ConflictFilter::default() };
     let recorded = ports.records.conflicts(&filter, 1_000).await.unwrap().entries;
-    let mut conflicts: Vec<Conflict> = recorded.into_iter().map(|entry| entry.met.conflict).collect();
+    let mut conflicts: Vec<Conflict> = recorded.into_iter().map(|entry| entry.noted.conflict).collect();
     conflicts.sort_by_key(|conflict| (conflict.part.to_string(), conflict.outcome));
     conflicts
 }

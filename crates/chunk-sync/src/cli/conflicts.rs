@@ -151,24 +151,24 @@ fn text(found: &[ConflictRecord], more: bool, open: u64) -> String {
 }
 
 fn row(entry: &ConflictRecord) -> Vec<String> {
-    let conflict = &entry.met.conflict;
+    let conflict = &entry.noted.conflict;
     vec![
         entry.id.to_string(),
-        seconds(entry.met.at),
+        seconds(entry.noted.at),
         entry.chunk.to_string(),
         short(&output::printable(&conflict.part.to_string())),
         writer(&conflict.source),
         writer(&conflict.target),
         conflict.strategy.to_string(),
-        outcome(&entry.met),
+        outcome(&entry.noted),
     ]
 }
 
 /// The outcome; for an open conflict that has been closed since, the writer that closed it.
-fn outcome(met: &NewConflict) -> String {
-    match met.closed {
+fn outcome(noted: &NewConflict) -> String {
+    match noted.closed {
         Some(closed) => format!("closed by {}", closed.by),
-        None => met.conflict.outcome.as_str().to_owned(),
+        None => noted.conflict.outcome.as_str().to_owned(),
     }
 }
 
@@ -205,11 +205,11 @@ impl Filter {
 
 impl<'a> Line<'a> {
     fn of(entry: &'a ConflictRecord) -> Self {
-        let (met, conflict) = (&entry.met, &entry.met.conflict);
+        let (noted, conflict) = (&entry.noted, &entry.noted.conflict);
         let origin = |side: &Side| Origin { writer: side.writer, time: side.time };
         Self {
             id: entry.id,
-            met_at: met.at,
+            met_at: noted.at,
             chunk: entry.chunk,
             part: conflict.part.to_string(),
             kind: conflict.kind,
@@ -217,8 +217,8 @@ impl<'a> Line<'a> {
             target: origin(&conflict.target),
             strategy: &conflict.strategy,
             outcome: conflict.outcome,
-            open: met.is_open(),
-            closed: met.closed,
+            open: noted.is_open(),
+            closed: noted.closed,
         }
     }
 }

@@ -18,27 +18,27 @@ pub(super) fn write(transaction: &Transaction<'_>, commit: &Commit) -> Result<()
         let part = decided.part.to_string();
         transaction.prepare_cached(sql)?.execute(params![commit.id, part, at.micros(), by.as_str()])?;
     }
-    commit.conflicts.iter().try_for_each(|met| add(transaction, commit.id, met))
+    commit.conflicts.iter().try_for_each(|noted| add(transaction, commit.id, noted))
 }
 
-fn add(transaction: &Transaction<'_>, chunk: Uuid, met: &NewConflict) -> Result<(), Error> {
+fn add(transaction: &Transaction<'_>, chunk: Uuid, noted: &NewConflict) -> Result<(), Error> {
     let sql =
         "INSERT INTO conflicts (chunk, met_at, part, kind, strategy, outcome, source_writer, target_writer, version,
             conflict, closed_at, closed_by) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
-    let conflict = &met.conflict;
+    let conflict = &noted.conflict;
     transaction.prepare_cached(sql)?.execute(params![
         chunk,
-        met.at.micros(),
+        noted.at.micros(),
         conflict.part.to_string(),
         conflict.kind.as_str(),
         conflict.strategy.to_string(),
         conflict.outcome.as_str(),
         conflict.source.writer.map(Writer::as_str),
         conflict.target.writer.map(Writer::as_str),
-        met.sync_version.signed(),
+        noted.sync_version.signed(),
         conflict.to_json(),
-        met.closed.map(|closed| closed.at.micros()),
-        met.closed.map(|closed| closed.by.as_str()),
+        noted.closed.map(|closed| closed.at.micros()),
+        noted.closed.map(|closed| closed.by.as_str()),
     ])?;
     Ok(())
 }
@@ -79,13 +79,13 @@ fn entry(row: &Row<'_>) -> Result<ConflictRecord, Error> {
     let conflict = Conflict::from_json(row.get_ref(4)?.as_str().map_err(|error| unreadable(error.to_string()))?);
     let by = row.get::<_, Option<String>>(6)?.map(|by| by.parse()).transpose().map_err(unreadable)?;
     let at = row.get::<_, Option<i64>>(5)?.map(Time::from_micros);
-    let met = NewConflict {
+    let noted = NewConflict {
         at: Time::from_micros(row.get(2)?),
         sync_version: version(row.get(3)?),
         closed: at.zip(by).map(|(at, by)| Resolution { at, by }),
         conflict: conflict.map_err(|error| unreadable(error.to_string()))?,
     };
-    Ok(ConflictRecord { id, chunk: row.get(1)?, met })
+    Ok(ConflictRecord { id, chunk: row.get(1)?, noted })
 }
 
 pub(super) fn count_open(transaction: &Transaction<'_>) -> Result<u64, Error> {

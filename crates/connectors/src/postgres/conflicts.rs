@@ -18,7 +18,7 @@ use super::transaction::{limit_of, version};
 #[derive(Default)]
 pub(super) struct Entries {
     closed: ClosedColumns,
-    met: MetColumns,
+    noted: MetColumns,
 }
 
 /// Parts whose open conflicts are closed.
@@ -56,38 +56,38 @@ impl Entries {
             columns.at.push(decided.closed.at.into());
             columns.by.push(decided.closed.by.as_str());
         }
-        commit.conflicts.iter().for_each(|met| self.met.add(commit.id, met));
+        commit.conflicts.iter().for_each(|noted| self.noted.add(commit.id, noted));
     }
 
     pub(super) fn add_to(self, flight: &mut Flight) {
-        let Self { closed, met } = self;
+        let Self { closed, noted } = self;
         if !closed.chunks.is_empty() {
             let ClosedColumns { chunks, parts, at, by } = closed;
             let columns: Vec<Parameter> = vec![Box::new(chunks), Box::new(parts), Box::new(at), Box::new(by)];
             flight.add(sql::CLOSE_CONFLICTS, columns);
         }
-        if !met.chunks.is_empty() {
-            flight.add(sql::ADD_CONFLICTS, met.into_parameters());
+        if !noted.chunks.is_empty() {
+            flight.add(sql::ADD_CONFLICTS, noted.into_parameters());
         }
     }
 }
 
 impl MetColumns {
-    fn add(&mut self, chunk: Uuid, met: &NewConflict) {
-        let conflict = &met.conflict;
+    fn add(&mut self, chunk: Uuid, noted: &NewConflict) {
+        let conflict = &noted.conflict;
         let writer = |writer: Option<Writer>| writer.map(Writer::as_str);
         self.chunks.push(chunk);
-        self.at.push(met.at.into());
+        self.at.push(noted.at.into());
         self.parts.push(conflict.part.to_string());
         self.kinds.push(conflict.kind.as_str());
         self.strategies.push(conflict.strategy.to_string());
         self.outcomes.push(conflict.outcome.as_str());
         self.sources.push(writer(conflict.source.writer));
         self.targets.push(writer(conflict.target.writer));
-        self.versions.push(met.sync_version.signed());
+        self.versions.push(noted.sync_version.signed());
         self.conflicts.push(conflict.to_json());
-        self.closed_at.push(met.closed.map(|closed| closed.at).into());
-        self.closed_by.push(writer(met.closed.map(|closed| closed.by)));
+        self.closed_at.push(noted.closed.map(|closed| closed.at).into());
+        self.closed_by.push(writer(noted.closed.map(|closed| closed.by)));
     }
 
     fn into_parameters(self) -> Vec<Parameter> {
@@ -147,6 +147,6 @@ fn entry(row: &tokio_postgres::Row) -> Result<ConflictRecord, Error> {
         row.try_get::<_, Option<&str>>(6)?.map(str::parse).transpose().map_err(|error| Error::Conflict(id, error))?;
     let closed = time(5)?.zip(by).map(|(at, by)| Resolution { at, by });
     let at = time(2)?.unwrap_or_else(|| Time::from_micros(0));
-    let met = NewConflict { at, sync_version: version(row.try_get(3)?), closed, conflict };
-    Ok(ConflictRecord { id, chunk: row.try_get(1)?, met })
+    let noted = NewConflict { at, sync_version: version(row.try_get(3)?), closed, conflict };
+    Ok(ConflictRecord { id, chunk: row.try_get(1)?, noted })
 }

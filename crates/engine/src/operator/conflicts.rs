@@ -55,26 +55,26 @@ pub enum Undecidable {
 impl Choice {
     /// The side that is not the result: the one that lost, or the one held before the source's value.
     #[must_use]
-    pub fn reverting(met: &NewConflict) -> Self {
-        let conflict = &met.conflict;
+    pub fn reverting(noted: &NewConflict) -> Self {
+        let conflict = &noted.conflict;
         let target_shows = conflict.result.hash == conflict.target.hash && conflict.outcome != Outcome::Open;
         if target_shows { Self::Source } else { Self::Target }
     }
 
     /// The chosen side and its name; `None` for another value.
     #[must_use]
-    pub fn side<'a>(&self, met: &'a NewConflict) -> Option<(&'static str, &'a Side)> {
+    pub fn side<'a>(&self, noted: &'a NewConflict) -> Option<(&'static str, &'a Side)> {
         match self {
-            Self::Source => Some(("source", &met.conflict.source)),
-            Self::Target => Some(("target", &met.conflict.target)),
-            Self::Base => Some(("base", &met.conflict.base)),
+            Self::Source => Some(("source", &noted.conflict.source)),
+            Self::Target => Some(("target", &noted.conflict.target)),
+            Self::Base => Some(("base", &noted.conflict.base)),
             Self::Value(_) => None,
         }
     }
 
     /// The value; `None` if the part becomes absent.
-    fn value<'a>(&'a self, met: &'a NewConflict) -> Result<Option<&'a Value>, Undecidable> {
-        match (self, self.side(met)) {
+    fn value<'a>(&'a self, noted: &'a NewConflict) -> Result<Option<&'a Value>, Undecidable> {
+        match (self, self.side(noted)) {
             (Self::Value(value), _) => Ok(Some(value)),
             (_, Some((_, Side { hash: None, .. }))) => Ok(None),
             (_, Some((_, Side { value: Some(value), .. }))) => Ok(Some(value)),
@@ -95,7 +95,7 @@ pub async fn decide(
     choice: &Choice,
     clock: &Clock,
 ) -> Result<Decision, Undecidable> {
-    let (part, value) = (&entry.met.conflict.part, choice.value(&entry.met)?);
+    let (part, value) = (&entry.noted.conflict.part, choice.value(&entry.noted)?);
     let held = records.current(&[entry.chunk]).await?.pop().unwrap_or_default();
     let (Some(record), Some(state)) = (held.record, held.state) else {
         return Err(Undecidable::Deleted(entry.chunk));

@@ -256,6 +256,6 @@ impl Worker {
         for count in &outcome.conflicts {
             metrics::conflict(count.kind, count.strategy, count.outcome);
         }
-        self.progress.met(&outcome.conflicts);
+        self.progress.count_conflicts(&outcome.conflicts);
     }
 }

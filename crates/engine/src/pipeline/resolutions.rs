@@ -25,7 +25,7 @@ pub(crate) async fn refusal(records: &dyn Records, event: &Event) -> Result<Opti
     let mut filter = ConflictFilter { chunk: Some(event.chunk_id()), ..ConflictFilter::default() };
     while !missing.is_empty() {
         let page = records.conflicts(&filter, PAGE).await?;
-        missing.retain(|part| page.entries.iter().all(|entry| entry.met.conflict.part != **part));
+        missing.retain(|part| page.entries.iter().all(|entry| entry.noted.conflict.part != **part));
         filter.below = page.next();
         if filter.below.is_none() {
             break;

@@ -50,7 +50,7 @@ pub struct ConflictRecord {
     pub chunk: Uuid,
     /// The conflict.
     #[serde(flatten)]
-    pub met: NewConflict,
+    pub noted: NewConflict,
 }
 
 impl NewConflict {
@@ -138,15 +138,15 @@ impl ConflictFilter {
     /// Whether the entry matches.
     #[must_use]
     pub fn fits(&self, entry: &ConflictRecord) -> bool {
-        let (met, conflict) = (&entry.met, &entry.met.conflict);
+        let (noted, conflict) = (&entry.noted, &entry.noted.conflict);
         let of = |writer| [conflict.source.writer, conflict.target.writer].contains(&Some(writer));
         self.chunk.is_none_or(|chunk| chunk == entry.chunk)
             && self.kind.is_none_or(|kind| kind == conflict.kind)
             && self.strategy.is_none_or(|strategy| strategy == conflict.strategy)
             && self.outcome.is_none_or(|outcome| outcome == conflict.outcome)
             && self.writer.is_none_or(of)
-            && (!self.open || met.is_open())
-            && self.since.is_none_or(|since| met.at >= since)
+            && (!self.open || noted.is_open())
+            && self.since.is_none_or(|since| noted.at >= since)
             && self.below.is_none_or(|below| entry.id < below)
     }
 }

@@ -143,7 +143,7 @@ impl Progress {
     }
 
     /// Counts conflicts, and reports the share of all conflicts since the start that were decided automatically.
-    pub(crate) fn met(&self, conflicts: &[ConflictCount]) {
+    pub(crate) fn count_conflicts(&self, conflicts: &[ConflictCount]) {
         let mut inner = self.lock();
         inner.conflicts += conflicts.len() as u64;
         inner.left_open += conflicts.iter().filter(|count| count.outcome == Outcome::Open).count() as u64;

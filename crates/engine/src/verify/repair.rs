@@ -11,6 +11,7 @@ use std::time::Duration;
 use chunk_sync_model::{Event, SyncVersion, Target, Time};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
+use tracing::warn;
 use uuid::Uuid;
 
 use crate::absence::restore::examine;
@@ -160,6 +161,10 @@ fn wrong(finding: &Finding) -> String {
 pub async fn suspect_restore(ports: &Ports, report: &Report) -> Result<Option<Suspicion>, Fault> {
     let suspicion = report.restored(ports.floor);
     if let Some(suspicion) = &suspicion {
+        warn!(
+            reason = suspicion.text,
+            "newer versions in the stores are not overwritten, until `chunk-sync init --adopt`"
+        );
         ports.records.suspect(suspicion, &ports.fence()).await?;
     }
     Ok(suspicion)

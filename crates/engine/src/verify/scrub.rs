@@ -153,9 +153,7 @@ impl Scrubber {
             let missing = report.stores.get(&store).map(|store| store.missing).unwrap_or_default();
             warn!(%store, missing, chunks = report.chunks, "the store lacks most of its chunks; refilling it");
         }
-        if let Some(suspicion) = repair::suspect_restore(&self.ports, report).await? {
-            warn!(reason = suspicion.text, "newer versions in the stores are not overwritten, until `init --adopt`");
-        }
+        repair::suspect_restore(&self.ports, report).await?;
         Ok(())
     }
 

@@ -111,12 +111,12 @@ async fn each_conflict_is_recorded_once_however_often_its_events_are_delivered()
     let recorded = world.recorded(false).await;
     assert_eq!(recorded.len(), 100);
     for entry in &recorded {
-        let (conflict, number) = (&entry.met.conflict, entry.chunk.as_u128());
+        let (conflict, number) = (&entry.noted.conflict, entry.chunk.as_u128());
         assert_eq!((conflict.outcome, conflict.part.to_string()), (Outcome::SourceKept, "content".into()));
         assert_eq!(conflict.source.value, Some(json!(format!("text by cognee, number {number}"))));
         assert_eq!(conflict.target.value, Some(json!(format!("text by claude, number {number}"))));
         let row = world.ports.records.rows_of(&[entry.chunk]).await.unwrap().remove(0).unwrap();
-        assert_eq!(entry.met.sync_version, row.version);
+        assert_eq!(entry.noted.sync_version, row.version);
     }
     let again: Vec<Event> = events.iter().flat_map(|event| [event.clone(), event.clone()]).collect();
     world.carry(again.clone()).await;
@@ -147,8 +147,8 @@ async fn an_operators_event_closes_open_conflicts_and_every_store_holds_its_valu
     world.carry(vec![source.clone(), target, another, source]).await;
     assert_eq!(world.recorded(true).await, []);
     for entry in world.recorded(false).await {
-        assert_eq!(entry.met.closed.map(|closed| closed.by), Some(Writer::Operator));
-        assert_eq!(entry.met.conflict.outcome, Outcome::Open, "the original outcome stays on record");
+        assert_eq!(entry.noted.closed.map(|closed| closed.by), Some(Writer::Operator));
+        assert_eq!(entry.noted.conflict.outcome, Outcome::Open, "the original outcome stays on record");
     }
     let titles = [world.title(1).await, world.title(2).await, world.title(3).await];
     assert_eq!(titles.each_ref().map(|title| title.as_deref().unwrap()), ["by cognee", "by claude", "by both"]);
@@ -162,7 +162,7 @@ async fn a_losing_value_can_be_restored_and_a_decision_without_effect_is_reporte
     world.carry(vec![view(1, Origin::Cognee, 2, "text by cognee", None)]).await;
     let entry = world.recorded(false).await.remove(0);
     let (records, publisher) = (&*world.ports.records, &world.publisher);
-    let revert = Choice::reverting(&entry.met);
+    let revert = Choice::reverting(&entry.noted);
     assert_eq!(revert, Choice::Target);
     let decision = decide(records, publisher, &entry, &revert, &Clock::default()).await.unwrap();
     assert!(decision.changes);
@@ -180,7 +180,7 @@ async fn a_losing_value_can_be_restored_and_a_decision_without_effect_is_reporte
         ])
         .await;
     let late = world.recorded(false).await.remove(0);
-    assert_eq!((late.met.conflict.outcome, Choice::reverting(&late.met)), (Outcome::TargetKept, Choice::Source));
+    assert_eq!((late.noted.conflict.outcome, Choice::reverting(&late.noted)), (Outcome::TargetKept, Choice::Source));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -195,7 +195,7 @@ async fn an_impossible_decision_is_refused_with_the_reason() {
     assert!(matches!(&number, Undecidable::Unresolvable(Unresolvable::Value { .. })), "{number}");
     let absent = world.decide(&entry, &Choice::Base).await.unwrap_err();
     assert!(matches!(&absent, Undecidable::Unresolvable(Unresolvable::Required(_))), "{absent}");
-    entry.met.conflict.target.value = None;
+    entry.noted.conflict.target.value = None;
     let lost = world.decide(&entry, &Choice::Target).await.unwrap_err();
     assert!(matches!(lost, Undecidable::NotKept("target")), "{lost}");
     world.carry(vec![delete(1)]).await;
@@ -223,5 +223,5 @@ async fn the_service_removes_conflicts_settled_long_ago_and_no_open_one() {
         }
     };
     tokio::time::timeout(Duration::from_secs(30), forgotten).await.expect("the settled conflict stays");
-    assert!(world.recorded(false).await[0].met.is_open());
+    assert!(world.recorded(false).await[0].noted.is_open());
 }

@@ -122,11 +122,11 @@ impl ConflictLog for MemoryRecords {
     async fn conflicts(&self, filter: &ConflictFilter, limit: usize) -> Result<ConflictPage, Fault> {
         let tables = self.tables.lock().unwrap();
         let entries = tables.conflicts.iter().rev().filter(|entry| filter.fits(entry));
-        ConflictPage::fill(limit, entries.map(|entry| Ok((entry.clone(), entry.met.conflict.to_json().len()))))
+        ConflictPage::fill(limit, entries.map(|entry| Ok((entry.clone(), entry.noted.conflict.to_json().len()))))
     }
 
     async fn open_conflicts(&self) -> Result<u64, Fault> {
-        Ok(self.tables.lock().unwrap().conflicts.iter().filter(|entry| entry.met.is_open()).count() as u64)
+        Ok(self.tables.lock().unwrap().conflicts.iter().filter(|entry| entry.noted.is_open()).count() as u64)
     }
 
     async fn forget_conflicts(&self, before: Time, limit: usize) -> Result<u64, Fault> {

@@ -67,25 +67,25 @@ impl Tables {
             self.enqueue(PendingWrite { id, target, version });
         }
         commit.decided.iter().for_each(|decided| self.close(id, decided));
-        commit.conflicts.into_iter().for_each(|met| self.enter(id, met));
+        commit.conflicts.into_iter().for_each(|noted| self.enter(id, noted));
     }
 
     fn close(&mut self, chunk: Uuid, decided: &ResolvedPart) {
-        let of = |entry: &&mut ConflictRecord| entry.chunk == chunk && entry.met.conflict.part == decided.part;
-        for entry in self.conflicts.iter_mut().filter(of).filter(|entry| entry.met.is_open()) {
-            entry.met.closed = Some(decided.closed);
+        let of = |entry: &&mut ConflictRecord| entry.chunk == chunk && entry.noted.conflict.part == decided.part;
+        for entry in self.conflicts.iter_mut().filter(of).filter(|entry| entry.noted.is_open()) {
+            entry.noted.closed = Some(decided.closed);
         }
     }
 
-    fn enter(&mut self, chunk: Uuid, met: NewConflict) {
+    fn enter(&mut self, chunk: Uuid, noted: NewConflict) {
         self.conflicts_ever += 1;
-        self.conflicts.push(ConflictRecord { id: self.conflicts_ever, chunk, met });
+        self.conflicts.push(ConflictRecord { id: self.conflicts_ever, chunk, noted });
     }
 
     pub(super) fn forget_conflicts(&mut self, before: Time, limit: usize) -> usize {
-        let old = |entry: &&ConflictRecord| entry.met.settled_at().is_some_and(|at| at < before);
+        let old = |entry: &&ConflictRecord| entry.noted.settled_at().is_some_and(|at| at < before);
         let mut old: Vec<_> =
-            self.conflicts.iter().filter(old).map(|entry| (entry.met.settled_at(), entry.id)).collect();
+            self.conflicts.iter().filter(old).map(|entry| (entry.noted.settled_at(), entry.id)).collect();
         old.sort_unstable();
         old.truncate(limit);
         self.conflicts.retain(|entry| !old.iter().any(|(_, id)| *id == entry.id));

@@ -24,7 +24,7 @@ fn at(seconds: i64) -> Time {
 }
 
 /// A conflict of claude with cognee on that part, some seconds after a fixed time.
-fn met(part: &str, strategy: Strategy, seconds: i64) -> NewConflict {
+fn noted(part: &str, strategy: Strategy, seconds: i64) -> NewConflict {
     let part: Part = part.parse().unwrap();
     let outcome = if strategy == Strategy::Manual { Outcome::Open } else { Outcome::SourceKept };
     let (source, target) = (side(Writer::Claude, "was \u{1F980} said\n"), side(Writer::Cognee, "was \"held\"\t"));
@@ -37,10 +37,10 @@ fn decided(part: &str, by: Writer, seconds: i64) -> ResolvedPart {
     ResolvedPart { part: part.parse().unwrap(), closed: Resolution { at: at(seconds), by } }
 }
 
-async fn enter(records: &Port, id: Uuid, decided: Vec<ResolvedPart>, met: Vec<NewConflict>) {
+async fn enter(records: &Port, id: Uuid, decided: Vec<ResolvedPart>, noted: Vec<NewConflict>) {
     let decide = |held: Vec<CurrentState>| {
         let mut commits = counted_up(&[id], held);
-        (commits[0].decided, commits[0].conflicts) = (decided.clone(), met.clone());
+        (commits[0].decided, commits[0].conflicts) = (decided.clone(), noted.clone());
         commits
     };
     records.merge(&[id], &decide).await.unwrap();
@@ -54,14 +54,16 @@ async fn all(records: &Port) -> Vec<ConflictRecord> {
 pub async fn conflicts_are_recorded_with_the_row_as_they_were_met<F: Fixture<Port = Port>>() {
     let mut fixture = F::fresh().await;
     let (records, ids) = (fixture.port(), [Uuid::from_u128(1), Uuid::from_u128(2)]);
-    let mut second = met("graph.relationships.calls.[\"a.b\",\"c\"]", Strategy::Prefer(Writer::Claude), 2);
+    let mut second = noted("graph.relationships.calls.[\"a.b\",\"c\"]", Strategy::Prefer(Writer::Claude), 2);
     second.conflict.base = Side { value: None, ..side(Writer::Hybrid, "not kept") };
     second.closed = Some(Resolution { at: at(3), by: Writer::Operator });
-    let entered =
-        [vec![met("content", Strategy::LastWriteWins, 1), second], vec![met("metadata.ti tle", Strategy::Manual, 1)]];
+    let entered = [
+        vec![noted("content", Strategy::LastWriteWins, 1), second],
+        vec![noted("metadata.ti tle", Strategy::Manual, 1)],
+    ];
     let decide = |held: Vec<CurrentState>| {
         let mut commits = counted_up(&ids, held);
-        commits.iter_mut().zip(&entered).for_each(|(commit, met)| commit.conflicts.clone_from(met));
+        commits.iter_mut().zip(&entered).for_each(|(commit, noted)| commit.conflicts.clone_from(noted));
         commits
     };
     records.merge(&ids, &decide).await.unwrap();
@@ -70,7 +72,7 @@ pub async fn conflicts_are_recorded_with_the_row_as_they_were_met<F: Fixture<Por
     for _ in 0..2 {
         let found = all(&*fixture.port()).await;
         assert!(found.is_sorted_by(|one, next| one.id > next.id));
-        assert_eq!(found.iter().rev().map(|entry| (entry.chunk, &entry.met)).collect::<Vec<_>>(), entered);
+        assert_eq!(found.iter().rev().map(|entry| (entry.chunk, &entry.noted)).collect::<Vec<_>>(), entered);
         for entry in &found {
             assert_eq!(fixture.port().conflict(entry.id).await.unwrap().as_ref(), Some(entry));
         }
@@ -84,7 +86,7 @@ pub async fn a_merge_that_did_not_happen_records_no_conflict<F: Fixture<Port = P
     let (records, id) = (fixture.port(), Uuid::from_u128(1));
     for round in 0..12 {
         let before = all(&*records).await.len();
-        let conflicts: Vec<NewConflict> = (0..20).map(|_| met("content", Strategy::LastWriteWins, round)).collect();
+        let conflicts: Vec<NewConflict> = (0..20).map(|_| noted("content", Strategy::LastWriteWins, round)).collect();
         let limit = std::time::Duration::from_micros(50 << round);
         let entering = enter(&*records, id, Vec::new(), conflicts);
         let answered = tokio::time::timeout(limit, entering).await.is_ok();
@@ -103,14 +105,14 @@ pub async fn conflicts_are_listed_by_what_is_asked_for<F: Fixture<Port = Port>>(
     for (chunk, part) in [(1, "content"), (2, "metadata.title"), (1, "embeddings.dense.gte"), (3, "content")] {
         for strategy in [Strategy::LastWriteWins, Strategy::Manual, Strategy::Prefer(Writer::Cognee)] {
             count += 1;
-            let mut met = met(part, strategy, count);
+            let mut noted = noted(part, strategy, count);
             if count % 3 == 0 {
-                met.conflict.target.writer = None;
+                noted.conflict.target.writer = None;
             }
             if count % 4 == 0 {
-                met.conflict.source.writer = Some(Writer::Hybrid);
+                noted.conflict.source.writer = Some(Writer::Hybrid);
             }
-            enter(&*records, Uuid::from_u128(chunk), Vec::new(), vec![met]).await;
+            enter(&*records, Uuid::from_u128(chunk), Vec::new(), vec![noted]).await;
         }
     }
     enter(&*records, Uuid::from_u128(1), vec![decided("content", Writer::Operator, 99)], Vec::new()).await;
@@ -145,17 +147,17 @@ pub async fn a_page_of_conflicts_is_bounded_in_bytes<F: Fixture<Port = Port>>() 
     let (records, id) = (fixture.port(), Uuid::from_u128(1));
     let count = 12;
     for seconds in 0..count {
-        let mut met = met("content", Strategy::LastWriteWins, seconds);
-        met.conflict.source.value = Some(json!("x".repeat(CONFLICT_PAGE_BYTES / 8)));
-        enter(&*records, id, Vec::new(), vec![met]).await;
+        let mut noted = noted("content", Strategy::LastWriteWins, seconds);
+        noted.conflict.source.value = Some(json!("x".repeat(CONFLICT_PAGE_BYTES / 8)));
+        enter(&*records, id, Vec::new(), vec![noted]).await;
     }
     let (mut filter, mut found) = (ConflictFilter::default(), Vec::new());
     loop {
         let page = records.conflicts(&filter, usize::MAX).await.unwrap();
-        let bytes: usize = page.entries.iter().map(|entry| entry.met.conflict.to_json().len()).sum();
+        let bytes: usize = page.entries.iter().map(|entry| entry.noted.conflict.to_json().len()).sum();
         assert!(bytes < CONFLICT_PAGE_BYTES * 9 / 8 + 8192, "{bytes} bytes in {} entries", page.entries.len());
         filter.below = page.next();
-        found.extend(page.entries.iter().map(|entry| entry.met.at));
+        found.extend(page.entries.iter().map(|entry| entry.noted.at));
         if filter.below.is_none() {
             break;
         }
@@ -166,8 +168,8 @@ pub async fn a_page_of_conflicts_is_bounded_in_bytes<F: Fixture<Port = Port>>() 
 pub async fn what_is_decided_closes_what_is_open_of_that_part<F: Fixture<Port = Port>>() {
     let fixture = F::fresh().await;
     let (records, id, other) = (fixture.port(), Uuid::from_u128(1), Uuid::from_u128(2));
-    let open = |part| met(part, Strategy::Manual, 1);
-    let told = met("content", Strategy::LastWriteWins, 1);
+    let open = |part| noted(part, Strategy::Manual, 1);
+    let told = noted("content", Strategy::LastWriteWins, 1);
     enter(&*records, id, Vec::new(), vec![open("content"), told, open("summary"), open("content")]).await;
     enter(&*records, other, Vec::new(), vec![open("content")]).await;
     assert_eq!(records.open_conflicts().await.unwrap(), 4);
@@ -175,7 +177,7 @@ pub async fn what_is_decided_closes_what_is_open_of_that_part<F: Fixture<Port = 
     let by_operator = vec![decided("content", Writer::Operator, 2), decided("chunk_type", Writer::Operator, 2)];
     enter(&*records, id, by_operator, vec![open("content")]).await;
     let closed = |entries: &[ConflictRecord]| -> Vec<_> {
-        entries.iter().rev().map(|entry| entry.met.closed.map(|closed| (closed.at, closed.by))).collect()
+        entries.iter().rev().map(|entry| entry.noted.closed.map(|closed| (closed.at, closed.by))).collect()
     };
     let first = Some((at(2), Writer::Operator));
     assert_eq!(closed(&all(&*records).await), [first, None, None, first, None, None]);
@@ -190,15 +192,15 @@ pub async fn what_is_decided_closes_what_is_open_of_that_part<F: Fixture<Port = 
 pub async fn settled_conflicts_are_forgotten_oldest_first_and_open_ones_never<F: Fixture<Port = Port>>() {
     let fixture = F::fresh().await;
     let (records, id) = (fixture.port(), Uuid::from_u128(1));
-    let told = |seconds| met("content", Strategy::LastWriteWins, seconds);
-    let open = |part, seconds| met(part, Strategy::Manual, seconds);
+    let told = |seconds| noted("content", Strategy::LastWriteWins, seconds);
+    let open = |part, seconds| noted(part, Strategy::Manual, seconds);
     enter(&*records, id, Vec::new(), vec![told(4), told(1), open("content", 0), open("summary", 0), told(2), told(3)])
         .await;
     // Closed late: its age counts from the closing time.
     enter(&*records, id, vec![decided("summary", Writer::Operator, 5)], Vec::new()).await;
     let left = || async {
         let entries = all(&*records).await;
-        entries.iter().map(|entry| entry.met.settled_at().map(|at| at.micros() / 1_000_000 % 100)).collect::<Vec<_>>()
+        entries.iter().map(|entry| entry.noted.settled_at().map(|at| at.micros() / 1_000_000 % 100)).collect::<Vec<_>>()
     };
     assert_eq!(records.forget_conflicts(at(4), 2).await.unwrap(), 2);
     assert_eq!(left().await, [Some(3), Some(5), None, Some(4)]);
@@ -214,17 +216,17 @@ pub async fn hundreds_of_conflicts_are_recorded_and_closed_at_once<F: Fixture<Po
     let fixture = F::fresh().await;
     let records = fixture.port();
     let ids: Vec<Uuid> = (0..300).map(Uuid::from_u128).collect();
-    let merge = async |decided: &[ResolvedPart], met: &[NewConflict]| {
+    let merge = async |decided: &[ResolvedPart], noted: &[NewConflict]| {
         let decide = |held: Vec<CurrentState>| {
             let with = |mut commit: chunk_sync_engine::ports::Commit| {
-                (commit.decided, commit.conflicts) = (decided.to_vec(), met.to_vec());
+                (commit.decided, commit.conflicts) = (decided.to_vec(), noted.to_vec());
                 commit
             };
             counted_up(&ids, held).into_iter().map(with).collect()
         };
         records.merge(&ids, &decide).await.unwrap();
     };
-    merge(&[], &[met("content", Strategy::Manual, 1), met("summary", Strategy::Manual, 1)]).await;
+    merge(&[], &[noted("content", Strategy::Manual, 1), noted("summary", Strategy::Manual, 1)]).await;
     assert_eq!(records.open_conflicts().await.unwrap(), 600);
     merge(&[decided("content", Writer::Operator, 2), decided("summary", Writer::Operator, 2)], &[]).await;
     assert_eq!(records.open_conflicts().await.unwrap(), 0);

@@ -137,9 +137,9 @@ impl Scenario {
 
     /// The recorded conflicts that differ from the table.
     pub(super) fn misses(&self, state: Option<&State>, conflicts: &[Conflict]) -> Vec<String> {
-        let met: Vec<_> = conflicts.iter().map(|met| (met.part.to_string(), met.outcome.as_str())).collect();
-        let wrong = !met.iter().map(|(part, outcome)| (part.as_str(), *outcome)).eq(self.meets.iter().copied());
-        let wrong = wrong.then(|| format!("{}: recorded conflicts are {met:?}, not {:?}", self.name, self.meets));
+        let noted: Vec<_> = conflicts.iter().map(|noted| (noted.part.to_string(), noted.outcome.as_str())).collect();
+        let wrong = !noted.iter().map(|(part, outcome)| (part.as_str(), *outcome)).eq(self.meets.iter().copied());
+        let wrong = wrong.then(|| format!("{}: recorded conflicts are {noted:?}, not {:?}", self.name, self.meets));
         self.hides(state).into_iter().chain(wrong).collect()
     }
 

@@ -44,11 +44,11 @@ impl FlawedRecords {
                 Flaw::KeepsNotes if commit.absence == NoteChange::Remove => commit.absence = NoteChange::Keep,
                 Flaw::AlwaysWritesTheRow => commit.row_changed = true,
                 Flaw::OwesNothingWithTheRow => commit.outbox.clear(),
-                Flaw::RoundsTimesOfConflicts => commit.conflicts.iter_mut().for_each(|met| met.at = rounded(met.at)),
+                Flaw::RoundsTimesOfConflicts => commit.conflicts.iter_mut().for_each(|new| new.at = rounded(new.at)),
                 Flaw::DecidesOnAllParts => commit.decided = commit.decided.iter().flat_map(everything).collect(),
                 Flaw::ClosesWhatIsMetNext => {
                     let decided = commit.decided.first().map(|decided| decided.closed);
-                    commit.conflicts.iter_mut().for_each(|met| met.closed = met.closed.or(decided));
+                    commit.conflicts.iter_mut().for_each(|noted| noted.closed = noted.closed.or(decided));
                 }
                 Flaw::DeletesForGood if held.record.is_some() && held.state.is_none() => commit.state = None,
                 Flaw::EmptySummaryIsNone => commit.state = commit.state.as_deref().map(without_empty_summary),
@@ -273,7 +273,7 @@ impl ConflictLog for FlawedRecords {
                 self.good.conflicts(&ConflictFilter { open: true, ..ConflictFilter::default() }, limit).await?.entries
             {
                 let closed = Resolution { at: Time::from_micros(0), by: Writer::Operator };
-                let decided = ResolvedPart { part: entry.met.conflict.part.clone(), closed };
+                let decided = ResolvedPart { part: entry.noted.conflict.part.clone(), closed };
                 let decide = |held: Vec<CurrentState>| {
                     let record = held[0].record.clone().unwrap_or_default();
                     let (row, decided) = (held[0].row, vec![decided.clone()]);

@@ -79,8 +79,8 @@ struct Published {
 
 pub(super) async fn execute(wired: &Wired, arguments: &Arguments, json: bool) -> Result<Ended, Failure> {
     let entry = super::entry(wired, arguments.id).await?;
-    if !entry.met.is_open() && !arguments.again {
-        let outcome = super::outcome(&entry.met);
+    if !entry.noted.is_open() && !arguments.again {
+        let outcome = super::outcome(&entry.noted);
         let text = format!("conflict {} is not open ({outcome}); use --again to decide it again", entry.id);
         return Err(Failure::Usage(text));
     }
@@ -88,21 +88,21 @@ pub(super) async fn execute(wired: &Wired, arguments: &Arguments, json: bool) ->
         Take::Source => Choice::Source,
         Take::Target => Choice::Target,
         Take::Base => Choice::Base,
-        Take::File(file) => Choice::Value(read(file, &entry.met.conflict.part)?),
+        Take::File(file) => Choice::Value(read(file, &entry.noted.conflict.part)?),
     };
     publish(wired, &entry, &choice, json).await
 }
 
 pub(super) async fn revert(wired: &Wired, arguments: &Revert, json: bool) -> Result<Ended, Failure> {
     let entry = super::entry(wired, arguments.id).await?;
-    if let (Some(closed), false) = (entry.met.closed, arguments.again) {
+    if let (Some(closed), false) = (entry.noted.closed, arguments.again) {
         let text = format!(
             "conflict {} was closed by {} at {}; use --again to revert it nevertheless",
             entry.id, closed.by, closed.at
         );
         return Err(Failure::Usage(text));
     }
-    publish(wired, &entry, &Choice::reverting(&entry.met), json).await
+    publish(wired, &entry, &Choice::reverting(&entry.noted), json).await
 }
 
 /// Reads the value for `part` from a file or from standard input.
@@ -139,10 +139,10 @@ async fn publish(wired: &Wired, entry: &ConflictRecord, choice: &Choice, json: b
     let ports = &wired.ports;
     let decision = decide(&*ports.records, &wired.publisher, entry, choice, &ports.clock).await;
     let Decision { event, changes } = decision.map_err(|error| failure(entry, choice, error))?;
-    let part = entry.met.conflict.part.to_string();
+    let part = entry.noted.conflict.part.to_string();
     let mut published = Published { conflict: entry.id, chunk: entry.chunk, part, event_id: None, entry: None };
     // Choosing the current value still closes an open conflict; otherwise it changes nothing.
-    if changes || entry.met.is_open() {
+    if changes || entry.noted.is_open() {
         published.event_id = Some(event.event_id);
         published.entry = wired.publisher.publish(vec![event]).await?.first().map(ToString::to_string);
     }
@@ -173,7 +173,7 @@ fn taken(entry: &ConflictRecord, choice: &Choice) -> String {
         Choice::Base => "the value of the base",
         Choice::Value(_) => "the given value",
     };
-    match choice.side(&entry.met).and_then(|(_, side)| side.writer.zip(side.time)) {
+    match choice.side(&entry.noted).and_then(|(_, side)| side.writer.zip(side.time)) {
         Some((writer, time)) => format!("{value} ({writer}, {time})"),
         None => value.to_owned(),
     }

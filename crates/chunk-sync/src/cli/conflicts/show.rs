@@ -42,7 +42,7 @@ pub(super) fn execute(entry: &ConflictRecord, json: bool) -> Result<Ended, Failu
 }
 
 pub(super) fn text(entry: &ConflictRecord, display: Display) -> String {
-    let (met, conflict) = (&entry.met, &entry.met.conflict);
+    let (noted, conflict) = (&entry.noted, &entry.noted.conflict);
     let sides = [
         ("base", &conflict.base),
         ("source", &conflict.source),
@@ -54,15 +54,15 @@ pub(super) fn text(entry: &ConflictRecord, display: Display) -> String {
         entry.id,
         output::printable(&conflict.part.to_string()),
         entry.chunk,
-        met.at,
-        met.sync_version,
+        noted.at,
+        noted.sync_version,
         conflict.strategy,
         conflict.outcome.as_str()
     );
-    if let Some(closed) = met.closed {
+    if let Some(closed) = noted.closed {
         text.push_str(&format!("closed {} by {}\n", closed.at, closed.by));
     }
-    if met.is_open() {
+    if noted.is_open() {
         text.push_str(&format!(
             "open; to decide it, run `chunk-sync conflicts resolve {} --take source|target|base|FILE`\n",
             entry.id

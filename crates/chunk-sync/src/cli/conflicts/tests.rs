@@ -32,7 +32,7 @@ fn entry(part: &str, base: Value, source: Value, target: Value) -> ConflictRecor
     ConflictRecord {
         id: 17,
         chunk: Uuid::nil(),
-        met: NewConflict { at, sync_version: SyncVersion::new(9), closed: None, conflict },
+        noted: NewConflict { at, sync_version: SyncVersion::new(9), closed: None, conflict },
     }
 }
 
@@ -43,9 +43,9 @@ fn content() -> ConflictRecord {
 #[test]
 fn a_list_has_one_line_per_conflict_and_names_the_option_for_the_rest() {
     let mut open = entry("metadata.a\u{1b}[31m", json!(1), json!(2), json!(3));
-    open.met.conflict.outcome = Outcome::Open;
+    open.noted.conflict.outcome = Outcome::Open;
     let mut closed = open.clone();
-    closed.met.closed = Some(Resolution { at: open.met.at, by: Writer::Operator });
+    closed.noted.closed = Some(Resolution { at: open.noted.at, by: Writer::Operator });
     let listed = text(&[open, closed, content()], true, 1_234);
     assert!(listed.contains("2027-01-15T08:00:01Z"), "{listed}");
     assert!(listed.contains("closed by operator") && listed.contains("source_kept"), "{listed}");
@@ -81,8 +81,8 @@ fn differing_lines_are_coloured_only_if_colours_are_on() {
 fn vectors_are_shortened_and_absent_values_are_marked() {
     let dense = |first: f32| json!({"model": "gte", "vector": vec![first; 768], "timestamp": "2026-01-01T00:00:00Z"});
     let mut vectors = entry("embeddings.dense.gte", dense(0.5), dense(0.25), dense(2.0));
-    vectors.met.conflict.base = Side::default();
-    vectors.met.conflict.result.value = None;
+    vectors.noted.conflict.base = Side::default();
+    vectors.noted.conflict.result.value = None;
     let text = shown(&vectors, PLAIN);
     assert!(text.contains("768 numbers, created 2026-01-01T00:00:00Z: [0.25, 0.25, 0.25, 0.25, 0.25, …]"), "{text}");
     assert!(text.contains("base: no writer\n(absent)"), "{text}");

@@ -81,7 +81,7 @@ impl Demo {
         let filter = ConflictFilter { chunk: Some(id), ..ConflictFilter::default() };
         let conflicts = running.wired.ports.records.conflicts(&filter, 16).await?.entries;
         let Some(conflict) =
-            conflicts.iter().map(|entry| &entry.met.conflict).find(|found| found.part == Part::Content)
+            conflicts.iter().map(|entry| &entry.noted.conflict).find(|found| found.part == Part::Content)
         else {
             return Err(Failure::Unable(anyhow::anyhow!("the edits met no conflict")));
         };

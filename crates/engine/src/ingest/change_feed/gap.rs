@@ -41,9 +41,7 @@ async fn verified(captor: &Captor) -> Result<(), Fault> {
     let options = Options { page: PAGE, rate: Some(RATE), listed: 0, kept: KEPT, ..Options::default() };
     let report = verify(&captor.ports, &options, &|_| {}).await?;
     // A gap may be due to a restore: then the stores may be right.
-    if let Some(suspicion) = suspect_restore(&captor.ports, &report).await? {
-        warn!(reason = suspicion.text, "newer versions in the stores are not overwritten, until `init --adopt`");
-    }
+    suspect_restore(&captor.ports, &report).await?;
     let steps = repair::plan(&report.findings, Orphans::List);
     let published = repair::publish(&captor.ports, &captor.publisher, &steps, &|_| {}).await?;
     finished(&*captor.ports.bus, published.last).await?;

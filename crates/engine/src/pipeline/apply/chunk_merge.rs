@@ -280,7 +280,7 @@ impl<'a> ChunkMerge<'a> {
             state: self.state,
             outbox: if self.propagate { self.context.outbox.to_vec() } else { Vec::new() },
             decided: self.notes.decided,
-            conflicts: self.notes.met,
+            conflicts: self.notes.noted,
             absence: self.absence,
             record,
         }

@@ -19,12 +19,12 @@ pub(crate) struct ConflictCount {
 pub(crate) struct ConflictNotes {
     at: Time,
     pub(crate) decided: Vec<ResolvedPart>,
-    pub(crate) met: Vec<NewConflict>,
+    pub(crate) noted: Vec<NewConflict>,
 }
 
 impl ConflictNotes {
     pub(crate) fn new(at: Time) -> Self {
-        Self { at, decided: Vec::new(), met: Vec::new() }
+        Self { at, decided: Vec::new(), noted: Vec::new() }
     }
 
     /// Records the conflicts that a change by `by`, merged as `version`, closed (`decided`) and detected (`conflicts`).
@@ -32,19 +32,19 @@ impl ConflictNotes {
         let closed = Resolution { at: self.at, by };
         for part in decided {
             // A conflict that this transaction detected is not on record yet: it is closed here.
-            for met in self.met.iter_mut().filter(|met| met.is_open() && met.conflict.part == part) {
-                met.closed = Some(closed);
+            for noted in self.noted.iter_mut().filter(|noted| noted.is_open() && noted.conflict.part == part) {
+                noted.closed = Some(closed);
             }
             if self.decided.iter().all(|earlier| earlier.part != part) {
                 self.decided.push(ResolvedPart { part, closed });
             }
         }
-        let met = |conflict| NewConflict { at: self.at, sync_version: version, closed: None, conflict };
-        self.met.extend(conflicts.into_iter().map(met));
+        let noted = |conflict| NewConflict { at: self.at, sync_version: version, closed: None, conflict };
+        self.noted.extend(conflicts.into_iter().map(noted));
     }
 
     pub(crate) fn counts(&self) -> impl Iterator<Item = ConflictCount> {
-        self.met.iter().map(|NewConflict { conflict: c, .. }| ConflictCount {
+        self.noted.iter().map(|NewConflict { conflict: c, .. }| ConflictCount {
             kind: c.kind,
             strategy: c.strategy,
             outcome: c.outcome,
@@ -71,7 +71,7 @@ mod tests {
         notes.note(Writer::Claude, version, Vec::new(), vec![open(Part::Content), open(Part::Summary)]);
         notes.note(Writer::Operator, version, vec![Part::Content], Vec::new());
         notes.note(Writer::Cognee, version, Vec::new(), vec![open(Part::Content)]);
-        let by: Vec<_> = notes.met.iter().map(|met| met.closed.map(|closed| closed.by)).collect();
+        let by: Vec<_> = notes.noted.iter().map(|noted| noted.closed.map(|closed| closed.by)).collect();
         assert_eq!(by, [Some(Writer::Operator), None, None]);
         assert_eq!(
             notes.decided,
