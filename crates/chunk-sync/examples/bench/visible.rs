@@ -42,6 +42,11 @@ impl Watch {
         self.open.lock().unwrap().is_empty()
     }
 
+    /// Whether a change of the chunk is not visible yet.
+    pub(crate) fn awaits(&self, id: Uuid) -> bool {
+        self.open.lock().unwrap().iter().any(|change| change.id == id)
+    }
+
     fn ids(&self) -> Vec<Uuid> {
         self.open.lock().unwrap().iter().map(|change| change.id).collect()
     }
@@ -105,7 +110,10 @@ async fn points(vectors: &Qdrant, collection: &str, ids: &[Uuid]) -> HashMap<Uui
 
 async fn nodes(graph: &Graph, ids: &[Uuid]) -> HashMap<Uuid, i64> {
     let ids: Vec<String> = ids.iter().map(Uuid::to_string).collect();
-    let asked = query("UNWIND $ids AS id MATCH (c:Chunk {id: id}) RETURN c.id AS id, c.updated_at AS updated");
+    // The node of a deleted chunk has a version and no times.
+    let asked = query(
+        "UNWIND $ids AS id MATCH (c:Chunk {id: id}) WHERE c.updated_at IS NOT NULL RETURN c.id AS id, c.updated_at AS updated",
+    );
     let mut rows = graph.execute(asked.param("ids", ids)).await.unwrap();
     let mut seen = HashMap::new();
     while let Some(row) = rows.next().await.unwrap() {
