@@ -31,6 +31,14 @@ macro_rules! forward_absence {
                 self.$field.confirm_absent(ids).await
             }
 
+            async fn absent_rows_were_seen(
+                &self,
+                ids: &[uuid::Uuid],
+                at: chunk_sync_model::Time,
+            ) -> Result<(), chunk_sync_engine::ports::Fault> {
+                self.$field.absent_rows_were_seen(ids, at).await
+            }
+
             async fn forget_absent(&self, ids: &[uuid::Uuid]) -> Result<(), chunk_sync_engine::ports::Fault> {
                 self.$field.forget_absent(ids).await
             }
@@ -116,6 +124,14 @@ macro_rules! no_absence {
             }
 
             async fn confirm_absent(&self, _: &[uuid::Uuid]) -> Result<(), chunk_sync_engine::ports::Fault> {
+                Ok(())
+            }
+
+            async fn absent_rows_were_seen(
+                &self,
+                _: &[uuid::Uuid],
+                _: chunk_sync_model::Time,
+            ) -> Result<(), chunk_sync_engine::ports::Fault> {
                 Ok(())
             }
 

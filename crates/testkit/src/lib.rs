@@ -168,6 +168,7 @@ macro_rules! records_suite {
                 of_ten_thousand_chunks_a_hundred_may_be_deleted_over_all_passes_and_processes,
                 a_note_is_written_and_removed_with_the_merge,
                 a_candidate_replaces_another_note_and_keeps_its_own_time,
+                a_row_that_was_seen_takes_confirmation_and_approval_back,
                 conflicts_are_recorded_with_the_row_as_they_were_met,
                 a_merge_that_did_not_happen_records_no_conflict,
                 conflicts_are_listed_by_what_is_asked_for,

@@ -70,6 +70,7 @@ enum Flaw {
     ForgetsDeletions,
     KeepsNotes,
     LastCauseWins,
+    KeepsConfirmations,
 }
 
 /// Asserts that the claim fails on ports with that flaw.
@@ -166,4 +167,5 @@ found_out!(records, flawed_records::FlawedRecords, {
     of_ten_thousand_chunks_a_hundred_may_be_deleted_over_all_passes_and_processes: ApprovesAboveTheLimit;
     a_note_is_written_and_removed_with_the_merge: KeepsNotes;
     a_candidate_replaces_another_note_and_keeps_its_own_time: LastCauseWins;
+    a_row_that_was_seen_takes_confirmation_and_approval_back: KeepsConfirmations;
 });

@@ -273,7 +273,7 @@ fn a_merge_that_does_not_compare_the_token() {
 
 #[test]
 fn a_takeover_that_does_not_wait_for_running_merges() {
-    let plant = || Plant { lease: Box::new(|lease| Arc::new(lease.hasty())), ..Plant::default() };
+    let plant = || Plant { lease: Box::new(|lease| Arc::new(lease.hasty())), slow_merges: 2, ..Plant::default() };
     is_found_out_by(
         Installation { processes: 2, finished_by: FinishedBy::Acknowledgement },
         "a hasty takeover",

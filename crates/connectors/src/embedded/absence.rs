@@ -65,6 +65,19 @@ impl AbsenceLog for Rows {
         self.each(ids, sql).await
     }
 
+    async fn absent_rows_were_seen(&self, ids: &[Uuid], at: Time) -> Result<(), Fault> {
+        let ids = ids.to_vec();
+        let work = move |transaction: &Transaction<'_>| {
+            let sql = "UPDATE absent SET noted_at = ?2, confirmed = 0, approved = 0 WHERE id = ?1";
+            let mut statement = transaction.prepare_cached(sql)?;
+            for id in &ids {
+                statement.execute(params![id, at.micros()])?;
+            }
+            Ok(())
+        };
+        self.database.write(CONTEXT, Durability::Synced, work).await
+    }
+
     async fn forget_absent(&self, ids: &[Uuid]) -> Result<(), Fault> {
         self.each(ids, "DELETE FROM absent WHERE id = ?1 AND NOT approved").await
     }

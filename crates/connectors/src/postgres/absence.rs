@@ -49,6 +49,11 @@ const READ: &str = "SELECT chunk_id, cause, noted_at, position, confirmed, appro
 
 const CONFIRM: &str = "UPDATE chunk_sync.absent SET confirmed = true WHERE chunk_id = ANY($1) AND cause = ANY($2)";
 
+/// In one order, so that two processes never deadlock.
+const SEEN: &str = "UPDATE chunk_sync.absent SET noted_at = $2, confirmed = false, approved_at = NULL \
+    FROM (SELECT chunk_id AS id FROM chunk_sync.absent WHERE chunk_id = ANY($1) ORDER BY chunk_id FOR UPDATE) AS seen \
+    WHERE chunk_id = seen.id";
+
 const FORGET: &str = "DELETE FROM chunk_sync.absent WHERE chunk_id = ANY($1) AND approved_at IS NULL";
 
 /// Of several processes that approve at the same time, the later one counts what the earlier one approved.
@@ -148,6 +153,13 @@ impl AbsenceLog for PostgresRecords {
             return Ok(());
         }
         self.on_notes(CONFIRM, &[&ids, &candidates()]).await.map(drop)
+    }
+
+    async fn absent_rows_were_seen(&self, ids: &[Uuid], at: Time) -> Result<(), Fault> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        self.on_notes(SEEN, &[&ids, &timestamp(at)]).await.map(drop)
     }
 
     async fn forget_absent(&self, ids: &[Uuid]) -> Result<(), Fault> {

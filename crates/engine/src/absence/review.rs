@@ -145,6 +145,7 @@ async fn look_at(
     ports.records.confirm_absent(&confirmed).await?;
     review.confirmed += confirmed.len() as u64;
     let shown = of(Look::ShownAgain);
+    ports.records.absent_rows_were_seen(&shown, at).await?;
     review.shown += shown.len() as u64;
     // The name is unique, so that no signal is taken for a repetition of an earlier one.
     let (place, targets) = (format!("shown again {}", Uuid::new_v4()), ports.signalled());

@@ -203,6 +203,10 @@ pub trait AbsenceLog: Send + Sync {
     /// Records that a second look found these candidates still absent.
     async fn confirm_absent(&self, ids: &[Uuid]) -> Result<(), Fault>;
 
+    /// Records that the rows of these chunks were seen at `at`: their notes count from then on, and neither a confirmation
+    /// nor an approval from before counts. A row that vanishes again before it is merged gets both looks again.
+    async fn absent_rows_were_seen(&self, ids: &[Uuid], at: Time) -> Result<(), Fault>;
+
     /// Removes notes, except approved ones.
     async fn forget_absent(&self, ids: &[Uuid]) -> Result<(), Fault>;
 

@@ -103,6 +103,17 @@ impl AbsenceLog for MemoryRecords {
         Ok(())
     }
 
+    async fn absent_rows_were_seen(&self, ids: &[Uuid], at: Time) -> Result<(), Fault> {
+        self.with_notes(|notes, _| {
+            for id in ids {
+                if let Some((noted, _)) = notes.absent.get_mut(id) {
+                    (noted.noted_at, noted.confirmed, noted.approved) = (at, false, false);
+                }
+            }
+        });
+        Ok(())
+    }
+
     async fn forget_absent(&self, ids: &[Uuid]) -> Result<(), Fault> {
         self.with_notes(|notes, _| notes.absent.retain(|id, (noted, _)| noted.approved || !ids.contains(id)));
         Ok(())

@@ -165,3 +165,26 @@ pub async fn a_candidate_replaces_another_note_and_keeps_its_own_time<F: Fixture
     assert_eq!(noted.len(), 1, "a chunk without a record does not live");
     assert_eq!((noted[0].cause, noted[0].noted_at), (AbsenceCause::Missed, at(1)));
 }
+
+pub async fn a_row_that_was_seen_takes_confirmation_and_approval_back<F: Fixture<Port = Port>>() {
+    let fixture = F::fresh().await;
+    let records = fixture.port();
+    let ids = living(&*records, 50).await;
+    candidates(&*records, &ids[..2], 0).await;
+    records.approve(approval(0)).await.unwrap();
+    candidates(&*records, &ids[2..4], 1).await;
+    records.absent_rows_were_seen(&[ids[0], ids[2]], at(2)).await.unwrap();
+    let noted = records.absent_rows(None, 9).await.unwrap();
+    let found: Vec<_> = noted.iter().map(|noted| (noted.id, noted.noted_at, noted.confirmed, noted.approved)).collect();
+    let expected = [
+        (ids[0], at(2), false, false),
+        (ids[1], at(0), true, true),
+        (ids[2], at(2), false, false),
+        (ids[3], at(1), true, false),
+    ];
+    assert_eq!(found, expected);
+    assert!(!super::held(&*records, ids[0]).await.absence.unwrap().approved);
+    // Another comparison that does not find it starts from the later time.
+    candidates(&*records, &ids[..1], 3).await;
+    assert_eq!(records.absent_rows(None, 1).await.unwrap()[0].noted_at, at(2));
+}

@@ -42,6 +42,8 @@ pub(super) struct FaultState {
     /// Unreachable before this instant.
     cut_off: BTreeMap<Endpoint, Instant>,
     calm: bool,
+    /// One merge in this many takes long.
+    slow_merges: usize,
     /// Writes that were sent and will be applied late.
     pub(super) on_the_way: u64,
 }
@@ -55,9 +57,9 @@ pub(super) enum Fate {
 }
 
 impl Faults {
-    pub(super) fn new(rng: Rng, rates: BTreeMap<Endpoint, FaultRates>) -> Self {
+    pub(super) fn new(rng: Rng, rates: BTreeMap<Endpoint, FaultRates>, slow_merges: usize) -> Self {
         let (tally, cut_off, calm) = (Tally::default(), BTreeMap::new(), false);
-        Self(Mutex::new(FaultState { rng, tally, rates, cut_off, calm, on_the_way: 0 }))
+        Self(Mutex::new(FaultState { rng, tally, rates, cut_off, calm, slow_merges, on_the_way: 0 }))
     }
 
     pub(super) fn fault_state(&self) -> MutexGuard<'_, FaultState> {
@@ -72,7 +74,8 @@ impl Faults {
     /// How long a merge takes.
     pub(super) fn merge_takes(&self) -> Duration {
         let mut fault_state = self.fault_state();
-        match !fault_state.calm && fault_state.rng.one_in(20) {
+        let one_in = fault_state.slow_merges;
+        match !fault_state.calm && fault_state.rng.one_in(one_in) {
             true => Duration::from_millis(fault_state.rng.below(6_000) as u64),
             false => Duration::ZERO,
         }

@@ -31,6 +31,8 @@ pub struct Plant {
     pub stores: Vec<Target>,
     /// Whether a trigger of the table alters the rows.
     pub triggers: bool,
+    /// One merge in this many takes long.
+    pub slow_merges: usize,
     /// What goes wrong beside the faults of calls and processes.
     pub trouble: Option<Trouble>,
 }
@@ -48,6 +50,7 @@ impl Default for Plant {
             store: Box::new(|store| store),
             stores: vec![Target::Qdrant, Target::Neo4j],
             triggers: false,
+            slow_merges: 20,
             trouble: None,
         }
     }

@@ -53,7 +53,7 @@ pub(super) struct World {
 impl World {
     pub(super) fn new(scenario: Scenario, plant: Plant, rng: &mut Rng) -> Self {
         let limits = &scenario.settings.limits;
-        let faults = Arc::new(Faults::new(Rng::new(rng.next_u64()), scenario.rates.clone()));
+        let faults = Arc::new(Faults::new(Rng::new(rng.next_u64()), scenario.rates.clone(), plant.slow_merges));
         let takes = Arc::clone(&faults);
         let bus = MemoryBus::of(scenario.bound, scenario.finished_by);
         let (begin, zero) = (scenario.begin.as_microsecond(), Instant::now());

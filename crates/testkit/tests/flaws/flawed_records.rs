@@ -326,6 +326,13 @@ impl AbsenceLog for FlawedRecords {
         self.good.confirm_absent(ids).await
     }
 
+    async fn absent_rows_were_seen(&self, ids: &[Uuid], at: Time) -> Result<(), Fault> {
+        match self.flaw {
+            Flaw::KeepsConfirmations => Ok(()),
+            _ => self.good.absent_rows_were_seen(ids, at).await,
+        }
+    }
+
     async fn forget_absent(&self, ids: &[Uuid]) -> Result<(), Fault> {
         self.good.forget_absent(ids).await
     }

@@ -361,3 +361,23 @@ async fn a_clock_that_is_set_right_does_not_bring_the_second_look_forward() {
     assert_eq!((review(&world, now()).await.confirmed, kept(&world).await), (0, 50));
     assert_eq!((review(&world, due()).await.confirmed, kept(&world).await), (1, 49));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_shows_between_the_looks_is_not_deleted_when_it_vanishes_again() {
+    let states = states(50);
+    let world = World::with(&states).await;
+    let id = states[1].chunk.id;
+    let row = world.row(id).await.unwrap();
+    world.delete_row(id);
+    absence::note(&world.ports, &[id], true).await.unwrap();
+    world.rows.confirm_absent(&[id]).await.unwrap();
+    // The review that sees the row approves nothing for it, and the row is hidden again before its merge.
+    world.rows.write_row(id, Some(row));
+    let seen = absence::review(&world.ports, &world.publisher, None, due()).await.unwrap();
+    assert_eq!((seen.shown, seen.deleted), (1, 0));
+    world.delete_row(id);
+    world.carry(Vec::new()).await;
+    assert_eq!(kept(&world).await, 50);
+    let again = review(&world, due()).await;
+    assert_eq!((again.confirmed, again.deleted, kept(&world).await), (0, 0, 50), "both looks are due again");
+}

@@ -27,6 +27,10 @@ impl AbsenceLog for FaultyRecords {
         self.way.call(self.records.confirm_absent(ids)).await
     }
 
+    async fn absent_rows_were_seen(&self, ids: &[Uuid], at: Time) -> Result<(), Fault> {
+        self.way.call(self.records.absent_rows_were_seen(ids, at)).await
+    }
+
     async fn forget_absent(&self, ids: &[Uuid]) -> Result<(), Fault> {
         self.way.call(self.records.forget_absent(ids)).await
     }
