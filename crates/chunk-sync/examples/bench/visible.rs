@@ -110,7 +110,7 @@ async fn points(vectors: &Qdrant, collection: &str, ids: &[Uuid]) -> HashMap<Uui
 
 async fn nodes(graph: &Graph, ids: &[Uuid]) -> HashMap<Uuid, i64> {
     let ids: Vec<String> = ids.iter().map(Uuid::to_string).collect();
-    // The node of a deleted chunk has a version and no times.
+    // A node that is deleted while it is read has no properties.
     let asked = query(
         "UNWIND $ids AS id MATCH (c:Chunk {id: id}) WHERE c.updated_at IS NOT NULL RETURN c.id AS id, c.updated_at AS updated",
     );

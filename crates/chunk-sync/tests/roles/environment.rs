@@ -242,6 +242,16 @@ impl Environment {
         u64::try_from(count).unwrap()
     }
 
+    /// Those of the chunks that the graph lacks.
+    pub(crate) async fn missing(&self, ids: &[Uuid]) -> Vec<Uuid> {
+        let mut rows = graph().execute(query("MATCH (c:Chunk) RETURN c.id AS id")).await.unwrap();
+        let mut found = std::collections::BTreeSet::new();
+        while let Some(row) = rows.next().await.unwrap() {
+            found.insert(row.get::<String>("id").unwrap());
+        }
+        ids.iter().filter(|id| !found.contains(&id.to_string())).copied().collect()
+    }
+
     /// Waits until the graph has at least this number of chunks.
     pub(crate) async fn until_nodes(&self, what: &str, count: u64) {
         let began = Instant::now();
