@@ -80,7 +80,7 @@ impl Cluster {
         let slots = "SELECT format('slot %s active %s at %s, log at %s', slot_name, active, confirmed_flush_lsn,
             pg_current_wal_lsn()) FROM pg_replication_slots";
         state.extend(client.query(slots, &[]).await.unwrap().iter().map(|row| row.get(0)));
-        let records = "SELECT format('%s %s xmin %s', chunk_id, to_jsonb(r), xmin) FROM chunk_sync.records r WHERE chunk_id = ANY($1)";
+        let records = "SELECT format('%s xmin %s', to_jsonb(r), xmin) FROM chunk_sync.records r WHERE id = ANY($1)";
         state.extend(client.query(records, &[&written]).await.unwrap().iter().map(|row| row.get(0)));
         state.join("; ")
     }
