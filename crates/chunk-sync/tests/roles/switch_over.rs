@@ -145,11 +145,8 @@ async fn nothing_is_lost(programs: &Path, settings: &[&str], roles: &[Role]) -> 
     };
     command(&["init"]);
     let address = format!("127.0.0.1:{}", free_port());
-    let service = environment.start_with(&[
-        ("CHUNK_SYNC__POSTGRES__URL", &list),
-        ("CHUNK_SYNC__HTTP__LISTEN", &address),
-        ("CHUNK_SYNC__LOG__LEVEL", "debug"),
-    ]);
+    let service =
+        environment.start_with(&[("CHUNK_SYNC__POSTGRES__URL", &list), ("CHUNK_SYNC__HTTP__LISTEN", &address)]);
     let ends = Arc::new(AtomicBool::new(false));
     let application = tokio::spawn(write(list.clone(), Arc::clone(&ends)));
     environment.until_nodes("rows in the graph", 50).await;

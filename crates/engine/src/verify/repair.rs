@@ -161,11 +161,11 @@ fn wrong(finding: &Finding) -> String {
 pub async fn suspect_restore(ports: &Ports, report: &Report) -> Result<Option<Suspicion>, Fault> {
     let suspicion = report.restored(ports.floor);
     if let Some(suspicion) = &suspicion {
+        ports.records.suspect(suspicion, &ports.fence()).await?;
         warn!(
             reason = suspicion.text,
             "newer versions in the stores are not overwritten, until `chunk-sync init --adopt`"
         );
-        ports.records.suspect(suspicion, &ports.fence()).await?;
     }
     Ok(suspicion)
 }
