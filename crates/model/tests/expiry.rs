@@ -3,7 +3,7 @@
 
 mod support;
 
-use chunk_sync_model::merge::{Strategies, expire};
+use chunk_sync_model::merge::{Change, Kind, Strategies, expire};
 use chunk_sync_model::{EventType, Time, Writer};
 use proptest::prelude::*;
 
@@ -85,6 +85,56 @@ fn two_thousand_keys_set_and_removed_leave_a_small_record() {
     age(&mut held);
     assert!(bytes(&held).len() < 1_000, "{}", bytes(&held).len());
     assert_eq!(held.chunk().metadata.extra.len(), 1);
+}
+
+/// What a writer set itself, it can remove, even if its newer settings are echoes or removals.
+#[test]
+fn the_newest_value_that_took_effect_does_not_expire() {
+    let mut held = MergedChunk::default();
+    let with = |keys| chunk("claude", "the content", keys);
+    let (bare, one, new) = (with(&[]), with(&[("k0", "v1")]), with(&[("k0", "new")]));
+    let set = ["metadata.k0".parse().unwrap()];
+    held.take(&update(Writer::Claude, 1, &with(&[("k0", "v0")])));
+    held.take(&update(Writer::Claude, 2, &bare));
+    held.take(&Change { set: &set, ..update(Writer::Claude, 3, &bare) });
+    held.take(&update(Writer::Cognee, 4, &one));
+    held.take(&update(Writer::Claude, 5, &one));
+    let mut aged = held.clone();
+    age(&mut aged);
+    for change in [
+        update(Writer::Cognee, 1_000, &bare),
+        update(Writer::Hybrid, 1_001, &new),
+        update(Writer::Claude, 1_002, &bare),
+    ] {
+        held.take(&change);
+        aged.take(&change);
+        assert_eq!(held.state, aged.state);
+        age(&mut aged);
+    }
+}
+
+/// A removal in `set` that a delete discarded counts again once its writer publishes the chunk without the part.
+#[test]
+fn a_removal_on_purpose_from_before_a_delete_does_not_expire() {
+    let mut held = MergedChunk::under(Strategies::default().with(Kind::Metadata, "manual").unwrap());
+    let bare = chunk("claude", "the content", &[]);
+    let (two, zero) =
+        (chunk("claude", "the content", &[("k0", "v2")]), chunk("claude", "the content", &[("k0", "v0")]));
+    let set = ["metadata.k0".parse().unwrap()];
+    held.take(&Change { set: &set, ..update(Writer::Hybrid, 1, &bare) });
+    held.take(&update(Writer::Claude, 3, &bare));
+    held.take(&update(Writer::Cognee, 3, &two));
+    held.take(&delete(Writer::Claude, 6));
+    held.take(&view(Writer::Cognee, 7, EventType::Create, &zero));
+    held.take(&update(Writer::Cognee, 8, &bare));
+    let mut aged = held.clone();
+    age(&mut aged);
+    let new = chunk("claude", "the content", &[("k0", "new")]);
+    for change in [update(Writer::Hybrid, 1_000, &bare), update(Writer::Claude, 1_001, &new)] {
+        held.take(&change);
+        aged.take(&change);
+    }
+    assert_eq!(held.state, aged.state);
 }
 
 proptest! {

@@ -2,9 +2,9 @@
 //! they have been on record for the retention time; of a deleted chunk its version and the writers that knew it stay.
 //!
 //! What stays, whatever its age: each writer's newest setting of a part, the one before it (the base of the newest),
-//! the newest one that takes effect with the one before that, and every setting that makes one of these an echo. So
-//! expiry does not change what is shown; the result is compared, and a record for which it would is left as it is. What
-//! a later event leads to is the same, unless it
+//! the newest one that takes effect with the one before that, the same for the newest one that takes effect with a value,
+//! and every setting that makes one of these an echo. So expiry does not change what is shown; the result is compared,
+//! and a record for which it would is left as it is. What a later event leads to is the same, unless it
 //!
 //! - publishes a value whose settings have all expired: it is a change then and no echo;
 //! - is older than a removal that has expired: it sets the part again;
@@ -120,11 +120,18 @@ fn shown(record: &Record, view: Option<&View<'_>>, strategies: &Strategies) -> S
 }
 
 /// The parts that every writer that ever set them has removed: the old ones, and the oldest beyond [`KEPT_REMOVALS`].
+///
+/// A removal that its writer named in `set` and that a later delete discarded counts again once that writer publishes
+/// the chunk without the part. It does not grow old.
 fn removed_parts(record: &Record, before: u32) -> BTreeSet<Part> {
+    let deleted = record.newest_delete();
     let mut newest: BTreeMap<&Part, Option<(u32, ChangeVersion)>> = BTreeMap::new();
     for (writer, history) in &record.writers {
         for (part, last) in history.parts.iter().filter_map(|(part, settings)| Some((part, settings.last()?))) {
-            let removal = is_removal(last).then(|| (last.recorded, last.version(*writer)));
+            let version = last.version(*writer);
+            let may_return = last.on_purpose && deleted.is_some_and(|delete| version < delete);
+            let since = if may_return { u32::MAX } else { last.recorded };
+            let removal = is_removal(last).then_some((since, version));
             let entry = newest.entry(part).or_insert(removal);
             *entry = entry.zip(removal).map(|(one, other)| one.max(other));
         }
@@ -139,14 +146,14 @@ fn removed_parts(record: &Record, before: u32) -> BTreeSet<Part> {
 
 /// Drops the superseded settings of a part that are old enough, except those that stay.
 fn drop_superseded(record: &mut Record, part: &Part, before: u32) {
-    let newest = newest_effective(record, part);
+    let anchors = anchors(record, part);
     let mut stays: BTreeMap<Writer, Vec<bool>> = BTreeMap::new();
     for (writer, history) in &record.writers {
         let settings = history.parts.get(part).map_or(&[][..], Vec::as_slice);
-        let effective = settings.iter().position(|setting| newest.get(writer) == Some(&setting.version(*writer)));
+        let is_anchor = |i: usize| settings.get(i).is_some_and(|setting| anchors.contains(&setting.version(*writer)));
         let stay = |i: usize| {
             let superseded = settings.get(i + 1).is_some_and(|next| next.recorded <= before);
-            !superseded || i + 2 >= settings.len() || effective.is_some_and(|at| i == at || i + 1 == at)
+            !superseded || i + 2 >= settings.len() || is_anchor(i) || is_anchor(i + 1)
         };
         stays.insert(*writer, (0..settings.len()).map(stay).collect());
     }
@@ -236,6 +243,15 @@ fn remainder(part: &Part, value: String) -> Option<String> {
 /// Whether the value itself is kept, and not only its hash.
 fn is_text(value: &str) -> bool {
     !value.starts_with(SHA256)
+}
+
+/// The settings that stay with the one before them: each writer's newest one that takes effect, and its newest one that
+/// takes effect with a value. Without the latter, a later removal would not take effect.
+fn anchors(record: &Record, part: &Part) -> BTreeSet<ChangeVersion> {
+    let effective = effective(record, part, record.newest_delete());
+    let with_value = effective.iter().filter(|candidate| candidate.setting.hash.is_some());
+    let with_value: BTreeMap<_, _> = with_value.map(|one| (one.version.writer, one.version)).collect();
+    newest_effective(record, part).into_values().chain(with_value.into_values()).collect()
 }
 
 /// The newest setting of each writer that takes effect.
