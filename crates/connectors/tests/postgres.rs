@@ -40,6 +40,8 @@ mod stored_rows;
 mod tls;
 #[path = "postgres/trouble.rs"]
 mod trouble;
+#[path = "postgres/visibility.rs"]
+mod visibility;
 #[path = "postgres/waiting.rs"]
 mod waiting;
 

@@ -41,6 +41,7 @@ mod published;
 mod rights;
 mod slot;
 mod stream;
+mod visible;
 mod wal2json;
 
 use decoder::{Decoder, Transactions};
@@ -291,6 +292,10 @@ impl Capture for PostgresCapture {
         }
         self.reexamine().await?;
         self.query(HEARTBEAT, &[]).await.map(drop)
+    }
+
+    async fn until_visible(&self, transactions: &[u32]) -> Result<(), Fault> {
+        self.wait_until_visible(transactions).await
     }
 
     async fn lag(&self) -> Result<u64, Fault> {

@@ -44,6 +44,8 @@ pub struct Captured {
     pub commit: Position,
     /// The position at which the transaction ends; `None` if more parts of it follow.
     pub end: Option<Position>,
+    /// The number of the transaction, for [`Capture::until_visible`]; `None` if the log hands out only what is visible.
+    pub transaction: Option<u32>,
 }
 
 /// The maximal number of rows in one part of a transaction.
@@ -163,6 +165,12 @@ pub trait Capture: Send + Sync {
     /// [`Misconfigured`](super::FaultClass::Misconfigured) if the log must be opened again, because changes may be
     /// missing from it.
     async fn heartbeat(&self) -> Result<(), Fault>;
+
+    /// Waits until everyone who reads from now on sees the changes of these transactions: a log may hand out a commit
+    /// before other connections see it. Fails with [`Timeout`](super::FaultClass::Timeout) if that takes too long.
+    async fn until_visible(&self, _transactions: &[u32]) -> Result<(), Fault> {
+        Ok(())
+    }
 
     /// The number of bytes of the log that the server keeps because they are not confirmed.
     async fn lag(&self) -> Result<u64, Fault>;

@@ -4,4 +4,5 @@ mod absent;
 mod damage;
 mod live;
 mod restored;
+mod unseen;
 mod world;

@@ -63,7 +63,8 @@ impl MemoryCapture {
         let id = state.chunk.id;
         let touch = if records.write_row(id, Some(state)) { Touch::Updated } else { Touch::Inserted };
         let end = Position(log.transactions.len() as u64 + 1);
-        log.transactions.push(Captured { rows: vec![(id, touch)], truncated: false, at, commit: end, end: Some(end) });
+        let (rows, commit, transaction) = (vec![(id, touch)], end, u32::try_from(end.0).ok());
+        log.transactions.push(Captured { rows, truncated: false, at, commit, end: Some(end), transaction });
         drop(log);
         self.server.written.notify_waiters();
     }

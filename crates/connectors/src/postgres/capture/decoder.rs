@@ -49,8 +49,9 @@ struct Open {
 }
 
 impl Open {
-    fn begin(commit: Position, at: Time) -> Self {
-        let part = Captured { rows: Vec::new(), truncated: false, at, commit, end: None };
+    fn begin(commit: Position, at: Time, transaction: u32) -> Self {
+        let transaction = Some(transaction);
+        let part = Captured { rows: Vec::new(), truncated: false, at, commit, end: None, transaction };
         Self { part, own: HashSet::new() }
     }
 
@@ -69,8 +70,8 @@ impl Open {
     }
 
     fn next(&mut self) -> Captured {
-        let next = Self::begin(self.part.commit, self.part.at);
-        std::mem::replace(&mut self.part, next.part)
+        let next = Captured { rows: Vec::new(), truncated: false, ..self.part };
+        std::mem::replace(&mut self.part, next)
     }
 }
 
@@ -81,7 +82,7 @@ impl Transactions {
 
     fn take(&mut self, message: &[u8]) -> Result<Option<Captured>, pgoutput::Malformed> {
         match self.tables.read(message)? {
-            Message::Begin { commit, at } => self.open = Some(Open::begin(commit, at)),
+            Message::Begin { commit, at, transaction } => self.open = Some(Open::begin(commit, at, transaction)),
             Message::Own(ids) => {
                 if let Some(open) = &mut self.open {
                     open.own.extend(ids);
@@ -154,7 +155,7 @@ mod tests {
         assert_eq!(captured.len(), 1, "{captured:?}");
         let one = &captured[0];
         assert_eq!((one.commit, one.end, one.truncated), (Position(0x10), Some(Position(0x20)), true));
-        assert_eq!(one.at, "2000-01-01T00:00:00Z".parse().unwrap());
+        assert_eq!((one.at, one.transaction), ("2000-01-01T00:00:00Z".parse().unwrap(), Some(7)));
     }
 
     #[test]

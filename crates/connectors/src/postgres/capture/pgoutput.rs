@@ -40,8 +40,8 @@ pub(super) enum Message {
     Rows(Vec<(Uuid, Touch)>),
     /// The table was emptied.
     Truncate,
-    /// A transaction begins: where it commits, and when.
-    Begin { commit: Position, at: Time },
+    /// A transaction begins: where it commits, when, and its number.
+    Begin { commit: Position, at: Time, transaction: u32 },
     /// The transaction ends there.
     Commit { end: Position },
     /// A merge of the service writes these rows in the transaction.
@@ -157,8 +157,8 @@ impl Tables {
 fn begin(bytes: &mut Bytes<'_>) -> Result<Message, Malformed> {
     let commit = Position(bytes.u64()?);
     let at = Time::from_micros(bytes.u64()?.cast_signed().saturating_add(POSTGRES_EPOCH));
-    bytes.u32()?;
-    Ok(Message::Begin { commit, at })
+    let transaction = bytes.u32()?;
+    Ok(Message::Begin { commit, at, transaction })
 }
 
 /// The commit: flags, its position, the end of the transaction, its time.

@@ -30,6 +30,7 @@ pub(super) enum Malformed {
 #[derive(Deserialize)]
 struct Line {
     action: String,
+    xid: Option<u32>,
     timestamp: Option<String>,
     nextlsn: Option<String>,
     prefix: Option<String>,
@@ -57,7 +58,7 @@ pub(super) const TABLES: &str = r"SELECT string_agg(regexp_replace(n.nspname, '(
 pub(super) fn options(tables: &str) -> String {
     format!(
         "(\"format-version\" '2', \"include-lsn\" 'true', \"include-timestamp\" 'true', \
-         \"add-msg-prefixes\" '{OWN}', \"add-tables\" {})",
+         \"include-xids\" 'true', \"add-msg-prefixes\" '{OWN}', \"add-tables\" {})",
         literal(tables)
     )
 }
@@ -103,7 +104,8 @@ impl Lines {
     fn begin(&mut self, line: &Line) -> Result<(), Malformed> {
         let at = line.timestamp.as_deref().and_then(time).ok_or(Malformed::NoEnd)?;
         let end: Position = line.nextlsn.as_deref().and_then(position::position).ok_or(Malformed::NoEnd)?;
-        let part = Captured { rows: Vec::new(), truncated: false, at, commit: end, end: None };
+        let transaction = line.xid;
+        let part = Captured { rows: Vec::new(), truncated: false, at, commit: end, end: None, transaction };
         (self.open, self.own) = (Some((part, end)), HashSet::new());
         Ok(())
     }
@@ -156,7 +158,7 @@ mod tests {
     }
 
     fn begin() -> String {
-        r#"{"action":"B","lsn":"0/10","nextlsn":"1/18","timestamp":"2026-11-23 17:41:02.5+00"}"#.into()
+        r#"{"action":"B","xid":7,"lsn":"0/10","nextlsn":"1/18","timestamp":"2026-11-23 17:41:02.5+00"}"#.into()
     }
 
     fn commit() -> String {
@@ -180,7 +182,7 @@ mod tests {
             [(a, Touch::Inserted), (a, Touch::Updated), (a, Touch::Deleted), (b, Touch::Inserted), (b, Touch::Deleted)];
         assert_eq!(captured.rows, rows);
         assert_eq!((captured.end, captured.truncated), (Some(Position((1 << 32) | 0x18)), false));
-        assert_eq!(captured.at, "2026-11-23T17:41:02.5Z".parse().unwrap());
+        assert_eq!((captured.at, captured.transaction), ("2026-11-23T17:41:02.5Z".parse().unwrap(), Some(7)));
     }
 
     #[test]

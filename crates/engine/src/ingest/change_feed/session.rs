@@ -1,5 +1,6 @@
 //! One session: reads an open log until something fails.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::sync::Arc;
 
@@ -188,9 +189,15 @@ impl Captor {
         Ok(())
     }
 
-    /// Publishes a signal for each row. Waits while the bus is full.
+    /// Publishes a signal for each row, once the rows are visible: a merge that looked before would take a new row for
+    /// one that was deleted again. Waits while the bus is full.
     async fn publish(&self, captured: Vec<Captured>) -> Result<Published, Fault> {
         let started = std::time::Instant::now();
+        let changes = captured.iter().filter(|part| part.truncated || !part.rows.is_empty());
+        let transactions: BTreeSet<u32> = changes.filter_map(|part| part.transaction).collect();
+        if !transactions.is_empty() {
+            self.capture.until_visible(&Vec::from_iter(transactions)).await?;
+        }
         let (mut touched, mut last, mut rows) = (Vec::new(), None, 0);
         // If the last transaction goes on, the end of the one before it.
         let end = captured.iter().filter_map(|captured| captured.end).next_back();
