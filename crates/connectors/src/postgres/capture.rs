@@ -38,6 +38,7 @@ mod noting;
 mod pgoutput;
 mod position;
 mod published;
+mod reexamine;
 mod rights;
 mod slot;
 mod stream;
@@ -48,7 +49,7 @@ use decoder::{Decoder, Transactions};
 use noting::Noting;
 use pgoutput::Tables;
 use position::{STATE, State};
-use published::{SIGNATURE, Signature};
+use published::Signature;
 use stream::{Stream, Wanted};
 use wal2json::Lines;
 
@@ -104,46 +105,6 @@ impl PostgresCapture {
         let examined = records.pool.within(examined).await;
         let examined = records.pool.settle(client, examined).map_err(fault)?;
         examined.map_err(|refusal| refusal.into_fault(CONTEXT))
-    }
-
-    /// Corrects the publication if that loses nothing. A column list that no longer covers a replica identity makes the
-    /// server refuse updates and deletes of every program, but hides none. Fails if changes may be missing: the log is
-    /// then opened again, with a gap.
-    async fn reexamine(&self) -> Result<(), Fault> {
-        let Publication { statements, hides, relations, .. } = self.publication().await?;
-        let hides = hides.filter(|_| self.config.plugin == Plugin::Pgoutput);
-        let moved = self.noted().relations != relations;
-        let altered = self.is_altered().await?.then_some("the publication was dropped or altered");
-        let moved = moved.then_some("the table or its partitions are others than at the start");
-        if let Some(what) = hides.or(altered).or(moved) {
-            let message = format!("{what}, publication {}; opening the log again", self.config.publication);
-            return Err(Fault::new(FaultClass::Misconfigured, CONTEXT, message));
-        }
-        for statement in &statements {
-            self.run(statement).await?;
-            warn!(statement, "corrected the publication, which no longer fitted the table");
-        }
-        if !statements.is_empty() {
-            let signature = self.signature().await?;
-            self.query(position::NOTE_PUBLISHED, &[&self.config.slot, &signature.0]).await?;
-            self.noted().signature = Some(signature);
-        }
-        Ok(())
-    }
-
-    /// Whether the publication was dropped or altered since the log was opened.
-    async fn is_altered(&self) -> Result<bool, Fault> {
-        let noted = self.noted().signature.clone().filter(|_| self.config.plugin == Plugin::Pgoutput);
-        match noted {
-            Some(noted) => Ok(self.signature().await? != noted),
-            None => Ok(false),
-        }
-    }
-
-    async fn signature(&self) -> Result<Signature, Fault> {
-        let rows = &self.records.config;
-        let printed = self.value(SIGNATURE, &[&self.config.publication, &rows.schema, &rows.table]).await?;
-        Ok(Signature(printed.unwrap_or_default()))
     }
 
     fn noted(&self) -> MutexGuard<'_, Noted> {

@@ -43,6 +43,9 @@ const RIGHTS: &str = "WITH tables AS (SELECT n.nspname, c.relname, has_table_pri
     (SELECT extended FROM schemas WHERE nspname = $1),
     (SELECT used AND granted FROM schemas JOIN tables USING (nspname) WHERE nspname = $1 AND relname = $2)";
 
+const TRANSACTIONS: &str =
+    "set pool_mode of the pooler to transaction or session, or set postgres.url to the server itself";
+
 /// Checks everything that the service needs from the server, with one finding per check. Changes nothing.
 pub async fn examine(config: &PostgresConfig, capture: &CaptureConfig) -> Vec<Finding> {
     let mut findings = Findings::of(PLACE);
@@ -60,7 +63,13 @@ async fn look(findings: &mut Findings, config: &PostgresConfig, capture: &Captur
     let client = pool.get().await?;
     server(findings, &client).await?;
     if pool.is_pooled() {
-        findings.ok("pooler", "postgres.url leads to a pooler; rows work through it, in every mode of it");
+        // In statement mode a pooler refuses transactions, and closes the connection.
+        if let Err(error) = client.batch_execute("BEGIN").await.map_err(Error::from) {
+            findings.failed("pooler", format!("it refuses a transaction: {error}"), TRANSACTIONS);
+            return Ok(());
+        }
+        client.batch_execute("ROLLBACK").await?;
+        findings.ok("pooler", "postgres.url leads to a pooler; rows work through it in this mode");
     }
     let may_look = rights(findings, &client, config).await?;
     hidden_rows(findings, &client, config, may_look).await?;

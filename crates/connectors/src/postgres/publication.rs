@@ -72,6 +72,11 @@ impl Refusal {
     }
 }
 
+/// The remedy if the service's role may not run this statement.
+pub(super) fn as_owner(statement: &str) -> String {
+    format!("run `{statement}` as the owner of the table and of its publication, with CREATE on the database")
+}
+
 /// Examines the replica identity of the table and of every partition, and the publication as far as it exists: its
 /// kinds of changes, tables, columns and filter.
 ///

@@ -130,6 +130,34 @@ async fn rights_that_are_missing_are_named_and_granting_them_helps() {
 }
 
 #[tokio::test]
+async fn a_publication_that_the_role_may_not_create_is_refused_in_the_words_of_init() {
+    let environment = Environment::fresh::<Pg18>().await;
+    environment.prepare().await;
+    let role = environment.database.role("REPLICATION").await;
+    let grants = format!(
+        "GRANT CREATE ON DATABASE {0} TO {1}; GRANT ALL ON SCHEMA unified, chunk_sync TO {1}; \
+         GRANT ALL ON ALL TABLES IN SCHEMA unified, chunk_sync TO {1}",
+        environment.database.name, role.name
+    );
+    environment.database.meddle(&grants).await;
+    let config = role.config();
+    let capture = CaptureConfig {
+        url: config.url.clone(),
+        publication: "never_made".to_owned(),
+        slot: "never_made".to_owned(),
+        ..environment.capture.clone()
+    };
+    let found = examine(&config, &capture).await;
+    let publication = found.iter().find(|finding| finding.subject == "publication").unwrap();
+    let remedy = publication.remedy.as_deref().unwrap();
+    assert!(publication.level == Level::Failed && remedy.contains("CREATE PUBLICATION"), "{found:?}");
+    let records = Arc::new(PostgresRecords::connect(config.clone()).await.unwrap());
+    let fault = PostgresCapture::new(records, capture).prepare().await.unwrap_err();
+    assert!(fault.message.contains(remedy), "{fault}");
+    environment.leave().await;
+}
+
+#[tokio::test]
 async fn the_right_to_replicate_is_tried_and_its_grant_is_that_of_the_provider() {
     let environment = Environment::fresh::<Pg18>().await;
     environment.prepare().await;

@@ -103,6 +103,18 @@ async fn rows_work_through_every_mode() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pooler_in_statement_mode_is_refused_with_the_remedy() {
+    let database = Database::fresh::<Pg15>().await;
+    database.prepared().await;
+    let pooler = Pooler::start(&database.url, "statement", "").await;
+    let config = PostgresConfig { url: pooler.url(&database.url).as_str().into(), ..database.config() };
+    let found = examine(&config, &capture_config(&database.url, "never_made")).await;
+    let refused = found.iter().find(|finding| finding.subject == "pooler").unwrap_or_else(|| panic!("{found:?}"));
+    assert_eq!(refused.level, Level::Failed, "{found:?}");
+    assert!(refused.remedy.as_deref().unwrap().contains("pool_mode"), "{found:?}");
+}
+
 /// Statements of one process are numbered from the start, so those of the previous process are in the way.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_process_is_not_disturbed_by_the_statements_of_the_first() {

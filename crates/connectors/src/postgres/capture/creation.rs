@@ -4,6 +4,7 @@ use chunk_sync_engine::ports::{Fault, FaultClass};
 use tracing::info;
 
 use super::{Plugin, PostgresCapture};
+use crate::postgres::publication::as_owner;
 use crate::postgres::sql::literal;
 
 /// The statements that are still to be run.
@@ -75,6 +76,6 @@ fn for_owner(fault: Fault, statement: &str) -> Fault {
     if fault.class != FaultClass::Denied {
         return fault;
     }
-    let message = format!("{}; run `{statement}` as the owner of the publication", fault.message);
+    let message = format!("{}; {}", fault.message, as_owner(statement));
     Fault { message, ..fault }
 }

@@ -9,11 +9,16 @@ use crate::postgres::config::PostgresConfig;
 use crate::postgres::facts;
 use crate::postgres::fault::Error;
 use crate::postgres::found_slot::{FoundSlot, SLOT, SlotState, WalStatus};
-use crate::postgres::publication::{Publication, Refusal, examine_publication};
+use crate::postgres::publication::{Publication, Refusal, as_owner, examine_publication};
 use crate::postgres::sql::quoted;
 
 /// A slot that lags by more bytes gets a warning.
 const FAR_BEHIND: i64 = 1 << 30;
+
+/// Whether the role may publish table `$1`: it owns the table, and may create publications. No row without the table.
+const MAY_PUBLISH: &str = "SELECT pg_has_role(relowner, 'USAGE')
+        AND has_database_privilege(current_database(), 'CREATE')
+    FROM pg_class WHERE oid = to_regclass($1)";
 
 const SUBSCRIPTIONS: &str =
     "SELECT subname::text, subenabled FROM pg_subscription WHERE subslotname = $1 ORDER BY subname";
@@ -84,9 +89,13 @@ pub(super) async fn publication(
 ) -> Result<(), Error> {
     let name = &capture.publication;
     match examine_publication(client, config, name, capture.publish).await {
-        Ok(Publication { exists: false, .. }) => {
+        Ok(Publication { exists: false, statements, .. }) => {
             let text = format!("the publication {name} does not exist yet");
-            findings.warning("publication", text, "run `chunk-sync init`");
+            let may_create = client.query_opt(MAY_PUBLISH, &[&facts::table(config)]).await?;
+            match may_create.map(|row| row.try_get(0)).transpose()? {
+                Some(false) => findings.failed("publication", text, as_owner(&statements.join("; "))),
+                Some(true) | None => findings.warning("publication", text, "run `chunk-sync init`"),
+            }
         }
         Ok(Publication { statements, .. }) if statements.is_empty() => {
             findings.ok("publication", format!("{name} publishes {}", facts::table(config)));
