@@ -20,7 +20,8 @@ pub(super) fn pairs(text: &str) -> Result<Vec<Pair>, Refused> {
     if let Some(rest) = after_scheme(text) {
         return url(rest);
     }
-    if text.contains("://") {
+    let before = text.split_once("://").map(|(before, _)| before);
+    if before.is_some_and(|scheme| !scheme.contains(|c: char| c == '=' || c.is_whitespace())) {
         return Err(Refused(
             "the URL has another scheme; write postgres://user:password@host:5432/database, without a driver such as \
              `+asyncpg` and without `jdbc:`"
@@ -34,8 +35,16 @@ pub(super) fn pairs(text: &str) -> Result<Vec<Pair>, Refused> {
                 .to_owned(),
         ));
     }
-    keywords(text)
+    let pairs = keywords(text)?;
+    // The URL may contain a password, and the values of these keywords are printed.
+    if pairs.iter().any(|(name, value)| PRINTED.contains(&name.as_str()) && value.contains("://")) {
+        return Err(Refused("the value of a keyword is a URL; write the URL alone, or keywords alone".to_owned()));
+    }
+    Ok(pairs)
 }
+
+/// Keywords whose values errors name.
+const PRINTED: [&str; 5] = ["host", "hostaddr", "port", "dbname", "user"];
 
 /// A URL without its scheme: `user:password@host:port,host:port/database?keyword=value&…`.
 pub(super) fn url(rest: &str) -> Result<Vec<Pair>, Refused> {

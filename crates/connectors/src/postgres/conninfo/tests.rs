@@ -102,6 +102,7 @@ fn what_cannot_be_served_is_named_with_what_to_write_instead() {
         ("postgresql+asyncpg://u@h/db", "scheme", "postgres://"),
         ("jdbc:postgresql://h/db", "scheme", "postgres://"),
         ("localhost", "neither a URL", "postgres://"),
+        ("sslmode=require host=postgres://u:p@h/db", "is a URL", "alone"),
         ("postgres://u:p@ss@h/db", "more than one @", "%40"),
         ("postgres://u:p/ss@h/db", "more than one @", "%2F"),
         ("postgres://[::1/db", "bracket", "[::1]:5432"),
@@ -158,6 +159,7 @@ fn no_error_and_no_printed_form_has_a_secret() {
         "pl4nted",
         "postgres://h:pl4nted/db",
         "postgres//u:pl4nted@db",
+        "host=postgres://u:pl4nted@h",
     ] {
         let error = resolve(text, &around(&[])).unwrap_err().to_string();
         assert!(!error.contains("pl4nted"), "{error}");
@@ -167,6 +169,7 @@ fn no_error_and_no_printed_form_has_a_secret() {
         ("postgres://u:pl4nted@h,i/db?sslmode=require", Some("postgres://u:***@h,i/db?sslmode=require")),
         ("postgres:///db?host=/s&password=pl4nted", Some("postgres:///db?host=/s&password=***")),
         ("postgres:///db?pass%77ord=pl4nted&host=/s", Some("postgres:///db?pass%77ord=***&host=/s")),
+        ("host=h password=pl4nted://x", Some("host=h password=***")),
         ("host=h password = 'pl4nted x' user='a b'", Some("host=h password=*** user='a b'")),
     ] {
         assert_eq!(Shown::of(text).map(|shown| shown.to_string()).ok().as_deref(), shown, "{text}");
