@@ -139,11 +139,7 @@ impl PostgresCapture {
                 CONTEXT,
                 format!("the slot {slot} is in use; stop the other reader, or set postgres.slot to another name"),
             )),
-            Some(SlotState::Foreign) => {
-                let message =
-                    format!("the slot {slot} belongs to another database or plugin; set postgres.slot to another name");
-                Err(Fault::new(FaultClass::Misconfigured, CONTEXT, message))
-            }
+            Some(SlotState::Foreign) => Err(Self::foreign(slot, state.slot.as_ref())),
             Some(SlotState::Lost | SlotState::Free) | None => Ok(state),
         }
     }

@@ -14,6 +14,9 @@ pub(super) const SLOT: &str = "SELECT active, wal_status, coalesce(database::tex
         confirmed_flush_lsn), 0)::bigint AS behind, coalesce((to_jsonb(slots) ->> 'synced')::boolean, false) AS synced
     FROM pg_replication_slots slots WHERE slot_name = $1::text";
 
+/// The remedy if the slot belongs to another database or plugin.
+pub(super) const RENAME_SLOT: &str = "set postgres.slot to another name";
+
 /// A replication slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct FoundSlot {
@@ -65,6 +68,11 @@ impl WalStatus {
 }
 
 impl FoundSlot {
+    /// To whom the slot `name` belongs, as a sentence.
+    pub(super) fn owner(&self, name: &str) -> String {
+        format!("the slot {name} belongs to database `{}` and plugin `{}`", self.database, self.plugin)
+    }
+
     /// Reads a row of [`SLOT`]; `None` if an outer join found no slot.
     pub(super) fn of(row: &Row) -> Result<Option<Self>, Error> {
         let Some(is_active) = row.try_get("active")? else { return Ok(None) };

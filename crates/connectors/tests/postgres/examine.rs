@@ -6,7 +6,7 @@ use std::time::Duration;
 use chunk_sync_connectors::postgres::{
     CaptureConfig, Plugin, PostgresCapture, PostgresConfig, PostgresRecords, Publish, examine,
 };
-use chunk_sync_engine::ports::{Capture, Finding, Level, SystemOfRecord as _};
+use chunk_sync_engine::ports::{Capture, FaultClass, Finding, Level, SystemOfRecord as _};
 use tokio::net::TcpListener;
 use uuid::Uuid;
 
@@ -72,6 +72,25 @@ async fn before_the_first_start_there_are_warnings_and_after_it_none() {
 async fn a_server_without_pgvector_is_reported() {
     let found = Environment::fresh::<Pg15>().await.problems().await;
     assert_eq!(seen(&found)[0], ("pgvector", Level::Warning), "{found:?}");
+}
+
+#[tokio::test]
+async fn a_slot_of_another_database_is_refused_in_the_words_of_init() {
+    let (owner, other) = (Environment::fresh::<Pg18>().await, Environment::fresh::<Pg18>().await);
+    owner.prepare().await;
+    other.prepare().await;
+    let capture = CaptureConfig { slot: owner.capture.slot.clone(), ..other.capture.clone() };
+    let config = other.database.config();
+    let found = examine(&config, &capture).await;
+    let slot = found.iter().find(|finding| finding.subject == "slot").unwrap();
+    assert!(slot.level == Level::Failed && slot.text.contains(&owner.database.name), "{found:?}");
+    let capture = PostgresCapture::new(Arc::new(PostgresRecords::connect(config).await.unwrap()), capture);
+    for fault in [capture.prepare().await.unwrap_err(), capture.open().await.map(drop).unwrap_err()] {
+        assert_eq!(fault.class, FaultClass::Misconfigured, "{fault}");
+        assert!(fault.message.contains(&slot.text) && fault.message.contains(slot.remedy.as_ref().unwrap()), "{fault}");
+    }
+    owner.leave().await;
+    other.leave().await;
 }
 
 #[tokio::test]

@@ -3,7 +3,8 @@
 use chunk_sync_engine::ports::{Fault, FaultClass};
 use tracing::info;
 
-use super::{Plugin, PostgresCapture};
+use super::{CONTEXT, Plugin, PostgresCapture};
+use crate::postgres::found_slot::{FoundSlot, RENAME_SLOT, SlotState};
 use crate::postgres::publication::as_owner;
 use crate::postgres::sql::literal;
 
@@ -31,10 +32,19 @@ impl PostgresCapture {
     async fn missing(&self) -> Result<Missing, Fault> {
         let publication = self.publication().await?.statements;
         let slot = match self.slot().await? {
+            Some(found) if found.state(self.config.plugin.as_str()) == SlotState::Foreign => {
+                return Err(Self::foreign(&self.config.slot, Some(&found)));
+            }
             Some(_) => None,
             None => Some(self.slot_creation().await?),
         };
         Ok(Missing { publication, slot })
+    }
+
+    /// The fault of a slot of this name that belongs to another database or plugin.
+    pub(super) fn foreign(name: &str, found: Option<&FoundSlot>) -> Fault {
+        let text = found.map(|found| found.owner(name)).unwrap_or_default();
+        Fault::new(FaultClass::Misconfigured, CONTEXT, format!("{text}; {RENAME_SLOT}"))
     }
 
     /// The statement that creates the slot. It is shown to the operator and run on a replication connection, which takes

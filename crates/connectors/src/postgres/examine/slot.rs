@@ -8,7 +8,7 @@ use crate::postgres::capture::CaptureConfig;
 use crate::postgres::config::PostgresConfig;
 use crate::postgres::facts;
 use crate::postgres::fault::Error;
-use crate::postgres::found_slot::{FoundSlot, SLOT, SlotState, WalStatus};
+use crate::postgres::found_slot::{FoundSlot, RENAME_SLOT, SLOT, SlotState, WalStatus};
 use crate::postgres::publication::{Publication, Refusal, as_owner, examine_publication};
 use crate::postgres::sql::quoted;
 
@@ -39,11 +39,7 @@ pub(super) async fn slot(findings: &mut Findings, client: &Client, capture: &Cap
     };
     let behind = found.behind;
     match (found.state(capture.plugin.as_str()), found.wal) {
-        (SlotState::Foreign, _) => findings.failed(
-            "slot",
-            format!("{slot} belongs to database `{}` and plugin `{}`", found.database, found.plugin),
-            "set postgres.slot to another name",
-        ),
+        (SlotState::Foreign, _) => findings.failed("slot", found.owner(slot), RENAME_SLOT),
         (SlotState::Lost, _) => findings.failed(
             "slot",
             format!("the server has invalidated {slot}, and changes are lost"),
