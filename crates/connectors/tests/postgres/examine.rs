@@ -63,6 +63,9 @@ async fn before_the_first_start_there_are_warnings_and_after_it_none() {
     let expected = ["table", "own tables", "slot", "publication"].map(|subject| (subject, Level::Warning));
     assert_eq!(seen(&before), expected, "{before:?}");
     assert_eq!(environment.problems().await, before, "the examination created something");
+    let by_plugin = CaptureConfig { plugin: Plugin::Wal2Json, ..environment.capture.clone() };
+    let found = examine(&environment.config, &by_plugin).await;
+    assert!(found.iter().any(|one| one.subject == "plugin" && one.level == Level::Warning), "{found:?}");
     environment.prepare().await;
     assert_eq!(environment.problems().await, []);
     environment.leave().await;

@@ -4,7 +4,7 @@ use chunk_sync_engine::ports::Findings;
 use deadpool_postgres::Client;
 use tokio_postgres::Row;
 
-use crate::postgres::capture::CaptureConfig;
+use crate::postgres::capture::{CaptureConfig, Plugin};
 use crate::postgres::config::PostgresConfig;
 use crate::postgres::facts;
 use crate::postgres::fault::Error;
@@ -35,6 +35,11 @@ pub(super) async fn slot(findings: &mut Findings, client: &Client, capture: &Cap
             format!("the slot {slot} does not exist yet"),
             "run `chunk-sync init`, then `backfill`",
         );
+        if capture.plugin != Plugin::Pgoutput {
+            // Only the creation of a slot loads the plugin.
+            let text = format!("whether the server has {} is known once its slot is created", capture.plugin.as_str());
+            findings.warning("plugin", text, "run `chunk-sync init`, or set postgres.plugin = \"pgoutput\"");
+        }
         return Ok(());
     };
     let behind = found.behind;
