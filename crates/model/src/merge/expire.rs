@@ -22,7 +22,7 @@ use crate::record::{History, Reported, Setting, hours};
 use crate::{ChangeVersion, Hash, Part, Record, Time, Writer};
 
 use super::Strategies;
-use super::effective::effective;
+use super::effective::{Candidate, effective};
 use super::show::{Shown, show};
 use super::values::{SHA256, Values, View};
 
@@ -249,13 +249,16 @@ fn is_text(value: &str) -> bool {
 /// takes effect with a value. Without the latter, a later removal would not take effect.
 fn anchors(record: &Record, part: &Part) -> BTreeSet<ChangeVersion> {
     let effective = effective(record, part, record.newest_delete());
-    let with_value = effective.iter().filter(|candidate| candidate.setting.hash.is_some());
-    let with_value: BTreeMap<_, _> = with_value.map(|one| (one.version.writer, one.version)).collect();
-    newest_effective(record, part).into_values().chain(with_value.into_values()).collect()
+    let with_value = newest_of_each(effective.iter().filter(|candidate| candidate.setting.hash.is_some()));
+    newest_of_each(&effective).into_values().chain(with_value.into_values()).collect()
 }
 
 /// The newest setting of each writer that takes effect.
 fn newest_effective(record: &Record, part: &Part) -> BTreeMap<Writer, ChangeVersion> {
-    let effective = effective(record, part, record.newest_delete());
-    effective.into_iter().map(|candidate| (candidate.version.writer, candidate.version)).collect()
+    newest_of_each(&effective(record, part, record.newest_delete()))
+}
+
+/// The last of the candidates of each writer; they are in the order of their versions.
+fn newest_of_each<'a>(candidates: impl IntoIterator<Item = &'a Candidate<'a>>) -> BTreeMap<Writer, ChangeVersion> {
+    candidates.into_iter().map(|candidate| (candidate.version.writer, candidate.version)).collect()
 }
