@@ -43,8 +43,8 @@ pub use lease::{Handover, Lease, LeaseState};
 pub use outbox::{Outbox, PendingWrite};
 pub use projection::{Applied, Counts, Projection, StoredDocument, StoredFingerprint, Write};
 pub use system_of_record::{
-    Altered, Commit, Committed, CurrentState, Fence, MergeScope, MergeTransaction, Records, Row, RowsWritten,
-    SystemOfRecord,
+    Altered, Commit, Committed, CurrentState, Fence, MergeScope, MergeTransaction, READ_BYTES, Records, Row,
+    RowsWritten, SystemOfRecord, each_record, each_row, read_together,
 };
 pub use waiting::{NewWaiting, WaitReason, WaitingCount, WaitingEvent, WaitingEvents};
 pub use watch_list::{WatchList, Watched};

@@ -154,6 +154,7 @@ macro_rules! records_suite {
                 a_deleted_row_can_come_again,
                 a_record_changes_without_its_row,
                 rows_are_paged_in_order_of_id,
+                reads_are_bounded_by_bytes,
                 merges_of_one_chunk_happen_one_after_the_other,
                 merges_that_share_chunks_the_other_way_round_all_happen,
                 an_abandoned_merge_happened_wholly_or_not_at_all,

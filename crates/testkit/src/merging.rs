@@ -52,7 +52,11 @@ pub trait Merging: SystemOfRecord {
 
     /// The rows of these chunks as a store returns them.
     async fn fetch_documents(&self, ids: &[Uuid]) -> Result<Vec<Option<StoredDocument>>, Fault> {
-        Ok(self.rows_of(ids).await?.into_iter().map(|row| row.and_then(stored)).collect())
+        let mut found = Vec::with_capacity(ids.len());
+        while found.len() < ids.len() {
+            found.extend(self.rows_of(&ids[found.len()..]).await?.into_iter().map(|row| row.and_then(stored)));
+        }
+        Ok(found)
     }
 
     /// The rows of these chunks as verification compares them.
@@ -61,17 +65,14 @@ pub trait Merging: SystemOfRecord {
         Ok(stored.iter().map(|stored| stored.as_ref().map(StoredDocument::seen)).collect())
     }
 
-    /// A page of rows as verification compares them; it is shorter than the limit only at the end.
+    /// A page of rows as verification compares them; it is empty only at the end.
     async fn scan_fingerprints(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<StoredFingerprint>, Fault> {
         let (mut after, mut found) = (after, Vec::new());
         while found.len() < limit {
             let rows = self.rows(after, limit).await?;
-            let ended = rows.len() < limit;
-            after = rows.last().map(|row| row.id).or(after);
+            let Some(last) = rows.last() else { break };
+            after = Some(last.id);
             found.extend(rows.into_iter().filter_map(stored).map(|stored| stored.seen()));
-            if ended {
-                break;
-            }
         }
         found.truncate(limit);
         Ok(found)

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use chunk_sync_engine::ports::{Commit, CurrentState, Fence, MergeScope, Records};
+use chunk_sync_engine::ports::{Commit, CurrentState, Fence, MergeScope, READ_BYTES, Records, each_record, each_row};
 use chunk_sync_model::document::row_fingerprint;
 use chunk_sync_model::merge::{Change, Strategies, merge};
 use chunk_sync_model::{Event, EventType, Record, State, SyncVersion, Target, Time};
@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::Fixture;
 use crate::merging::{Merging as _, commit};
-use crate::states::{all, rotated, states, version};
+use crate::states::{all, changed, rotated, states, version};
 
 mod absence;
 mod conflicts;
@@ -201,13 +201,10 @@ pub async fn rows_are_paged_in_order_of_id<F: Fixture<Port = Port>>() {
         let (mut seen, mut after) = (Vec::new(), None);
         loop {
             let page = records.rows(after, size).await.unwrap();
-            after = page.last().map(|row| row.id).or(after);
-            let ended = page.len() < size;
+            let Some(last) = page.last() else { break };
+            after = Some(last.id);
             assert!(seen.len() <= ids.len(), "pages of {size} do not end");
             seen.extend(page.into_iter().map(|row| row.id));
-            if ended {
-                break;
-            }
         }
         assert_eq!(seen, ids, "pages of {size}");
     }
@@ -217,6 +214,31 @@ pub async fn rows_are_paged_in_order_of_id<F: Fixture<Port = Port>>() {
         found.iter().map(|row| row.as_ref().map(|row| row.id)).collect::<Vec<_>>(),
         [Some(ids[3]), None, Some(ids[1])]
     );
+}
+
+pub async fn reads_are_bounded_by_bytes<F: Fixture<Port = Port>>() {
+    let fixture = F::fresh().await;
+    let text = "a line of a long document\n".repeat(READ_BYTES / 60);
+    let states: Vec<Arc<State>> = states(5).iter().map(|state| changed(state, &text)).collect();
+    let records = fixture.port();
+    for state in &states {
+        put(&*records, std::slice::from_ref(state)).await;
+    }
+    let mut ids: Vec<Uuid> = states.iter().map(|state| state.chunk.id).collect();
+    ids.sort_unstable();
+    // Each has a little less than half of what is read at once.
+    let (mut seen, mut after) = (Vec::new(), None);
+    while let page @ [_, ..] = records.rows(after, 100).await.unwrap().as_slice() {
+        assert!(page.len() <= 2, "{} rows at once", page.len());
+        after = page.last().map(|row| row.id);
+        seen.extend(page.iter().map(|row| row.id));
+    }
+    assert_eq!(seen, ids);
+    assert_eq!(records.rows_of(&ids).await.unwrap().len(), 2);
+    assert_eq!(records.current(&ids).await.unwrap().len(), 2);
+    let read = each_row(&*records, &ids, |i, row| (ids[i], row.unwrap().id)).await.unwrap();
+    assert_eq!(read, ids.iter().map(|id| (*id, *id)).collect::<Vec<_>>());
+    assert_eq!(each_record(&*records, &ids).await.unwrap().into_iter().flatten().count(), 5);
 }
 
 pub async fn records_and_outbox_survive_a_restart<F: Fixture<Port = Port>>() {

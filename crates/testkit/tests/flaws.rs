@@ -30,6 +30,7 @@ enum Flaw {
     PageBeginsAtAfter,
     NilIsBelowTheFirst,
     AnswersSorted,
+    ReadsAsManyAsAsked,
     ForgetsOnReopen,
     PrepareEmpties,
     TakesAHundred,
@@ -143,6 +144,7 @@ found_out!(records, flawed_records::FlawedRecords, {
     a_deleted_row_can_come_again: DeletesForGood;
     a_record_changes_without_its_row: AlwaysWritesTheRow;
     rows_are_paged_in_order_of_id: PageBeginsAtAfter;
+    reads_are_bounded_by_bytes: ReadsAsManyAsAsked;
     merges_of_one_chunk_happen_one_after_the_other: DecidesOnWhatWas;
     merges_that_share_chunks_the_other_way_round_all_happen: DecidesOnWhatWas;
     an_abandoned_merge_happened_wholly_or_not_at_all: MergesOneByOne;

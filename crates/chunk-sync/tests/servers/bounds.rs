@@ -1,6 +1,7 @@
 //! The resident memory of the service stays bounded, whatever one entry, one transaction, one chunk or the dead letters
 //! have.
 
+use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -17,6 +18,21 @@ fn assert_bounded(what: &str, run: Run) {
     eprintln!("{what}: {} MiB at most", peak >> 10);
     assert!(peak < MOST, "{what}: {peak} KiB of resident memory");
     run.kill();
+}
+
+/// Runs a command to its end, which must be a success, and asserts the bound.
+fn assert_command_bounded(environment: &Environment, words: &[&str]) {
+    let mut command = environment.program(words).stdout(Stdio::null()).spawn().unwrap();
+    let mut most = 0;
+    let ended = loop {
+        most = peak(command.id()).unwrap_or(0).max(most);
+        match command.try_wait().unwrap() {
+            Some(ended) => break ended,
+            None => std::thread::sleep(Duration::from_millis(20)),
+        }
+    };
+    eprintln!("{words:?}: {} MiB at most", most >> 10);
+    assert!(ended.success() && most < MOST, "{words:?}: {ended}, {most} KiB of resident memory");
 }
 
 async fn initialised() -> Environment {
@@ -68,6 +84,34 @@ async fn a_transaction_of_many_rows_is_read_in_parts() {
     environment.visible("captured rows", || async { environment.entries_added().await > 20_000 }).await;
     environment.visible("carried rows", || async { environment.nodes().await > 1_000 }).await;
     assert_bounded(&format!("a transaction of {rows} rows"), run);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_long_rows_are_read_a_few_at_a_time() {
+    const ROWS: u64 = 40;
+    let environment = initialised().await;
+    let run = environment.start();
+    environment.visible("capture", || environment.captured_by_somebody()).await;
+    // Each is below the limit of a row, and all of them have more than the service may hold.
+    let insert = |number: u64| {
+        format!(
+            "INSERT INTO unified.chunks (id, content)
+             SELECT gen_random_uuid(), repeat(md5(g::text), 300000) FROM generate_series(1, {number}) g"
+        )
+    };
+    environment.sql(&insert(ROWS)).await;
+    environment.visible("the rows", || async { environment.nodes().await == ROWS }).await;
+    environment.settled().await;
+    assert_command_bounded(&environment, &["verify"]);
+    assert_bounded("40 rows of 10 MB, captured", run);
+    // While no process captures.
+    environment.sql(&insert(ROWS)).await;
+    assert_command_bounded(&environment, &["backfill"]);
+    let run = environment.start();
+    environment.visible("all rows", || async { environment.nodes().await == 2 * ROWS }).await;
+    environment.settled().await;
+    assert_command_bounded(&environment, &["verify"]);
+    assert_bounded("80 rows of 10 MB, half of them backfilled", run);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

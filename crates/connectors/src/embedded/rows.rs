@@ -7,7 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
     ConflictFilter, ConflictLog, ConflictPage, Counts, CurrentState, Fault, MergeScope, MergeTransaction, Outbox,
-    PendingWrite, Row, SystemOfRecord,
+    PendingWrite, READ_BYTES, Row, SystemOfRecord,
 };
 use chunk_sync_model::{Target, Time};
 use rusqlite::{Transaction, params};
@@ -15,9 +15,10 @@ use uuid::Uuid;
 
 use super::conflicts;
 use super::database::{Database, Durability};
+use super::fault::Error;
 use super::merge::Merge;
-use super::tables::{current, enqueue, page, row};
-use super::values::{limit_of, version};
+use super::tables::{current, enqueue, row};
+use super::values::{ids_above, limit_of, version};
 
 const READ: &str = "embedded rows: read";
 const PENDING_WRITES: &str = "embedded rows: outbox";
@@ -34,6 +35,28 @@ impl Rows {
     }
 }
 
+/// Reads the first of these chunks, as many as have [`READ_BYTES`] together, and at least one.
+fn first<T>(
+    ids: &[Uuid],
+    read: impl Fn(Uuid) -> Result<T, Error>,
+    weight: impl Fn(&T) -> usize,
+) -> Result<Vec<T>, Error> {
+    let (mut found, mut bytes) = (Vec::new(), 0);
+    for id in ids {
+        let one = read(*id)?;
+        bytes += weight(&one);
+        if bytes > READ_BYTES && !found.is_empty() {
+            break;
+        }
+        found.push(one);
+    }
+    Ok(found)
+}
+
+fn weight(row: &Option<Row>) -> usize {
+    row.as_ref().and_then(|row| row.state.as_ref()).map_or(0, |state| state.chunk.weight())
+}
+
 #[async_trait]
 impl SystemOfRecord for Rows {
     async fn prepare(&self) -> Result<(), Fault> {
@@ -47,18 +70,21 @@ impl SystemOfRecord for Rows {
 
     async fn current(&self, ids: &[Uuid]) -> Result<Vec<CurrentState>, Fault> {
         let ids = ids.to_vec();
-        self.database.read(READ, move |transaction| ids.iter().map(|id| current(transaction, *id)).collect()).await
+        let weight = |current: &CurrentState| current.state.as_ref().map_or(0, |state| state.chunk.weight());
+        self.database.read(READ, move |transaction| first(&ids, |id| current(transaction, id), weight)).await
     }
 
     async fn rows(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Row>, Fault> {
         const IDS: &str = "SELECT id FROM (SELECT id FROM rows UNION SELECT id FROM records)";
-        let rows = self.database.read(READ, move |transaction| page(IDS, transaction, after, limit)).await?;
-        Ok(rows.into_iter().flatten().collect())
+        let work = move |transaction: &Transaction<'_>| {
+            first(&ids_above(transaction, IDS, after, limit)?, |id| row(transaction, id), weight)
+        };
+        Ok(self.database.read(READ, work).await?.into_iter().flatten().collect())
     }
 
     async fn rows_of(&self, ids: &[Uuid]) -> Result<Vec<Option<Row>>, Fault> {
         let ids = ids.to_vec();
-        self.database.read(READ, move |transaction| ids.iter().map(|id| row(transaction, *id)).collect()).await
+        self.database.read(READ, move |transaction| first(&ids, |id| row(transaction, id), weight)).await
     }
 
     async fn counts(&self) -> Result<Counts, Fault> {

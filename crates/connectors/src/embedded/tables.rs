@@ -8,18 +8,8 @@ use rusqlite::{OptionalExtension, Transaction, params};
 use uuid::Uuid;
 
 use super::fault::Error;
-use super::values::{ids_above, version};
+use super::values::version;
 use super::{conflicts, notes};
-
-/// A page of rows. `ids` is a query with one column `id`; the page takes its ids above `after`, in ascending order.
-pub(super) fn page(
-    ids: &str,
-    transaction: &Transaction<'_>,
-    after: Option<Uuid>,
-    limit: usize,
-) -> Result<Vec<Option<Row>>, Error> {
-    ids_above(transaction, ids, after, limit)?.into_iter().map(|id| row(transaction, id)).collect()
-}
 
 pub(super) fn row(transaction: &Transaction<'_>, id: Uuid) -> Result<Option<Row>, Error> {
     let state = state(transaction, id)?;

@@ -17,6 +17,8 @@ pub(super) enum Error {
     SlowConnection,
     #[error("no answer within {0:?}; the transaction may or may not have committed")]
     Deadline(std::time::Duration),
+    #[error("the rows of the request have more than {0} bytes together; it is repeated with fewer of them")]
+    TooMuch(usize),
     #[error("another process holds the lease of the stream; this one wrote nothing and stands by")]
     Lease,
     #[error("another session inserted a row with the same id during the merge; the merge begins again")]
@@ -86,7 +88,8 @@ impl Error {
             Self::NoConnection | Self::Overtaken | Self::Lease => FaultClass::Busy,
             Self::SlowConnection | Self::Deadline(_) => FaultClass::Timeout,
             Self::Fenced(fault) => fault.class,
-            Self::Skipped(..) => FaultClass::Rejected,
+            // A single row is read whatever its length, so no operation is refused for this.
+            Self::Skipped(..) | Self::TooMuch(_) => FaultClass::Rejected,
             Self::Setup(_) => FaultClass::Misconfigured,
             Self::Standby => FaultClass::Unavailable,
             Self::Record(..) | Self::Conflict(..) => FaultClass::Corrupt,

@@ -9,6 +9,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use deadpool_postgres::Client;
 use futures::future::BoxFuture;
@@ -32,6 +33,7 @@ pub(super) type Parameter = Box<dyn ToSql + Sync + Send>;
 pub(super) struct Flight {
     begins: bool,
     commits: bool,
+    most_bytes: Option<usize>,
     statements: Vec<Cow<'static, str>>,
     executions: Vec<Execution>,
 }
@@ -87,7 +89,7 @@ impl From<tokio_postgres::Error> for Failed {
     }
 }
 
-type Request<'a, T> = BoxFuture<'a, Result<T, tokio_postgres::Error>>;
+type Request<'a, T> = BoxFuture<'a, Result<T, Error>>;
 
 impl Flight {
     /// A flight that begins a transaction.
@@ -112,6 +114,11 @@ impl Flight {
         start..self.executions.len()
     }
 
+    /// Fails with [`Error::TooMuch`] once the answers have more than so many bytes together.
+    pub(super) fn read_at_most(&mut self, bytes: usize) {
+        self.most_bytes = Some(bytes);
+    }
+
     /// Commits the transaction after the last statement.
     pub(super) fn committing(mut self) -> Self {
         self.commits = true;
@@ -124,25 +131,26 @@ impl Flight {
     /// The first error. If the flight commits and the error is one of the connection, it is unknown whether the server
     /// committed; after an error that the server answered, it did not.
     pub(super) async fn fly(self, client: &Client) -> Result<Answers, Failed> {
-        let Self { begins, commits, statements: texts, executions } = self;
+        let Self { begins, commits, most_bytes, statements: texts, executions } = self;
+        let room = &Room { left: AtomicUsize::new(most_bytes.unwrap_or(usize::MAX)), most_bytes };
         let mut statements = Vec::with_capacity(texts.len());
         for sql in &texts {
             statements.push(client.prepare_cached(sql).await?);
         }
         // Nothing is awaited until everything is sent.
-        let begun = begins.then(|| send(client.batch_execute(BEGIN))).transpose()?;
+        let begun = begins.then(|| send(run(client, BEGIN))).transpose()?;
         let mut requests = Vec::with_capacity(executions.len());
         for (place, Execution { statement, parameters }) in executions.into_iter().enumerate() {
-            let request = send(answer(client, &statements[statement], parameters));
-            requests.push(request.map_err(|error| Failed { place: Some(place), error: error.into() })?);
+            let request = send(answer(client, &statements[statement], parameters, room));
+            requests.push(request.map_err(|error| Failed { place: Some(place), error })?);
         }
-        let committed = commits.then(|| send(client.batch_execute(COMMIT))).transpose()?;
+        let committed = commits.then(|| send(run(client, COMMIT))).transpose()?;
         if let Some(begun) = begun {
             begun.await?;
         }
         let mut answers = Vec::with_capacity(requests.len());
         for (place, request) in requests.into_iter().enumerate() {
-            answers.push(request.await.map_err(|error| Failed { place: Some(place), error: error.into() })?);
+            answers.push(request.await.map_err(|error| Failed { place: Some(place), error })?);
         }
         if let Some(committed) = committed {
             committed.await?;
@@ -153,8 +161,8 @@ impl Flight {
 
 /// Sends a request, which its first poll does, and returns what waits for its answer.
 fn send<'a, T: Send + 'a>(
-    request: impl Future<Output = Result<T, tokio_postgres::Error>> + Send + 'a,
-) -> Result<Request<'a, T>, tokio_postgres::Error> {
+    request: impl Future<Output = Result<T, Error>> + Send + 'a,
+) -> Result<Request<'a, T>, Error> {
     let mut request = request.boxed();
     match (&mut request).now_or_never() {
         None => Ok(request),
@@ -162,17 +170,38 @@ fn send<'a, T: Send + 'a>(
     }
 }
 
+/// What the answers of a flight may still have, in bytes.
+struct Room {
+    left: AtomicUsize,
+    most_bytes: Option<usize>,
+}
+
+impl Room {
+    fn take(&self, bytes: usize) -> Result<(), Error> {
+        // The answers are read one after the other, so nothing changes it in between.
+        let left = self.left.load(Ordering::Relaxed).checked_sub(bytes);
+        self.left.store(left.ok_or(Error::TooMuch(self.most_bytes.unwrap_or_default()))?, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+async fn run(client: &Client, sql: &str) -> Result<(), Error> {
+    Ok(client.batch_execute(sql).await?)
+}
+
 async fn answer(
     client: &tokio_postgres::Client,
     statement: &Statement,
     parameters: Parameters,
-) -> Result<Answer, tokio_postgres::Error> {
+    room: &Room,
+) -> Result<Answer, Error> {
     let answer = match parameters {
         Parameters::Values(values) => client.query_raw(statement, values).await?,
         Parameters::Cells(cells) => client.query_raw(statement, cells).await?,
     };
     let (mut answer, mut rows) = (pin!(answer), Vec::new());
     while let Some(row) = answer.try_next().await? {
+        room.take(row.raw_size_bytes())?;
         rows.push(row);
     }
     Ok(Answer { rows, affected: answer.rows_affected().unwrap_or_default() })

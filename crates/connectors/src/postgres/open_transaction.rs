@@ -44,11 +44,12 @@ impl OpenTransaction {
         committed
     }
 
-    /// Rolls back after `error` and returns it. A connection that hit the deadline is closed, which rolls back as well, and
-    /// so is one whose session takes no writes: it stays so after the database takes writes again.
+    /// Rolls back after `error` and returns it. A connection that hit the deadline is closed, which rolls back as well; so is
+    /// one with more answers than are read, and one whose session takes no writes: it stays so after the database takes
+    /// writes again.
     pub(super) async fn roll_back(&mut self, pool: &Pool, error: Error) -> Error {
         let Some(client) = self.0.take() else { return error };
-        let is_useless = matches!(error, Error::Deadline(_)) || error.is_read_only();
+        let is_useless = matches!(error, Error::Deadline(_) | Error::TooMuch(_)) || error.is_read_only();
         if is_useless || pool.within(async { Ok(client.batch_execute("ROLLBACK").await?) }).await.is_err() {
             drop(Client::take(client));
         }

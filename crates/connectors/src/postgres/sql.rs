@@ -130,7 +130,7 @@ pub(super) struct Statements {
     /// Rows by their ids.
     pub(super) rows: String,
     /// The ids of the rows that are too long to be read.
-    pub(super) oversize: String,
+    pub(super) lengths: String,
     /// Inserts a row: id, then every column. Fails if the row exists.
     pub(super) insert: String,
     /// As [`insert`](Self::insert), but inserts nothing if the row exists.
@@ -173,7 +173,7 @@ impl Statements {
         let triggers = triggers(table);
         Self {
             lock_rows: format!("{select} AND {} ORDER BY id FOR UPDATE", short_enough(row_max_bytes)),
-            oversize: format!("SELECT id FROM {table} WHERE id = ANY($1) AND {LENGTH} > {row_max_bytes}"),
+            lengths: format!("SELECT id, ({LENGTH})::bigint FROM {table} WHERE id = ANY($1)"),
             rows: select,
             insert_if_absent: format!("{insert} ON CONFLICT (id) DO NOTHING"),
             insert,

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use chunk_sync_engine::ports::{CurrentState, Row};
+use chunk_sync_engine::ports::{CurrentState, Row, read_together};
 use chunk_sync_model::chunk::Dense;
 use chunk_sync_model::{Hash, Record, State, SyncVersion, Time};
 use deadpool_postgres::{Client, GenericClient, Transaction};
@@ -41,9 +41,12 @@ pub(super) async fn read(
         Pick::Page(after, limit) => page(&snapshot, layout, after, limit).await?,
     };
     let versions = snapshot.prepare_cached(sql::VERSIONS).await?;
-    let oversize = snapshot.query(&snapshot.prepare_cached(&layout.statements.oversize).await?, &[&ids]).await?;
-    let oversize: HashSet<Uuid> = oversize.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
-    let readable: Vec<Uuid> = ids.iter().copied().filter(|id| !oversize.contains(id)).collect();
+    let lengths = lengths(&snapshot, layout, &ids).await?;
+    let is_oversize = |id: &Uuid| lengths.get(id).is_some_and(|length| *length > config.limits.row_max_bytes);
+    let fits = read_together(ids.iter().map(|id| lengths.get(id).copied().filter(|_| !is_oversize(id)).unwrap_or(0)));
+    let ids = ids[..fits].to_vec();
+    let oversize: HashSet<Uuid> = ids.iter().copied().filter(is_oversize).collect();
+    let readable: Vec<Uuid> = ids.iter().copied().filter(|id| !is_oversize(id)).collect();
     // A row without times reads as the epoch, always the same, until a merge gives it times.
     let states = read_states(&snapshot, &layout.statements.rows, config, &readable, Time::from_micros(0), None);
     let (states, versions) = try_join(states, async { Ok(snapshot.query(&versions, &[&ids]).await?) }).await?;
@@ -68,6 +71,15 @@ pub(super) async fn read(
     Ok((ids, rows))
 }
 
+/// The lengths of the rows, in bytes, by id.
+async fn lengths(snapshot: &Transaction<'_>, layout: &Layout, ids: &[Uuid]) -> Result<HashMap<Uuid, usize>, Error> {
+    let rows = snapshot.query(&snapshot.prepare_cached(&layout.statements.lengths).await?, &[&ids]).await?;
+    let length = |row: &tokio_postgres::Row| {
+        Ok((row.try_get(0)?, usize::try_from(row.try_get::<_, i64>(1)?).unwrap_or(usize::MAX)))
+    };
+    rows.iter().map(length).collect()
+}
+
 /// The records with the digests of their rows, by id.
 pub(super) fn decode_records(rows: &[tokio_postgres::Row]) -> Result<HashMap<Uuid, (Record, Option<Hash>)>, Error> {
     let mut records = HashMap::with_capacity(rows.len());
@@ -89,6 +101,8 @@ pub(super) async fn current(
     let snapshot = begin(client, IsolationLevel::RepeatableRead, true).await?;
     set_locally(&snapshot, config.lock_timeout).await?;
     let records = snapshot.prepare_cached(sql::RECORDS_SNAPSHOT).await?;
+    let lengths = lengths(&snapshot, layout, ids).await?;
+    let ids = &ids[..read_together(ids.iter().map(|id| lengths.get(id).copied().unwrap_or(0)))];
     let states = read_states(&snapshot, &layout.statements.rows, config, ids, Time::from_micros(0), None);
     let (mut states, records) = try_join(states, async { Ok(snapshot.query(&records, &[&ids]).await?) }).await?;
     snapshot.commit().await?;

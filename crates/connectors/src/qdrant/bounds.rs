@@ -2,8 +2,9 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use chunk_sync_engine::ports::Write;
-use qdrant_client::qdrant::CollectionInfo;
+use chunk_sync_engine::ports::{READ_BYTES, Write};
+use qdrant_client::qdrant::value::Kind;
+use qdrant_client::qdrant::{CollectionInfo, RetrievedPoint, Value};
 
 /// Points of one request without other limits. The protocol does not limit the length of a message.
 const POINTS: usize = 256;
@@ -84,6 +85,48 @@ impl Bytes {
     }
 }
 
+/// How many points are read at once: as many as have about [`READ_BYTES`], by those that were read last. A point is as
+/// long as its content, and the server cannot be asked for a number of bytes.
+pub(super) struct ReadSize(AtomicUsize);
+
+/// Points of the first read, whose length is not known.
+const FIRST_READ: usize = 2;
+
+impl Default for ReadSize {
+    fn default() -> Self {
+        Self(AtomicUsize::new(FIRST_READ))
+    }
+}
+
+impl ReadSize {
+    /// The points of the next read, at most `most`.
+    pub(super) fn points(&self, most: usize) -> usize {
+        self.0.load(Ordering::Relaxed).min(most).max(1)
+    }
+
+    /// So many points with so many bytes were read. The number grows slowly: those that follow may be longer.
+    pub(super) fn note(&self, points: usize, bytes: usize) {
+        if let Some(each) = bytes.checked_div(points) {
+            let grown = self.0.load(Ordering::Relaxed).saturating_mul(2).min(POINTS);
+            self.0.store((READ_BYTES / each.max(1)).clamp(1, grown), Ordering::Relaxed);
+        }
+    }
+}
+
+/// The bytes of the texts of a point.
+pub(super) fn weight(point: &RetrievedPoint) -> usize {
+    point.payload.values().map(text_bytes).sum()
+}
+
+fn text_bytes(value: &Value) -> usize {
+    match &value.kind {
+        Some(Kind::StringValue(text)) => text.len(),
+        Some(Kind::ListValue(list)) => list.values.iter().map(text_bytes).sum(),
+        Some(Kind::StructValue(fields)) => fields.fields.iter().map(|(key, value)| key.len() + text_bytes(value)).sum(),
+        _ => 0,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use chunk_sync_testkit::states::{changed, states, write};
@@ -113,6 +156,22 @@ mod tests {
         assert_eq!(bounds(none).points, 1);
         let off = StrictModeConfig { enabled: Some(false), ..strict };
         assert_eq!(bounds(off), Bounds { points: POINTS, page: POINTS, counts_exactly: true });
+    }
+
+    #[test]
+    fn reads_follow_the_length_of_what_was_read() {
+        let size = ReadSize::default();
+        assert_eq!((size.points(256), size.points(1)), (FIRST_READ, 1));
+        size.note(FIRST_READ, FIRST_READ * 100);
+        assert_eq!(size.points(256), 2 * FIRST_READ, "it grows slowly");
+        size.note(64, 64 * (READ_BYTES / 5));
+        assert_eq!(size.points(256), 5);
+        size.note(5, 5 * READ_BYTES * 2);
+        assert_eq!(size.points(256), 1, "at least one");
+        size.note(0, 0);
+        assert_eq!(size.points(256), 1);
+        (0..9).for_each(|_| size.note(1, 10));
+        assert_eq!(size.points(256), POINTS);
     }
 
     #[test]

@@ -21,7 +21,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::bounds::{Bounds, Bytes};
+use super::bounds::{Bounds, Bytes, ReadSize, weight};
 use super::config::QdrantConfig;
 use super::encode::{document, expected, point_id};
 use super::fault::Error;
@@ -44,6 +44,7 @@ pub struct QdrantStore {
     /// The limits of the collection; `None` before they are read, and after the server refused a request for its size.
     bounds: Mutex<Option<Bounds>>,
     bytes: Bytes,
+    read_size: ReadSize,
     /// The server asked for no write before this time.
     pause: std::sync::Mutex<Option<Instant>>,
 }
@@ -65,6 +66,7 @@ impl QdrantStore {
             turn: Mutex::new(()),
             bounds: Mutex::default(),
             bytes: Bytes::default(),
+            read_size: ReadSize::default(),
             pause: std::sync::Mutex::default(),
         })
     }
@@ -134,6 +136,7 @@ impl QdrantStore {
             ..GetPoints::default()
         };
         let points = self.server.call(self.server.client.get_points(request)).await?.result;
+        self.read_size.note(points.len(), points.iter().map(weight).sum());
         Ok(points.into_iter().filter_map(document).map(|document| (document.id, document)).collect())
     }
 
@@ -148,6 +151,7 @@ impl QdrantStore {
             ..ScrollPoints::default()
         };
         let page = self.server.call(self.server.client.scroll(request)).await?;
+        self.read_size.note(page.result.len(), page.result.iter().map(weight).sum());
         let documents = page.result.into_iter().filter_map(document);
         Ok((documents.map(|document| document.seen()).collect(), page.next_page_offset))
     }
@@ -189,8 +193,11 @@ impl Projection for QdrantStore {
     async fn fetch_documents(&self, ids: &[Uuid]) -> Result<Vec<Option<StoredDocument>>, Fault> {
         let mut found = HashMap::with_capacity(ids.len());
         let bounds = self.patiently(|| self.bounds()).await.map_err(|error| error.into_fault(READ))?;
-        for ids in ids.chunks(bounds.page) {
-            found.extend(self.patiently(|| self.points(ids)).await.map_err(|error| error.into_fault(READ))?);
+        let mut rest = ids;
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(rest.len().min(self.read_size.points(bounds.page)));
+            found.extend(self.patiently(|| self.points(now)).await.map_err(|error| error.into_fault(READ))?);
+            rest = later;
         }
         Ok(ids.iter().map(|id| found.remove(id)).collect())
     }
@@ -201,7 +208,7 @@ impl Projection for QdrantStore {
         // The page includes its offset. Points with a numeric id come before all others.
         let mut next = Some(point_id(after.unwrap_or_default()));
         while let Some(offset) = next.filter(|_| found.len() < limit) {
-            let wanted = (limit - found.len()).saturating_add(1).min(bounds.page);
+            let wanted = (limit - found.len()).saturating_add(1).min(self.read_size.points(bounds.page));
             let page = self.patiently(|| self.page(offset.clone(), wanted)).await;
             let (page, following) = page.map_err(|error| error.into_fault(READ))?;
             found.extend(page.into_iter().filter(|seen| after.is_none_or(|after| seen.id > after)));

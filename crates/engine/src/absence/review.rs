@@ -14,7 +14,7 @@ use super::look::{Look, look};
 use crate::ingest::publisher::Publisher;
 use crate::ingest::row_event;
 use crate::ports::{
-    AbsenceCause, AbsentRow, Approval, Deletions, EntryId, Fault, Ports, Row, Suspicion, Touch, Verdict,
+    AbsenceCause, AbsentRow, Approval, Deletions, EntryId, Fault, Ports, Suspicion, Touch, Verdict, each_row,
 };
 
 /// The number of notes that are read, and of signals that are published, at once.
@@ -92,16 +92,13 @@ pub async fn truncated(ports: &Ports, max_deletes: Option<u64>, at: Time) -> Res
     let (mut gone, mut after) = (Vec::new(), None);
     loop {
         let page = ports.records.rows(after, BATCH).await?;
-        let ended = page.len() < BATCH;
-        after = page.last().map(|row| row.id).or(after);
+        let Some(last) = page.last() else { break };
+        after = Some(last.id);
         let absent = page.iter().filter(|row| row.is_absent());
         let ids: Vec<Uuid> = absent.map(|row| row.id).collect();
         ports.records.note_absent(&ids, AbsenceCause::Truncated, at).await?;
         ports.records.confirm_absent(&ids).await?;
         gone.extend(ids);
-        if ended {
-            break;
-        }
     }
     let mut review = Review::default();
     decide(ports, Approval { at, max_deletes, forced: false }, &mut review).await?;
@@ -136,9 +133,7 @@ async fn look_at(
         return Ok(());
     }
     let ids: Vec<Uuid> = page.iter().map(|noted| noted.id).collect();
-    let rows = ports.records.rows_of(&ids).await?;
-    let looks: Vec<(Uuid, Look)> =
-        page.iter().zip(&rows).map(|(noted, row)| (noted.id, look(noted, row.as_ref(), at))).collect();
+    let looks = each_row(&*ports.records, &ids, |i, row| (ids[i], look(&page[i], row.as_ref(), at))).await?;
     let of = |wanted: Look| looks.iter().filter(|(_, look)| *look == wanted).map(|(id, _)| *id).collect::<Vec<_>>();
     ports.records.forget_absent(&of(Look::Forget)).await?;
     let confirmed = of(Look::Confirm);
@@ -149,9 +144,8 @@ async fn look_at(
     review.shown += shown.len() as u64;
     // The name is unique, so that no signal is taken for a repetition of an earlier one.
     let (place, targets) = (format!("shown again {}", Uuid::new_v4()), ports.signalled());
-    let rows = rows.iter().flatten().filter(|row| shown.contains(&row.id));
-    let signal = |row: &Row| row_event::signal(row.id, Touch::Updated, at, &place, &targets);
-    publish(publisher, rows.map(signal).collect(), review).await
+    let signal = |id: &Uuid| row_event::signal(*id, Touch::Updated, at, &place, &targets);
+    publish(publisher, shown.iter().map(signal).collect(), review).await
 }
 
 async fn decide(ports: &Ports, approval: Approval, review: &mut Review) -> Result<(), Fault> {

@@ -4,7 +4,7 @@
 use chunk_sync_model::Event;
 use uuid::Uuid;
 
-use crate::ports::{Fault, Records};
+use crate::ports::{Fault, Records, each_record};
 
 /// Which of the events are repeated: as far as they are merged, not as far as they wait on the bus. In the order of the
 /// events. Signals are never repeated.
@@ -15,10 +15,10 @@ pub async fn repeated(records: &dyn Records, events: &[Event]) -> Result<Vec<boo
     let mut ids: Vec<Uuid> = events.iter().map(Event::chunk_id).collect();
     ids.sort_unstable();
     ids.dedup();
-    let current = records.current(&ids).await?;
+    let found = each_record(records, &ids).await?;
     let is_repeated = |event: &Event| {
         let place = ids.binary_search(&event.chunk_id()).ok();
-        let record = place.and_then(|place| current.get(place)?.record.as_ref());
+        let record = place.and_then(|place| found.get(place)?.as_ref());
         record.is_some_and(|record| record.repeats(event.writer, event.time(), event.event_id))
     };
     Ok(events.iter().map(is_repeated).collect())

@@ -11,7 +11,7 @@ use tracing::info;
 use uuid::Uuid;
 
 use crate::Publisher;
-use crate::ports::{DEAD_FIELDS, DeadLetters, EntryId, Fault, Letter, SystemOfRecord};
+use crate::ports::{DEAD_FIELDS, DeadLetters, EntryId, Fault, Letter, SystemOfRecord, each_record};
 
 /// Letters read at once.
 const PAGE: usize = 100;
@@ -120,9 +120,8 @@ pub async fn superseded(records: &dyn SystemOfRecord, events: &[(Event, Vec<Targ
     let mut ids: Vec<Uuid> = events.iter().map(|(event, _)| event.chunk_id()).collect();
     ids.sort_unstable();
     ids.dedup();
-    let current = if ids.is_empty() { Vec::new() } else { records.current(&ids).await? };
-    let found: BTreeMap<Uuid, Option<Record>> =
-        ids.into_iter().zip(current.into_iter().map(|current| current.record)).collect();
+    let found = each_record(records, &ids).await?;
+    let found: BTreeMap<Uuid, Option<Record>> = ids.into_iter().zip(found).collect();
     let judge = |(event, missing): &(Event, Vec<Target>)| {
         let record = found.get(&event.chunk_id()).and_then(Option::as_ref);
         record.is_some_and(|record| is_superseded(event, missing, record))

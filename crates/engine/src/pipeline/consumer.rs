@@ -11,8 +11,8 @@ use crate::runtime::progress::Stop;
 use crate::runtime::retry::Pauses;
 use crate::runtime::settings::Settings;
 
-/// The most bytes of fields that are carried together; a longer entry is carried alone.
-const TOGETHER_BYTES: usize = 4 << 20;
+/// The most bytes of fields, and of merged states, that are carried together; what is longer is carried alone.
+pub(super) const TOGETHER_BYTES: usize = 4 << 20;
 
 /// Splits deliveries, in their order, so that the bytes of each group are bounded.
 pub(super) fn cut_by_bytes(deliveries: Vec<Delivery>) -> Vec<Vec<Delivery>> {

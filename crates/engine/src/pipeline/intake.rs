@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use crate::pipeline::carried::Answer;
-use crate::pipeline::completion::Batch;
 use crate::pipeline::envelope::{self, Operation, Refusal};
 use crate::pipeline::log::Ending;
 use crate::pipeline::resolutions;
@@ -61,12 +60,12 @@ impl Worker {
         self.log.complete(&endings).await
     }
 
-    /// From delivery to the store writers. `None` if nothing is left to complete, or the worker was stopped first.
+    /// From delivery to durable operations. Empty if nothing is left to carry, or the worker was stopped first.
     pub(super) async fn take(
         &self,
         deliveries: Vec<Delivery>,
         accusation: &mut Accusation,
-    ) -> Result<Option<Batch>, Fault> {
+    ) -> Result<Vec<Operation>, Fault> {
         failpoint::reached(CrashPoint::Read);
         self.clocks.examine(&deliveries);
         let now = self.clock.now();
@@ -84,26 +83,20 @@ impl Worker {
         }
         let read = self.without_forged(read, &mut letters).await;
         self.dead_letter(&letters).await?;
-        let Some(operations) = self.admit(read).await? else { return Ok(None) };
+        let Some(operations) = self.admit(read).await? else { return Ok(Vec::new()) };
         let (mut operations, known): (Vec<_>, Vec<_>) = operations.into_iter().partition(|o| !self.given_up.awaited(o));
         let known: Vec<EntryId> = known.iter().filter_map(|o| Some(o.entry.as_ref()?.id)).collect();
         self.acknowledge(&known).await?;
         self.progress.took(&operations);
-        if operations.is_empty() {
-            return Ok(None);
-        }
-        if self.bus.finished_by() == FinishedBy::Acknowledgement {
+        if !operations.is_empty() && self.bus.finished_by() == FinishedBy::Acknowledgement {
             let started = Instant::now();
             let refused = self.log.append(&operations, &self.epoch, &self.stop).await?;
             operations = self.refuse_too_long(operations, refused).await?;
             self.complete_carried(self.carried.superseded(&operations)).await?;
             metrics::took(metrics::Operation::Wal, started);
             failpoint::reached(CrashPoint::Logged);
-            if operations.is_empty() {
-                return Ok(None);
-            }
         }
-        self.carry(operations).await
+        Ok(operations)
     }
 
     /// Dead-letters the operations that are too long for the log, by index, and returns the others.

@@ -17,6 +17,8 @@ pub(super) struct Merged {
     pub(super) refused: Vec<(usize, Fault)>,
     /// Operations whose rows are locked or lack a parent row, or whose merge takes too long.
     pub(super) locked: Vec<(usize, Fault)>,
+    /// Operations that are left for the next batch.
+    pub(super) rest: Vec<usize>,
 }
 
 /// A batch while it is merged, in parts where it failed as a whole.
@@ -41,6 +43,11 @@ impl<'a> Merging<'a> {
         let (part, rest) = size.cut(self.open.pop()?);
         self.open.extend(Some(rest).filter(|rest| !rest.is_empty()));
         Some(part)
+    }
+
+    /// Leaves what is still open for the next batch.
+    pub(super) fn end_here(&mut self) {
+        self.merged.rest.extend(std::mem::take(&mut self.open).into_iter().flatten());
     }
 
     /// Notes the operations that cannot be merged; the others of the part are open again.

@@ -14,13 +14,14 @@ use crate::pipeline::apply::external_change::Written;
 use crate::pipeline::apply::merge_context::{MergeContext, Outcome};
 use crate::pipeline::apply::{MergeEnd, merge_all};
 use crate::pipeline::completion::Batch;
+use crate::pipeline::consumer::TOGETHER_BYTES;
 use crate::pipeline::envelope::Operation;
 use crate::pipeline::isolation::{halves, halves_in_order};
 use crate::pipeline::merge_parts::{Merged, Merging};
 use crate::pipeline::merge_size::MergeSize;
 use crate::pipeline::store_writer::StoreWriter;
 use crate::pipeline::worker::Worker;
-use crate::ports::{Fault, FaultClass, FinishedBy, Policy, WaitReason, Watched};
+use crate::ports::{Fault, FaultClass, FinishedBy, Policy, WaitReason, Watched, Write};
 use crate::runtime::catch_panic::catch_panic;
 use crate::runtime::failpoint::{self, CrashPoint};
 use crate::runtime::metrics;
@@ -29,6 +30,25 @@ use crate::runtime::watch;
 
 /// How long an operation is retried whose row refers to a row of another table that does not exist yet.
 const PARENT_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What [`Worker::carry`] carried.
+#[derive(Default)]
+pub(crate) struct Part {
+    /// What is with the store writers now.
+    pub(crate) batch: Option<Batch>,
+    /// What is still to be carried, in its order: the states before have as many bytes as are held at once.
+    pub(crate) rest: Vec<Operation>,
+}
+
+/// The operations of a batch after their merge, each kind in its order.
+#[derive(Default)]
+struct Sorted {
+    kept: Vec<Operation>,
+    /// Those of `kept` that the system of record refuses, by their index there.
+    refused: Vec<(usize, Fault)>,
+    /// Those that were not merged yet.
+    rest: Vec<Operation>,
+}
 
 impl Worker {
     /// Lists the chunks of operations that may have been carried before: writes of an earlier process may still arrive.
@@ -44,11 +64,24 @@ impl Worker {
         Ok(listed.await?.is_some())
     }
 
-    /// From durable to the store writers: replayed operations take this path as well.
-    pub(crate) async fn carry(&self, operations: Vec<Operation>) -> Result<Option<Batch>, Fault> {
+    /// Carries operations and waits until they are completed, the next ones after those before.
+    pub(crate) async fn carry_to_the_end(&self, mut operations: Vec<Operation>) -> Result<(), Fault> {
+        while !operations.is_empty() {
+            let carried = self.carry(operations).await?;
+            operations = carried.rest;
+            if let Some(batch) = carried.batch {
+                self.clone().complete(batch).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// From durable to the store writers: replayed operations take this path as well. Nothing was carried if the worker was
+    /// stopped or the term ended first.
+    pub(crate) async fn carry(&self, operations: Vec<Operation>) -> Result<Part, Fault> {
         let mut turn = self.turn.lock().await;
         if self.clocks.agree().await.is_none() || !self.list_repeated(&operations).await? {
-            return Ok(None);
+            return Ok(Part::default());
         }
         // Read once: the merge puts the writes of a store that is behind into the outbox, and every other store gets
         // them directly, whatever happens to it during the merge. With a second reading a store might get them neither
@@ -63,8 +96,8 @@ impl Worker {
         // Before the merge: from its commit on, a later merge may put a newer write of these chunks into the outbox.
         let ids: Vec<_> = operations.iter().map(|operation| operation.event.chunk_id()).collect();
         let claims = direct.iter().map(|store_writer| store_writer.claim(ids.clone())).collect();
-        let Some(Merged { outcome, refused, locked }) = self.merge(&operations, &outbox, &mut turn).await? else {
-            return Ok(None);
+        let Some(Merged { outcome, refused, locked, rest }) = self.merge(&operations, &outbox, &mut turn).await? else {
+            return Ok(Part::default());
         };
         let merged_at = self.clock.now();
         self.count(&outcome);
@@ -74,47 +107,48 @@ impl Worker {
         for store_writer in direct.into_iter().filter(|_| !writes.is_empty()) {
             answers.push((store_writer.target(), store_writer.send(Arc::clone(&writes), enqueued)));
         }
-        let (operations, refused) = self.set_locked_aside(operations, refused, locked).await?;
-        Ok((!operations.is_empty()).then_some(Batch {
-            operations,
-            writes,
-            answers,
-            refused,
-            enqueued,
-            merged_at,
-            claims,
-        }))
+        let Sorted { kept: operations, refused, rest } =
+            self.set_locked_aside(operations, refused, locked, rest).await?;
+        let batch = Batch { operations, writes, answers, refused, enqueued, merged_at, claims };
+        Ok(Part { batch: Some(batch).filter(|batch| !batch.operations.is_empty()), rest })
     }
 
-    /// Sets the operations aside, by index, whose rows are locked or lack a parent row. Returns the others, and the
-    /// refused ones by their new indices.
+    /// Sets the operations aside, by index, whose rows are locked or lack a parent row, and separates the rest.
     async fn set_locked_aside(
         &self,
         operations: Vec<Operation>,
         refused: Vec<(usize, Fault)>,
         locked: Vec<(usize, Fault)>,
-    ) -> Result<(Vec<Operation>, Vec<(usize, Fault)>), Fault> {
-        let Some((_, last)) = locked.last() else { return Ok((operations, refused)) };
-        let error = last.to_string();
+        rest: Vec<usize>,
+    ) -> Result<Sorted, Fault> {
+        if locked.is_empty() && rest.is_empty() {
+            return Ok(Sorted { kept: operations, refused, rest: Vec::new() });
+        }
+        let error = locked.last().map(|(_, last)| last.to_string()).unwrap_or_default();
         let (locked, mut refused): (BTreeSet<usize>, BTreeMap<usize, Fault>) =
             (locked.iter().map(|(i, _)| *i).collect(), refused.into_iter().collect());
-        let (mut kept, mut postponed, mut still_refused) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut sorted, mut postponed) = (Sorted::default(), Vec::new());
         for (i, operation) in operations.into_iter().enumerate() {
             if locked.contains(&i) {
                 postponed.push(operation);
-                continue;
+            } else if rest.contains(&i) {
+                sorted.rest.push(operation);
+            } else {
+                sorted.refused.extend(refused.remove(&i).map(|fault| (sorted.kept.len(), fault)));
+                sorted.kept.push(operation);
             }
-            still_refused.extend(refused.remove(&i).map(|fault| (kept.len(), fault)));
-            kept.push(operation);
         }
         // If the worker is stopped before they are set aside, they are where they were read from.
-        self.set_aside(postponed, WaitReason::Locked, &error).await?;
-        Ok((kept, still_refused))
+        if !postponed.is_empty() {
+            self.set_aside(postponed, WaitReason::Locked, &error).await?;
+        }
+        Ok(sorted)
     }
 
     /// Merges, and retries until the system of record answers. The writes that the stores in `behind` miss go into the
     /// outbox. A refused batch is halved until the refused operation is found; a batch that meets a lock or a time limit
-    /// is halved until the chunk is found. `None` if the worker was stopped or the term ended first.
+    /// is halved until the chunk is found. Ends before the whole batch once the merged states have [`TOGETHER_BYTES`].
+    /// `None` if the worker was stopped or the term ended first.
     async fn merge(
         &self,
         operations: &[Operation],
@@ -122,6 +156,7 @@ impl Worker {
         size: &mut MergeSize,
     ) -> Result<Option<Merged>, Fault> {
         let mut merging = Merging::of(operations, Pauses::new(&self.settings.worker));
+        let mut merged_bytes = 0;
         while let Some(part) = merging.next(size) {
             let batch: Vec<&Operation> = part.iter().map(|i| &operations[*i]).collect();
             let now = Written { at: self.clock.now(), max_ahead: self.settings.limits.max_ahead_micros };
@@ -143,8 +178,13 @@ impl Worker {
             size.note(batch.len(), began.elapsed());
             match end {
                 Ok(MergeEnd::Done(outcome)) => {
+                    let bytes: usize = outcome.writes.iter().map(Write::weight).sum();
                     merging.merged.outcome.join(outcome);
                     self.progress.records_answered();
+                    merged_bytes += bytes;
+                    if merged_bytes >= TOGETHER_BYTES.min(self.settings.worker.in_flight_bytes) {
+                        merging.end_here();
+                    }
                 }
                 Ok(MergeEnd::Refused(refused)) => {
                     merging.refuse(&part, refused);

@@ -132,10 +132,7 @@ async fn replay(worker: &Worker, run: Vec<Entry>, recovered: &mut Recovered) -> 
     recovered.replayed += operations.len() as u64;
     worker.progress.took(&operations);
     worker.log.begin_again(&operations).await?;
-    match worker.carry(operations).await? {
-        Some(batch) => worker.clone().complete(batch).await,
-        None => Ok(()),
-    }
+    worker.carry_to_the_end(operations).await
 }
 
 /// Ends a logged operation that is not accepted as an event: one that a setting refuses is set aside, any other is

@@ -7,8 +7,8 @@ use chunk_sync_model::{Hash, Record, State, SyncVersion, Target};
 use uuid::Uuid;
 
 use super::{
-    AbsenceLog, AbsenceNote, ConflictLog, Counts, EntryId, Erasures, Fault, IdleRecords, NewConflict, NoteChange,
-    Outbox, ResolvedPart, WatchList,
+    AbsenceLog, AbsenceNote, ConflictLog, Counts, EntryId, Erasures, Fault, FaultClass, IdleRecords, NewConflict,
+    NoteChange, Outbox, ResolvedPart, WatchList,
 };
 
 /// What the system of record holds of a chunk when its merge begins.
@@ -141,6 +141,64 @@ pub enum RowsWritten {
     Overtaken,
 }
 
+/// The most bytes of rows that one call reads. A row that has more is read alone. Rows are as long as their application
+/// makes them, up to `limits.row_max_bytes`: a number of rows bounds nothing.
+pub const READ_BYTES: usize = 8 << 20;
+
+/// How many of the first rows, of these lengths in bytes, are read by one call.
+#[must_use]
+pub fn read_together(lengths: impl Iterator<Item = usize>) -> usize {
+    let mut bytes: usize = 0;
+    let mut fits = |length: &usize| {
+        bytes = bytes.saturating_add(*length);
+        bytes <= READ_BYTES
+    };
+    lengths.enumerate().take_while(|(place, length)| fits(length) || *place == 0).count()
+}
+
+/// Reads all of these rows, in parts of bounded size, and returns what `keep` takes of each, in their order. `keep` gets
+/// the index of the chunk, and should not keep the state.
+///
+/// # Errors
+/// The fault of the system of record.
+pub async fn each_row<T: Send>(
+    records: &dyn SystemOfRecord,
+    ids: &[Uuid],
+    mut keep: impl FnMut(usize, Option<Row>) -> T + Send,
+) -> Result<Vec<T>, Fault> {
+    let mut kept = Vec::with_capacity(ids.len());
+    while let rest @ [_, ..] = &ids[kept.len()..] {
+        let rows = records.rows_of(rest).await?;
+        if rows.is_empty() {
+            return Err(unanswered());
+        }
+        for row in rows {
+            kept.push(keep(kept.len(), row));
+        }
+    }
+    Ok(kept)
+}
+
+/// Reads the records of all of these chunks, in their order.
+///
+/// # Errors
+/// The fault of the system of record.
+pub async fn each_record(records: &dyn SystemOfRecord, ids: &[Uuid]) -> Result<Vec<Option<Record>>, Fault> {
+    let mut kept = Vec::with_capacity(ids.len());
+    while let rest @ [_, ..] = &ids[kept.len()..] {
+        let current = records.current(rest).await?;
+        if current.is_empty() {
+            return Err(unanswered());
+        }
+        kept.extend(current.into_iter().map(|current| current.record));
+    }
+    Ok(kept)
+}
+
+fn unanswered() -> Fault {
+    Fault::new(FaultClass::Corrupt, "read rows", "the system of record did not answer for a chunk")
+}
+
 /// A merge transaction: it holds the locks of its chunks. If it is dropped, nothing is written and the locks are
 /// released.
 ///
@@ -184,14 +242,16 @@ pub trait SystemOfRecord: Send + Sync {
         Ok(Vec::new())
     }
 
-    /// Reads row and record of every chunk in their order, from one snapshot and without locks.
+    /// Reads row and record of the first of these chunks, in their order, from one snapshot and without locks: as many
+    /// as have [`READ_BYTES`] together, and at least one.
     async fn current(&self, ids: &[Uuid]) -> Result<Vec<CurrentState>, Fault>;
 
-    /// Reads the next rows and records in ascending order of id, from the first one above `after`, at most `limit`,
-    /// including tombstones. Fewer than `limit` mean the end.
+    /// Reads the next rows and records in ascending order of id, from the first one above `after`, including tombstones:
+    /// at most `limit`, and as many as have [`READ_BYTES`] together. Only an empty answer means the end.
     async fn rows(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Row>, Fault>;
 
-    /// Reads rows and records of these chunks, in their order; `None` where there is neither.
+    /// Reads rows and records of the first of these chunks, in their order, as many as have [`READ_BYTES`] together, and
+    /// at least one; `None` where there is neither. [`each_row`] reads all of them.
     async fn rows_of(&self, ids: &[Uuid]) -> Result<Vec<Option<Row>>, Fault>;
 
     /// Counts the rows.

@@ -18,7 +18,7 @@ use std::time::Duration;
 use chunk_sync_model::SyncVersion;
 use tracing::{info, warn};
 
-use crate::ports::{Fault, PendingWrite, Ports, Projection, Records, Row, StoredFingerprint, Watched};
+use crate::ports::{Fault, PendingWrite, Ports, Projection, Records, Row, StoredFingerprint, Watched, each_row};
 use crate::runtime::metrics;
 use crate::runtime::term::Term;
 
@@ -80,11 +80,10 @@ impl Watch {
             }
             // First the store, then the records: what is recorded in between is not taken for overtaken.
             let seen = store.fetch_fingerprints(&ids).await?;
-            let rows = records.rows_of(&ids).await?;
-            let overtaken = seen.iter().zip(&rows).zip(&ids).filter_map(|((seen, row), id)| {
-                Some(PendingWrite { id: *id, target, version: due(seen.as_ref(), row.as_ref()?)? })
+            let overtaken = each_row(&**records, &ids, |i, row| {
+                Some(PendingWrite { id: ids[i], target, version: due(seen[i].as_ref(), &row?)? })
             });
-            let overtaken: Vec<PendingWrite> = overtaken.collect();
+            let overtaken: Vec<PendingWrite> = overtaken.await?.into_iter().flatten().collect();
             if !overtaken.is_empty() {
                 records.enqueue(&overtaken).await?;
                 late += overtaken.len() as u64;

@@ -6,8 +6,7 @@ use chunk_sync_model::{Target, Time};
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::ports::Fault;
-use crate::ports::Ports;
+use crate::ports::{Fault, Ports, each_row};
 
 /// What is left of a chunk that should be deleted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -29,19 +28,19 @@ pub struct Absence {
 /// # Errors
 /// A store cannot be read; nothing is known about the chunks then.
 pub async fn absence(ports: &Ports, ids: &[Uuid]) -> Result<Vec<Absence>, Fault> {
-    let mut left = Vec::with_capacity(ids.len());
-    for (id, row) in ids.iter().zip(ports.records.rows_of(ids).await?) {
+    let left = each_row(&*ports.records, ids, |i, row| {
         let lives = row.as_ref().and_then(|row| row.lives);
         let version = row.as_ref().map(|row| row.version).unwrap_or_default();
         let has_row = row.is_some_and(|row| row.state.is_some() || row.oversize);
-        left.push(Absence {
-            id: *id,
+        Absence {
+            id: ids[i],
             absent: false,
             present: has_row.then_some(Target::Postgres).into_iter().collect(),
             alive: lives == Some(true),
             tombstone: (lives == Some(false)).then(|| Time::from_micros(version.signed())),
-        });
-    }
+        }
+    });
+    let mut left = left.await?;
     for store in &ports.stores {
         for (left, seen) in left.iter_mut().zip(store.fetch_fingerprints(ids).await?) {
             left.present.extend(seen.map(|_| store.target()));

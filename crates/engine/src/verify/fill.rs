@@ -176,17 +176,14 @@ impl Filler {
         let (mut after, mut last) = (None, None);
         loop {
             let page = self.ports.records.rows(after, BATCH).await?;
-            let ended = page.len() < BATCH;
-            after = page.last().map(|row| row.id).or(after);
+            let Some(read) = page.last() else { break };
+            after = Some(read.id);
             let now = self.ports.clock.now();
             let there = page.iter().filter(|row| row.state.is_some());
             let events: Vec<_> = there.map(|row| row_event::fill(row.id, now, &view, &targets)).collect();
             let count = events.len() as u64;
             last = self.publisher.publish_when_there_is_room(events).await?.last().copied().or(last);
             self.state.set(target, |filled| filled.published += count);
-            if ended {
-                break;
-            }
         }
         match last {
             Some(last) => repair::until_finished(&*self.ports.bus, last, &|_| {}).await,

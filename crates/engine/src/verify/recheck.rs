@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::compare::{ChunkView, Finding};
 use super::options::Options;
-use crate::ports::{Fault, FinishedBy, Ports, StoredFingerprint};
+use crate::ports::{Fault, FinishedBy, Ports, StoredFingerprint, each_row};
 use crate::runtime::clock::Clock;
 
 /// The pause before the second reading. It doubles from reading to reading up to the longest.
@@ -73,7 +73,7 @@ pub async fn look_again(ports: &Ports, options: &Options, findings: Vec<Finding>
 pub async fn look_at(ports: &Ports, options: &Options, ids: &[Uuid]) -> Result<Vec<Finding>, Fault> {
     let mut findings = Vec::new();
     for ids in ids.chunks(options.page.max(1)) {
-        findings.extend(views(ports, ids).await?.iter().filter_map(|view| view.finding(&ports.stores)));
+        findings.extend(view_each(ports, ids, |view| view.finding(&ports.stores)).await?.into_iter().flatten());
     }
     Ok(findings)
 }
@@ -92,25 +92,25 @@ pub(super) async fn recheck(ports: &Ports, options: &Options, findings: Vec<Find
         let impatient = began.elapsed() > options.patience;
         let ids: Vec<Uuid> = open.keys().copied().collect();
         for ids in ids.chunks(options.page.max(1)) {
-            for view in views(ports, ids).await? {
-                let found = view.finding(&ports.stores).filter(|_| options.concerns(&view));
-                match (found, open.get_mut(&view.id)) {
+            let look = |view: ChunkView| (view.finding(&ports.stores), options.concerns(&view));
+            for (id, (found, concerns)) in ids.iter().zip(view_each(ports, ids, look).await?) {
+                match (found.filter(|_| concerns), open.get_mut(id)) {
                     (Some(found), Some(suspect)) => {
                         let still = suspect.stands(found, &ports.clock);
                         if still
                             && suspect.since.elapsed() >= options.still
                             && (impatient || suspect.has_arrived(under_way))
                         {
-                            rechecked.findings.extend(open.remove(&view.id).map(|suspect| suspect.finding));
+                            rechecked.findings.extend(open.remove(id).map(|suspect| suspect.finding));
                         } else if !still && impatient {
                             rechecked.unsettled += 1;
-                            open.remove(&view.id);
+                            open.remove(id);
                         }
                     }
                     (None, Some(_)) => {
                         rechecked.cleared += 1;
-                        rechecked.vanished += u64::from(!options.concerns(&view));
-                        open.remove(&view.id);
+                        rechecked.vanished += u64::from(!concerns);
+                        open.remove(id);
                     }
                     (_, None) => {}
                 }
@@ -121,19 +121,22 @@ pub(super) async fn recheck(ports: &Ports, options: &Options, findings: Vec<Find
     Ok(rechecked)
 }
 
-/// What is held under these ids. The stores are read first, so that none can be ahead of the row with which it is
-/// compared.
-async fn views(ports: &Ports, ids: &[Uuid]) -> Result<Vec<ChunkView>, Fault> {
+/// What `keep` takes of each of these chunks, in their order. The stores are read first, so that none can be ahead of the
+/// row with which it is compared.
+async fn view_each<T: Send>(
+    ports: &Ports,
+    ids: &[Uuid],
+    mut keep: impl FnMut(ChunkView) -> T + Send,
+) -> Result<Vec<T>, Fault> {
     let mut seen: Vec<Vec<Option<StoredFingerprint>>> = Vec::with_capacity(ports.stores.len());
     for store in &ports.stores {
         seen.push(store.fetch_fingerprints(ids).await?);
     }
-    let rows = ports.records.rows_of(ids).await?;
-    let view = |(i, (id, row)): (usize, (&Uuid, _))| {
+    let view = |i: usize, row| {
         let seen = seen.iter_mut().map(|store| store.get_mut(i).and_then(Option::take)).collect();
-        ChunkView { id: *id, row, seen }
+        keep(ChunkView { id: ids[i], row, seen })
     };
-    Ok(ids.iter().zip(rows).enumerate().map(view).collect())
+    each_row(&*ports.records, ids, view).await
 }
 
 impl Suspect {

@@ -18,7 +18,7 @@ use crate::absence::restore::examine;
 use crate::absence::review::note;
 use crate::ingest::publisher::Publisher;
 use crate::ingest::row_event;
-use crate::ports::{Bus, EntryId, Fault, FaultClass, Ports, Row, Suspicion, Touch};
+use crate::ports::{Bus, EntryId, Fault, FaultClass, Ports, Row, Suspicion, Touch, each_row};
 use crate::verify::{Finding, Kind, Report};
 
 /// The number of rows that are read, and of signals that are published, at once.
@@ -200,9 +200,10 @@ pub async fn publish(
     let mut published = Published::default();
     for steps in decided.chunks(BATCH) {
         let ids: Vec<Uuid> = steps.iter().map(|step| step.id).collect();
-        let (rows, now) = (ports.records.rows_of(&ids).await?, ports.clock.now());
-        let rows = steps.iter().zip(rows).filter(|(step, row)| !(suspect && is_foreign(step, row.as_ref())));
-        let events: Vec<_> = rows.map(|(step, _)| signal(step, now, &view, &targets)).collect();
+        let keep = |i: usize, row: Option<Row>| !(suspect && is_foreign(steps[i], row.as_ref()));
+        let (kept, now) = (each_row(&*ports.records, &ids, keep).await?, ports.clock.now());
+        let steps = steps.iter().zip(kept).filter(|(_, kept)| *kept);
+        let events: Vec<_> = steps.map(|(step, _)| signal(step, now, &view, &targets)).collect();
         published.signals += events.len() as u64;
         published.last = publisher.publish_when_there_is_room(events).await?.last().copied().or(published.last);
         progress(published.signals);

@@ -29,9 +29,9 @@ impl Walk {
     /// The next id that any store has, with what each store holds under it; `None` at the end.
     pub(super) async fn next(&mut self) -> Result<Option<ChunkView>, Fault> {
         self.order();
-        self.rows.arrive(self.page, |row| row.id).await?;
+        self.rows.arrive(|row| row.id).await?;
         for (_, pages) in &mut self.stores {
-            pages.arrive(self.page, |seen| seen.id).await?;
+            pages.arrive(|seen| seen.id).await?;
         }
         self.order();
         let heads = self.stores.iter().filter_map(|(_, pages)| pages.head(|seen| seen.id));
@@ -85,7 +85,7 @@ impl<T: Send + 'static> Pages<T> {
     }
 
     /// Waits for the page that is being read, if the current page is used up.
-    async fn arrive(&mut self, wanted: usize, id: impl Fn(&T) -> Uuid) -> Result<(), Fault> {
+    async fn arrive(&mut self, id: impl Fn(&T) -> Uuid) -> Result<(), Fault> {
         if !self.items.is_empty() {
             return Ok(());
         }
@@ -94,7 +94,7 @@ impl<T: Send + 'static> Pages<T> {
                 Ok(panic) => std::panic::resume_unwind(panic),
                 Err(end) => Err(Fault::new(FaultClass::Unavailable, "verify", end)),
             })?;
-            self.ended = page.len() < wanted;
+            self.ended = page.is_empty();
             self.last = page.last().map(id).or(self.last);
             self.items = page.into();
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
     Altered, Commit, Committed, Counts, CurrentState, EntryId, Fault, FaultClass, Fence, MergeScope, MergeTransaction,
-    Row, RowsWritten, SystemOfRecord,
+    Row, RowsWritten, SystemOfRecord, read_together,
 };
 use chunk_sync_model::State;
 use tokio::sync::{OwnedMutexGuard, OwnedRwLockReadGuard};
@@ -116,6 +116,10 @@ impl MergeTransaction for MemoryMerge {
     }
 }
 
+fn weight(state: Option<&State>) -> usize {
+    state.map_or(0, |state| state.chunk.weight())
+}
+
 #[async_trait]
 impl SystemOfRecord for MemoryRecords {
     async fn prepare(&self) -> Result<(), Fault> {
@@ -159,7 +163,9 @@ impl SystemOfRecord for MemoryRecords {
 
     async fn current(&self, ids: &[Uuid]) -> Result<Vec<CurrentState>, Fault> {
         let tables = self.tables.lock().unwrap();
-        Ok(ids.iter().map(|id| tables.held(*id)).collect())
+        let mut current: Vec<CurrentState> = ids.iter().map(|id| tables.held(*id)).collect();
+        current.truncate(read_together(current.iter().map(|current| weight(current.state.as_deref()))));
+        Ok(current)
     }
 
     async fn rows(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Row>, Fault> {
@@ -168,12 +174,17 @@ impl SystemOfRecord for MemoryRecords {
         let rows =
             tables.rows.range(above(after)).map(|(id, _)| *id).filter(|id| !tables.hidden.contains(id)).take(limit);
         let ids: BTreeSet<Uuid> = records.chain(rows).collect();
-        Ok(ids.into_iter().take(limit).filter_map(|id| tables.row(id)).collect())
+        let mut rows: Vec<Row> = ids.into_iter().take(limit).filter_map(|id| tables.row(id)).collect();
+        rows.truncate(read_together(rows.iter().map(|row| weight(row.state.as_deref()))));
+        Ok(rows)
     }
 
     async fn rows_of(&self, ids: &[Uuid]) -> Result<Vec<Option<Row>>, Fault> {
         let tables = self.tables.lock().unwrap();
-        Ok(ids.iter().map(|id| tables.row(*id)).collect())
+        let mut rows: Vec<Option<Row>> = ids.iter().map(|id| tables.row(*id)).collect();
+        let state = |row: &Option<Row>| weight(row.as_ref().and_then(|row| row.state.as_deref()));
+        rows.truncate(read_together(rows.iter().map(state)));
+        Ok(rows)
     }
 
     async fn counts(&self) -> Result<Counts, Fault> {

@@ -192,6 +192,9 @@ impl SystemOfRecord for FlawedRecords {
             return Ok(self.good.rows(None, usize::MAX).await?.into_iter().map(Some).collect());
         }
         let mut rows = self.good.rows_of(ids).await?;
+        while self.flaw == Flaw::ReadsAsManyAsAsked && rows.len() < ids.len() {
+            rows.extend(self.good.rows_of(&ids[rows.len()..]).await?);
+        }
         if self.flaw == Flaw::ReadsTwice {
             tokio::time::sleep(WHILE).await;
             for (row, later) in rows.iter_mut().zip(self.good.rows_of(ids).await?) {

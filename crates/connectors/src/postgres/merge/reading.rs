@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use chunk_sync_engine::ports::{CurrentState, Fence, MergeScope};
+use chunk_sync_engine::ports::{CurrentState, Fence, MergeScope, READ_BYTES};
 use deadpool_postgres::{Client, GenericClient};
 use futures::future::try_join;
 use jiff::Timestamp;
@@ -54,6 +54,9 @@ impl Reading {
         let ids = || Box::new(scope.ids.to_vec());
         flight.add(sql::LOCK, vec![Box::new(keys)]);
         flight.add(sql::SET_LOCK_TIMEOUT, vec![Box::new(ROW_LOCK_WITHIN)]);
+        if scope.ids.len() > 1 {
+            flight.read_at_most(READ_BYTES);
+        }
         Self {
             stores,
             lease,

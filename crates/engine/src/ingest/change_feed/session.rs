@@ -16,7 +16,9 @@ use super::window::{Mark, Window};
 use super::{BATCH, BEAT, BUSY_PAUSE, Captor, LOOK, Phase, gap};
 use crate::absence::review;
 use crate::ingest::row_event::{full, signal};
-use crate::ports::{Captured, EntryId, Fault, FaultClass, FinishedBy, Opened, Position, Positions, Row, Source, Touch};
+use crate::ports::{
+    Captured, EntryId, Fault, FaultClass, FinishedBy, Opened, Position, Positions, Source, Touch, each_row,
+};
 use crate::runtime::failpoint::{self, CrashPoint};
 use crate::runtime::metrics;
 use crate::runtime::settings::CapturedEvents;
@@ -266,9 +268,12 @@ impl Captor {
             return Ok(thin.collect());
         }
         let ids: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
-        let standing = self.ports.records.rows_of(&ids).await?;
-        let with_row = |(event, row): (Event, Option<Row>)| full(event, row.and_then(|row| row.state).as_deref());
-        Ok(thin.zip(standing).map(with_row).collect())
+        let mut thin: Vec<Event> = thin.collect();
+        each_row(&*self.ports.records, &ids, |i, row| {
+            thin[i] = full(thin[i].clone(), row.and_then(|row| row.state).as_deref());
+        })
+        .await?;
+        Ok(thin)
     }
 
     /// Signals the chunks whose deletion by a TRUNCATE is approved. Above the limit none is: their notes are durable, and

@@ -4,8 +4,9 @@
 
 use chunk_sync_model::Target;
 use tracing::warn;
+use uuid::Uuid;
 
-use crate::ports::{Fault, PendingWrite, Records, Write};
+use crate::ports::{Fault, PendingWrite, Records, Write, each_row};
 use crate::runtime::retry::Pauses;
 use crate::runtime::settings::WorkerSettings;
 
@@ -28,11 +29,11 @@ async fn enqueue_overtaken(records: &dyn Records, target: Target, writes: &[Writ
     if alive.is_empty() {
         return Ok(());
     }
-    let rows = records.rows_of(&alive.iter().map(|write| write.id).collect::<Vec<_>>()).await?;
-    let overtaken = alive.iter().zip(rows).filter_map(|(write, row)| {
-        let version = row.map(|row| row.version).filter(|version| *version > write.version)?;
-        Some(PendingWrite { id: write.id, target, version })
+    let ids: Vec<Uuid> = alive.iter().map(|write| write.id).collect();
+    let overtaken = each_row(records, &ids, |i, row| {
+        let version = row.map(|row| row.version).filter(|version| *version > alive[i].version)?;
+        Some(PendingWrite { id: ids[i], target, version })
     });
-    let overtaken: Vec<PendingWrite> = overtaken.collect();
+    let overtaken: Vec<PendingWrite> = overtaken.await?.into_iter().flatten().collect();
     if overtaken.is_empty() { Ok(()) } else { records.enqueue(&overtaken).await }
 }

@@ -79,10 +79,7 @@ impl Worker {
             return Ok(());
         }
         self.progress.took(&sorted.operations);
-        match self.carry(sorted.operations).await? {
-            Some(batch) => self.clone().complete(batch).await,
-            None => Ok(()),
-        }
+        self.carry_to_the_end(sorted.operations).await
     }
 
     /// Reads the events of one chunk in their order, up to the first one that has to wait longer. `now` is the bus's time.
