@@ -9,7 +9,9 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::{
+    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+};
 
 /// Files of certificates, in PEM.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -126,6 +128,11 @@ pub(crate) fn explain(error: &(dyn std::error::Error + 'static), keys: &str) -> 
         }
         other => format!("the handshake failed: {other}"),
     })
+}
+
+/// Whether the server offers another protocol than the one asked for.
+pub(crate) fn lacks_protocol(error: &(dyn std::error::Error + 'static)) -> bool {
+    matches!(handshake_error(error), Some(Error::AlertReceived(AlertDescription::NoApplicationProtocol)))
 }
 
 /// The error of rustls among the causes of an error.

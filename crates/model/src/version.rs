@@ -144,7 +144,19 @@ impl SyncVersion {
     /// it comes from a program other than the service, and must not become that of a record: nothing could follow it.
     pub const CEILING: Self = Self(Self::MAX.0 - (1 << 48));
 
-    /// Wraps a version read from a store. The service never assigns a value above [`Self::MAX`]; such a value is
+    /// The greatest version of a document that the service can have written: nine years below [`Self::CEILING`], in the
+    /// year 2237. A repair raises a record above what a store shows, and this leaves room for the changes after it.
+    pub const HIGHEST_SHOWN: Self = Self(Self::CEILING.0 - (1 << 48));
+
+    /// Wraps a version read from a store beside the system of record. One that the service cannot have written counts as
+    /// zero, as in every document of another program, so that the next write replaces the document: no version in a store
+    /// can keep the chunk from being written.
+    #[must_use]
+    pub fn shown(version: u64) -> Self {
+        Self(if version > Self::HIGHEST_SHOWN.0 { 0 } else { version })
+    }
+
+    /// Wraps a version of a record. The service never assigns a value above [`Self::MAX`]; such a value is
     /// clamped to it.
     #[must_use]
     pub fn new(version: u64) -> Self {
@@ -157,12 +169,6 @@ impl SyncVersion {
     pub fn next(self, newest: Time) -> Self {
         let micros = u64::try_from(newest.micros()).unwrap_or(0);
         Self::new(self.0.saturating_add(1).max(micros))
-    }
-
-    /// Whether the version is so near to [`Self::MAX`] that the service does not assign it.
-    #[must_use]
-    pub fn is_near_max(self) -> bool {
-        self > Self::CEILING
     }
 
     /// The number.

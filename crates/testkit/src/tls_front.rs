@@ -15,7 +15,18 @@ use crate::certificates::{Authority, Certificate};
 /// Starts a proxy before the server with this address, which shows `own` and requires a certificate of `clients` if that
 /// is an authority. Offers HTTP/2 to a client that asks for it, as gRPC does. Returns its port on 127.0.0.1.
 pub async fn front(own: &Certificate, clients: Option<&Authority>, server: &str) -> u16 {
-    let acceptor = TlsAcceptor::from(Arc::new(config(own, clients)));
+    start(config(own, clients), server).await
+}
+
+/// The same before no server, offering only this protocol.
+pub async fn speaking(own: &Certificate, protocol: &[u8]) -> u16 {
+    let mut config = config(own, None);
+    config.alpn_protocols = vec![protocol.to_vec()];
+    start(config, "127.0.0.1:9").await
+}
+
+async fn start(config: ServerConfig, server: &str) -> u16 {
+    let acceptor = TlsAcceptor::from(Arc::new(config));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let server = server.to_owned();
@@ -25,7 +36,7 @@ pub async fn front(own: &Certificate, clients: Option<&Authority>, server: &str)
             tokio::spawn(async move {
                 // A client that does not trust the certificate closes the connection.
                 let Ok(mut from) = acceptor.accept(from).await else { return };
-                let mut to = TcpStream::connect(server).await.unwrap();
+                let Ok(mut to) = TcpStream::connect(server).await else { return };
                 let _ = copy_bidirectional(&mut from, &mut to).await;
             });
         }

@@ -211,8 +211,13 @@ async fn write(transaction: &mut Transaction<'_>, batch: &[IndexedChange]) -> Re
     let ids: Vec<Value> = batch.iter().map(|IndexedChange { change, .. }| change.id.as_str().into()).collect();
     transaction.add(&Statement::new(cypher::LOCK_CHUNKS).with("ids", ids.clone()));
     transaction.query(&Statement::new(cypher::READ).with("ids", ids));
-    transaction.query(&Statement::new(cypher::EVIDENCE).with("ids", examined(batch)));
-    let [_, documents, relations] = results(transaction).await?;
+    let examined = examined(batch);
+    if !examined.is_empty() {
+        transaction.query(&Statement::new(cypher::EVIDENCE).with("ids", examined));
+    }
+    let mut results = transaction.results().await?.into_iter().skip(1);
+    let documents = results.next().ok_or(Error::Answer("results"))?;
+    let relations = results.next().unwrap_or_default();
     let light: HashSet<&str> = batch.iter().filter(|b| !b.change.thorough).map(|b| b.change.id.as_str()).collect();
     let held = held(&documents, &relations, |id| light.contains(id))?;
     let held: HashMap<&str, &StoredNode> = held.iter().map(|held| (held.id.as_str(), held)).collect();
@@ -237,15 +242,16 @@ async fn write(transaction: &mut Transaction<'_>, batch: &[IndexedChange]) -> Re
 async fn send(transaction: &mut Transaction<'_>, steps: &[Step<'_>]) -> Result<(), Error> {
     let entities = plan::entities(steps);
     let wanted = i64::try_from(entities.len()).ok();
-    if !entities.is_empty() {
+    let counts = !entities.is_empty();
+    if counts {
         transaction.add(&Statement::new(cypher::LOCK_ENTITIES).with("ids", entities.clone()));
+        // Counted under the locks; the statements after it are rolled back if it shows that an entity is gone.
+        transaction.query(&Statement::new(cypher::COUNT_ENTITIES).with("ids", entities));
     }
-    // Counted under the locks; the statements after it are rolled back if it shows that an entity is gone.
-    transaction.query(&Statement::new(cypher::COUNT_ENTITIES).with("ids", entities));
     plan::statements(steps).iter().for_each(|statement| transaction.add(statement));
     let results = transaction.results().await?;
     let found = results.iter().flatten().find_map(|row| row.integer("count"));
-    if found == wanted { Ok(()) } else { Err(Error::Vanished) }
+    if !counts || found == wanted { Ok(()) } else { Err(Error::Vanished) }
 }
 
 /// The chunks of a batch whose evidence is read.

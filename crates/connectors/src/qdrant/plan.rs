@@ -110,9 +110,10 @@ fn delete(deletes: &[&Write]) -> Option<Operation> {
     Some(Operation::DeletePoints(DeletePoints { points: Some(select(filter)), ..DeletePoints::default() }))
 }
 
-/// Matches the point of this chunk if its version is that of the write or newer.
+/// Matches the point of this chunk if its version is that of the write or newer, and one that the service can have written.
 fn newer(write: &Write) -> Condition {
-    let range = Range { gte: Some(number(write.version)), ..Range::default() };
+    let highest = Some(number(SyncVersion::HIGHEST_SHOWN));
+    let range = Range { gte: Some(number(write.version)), lte: highest, ..Range::default() };
     let filter = Filter { must: vec![has_id(&[write.id]), version_in(range)], ..Filter::default() };
     condition(ConditionOneOf::Filter(filter))
 }

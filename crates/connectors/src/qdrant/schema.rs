@@ -8,8 +8,8 @@ use qdrant_client::qdrant::create_vector_name_request::VectorConfig;
 use qdrant_client::qdrant::vectors_config::Config;
 use qdrant_client::qdrant::{
     CollectionInfo, CollectionParams, CreateCollection, CreateFieldIndexCollection, CreateVectorNameRequest, Datatype,
-    DenseVectorCreationConfig, Distance, FieldType, HnswConfigDiff, SparseVectorConfig, SparseVectorParams,
-    VectorParams, VectorParamsMap, VectorsConfig,
+    DenseVectorCreationConfig, Distance, FieldType, HnswConfigDiff, ShardingMethod, SparseVectorConfig,
+    SparseVectorParams, VectorParams, VectorParamsMap, VectorsConfig,
 };
 use serde_json::json;
 use tracing::info;
@@ -227,6 +227,9 @@ fn differs(held: &CollectionParams, limits: &Limits) -> Option<String> {
 
 /// The first difference other than a missing vector.
 fn unfit(held: &CollectionParams, limits: &Limits) -> Option<String> {
+    if held.sharding_method() == ShardingMethod::Custom {
+        return Some("its shards are chosen by keys (custom sharding), and chunk-sync writes without a key".to_owned());
+    }
     let wanted = sizes(limits);
     let vectors = match vectors(held) {
         Ok(vectors) => vectors,

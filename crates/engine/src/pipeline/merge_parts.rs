@@ -19,6 +19,8 @@ pub(super) struct Merged {
     pub(super) locked: Vec<(usize, Fault)>,
     /// Operations that are left for the next batch.
     pub(super) rest: Vec<usize>,
+    /// Whether an attempt to merge them may have been committed without an answer.
+    pub(super) rest_again: bool,
 }
 
 /// A batch while it is merged, in parts where it failed as a whole.
@@ -48,6 +50,7 @@ impl<'a> Merging<'a> {
     /// Leaves what is still open for the next batch.
     pub(super) fn end_here(&mut self) {
         self.merged.rest.extend(std::mem::take(&mut self.open).into_iter().flatten());
+        self.merged.rest_again = self.again;
     }
 
     /// Notes the operations that cannot be merged; the others of the part are open again.

@@ -96,7 +96,9 @@ impl Worker {
         // Before the merge: from its commit on, a later merge may put a newer write of these chunks into the outbox.
         let ids: Vec<_> = operations.iter().map(|operation| operation.event.chunk_id()).collect();
         let claims = direct.iter().map(|store_writer| store_writer.claim(ids.clone())).collect();
-        let Some(Merged { outcome, refused, locked, rest }) = self.merge(&operations, &outbox, &mut turn).await? else {
+        let Some(Merged { outcome, refused, locked, rest, rest_again }) =
+            self.merge(&operations, &outbox, &mut turn).await?
+        else {
             return Ok(Part::default());
         };
         let merged_at = self.clock.now();
@@ -107,8 +109,10 @@ impl Worker {
         for store_writer in direct.into_iter().filter(|_| !writes.is_empty()) {
             answers.push((store_writer.target(), store_writer.send(Arc::clone(&writes), enqueued)));
         }
-        let Sorted { kept: operations, refused, rest } =
+        let Sorted { kept: operations, refused, mut rest } =
             self.set_locked_aside(operations, refused, locked, rest).await?;
+        // If they are committed already, their next merge changes nothing, and must send the stores what they lack.
+        rest.iter_mut().for_each(|operation| operation.repeated |= rest_again);
         let batch = Batch { operations, writes, answers, refused, enqueued, merged_at, claims };
         Ok(Part { batch: Some(batch).filter(|batch| !batch.operations.is_empty()), rest })
     }

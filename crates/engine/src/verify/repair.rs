@@ -96,11 +96,6 @@ fn step(finding: &Finding, orphans: Orphans) -> Step {
 }
 
 fn decide(finding: &Finding, above: SyncVersion, orphans: Orphans) -> (Action, String) {
-    if above == SyncVersion::MAX {
-        let reason =
-            "a store shows the greatest possible version, which another program wrote: delete it there by hand";
-        return (Action::Undecided, reason.into());
-    }
     if finding.differences.iter().any(|difference| difference.kind == Kind::Oversize) {
         return (
             Action::Undecided,

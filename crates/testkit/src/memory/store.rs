@@ -40,7 +40,9 @@ impl MemoryStore {
     pub fn tamper(&self, id: Uuid, version: SyncVersion, state: Option<&Arc<State>>) {
         let mut held = self.held.lock().unwrap();
         match state {
-            Some(state) => held.insert(id, Stored { version, document: self.document(state) }),
+            Some(state) => {
+                held.insert(id, Stored { version: SyncVersion::shown(version.get()), document: self.document(state) })
+            }
             None => held.remove(&id),
         };
     }

@@ -48,6 +48,8 @@ fn a_difference_names_the_vector_and_the_stored_and_the_required_value() {
     });
     assert!(extra.contains("`dense_other`, which is not configured"), "{extra}");
     assert!(changed(|held| held.sparse_vectors_config = None).contains("sparse_splade"));
+    let custom = changed(|held| held.sharding_method = Some(ShardingMethod::Custom.into()));
+    assert!(custom.contains("custom sharding"), "{custom}");
     let unnamed = Config::Params(VectorParams { size: 768, ..VectorParams::default() });
     let unnamed = VectorsConfig { config: Some(unnamed) };
     assert_eq!(changed(|held| held.vectors_config = Some(unnamed.clone())), "its dense vector has no name");

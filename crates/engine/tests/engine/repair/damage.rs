@@ -182,13 +182,23 @@ async fn a_store_in_the_future_is_overtaken_and_takes_the_next_change() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_greatest_possible_version_is_left_to_the_operator() {
-    let (world, state) = world().await;
-    let id = state.chunk.id;
-    world.vectors.tamper(id, SyncVersion::MAX, Some(&changed(&state, "by a program from the year 2255")));
-    let complete = world.repair(Orphans::List).await;
-    assert_eq!((complete.plan[0].id, complete.plan[0].action), (id, Action::Undecided));
-    assert!(complete.plan[0].why.contains("delete it there by hand"));
+async fn no_version_in_a_store_keeps_a_chunk_from_being_written() {
+    let (highest, ceiling) = (SyncVersion::HIGHEST_SHOWN.get(), SyncVersion::CEILING.get());
+    let versions = [highest - 1, highest, highest + 1, ceiling - 1, ceiling, ceiling + 1, SyncVersion::MAX.get()];
+    for shown in versions.map(SyncVersion::new) {
+        let (world, state) = world().await;
+        let id = state.chunk.id;
+        world.vectors.tamper(id, shown, Some(&changed(&state, "by a program from the year 2255")));
+        world.graph.tamper(id, shown, Some(&changed(&state, "by a program from the year 2255")));
+        world.repair_all(Orphans::List).await;
+        for number in 1..4 {
+            let mut next = Event::of_chunk(changed(&state, &format!("text {number} after the repair")).chunk.clone());
+            next.timestamp = Time::from_micros(next.timestamp.micros() + number * 1_000_000);
+            world.carry(vec![next]).await;
+        }
+        assert!(world.verify().await.consistent, "{shown}");
+        assert_eq!(world.row(id).await.unwrap().chunk.content, "text 3 after the repair", "{shown}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
