@@ -7,7 +7,7 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
-use canonical::canonical_json;
+use canonical::with_canonical_json;
 
 /// The first 16 bytes of a SHA-256; identifies one value of one part. A record stores hashes for each part of each
 /// writer, so the size matters, and with 128 bits accidental collisions are still negligible. Hexadecimal in JSON.
@@ -24,7 +24,7 @@ impl Hash {
     /// Hashes the canonical JSON of a value: map keys sorted, floats in their shortest form.
     #[must_use]
     pub fn of_json<T: Serialize + ?Sized>(value: &T) -> Self {
-        Self::of_bytes(&canonical_json(value))
+        with_canonical_json(value, Self::of_bytes)
     }
 
     /// The hash that [`Part::Existence`](crate::Part::Existence) has while the chunk exists.
@@ -72,7 +72,10 @@ impl<'de> Deserialize<'de> for Hash {
 
 impl fmt::Display for Hash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex::encode(self.0))
+        let mut text = [0; 32];
+        // Both lengths are fixed, and hexadecimal digits are ASCII.
+        hex::encode_to_slice(self.0, &mut text).map_err(|_| fmt::Error)?;
+        f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
     }
 }
 

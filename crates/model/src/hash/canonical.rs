@@ -1,6 +1,7 @@
 //! Canonical JSON: compact, the keys of every object sorted by their bytes, floats in their shortest form as 64 bits.
 //!
-//! An object is written as it comes, and its members are put in order when it ends: no tree of values is built.
+//! An object is written as it comes, and its members are put in order when it ends: no tree of values is built, and the
+//! buffers are used again.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -10,13 +11,40 @@ use std::ops::Range;
 use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter, Serializer};
 
-/// The canonical JSON of `value`.
-pub(super) fn canonical_json<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
-    let bytes = RefCell::new(Vec::new());
-    let sorting = Sorting { bytes: &bytes, objects: Vec::new() };
-    let written = value.serialize(&mut Serializer::with_formatter(Buffer(&bytes), sorting));
+/// The buffers of one thread: hashes are computed by the thousand, and most are of a few bytes.
+#[derive(Default)]
+struct Buffers {
+    bytes: Vec<u8>,
+    members: Vec<Member>,
+    objects: Vec<usize>,
+    sorted: Vec<u8>,
+}
+
+/// A longer buffer is given back at once.
+const KEPT_BYTES: usize = 64 << 10;
+
+thread_local! {
+    static BUFFERS: RefCell<Buffers> = RefCell::default();
+}
+
+/// Calls `read` with the canonical JSON of `value`.
+pub(super) fn with_canonical_json<T: Serialize + ?Sized, R>(value: &T, read: impl FnOnce(&[u8]) -> R) -> R {
+    // A value whose serialisation hashes another one finds empty buffers.
+    let Buffers { bytes, members, objects, sorted } = BUFFERS.take();
+    let bytes = RefCell::new(bytes);
+    let mut sorting = Sorting { bytes: &bytes, members, objects, sorted };
+    let written = value.serialize(&mut Serializer::with_formatter(Buffer(&bytes), &mut sorting));
     debug_assert!(written.is_ok(), "JSON cannot represent the value");
-    bytes.into_inner()
+    let Sorting { mut members, mut objects, sorted, .. } = sorting;
+    let mut bytes = bytes.into_inner();
+    let result = read(&bytes);
+    if bytes.capacity().max(sorted.capacity()) <= KEPT_BYTES {
+        bytes.clear();
+        members.clear();
+        objects.clear();
+        BUFFERS.set(Buffers { bytes, members, objects, sorted });
+    }
+    result
 }
 
 /// The writer of the serializer, which shares the bytes with its formatter.
@@ -35,8 +63,11 @@ impl Write for Buffer<'_> {
 
 struct Sorting<'a> {
     bytes: &'a RefCell<Vec<u8>>,
-    /// The members so far of each open object, the innermost last.
-    objects: Vec<Vec<Member>>,
+    /// The members so far of all open objects, those of the innermost last.
+    members: Vec<Member>,
+    /// The number of members before each open object.
+    objects: Vec<usize>,
+    sorted: Vec<u8>,
 }
 
 /// Where a member stands in the bytes.
@@ -50,34 +81,28 @@ impl Sorting<'_> {
     fn len(&self) -> usize {
         self.bytes.borrow().len()
     }
-
-    fn last(&mut self) -> Option<&mut Member> {
-        self.objects.last_mut()?.last_mut()
-    }
 }
 
-impl Formatter for Sorting<'_> {
+impl Formatter for &mut Sorting<'_> {
     fn write_f32<W: Write + ?Sized>(&mut self, writer: &mut W, value: f32) -> io::Result<()> {
         self.write_f64(writer, f64::from(value))
     }
 
     fn begin_object<W: Write + ?Sized>(&mut self, writer: &mut W) -> io::Result<()> {
-        self.objects.push(Vec::new());
+        self.objects.push(self.members.len());
         CompactFormatter.begin_object(writer)
     }
 
     fn begin_object_key<W: Write + ?Sized>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
         CompactFormatter.begin_object_key(writer, first)?;
         let start = self.len();
-        if let Some(members) = self.objects.last_mut() {
-            members.push(Member { key: start..start, end: start });
-        }
+        self.members.push(Member { key: start..start, end: start });
         Ok(())
     }
 
     fn end_object_key<W: Write + ?Sized>(&mut self, _: &mut W) -> io::Result<()> {
         let end = self.len();
-        if let Some(member) = self.last() {
+        if let Some(member) = self.members.last_mut() {
             member.key.end = end;
         }
         Ok(())
@@ -85,35 +110,38 @@ impl Formatter for Sorting<'_> {
 
     fn end_object_value<W: Write + ?Sized>(&mut self, _: &mut W) -> io::Result<()> {
         let end = self.len();
-        if let Some(member) = self.last() {
+        if let Some(member) = self.members.last_mut() {
             member.end = end;
         }
         Ok(())
     }
 
     fn end_object<W: Write + ?Sized>(&mut self, writer: &mut W) -> io::Result<()> {
-        sort(&mut self.bytes.borrow_mut(), &self.objects.pop().unwrap_or_default());
+        let first = self.objects.pop().unwrap_or_default();
+        let Sorting { bytes, members, sorted, .. } = &mut **self;
+        sort(&mut bytes.borrow_mut(), &mut members[first..], sorted);
+        members.truncate(first);
         CompactFormatter.end_object(writer)
     }
 }
 
 /// Puts the members, which are the last bytes, in the order of their keys.
-fn sort(bytes: &mut Vec<u8>, members: &[Member]) {
+fn sort(bytes: &mut Vec<u8>, members: &mut [Member], sorted: &mut Vec<u8>) {
     let Some(start) = members.first().map(|member| member.key.start) else { return };
-    let mut keyed: Vec<_> = members.iter().map(|member| (key(&bytes[member.key.clone()]), member)).collect();
-    if keyed.is_sorted_by(|(one, _), (next, _)| one <= next) {
+    let key_of = |member: &Member| key(&bytes[member.key.clone()]);
+    if members.is_sorted_by(|one, next| key_of(one) <= key_of(next)) {
         return;
     }
-    keyed.sort_by(|(one, _), (other, _)| one.cmp(other));
-    let mut sorted = Vec::with_capacity(bytes.len() - start);
-    for (_, member) in keyed {
+    members.sort_by(|one, other| key_of(one).cmp(&key_of(other)));
+    sorted.clear();
+    for member in members {
         if !sorted.is_empty() {
             sorted.push(b',');
         }
         sorted.extend_from_slice(&bytes[member.key.start..member.end]);
     }
     bytes.truncate(start);
-    bytes.append(&mut sorted);
+    bytes.extend_from_slice(sorted);
 }
 
 /// A key without quotation marks and escapes: they would change the order.
@@ -144,7 +172,7 @@ mod tests {
     }
 
     fn text<T: Serialize + ?Sized>(value: &T) -> String {
-        String::from_utf8(canonical_json(value)).unwrap()
+        with_canonical_json(value, |bytes| String::from_utf8(bytes.to_vec()).unwrap())
     }
 
     fn values() -> impl Strategy<Value = Value> {
@@ -208,6 +236,13 @@ mod tests {
             let fields = Fields { z, further, b, a: (0..12).map(|number| (number, f32::from(number) / 3.0)).collect() };
             assert_eq!(text(&fields), by_tree(&fields));
         }
+    }
+
+    #[test]
+    fn a_long_value_leaves_nothing_to_the_next_one() {
+        let long = json!({ "text": "x".repeat(KEPT_BYTES), "a": 1 });
+        assert_eq!(text(&long), by_tree(&long));
+        assert_eq!(text(&json!({ "b": 1, "a": {} })), r#"{"a":{},"b":1}"#);
     }
 
     /// How floats are written depends on the version of `serde_json`; records keep the hashes of earlier versions.

@@ -84,7 +84,7 @@ impl Faults {
     /// How long a process stands still during a merge, which continues on the server.
     pub(super) fn sleeps_over_merge(&self) -> Option<Duration> {
         let mut fault_state = self.fault_state();
-        let sleeps = !fault_state.calm && fault_state.rng.one_in(40);
+        let sleeps = !fault_state.calm && fault_state.rng.one_in(20);
         fault_state.tally.pauses += u64::from(sleeps);
         sleeps.then(|| Duration::from_millis(fault_state.rng.below(8_000) as u64))
     }

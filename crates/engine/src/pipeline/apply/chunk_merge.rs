@@ -24,8 +24,9 @@ pub(super) struct ChunkMerge<'a> {
     context: MergeContext<'a>,
     /// The version of the record before the merge.
     before: SyncVersion,
-    /// The row before the merge.
+    /// The row before the merge, and its digest.
     row: Option<Arc<State>>,
+    row_digest: Option<Hash>,
     record: Option<Record>,
     state: Option<Arc<State>>,
     vectors_changed: bool,
@@ -60,6 +61,7 @@ impl<'a> ChunkMerge<'a> {
             context,
             before: current.record.as_ref().map(|record| record.version).unwrap_or_default(),
             row: current.state.clone(),
+            row_digest: digest(current.state.as_deref()),
             record: None,
             state: None,
             vectors_changed: false,
@@ -124,7 +126,7 @@ impl<'a> ChunkMerge<'a> {
             _ => Vec::new(),
         };
         let strategies = &self.context.settings.strategies;
-        match detect_external_change(self.id, current, written, &unstated, strategies) {
+        match detect_external_change(self.id, current, self.row_digest, written, &unstated, strategies) {
             Ok(merged) => {
                 self.notes.note(Writer::Postgres, merged.record.version, merged.decided, merged.conflicts);
                 (self.record, self.state) = (Some(merged.record), merged.state);
@@ -142,16 +144,16 @@ impl<'a> ChunkMerge<'a> {
     /// row that is inserted again as it was is no change.
     fn deleted_before(&mut self, current: CurrentState, operations: &[&Operation], written: Written) -> CurrentState {
         let deletion = operations.iter().rfind(|operation| sight::is_captured_deletion(operation));
-        let (Some(deletion), Some(record), Some(state)) = (deletion, &current.record, &current.state) else {
+        let (Some(deletion), Some(record), Some(_)) = (deletion, &current.record, &current.state) else {
             return current;
         };
         let at = deletion.event.timestamp;
-        if !record.lives() || record.existence_set_since(at) || digest(Some(state)) == current.row {
+        if !record.lives() || record.existence_set_since(at) || self.row_digest == current.row {
             return current;
         }
         let gone = CurrentState { record: current.record.clone(), state: None, row: current.row, absence: None };
         let strategies = &self.context.settings.strategies;
-        match detect_external_change(self.id, gone, Written { at, ..written }, &[], strategies) {
+        match detect_external_change(self.id, gone, None, Written { at, ..written }, &[], strategies) {
             Ok(merged) => {
                 self.notes.note(Writer::Postgres, merged.record.version, merged.decided, merged.conflicts);
                 self.vectors_changed = true;
@@ -273,10 +275,13 @@ impl<'a> ChunkMerge<'a> {
         outcome.conflicts.extend(self.notes.counts());
         outcome.repeated += self.repeated;
         outcome.direct.extend(self.direct);
+        let row_changed = self.state != self.row;
+        // To hash a row costs more than to compare it.
+        let row = if row_changed { digest(self.state.as_deref()) } else { self.row_digest };
         Commit {
             id: self.id,
-            row: digest(self.state.as_deref()).or(self.unseen_row),
-            row_changed: self.state != self.row,
+            row: row.or(self.unseen_row),
+            row_changed,
             state: self.state,
             outbox: if self.propagate { self.context.outbox.to_vec() } else { Vec::new() },
             decided: self.notes.decided,

@@ -27,16 +27,16 @@ pub(crate) fn digest(state: Option<&State>) -> Option<Hash> {
     state.map(|state| row_fingerprint(state).digest())
 }
 
-/// Merges the row as it stands, if it is not the one that was last written or read; else returns `held` as `Err`. The row
-/// has no opinion on the parts in `unstated`.
+/// Merges the row as it stands, if it is not the one that was last written or read; else returns `held` as `Err`. `row` is
+/// its digest. The row has no opinion on the parts in `unstated`.
 pub(crate) fn detect_external_change(
     id: Uuid,
     held: CurrentState,
+    row: Option<Hash>,
     written: Written,
     unstated: &[PartPattern],
     strategies: &Strategies,
 ) -> Result<Merged, CurrentState> {
-    let row = digest(held.state.as_deref());
     let lives = held.record.as_ref().is_some_and(Record::lives);
     // A deleted chunk without a row is as it should be, whatever row was last seen.
     if row == held.row || (row.is_none() && !lives) {
@@ -129,14 +129,16 @@ mod tests {
         CurrentState { record: Some(merged.record), state: merged.state, row, absence: None }
     }
 
+    fn detect(held: CurrentState, written: Written) -> Result<Merged, CurrentState> {
+        let row = digest(held.state.as_deref());
+        detect_external_change(Uuid::max(), held, row, written, &[], &Strategies::default())
+    }
+
     #[test]
     fn a_row_as_it_was_last_written_is_no_change() {
         let held = held(&state("as it was written", "2026-01-02T00:00:00Z"));
-        assert!(detect_external_change(Uuid::max(), held, written(), &[], &Strategies::default()).is_err());
-        assert!(
-            detect_external_change(Uuid::max(), CurrentState::default(), written(), &[], &Strategies::default())
-                .is_err()
-        );
+        assert!(detect(held, written()).is_err());
+        assert!(detect(CurrentState::default(), written()).is_err());
     }
 
     #[test]
@@ -145,7 +147,7 @@ mod tests {
         let before = held.record.as_ref().unwrap().version;
         let row = state("what another program wrote", "2026-01-03T00:00:00Z");
         held.state = Some(Arc::clone(&row));
-        let merged = detect_external_change(Uuid::max(), held, written(), &[], &Strategies::default()).unwrap();
+        let merged = detect(held, written()).unwrap();
         assert_eq!((merged.effect, merged.state.as_deref()), (Effect::Shown, Some(&*row)));
         assert!(merged.record.version > before);
         let last = merged.record.writers[&Writer::Postgres].last;
@@ -157,7 +159,7 @@ mod tests {
         for updated_at in ["2026-01-02T00:00:00Z", "2026-01-01T06:00:00Z", "2099-01-01T00:00:00Z"] {
             let mut held = held(&state("as it was written", "2026-01-02T00:00:00Z"));
             held.state = Some(state("what another program wrote", updated_at));
-            let merged = detect_external_change(Uuid::max(), held, written(), &[], &Strategies::default()).unwrap();
+            let merged = detect(held, written()).unwrap();
             assert_eq!(merged.record.writers[&Writer::Postgres].last, written().at, "{updated_at}");
         }
     }
@@ -168,14 +170,14 @@ mod tests {
         let row = state("what another program wrote", "2026-01-02T00:00:00Z");
         held.state = Some(Arc::clone(&row));
         let early = Written { at: Time::from_micros(1_000_000), ..written() };
-        let merged = detect_external_change(Uuid::max(), held, early, &[], &Strategies::default()).unwrap();
+        let merged = detect(held, early).unwrap();
         assert_eq!(merged.state.unwrap().chunk.content, row.chunk.content);
     }
 
     #[test]
     fn a_row_that_is_gone_is_a_delete() {
         let held = CurrentState { state: None, ..held(&state("as it was written", "2026-01-02T00:00:00Z")) };
-        let merged = detect_external_change(Uuid::max(), held, written(), &[], &Strategies::default()).unwrap();
+        let merged = detect(held, written()).unwrap();
         assert!(merged.state.is_none() && !merged.record.lives());
     }
 
@@ -185,7 +187,7 @@ mod tests {
             state: Some(state("there before the service", "2026-01-02T00:00:00Z")),
             ..CurrentState::default()
         };
-        let merged = detect_external_change(Uuid::max(), held, written(), &[], &Strategies::default()).unwrap();
+        let merged = detect(held, written()).unwrap();
         assert!(merged.state.is_some() && merged.record.lives());
     }
 }
