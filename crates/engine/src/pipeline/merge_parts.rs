@@ -1,6 +1,6 @@
 //! A batch while it is merged, in parts where it failed as a whole.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::pipeline::apply::Refused;
 use crate::pipeline::apply::merge_context::Outcome;
@@ -18,9 +18,50 @@ pub(super) struct Merged {
     /// Operations whose rows are locked or lack a parent row, or whose merge takes too long.
     pub(super) locked: Vec<(usize, Fault)>,
     /// Operations that are left for the next batch.
-    pub(super) rest: Vec<usize>,
+    pub(super) rest: BTreeSet<usize>,
     /// Whether an attempt to merge them may have been committed without an answer.
     pub(super) rest_again: bool,
+}
+
+/// The operations of a batch after their merge, each kind in its order.
+#[derive(Default)]
+pub(super) struct Sorted {
+    pub(super) kept: Vec<Operation>,
+    /// Those of `kept` that the system of record refuses, by their index there.
+    pub(super) refused: Vec<(usize, Fault)>,
+    /// Those that are set aside, and the last reason.
+    pub(super) locked: Vec<Operation>,
+    pub(super) error: String,
+    /// Those that were not merged yet.
+    pub(super) rest: Vec<Operation>,
+}
+
+impl Merged {
+    /// Sorts the operations of the batch by what became of them.
+    pub(super) fn sort(self, operations: Vec<Operation>) -> Sorted {
+        let Self { refused, locked, rest, rest_again, .. } = self;
+        let mut sorted = Sorted { refused, ..Sorted::default() };
+        if locked.is_empty() && rest.is_empty() {
+            sorted.kept = operations;
+            return sorted;
+        }
+        sorted.error = locked.last().map(|(_, last)| last.to_string()).unwrap_or_default();
+        let mut refused: BTreeMap<usize, Fault> = std::mem::take(&mut sorted.refused).into_iter().collect();
+        let locked: BTreeSet<usize> = locked.iter().map(|(i, _)| *i).collect();
+        for (i, mut operation) in operations.into_iter().enumerate() {
+            if locked.contains(&i) {
+                sorted.locked.push(operation);
+            } else if rest.contains(&i) {
+                // If it is committed already, its next merge changes nothing, and must send the stores what they lack.
+                operation.repeated |= rest_again;
+                sorted.rest.push(operation);
+            } else {
+                sorted.refused.extend(refused.remove(&i).map(|fault| (sorted.kept.len(), fault)));
+                sorted.kept.push(operation);
+            }
+        }
+        sorted
+    }
 }
 
 /// A batch while it is merged, in parts where it failed as a whole.

@@ -1,7 +1,7 @@
 //! From durable operations to the store writers: the merge with its repetitions, and the writes in the order of the
 //! merges. `worker.rs` has the crash table.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::pipeline::completion::Batch;
 use crate::pipeline::consumer::TOGETHER_BYTES;
 use crate::pipeline::envelope::Operation;
 use crate::pipeline::isolation::{halves, halves_in_order};
-use crate::pipeline::merge_parts::{Merged, Merging};
+use crate::pipeline::merge_parts::{Merged, Merging, Sorted};
 use crate::pipeline::merge_size::MergeSize;
 use crate::pipeline::store_writer::StoreWriter;
 use crate::pipeline::worker::Worker;
@@ -38,16 +38,6 @@ pub(crate) struct Part {
     pub(crate) batch: Option<Batch>,
     /// What is still to be carried, in its order: the states before have as many bytes as are held at once.
     pub(crate) rest: Vec<Operation>,
-}
-
-/// The operations of a batch after their merge, each kind in its order.
-#[derive(Default)]
-struct Sorted {
-    kept: Vec<Operation>,
-    /// Those of `kept` that the system of record refuses, by their index there.
-    refused: Vec<(usize, Fault)>,
-    /// Those that were not merged yet.
-    rest: Vec<Operation>,
 }
 
 impl Worker {
@@ -96,11 +86,10 @@ impl Worker {
         // Before the merge: from its commit on, a later merge may put a newer write of these chunks into the outbox.
         let ids: Vec<_> = operations.iter().map(|operation| operation.event.chunk_id()).collect();
         let claims = direct.iter().map(|store_writer| store_writer.claim(ids.clone())).collect();
-        let Some(Merged { outcome, refused, locked, rest, rest_again }) =
-            self.merge(&operations, &outbox, &mut turn).await?
-        else {
+        let Some(mut merged) = self.merge(&operations, &outbox, &mut turn).await? else {
             return Ok(Part::default());
         };
+        let outcome = std::mem::take(&mut merged.outcome);
         let merged_at = self.clock.now();
         self.count(&outcome);
         failpoint::reached(CrashPoint::Merged);
@@ -109,44 +98,13 @@ impl Worker {
         for store_writer in direct.into_iter().filter(|_| !writes.is_empty()) {
             answers.push((store_writer.target(), store_writer.send(Arc::clone(&writes), enqueued)));
         }
-        let Sorted { kept: operations, refused, mut rest } =
-            self.set_locked_aside(operations, refused, locked, rest).await?;
-        // If they are committed already, their next merge changes nothing, and must send the stores what they lack.
-        rest.iter_mut().for_each(|operation| operation.repeated |= rest_again);
+        let Sorted { kept: operations, refused, locked, error, rest } = merged.sort(operations);
+        // If the worker is stopped before they are set aside, they are where they were read from.
+        if !locked.is_empty() {
+            self.set_aside(locked, WaitReason::Locked, &error).await?;
+        }
         let batch = Batch { operations, writes, answers, refused, enqueued, merged_at, claims };
         Ok(Part { batch: Some(batch).filter(|batch| !batch.operations.is_empty()), rest })
-    }
-
-    /// Sets the operations aside, by index, whose rows are locked or lack a parent row, and separates the rest.
-    async fn set_locked_aside(
-        &self,
-        operations: Vec<Operation>,
-        refused: Vec<(usize, Fault)>,
-        locked: Vec<(usize, Fault)>,
-        rest: Vec<usize>,
-    ) -> Result<Sorted, Fault> {
-        if locked.is_empty() && rest.is_empty() {
-            return Ok(Sorted { kept: operations, refused, rest: Vec::new() });
-        }
-        let error = locked.last().map(|(_, last)| last.to_string()).unwrap_or_default();
-        let (locked, mut refused): (BTreeSet<usize>, BTreeMap<usize, Fault>) =
-            (locked.iter().map(|(i, _)| *i).collect(), refused.into_iter().collect());
-        let (mut sorted, mut postponed) = (Sorted::default(), Vec::new());
-        for (i, operation) in operations.into_iter().enumerate() {
-            if locked.contains(&i) {
-                postponed.push(operation);
-            } else if rest.contains(&i) {
-                sorted.rest.push(operation);
-            } else {
-                sorted.refused.extend(refused.remove(&i).map(|fault| (sorted.kept.len(), fault)));
-                sorted.kept.push(operation);
-            }
-        }
-        // If the worker is stopped before they are set aside, they are where they were read from.
-        if !postponed.is_empty() {
-            self.set_aside(postponed, WaitReason::Locked, &error).await?;
-        }
-        Ok(sorted)
     }
 
     /// Merges, and retries until the system of record answers. The writes that the stores in `behind` miss go into the

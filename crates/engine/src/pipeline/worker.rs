@@ -46,7 +46,6 @@ use crate::pipeline::given_up::GivenUp;
 use crate::pipeline::in_flight::InFlight;
 use crate::pipeline::log::Log;
 use crate::pipeline::merge_size::MergeSize;
-use crate::pipeline::merging::Part;
 use crate::pipeline::store_writer::StoreWriter;
 use crate::pipeline::suspects::{self, Accusation, DEADLY_WITHIN};
 use crate::pipeline::waiting_room::WaitingRoom;
@@ -187,9 +186,9 @@ impl Worker {
             }
             let mut operations = self.take(run, accusation).await?;
             while !operations.is_empty() && self.stop.during(in_flight.room()).await.is_some() {
-                let Part { batch, rest } = self.carry(operations).await?;
-                operations = rest;
-                let Some(batch) = batch else { continue };
+                let carried = self.carry(operations).await?;
+                operations = carried.rest;
+                let Some(batch) = carried.batch else { continue };
                 let (worker, slot) = (self.clone(), in_flight.enter(&batch.operations, &batch.writes));
                 under_way.spawn(async move {
                     let ended = worker.complete(batch).await;
