@@ -27,6 +27,7 @@ mod decode;
 mod encode;
 mod examine;
 mod fault;
+mod groups;
 mod leader;
 mod mark;
 mod obstacle;

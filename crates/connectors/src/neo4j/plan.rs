@@ -9,11 +9,13 @@ use super::bolt::{Statement, Value};
 use super::cypher;
 use super::decode::{StoredNode, entity};
 use super::encode::{Change, Link, Next, link_row, links, list, row};
+use super::groups::{Groups, Known, Stated};
 
 /// One chunk to write: its stored graph data, its next state, and the links of both by entity id.
 pub(super) struct Step<'a> {
     id: &'a str,
     version: SyncVersion,
+    thorough: bool,
     next: Option<&'a Next>,
     held: &'a StoredNode,
     next_links: BTreeMap<&'a str, Link>,
@@ -23,8 +25,16 @@ pub(super) struct Step<'a> {
 impl<'a> Step<'a> {
     pub(super) fn new(change: &'a Change, held: &'a StoredNode) -> Self {
         let next_links = change.next.as_ref().map(|next| links(&next.document)).unwrap_or_default();
-        let Change { id, version, next, .. } = change;
-        Self { id, version: *version, next: next.as_ref(), held, next_links, held_links: links(&held.document) }
+        let Change { id, version, next, thorough } = change;
+        Self {
+            id,
+            version: *version,
+            thorough: *thorough,
+            next: next.as_ref(),
+            held,
+            next_links,
+            held_links: links(&held.document),
+        }
     }
 
     fn next(&self) -> Option<&'a GraphDocument> {
@@ -45,7 +55,7 @@ pub(super) fn entities(steps: &[Step<'_>]) -> Vec<Value> {
 }
 
 /// The statements that have rows, in the order in which they must run.
-pub(super) fn statements(steps: &[Step<'_>]) -> Vec<Statement> {
+pub(super) fn statements(steps: &[Step<'_>], groups: &Groups) -> Vec<Statement> {
     let relations = relations(steps);
     let entities = tallies(steps);
     let orphans = entities.iter().filter(|(_, tally)| !tally.left.is_empty()).map(|(id, _)| (*id).into());
@@ -55,9 +65,9 @@ pub(super) fn statements(steps: &[Step<'_>]) -> Vec<Statement> {
         (cypher::REMOVE_EVIDENCE, "rows", removed_evidence(&relations)),
         (cypher::DELETE, "ids", steps.iter().filter(|step| step.next.is_none()).map(|s| s.id.into()).collect()),
         (cypher::CHUNKS, "rows", steps.iter().filter_map(chunk).collect()),
-        (cypher::PROJECTS, "ids", projects(steps)),
-        (cypher::DATASETS, "ids", datasets(steps)),
-        (cypher::PART_OF, "rows", part_of(steps)),
+        (cypher::PROJECTS, "ids", groups.projects()),
+        (cypher::DATASETS, "ids", groups.datasets()),
+        (cypher::PART_OF, "rows", groups.part_of()),
         (cypher::JOIN_DATASETS, "rows", joined_datasets(steps)),
         (cypher::ADD_EVIDENCE, "rows", added_evidence(&relations)),
         (cypher::ENTITIES, "rows", entities.iter().filter_map(|(id, tally)| tally.newest(id)).collect()),
@@ -113,26 +123,15 @@ fn joined_datasets(steps: &[Step<'_>]) -> Vec<Value> {
     pairs.into_iter().map(|(dataset, id)| row([dataset.into(), id.into()])).collect()
 }
 
-fn projects(steps: &[Step<'_>]) -> Vec<Value> {
-    let ids: BTreeSet<_> = steps.iter().filter_map(|step| step.next()?.project.as_deref()).collect();
-    ids.into_iter().map(Value::from).collect()
-}
-
-fn datasets(steps: &[Step<'_>]) -> Vec<Value> {
-    let ids: BTreeSet<_> = steps.iter().filter_map(|step| step.next()?.dataset.as_deref()).collect();
-    ids.into_iter().map(Value::from).collect()
-}
-
-fn part_of(steps: &[Step<'_>]) -> Vec<Value> {
-    let mut last = BTreeMap::<&str, (SyncVersion, &str)>::new();
-    for step in steps {
-        let Some(next) = step.next() else { continue };
-        if let (Some(dataset), Some(project)) = (&next.dataset, &next.project) {
-            let stated = (step.version, project.as_str());
-            last.entry(dataset).and_modify(|newest| *newest = stated.max(*newest)).or_insert(stated);
-        }
-    }
-    last.into_iter().map(|(dataset, (_, project))| row([dataset.into(), project.into()])).collect()
+/// The data sets and projects that the batch writes.
+pub(super) fn groups(steps: &[Step<'_>], known: &Known) -> Groups {
+    let stated = steps.iter().filter_map(|step| {
+        let next = step.next()?;
+        let (dataset, project) = (next.dataset.as_deref(), next.project.as_deref());
+        let always = step.thorough || moves(step);
+        Some(Stated { version: step.version, chunk: step.id, dataset, project, always })
+    });
+    Groups::of(stated, known)
 }
 
 /// The effect of a whole batch on one entity.

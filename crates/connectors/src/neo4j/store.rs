@@ -19,6 +19,7 @@ use super::cypher;
 use super::decode::{StoredNode, held};
 use super::encode::{Change, change, text};
 use super::fault::Error;
+use super::groups::{Groups, Known};
 use super::plan::{self, Step};
 use super::schema;
 use super::server::{Server, Transaction};
@@ -42,6 +43,7 @@ const BUILDING: Duration = Duration::from_secs(1800);
 /// The graph projection in one Neo4j database.
 pub struct Neo4jStore {
     pub(super) server: Server,
+    known: Known,
     /// The same server with the deadline [`BUILDING`], for creating constraints.
     patient: Server,
 }
@@ -54,7 +56,7 @@ impl Neo4jStore {
     /// password.
     pub fn new(config: &Neo4jConfig) -> Result<Self, Fault> {
         let patient = Neo4jConfig { timeout: config.timeout.max(BUILDING), ..config.clone() };
-        Ok(Self { server: Server::new(config)?, patient: Server::new(&patient)? })
+        Ok(Self { server: Server::new(config)?, known: Known::default(), patient: Server::new(&patient)? })
     }
 
     /// Writes a batch, sorted by id, atomically. Retries while concurrent transactions block it.
@@ -78,8 +80,12 @@ impl Neo4jStore {
 
     async fn attempt(&self, batch: &[IndexedChange]) -> Result<Vec<Applied>, Error> {
         let mut transaction = self.server.begin().await?;
-        match write(&mut transaction, batch).await {
-            Ok(applied) => transaction.commit().await.map(|()| applied),
+        match write(&mut transaction, batch, &self.known).await {
+            Ok((applied, groups)) => {
+                transaction.commit().await?;
+                self.known.note(groups);
+                Ok(applied)
+            }
             Err(error) => {
                 transaction.rollback().await;
                 Err(error)
@@ -134,6 +140,7 @@ impl Projection for Neo4jStore {
     }
 
     async fn prepare(&self) -> Result<(), Fault> {
+        self.known.forget();
         schema::prepare(&self.server, &self.patient).await.map_err(|error| error.into_fault("neo4j: constraints"))
     }
 
@@ -207,7 +214,11 @@ impl Projection for Neo4jStore {
 ///
 /// # Errors
 /// [`Error::Vanished`] if another client deletes a chunk or entity before it is locked; else the error of a statement.
-async fn write(transaction: &mut Transaction<'_>, batch: &[IndexedChange]) -> Result<Vec<Applied>, Error> {
+async fn write(
+    transaction: &mut Transaction<'_>,
+    batch: &[IndexedChange],
+    known: &Known,
+) -> Result<(Vec<Applied>, Groups), Error> {
     let ids: Vec<Value> = batch.iter().map(|IndexedChange { change, .. }| change.id.as_str().into()).collect();
     transaction.add(&Statement::new(cypher::LOCK_CHUNKS).with("ids", ids.clone()));
     transaction.query(&Statement::new(cypher::READ).with("ids", ids));
@@ -232,14 +243,15 @@ async fn write(transaction: &mut Transaction<'_>, batch: &[IndexedChange]) -> Re
             steps.push(Step::new(change, held));
         }
     }
+    let groups = plan::groups(&steps, known);
     if !steps.is_empty() {
-        send(transaction, &steps).await?;
+        send(transaction, &steps, &groups).await?;
     }
-    Ok(applied)
+    Ok((applied, groups))
 }
 
 /// Locks the entities and runs the statements.
-async fn send(transaction: &mut Transaction<'_>, steps: &[Step<'_>]) -> Result<(), Error> {
+async fn send(transaction: &mut Transaction<'_>, steps: &[Step<'_>], groups: &Groups) -> Result<(), Error> {
     let entities = plan::entities(steps);
     let wanted = i64::try_from(entities.len()).ok();
     let counts = !entities.is_empty();
@@ -248,7 +260,7 @@ async fn send(transaction: &mut Transaction<'_>, steps: &[Step<'_>]) -> Result<(
         // Counted under the locks; the statements after it are rolled back if it shows that an entity is gone.
         transaction.query(&Statement::new(cypher::COUNT_ENTITIES).with("ids", entities));
     }
-    plan::statements(steps).iter().for_each(|statement| transaction.add(statement));
+    plan::statements(steps, groups).iter().for_each(|statement| transaction.add(statement));
     let results = transaction.results().await?;
     let found = results.iter().flatten().find_map(|row| row.integer("count"));
     if !counts || found == wanted { Ok(()) } else { Err(Error::Vanished) }
