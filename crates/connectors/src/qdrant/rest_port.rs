@@ -51,6 +51,8 @@ fn write(scheme: &str, host: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use chunk_sync_testkit::certificates::Authority;
     use chunk_sync_testkit::tls_front::speaking;
 
