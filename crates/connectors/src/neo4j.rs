@@ -1,4 +1,4 @@
-//! The graph projection in Neo4j 5 or later, over Bolt.
+//! The graph projection in Neo4j 4.4 or later, over Bolt.
 //!
 //! ```text
 //! (Chunk {id, content_hash, chunk_type, source_type, system_origin, created_at, updated_at, sync_version})

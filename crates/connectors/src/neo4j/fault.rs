@@ -29,7 +29,7 @@ pub(super) enum Error {
     Vanished,
     #[error(
         "cannot decode a result of the server: the column `{0}` is missing or has another type; \
-         check that neo4j.url leads to Neo4j 5 or later"
+         check that neo4j.url leads to Neo4j 4.4 or later"
     )]
     Answer(&'static str),
     /// The answer comes from a server that takes no writes.

@@ -5,15 +5,16 @@ use super::fault::Error;
 use super::server::Server;
 
 /// A constraint has an index of its own, and Neo4j permits no second one of this kind on the same property.
-const INDEX: &str = "SHOW INDEXES YIELD name, type, entityType, labelsOrTypes, properties, owningConstraint
+const INDEX: &str = "SHOW INDEXES YIELD name, type, entityType, labelsOrTypes, properties
     WHERE entityType = 'NODE' AND type IN ['RANGE', 'BTREE'] AND labelsOrTypes = [$label] AND properties = ['id']
-      AND owningConstraint IS NULL
     RETURN name";
+
+/// The index of a constraint has the name of the constraint. Neo4j 4.4 does not show which constraint owns an index.
+const CONSTRAINTS: &str = "SHOW CONSTRAINTS YIELD name RETURN name";
 
 /// Indexes and constraints share their names.
 const NAMED_CONSTRAINT: &str = "SHOW CONSTRAINTS YIELD name WHERE name = $name RETURN name";
-const NAMED_INDEX: &str =
-    "SHOW INDEXES YIELD name, owningConstraint WHERE name = $name AND owningConstraint IS NULL RETURN name";
+const NAMED_INDEX: &str = "SHOW INDEXES YIELD name WHERE name = $name RETURN name";
 
 /// Ids that several nodes have, at most this many.
 const SAMPLES: usize = 4;
@@ -36,7 +37,8 @@ pub(super) async fn first(server: &Server, labels: &[&str]) -> Result<Option<Obs
 
 async fn of_label(server: &Server, label: &str) -> Result<Option<Obstacle>, Error> {
     let names = server.texts(&Statement::new(INDEX).with("label", label), "name").await?;
-    if let Some(name) = names.first() {
+    let constraints = server.texts(&Statement::new(CONSTRAINTS), "name").await?;
+    if let Some(name) = names.iter().find(|name| !constraints.contains(name)) {
         return Ok(Some(Obstacle {
             text: format!("the index `{name}` on {label}.id is in the way of the unique constraint, which has its own"),
             remedy: format!("run \"DROP INDEX {}\" in Neo4j, then `chunk-sync init`", quoted(name)),

@@ -21,10 +21,11 @@ const CONSTRAINTS: [&str; 4] = [
 /// broken, or populate for long.
 const ONLINE: &str = "CALL db.awaitIndex($index, 1200)";
 
-const INDEXES: &str = "SHOW CONSTRAINTS YIELD type, labelsOrTypes, properties, ownedIndex
+/// The index of a constraint has its name.
+const INDEXES: &str = "SHOW CONSTRAINTS YIELD name, type, labelsOrTypes, properties
     WHERE type IN ['UNIQUENESS', 'NODE_KEY', 'NODE_PROPERTY_UNIQUENESS'] AND properties = ['id']
       AND labelsOrTypes[0] IN ['Chunk', 'Entity', 'Project', 'Dataset']
-    RETURN ownedIndex AS index";
+    RETURN name AS index";
 
 const VERSION: &str =
     "CALL dbms.components() YIELD name, versions WHERE name = 'Neo4j Kernel' RETURN versions[0] AS version";
@@ -40,8 +41,8 @@ const UNIQUE: &str = "SHOW CONSTRAINTS YIELD type, labelsOrTypes, properties
 /// How often the creation of a constraint is retried if concurrent transactions block it.
 const ATTEMPTS: usize = 10;
 
-/// The oldest supported major version of the server.
-const OLDEST: u32 = 5;
+/// The oldest supported version of the server: major and minor.
+const OLDEST: (u32, u32) = (4, 4);
 
 /// The statements that [`prepare`] would run now. Creates nothing.
 ///
@@ -135,10 +136,11 @@ async fn create(server: &Server, statement: &str) -> Result<(), Error> {
 }
 
 fn refuse_old(version: &str) -> Result<(), Error> {
-    let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
-    match major {
-        Some(major) if major < OLDEST => {
-            Err(Error::Setup(format!("the server runs Neo4j {version}; upgrade it to {OLDEST} or later")))
+    let mut numbers = version.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
+    match (numbers.next(), numbers.next()) {
+        (Some(major), Some(minor)) if (major, minor) < OLDEST => {
+            let (major, minor) = OLDEST;
+            Err(Error::Setup(format!("the server runs Neo4j {version}; upgrade it to {major}.{minor} or later")))
         }
         _ => Ok(()),
     }

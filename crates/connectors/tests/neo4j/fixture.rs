@@ -24,7 +24,7 @@ pub(crate) struct Neo4j {
 fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| {
         panic!(
-            "{name} is not set; start a Neo4j 5 for these tests alone, because they delete all its data, and set \
+            "{name} is not set; start a Neo4j for these tests alone, because they delete all its data, and set \
              CHUNK_SYNC_TEST_NEO4J_URL (bolt://127.0.0.1:7687), _USER and _PASSWORD"
         )
     })
