@@ -43,7 +43,7 @@ pub use lease::{Handover, Lease, LeaseState};
 pub use outbox::{Outbox, PendingWrite};
 pub use projection::{Applied, Counts, Projection, StoredDocument, StoredFingerprint, Write};
 pub use system_of_record::{
-    Altered, Commit, Committed, CurrentState, Fence, MergeScope, MergeTransaction, READ_BYTES, Records, Row,
+    Altered, Commit, Committed, CurrentState, Fence, MergeScope, MergeTransaction, READ_BYTES, Records, Row, RowPage,
     RowsWritten, SystemOfRecord, each_record, each_row, read_together,
 };
 pub use waiting::{NewWaiting, WaitReason, WaitingCount, WaitingEvent, WaitingEvents};

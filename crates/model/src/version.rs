@@ -144,19 +144,19 @@ impl SyncVersion {
     /// it comes from a program other than the service, and must not become that of a record: nothing could follow it.
     pub const CEILING: Self = Self(Self::MAX.0 - (1 << 48));
 
-    /// The greatest version of a document that the service can have written: nine years below [`Self::CEILING`], in the
-    /// year 2237. A repair raises a record above what a store shows, and this leaves room for the changes after it.
+    /// The greatest version of a store above which a repair raises a record: nine years below [`Self::CEILING`], in the year
+    /// 2237. That leaves room for the changes after it.
     pub const HIGHEST_SHOWN: Self = Self(Self::CEILING.0 - (1 << 48));
 
-    /// Wraps a version read from a store beside the system of record. One that the service cannot have written counts as
-    /// zero, as in every document of another program, so that the next write replaces the document: no version in a store
-    /// can keep the chunk from being written.
+    /// Whether a store that shows this version refuses a write under `write`: it has that state or a newer one. A version
+    /// above [`Self::HIGHEST_SHOWN`] keeps out only what is above that too: else another program wrote it, and could keep
+    /// the chunk from being written for ever.
     #[must_use]
-    pub fn shown(version: u64) -> Self {
-        Self(if version > Self::HIGHEST_SHOWN.0 { 0 } else { version })
+    pub fn keeps_out(self, write: Self) -> bool {
+        self >= write && (self <= Self::HIGHEST_SHOWN || write > Self::HIGHEST_SHOWN)
     }
 
-    /// Wraps a version of a record. The service never assigns a value above [`Self::MAX`]; such a value is
+    /// Wraps a version read from a store. The service never assigns a value above [`Self::MAX`]; such a value is
     /// clamped to it.
     #[must_use]
     pub fn new(version: u64) -> Self {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
     Applied, Commit, Committed, Counts, CurrentState, Fault, FaultClass, Fence, MergeScope, NoteChange, Projection,
-    Row, StoredDocument, StoredFingerprint, SystemOfRecord, Write,
+    Row, RowPage, StoredDocument, StoredFingerprint, SystemOfRecord, Write,
 };
 use chunk_sync_model::document::{Document, Fingerprint, row_fingerprint};
 use chunk_sync_model::{Record, State, Target};
@@ -65,14 +65,16 @@ pub trait Merging: SystemOfRecord {
         Ok(stored.iter().map(|stored| stored.as_ref().map(StoredDocument::seen)).collect())
     }
 
-    /// A page of rows as verification compares them; it is empty only at the end.
+    /// A page of rows as verification compares them; it is shorter than the limit only at the end.
     async fn scan_fingerprints(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<StoredFingerprint>, Fault> {
         let (mut after, mut found) = (after, Vec::new());
         while found.len() < limit {
-            let rows = self.rows(after, limit).await?;
-            let Some(last) = rows.last() else { break };
-            after = Some(last.id);
+            let RowPage { rows, is_last } = self.rows(after, limit).await?;
+            after = rows.last().map(|row| row.id).or(after);
             found.extend(rows.into_iter().filter_map(stored).map(|stored| stored.seen()));
+            if is_last {
+                break;
+            }
         }
         found.truncate(limit);
         Ok(found)

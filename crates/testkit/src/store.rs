@@ -141,11 +141,11 @@ pub async fn deleting_what_is_not_there_is_durable<F: Fixture<Port = Port>>() {
 pub async fn every_state_is_read_back_as_expected<F: Fixture<Port = Port>>() {
     let mut fixture = F::fresh().await;
     let states = all();
-    let writes: Vec<_> = states.iter().map(|state| write(state, SyncVersion::HIGHEST_SHOWN.get())).collect();
+    let writes: Vec<_> = states.iter().map(|state| write(state, SyncVersion::MAX.get())).collect();
     written(&*fixture.port(), &writes).await;
     for _ in 0..2 {
         for state in &states {
-            holds(&*fixture.port(), state.chunk.id, Some((state, SyncVersion::HIGHEST_SHOWN))).await;
+            holds(&*fixture.port(), state.chunk.id, Some((state, SyncVersion::MAX))).await;
         }
         fixture.reopen().await;
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    Commit, Committed, Counts, CurrentState, Fault, MergeScope, MergeTransaction, Outbox, PendingWrite, Row,
+    Commit, Committed, Counts, CurrentState, Fault, MergeScope, MergeTransaction, Outbox, PendingWrite, Row, RowPage,
     RowsWritten, SystemOfRecord,
 };
 use chunk_sync_model::Target;
@@ -48,8 +48,8 @@ impl SystemOfRecord for FreeRecords {
         Ok(Counts::default())
     }
 
-    async fn rows(&self, _: Option<Uuid>, _: usize) -> Result<Vec<Row>, Fault> {
-        Ok(Vec::new())
+    async fn rows(&self, _: Option<Uuid>, _: usize) -> Result<RowPage, Fault> {
+        Ok(RowPage { is_last: true, ..RowPage::default() })
     }
 
     async fn rows_of(&self, ids: &[Uuid]) -> Result<Vec<Option<Row>>, Fault> {

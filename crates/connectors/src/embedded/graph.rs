@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::database::{Database, Durability};
 use super::fault::Error;
-use super::values::{ids_above, shown};
+use super::values::{ids_above, version};
 
 const WRITE: &str = "embedded graph: write";
 const READ: &str = "embedded graph: read";
@@ -87,8 +87,8 @@ impl Projection for Graph {
 
 fn apply(transaction: &Transaction<'_>, write: &Write) -> Result<Applied, Error> {
     let mut statement = transaction.prepare_cached("SELECT version FROM graph_chunks WHERE id = ?1")?;
-    let held: Option<SyncVersion> = statement.query_row([write.id], |row| Ok(shown(row.get(0)?))).optional()?;
-    if held.is_some_and(|held| held >= write.version) {
+    let held: Option<SyncVersion> = statement.query_row([write.id], |row| Ok(version(row.get(0)?))).optional()?;
+    if held.is_some_and(|held| held.keeps_out(write.version)) {
         return Ok(Applied::Skipped);
     }
     remove(transaction, write.id)?;
@@ -170,7 +170,7 @@ fn looked(transaction: &Transaction<'_>, id: Uuid) -> Result<Option<StoredDocume
             entities: BTreeMap::new(),
             relations: Vec::new(),
         };
-        Ok((shown(row.get(0)?), document))
+        Ok((version(row.get(0)?), document))
     });
     let Some((version, mut document)) = node.optional()? else {
         return Ok(None);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
     ConflictFilter, ConflictLog, ConflictPage, Counts, CurrentState, Fault, MergeScope, MergeTransaction, Outbox,
-    PendingWrite, READ_BYTES, Row, SystemOfRecord,
+    PendingWrite, READ_BYTES, Row, RowPage, SystemOfRecord,
 };
 use chunk_sync_model::{Target, Time};
 use rusqlite::{Transaction, params};
@@ -74,12 +74,15 @@ impl SystemOfRecord for Rows {
         self.database.read(READ, move |transaction| first(&ids, |id| current(transaction, id), weight)).await
     }
 
-    async fn rows(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Row>, Fault> {
+    async fn rows(&self, after: Option<Uuid>, limit: usize) -> Result<RowPage, Fault> {
         const IDS: &str = "SELECT id FROM (SELECT id FROM rows UNION SELECT id FROM records)";
         let work = move |transaction: &Transaction<'_>| {
-            first(&ids_above(transaction, IDS, after, limit)?, |id| row(transaction, id), weight)
+            let ids = ids_above(transaction, IDS, after, limit)?;
+            let rows = first(&ids, |id| row(transaction, id), weight)?;
+            let is_last = rows.len() == ids.len() && ids.len() < limit;
+            Ok(RowPage { rows: rows.into_iter().flatten().collect(), is_last })
         };
-        Ok(self.database.read(READ, work).await?.into_iter().flatten().collect())
+        self.database.read(READ, work).await
     }
 
     async fn rows_of(&self, ids: &[Uuid]) -> Result<Vec<Option<Row>>, Fault> {

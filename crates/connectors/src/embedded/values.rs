@@ -10,11 +10,6 @@ pub(super) fn version(number: i64) -> SyncVersion {
     SyncVersion::new(number.unsigned_abs())
 }
 
-/// The version of a document in one of the stores beside the rows.
-pub(super) fn shown(number: i64) -> SyncVersion {
-    SyncVersion::shown(number.unsigned_abs())
-}
-
 pub(super) fn limit_of(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
 }

@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::database::{Database, Durability};
 use super::fault::Error;
-use super::values::{ids_above, shown};
+use super::values::{ids_above, version};
 
 const WRITE: &str = "embedded vectors: write";
 const READ: &str = "embedded vectors: read";
@@ -102,8 +102,8 @@ fn check(state: &State, limits: &Limits) -> Result<(), Fault> {
 
 fn apply(transaction: &Transaction<'_>, limits: &Limits, write: &Write) -> Result<Applied, Error> {
     let mut statement = transaction.prepare_cached("SELECT sync_version FROM points WHERE id = ?1")?;
-    let held: Option<SyncVersion> = statement.query_row([write.id], |row| Ok(shown(row.get(0)?))).optional()?;
-    if held.is_some_and(|held| held >= write.version) {
+    let held: Option<SyncVersion> = statement.query_row([write.id], |row| Ok(version(row.get(0)?))).optional()?;
+    if held.is_some_and(|held| held.keeps_out(write.version)) {
         return Ok(Applied::Skipped);
     }
     let Some(state) = &write.state else {
@@ -158,7 +158,7 @@ fn remove_vectors(transaction: &Transaction<'_>, id: Uuid) -> Result<(), Error> 
 fn looked(transaction: &Transaction<'_>, id: Uuid) -> Result<Option<StoredDocument>, Error> {
     let sql = "SELECT sync_version, payload FROM points WHERE id = ?1";
     let mut statement = transaction.prepare_cached(sql)?;
-    let point = statement.query_row([id], |row| Ok((shown(row.get(0)?), row.get::<_, String>(1)?))).optional()?;
+    let point = statement.query_row([id], |row| Ok((version(row.get(0)?), row.get::<_, String>(1)?))).optional()?;
     let Some((version, payload)) = point else {
         return Ok(None);
     };

@@ -65,7 +65,7 @@ impl StoredNode {
             texts(list(value(row, "node")?));
         let mut inconsistent = false;
         let version = match value(row, "version")? {
-            Value::Integer(version) => u64::try_from(*version).ok().map(SyncVersion::shown),
+            Value::Integer(version) => u64::try_from(*version).ok().map(SyncVersion::new),
             _ => None,
         };
         let (mut entities, mut stated) = (BTreeMap::new(), BTreeMap::new());

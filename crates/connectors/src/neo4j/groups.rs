@@ -18,27 +18,38 @@ const MOST: usize = 10_000;
 /// The project of each data set, as last written; of no data set, the last project.
 type Projects = BTreeMap<Option<String>, Option<String>>;
 
-/// What this process has written since the store was last prepared.
+/// What this process has written since the store was last prepared. What a call is about to write is not known until it is
+/// committed, and not at all if another call began meanwhile: their order is not known.
 #[derive(Debug, Default)]
-pub(super) struct Known(Mutex<Projects>);
+pub(super) struct Known(Mutex<Memory>);
+
+#[derive(Debug, Default)]
+struct Memory {
+    projects: Projects,
+    /// The number of calls so far.
+    calls: u64,
+}
 
 impl Known {
-    fn lock(&self) -> MutexGuard<'_, Projects> {
+    fn lock(&self) -> MutexGuard<'_, Memory> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Another process may write meanwhile.
     pub(super) fn forget(&self) {
-        self.lock().clear();
+        self.lock().projects.clear();
     }
 
     /// The transaction with these groups was committed.
     pub(super) fn note(&self, written: Groups) {
         let mut known = self.lock();
-        if known.len() + written.0.len() > MOST {
-            known.clear();
+        if known.calls != written.call {
+            return;
         }
-        known.extend(written.0);
+        if known.projects.len() + written.projects.len() > MOST {
+            known.projects.clear();
+        }
+        known.projects.extend(written.projects);
     }
 }
 
@@ -53,8 +64,12 @@ pub(super) struct Stated<'a> {
 }
 
 /// The groups that a batch writes: of each data set the project that its newest chunk states.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Groups(Projects);
+#[derive(Debug)]
+pub(super) struct Groups {
+    projects: Projects,
+    /// The number of the call.
+    call: u64,
+}
 
 impl Groups {
     pub(super) fn of<'a>(stated: impl Iterator<Item = Stated<'a>>, known: &Known) -> Self {
@@ -70,35 +85,39 @@ impl Groups {
                 *entry = (version, chunk, project);
             }
         }
-        let known = known.lock();
+        let mut known = known.lock();
+        known.calls += 1;
         let is_new = |(dataset, project): &(Option<String>, Option<String>)| {
             let nothing = dataset.is_none() && project.is_none();
             let is_known = match project {
-                Some(_) => known.get(dataset) == Some(project),
-                None => known.contains_key(dataset),
+                Some(_) => known.projects.get(dataset) == Some(project),
+                None => known.projects.contains_key(dataset),
             };
             !nothing && (always.contains(&dataset.as_deref()) || !is_known)
         };
         let owned = |(dataset, (.., project)): (Option<&str>, (SyncVersion, &str, Option<&str>))| {
             (dataset.map(str::to_owned), project.map(str::to_owned))
         };
-        Self(newest.into_iter().map(owned).filter(is_new).collect())
+        let projects: Projects = newest.into_iter().map(owned).filter(is_new).collect();
+        known.projects.retain(|dataset, _| !projects.contains_key(dataset));
+        Self { projects, call: known.calls }
     }
 
     /// The projects, in ascending order.
     pub(super) fn projects(&self) -> Vec<Value> {
-        let ids: BTreeSet<&str> = self.0.values().filter_map(Option::as_deref).collect();
+        let ids: BTreeSet<&str> = self.projects.values().filter_map(Option::as_deref).collect();
         ids.into_iter().map(Value::from).collect()
     }
 
     /// The data sets, in ascending order.
     pub(super) fn datasets(&self) -> Vec<Value> {
-        self.0.keys().filter_map(Option::as_deref).map(Value::from).collect()
+        self.projects.keys().filter_map(Option::as_deref).map(Value::from).collect()
     }
 
     /// The rows of data set and project.
     pub(super) fn part_of(&self) -> Vec<Value> {
-        let pairs = self.0.iter().filter_map(|(dataset, project)| Some((dataset.as_deref()?, project.as_deref()?)));
+        let pairs =
+            self.projects.iter().filter_map(|(dataset, project)| Some((dataset.as_deref()?, project.as_deref()?)));
         pairs.map(|(dataset, project)| row([dataset.into(), project.into()])).collect()
     }
 }
@@ -114,7 +133,7 @@ mod tests {
     fn groups(known: &Known, stated: Vec<Stated<'static>>) -> Vec<(String, Option<String>)> {
         let groups = Groups::of(stated.into_iter(), known);
         let named: Vec<_> =
-            groups.0.iter().map(|(set, project)| (set.clone().unwrap_or_default(), project.clone())).collect();
+            groups.projects.iter().map(|(set, project)| (set.clone().unwrap_or_default(), project.clone())).collect();
         known.note(groups);
         named
     }
@@ -131,6 +150,20 @@ mod tests {
         assert_eq!(groups(&known, both()), [], "the newest chunk decides");
         known.forget();
         assert_eq!(groups(&known, both()), one("q"));
+    }
+
+    #[test]
+    fn what_may_not_have_been_committed_or_came_in_another_order_is_not_known() {
+        let known = Known::default();
+        let state = |project| std::iter::once(stated(1, "a", Some(project), false));
+        groups(&known, state("p").collect());
+        drop(Groups::of(state("q"), &known));
+        assert_eq!(groups(&known, state("p").collect()).len(), 1, "the other call may have been committed");
+        let (first, second) = (Groups::of(state("q"), &known), Groups::of(state("r"), &known));
+        known.note(second);
+        known.note(first);
+        assert_eq!(groups(&known, state("r").collect()).len(), 0);
+        assert_eq!(groups(&known, state("q").collect()).len(), 1);
     }
 
     #[test]

@@ -236,7 +236,7 @@ async fn write(
     let mut applied = Vec::with_capacity(batch.len());
     for IndexedChange { change, .. } in batch {
         let held = *held.get(change.id.as_str()).ok_or(Error::Vanished)?;
-        if held.version.is_some_and(|held| held >= change.version) {
+        if held.version.is_some_and(|held| held.keeps_out(change.version)) {
             applied.push(Applied::Skipped);
         } else {
             applied.push(Applied::Written);

@@ -129,7 +129,8 @@ impl Error {
             Self::Client(error) => (error.as_db_error().and_then(DbError::column), error.code()),
             _ => (None, None),
         };
-        let fault = Fault { awaits_parent: code == Some(&SqlState::FOREIGN_KEY_VIOLATION), ..fault };
+        let awaits_parent = code == Some(&SqlState::FOREIGN_KEY_VIOLATION);
+        let fault = Fault { awaits_parent, divisible: matches!(self, Self::TooMuch(_)), ..fault };
         let (column, code) = (column.map(field), code.map(|code| code.code().to_owned()));
         let fault = fault.caused_by(self, code);
         match column {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
     ConflictFilter, ConflictLog, ConflictPage, Counts, CurrentState, Fault, FaultClass, MergeScope, MergeTransaction,
-    Row, SystemOfRecord,
+    Row, RowPage, SystemOfRecord,
 };
 use chunk_sync_model::Time;
 use deadpool_postgres::{Client, Transaction};
@@ -118,7 +118,7 @@ impl PostgresRecords {
     }
 
     /// The picked rows and their records, read from one snapshot, with the picked ids in order.
-    async fn known_of(&self, pick: Pick<'_>) -> Result<(Vec<Uuid>, HashMap<Uuid, Row>), Fault> {
+    async fn known_of(&self, pick: Pick<'_>) -> Result<(Vec<Uuid>, HashMap<Uuid, Row>, bool), Fault> {
         let known = async {
             let layout = self.layout().await?;
             let mut client = self.pool.get().await?;
@@ -208,13 +208,14 @@ impl SystemOfRecord for PostgresRecords {
         current.await.map_err(|error| self.fault(error, READ))
     }
 
-    async fn rows(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Row>, Fault> {
-        let (ids, mut rows) = self.known_of(Pick::Page(after, limit)).await?;
-        Ok(ids.iter().filter_map(|id| rows.remove(id)).collect())
+    async fn rows(&self, after: Option<Uuid>, limit: usize) -> Result<RowPage, Fault> {
+        let (ids, mut rows, is_whole) = self.known_of(Pick::Page(after, limit)).await?;
+        let is_last = is_whole && ids.len() < limit;
+        Ok(RowPage { rows: ids.iter().filter_map(|id| rows.remove(id)).collect(), is_last })
     }
 
     async fn rows_of(&self, ids: &[Uuid]) -> Result<Vec<Option<Row>>, Fault> {
-        let (ids, rows) = self.known_of(Pick::Ids(ids)).await?;
+        let (ids, rows, _) = self.known_of(Pick::Ids(ids)).await?;
         Ok(ids.iter().map(|id| rows.get(id).cloned()).collect())
     }
 

@@ -129,7 +129,7 @@ pub(super) struct Statements {
     pub(super) lock_rows: String,
     /// Rows by their ids.
     pub(super) rows: String,
-    /// The ids of the rows that are too long to be read.
+    /// The lengths of rows by their ids, in bytes.
     pub(super) lengths: String,
     /// Inserts a row: id, then every column. Fails if the row exists.
     pub(super) insert: String,

@@ -27,13 +27,14 @@ pub(super) enum Pick<'a> {
     Page(Option<Uuid>, usize),
 }
 
-/// Reads rows and records from one snapshot. Returns the picked ids and, by id, those that exist.
+/// Reads rows and records from one snapshot. Returns the first of the picked ids, as many as are read together, by id those
+/// that exist, and whether these are all that were picked.
 pub(super) async fn read(
     client: &mut Client,
     layout: &Layout,
     config: &PostgresConfig,
     pick: Pick<'_>,
-) -> Result<(Vec<Uuid>, HashMap<Uuid, Row>), Error> {
+) -> Result<(Vec<Uuid>, HashMap<Uuid, Row>, bool), Error> {
     let snapshot = begin(client, IsolationLevel::RepeatableRead, true).await?;
     set_locally(&snapshot, config.lock_timeout).await?;
     let ids = match pick {
@@ -44,7 +45,7 @@ pub(super) async fn read(
     let lengths = lengths(&snapshot, layout, &ids).await?;
     let is_oversize = |id: &Uuid| lengths.get(id).is_some_and(|length| *length > config.limits.row_max_bytes);
     let fits = read_together(ids.iter().map(|id| lengths.get(id).copied().filter(|_| !is_oversize(id)).unwrap_or(0)));
-    let ids = ids[..fits].to_vec();
+    let (is_whole, ids) = (fits == ids.len(), ids[..fits].to_vec());
     let oversize: HashSet<Uuid> = ids.iter().copied().filter(is_oversize).collect();
     let readable: Vec<Uuid> = ids.iter().copied().filter(|id| !is_oversize(id)).collect();
     // A row without times reads as the epoch, always the same, until a merge gives it times.
@@ -68,7 +69,7 @@ pub(super) async fn read(
         row.lives = Some(record.try_get(2)?);
         row.seen = digest(&record, 3)?;
     }
-    Ok((ids, rows))
+    Ok((ids, rows, is_whole))
 }
 
 /// The lengths of the rows, in bytes, by id.

@@ -104,7 +104,7 @@ impl ReadSize {
         self.0.load(Ordering::Relaxed).min(most).max(1)
     }
 
-    /// So many points with so many bytes were read. The number grows slowly: those that follow may be longer.
+    /// So many points were asked for, and have so many bytes. The number grows slowly: those that follow may be longer.
     pub(super) fn note(&self, points: usize, bytes: usize) {
         if let Some(each) = bytes.checked_div(points) {
             let grown = self.0.load(Ordering::Relaxed).saturating_mul(2).min(POINTS);

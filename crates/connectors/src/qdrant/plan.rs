@@ -43,7 +43,7 @@ pub(super) fn plan(writes: &[Write], mut held: HashMap<Uuid, StoredPoint>, limit
             Some(StoredPoint { version, foreign }) => (Some(version), foreign),
             None => (None, HashMap::new()),
         };
-        if held.is_some_and(|held| held >= write.version) {
+        if held.is_some_and(|held| held.keeps_out(write.version)) {
             answers.push(Applied::Skipped);
             continue;
         }
@@ -54,8 +54,9 @@ pub(super) fn plan(writes: &[Write], mut held: HashMap<Uuid, StoredPoint>, limit
                     answers.push(Applied::Failed(fault));
                     continue;
                 }
-                // Another client wrote a point of version zero, including its vectors.
-                let keeps = held.is_some_and(|held| held >= write.vectors_since && held > SyncVersion::default());
+                // Another client wrote a point of version zero, or of one that keeps nothing out, including its vectors.
+                let ours = SyncVersion::new(1)..write.version;
+                let keeps = held.is_some_and(|held| held >= write.vectors_since && ours.contains(&held));
                 let list = if keeps { &mut payloads } else { &mut upserts };
                 list.push(NewPoint { write, document: VectorDocument::of(state, limits), foreign });
             }
@@ -110,9 +111,9 @@ fn delete(deletes: &[&Write]) -> Option<Operation> {
     Some(Operation::DeletePoints(DeletePoints { points: Some(select(filter)), ..DeletePoints::default() }))
 }
 
-/// Matches the point of this chunk if its version is that of the write or newer, and one that the service can have written.
+/// Matches the point of this chunk if its version [keeps out](SyncVersion::keeps_out) the write.
 fn newer(write: &Write) -> Condition {
-    let highest = Some(number(SyncVersion::HIGHEST_SHOWN));
+    let highest = (write.version <= SyncVersion::HIGHEST_SHOWN).then(|| number(SyncVersion::HIGHEST_SHOWN));
     let range = Range { gte: Some(number(write.version)), lte: highest, ..Range::default() };
     let filter = Filter { must: vec![has_id(&[write.id]), version_in(range)], ..Filter::default() };
     condition(ConditionOneOf::Filter(filter))

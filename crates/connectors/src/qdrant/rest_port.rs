@@ -27,7 +27,7 @@ pub(super) async fn recognise(url: &str) -> Option<String> {
                 if port == REST { " but the REST port of Qdrant" } else { "" },
                 write("https", host)
             )),
-            Some(failure) => tls::explain(&failure, "qdrant").or_else(rest),
+            Some(failure) => tls::explain(&failure, "qdrant"),
             None => rest(),
         };
     }

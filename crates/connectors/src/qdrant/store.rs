@@ -136,7 +136,7 @@ impl QdrantStore {
             ..GetPoints::default()
         };
         let points = self.server.call(self.server.client.get_points(request)).await?.result;
-        self.read_size.note(points.len(), points.iter().map(weight).sum());
+        self.read_size.note(ids.len(), points.iter().map(weight).sum());
         Ok(points.into_iter().filter_map(document).map(|document| (document.id, document)).collect())
     }
 
@@ -151,7 +151,7 @@ impl QdrantStore {
             ..ScrollPoints::default()
         };
         let page = self.server.call(self.server.client.scroll(request)).await?;
-        self.read_size.note(page.result.len(), page.result.iter().map(weight).sum());
+        self.read_size.note(page.result.len().max(1), page.result.iter().map(weight).sum());
         let documents = page.result.into_iter().filter_map(document);
         Ok((documents.map(|document| document.seen()).collect(), page.next_page_offset))
     }

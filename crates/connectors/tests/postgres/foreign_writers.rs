@@ -19,7 +19,7 @@ async fn a_row_with_nothing_but_an_id_is_read() {
         let nulls = "INSERT INTO unified.chunks (id, metadata, created_at, updated_at, entity_refs, project_id)
             VALUES ('ffffffff-ffff-ffff-ffff-ffffffffffff', NULL, NULL, 'infinity', '7', gen_random_uuid())";
         database.meddle(nulls).await;
-        let rows = records.rows(None, 10).await.unwrap();
+        let rows = records.rows(None, 10).await.unwrap().rows;
         assert!(rows.iter().all(|row| row.lives.is_none() && row.version == SyncVersion::default()));
         let state = |at: usize| rows[at].state.as_ref().unwrap();
         assert_eq!(state(0).chunk.content, "short");

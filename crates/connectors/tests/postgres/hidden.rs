@@ -39,7 +39,7 @@ async fn rows_that_row_level_security_hides_are_refused_and_never_look_deleted()
         is_refused(records.rows_of(&[Uuid::max()]).await);
         database.meddle(&format!("ALTER ROLE {} BYPASSRLS", role.name)).await;
         let records = PostgresRecords::connect(role.config()).await.unwrap();
-        assert_eq!(records.rows(None, 10).await.unwrap().len(), 1);
+        assert_eq!(records.rows(None, 10).await.unwrap().rows.len(), 1);
     }
 }
 

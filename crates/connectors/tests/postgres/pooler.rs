@@ -89,7 +89,7 @@ async fn rows_work(config: PostgresConfig) {
     records.prepare().await.unwrap();
     let writes: Vec<_> = states(20).iter().map(|state| write(state, 1)).collect();
     assert!(records.apply(&writes).await.iter().all(|applied| matches!(applied, Applied::Written)));
-    assert_eq!(records.rows(None, 100).await.unwrap().len(), 20);
+    assert_eq!(records.rows(None, 100).await.unwrap().rows.len(), 20);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

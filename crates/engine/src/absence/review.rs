@@ -14,7 +14,7 @@ use super::look::{Look, look};
 use crate::ingest::publisher::Publisher;
 use crate::ingest::row_event;
 use crate::ports::{
-    AbsenceCause, AbsentRow, Approval, Deletions, EntryId, Fault, Ports, Suspicion, Touch, Verdict, each_row,
+    AbsenceCause, AbsentRow, Approval, Deletions, EntryId, Fault, Ports, RowPage, Suspicion, Touch, Verdict, each_row,
 };
 
 /// The number of notes that are read, and of signals that are published, at once.
@@ -91,14 +91,16 @@ pub async fn force(ports: &Ports, publisher: &Publisher, ids: &[Uuid], at: Time)
 pub async fn truncated(ports: &Ports, max_deletes: Option<u64>, at: Time) -> Result<Vec<Uuid>, Fault> {
     let (mut gone, mut after) = (Vec::new(), None);
     loop {
-        let page = ports.records.rows(after, BATCH).await?;
-        let Some(last) = page.last() else { break };
-        after = Some(last.id);
+        let RowPage { rows: page, is_last } = ports.records.rows(after, BATCH).await?;
+        after = page.last().map(|row| row.id).or(after);
         let absent = page.iter().filter(|row| row.is_absent());
         let ids: Vec<Uuid> = absent.map(|row| row.id).collect();
         ports.records.note_absent(&ids, AbsenceCause::Truncated, at).await?;
         ports.records.confirm_absent(&ids).await?;
         gone.extend(ids);
+        if is_last {
+            break;
+        }
     }
     let mut review = Review::default();
     decide(ports, Approval { at, max_deletes, forced: false }, &mut review).await?;

@@ -12,7 +12,7 @@ use crate::absence::review::note;
 use crate::ingest::publisher::Publisher;
 use crate::ingest::row_event::signal;
 use crate::pipeline::apply::external_change::digest;
-use crate::ports::{EntryId, Fault, Ports, Row, Touch};
+use crate::ports::{EntryId, Fault, Ports, Row, RowPage, Touch};
 use crate::runtime::clock::Clock;
 use crate::runtime::rate_limit::Pace;
 
@@ -63,9 +63,8 @@ async fn carry(
     // The name is unique, so that no signal is taken for a repetition of an earlier backfill.
     let (place, targets) = (format!("backfill {}", Uuid::new_v4()), ports.signalled());
     loop {
-        let page = ports.records.rows(after, BATCH).await?;
-        let Some(last) = page.last() else { return Ok(done) };
-        after = Some(last.id);
+        let RowPage { rows: page, is_last } = ports.records.rows(after, BATCH).await?;
+        after = page.last().map(|row| row.id).or(after);
         done.rows += page.iter().filter(|row| row.state.is_some()).count() as u64;
         let events: Vec<_> = page.iter().filter_map(|row| uncarried(row, &place, &targets, &ports.clock)).collect();
         let absent: Vec<Uuid> = page.iter().filter(|row| row.is_absent()).map(|row| row.id).collect();
@@ -75,6 +74,9 @@ async fn carry(
         pace.steps(events.len()).await;
         done.last = publisher.publish_when_there_is_room(events).await?.last().copied().or(done.last);
         progress(done);
+        if is_last {
+            return Ok(done);
+        }
     }
 }
 

@@ -29,10 +29,15 @@ impl MergeSize {
         (part, rest)
     }
 
+    /// Notes that so many operations were too many for one transaction.
+    pub(super) fn halve(&mut self, operations: usize) {
+        self.0 = self.0.min(operations).div_ceil(2);
+    }
+
     /// Notes how long a transaction with so many operations held its locks.
     pub(super) fn note(&mut self, operations: usize, held: Duration) {
         if held > LONG {
-            self.0 = self.0.min(operations).div_ceil(2);
+            self.halve(operations);
         } else if held < SHORT && operations >= self.0 {
             self.0 += self.0.div_ceil(4);
         }

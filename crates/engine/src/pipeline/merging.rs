@@ -56,7 +56,7 @@ impl Worker {
 
     /// Carries operations and waits until they are completed, the next ones after those before.
     pub(crate) async fn carry_to_the_end(&self, mut operations: Vec<Operation>) -> Result<(), Fault> {
-        while !operations.is_empty() {
+        while !operations.is_empty() && !self.stop.is_requested() {
             let carried = self.carry(operations).await?;
             operations = carried.rest;
             if let Some(batch) = carried.batch {
@@ -137,7 +137,10 @@ impl Worker {
             let merge = merge_all(&*self.records, &batch, &self.fence, self.bus.finished_by(), context);
             let began = Instant::now();
             let end = catch_panic("merge", merge).await.flatten();
-            size.note(batch.len(), began.elapsed());
+            match &end {
+                Err(fault) if fault.divisible => size.halve(batch.len()),
+                _ => size.note(batch.len(), began.elapsed()),
+            }
             match end {
                 Ok(MergeEnd::Done(outcome)) => {
                     let bytes: usize = outcome.writes.iter().map(Write::weight).sum();

@@ -125,7 +125,7 @@ pub trait Projection: Send + Sync {
     }
 
     /// Reads the next chunks in ascending order of id (as bytes), from the first one above `after`, at most `limit`.
-    /// Only an empty answer means the end.
+    /// Fewer than `limit` mean the end.
     async fn scan_fingerprints(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<StoredFingerprint>, Fault>;
 
     /// The fingerprint that the store would return if it held `state`.

@@ -141,6 +141,15 @@ pub enum RowsWritten {
     Overtaken,
 }
 
+/// A page of rows.
+#[derive(Clone, Debug, Default)]
+pub struct RowPage {
+    /// The rows, in ascending order of id.
+    pub rows: Vec<Row>,
+    /// Whether there was no further row.
+    pub is_last: bool,
+}
+
 /// The most bytes of rows that one call reads. A row that has more is read alone. Rows are as long as their application
 /// makes them, up to `limits.row_max_bytes`: a number of rows bounds nothing.
 pub const READ_BYTES: usize = 8 << 20;
@@ -247,8 +256,8 @@ pub trait SystemOfRecord: Send + Sync {
     async fn current(&self, ids: &[Uuid]) -> Result<Vec<CurrentState>, Fault>;
 
     /// Reads the next rows and records in ascending order of id, from the first one above `after`, including tombstones:
-    /// at most `limit`, and as many as have [`READ_BYTES`] together. Only an empty answer means the end.
-    async fn rows(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Row>, Fault>;
+    /// at most `limit`, and as many as have [`READ_BYTES`] together.
+    async fn rows(&self, after: Option<Uuid>, limit: usize) -> Result<RowPage, Fault>;
 
     /// Reads rows and records of the first of these chunks, in their order, as many as have [`READ_BYTES`] together, and
     /// at least one; `None` where there is neither. [`each_row`] reads all of them.

@@ -38,8 +38,14 @@ impl Sweep {
     ) -> Result<(), Fault> {
         let before = settings.expired_before(now);
         let page = records.idle(self.after, before, EXAMINED).await?;
-        for ids in page.ids.chunks(LOCKED) {
+        let mut open: Vec<&[Uuid]> = page.ids.chunks(LOCKED).rev().collect();
+        while let Some(ids) = open.pop() {
             match expire_some(records, fence, settings, (ids, before, now)).await {
+                // Their rows are too long to be read together.
+                Err(fault) if fault.divisible && ids.len() > 1 => {
+                    let (first, second) = ids.split_at(ids.len() / 2);
+                    open.extend([second, first]);
+                }
                 // Rows that another program locks come with the next walk.
                 Err(fault) if matches!(fault.class, FaultClass::Busy | FaultClass::Timeout) && !fault.outdated => {
                     debug!(%fault, "could not expire some idle records");

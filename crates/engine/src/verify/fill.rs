@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 use crate::ingest::publisher::Publisher;
 use crate::ingest::row_event;
-use crate::ports::{Fault, FaultClass, Installation, Installed, Ports};
+use crate::ports::{Fault, FaultClass, Installation, Installed, Ports, RowPage};
 use crate::runtime::metrics;
 use crate::runtime::progress::{Stop, Stopper};
 use crate::runtime::retry::Pauses;
@@ -175,15 +175,17 @@ impl Filler {
         let (view, targets) = (format!("fill {target} {}", Uuid::new_v4()), self.ports.signalled());
         let (mut after, mut last) = (None, None);
         loop {
-            let page = self.ports.records.rows(after, BATCH).await?;
-            let Some(read) = page.last() else { break };
-            after = Some(read.id);
+            let RowPage { rows: page, is_last } = self.ports.records.rows(after, BATCH).await?;
+            after = page.last().map(|row| row.id).or(after);
             let now = self.ports.clock.now();
             let there = page.iter().filter(|row| row.state.is_some());
             let events: Vec<_> = there.map(|row| row_event::fill(row.id, now, &view, &targets)).collect();
             let count = events.len() as u64;
             last = self.publisher.publish_when_there_is_room(events).await?.last().copied().or(last);
             self.state.set(target, |filled| filled.published += count);
+            if is_last {
+                break;
+            }
         }
         match last {
             Some(last) => repair::until_finished(&*self.ports.bus, last, &|_| {}).await,

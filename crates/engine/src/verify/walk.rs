@@ -49,12 +49,16 @@ impl Walk {
         let records = &self.records;
         self.rows.order(|after| {
             let records = Arc::clone(records);
-            async move { records.rows(after, page).await }
+            async move { records.rows(after, page).await.map(|read| (read.rows, read.is_last)) }
         });
         for (store, pages) in &mut self.stores {
             pages.order(|after| {
                 let store = Arc::clone(store);
-                async move { store.scan_fingerprints(after, page).await }
+                async move {
+                    let read = store.scan_fingerprints(after, page).await?;
+                    let is_last = read.len() < page;
+                    Ok((read, is_last))
+                }
             });
         }
     }
@@ -63,8 +67,8 @@ impl Walk {
 /// One page of a store, the next page being read, and the id after which that one begins.
 struct Pages<T> {
     items: VecDeque<T>,
-    /// Aborted when the walk is dropped.
-    coming: JoinSet<Result<Vec<T>, Fault>>,
+    /// With whether it is the last one. Aborted when the walk is dropped.
+    coming: JoinSet<Result<(Vec<T>, bool), Fault>>,
     last: Option<Uuid>,
     ended: bool,
 }
@@ -77,7 +81,7 @@ impl<T: Send + 'static> Pages<T> {
     /// Starts to read the page after the last known id, unless one is being read or none is left.
     fn order<F>(&mut self, read: impl FnOnce(Option<Uuid>) -> F)
     where
-        F: Future<Output = Result<Vec<T>, Fault>> + Send + 'static,
+        F: Future<Output = Result<(Vec<T>, bool), Fault>> + Send + 'static,
     {
         if !self.ended && self.coming.is_empty() {
             self.coming.spawn(read(self.last));
@@ -90,11 +94,11 @@ impl<T: Send + 'static> Pages<T> {
             return Ok(());
         }
         if let Some(page) = self.coming.join_next().await {
-            let page = page.unwrap_or_else(|end| match end.try_into_panic() {
+            let (page, is_last) = page.unwrap_or_else(|end| match end.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
                 Err(end) => Err(Fault::new(FaultClass::Unavailable, "verify", end)),
             })?;
-            self.ended = page.is_empty();
+            self.ended = is_last;
             self.last = page.last().map(id).or(self.last);
             self.items = page.into();
         }

@@ -64,7 +64,7 @@ impl World {
     }
 
     async fn versions(&self) -> Vec<SyncVersion> {
-        self.records.rows(None, usize::MAX).await.unwrap().into_iter().map(|row| row.version).collect()
+        self.records.rows(None, usize::MAX).await.unwrap().rows.into_iter().map(|row| row.version).collect()
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
     Altered, Commit, Committed, Counts, CurrentState, EntryId, Fault, FaultClass, Fence, MergeScope, MergeTransaction,
-    Row, RowsWritten, SystemOfRecord, read_together,
+    Row, RowPage, RowsWritten, SystemOfRecord, read_together,
 };
 use chunk_sync_model::State;
 use tokio::sync::{OwnedMutexGuard, OwnedRwLockReadGuard};
@@ -168,15 +168,16 @@ impl SystemOfRecord for MemoryRecords {
         Ok(current)
     }
 
-    async fn rows(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Row>, Fault> {
+    async fn rows(&self, after: Option<Uuid>, limit: usize) -> Result<RowPage, Fault> {
         let tables = self.tables.lock().unwrap();
         let records = tables.records.range(above(after)).take(limit).map(|(id, _)| *id);
         let rows =
             tables.rows.range(above(after)).map(|(id, _)| *id).filter(|id| !tables.hidden.contains(id)).take(limit);
         let ids: BTreeSet<Uuid> = records.chain(rows).collect();
         let mut rows: Vec<Row> = ids.into_iter().take(limit).filter_map(|id| tables.row(id)).collect();
+        let found = rows.len();
         rows.truncate(read_together(rows.iter().map(|row| weight(row.state.as_deref()))));
-        Ok(rows)
+        Ok(RowPage { is_last: rows.len() == found && found < limit, rows })
     }
 
     async fn rows_of(&self, ids: &[Uuid]) -> Result<Vec<Option<Row>>, Fault> {

@@ -40,9 +40,7 @@ impl MemoryStore {
     pub fn tamper(&self, id: Uuid, version: SyncVersion, state: Option<&Arc<State>>) {
         let mut held = self.held.lock().unwrap();
         match state {
-            Some(state) => {
-                held.insert(id, Stored { version: SyncVersion::shown(version.get()), document: self.document(state) })
-            }
+            Some(state) => held.insert(id, Stored { version, document: self.document(state) }),
             None => held.remove(&id),
         };
     }
@@ -68,7 +66,7 @@ impl MemoryStore {
 
     fn apply_one(&self, held: &mut BTreeMap<Uuid, Stored>, write: &Write) -> Applied {
         let there = held.get(&write.id);
-        if there.is_some_and(|there| there.version >= write.version) {
+        if there.is_some_and(|there| there.version.keeps_out(write.version)) {
             return Applied::Skipped;
         }
         let Some(state) = &write.state else {

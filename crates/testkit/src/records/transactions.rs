@@ -136,7 +136,7 @@ pub async fn a_row_is_never_read_without_its_record<F: Fixture<Port = Port>>() {
     });
     loop {
         let ended = writing.is_finished();
-        let mut rows = records.rows(None, 10).await.unwrap();
+        let mut rows = records.rows(None, 10).await.unwrap().rows;
         rows.extend(records.rows_of(&[state.chunk.id]).await.unwrap().into_iter().flatten());
         assert_eq!(rows.len(), 2);
         for row in rows {

@@ -197,7 +197,7 @@ impl Oracle {
                 return Err(format!("the record of {id} is {:?}, not {record:?}", found.record));
             }
         }
-        let rows = records.rows(None, usize::MAX).await.unwrap();
+        let rows = records.rows(None, usize::MAX).await.unwrap().rows;
         let known = self.known();
         for (id, key) in known.written.iter().filter(|(id, _)| !known.deletions.is_given_up(*id)) {
             let row = rows.iter().find(|row| row.id == *id).and_then(|row| row.state.as_ref());
@@ -224,7 +224,7 @@ impl Oracle {
     /// Checks that no version outranks what comes next: none lies further ahead of the clock than its bound allows.
     pub(super) async fn check_versions(&self, records: &dyn Records, now: Time) -> Result<(), String> {
         let latest = now.micros() + 2 * Limits::default().max_ahead_micros;
-        let rows = records.rows(None, usize::MAX).await.unwrap();
+        let rows = records.rows(None, usize::MAX).await.unwrap().rows;
         match rows.iter().find(|row| row.version.signed() > latest) {
             Some(row) => Err(format!("{} has version {}, far ahead of the clock ({now})", row.id, row.version)),
             None => Ok(()),

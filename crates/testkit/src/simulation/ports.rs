@@ -7,7 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
     Commit, Committed, ConflictFilter, ConflictLog, ConflictPage, Counts, CurrentState, Fault, Lease, LeaseState,
-    MergeScope, MergeTransaction, Outbox, PendingWrite, Records, Row, RowsWritten, SystemOfRecord, WatchList, Watched,
+    MergeScope, MergeTransaction, Outbox, PendingWrite, Records, Row, RowPage, RowsWritten, SystemOfRecord, WatchList,
+    Watched,
 };
 use chunk_sync_model::{Target, Time};
 use uuid::Uuid;
@@ -124,7 +125,7 @@ impl SystemOfRecord for FaultyRecords {
         self.way.call(self.records.current(first(ids))).await
     }
 
-    async fn rows(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Row>, Fault> {
+    async fn rows(&self, after: Option<Uuid>, limit: usize) -> Result<RowPage, Fault> {
         self.way.call(self.records.rows(after, limit.min(READ_AT_ONCE))).await
     }
 

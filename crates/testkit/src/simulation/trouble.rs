@@ -123,7 +123,7 @@ pub(super) async fn clear_up(world: &World) -> Result<(), String> {
 
 /// The living chunks without a row that the service can see.
 async fn absent(world: &World) -> Vec<Uuid> {
-    let rows = world.rows.rows(None, usize::MAX).await.unwrap();
+    let rows = world.rows.rows(None, usize::MAX).await.unwrap().rows;
     rows.into_iter().filter(Row::is_absent).map(|row| row.id).collect()
 }
 

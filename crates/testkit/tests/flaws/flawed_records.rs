@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use chunk_sync_engine::ports::{
     AbsenceCause, AbsenceCounts, AbsenceLog, AbsentRow, Approval, Commit, Committed, ConflictFilter, ConflictLog,
     ConflictPage, Counts, CurrentState, EntryId, Fault, Fence, MergeScope, MergeTransaction, NoteChange, Outbox,
-    PendingWrite, Records, Resolution, ResolvedPart, Row, RowsWritten, SystemOfRecord, Verdict,
+    PendingWrite, Records, Resolution, ResolvedPart, Row, RowPage, RowsWritten, SystemOfRecord, Verdict,
 };
 use chunk_sync_model::{Part, State, SyncVersion, Target, Time, Writer};
 use chunk_sync_testkit::Fixture;
@@ -179,17 +179,18 @@ impl SystemOfRecord for FlawedRecords {
         self.good.current(ids).await
     }
 
-    async fn rows(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Row>, Fault> {
+    async fn rows(&self, after: Option<Uuid>, limit: usize) -> Result<RowPage, Fault> {
         let after = match self.flaw {
             Flaw::PageBeginsAtAfter => after.and_then(|id| id.as_u128().checked_sub(1)).map(Uuid::from_u128),
             _ => after,
         };
-        Ok(self.listed(self.good.rows(after, limit).await?.into_iter()))
+        let RowPage { rows, is_last } = self.good.rows(after, limit).await?;
+        Ok(RowPage { rows: self.listed(rows.into_iter()), is_last })
     }
 
     async fn rows_of(&self, ids: &[Uuid]) -> Result<Vec<Option<Row>>, Fault> {
         if self.flaw == Flaw::NoIdsMeanAll && ids.is_empty() {
-            return Ok(self.good.rows(None, usize::MAX).await?.into_iter().map(Some).collect());
+            return Ok(self.good.rows(None, usize::MAX).await?.rows.into_iter().map(Some).collect());
         }
         let mut rows = self.good.rows_of(ids).await?;
         while self.flaw == Flaw::ReadsAsManyAsAsked && rows.len() < ids.len() {

@@ -7,8 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
     AbsenceNote, Commit, Committed, ConflictFilter, ConflictLog, ConflictPage, Counts, CurrentState, Fault, FaultClass,
-    Fence, MergeScope, MergeTransaction, Outbox, PendingWrite, Records, Row, RowsWritten, SystemOfRecord, WatchList,
-    Watched,
+    Fence, MergeScope, MergeTransaction, Outbox, PendingWrite, Records, Row, RowPage, RowsWritten, SystemOfRecord,
+    WatchList, Watched,
 };
 use chunk_sync_model::{SyncVersion, Target, Time};
 use uuid::Uuid;
@@ -98,7 +98,7 @@ impl SystemOfRecord for Flawed {
         self.0.current(ids).await
     }
 
-    async fn rows(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Row>, Fault> {
+    async fn rows(&self, after: Option<Uuid>, limit: usize) -> Result<RowPage, Fault> {
         self.0.rows(after, limit).await
     }
 

@@ -5,6 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
+use chunk_sync_engine::ports::{Row, each_row};
 use chunk_sync_samples::generate::Generator;
 use serde_json::Value;
 
@@ -98,6 +99,7 @@ fn size(dir: &Path) -> u64 {
 /// How many of these chunks have a row.
 async fn present(wired: &Wired, chunks: &[Value]) -> Result<u64, Failure> {
     let ids = chunks.iter().map(id_of).collect::<Result<Vec<_>, _>>()?;
-    let rows = wired.ports.records.rows_of(&ids).await?;
-    Ok(rows.iter().flatten().filter(|row| row.state.is_some()).count() as u64)
+    let present = |_, row: Option<Row>| row.is_some_and(|row| row.state.is_some());
+    let present = each_row(&*wired.ports.records, &ids, present).await?;
+    Ok(present.into_iter().filter(|present| *present).count() as u64)
 }

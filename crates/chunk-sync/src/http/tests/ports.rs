@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use chunk_sync_engine::ports::{
     Applied, Bus, BusErasure, Commit, Committed, Counts, CurrentState, DeadLetter, DeadLetters, Delivery, Depth,
     EntryId, Erasing, Fault, FaultClass, Handover, Letter, MergeScope, MergeTransaction, Outbox, PendingWrite,
-    Projection, Row, RowsWritten, SystemOfRecord, chunk_of,
+    Projection, Row, RowPage, RowsWritten, SystemOfRecord, chunk_of,
 };
 use chunk_sync_model::event::Fields;
 use chunk_sync_model::{Event, Target, Time};
@@ -206,8 +206,8 @@ impl SystemOfRecord for World {
         Ok(Counts { chunks: self.chunks.lock().unwrap().len() as u64, others: BTreeMap::new() })
     }
 
-    async fn rows(&self, _: Option<Uuid>, _: usize) -> Result<Vec<Row>, Fault> {
-        Ok(Vec::new())
+    async fn rows(&self, _: Option<Uuid>, _: usize) -> Result<RowPage, Fault> {
+        Ok(RowPage { is_last: true, ..RowPage::default() })
     }
 
     async fn rows_of(&self, ids: &[Uuid]) -> Result<Vec<Option<Row>>, Fault> {

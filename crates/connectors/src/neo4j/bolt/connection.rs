@@ -51,7 +51,8 @@ impl Connection {
         socket.read_exact(&mut agreed).await?;
         let [_, _, minor, major] = agreed;
         if !matches!(major, 4 | 5) {
-            let message = "the server speaks neither Bolt 4.4 nor 5; check that the address is that of a Neo4j 4.4 or later";
+            let message =
+                "the server speaks neither Bolt 4.4 nor 5; check that the address is that of a Neo4j 4.4 or later";
             return Err(Error::Setup(message.to_owned()));
         }
         let version = [major, minor];

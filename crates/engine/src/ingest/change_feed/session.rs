@@ -16,9 +16,7 @@ use super::window::{Mark, Window};
 use super::{BATCH, BEAT, BUSY_PAUSE, Captor, LOOK, Phase, gap};
 use crate::absence::review;
 use crate::ingest::row_event::{full, signal};
-use crate::ports::{
-    Captured, EntryId, Fault, FaultClass, FinishedBy, Opened, Position, Positions, Source, Touch, each_row,
-};
+use crate::ports::{Captured, EntryId, Fault, FaultClass, FinishedBy, Opened, Position, Positions, Row, Source, Touch};
 use crate::runtime::failpoint::{self, CrashPoint};
 use crate::runtime::metrics;
 use crate::runtime::settings::CapturedEvents;
@@ -233,12 +231,16 @@ impl Captor {
 
     async fn signals(&self, touched: Vec<Touched>) -> Result<Option<EntryId>, Fault> {
         let rows = folded(touched);
-        let mut batches = rows.chunks(BATCH);
-        let Some(first) = batches.next() else { return Ok(None) };
-        let (mut events, mut last) = (self.events(first).await?, None);
-        for batch in batches {
+        let first = |rest: &[Touched]| rest.len().min(BATCH);
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        let (mut events, mut last) = (self.events(&rows[..first(&rows)]).await?, None);
+        let mut rest = &rows[events.len()..];
+        while !rest.is_empty() {
             // The rows of a batch are read while the one before it is published.
-            let (published, next) = try_join(self.publish_in_place(events), self.events(batch)).await?;
+            let (published, next) = try_join(self.publish_in_place(events), self.events(&rest[..first(rest)])).await?;
+            rest = &rest[next.len()..];
             (events, last) = (next, published.or(last));
         }
         Ok(self.publish_in_place(events).await?.or(last))
@@ -260,7 +262,7 @@ impl Captor {
         }
     }
 
-    /// Thin signals, or with the rows as they are now.
+    /// Thin signals, or with the rows as they are now: then for the first of the rows, as many as are read together.
     async fn events(&self, rows: &[Touched]) -> Result<Vec<Event>, Fault> {
         let targets = self.ports.signalled();
         let thin = rows.iter().map(|row| signal(row.id, row.touch, row.at, &row.commit.to_string(), &targets));
@@ -268,12 +270,9 @@ impl Captor {
             return Ok(thin.collect());
         }
         let ids: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
-        let mut thin: Vec<Event> = thin.collect();
-        each_row(&*self.ports.records, &ids, |i, row| {
-            thin[i] = full(thin[i].clone(), row.and_then(|row| row.state).as_deref());
-        })
-        .await?;
-        Ok(thin)
+        let read = self.ports.records.rows_of(&ids).await?;
+        let with_row = |(event, row): (Event, Option<Row>)| full(event, row.and_then(|row| row.state).as_deref());
+        Ok(thin.zip(read).map(with_row).collect())
     }
 
     /// Signals the chunks whose deletion by a TRUNCATE is approved. Above the limit none is: their notes are durable, and
