@@ -116,8 +116,7 @@ fn apply(transaction: &Transaction<'_>, limits: &Limits, write: &Write) -> Resul
     }
     let document = VectorDocument::of(state, limits);
     set_payload(transaction, write, &document)?;
-    // A point of version zero was written by another program, together with its vectors.
-    if held.is_some_and(|held| held >= write.vectors_since && held > SyncVersion::default()) {
+    if held.is_some_and(|held| write.keeps_vectors(held)) {
         let sql = "UPDATE vectors SET sync_version = ?2 WHERE id = ?1";
         transaction.prepare_cached(sql)?.execute(params![write.id, write.version.signed()])?;
     } else {

@@ -54,9 +54,7 @@ pub(super) fn plan(writes: &[Write], mut held: HashMap<Uuid, StoredPoint>, limit
                     answers.push(Applied::Failed(fault));
                     continue;
                 }
-                // Another client wrote a point of version zero, or of one that keeps nothing out, including its vectors.
-                let ours = SyncVersion::new(1)..write.version;
-                let keeps = held.is_some_and(|held| held >= write.vectors_since && ours.contains(&held));
+                let keeps = held.is_some_and(|held| write.keeps_vectors(held));
                 let list = if keeps { &mut payloads } else { &mut upserts };
                 list.push(NewPoint { write, document: VectorDocument::of(state, limits), foreign });
             }

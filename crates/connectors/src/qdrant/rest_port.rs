@@ -60,7 +60,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_tls_port_without_http_2_is_named() {
-        let own = Authority::new().sign(&["localhost"]);
+        // Its files are deleted with it.
+        let authority = Authority::new();
+        let own = authority.sign(&["localhost"]);
         let port = speaking(&own, b"http/1.1").await;
         let what = recognise(&format!("https://localhost:{port}")).await.unwrap();
         assert!(what.contains("does not speak HTTP/2") && what.ends_with("https://localhost:6334"), "{what}");

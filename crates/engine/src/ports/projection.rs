@@ -25,6 +25,13 @@ pub struct Write {
 }
 
 impl Write {
+    /// Whether a store that holds `held` may leave the vectors as they are. Another program wrote a document of version
+    /// zero, and one whose version is not below that of the write, together with its vectors.
+    #[must_use]
+    pub fn keeps_vectors(&self, held: SyncVersion) -> bool {
+        held >= self.vectors_since && held > SyncVersion::default() && held < self.version
+    }
+
     /// About how many bytes the write takes in memory and in a message.
     #[must_use]
     pub fn weight(&self) -> usize {

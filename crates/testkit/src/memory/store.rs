@@ -78,18 +78,18 @@ impl MemoryStore {
             if let Err(fault) = check(state, &self.limits) {
                 return Applied::Failed(fault);
             }
-            keep_vectors(there, write.vectors_since, new);
+            keep_vectors(there, write, new);
         }
         held.insert(write.id, Stored { version: write.version, document });
         Applied::Written
     }
 }
 
-/// Trusts `since`: if no vector has changed since the held version, the held ones stay. A wrong `since` thus leaves old
+/// Trusts `vectors_since`: if no vector has changed since the held version, the held ones stay. A wrong one thus leaves old
 /// vectors, which tests detect.
-fn keep_vectors(held: Option<&Stored>, since: SyncVersion, new: &mut VectorDocument) {
+fn keep_vectors(held: Option<&Stored>, write: &Write, new: &mut VectorDocument) {
     if let Some(Stored { version, document: Document::Vectors(old) }) = held
-        && *version >= since
+        && write.keeps_vectors(*version)
     {
         new.dense.clone_from(&old.dense);
         new.sparse.clone_from(&old.sparse);

@@ -244,9 +244,8 @@ impl<'a> ChunkMerge<'a> {
         };
         // A store may show a version above the record's. The signal's own time is bounded by the clock, because any
         // program can add one: how high the version must be, the stores state.
-        let snapshots = self.context.snapshots.get(&self.id).into_iter().flatten();
-        let shown =
-            snapshots.map(|(_, looked)| looked.version).filter(|shown| *shown <= SyncVersion::HIGHEST_SHOWN).max();
+        let shown = self.context.snapshots.get(&self.id).into_iter().flatten().map(|(_, looked)| looked.version);
+        let shown = shown.filter(|shown| *shown <= SyncVersion::HIGHEST_SHOWN).max();
         let record = self.record.get_or_insert_default();
         record.version = record.version.next(above);
         if let Some(shown) = shown.filter(|shown| *shown >= record.version) {
