@@ -51,6 +51,7 @@ async fn certificates_are_verified_and_what_is_wrong_is_named() {
     let plain = config().url.replacen("bolt://127.0.0.1", "bolt+s://localhost", 1);
     let fault = check(plain, trusting(&authority)).await.unwrap_err();
     assert!(matches!(fault.class, FaultClass::Misconfigured | FaultClass::Unavailable), "{fault}");
+    assert!(fault.message.contains("TLS") && fault.message.contains("neo4j.url"), "{fault}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

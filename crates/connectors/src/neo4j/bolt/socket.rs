@@ -23,5 +23,13 @@ pub(super) async fn connect(address: &Address, tls: Option<&TlsConnector>) -> io
     stream.set_nodelay(true)?;
     let Some(tls) = tls else { return Ok(Box::new(stream)) };
     let name = ServerName::try_from(address.host.clone()).map_err(|e| io::Error::new(ErrorKind::InvalidData, e))?;
-    Ok(Box::new(tls.connect(name, stream).await?))
+    match tls.connect(name, stream).await {
+        // So a Bolt port without TLS ends: it takes the greeting for an unknown protocol.
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => Err(io::Error::new(
+            ErrorKind::UnexpectedEof,
+            "the server closed the connection during the TLS handshake; if this port has no TLS, write bolt:// or neo4j:// in \
+             neo4j.url",
+        )),
+        connected => Ok(Box::new(connected?)),
+    }
 }
