@@ -12,7 +12,7 @@ pub(super) const WRITE: &str = "qdrant: write";
 /// An error of one call.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
-    #[error("{}: {}", .0.code(), .0.message())]
+    #[error("{}", text(.0))]
     Status(Box<Status>),
     #[error(transparent)]
     Client(Box<QdrantError>),
@@ -28,6 +28,18 @@ pub(super) enum Error {
     TooLong { bytes: usize, message: String },
     #[error("{0}")]
     Setup(String),
+}
+
+/// The text of a status. For a failed connection it is the debug form of nested errors, with the text of the system inside.
+fn text(status: &Status) -> String {
+    let Some(failure) = status.message().strip_prefix("Failed to connect to ") else {
+        return format!("{}: {}", status.code(), status.message());
+    };
+    let address = failure.split(": ").next().unwrap_or_default();
+    match failure.split("message: \"").nth(1).and_then(|reason| reason.split('"').next()) {
+        Some(reason) => format!("cannot connect to {address}: {reason}"),
+        None => format!("cannot connect to {failure}"),
+    }
 }
 
 fn pause(after: Option<Duration>) -> String {
@@ -236,6 +248,15 @@ mod tests {
 
     fn class(code: Code, message: &str) -> FaultClass {
         Error::from(QdrantError::from(Status::new(code, message))).class()
+    }
+
+    #[test]
+    fn a_failed_connection_has_the_words_of_the_system() {
+        let text = |message: &str| Error::Status(Box::new(Status::internal(message))).to_string();
+        let nested = "Failed to connect to http://127.0.0.1:9/: tonic::transport::Error(Transport, ConnectError(ConnectError(\
+                      \"tcp connect error\", 127.0.0.1:9, Os { code: 111, kind: ConnectionRefused, message: \"Connection \
+                      refused\" })))";
+        assert_eq!(text(nested), "cannot connect to http://127.0.0.1:9/: Connection refused");
     }
 
     #[test]
