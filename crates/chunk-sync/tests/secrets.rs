@@ -210,6 +210,11 @@ fn tls_and_sentinels_and_files_of_keys() {
     let mut set_up = SetUp::of(&lines);
     set_up.file = format!("redis.sentinels = ['127.0.0.1:{port}']\n{}", set_up.file);
     assert_silent("TLS and Sentinels", &set_up, ALL);
+    // The files above are no certificates, and a connection is refused before the Sentinels are asked.
+    let without_files = lines.iter().filter(|(name, _)| !name.ends_with("_file")).cloned();
+    let mut asked = SetUp::of(&without_files.collect::<Vec<_>>());
+    asked.file = format!("redis.sentinels = ['127.0.0.1:{port}']\n{}", asked.file);
+    assert_silent("Sentinels that are asked", &asked, FEW);
     set_up.file = set_up.file.replace("'127.0.0.1:", "'u:pl4nted@127.0.0.1:");
     assert_silent("a password in the list of Sentinels", &set_up, FEW);
     set_up.file = set_up.file.replace("u:pl4nted@127.0.0.1", "pl4nted:pl4nted");
