@@ -19,30 +19,29 @@ pub(super) async fn recognise(url: &str) -> Option<String> {
     let uri: Uri = url.parse().ok()?;
     let (host, port) = (uri.host()?, uri.port_u16()?);
     if uri.scheme_str() == Some("https") {
-        let rest =
-            || (port == REST).then(|| format!("{host}:{port} is the REST port of Qdrant; {}", write("https", host)));
         return match probe::tls_failure(host, port, HTTP2).await {
-            Some(failure) if tls::lacks_protocol(&failure) => Some(format!(
-                "{host}:{port} does not speak HTTP/2, so it is not the gRPC port{}; {}",
-                if port == REST { " but the REST port of Qdrant" } else { "" },
-                write("https", host)
-            )),
+            Some(failure) if tls::lacks_protocol(&failure) => {
+                Some(not_grpc(&format!("{host}:{port} does not speak HTTP/2"), port, "https", host))
+            }
             Some(failure) => tls::explain(&failure, "qdrant"),
-            None => rest(),
+            None => {
+                (port == REST).then(|| format!("{host}:{port} is the REST port of Qdrant; {}", write("https", host)))
+            }
         };
     }
     let question = format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
     if probe::first_bytes(host, port, question.as_bytes()).await == Some(*b"HTTP/1.") {
-        return Some(format!(
-            "{host}:{port} answers HTTP/1, so it is not the gRPC port{}; {}",
-            if port == REST { " but the REST port of Qdrant" } else { "" },
-            write("http", host)
-        ));
+        return Some(not_grpc(&format!("{host}:{port} answers HTTP/1"), port, "http", host));
     }
     if probe::speaks_tls(host, port).await {
         return Some(format!("{host}:{port} speaks TLS; write https://{host}:{port} in qdrant.url"));
     }
     None
+}
+
+fn not_grpc(shown: &str, port: u16, scheme: &str, host: &str) -> String {
+    let rest = if port == REST { " but the REST port of Qdrant" } else { "" };
+    format!("{shown}, so it is not the gRPC port{rest}; {}", write(scheme, host))
 }
 
 fn write(scheme: &str, host: &str) -> String {
