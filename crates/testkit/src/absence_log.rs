@@ -77,8 +77,8 @@ macro_rules! forward_absence {
                 self.$field.suspect(suspicion, fence).await
             }
 
-            async fn record_partitions(&self) -> Result<(), chunk_sync_engine::ports::Fault> {
-                self.$field.record_partitions().await
+            async fn record_partitions(&self, partitions: &[u32]) -> Result<(), chunk_sync_engine::ports::Fault> {
+                self.$field.record_partitions(partitions).await
             }
 
             async fn record_table(&self, adopt: bool) -> Result<(), chunk_sync_engine::ports::Fault> {

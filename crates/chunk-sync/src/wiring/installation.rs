@@ -230,7 +230,7 @@ async fn refuse_another_table(records: &dyn Records) -> Result<(), Fault> {
         Some(suspicion) => Some(suspicion),
         None => match records.check_table().await? {
             RecordedTable::Suspect(suspicion) => Some(suspicion),
-            RecordedTable::Same | RecordedTable::NewPartitions => None,
+            RecordedTable::Same | RecordedTable::NewPartitions(_) => None,
         },
     };
     let Some(suspicion) = suspicion else { return Ok(()) };

@@ -203,8 +203,8 @@ impl AbsenceLog for PostgresRecords {
         self.write_table(adopt).await.map_err(|error| self.fault(error, CONTEXT))
     }
 
-    async fn record_partitions(&self) -> Result<(), Fault> {
-        self.write_partitions().await.map_err(|error| self.fault(error, CONTEXT))
+    async fn record_partitions(&self, partitions: &[u32]) -> Result<(), Fault> {
+        self.on_notes(recorded_table::RECORD_PARTITIONS, &[&partitions]).await.map(drop)
     }
 
     async fn note_heartbeat(&self, value: Uuid) -> Result<(), Fault> {

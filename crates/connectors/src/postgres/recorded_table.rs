@@ -42,7 +42,7 @@ const RECORD: &str = "INSERT INTO chunk_sync.recorded_table (system, database, t
     database = excluded.database, table_oid = excluded.table_oid, kind = excluded.kind, \
     partitions = excluded.partitions, suspicion = NULL, recorded_at = now()";
 
-const RECORD_PARTITIONS: &str = "UPDATE chunk_sync.recorded_table SET partitions = $1";
+pub(super) const RECORD_PARTITIONS: &str = "UPDATE chunk_sync.recorded_table SET partitions = $1";
 
 /// The oid of the table on record, if the table `$1` is another one.
 const OTHER: &str = "SELECT table_oid FROM chunk_sync.recorded_table \
@@ -94,7 +94,7 @@ pub(super) fn compare(name: &str, recorded: &Identity, now: Option<&Identity>, s
         return suspect(format!("partitions of {name} on record were detached or dropped: oids {left:?}"));
     }
     match now.partitions.len() > recorded.partitions.len() {
-        true => RecordedTable::NewPartitions,
+        true => RecordedTable::NewPartitions(now.partitions.clone()),
         false => RecordedTable::Same,
     }
 }
@@ -157,7 +157,7 @@ pub(super) async fn suspicion(
     let (server, identity) = now(client, config).await?;
     match compare(&table(config), &recorded.identity, identity.as_ref(), &server) {
         RecordedTable::Suspect(suspicion) => Ok(Some(suspicion)),
-        RecordedTable::Same | RecordedTable::NewPartitions => Ok(None),
+        RecordedTable::Same | RecordedTable::NewPartitions(_) => Ok(None),
     }
 }
 
@@ -227,18 +227,6 @@ impl PostgresRecords {
         let written = written.await;
         self.pool.settle(client, written)
     }
-
-    pub(super) async fn write_partitions(&self) -> Result<(), Error> {
-        let client = self.pool.get().await?;
-        let written = self.pool.within(async {
-            if let (_, Some(identity)) = now(&client, &self.config).await? {
-                client.execute(RECORD_PARTITIONS, &[&identity.partitions]).await?;
-            }
-            Ok(())
-        });
-        let written = written.await;
-        self.pool.settle(client, written)
-    }
 }
 
 #[cfg(test)]
@@ -265,7 +253,7 @@ mod tests {
     fn the_table_on_record_raises_no_suspicion() {
         assert_eq!(compare("t", &identity(), Some(&identity()), &server()), RecordedTable::Same);
         let grown = Identity { partitions: vec![16_390, 16_395, 16_400], ..identity() };
-        assert_eq!(compare("t", &identity(), Some(&grown), &server()), RecordedTable::NewPartitions);
+        assert_eq!(compare("t", &identity(), Some(&grown), &server()), RecordedTable::NewPartitions(grown.partitions));
     }
 
     #[test]

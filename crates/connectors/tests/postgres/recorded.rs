@@ -95,15 +95,22 @@ async fn a_detached_partition_is_a_suspicion_and_an_attached_one_is_carried() {
         .meddle(
             "ALTER TABLE unified.chunks RENAME TO plain;
              CREATE TABLE unified.chunks (LIKE unified.plain INCLUDING DEFAULTS, PRIMARY KEY (id)) PARTITION BY HASH (id);
-             CREATE TABLE unified.p0 PARTITION OF unified.chunks FOR VALUES WITH (MODULUS 2, REMAINDER 0)",
+             CREATE TABLE unified.p0 PARTITION OF unified.chunks FOR VALUES WITH (MODULUS 4, REMAINDER 0)",
         )
         .await;
     adopted(&records).await;
     database
         .meddle("CREATE TABLE unified.p1 PARTITION OF unified.chunks FOR VALUES WITH (MODULUS 2, REMAINDER 1)")
         .await;
-    assert_eq!(records.check_table().await.unwrap(), RecordedTable::NewPartitions);
-    records.record_partitions().await.unwrap();
+    let RecordedTable::NewPartitions(seen) = records.check_table().await.unwrap() else { panic!("p1 is not new") };
+    assert_eq!(seen.len(), 2);
+    // Attached while the rows of p1 are carried: it is carried next.
+    database
+        .meddle("CREATE TABLE unified.p2 PARTITION OF unified.chunks FOR VALUES WITH (MODULUS 4, REMAINDER 2)")
+        .await;
+    records.record_partitions(&seen).await.unwrap();
+    let RecordedTable::NewPartitions(seen) = records.check_table().await.unwrap() else { panic!("p2 is not new") };
+    records.record_partitions(&seen).await.unwrap();
     assert_eq!(records.check_table().await.unwrap(), RecordedTable::Same);
     database.meddle("ALTER TABLE unified.chunks DETACH PARTITION unified.p0").await;
     assert!(suspicion(&records).await.contains("were detached or dropped"));

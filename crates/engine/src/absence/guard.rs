@@ -152,8 +152,8 @@ impl Watcher {
 
     async fn heartbeat(&self, reviews: bool) -> Result<(), Fault> {
         let at = self.ports.clock.now();
-        if examine(&self.ports).await? == RecordedTable::NewPartitions {
-            self.carry_partitions().await?;
+        if let RecordedTable::NewPartitions(partitions) = examine(&self.ports).await? {
+            self.carry_partitions(&partitions).await?;
         }
         self.insert_value(at).await?;
         let reviewed = match reviews {
@@ -167,9 +167,9 @@ impl Watcher {
     }
 
     /// Rows of a partition that was attached were written before it was part of the table: none was captured.
-    async fn carry_partitions(&self) -> Result<(), Fault> {
+    async fn carry_partitions(&self, partitions: &[u32]) -> Result<(), Fault> {
         let done = backfill(&self.ports, &self.publisher, None, &|_| {}).await?;
-        self.ports.records.record_partitions().await?;
+        self.ports.records.record_partitions(partitions).await?;
         info!(rows = done.rows, published = done.published, "the table has new partitions; published their rows");
         Ok(())
     }

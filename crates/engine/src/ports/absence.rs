@@ -181,8 +181,9 @@ pub struct AbsenceCounts {
 pub enum RecordedTable {
     /// It is, or no table is recorded yet.
     Same,
-    /// It is, and has partitions that are not recorded: they may hold rows that were never carried.
-    NewPartitions,
+    /// It is, and has partitions that are not recorded: they may hold rows that were never carried. The object ids of all
+    /// partitions that it has.
+    NewPartitions(Vec<u32>),
     /// It is not, or it lost a partition, or the database was restored.
     Suspect(Suspicion),
 }
@@ -239,8 +240,9 @@ pub trait AbsenceLog: Send + Sync {
         Ok(())
     }
 
-    /// Records the partitions that the table has now.
-    async fn record_partitions(&self) -> Result<(), Fault> {
+    /// Records these partitions of the table: those that it had before its rows were carried. One that was attached since
+    /// is still a new one, and one that left since is still missed.
+    async fn record_partitions(&self, _partitions: &[u32]) -> Result<(), Fault> {
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 mod absent;
 mod damage;
 mod live;
+mod missed;
 mod restored;
 mod unseen;
 mod world;

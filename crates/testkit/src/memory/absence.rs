@@ -25,7 +25,9 @@ pub(super) struct Notes {
     suspicion: Option<Suspicion>,
     /// What a comparison with the table on record finds.
     pub(super) table: Option<Suspicion>,
-    pub(super) new_partitions: bool,
+    /// The partitions of the table, and those on record.
+    pub(super) partitions: Vec<u32>,
+    pub(super) recorded_partitions: Vec<u32>,
     pub(super) captured: bool,
 }
 
@@ -149,7 +151,9 @@ impl AbsenceLog for MemoryRecords {
     async fn check_table(&self) -> Result<RecordedTable, Fault> {
         Ok(self.with_notes(|notes, _| match notes.table.clone() {
             Some(suspicion) => RecordedTable::Suspect(suspicion),
-            None if notes.new_partitions => RecordedTable::NewPartitions,
+            None if notes.partitions.len() > notes.recorded_partitions.len() => {
+                RecordedTable::NewPartitions(notes.partitions.clone())
+            }
             None => RecordedTable::Same,
         }))
     }
@@ -165,8 +169,8 @@ impl AbsenceLog for MemoryRecords {
         Ok(())
     }
 
-    async fn record_partitions(&self) -> Result<(), Fault> {
-        self.with_notes(|notes, _| notes.new_partitions = false);
+    async fn record_partitions(&self, partitions: &[u32]) -> Result<(), Fault> {
+        self.with_notes(|notes, _| notes.recorded_partitions = partitions.to_vec());
         Ok(())
     }
 

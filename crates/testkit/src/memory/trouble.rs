@@ -26,9 +26,18 @@ impl MemoryRecords {
         self.with_notes(|notes, _| notes.table = Some(Suspicion { text: text.to_owned() }));
     }
 
-    /// Adds a partition that is not on record.
-    pub fn attach_partition(&self) {
-        self.with_notes(|notes, _| notes.new_partitions = true);
+    /// Attaches a partition that is not on record and holds these rows.
+    pub fn attach_partition(&self, rows: &[Arc<State>]) {
+        for row in rows {
+            self.write_row(row.chunk.id, Some(Arc::clone(row)));
+        }
+        self.with_notes(|notes, _| notes.partitions.push(notes.partitions.len() as u32));
+    }
+
+    /// The number of partitions on record.
+    #[must_use]
+    pub fn recorded_partitions(&self) -> usize {
+        self.with_notes(|notes, _| notes.recorded_partitions.len())
     }
 
     /// A copy of everything as it is now: the database after a restore to this moment.

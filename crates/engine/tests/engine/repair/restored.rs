@@ -4,7 +4,6 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use chunk_sync_engine::Capturing;
 use chunk_sync_engine::ports::{AbsenceLog, Heartbeat, Heartbeats, Installation, Installed, StoreSet};
 use chunk_sync_engine::repair::{Orphans, suspect_restore};
 use chunk_sync_model::{State, SyncVersion};
@@ -13,7 +12,7 @@ use chunk_sync_testkit::memory::{MemoryCapture, MemoryHeartbeats};
 use chunk_sync_testkit::states::{changed, states};
 use uuid::Uuid;
 
-use super::world::World;
+use super::world::{World, gap_is_closed};
 
 /// Gives the chunk in the vector store the newer state that the restore lost, and returns its version.
 async fn newer(world: &World, state: &Arc<State>) -> SyncVersion {
@@ -52,12 +51,7 @@ async fn a_repair_after_a_gap_overwrites_no_newer_versions_that_reveal_a_restore
     let world = World::with(&states).await;
     let capture = MemoryCapture::default();
     let service = world.service().await;
-    let captures = || {
-        let settings = Arc::new(world.settings());
-        let (ports, publisher) = (world.ports.clone(), world.publisher.clone());
-        Capturing::start(Arc::new(capture.another()), ports, publisher, settings, service.leadership())
-    };
-    let before = captures();
+    let before = world.captures(&capture, &service);
     capture.write(&world.rows, Arc::clone(&states[0]), jiff::Timestamp::now().into());
     eventually(|| async { if capture.is_confirmed() { Ok(()) } else { Err("the write is not captured") } }).await;
     before.stop().await;
@@ -67,12 +61,8 @@ async fn a_repair_after_a_gap_overwrites_no_newer_versions_that_reveal_a_restore
     }
     capture.write(&world.rows, Arc::clone(&states[1]), jiff::Timestamp::now().into());
     capture.lose();
-    let after = captures();
-    let closed = || async {
-        let state = after.monitor().state();
-        if state.gaps == 1 && state.gap.is_none() { Ok(()) } else { Err("the gap is open") }
-    };
-    eventually(closed).await;
+    let after = world.captures(&capture, &service);
+    gap_is_closed(&after).await;
     service.until_idle().await.unwrap();
     for (state, version) in states.iter().zip(versions) {
         assert_eq!(shown(&world, state.chunk.id).await, version);

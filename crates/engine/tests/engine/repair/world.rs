@@ -6,9 +6,10 @@ use std::time::Duration;
 use chunk_sync_engine::ports::Projection;
 use chunk_sync_engine::repair::{Orphans, Step, plan, publish, until_finished};
 use chunk_sync_engine::verify::{Difference, Options, Report, look_again, verify};
-use chunk_sync_engine::{Ports, Publisher, Service, Settings, WorkerSettings};
+use chunk_sync_engine::{Capturing, Ports, Publisher, Service, Settings, WorkerSettings};
 use chunk_sync_model::{Body, Event, EventType, Limits, Origin, State, SyncVersion, Target, Time, Writer};
-use chunk_sync_testkit::memory::{MemoryBus, MemoryRecords, MemoryStore, memory_ports};
+use chunk_sync_testkit::eventually;
+use chunk_sync_testkit::memory::{MemoryBus, MemoryCapture, MemoryRecords, MemoryStore, memory_ports};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -58,6 +59,13 @@ impl World {
 
     pub(crate) async fn service(&self) -> Service {
         Service::start(self.ports.clone(), self.settings()).await.unwrap()
+    }
+
+    /// Captures as another process that reads the same log.
+    pub(crate) fn captures(&self, capture: &MemoryCapture, service: &Service) -> Capturing {
+        let (ports, publisher) = (self.ports.clone(), self.publisher.clone());
+        let settings = Arc::new(self.settings());
+        Capturing::start(Arc::new(capture.another()), ports, publisher, settings, service.leadership())
     }
 
     /// Publishes the events, and waits until everything on the bus is carried.
@@ -125,6 +133,15 @@ impl World {
     pub(crate) fn delete_row(&self, id: Uuid) {
         assert!(self.rows.write_row(id, None), "the chunk had no row");
     }
+}
+
+/// Waits until the first gap is closed.
+pub(crate) async fn gap_is_closed(capturing: &Capturing) {
+    let closed = || async {
+        let state = capturing.monitor().state();
+        if state.gaps == 1 && state.gap.is_none() { Ok(()) } else { Err("the gap is open") }
+    };
+    eventually(closed).await;
 }
 
 /// A deletion of a chunk by claude, made now.

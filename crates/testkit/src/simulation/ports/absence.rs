@@ -59,8 +59,8 @@ impl AbsenceLog for FaultyRecords {
         self.way.call(self.records.record_table(adopt)).await
     }
 
-    async fn record_partitions(&self) -> Result<(), Fault> {
-        self.way.call(self.records.record_partitions()).await
+    async fn record_partitions(&self, partitions: &[u32]) -> Result<(), Fault> {
+        self.way.call(self.records.record_partitions(partitions)).await
     }
 
     async fn note_heartbeat(&self, value: Uuid) -> Result<(), Fault> {
