@@ -24,6 +24,8 @@ mod lease;
 mod oddities;
 #[path = "postgres/own_server.rs"]
 mod own_server;
+#[path = "postgres/partitions.rs"]
+mod partitions;
 #[path = "postgres/pooler.rs"]
 mod pooler;
 #[path = "postgres/publication.rs"]

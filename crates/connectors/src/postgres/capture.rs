@@ -113,9 +113,9 @@ impl PostgresCapture {
 
     /// Why changes may have been missed before the log is opened.
     fn gap(&self, state: &State, publication: &Publication, signature: &Signature) -> Option<Gap> {
-        let captured_before = state.noted.is_some() && self.config.plugin == Plugin::Pgoutput;
         let altered = state.published.as_ref().is_some_and(|noted| noted != signature);
-        let unpublished = captured_before && (altered || publication.hides.is_some());
+        let hidden = self.config.plugin == Plugin::Pgoutput && publication.hides.is_some();
+        let unpublished = state.noted.is_some() && (altered || hidden);
         unpublished.then_some(Gap::Unpublished).or(state.gap())
     }
 
@@ -209,7 +209,8 @@ impl Capture for PostgresCapture {
     async fn open(&self) -> Result<Opened, Fault> {
         let slot = &self.config.slot;
         let state = self.look().await?;
-        let (publication, signature) = (self.publication().await?, self.signature().await?);
+        let publication = self.publication().await?;
+        let signature = self.signature(&publication.relations).await?;
         let gap = self.gap(&state, &publication, &signature);
         if let Some(gap) = gap {
             self.query(position::NOTE_GAP, &[slot, &gap.as_str()]).await?;
@@ -225,7 +226,8 @@ impl Capture for PostgresCapture {
         }
         self.create_missing().await?;
         // Read before the log is opened: what changes later is found by the next heartbeat.
-        let (relations, signature) = (self.publication().await?.relations, self.signature().await?);
+        let relations = self.publication().await?.relations;
+        let signature = self.signature(&relations).await?;
         self.noted().relations.clone_from(&relations);
         self.noted().signature = Some(signature.clone());
         if state.slot.is_none() && state.noted.is_none() {

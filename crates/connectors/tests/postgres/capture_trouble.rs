@@ -223,27 +223,6 @@ async fn a_large_transaction_comes_in_bounded_parts_by_wal2json() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn changes_of_partitions_are_captured_by_wal2json() {
-    let database = Database::fresh::<Pg15>().await;
-    database.prepared().await;
-    let partitioned =
-        "CREATE TABLE unified.parted (LIKE unified.chunks INCLUDING DEFAULTS, PRIMARY KEY (id)) PARTITION BY HASH (id);
-         CREATE TABLE unified.\"part, 0\" PARTITION OF unified.parted FOR VALUES WITH (MODULUS 2, REMAINDER 0);
-         CREATE TABLE unified.part_1 PARTITION OF unified.parted FOR VALUES WITH (MODULUS 2, REMAINDER 1);
-         DROP TABLE unified.chunks; ALTER TABLE unified.parted RENAME TO chunks";
-    database.meddle(partitioned).await;
-    let (silence, url) = (CaptureConfig::SILENCE, database.url.clone());
-    let environment = Environment::with(database, Plugin::Wal2Json, Publish::Least, silence, &url).await;
-    let mut source = environment.open().await.source;
-    for number in 1..=8 {
-        environment.database.meddle(&insert(number)).await;
-    }
-    assert_eq!(touched(&mut *source, 8).await.len(), 8);
-    drop(source);
-    environment.leave().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_read_only_database_gets_no_writes_and_is_written_again_once_it_takes_them() {
     let environment = Environment::fresh::<Pg18>(Plugin::Pgoutput).await;
     let opened = environment.open().await;
