@@ -4,6 +4,8 @@
 //! # What a crash does
 //! A page is expired in one transaction and then noted as swept. A crash before the note only repeats the page: what has
 //! expired expires no further. A merge that writes a record in between makes it due again.
+//!
+//! A record whose row awaits a merge is not noted as swept, so each walk examines it.
 
 use chunk_sync_model::merge::expire;
 use chunk_sync_model::{Record, Time};
@@ -65,25 +67,32 @@ async fn expire_some(
     (ids, before, now): (&[Uuid], Time, Time),
 ) -> Result<(), Fault> {
     let mut transaction = records.begin(MergeScope { ids, fence, finished: &[] }).await?;
-    let current = ids.iter().zip(transaction.current());
-    let commits: Vec<Commit> =
-        current.filter_map(|(id, current)| expired(*id, current, settings, (before, now))).collect();
+    let (mut examined, mut commits) = (Vec::new(), Vec::new());
+    for (id, current) in ids.iter().copied().zip(transaction.current()) {
+        if !awaits_a_merge(&current) {
+            examined.push(id);
+            commits.extend(expired(id, current, settings, (before, now)));
+        }
+    }
     if commits.is_empty() {
         drop(transaction);
     } else if transaction.commit(commits).await? == Committed::Overtaken {
         // Its rows changed meanwhile: a merge follows.
         return Ok(());
     }
-    records.swept(ids, before).await
+    records.swept(&examined, before).await
+}
+
+/// A row that another program wrote, or that cannot be seen, is merged before anything that it may replace expires. The
+/// next walk looks at it again: a row that shows again as it was is not merged.
+fn awaits_a_merge(current: &CurrentState) -> bool {
+    let lives = current.record.as_ref().is_some_and(Record::lives);
+    digest(current.state.as_deref()) != current.row && (lives || current.state.is_some())
 }
 
 /// The commit that writes the expired record and nothing else.
 fn expired(id: Uuid, current: CurrentState, settings: &Settings, (before, now): (Time, Time)) -> Option<Commit> {
     let mut record: Record = current.record?;
-    // A row that another program wrote, or that cannot be seen, is merged before anything that it may replace expires.
-    if digest(current.state.as_deref()) != current.row && (record.lives() || current.state.is_some()) {
-        return None;
-    }
     // Records of an older version state no time: they count as recorded before the retention time.
     record.stamp(Time::from_micros(before.micros().min(now.micros())));
     let record = expire(&record, current.state.as_deref(), &settings.strategies, before)?;

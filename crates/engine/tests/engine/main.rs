@@ -4,6 +4,7 @@
 
 mod conflicts;
 mod erase;
+mod expiry;
 mod giving_up;
 mod inserted_again;
 mod installation;
