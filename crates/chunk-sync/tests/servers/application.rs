@@ -94,3 +94,57 @@ async fn a_parent_that_arrives_a_moment_later_is_waited_for() {
     run.terminate();
     environment.assert_equal(2);
 }
+
+/// The change cannot be carried out, so no store shows it, and it is not undone elsewhere.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_whose_writes_a_trigger_skips_keeps_its_state_in_every_store() {
+    let environment = Environment::new().await;
+    environment.fine(&["init"]);
+    // Enough results for a verdict that others succeed.
+    environment.publish(60);
+    let run = environment.go_on(&[], &[]);
+    environment.visible("the nodes", || async { environment.nodes().await == 60 }).await;
+    environment.settled().await;
+    let chunks: Vec<serde_json::Value> = lines(60).iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of = |number: usize| -> Uuid { chunks[number]["id"].as_str().unwrap().parse().unwrap() };
+    let (skipped, other) = (of(0), of(1));
+    let trigger = format!(
+        "CREATE FUNCTION skip() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RETURN NULL; END$$;
+         CREATE TRIGGER skip BEFORE UPDATE OR DELETE ON unified.chunks
+             FOR EACH ROW WHEN (OLD.id = '{skipped}') EXECUTE FUNCTION skip();"
+    );
+    environment.sql(&trigger).await;
+    let before = environment.contents().await;
+    let changed = |number: usize, content: &str| {
+        let mut chunk = chunks[number].clone();
+        chunk["content"] = content.into();
+        chunk["metadata"]["updated_at"] = jiff::Timestamp::now().to_string().into();
+        chunk.to_string()
+    };
+    let deletion = serde_json::json!({
+        "event_id": Uuid::new_v4(), "type": "delete", "source": "claude", "chunk": { "id": skipped },
+        "targets": ["postgres", "qdrant", "neo4j"], "timestamp": jiff::Timestamp::now().to_string(),
+    });
+    environment.publish_lines(&[
+        changed(0, "a change that the trigger skips"),
+        deletion.to_string(),
+        changed(1, "a change of another chunk"),
+    ]);
+    environment.visible("the dead letters", || async { environment.dead_count().await == 2 }).await;
+    environment.visible("the other", || environment.point_is(other, "content", "a change of another chunk")).await;
+    environment.settled().await;
+    for letter in environment.dead().await {
+        assert!(letter["chunk"].contains(&skipped.to_string()) && letter["error"].contains("trigger"), "{letter:?}");
+    }
+    assert_eq!(environment.contents().await[&skipped], before[&skipped]);
+    assert!(environment.point_is(skipped, "content", &before[&skipped]).await && environment.has_node(skipped).await);
+    assert_eq!(environment.count("SELECT count(*) FROM chunk_sync.conflicts").await, 0);
+    environment.assert_equal(60);
+    environment.sql("DROP TRIGGER skip ON unified.chunks").await;
+    environment.publish_lines(&[changed(0, "a change that is carried out")]);
+    let carried = || environment.point_is(skipped, "content", "a change that is carried out");
+    environment.visible("the change", carried).await;
+    environment.settled().await;
+    run.terminate();
+    environment.assert_equal(60);
+}
