@@ -26,6 +26,8 @@ mod faults;
 mod field;
 #[path = "servers/guide.rs"]
 mod guide;
+#[path = "servers/hidden.rs"]
+mod hidden;
 #[path = "servers/leaks.rs"]
 mod leaks;
 #[path = "servers/link_faults.rs"]
