@@ -36,6 +36,8 @@ mod link_faults;
 mod oracle;
 #[path = "servers/ordinary.rs"]
 mod ordinary;
+#[path = "servers/partitions.rs"]
+mod partitions;
 #[path = "servers/proxy.rs"]
 mod proxy;
 #[path = "servers/rights.rs"]
