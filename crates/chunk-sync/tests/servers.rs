@@ -46,6 +46,8 @@ mod rights;
 mod scenarios;
 #[path = "servers/slot.rs"]
 mod slot;
+#[path = "servers/stream.rs"]
+mod stream;
 #[path = "servers/tls.rs"]
 mod tls;
 #[path = "servers/vectors_tls.rs"]

@@ -195,7 +195,7 @@ impl Environment {
     }
 
     /// `XINFO` of the stream: one map for `STREAM`, one per group for `GROUPS`.
-    async fn info(&self, of: &str) -> Vec<HashMap<String, redis::Value>> {
+    pub(crate) async fn info(&self, of: &str) -> Vec<HashMap<String, redis::Value>> {
         let mut info = redis::cmd("XINFO");
         info.arg(of).arg(format!("{}:stream", self.name));
         let mut redis = self.redis.clone();

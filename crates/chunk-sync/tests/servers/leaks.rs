@@ -36,7 +36,7 @@ async fn the_most_detailed_log_shows_neither_texts_nor_vectors_nor_passwords() {
 }
 
 /// What a page answers, with its headers; nothing as long as the service does not listen.
-fn page(port: u16, request: &str) -> Option<String> {
+pub(crate) fn page(port: u16, request: &str) -> Option<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
     write!(stream, "{request} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Bearer w\r\n\r\n")
         .unwrap();
