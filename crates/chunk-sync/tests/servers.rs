@@ -24,6 +24,8 @@ mod erase;
 mod faults;
 #[path = "servers/field.rs"]
 mod field;
+#[path = "servers/fresh.rs"]
+mod fresh;
 #[path = "servers/guide.rs"]
 mod guide;
 #[path = "servers/hidden.rs"]
