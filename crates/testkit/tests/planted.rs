@@ -22,7 +22,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use chunk_sync_engine::ports::FinishedBy;
+use chunk_sync_engine::Clock;
+use chunk_sync_engine::ports::{Bus, FinishedBy};
 use chunk_sync_testkit::simulation::{Installation, Plant, run};
 
 /// True every nth time.
@@ -70,6 +71,27 @@ fn is_found_out_by(installation: Installation, flaw: &str, seeds: u64, says: &[&
 fn a_log_that_reports_synced_before_it_is() {
     let plant = || Plant { disk: Box::new(|disk| Arc::new(disk::NeverSyncs(disk))), ..Plant::default() };
     is_found_out("a log that never syncs", 400, &["the row of", "the record of", "misses", "damaged lines"], plant);
+}
+
+#[test]
+fn a_process_that_merges_with_a_wrong_clock() {
+    let plant = || {
+        let clock: bus::OwnClock = Arc::default();
+        let own = Arc::clone(&clock);
+        let flaw =
+            move |bus| -> Arc<dyn Bus> { Arc::new(bus::Flawed(bus, bus::Flaw::StatesTheTimeOf(Arc::clone(&own)))) };
+        let note = move |process: Clock| {
+            *clock.lock().unwrap() = Some(process.clone());
+            process
+        };
+        Plant { bus: Box::new(flaw), clock: Box::new(note), ..Plant::default() }
+    };
+    is_found_out(
+        "a merge with a wrong clock",
+        400,
+        &["far ahead of the clock", "the row of", "is a dead letter"],
+        plant,
+    );
 }
 
 #[test]

@@ -29,6 +29,7 @@ const TROUBLED: u64 = 40;
 
 const SINGLE: Installation = Installation { processes: 1, finished_by: FinishedBy::Acknowledgement };
 const TWO_PROCESSES: Installation = Installation { processes: 2, finished_by: FinishedBy::Acknowledgement };
+const TWO_WITH_MERGE_BUS: Installation = Installation { processes: 2, finished_by: FinishedBy::Merge };
 const BOTH: [Target; 2] = [Target::Qdrant, Target::Neo4j];
 
 fn number(variable: &str) -> Option<u64> {
@@ -150,6 +151,12 @@ fn a_merge_that_finishes_its_entries_loses_and_repeats_nothing() {
 #[test]
 fn two_processes_lose_and_repeat_nothing() {
     holds("two_processes_lose_and_repeat_nothing", TWO_PROCESSES, &BOTH, seeds(TWO), None);
+}
+
+#[test]
+fn two_processes_whose_merges_finish_their_entries_lose_and_repeat_nothing() {
+    let test = "two_processes_whose_merges_finish_their_entries_lose_and_repeat_nothing";
+    holds(test, TWO_WITH_MERGE_BUS, &BOTH, seeds(TWO), None);
 }
 
 /// Starts at a seed that no earlier run began with; one process for four fifths of the time.

@@ -71,7 +71,7 @@ impl Machine {
                 way: way(Endpoint::Lease),
             }),
             stores: world.stores.iter().map(store).collect(),
-            clock,
+            clock: (world.plant.clock)(clock),
             set: installed.as_ref().map(|installed| installed.version),
             floor: installed.map(|installed| installed.floor).unwrap_or_default(),
             heartbeats: vec![Arc::new(world.heartbeats.clone())],

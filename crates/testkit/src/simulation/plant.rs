@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use chunk_sync_engine::Clock;
 use chunk_sync_engine::ports::{Bus, Capture, FinishedBy, Lease, Projection, Records, WaitingEvents};
 use chunk_sync_model::Target;
 use chunk_sync_wal::disk::Disk;
@@ -29,6 +30,8 @@ pub struct Plant {
     pub store: Box<dyn Fn(Arc<dyn Projection>) -> Arc<dyn Projection> + Send + Sync>,
     /// The stores of the installation beside the rows.
     pub stores: Vec<Target>,
+    /// The clock of a process.
+    pub clock: Box<dyn Fn(Clock) -> Clock + Send + Sync>,
     /// Whether a trigger of the table alters the rows.
     pub triggers: bool,
     /// One merge in this many takes long.
@@ -49,6 +52,7 @@ impl Default for Plant {
             lease: Box::new(|lease| Arc::new(lease)),
             store: Box::new(|store| store),
             stores: vec![Target::Qdrant, Target::Neo4j],
+            clock: Box::new(|clock| clock),
             triggers: false,
             slow_merges: 20,
             trouble: None,

@@ -1,10 +1,11 @@
 //! A bus that breaks a promise.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use chunk_sync_engine::Clock;
 use chunk_sync_engine::ports::{
     Bus, BusErasure, DeadLetter, DeadLetters, Delivery, Depth, EntryId, Erasing, Fault, FinishedBy, Handover, Letter,
 };
@@ -22,7 +23,12 @@ pub(super) enum Flaw {
     BelievesCommitTimes,
     /// Reads above the greatest number it has handed out.
     SkipsLate(Arc<AtomicU64>),
+    /// Shows the time of the process in place of its own.
+    StatesTheTimeOf(OwnClock),
 }
+
+/// The clock of the process that started last.
+pub(super) type OwnClock = Arc<Mutex<Option<Clock>>>;
 
 pub(super) struct Flawed(pub(super) Arc<dyn Bus>, pub(super) Flaw);
 
@@ -59,7 +65,7 @@ impl Bus for Flawed {
                 greatest.fetch_max(number, Ordering::Relaxed) < number || delivery.attempt > 1
             }),
             Flaw::BelievesCommitTimes => deliveries.iter_mut().for_each(believe),
-            Flaw::LosesPublished(_) => {}
+            Flaw::LosesPublished(_) | Flaw::StatesTheTimeOf(_) => {}
         }
         Ok(deliveries)
     }
@@ -73,7 +79,11 @@ impl Bus for Flawed {
     }
 
     async fn now(&self) -> Result<Time, Fault> {
-        self.0.now().await
+        let now = self.0.now().await?;
+        match &self.1 {
+            Flaw::StatesTheTimeOf(clock) => Ok(clock.lock().unwrap().as_ref().map_or(now, Clock::now)),
+            _ => Ok(now),
+        }
     }
 
     async fn epoch(&self) -> Result<String, Fault> {
