@@ -111,14 +111,22 @@ fn bad_lines_are_reported_and_good_lines_published() {
     let mut input = lines(6);
     input[1] = "no json".to_owned();
     input[3] = input[3].replacen("\"chunk_type\":", "\"chunk_tipe\":", 1);
+    // Only capture publishes as `postgres`.
+    input[4] = format!(
+        r#"{{"event_id": "{}", "type": "update", "source": "claude", "writer": "postgres", "targets": ["qdrant"], {}, {}}}"#,
+        Uuid::new_v4(),
+        r#""timestamp": "2026-02-03T04:05:06Z""#,
+        format_args!("\"chunk\": {}", input[4])
+    );
     std::fs::write(dir.path().join("in.jsonl"), input.join("\n")).unwrap();
     let (code, out, err) = run(dir.path(), &["publish", "in.jsonl"]);
-    assert_eq!((code, out.as_str()), (1, "published 4 events from in.jsonl, refused 2 lines\n"), "{err}");
+    assert_eq!((code, out.as_str()), (1, "published 3 events from in.jsonl, refused 3 lines\n"), "{err}");
     let refusals: Vec<&str> = err.lines().collect();
     assert!(refusals[0].starts_with("in.jsonl:2: event: "), "{err}");
     assert!(refusals[1].starts_with("in.jsonl:4: chunk.chunk_tipe: unknown field"), "{err}");
+    assert!(refusals[2].starts_with("in.jsonl:5: writer: "), "{err}");
     fine(dir.path(), &["run", "--drain"]);
-    assert_eq!(verified(dir.path())["chunks"], 4);
+    assert_eq!(verified(dir.path())["chunks"], 3);
 }
 
 #[test]

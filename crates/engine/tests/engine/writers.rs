@@ -7,7 +7,8 @@ use std::time::Duration;
 use chunk_sync_engine::ports::{Bus, Ports, Projection, SystemOfRecord};
 use chunk_sync_engine::{Clock, Service};
 use chunk_sync_model::event::Fields;
-use chunk_sync_model::{Body, Event, SyncVersion, Time};
+use chunk_sync_model::{Body, Event, State, SyncVersion, Time};
+use chunk_sync_testkit::states::states;
 use jiff::Timestamp;
 use serde_json::json;
 use uuid::Uuid;
@@ -101,6 +102,22 @@ async fn a_writer_changes_a_chunk_1024_times_in_a_microsecond_and_no_more() {
     world.publisher().publish(vec![later(&first, "at another time")]).await.unwrap();
     carry(&world).await;
     assert_eq!(content(&world, first.chunk_id()).await, "at another time");
+}
+
+/// A program that embeds a chunk again publishes the same chunk, at the same time, with other numbers.
+#[tokio::test]
+async fn a_bare_chunk_that_only_has_another_vector_is_carried_to_the_vectors() {
+    let (world, first) = (World::new(), states(1).remove(0));
+    let mut second = State::clone(&first);
+    second.chunk.embeddings.dense[0].vector = vec![0.25; first.chunk.embeddings.dense[0].vector.len()].into();
+    assert_eq!(second.chunk.metadata.updated_at, first.chunk.metadata.updated_at);
+    for state in [State::clone(&first), second.clone()] {
+        world.publisher().publish(vec![Event::of_chunk(state.chunk)]).await.unwrap();
+        carry(&world).await;
+    }
+    let held = world.vectors.fetch_fingerprints(&[first.chunk.id]).await.unwrap().remove(0).unwrap();
+    assert_eq!(held.fingerprint, world.vectors.expect(&second));
+    assert_ne!(held.fingerprint, world.vectors.expect(&first));
 }
 
 #[tokio::test]

@@ -77,6 +77,9 @@ async fn one_event_an_array_lines_and_bare_chunks_are_accepted() {
 async fn invalid_events_are_rejected_by_index_and_field_and_the_others_are_accepted() {
     let server = Server::guarded().await;
     let good = event();
+    // Only capture publishes as `postgres`.
+    let mut forged = event();
+    forged["writer"] = json!("postgres");
     let bad = json!([
         with(event(), "/chunk/content", json!("short")),
         good,
@@ -86,6 +89,7 @@ async fn invalid_events_are_rejected_by_index_and_field_and_the_others_are_accep
         with(event(), "/timestamp", json!("2999-01-01T00:00:00Z")),
         with(event(), "/chunk/embeddings/dense/vector", json!([1.0])),
         {},
+        forged,
     ]);
     let answer = server.post(Request::json(&bad)).await;
     assert_eq!(answer.status, 202, "{}", answer.body);
@@ -105,6 +109,7 @@ async fn invalid_events_are_rejected_by_index_and_field_and_the_others_are_accep
         (5, "timestamp"),
         (6, "chunk.embeddings.dense.vector"),
         (7, "chunk.id"),
+        (8, "writer"),
     ];
     assert_eq!(rejected, expected, "{answer}");
     let lines = format!("{good}\n\n{{\"broken\": \n{good}\nnull");
