@@ -115,23 +115,47 @@ pub(super) const JOIN_DATASETS: &str = "UNWIND $rows AS row
     MATCH (d:Dataset {id: row[0]}) MATCH (c:Chunk {id: row[1]})
     CREATE (c)-[:BELONGS_TO]->(d)";
 
+/// Whether what `chunk` states under `version` replaces what an entity or relation shows: unless that is newer, or as new
+/// and by a greater chunk. A version above `$highest` keeps out only what is above that too, and one that is no number
+/// nothing: other programs wrote them. See [`SyncVersion::keeps_out`](chunk_sync_model::SyncVersion::keeps_out).
+macro_rules! replaces {
+    ($of:literal) => {
+        concat!(
+            "NOT coalesce((",
+            $of,
+            ".sync_version <= $highest OR version > $highest) AND (",
+            $of,
+            ".sync_version > version OR (",
+            $of,
+            ".sync_version = version AND ",
+            $of,
+            ".said_by > chunk)), false)"
+        )
+    };
+}
+
 /// `$rows` of source, target, type, chunks, chunk, version, confidence: adds the chunks as evidence, and sets the
 /// confidence that the newest written chunk states, unless the stored one is newer. The list can contain a chunk
 /// already: an entry stays when another client deletes the chunk's node.
-pub(super) const ADD_EVIDENCE: &str = "UNWIND $rows AS row
+pub(super) const ADD_EVIDENCE: &str = concat!(
+    "UNWIND $rows AS row
     MATCH (s:Entity {id: row[0]}) MATCH (t:Entity {id: row[1]})
     MERGE (s)-[r:RELATES_TO {type: row[2]}]->(t)
     FOREACH (new IN CASE WHEN size(row[3]) = 0 THEN [] ELSE [row[3]] END |
         SET r.evidence = [id IN [] + coalesce(r.evidence, []) WHERE NOT id IN new] + new)
     WITH r, row[4] AS chunk, row[5] AS version, row[6] AS confidence
-    WHERE r.sync_version IS NULL OR r.sync_version < version OR (r.sync_version = version AND r.said_by <= chunk)
-    SET r.confidence = confidence, r.said_by = chunk, r.sync_version = version";
+    WHERE ",
+    replaces!("r"),
+    "
+    SET r.confidence = confidence, r.said_by = chunk, r.sync_version = version"
+);
 
 /// `$rows` of entity, chunk, version, name, type, confidence, first, last: sets what the newest written chunk states
 /// about the entity, unless the stored statement is newer. Extends `first_seen` and `last_seen` to the earliest
 /// creation and the latest update of the written chunks. Times compare as text after their `Z` is removed: with the
 /// `Z`, a time with fewer digits would sort after one with more.
-pub(super) const ENTITIES: &str = "UNWIND $rows AS row
+pub(super) const ENTITIES: &str = concat!(
+    "UNWIND $rows AS row
     MATCH (e:Entity {id: row[0]})
     SET e.first_seen = CASE
             WHEN coalesce(replace(toStringOrNull(e.first_seen), 'Z', '') <= replace(row[6], 'Z', ''), false)
@@ -140,17 +164,20 @@ pub(super) const ENTITIES: &str = "UNWIND $rows AS row
             WHEN coalesce(replace(toStringOrNull(e.last_seen), 'Z', '') >= replace(row[7], 'Z', ''), false)
             THEN e.last_seen ELSE row[7] END
     WITH e, row, row[1] AS chunk, row[2] AS version
-    WHERE e.sync_version IS NULL OR e.sync_version < version OR (e.sync_version = version AND e.said_by <= chunk)
-    SET e.name = row[3], e.type = row[4], e.confidence = row[5], e.said_by = chunk, e.sync_version = version";
+    WHERE ",
+    replaces!("e"),
+    "
+    SET e.name = row[3], e.type = row[4], e.confidence = row[5], e.said_by = chunk, e.sync_version = version"
+);
 
 /// `$rows` of entity, chunks, firsts, lasts: entities that lost a supporter or its times, with the chunk ids and times
 /// that may have determined the shared properties. Where one of them did, recomputes the properties from all
-/// supporters.
+/// supporters. Versions above `$highest` are of other programs, and count as none.
 pub(super) const RECOMPUTE_ENTITIES: &str = "UNWIND $rows AS row
     MATCH (e:Entity {id: row[0]})
     WHERE e.said_by IN row[1] OR e.first_seen IN row[2] OR e.last_seen IN row[3]
     MATCH (e)<-[l:CONTAINS_ENTITY]-(c:Chunk)
-    WITH e, max([coalesce(c.sync_version, 0), c.id, l.name, l.type, l.confidence]) AS best,
+    WITH e, max([CASE WHEN c.sync_version <= $highest THEN c.sync_version ELSE 0 END, c.id, l.name, l.type, l.confidence]) AS best,
         min([replace(toStringOrNull(c.created_at), 'Z', ''), c.created_at]) AS first,
         max([coalesce(replace(toStringOrNull(c.updated_at), 'Z', ''), ''), c.updated_at]) AS last
     SET e.name = best[2], e.type = best[3], e.confidence = best[4], e.said_by = best[1], e.sync_version = best[0],
@@ -170,7 +197,7 @@ pub(super) const RECOMPUTE_RELATIONS: &str = "UNWIND $rows AS row
     MATCH (c)-[l:CONTAINS_ENTITY]->(s)
     UNWIND range(0, size(l.relates_to) - 1) AS i
     WITH row, r, c, l, i WHERE l.relates_to[i] = row[1] AND l.relates_as[i] = row[2]
-    WITH r, max([coalesce(c.sync_version, 0), c.id, l.relates_confidence[i]]) AS best
+    WITH r, max([CASE WHEN c.sync_version <= $highest THEN c.sync_version ELSE 0 END, c.id, l.relates_confidence[i]]) AS best
     SET r.confidence = best[2], r.said_by = best[1], r.sync_version = best[0]";
 
 /// `$ids` of entities that a chunk no longer contains: deletes those that no chunk contains.

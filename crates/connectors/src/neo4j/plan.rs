@@ -77,7 +77,9 @@ pub(super) fn statements(steps: &[Step<'_>], groups: &Groups) -> Vec<Statement> 
     ]
     .into_iter()
     .filter(|(_, _, rows): &(_, _, Vec<Value>)| !rows.is_empty())
-    .map(|(text, parameter, rows)| Statement::new(text).with(parameter, rows))
+    .map(|(text, parameter, rows)| {
+        Statement::new(text).with(parameter, rows).with("highest", SyncVersion::HIGHEST_SHOWN.signed())
+    })
     .collect()
 }
 

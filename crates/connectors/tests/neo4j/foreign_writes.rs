@@ -130,3 +130,33 @@ async fn an_entity_that_another_client_created_is_overwritten() {
     assert!(neo4j.differing(&pair()).await.is_empty());
     assert_eq!(neo4j.texts("MATCH (e:Entity) RETURN e.name AS value ORDER BY value").await, ["e", "f"]);
 }
+
+#[tokio::test]
+async fn no_version_that_another_client_gave_an_entity_or_a_relation_freezes_it() {
+    for foreign in ["9007199254740991", "9007199254740990", "1e300", "'new'"] {
+        let neo4j = Neo4j::fresh().await;
+        neo4j.write(&[pair()]).await;
+        let foreign = format!(
+            "MATCH (e:Entity {{id: 'e'}})-[r:RELATES_TO]->() SET e.sync_version = {foreign}, e.name = 'theirs',
+                r.sync_version = {foreign}, r.confidence = 0.375"
+        );
+        neo4j.write_directly(&foreign).await;
+        let next = draft(1).entity("e", "renamed", 0.5).entity("f", "f", 0.25).relation("e", "f", 0.125).at(11);
+        neo4j.write(std::slice::from_ref(&next)).await;
+        assert!(neo4j.differing(&next).await.is_empty(), "{foreign}");
+        let shown = "MATCH (e:Entity {id: 'e'})-[r:RELATES_TO]->()
+            RETURN e.name + ' ' + e.sync_version + ' ' + r.confidence + ' ' + r.sync_version AS value";
+        assert_eq!(neo4j.texts(shown).await, ["renamed 11 0.125 11"], "{foreign}");
+    }
+}
+
+#[tokio::test]
+async fn a_chunk_to_which_another_client_gave_a_version_outranks_no_other_supporter() {
+    let neo4j = Neo4j::fresh().await;
+    let supporter = |number, name| draft(number).entity("e", name, 0.5);
+    neo4j.write(&[supporter(1, "one").at(10), supporter(2, "two").at(20), supporter(3, "three").at(30)]).await;
+    neo4j.write_directly("MATCH (c:Chunk) WHERE c.id ENDS WITH '1' SET c.sync_version = 9007199254740991").await;
+    neo4j.write(&[delete(3, 31)]).await;
+    let shown = "MATCH (e:Entity) RETURN e.name + ' ' + e.sync_version AS value";
+    assert_eq!(neo4j.texts(shown).await, ["two 20"]);
+}
