@@ -205,8 +205,9 @@ pub(crate) fn waiting_for(health: &Health, filling: &BTreeMap<Target, Filled>, g
         .then(|| "the write-ahead log of the last run is being replayed".to_owned());
     let held = health.held.as_ref().map(|(since, fault)| format!("rejected events are held since {since}: {fault}"));
     let filling = filling.iter().map(being_filled);
+    let full = health.waiting_full.clone();
     let clock = health.clock.as_ref().map(|(since, fault)| format!("merging has waited since {since}: {fault}"));
-    let reasons = [replay, ended, records, held, clock];
+    let reasons = [replay, ended, records, held, full, clock];
     reasons.into_iter().flatten().chain(filling).chain(guarded.complaints()).collect()
 }
 

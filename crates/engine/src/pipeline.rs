@@ -33,5 +33,6 @@ pub(crate) mod resolutions;
 pub(crate) mod suspects;
 pub(crate) mod visible;
 pub(crate) mod waiting;
+pub(crate) mod waiting_amount;
 pub(crate) mod waiting_room;
 pub(crate) mod worker;

@@ -54,6 +54,8 @@ pub async fn suite(waiting: &dyn WaitingEvents) {
         waiting.waiting_counts().await.unwrap().iter().map(|count| (count.reason, count.events)).collect();
     counts.sort_unstable();
     assert_eq!(counts, [(WaitReason::Refused, 1), (WaitReason::Setting, 1), (WaitReason::Behind, 2)]);
+    let counts = waiting.waiting_counts().await.unwrap();
+    assert!(counts.iter().all(|count| (20 * count.events..400 * count.events).contains(&count.bytes)), "{counts:?}");
 
     // Removed events are gone, and their numbers are not used again.
     let numbers: Vec<u64> = of_one.iter().map(|event| event.number).collect();
@@ -78,6 +80,8 @@ pub async fn bounded_reads(waiting: &dyn WaitingEvents) {
         long.fields.push((b"x".to_vec(), vec![b'x'; 3 << 20]));
         waiting.add_waiting(&[long], &Fence::default(), &[]).await.unwrap();
     }
+    let bytes: u64 = waiting.waiting_counts().await.unwrap().iter().map(|count| count.bytes).sum();
+    assert!(bytes > 18 << 10, "{bytes} bytes of 18 MiB of one letter, which a server may compress");
     let read = waiting.waiting_of(&[chunk], 100).await.unwrap();
     assert!((1..6).contains(&read.len()), "{} events of 3 MiB at once", read.len());
     waiting.remove_waiting(&read.iter().map(|event| event.number).collect::<Vec<_>>()).await.unwrap();

@@ -111,6 +111,8 @@ fn worker(reader: &mut Reader<'_>) -> WorkerSettings {
         retry_max: reader.duration("worker.retry_max", "1ms", "1h"),
         patience: reader.duration("worker.patience", "0s", "1h"),
         max_deliveries: reader.count("worker.max_deliveries", 1..=1_000),
+        waiting_events: u64::from(reader.count("worker.waiting_events", 1_000..=1_000_000_000)),
+        waiting_bytes: reader.size("worker.waiting_bytes", "16MiB", "1024TiB"),
         hold: reader.flag("worker.hold"),
     };
     if settings.retry_min > settings.retry_max {

@@ -52,11 +52,12 @@ impl WaitingEvents for Rows {
 
     async fn waiting_counts(&self) -> Result<Vec<WaitingCount>, Fault> {
         let work = |transaction: &Transaction<'_>| {
-            let sql = "SELECT reason, count(*), min(since) FROM waiting GROUP BY reason";
+            let sql = "SELECT reason, count(*), min(since), sum(length(fields)) FROM waiting GROUP BY reason";
             let mut statement = transaction.prepare_cached(sql)?;
             let counts = statement.query_map([], |row| {
                 let (reason, since) = (reason(&row.get::<_, String>(0)?), Time::from_micros(row.get(2)?));
-                Ok(WaitingCount { reason, events: row.get::<_, i64>(1)?.unsigned_abs(), since })
+                let number = |column| row.get::<_, i64>(column).map(i64::unsigned_abs);
+                Ok(WaitingCount { reason, events: number(1)?, bytes: number(3)?, since })
             })?;
             Ok(counts.collect::<Result<_, _>>()?)
         };

@@ -32,7 +32,9 @@ const OF_CHUNKS: &str = "WITH sized AS (SELECT number, CASE WHEN pg_column_size(
 
 const CHUNKS: &str = "SELECT chunk_id, count(*) FROM chunk_sync.waiting GROUP BY chunk_id";
 
-const COUNTS: &str = "SELECT reason, count(*), min(since) FROM chunk_sync.waiting GROUP BY reason";
+/// The size of a value as it is stored is known without reading a long value.
+const COUNTS: &str = "SELECT reason, count(*), min(since), sum(pg_column_size(fields))::bigint \
+    FROM chunk_sync.waiting GROUP BY reason";
 
 const EXPLAIN: &str = "UPDATE chunk_sync.waiting SET reason = $2, error = $3 \
     WHERE number = ANY($1) AND (reason <> $2 OR error <> $3)";
@@ -63,8 +65,9 @@ impl WaitingEvents for PostgresRecords {
 
     async fn waiting_counts(&self) -> Result<Vec<WaitingCount>, Fault> {
         let count = |row: &Row| {
-            let events = row.try_get::<_, i64>(1)?.unsigned_abs();
-            Ok(WaitingCount { reason: reason(row.try_get(0)?), events, since: time(row, 2)? })
+            let number = |column| row.try_get::<_, i64>(column).map(i64::unsigned_abs);
+            let (events, bytes) = (number(1)?, number(3)?);
+            Ok(WaitingCount { reason: reason(row.try_get(0)?), events, bytes, since: time(row, 2)? })
         };
         let rows = self.query(COUNTS, &[]).await;
         self.waiting_fault(rows.and_then(|rows| rows.iter().map(count).collect()))

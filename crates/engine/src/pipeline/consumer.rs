@@ -6,6 +6,7 @@ use tokio::sync::mpsc;
 use tracing::warn;
 
 use crate::pipeline::in_flight::InFlight;
+use crate::pipeline::worker::Worker;
 use crate::ports::{Bus, Delivery};
 use crate::runtime::progress::Stop;
 use crate::runtime::retry::Pauses;
@@ -31,12 +32,14 @@ pub(super) fn cut_by_bytes(deliveries: Vec<Delivery>) -> Vec<Vec<Delivery>> {
     groups
 }
 
-/// The next batch, once there is room for it.
+/// The next batch, once there is room for it, also among the waiting events.
 pub(super) async fn next(
     deliveries: &mut mpsc::Receiver<Vec<Delivery>>,
     in_flight: &InFlight,
+    worker: &Worker,
 ) -> Option<Vec<Delivery>> {
     in_flight.room().await;
+    worker.room.amount.room(&worker.breaker).await;
     deliveries.recv().await
 }
 

@@ -132,6 +132,7 @@ impl Worker {
             WaitReason::Behind => Duration::ZERO,
         };
         events.iter().for_each(|event| self.room.begin_add(event.chunk, pause(event.reason)));
+        self.room.amount.add(events);
         let added =
             self.until_done("add waiting events", || self.waiting.add_waiting(events, &self.fence, finished)).await;
         events.iter().for_each(|event| self.room.end_add(event.chunk));

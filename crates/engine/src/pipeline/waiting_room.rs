@@ -13,11 +13,16 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use crate::pipeline::waiting_amount::WaitingAmount;
+use crate::runtime::settings::WorkerSettings;
+
 /// The chunks. One process adds to it, the holder of the lease.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct WaitingRoom {
     chunks: Mutex<HashMap<Uuid, Chunk>>,
     changed: Notify,
+    /// How much their events are.
+    pub(crate) amount: WaitingAmount,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +56,10 @@ pub(crate) struct Due {
 }
 
 impl WaitingRoom {
+    pub(crate) fn new(settings: &WorkerSettings) -> Self {
+        Self { chunks: Mutex::default(), changed: Notify::default(), amount: WaitingAmount::new(settings) }
+    }
+
     /// Adds the chunks that the table has.
     pub(crate) fn load(&self, chunks: impl IntoIterator<Item = Uuid>) {
         let now = Instant::now();
@@ -171,7 +180,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_chunk_is_forgotten_only_if_nothing_was_added_meanwhile() {
-        let (room, chunk) = (WaitingRoom::default(), Uuid::max());
+        let (room, chunk) = (WaitingRoom::new(&WorkerSettings::default()), Uuid::max());
         room.load([chunk]);
         let due = room.take_due(10, PAUSE)[0];
         room.begin_add(chunk, PAUSE);
@@ -193,7 +202,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn pauses_double_up_to_the_longest() {
-        let (room, chunk) = (WaitingRoom::default(), Uuid::max());
+        let (room, chunk) = (WaitingRoom::new(&WorkerSettings::default()), Uuid::max());
         room.load([chunk]);
         let began = Instant::now();
         let mut tried = Vec::new();

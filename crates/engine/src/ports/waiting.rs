@@ -87,13 +87,15 @@ pub struct WaitingEvent {
     pub event: NewWaiting,
 }
 
-/// How many events wait for one reason, and since when the oldest does.
+/// How many events wait for one reason, about how long they are, and since when the oldest waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WaitingCount {
     /// The reason.
     pub reason: WaitReason,
     /// The number of events.
     pub events: u64,
+    /// The bytes of their fields, as the table stores them.
+    pub bytes: u64,
     /// Since when the oldest of them waits.
     pub since: Time,
 }

@@ -192,6 +192,7 @@ impl Shared {
             settings: Arc::clone(&self.settings),
             fence: Fence { stores: self.ports.set, ..term.fence() },
             progress: Arc::clone(&self.progress),
+            room: Arc::clone(&self.room),
         }
     }
 }

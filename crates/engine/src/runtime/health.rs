@@ -22,6 +22,8 @@ pub struct Health {
     pub records: Option<(Time, Fault)>,
     /// Since when nearly all chunks have been refused and are therefore held, and why.
     pub held: Option<(Time, Fault)>,
+    /// That so many events wait until they can be merged that nothing more is read from the bus, with the remedy.
+    pub waiting_full: Option<String>,
     /// Since when the clock of this process has differed from the bus's by more than the clock bound: merging waits.
     pub clock: Option<(Time, Fault)>,
     /// An entry whose id lies ahead of the bus's clock, and that clock.
@@ -36,11 +38,13 @@ pub struct Health {
 
 impl Health {
     /// Whether this process does its work. An active process carries events: the log is replayed, the worker runs, the
-    /// system of record answers, and the breaker does not hold. A process that stands by for another one is ready to
+    /// system of record answers, the breaker does not hold, and
+    /// the table of waiting events is not full. A process that stands by for another one is ready to
     /// take over.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        let carries = self.recovered.is_some() && self.records.is_none() && self.held.is_none() && self.clock.is_none();
+        let reads = self.held.is_none() && self.waiting_full.is_none() && self.clock.is_none();
+        let carries = self.recovered.is_some() && self.records.is_none() && reads;
         self.ended.is_none() && (carries || self.stands_by())
     }
 

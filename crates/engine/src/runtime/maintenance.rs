@@ -9,6 +9,7 @@ use tracing::warn;
 
 use crate::operator::{dead_letters, spill};
 use crate::pipeline::log::{Log, run_blocking};
+use crate::pipeline::waiting_room::WaitingRoom;
 use crate::ports::Ports;
 use crate::ports::{EntryId, Fault, Fence};
 use crate::runtime::clock::Clock;
@@ -37,6 +38,7 @@ pub(crate) struct Maintenance {
     /// The condition under which the system of record lets this term expire records.
     pub(crate) fence: Fence,
     pub(crate) progress: Arc<Progress>,
+    pub(crate) room: Arc<WaitingRoom>,
 }
 
 impl Maintenance {
@@ -52,8 +54,10 @@ impl Maintenance {
                 _ = ticks.tick() => {}
             }
             self.progress.show_lag(&targets);
-            if let Err(fault) = self.show_gauges().await {
-                warn!(%fault, "could not update the gauges; retrying in 1 s");
+            for shown in [self.measure_waiting().await, self.show_gauges().await] {
+                if let Err(fault) = shown {
+                    warn!(%fault, "could not update the gauges; retrying in 1 s");
+                }
             }
             if tick % 5 == 0
                 && let Err(fault) = self.erase_requested().await
@@ -94,7 +98,11 @@ impl Maintenance {
             metrics::pending_writes(store.target(), counts.get(&store.target()).copied().unwrap_or_default());
         }
         metrics::open_conflicts(self.ports.records.open_conflicts().await?);
-        metrics::waiting(&self.ports.waiting.waiting_counts().await?, self.clock.now());
+        Ok(())
+    }
+
+    async fn measure_waiting(&self) -> Result<(), Fault> {
+        metrics::waiting(&self.room.amount.measure(&*self.ports.waiting).await?, self.clock.now());
         Ok(())
     }
 

@@ -16,6 +16,7 @@ use crate::pipeline::breaker::Breaker;
 use crate::pipeline::log::{Log, run_blocking};
 use crate::pipeline::recovery::Recovered;
 use crate::pipeline::store_writer::SharedCondition;
+use crate::pipeline::waiting_room::WaitingRoom;
 use crate::pipeline::worker::Run;
 use crate::ports::{Fault, FaultClass, Handover, Ports};
 use crate::runtime::active::Shared;
@@ -131,6 +132,7 @@ impl Service {
             ended: self.ended.borrow().clone(),
             records: progress.records(),
             held: breaker.held().or_else(|| self.shared.admission.held()),
+            waiting_full: self.shared.room.amount.full(),
             clock: progress.clock(),
             entry_ahead: progress.ahead(),
             stores: stores.collect(),
@@ -187,12 +189,12 @@ fn shared(disk: Arc<dyn Disk>, ports: Ports, settings: Settings) -> (Stopper, Sh
     let shared = Shared {
         conditions: ports.stores.iter().map(|_| SharedCondition::new(clock.clone())).collect(),
         ports,
+        room: Arc::new(WaitingRoom::new(&settings.worker)),
         settings: Arc::new(settings),
         disk,
         progress: Arc::new(Progress::new(clock)),
         breaker: Arc::new(Breaker::of_stores()),
         admission: Arc::new(Breaker::of_admission()),
-        room: Arc::default(),
         given_up: Arc::default(),
         recovered: Arc::new(Mutex::new(None)),
         left: Arc::default(),

@@ -112,6 +112,10 @@ pub struct WorkerSettings {
     pub patience: Duration,
     /// Deliveries after which an entry that keeps killing its process is dead-lettered.
     pub max_deliveries: u32,
+    /// The most events that are set aside, and the most bytes of their fields. Above either, nothing more is read.
+    pub waiting_events: u64,
+    /// See `waiting_events`.
+    pub waiting_bytes: u64,
     /// If nearly all chunks are refused, they are kept and retried instead of dead-lettered.
     pub hold: bool,
 }
@@ -165,6 +169,8 @@ impl Default for WorkerSettings {
             retry_max: Duration::from_secs(5),
             patience: Duration::from_secs(5),
             max_deliveries: 16,
+            waiting_events: 1_000_000,
+            waiting_bytes: 4 << 30,
             hold: true,
         }
     }

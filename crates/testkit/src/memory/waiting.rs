@@ -68,12 +68,14 @@ impl WaitingEvents for MemoryRecords {
     }
 
     async fn waiting_counts(&self) -> Result<Vec<WaitingCount>, Fault> {
-        let mut counts: BTreeMap<WaitReason, u64> = BTreeMap::new();
+        let mut counts: BTreeMap<WaitReason, WaitingCount> = BTreeMap::new();
         for event in self.waiting.0.lock().unwrap().events.values() {
-            *counts.entry(event.reason).or_default() += 1;
+            let none = WaitingCount { reason: event.reason, events: 0, bytes: 0, since: Time::from_micros(0) };
+            let count = counts.entry(event.reason).or_insert(none);
+            count.events += 1;
+            count.bytes += event.fields.iter().map(|(name, value)| (name.len() + value.len()) as u64).sum::<u64>();
         }
-        let since = Time::from_micros(0);
-        Ok(counts.into_iter().map(|(reason, events)| WaitingCount { reason, events, since }).collect())
+        Ok(counts.into_values().collect())
     }
 
     async fn explain_waiting(&self, numbers: &[u64], reason: WaitReason, error: &str) -> Result<(), Fault> {

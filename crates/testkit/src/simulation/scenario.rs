@@ -152,8 +152,9 @@ fn draw_climate(rng: &mut Rng) -> FaultRates {
 
 fn draw_settings(rng: &mut Rng) -> Settings {
     let model = EmbeddingModel { model: "gte".into(), vector: "dense_gte".into(), size: 4 };
+    let batch = [1, 3, 16, 256][rng.below(4)];
     let worker = WorkerSettings {
-        batch: [1, 3, 16, 256][rng.below(4)],
+        batch,
         wait: Duration::from_secs(1),
         in_flight_events: [1, 4, 16, 8_192][rng.below(4)],
         in_flight_bytes: [1, 4_096, 32 << 20][rng.below(3)],
@@ -163,6 +164,8 @@ fn draw_settings(rng: &mut Rng) -> Settings {
         patience: Duration::from_secs([0, 1, 5, 30][rng.below(4)]),
         // Duplicates and crashes count as deliveries; no correct run comes near this number.
         max_deliveries: 1_000,
+        waiting_events: if batch == 1 { 2 } else { u64::MAX },
+        waiting_bytes: u64::MAX,
         hold: true,
     };
     let wal = WalSettings {

@@ -29,8 +29,11 @@ impl Worker {
     /// Loads the chunks that have waiting events, and retries until the system of record answers. `None` if the service
     /// was stopped first.
     pub(crate) async fn load_waiting(&self) -> Result<Option<()>, Fault> {
-        let read =
-            retry(&self.settings.worker, &self.stop, "read the waiting events", || self.waiting.waiting_chunks());
+        let read = || async {
+            self.room.amount.measure(&*self.waiting).await?;
+            self.waiting.waiting_chunks().await
+        };
+        let read = retry(&self.settings.worker, &self.stop, "read the waiting events", read);
         let Some(chunks) = self.stop.during(read).await.transpose()?.flatten() else { return Ok(None) };
         if !chunks.is_empty() {
             info!(chunks = chunks.len(), "events of some chunks wait; `chunk-sync status` shows why");

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use chunk_sync_engine::Service;
-use chunk_sync_engine::ports::Bus;
+use chunk_sync_engine::ports::{Bus as _, WaitingEvents as _};
+use chunk_sync_engine::{Service, WorkerSettings};
 use chunk_sync_model::Event;
 
 use super::world::{World, event, events, until};
@@ -109,6 +109,43 @@ async fn what_is_held_uses_no_places_and_is_dead_lettered_once_others_succeed() 
     assert!(service.health().is_ready());
     assert_eq!(world.letters().await.len(), 1_100);
     service.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_does_not_fit_among_the_waiting_events_stays_on_the_bus() {
+    let (most, whole) = (u64::MAX, WorkerSettings::default());
+    for bound in [(100, most), (most, 60_000)] {
+        let mut world = World::new();
+        let sizes = WorkerSettings { batch: 60, in_flight_events: 60, ..world.worker.clone() };
+        world.worker = WorkerSettings { waiting_events: bound.0, waiting_bytes: bound.1, ..sizes.clone() };
+        let events = events("sound", 600);
+        refuse(&world, &events);
+        let service = world.service().await;
+        world.publisher().publish(events.clone()).await.unwrap();
+        until("the waiting events are full", async || service.health().waiting_full.is_some()).await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let (waiting, bus) = (waiting(&world).await, world.bus.depth().await.unwrap());
+        assert!((60..=300).contains(&waiting), "{waiting} of 600 wait");
+        assert!(bus.unread + bus.pending >= 300, "{bus:?}");
+        assert!(!service.health().is_ready());
+        service.stop().await.unwrap();
+        // Also after a restart, which has no verdict at first.
+        let service = world.service().await;
+        until("the waiting events are full", async || service.health().waiting_full.is_some()).await;
+        world.vectors.faults.refused.lock().unwrap().clear();
+        until("the service is ready again", async || service.health().is_ready()).await;
+        service.until_idle().await.unwrap();
+        for event in &events {
+            assert!(world.holds(event).await);
+        }
+        assert!(world.letters().await.is_empty());
+        service.stop().await.unwrap();
+    }
+    assert!(whole.waiting_events < most && whole.waiting_bytes < most, "there is a bound by default");
+}
+
+async fn waiting(world: &World) -> u64 {
+    world.records.waiting_counts().await.unwrap().iter().map(|count| count.events).sum()
 }
 
 #[tokio::test]
