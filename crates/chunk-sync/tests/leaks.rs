@@ -6,7 +6,8 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 
-use chunk_sync_connectors::embedded::{Embedded, MAX_BACKLOG};
+use chunk_sync_connectors::MAX_BACKLOG;
+use chunk_sync_connectors::embedded::Embedded;
 use chunk_sync_model::Limits;
 use serde_json::{Value, json};
 use tempfile::TempDir;

@@ -10,6 +10,7 @@ mod free;
 use std::sync::Arc;
 use std::time::Instant;
 
+use chunk_sync_connectors::MaxBacklog;
 use chunk_sync_connectors::redis::{RedisBus, RedisConfig};
 use chunk_sync_engine::ports::{Applied, Bus, Projection};
 use chunk_sync_engine::{Ports, Service, Settings};
@@ -49,7 +50,7 @@ fn own_streams(url: &str) -> RedisConfig {
     RedisConfig {
         stream: format!("{name}:stream"),
         dead_stream: format!("{name}:dead"),
-        max_backlog: 1 << 30,
+        max_backlog: MaxBacklog { entries: u64::MAX, bytes: u64::MAX },
         ..RedisConfig::new(url.into())
     }
 }

@@ -10,7 +10,8 @@ use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
 
-use chunk_sync_connectors::embedded::{Embedded, MAX_BACKLOG};
+use chunk_sync_connectors::MAX_BACKLOG;
+use chunk_sync_connectors::embedded::Embedded;
 use chunk_sync_engine::ports::Projection;
 use chunk_sync_engine::settings::Settings;
 use chunk_sync_engine::verify::{Options, verify};

@@ -37,6 +37,8 @@ use chunk_sync_model::{Limits, State};
 use rusqlite::Transaction;
 use uuid::Uuid;
 
+use crate::backlog::MaxBacklog;
+
 pub use bus::EmbeddedBus;
 pub use examine::examine;
 pub use graph::Graph;
@@ -46,13 +48,11 @@ pub use strain::Strain;
 pub use vectors::Vectors;
 
 use database::{Database, Durability};
+
 use lock::Lock;
 
 /// File name of the database in the directory.
 pub const FILE: &str = "chunk-sync.db";
-
-/// Default limit of unfinished entries on the bus; above it publishers wait.
-pub const MAX_BACKLOG: u64 = 100_000;
 
 const CONTEXT: &str = "embedded stores";
 
@@ -115,7 +115,7 @@ impl Embedded {
     /// [`Busy`](FaultClass::Busy), with the process id and command of the holder, when another process holds the lock;
     /// [`Disk`](FaultClass::Disk) when the directory, the lock or the file cannot be created; else the fault of SQLite
     /// or of the version of the tables.
-    pub fn open(dir: &Path, command: &str, limits: Arc<Limits>, max_backlog: u64) -> Result<Self, Fault> {
+    pub fn open(dir: &Path, command: &str, limits: Arc<Limits>, max_backlog: MaxBacklog) -> Result<Self, Fault> {
         create_dir(dir)?;
         let lock = Lock::take(dir, command)?;
         Ok(Self::of(Database::open(&dir.join(FILE), Some(lock))?, limits, max_backlog))
@@ -127,7 +127,7 @@ impl Embedded {
     /// [`Disk`](FaultClass::Disk) when the directory or the file cannot be created;
     /// [`Misconfigured`](FaultClass::Misconfigured) when the tables of the file are of an older version, which only the
     /// holder of the lock migrates; else the fault of SQLite.
-    pub fn open_beside(dir: &Path, limits: Arc<Limits>, max_backlog: u64) -> Result<Self, Fault> {
+    pub fn open_beside(dir: &Path, limits: Arc<Limits>, max_backlog: MaxBacklog) -> Result<Self, Fault> {
         create_dir(dir)?;
         Ok(Self::of(Database::open(&dir.join(FILE), None)?, limits, max_backlog))
     }
@@ -136,7 +136,7 @@ impl Embedded {
     ///
     /// # Errors
     /// [`Misconfigured`](FaultClass::Misconfigured) when the file does not exist; else as [`Self::open_beside`].
-    pub fn open_existing(dir: &Path, limits: Arc<Limits>, max_backlog: u64) -> Result<Self, Fault> {
+    pub fn open_existing(dir: &Path, limits: Arc<Limits>, max_backlog: MaxBacklog) -> Result<Self, Fault> {
         let file = dir.join(FILE);
         if !file.exists() {
             let message = format!(
@@ -149,7 +149,7 @@ impl Embedded {
         Self::open_beside(dir, limits, max_backlog)
     }
 
-    fn of(database: Database, limits: Arc<Limits>, max_backlog: u64) -> Self {
+    fn of(database: Database, limits: Arc<Limits>, max_backlog: MaxBacklog) -> Self {
         let database = Arc::new(database);
         Self {
             rows: Arc::new(Rows::new(Arc::clone(&database))),

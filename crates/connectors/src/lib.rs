@@ -8,7 +8,8 @@
 //! ```
 //! use std::sync::Arc;
 //!
-//! use chunk_sync_connectors::embedded::{Embedded, MAX_BACKLOG};
+//! use chunk_sync_connectors::MAX_BACKLOG;
+//! use chunk_sync_connectors::embedded::Embedded;
 //! use chunk_sync_engine::{Ports, Publisher, Service, Settings, verify};
 //! use chunk_sync_model::{Chunk, Event, Limits};
 //!
@@ -34,6 +35,7 @@
 //! # }
 //! ```
 
+mod backlog;
 mod checked;
 pub mod embedded;
 #[cfg(any(test, feature = "fuzz"))]
@@ -46,5 +48,6 @@ pub mod redis;
 mod remote;
 mod tls;
 
+pub use backlog::{MAX_BACKLOG, MaxBacklog};
 pub use checked::Checked;
 pub use tls::{OwnCertificate, TlsFiles};

@@ -51,6 +51,7 @@ use std::time::Duration;
 
 use chunk_sync_engine::ports::{EntryId, Fault};
 use redis::aio::MultiplexedConnection;
+use tokio::time::Instant;
 
 pub use config::RedisConfig;
 pub use examine::examine;
@@ -62,10 +63,12 @@ use fault::Error;
 use loss::LastCounts;
 use reader::{InHand, Reader};
 
+use crate::backlog::MaxBacklog;
+
 /// The bus on a Redis server.
 pub struct RedisBus {
     shared: Arc<Shared>,
-    max_backlog: u64,
+    max_backlog: MaxBacklog,
     room_wait: Duration,
     reader: tokio::sync::Mutex<Reader>,
 }
@@ -80,6 +83,8 @@ struct Shared {
     in_hand: Mutex<InHand>,
     /// Unread plus pending entries as of the last publication; `u64::MAX` if unknown, which exceeds every bound.
     backlog: AtomicU64,
+    /// About how many bytes of the server's memory an entry has, and when that was measured.
+    entry_bytes: Mutex<Option<(Instant, u64)>>,
     lost: AtomicU64,
     seen: Mutex<LastCounts>,
     /// Other groups that make no progress, as of the last trimming.
@@ -125,6 +130,7 @@ impl RedisBus {
             keys,
             in_hand: Mutex::default(),
             backlog: AtomicU64::new(u64::MAX),
+            entry_bytes: Mutex::default(),
             lost: AtomicU64::new(0),
             seen: Mutex::default(),
             idle: Mutex::default(),

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use chunk_sync_connectors::embedded::{Embedded, EmbeddedBus, MAX_BACKLOG, Rows};
+use chunk_sync_connectors::embedded::{Embedded, EmbeddedBus, Rows};
+use chunk_sync_connectors::{MAX_BACKLOG, MaxBacklog};
 use chunk_sync_engine::apply_divided;
 use chunk_sync_engine::ports::{Applied, Bus, EntryId, FaultClass, Lease, Projection, Records};
 use chunk_sync_model::event::Fields;
@@ -24,12 +25,12 @@ use tempfile::TempDir;
 /// A directory with its open stores.
 struct Environment {
     dir: TempDir,
-    bound: u64,
+    bound: MaxBacklog,
     embedded: Option<Embedded>,
 }
 
 impl Environment {
-    fn fresh(bound: u64) -> Self {
+    fn fresh(bound: MaxBacklog) -> Self {
         let mut environment = Self { dir: TempDir::new().unwrap(), bound, embedded: None };
         environment.reopen();
         environment
@@ -90,7 +91,7 @@ impl LeaseFixture for LeaseOfPlace {
 #[async_trait]
 impl BusFixture for BusOfPlace {
     async fn narrow(bound: u64) -> Self {
-        Self(Environment::fresh(bound))
+        Self(Environment::fresh(MaxBacklog::of_entries(bound)))
     }
 
     async fn add(&self, fields: Fields) -> EntryId {
@@ -129,13 +130,14 @@ fn the_example_of_an_embedding_program_carries_its_chunks_to_every_store() {
 #[test]
 fn a_second_process_is_refused_and_the_error_names_the_first() {
     let dir = TempDir::new().unwrap();
-    let first = Embedded::open(dir.path(), "run", Arc::default(), 1).unwrap();
-    let refused =
-        Embedded::open(dir.path(), "verify", Arc::default(), 1).err().expect("a second opening must be refused");
+    let first = Embedded::open(dir.path(), "run", Arc::default(), MAX_BACKLOG).unwrap();
+    let refused = Embedded::open(dir.path(), "verify", Arc::default(), MAX_BACKLOG)
+        .err()
+        .expect("a second opening must be refused");
     assert_eq!(refused.class, FaultClass::Busy);
     assert!(refused.message.contains(&format!("process {}, `chunk-sync run`", std::process::id())), "{refused}");
     drop(first);
-    Embedded::open(dir.path(), "verify", Arc::default(), 1).unwrap();
+    Embedded::open(dir.path(), "verify", Arc::default(), MAX_BACKLOG).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -173,10 +175,11 @@ async fn a_waiting_reader_gets_an_entry_of_another_process_within_50_ms() {
 fn opening_an_existing_file_creates_nothing_and_opening_beside_creates_a_private_one() {
     let dir = TempDir::new().unwrap();
     let data = dir.path().join("data");
-    let missing = Embedded::open_existing(&data, Arc::default(), 1).err().expect("a missing file must be refused");
+    let missing =
+        Embedded::open_existing(&data, Arc::default(), MAX_BACKLOG).err().expect("a missing file must be refused");
     assert_eq!(missing.class, FaultClass::Misconfigured);
     assert!(!data.exists(), "the directory was created");
-    drop(Embedded::open_beside(&data, Arc::default(), 1).unwrap());
+    drop(Embedded::open_beside(&data, Arc::default(), MAX_BACKLOG).unwrap());
     let mode = |name: &str| std::fs::metadata(data.join(name)).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(""), mode("chunk-sync.db")), (0o700, 0o600));
 }
@@ -249,4 +252,10 @@ async fn a_write_that_the_file_refuses_fails_alone() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn a_bus_is_bounded_in_bytes() {
+    let environment = Environment::fresh(MaxBacklog { bytes: 100_000, ..MAX_BACKLOG });
+    chunk_sync_testkit::bus::a_bound_in_bytes_holds(&*environment.open().bus).await;
 }

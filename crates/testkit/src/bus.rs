@@ -254,3 +254,22 @@ pub async fn erasing_counts_what_is_unfinished<F: BusFixture>() {
     );
     assert_eq!(bus.depth().await.unwrap().pending, 1, "the others stay");
 }
+
+/// For a bus whose bound is 100,000 bytes: publishers are refused before it holds several times as much, and continue once
+/// the entries are finished.
+pub async fn a_bound_in_bytes_holds(bus: &Port) {
+    let (events, mut published) = (events(2_000), 0);
+    let busy = loop {
+        assert!(published + 10 <= events.len(), "{published} events were published on a bus of 100,000 bytes");
+        match bus.publish(&events[published..published + 10]).await {
+            Ok(_) => published += 10,
+            Err(fault) => break fault,
+        }
+    };
+    assert_eq!(busy.class, FaultClass::Busy, "{busy}");
+    assert!(busy.message.contains("100000 bytes"), "{busy}");
+    assert!((10..=600).contains(&published), "{published} events of some kilobytes");
+    let deliveries = read(bus, published).await;
+    bus.acknowledge(&ids(&deliveries)).await.unwrap();
+    bus.publish(&events[published..=published]).await.expect("there is room again");
+}

@@ -55,7 +55,7 @@ pub async fn suite(waiting: &dyn WaitingEvents) {
     counts.sort_unstable();
     assert_eq!(counts, [(WaitReason::Refused, 1), (WaitReason::Setting, 1), (WaitReason::Behind, 2)]);
     let counts = waiting.waiting_counts().await.unwrap();
-    assert!(counts.iter().all(|count| (20 * count.events..400 * count.events).contains(&count.bytes)), "{counts:?}");
+    assert!(counts.iter().all(|count| (10 * count.events..400 * count.events).contains(&count.bytes)), "{counts:?}");
 
     // Removed events are gone, and their numbers are not used again.
     let numbers: Vec<u64> = of_one.iter().map(|event| event.number).collect();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use chunk_sync_connectors::embedded::MAX_BACKLOG;
+use chunk_sync_connectors::MAX_BACKLOG;
 use chunk_sync_connectors::postgres::PostgresBus;
 use chunk_sync_connectors::redis::{RedisBus, RedisConfig};
 use chunk_sync_engine::ports::{Bus, Fault, Heartbeats, Marked};

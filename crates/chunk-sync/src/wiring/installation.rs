@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chunk_sync_connectors::MAX_BACKLOG;
 use chunk_sync_connectors::embedded::Embedded;
 use chunk_sync_engine::ports::{
     Fault, FaultClass, Installation, Installed, Marked, RecordedTable, Records, StoreSet, check_mark,
@@ -260,7 +261,7 @@ async fn refuse_a_move(config: &Config, installation: &dyn Installation) -> Resu
         return Ok(());
     }
     let (dir, limits) = (roles.dir.clone(), Arc::new(config.settings.limits.clone()));
-    let Ok(file) = blocking(move || Embedded::open_existing(&dir, limits, 0)).await else {
+    let Ok(file) = blocking(move || Embedded::open_existing(&dir, limits, MAX_BACKLOG)).await else {
         return Ok(());
     };
     if file.rows.is_fresh().await? {

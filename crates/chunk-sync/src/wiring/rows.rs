@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use chunk_sync_connectors::embedded::{Embedded, MAX_BACKLOG};
+use chunk_sync_connectors::MAX_BACKLOG;
+use chunk_sync_connectors::embedded::Embedded;
 use chunk_sync_connectors::postgres::{CaptureConfig, PostgresCapture, PostgresConfig, PostgresLease, PostgresRecords};
 use chunk_sync_engine::ports::{Capture, Fault, FaultClass, Installation, Lease, Records, WaitingEvents};
 use chunk_sync_model::Limits;

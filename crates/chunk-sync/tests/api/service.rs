@@ -8,7 +8,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chunk_sync_connectors::embedded::{Embedded, MAX_BACKLOG};
+use chunk_sync_connectors::MAX_BACKLOG;
+use chunk_sync_connectors::embedded::Embedded;
 use chunk_sync_model::Limits;
 use serde_json::{Value, json};
 use tempfile::TempDir;

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use chunk_sync_connectors::embedded::{Embedded, FILE, MAX_BACKLOG};
+use chunk_sync_connectors::MAX_BACKLOG;
+use chunk_sync_connectors::embedded::{Embedded, FILE};
 use chunk_sync_connectors::neo4j::{Neo4jConfig, Neo4jStore};
 use chunk_sync_connectors::postgres::{PostgresConfig, PostgresLease, PostgresRecords};
 use chunk_sync_connectors::qdrant::{QdrantConfig, QdrantStore};

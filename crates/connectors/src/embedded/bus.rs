@@ -27,6 +27,7 @@ use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
 use super::database::{Database, Durability};
+use crate::backlog::{Backlog, MaxBacklog};
 
 pub(super) mod entries;
 mod letters;
@@ -46,7 +47,7 @@ const POLL: Duration = Duration::from_millis(25);
 /// The bus in the file of one directory.
 pub struct EmbeddedBus {
     database: Arc<Database>,
-    max_backlog: u64,
+    max_backlog: MaxBacklog,
     /// Number of the last entry delivered by this process. It advances only after the last await of a read: a read that
     /// is dropped earlier has taken no entry.
     handed: AtomicI64,
@@ -59,7 +60,7 @@ pub struct EmbeddedBus {
 }
 
 impl EmbeddedBus {
-    pub(super) fn new(database: Arc<Database>, max_backlog: u64) -> Self {
+    pub(super) fn new(database: Arc<Database>, max_backlog: MaxBacklog) -> Self {
         let (published, finished) = (Notify::new(), Notify::new());
         Self {
             database,
@@ -103,24 +104,37 @@ impl EmbeddedBus {
         Ok(ids)
     }
 
-    /// Waits until the bus holds fewer than `max_backlog` unfinished entries; [`FaultClass::Busy`] after [`ROOM_WAIT`].
+    /// Waits until the bus holds less than `max_backlog`; [`FaultClass::Busy`] after [`ROOM_WAIT`].
     async fn room(&self) -> Result<(), Fault> {
         let deadline = Instant::now() + ROOM_WAIT;
         loop {
             let finished = self.finished.notified();
-            let depth = self.depth().await?;
-            if depth.unread + depth.pending < self.max_backlog {
+            let backlog = self.backlog().await?;
+            if self.max_backlog.has_room(backlog) {
                 return Ok(());
             }
             // An acknowledgement by another process notifies nothing here, so poll.
             if timeout_at(deadline.min(Instant::now() + POLL), finished).await.is_err() && Instant::now() >= deadline {
-                let message = format!(
-                    "the bus is full: it holds {} unfinished events; start `chunk-sync run`, or wait until it has synced some",
-                    depth.unread + depth.pending
-                );
-                return Err(Fault::new(FaultClass::Busy, PUBLISH, message));
+                return Err(self.max_backlog.busy(backlog, PUBLISH));
             }
         }
+    }
+
+    /// The unfinished entries. Their bytes are added up only if the whole file has more than the bound.
+    async fn backlog(&self) -> Result<Backlog, Fault> {
+        let most = self.max_backlog.bytes;
+        let work = move |transaction: &Transaction<'_>| {
+            let number = |sql| {
+                let mut statement = transaction.prepare_cached(sql)?;
+                statement.query_row([], |row| row.get::<_, i64>(0)).map(i64::unsigned_abs)
+            };
+            let bytes = match super::database::bytes(transaction)? > most {
+                true => number("SELECT coalesce(sum(length(fields)), 0) FROM bus_fields")?,
+                false => 0,
+            };
+            Ok(Backlog { entries: number("SELECT count(*) FROM bus_entries")?, bytes })
+        };
+        self.database.read("embedded bus: backlog", work).await
     }
 
     /// Waits until this process published an entry or another process changed the file; false when the deadline passed

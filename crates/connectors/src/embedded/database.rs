@@ -184,6 +184,12 @@ fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The bytes of the file, with what is free in it.
+pub(super) fn bytes(transaction: &Transaction<'_>) -> Result<u64, Error> {
+    let sql = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size";
+    Ok(transaction.prepare_cached(sql)?.query_row([], |row| row.get::<_, i64>(0))?.unsigned_abs())
+}
+
 /// Creates the file with mode 0600. SQLite gives the -wal and -shm files the mode of the database.
 fn create(path: &Path) -> Result<(), Error> {
     OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path).map(drop).map_err(Error::Create)

@@ -61,7 +61,9 @@ mod read;
 #[cfg(test)]
 mod tests;
 
-use backlog::Backlog;
+use backlog::Known;
+
+use crate::backlog::MaxBacklog;
 use entry::{REMOVE, entry_id, numbers};
 use read::Desk;
 
@@ -104,18 +106,18 @@ const OLDEST_AT: &str = "SELECT published_at FROM chunk_sync.bus ORDER BY id LIM
 /// The bus in the database of the rows.
 pub struct PostgresBus {
     records: Arc<PostgresRecords>,
-    max_backlog: u64,
-    backlog: Mutex<Backlog>,
+    max_backlog: MaxBacklog,
+    backlog: Mutex<Known>,
     /// Serialises reads.
     desk: tokio::sync::Mutex<Desk>,
     published: Notify,
 }
 
 impl PostgresBus {
-    /// The bus in the database of `records`. Publishers wait while it holds `max_backlog` unfinished entries. Sends
+    /// The bus in the database of `records`. Publishers wait while it holds `max_backlog`. Sends
     /// nothing to the server yet.
     #[must_use]
-    pub fn new(records: Arc<PostgresRecords>, max_backlog: u64) -> Self {
+    pub fn new(records: Arc<PostgresRecords>, max_backlog: MaxBacklog) -> Self {
         let (desk, published) = (tokio::sync::Mutex::default(), Notify::new());
         Self { records, max_backlog, backlog: Mutex::default(), desk, published }
     }
@@ -150,7 +152,8 @@ impl PostgresBus {
         });
         let added = added.await;
         let numbers = self.records.pool.settle(client, added)?;
-        self.backlog.lock().unwrap_or_else(PoisonError::into_inner).added += numbers.len() as u64;
+        let bytes: usize = entries.iter().flatten().map(Vec::len).sum();
+        self.backlog.lock().unwrap_or_else(PoisonError::into_inner).add(numbers.len(), bytes);
         self.published.notify_waiters();
         Ok(numbers.into_iter().map(entry_id).collect())
     }

@@ -1,12 +1,12 @@
 //! The engine's `Bus` port on Redis Streams: `XADD`, reading, `XACK`, the depth, and trimming of finished entries.
 
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    Bus, BusCondition, BusErasure, DeadLetter, DeadLetters, Delivery, Depth, EntryId, Erasing, Fault, FaultClass,
-    Handover, Letter,
+    Bus, BusCondition, BusErasure, DeadLetter, DeadLetters, Delivery, Depth, EntryId, Erasing, Fault, Handover, Letter,
 };
 use chunk_sync_model::{Event, Time};
 use redis::{Pipeline, Value};
@@ -17,6 +17,7 @@ use super::answer;
 use super::command::add_command;
 use super::fault::Error;
 use super::{RedisBus, Shared, dead, erase};
+use crate::backlog::Backlog;
 
 const PREPARE: &str = "redis bus: prepare";
 const PUBLISH: &str = "redis bus: publish";
@@ -28,6 +29,9 @@ const WAITS: &str = "redis bus: depth";
 /// Upper bounds of one pipeline: number of events, and bytes of their fields.
 const BATCH: usize = 500;
 const BATCH_BYTES: usize = 4 << 20;
+
+/// How long the size of an entry is used that was measured once.
+const ENTRY_BYTES_KNOWN: Duration = Duration::from_secs(1);
 
 /// Interval at which a publisher without room reads the depth.
 const ROOM_PAUSE: Duration = Duration::from_millis(20);
@@ -110,6 +114,10 @@ impl DeadLetters for RedisBus {
         dead::letters(&self.shared, after, limit).await.map_err(|error| error.into_fault(DEAD))
     }
 
+    async fn dead_bytes(&self) -> Result<Option<u64>, Fault> {
+        self.shared.memory(&self.shared.keys.dead).await.map_err(|error| error.into_fault(DEAD))
+    }
+
     async fn drop_dead(&self, id: EntryId) -> Result<bool, Fault> {
         dead::remove(&self.shared, id).await.map_err(|error| error.into_fault(DEAD))
     }
@@ -130,27 +138,65 @@ impl RedisBus {
     /// Waits until the bus has room. Uses the backlog measured with the last publication, which saves a query.
     async fn room(&self) -> Result<(), Fault> {
         let deadline = Instant::now() + self.room_wait;
-        let mut backlog = self.shared.backlog.load(Ordering::Relaxed);
-        while backlog >= self.max_backlog {
-            let depth = self.shared.depth().await.map_err(|error| error.into_fault(PUBLISH))?;
-            backlog = depth.unread + depth.pending;
-            if backlog < self.max_backlog {
-                break;
+        let mut entries = self.shared.backlog.load(Ordering::Relaxed);
+        loop {
+            if entries >= self.max_backlog.entries {
+                entries = self.shared.entries().await.map_err(|error| error.into_fault(PUBLISH))?;
+            }
+            let backlog = Backlog { entries, bytes: self.bytes(entries).await? };
+            if self.max_backlog.has_room(backlog) {
+                return Ok(());
             }
             if Instant::now() >= deadline {
-                let message = format!(
-                    "{backlog} events wait on the bus, the limit is {}; let `chunk-sync run` process them first",
-                    self.max_backlog
-                );
-                return Err(Fault::new(FaultClass::Busy, PUBLISH, message));
+                return Err(self.max_backlog.busy(backlog, PUBLISH));
             }
             sleep(ROOM_PAUSE).await;
+            entries = u64::MAX;
         }
-        Ok(())
+    }
+
+    /// About the bytes of that many entries; 0 if they cannot exceed the bound.
+    async fn bytes(&self, entries: u64) -> Result<u64, Fault> {
+        if entries.saturating_mul(self.shared.keys.entry_max_bytes as u64) <= self.max_backlog.bytes {
+            return Ok(0);
+        }
+        let bytes = self.shared.entry_bytes().await.map_err(|error| error.into_fault(PUBLISH))?;
+        Ok(entries.saturating_mul(bytes))
     }
 }
 
 impl Shared {
+    /// Unread plus pending entries.
+    async fn entries(&self) -> Result<u64, Error> {
+        let depth = self.depth().await?;
+        Ok(depth.unread + depth.pending)
+    }
+
+    /// About how many bytes an entry of the stream has, finished or not; 0 if the server does not tell. No older than
+    /// [`ENTRY_BYTES_KNOWN`].
+    async fn entry_bytes(&self) -> Result<u64, Error> {
+        let known = *self.entry_bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, bytes)) = known.filter(|(at, _)| at.elapsed() < ENTRY_BYTES_KNOWN) {
+            return Ok(bytes);
+        }
+        let length: u64 = self.connection.query(redis::cmd("XLEN").arg(&self.keys.stream)).await?;
+        let bytes = self.memory(&self.keys.stream).await?.unwrap_or_default() / length.max(1);
+        *self.entry_bytes.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), bytes));
+        Ok(bytes)
+    }
+
+    /// The bytes of memory that a stream has; `None` if the server does not tell: it has no such command, or the user no
+    /// right to it.
+    async fn memory(&self, stream: &str) -> Result<Option<u64>, Error> {
+        // Every node of the stream is looked at, not its entries: with 100,000 nodes that takes some milliseconds.
+        let asked = self.connection.query(redis::cmd("MEMORY").arg("USAGE").arg(stream).arg("SAMPLES").arg(0)).await;
+        match asked {
+            Ok(bytes) => Ok(Some(Option::<u64>::unwrap_or_default(bytes))),
+            Err(error) if error.is_of_connection() => Err(error),
+            Err(_) => Ok(None),
+        }
+    }
+
     /// The `XADD` commands of the first events and the number of these events. The last command of the pipeline reads the
     /// backlog that results.
     fn additions(&self, events: &[Event]) -> (Pipeline, usize) {

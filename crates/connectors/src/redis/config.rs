@@ -11,6 +11,7 @@ use secrecy::{ExposeSecret, SecretString};
 use uuid::Uuid;
 
 use super::endpoint::{Endpoint, split};
+use crate::backlog::{MAX_BACKLOG, MaxBacklog};
 use crate::remote::{host_name, insecure, is_loopback};
 use crate::tls::{self, TlsFiles};
 
@@ -36,7 +37,7 @@ pub struct RedisConfig {
     /// Name of this process within the group; unique.
     pub consumer: String,
     /// Limit of unread plus pending events; above it publishers wait.
-    pub max_backlog: u64,
+    pub max_backlog: MaxBacklog,
     /// Limit of the bytes of one entry; a longer one is dead-lettered without being fetched.
     pub entry_max_bytes: usize,
     /// How long a publisher waits for room before `publish` fails with `Busy`.
@@ -66,7 +67,7 @@ impl RedisConfig {
             dead_stream: "chunk:sync:dead".to_owned(),
             group: "sync-workers".to_owned(),
             consumer: unique_consumer(),
-            max_backlog: 100_000,
+            max_backlog: MAX_BACKLOG,
             entry_max_bytes: 4 << 20,
             room_wait: Duration::from_secs(5),
             answer_within: Duration::from_secs(10),

@@ -1,8 +1,8 @@
 //! The rights that the service needs, as rules of an ACL.
 
 /// The commands that the service sends itself.
-const COMMANDS: &str =
-    "+ping +info +role +time +select +get +set +pttl +xadd +xread +xack +xdel +xinfo +eval +evalsha +script|load";
+const COMMANDS: &str = "+ping +info +role +time +select +get +set +pttl +xadd +xread +xack +xdel +xinfo +eval \
+                        +evalsha +script|load +memory|usage";
 
 /// The commands of its scripts, besides those.
 const OF_SCRIPTS: &str = "+exists +hget +hset +hdel +hkeys +hgetall +hincrby +xlen +xrange +xclaim +xpending +xgroup \

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chunk_sync_connectors::postgres::{PostgresBus, PostgresConfig, PostgresRecords};
+use chunk_sync_connectors::{MAX_BACKLOG, MaxBacklog};
 use chunk_sync_engine::ports::{
     Bus, Commit, CurrentState, DeadLetter, DeadLetters as _, Delivery, EntryId, FaultClass, Fence, Handover,
     MergeScope, Outbox as _, Records, SystemOfRecord as _,
@@ -36,7 +37,7 @@ impl<S: Server> OnServer<S> {
     async fn of(bound: u64) -> Self {
         let database = Database::fresh::<S>().await;
         let records = Arc::new(database.prepared().await);
-        let bus = Arc::new(PostgresBus::new(Arc::clone(&records), bound));
+        let bus = Arc::new(PostgresBus::new(Arc::clone(&records), MaxBacklog::of_entries(bound)));
         Self { records, bus, database, bound, server: PhantomData }
     }
 }
@@ -55,7 +56,7 @@ impl<S: Server> Fixture for OnServer<S> {
 
     async fn reopen(&mut self) {
         self.records = Arc::new(self.database.records().await);
-        self.bus = Arc::new(PostgresBus::new(Arc::clone(&self.records), self.bound));
+        self.bus = Arc::new(PostgresBus::new(Arc::clone(&self.records), MaxBacklog::of_entries(self.bound)));
         self.bus.begin(Handover::Silent).await.unwrap();
     }
 }
@@ -78,7 +79,7 @@ impl<S: Server> MergeBusFixture for OnServer<S> {
     }
 
     async fn another(&self) -> Arc<dyn Bus> {
-        Arc::new(PostgresBus::new(Arc::new(self.database.records().await), self.bound))
+        Arc::new(PostgresBus::new(Arc::new(self.database.records().await), MaxBacklog::of_entries(self.bound)))
     }
 
     async fn begin(&self, event: &Event) -> Begun {
@@ -236,7 +237,7 @@ async fn the_time_of_the_oldest_entry_is_the_servers() {
 #[tokio::test]
 async fn without_tables_the_error_names_the_command_that_creates_them() {
     let database = Database::fresh::<Pg15>().await;
-    let bus = PostgresBus::new(Arc::new(database.records().await), 10);
+    let bus = PostgresBus::new(Arc::new(database.records().await), MAX_BACKLOG);
     let fault = bus.prepare().await.unwrap_err();
     assert_eq!(fault.class, FaultClass::Misconfigured);
     assert!(fault.message.contains("chunk-sync init"), "{fault}");
@@ -281,7 +282,7 @@ async fn one_connection_suffices() {
     database.prepared().await;
     let config = PostgresConfig { pool_size: 1, ..database.config() };
     let records = Arc::new(PostgresRecords::connect(config).await.unwrap());
-    let bus = Arc::new(PostgresBus::new(Arc::clone(&records), 100));
+    let bus = Arc::new(PostgresBus::new(Arc::clone(&records), MAX_BACKLOG));
     let reader = tokio::spawn({
         let bus = Arc::clone(&bus);
         async move { bus.read(9, Duration::from_secs(20)).await.unwrap() }
@@ -305,4 +306,12 @@ async fn a_long_entry_is_dead_lettered_in_the_server() {
     assert_eq!((text("stream_id"), text("field"), text("chunk").len()), (long.to_string(), "event".to_owned(), 1024));
     assert!(text("error").starts_with("73400325 bytes"), "{}", text("error"));
     assert_eq!(environment.bus.depth().await.unwrap().dead, 1);
+}
+
+#[tokio::test]
+async fn a_bus_is_bounded_in_bytes() {
+    let database = Database::fresh::<Pg15>().await;
+    let records = Arc::new(database.prepared().await);
+    let bus = PostgresBus::new(records, MaxBacklog { bytes: 100_000, ..MAX_BACKLOG });
+    chunk_sync_testkit::bus::a_bound_in_bytes_holds(&bus).await;
 }

@@ -37,7 +37,7 @@ struct Running {
 impl Running {
     async fn start(database: &Database) -> Self {
         let records = Arc::new(database.prepared().await);
-        let bus = Arc::new(PostgresBus::new(Arc::clone(&records), 100_000));
+        let bus = Arc::new(PostgresBus::new(Arc::clone(&records), chunk_sync_connectors::MAX_BACKLOG));
         let vectors = MemoryStore::new(Target::Qdrant, Limits::default());
         let lease = Arc::new(PostgresLease::new(Arc::clone(&records), "no_slot").unwrap());
         let dir = TempDir::new().unwrap();

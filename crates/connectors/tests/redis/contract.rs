@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use chunk_sync_connectors::MaxBacklog;
 use chunk_sync_connectors::redis::{RedisBus, RedisConfig};
 use chunk_sync_engine::ports::{Bus, EntryId, Handover};
 use chunk_sync_model::event::Fields;
@@ -45,7 +46,7 @@ impl Fixture for Streams {
 #[async_trait]
 impl BusFixture for Streams {
     async fn narrow(bound: u64) -> Self {
-        Self::with(RedisConfig { max_backlog: bound, ..config(&shared_url()) }).await
+        Self::with(RedisConfig { max_backlog: MaxBacklog::of_entries(bound), ..config(&shared_url()) }).await
     }
 
     async fn add(&self, fields: Fields) -> EntryId {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chunk_sync_connectors::MaxBacklog;
 use chunk_sync_connectors::redis::{RedisBus, RedisConfig};
 use chunk_sync_engine::ports::{Bus, Depth, FaultClass, Handover};
 
@@ -114,7 +115,7 @@ async fn a_wrong_password_and_a_closed_port_differ_in_class() {
     ];
     for (prefix, class) in faults {
         let url = server.url().replace("redis://", prefix);
-        let config = RedisConfig { max_backlog: 0, room_wait: Duration::ZERO, ..config(&url) };
+        let config = RedisConfig { max_backlog: MaxBacklog::of_entries(0), room_wait: Duration::ZERO, ..config(&url) };
         let bus = RedisBus::new(&config).unwrap();
         assert_eq!(bus.publish(&events(1)).await.unwrap_err().class, class, "{prefix}");
         // A second attempt fails with the same class.

@@ -10,6 +10,7 @@ use super::surroundings::{
     LONG, SHORT, another, config, event_of, events, foreign_client, ids, read_all, reader, send, shared_url, value,
 };
 use chunk_sync_connectors::redis::{RedisBus, RedisConfig};
+use chunk_sync_connectors::{MAX_BACKLOG, MaxBacklog};
 
 #[tokio::test]
 async fn published_events_are_read_in_order_and_trimmed_once_finished() {
@@ -185,7 +186,11 @@ async fn unread_entries_are_counted_when_the_server_reports_no_lag() {
 
 #[tokio::test]
 async fn publishers_wait_for_room_and_fail_with_busy_when_there_is_none() {
-    let config = RedisConfig { max_backlog: 10, room_wait: Duration::from_millis(300), ..config(&shared_url()) };
+    let config = RedisConfig {
+        max_backlog: MaxBacklog::of_entries(10),
+        room_wait: Duration::from_millis(300),
+        ..config(&shared_url())
+    };
     let bus = reader(&config, Handover::Silent).await;
     let given = bus.publish(&events(10)).await.unwrap();
     let fault = bus.publish(&events(1)).await.unwrap_err();
@@ -273,4 +278,11 @@ async fn an_entry_id_in_the_future_does_not_move_the_clock() {
     let now = bus.now().await.unwrap();
     assert!(delivery.added_at > now && delivery.read_at <= now);
     assert_eq!(delivery.clock(), delivery.read_at);
+}
+
+#[tokio::test]
+async fn a_bus_is_bounded_in_bytes() {
+    let max_backlog = MaxBacklog { bytes: 100_000, ..MAX_BACKLOG };
+    let bus = reader(&RedisConfig { max_backlog, ..config(&shared_url()) }, Handover::Silent).await;
+    chunk_sync_testkit::bus::a_bound_in_bytes_holds(&*bus).await;
 }

@@ -1,8 +1,9 @@
-//! Bounds the number of dead letters on the bus: the oldest ones move into a file beside the log, so that broken
-//! publishers cannot fill the server.
+//! Bounds the dead letters on the bus, in number and in bytes: the oldest ones move into a file beside the log, so that
+//! broken publishers cannot fill the server.
 //!
 //! `dead_YYYYMMDD.jsonl`, one JSON object per letter: `id`, and `fields` with the fields of the letter as text. The file
-//! is synced before a letter is dropped: after a crash in between, the letter is in both places.
+//! is synced before a letter is dropped: after a crash in between, the letter is in both places. Of a letter above the limit
+//! of bytes the beginning of each long value moves: that is all that readers get of it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,24 +19,38 @@ use uuid::Uuid;
 use crate::pipeline::log::run_blocking;
 use crate::ports::{Bus, Fault, FaultClass, Letter, chunk_of};
 
+/// A number of dead letters and of bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Most {
+    /// The letters.
+    pub letters: u64,
+    /// The bytes that they have where they are stored.
+    pub bytes: u64,
+}
+
 /// The most dead letters that stay on the bus.
-pub const MOST: u64 = 50_000;
+pub const MOST: Most = Most { letters: 50_000, bytes: 512 << 20 };
 
 /// The beginning of the names of the files.
 const PREFIX: &str = "dead_";
 
-/// Letters moved at once.
+/// Letters moved at once: too many, or too long ones.
 const PAGE: usize = 100;
+const LONG_PAGE: usize = 10;
 
-/// Moves the oldest letters into the file until the bus has at most `most`; returns their number.
+/// Moves the oldest letters into the file until the bus has at most `most`, or about so; returns their number.
 ///
 /// # Errors
 /// The fault of the bus; [`Unavailable`](FaultClass::Unavailable) if the file cannot be written.
-pub async fn spill(bus: &dyn Bus, disk: &Arc<dyn Disk>, most: u64, now: Timestamp) -> Result<u64, Fault> {
-    let mut excess = bus.depth().await?.dead.saturating_sub(most);
+pub async fn spill(bus: &dyn Bus, disk: &Arc<dyn Disk>, most: Most, now: Timestamp) -> Result<u64, Fault> {
+    let mut excess = bus.depth().await?.dead.saturating_sub(most.letters);
     let mut moved = 0;
-    while excess > 0 {
-        let page = PAGE.min(usize::try_from(excess).unwrap_or(PAGE));
+    loop {
+        let page = match usize::try_from(excess).unwrap_or(PAGE) {
+            0 if bus.dead_bytes().await?.is_none_or(|bytes| bytes <= most.bytes) => break,
+            0 => LONG_PAGE,
+            excess => PAGE.min(excess),
+        };
         let letters = bus.dead(None, page).await?;
         if letters.is_empty() {
             break;
@@ -51,7 +66,12 @@ pub async fn spill(bus: &dyn Bus, disk: &Arc<dyn Disk>, most: u64, now: Timestam
         excess = excess.saturating_sub(letters.len() as u64);
     }
     if moved > 0 {
-        warn!(moved, most, "moved the oldest dead letters into a file beside the log; correct the publisher");
+        warn!(
+            moved,
+            letters = most.letters,
+            bytes = most.bytes,
+            "above a limit: moved the oldest dead letters into a file beside the log; correct the publisher"
+        );
     }
     Ok(moved)
 }

@@ -60,6 +60,8 @@ pub async fn letters_are_listed_and_dropped<F: BusFixture>() {
     let all: Vec<_> = first.iter().chain(&rest).map(|letter| letter.id).collect();
     assert!(all.len() == 5 && all.is_sorted_by(|a, b| a < b), "{all:?}");
     assert_eq!(bus.depth().await.unwrap().dead, 5);
+    let bytes = bus.dead_bytes().await.unwrap().unwrap();
+    assert!((1_000..100_000).contains(&bytes), "{bytes} bytes of five letters");
     assert!(bus.drop_dead(all[3]).await.unwrap());
     assert!(!bus.drop_dead(all[3]).await.unwrap());
     assert_eq!(bus.dead(Some(all[2]), 10).await.unwrap()[0].id, all[4]);

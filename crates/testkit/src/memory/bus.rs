@@ -261,6 +261,12 @@ impl DeadLetters for MemoryBus {
         Ok(streams.dead.range(first..).take(limit).map(letter).collect())
     }
 
+    async fn dead_bytes(&self) -> Result<Option<u64>, Fault> {
+        let streams = self.server.streams.lock().unwrap();
+        let fields = streams.dead.values().flatten();
+        Ok(Some(fields.map(|(name, value)| (name.len() + value.len()) as u64).sum()))
+    }
+
     async fn drop_dead(&self, id: EntryId) -> Result<bool, Fault> {
         Ok(self.server.streams.lock().unwrap().dead.remove(&id.sequence).is_some())
     }

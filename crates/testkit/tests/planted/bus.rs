@@ -109,6 +109,10 @@ impl DeadLetters for Flawed {
         self.0.dead(after, limit).await
     }
 
+    async fn dead_bytes(&self) -> Result<Option<u64>, Fault> {
+        self.0.dead_bytes().await
+    }
+
     async fn drop_dead(&self, id: EntryId) -> Result<bool, Fault> {
         self.0.drop_dead(id).await
     }

@@ -146,6 +146,10 @@ impl DeadLetters for World {
         Ok(Vec::new())
     }
 
+    async fn dead_bytes(&self) -> Result<Option<u64>, Fault> {
+        Ok(Some(0))
+    }
+
     async fn drop_dead(&self, _: EntryId) -> Result<bool, Fault> {
         Ok(false)
     }

@@ -52,6 +52,14 @@ impl DeadLetters for EmbeddedBus {
         self.database.read(DEAD, work).await
     }
 
+    async fn dead_bytes(&self) -> Result<Option<u64>, Fault> {
+        let work = |transaction: &Transaction<'_>| {
+            let sql = "SELECT coalesce(sum(length(fields)), 0) FROM bus_dead";
+            Ok(Some(transaction.query_row(sql, [], |row| row.get::<_, i64>(0))?.unsigned_abs()))
+        };
+        self.database.read(DEAD, work).await
+    }
+
     async fn drop_dead(&self, id: EntryId) -> Result<bool, Fault> {
         let work = move |transaction: &Transaction<'_>| {
             Ok(transaction.execute("DELETE FROM bus_dead WHERE id = ?1", [number(id)])? > 0)

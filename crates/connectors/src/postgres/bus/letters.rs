@@ -25,6 +25,8 @@ const LETTERS: &str = "WITH sized AS (SELECT id, CASE WHEN pg_column_size(fields
 /// Approximate limit of the bytes that one read of letters returns.
 const PAGE_BYTES: i64 = 8 << 20;
 
+const BYTES: &str = "SELECT coalesce(sum(pg_column_size(fields)), 0)::bigint FROM chunk_sync.dead";
+
 const DROP: &str = "DELETE FROM chunk_sync.dead WHERE id = $1";
 
 impl PostgresBus {
@@ -60,6 +62,12 @@ impl DeadLetters for PostgresBus {
         let letter = |row: &Row| Ok(Letter { id: entry_id(row.try_get(0)?), fields: fields(row.try_get(1)?) });
         let letters: Result<_, tokio_postgres::Error> = rows.iter().map(letter).collect();
         letters.map_err(|error| self.fault(error.into(), DEAD))
+    }
+
+    async fn dead_bytes(&self) -> Result<Option<u64>, Fault> {
+        let rows = self.query(BYTES, &[], DEAD).await?;
+        let bytes = rows.first().map(|row| row.try_get::<_, i64>(0)).transpose();
+        Ok(bytes.map_err(|error| self.fault(error.into(), DEAD))?.map(i64::unsigned_abs))
     }
 
     async fn drop_dead(&self, id: EntryId) -> Result<bool, Fault> {

@@ -111,6 +111,22 @@ async fn the_scrubber_repairs_a_refused_chunk_once_and_not_in_each_pass() {
 }
 
 #[tokio::test]
+async fn longer_dead_letters_than_the_bus_may_have_move_into_a_file() {
+    let world = World::new();
+    for _ in 0..50 {
+        world.bus.add(vec![(b"chunk".to_vec(), vec![b'x'; 100_000])]);
+    }
+    let service = world.service().await;
+    service.until_idle().await.unwrap();
+    service.stop().await.unwrap();
+    let disk: Arc<dyn chunk_sync_wal::disk::Disk> = Arc::new(chunk_sync_wal::testing::CrashDisk::default());
+    let most = spill::Most { letters: 100, bytes: 2_500_000 };
+    let moved = spill::spill(&world.bus, &disk, most, jiff::Timestamp::now()).await.unwrap();
+    assert_eq!((moved, world.letters().await.len()), (30, 20));
+    assert_eq!(spill::spill(&world.bus, &disk, most, jiff::Timestamp::now()).await.unwrap(), 0);
+}
+
+#[tokio::test]
 async fn more_dead_letters_than_the_bus_may_have_move_into_a_file() {
     let world = World::new();
     for i in 0..250 {
@@ -122,7 +138,8 @@ async fn more_dead_letters_than_the_bus_may_have_move_into_a_file() {
     let disk = chunk_sync_wal::testing::CrashDisk::default();
     let (seam, now): (Arc<dyn chunk_sync_wal::disk::Disk>, _) =
         (Arc::new(disk.clone()), "2026-11-23T04:15:00Z".parse());
-    let moved = spill::spill(&world.bus, &seam, 20, now.unwrap()).await.unwrap();
+    let most = spill::Most { letters: 20, bytes: u64::MAX };
+    let moved = spill::spill(&world.bus, &seam, most, now.unwrap()).await.unwrap();
     assert_eq!((moved, world.letters().await.len()), (230, 20));
     let after = disk.crash(&mut |_| 0);
     let file = after.list().unwrap().remove(0);

@@ -128,6 +128,10 @@ impl DeadLetters for FaultyBus {
         self.way.call(self.bus.dead(after, limit)).await
     }
 
+    async fn dead_bytes(&self) -> Result<Option<u64>, Fault> {
+        self.way.call(self.bus.dead_bytes()).await
+    }
+
     async fn drop_dead(&self, id: EntryId) -> Result<bool, Fault> {
         self.way.call(self.bus.drop_dead(id)).await
     }
