@@ -73,6 +73,10 @@ macro_rules! no_conflicts {
                 Ok(0)
             }
 
+            async fn conflict_bytes(&self, _: u64) -> Result<u64, chunk_sync_engine::ports::Fault> {
+                Ok(0)
+            }
+
             async fn forget_conflicts(
                 &self,
                 _: chunk_sync_model::Time,

@@ -176,6 +176,7 @@ macro_rules! records_suite {
                 a_page_of_conflicts_is_bounded_in_bytes,
                 what_is_decided_closes_what_is_open_of_that_part,
                 settled_conflicts_are_forgotten_oldest_first_and_open_ones_never,
+                the_record_is_cut_to_a_number_of_bytes,
                 hundreds_of_conflicts_are_recorded_and_closed_at_once,
                 a_record_is_idle_until_a_merge_writes_it_and_once_until_it_is_swept,
                 watched_chunks_stay_until_the_latest_time,

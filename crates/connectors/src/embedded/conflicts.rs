@@ -94,6 +94,16 @@ pub(super) fn count_open(transaction: &Transaction<'_>) -> Result<u64, Error> {
     Ok(statement.query_row([], |row| row.get::<_, i64>(0))?.unsigned_abs())
 }
 
+/// Added up only if the whole file has more than `enough` bytes.
+pub(super) fn bytes(transaction: &Transaction<'_>, enough: u64) -> Result<u64, Error> {
+    let file = super::database::bytes(transaction)?;
+    if file <= enough {
+        return Ok(file);
+    }
+    let sql = "SELECT coalesce(sum(length(conflict)), 0) FROM conflicts";
+    Ok(transaction.query_row(sql, [], |row| row.get::<_, i64>(0))?.unsigned_abs())
+}
+
 pub(super) fn forget(transaction: &Transaction<'_>, before: Time, limit: usize) -> Result<u64, Error> {
     let sql = "DELETE FROM conflicts WHERE id IN (
         SELECT id FROM conflicts WHERE (outcome <> 'open' OR closed_at IS NOT NULL) AND coalesce(closed_at, met_at) < ?1

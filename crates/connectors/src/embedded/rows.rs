@@ -161,6 +161,10 @@ impl ConflictLog for Rows {
         self.database.read(CONFLICTS, conflicts::count_open).await
     }
 
+    async fn conflict_bytes(&self, enough: u64) -> Result<u64, Fault> {
+        self.database.read(CONFLICTS, move |transaction| conflicts::bytes(transaction, enough)).await
+    }
+
     async fn forget_conflicts(&self, before: Time, limit: usize) -> Result<u64, Fault> {
         let work = move |transaction: &Transaction<'_>| conflicts::forget(transaction, before, limit);
         self.database.write(CONFLICTS, Durability::Lazy, work).await

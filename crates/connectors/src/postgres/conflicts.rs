@@ -132,6 +132,12 @@ impl PostgresRecords {
         Ok(rows.first().map_or(Ok(0), |row| row.try_get::<_, i64>(0))?.unsigned_abs())
     }
 
+    pub(super) async fn bytes_of_conflicts(&self, enough: u64) -> Result<u64, Error> {
+        let enough = i64::try_from(enough).unwrap_or(i64::MAX);
+        let rows = self.query(sql::CONFLICT_BYTES, &[&enough]).await?;
+        Ok(rows.first().map_or(Ok(0), |row| row.try_get::<_, i64>(0))?.unsigned_abs())
+    }
+
     pub(super) async fn forget_settled(&self, before: Time, limit: usize) -> Result<u64, Error> {
         let (before, limit) = (Cell::from(before), limit_of(limit));
         let removed = self.query(sql::FORGET_CONFLICTS, &[&before, &limit]).await?;

@@ -235,6 +235,10 @@ impl ConflictLog for PostgresRecords {
         self.count_open().await.map_err(|error| self.fault(error, CONFLICTS))
     }
 
+    async fn conflict_bytes(&self, enough: u64) -> Result<u64, Fault> {
+        self.bytes_of_conflicts(enough).await.map_err(|error| self.fault(error, CONFLICTS))
+    }
+
     async fn forget_conflicts(&self, before: Time, limit: usize) -> Result<u64, Fault> {
         self.forget_settled(before, limit).await.map_err(|error| self.fault(error, CONFLICTS))
     }

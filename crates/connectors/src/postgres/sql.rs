@@ -105,6 +105,11 @@ pub(super) const CONFLICTS: &str = "SELECT id, chunk_id, met_at, sync_version, c
 pub(super) const OPEN_CONFLICTS: &str = "SELECT count(*) FROM chunk_sync.conflicts \
     WHERE outcome = 'open' AND closed_at IS NULL";
 
+/// Added up only if the table with everything that belongs to it has more than `$1` bytes.
+pub(super) const CONFLICT_BYTES: &str = "SELECT CASE WHEN pg_table_size('chunk_sync.conflicts') <= $1::bigint \
+    THEN pg_table_size('chunk_sync.conflicts') \
+    ELSE (SELECT coalesce(sum(pg_column_size(conflict)), 0)::bigint FROM chunk_sync.conflicts) END";
+
 /// The array makes the subquery run once. Skips records that another process is deleting.
 pub(super) const FORGET_CONFLICTS: &str = "DELETE FROM chunk_sync.conflicts WHERE id = ANY(ARRAY( \
         SELECT id FROM chunk_sync.conflicts \

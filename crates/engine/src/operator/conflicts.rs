@@ -1,14 +1,19 @@
 //! The decision of an operator on a recorded conflict, as an event. The event takes the path of every change; the merge
-//! that carries it closes the conflict.
+//! that carries it closes the conflict. Also the bound of the record in bytes.
 
 use chunk_sync_model::merge::{Outcome, Side, Unresolvable, resolution};
-use chunk_sync_model::{Body, Chunk, Event, Hash, Invalid, Part};
+use chunk_sync_model::{Body, Chunk, Event, Hash, Invalid, Part, Time};
 use serde_json::Value;
+use tracing::warn;
 use uuid::Uuid;
 
 use crate::ingest::publisher::Publisher;
-use crate::ports::{ConflictRecord, Fault, NewConflict, SystemOfRecord};
+use crate::ports::{ConflictLog, ConflictRecord, Fault, NewConflict, SystemOfRecord};
 use crate::runtime::clock::Clock;
+use crate::runtime::metrics;
+
+/// How often the record is measured and cut in one go; the next go continues.
+const GOES: usize = 20;
 
 /// The value that a part gets.
 #[derive(Clone, Debug, PartialEq)]
@@ -113,4 +118,28 @@ pub async fn decide(
 
 fn hash(chunk: &Chunk, part: &Part) -> Option<Hash> {
     chunk.parts().iter().find(|(name, _)| name == part).map(|(_, value)| value.hash())
+}
+
+/// Removes the oldest closed conflicts, `at_once` at a time, while the record has more than `most` bytes; returns their
+/// number. Open ones stay.
+///
+/// # Errors
+/// The fault of the record; some may have been removed.
+pub async fn cut(records: &dyn ConflictLog, most: u64, at_once: usize) -> Result<u64, Fault> {
+    let mut removed = 0;
+    for _ in 0..GOES {
+        if records.conflict_bytes(most).await? <= most {
+            break;
+        }
+        let some = records.forget_conflicts(Time::from_micros(i64::MAX), at_once).await?;
+        if some == 0 {
+            break;
+        }
+        removed += some;
+    }
+    if removed > 0 {
+        metrics::cut_conflicts(removed);
+        warn!(removed, most, "the record of conflicts was too long: removed the oldest closed ones before their time");
+    }
+    Ok(removed)
 }

@@ -161,6 +161,9 @@ pub trait ConflictLog: Send + Sync {
     /// The number of entries that wait for a decision of an operator.
     async fn open_conflicts(&self) -> Result<u64, Fault>;
 
+    /// About the bytes of all entries, as they are stored; an upper bound while that is at most `enough`.
+    async fn conflict_bytes(&self, enough: u64) -> Result<u64, Fault>;
+
     /// Removes entries that were closed before that time, the oldest first, at most `limit`; returns their number.
     /// Open entries stay.
     async fn forget_conflicts(&self, before: Time, limit: usize) -> Result<u64, Fault>;

@@ -7,11 +7,10 @@ use chunk_sync_model::{Limits, Time};
 use chunk_sync_wal::disk::Disk;
 use tracing::warn;
 
-use crate::operator::{dead_letters, spill};
+use crate::operator::{conflicts, dead_letters, spill};
 use crate::pipeline::log::{Log, run_blocking};
 use crate::pipeline::waiting_room::WaitingRoom;
-use crate::ports::Ports;
-use crate::ports::{EntryId, Fault, Fence};
+use crate::ports::{EntryId, Fault, Fence, Ports};
 use crate::runtime::clock::Clock;
 use crate::runtime::metrics;
 use crate::runtime::progress::{Progress, Stop};
@@ -21,6 +20,11 @@ use crate::runtime::sweep::Sweep;
 /// Closed conflicts removed per call, and calls per round: a backlog is removed without blocking the merges.
 const FORGOTTEN: usize = 500;
 const GOES: usize = 20;
+
+/// The most bytes of conflicts on record; above it the oldest closed ones are removed before their time, this many at
+/// once.
+const CONFLICT_BYTES: u64 = 1 << 30;
+const CUT: usize = 1_000;
 
 /// Chunks erased from the log at once.
 const ERASED: usize = 1_000;
@@ -72,6 +76,11 @@ impl Maintenance {
             }
             if tick % 10 == 0 {
                 self.tidy(&mut dead).await;
+            }
+            if tick % 60 == 0
+                && let Err(fault) = conflicts::cut(&*self.ports.records, CONFLICT_BYTES, CUT).await
+            {
+                warn!(%fault, "could not bound the record of conflicts; retrying in 60 s");
             }
         }
     }

@@ -193,6 +193,10 @@ pub(crate) fn open_conflicts(count: u64) {
     gauge!(Metric::ConflictsOpen.name()).set(count as f64);
 }
 
+pub(crate) fn cut_conflicts(count: u64) {
+    counter!(Metric::ConflictsCut.name()).increment(count);
+}
+
 pub(crate) fn completed(event: &Event, now: Time) {
     #[allow(clippy::cast_precision_loss, reason = "a duration")]
     let age = now.micros().saturating_sub(event.timestamp.micros()).max(0) as f64 / 1e6;

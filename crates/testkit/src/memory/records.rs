@@ -129,6 +129,11 @@ impl ConflictLog for MemoryRecords {
         Ok(self.tables.lock().unwrap().conflicts.iter().filter(|entry| entry.noted.is_open()).count() as u64)
     }
 
+    async fn conflict_bytes(&self, _: u64) -> Result<u64, Fault> {
+        let tables = self.tables.lock().unwrap();
+        Ok(tables.conflicts.iter().map(|entry| entry.noted.conflict.to_json().len() as u64).sum())
+    }
+
     async fn forget_conflicts(&self, before: Time, limit: usize) -> Result<u64, Fault> {
         Ok(self.tables.lock().unwrap().forget_conflicts(before, limit) as u64)
     }

@@ -1,5 +1,6 @@
 //! Contract of the system of record about the conflicts that merges detect.
 
+use chunk_sync_engine::conflicts;
 use chunk_sync_engine::ports::{
     CONFLICT_PAGE_BYTES, ConflictFilter, ConflictPage, ConflictRecord, CurrentState, NewConflict, Resolution,
     ResolvedPart,
@@ -210,6 +211,24 @@ pub async fn settled_conflicts_are_forgotten_oldest_first_and_open_ones_never<F:
     let newest = all(&*records).await[0].id;
     enter(&*records, id, Vec::new(), vec![told(9)]).await;
     assert!(all(&*records).await[0].id > newest, "no number comes twice");
+}
+
+pub async fn the_record_is_cut_to_a_number_of_bytes<F: Fixture<Port = Port>>() {
+    let fixture = F::fresh().await;
+    let (records, id) = (fixture.port(), Uuid::from_u128(1));
+    let mut entries: Vec<_> = (1..=8).map(|at| noted("content", Strategy::LastWriteWins, at)).collect();
+    entries.insert(0, noted("content", Strategy::Manual, 0));
+    enter(&*records, id, Vec::new(), entries).await;
+    let bytes = records.conflict_bytes(0).await.unwrap();
+    assert!((9 * 100..9 * 3_000).contains(&bytes), "{bytes} bytes of nine entries");
+    assert!(records.conflict_bytes(bytes).await.unwrap() >= bytes);
+    let left = || async { all(&*records).await.iter().map(|entry| entry.noted.settled_at()).collect::<Vec<_>>() };
+    // Two at a time, until at most six of nine are left.
+    assert_eq!(conflicts::cut(&*records, bytes * 7 / 10, 2).await.unwrap(), 4);
+    assert_eq!(left().await, [Some(at(8)), Some(at(7)), Some(at(6)), Some(at(5)), None]);
+    assert_eq!(conflicts::cut(&*records, 0, 3).await.unwrap(), 4);
+    assert_eq!(left().await, [None], "an open conflict stays, whatever the bound");
+    assert_eq!(conflicts::cut(&*records, 0, 3).await.unwrap(), 0);
 }
 
 pub async fn hundreds_of_conflicts_are_recorded_and_closed_at_once<F: Fixture<Port = Port>>() {

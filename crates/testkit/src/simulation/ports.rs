@@ -168,6 +168,10 @@ impl ConflictLog for FaultyRecords {
         self.way.call(self.records.open_conflicts()).await
     }
 
+    async fn conflict_bytes(&self, enough: u64) -> Result<u64, Fault> {
+        self.way.call(self.records.conflict_bytes(enough)).await
+    }
+
     async fn forget_conflicts(&self, before: Time, limit: usize) -> Result<u64, Fault> {
         self.way.call(self.records.forget_conflicts(before, limit)).await
     }

@@ -271,6 +271,10 @@ impl ConflictLog for FlawedRecords {
         self.good.open_conflicts().await
     }
 
+    async fn conflict_bytes(&self, enough: u64) -> Result<u64, Fault> {
+        self.good.conflict_bytes(enough).await
+    }
+
     async fn forget_conflicts(&self, before: Time, limit: usize) -> Result<u64, Fault> {
         if self.flaw == Flaw::ForgetsOpenConflicts {
             for entry in

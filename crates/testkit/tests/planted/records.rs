@@ -153,6 +153,10 @@ impl ConflictLog for Flawed {
         self.0.open_conflicts().await
     }
 
+    async fn conflict_bytes(&self, enough: u64) -> Result<u64, Fault> {
+        self.0.conflict_bytes(enough).await
+    }
+
     async fn forget_conflicts(&self, before: Time, limit: usize) -> Result<u64, Fault> {
         self.0.forget_conflicts(before, limit).await
     }

@@ -49,6 +49,7 @@ metrics! {
     LagSeconds: Gauge "sync_lag_seconds", "Age of the oldest event that a store does not hold yet";
     QueueSize: Gauge "sync_queue_size", "Entries on the bus, unread and pending";
     Conflicts: Counter "chunk_sync_conflicts_total", "Parts that two writers changed, by kind, strategy and outcome";
+    ConflictsCut: Counter "chunk_sync_conflicts_cut_total", "Closed conflicts that were removed before their time, because the record was too long";
     ConflictsOpen: Gauge "chunk_sync_conflicts_open", "Conflicts on record that wait for the operator";
     ConflictsAutomaticRatio: Gauge "chunk_sync_conflicts_automatic_ratio", "Share of conflicts since the start decided automatically";
     DeadLettersMoved: Counter "chunk_sync_dead_letters_total", "Events moved to the dead letters, by class of fault";
