@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chunk_sync_connectors::postgres::{PostgresBus, PostgresLease, PostgresRecords};
+use chunk_sync_connectors::postgres::{PostgresBus, PostgresConfig, PostgresLease, PostgresRecords};
 use chunk_sync_engine::ports::{Bus as _, DeadLetters as _, Ports, Projection, SystemOfRecord as _, WaitingEvents};
 use chunk_sync_engine::{Service, Settings};
 use chunk_sync_model::{Event, Limits, State, Target, Time};
@@ -36,7 +36,11 @@ struct Running {
 
 impl Running {
     async fn start(database: &Database) -> Self {
-        let records = Arc::new(database.prepared().await);
+        Self::with(database.prepared().await).await
+    }
+
+    async fn with(records: PostgresRecords) -> Self {
+        let records = Arc::new(records);
         let bus = Arc::new(PostgresBus::new(Arc::clone(&records), chunk_sync_connectors::MAX_BACKLOG));
         let vectors = MemoryStore::new(Target::Qdrant, Limits::default());
         let lease = Arc::new(PostgresLease::new(Arc::clone(&records), "no_slot").unwrap());
@@ -184,6 +188,46 @@ fn without_project(state: &State) -> State {
     let mut state = state.clone();
     state.chunk.organization.project_id = None;
     state
+}
+
+/// A trigger that takes longer over one row than a statement may.
+const SLOW: &str = "CREATE FUNCTION unified.slow() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN IF NEW.id = TG_ARGV[0]::uuid THEN PERFORM pg_sleep(60); END IF; RETURN NEW; END $$";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_whose_trigger_takes_too_long_waits_alone() {
+    let database = Database::fresh::<Pg15>().await;
+    database.prepared().await;
+    let config = PostgresConfig { statement_timeout: Duration::from_secs(1), ..database.config() };
+    let running = Running::with(PostgresRecords::connect(config).await.unwrap()).await;
+    let all = states(101);
+    let (slow, last) = (all[40].chunk.id, all[100].chunk.id);
+    database.meddle(SLOW).await;
+    let trigger = format!(
+        "CREATE TRIGGER slow BEFORE INSERT OR UPDATE ON unified.chunks FOR EACH ROW EXECUTE FUNCTION unified.slow('{slow}')"
+    );
+    database.meddle(&trigger).await;
+    let events: Vec<Event> = all.iter().map(|state| Event::of_chunk(state.chunk.clone())).collect();
+    running.bus.publish(&events[..100]).await.unwrap();
+    let others: Vec<Uuid> = all[..100].iter().map(|state| state.chunk.id).filter(|id| *id != slow).collect();
+    running
+        .until("the stores hold all others", async || {
+            running.vectors.fetch_fingerprints(&others).await.unwrap().iter().all(Option::is_some)
+        })
+        .await;
+    running.until("the slow row waits alone", async || waiting(&running).await == 1).await;
+    assert!(running.bus.depth().await.unwrap().oldest.is_none(), "the bus does not wait for it");
+    // Each attempt with the slow row takes as long as a statement may, and no later chunk waits for more than that.
+    let began = Instant::now();
+    running.bus.publish(&events[100..]).await.unwrap();
+    running.until("a later chunk is merged", async || running.content(last).await.is_some()).await;
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    assert_eq!((running.content(slow).await, waiting(&running).await), (None, 1));
+    database.meddle("DROP TRIGGER slow ON unified.chunks").await;
+    running.service.until_idle().await.unwrap();
+    assert_eq!(running.content(slow).await.as_ref(), Some(&all[40].chunk.content));
+    assert!(running.bus.dead(None, 1).await.unwrap().is_empty());
+    running.service.stop().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
