@@ -172,7 +172,7 @@ impl Shared {
         Ok(depth.unread + depth.pending)
     }
 
-    /// About how many bytes an entry of the stream has, finished or not; 0 if the server does not tell. No older than
+    /// About how many bytes an entry of the stream has, finished or not; 0 if the server does not state it. No older than
     /// [`ENTRY_BYTES_KNOWN`].
     async fn entry_bytes(&self) -> Result<u64, Error> {
         let known = *self.entry_bytes.lock().unwrap_or_else(PoisonError::into_inner);
@@ -185,7 +185,7 @@ impl Shared {
         Ok(bytes)
     }
 
-    /// The bytes of memory that a stream has; `None` if the server does not tell: it has no such command, or the user no
+    /// The bytes of memory that a stream has; `None` if the server does not state it: it has no such command, or the user no
     /// right to it.
     async fn memory(&self, stream: &str) -> Result<Option<u64>, Error> {
         // Every node of the stream is looked at, not its entries: with 100,000 nodes that takes some milliseconds.

@@ -100,7 +100,7 @@ pub trait DeadLetters: Send + Sync {
     /// end.
     async fn dead(&self, after: Option<EntryId>, limit: usize) -> Result<Vec<Letter>, Fault>;
 
-    /// About the bytes that the dead letters have where they are stored; `None` if the server does not tell.
+    /// About the bytes that the dead letters have where they are stored; `None` if the server does not state it.
     async fn dead_bytes(&self) -> Result<Option<u64>, Fault>;
 
     /// Removes a dead letter; returns whether it existed.
