@@ -4,8 +4,10 @@
 mod breaker;
 mod crash;
 mod divided;
+mod full_bus;
 mod heavy;
 mod letters;
 mod merge_bus;
 mod oversize;
+mod tidy;
 pub(crate) mod world;

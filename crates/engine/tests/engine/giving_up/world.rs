@@ -180,7 +180,7 @@ impl World {
         Self::of(bus, records)
     }
 
-    fn of(bus: MemoryBus, records: MemoryRecords) -> Self {
+    pub(crate) fn of(bus: MemoryBus, records: MemoryRecords) -> Self {
         let store = |target| MemoryStore::new(target, Limits::default());
         let retry_max = Duration::from_millis(50);
         let worker = WorkerSettings { wait: Duration::from_millis(20), retry_max, ..WorkerSettings::default() };
