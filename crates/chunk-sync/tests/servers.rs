@@ -46,6 +46,8 @@ mod proxy;
 mod rights;
 #[path = "servers/scenarios.rs"]
 mod scenarios;
+#[path = "servers/settings.rs"]
+mod settings;
 #[path = "servers/slot.rs"]
 mod slot;
 #[path = "servers/stream.rs"]
