@@ -13,9 +13,11 @@ use crate::chunk::State;
 use crate::hash::content_hash;
 
 mod fingerprint;
+mod numbers;
 mod vector;
 
 pub use fingerprint::Fingerprint;
+pub use numbers::round_numbers;
 pub use vector::{ALTERNATIVE_VECTOR, PAYLOAD_KEYS, SPARSE_VECTOR, VectorDocument};
 
 /// A chunk as one store holds it.

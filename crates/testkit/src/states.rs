@@ -143,6 +143,8 @@ pub fn awkward() -> Vec<Arc<State>> {
                 -0.0,
                 100.0,
             ]);
+            let of_seventeen_digits: Vec<f64> = (1..=100).map(|n| f64::from(n) / 7.0).collect();
+            c["metadata"]["digits"] = of_seventeen_digits.into();
             c["metadata"]["nested"] = json!({ "a": { "b": [null, true, {}, [], "", { "c": 1 }] }, "": 0 });
             c["metadata"]["null"] = Value::Null;
             c["metadata"]["processing_time_ms"] = 0.25.into();

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use chunk_sync_engine::ports::{Fault, FaultClass, StoredDocument};
-use chunk_sync_model::document::{Document, Fingerprint, PAYLOAD_KEYS, SPARSE_VECTOR, VectorDocument};
+use chunk_sync_model::document::{Document, Fingerprint, PAYLOAD_KEYS, SPARSE_VECTOR, VectorDocument, round_numbers};
 use chunk_sync_model::{Limits, State, SyncVersion};
 use qdrant_client::qdrant::point_id::PointIdOptions;
 use qdrant_client::qdrant::value::Kind;
@@ -154,7 +154,10 @@ pub(super) fn document(point: RetrievedPoint) -> Option<StoredDocument> {
     // Other keys are those of programs that share the collection.
     let fields = point.payload.into_iter().filter(|(key, _)| PAYLOAD_KEYS.contains(&key.as_str()));
     let mut payload: Map<_, _> = fields.map(|(key, value)| (key, value.into_json())).collect();
-    payload.values_mut().for_each(Json::sort_all_objects);
+    for value in payload.values_mut() {
+        round_numbers(value);
+        value.sort_all_objects();
+    }
     let mut document = VectorDocument { dense: Default::default(), sparse: None, payload };
     if let Some(CurrentState::Vectors(named)) = point.vectors.and_then(|vectors| vectors.vectors_options) {
         for (name, vector) in named.vectors {
@@ -169,27 +172,12 @@ pub(super) fn document(point: RetrievedPoint) -> Option<StoredDocument> {
     Some(StoredDocument { id, version, document: Document::Vectors(document) })
 }
 
-/// The fingerprint of `state` as a server would store it: integers rounded as gRPC rounds them, object keys sorted.
+/// The fingerprint of `state` as a server would store it.
 pub(super) fn expected(state: &State, limits: &Limits) -> Fingerprint {
     let mut document = VectorDocument::of(state, limits);
-    for value in document.payload.values_mut() {
-        round(value);
-        // A message does not preserve the order of keys.
-        value.sort_all_objects();
-    }
+    // A message does not preserve the order of keys.
+    document.payload.values_mut().for_each(Json::sort_all_objects);
     document.fingerprint()
-}
-
-/// Replaces integers above 2^63 - 1 by doubles, because gRPC cannot carry them.
-fn round(value: &mut Json) {
-    match value {
-        Json::Number(number) if number.is_u64() && !number.is_i64() => {
-            *value = number.as_f64().map_or(Json::Null, Json::from);
-        }
-        Json::Array(values) => values.iter_mut().for_each(round),
-        Json::Object(fields) => fields.values_mut().for_each(round),
-        Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) => {}
-    }
 }
 
 #[cfg(test)]
@@ -209,15 +197,6 @@ mod tests {
         sent.sort_all_objects();
         // Compared as text, because 1.0 and 1 differ there.
         assert_eq!(held.to_string(), sent.to_string());
-    }
-
-    #[test]
-    fn integers_above_the_signed_range_are_expected_as_the_doubles_that_are_stored() {
-        let sent = json!([u64::MAX, { "a": 1_u64 << 63 }, i64::MAX, 7]);
-        let mut expected = sent.clone();
-        round(&mut expected);
-        assert_eq!(Value::from(sent).into_json(), expected);
-        assert_eq!(expected, json!([18_446_744_073_709_551_615.0, { "a": 9_223_372_036_854_775_808.0 }, i64::MAX, 7]));
     }
 
     #[test]

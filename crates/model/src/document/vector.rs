@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::fingerprint::Fingerprint;
-use crate::chunk::State;
+use super::numbers::round_numbers;
+use crate::chunk::{Chunk, State};
 use crate::{Hash, Limits};
 
 /// What Qdrant holds: named vectors, normalised, and a payload. The sync version is handled by the connector and is not
@@ -16,7 +17,7 @@ pub struct VectorDocument {
     pub dense: BTreeMap<String, Vec<f32>>,
     /// The sparse vector: ascending indices, and one value per index.
     pub sparse: Option<(Vec<u32>, Vec<f32>)>,
-    /// The payload; keys without a value are omitted.
+    /// The payload; keys without a value are omitted. Its numbers are [rounded](round_numbers).
     pub payload: Map<String, Value>,
 }
 
@@ -109,9 +110,15 @@ pub(super) fn payload(state: &State) -> Map<String, Value> {
         Some(chunk.metadata.created_at.to_string().into()),
         Some(chunk.metadata.updated_at.to_string().into()),
         chunk.source.path.as_deref().map(Value::from),
-        serde_json::to_value(&chunk.metadata).ok(),
+        metadata(chunk),
         chunk.embeddings.sparse.as_ref().map(|sparse| sparse.model.as_str().into()),
         state.embedding_stale.then_some(true.into()),
     ];
     PAYLOAD_KEYS.into_iter().zip(values).filter_map(|(key, value)| Some((key.to_owned(), value?))).collect()
+}
+
+fn metadata(chunk: &Chunk) -> Option<Value> {
+    let mut metadata = serde_json::to_value(&chunk.metadata).ok()?;
+    round_numbers(&mut metadata);
+    Some(metadata)
 }
