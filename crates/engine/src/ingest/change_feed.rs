@@ -45,6 +45,9 @@ pub use state::{CaptureMonitor, CaptureState, Phase};
 /// The number of rows that are published at once.
 const BATCH: usize = 256;
 
+/// The pause after fewer rows than that: at a steady rate, the commits of the pause are published together.
+const PAUSE: Duration = Duration::from_millis(10);
+
 /// The interval of questions to the bus what can be confirmed.
 const LOOK: Duration = Duration::from_millis(200);
 

@@ -1,8 +1,10 @@
 //! Reading from the bus: one batch is kept ready, and a batch is split where its bytes exceed the bound.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tracing::warn;
 
 use crate::pipeline::in_flight::InFlight;
@@ -14,6 +16,10 @@ use crate::runtime::settings::Settings;
 
 /// The most bytes of fields, and of merged states, that are carried together; what is longer is carried alone.
 pub(super) const TOGETHER_BYTES: usize = 4 << 20;
+
+/// The pause after a read that did not fill a batch. A batch costs each store some calls, whatever its size: at a steady
+/// rate, what arrives within the pause shares them. After a longer silence an event is read at once.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Splits deliveries, in their order, so that the bytes of each group are bounded.
 pub(super) fn cut_by_bytes(deliveries: Vec<Delivery>) -> Vec<Vec<Delivery>> {
@@ -46,10 +52,15 @@ pub(super) async fn next(
 /// Keeps one batch ready. It has its own task, so that no other event interrupts a read.
 pub(super) async fn read(bus: Arc<dyn Bus>, settings: Arc<Settings>, stop: Stop, batches: mpsc::Sender<Vec<Delivery>>) {
     let mut pauses = Pauses::new(&settings.worker);
+    let mut due = Instant::now();
     while !stop.is_requested() {
+        tokio::time::sleep_until(due).await;
         match bus.read(settings.worker.batch, settings.worker.wait).await {
             Ok(batch) => {
                 pauses.reset();
+                if (1..settings.worker.batch).contains(&batch.len()) {
+                    due = Instant::now() + PAUSE;
+                }
                 if !batch.is_empty() && batches.send(batch).await.is_err() {
                     return;
                 }

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use chunk_sync_model::{Event, Time};
 use futures::FutureExt;
 use futures::future::{BoxFuture, try_join};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::fold::{Touched, folded};
 use super::window::{Mark, Window};
-use super::{BATCH, BEAT, BUSY_PAUSE, Captor, LOOK, Phase, gap};
+use super::{BATCH, BEAT, BUSY_PAUSE, Captor, LOOK, PAUSE, Phase, gap};
 use crate::absence::review;
 use crate::ingest::row_event::{full, signal};
 use crate::ports::{Captured, EntryId, Fault, FaultClass, FinishedBy, Opened, Position, Positions, Row, Source, Touch};
@@ -68,6 +68,7 @@ impl<'a> Session<'a> {
         let (mut looks, mut beats) = (tokio::time::interval(LOOK), tokio::time::interval(BEAT));
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut due = Instant::now();
         loop {
             let reads = self.publishing.is_none() && self.window.has_room();
             let captor = self.captor;
@@ -96,8 +97,11 @@ impl<'a> Session<'a> {
                     captor.monitor.enter(Phase::Running, None);
                     self.window.push(last, end, rows);
                 }
-                captured = self.source.next(), if reads => {
+                captured = next(&mut *self.source, due), if reads => {
                     let captured = at_hand(captured?, &mut *self.source)?;
+                    if captured.iter().map(|part| part.rows.len()).sum::<usize>() < BATCH {
+                        due = Instant::now() + PAUSE;
+                    }
                     self.publishing = Some(captor.publish(captured).boxed());
                 }
             }
@@ -141,6 +145,12 @@ async fn until<T>(under_way: &mut Work<'_, T>) -> Result<T, Fault> {
         Some(work) => work.await,
         None => std::future::pending().await,
     }
+}
+
+/// The next part, not before it is due.
+async fn next(source: &mut dyn Source, due: Instant) -> Result<Captured, Fault> {
+    tokio::time::sleep_until(due).await;
+    source.next().await
 }
 
 /// The part together with the following ones that have arrived already: one by one, each would cost a write to the bus.
