@@ -3,7 +3,7 @@
 
 use uuid::Uuid;
 
-use crate::environment::{Environment, Run, lines};
+use crate::environment::{Environment, lines};
 use crate::leaks::page;
 
 /// More rows than the service reads from the stream at once.
@@ -44,8 +44,8 @@ async fn captured_rows_are_lost(lose: &[&str], killed: bool) {
     );
     environment.sql(&rows).await;
     environment.visible("unread entries", || async { unread(&environment).await > 200 }).await;
-    if killed {
-        run.take().map(Run::kill);
+    if let Some(run) = run.take_if(|_| killed) {
+        run.kill();
     }
     command(&environment, lose).await;
     blocking.batch_execute("ROLLBACK").await.unwrap();
@@ -54,7 +54,7 @@ async fn captured_rows_are_lost(lose: &[&str], killed: bool) {
     }
     environment.visible("every row", || async { environment.nodes().await == ROWS as u64 }).await;
     environment.settled().await;
-    run.take().map(Run::terminate);
+    run.expect("it runs").terminate();
     environment.assert_equal(ROWS as u64);
 }
 

@@ -7,8 +7,9 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::warn;
 
+use crate::pipeline::breaker::Breaker;
 use crate::pipeline::in_flight::InFlight;
-use crate::pipeline::worker::Worker;
+use crate::pipeline::waiting_room::WaitingRoom;
 use crate::ports::{Bus, Delivery};
 use crate::runtime::progress::Stop;
 use crate::runtime::retry::Pauses;
@@ -42,10 +43,10 @@ pub(super) fn cut_by_bytes(deliveries: Vec<Delivery>) -> Vec<Vec<Delivery>> {
 pub(super) async fn next(
     deliveries: &mut mpsc::Receiver<Vec<Delivery>>,
     in_flight: &InFlight,
-    worker: &Worker,
+    (room, breaker): (&WaitingRoom, &Breaker),
 ) -> Option<Vec<Delivery>> {
     in_flight.room().await;
-    worker.room.amount.room(&worker.breaker).await;
+    room.amount.room(breaker).await;
     deliveries.recv().await
 }
 

@@ -130,7 +130,7 @@ impl Worker {
                 Some(ended) = under_way.join_next() => Turn::Rechecked(joined(ended)),
                 Some(drained) = draining.join_next() => Turn::Rechecked(joined(drained)),
                 _ = ask.tick(), if !self.carried.is_empty() => Turn::Ask,
-                Some(batch) = consumer::next(&mut deliveries, &in_flight, &self) => Turn::Delivered(batch),
+                Some(batch) = consumer::next(&mut deliveries, &in_flight, (&self.room, &self.breaker)) => Turn::Delivered(batch),
             };
             match turn {
                 Turn::Stop => break Ok(Run::Stopped),
