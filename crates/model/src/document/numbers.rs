@@ -36,7 +36,7 @@ mod tests {
     fn neighbours_of_a_double_become_equal_and_short_numbers_stay() {
         for number in [0.345_982_165_108_345_74, 1e300 / 3.0, -2.0 / 3.0 * 1e-200, 123_456_789_012.345_67] {
             let once = rounded(number);
-            assert!((once - number).abs() <= 1e-15 * number.abs(), "{number} became {once}");
+            assert!((once - number).abs() <= 5e-15 * number.abs(), "{number} became {once}");
             for neighbour in [once.next_up(), once.next_down()] {
                 assert_eq!(rounded(neighbour).to_bits(), once.to_bits(), "{number}");
             }
