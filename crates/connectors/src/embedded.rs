@@ -48,7 +48,6 @@ pub use strain::Strain;
 pub use vectors::Vectors;
 
 use database::{Database, Durability};
-
 use lock::Lock;
 
 /// File name of the database in the directory.

@@ -38,9 +38,8 @@ pub struct Health {
 
 impl Health {
     /// Whether this process does its work. An active process carries events: the log is replayed, the worker runs, the
-    /// system of record answers, the breaker does not hold, and
-    /// the table of waiting events is not full. A process that stands by for another one is ready to
-    /// take over.
+    /// system of record answers, the breaker does not hold, and the table of waiting events is not full. A process that
+    /// stands by for another one is ready to take over.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         let reads = self.held.is_none() && self.waiting_full.is_none() && self.clock.is_none();
