@@ -1,6 +1,7 @@
 //! The bus in memory: a server that several processes share and that outlives them all. One of them reads at a time; a
 //! process that reads out of turn takes entries, which the reader then takes back.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -36,6 +37,7 @@ struct Server {
     finished: Notify,
     /// The server's clock.
     clock: Mutex<ServerClock>,
+    trims: AtomicBool,
 }
 
 /// Returns the time of a server.
@@ -60,7 +62,8 @@ impl MemoryBus {
         let (published, finished) = (Notify::new(), Notify::new());
         let clock: ServerClock = Arc::new(|| jiff::Timestamp::now().into());
         let clock = Mutex::new(clock);
-        let server = Server { streams: Mutex::default(), bound, finished_by, published, finished, clock };
+        let trims = AtomicBool::new(true);
+        let server = Server { streams: Mutex::default(), bound, finished_by, published, finished, clock, trims };
         Self { server: Arc::new(server), process: 0 }.another()
     }
 
@@ -72,6 +75,11 @@ impl MemoryBus {
     pub(super) fn time(&self) -> Time {
         let clock = Arc::clone(&self.server.clock.lock().unwrap());
         clock()
+    }
+
+    /// From now on the bus cannot be trimmed.
+    pub fn refuse_trims(&self) {
+        self.server.trims.store(false, Ordering::Relaxed);
     }
 
     /// The same bus as another process sees it.
@@ -242,8 +250,11 @@ impl Bus for MemoryBus {
     }
 
     async fn trim(&self) -> Result<u64, Fault> {
-        // An acknowledgement removes its entry, so no finished entry is left.
-        Ok(0)
+        match self.server.trims.load(Ordering::Relaxed) {
+            // An acknowledgement removes its entry, so no finished entry is left.
+            true => Ok(0),
+            false => Err(Fault::new(FaultClass::Unavailable, "memory bus: trim", "cannot be trimmed")),
+        }
     }
 }
 
