@@ -14,8 +14,7 @@ pub(super) const LOCK_CHUNKS: &str = "UNWIND $ids AS id MERGE (c:Chunk {id: id})
 /// and locks all of them.
 pub(super) const LOCK_ENTITIES: &str = "UNWIND $ids AS id MERGE (e:Entity {id: id}) SET e.id = id";
 
-/// The number of `$ids` that exist. A number below the number of locked ids means that another client deleted one
-/// meanwhile.
+/// The number of `$ids` that exist: the locked entities that [`ENTITIES`] does not count.
 pub(super) const COUNT_ENTITIES: &str = "UNWIND $ids AS id MATCH (e:Entity {id: id}) RETURN count(e) AS count";
 
 /// The result columns for a chunk `c`, without its relations. `decode` reads them.
@@ -153,7 +152,8 @@ pub(super) const ADD_EVIDENCE: &str = concat!(
 /// `$rows` of entity, chunk, version, name, type, confidence, first, last: sets what the newest written chunk states
 /// about the entity, unless the stored statement is newer. Extends `first_seen` and `last_seen` to the earliest
 /// creation and the latest update of the written chunks. Times compare as text after their `Z` is removed: with the
-/// `Z`, a time with fewer digits would sort after one with more.
+/// `Z`, a time with fewer digits would sort after one with more. Returns the number of entities that exist: fewer than
+/// were locked means that another client deleted one meanwhile.
 pub(super) const ENTITIES: &str = concat!(
     "UNWIND $rows AS row
     MATCH (e:Entity {id: row[0]})
@@ -164,10 +164,11 @@ pub(super) const ENTITIES: &str = concat!(
             WHEN coalesce(replace(toStringOrNull(e.last_seen), 'Z', '') >= replace(row[7], 'Z', ''), false)
             THEN e.last_seen ELSE row[7] END
     WITH e, row, row[1] AS chunk, row[2] AS version
-    WHERE ",
+    FOREACH (stated IN CASE WHEN ",
     replaces!("e"),
-    "
-    SET e.name = row[3], e.type = row[4], e.confidence = row[5], e.said_by = chunk, e.sync_version = version"
+    " THEN [row] ELSE [] END |
+        SET e.name = stated[3], e.type = stated[4], e.confidence = stated[5], e.said_by = chunk, e.sync_version = version)
+    RETURN count(e) AS count"
 );
 
 /// `$rows` of entity, chunks, firsts, lasts: entities that lost a supporter or its times, with the chunk ids and times

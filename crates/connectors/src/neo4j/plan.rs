@@ -59,7 +59,9 @@ pub(super) fn statements(steps: &[Step<'_>], groups: &Groups) -> Vec<Statement> 
     let relations = relations(steps);
     let entities = tallies(steps);
     let orphans = entities.iter().filter(|(_, tally)| !tally.left.is_empty()).map(|(id, _)| (*id).into());
+    let left = entities.iter().filter(|(_, tally)| tally.best.is_none()).map(|(id, _)| (*id).into());
     [
+        (cypher::COUNT_ENTITIES, "ids", left.collect()),
         (cypher::UNLINK, "rows", steps.iter().filter_map(unlink).collect()),
         (cypher::LEAVE_DATASETS, "ids", steps.iter().filter(|step| leaves(step)).map(|step| step.id.into()).collect()),
         (cypher::REMOVE_EVIDENCE, "rows", removed_evidence(&relations)),
@@ -145,7 +147,8 @@ struct Tally<'a> {
     seen: Option<(Time, Time)>,
     /// Chunks that no longer contain it.
     left: Vec<&'a str>,
-    /// Stored creation (`firsts`) and update times (`lasts`) of its supporters that this batch removes or replaces.
+    /// Stored creation (`firsts`) and update times (`lasts`) of its supporters that this batch removes, or replaces by a
+    /// later creation or an earlier update.
     firsts: Vec<&'a str>,
     lasts: Vec<&'a str>,
 }
@@ -178,14 +181,14 @@ impl<'a> Tally<'a> {
 
     /// Takes in a chunk that contains the entity before the write: what the write removes of it.
     fn remove(&mut self, step: &'a Step<'_>, entity: &str) {
-        let (held, next) = (&step.held.document, step.next().filter(|_| step.next_links.contains_key(entity)));
+        let (held, next) = (&step.held.document, step.next.filter(|_| step.next_links.contains_key(entity)));
         if next.is_none() {
             self.left.push(step.id);
         }
-        if next.is_none_or(|next| next.created_at != held.created_at) {
+        if !next.is_some_and(|next| replaced(&held.created_at).is_some_and(|held| next.created <= held)) {
             self.firsts.push(&held.created_at);
         }
-        if next.is_none_or(|next| next.updated_at != held.updated_at) {
+        if !next.is_some_and(|next| replaced(&held.updated_at).is_some_and(|held| held <= next.updated)) {
             self.lasts.push(&held.updated_at);
         }
     }
@@ -210,6 +213,11 @@ impl<'a> Tally<'a> {
         let taken = !(self.left.is_empty() && self.firsts.is_empty() && self.lasts.is_empty());
         taken.then(|| row([id.into(), list(&self.left), list(&self.firsts), list(&self.lasts)]))
     }
+}
+
+/// A stored time; `None` if it is not in the form in which the service writes it.
+fn replaced(stored: &str) -> Option<Time> {
+    stored.parse::<Time>().ok().filter(|time| time.to_string() == stored)
 }
 
 /// Source, target and type of a relation.

@@ -253,17 +253,15 @@ async fn write(
 /// Locks the entities and runs the statements.
 async fn send(transaction: &mut Transaction<'_>, steps: &[Step<'_>], groups: &Groups) -> Result<(), Error> {
     let entities = plan::entities(steps);
-    let wanted = i64::try_from(entities.len()).ok();
-    let counts = !entities.is_empty();
-    if counts {
-        transaction.add(&Statement::new(cypher::LOCK_ENTITIES).with("ids", entities.clone()));
-        // Counted under the locks; the statements after it are rolled back if it shows that an entity is gone.
-        transaction.query(&Statement::new(cypher::COUNT_ENTITIES).with("ids", entities));
+    let locked = i64::try_from(entities.len()).unwrap_or(i64::MAX);
+    if locked > 0 {
+        transaction.add(&Statement::new(cypher::LOCK_ENTITIES).with("ids", entities));
     }
-    plan::statements(steps, groups).iter().for_each(|statement| transaction.add(statement));
+    plan::statements(steps, groups).iter().for_each(|statement| transaction.query(statement));
+    // Counted under the locks; everything is rolled back if it shows that an entity is gone.
     let results = transaction.results().await?;
-    let found = results.iter().flatten().find_map(|row| row.integer("count"));
-    if !counts || found == wanted { Ok(()) } else { Err(Error::Vanished) }
+    let found: i64 = results.iter().flatten().filter_map(|row| row.integer("count")).sum();
+    if found == locked { Ok(()) } else { Err(Error::Vanished) }
 }
 
 /// The chunks of a batch whose evidence is read.
