@@ -12,9 +12,13 @@ use crate::environment::{Environment, until};
 use crate::report::{Report, quantile};
 use crate::visible::{Change, Watch, watch};
 
-/// The kinds of change in the order in which they take turns. A delete takes the oldest inserted row that both
-/// stores show.
+/// The kinds of change in the order in which they take turns. A delete takes the oldest inserted row if every watched
+/// change up to it is visible.
 const KINDS: [&str; 6] = ["metadata", "content", "metadata", "insert", "metadata", "delete"];
+
+/// Watched changes per second: more would take a good part of the servers' time. Every so many commits one is watched; the
+/// number has no divisor in common with that of the kinds, so that each kind is.
+const WATCHED: u64 = 50;
 
 /// How long the stores may need for the rest after the last commit if the service has not fallen behind.
 const BEHIND: Duration = Duration::from_secs(1);
@@ -26,8 +30,8 @@ pub(crate) async fn measure(environment: &Environment, options: &Options, report
     let (run, _) = environment.run().await;
     let rows = environment.rows.query("SELECT id FROM unified.chunks ORDER BY id LIMIT 5000", &[]).await.unwrap();
     let ids: Vec<Uuid> = rows.iter().map(|row| row.get(0)).collect();
-    // The first commits after a start are slower: plans and connections are made.
-    drive(environment, &ids, 50, 2).await;
+    // The first commits after a start are slower: connections and plans are made, and Neo4j still compiles.
+    drive(environment, &ids, 100, options.seconds.min(30)).await;
     if options.wants("latency") {
         for rate in &options.rates {
             let driving = drive(environment, &ids, *rate, options.seconds);
@@ -67,6 +71,11 @@ fn latencies(report: &mut Report, name: &str, watch: &Watch) {
     }
 }
 
+/// Of how many commits one is watched.
+fn watched_of(rate: u64) -> u64 {
+    (rate.div_ceil(WATCHED)..).find(|every| every % 2 != 0 && every % 3 != 0).unwrap_or(1)
+}
+
 struct Driven {
     qdrant: Arc<Watch>,
     neo4j: Arc<Watch>,
@@ -81,25 +90,27 @@ async fn drive(environment: &Environment, ids: &[Uuid], rate: u64, seconds: u64)
     let (qdrant, neo4j) = (Arc::new(Watch::default()), Arc::new(Watch::default()));
     let tasks = watch(environment, Arc::clone(&qdrant), Arc::clone(&neo4j));
     let (began, count) = (Instant::now(), rate * seconds);
-    let (mut inserted, mut commits) = (VecDeque::new(), 0_u64);
+    let (mut inserted, mut commits, every) = (VecDeque::new(), 0_u64, watched_of(rate));
     for number in 0..count {
         let due = began + Duration::from_secs_f64(number as f64 / rate as f64);
         tokio::time::sleep_until(due.into()).await;
         let kind = KINDS[number as usize % KINDS.len()];
         // A chunk that is deleted before a store shows it would never be seen there.
-        let shown = |id: &Uuid| !qdrant.awaits(*id) && !neo4j.awaits(*id);
+        let shown = |(_, due): &(Uuid, Instant)| !qdrant.awaits_until(*due) && !neo4j.awaits_until(*due);
         let id = match kind {
-            "delete" => inserted.pop_front_if(|id| shown(id)),
+            "delete" => inserted.pop_front_if(|row| shown(row)).map(|(id, _)| id),
             _ => Some(ids[number as usize % ids.len()]),
         };
         let Some(id) = id else { continue };
         commits += 1;
         let change = commit(environment, id, kind, due).await;
         if kind == "insert" {
-            inserted.push_back(change.id);
+            inserted.push_back((change.id, due));
         }
-        qdrant.add(change.clone());
-        neo4j.add(change);
+        if number % every == 0 || number + 1 == count {
+            qdrant.add(change.clone());
+            neo4j.add(change);
+        }
     }
     let sent = commits as f64 / began.elapsed().as_secs_f64();
     let last = Instant::now();

@@ -1,4 +1,7 @@
 //! Looks into Qdrant and Neo4j for changes that were committed, and notes when each becomes visible there.
+//!
+//! Looking costs the servers time that the service would use: only the time of update is read, and only of changes that
+//! are awaited.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -6,14 +9,14 @@ use std::time::{Duration, Instant};
 
 use neo4rs::{Graph, query};
 use qdrant_client::Qdrant;
-use qdrant_client::qdrant::{GetPointsBuilder, PointId};
+use qdrant_client::qdrant::{GetPointsBuilder, PayloadIncludeSelector, PointId};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::environment::Environment;
 
 /// The pause between two looks: an upper bound of the error of a latency.
-const PAUSE: Duration = Duration::from_millis(3);
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// A change that was committed.
 #[derive(Clone)]
@@ -42,9 +45,9 @@ impl Watch {
         self.open.lock().unwrap().is_empty()
     }
 
-    /// Whether a change of the chunk is not visible yet.
-    pub(crate) fn awaits(&self, id: Uuid) -> bool {
-        self.open.lock().unwrap().iter().any(|change| change.id == id)
+    /// Whether a change that was due at this time, or earlier, is not visible yet.
+    pub(crate) fn awaits_until(&self, due: Instant) -> bool {
+        self.open.lock().unwrap().iter().any(|change| change.due <= due)
     }
 
     fn ids(&self) -> Vec<Uuid> {
@@ -97,7 +100,8 @@ pub(crate) fn watch(environment: &Environment, qdrant: Arc<Watch>, neo4j: Arc<Wa
 
 async fn points(vectors: &Qdrant, collection: &str, ids: &[Uuid]) -> HashMap<Uuid, i64> {
     let ids: Vec<PointId> = ids.iter().map(|id| id.to_string().into()).collect();
-    let points = vectors.get_points(GetPointsBuilder::new(collection, ids).with_payload(true)).await.unwrap().result;
+    let times = PayloadIncludeSelector::new(vec!["updated_at".to_owned()]);
+    let points = vectors.get_points(GetPointsBuilder::new(collection, ids).with_payload(times)).await.unwrap().result;
     let seen = points.into_iter().filter_map(|point| {
         let id: Uuid = match point.id?.point_id_options? {
             qdrant_client::qdrant::point_id::PointIdOptions::Uuid(id) => id.parse().ok()?,
