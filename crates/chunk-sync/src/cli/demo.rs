@@ -139,12 +139,13 @@ impl Demo {
     fn begin(&self, chunks: u64) -> Result<(), Failure> {
         let screen = self.screen;
         screen.print(&screen.ink(Ink::Bold, "chunk-sync keeps three stores equal. This demo needs no server."))?;
+        screen.line("A chunk is a piece of text that a search or an agent retrieves. Two programs,")?;
         screen.line(&format!(
-            "Two programs, claude and cognee, share {}. Each chunk is",
+            "claude and cognee, share {}. Each is a row in PostgreSQL, a vector",
             output::count(chunks, "chunk")
         ))?;
-        screen.line("a row in PostgreSQL, a vector in Qdrant and a node in Neo4j; here each of")?;
-        screen.line("the stores is embedded, in a temporary directory.")
+        screen.line("in Qdrant and a node in Neo4j; here each store is embedded, in a temporary")?;
+        screen.line("directory.")
     }
 
     /// Compares all stores.

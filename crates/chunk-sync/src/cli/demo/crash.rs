@@ -51,9 +51,10 @@ impl Demo {
         let health = self.stop(running).await?;
         let pending = health.recovered.map_or(0, |recovered| recovered.replayed + recovered.on_bus);
         screen.line(&format!(
-            "Restarted: {} in its log, all done after {seconds:.1} s.",
+            "Restarted: it repeats {} of its log and goes on with the others;",
             output::count(pending, "change")
         ))?;
+        screen.line(&format!("all are done after {seconds:.1} s."))?;
         let verdict = format!("{} of {published} chunks are there: nothing is lost.", output::number(there));
         if there == EVENTS as u64 {
             screen.good(&verdict)?;
