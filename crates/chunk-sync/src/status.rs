@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 pub use self::shown::{Done, Failing, Queue, Recovered, Store};
-pub use self::verification::{LastVerification, Verdict, Verification};
+pub use self::verification::{Differing, LastVerification, Verdict, Verification};
 
 /// Time limit of each query to the bus and the system of record. A query that exceeds it appears under `unknown`; the rest
 /// of the status is returned.

@@ -40,7 +40,7 @@ fn the_page_shows_the_service_and_the_operator_acts_on_it() {
     browser
         .until("return [...document.querySelectorAll('#stores .pill')].every(pill => pill.textContent === 'In sync')");
     browser.until("return document.querySelectorAll('#conflicts details').length >= 1");
-    browser.shot("light");
+    browser.shot("embedded-light");
 
     // A conflict with its sides; data is text, never markup.
     browser.run("document.querySelector('#conflicts summary').click()");
@@ -59,7 +59,7 @@ fn the_page_shows_the_service_and_the_operator_acts_on_it() {
     service.file().execute(&format!("UPDATE points SET payload = json_set(payload, '{path})"), []).unwrap();
     browser.type_into("look-id", first["id"].as_str().unwrap());
     browser.until("return document.querySelector('#looked .differs')?.textContent.includes('written by hand')");
-    browser.shot("differs");
+    browser.shot("embedded-differs");
 
     // The dead letter is dropped by the second click.
     browser.until("return document.querySelectorAll('#dead details').length === 1");
@@ -73,7 +73,7 @@ fn the_page_shows_the_service_and_the_operator_acts_on_it() {
     // Dark, and on a phone nothing is wider than the screen.
     browser.emulate(true, "dark");
     assert_eq!(browser.run("return document.documentElement.scrollWidth <= innerWidth"), true);
-    browser.shot("phone-dark");
+    browser.shot("embedded-phone-dark");
 
     // Every control has a name, and every image.
     let unnamed = "return [...document.querySelectorAll('button, input, [role=img]')].filter(e => e.offsetParent !== null && \
@@ -83,7 +83,7 @@ fn the_page_shows_the_service_and_the_operator_acts_on_it() {
     // The service is killed and comes back on the same address.
     let (address, service) = (service.address(), service.kill());
     browser.until("return document.getElementById('silence').textContent.startsWith('The service does not respond')");
-    browser.shot("killed");
+    browser.shot("embedded-killed");
     let service = service.start_again(&address);
     browser.until(
         "return document.getElementById('state').textContent === 'Ready' && document.getElementById('silence').hidden",

@@ -1,6 +1,6 @@
 //! Installations with some of the servers, on real servers: PostgreSQL with Redis and Neo4j, Redis or Neo4j with embedded
 //! rows, and changes of the set of stores; what the service does when PostgreSQL or its table changes, and what `doctor` and
-//! the status page show meanwhile. Qdrant is not covered here.
+//! the status page show meanwhile. Only the status page has a Qdrant here.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
 #[path = "roles/columns.rs"]

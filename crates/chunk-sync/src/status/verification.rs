@@ -4,15 +4,17 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chunk_sync_engine::scrub::Scrubbed;
+use chunk_sync_engine::verify::{Difference, StoreReport};
 use chunk_sync_model::{Target, Time};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::now;
 
 /// How many verifications are kept.
 const VERIFICATIONS: usize = 200;
 
-/// The result of a verification, without the list of differences.
+/// The result of a verification.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Verification {
     /// When the verification ended.
@@ -33,18 +35,14 @@ pub struct Verification {
     pub undecided: u64,
     /// Counts per store.
     pub stores: BTreeMap<Target, Verdict>,
+    /// Some of the differences, in order of id; empty for every verification but the last.
+    #[serde(default)]
+    pub differences: Vec<Differing>,
 }
 
 impl Verification {
     fn of(scrubbed: &Scrubbed, at: Time) -> Self {
         let report = &scrubbed.report;
-        let verdict = |store: &chunk_sync_engine::verify::StoreReport| Verdict {
-            count: store.count,
-            missing: store.missing,
-            orphaned: store.orphaned,
-            different: store.different,
-            stale: store.stale,
-        };
         Self {
             at,
             consistent: report.consistent,
@@ -53,7 +51,8 @@ impl Verification {
             seconds: report.seconds,
             repaired: scrubbed.repaired,
             undecided: scrubbed.undecided,
-            stores: report.stores.iter().map(|(target, store)| (*target, verdict(store))).collect(),
+            stores: report.stores.iter().map(|(target, store)| (*target, Verdict::of(store, report.chunks))).collect(),
+            differences: report.differences.iter().map(Differing::of).collect(),
         }
     }
 }
@@ -71,6 +70,46 @@ pub struct Verdict {
     pub different: u64,
     /// Chunks that the store holds in an older version.
     pub stale: u64,
+    /// Rows that are longer than the limit.
+    #[serde(default)]
+    pub oversize: u64,
+    /// Percentage of the chunks that are as they should be, 0 to 100.
+    #[serde(default)]
+    pub consistency: f64,
+}
+
+impl Verdict {
+    fn of(store: &StoreReport, chunks: u64) -> Self {
+        Self {
+            count: store.count,
+            missing: store.missing,
+            orphaned: store.orphaned,
+            different: store.different,
+            stale: store.stale,
+            oversize: store.oversize,
+            consistency: store.ratio(chunks) * 100.0,
+        }
+    }
+}
+
+/// A chunk that one store does not hold as it should.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Differing {
+    /// The chunk.
+    pub id: Uuid,
+    /// The store.
+    pub store: Target,
+    /// `missing`, `orphaned`, `different`, `stale` or `oversize`.
+    pub kind: String,
+    /// The fields that differ, if the store holds the chunk.
+    pub fields: Vec<String>,
+}
+
+impl Differing {
+    fn of(difference: &Difference) -> Self {
+        let Difference { id, store, kind, fields } = difference;
+        Self { id: *id, store: *store, kind: kind.as_str().to_owned(), fields: fields.clone() }
+    }
 }
 
 /// The last verifications of this process, oldest first, shared between the scrubber, which writes it, and the status, which reads it.
@@ -83,6 +122,9 @@ impl LastVerification {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() >= VERIFICATIONS {
             kept.pop_front();
+        }
+        if let Some(previous) = kept.back_mut() {
+            previous.differences.clear();
         }
         kept.push_back(Verification::of(scrubbed, now()));
     }

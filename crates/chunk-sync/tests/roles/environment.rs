@@ -2,7 +2,7 @@
 //! direct access to each.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -120,9 +120,19 @@ impl Environment {
         std::fs::write(self.dir.path().join("chunk-sync.toml"), config).unwrap();
     }
 
+    /// Adds a line to the configuration.
+    pub(crate) fn also(&self, line: &str) {
+        let mut file = File::options().append(true).open(self.dir.path().join("chunk-sync.toml")).unwrap();
+        writeln!(file, "{line}").unwrap();
+    }
+
     pub(crate) fn use_stream(&mut self, stream: &str) {
         stream.clone_into(&mut self.stream);
         self.configure(&self.roles.clone());
+    }
+
+    pub(crate) fn dir(&self) -> &std::path::Path {
+        self.dir.path()
     }
 
     pub(crate) fn has(&self, role: Role) -> bool {
@@ -235,6 +245,11 @@ impl Environment {
         assert!(stores.values().all(|store| store["count"] == chunks), "{report}");
     }
 
+    /// Runs a statement in the graph.
+    pub(crate) async fn cypher(&self, statement: &str) {
+        graph().run(query(statement)).await.unwrap();
+    }
+
     /// Number of chunks in the graph.
     pub(crate) async fn nodes(&self) -> u64 {
         let mut rows = graph().execute(query("MATCH (c:Chunk) RETURN count(c) AS count")).await.unwrap();
@@ -263,7 +278,7 @@ impl Environment {
 
     /// Deletes the id of the installation from Neo4j and Redis.
     pub(crate) async fn forget_marks(&self) {
-        graph().run(query("MATCH (n:ChunkSyncInstallation) DELETE n")).await.unwrap();
+        self.cypher("MATCH (n:ChunkSyncInstallation) DELETE n").await;
         let redis = redis::Client::open(variable("REDIS_URL")).unwrap();
         let mut redis = redis.get_multiplexed_async_connection_with_config(&patient()).await.unwrap();
         redis::cmd("DEL").arg(format!("{}:installation", self.stream)).exec_async(&mut redis).await.unwrap();

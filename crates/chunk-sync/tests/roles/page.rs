@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use chunk_sync_testkit::qdrant_server::{Options, QdrantServer};
+
 use crate::environment::{Environment, Role, Service, free_port, lines, variable};
 use crate::proxy::{LinkState, Proxy, port_of};
 use driver::Browser;
@@ -18,6 +20,7 @@ const READY: &str = "return document.getElementById('state').textContent === 'Re
 /// An installation with a role for replication whose right can be taken away, and a link to Neo4j that can be cut.
 struct Scene {
     environment: Environment,
+    _vectors: QdrantServer,
     link: Proxy,
     role: String,
     variables: Vec<(&'static str, String)>,
@@ -27,6 +30,8 @@ struct Scene {
 impl Scene {
     async fn new() -> Self {
         let environment = Environment::new(&[Role::Postgres, Role::Redis, Role::Neo4j]).await;
+        let vectors = QdrantServer::start(&environment.dir().join("qdrant"), &Options::default()).await;
+        environment.also(&format!("qdrant.url = '{}'", vectors.url()));
         environment.fine(&["init"]);
         let role = format!("replicates_{}", &environment.name[..12]);
         environment.sql(&format!("CREATE ROLE {role} LOGIN REPLICATION PASSWORD 'of-the-role'")).await;
@@ -40,10 +45,11 @@ impl Scene {
             ("CHUNK_SYNC__POSTGRES__REPLICATION_URL", replication),
             ("CHUNK_SYNC__NEO4J__URL", link.url(&graph)),
             ("CHUNK_SYNC__SCRUB__ENABLED", "true".to_owned()),
+            ("CHUNK_SYNC__SCRUB__INTERVAL", "10s".to_owned()),
             ("CHUNK_SYNC__HTTP__LISTEN", address.clone()),
             ("CHUNK_SYNC__WORKER__PATIENCE", "2s".to_owned()),
         ];
-        Self { environment, link, role, variables, address }
+        Self { environment, _vectors: vectors, link, role, variables, address }
     }
 
     fn run(&self) -> Service {
@@ -122,6 +128,11 @@ async fn the_page_names_what_is_wrong_and_what_to_do() {
     loading.await.unwrap();
     browser.until(READY);
 
+    scene.environment.cypher("MATCH (c:Chunk) WITH c LIMIT 3 DETACH DELETE c").await;
+    browser.until("return document.getElementById('differing').textContent.includes('missing in Neo4j')");
+    both(&browser, "differs");
+    browser.until("return document.getElementById('consistency').textContent === '100'");
+
     scene.forbid_replication().await;
     reason(&browser, "Capture: not running");
     reason(&browser, "REPLICATION");
@@ -131,6 +142,7 @@ async fn the_page_names_what_is_wrong_and_what_to_do() {
 
     scene.environment.sql("TRUNCATE unified.chunks").await;
     reason(&browser, "--absent delete");
+    browser.until("return document.getElementById('figures').textContent.includes('Deletions held')");
     both(&browser, "deletions-held");
 
     run.kill();

@@ -27,6 +27,9 @@ use crate::verify::{self, Finding, Options, Report};
 /// Chunks read from a store at once; few enough to delay no other reader.
 const PAGE: usize = 128;
 
+/// The maximal number of differences in the result of a pass: examples for the status.
+const LISTED: usize = 20;
+
 /// The maximal number of findings repaired after one pass; the next pass finds the others.
 const KEPT: usize = 10_000;
 
@@ -50,7 +53,7 @@ pub struct ScrubSettings {
 /// The result of one pass.
 #[derive(Clone, Debug)]
 pub struct Scrubbed {
-    /// The report of the verification.
+    /// The report of the verification, which lists some of the differences and counts all.
     pub report: Report,
     /// The number of chunks that were repaired.
     pub repaired: u64,
@@ -124,7 +127,7 @@ impl Scrubber {
 
     async fn pass(&self) -> Result<Scrubbed, Fault> {
         let options =
-            Options { page: PAGE, rate: Some(self.settings.rate), listed: 0, kept: KEPT, ..Options::default() };
+            Options { page: PAGE, rate: Some(self.settings.rate), listed: LISTED, kept: KEPT, ..Options::default() };
         let mut report = verify::verify(&self.ports, &options, &|_| {}).await?;
         metrics::verified(&report, self.ports.clock.now());
         self.alarm(&report).await?;

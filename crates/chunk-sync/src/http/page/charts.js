@@ -3,12 +3,16 @@
 const WIDTH = 600;
 const HEIGHT = 96;
 
-function path(className, d) {
-  const element = document.createElementNS("http://www.w3.org/2000/svg", "path");
-  element.setAttribute("class", className);
-  element.setAttribute("d", d);
-  return element;
+function element(name, attributes) {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  return made;
 }
+
+const path = (className, d) => element("path", { class: className, d });
+
+/** An empty chart for `lines`. */
+export const plot = (className) => element("svg", { class: className, viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img" });
 
 /** Draws lines, each an array of values or nulls, with one scale. The newest value is at the right edge. */
 export function lines(svg, series, { places, least = 0, most = 0, label }) {

@@ -1,7 +1,7 @@
 // The status page: fetches the state every second and displays it, and handles the token.
 
 import { loadConflicts, loadDead, lookUp } from "./records.js";
-import { drawConsistency, drawFigures, drawStatus } from "./state.js";
+import { drawFigures, drawStatus } from "./state.js";
 import { $, Refused, ask, setText, token } from "./util.js";
 
 const INTERVAL = 1000;
@@ -19,7 +19,6 @@ async function refresh() {
   answeredAt = Date.now();
   drawStatus(status);
   drawFigures(status, history);
-  drawConsistency(history.verifications);
   $("ask").hidden = true;
   $("board").hidden = false;
   $("forget").hidden = token.get() === null;
@@ -84,6 +83,13 @@ $("forget").addEventListener("click", () => {
 $("look").addEventListener("submit", (event) => {
   event.preventDefault();
   lookUp($("look-id").value);
+});
+
+$("differing").addEventListener("click", ({ target }) => {
+  if (!target.dataset.look) return;
+  $("look-id").value = target.dataset.look;
+  $("look-id").focus();
+  lookUp(target.dataset.look);
 });
 
 $("only-open").addEventListener("change", () => loadConflicts().catch(silent));

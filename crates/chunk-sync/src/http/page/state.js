@@ -1,6 +1,6 @@
 // Draws the state of the service: readiness, flow, figures, stores, capture, verification.
 
-import { lines, rates } from "./charts.js";
+import { lines, plot, rates } from "./charts.js";
 import { $, NAMES, bytes, count, duration, make, percent, prose, rate, redraw, setText } from "./util.js";
 
 const ROLES = { postgres: "rows, the system of record", qdrant: "vectors", neo4j: "graph" };
@@ -12,6 +12,9 @@ const SMOOTH = 5;
 const [LEAST, MOST] = [60, 300];
 const shownSeconds = (values) => Math.min(MOST, Math.max(LEAST, values.length));
 
+/** Seconds after which a store no longer counts as in sync. */
+const LATE = 5;
+
 let serviceNow = 0;
 
 /** Seconds since `time`, by the clock of the service. */
@@ -22,7 +25,6 @@ export function drawStatus(status) {
   const role = status.role === "standby" ? `, standing by${status.holder ? ` for ${status.holder}` : ""}` : "";
   setText($("about"), `Version ${status.version}, ${status.roles}, up for ${duration(status.uptime_seconds)}${role}`);
   drawReadiness(status);
-  drawVerification(status.verification);
 }
 
 function drawReadiness(status) {
@@ -40,7 +42,8 @@ function drawReadiness(status) {
 export function drawFigures(status, history) {
   drawFlow(history);
   drawTiles($("figures"), figures(status, history));
-  drawStores(status.stores, history);
+  drawStores(status, history);
+  drawVerification(status.verification, history.verifications);
   const capture = captured(status, history);
   $("capture-section").hidden = capture.length === 0;
   drawTiles($("capture"), capture);
@@ -78,6 +81,8 @@ function figures(status, history) {
   shown.push(figure("Dead letters", queue ? count.format(queue.dead) : "–", queue?.dead > 0 ? "to be retried or dropped below" : "events that could not be processed", queue?.dead > 0 ? "warn" : null));
   const log = last(history, "chunk_sync_wal_bytes");
   if (log !== null) shown.push(figure("Write-ahead log", bytes(log), "on disk"));
+  const held = status.absent?.held ?? 0;
+  if (held > 0) shown.push(figure("Deletions held", count.format(held), "more than scrub.max_deletes; the operator decides", "bad"));
   return [...shown, ...optional(history)];
 }
 
@@ -91,7 +96,6 @@ function sum(history, prefix) {
 function optional(history) {
   const oldest = last(history, "chunk_sync_waiting_seconds");
   const found = [
-    ["Deletions held", "chunk_sync_deletions_held", "more than scrub.max_deletes; the operator decides", "bad"],
     ["Rows out of sight", "chunk_sync_absent_rows{state=\"hidden\"}", "chunk-sync doctor names what hides them", "bad"],
     ["Set aside", "chunk_sync_waiting_events", oldest > 0 ? `the oldest for ${duration(oldest)}` : "until they can be merged", "warn"],
     ["Watched", "chunk_sync_watch", "late writes, which are read back", null],
@@ -108,12 +112,10 @@ function captured({ capture }, history) {
   const shown = [];
   if (capture) {
     shown.push(figure("Phase", capture.phase.replaceAll("_", " "), `for ${duration(since(capture.since))}`, PHASES[capture.phase] ?? null));
-    for (const [key, name] of [["fault", "Fault"], ["blocked_by", "Waits for"], ["gap", "Looks for missed changes"]]) {
-      if (capture[key]) shown.push(figure(name, capture[key], "", "bad"));
-    }
   }
   if (lag !== null) shown.push(figure("Slot", bytes(lag), "of log that PostgreSQL keeps for it", lag > 2 ** 30 ? "warn" : null));
-  return shown;
+  const troubles = [["fault", "Fault"], ["blocked_by", "Waits for"], ["gap", "Looks for missed changes"]];
+  return [...shown, ...troubles.filter(([key]) => capture?.[key]).map(([key, name]) => figure(name, capture[key], "", "bad"))];
 }
 
 function drawTiles(list, shown) {
@@ -129,28 +131,29 @@ function drawTiles(list, shown) {
   });
 }
 
-function drawStores(stores, history) {
+function drawStores({ stores, absent }, history) {
   const list = $("stores");
   while (list.children.length > stores.length) list.lastElementChild.remove();
-  stores.forEach((store, i) => drawStore(list.children[i] ?? list.appendChild(emptyStore()), store, history));
+  stores.forEach((store, i) => drawStore(list.children[i] ?? list.appendChild(emptyStore()), store, absent?.held ?? 0, history));
 }
 
 function emptyStore() {
-  const plot = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  for (const [name, value] of [["class", "plot low"], ["viewBox", "0 0 600 96"], ["preserveAspectRatio", "none"], ["role", "img"]]) plot.setAttribute(name, value);
   const head = make("div", "head", make("h3"), make("span", "pill"));
-  return make("li", "card", head, make("p", "role"), make("p", "lag", make("b"), make("span")), make("p", "role spread"), plot, make("p", "outbox"), make("p", "fault"));
+  return make("li", "card", head, make("p", "role"), make("p", "lag", make("b"), make("span")), make("p", "role spread"), plot("plot low"), make("p", "outbox"), make("p", "fault"));
 }
 
-function drawStore(item, store, history) {
+function drawStore(item, store, held, history) {
   const name = NAMES[store.target] ?? store.target;
   const [title, pill] = item.querySelector(".head").children;
   setText(title, name);
   setText(item.querySelector(".role"), ROLES[store.target] ?? "");
+  const lag = history.lag_seconds[store.target];
   if (store.failing) setText(pill, "Failing", "bad");
   else if (store.behind || store.outbox > 0) setText(pill, "Catching up", "warn");
+  // Such a store still holds chunks whose rows are gone.
+  else if (held > 0 && store.target !== "postgres") setText(pill, "Deletions held", "warn");
+  else if (lag?.now > LATE) setText(pill, "Behind", "warn");
   else setText(pill, "In sync", "good");
-  const lag = history.lag_seconds[store.target];
   const [number, unit] = item.querySelector(".lag").children;
   // What is in the outbox counts as complete, so the lag does not show it.
   const lacks = store.outbox > 0;
@@ -169,21 +172,25 @@ function drawStore(item, store, history) {
   if (store.failing) setText(fault, `For ${duration(since(store.failing.since))}: ${store.failing.fault}. The service retries; chunk-sync doctor examines the server.`);
 }
 
-function drawVerification(found) {
+function drawVerification(found, all) {
   $("never").hidden = Boolean(found);
   $("verified").hidden = !found;
   if (!found) return;
   setText($("consistency"), percent(found.consistency));
   const rest = [found.repaired > 0 && `${count.format(found.repaired)} repaired since`, found.undecided > 0 && `${count.format(found.undecided)} need the operator`].filter(Boolean);
   setText($("compared"), `of ${count.format(found.chunks)} chunks equal in every store; verified ${duration(since(found.at))} ago in ${duration(found.seconds)}${rest.length ? `; ${rest.join(", ")}` : ""}`);
-  redraw($("verdicts"), found.stores, () => Object.entries(found.stores).map(verdict));
+  redraw($("verdicts"), all, () => Object.entries(found.stores).map(([target, store]) => verdict(target, store, all)));
+  drawDifferences(found);
 }
 
-function verdict([target, store]) {
-  const name = make("th", "", NAMES[target] ?? target);
+function verdict(target, store, all) {
+  const title = NAMES[target] ?? target;
+  const name = make("th", "", title);
   name.scope = "row";
-  const row = make("tr", "", name, make("td", "", count.format(store.count)));
-  for (const kind of ["missing", "orphaned", "different", "stale"]) {
+  const equal = make("td", "", `${percent(store.consistency)} %`);
+  if (store.consistency < 100) equal.dataset.tone = "bad";
+  const row = make("tr", "", name, equal, make("td", "", overTime(title, all.map(({ stores }) => stores[target]?.consistency ?? null))), make("td", "", count.format(store.count)));
+  for (const kind of ["missing", "orphaned", "different", "stale", "oversize"]) {
     const cell = make("td", "", count.format(store[kind]));
     if (store[kind] > 0) cell.dataset.tone = "bad";
     row.append(cell);
@@ -191,15 +198,26 @@ function verdict([target, store]) {
   return row;
 }
 
-/** Draws the verifications since the start. */
-export function drawConsistency(verifications) {
-  const values = verifications.map((found) => found.consistency);
-  const drawn = values.length > 1;
-  $("over-time").toggleAttribute("hidden", !drawn);
-  $("over-time-label").hidden = !drawn;
-  if (!drawn) return;
-  const least = Math.min(...values);
-  const label = `Consistency of the last ${values.length} verifications: ${percent(least)} % at least`;
-  lines($("over-time"), [{ name: "out", values, area: true }], { places: values.length, least: 100 - Math.max(0.01, (100 - least) * 1.5), most: 100, label });
-  setText($("over-time-label"), `${values.length} verifications, the lowest ${percent(least)} %`);
+/** The consistency of one store in the verifications since the start, as a line. */
+function overTime(name, values) {
+  const known = values.filter((value) => value !== null);
+  if (known.length < 2) return "first pass";
+  const worst = Math.min(...known);
+  const drawn = plot("plot spark");
+  const label = `Consistency of ${name} in the last ${known.length} verifications: ${percent(worst)} % at least`;
+  lines(drawn, [{ name: "out", values, area: true }], { places: values.length, least: 100 - Math.max(0.01, (100 - worst) * 1.5), most: 100, label });
+  return drawn;
+}
+
+/** Lists the differences that the last verification names; a click on an id looks the chunk up. */
+function drawDifferences({ differences, stores }) {
+  $("differences").hidden = differences.length === 0;
+  const all = Object.values(stores).reduce((sum, store) => sum + store.missing + store.orphaned + store.different + store.stale + store.oversize, 0);
+  setText($("differences-title"), all > differences.length ? `What differed: ${differences.length} of ${count.format(all)}` : "What differed");
+  redraw($("differing"), differences, () => differences.map(({ id, store, kind, fields }) => {
+    const look = make("button", "plain id", id);
+    look.type = "button";
+    look.dataset.look = id;
+    return make("li", "", look, ` ${kind} in ${NAMES[store] ?? store}${fields.length ? `: ${fields.join(", ")}` : ""}`);
+  }));
 }

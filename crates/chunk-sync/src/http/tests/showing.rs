@@ -153,7 +153,10 @@ async fn the_status_reports_completed_queued_and_outbox_counts_and_the_last_veri
     assert_eq!(stores, expected);
     let verification = status.verification.unwrap();
     assert_eq!((verification.chunks, verification.consistency, verification.repaired), (4, 75.0, 1));
-    assert_eq!(verification.stores[&Target::Neo4j].missing, 1);
+    let neo4j = &verification.stores[&Target::Neo4j];
+    assert_eq!((neo4j.missing, neo4j.consistency), (1, 75.0));
+    let listed: Vec<_> = verification.differences.iter().map(|one| (one.store, one.kind.as_str())).collect();
+    assert_eq!(listed, [(Target::Neo4j, "missing")]);
 }
 
 fn report() -> Report {
