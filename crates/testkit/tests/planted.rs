@@ -25,6 +25,7 @@ use std::time::Instant;
 use chunk_sync_engine::Clock;
 use chunk_sync_engine::ports::{Bus, FinishedBy};
 use chunk_sync_testkit::simulation::{Installation, Plant, run};
+use chunk_sync_wal::disk::Disk;
 
 /// True every nth time.
 #[derive(Clone)]
@@ -69,8 +70,16 @@ fn is_found_out_by(installation: Installation, flaw: &str, seeds: u64, says: &[&
 
 #[test]
 fn a_log_that_reports_synced_before_it_is() {
-    let plant = || Plant { disk: Box::new(|disk| Arc::new(disk::NeverSyncs(disk))), ..Plant::default() };
+    let flaw = |disk| -> Arc<dyn Disk> { Arc::new(disk::Flawed(disk, disk::Flaw::NeverSyncs)) };
+    let plant = || Plant { disk: Box::new(flaw), ..Plant::default() };
     is_found_out("a log that never syncs", 400, &["the row of", "the record of", "misses", "damaged lines"], plant);
+}
+
+#[test]
+fn a_log_that_ignores_its_checksums() {
+    let flaw = |disk| -> Arc<dyn Disk> { Arc::new(disk::Flawed(disk, disk::Flaw::Reseals)) };
+    let plant = || Plant { disk: Box::new(flaw), ..Plant::default() };
+    is_found_out("a log without checksums", 400, &["a merge of", "the row of", "is a dead letter"], plant);
 }
 
 #[test]

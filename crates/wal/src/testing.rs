@@ -84,27 +84,30 @@ impl CrashDisk {
         Self(Arc::new(Mutex::new(after)))
     }
 
-    /// Flips one bit of one synced line, as an ageing disk does. `choose(n)` returns a number from 0 to `n`; `may` decides
-    /// whether the line that was chosen may be damaged. Returns whether a bit was flipped.
-    pub fn flip(&self, choose: &mut dyn FnMut(usize) -> usize, may: &dyn Fn(&[u8]) -> bool) -> bool {
+    /// Flips one to four bits of one synced line, as an ageing disk does. `choose(n)` returns a number from 0 to `n`; `may`
+    /// decides whether the line that was chosen may be damaged. Returns the number of bits.
+    pub fn flip(&self, choose: &mut dyn FnMut(usize) -> usize, may: &dyn Fn(&[u8]) -> bool) -> u64 {
         let mut state = self.state();
         let used: Vec<usize> = state.synced_names.values().copied().collect();
-        let Some(last) = used.len().checked_sub(1) else { return false };
+        let Some(last) = used.len().checked_sub(1) else { return 0 };
         let content = &mut state.contents[used[choose(last)]];
         if content.synced.is_empty() || content.written != content.synced {
-            return false;
+            return 0;
         }
         let place = choose(content.synced.len() - 1);
         let begin = content.synced[..place].iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         let end =
             content.synced[begin..].iter().position(|byte| *byte == b'\n').map_or(content.synced.len(), |n| begin + n);
         if place >= end || !may(&content.synced[begin..end]) {
-            return false;
+            return 0;
         }
-        let bit = 1 << choose(7);
-        content.synced[place] ^= bit;
-        content.written[place] ^= bit;
-        true
+        let bits = 1 + choose(3) as u64;
+        for _ in 0..bits {
+            let (place, bit) = (begin + choose(end - begin - 1), 1 << choose(7));
+            content.synced[place] ^= bit;
+            content.written[place] ^= bit;
+        }
+        bits
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

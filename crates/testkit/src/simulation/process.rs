@@ -97,8 +97,8 @@ impl Machine {
         }
     }
 
-    /// Now and then a bit of the log flips while no process runs. What only the log has is spared: its loss would be
-    /// real. An operation that is still on the bus is not; the bus keeps it from then on.
+    /// Now and then some bits of a line of the log flip while no process runs. What only the log has is spared: its loss
+    /// would be real. An operation that is still on the bus is not; the bus keeps it from then on.
     fn flip(&mut self) {
         let world = Arc::clone(&self.world);
         if world.faults.is_calm() || !self.flips.one_in(4) {
@@ -118,10 +118,9 @@ impl Machine {
             !spared
         };
         let rng = &mut self.flips;
-        if self.disk.flip(&mut |most| rng.below(most + 1), &may) {
-            self.flipped += 1;
-            self.world.tally(|tally| tally.flipped += 1);
-        }
+        let bits = self.disk.flip(&mut |most| rng.below(most + 1), &may);
+        self.flipped += bits;
+        self.world.tally(|tally| tally.flipped += bits);
     }
 
     fn doom(&mut self) -> Doom {
