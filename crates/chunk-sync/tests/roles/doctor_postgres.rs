@@ -52,7 +52,7 @@ fn broken(environment: &Environment, role: &str) -> Vec<Broken<'static>> {
         Broken::by_sql(
             "a read-only database",
             format!("ALTER DATABASE chunk_sync_{name} SET default_transaction_read_only = on"),
-            &["read-only", "make room"],
+            &["read-only", "make room", "0 without answer"],
             format!("SET transaction_read_only = off; ALTER DATABASE chunk_sync_{name} RESET ALL"),
         ),
         Broken::by_sql(

@@ -144,6 +144,7 @@ async fn nothing_is_lost(programs: &Path, settings: &[&str], roles: &[Role]) -> 
         output.stdout
     };
     command(&["init"]);
+    a_standby_is_reported(&environment, &cluster.standbys[0].url("postgres"));
     let address = format!("127.0.0.1:{}", free_port());
     let service =
         environment.start_with(&[("CHUNK_SYNC__POSTGRES__URL", &list), ("CHUNK_SYNC__HTTP__LISTEN", &address)]);
@@ -179,6 +180,14 @@ async fn nothing_is_lost(programs: &Path, settings: &[&str], roles: &[Role]) -> 
     assert!(lost.is_empty(), "acknowledged and lost: {lost:?}");
     eprintln!("{} rows acknowledged, none lost", written.len());
     metrics
+}
+
+/// `doctor` names the standby, and does not take what it refuses for a server that does not answer.
+fn a_standby_is_reported(environment: &Environment, url: &str) {
+    let output = environment.program(&["doctor", "--problems"]).env("CHUNK_SYNC__POSTGRES__URL", url).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("the server is a standby") && text.contains("0 without answer"), "{text}");
 }
 
 fn metrics(address: &str) -> String {

@@ -1,4 +1,4 @@
-//! Rows that the running service cannot read for a while: nothing is deleted, and what happened meanwhile is carried.
+//! Rows that the running service cannot read or write for a while: nothing is deleted, and what happened meanwhile is carried.
 
 use std::process::Command;
 
@@ -65,10 +65,12 @@ async fn every_chunk_stays(hide: &str, show: &str, refused: &str) {
     let run = environment.go_on(&[], &variables);
     environment.visible("capture", || environment.captured_by_somebody()).await;
     let ids = environment.ids().await;
-    environment.sql(hide).await;
+    let database = format!("chunk_sync_{}", environment.name);
+    let (hide, show) = (hide.replace("<database>", &database), show.replace("<database>", &database));
+    environment.sql(&hide).await;
     limited.reconnects().await;
     let update = format!("UPDATE unified.chunks SET summary = 'of the owner' WHERE id = '{}'", ids[7]);
-    environment.sql(&update).await;
+    environment.sql(&format!("BEGIN READ WRITE; {update}; COMMIT")).await;
     let mut event: Value = serde_json::from_str(&crate::environment::lines(1)[0]).unwrap();
     event["summary"] = "of an event".into();
     event["metadata"]["updated_at"] = jiff::Timestamp::now().to_string().into();
@@ -83,7 +85,7 @@ async fn every_chunk_stays(hide: &str, show: &str, refused: &str) {
         assert!(environment.has_point(*id).await, "the point of {id} is gone");
     }
     assert_eq!(environment.count("SELECT count(*) FROM unified.chunks").await, CHUNKS as i64);
-    environment.sql(show).await;
+    environment.sql(&format!("BEGIN READ WRITE; {show}; COMMIT")).await;
     limited.reconnects().await;
     environment.visible("the update", || environment.point_is(ids[7], "summary", "of the owner")).await;
     let changed = event["id"].as_str().unwrap().parse().unwrap();
@@ -109,4 +111,14 @@ async fn rows_on_which_every_right_is_revoked_stay_in_every_store() {
     let revoke = format!("REVOKE ALL ON unified.chunks FROM {LOGIN}");
     let grant = format!("GRANT ALL ON unified.chunks TO {LOGIN}");
     every_chunk_stays(&revoke, &grant, "permission denied").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_is_read_only_for_a_while_loses_nothing() {
+    every_chunk_stays(
+        "ALTER DATABASE <database> SET default_transaction_read_only = on",
+        "ALTER DATABASE <database> RESET default_transaction_read_only",
+        "read-only",
+    )
+    .await;
 }

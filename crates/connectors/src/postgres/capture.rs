@@ -14,14 +14,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{Capture, Fault, FaultClass, Gap, Opened};
+use chunk_sync_engine::ports::{Capture, Fault, FaultClass, Gap, Opened, SystemOfRecord as _};
 pub use config::{CaptureConfig, Plugin};
 use tokio_postgres::Row;
 use tokio_postgres::types::FromSqlOwned;
 use tracing::warn;
 use uuid::Uuid;
 
-use super::failure::READ_ONLY;
 use super::fault::Error;
 use super::found_slot::{FoundSlot, SLOT, SlotState};
 use super::link::Link;
@@ -245,10 +244,7 @@ impl Capture for PostgresCapture {
     }
 
     async fn heartbeat(&self) -> Result<(), Fault> {
-        if self.records.is_read_only().await.map_err(|error| self.fault(error))? {
-            let message = format!("the database is read-only; {READ_ONLY}");
-            return Err(Fault::new(FaultClass::Unavailable, CONTEXT, message));
-        }
+        self.records.takes_writes().await?;
         self.reexamine().await?;
         self.query(HEARTBEAT, &[]).await.map(drop)
     }

@@ -61,7 +61,11 @@ pub async fn examine(config: &PostgresConfig, capture: &CaptureConfig) -> Vec<Fi
 async fn look(findings: &mut Findings, config: &PostgresConfig, capture: &CaptureConfig) -> Result<(), Error> {
     let pool = Pool::new(config).map_err(|fault| Error::Setup(fault.message))?;
     let client = pool.get().await?;
-    server(findings, &client).await?;
+    let role = server(findings, &client).await?;
+    if role == Role::Standby {
+        // Another server is meant: what this one has decides nothing.
+        return Ok(());
+    }
     if pool.is_pooled() {
         // In statement mode a pooler refuses transactions, and closes the connection.
         if let Err(error) = client.batch_execute("BEGIN").await.map_err(Error::from) {
@@ -72,7 +76,9 @@ async fn look(findings: &mut Findings, config: &PostgresConfig, capture: &Captur
         findings.ok("pooler", "postgres.url leads to a pooler; rows work through it in this mode");
     }
     let may_look = rights(findings, &client, config).await?;
-    hidden_rows(findings, &client, config, may_look).await?;
+    if may_look {
+        hidden_rows(findings, &client, config, role).await?;
+    }
     match facts::look(&client, config).await {
         Ok(facts) => {
             table(findings, config, &facts);
@@ -92,18 +98,34 @@ async fn look(findings: &mut Findings, config: &PostgresConfig, capture: &Captur
     publication(findings, &client, config, capture).await
 }
 
-async fn server(findings: &mut Findings, client: &Client) -> Result<(), Error> {
+/// Whether the server takes writes.
+#[derive(Clone, Copy, PartialEq)]
+enum Role {
+    Primary,
+    /// A primary whose sessions are read-only.
+    ReadOnly,
+    Standby,
+}
+
+async fn server(findings: &mut Findings, client: &Client) -> Result<Role, Error> {
     let before = remote::now();
     let here = client.query_one(HERE, &[]).await?;
     let after = remote::now();
     findings.ok("server", format!("PostgreSQL {}", here.try_get::<_, String>(0)?));
-    if here.try_get(1)? {
-        findings.failed("role", "the server is a standby, which refuses writes", "set postgres.url to the primary");
-    } else if here.try_get(3)? {
-        findings.failed("role", "the sessions of this database are read-only", READ_ONLY);
+    let role = match (here.try_get(1)?, here.try_get(3)?) {
+        (true, _) => Role::Standby,
+        (false, true) => Role::ReadOnly,
+        (false, false) => Role::Primary,
+    };
+    match role {
+        Role::Standby => {
+            findings.failed("role", "the server is a standby, which refuses writes", "set postgres.url to the primary");
+        }
+        Role::ReadOnly => findings.failed("role", "the sessions of this database are read-only", READ_ONLY),
+        Role::Primary => {}
     }
     findings.clock(before, Time::from_micros(here.try_get(2)?), after);
-    Ok(())
+    Ok(role)
 }
 
 async fn rights(findings: &mut Findings, client: &Client, config: &PostgresConfig) -> Result<bool, Error> {
@@ -141,18 +163,17 @@ async fn hidden_rows(
     findings: &mut Findings,
     client: &Client,
     config: &PostgresConfig,
-    may_look: bool,
+    role: Role,
 ) -> Result<(), Error> {
-    if !may_look {
-        return Ok(());
-    }
     let table = facts::table(config);
     let there = client.query_one("SELECT to_regclass($1) IS NOT NULL, current_user::text", &[&table]).await?;
     if !there.try_get::<_, bool>(0)? {
         return Ok(());
     }
     let user = quoted(there.try_get(1)?);
-    match client.batch_execute(&format!("SELECT 1 FROM {table} LIMIT 0 FOR UPDATE")).await.map_err(Error::from) {
+    // A read-only session may lock nothing.
+    let lock = if role == Role::Primary { "FOR UPDATE" } else { "" };
+    match client.batch_execute(&format!("SELECT 1 FROM {table} LIMIT 0 {lock}")).await.map_err(Error::from) {
         Ok(()) => findings.ok("row security", format!("hides no row of {table} from {user}")),
         Err(error) if error.hides_rows() => findings.failed(
             "row security",

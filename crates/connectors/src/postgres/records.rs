@@ -27,6 +27,7 @@ use super::transaction::{begin, set_locally};
 
 const PREPARE: &str = "postgres: prepare";
 const READ: &str = "postgres: read";
+const WRITES: &str = "postgres: check";
 const CONFLICTS: &str = "postgres: conflicts";
 
 /// Whether the transactions of this session are read-only.
@@ -170,7 +171,7 @@ impl PostgresRecords {
     }
 
     /// Whether new sessions take no writes. Closes the idle ones that still would.
-    pub(super) async fn is_read_only(&self) -> Result<bool, Error> {
+    async fn is_read_only(&self) -> Result<bool, Error> {
         if !self.query(sql::GUARD, &[]).await?.is_empty() {
             self.pool.close_idle();
             return Ok(true);
@@ -188,6 +189,16 @@ impl PostgresRecords {
 impl SystemOfRecord for PostgresRecords {
     async fn prepare(&self) -> Result<(), Fault> {
         self.create_missing().await
+    }
+
+    async fn takes_writes(&self) -> Result<(), Fault> {
+        match self.is_read_only().await.map_err(|error| self.fault(error, WRITES))? {
+            true => {
+                let message = format!("the database is read-only; {}", super::failure::READ_ONLY);
+                Err(Fault::new(FaultClass::Unavailable, WRITES, message))
+            }
+            false => Ok(()),
+        }
     }
 
     async fn begin(&self, scope: MergeScope<'_>) -> Result<Box<dyn MergeTransaction + '_>, Fault> {

@@ -36,7 +36,8 @@ pub struct Backfilled {
 /// chunks that have no row. Calls `progress` with the result so far.
 ///
 /// # Errors
-/// The fault of the system of record or the bus; signals that were published before it stay on the bus.
+/// The fault of the system of record, also if it takes no writes now, or of the bus; signals that were published before it
+/// stay on the bus.
 pub async fn backfill(
     ports: &Ports,
     publisher: &Publisher,
@@ -60,6 +61,7 @@ async fn carry(
     progress: &(dyn Fn(Backfilled) + Send + Sync),
 ) -> Result<Backfilled, Fault> {
     let (mut done, mut after, mut pace) = (Backfilled::default(), None, Pace::new(rate));
+    ports.records.takes_writes().await?;
     // The name is unique, so that no signal is taken for a repetition of an earlier backfill.
     let (place, targets) = (format!("backfill {}", Uuid::new_v4()), ports.signalled());
     loop {

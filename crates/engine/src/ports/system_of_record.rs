@@ -238,6 +238,11 @@ pub trait SystemOfRecord: Send + Sync {
     /// Creates what is missing (schema, tables), and fails if an object exists in another form. Safe to repeat.
     async fn prepare(&self) -> Result<(), Fault>;
 
+    /// Fails if the database takes no writes now, with the remedy. What can only wait for a merge then is not published.
+    async fn takes_writes(&self) -> Result<(), Fault> {
+        Ok(())
+    }
+
     /// Begins a merge: locks the chunks, checks the fence, and reads row and record of every chunk.
     ///
     /// If the fence has a token, the transaction locks the lease shared, then compares the token; if the lease has

@@ -177,13 +177,17 @@ pub struct Published {
 /// Publishes a signal for every step that is decided. Calls `progress` with the number of signals published so far.
 ///
 /// # Errors
-/// The fault of the system of record or the bus; signals that were published before it stay on the bus.
+/// The fault of the system of record, also if it takes no writes now, or of the bus; signals that were published before it
+/// stay on the bus.
 pub async fn publish(
     ports: &Ports,
     publisher: &Publisher,
     steps: &[Step],
     progress: &(dyn Fn(u64) + Send + Sync),
 ) -> Result<Published, Fault> {
+    if !steps.is_empty() {
+        ports.records.takes_writes().await?;
+    }
     // The name is unique, so that no signal is taken for a repetition of an earlier repair.
     let (view, targets) = (format!("repair {}", Uuid::new_v4()), ports.signalled());
     let absent: Vec<Uuid> = steps.iter().filter(|step| step.action == Action::Absent).map(|step| step.id).collect();

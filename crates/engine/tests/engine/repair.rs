@@ -4,6 +4,7 @@ mod absent;
 mod damage;
 mod live;
 mod missed;
+mod read_only;
 mod restored;
 mod unseen;
 mod world;

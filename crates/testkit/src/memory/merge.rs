@@ -126,6 +126,10 @@ impl SystemOfRecord for MemoryRecords {
         Ok(())
     }
 
+    async fn takes_writes(&self) -> Result<(), Fault> {
+        self.tables.lock().unwrap().check_writes()
+    }
+
     async fn begin(&self, scope: MergeScope<'_>) -> Result<Box<dyn MergeTransaction + '_>, Fault> {
         let lease = match scope.fence.lease {
             Some(token) => Some(self.lease.fence(token).await?),
@@ -139,6 +143,7 @@ impl SystemOfRecord for MemoryRecords {
         let locks = Arc::new(Mutex::new(Some(Locks { _merging: merging, _lease: lease })));
         let tables = self.tables.lock().unwrap();
         tables.check(scope.fence)?;
+        tables.check_writes()?;
         let current: Vec<CurrentState> = scope.ids.iter().map(|id| tables.held(*id)).collect();
         drop(tables);
         let idle = tokio::spawn({

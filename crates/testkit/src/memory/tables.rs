@@ -31,6 +31,7 @@ pub(super) struct Tables {
     pub(super) hidden: BTreeSet<Uuid>,
     /// The rows of the table on record, while another table bears its name.
     pub(super) renamed: Option<BTreeMap<Uuid, Arc<State>>>,
+    pub(super) is_read_only: bool,
 }
 
 impl Tables {

@@ -40,6 +40,11 @@ impl MemoryRecords {
         self.with_notes(|notes, _| notes.recorded_partitions.len())
     }
 
+    /// From now on no merge begins, or merges begin again.
+    pub fn set_read_only(&self, is_read_only: bool) {
+        self.tables.lock().unwrap().is_read_only = is_read_only;
+    }
+
     /// A copy of everything as it is now: the database after a restore to this moment.
     #[must_use]
     pub fn snapshot(&self) -> Self {
@@ -103,6 +108,13 @@ impl Tables {
         match self.renamed {
             Some(_) => Err(Fault::new(FaultClass::Busy, "memory: merge", "another table bears the name")),
             None => Ok(()),
+        }
+    }
+
+    pub(super) fn check_writes(&self) -> Result<(), Fault> {
+        match self.is_read_only {
+            true => Err(Fault::new(FaultClass::Unavailable, "memory: check", "the database is read-only")),
+            false => Ok(()),
         }
     }
 
