@@ -55,6 +55,7 @@ mod oracle;
 mod plant;
 mod ports;
 mod process;
+mod restore;
 mod scenario;
 mod tally;
 mod trace;

@@ -192,11 +192,13 @@ fn an_installation_of_rows_alone_loses_and_repeats_nothing() {
     holds("an_installation_of_rows_alone_loses_and_repeats_nothing", SINGLE, &[], seeds(FEWER), None);
 }
 
-/// A trouble of the field beside all other faults, with one process and two.
+/// A trouble of the field beside all other faults, with one process and two, with a trigger and without one.
 fn survives(test: &str, trouble: Trouble) {
-    for installation in [SINGLE, Installation::single(FinishedBy::Merge), TWO_PROCESSES] {
-        let plant = || Plant { trouble: Some(trouble), ..Plant::default() };
-        holds_with(test, installation, &plant, seeds(TROUBLED), None);
+    for installation in [SINGLE, Installation::single(FinishedBy::Merge), TWO_PROCESSES, TWO_WITH_MERGE_BUS] {
+        for triggers in [false, true] {
+            let plant = || Plant { trouble: Some(trouble), triggers, ..Plant::default() };
+            holds_with(test, installation, &plant, seeds(TROUBLED), None);
+        }
     }
 }
 
@@ -208,6 +210,11 @@ fn rows_that_are_hidden_for_a_while_stay_in_every_store() {
 #[test]
 fn a_table_that_is_swapped_for_a_while_loses_nothing() {
     survives("a_table_that_is_swapped_for_a_while_loses_nothing", Trouble::SwappedTable);
+}
+
+#[test]
+fn rows_that_go_back_to_a_backup_overwrite_nothing_before_they_are_adopted() {
+    survives("rows_that_go_back_to_a_backup_overwrite_nothing_before_they_are_adopted", Trouble::RestoredRows);
 }
 
 #[test]

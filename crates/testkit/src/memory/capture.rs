@@ -83,6 +83,15 @@ impl MemoryCapture {
         self.server.written.notify_waiters();
     }
 
+    /// Ends the reading; the next opening reports the gap.
+    pub fn miss(&self, gap: Gap) {
+        let mut log = self.server.log.lock().unwrap();
+        (log.gap, log.reader) = (Some(gap), None);
+        log.opening += 1;
+        drop(log);
+        self.server.written.notify_waiters();
+    }
+
     /// Whether every transaction is confirmed.
     #[must_use]
     pub fn is_confirmed(&self) -> bool {

@@ -52,6 +52,12 @@ impl MemoryRecords {
         Self { tables: Arc::new(Mutex::new(tables)), ..self.clone() }
     }
 
+    /// Goes back to a snapshot.
+    pub fn restore(&self, snapshot: &Self) {
+        let tables = snapshot.tables.lock().unwrap().clone();
+        *self.tables.lock().unwrap() = tables;
+    }
+
     /// Loses the record of a chunk and keeps its row, as after a restore of rows without their records; returns whether
     /// there was one.
     pub fn lose_record(&self, id: Uuid) -> bool {

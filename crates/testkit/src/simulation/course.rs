@@ -2,23 +2,26 @@
 
 use super::capture::write_rows;
 use super::faults::Endpoint;
-use super::life::Life;
-use super::plant::{Installation, Plant};
+use super::plant::{Installation, Plant, Trouble};
 use super::process::Machine;
+use super::restore::restore;
 use super::scenario::Scenario;
 use super::tally::Tally;
 use super::trouble::{TROUBLES, clear_up, strike};
-use super::way::Way;
-use super::world::{SOON, World, faulty_bus};
+use super::world::{SOON, World};
 use super::writers::{Author, MALFORMED, WRITERS, malformed};
 use chunk_sync_samples::rng::Rng;
 use chunk_sync_wal::testing::CrashDisk;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 /// Distinguishes the drawing of flipped bits.
 const FLIPS: u64 = 0xf119;
+
+/// Distinguishes the drawing of restores.
+const RESTORES: u64 = 0x2e57;
 
 /// Whatever the faults, publishers finish within this time.
 const LATE: Duration = Duration::from_secs(24 * 3600);
@@ -46,18 +49,16 @@ pub(super) async fn live(seed: u64, installation: Installation, plant: Plant) ->
         machines.push(tokio::spawn(machine.run()));
     }
     let trouble = tokio::spawn(strike(Arc::clone(&world), Rng::new(!seed ^ TROUBLES)));
-    publish(&world, &mut branch).await?;
+    let author = publish(&world, &mut branch).await?;
     trouble.await.map_err(|error| error.to_string())?;
-    world.faults.clear();
-    // Calls that were drawn before are still delayed for some seconds.
-    sleep(Duration::from_secs(15)).await;
-    while world.faults.fault_state().on_the_way > 0 {
-        sleep(Duration::from_secs(1)).await;
-    }
+    world.become_calm().await;
     clear_up(&world).await?;
     world.settle_without(world.scenario.down).await?;
     world.faults.rejoin();
     world.settle_without(None).await?;
+    if world.scenario.trouble == Some(Trouble::RestoredRows) {
+        restore(&world, author, Rng::new(seed ^ RESTORES)).await?;
+    }
     world.closing.give();
     for machine in machines {
         match timeout(SOON, machine).await {
@@ -77,15 +78,11 @@ pub(super) async fn live(seed: u64, installation: Installation, plant: Plant) ->
     Ok(world.tallied())
 }
 
-/// Publishes all events of the run.
-async fn publish(world: &Arc<World>, branch: &mut impl FnMut() -> Rng) -> Result<(), String> {
-    let publisher = || {
-        let way = Way { faults: Arc::clone(&world.faults), life: Life::new(None, None), place: Endpoint::Bus };
-        faulty_bus(world, &world.bus, way)
-    };
-    let authors = WRITERS.map(|name| {
+/// Publishes all events of the run; returns one of the systems.
+async fn publish(world: &Arc<World>, branch: &mut impl FnMut() -> Rng) -> Result<Author, String> {
+    let [claude, cognee, hybrid] = WRITERS.map(|name| {
         let author = Author::new(name, branch());
-        tokio::spawn(author.write(Arc::clone(world), publisher()))
+        tokio::spawn(author.write(Arc::clone(world), world.publisher()))
     });
     let row_writer = tokio::spawn(write_rows(Arc::clone(world), branch()));
     let mut rng = branch();
@@ -98,11 +95,16 @@ async fn publish(world: &Arc<World>, branch: &mut impl FnMut() -> Rng) -> Result
             world.forget();
         }
     }
-    for author in authors.into_iter().chain([row_writer]) {
-        match timeout(LATE, author).await {
-            Ok(ended) => ended.map_err(|error| error.to_string())?,
-            Err(_) => return Err("a publisher does not come to an end".into()),
-        }
+    ended(row_writer).await?;
+    for author in [cognee, hybrid] {
+        ended(author).await?;
     }
-    Ok(())
+    ended(claude).await
+}
+
+async fn ended<T>(publisher: JoinHandle<T>) -> Result<T, String> {
+    match timeout(LATE, publisher).await {
+        Ok(ended) => ended.map_err(|error| error.to_string()),
+        Err(_) => Err("a publisher does not come to an end".into()),
+    }
 }

@@ -12,7 +12,8 @@ use uuid::Uuid;
 pub(super) struct Deletions {
     /// The versions under which the record of a chunk states that the chunk is deleted.
     gone: BTreeSet<(Uuid, SyncVersion)>,
-    /// Chunks without a row in a table that the operator adopted: the operator may have them deleted.
+    /// Chunks without a row in a table that the operator adopted, or without a record after a restore: the operator may
+    /// have them deleted.
     given_up: BTreeSet<Uuid>,
 }
 
@@ -53,7 +54,8 @@ impl Deletions {
         (before, after): (Option<&StoredFingerprint>, Option<&StoredFingerprint>),
     ) -> Result<(), String> {
         let left = before.is_some() && after.is_none();
-        match left && !self.gone.contains(&(write.id, write.version)) {
+        let may_leave = self.is_given_up(write.id) || self.gone.contains(&(write.id, write.version));
+        match left && !may_leave {
             true => Err(format!("{} left {target} under {}; it lives", write.id, write.version)),
             false => Ok(()),
         }

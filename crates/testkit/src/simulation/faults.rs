@@ -96,6 +96,12 @@ impl Faults {
         fault_state.rates.clear();
     }
 
+    /// Begins faults with these rates once more.
+    pub(super) fn resume(&self, rates: BTreeMap<Endpoint, FaultRates>) {
+        let mut fault_state = self.fault_state();
+        (fault_state.calm, fault_state.rates) = (false, rates);
+    }
+
     pub(super) fn is_calm(&self) -> bool {
         self.fault_state().calm
     }

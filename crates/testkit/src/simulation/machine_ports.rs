@@ -73,8 +73,8 @@ impl Machine {
             stores: world.stores.iter().map(store).collect(),
             clock: (world.plant.clock)(clock),
             set: installed.as_ref().map(|installed| installed.version),
-            floor: installed.map(|installed| installed.floor).unwrap_or_default(),
-            heartbeats: vec![Arc::new(world.heartbeats.clone())],
+            floor: (world.plant.floor)(installed.map(|installed| installed.floor).unwrap_or_default()),
+            heartbeats: vec![(world.plant.heartbeats)(Arc::new(world.heartbeats.clone()))],
         }
     }
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use chunk_sync_engine::Clock;
-use chunk_sync_engine::ports::{Bus, Capture, FinishedBy, Lease, Projection, Records, WaitingEvents};
-use chunk_sync_model::Target;
+use chunk_sync_engine::ports::{Bus, Capture, FinishedBy, Heartbeats, Lease, Projection, Records, WaitingEvents};
+use chunk_sync_model::{SyncVersion, Target};
 use chunk_sync_wal::disk::Disk;
 
 use crate::memory::{MemoryLease, MemoryRecords};
@@ -32,6 +32,10 @@ pub struct Plant {
     pub stores: Vec<Target>,
     /// The clock of a process.
     pub clock: Box<dyn Fn(Clock) -> Clock + Send + Sync>,
+    /// The place that keeps the last value of the guard.
+    pub heartbeats: Box<dyn Fn(Arc<dyn Heartbeats>) -> Arc<dyn Heartbeats> + Send + Sync>,
+    /// The least version that a process assigns.
+    pub floor: Box<dyn Fn(SyncVersion) -> SyncVersion + Send + Sync>,
     /// Whether a trigger of the table alters the rows.
     pub triggers: bool,
     /// One merge in this many takes long.
@@ -53,6 +57,8 @@ impl Default for Plant {
             store: Box::new(|store| store),
             stores: vec![Target::Qdrant, Target::Neo4j],
             clock: Box::new(|clock| clock),
+            heartbeats: Box::new(|heartbeats| heartbeats),
+            floor: Box::new(|floor| floor),
             triggers: false,
             slow_merges: 20,
             trouble: None,
@@ -69,11 +75,13 @@ pub enum Trouble {
     SwappedTable,
     /// A store goes back to an earlier state.
     RestoredStore,
+    /// The system of record goes back to an earlier state, once everything is settled (`restore.rs`).
+    RestoredRows,
 }
 
 impl Trouble {
     /// Every trouble.
-    pub const ALL: [Self; 3] = [Self::HiddenRows, Self::SwappedTable, Self::RestoredStore];
+    pub const ALL: [Self; 4] = [Self::HiddenRows, Self::SwappedTable, Self::RestoredStore, Self::RestoredRows];
 }
 
 /// How a simulated installation is set up, whatever the seed.

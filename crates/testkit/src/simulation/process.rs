@@ -1,6 +1,7 @@
 //! A machine that runs the service: it dies, stops, loses its disk's cache, and restarts, until the run closes.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use chunk_sync_engine::Service;
@@ -87,8 +88,9 @@ impl Machine {
             self.bus = self.bus.another();
             self.capture.end();
             self.capture = self.capture.another();
-            // Not every death of a process loses the disk's cache.
-            let all = self.rng.one_in(2);
+            // Not every death of a process loses the disk's cache. After a restore, an operation whose completion is lost
+            // would be carried again, into rows that have lost it.
+            let all = self.world.is_restored.load(Ordering::Relaxed) || self.rng.one_in(2);
             let rng = &mut self.rng;
             self.disk = self.disk.crash(&mut |most| if all { most } else { rng.below(most + 1) });
             self.flip();
@@ -101,7 +103,7 @@ impl Machine {
     /// would be real. An operation that is still on the bus is not; the bus keeps it from then on.
     fn flip(&mut self) {
         let world = Arc::clone(&self.world);
-        if world.faults.is_calm() || !self.flips.one_in(4) {
+        if world.faults.is_calm() || world.is_restored.load(Ordering::Relaxed) || !self.flips.one_in(4) {
             return;
         }
         let bus = self.bus.clone();

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chunk_sync_engine::ports::{
-    AbsenceLog as _, Installation as _, Installed, Kept, Row, StoreSet, SystemOfRecord as _, WaitingEvents as _,
+    AbsenceLog as _, Heartbeats as _, Installation as _, Installed, Kept, Row, StoreSet, SystemOfRecord as _,
+    WaitingEvents as _,
 };
 use chunk_sync_engine::verify::{Options, verify};
 use chunk_sync_engine::{Publisher, absence};
@@ -26,7 +27,7 @@ pub(super) const TROUBLES: u64 = 0x7206_b1e5;
 
 /// Lets the trouble of the run strike once or several times.
 pub(super) async fn strike(world: Arc<World>, mut rng: Rng) {
-    let Some(trouble) = world.scenario.trouble else { return };
+    let Some(trouble) = world.scenario.trouble.filter(|trouble| *trouble != Trouble::RestoredRows) else { return };
     let most = world.scenario.changes * world.scenario.gap;
     for left in (0..strikes(&world, &mut rng)).rev() {
         sleep(Duration::from_millis(rng.below(most) as u64)).await;
@@ -40,6 +41,7 @@ pub(super) async fn strike(world: Arc<World>, mut rng: Rng) {
                 sleep(Duration::from_millis(rng.below(most) as u64)).await;
                 store.restore(backup);
             }
+            Trouble::RestoredRows => {}
         }
     }
 }
@@ -107,7 +109,7 @@ pub(super) async fn clear_up(world: &World) -> Result<(), String> {
         return Err(format!("after the adoption the table is in doubt: {}", suspicion.text));
     }
     world.adopt().await;
-    idle(world).await?;
+    world.until_idle().await?;
     let lost = absent(world).await;
     if let Some(id) = lost.iter().find(|id| !world.oracle.known().deletions.is_given_up(**id)) {
         return Err(format!("{id} has no row, although the table on record is back"));
@@ -127,19 +129,19 @@ async fn absent(world: &World) -> Vec<Uuid> {
     rows.into_iter().filter(Row::is_absent).map(|row| row.id).collect()
 }
 
-/// Waits until nothing is on the bus, and nothing waits.
-async fn idle(world: &World) -> Result<(), String> {
-    let deadline = Instant::now() + SOON;
-    while !world.is_idle().await || !world.rows.waiting_counts().await.unwrap().is_empty() {
-        if Instant::now() > deadline {
-            return Err("work is still in progress after the adoption".into());
-        }
-        sleep(Duration::from_secs(2)).await;
-    }
-    Ok(())
-}
-
 impl World {
+    /// Waits until nothing is on the bus, and nothing waits.
+    pub(super) async fn until_idle(&self) -> Result<(), String> {
+        let deadline = Instant::now() + SOON;
+        while !self.is_idle().await || !self.rows.waiting_counts().await.unwrap().is_empty() {
+            if Instant::now() > deadline {
+                return Err("work is still in progress, or waits".into());
+            }
+            sleep(Duration::from_secs(2)).await;
+        }
+        Ok(())
+    }
+
     /// Records the installation, so that an adoption can change it.
     pub(super) async fn install(&self) {
         let stores = StoreSet(self.plant.stores.iter().map(|target| (*target, Kept::Server)).collect());
@@ -149,13 +151,16 @@ impl World {
     }
 
     /// `init --adopt`: another version of the set ends every process, then the table that has the name is on record.
-    async fn adopt(&self) {
+    pub(super) async fn adopt(&self) {
         let before = self.rows.installed().await.unwrap().unwrap();
         let ahead = self.scenario.settings.limits.max_ahead_micros;
         let floor = SyncVersion::default().next(Time::from_micros(self.now().micros() + ahead));
         let installed = Installed { version: before.version + 1, floor, ..before.clone() };
         self.rows.record(Some(before.version), &installed).await.unwrap();
         self.rows.record_table(true).await.unwrap();
+        if let Some(noted) = self.heartbeats.noted().await.unwrap() {
+            self.rows.note_heartbeat(noted.value).await.unwrap();
+        }
     }
 
     /// Verifies the stores as the operator would.

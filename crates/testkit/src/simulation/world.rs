@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use chunk_sync_engine::Ports;
@@ -12,8 +12,8 @@ use chunk_sync_samples::rng::Rng;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-use super::faults::Faults;
-use super::life::Signal;
+use super::faults::{Endpoint, Faults};
+use super::life::{Life, Signal};
 use super::oracle::Oracle;
 use super::plant::{Plant, Trouble};
 use super::ports::bus::FaultyBus;
@@ -45,6 +45,8 @@ pub(super) struct World {
     /// Where the guard notes its last value.
     pub(super) heartbeats: MemoryHeartbeats,
     pub(super) crashes: AtomicU32,
+    /// The system of record has gone back to a backup.
+    pub(super) is_restored: AtomicBool,
     /// Given once only the shutdown of the processes is left.
     pub(super) closing: Signal,
     pub(super) zero: Instant,
@@ -82,11 +84,28 @@ impl World {
             bare,
             heartbeats: MemoryHeartbeats::default(),
             crashes: AtomicU32::new(scenario.crashes),
+            is_restored: AtomicBool::new(false),
             closing: Signal::default(),
             zero,
             scenario,
             plant,
         }
+    }
+
+    /// Ends all faults, except at services that are cut off, and waits for what is on its way.
+    pub(super) async fn become_calm(&self) {
+        self.faults.clear();
+        // Calls that were drawn before are still delayed for some seconds.
+        sleep(Duration::from_secs(15)).await;
+        while self.faults.fault_state().on_the_way > 0 {
+            sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    /// The bus as a publishing system reaches it.
+    pub(super) fn publisher(&self) -> Arc<dyn Bus> {
+        let way = Way { faults: Arc::clone(&self.faults), life: Life::new(None, None), place: Endpoint::Bus };
+        faulty_bus(self, &self.bus, way)
     }
 
     /// Waits until nothing is in progress, except to a store that is down, and the other stores hold what they must.

@@ -44,18 +44,37 @@ impl Author {
     }
 
     /// Makes its changes and retries each until the bus acknowledges it.
-    pub(super) async fn write(mut self, world: Arc<World>, bus: Arc<dyn Bus>) {
+    pub(super) async fn write(mut self, world: Arc<World>, bus: Arc<dyn Bus>) -> Self {
         for _ in 0..world.scenario.changes {
             sleep(Duration::from_millis(self.rng.below(world.scenario.gap) as u64)).await;
             let event = match self.published.last() {
                 Some(_) if self.rng.one_in(12) => self.published[self.rng.below(self.published.len())].clone(),
                 _ => self.change(&world).await,
             };
-            while bus.publish(std::slice::from_ref(&event)).await.is_err() {
-                sleep(Duration::from_millis(50 + self.rng.below(500) as u64)).await;
-            }
-            world.oracle.acknowledged(event.event_id);
+            self.publish(&world, &*bus, &event).await;
             self.published.push(event);
+        }
+        self
+    }
+
+    async fn publish(&mut self, world: &World, bus: &dyn Bus, event: &Event) {
+        while bus.publish(std::slice::from_ref(event)).await.is_err() {
+            sleep(Duration::from_millis(50 + self.rng.below(500) as u64)).await;
+        }
+        world.oracle.acknowledged(event.event_id);
+    }
+
+    /// The number of events that it has published.
+    pub(super) fn count(&self) -> usize {
+        self.published.len()
+    }
+
+    /// Publishes some of its events once more, without the first ones.
+    pub(super) async fn publish_again(&mut self, world: &World, bus: &dyn Bus, first: usize) {
+        for event in self.published.split_off(first) {
+            if self.rng.one_in(2) {
+                self.publish(world, bus, &event).await;
+            }
         }
     }
 

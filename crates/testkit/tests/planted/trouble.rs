@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use chunk_sync_engine::ports::FinishedBy;
+use async_trait::async_trait;
+use chunk_sync_engine::ports::{Fault, FinishedBy, Heartbeat, Heartbeats};
+use chunk_sync_model::SyncVersion;
 use chunk_sync_testkit::simulation::{Plant, Trouble};
 
 use super::records::{Flaw, Flawed};
@@ -55,4 +57,42 @@ fn a_verification_that_reads_a_list_and_not_the_store() {
         ..Plant::default()
     };
     is_found_out("a list read in place of the store", 60, &["misses", "holds"], plant);
+}
+
+/// A place that has lost the value.
+struct Forgetful(Arc<dyn Heartbeats>);
+
+#[async_trait]
+impl Heartbeats for Forgetful {
+    fn place(&self) -> String {
+        self.0.place()
+    }
+
+    async fn noted(&self) -> Result<Option<Heartbeat>, Fault> {
+        Ok(None)
+    }
+
+    async fn note(&self, beat: Heartbeat) -> Result<(), Fault> {
+        self.0.note(beat).await
+    }
+}
+
+#[test]
+fn a_guard_without_the_value_that_was_noted_elsewhere() {
+    let plant = || Plant {
+        trouble: Some(Trouble::RestoredRows),
+        heartbeats: Box::new(|heartbeats| Arc::new(Forgetful(heartbeats))),
+        ..Plant::default()
+    };
+    is_found_out("a restore that nothing reveals", 20, &["that only it had", "not noticed"], plant);
+}
+
+#[test]
+fn an_adoption_without_a_floor() {
+    let plant = || Plant {
+        trouble: Some(Trouble::RestoredRows),
+        floor: Box::new(|_| SyncVersion::default()),
+        ..Plant::default()
+    };
+    is_found_out("versions below the floor", 20, &["is used for two states"], plant);
 }

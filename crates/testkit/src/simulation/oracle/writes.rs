@@ -19,6 +19,10 @@ impl Oracle {
         if let Err(what) = left {
             self.broke(what);
         }
+        let kept = self.known().restored.wrote(target, write, after.map(|after| after.version));
+        if let Err(what) = kept {
+            self.broke(what);
+        }
         if let (Some(before), Some(after)) = (before, after)
             && after.version < before.version
         {

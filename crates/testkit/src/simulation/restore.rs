@@ -1,0 +1,155 @@
+//! PostgreSQL goes back to a backup: rows, records, notes and values of the guard. What was merged since is lost there and
+//! still in the stores. Until the operator adopts the restored state, no store loses what only it has. From then on the
+//! restored rows decide, a system publishes some of the lost events again, no version is used for a second state, and the
+//! operator has the chunks deleted that only stores have.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use chunk_sync_engine::Publisher;
+use chunk_sync_engine::ports::{
+    AbsenceLog as _, EntryId, Gap, Heartbeats as _, Projection as _, SystemOfRecord as _, Write,
+};
+use chunk_sync_engine::repair::{self, Orphans};
+use chunk_sync_engine::verify::{Options, verify};
+use chunk_sync_model::{State, SyncVersion, Target};
+use chunk_sync_samples::rng::Rng;
+use tokio::time::{Instant, sleep};
+use uuid::Uuid;
+
+use super::faults::Endpoint;
+use super::oracle::Oracle;
+use super::world::World;
+use super::writers::Author;
+
+/// Whatever the faults, a restore is noticed within this time.
+const NOTICED: Duration = Duration::from_secs(900);
+
+/// What the oracle knows about a restore.
+#[derive(Default)]
+pub(super) struct Restored {
+    /// Until the adoption, the states that only the stores have, by their versions.
+    only_there: BTreeMap<(Target, Uuid), SyncVersion>,
+    /// The state that was written under each version.
+    written: BTreeMap<(Uuid, SyncVersion), Option<Arc<State>>>,
+    /// The operator has adopted the restored state.
+    is_adopted: bool,
+}
+
+/// Makes a backup, lets a system change chunks, restores the backup under faults, adopts it, and settles.
+pub(super) async fn restore(world: &Arc<World>, author: Author, mut rng: Rng) -> Result<(), String> {
+    rest(world).await?;
+    let (backup, last, first) = (world.rows.snapshot(), world.oracle.last_entry(), author.count());
+    let mut author = author.write(Arc::clone(world), world.publisher()).await;
+    rest(world).await?;
+    let before = world.heartbeats.noted().await.unwrap();
+    until(world, "the guard notes no value", async || world.heartbeats.noted().await.unwrap() != before).await?;
+    world.tally(|tally| tally.troubles += 1);
+    world.is_restored.store(true, Ordering::Relaxed);
+    world.faults.resume(world.scenario.rates.clone());
+    world.faults.cut_off(Endpoint::Store(Target::Postgres), Duration::from_millis(rng.below(20_000) as u64));
+    world.rows.restore(&backup);
+    world.capture.miss(Gap::Failover);
+    let only_there = only_there(world).await;
+    world.oracle.restored(last, only_there);
+    until(world, "the restore is not noticed", async || world.rows.suspicion().await.unwrap().is_some()).await?;
+    // Several passes of the scrubber.
+    sleep(Duration::from_millis(rng.below(600_000) as u64)).await;
+    world.become_calm().await;
+    world.oracle.verdict()?;
+    world.oracle.adopted();
+    world.adopt().await;
+    author.publish_again(world, &*world.publisher(), first).await;
+    world.until_idle().await?;
+    delete_orphans(world).await?;
+    world.settle_without(None).await
+}
+
+/// Waits until the stores are equal and no event waits: waiting events do not go back with the rows.
+async fn rest(world: &World) -> Result<(), String> {
+    world.until_idle().await?;
+    world.settle_without(None).await
+}
+
+/// Waits until it is so; an error if it takes too long, or the oracle has found a violation.
+async fn until(world: &World, otherwise: &str, holds: impl AsyncFn() -> bool) -> Result<(), String> {
+    let deadline = Instant::now() + NOTICED;
+    while !holds().await {
+        world.oracle.verdict()?;
+        if Instant::now() > deadline {
+            return Err(otherwise.to_owned());
+        }
+        sleep(Duration::from_secs(1)).await;
+    }
+    Ok(())
+}
+
+/// The states in the stores that the restored records do not have, by their versions.
+async fn only_there(world: &World) -> BTreeMap<(Target, Uuid), SyncVersion> {
+    let mut only_there = BTreeMap::new();
+    for store in &world.bare {
+        let held = store.scan_fingerprints(None, usize::MAX).await.unwrap();
+        let ids: Vec<Uuid> = held.iter().map(|held| held.id).collect();
+        let rows = world.rows.rows_of(&ids).await.unwrap();
+        let newer = held
+            .iter()
+            .zip(rows)
+            .filter(|(held, row)| held.version > row.as_ref().map(|row| row.version).unwrap_or_default());
+        only_there.extend(newer.map(|(held, _)| ((store.target(), held.id), held.version)));
+    }
+    only_there
+}
+
+/// `verify --repair --orphans delete`.
+async fn delete_orphans(world: &World) -> Result<(), String> {
+    let ports = world.ports();
+    let publisher = Publisher::new(Arc::clone(&ports.bus), Arc::new(world.scenario.settings.limits.clone()));
+    let report = verify(&ports, &Options::default(), &|_| {}).await.map_err(|fault| fault.to_string())?;
+    let steps = repair::plan(&report.findings, Orphans::Delete);
+    let orphans = report.findings.iter().filter(|finding| finding.lives.is_none() && finding.row.is_none());
+    world.oracle.known().deletions.give_up(orphans.map(|finding| finding.id));
+    repair::publish(&ports, &publisher, &steps, &|_| {}).await.map_err(|fault| fault.to_string())?;
+    Ok(())
+}
+
+impl Restored {
+    /// Notes a write to a store, which then holds the chunk in the version `after`; an error if it breaks a promise.
+    pub(super) fn wrote(&mut self, target: Target, write: &Write, after: Option<SyncVersion>) -> Result<(), String> {
+        let only = self.only_there.get(&(target, write.id));
+        if only.is_some_and(|only| after != Some(*only)) {
+            return Err(format!("{target} lost a state of {} that only it had", write.id));
+        }
+        let before = self.written.insert((write.id, write.version), write.state.clone());
+        match before.filter(|before| self.is_adopted && *before != write.state) {
+            Some(_) => Err(format!("version {} of {} is used for two states", write.version, write.id)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Oracle {
+    /// The last entry that was ever on the bus.
+    pub(super) fn last_entry(&self) -> Option<EntryId> {
+        self.known().stream.last_key_value().map(|(id, _)| *id)
+    }
+
+    /// Notes that a restore has lost everything after this entry.
+    pub(super) fn restored(&self, last: Option<EntryId>, only_there: BTreeMap<(Target, Uuid), SyncVersion>) {
+        let mut known = self.known();
+        let lost: BTreeSet<Uuid> =
+            known.stream.iter().filter(|(id, _)| Some(**id) > last).map(|(_, event)| event.event_id).collect();
+        known.stream.retain(|id, _| Some(*id) <= last);
+        known.acknowledged.retain(|event| !lost.contains(event));
+        known.recorded.clear();
+        known.restored.only_there = only_there;
+    }
+
+    /// Notes that the operator has adopted the restored state.
+    pub(super) fn adopted(&self) {
+        let mut known = self.known();
+        known.restored.only_there.clear();
+        known.restored.is_adopted = true;
+    }
+}
