@@ -9,6 +9,8 @@ mod columns;
 mod doctor_postgres;
 #[path = "roles/environment.rs"]
 mod environment;
+#[path = "../../connectors/tests/postgres/own_server.rs"]
+mod own_server;
 #[path = "roles/page.rs"]
 mod page;
 #[path = "servers/proxy.rs"]

@@ -1,6 +1,7 @@
 //! The environment of a test: its own database, stream, graph and directory, a configuration that names some of them, and
 //! direct access to each.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::process::{Child, Command, Output, Stdio};
@@ -37,6 +38,8 @@ pub(crate) struct Environment {
     /// Part of the names of database, slot, publication and stream.
     pub(crate) name: String,
     stream: String,
+    /// The URL of the database.
+    database: String,
     roles: Vec<Role>,
     /// Locked while the test uses the only database of Neo4j's community edition; a neighbour shares it.
     _turn: Option<File>,
@@ -83,8 +86,11 @@ impl Environment {
 
     async fn with(roles: &[Role], name: String, turn: Option<File>) -> Self {
         execute(&variable("PG18_URL"), &format!("CREATE DATABASE chunk_sync_{name} TEMPLATE template0")).await;
-        let stream = format!("{name}:stream");
-        let mut environment = Self { dir: TempDir::new().unwrap(), name, stream, roles: Vec::new(), _turn: turn };
+        let maintenance = variable("PG18_URL");
+        let (prefix, _) = maintenance.rsplit_once('/').unwrap();
+        let (stream, database) = (format!("{name}:stream"), format!("{prefix}/chunk_sync_{name}"));
+        let dir = TempDir::new().unwrap();
+        let mut environment = Self { dir, name, stream, database, roles: Vec::new(), _turn: turn };
         environment.configure(roles);
         environment
     }
@@ -92,8 +98,7 @@ impl Environment {
     /// Writes a configuration that names exactly these servers.
     pub(crate) fn configure(&mut self, roles: &[Role]) {
         self.roles = roles.to_vec();
-        let database = self.database();
-        let Self { dir, name, stream, .. } = &*self;
+        let Self { dir, name, stream, database, .. } = &*self;
         let mut config = format!(
             "http.listen = '127.0.0.1:0'\nlog.level = 'warn'\nscrub.enabled = false\nembedded.dir = '{0}/data'\n\
              wal.dir = '{0}/wal'\n",
@@ -135,15 +140,18 @@ impl Environment {
         self.dir.path()
     }
 
+    pub(crate) fn use_database(&mut self, url: String) {
+        self.database = url;
+        self.configure(&self.roles.clone());
+    }
+
     pub(crate) fn has(&self, role: Role) -> bool {
         self.roles.contains(&role)
     }
 
     /// The URL of the database.
     pub(crate) fn database(&self) -> String {
-        let maintenance = variable("PG18_URL");
-        let (prefix, _) = maintenance.rsplit_once('/').unwrap();
-        format!("{prefix}/chunk_sync_{}", self.name)
+        self.database.clone()
     }
 
     pub(crate) fn program(&self, arguments: &[&str]) -> Command {
@@ -255,6 +263,16 @@ impl Environment {
         let mut rows = graph().execute(query("MATCH (c:Chunk) RETURN count(c) AS count")).await.unwrap();
         let count: i64 = rows.next().await.unwrap().unwrap().get("count").unwrap();
         u64::try_from(count).unwrap()
+    }
+
+    /// The version of each chunk in the graph.
+    pub(crate) async fn versions(&self) -> BTreeMap<String, i64> {
+        let nodes = query("MATCH (c:Chunk) RETURN c.id AS id, c.sync_version AS version");
+        let (mut rows, mut versions) = (graph().execute(nodes).await.unwrap(), BTreeMap::new());
+        while let Some(row) = rows.next().await.unwrap() {
+            versions.insert(row.get("id").unwrap(), row.get("version").unwrap());
+        }
+        versions
     }
 
     /// Those of the chunks that the graph lacks.

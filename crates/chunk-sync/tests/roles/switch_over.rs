@@ -1,9 +1,6 @@
 //! A primary of PostgreSQL with two standbys: one of them becomes the primary while the service runs with the list of hosts and
 //! an application writes rows.
 
-#[path = "../../../connectors/tests/postgres/own_server.rs"]
-mod own_server;
-
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -18,9 +15,10 @@ use tokio_postgres::{Client, Config, NoTls};
 use uuid::Uuid;
 
 use crate::environment::{Environment, Role, free_port, variable};
-use own_server::{OwnServer, PASSWORD};
+use crate::own_server::{OwnServer, PASSWORD};
 
-const RULES: &str = "host all all 127.0.0.1/32 scram-sha-256\nhost replication all 127.0.0.1/32 scram-sha-256\n";
+pub(crate) const RULES: &str =
+    "host all all 127.0.0.1/32 scram-sha-256\nhost replication all 127.0.0.1/32 scram-sha-256\n";
 
 /// A primary and two standbys.
 struct Cluster {

@@ -134,6 +134,21 @@ impl OwnServer {
         }
     }
 
+    /// Copies the data directory of the stopped server.
+    pub(crate) fn copied(&self) -> PathBuf {
+        assert!(self.process.is_none(), "the server runs");
+        let copy = self.directory.join("copy");
+        self.done(Command::new("cp").arg("-a").args([&self.data(), &copy]));
+        copy
+    }
+
+    /// Puts a copy in the place of the data directory of the stopped server.
+    pub(crate) fn put_back(&self, copy: &Path) {
+        assert!(self.process.is_none(), "the server runs");
+        std::fs::remove_dir_all(self.data()).unwrap();
+        std::fs::rename(copy, self.data()).unwrap();
+    }
+
     pub(crate) fn url(&self, database: &str) -> String {
         format!("postgres://postgres:{PASSWORD}@127.0.0.1:{}/{database}", self.port)
     }
