@@ -1,27 +1,31 @@
 //! The field: an application and publishers write all the time, while one trouble of an ordinary installation follows the
-//! other. Afterwards every store holds what was written, nothing was destroyed meanwhile, and only the malformed entries are
-//! dead letters.
+//! other. Afterwards every store holds what was written, nothing was destroyed meanwhile, and only the malformed entries and
+//! refused chunks are dead letters.
 //!
 //! It takes minutes, so `cargo xtask field --minutes N --seeds A,B` runs it, not the tests.
 
 #[path = "field/application.rs"]
 mod application;
+#[path = "field/hardships.rs"]
+mod hardships;
 #[path = "field/installation.rs"]
 mod installation;
 #[path = "field/locks.rs"]
 mod locks;
+#[path = "field/report.rs"]
+mod report;
 #[path = "field/troubles.rs"]
 mod troubles;
 #[path = "field/watch.rs"]
 mod watch;
 
-use std::collections::BTreeMap;
-use std::fmt::Write;
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use application::Application;
+use application::{Application, Expected};
 use installation::Installation;
 use locks::{Locks, percentile};
+use report::{Reports, Windows};
 use troubles::Trouble;
 use watch::Watch;
 
@@ -58,7 +62,7 @@ async fn stays_consistent(seconds: Duration, seed: u64) {
     carry_a_burst(&installation).await;
     let undisturbed = rate(&installation, seconds / 5, async || tokio::time::sleep(seconds / 5).await).await;
     let held = locks.stop().await;
-    let mut met: BTreeMap<String, u32> = BTreeMap::new();
+    let (mut reports, mut windows) = (Reports::default(), Windows::begin(&installation).await);
     let disturbed = rate(&installation, seconds, async || {
         let until = Instant::now() + seconds;
         let mut rest: Vec<Trouble> = Vec::new();
@@ -68,8 +72,9 @@ async fn stays_consistent(seconds: Duration, seed: u64) {
                 random.shuffle(&mut rest);
             }
             let trouble = rest.pop().unwrap();
-            *met.entry(format!("{trouble:?}")).or_default() += 1;
-            trouble.make(&installation, &application, random.u64(..)).await;
+            let during = trouble.make(&installation, &application, random.u64(..));
+            reports.collect(format!("{trouble:?}"), &installation, during).await;
+            windows.look(&installation).await;
         }
     })
     .await;
@@ -77,34 +82,44 @@ async fn stays_consistent(seconds: Duration, seed: u64) {
     installation.assert_settled().await;
     let damage = watch.stop().await;
     let repaired = installation.repair().await;
-    let rows = installation.environment.contents().await;
-    assert_eq!(rows.len(), expected.contents.len());
-    for (id, content) in &expected.contents {
-        assert_eq!(rows.get(id), Some(content), "the row of {id}");
-    }
-    installation.environment.assert_equal(rows.len() as u64);
-    let dead = installation.environment.dead().await;
-    let good: Vec<_> = dead.iter().filter(|letter| !expected.malformed.contains(&letter["stream_id"])).collect();
-    assert!(good.is_empty(), "good events are dead letters: {good:?}");
-    assert_eq!(dead.len(), expected.malformed.len(), "malformed entries without a dead letter");
-    assert!(damage.destroyed.is_empty(), "destroyed meanwhile: {:?}", damage.destroyed);
-    assert!(damage.memory < MEMORY, "{} KiB of resident memory", damage.memory);
+    let (rows, dead) = (installation.environment.contents().await, installation.environment.dead().await);
     let mut report = format!(
         "field, seed {seed}, {} s: {} chunks, {} changes, {undisturbed:.0}/s undisturbed, {disturbed:.0}/s disturbed, \
-         {} malformed entries, {} restarts, {repaired} chunks damaged by hand and repaired, {} KiB at most\n",
+         {:.0}/s in the slowest of {} windows, {} dead letters, {} restarts, {repaired} chunks damaged by hand and \
+         repaired, {} KiB at most\n",
         seconds.as_secs(),
         rows.len(),
         expected.changes,
+        windows.lowest,
+        windows.count,
         dead.len(),
         installation.starts(),
         damage.memory
     );
-    for (name, count) in met {
-        let _ = writeln!(report, "{count:>5} x {name}");
-    }
+    reports.print(&mut report);
     eprintln!("{report}");
+    assert_eq!(rows, expected.contents);
+    installation.environment.assert_equal(rows.len() as u64);
+    assert_letters(&dead, &expected);
+    assert!(damage.destroyed.is_empty(), "destroyed meanwhile: {:?}", damage.destroyed);
+    assert!(damage.memory < MEMORY, "{} KiB of resident memory", damage.memory);
     assert_brief(&held);
     assert!(disturbed >= undisturbed / 2.0, "{disturbed:.0}/s disturbed, {undisturbed:.0}/s undisturbed");
+    let lowest = windows.lowest;
+    assert!(windows.count > 0, "no window of throughput");
+    assert!(lowest >= undisturbed / 2.0, "{lowest:.0}/s in a window, {undisturbed:.0}/s undisturbed");
+}
+
+/// Every malformed entry and every refused chunk has a dead letter, and nothing else has.
+fn assert_letters(dead: &[HashMap<String, String>], expected: &Expected) {
+    let (malformed, others): (Vec<_>, Vec<_>) =
+        dead.iter().partition(|letter| letter.get("stream_id").is_some_and(|id| expected.malformed.contains(id)));
+    assert_eq!(malformed.len(), expected.malformed.len(), "malformed entries without a dead letter");
+    let refused = |letter: &HashMap<String, String>| {
+        expected.refused.iter().any(|id| letter.get("chunk").is_some_and(|chunk| chunk.contains(&id.to_string())))
+    };
+    let good: Vec<_> = others.into_iter().filter(|letter| !refused(letter)).collect();
+    assert!(good.is_empty(), "good events are dead letters: {good:?}");
 }
 
 /// The events of the load during which locks are sampled, and the number of chunks that they change.

@@ -26,6 +26,8 @@ pub(crate) struct Expected {
     pub(crate) contents: BTreeMap<Uuid, String>,
     /// Entries that must become dead letters.
     pub(crate) malformed: HashSet<String>,
+    /// Chunks each of which must have a dead letter.
+    pub(crate) refused: HashSet<Uuid>,
     pub(crate) changes: u64,
 }
 

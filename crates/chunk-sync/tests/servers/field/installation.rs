@@ -148,14 +148,7 @@ impl Installation {
 
     /// Whether the service answers its health check.
     pub(crate) async fn is_healthy(&self) -> bool {
-        let mut answer = String::new();
-        let asked = async {
-            let mut stream = TcpStream::connect(("127.0.0.1", self.http)).await?;
-            stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await?;
-            stream.read_to_string(&mut answer).await
-        };
-        let answered = tokio::time::timeout(Duration::from_secs(2), asked).await;
-        answered.is_ok_and(|read| read.is_ok()) && answer.starts_with("HTTP/1.1 200")
+        ask(self.http, "/healthz").await.is_some_and(|answer| answer.starts_with("HTTP/1.1 200"))
     }
 
     /// Waits until bus, waiting events and outbox are empty and capture runs.
@@ -195,6 +188,19 @@ impl Installation {
         assert!(output.status.success(), "{report:#}");
         report["repair"]["plan"].as_array().map_or(0, |plan| plan.len() as u64)
     }
+}
+
+/// The answer of the service to a request for this path; nothing if there is none within 2 s.
+pub(crate) async fn ask(port: u16, path: &str) -> Option<String> {
+    let asked = async {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+        let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        std::io::Result::Ok(answer)
+    };
+    tokio::time::timeout(Duration::from_secs(2), asked).await.ok()?.ok()
 }
 
 impl Drop for Installation {

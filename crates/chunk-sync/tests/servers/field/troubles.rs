@@ -11,11 +11,9 @@ use tokio_postgres::{Client, NoTls};
 use uuid::Uuid;
 
 use super::application::{Application, chunk, fields, published};
+use super::hardships::{self, WHILE};
 use super::installation::Installation;
 use crate::proxy::{LinkState, Proxy};
-
-/// How long most troubles last.
-const WHILE: Duration = Duration::from_secs(2);
 
 /// The function of an application's or operator's trigger that sets the time of an update, as `moddatetime` does.
 const TOUCH: &str = "CREATE OR REPLACE FUNCTION public.touch() RETURNS trigger LANGUAGE plpgsql AS
@@ -43,10 +41,16 @@ pub(crate) enum Trouble {
     Neo4jStalled,
     StoresDamaged,
     ConnectionsIdle,
+    ChunkRefused,
+    RowOversized,
+    RowsInFlood,
+    ChunkHeavy,
+    EntryDeleted,
+    ClientsSlow,
 }
 
 impl Trouble {
-    pub(crate) const ALL: [Self; 19] = [
+    pub(crate) const ALL: [Self; 25] = [
         Self::ServiceKilled,
         Self::ServiceStopped,
         Self::RowsLocked,
@@ -66,6 +70,12 @@ impl Trouble {
         Self::Neo4jStalled,
         Self::StoresDamaged,
         Self::ConnectionsIdle,
+        Self::ChunkRefused,
+        Self::RowOversized,
+        Self::RowsInFlood,
+        Self::ChunkHeavy,
+        Self::EntryDeleted,
+        Self::ClientsSlow,
     ];
 
     /// Makes the trouble, and ends it.
@@ -106,6 +116,12 @@ impl Trouble {
             Self::Neo4jStalled => link(&on.neo4j, LinkState::Stalled).await,
             Self::StoresDamaged => damage(on, random).await,
             Self::ConnectionsIdle => idle(on).await,
+            Self::ChunkRefused => hardships::refuse(on, application).await,
+            Self::RowOversized => hardships::oversize(on, application).await,
+            Self::RowsInFlood => hardships::flood(on).await,
+            Self::ChunkHeavy => hardships::heavy(on).await,
+            Self::EntryDeleted => hardships::delete_entry(on, application).await,
+            Self::ClientsSlow => hardships::dawdle(on).await,
         }
         sleep(WHILE / 2).await;
     }
