@@ -185,10 +185,10 @@ impl<'a> Tally<'a> {
         if next.is_none() {
             self.left.push(step.id);
         }
-        if !next.is_some_and(|next| replaced(&held.created_at).is_some_and(|held| next.created <= held)) {
+        if !next.is_some_and(|next| canonical(&held.created_at).is_some_and(|held| next.created <= held)) {
             self.firsts.push(&held.created_at);
         }
-        if !next.is_some_and(|next| replaced(&held.updated_at).is_some_and(|held| held <= next.updated)) {
+        if !next.is_some_and(|next| canonical(&held.updated_at).is_some_and(|held| held <= next.updated)) {
             self.lasts.push(&held.updated_at);
         }
     }
@@ -215,8 +215,8 @@ impl<'a> Tally<'a> {
     }
 }
 
-/// A stored time; `None` if it is not in the form in which the service writes it.
-fn replaced(stored: &str) -> Option<Time> {
+/// The time, if the text is in the form in which the service writes it.
+fn canonical(stored: &str) -> Option<Time> {
     stored.parse::<Time>().ok().filter(|time| time.to_string() == stored)
 }
 

@@ -195,6 +195,7 @@ impl Filler {
 
     /// Compares the store with the rows and repairs what differs, until only undecided chunks are left; returns those.
     async fn compare(&self, target: Target) -> Result<Vec<Step>, Fault> {
+        self.ports.records.takes_writes().await?;
         let mut compared = self.ports.clone();
         compared.stores.retain(|store| store.target() == target);
         let options = Options { listed: 0, kept: KEPT, ..Options::default() };

@@ -137,7 +137,7 @@ impl Scrubber {
         let undecided =
             steps.iter().filter(|step| matches!(step.action, Action::Undecided | Action::Absent)).count() as u64;
         let mut repaired = 0;
-        if self.settings.repair {
+        if self.settings.repair && self.can_repair().await {
             let published = repair::publish(&self.ports, &self.publisher, &steps, &|_| {}).await?;
             if let Some(last) = published.last {
                 repair::until_finished(&*self.ports.bus, last, &|_| {}).await?;
@@ -148,6 +148,15 @@ impl Scrubber {
             }
         }
         Ok(Scrubbed { report, repaired, undecided })
+    }
+
+    /// Whether repairs can be merged. The comparison is reported in any case.
+    async fn can_repair(&self) -> bool {
+        let takes_writes = self.ports.records.takes_writes().await;
+        if let Err(fault) = &takes_writes {
+            warn!(%fault, "compared the stores and repaired nothing");
+        }
+        takes_writes.is_ok()
     }
 
     /// Reports what should be known before anything is repaired.

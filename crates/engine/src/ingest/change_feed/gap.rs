@@ -38,6 +38,7 @@ pub(super) async fn close(captor: &Captor, gap: Gap, epoch: &str) -> Result<(), 
 
 /// Compares every store with the rows, and publishes what repairs them.
 async fn verified(captor: &Captor) -> Result<(), Fault> {
+    captor.ports.records.takes_writes().await?;
     let options = Options { page: PAGE, rate: Some(RATE), listed: 0, kept: KEPT, ..Options::default() };
     let report = verify(&captor.ports, &options, &|_| {}).await?;
     // A gap may be due to a restore: then the stores may be right.
