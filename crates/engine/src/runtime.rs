@@ -17,4 +17,5 @@ pub mod settings;
 pub(crate) mod shared_value;
 pub(crate) mod sweep;
 pub mod term;
+pub(crate) mod under_way;
 pub(crate) mod watch;

@@ -1,7 +1,7 @@
 //! How long a change takes until a store holds it: from the time at which its entry was added to the bus, or at which its
 //! row was committed, until the answer of the store.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use chunk_sync_model::{Target, Time, Writer};
 use futures::future::join_all;
@@ -50,8 +50,10 @@ impl Worker {
     ) -> Vec<(Target, Result<Vec<WriteResult>, oneshot::error::RecvError>)> {
         let origins = Origins::of(operations);
         self.note_visible(Target::Postgres, writes.iter(), &origins, merged_at);
+        self.progress.held(Target::Postgres, operations.iter());
         let waiting = answers.into_iter().map(|(target, answer)| async move {
             let answer = answer.await;
+            self.note_held(target, operations, writes, answer.as_deref().unwrap_or_default());
             (target, answer, self.clock.now())
         });
         let mut answered = Vec::new();
@@ -68,5 +70,13 @@ impl Worker {
     fn note_visible<'a>(&self, target: Target, writes: impl Iterator<Item = &'a Write>, origins: &Origins, at: Time) {
         let origins = writes.filter_map(|write| origins.0.get(&write.id));
         self.progress.visible(target, origins.map(|origin| at.seconds_since(*origin).max(0.0)), at);
+    }
+
+    /// Notes which operations the store holds: all but those with a write that it has not made durable.
+    fn note_held(&self, target: Target, operations: &[Operation], writes: &[Write], results: &[WriteResult]) {
+        let durable = |place: usize| matches!(results.get(place), Some(WriteResult::Durable));
+        let open = writes.iter().enumerate().filter(|(place, _)| !durable(*place));
+        let open: HashSet<Uuid> = open.map(|(_, write)| write.id).collect();
+        self.progress.held(target, operations.iter().filter(|operation| !open.contains(&operation.event.chunk_id())));
     }
 }

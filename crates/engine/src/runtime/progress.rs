@@ -15,6 +15,7 @@ use crate::runtime::clock::Clock;
 use crate::runtime::latency::{Latencies, Spread};
 use crate::runtime::metrics;
 use crate::runtime::shared_value::SharedValue;
+use crate::runtime::under_way::UnderWay;
 
 /// The stop signal, sent once. Every clone receives it.
 #[derive(Clone, Debug)]
@@ -70,7 +71,7 @@ pub(crate) struct Progress {
 
 #[derive(Debug, Default)]
 struct Inner {
-    under_way: BTreeMap<String, (&'static str, Time)>,
+    under_way: UnderWay,
     completed: u64,
     conflicts: u64,
     left_open: u64,
@@ -108,14 +109,14 @@ impl Progress {
         let now = self.clock.now();
         let mut inner = self.lock();
         for operation in operations {
-            inner.under_way.insert(operation.id.clone(), (operation.source(), now));
+            inner.under_way.begin(&operation.id, operation.source(), now);
         }
     }
 
     pub(crate) fn completed(&self, operations: &[Operation]) {
         let mut inner = self.lock();
         for operation in operations {
-            inner.under_way.remove(&operation.id);
+            inner.under_way.end(&operation.id);
             if operation.entry.is_some() {
                 inner.completed += 1;
             } else {
@@ -130,7 +131,7 @@ impl Progress {
     pub(crate) fn set_aside(&self, operations: &[Operation]) {
         let mut inner = self.lock();
         for operation in operations {
-            inner.under_way.remove(&operation.id);
+            inner.under_way.end(&operation.id);
         }
         drop(inner);
         self.changed.notify_waiters();
@@ -223,16 +224,19 @@ impl Progress {
         Done { completed: inner.completed, under_way, conflicts: inner.conflicts, replayed: inner.replayed }
     }
 
-    /// Reports the age of the oldest event under way, per source; zero if there is none.
-    pub(crate) fn show_lag(&self, targets: &[Target]) {
-        let now = self.clock.now();
-        let mut oldest = BTreeMap::from(["claude", "cognee", "hybrid", "postgres"].map(|source| (source, 0.0_f64)));
-        for (source, since) in self.lock().under_way.values() {
-            let age = oldest.entry(source).or_default();
-            *age = age.max(now.seconds_since(*since));
+    /// Notes that a store holds these operations, or has nothing to write for them.
+    pub(crate) fn held<'a>(&self, target: Target, operations: impl Iterator<Item = &'a Operation>) {
+        let mut inner = self.lock();
+        for operation in operations {
+            inner.under_way.held(&operation.id, target);
         }
-        for (source, seconds) in oldest {
-            for target in targets {
+    }
+
+    /// Reports the age of the oldest event under way that each store does not hold, per source.
+    pub(crate) fn show_lag(&self, targets: &[Target]) {
+        let (now, inner) = (self.clock.now(), self.lock());
+        for target in targets {
+            for (source, seconds) in inner.under_way.lag(*target, now) {
                 metrics::lag(source, *target, seconds);
             }
         }
