@@ -61,7 +61,7 @@ pub(super) async fn restore(world: &Arc<World>, author: Author, mut rng: Rng) ->
     world.oracle.verdict()?;
     world.oracle.adopted();
     world.adopt().await;
-    author.publish_again(world, &*world.publisher(), first).await;
+    author.publish_again(world, &*world.publisher(), first).await?;
     world.until_idle().await?;
     delete_orphans(world).await?;
     world.settle_without(None).await

@@ -69,13 +69,18 @@ impl Author {
         self.published.len()
     }
 
-    /// Publishes some of its events once more, without the first ones.
-    pub(super) async fn publish_again(&mut self, world: &World, bus: &dyn Bus, first: usize) {
+    /// Publishes some of its events once more, without the first ones. An event may state a row as a trigger stored it:
+    /// the next one is merged after the trigger has done so again, as it was before.
+    pub(super) async fn publish_again(&mut self, world: &World, bus: &dyn Bus, first: usize) -> Result<(), String> {
         for event in self.published.split_off(first) {
             if self.rng.one_in(2) {
                 self.publish(world, bus, &event).await;
+                if world.scenario.triggers {
+                    world.until_idle().await?;
+                }
             }
         }
+        Ok(())
     }
 
     async fn change(&mut self, world: &World) -> Event {
