@@ -1,7 +1,6 @@
 //! Troubles of ordinary installations. Each happens, lasts for a while, and is over when its function returns; what it did
 //! to the stores by hand stays for the repair.
 
-
 use neo4rs::query;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
