@@ -21,11 +21,11 @@ const ONE: u64 = 2_000;
 const TWO: u64 = 500;
 const TWICE: u64 = 200;
 /// The same for each trouble of the field.
-const TROUBLED_TWICE: u64 = 20;
+const TROUBLED_TWICE: u64 = 10;
 /// Number of seeds for each installation that lacks a store.
 const FEWER: u64 = 200;
 /// Number of seeds for each trouble of the field and each way to finish entries.
-const TROUBLED: u64 = 40;
+const TROUBLED: u64 = 20;
 
 const SINGLE: Installation = Installation { processes: 1, finished_by: FinishedBy::Acknowledgement };
 const TWO_PROCESSES: Installation = Installation { processes: 2, finished_by: FinishedBy::Acknowledgement };

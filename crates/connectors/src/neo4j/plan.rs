@@ -185,10 +185,10 @@ impl<'a> Tally<'a> {
         if next.is_none() {
             self.left.push(step.id);
         }
-        if !next.is_some_and(|next| canonical(&held.created_at).is_some_and(|held| next.created <= held)) {
+        if next.is_none_or(|next| canonical(&held.created_at).is_none_or(|held| next.created > held)) {
             self.firsts.push(&held.created_at);
         }
-        if !next.is_some_and(|next| canonical(&held.updated_at).is_some_and(|held| held <= next.updated)) {
+        if next.is_none_or(|next| canonical(&held.updated_at).is_none_or(|held| held > next.updated)) {
             self.lasts.push(&held.updated_at);
         }
     }

@@ -16,8 +16,9 @@ use uuid::Uuid;
 
 use crate::fixture::{Database, Pg15, Pg18, Server};
 
-/// So long the client must be quiet until what it sent is passed on: a flight in several pieces counts as one.
-const QUIET: Duration = Duration::from_millis(20);
+/// So long the client must be quiet until what it sent is passed on: a flight in several pieces counts as one, also on a
+/// machine with other work.
+const QUIET: Duration = Duration::from_millis(150);
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Cost {

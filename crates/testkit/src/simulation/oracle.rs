@@ -1,5 +1,6 @@
 //! Records what was acknowledged, observes every write, and computes at the end what every store must hold.
 
+mod restored;
 mod writes;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,10 +12,10 @@ use chunk_sync_model::{Event, Limits, Record, State, SyncVersion, Time, Writer};
 use uuid::Uuid;
 
 use super::deletions::Deletions;
-use super::restore::Restored;
 use super::scenario::SHARED;
 use super::scenario::chunk_id;
 use super::{trace, trigger};
+use restored::Restored;
 
 /// The knowledge of the oracle, which does not come from the service.
 #[derive(Default)]

@@ -3,40 +3,26 @@
 //! restored rows decide, a system publishes some of the lost events again, no version is used for a second state, and the
 //! operator has the chunks deleted that only stores have.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use chunk_sync_engine::Publisher;
-use chunk_sync_engine::ports::{
-    AbsenceLog as _, EntryId, Gap, Heartbeats as _, Projection as _, SystemOfRecord as _, Write,
-};
+use chunk_sync_engine::ports::{AbsenceLog as _, Gap, Heartbeats as _, Projection as _, SystemOfRecord as _};
 use chunk_sync_engine::repair::{self, Orphans};
 use chunk_sync_engine::verify::{Options, verify};
-use chunk_sync_model::{State, SyncVersion, Target};
+use chunk_sync_model::{SyncVersion, Target};
 use chunk_sync_samples::rng::Rng;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use super::faults::Endpoint;
-use super::oracle::Oracle;
 use super::world::World;
 use super::writers::Author;
 
 /// Whatever the faults, a restore is noticed within this time.
 const NOTICED: Duration = Duration::from_secs(900);
-
-/// What the oracle knows about a restore.
-#[derive(Default)]
-pub(super) struct Restored {
-    /// Until the adoption, the states that only the stores have, by their versions.
-    only_there: BTreeMap<(Target, Uuid), SyncVersion>,
-    /// The state that was written under each version.
-    written: BTreeMap<(Uuid, SyncVersion), Option<Arc<State>>>,
-    /// The operator has adopted the restored state.
-    is_adopted: bool,
-}
 
 /// Makes a backup, lets a system change chunks, restores the backup under faults, adopts it, and settles.
 pub(super) async fn restore(world: &Arc<World>, author: Author, mut rng: Rng) -> Result<(), String> {
@@ -112,44 +98,4 @@ async fn delete_orphans(world: &World) -> Result<(), String> {
     world.oracle.known().deletions.give_up(orphans.map(|finding| finding.id));
     repair::publish(&ports, &publisher, &steps, &|_| {}).await.map_err(|fault| fault.to_string())?;
     Ok(())
-}
-
-impl Restored {
-    /// Notes a write to a store, which then holds the chunk in the version `after`; an error if it breaks a promise.
-    pub(super) fn wrote(&mut self, target: Target, write: &Write, after: Option<SyncVersion>) -> Result<(), String> {
-        let only = self.only_there.get(&(target, write.id));
-        if only.is_some_and(|only| after != Some(*only)) {
-            return Err(format!("{target} lost a state of {} that only it had", write.id));
-        }
-        let before = self.written.insert((write.id, write.version), write.state.clone());
-        match before.filter(|before| self.is_adopted && *before != write.state) {
-            Some(_) => Err(format!("version {} of {} is used for two states", write.version, write.id)),
-            None => Ok(()),
-        }
-    }
-}
-
-impl Oracle {
-    /// The last entry that was ever on the bus.
-    pub(super) fn last_entry(&self) -> Option<EntryId> {
-        self.known().stream.last_key_value().map(|(id, _)| *id)
-    }
-
-    /// Notes that a restore has lost everything after this entry.
-    pub(super) fn restored(&self, last: Option<EntryId>, only_there: BTreeMap<(Target, Uuid), SyncVersion>) {
-        let mut known = self.known();
-        let lost: BTreeSet<Uuid> =
-            known.stream.iter().filter(|(id, _)| Some(**id) > last).map(|(_, event)| event.event_id).collect();
-        known.stream.retain(|id, _| Some(*id) <= last);
-        known.acknowledged.retain(|event| !lost.contains(event));
-        known.recorded.clear();
-        known.restored.only_there = only_there;
-    }
-
-    /// Notes that the operator has adopted the restored state.
-    pub(super) fn adopted(&self) {
-        let mut known = self.known();
-        known.restored.only_there.clear();
-        known.restored.is_adopted = true;
-    }
 }
