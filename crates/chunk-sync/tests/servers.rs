@@ -30,8 +30,6 @@ mod fresh;
 mod guide;
 #[path = "servers/hidden.rs"]
 mod hidden;
-#[path = "servers/late.rs"]
-mod late;
 #[path = "servers/leaks.rs"]
 mod leaks;
 #[path = "servers/link_faults.rs"]

@@ -72,7 +72,8 @@ async fn stays_consistent(seconds: Duration, seed: u64) {
                 random.shuffle(&mut rest);
             }
             let trouble = rest.pop().unwrap();
-            let during = trouble.make(&installation, &application, random.u64(..));
+            // The future is large: it lives on the heap.
+            let during = Box::pin(trouble.make(&installation, &application, random.u64(..)));
             reports.collect(format!("{trouble:?}"), &installation, during).await;
             windows.look(&installation).await;
         }

@@ -1,9 +1,6 @@
 //! A TCP proxy that can stall or cut connections to a server.
-#![allow(dead_code, reason = "each test that includes it uses a part")]
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -24,7 +21,6 @@ pub(crate) enum LinkState {
 pub(crate) struct Proxy {
     address: SocketAddr,
     link_state: watch::Sender<LinkState>,
-    held: Arc<AtomicUsize>,
 }
 
 impl Proxy {
@@ -32,19 +28,13 @@ impl Proxy {
     pub(crate) async fn to(port: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, (link_state, _)) = (listener.local_addr().unwrap(), watch::channel(LinkState::Fair));
-        let (turned, held) = (link_state.clone(), Arc::new(AtomicUsize::new(0)));
-        let holds = Arc::clone(&held);
+        let turned = link_state.clone();
         tokio::spawn(async move {
             while let Ok((from, _)) = listener.accept().await {
-                tokio::spawn(carry(from, port, turned.subscribe(), Arc::clone(&holds)));
+                tokio::spawn(carry(from, port, turned.subscribe()));
             }
         });
-        Self { address, link_state, held }
-    }
-
-    /// The number of bytes for the server that the stalled links hold back, or held back.
-    pub(crate) fn held(&self) -> usize {
-        self.held.load(Ordering::SeqCst)
+        Self { address, link_state }
     }
 
     /// The URL with the address of the server replaced by that of the proxy.
@@ -65,31 +55,22 @@ pub(crate) fn port_of(url: &str) -> u16 {
     digits.parse().unwrap()
 }
 
-async fn carry(from: TcpStream, port: u16, mut link_state: watch::Receiver<LinkState>, held: Arc<AtomicUsize>) {
+async fn carry(from: TcpStream, port: u16, mut link_state: watch::Receiver<LinkState>) {
     if *link_state.borrow_and_update() == LinkState::Cut {
         return;
     }
     let Ok(to) = TcpStream::connect(("127.0.0.1", port)).await else { return };
     let ((from_read, from_write), (to_read, to_write)) = (from.into_split(), to.into_split());
     tokio::select! {
-        () = pass(from_read, to_write, link_state.clone(), Some(&held)) => {}
-        () = pass(to_read, from_write, link_state.clone(), None) => {}
+        () = pass(from_read, to_write, link_state.clone()) => {}
+        () = pass(to_read, from_write, link_state.clone()) => {}
         _ = link_state.wait_for(|link_state| *link_state == LinkState::Cut) => {}
     }
 }
 
-/// Passes data on; adds to `held` what it holds back.
-async fn pass(
-    mut from: OwnedReadHalf,
-    mut to: OwnedWriteHalf,
-    mut link_state: watch::Receiver<LinkState>,
-    held: Option<&AtomicUsize>,
-) {
+async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut link_state: watch::Receiver<LinkState>) {
     let mut buffer = vec![0; 1 << 16];
     while let Ok(read @ 1..) = from.read(&mut buffer).await {
-        if let Some(held) = held.filter(|_| *link_state.borrow() == LinkState::Stalled) {
-            held.fetch_add(read, Ordering::SeqCst);
-        }
         let fair = link_state.wait_for(|link_state| *link_state != LinkState::Stalled).await.is_ok();
         if !fair || to.write_all(&buffer[..read]).await.is_err() {
             return;
