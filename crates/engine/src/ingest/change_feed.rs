@@ -45,9 +45,8 @@ pub use state::{CaptureMonitor, CaptureState, Phase};
 /// The number of rows that are published at once.
 const BATCH: usize = 256;
 
-/// The pause after fewer rows than that: at a steady rate, the commits of the pause are published together, and so merged
-/// and written together. It is longer than that of the worker's reads, which then finds each batch as it was published.
-const PAUSE: Duration = Duration::from_millis(20);
+/// The pause after fewer rows than that: at a steady rate, the commits of the pause are published together.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// The interval of questions to the bus what can be confirmed.
 const LOOK: Duration = Duration::from_millis(200);
