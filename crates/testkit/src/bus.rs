@@ -120,6 +120,25 @@ pub async fn an_orderly_handover_is_not_counted<F: BusFixture>() {
     assert_eq!(bus.depth().await.unwrap().oldest, Some(published[1]));
 }
 
+pub async fn a_count_is_set_and_lifts_a_suspicion<F: BusFixture>() {
+    let mut fixture = F::fresh().await;
+    let published = fixture.port().publish(&events(3)).await.unwrap();
+    read(&*fixture.port(), 3).await;
+    fixture.port().recount(published[1], 7).await.unwrap();
+    fixture.reopen().await;
+    let again = read(&*fixture.port(), 2).await;
+    assert_eq!((ids(&again), again[1].attempt), (published[..2].to_vec(), 8));
+    fixture.port().recount(published[1], 1).await.unwrap();
+    assert_eq!(ids(&read(&*fixture.port(), 1).await), published[2..]);
+    fixture.reopen().await;
+    let again = read(&*fixture.port(), 3).await;
+    assert_eq!((ids(&again), again[1].attempt), (published.clone(), 2));
+    fixture.port().acknowledge(&published).await.unwrap();
+    fixture.port().recount(published[1], 1).await.unwrap();
+    fixture.reopen().await;
+    nothing_left(&*fixture.port()).await;
+}
+
 pub async fn a_read_hands_out_no_more_than_asked<F: BusFixture>() {
     let fixture = F::fresh().await;
     let bus = fixture.port();

@@ -261,6 +261,7 @@ macro_rules! bus_suite {
                 what_is_acknowledged_is_not_handed_out_again,
                 what_is_unfinished_comes_again_first_and_is_counted,
                 an_orderly_handover_is_not_counted,
+                a_count_is_set_and_lifts_a_suspicion,
                 a_read_hands_out_no_more_than_asked,
                 a_waiting_read_wakes_when_something_comes,
                 a_call_that_is_not_polled_blocks_no_other,

@@ -114,6 +114,7 @@ fn worker(reader: &mut Reader<'_>) -> WorkerSettings {
         waiting_events: u64::from(reader.count("worker.waiting_events", 1_000..=1_000_000_000)),
         waiting_bytes: reader.size("worker.waiting_bytes", "16MiB", "1024TiB"),
         hold: reader.flag("worker.hold"),
+        ..WorkerSettings::default()
     };
     if settings.retry_min > settings.retry_max {
         reader.wrong("worker.retry_max", "must not be shorter than `worker.retry_min`");

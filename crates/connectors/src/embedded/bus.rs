@@ -227,6 +227,15 @@ impl Bus for EmbeddedBus {
         Ok(())
     }
 
+    async fn recount(&self, id: EntryId, attempt: u32) -> Result<(), Fault> {
+        let work = move |transaction: &Transaction<'_>| {
+            let mut statement = transaction.prepare_cached("UPDATE bus_entries SET attempts = ?2 WHERE id = ?1")?;
+            statement.execute((number(id), attempt))?;
+            Ok(())
+        };
+        self.database.write("embedded bus: recount", Durability::Lazy, work).await
+    }
+
     async fn erase(&self, chunk: Uuid, _mode: Erasing) -> Result<BusErasure, Fault> {
         // Finished entries are deleted.
         let work = move |transaction: &Transaction<'_>| {

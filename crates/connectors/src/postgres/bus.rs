@@ -31,9 +31,9 @@
 //!   counted.
 //!
 //! # An entry that crashes its process
-//! An entry with [`SUSPECT`] attempts is delivered alone, and nothing after it until it is finished or [`ALONE`] has
-//! passed. It is recorded as the suspect, and a crash in that time counts an attempt for it only: the entries around it
-//! reach no limit.
+//! An entry with [`SUSPECT`] attempts is delivered alone, and nothing after it until it is finished, [`ALONE`] has
+//! passed or its count is set below [`SUSPECT`]. It is recorded as the suspect, and a crash in that time counts an
+//! attempt for it only: the entries around it reach no limit.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -76,7 +76,7 @@ const FINISH: &str = "postgres bus: acknowledge";
 const DEPTH: &str = "postgres bus: depth";
 const NOW: &str = "postgres bus: time";
 const ERASE: &str = "postgres bus: erase";
-const ENTRIES: &str = "SELECT id, fields FROM chunk_sync.bus WHERE id > $1 ORDER BY id LIMIT 16";
+const RECOUNT: &str = "postgres bus: recount";
 
 /// How long an idle reader waits between two polls.
 const POLL: Duration = Duration::from_millis(15);
@@ -216,21 +216,14 @@ impl Bus for PostgresBus {
         Ok(())
     }
 
+    async fn recount(&self, id: EntryId, attempt: u32) -> Result<(), Fault> {
+        self.set_attempts(id, attempt.saturating_sub(1)).await.map_err(|error| self.fault(error, RECOUNT))
+    }
+
     async fn erase(&self, chunk: Uuid, _mode: Erasing) -> Result<BusErasure, Fault> {
         // Finished entries are deleted.
-        let (mut after, mut unfinished) = (i64::MIN, 0);
-        loop {
-            let rows = self.query(ENTRIES, &[&after], ERASE).await?;
-            for row in &rows {
-                let read = || Ok::<_, tokio_postgres::Error>((row.try_get(0)?, fields(row.try_get(1)?)));
-                let (number, fields): (i64, Fields) = read().map_err(|error| self.fault(error.into(), ERASE))?;
-                unfinished += u64::from(chunk_of(&fields) == Some(chunk));
-                after = number;
-            }
-            if rows.is_empty() {
-                return Ok(BusErasure { unfinished, removed: 0 });
-            }
-        }
+        let unfinished = self.unfinished_of(chunk).await.map_err(|error| self.fault(error, ERASE))?;
+        Ok(BusErasure { unfinished, removed: 0 })
     }
 
     async fn now(&self) -> Result<Time, Fault> {

@@ -16,6 +16,7 @@ use uuid::Uuid;
 use super::answer;
 use super::command::add_command;
 use super::fault::Error;
+use super::scripts::RECOUNT;
 use super::{RedisBus, Shared, dead, erase};
 use crate::backlog::Backlog;
 
@@ -75,6 +76,14 @@ impl Bus for RedisBus {
 
     async fn acknowledge(&self, ids: &[EntryId]) -> Result<(), Fault> {
         self.shared.finish(ids).await.map_err(|error| error.into_fault(FINISHED))
+    }
+
+    async fn recount(&self, id: EntryId, attempt: u32) -> Result<(), Fault> {
+        let keys = &self.shared.keys;
+        let set = self.shared.connection.script::<()>(&RECOUNT, &[&*keys.stream], |command| {
+            command.arg(&keys.group).arg(id.to_string()).arg(attempt);
+        });
+        set.await.map_err(|error| error.into_fault("redis bus: recount"))
     }
 
     async fn erase(&self, chunk: Uuid, mode: Erasing) -> Result<BusErasure, Fault> {

@@ -22,6 +22,8 @@ pub(super) static EPOCH: LazyLock<Script> = script!("lua/epoch.lua");
 pub(super) static GROUP: LazyLock<Script> = script!("lua/group.lua");
 /// Adds a dead letter although the memory is full.
 pub(super) static LETTER: LazyLock<Script> = script!("lua/letter.lua");
+/// Sets how often an entry was delivered.
+pub(super) static RECOUNT: LazyLock<Script> = script!("lua/recount.lua");
 /// Adds to the number of lost entries.
 pub(super) static LOST: LazyLock<Script> = script!("lua/lost.lua");
 /// Trims the entries that every group has finished.

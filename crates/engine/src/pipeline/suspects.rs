@@ -4,19 +4,33 @@
 //! with a deadly entry is counted with it. After three such deliveries an entry is carried alone: everything before it
 //! has ended, and nothing after it starts until it has ended too, or has run too long to be deadly. So only the first
 //! suspect of a term can have killed the process of the term before, and only that one is dead-lettered when it has
-//! been delivered too often. A pause of a process looks like a death here; the pauses have to repeat, with the same
-//! entry unfinished each time, to have an effect.
+//! been delivered too often.
+//!
+//! Deaths that have nothing to do with the entry (a machine that is restarted again and again while the entry waits for a
+//! store, a pause of the process that looks like a death) must not add up to a dead letter. Two rules ensure that:
+//! - an entry that was under way for `deadly_within` without killing the process is acquitted: its count begins again;
+//! - from half the deliveries on, the first suspect of a term waits for a random time before it is carried. If the
+//!   process dies in that time, the entry cannot have killed it, and its count falls back. So only deaths that follow the
+//!   beginning of the entry closely, whenever that is, add up. A death at any other time counts with a probability of
+//!   at most one in [`LONGEST_DELAY`], and eight in a row are needed (with 16 deliveries).
+//!
+//! What a crash does: before the delay the count is lowered, after it the count is restored, and only then the entry is
+//! carried. A crash between two of these steps finds the lower count or one that is right.
 
-use std::time::Duration;
+use tokio::task::JoinSet;
+use tracing::warn;
+use uuid::Uuid;
 
 use crate::pipeline::isolation;
-use crate::ports::Delivery;
+use crate::pipeline::worker::Worker;
+use crate::ports::{Delivery, EntryId, Fault};
+use crate::runtime::retry::retry;
 
 /// The number of counted deliveries after which an entry is carried alone.
 const SUSPECT: u32 = 3;
 
-/// An operation that has run for this long does not kill its process.
-pub(crate) const DEADLY_WITHIN: Duration = Duration::from_secs(5);
+/// The longest random time for which a suspect waits, in multiples of `deadly_within`.
+const LONGEST_DELAY: u32 = 4;
 
 /// Whether the entry is carried alone; `max` is the number of deliveries after which it is dead-lettered.
 pub(crate) fn is_suspect(delivery: &Delivery, max: u32) -> bool {
@@ -33,9 +47,23 @@ pub(crate) fn runs(deliveries: Vec<Delivery>, max: u32) -> Vec<Vec<Delivery>> {
 pub(crate) struct Accusation {
     /// This term already had a suspect.
     made: bool,
+    /// The suspects that are under way, until each is acquitted.
+    trials: JoinSet<()>,
 }
 
 impl Accusation {
+    /// Whether the delivery must wait before it is carried: it is the first suspect of the term, and further deaths
+    /// would dead-letter it.
+    pub(crate) fn doubts(&self, delivery: &Delivery, max: u32) -> bool {
+        !self.made && (max / 2).max(SUSPECT) < delivery.attempt && delivery.attempt <= max
+    }
+
+    /// Lets the count of an entry that is carried now begin again after `deadly_within`, if it is unfinished then.
+    pub(crate) fn try_entry(&mut self, id: EntryId, worker: Worker) {
+        while self.trials.try_join_next().is_some() {}
+        self.trials.spawn(async move { worker.acquit(id).await });
+    }
+
     /// Whether the delivery is to be dead-lettered.
     pub(crate) fn of(&mut self, delivery: &Delivery, max: u32) -> bool {
         let first = !self.made;
@@ -44,10 +72,35 @@ impl Accusation {
     }
 }
 
+impl Worker {
+    /// Waits for a random time, in which a death does not count for the entry; false if the worker was stopped first.
+    pub(super) async fn delay(&self, suspect: &Delivery) -> Result<bool, Fault> {
+        let (id, attempt) = (suspect.id, suspect.attempt);
+        let longest = self.settings.worker.deadly_within * LONGEST_DELAY;
+        let delay = longest.mul_f64(f64::from(Uuid::new_v4().as_fields().0) / f64::from(u32::MAX));
+        warn!(entry = %id, attempt, ?delay, "the process died repeatedly while it had this event; carrying it after a delay");
+        Ok(self.recount(id, SUSPECT).await?
+            && self.stop.during(tokio::time::sleep(delay)).await.is_some()
+            && self.recount(id, attempt).await?)
+    }
+
+    async fn acquit(&self, id: EntryId) {
+        if self.stop.during(tokio::time::sleep(self.settings.worker.deadly_within)).await.is_some()
+            && let Err(fault) = self.recount(id, 1).await
+        {
+            warn!(entry = %id, %fault, "the event keeps its count of deliveries");
+        }
+    }
+
+    async fn recount(&self, id: EntryId, attempt: u32) -> Result<bool, Fault> {
+        let set = retry(&self.settings.worker, &self.stop, "recount", || self.bus.recount(id, attempt)).await?;
+        Ok(set.is_some())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ports::EntryId;
 
     fn delivery(sequence: u64, attempt: u32) -> Delivery {
         let (id, at) = (EntryId { millis: 0, sequence }, chunk_sync_model::Time::from_micros(0));

@@ -47,7 +47,7 @@ use crate::pipeline::in_flight::InFlight;
 use crate::pipeline::log::Log;
 use crate::pipeline::merge_size::MergeSize;
 use crate::pipeline::store_writer::StoreWriter;
-use crate::pipeline::suspects::{self, Accusation, DEADLY_WITHIN};
+use crate::pipeline::suspects::{self, Accusation};
 use crate::pipeline::waiting_room::WaitingRoom;
 use crate::ports::{Bus, Delivery, Fault, FaultClass, Fence, Records, WaitingEvents};
 use crate::runtime::clock::Clock;
@@ -180,10 +180,15 @@ impl Worker {
             if self.stop.is_requested() || !self.term.holds() {
                 return Ok(true);
             }
-            let alone = run.iter().any(|delivery| suspects::is_suspect(delivery, max));
-            if alone {
+            let suspect = run.iter().find(|delivery| suspects::is_suspect(delivery, max));
+            if let Some(suspect) = suspect {
                 self.wait_for(under_way).await?;
+                if accusation.doubts(suspect, max) && !self.delay(suspect).await? {
+                    return Ok(true);
+                }
+                accusation.try_entry(suspect.id, self.clone());
             }
+            let alone = suspect.is_some();
             let mut operations = self.take(run, accusation).await?;
             while !operations.is_empty() && self.stop.during(in_flight.room()).await.is_some() {
                 let carried = self.carry(operations).await?;
@@ -211,7 +216,7 @@ impl Worker {
             }
             Ok(())
         };
-        match self.stop.during(tokio::time::timeout(DEADLY_WITHIN, ended)).await {
+        match self.stop.during(tokio::time::timeout(self.settings.worker.deadly_within, ended)).await {
             Some(Ok(ended)) => ended,
             None | Some(Err(_)) => Ok(()),
         }

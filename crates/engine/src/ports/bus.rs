@@ -161,7 +161,7 @@ impl FinishedBy {
 ///   taken back and handed out in its place in the order.
 /// - **Counting**: a handover does not count as a delivery. [`Delivery::attempt`] grows by one if a process fell silent
 ///   ([`Handover::Silent`]) while it had the entry, because the entry may have ended it. It does not grow if the
-///   process released the lease, or if the same process reads on.
+///   process released the lease, or if the same process reads on. [`recount`](Bus::recount) sets the number.
 /// - **Durability**: a published entry survives a crash of this process; on a server it is as durable as that server.
 /// - **Repetition**: an entry may be handed out again until it is acknowledged, also after an acknowledgement was lost.
 /// - **Shutdown**: a read that is dropped loses nothing: the entries that it had been handed are handed out again.
@@ -190,6 +190,10 @@ pub trait Bus: DeadLetters {
 
     /// Finishes the entries: they are not handed out again.
     async fn acknowledge(&self, ids: &[EntryId]) -> Result<(), Fault>;
+
+    /// Sets the count of an unfinished entry that this process has: after a silent handover its
+    /// [`attempt`](Delivery::attempt) is `attempt` plus one. Changes nothing if the entry is finished.
+    async fn recount(&self, id: EntryId, attempt: u32) -> Result<(), Fault>;
 
     /// Counts the unfinished entries of the chunk; if there are none, removes its finished ones, which the bus may hold for
     /// other groups.

@@ -112,6 +112,8 @@ pub struct WorkerSettings {
     pub patience: Duration,
     /// Deliveries after which an entry that keeps killing its process is dead-lettered.
     pub max_deliveries: u32,
+    /// An entry that has been under way for this long does not kill its process.
+    pub deadly_within: Duration,
     /// The most events that are set aside, and the most bytes of their fields. Above either, nothing more is read.
     pub waiting_events: u64,
     /// See `waiting_events`.
@@ -169,6 +171,7 @@ impl Default for WorkerSettings {
             retry_max: Duration::from_secs(5),
             patience: Duration::from_secs(5),
             max_deliveries: 16,
+            deadly_within: Duration::from_secs(5),
             waiting_events: 1_000_000,
             waiting_bytes: 4 << 30,
             hold: true,

@@ -129,6 +129,12 @@ impl MemoryBus {
         self.server.streams.lock().unwrap().entries.values().any(|entry| which(&entry.fields))
     }
 
+    /// How often an unfinished entry was handed out; `None` for a finished one.
+    #[must_use]
+    pub fn attempts(&self, id: EntryId) -> Option<u32> {
+        self.server.streams.lock().unwrap().entries.get(&id.sequence).map(|entry| entry.attempts)
+    }
+
     /// Adds an entry with any fields, as a foreign client of a server could.
     pub fn add(&self, fields: Fields) -> EntryId {
         let id = self.server.streams.lock().unwrap().add(fields, self.time());
@@ -228,6 +234,11 @@ impl Bus for MemoryBus {
 
     async fn acknowledge(&self, ids: &[EntryId]) -> Result<(), Fault> {
         self.finish(ids);
+        Ok(())
+    }
+
+    async fn recount(&self, id: EntryId, attempt: u32) -> Result<(), Fault> {
+        self.server.streams.lock().unwrap().recount(id, attempt);
         Ok(())
     }
 

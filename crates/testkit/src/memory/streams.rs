@@ -22,7 +22,7 @@ pub(super) struct Streams {
 pub(super) struct Entry {
     pub(super) fields: Fields,
     added_at: Time,
-    attempts: u32,
+    pub(super) attempts: u32,
     /// The process that received it last; `None` if the next read hands it out.
     pub(super) holder: Option<u64>,
 }
@@ -65,6 +65,12 @@ impl Streams {
             deliveries.push(Delivery { id: entry_id(*id), attempt, again, added_at, read_at, fields });
         }
         deliveries
+    }
+
+    pub(super) fn recount(&mut self, id: EntryId, attempt: u32) {
+        if let Some(entry) = self.entries.get_mut(&id.sequence) {
+            entry.attempts = attempt;
+        }
     }
 
     pub(super) fn dead_letter(&mut self, letters: &[DeadLetter]) {

@@ -164,6 +164,7 @@ fn draw_settings(rng: &mut Rng) -> Settings {
         patience: Duration::from_secs([0, 1, 5, 30][rng.below(4)]),
         // Duplicates and crashes count as deliveries; no correct run comes near this number.
         max_deliveries: 1_000,
+        deadly_within: Duration::from_secs(5),
         waiting_events: if batch == 1 { 2 } else { u64::MAX },
         waiting_bytes: u64::MAX,
         hold: true,

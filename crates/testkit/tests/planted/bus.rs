@@ -74,6 +74,10 @@ impl Bus for Flawed {
         self.0.acknowledge(ids).await
     }
 
+    async fn recount(&self, id: EntryId, attempt: u32) -> Result<(), Fault> {
+        self.0.recount(id, attempt).await
+    }
+
     async fn erase(&self, chunk: Uuid, mode: Erasing) -> Result<BusErasure, Fault> {
         self.0.erase(chunk, mode).await
     }

@@ -2,10 +2,11 @@
 
 use std::time::Instant;
 
-use chunk_sync_engine::ports::{DeadLetter, Delivery, Handover};
+use chunk_sync_engine::ports::{DeadLetter, Delivery, EntryId, Handover, chunk_of};
 use chunk_sync_engine::report_dead_letter;
 use chunk_sync_model::Time;
 use tokio_postgres::Row;
+use uuid::Uuid;
 
 use super::entry::{entry_id, number};
 use super::{ALONE, PostgresBus, SUSPECT, SWEEP, fields, in_turn};
@@ -42,6 +43,12 @@ const FETCH: &str = "SELECT id, attempts, fields, published_at, clock_timestamp(
 /// Does not wait for the disk: a crash of the server that loses this write loses one counted attempt.
 const NOTE: &str = "WITH lazily AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)) \
     UPDATE chunk_sync.bus_reader SET handed = greatest(handed, $1), suspect = $2 FROM lazily";
+
+/// Makes the entry the suspect, or lifts that suspicion.
+const SET_ATTEMPTS: &str = "WITH noted AS (UPDATE chunk_sync.bus_reader SET suspect = CASE WHEN $3 THEN $1::bigint END \
+    WHERE $3 OR suspect = $1) UPDATE chunk_sync.bus SET attempts = $2 WHERE id = $1";
+
+const ENTRIES: &str = "SELECT id, fields FROM chunk_sync.bus WHERE id > $1 ORDER BY id LIMIT 16";
 
 /// State of this process as the reader of the table.
 #[derive(Default)]
@@ -127,6 +134,36 @@ impl PostgresBus {
         self.records.handed.forget();
         *desk = Desk { handed_before, ..Desk::default() };
         Ok(())
+    }
+
+    /// Sets the number of counted attempts; it decides whether the entry is the suspect.
+    pub(super) async fn set_attempts(&self, id: EntryId, attempts: u32) -> Result<(), Error> {
+        let Some(number) = number(id) else { return Ok(()) };
+        let mut desk = self.desk.lock().await;
+        let suspect = attempts >= SUSPECT;
+        let attempts = i32::try_from(attempts).unwrap_or(i32::MAX);
+        self.records.query(SET_ATTEMPTS, &[&number, &attempts, &suspect]).await?;
+        if suspect {
+            desk.suspect = Some(Suspect { number, since: Instant::now() });
+        } else {
+            desk.suspect.take_if(|suspect| suspect.number == number);
+        }
+        Ok(())
+    }
+
+    /// The number of entries of the chunk.
+    pub(super) async fn unfinished_of(&self, chunk: Uuid) -> Result<u64, Error> {
+        let (mut after, mut unfinished) = (i64::MIN, 0);
+        loop {
+            let rows = self.records.query(ENTRIES, &[&after]).await?;
+            for row in &rows {
+                unfinished += u64::from(chunk_of(&fields(row.try_get(1)?)) == Some(chunk));
+                after = row.try_get(0)?;
+            }
+            if rows.is_empty() {
+                return Ok(unfinished);
+            }
+        }
     }
 
     /// The next entries that this process has not delivered, in order of their numbers.

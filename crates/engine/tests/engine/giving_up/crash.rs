@@ -1,15 +1,18 @@
 //! Events that end the process, and the replay of an event that a store refused.
 
-use chunk_sync_engine::ports::Bus;
+use std::time::Duration;
+
+use chunk_sync_engine::ports::{Bus, EntryId, Handover};
 use chunk_sync_engine::{Recovered, Service};
 use chunk_sync_model::Target;
 
-use super::world::{World, event};
+use super::world::{World, event, until};
 
 #[test]
 fn an_event_that_ends_the_process_is_dead_lettered_and_those_beside_it_are_not() {
     let mut world = World::new();
-    world.worker.max_deliveries = 4;
+    world.worker.max_deliveries = 6;
+    world.worker.deadly_within = Duration::from_secs(1);
     let [before, deadly, after] = ["before", "deadly", "after"].map(event);
     world.vectors.faults.deadly.lock().unwrap().insert(deadly.chunk_id());
     let published = [before.clone(), deadly.clone(), after.clone()];
@@ -23,7 +26,7 @@ fn an_event_that_ends_the_process_is_dead_lettered_and_those_beside_it_are_not()
         let letters = world.letters().await;
         assert_eq!(letters.len(), 1, "{letters:?}");
         assert_eq!(letters[0].chunk(), Some(deadly.chunk_id()));
-        assert_eq!(letters[0].reasons().attempts, 5, "the attempt that gives it up is counted");
+        assert_eq!(letters[0].reasons().attempts, 7, "the attempt that gives it up is counted");
         assert!(world.holds(&before).await && world.holds(&after).await && !world.holds(&deadly).await);
         let depth = world.bus.depth().await.unwrap();
         assert_eq!((depth.unread, depth.pending), (0, 0), "its entry is finished as well");
@@ -32,6 +35,37 @@ fn an_event_that_ends_the_process_is_dead_lettered_and_those_beside_it_are_not()
     // A dead-lettered event is finished: the log has nothing left to replay.
     world.process(async |world| {
         assert_eq!(Service::replay(world.ports(), world.settings()).await.unwrap(), Recovered::default());
+    });
+}
+
+#[test]
+fn deaths_that_have_nothing_to_do_with_an_event_do_not_count() {
+    let mut world = World::new();
+    let event = event("waits");
+    world.vectors.faults.deadly.lock().unwrap().insert(event.chunk_id());
+    world.process(async |world| drop(world.publisher().publish(vec![event.clone()]).await.unwrap()));
+    world.dies();
+    let count = |world: &World| world.bus.attempts(EntryId { millis: 0, sequence: 1 }).unwrap();
+    world.process(async |world| {
+        for _ in 0..9 {
+            world.bus.begin(Handover::Silent).await.unwrap();
+        }
+    });
+    assert_eq!(count(&world), 10);
+    // Long enough for this process to be killed in the delay.
+    world.worker.deadly_within = Duration::from_secs(600);
+    world.process(async |world| {
+        let _service = world.service().await;
+        until("the delayed event has a low count", async || count(world) == 3).await;
+    });
+    // The event is under way for long enough.
+    world.vectors.faults.deadly.lock().unwrap().clear();
+    world.vectors.faults.set_down(true);
+    world.worker.deadly_within = Duration::from_millis(50);
+    world.process(async |world| {
+        let _service = world.service().await;
+        until("the count begins again", async || count(world) == 1).await;
+        assert!(world.letters().await.is_empty() && !world.holds(&event).await);
     });
 }
 

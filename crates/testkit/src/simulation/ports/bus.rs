@@ -97,6 +97,10 @@ impl Bus for FaultyBus {
         self.way.call(self.bus.acknowledge(ids)).await
     }
 
+    async fn recount(&self, id: EntryId, attempt: u32) -> Result<(), Fault> {
+        self.way.call(self.bus.recount(id, attempt)).await
+    }
+
     async fn erase(&self, chunk: Uuid, mode: Erasing) -> Result<BusErasure, Fault> {
         self.way.call(self.bus.erase(chunk, mode)).await
     }
