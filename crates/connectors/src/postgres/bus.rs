@@ -40,7 +40,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    Bus, BusErasure, Delivery, Depth, EntryId, Erasing, Fault, FaultClass, FinishedBy, Handover, chunk_of,
+    Bus, BusErasure, Delivery, Depth, EntryId, Erasing, Fault, FaultClass, FinishedBy, Handover,
 };
 use chunk_sync_model::event::Fields;
 use chunk_sync_model::{Event, Time};

@@ -79,8 +79,8 @@ impl Bus for RedisBus {
     }
 
     async fn recount(&self, id: EntryId, attempt: u32) -> Result<(), Fault> {
-        let keys = &self.shared.keys;
-        let set = self.shared.connection.script::<()>(&RECOUNT, &[&*keys.stream], |command| {
+        let (keys, streams) = (&self.shared.keys, [&*self.shared.keys.stream]);
+        let set = self.shared.connection.script::<()>(&RECOUNT, &streams, |command| {
             command.arg(&keys.group).arg(id.to_string()).arg(attempt);
         });
         set.await.map_err(|error| error.into_fault("redis bus: recount"))
