@@ -1,15 +1,18 @@
 //! Several processes of the program on real servers: one works the stream, the others stand by. The tests kill the working
 //! process, stop it in order, suspend it at every stage and while it waits, and cut it off from the system of record.
 //!
-//! PostgreSQL is named by `CHUNK_SYNC_TEST_PG18_URL`, Redis by `CHUNK_SYNC_TEST_REDIS_URL`. The installations have no other
-//! store: the tests check the order of merges.
+//! PostgreSQL is named by `CHUNK_SYNC_TEST_PG18_URL`, Redis by `CHUNK_SYNC_TEST_REDIS_URL`. The installations of the
+//! tests in this file have no other store: they check the order of merges. Those in `lease/late_writes.rs` have Qdrant.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![allow(clippy::print_stderr, reason = "prints how long a takeover took")]
 
 #[path = "lease/environment.rs"]
 mod environment;
+#[path = "lease/late_writes.rs"]
+mod late_writes;
+#[path = "lease/process.rs"]
+mod process;
 #[path = "servers/proxy.rs"]
-#[allow(dead_code, reason = "another test cuts connections")]
 mod proxy;
 
 use std::time::{Duration, Instant};
@@ -119,7 +122,7 @@ async fn suspended_while_it_waits(env: &Environment) {
 async fn a_process_cut_off_from_the_system_of_record_loses_the_lease_and_gets_it_back() {
     let env = Environment::new(Bus::Redis).await;
     let proxy = Proxy::to(port_of(&env.database)).await;
-    let first = env.start_at("a", &proxy.url(&env.database));
+    let first = env.start_at("a", "POSTGRES", &proxy.url(&env.database));
     env.until_holder(first.id()).await;
     let second = env.start("b", &[]);
     env.publish(1..=10).await;

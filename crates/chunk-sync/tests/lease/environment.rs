@@ -1,9 +1,8 @@
 //! A separate database and streams per test, processes of the program on them, and direct access to both.
 
 use std::collections::HashMap;
-use std::io::Read;
 use std::ops::RangeInclusive;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use redis::aio::MultiplexedConnection;
@@ -11,6 +10,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio_postgres::{Client, NoTls};
 use uuid::Uuid;
+
+use crate::process::Process;
 
 /// A busy machine may answer late.
 fn patient() -> redis::AsyncConnectionConfig {
@@ -37,13 +38,22 @@ pub(crate) struct Environment {
     client: Client,
     redis: MultiplexedConnection,
     /// The one chunk whose versions are published.
-    chunk: Uuid,
+    pub(crate) chunk: Uuid,
 }
 
 fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| {
         panic!("{name} is not set; run `cargo xtask services up`, then `eval $(cargo xtask services env)`")
     })
+}
+
+/// The content of the chunk in this version.
+pub(crate) fn content_of(version: u32) -> String {
+    format!("version {version:04}")
+}
+
+fn time_of(version: u32) -> String {
+    format!("2026-01-01T00:{:02}:{:02}Z", version / 60, version % 60)
 }
 
 async fn connect(url: &str) -> Client {
@@ -55,6 +65,11 @@ async fn connect(url: &str) -> Client {
 impl Environment {
     /// An installation with rows and bus and no other store.
     pub(crate) async fn new(bus: Bus) -> Self {
+        Self::with(bus, "").await
+    }
+
+    /// An installation with these lines in its configuration beside rows and bus.
+    pub(crate) async fn with(bus: Bus, settings: &str) -> Self {
         let name = Uuid::new_v4().simple().to_string();
         let (maintenance, redis) = (variable("CHUNK_SYNC_TEST_PG18_URL"), variable("CHUNK_SYNC_TEST_REDIS_URL"));
         let create = format!("CREATE DATABASE chunk_sync_{name} TEMPLATE template0");
@@ -64,7 +79,7 @@ impl Environment {
         let dir = TempDir::new().unwrap();
         let mut config = format!(
             "http.listen = '127.0.0.1:0'\nlog.level = 'info'\npostgres.url = '{database}'\n\
-             postgres.slot = 'chunk_sync_slot_{name}'\npostgres.publication = 'unified_chunks_pub_{name}'\n"
+             postgres.slot = 'chunk_sync_slot_{name}'\npostgres.publication = 'unified_chunks_pub_{name}'\n{settings}"
         );
         if bus == Bus::Redis {
             config.push_str(&format!(
@@ -89,42 +104,61 @@ impl Environment {
 
     /// Starts a process with its log in the directory `log`.
     pub(crate) fn start(&self, log: &str, arguments: &[&str]) -> Process {
-        self.spawn(log, arguments, &self.database)
+        self.spawn(log, arguments, None)
     }
 
-    /// Like [`Self::start`], with another URL of the system of record.
-    pub(crate) fn start_at(&self, log: &str, database: &str) -> Process {
-        self.spawn(log, &[], database)
+    /// Like [`Self::start`], with another URL of the server of this section.
+    pub(crate) fn start_at(&self, log: &str, section: &str, url: &str) -> Process {
+        self.spawn(log, &[], Some((&format!("CHUNK_SYNC__{section}__URL"), url)))
     }
 
-    fn spawn(&self, log: &str, arguments: &[&str], database: &str) -> Process {
+    fn spawn(&self, log: &str, arguments: &[&str], variable: Option<(&str, &str)>) -> Process {
         let mut command = self.program();
         command.args(["run", "--json"]).args(arguments);
         command.env("CHUNK_SYNC__WAL__DIR", self.dir.path().join(log)).stdout(Stdio::piped());
-        command.env("CHUNK_SYNC__POSTGRES__URL", database);
+        command.envs(variable);
         Process(command.spawn().unwrap())
     }
 
     /// Publishes these versions of the chunk, in ascending order.
     pub(crate) async fn publish(&self, versions: RangeInclusive<u32>) {
         for version in versions {
-            let time = format!("2026-01-01T00:{:02}:{:02}Z", version / 60, version % 60);
-            let chunk = json!({
-                "id": self.chunk, "system_origin": "claude", "content": format!("version {version:04}"),
-                "chunk_type": "text", "source": {"type": "api"}, "organization": {},
-                "location": {"start_char": 0, "end_char": 12, "chunk_index": 0},
-                "metadata": {"created_at": "2026-01-01T00:00:00Z", "updated_at": time},
-            });
-            self.add(&[
-                ("event_id", Uuid::new_v4().to_string()),
-                ("type", "update".to_owned()),
-                ("source", "claude".to_owned()),
-                ("timestamp", time),
-                ("targets", r#"["postgres"]"#.to_owned()),
-                ("chunk", chunk.to_string()),
-            ])
-            .await;
+            self.event("update", version, &self.chunk_of(version)).await;
         }
+    }
+
+    /// Publishes this version of the chunk with a vector that no other version has.
+    pub(crate) async fn publish_with_vector(&self, version: u32) {
+        let vector: Vec<f32> = (0..768).map(|i| if i == version { 1.0 } else { 0.0 }).collect();
+        let mut chunk = self.chunk_of(version);
+        chunk["embeddings"] = json!({"dense": {"model": "gte", "vector": vector, "timestamp": time_of(version)}});
+        self.event("update", version, &chunk).await;
+    }
+
+    /// Publishes the deletion of the chunk as this version.
+    pub(crate) async fn delete(&self, version: u32) {
+        self.event("delete", version, &json!({"id": self.chunk})).await;
+    }
+
+    fn chunk_of(&self, version: u32) -> Value {
+        json!({
+            "id": self.chunk, "system_origin": "claude", "content": content_of(version),
+            "chunk_type": "text", "source": {"type": "api"}, "organization": {},
+            "location": {"start_char": 0, "end_char": 12, "chunk_index": 0},
+            "metadata": {"created_at": "2026-01-01T00:00:00Z", "updated_at": time_of(version)},
+        })
+    }
+
+    async fn event(&self, kind: &str, version: u32, chunk: &Value) {
+        self.add(&[
+            ("event_id", Uuid::new_v4().to_string()),
+            ("type", kind.to_owned()),
+            ("source", "claude".to_owned()),
+            ("timestamp", time_of(version)),
+            ("targets", r#"["postgres"]"#.to_owned()),
+            ("chunk", chunk.to_string()),
+        ])
+        .await;
     }
 
     /// Adds an entry as any client may.
@@ -145,7 +179,7 @@ impl Environment {
 
     /// Waits until the row has that version. Fails if the row goes back to an older one.
     pub(crate) async fn shows(&self, version: u32) {
-        let wanted = format!("version {version:04}");
+        let wanted = content_of(version);
         let mut newest = String::new();
         let began = Instant::now();
         loop {
@@ -207,7 +241,8 @@ impl Environment {
         self.client.query_one(query, &[]).await.unwrap().get(0)
     }
 
-    async fn until(&self, what: &str, holds: impl AsyncFn() -> bool) {
+    /// Waits until this is true.
+    pub(crate) async fn until(&self, what: &str, holds: impl AsyncFn() -> bool) {
         let began = Instant::now();
         while !holds().await {
             assert!(began.elapsed() < LIMIT, "timed out after {LIMIT:?} waiting for {what}");
@@ -230,73 +265,5 @@ impl Drop for Environment {
             });
         });
         assert!(dropped.join().is_ok() || std::thread::panicking());
-    }
-}
-
-/// A process of the program; dropping it kills the process.
-pub(crate) struct Process(Child);
-
-impl Process {
-    pub(crate) fn id(&self) -> u32 {
-        self.0.id()
-    }
-
-    fn signal(&self, signal: &str) {
-        let sent = Command::new("kill").arg(signal).arg(self.id().to_string()).status().unwrap();
-        assert!(sent.success());
-    }
-
-    /// `kill -9`.
-    pub(crate) fn kill(mut self) {
-        assert!(self.0.try_wait().unwrap().is_none(), "the process had already ended");
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-
-    /// Ends the process with SIGTERM. Returns its summary.
-    pub(crate) fn terminate(mut self) -> Value {
-        self.signal("-TERM");
-        let mut summary = String::new();
-        self.0.stdout.take().unwrap().read_to_string(&mut summary).unwrap();
-        let status = self.0.wait().unwrap();
-        assert!(status.success(), "the process ended with {status}");
-        serde_json::from_str(&summary).unwrap()
-    }
-
-    pub(crate) fn stop(&self) {
-        self.signal("-STOP");
-    }
-
-    pub(crate) fn go_on(&self) {
-        self.signal("-CONT");
-    }
-
-    /// Waits until the process is stopped (state `T`), by any signal.
-    pub(crate) async fn stands_still(&self) {
-        let began = Instant::now();
-        loop {
-            let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id())).unwrap();
-            if stat.rsplit(") ").next().unwrap().starts_with('T') {
-                return;
-            }
-            assert!(began.elapsed() < LIMIT, "the process is not stopped after {LIMIT:?}");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    }
-
-    /// Waits until the process has ended without a signal of the test.
-    pub(crate) async fn crashed(mut self) {
-        let began = Instant::now();
-        while self.0.try_wait().unwrap().is_none() {
-            assert!(began.elapsed() < LIMIT, "the process did not end within {LIMIT:?}");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }
