@@ -31,6 +31,7 @@ pub(crate) mod merge_size;
 pub(crate) mod recovery;
 pub(crate) mod resolutions;
 pub(crate) mod suspects;
+mod trial;
 pub(crate) mod visible;
 pub(crate) mod waiting;
 pub(crate) mod waiting_amount;

@@ -18,19 +18,15 @@
 //! carried. A crash between two of these steps finds the lower count or one that is right.
 
 use tokio::task::JoinSet;
-use tracing::warn;
-use uuid::Uuid;
 
 use crate::pipeline::isolation;
-use crate::pipeline::worker::Worker;
-use crate::ports::{Delivery, EntryId, Fault};
-use crate::runtime::retry::retry;
+use crate::ports::Delivery;
 
 /// The number of counted deliveries after which an entry is carried alone.
-const SUSPECT: u32 = 3;
+pub(super) const SUSPECT: u32 = 3;
 
 /// The longest random time for which a suspect waits, in multiples of `deadly_within`.
-const LONGEST_DELAY: u32 = 4;
+pub(super) const LONGEST_DELAY: u32 = 4;
 
 /// Whether the entry is carried alone; `max` is the number of deliveries after which it is dead-lettered.
 pub(crate) fn is_suspect(delivery: &Delivery, max: u32) -> bool {
@@ -58,10 +54,10 @@ impl Accusation {
         !self.made && (max / 2).max(SUSPECT) < delivery.attempt && delivery.attempt <= max
     }
 
-    /// Lets the count of an entry that is carried now begin again after `deadly_within`, if it is unfinished then.
-    pub(crate) fn try_entry(&mut self, id: EntryId, worker: Worker) {
+    /// Runs the trial of a suspect until it ends, or the term does.
+    pub(crate) fn hold(&mut self, trial: impl Future<Output = ()> + Send + 'static) {
         while self.trials.try_join_next().is_some() {}
-        self.trials.spawn(async move { worker.acquit(id).await });
+        self.trials.spawn(trial);
     }
 
     /// Whether the delivery is to be dead-lettered.
@@ -72,35 +68,10 @@ impl Accusation {
     }
 }
 
-impl Worker {
-    /// Waits for a random time, in which a death does not count for the entry; false if the worker was stopped first.
-    pub(super) async fn delay(&self, suspect: &Delivery) -> Result<bool, Fault> {
-        let (id, attempt) = (suspect.id, suspect.attempt);
-        let longest = self.settings.worker.deadly_within * LONGEST_DELAY;
-        let delay = longest.mul_f64(f64::from(Uuid::new_v4().as_fields().0) / f64::from(u32::MAX));
-        warn!(entry = %id, attempt, ?delay, "the process died repeatedly while it had this event; carrying it after a delay");
-        Ok(self.recount(id, SUSPECT).await?
-            && self.stop.during(tokio::time::sleep(delay)).await.is_some()
-            && self.recount(id, attempt).await?)
-    }
-
-    async fn acquit(&self, id: EntryId) {
-        if self.stop.during(tokio::time::sleep(self.settings.worker.deadly_within)).await.is_some()
-            && let Err(fault) = self.recount(id, 1).await
-        {
-            warn!(entry = %id, %fault, "the event keeps its count of deliveries");
-        }
-    }
-
-    async fn recount(&self, id: EntryId, attempt: u32) -> Result<bool, Fault> {
-        let set = retry(&self.settings.worker, &self.stop, "recount", || self.bus.recount(id, attempt)).await?;
-        Ok(set.is_some())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ports::EntryId;
 
     fn delivery(sequence: u64, attempt: u32) -> Delivery {
         let (id, at) = (EntryId { millis: 0, sequence }, chunk_sync_model::Time::from_micros(0));

@@ -186,7 +186,7 @@ impl Worker {
                 if accusation.doubts(suspect, max) && !self.delay(suspect).await? {
                     return Ok(true);
                 }
-                accusation.try_entry(suspect.id, self.clone());
+                accusation.hold(self.clone().acquit(suspect.id));
             }
             let alone = suspect.is_some();
             let mut operations = self.take(run, accusation).await?;
