@@ -151,13 +151,14 @@ impl Oracle {
     /// the foreign client writes, because their result depends on the row that it found.
     fn expected(&self) -> BTreeMap<Uuid, Expected> {
         let known = self.known();
-        let mut chunks: BTreeMap<Uuid, Expected> = BTreeMap::new();
+        let (mut chunks, last) = known.restored.base();
         let shared: BTreeSet<Uuid> = SHARED.map(chunk_id).collect();
         let counts =
             |event: &&Event| !known.bad.contains(&event.event_id.to_string()) && !shared.contains(&event.chunk_id());
         // An event by `postgres` only has the row read again.
         let changes = |event: &&Event| event.writer != Writer::Postgres;
-        for event in known.stream.values().filter(counts).filter(changes) {
+        let later = known.stream.iter().filter(|(id, _)| Some(**id) > last);
+        for event in later.map(|(_, event)| event).filter(counts).filter(changes) {
             let held = chunks.remove(&event.chunk_id());
             let (record, state) = held.map_or((None, None), |(record, state)| (Some(record), state));
             let merged = merge(record, state.clone(), &Change::from(event), &Strategies::default());

@@ -39,7 +39,7 @@ pub(super) async fn restore(world: &Arc<World>, author: Author, mut rng: Rng) ->
     world.rows.restore(&backup);
     world.capture.miss(Gap::Failover);
     let only_there = only_there(world).await;
-    world.oracle.restored(last, only_there);
+    world.oracle.restored((&backup, last), only_there).await;
     until(world, "the restore is not noticed", async || world.rows.suspicion().await.unwrap().is_some()).await?;
     // Several passes of the scrubber.
     sleep(Duration::from_millis(rng.below(600_000) as u64)).await;

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use chunk_sync_engine::ports::{EntryId, Write};
+use chunk_sync_engine::ports::{EntryId, Records, Write};
 use chunk_sync_model::{State, SyncVersion, Target};
 use uuid::Uuid;
 
-use super::Oracle;
+use super::{Expected, Oracle, unstamped};
 
 /// What the oracle knows about a restore.
 #[derive(Default)]
@@ -18,9 +18,18 @@ pub(in crate::simulation) struct Restored {
     written: BTreeMap<(Uuid, SyncVersion), Option<Arc<State>>>,
     /// The operator has adopted the restored state.
     is_adopted: bool,
+    /// With a trigger, records and states of the backup, and the last entry that was merged into them. A record notes how
+    /// a trigger stored a value that the row showed, and which values it showed depends on how events were merged
+    /// together; the records of the backup are therefore not those of a merge of one event after the other.
+    base: (BTreeMap<Uuid, Expected>, Option<EntryId>),
 }
 
 impl Restored {
+    /// What the chunks are before the events after that entry are merged.
+    pub(super) fn base(&self) -> (BTreeMap<Uuid, Expected>, Option<EntryId>) {
+        self.base.clone()
+    }
+
     /// Notes a write to a store, which then holds the chunk in the version `after`; an error if it breaks a promise.
     pub(super) fn wrote(&mut self, target: Target, write: &Write, after: Option<SyncVersion>) -> Result<(), String> {
         let only = self.only_there.get(&(target, write.id));
@@ -41,12 +50,15 @@ impl Oracle {
         self.known().stream.last_key_value().map(|(id, _)| *id)
     }
 
-    /// Notes that a restore has lost everything after this entry.
-    pub(in crate::simulation) fn restored(
+    /// Notes that a restore of this backup has lost everything after this entry.
+    pub(in crate::simulation) async fn restored(
         &self,
-        last: Option<EntryId>,
+        (backup, last): (&dyn Records, Option<EntryId>),
         only_there: BTreeMap<(Target, Uuid), SyncVersion>,
     ) {
+        let ids: Vec<Uuid> = if self.triggers { self.expected().into_keys().collect() } else { Vec::new() };
+        let held = ids.iter().zip(backup.current(&ids).await.unwrap());
+        let base = held.filter_map(|(id, held)| Some((*id, (unstamped(held.record?), held.state)))).collect();
         let mut known = self.known();
         let lost: BTreeSet<Uuid> =
             known.stream.iter().filter(|(id, _)| Some(**id) > last).map(|(_, event)| event.event_id).collect();
@@ -54,6 +66,7 @@ impl Oracle {
         known.acknowledged.retain(|event| !lost.contains(event));
         known.recorded.clear();
         known.restored.only_there = only_there;
+        known.restored.base = (base, last.filter(|_| self.triggers));
     }
 
     /// Notes that the operator has adopted the restored state.
