@@ -104,3 +104,22 @@ fn both_forms_of_a_value_are_its_base_and_its_echo() {
         }
     }
 }
+
+#[test]
+fn the_stored_form_belongs_to_every_setting_of_the_value() {
+    let chunk = support::chunk("claude", "as it was published", &[("k", "set by both")]);
+    let mut held = MergedChunk::under(Strategies::default());
+    // Both set the same value, which the row shows as that of the first.
+    held.take(&support::update(Writer::Cognee, 10, &chunk));
+    held.take(&support::update(Writer::Hybrid, 20, &chunk));
+    stored(&mut held, None);
+    let read = held.state.clone().unwrap().chunk.clone().into_view();
+    // These merges reach the row as one: the trigger has not stored the value of the second before it is repeated.
+    held.take(&support::delete(Writer::Claude, 15));
+    held.take(&support::update(Writer::Hybrid, 40, &read));
+    stored(&mut held, None);
+    // Arrives late and is the newest change: the second writer repeats what it has read.
+    held.take(&support::update(Writer::Claude, 30, &support::chunk("claude", "changed", &[("k", "changed")])));
+    let shown = &held.state.as_ref().unwrap().chunk;
+    assert_eq!((shown.content.as_str(), &shown.metadata.extra["k"]), ("changed", &"changed".into()));
+}

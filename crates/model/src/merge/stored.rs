@@ -31,7 +31,7 @@ pub fn stored_as(mut record: Record, sent: &State, stored: &State, strategies: &
     for part in was.keys().chain(is.keys()).filter(|part| was.get(*part) != is.get(*part)) {
         let hash = is.get(part).copied();
         match version(&shown, part, was.get(part)) {
-            Some(version) => record.store(part, version, hash),
+            Some(version) => record.store(part, version, was.get(part).copied(), hash),
             None => drop(new.insert(part.clone(), hash)),
         }
     }
@@ -83,12 +83,16 @@ impl Forms {
 }
 
 impl Record {
-    /// Notes the stored form of the setting with this version.
-    fn store(&mut self, part: &Part, version: ChangeVersion, hash: Option<Hash>) {
-        let settings = self.writers.get_mut(&version.writer).and_then(|history| history.parts.get_mut(part));
-        let setting = settings.into_iter().flatten().find(|setting| setting.version(version.writer) == version);
-        if let Some(setting) = setting {
-            setting.stored = Some(hash).filter(|hash| setting.hash != *hash);
+    /// Notes the stored form of the setting with this version, and of the others by which the same value was set: their
+    /// writers read it in this form, too.
+    fn store(&mut self, part: &Part, version: ChangeVersion, was: Option<Hash>, hash: Option<Hash>) {
+        for (writer, history) in &mut self.writers {
+            for setting in history.parts.get_mut(part).into_iter().flatten() {
+                let same = setting.hash == was && setting.stored.is_none();
+                if same || setting.version(*writer) == version {
+                    setting.stored = Some(hash).filter(|hash| setting.hash != *hash);
+                }
+            }
         }
     }
 
