@@ -20,7 +20,7 @@ pub(super) const TOGETHER_BYTES: usize = 4 << 20;
 
 /// The pause after a read that did not fill a batch. A batch costs each store some calls, whatever its size: at a steady
 /// rate, what arrives within the pause shares them. After a longer silence an event is read at once.
-const PAUSE: Duration = Duration::from_millis(20);
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Splits deliveries, in their order, so that the bytes of each group are bounded.
 pub(super) fn cut_by_bytes(deliveries: Vec<Delivery>) -> Vec<Vec<Delivery>> {
