@@ -17,7 +17,8 @@ const SERVERS: [&str; 3] = ["postgres18", "redis", "neo4j"];
 pub(crate) fn run(root: &Path, words: &[&str]) -> Result<ExitCode> {
     let interruption = Interruption::catch()?;
     let services = Services::measuring(root);
-    if words.contains(&"--from") {
+    let measures_nothing = ["--from", "--help", "-h"].iter().any(|word| words.contains(word));
+    if measures_nothing {
         return Ok(ExitCode::from(step_code(&build_and_run(root, words, &[], &interruption)?)));
     }
     let own = SERVERS.iter().zip(["PG18_URL", "REDIS_URL", "NEO4J_URL"]);

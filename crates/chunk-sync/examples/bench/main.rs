@@ -4,10 +4,6 @@
 //! Every round measures the service and its peers one after the other, in another order each time; a figure is the
 //! median over the rounds. After each measurement `verify` must find no difference. A measurement that fails is named in
 //! the report with its reason, and the others follow.
-//!
-//! `--only bus,load,updates,latency,commits,verify,scale,recovery` selects measurements, `--rates 20,200` the commits per
-//! second of the latencies. `--against FILE` compares with a stored report, `--plots DIRECTORY` draws the figures, and
-//! `--from FILE` measures nothing and takes them from a stored report.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
 
 mod bare;
@@ -24,52 +20,60 @@ mod visible;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use clap::Parser as _;
 use environment::Environment;
 use report::Report;
 use serde_json::Value;
 
-/// What is measured, and how much of it.
+/// What can be measured.
+const GROUPS: [&str; 8] = ["bus", "load", "updates", "latency", "commits", "verify", "scale", "recovery"];
+
+/// Measures the service on real servers, each figure beside a limit or a peer of the same run
+#[derive(clap::Parser)]
+#[command(name = "bench")]
 pub(crate) struct Options {
+    /// Measure only these [default: all]
+    #[arg(long, value_name = "GROUP,...", value_delimiter = ',', value_parser = GROUPS)]
     only: Vec<String>,
-    json: PathBuf,
+    /// Measure less of everything, in some minutes instead of an hour
+    #[arg(long)]
+    quick: bool,
+    /// Rounds; a figure is their median
+    #[arg(long, value_name = "N", default_value_t = 3)]
     pub(crate) rounds: usize,
-    /// Chunks loaded and updated.
+    /// Chunks loaded and updated
+    #[arg(long, value_name = "N", default_value_t = 40_000, default_value_if("quick", "true", "2000"))]
     pub(crate) chunks: usize,
-    /// Entries that are pending when the process is killed.
+    /// Entries that are pending when the process is killed
+    #[arg(long, value_name = "N", default_value_t = 100_000, default_value_if("quick", "true", "4000"))]
     pub(crate) pending: usize,
-    /// Seconds at each rate of commits.
+    /// Seconds at each rate of commits
+    #[arg(long, value_name = "S", default_value_t = 60, default_value_if("quick", "true", "5"))]
     pub(crate) seconds: u64,
-    /// Rates of the latency measurement, commits per second.
+    /// Commits per second for the latencies
+    #[arg(
+        long,
+        value_name = "N,...",
+        value_delimiter = ',',
+        default_value = "20,100,200,500,1000",
+        default_value_if("quick", "true", "20,200")
+    )]
     pub(crate) rates: Vec<u64>,
+    /// Write the figures to this file
+    #[arg(long, value_name = "FILE", default_value = "target/bench.json")]
+    json: PathBuf,
+    /// Measure nothing: take the figures from a stored report
+    #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
+    /// Compare with a stored report
+    #[arg(long, value_name = "FILE")]
     against: Option<PathBuf>,
+    /// Draw the figures into this directory
+    #[arg(long, value_name = "DIRECTORY")]
     plots: Option<PathBuf>,
 }
 
 impl Options {
-    fn read() -> Self {
-        let words: Vec<String> = std::env::args().skip(1).collect();
-        let quick = words.iter().any(|word| word == "--quick");
-        let after = |name: &str| words.iter().position(|word| word == name).and_then(|at| words.get(at + 1).cloned());
-        let only = after("--only").map(|list| list.split(',').map(str::to_owned).collect()).unwrap_or_default();
-        let json = after("--json").map_or_else(|| PathBuf::from("target/bench.json"), PathBuf::from);
-        let number = |name: &str, default: usize| after(name).map_or(default, |text| text.parse().expect(name));
-        let listed = after("--rates").map(|list| list.split(',').map(|rate| rate.parse().expect("--rates")).collect());
-        let usual = if quick { vec![20, 200] } else { vec![20, 100, 200, 500, 1_000] };
-        Self {
-            only,
-            json,
-            rounds: number("--rounds", 3),
-            chunks: number("--chunks", if quick { 2_000 } else { 40_000 }),
-            pending: number("--pending", if quick { 4_000 } else { 100_000 }),
-            seconds: number("--seconds", if quick { 5 } else { 60 }) as u64,
-            rates: listed.unwrap_or(usual),
-            from: after("--from").map(PathBuf::from),
-            against: after("--against").map(PathBuf::from),
-            plots: after("--plots").map(PathBuf::from),
-        }
-    }
-
     fn wants_any(&self, groups: &[&str]) -> bool {
         groups.iter().any(|group| self.wants(group))
     }
@@ -84,7 +88,7 @@ const LOADED: [&str; 5] = ["load", "updates", "commits", "latency", "verify"];
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let options = Options::read();
+    let options = Options::parse();
     let (report, is_complete) = match &options.from {
         Some(path) => (stored(path), true),
         None => measured(&options).await,
