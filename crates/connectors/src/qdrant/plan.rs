@@ -35,6 +35,10 @@ struct NewPoint<'a> {
 /// The server flushes its log after each operation, and a payload is an operation of its own. So only a payload that would
 /// be the only operation on points is written without vectors; together with others, whole points are written in one
 /// operation, although that sends vectors that are there.
+///
+/// No operation only updates points (`update_mode`, from Qdrant 1.17 on), although a late write could then not bring back
+/// a deleted chunk: where an older deletion arrives between the read and a newer write, that write would be lost and
+/// answered as done. What a late write brings back, whoever sent it or the watch list removes.
 pub(super) fn plan(writes: &[Write], mut held: HashMap<Uuid, StoredPoint>, limits: &Limits, server: Version) -> Plan {
     let (mut upserts, mut deletes) = (Vec::new(), Vec::new());
     let (mut payloads, mut answers) = (Vec::new(), Vec::with_capacity(writes.len()));
