@@ -2,9 +2,11 @@
 //! highest rate that the service carries without falling behind.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use futures::future::join_all;
+use tokio_postgres::Client;
 use uuid::Uuid;
 
 use crate::Options;
@@ -15,6 +17,9 @@ use crate::visible::{Change, Watch, watch};
 /// The kinds of change in the order in which they take turns. A delete takes the oldest inserted row if every watched
 /// change up to it is visible.
 const KINDS: [&str; 6] = ["metadata", "content", "metadata", "insert", "metadata", "delete"];
+
+/// Connections that commit in turn. One alone waits for each answer, and falls behind before the service does.
+const CONNECTIONS: usize = 8;
 
 /// Watched changes per second: more would take a good part of the servers' time. Every so many commits one is watched; the
 /// number has no divisor in common with that of the kinds, so that each kind is.
@@ -87,40 +92,76 @@ struct Driven {
 
 /// Commits so many changes per second for so long, each when it is due, and waits until both stores show all.
 async fn drive(environment: &Environment, ids: &[Uuid], rate: u64, seconds: u64) -> Driven {
-    let (qdrant, neo4j) = (Arc::new(Watch::default()), Arc::new(Watch::default()));
-    let tasks = watch(environment, Arc::clone(&qdrant), Arc::clone(&neo4j));
-    let (began, count) = (Instant::now(), rate * seconds);
-    let (mut inserted, mut commits, every) = (VecDeque::new(), 0_u64, watched_of(rate));
-    for number in 0..count {
-        let due = began + Duration::from_secs_f64(number as f64 / rate as f64);
-        tokio::time::sleep_until(due.into()).await;
-        let kind = KINDS[number as usize % KINDS.len()];
-        // A chunk that is deleted before a store shows it would never be seen there.
-        let shown = |(_, due): &(Uuid, Instant)| !qdrant.awaits_until(*due) && !neo4j.awaits_until(*due);
-        let id = match kind {
-            "delete" => inserted.pop_front_if(|row| shown(row)).map(|(id, _)| id),
-            _ => Some(ids[number as usize % ids.len()]),
-        };
-        let Some(id) = id else { continue };
-        commits += 1;
-        let change = commit(environment, id, kind, due).await;
-        if kind == "insert" {
-            inserted.push_back((change.id, due));
-        }
-        if number % every == 0 || number + 1 == count {
-            qdrant.add(change.clone());
-            neo4j.add(change);
-        }
+    let mut connections = Vec::new();
+    for _ in 0..CONNECTIONS {
+        connections.push(environment.connect().await);
     }
-    let sent = commits as f64 / began.elapsed().as_secs_f64();
+    let load = Load {
+        ids,
+        rate,
+        count: rate * seconds,
+        began: Instant::now(),
+        inserted: Mutex::default(),
+        qdrant: Arc::default(),
+        neo4j: Arc::default(),
+    };
+    let tasks = watch(environment, Arc::clone(&load.qdrant), Arc::clone(&load.neo4j));
+    let commits = join_all(connections.iter().zip(0..).map(|(rows, first)| load.send(rows, first))).await;
+    let sent = commits.iter().sum::<u64>() as f64 / load.began.elapsed().as_secs_f64();
     let last = Instant::now();
+    let Load { qdrant, neo4j, .. } = load;
     until("visibility of all commits", || async { qdrant.is_empty() && neo4j.is_empty() }).await;
     drop(tasks);
     Driven { qdrant, neo4j, sent, rest: last.elapsed() }
 }
 
-async fn commit(environment: &Environment, id: Uuid, kind: &'static str, due: Instant) -> Change {
-    let rows = &environment.rows;
+/// The commits of one run.
+struct Load<'a> {
+    ids: &'a [Uuid],
+    /// Commits per second, over all connections.
+    rate: u64,
+    count: u64,
+    began: Instant,
+    /// Inserted rows that are not deleted yet, and when their inserts were due.
+    inserted: Mutex<VecDeque<(Uuid, Instant)>>,
+    qdrant: Arc<Watch>,
+    neo4j: Arc<Watch>,
+}
+
+impl Load<'_> {
+    /// Sends the commits of one connection, which begin with the number `first`; returns how many.
+    async fn send(&self, rows: &Client, first: u64) -> u64 {
+        let (mut commits, every) = (0, watched_of(self.rate));
+        for number in (first..self.count).step_by(CONNECTIONS) {
+            let due = self.began + Duration::from_secs_f64(number as f64 / self.rate as f64);
+            tokio::time::sleep_until(due.into()).await;
+            let kind = KINDS[number as usize % KINDS.len()];
+            let id = match kind {
+                "delete" => self.shown(),
+                _ => Some(self.ids[number as usize % self.ids.len()]),
+            };
+            let Some(id) = id else { continue };
+            commits += 1;
+            let change = commit(rows, id, kind, due).await;
+            if kind == "insert" {
+                self.inserted.lock().unwrap().push_back((change.id, due));
+            }
+            if number % every == 0 || number + 1 == self.count {
+                self.qdrant.add(change.clone());
+                self.neo4j.add(change);
+            }
+        }
+        commits
+    }
+
+    /// Takes the oldest inserted row, once it is shown: a chunk that is deleted before would never be seen in a store.
+    fn shown(&self) -> Option<Uuid> {
+        let shown = |(_, due): &mut (Uuid, Instant)| !self.qdrant.awaits_until(*due) && !self.neo4j.awaits_until(*due);
+        self.inserted.lock().unwrap().pop_front_if(shown).map(|(id, _)| id)
+    }
+}
+
+async fn commit(rows: &Client, id: Uuid, kind: &'static str, due: Instant) -> Change {
     let micros = "(extract(epoch FROM updated_at) * 1000000)::bigint";
     let (id, updated) = match kind {
         "delete" => {

@@ -48,6 +48,11 @@ async fn connect(url: &str) -> Client {
 }
 
 impl Environment {
+    /// Another connection to the rows.
+    pub(crate) async fn connect(&self) -> Client {
+        connect(&self.database).await
+    }
+
     pub(crate) async fn new() -> Self {
         // The community edition has only one database: tests and measurements use it in turn.
         let turn = File::create(std::env::temp_dir().join("chunk-sync-test-neo4j.lock")).unwrap();
