@@ -38,7 +38,7 @@ struct NewPoint<'a> {
 ///
 /// No operation only updates points (`update_mode`, from Qdrant 1.17 on), although a late write could then not bring back
 /// a deleted chunk: where an older deletion arrives between the read and a newer write, that write would be lost and
-/// answered as done. What a late write brings back, whoever sent it or the watch list removes.
+/// answered as done. What a late write brings back is removed by its sender or by the watch list.
 pub(super) fn plan(writes: &[Write], mut held: HashMap<Uuid, StoredPoint>, limits: &Limits, server: Version) -> Plan {
     let (mut upserts, mut deletes) = (Vec::new(), Vec::new());
     let (mut payloads, mut answers) = (Vec::new(), Vec::with_capacity(writes.len()));
