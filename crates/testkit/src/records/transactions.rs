@@ -109,13 +109,17 @@ pub async fn an_abandoned_merge_happened_wholly_or_not_at_all<F: Fixture<Port = 
     }
 }
 
-/// Begins a merge after a client was dropped. PgBouncer may give the dropped client's connection, with an answer still to
-/// come, to the next one: for that one the connection is lost, and it connects again, as every caller does.
+/// Begins a merge after clients were dropped. PgBouncer may give a dropped client's connection, with an answer still to
+/// come, to the next one: for that one the connection is lost, and it connects again, as every caller does. There may be
+/// several such connections.
 async fn begin_after_a_loss<'a>(records: &'a Port, ids: &'a [Uuid]) -> Result<Box<dyn MergeTransaction + 'a>, Fault> {
-    match records.begin(scope(ids)).await {
-        Err(fault) if fault.class == FaultClass::Unavailable => records.begin(scope(ids)).await,
-        begun => begun,
+    for _ in 0..5 {
+        match records.begin(scope(ids)).await {
+            Err(fault) if fault.class == FaultClass::Unavailable => {}
+            begun => return begun,
+        }
     }
+    records.begin(scope(ids)).await
 }
 
 /// A state read beside the version of another state would be written to the stores under that version, and stay there.
