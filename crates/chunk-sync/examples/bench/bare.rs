@@ -2,19 +2,21 @@
 //! three again, concurrently and with their bulk interfaces. It keeps no records, versions, order, log or bus, so no
 //! service with guarantees can be as fast.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 use chunk_sync_connectors::neo4j::{Neo4jConfig, Neo4jStore};
 use futures::{SinkExt, StreamExt, TryStreamExt, stream};
 use neo4rs::{Graph, query};
 use qdrant_client::Qdrant;
 use qdrant_client::qdrant::{
-    CreateCollection, PointId, PointStruct, ScrollPointsBuilder, UpsertPointsBuilder, Vectors, VectorsOutput,
-    vector_output, vectors_output::VectorsOptions,
+    CreateCollection, CreateFieldIndexCollectionBuilder, FieldType, PayloadSchemaType, PointId, PointStruct,
+    ScrollPointsBuilder, UpsertPointsBuilder, Vectors, VectorsOutput, vector_output, vectors_output::VectorsOptions,
 };
 use serde_json::Value;
 use tokio_postgres::Client;
 
-use crate::environment::{Environment, variable};
+use crate::environment::{Environment, indexed, variable};
 
 /// How the loader sends to Qdrant and Neo4j, without Nagle's algorithm; PostgreSQL gets one `COPY` either way.
 #[derive(Clone, Copy, PartialEq)]
@@ -96,31 +98,45 @@ impl<'a> Bare<'a> {
 
     async fn create_collection(&self, like: &str) {
         let info = self.vectors.collection_info(like).await.unwrap().result.unwrap();
-        let parameters = info.config.unwrap().params.unwrap();
+        let config = info.config.unwrap();
+        let parameters = config.params.unwrap();
         let made = CreateCollection {
             collection_name: self.collection.clone(),
             vectors_config: parameters.vectors_config,
             sparse_vectors_config: parameters.sparse_vectors_config,
+            hnsw_config: config.hnsw_config,
             ..CreateCollection::default()
         };
         self.vectors.create_collection(made).await.unwrap();
+        for (field, schema) in info.payload_schema {
+            let kind = match schema.data_type() {
+                PayloadSchemaType::Keyword => FieldType::Keyword,
+                PayloadSchemaType::Bool => FieldType::Bool,
+                PayloadSchemaType::Datetime => FieldType::Datetime,
+                other => panic!("an index of the type {other:?}"),
+            };
+            let index = CreateFieldIndexCollectionBuilder::new(self.collection.as_str(), field, kind).wait(true);
+            self.vectors.create_field_index(index).await.unwrap();
+        }
     }
 
-    /// Loads everything into all three at once.
-    pub(crate) async fn load(&self, way: Way) {
+    /// Loads everything into all three at once; returns when the vectors are indexed.
+    pub(crate) async fn load(&self, way: Way) -> Instant {
         let graph = async {
             for (rows, statement) in self.nodes.iter().zip(STATEMENTS) {
                 self.unwind(statement, rows, way).await;
             }
         };
         tokio::join!(self.copy(), self.upsert(way), graph);
+        indexed(self.vectors, &self.collection).await
     }
 
-    /// Gives every row, point and node of a chunk new metadata.
-    pub(crate) async fn update(&self, way: Way) {
+    /// Gives every row, point and node of a chunk new metadata; returns when the vectors are indexed.
+    pub(crate) async fn update(&self, way: Way) -> Instant {
         let set = "UPDATE bare.chunks SET metadata = jsonb_set(metadata, '{bench}', to_jsonb(random()))";
         let rows = async { self.client.batch_execute(set).await.unwrap() };
         tokio::join!(rows, self.upsert(way), self.unwind(UPDATE, &self.nodes[1], way));
+        indexed(self.vectors, &self.collection).await
     }
 
     /// Removes what was loaded.

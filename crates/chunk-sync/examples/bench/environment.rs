@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use chunk_sync_testkit::qdrant_server::{Options, QdrantServer};
 use neo4rs::{ConfigBuilder, Graph, query};
 use qdrant_client::Qdrant;
+use qdrant_client::qdrant::CollectionStatus;
 use redis::aio::MultiplexedConnection;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -17,6 +18,9 @@ use uuid::Uuid;
 
 /// Time limit of everything that is waited for.
 const LIMIT: Duration = Duration::from_secs(900);
+
+/// How long no vector waits for its index before all of them count as indexed.
+const INDEXED_FOR: Duration = Duration::from_secs(1);
 
 const EMPTY: &str = "MATCH (n) CALL (n) { DETACH DELETE n } IN TRANSACTIONS OF 5000 ROWS";
 
@@ -185,6 +189,11 @@ impl Environment {
             .await;
     }
 
+    /// Waits until every vector is indexed, and returns since when it is.
+    pub(crate) async fn indexed(&self) -> Instant {
+        indexed(&self.vectors, &self.collection).await
+    }
+
     /// Bytes of the record of a chunk, as PostgreSQL stores it.
     pub(crate) async fn record_size(&self, id: &str) -> f64 {
         let sql = "SELECT pg_column_size(record)::float8 FROM chunk_sync.records WHERE id = $1::text::uuid";
@@ -202,6 +211,24 @@ impl Environment {
         let neo4j: String = row.get("version").unwrap();
         [("postgres", postgres), ("redis", redis), ("qdrant", qdrant), ("neo4j", neo4j)].into()
     }
+}
+
+/// Waits until Qdrant has indexed every vector of the collection, and returns since when it has.
+///
+/// It indexes in the background, long after it took the last point: a load that ended before that is not comparable.
+pub(crate) async fn indexed(vectors: &Qdrant, collection: &str) -> Instant {
+    let began = Instant::now();
+    let mut since = began;
+    // An optimiser may start some time after the last write.
+    while since.elapsed() < INDEXED_FOR {
+        let info = vectors.collection_info(collection).await.unwrap().result.unwrap();
+        if info.status() != CollectionStatus::Green {
+            since = Instant::now();
+        }
+        assert!(began.elapsed() < LIMIT, "the index of {collection}: not within {LIMIT:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    since
 }
 
 /// Waits until `done` returns true.

@@ -35,7 +35,7 @@ pub(crate) async fn measure(environment: &Environment, options: &Options, round:
     let began = Instant::now();
     let (run, _) = environment.run().await;
     environment.settled(added).await;
-    let loaded = rate(options.chunks, began);
+    let loaded = rate(options.chunks, began, environment.indexed().await);
     if options.wants("updates") {
         updates(environment, options, report).await;
     }
@@ -51,8 +51,8 @@ pub(crate) async fn measure(environment: &Environment, options: &Options, round:
     }
 }
 
-fn rate(chunks: usize, began: Instant) -> f64 {
-    chunks as f64 / began.elapsed().as_secs_f64()
+fn rate(chunks: usize, began: Instant, ended: Instant) -> f64 {
+    chunks as f64 / (ended - began).as_secs_f64()
 }
 
 async fn updates(environment: &Environment, options: &Options, report: &mut Report) {
@@ -66,7 +66,8 @@ async fn updates(environment: &Environment, options: &Options, report: &mut Repo
         environment.rows.execute(&update, &[]).await.unwrap();
         environment.settled(added + options.chunks as u64).await;
         let (name, peer) = (format!("updates: {kind}"), "updates: bare loader, tuned");
-        report.add_beside(&name, "chunks/s", rate(options.chunks, began), peer);
+        let ended = environment.indexed().await;
+        report.add_beside(&name, "chunks/s", rate(options.chunks, began, ended), peer);
     }
 }
 
@@ -79,11 +80,11 @@ async fn beside_bare(environment: &Environment, options: &Options, loaded: f64, 
             Way::Tuned => "tuned",
         };
         let began = Instant::now();
-        bare.load(way).await;
-        report.add(&format!("load: bare loader, {name}"), "chunks/s", rate(options.chunks, began));
+        let ended = bare.load(way).await;
+        report.add(&format!("load: bare loader, {name}"), "chunks/s", rate(options.chunks, began, ended));
         let began = Instant::now();
-        bare.update(way).await;
-        report.add(&format!("updates: bare loader, {name}"), "chunks/s", rate(options.chunks, began));
+        let ended = bare.update(way).await;
+        report.add(&format!("updates: bare loader, {name}"), "chunks/s", rate(options.chunks, began, ended));
         bare.empty().await;
     }
     bare.remove().await;
