@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    Applied, Counts, Fault, Marked, Projection, StoredDocument, StoredFingerprint, Write, check_mark,
+    Applied, Counts, DocumentPage, Fault, Marked, Projection, StoredDocument, Write, check_mark,
 };
-use chunk_sync_model::document::Fingerprint;
+use chunk_sync_model::document::Document;
 use chunk_sync_model::{State, Target};
 use uuid::Uuid;
 
@@ -45,15 +45,11 @@ impl Projection for Checked {
         self.store.fetch_documents(ids).await
     }
 
-    async fn fetch_fingerprints(&self, ids: &[Uuid]) -> Result<Vec<Option<StoredFingerprint>>, Fault> {
-        self.store.fetch_fingerprints(ids).await
+    async fn scan(&self, after: Option<Uuid>, limit: usize) -> Result<DocumentPage, Fault> {
+        self.store.scan(after, limit).await
     }
 
-    async fn scan_fingerprints(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<StoredFingerprint>, Fault> {
-        self.store.scan_fingerprints(after, limit).await
-    }
-
-    fn expect(&self, state: &State) -> Fingerprint {
+    fn expect(&self, state: &State) -> Document {
         self.store.expect(state)
     }
 

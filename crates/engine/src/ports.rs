@@ -41,7 +41,7 @@ pub use idle_records::{IdlePage, IdleRecords};
 pub use installation::{Installation, Installed, Kept, Marked, StoreSet, check_mark};
 pub use lease::{Handover, Lease, LeaseState};
 pub use outbox::{Outbox, PendingWrite};
-pub use projection::{Applied, Counts, Projection, StoredDocument, StoredFingerprint, Write};
+pub use projection::{Applied, Counts, DocumentPage, Projection, StoredDocument, Write};
 pub use system_of_record::{
     Altered, Commit, Committed, CurrentState, Fence, MergeScope, MergeTransaction, READ_BYTES, Records, Row, RowPage,
     RowsWritten, SystemOfRecord, each_record, each_row, read_together,

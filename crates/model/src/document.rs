@@ -12,6 +12,7 @@ use crate::Hash;
 use crate::chunk::State;
 use crate::hash::content_hash;
 
+mod exact;
 mod fingerprint;
 mod numbers;
 mod vector;
@@ -32,6 +33,18 @@ pub enum Document {
 }
 
 impl Document {
+    /// The names of the fields that differ between two documents, in ascending order. Fields are hashed only if the
+    /// documents are not equal to the last bit.
+    #[must_use]
+    pub fn differing(&self, other: &Self) -> Vec<String> {
+        let is_same = match (self, other) {
+            (Self::Vectors(one), Self::Vectors(other)) => exact::same_vectors(one, other),
+            (Self::Graph(one), Self::Graph(other)) => exact::same_graphs(one, other),
+            _ => false,
+        };
+        if is_same { Vec::new() } else { self.fingerprint().differing(&other.fingerprint()) }
+    }
+
     /// The hash of each field of the document.
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {

@@ -1,8 +1,10 @@
 //! Ports without content, for tests and measurements of something else.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{Applied, Counts, Fault, Projection, StoredDocument, StoredFingerprint, Write};
-use chunk_sync_model::document::Fingerprint;
+use chunk_sync_engine::ports::{Applied, Counts, DocumentPage, Fault, Projection, StoredDocument, Write};
+use chunk_sync_model::document::Document;
 use chunk_sync_model::{State, Target};
 use uuid::Uuid;
 
@@ -38,12 +40,12 @@ impl Projection for EmptyStore {
         Ok(vec![None; ids.len()])
     }
 
-    async fn scan_fingerprints(&self, _: Option<Uuid>, _: usize) -> Result<Vec<StoredFingerprint>, Fault> {
-        Ok(Vec::new())
+    async fn scan(&self, _: Option<Uuid>, _: usize) -> Result<DocumentPage, Fault> {
+        Ok(DocumentPage { documents: Vec::new(), is_last: true })
     }
 
-    fn expect(&self, _: &State) -> Fingerprint {
-        Fingerprint::default()
+    fn expect(&self, state: &State) -> Document {
+        Document::Row(Arc::new(state.clone()))
     }
 
     async fn counts(&self) -> Result<Counts, Fault> {

@@ -10,6 +10,7 @@ use chunk_sync_samples::rng::Rng;
 use uuid::Uuid;
 
 use crate::states::{delete, write};
+use crate::store::scanned;
 
 /// The version before the first: there is room below it for a late write.
 const FIRST: u64 = 10;
@@ -63,12 +64,12 @@ impl History {
 
     /// Asserts that the store holds exactly what the map holds.
     pub(crate) async fn is_held_by(&self, store: &dyn Projection) {
-        let seen = store.scan_fingerprints(None, self.chunks.len() + 1).await.unwrap();
+        let seen = scanned(store).await;
         let ids: Vec<Uuid> = seen.iter().map(|seen| seen.id).collect();
         assert_eq!(ids, self.held.keys().copied().collect::<Vec<_>>());
         for (seen, (version, state)) in seen.iter().zip(self.held.values()) {
             assert_eq!(seen.version, *version, "of {}", seen.id);
-            assert_eq!(seen.fingerprint.differing(&store.expect(state)), Vec::<String>::new(), "of {}", seen.id);
+            assert_eq!(seen.document.differing(&store.expect(state)), Vec::<String>::new(), "of {}", seen.id);
         }
     }
 

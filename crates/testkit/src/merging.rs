@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    Applied, Commit, Committed, Counts, CurrentState, Fault, FaultClass, Fence, MergeScope, NoteChange, Projection,
-    Row, RowPage, StoredDocument, StoredFingerprint, SystemOfRecord, Write,
+    Applied, Commit, Committed, Counts, CurrentState, DocumentPage, Fault, FaultClass, Fence, MergeScope, NoteChange,
+    Projection, Row, RowPage, StoredDocument, SystemOfRecord, Write,
 };
-use chunk_sync_model::document::{Document, Fingerprint, row_fingerprint};
+use chunk_sync_model::document::{Document, row_fingerprint};
 use chunk_sync_model::{Record, State, Target};
 use uuid::Uuid;
 
@@ -59,30 +59,24 @@ pub trait Merging: SystemOfRecord {
         Ok(found)
     }
 
-    /// The rows of these chunks as verification compares them.
-    async fn fetch_fingerprints(&self, ids: &[Uuid]) -> Result<Vec<Option<StoredFingerprint>>, Fault> {
-        let stored = Merging::fetch_documents(self, ids).await?;
-        Ok(stored.iter().map(|stored| stored.as_ref().map(StoredDocument::seen)).collect())
-    }
-
-    /// A page of rows as verification compares them; it is shorter than the limit only at the end.
-    async fn scan_fingerprints(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<StoredFingerprint>, Fault> {
-        let (mut after, mut found) = (after, Vec::new());
-        while found.len() < limit {
+    /// A page of rows as a store returns them; it is shorter than the limit only at the end.
+    async fn scan(&self, after: Option<Uuid>, limit: usize) -> Result<DocumentPage, Fault> {
+        let (mut after, mut documents) = (after, Vec::new());
+        while documents.len() < limit {
             let RowPage { rows, is_last } = self.rows(after, limit).await?;
             after = rows.last().map(|row| row.id).or(after);
-            found.extend(rows.into_iter().filter_map(stored).map(|stored| stored.seen()));
+            documents.extend(rows.into_iter().filter_map(stored));
             if is_last {
                 break;
             }
         }
-        found.truncate(limit);
-        Ok(found)
+        documents.truncate(limit);
+        Ok(DocumentPage { is_last: documents.len() < limit, documents })
     }
 
-    /// The fingerprint of a row with this state.
-    fn expect(&self, state: &State) -> Fingerprint {
-        row_fingerprint(state)
+    /// A row with this state.
+    fn expect(&self, state: &State) -> Document {
+        Document::Row(Arc::new(state.clone()))
     }
 }
 
@@ -127,11 +121,11 @@ impl Projection for RowsAsStore {
         self.0.fetch_documents(ids).await
     }
 
-    async fn scan_fingerprints(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<StoredFingerprint>, Fault> {
-        self.0.scan_fingerprints(after, limit).await
+    async fn scan(&self, after: Option<Uuid>, limit: usize) -> Result<DocumentPage, Fault> {
+        self.0.scan(after, limit).await
     }
 
-    fn expect(&self, state: &State) -> Fingerprint {
+    fn expect(&self, state: &State) -> Document {
         self.0.expect(state)
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use chunk_sync_engine::ports::{Applied, Projection, Write};
+use chunk_sync_engine::ports::{Applied, Projection, StoredDocument, Write};
 use chunk_sync_model::{State, SyncVersion};
 use uuid::Uuid;
 
@@ -20,15 +20,33 @@ pub(crate) async fn written(store: &Port, writes: &[Write]) {
     }
 }
 
+/// Every document of the store, page by page.
+pub async fn scanned(store: &dyn Projection) -> Vec<StoredDocument> {
+    scanned_after(store, None).await
+}
+
+/// Every document above `after`.
+async fn scanned_after(store: &dyn Projection, mut after: Option<Uuid>) -> Vec<StoredDocument> {
+    let mut found = Vec::new();
+    loop {
+        let page = store.scan(after, 1000).await.unwrap();
+        after = page.documents.last().map(|document| document.id).or(after);
+        found.extend(page.documents);
+        if page.is_last {
+            return found;
+        }
+    }
+}
+
 /// Asserts that the store holds exactly this state of the chunk.
 pub(crate) async fn holds(store: &Port, id: Uuid, wanted: Option<(&State, SyncVersion)>) {
-    let seen = store.fetch_fingerprints(&[id]).await.unwrap().remove(0);
+    let seen = store.fetch_documents(&[id]).await.unwrap().remove(0);
     match (seen, wanted) {
         (None, None) => {}
         (Some(seen), Some((state, version))) => {
             assert_eq!((seen.id, seen.version), (id, version));
             let expected = store.expect(state);
-            assert_eq!(seen.fingerprint.differing(&expected), Vec::<String>::new(), "of {}", state.chunk.content);
+            assert_eq!(seen.document.differing(&expected), Vec::<String>::new(), "of {}", state.chunk.content);
         }
         (seen, wanted) => panic!("the store holds {seen:?}, expected version {:?}", wanted.map(|(_, version)| version)),
     }
@@ -165,25 +183,28 @@ pub async fn any_state_replaces_any_other<F: Fixture<Port = Port>>() {
 pub async fn a_page_follows_the_other_without_gap_or_repetition<F: Fixture<Port = Port>>() {
     let fixture = F::fresh().await;
     let store = fixture.port();
-    assert!(store.scan_fingerprints(None, 10).await.unwrap().is_empty());
+    assert!(scanned(&*store).await.is_empty());
     let states = states(53);
     written(&*store, &states.iter().map(|state| write(state, 2)).collect::<Vec<_>>()).await;
     let expected: BTreeMap<Uuid, _> = states.iter().map(|state| (state.chunk.id, store.expect(state))).collect();
     for size in [1, 7, 53, 1000] {
         let (mut seen, mut after) = (Vec::new(), None);
         loop {
-            let page = store.scan_fingerprints(after, size).await.unwrap();
-            after = page.last().map(|seen| seen.id).or(after);
-            let ended = page.len() < size;
+            let page = store.scan(after, size).await.unwrap();
+            after = page.documents.last().map(|seen| seen.id).or(after);
+            assert!(page.documents.len() <= size && (page.is_last || !page.documents.is_empty()), "pages of {size}");
             assert!(seen.len() <= expected.len(), "pages of {size} do not end");
-            seen.extend(page);
-            if ended {
+            seen.extend(page.documents);
+            if page.is_last {
                 break;
             }
         }
         let ids: Vec<Uuid> = seen.iter().map(|seen| seen.id).collect();
         assert_eq!(ids, expected.keys().copied().collect::<Vec<_>>(), "pages of {size}");
-        assert!(seen.iter().all(|seen| expected[&seen.id] == seen.fingerprint && seen.version == version(2)));
+        assert!(
+            seen.iter()
+                .all(|seen| seen.document.differing(&expected[&seen.id]).is_empty() && seen.version == version(2))
+        );
     }
 }
 
@@ -199,7 +220,7 @@ pub async fn the_first_and_the_last_id_are_listed_too<F: Fixture<Port = Port>>()
     };
     written(&*store, &ids.map(|id| write(&under(id), 1))).await;
     for (after, rest) in std::iter::once(None).chain(ids.map(Some)).zip((0..=ids.len()).map(|gone| &ids[gone..])) {
-        let seen = store.scan_fingerprints(after, 10).await.unwrap();
+        let seen = scanned_after(&*store, after).await;
         assert_eq!(seen.iter().map(|seen| seen.id).collect::<Vec<_>>(), rest, "after {after:?}");
     }
 }
@@ -209,10 +230,10 @@ pub async fn answers_come_in_the_order_asked<F: Fixture<Port = Port>>() {
     let (store, states) = (fixture.port(), states(4));
     written(&*store, &states.iter().map(|state| write(state, 1)).collect::<Vec<_>>()).await;
     let asked = [states[2].chunk.id, Uuid::nil(), states[0].chunk.id, Uuid::max(), states[3].chunk.id];
-    let seen = store.fetch_fingerprints(&asked).await.unwrap();
+    let seen = store.fetch_documents(&asked).await.unwrap();
     let ids: Vec<_> = seen.iter().map(|seen| seen.as_ref().map(|seen| seen.id)).collect();
     assert_eq!(ids, [Some(asked[0]), None, Some(asked[2]), None, Some(asked[4])]);
-    assert!(store.fetch_fingerprints(&[]).await.unwrap().is_empty());
+    assert!(store.fetch_documents(&[]).await.unwrap().is_empty());
     assert!(store.apply(&[]).await.is_empty());
 }
 
@@ -246,7 +267,7 @@ pub async fn one_batch_may_hold_a_thousand_writes<F: Fixture<Port = Port>>() {
     let (store, states) = (fixture.port(), states(1000));
     written(&*store, &states.iter().map(|state| write(state, 1)).collect::<Vec<_>>()).await;
     let ids: Vec<_> = states.iter().map(|state| state.chunk.id).collect();
-    assert!(store.fetch_fingerprints(&ids).await.unwrap().iter().all(Option::is_some));
+    assert!(store.fetch_documents(&ids).await.unwrap().iter().all(Option::is_some));
 }
 
 pub async fn of_two_writers_at_once_the_newer_state_stays<F: Fixture<Port = Port>>() {

@@ -112,7 +112,7 @@ impl StoreView {
     fn of(context: &Context, store: &dyn Projection, row: Option<&Row>, found: Option<&StoredDocument>) -> Self {
         let state = row.and_then(|row| row.state.as_deref());
         let differs = match (state, found) {
-            (Some(state), Some(found)) => found.document.fingerprint().differing(&store.expect(state)),
+            (Some(state), Some(found)) => found.document.differing(&store.expect(state)),
             _ => Vec::new(),
         };
         let behind = row.zip(found).is_some_and(|(row, found)| found.version < row.version);

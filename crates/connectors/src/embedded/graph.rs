@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{Applied, Counts, Fault, Projection, StoredDocument, StoredFingerprint, Write};
-use chunk_sync_model::document::{Document, Fingerprint, GraphDocument, Mention, Relation, sort_relations};
+use chunk_sync_engine::ports::{Applied, Counts, DocumentPage, Fault, Projection, StoredDocument, Write};
+use chunk_sync_model::document::{Document, GraphDocument, Mention, Relation, sort_relations};
 use chunk_sync_model::{State, SyncVersion, Target};
 use rusqlite::{OptionalExtension, Transaction, params};
 use uuid::Uuid;
@@ -50,17 +50,18 @@ impl Projection for Graph {
         self.database.read(READ, move |transaction| ids.iter().map(|id| looked(transaction, *id)).collect()).await
     }
 
-    async fn scan_fingerprints(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<StoredFingerprint>, Fault> {
+    async fn scan(&self, after: Option<Uuid>, limit: usize) -> Result<DocumentPage, Fault> {
         let work = move |transaction: &Transaction<'_>| {
             let ids = ids_above(transaction, "SELECT id FROM graph_chunks", after, limit)?;
-            let found = ids.into_iter().filter_map(|id| looked(transaction, id).transpose());
-            found.map(|found| found.map(|found| found.seen())).collect()
+            let is_last = ids.len() < limit;
+            let documents = ids.into_iter().filter_map(|id| looked(transaction, id).transpose());
+            Ok(DocumentPage { documents: documents.collect::<Result<_, _>>()?, is_last })
         };
         self.database.read(READ, work).await
     }
 
-    fn expect(&self, state: &State) -> Fingerprint {
-        GraphDocument::of(state).fingerprint()
+    fn expect(&self, state: &State) -> Document {
+        Document::Graph(GraphDocument::of(state))
     }
 
     async fn counts(&self) -> Result<Counts, Fault> {

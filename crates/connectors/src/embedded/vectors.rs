@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    Applied, Counts, Fault, FaultClass, Projection, StoredDocument, StoredFingerprint, Write,
+    Applied, Counts, DocumentPage, Fault, FaultClass, Projection, READ_BYTES, StoredDocument, Write,
 };
-use chunk_sync_model::document::{Document, Fingerprint, SPARSE_VECTOR, VectorDocument};
+use chunk_sync_model::document::{Document, SPARSE_VECTOR, VectorDocument};
 use chunk_sync_model::{Limits, State, SyncVersion, Target};
 use rusqlite::{OptionalExtension, Transaction, params};
 use uuid::Uuid;
@@ -55,17 +55,25 @@ impl Projection for Vectors {
         self.database.read(READ, move |transaction| ids.iter().map(|id| looked(transaction, *id)).collect()).await
     }
 
-    async fn scan_fingerprints(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<StoredFingerprint>, Fault> {
+    async fn scan(&self, after: Option<Uuid>, limit: usize) -> Result<DocumentPage, Fault> {
         let work = move |transaction: &Transaction<'_>| {
             let ids = ids_above(transaction, "SELECT id FROM points", after, limit)?;
-            let found = ids.into_iter().filter_map(|id| looked(transaction, id).transpose());
-            found.map(|found| found.map(|found| found.seen())).collect()
+            let (is_end, mut ids) = (ids.len() < limit, ids.into_iter());
+            let (mut documents, mut bytes) = (Vec::new(), 0);
+            while bytes < READ_BYTES
+                && let Some(id) = ids.next()
+            {
+                let document = looked(transaction, id)?;
+                bytes += document.as_ref().map_or(0, weight);
+                documents.extend(document);
+            }
+            Ok(DocumentPage { documents, is_last: is_end && ids.len() == 0 })
         };
         self.database.read(READ, work).await
     }
 
-    fn expect(&self, state: &State) -> Fingerprint {
-        VectorDocument::of(state, &self.limits).fingerprint()
+    fn expect(&self, state: &State) -> Document {
+        Document::Vectors(VectorDocument::of(state, &self.limits))
     }
 
     async fn counts(&self) -> Result<Counts, Fault> {
@@ -79,6 +87,14 @@ impl Projection for Vectors {
     async fn check(&self) -> Result<(), Fault> {
         self.database.write("embedded vectors: check", Durability::Lazy, |_| Ok(())).await
     }
+}
+
+/// About how many bytes the texts and vectors of a document take.
+fn weight(stored: &StoredDocument) -> usize {
+    let Document::Vectors(document) = &stored.document else { return 0 };
+    let texts = document.payload.values().filter_map(serde_json::Value::as_str).map(str::len);
+    let vectors = document.dense.values().map(|vector| vector.len() * size_of::<f32>());
+    texts.chain(vectors).sum()
 }
 
 /// Refuses a vector that the document cannot hold: [`VectorDocument::of`] would drop it silently.

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use chunk_sync_engine::ports::{StoredDocument, StoredFingerprint};
+use chunk_sync_engine::ports::StoredDocument;
 use chunk_sync_model::SyncVersion;
 use chunk_sync_model::document::{Document, GraphDocument, Mention, Relation, sort_relations};
 use uuid::Uuid;
@@ -125,16 +125,6 @@ impl StoredNode {
         let key = |at: &Relation| (at.source.clone(), at.target.clone(), at.kind.clone());
         let twice = relations.windows(2).any(|pair| key(&pair[0]) == key(&pair[1]));
         self.inconsistent |= twice || relations.len() != self.stated.len();
-    }
-
-    /// The id, version and fingerprint for verification; `None` if the id is not a UUID.
-    pub(super) fn fingerprint(&self) -> Option<StoredFingerprint> {
-        let id = Uuid::try_parse(&self.id).ok()?;
-        Some(StoredFingerprint {
-            id,
-            version: self.version.unwrap_or_default(),
-            fingerprint: self.document.fingerprint(),
-        })
     }
 
     /// The id, version and document; `None` if the id is not a UUID.

@@ -6,10 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use backon::{BackoffBuilder, ExponentialBuilder};
-use chunk_sync_engine::ports::{
-    Applied, Counts, Fault, FaultClass, Projection, StoredDocument, StoredFingerprint, Write,
-};
-use chunk_sync_model::document::{Fingerprint, GraphDocument};
+use chunk_sync_engine::ports::{Applied, Counts, DocumentPage, Fault, FaultClass, Projection, StoredDocument, Write};
+use chunk_sync_model::document::{Document, GraphDocument};
 use chunk_sync_model::{State, Target};
 use uuid::Uuid;
 
@@ -180,13 +178,14 @@ impl Projection for Neo4jStore {
         Ok(ids.iter().map(|id| by_id.remove(id)).collect())
     }
 
-    async fn scan_fingerprints(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<StoredFingerprint>, Fault> {
-        let documents = self.documents(Which::Above(after, limit)).await.map_err(|error| error.into_fault(READ))?;
-        Ok(documents.iter().filter_map(StoredNode::fingerprint).collect())
+    async fn scan(&self, after: Option<Uuid>, limit: usize) -> Result<DocumentPage, Fault> {
+        let nodes = self.documents(Which::Above(after, limit)).await.map_err(|error| error.into_fault(READ))?;
+        let is_last = nodes.len() < limit;
+        Ok(DocumentPage { documents: nodes.into_iter().filter_map(StoredNode::into_document).collect(), is_last })
     }
 
-    fn expect(&self, state: &State) -> Fingerprint {
-        GraphDocument::of(state).fingerprint()
+    fn expect(&self, state: &State) -> Document {
+        Document::Graph(GraphDocument::of(state))
     }
 
     async fn counts(&self) -> Result<Counts, Fault> {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use chunk_sync_engine::ports::{Fault, FaultClass, StoredDocument};
-use chunk_sync_model::document::{Document, Fingerprint, PAYLOAD_KEYS, SPARSE_VECTOR, VectorDocument, round_numbers};
+use chunk_sync_model::document::{Document, PAYLOAD_KEYS, SPARSE_VECTOR, VectorDocument, round_numbers};
 use chunk_sync_model::{Limits, State, SyncVersion};
 use qdrant_client::qdrant::point_id::PointIdOptions;
 use qdrant_client::qdrant::value::Kind;
@@ -12,7 +12,7 @@ use qdrant_client::qdrant::{
     DenseVector, NamedVectors, PayloadExcludeSelector, PointId, PointStruct, RetrievedPoint, SparseIndices,
     SparseVector, Value, Vector, Vectors, WithPayloadSelector, vector, vector_output, vectors, with_payload_selector,
 };
-use serde_json::{Map, Value as Json};
+use serde_json::Map;
 use uuid::Uuid;
 
 use super::fault::WRITE;
@@ -172,17 +172,9 @@ pub(super) fn document(point: RetrievedPoint) -> Option<StoredDocument> {
     Some(StoredDocument { id, version, document: Document::Vectors(document) })
 }
 
-/// The fingerprint of `state` as a server would store it.
-pub(super) fn expected(state: &State, limits: &Limits) -> Fingerprint {
-    let mut document = VectorDocument::of(state, limits);
-    // A message does not preserve the order of keys.
-    document.payload.values_mut().for_each(Json::sort_all_objects);
-    document.fingerprint()
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value as Json, json};
 
     use super::*;
 

@@ -9,8 +9,8 @@ use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{Applied, Counts, Fault, Projection, StoredDocument, StoredFingerprint, Write};
-use chunk_sync_model::document::Fingerprint;
+use chunk_sync_engine::ports::{Applied, Counts, DocumentPage, Fault, Projection, StoredDocument, Write};
+use chunk_sync_model::document::{Document, VectorDocument};
 use chunk_sync_model::{Limits, State, Target};
 use futures::{StreamExt, stream};
 use qdrant_client::qdrant::{
@@ -23,7 +23,7 @@ use uuid::Uuid;
 
 use super::bounds::{Bounds, Bytes, ReadSize, weight};
 use super::config::QdrantConfig;
-use super::encode::{document, expected, point_id};
+use super::encode::{document, point_id};
 use super::fault::Error;
 use super::schema;
 use super::server::Server;
@@ -141,7 +141,7 @@ impl QdrantStore {
     }
 
     /// A page of points from `offset` on, inclusive, and the offset of the next page.
-    async fn page(&self, offset: PointId, limit: usize) -> Result<(Vec<StoredFingerprint>, Option<PointId>), Error> {
+    async fn page(&self, offset: PointId, limit: usize) -> Result<(Vec<StoredDocument>, Option<PointId>), Error> {
         let request = ScrollPoints {
             collection_name: self.collection.clone(),
             offset: Some(offset),
@@ -152,8 +152,7 @@ impl QdrantStore {
         };
         let page = self.server.call(self.server.client.scroll(request)).await?;
         self.read_size.note(page.result.len().max(1), page.result.iter().map(weight).sum());
-        let documents = page.result.into_iter().filter_map(document);
-        Ok((documents.map(|document| document.seen()).collect(), page.next_page_offset))
+        Ok((page.result.into_iter().filter_map(document).collect(), page.next_page_offset))
     }
 }
 
@@ -202,24 +201,26 @@ impl Projection for QdrantStore {
         Ok(ids.iter().map(|id| found.remove(id)).collect())
     }
 
-    async fn scan_fingerprints(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<StoredFingerprint>, Fault> {
-        let mut found = Vec::new();
+    async fn scan(&self, after: Option<Uuid>, limit: usize) -> Result<DocumentPage, Fault> {
+        let mut page = DocumentPage::default();
         let bounds = self.patiently(|| self.bounds()).await.map_err(|error| error.into_fault(READ))?;
         // The page includes its offset. Points with a numeric id come before all others.
-        let mut next = Some(point_id(after.unwrap_or_default()));
-        while let Some(offset) = next.filter(|_| found.len() < limit) {
-            let wanted = (limit - found.len()).saturating_add(1).min(self.read_size.points(bounds.page));
-            let page = self.patiently(|| self.page(offset.clone(), wanted)).await;
-            let (page, following) = page.map_err(|error| error.into_fault(READ))?;
-            found.extend(page.into_iter().filter(|seen| after.is_none_or(|after| seen.id > after)));
-            next = following;
+        let mut offset = point_id(after.unwrap_or_default());
+        let wanted = limit.saturating_add(1).min(self.read_size.points(bounds.page));
+        while page.documents.is_empty() && !page.is_last {
+            let read = self.patiently(|| self.page(offset.clone(), wanted)).await;
+            let (read, next) = read.map_err(|error| error.into_fault(READ))?;
+            let above = read.into_iter().filter(|document| after.is_none_or(|after| document.id > after));
+            page.documents.extend(above);
+            page.is_last = next.is_none() && page.documents.len() <= limit;
+            page.documents.truncate(limit);
+            offset = next.unwrap_or(offset);
         }
-        found.truncate(limit);
-        Ok(found)
+        Ok(page)
     }
 
-    fn expect(&self, state: &State) -> Fingerprint {
-        expected(state, &self.limits)
+    fn expect(&self, state: &State) -> Document {
+        Document::Vectors(VectorDocument::of(state, &self.limits))
     }
 
     async fn counts(&self) -> Result<Counts, Fault> {

@@ -8,6 +8,7 @@ use chunk_sync_connectors::neo4j::Neo4jStore;
 use chunk_sync_engine::ports::{Applied, Projection, Write};
 use chunk_sync_samples::rng::Rng;
 use chunk_sync_testkit::Fixture;
+use chunk_sync_testkit::store::scanned;
 
 use super::fixture::{Neo4j, config, delete, draft, id};
 
@@ -130,12 +131,12 @@ async fn four_writers_over_shared_entities_converge_to_the_sequential_result() {
         writer.await.unwrap();
     }
     assert_eq!(stored(&neo4j).await, computed(&newest));
-    let seen = neo4j.store.scan_fingerprints(None, 10_000).await.unwrap();
+    let seen = scanned(&*neo4j.store).await;
     let living: Vec<_> = newest.values().filter(|write| write.state.is_some()).collect();
     assert_eq!(seen.len(), living.len());
     for (seen, write) in seen.iter().zip(living) {
         assert_eq!((seen.id, seen.version), (write.id, write.version));
-        assert_eq!(seen.fingerprint, neo4j.store.expect(write.state.as_ref().unwrap()));
+        assert!(seen.document.differing(&neo4j.store.expect(write.state.as_ref().unwrap())).is_empty());
     }
 }
 
@@ -165,7 +166,7 @@ async fn concurrent_writers_of_the_same_chunks_leave_the_newest_version() {
     for writer in writers {
         writer.await.unwrap();
     }
-    let seen = neo4j.store.scan_fingerprints(None, 100).await.unwrap();
+    let seen = scanned(&*neo4j.store).await;
     assert_eq!(
         seen.iter().map(|seen| (seen.id, seen.version.get())).collect::<Vec<_>>(),
         (0..40).map(|n| (id(n), 8)).collect::<Vec<_>>()

@@ -126,8 +126,8 @@ impl Neo4j {
     /// The fields in which the stored chunk differs from what was written.
     pub(crate) async fn differing(&self, write: &Write) -> Vec<String> {
         let seen =
-            self.store.fetch_fingerprints(&[write.id]).await.unwrap().remove(0).expect("the store must hold the chunk");
-        seen.fingerprint.differing(&self.store.expect(write.state.as_ref().unwrap()))
+            self.store.fetch_documents(&[write.id]).await.unwrap().remove(0).expect("the store must hold the chunk");
+        seen.document.differing(&self.store.expect(write.state.as_ref().unwrap()))
     }
 }
 

@@ -1,8 +1,9 @@
 //! Data and changes of other clients in the same graph, and Cypher injection.
 
-use chunk_sync_engine::ports::{Projection, Write};
+use chunk_sync_engine::ports::Write;
 use chunk_sync_model::SyncVersion;
 use chunk_sync_testkit::Fixture;
+use chunk_sync_testkit::store::scanned;
 use serde_json::json;
 
 use super::fixture::{Neo4j, delete, draft, id};
@@ -114,7 +115,7 @@ async fn a_chunk_that_another_client_created_reads_as_version_zero_and_is_overwr
     let neo4j = Neo4j::fresh().await;
     neo4j.rows(neo4rs::query("CREATE (c:Chunk {id: $id, sync_version: 'new'})").param("id", id(1).to_string())).await;
     neo4j.write_directly("CREATE (:Chunk {id: 'theirs'}), (:Chunk {id: 7}), (:Chunk)").await;
-    let seen = neo4j.store.scan_fingerprints(None, 10).await.unwrap();
+    let seen = scanned(&*neo4j.store).await;
     assert_eq!(seen.iter().map(|seen| (seen.id, seen.version.get())).collect::<Vec<_>>(), [(id(1), 0)]);
     neo4j.write(&[pair()]).await;
     assert!(neo4j.differing(&pair()).await.is_empty());

@@ -27,11 +27,11 @@ async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 
 async fn all_held(store: &dyn Projection, states: &[Arc<State>]) -> bool {
     let ids: Vec<_> = states.iter().map(|state| state.chunk.id).collect();
-    store.fetch_fingerprints(&ids).await.unwrap().iter().all(Option::is_some)
+    store.fetch_documents(&ids).await.unwrap().iter().all(Option::is_some)
 }
 
 async fn version(store: &dyn Projection, state: &State) -> SyncVersion {
-    store.fetch_fingerprints(&[state.chunk.id]).await.unwrap().remove(0).unwrap().version
+    store.fetch_documents(&[state.chunk.id]).await.unwrap().remove(0).unwrap().version
 }
 
 fn updated(state: &Arc<State>) -> Arc<State> {

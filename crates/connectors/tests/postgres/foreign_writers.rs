@@ -27,10 +27,7 @@ async fn a_row_with_nothing_but_an_id_is_read() {
         assert_eq!((state(1).chunk.system_origin, state(1).chunk.content.as_str()), (Origin::Claude, ""));
         assert_eq!(state(1).chunk.metadata.updated_at.to_string(), "9999-12-30T21:59:59.999999Z", "infinity");
         // A second read returns the same.
-        assert_eq!(
-            records.scan_fingerprints(None, 10).await.unwrap(),
-            records.scan_fingerprints(None, 10).await.unwrap()
-        );
+        assert_eq!(records.scan(None, 10).await.unwrap().documents, records.scan(None, 10).await.unwrap().documents);
     }
 }
 
@@ -78,8 +75,8 @@ async fn a_row_inserted_during_a_merge_is_merged_and_not_overwritten() {
     };
     records.merge(&[id], &decide).await.unwrap();
     assert_eq!(seen.into_inner().unwrap(), [None, Some("theirs".to_owned())]);
-    let seen = records.fetch_fingerprints(&[id]).await.unwrap().remove(0).unwrap();
-    assert!(seen.fingerprint.differing(&records.expect(&state)).is_empty());
+    let seen = records.fetch_documents(&[id]).await.unwrap().remove(0).unwrap();
+    assert!(seen.document.differing(&records.expect(&state)).is_empty());
 }
 
 /// Inserts on another thread, because the decision runs in the runtime of the test.

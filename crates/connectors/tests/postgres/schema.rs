@@ -32,8 +32,8 @@ async fn all_come_back(records: &PostgresRecords) {
         assert!(matches!(applied, Applied::Written), "{applied:?}");
     }
     let ids: Vec<_> = states.iter().map(|state| state.chunk.id).collect();
-    for (state, seen) in states.iter().zip(records.fetch_fingerprints(&ids).await.unwrap()) {
-        let differing = seen.unwrap().fingerprint.differing(&records.expect(state));
+    for (state, seen) in states.iter().zip(records.fetch_documents(&ids).await.unwrap()) {
+        let differing = seen.unwrap().document.differing(&records.expect(state));
         assert!(differing.is_empty(), "{differing:?} of {}", state.chunk.content);
     }
 }
@@ -258,8 +258,8 @@ async fn the_layout_is_read_again_after_the_table_is_altered() {
     let state = states(1).remove(0);
     let first = records.apply(&[write(&state, 8)]).await.remove(0);
     assert!(!matches!(&first, Applied::Failed(fault) if !fault.policy().retries()), "{first:?}");
-    let again = records.fetch_fingerprints(&[state.chunk.id]).await;
-    assert!(again.is_ok() || records.fetch_fingerprints(&[state.chunk.id]).await.is_ok(), "{again:?}");
+    let again = records.fetch_documents(&[state.chunk.id]).await;
+    assert!(again.is_ok() || records.fetch_documents(&[state.chunk.id]).await.is_ok(), "{again:?}");
     assert!(records.apply(&[write(&state, 9)]).await[0].is_durable());
 }
 

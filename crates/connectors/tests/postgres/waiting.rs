@@ -109,7 +109,7 @@ async fn a_locked_row_waits_alone_and_its_events_keep_their_order() {
     other.batch_execute("COMMIT").await.unwrap();
     running.service.until_idle().await.unwrap();
     assert_eq!(running.content(id).await.unwrap(), "the third content of the chunk");
-    assert!(running.vectors.fetch_fingerprints(&[id, last]).await.unwrap().iter().all(Option::is_some));
+    assert!(running.vectors.fetch_documents(&[id, last]).await.unwrap().iter().all(Option::is_some));
     assert!(running.bus.dead(None, 1).await.unwrap().is_empty());
     running.service.stop().await.unwrap();
 }
@@ -172,7 +172,7 @@ async fn a_chunk_without_its_parent_row_waits_alone_and_is_merged_once_the_row_i
     let others: Vec<Uuid> = all.iter().map(|state| state.chunk.id).filter(|id| *id != child.chunk.id).collect();
     running
         .until("the stores hold all others", async || {
-            running.vectors.fetch_fingerprints(&others).await.unwrap().iter().all(Option::is_some)
+            running.vectors.fetch_documents(&others).await.unwrap().iter().all(Option::is_some)
         })
         .await;
     assert!(running.bus.depth().await.unwrap().oldest.is_none(), "neither bus nor slot waits for it");
@@ -212,7 +212,7 @@ async fn a_row_whose_trigger_takes_too_long_waits_alone() {
     let others: Vec<Uuid> = all[..100].iter().map(|state| state.chunk.id).filter(|id| *id != slow).collect();
     running
         .until("the stores hold all others", async || {
-            running.vectors.fetch_fingerprints(&others).await.unwrap().iter().all(Option::is_some)
+            running.vectors.fetch_documents(&others).await.unwrap().iter().all(Option::is_some)
         })
         .await;
     running.until("the slow row waits alone", async || waiting(&running).await == 1).await;

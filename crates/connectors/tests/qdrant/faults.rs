@@ -56,7 +56,7 @@ async fn a_missing_server_is_reported_quickly() {
     assert!(answers.iter().all(|answer| class(answer) == Some(FaultClass::Unavailable)), "{:?}", answers[0]);
     assert_eq!(answers.len(), 600);
     assert_eq!(store.check().await.unwrap_err().class, FaultClass::Unavailable);
-    assert_eq!(store.fetch_fingerprints(&[writes[0].id]).await.unwrap_err().class, FaultClass::Unavailable);
+    assert_eq!(store.fetch_documents(&[writes[0].id]).await.unwrap_err().class, FaultClass::Unavailable);
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
 }
 

@@ -74,12 +74,12 @@ pub(crate) async fn written(store: &QdrantStore, writes: &[Write]) {
 
 /// Asserts that the store holds exactly this write.
 pub(crate) async fn holds(store: &QdrantStore, write: &Write) {
-    let seen = store.fetch_fingerprints(&[write.id]).await.unwrap().remove(0);
+    let seen = store.fetch_documents(&[write.id]).await.unwrap().remove(0);
     match (&write.state, seen) {
         (None, None) => {}
         (Some(state), Some(seen)) => {
             assert_eq!(seen.version, write.version);
-            assert_eq!(seen.fingerprint.differing(&store.expect(state)), Vec::<String>::new());
+            assert_eq!(seen.document.differing(&store.expect(state)), Vec::<String>::new());
         }
         (state, seen) => panic!("the store holds {seen:?}, expected version {:?} of {state:?}", write.version),
     }

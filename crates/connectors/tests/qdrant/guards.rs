@@ -102,7 +102,7 @@ async fn a_point_of_another_program_has_version_zero_and_is_overwritten() {
             );
             raw.upsert_points(UpsertPointsBuilder::new(collection, vec![point]).wait(true)).await.unwrap();
             assert_eq!(
-                vectors.store.fetch_fingerprints(&[wanted.id]).await.unwrap()[0].as_ref().unwrap().version.get(),
+                vectors.store.fetch_documents(&[wanted.id]).await.unwrap()[0].as_ref().unwrap().version.get(),
                 0
             );
             // Even for a write without new vectors: the vectors of the other program are replaced.
@@ -123,7 +123,7 @@ async fn a_field_changed_by_another_program_is_detected() {
         .points_selector([qdrant_client::qdrant::PointId::from(wanted.id.to_string())])
         .wait(true);
     vectors.raw().set_payload(change).await.unwrap();
-    let seen = vectors.store.fetch_fingerprints(&[wanted.id]).await.unwrap().remove(0).unwrap();
+    let seen = vectors.store.fetch_documents(&[wanted.id]).await.unwrap().remove(0).unwrap();
     let expected = vectors.store.expect(wanted.state.as_ref().unwrap());
-    assert_eq!((seen.version, seen.fingerprint.differing(&expected)), (wanted.version, vec!["language".to_owned()]));
+    assert_eq!((seen.version, seen.document.differing(&expected)), (wanted.version, vec!["language".to_owned()]));
 }

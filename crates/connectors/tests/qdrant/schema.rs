@@ -48,16 +48,16 @@ async fn a_new_model_is_added_if_the_server_supports_it_and_existing_points_stay
     let store = QdrantStore::new(&QdrantConfig { limits, ..vectors.config.clone() }).unwrap();
     store.prepare().await.unwrap();
     store.prepare().await.unwrap();
-    let held = store.fetch_fingerprints(&[state.chunk.id]).await.unwrap().pop().flatten().unwrap();
-    assert_eq!(held.fingerprint, store.expect(state));
+    let held = store.fetch_documents(&[state.chunk.id]).await.unwrap().pop().flatten().unwrap();
+    assert_eq!(held.document, store.expect(state));
     let mut with_new = State::clone(state);
     let mut dense = with_new.chunk.embeddings.dense[0].clone();
     (dense.model, dense.vector) = ("new".to_owned(), vec![0.25_f32; 16].into());
     with_new.chunk.embeddings.dense.push(dense);
     let with_new = Arc::new(with_new);
     assert!(matches!(store.apply(&[write(&with_new, 2)]).await[..], [Applied::Written]));
-    let held = store.fetch_fingerprints(&[state.chunk.id]).await.unwrap().pop().flatten().unwrap();
-    assert_eq!(held.fingerprint, store.expect(&with_new));
+    let held = store.fetch_documents(&[state.chunk.id]).await.unwrap().pop().flatten().unwrap();
+    assert_eq!(held.document, store.expect(&with_new));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

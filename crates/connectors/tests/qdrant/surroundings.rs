@@ -8,6 +8,7 @@ use chunk_sync_connectors::qdrant::{QdrantConfig, QdrantStore, examine};
 use chunk_sync_engine::apply_divided;
 use chunk_sync_engine::ports::{Applied, FaultClass, Level, Marked, Projection, Write};
 use chunk_sync_testkit::states::{changed, delete, states, write};
+use chunk_sync_testkit::store::scanned;
 use hyper::StatusCode;
 use prost::Message;
 use qdrant_client::qdrant::points_update_operation::Operation;
@@ -179,7 +180,7 @@ async fn requests_stay_within_the_limits_of_the_strict_mode() {
     let states = states(100);
     let writes: Vec<_> = states.iter().map(|state| write(state, 1)).collect();
     written(&store, &writes).await;
-    assert_eq!(store.scan_fingerprints(None, 1000).await.unwrap().len(), 100);
+    assert_eq!(scanned(&store).await.len(), 100);
     assert_eq!(store.counts().await.unwrap().chunks, 100);
     let deletes: Vec<_> = states.iter().map(|state| delete(state.chunk.id, 2)).collect();
     written(&store, &deletes).await;
@@ -287,7 +288,7 @@ async fn a_read_waits_for_the_rate_limit() {
         _ => Act::Pass,
     })
     .await;
-    assert_eq!(store.scan_fingerprints(None, 10).await.unwrap().len(), 1);
+    assert_eq!(scanned(&store).await.len(), 1);
 }
 
 /// A server that refuses every write with this status.

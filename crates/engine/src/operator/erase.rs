@@ -102,7 +102,7 @@ async fn check(ports: &Ports, id: Uuid) -> Result<(), Unerasable> {
         return Err(Unerasable::Lives(id));
     }
     for store in &ports.stores {
-        if store.fetch_fingerprints(&[id]).await?.iter().any(Option::is_some) {
+        if store.fetch_documents(&[id]).await?.iter().any(Option::is_some) {
             return Err(Unerasable::InStore(id, store.target()));
         }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use chunk_sync_model::document::{Document, Fingerprint};
+use chunk_sync_model::document::Document;
 use chunk_sync_model::{State, SyncVersion, Target};
 use uuid::Uuid;
 
@@ -60,17 +60,6 @@ impl Applied {
 
 /// What a store holds of a chunk, read back from it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct StoredFingerprint {
-    /// The chunk.
-    pub id: Uuid,
-    /// The version in the store; zero if another program wrote the chunk there.
-    pub version: SyncVersion,
-    /// The fingerprint of the document, computed from the stored content.
-    pub fingerprint: Fingerprint,
-}
-
-/// What a store holds of a chunk, with the document itself.
-#[derive(Clone, Debug, PartialEq)]
 pub struct StoredDocument {
     /// The chunk.
     pub id: Uuid,
@@ -80,12 +69,13 @@ pub struct StoredDocument {
     pub document: Document,
 }
 
-impl StoredDocument {
-    /// The part of it that verification compares.
-    #[must_use]
-    pub fn seen(&self) -> StoredFingerprint {
-        StoredFingerprint { id: self.id, version: self.version, fingerprint: self.document.fingerprint() }
-    }
+/// A page of stored documents.
+#[derive(Clone, Debug, Default)]
+pub struct DocumentPage {
+    /// In ascending order of id (as bytes).
+    pub documents: Vec<StoredDocument>,
+    /// Whether the store holds no chunk above these.
+    pub is_last: bool,
 }
 
 /// How much a store holds.
@@ -125,18 +115,12 @@ pub trait Projection: Send + Sync {
     /// Reads these chunks with their documents, in their order; `None` where the store does not hold the chunk.
     async fn fetch_documents(&self, ids: &[Uuid]) -> Result<Vec<Option<StoredDocument>>, Fault>;
 
-    /// Reads these chunks as verification compares them.
-    async fn fetch_fingerprints(&self, ids: &[Uuid]) -> Result<Vec<Option<StoredFingerprint>>, Fault> {
-        let looked = self.fetch_documents(ids).await?;
-        Ok(looked.iter().map(|looked| looked.as_ref().map(StoredDocument::seen)).collect())
-    }
+    /// Reads the next chunks in ascending order of id (as bytes), from the first one above `after`: at most `limit`, and
+    /// fewer where documents are long, so that a page stays small in memory. Only the last page may be empty.
+    async fn scan(&self, after: Option<Uuid>, limit: usize) -> Result<DocumentPage, Fault>;
 
-    /// Reads the next chunks in ascending order of id (as bytes), from the first one above `after`, at most `limit`.
-    /// Fewer than `limit` mean the end.
-    async fn scan_fingerprints(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<StoredFingerprint>, Fault>;
-
-    /// The fingerprint that the store would return if it held `state`.
-    fn expect(&self, state: &State) -> Fingerprint;
+    /// The document that the store would return if it held `state`.
+    fn expect(&self, state: &State) -> Document;
 
     /// Counts the chunks and other objects.
     async fn counts(&self) -> Result<Counts, Fault>;

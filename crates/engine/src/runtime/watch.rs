@@ -18,7 +18,7 @@ use std::time::Duration;
 use chunk_sync_model::SyncVersion;
 use tracing::{info, warn};
 
-use crate::ports::{Fault, PendingWrite, Ports, Projection, Records, Row, StoredFingerprint, Watched, each_row};
+use crate::ports::{Fault, PendingWrite, Ports, Projection, Records, Row, StoredDocument, Watched, each_row};
 use crate::runtime::metrics;
 use crate::runtime::term::Term;
 
@@ -79,7 +79,7 @@ impl Watch {
                 return Ok(late);
             }
             // First the store, then the records: what is recorded in between is not taken for overtaken.
-            let seen = store.fetch_fingerprints(&ids).await?;
+            let seen = store.fetch_documents(&ids).await?;
             let overtaken = each_row(&**records, &ids, |i, row| {
                 Some(PendingWrite { id: ids[i], target, version: due(seen[i].as_ref(), &row?)? })
             });
@@ -98,13 +98,16 @@ impl Watch {
 ///
 /// A living chunk is never due. Its version in the store keeps older writes out, and a newer write may be under way: in
 /// the outbox it would outlive an event that ends the process and goes to the dead letters.
-fn due(seen: Option<&StoredFingerprint>, row: &Row) -> Option<SyncVersion> {
+fn due(seen: Option<&StoredDocument>, row: &Row) -> Option<SyncVersion> {
     (row.lives == Some(false) && seen.is_some()).then_some(row.version)
 }
 
 #[cfg(test)]
 mod tests {
-    use chunk_sync_model::document::Fingerprint;
+    use std::collections::BTreeMap;
+
+    use chunk_sync_model::document::{Document, VectorDocument};
+    use serde_json::Map;
     use uuid::Uuid;
 
     use super::*;
@@ -113,8 +116,9 @@ mod tests {
         Row { id: Uuid::nil(), version: SyncVersion::new(7), lives, seen: None, state: None, oversize: false }
     }
 
-    fn seen(version: u64) -> StoredFingerprint {
-        StoredFingerprint { id: Uuid::nil(), version: SyncVersion::new(version), fingerprint: Fingerprint::default() }
+    fn seen(version: u64) -> StoredDocument {
+        let document = VectorDocument { dense: BTreeMap::new(), sparse: None, payload: Map::new() };
+        StoredDocument { id: Uuid::nil(), version: SyncVersion::new(version), document: Document::Vectors(document) }
     }
 
     #[test]

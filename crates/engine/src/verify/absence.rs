@@ -42,7 +42,7 @@ pub async fn absence(ports: &Ports, ids: &[Uuid]) -> Result<Vec<Absence>, Fault>
     });
     let mut left = left.await?;
     for store in &ports.stores {
-        for (left, seen) in left.iter_mut().zip(store.fetch_fingerprints(ids).await?) {
+        for (left, seen) in left.iter_mut().zip(store.fetch_documents(ids).await?) {
             left.present.extend(seen.map(|_| store.target()));
         }
     }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::difference::{Difference, Kind};
 use crate::pipeline::apply::external_change::digest;
-use crate::ports::{Projection, Row, StoredFingerprint};
+use crate::ports::{Projection, Row, StoredDocument};
 
 /// One id, and what each store holds under it.
 #[derive(Debug)]
@@ -15,7 +15,7 @@ pub(super) struct ChunkView {
     pub(super) id: Uuid,
     pub(super) row: Option<Row>,
     /// In the order of the stores.
-    pub(super) seen: Vec<Option<StoredFingerprint>>,
+    pub(super) seen: Vec<Option<StoredDocument>>,
 }
 
 /// A chunk that differs: what the stores showed, and what is wrong. Two equal findings mean that the chunk stood still
@@ -79,7 +79,7 @@ impl ChunkView {
             let Some(seen) = seen else {
                 return Some(Difference::new(self.id, store.target(), Kind::Missing));
             };
-            let mut fields = seen.fingerprint.differing(&store.expect(state));
+            let mut fields = seen.document.differing(&store.expect(state));
             if row.lives == Some(true) && seen.version > row.version {
                 // The store would reject the next changes as older than what it holds.
                 fields.push("sync_version".to_owned());

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::compare::{ChunkView, Finding};
 use super::options::Options;
-use crate::ports::{Fault, FinishedBy, Ports, StoredFingerprint, each_row};
+use crate::ports::{Fault, FinishedBy, Ports, StoredDocument, each_row};
 use crate::runtime::clock::Clock;
 
 /// The pause before the second reading. It doubles from reading to reading up to the longest.
@@ -128,9 +128,9 @@ async fn view_each<T: Send>(
     ids: &[Uuid],
     mut keep: impl FnMut(ChunkView) -> T + Send,
 ) -> Result<Vec<T>, Fault> {
-    let mut seen: Vec<Vec<Option<StoredFingerprint>>> = Vec::with_capacity(ports.stores.len());
+    let mut seen: Vec<Vec<Option<StoredDocument>>> = Vec::with_capacity(ports.stores.len());
     for store in &ports.stores {
-        seen.push(store.fetch_fingerprints(ids).await?);
+        seen.push(store.fetch_documents(ids).await?);
     }
     let view = |i: usize, row| {
         let seen = seen.iter_mut().map(|store| store.get_mut(i).and_then(Option::take)).collect();

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::compare::ChunkView;
 use crate::ports::Ports;
-use crate::ports::{Fault, FaultClass, Projection, Records, Row, StoredFingerprint};
+use crate::ports::{Fault, FaultClass, Projection, Records, Row, StoredDocument};
 
 /// The stores, each with its current page and the next one being read: reading one store takes as long as reading all
 /// of them.
@@ -16,7 +16,7 @@ pub(super) struct Walk {
     page: usize,
     records: Arc<dyn Records>,
     rows: Pages<Row>,
-    stores: Vec<(Arc<dyn Projection>, Pages<StoredFingerprint>)>,
+    stores: Vec<(Arc<dyn Projection>, Pages<StoredDocument>)>,
 }
 
 impl Walk {
@@ -55,9 +55,8 @@ impl Walk {
             pages.order(|after| {
                 let store = Arc::clone(store);
                 async move {
-                    let read = store.scan_fingerprints(after, page).await?;
-                    let is_last = read.len() < page;
-                    Ok((read, is_last))
+                    let read = store.scan(after, page).await?;
+                    Ok((read.documents, read.is_last))
                 }
             });
         }

@@ -115,9 +115,9 @@ async fn a_bare_chunk_that_only_has_another_vector_is_carried_to_the_vectors() {
         world.publisher().publish(vec![Event::of_chunk(state.chunk)]).await.unwrap();
         carry(&world).await;
     }
-    let held = world.vectors.fetch_fingerprints(&[first.chunk.id]).await.unwrap().remove(0).unwrap();
-    assert_eq!(held.fingerprint, world.vectors.expect(&second));
-    assert_ne!(held.fingerprint, world.vectors.expect(&first));
+    let held = world.vectors.fetch_documents(&[first.chunk.id]).await.unwrap().remove(0).unwrap();
+    assert_eq!(held.document, world.vectors.expect(&second));
+    assert_ne!(held.document, world.vectors.expect(&first));
 }
 
 #[tokio::test]

@@ -5,10 +5,8 @@ use std::ops::Bound;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{
-    Applied, Counts, Fault, FaultClass, Projection, StoredDocument, StoredFingerprint, Write,
-};
-use chunk_sync_model::document::{Document, Fingerprint, GraphDocument, VectorDocument, row_fingerprint};
+use chunk_sync_engine::ports::{Applied, Counts, DocumentPage, Fault, FaultClass, Projection, StoredDocument, Write};
+use chunk_sync_model::document::{Document, GraphDocument, VectorDocument};
 use chunk_sync_model::{Limits, State, SyncVersion, Target};
 use uuid::Uuid;
 
@@ -152,16 +150,17 @@ impl Projection for MemoryStore {
         Ok(ids.iter().map(|id| held.get(id).map(|held| held.looked(*id))).collect())
     }
 
-    async fn scan_fingerprints(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<StoredFingerprint>, Fault> {
+    async fn scan(&self, after: Option<Uuid>, limit: usize) -> Result<DocumentPage, Fault> {
         let held = self.held.lock().unwrap();
-        Ok(held.range(above(after)).take(limit).map(|(id, held)| held.looked(*id).seen()).collect())
+        let documents: Vec<_> = held.range(above(after)).take(limit).map(|(id, held)| held.looked(*id)).collect();
+        Ok(DocumentPage { is_last: documents.len() < limit, documents })
     }
 
-    fn expect(&self, state: &State) -> Fingerprint {
+    fn expect(&self, state: &State) -> Document {
         match self.target {
-            Target::Postgres => row_fingerprint(state),
-            Target::Qdrant => VectorDocument::of(state, &self.limits).fingerprint(),
-            Target::Neo4j => GraphDocument::of(state).fingerprint(),
+            Target::Postgres => Document::Row(Arc::new(state.clone())),
+            Target::Qdrant => Document::Vectors(VectorDocument::of(state, &self.limits)),
+            Target::Neo4j => Document::Graph(GraphDocument::of(state)),
         }
     }
 

@@ -66,7 +66,7 @@ impl World {
     }
 
     async fn write(&self, store: &MemoryStore, id: Uuid, edits: Option<&Edits>) {
-        let held = store.fetch_fingerprints(&[id]).await.unwrap().pop().flatten().expect("the chunk is there");
+        let held = store.fetch_documents(&[id]).await.unwrap().pop().flatten().expect("the chunk is there");
         let row = self.records.rows_of(&[id]).await.unwrap().pop().flatten().and_then(|row| row.state);
         let state = edits.map(|edits| edited(&row.expect("the row is there"), edits));
         store.tamper(id, held.version, state.as_ref());

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chunk_sync_engine::ports::{Commit, StoredFingerprint, Write};
+use chunk_sync_engine::ports::{Commit, StoredDocument, Write};
 use chunk_sync_model::{ChangeVersion, Event, EventType, Part, Record, SyncVersion, Target, Writer};
 use uuid::Uuid;
 
@@ -51,7 +51,7 @@ impl Deletions {
         &self,
         target: Target,
         write: &Write,
-        (before, after): (Option<&StoredFingerprint>, Option<&StoredFingerprint>),
+        (before, after): (Option<&StoredDocument>, Option<&StoredDocument>),
     ) -> Result<(), String> {
         let left = before.is_some() && after.is_none();
         let may_leave = self.is_given_up(write.id) || self.gone.contains(&(write.id, write.version));

@@ -6,7 +6,7 @@ mod writes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use chunk_sync_engine::ports::{Commit, CurrentState, EntryId, Projection, Records, Row, StoredFingerprint};
+use chunk_sync_engine::ports::{Commit, CurrentState, EntryId, Projection, Records, Row, StoredDocument};
 use chunk_sync_model::merge::{Change, Strategies, merge};
 use chunk_sync_model::{Event, Limits, Record, State, SyncVersion, Time, Writer};
 use uuid::Uuid;
@@ -15,6 +15,7 @@ use super::deletions::Deletions;
 use super::scenario::SHARED;
 use super::scenario::chunk_id;
 use super::{trace, trigger};
+use crate::store::scanned;
 use restored::Restored;
 
 /// The knowledge of the oracle, which does not come from the service.
@@ -254,8 +255,8 @@ impl Oracle {
         }
         let ids: Vec<Uuid> = expected.keys().copied().collect();
         let found = records.current(&ids).await.unwrap();
-        let seen: BTreeMap<Uuid, StoredFingerprint> =
-            store.scan_fingerprints(None, usize::MAX).await.unwrap().into_iter().map(|seen| (seen.id, seen)).collect();
+        let seen: BTreeMap<Uuid, StoredDocument> =
+            scanned(store).await.into_iter().map(|seen| (seen.id, seen)).collect();
         for ((id, (_, state)), held) in expected.iter().zip(found) {
             let given_up = self.known().deletions.is_given_up(*id);
             let state = if self.triggers || given_up { &held.state } else { state };
@@ -265,7 +266,7 @@ impl Oracle {
                 (None, Some(seen)) => return Err(format!("{target} holds {id} at {}; it is deleted", seen.version)),
                 (Some(_), None) => return Err(format!("{target} misses {id}")),
                 (Some(state), Some(seen)) => {
-                    let differing = seen.fingerprint.differing(&store.expect(state));
+                    let differing = seen.document.differing(&store.expect(state));
                     let version = held.record.map(|record| record.version).unwrap_or_default();
                     // A store that went back to a backup may show the same content under an older version.
                     let other = if self.restores { seen.version > version } else { seen.version != version };

@@ -20,6 +20,7 @@ use uuid::Uuid;
 use super::faults::Endpoint;
 use super::world::World;
 use super::writers::Author;
+use crate::store::scanned;
 
 /// Whatever the faults, a restore is noticed within this time.
 const NOTICED: Duration = Duration::from_secs(900);
@@ -76,7 +77,7 @@ async fn until(world: &World, otherwise: &str, holds: impl AsyncFn() -> bool) ->
 async fn only_there(world: &World) -> BTreeMap<(Target, Uuid), SyncVersion> {
     let mut only_there = BTreeMap::new();
     for store in &world.bare {
-        let held = store.scan_fingerprints(None, usize::MAX).await.unwrap();
+        let held = scanned(store).await;
         let ids: Vec<Uuid> = held.iter().map(|held| held.id).collect();
         let rows = world.rows.rows_of(&ids).await.unwrap();
         let newer = held

@@ -3,7 +3,7 @@
 
 use std::sync::LazyLock;
 
-use chunk_sync_engine::ports::{Commit, StoredFingerprint, Write};
+use chunk_sync_engine::ports::{Commit, StoredDocument, Write};
 use chunk_sync_model::{Event, SyncVersion, Target};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -41,10 +41,10 @@ pub(super) fn merged(commit: &Commit) {
 pub(super) fn wrote(
     target: Target,
     write: &Write,
-    (before, after): (Option<&StoredFingerprint>, Option<&StoredFingerprint>),
+    (before, after): (Option<&StoredDocument>, Option<&StoredDocument>),
 ) {
     trace(write.id, || {
-        let version = |seen: Option<&StoredFingerprint>| seen.map(|seen| seen.version);
+        let version = |seen: Option<&StoredDocument>| seen.map(|seen| seen.version);
         let (before, after): (Option<SyncVersion>, Option<SyncVersion>) = (version(before), version(after));
         format!("{target}: {}, lives {}; from {before:?} to {after:?}", write.version, write.state.is_some())
     });

@@ -6,10 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{
-    Applied, Counts, Fault, FaultClass, Projection, StoredDocument, StoredFingerprint, Write,
-};
-use chunk_sync_model::document::Fingerprint;
+use chunk_sync_engine::ports::{Applied, Counts, DocumentPage, Fault, FaultClass, Projection, StoredDocument, Write};
+use chunk_sync_model::document::Document;
 use chunk_sync_model::{Limits, State, SyncVersion, Target};
 use chunk_sync_testkit::Fixture;
 use chunk_sync_testkit::memory::MemoryStore;
@@ -55,7 +53,7 @@ impl FlawedStore {
     }
 
     async fn apply_one(&self, number: usize, write: &Write) -> Applied {
-        let held = self.good.fetch_fingerprints(&[write.id]).await.unwrap().remove(0).map(|seen| seen.version);
+        let held = self.good.fetch_documents(&[write.id]).await.unwrap().remove(0).map(|seen| seen.version);
         let last = self.last.lock().unwrap().insert(write.id, write.clone());
         let mut write = write.clone();
         match self.flaw {
@@ -135,7 +133,7 @@ impl Projection for FlawedStore {
 
     async fn prepare(&self) -> Result<(), Fault> {
         if self.flaw == Flaw::PrepareEmpties {
-            for seen in self.good.scan_fingerprints(None, usize::MAX).await? {
+            for seen in self.good.scan(None, usize::MAX).await?.documents {
                 let (id, version) = (seen.id, SyncVersion::MAX);
                 self.good.apply(&[Write { id, version, state: None, vectors_since: version }]).await;
             }
@@ -180,16 +178,16 @@ impl Projection for FlawedStore {
         self.good.fetch_documents(&ids).await
     }
 
-    async fn scan_fingerprints(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<StoredFingerprint>, Fault> {
+    async fn scan(&self, after: Option<Uuid>, limit: usize) -> Result<DocumentPage, Fault> {
         let after = match self.flaw {
             Flaw::PageBeginsAtAfter => after.and_then(|id| id.as_u128().checked_sub(1)).map(Uuid::from_u128),
             Flaw::NilIsBelowTheFirst => Some(after.unwrap_or_default()),
             _ => after,
         };
-        self.good.scan_fingerprints(after, limit).await
+        self.good.scan(after, limit).await
     }
 
-    fn expect(&self, state: &State) -> Fingerprint {
+    fn expect(&self, state: &State) -> Document {
         self.good.expect(state)
     }
 

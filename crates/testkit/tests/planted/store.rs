@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{Applied, Counts, Fault, Projection, StoredDocument, StoredFingerprint, Write};
-use chunk_sync_model::document::Fingerprint;
+use chunk_sync_engine::ports::{Applied, Counts, DocumentPage, Fault, Projection, StoredDocument, Write};
+use chunk_sync_model::document::Document;
 use chunk_sync_model::{EmbeddingModel, Limits, State, SyncVersion, Target};
 use chunk_sync_testkit::memory::MemoryStore;
 use uuid::Uuid;
@@ -30,11 +30,11 @@ macro_rules! store {
                 self.0.fetch_documents(ids).await
             }
 
-            async fn scan_fingerprints(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<StoredFingerprint>, Fault> {
-                self.0.scan_fingerprints(after, limit).await
+            async fn scan(&self, after: Option<Uuid>, limit: usize) -> Result<DocumentPage, Fault> {
+                self.0.scan(after, limit).await
             }
 
-            fn expect(&self, state: &State) -> Fingerprint {
+            fn expect(&self, state: &State) -> Document {
                 self.0.expect(state)
             }
 
@@ -92,11 +92,11 @@ impl Projection for Ledger {
         self.list.fetch_documents(ids).await
     }
 
-    async fn scan_fingerprints(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<StoredFingerprint>, Fault> {
-        self.list.scan_fingerprints(after, limit).await
+    async fn scan(&self, after: Option<Uuid>, limit: usize) -> Result<DocumentPage, Fault> {
+        self.list.scan(after, limit).await
     }
 
-    fn expect(&self, state: &State) -> Fingerprint {
+    fn expect(&self, state: &State) -> Document {
         self.store.expect(state)
     }
 

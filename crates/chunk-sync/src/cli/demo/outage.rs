@@ -4,10 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{
-    Applied, Counts, Fault, FaultClass, Projection, StoredDocument, StoredFingerprint, Write,
-};
-use chunk_sync_model::document::Fingerprint;
+use chunk_sync_engine::ports::{Applied, Counts, DocumentPage, Fault, FaultClass, Projection, StoredDocument, Write};
+use chunk_sync_model::document::Document;
 use chunk_sync_model::{State, Target};
 use uuid::Uuid;
 
@@ -71,11 +69,11 @@ impl Projection for Switched {
         self.store.fetch_documents(ids).await
     }
 
-    async fn scan_fingerprints(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<StoredFingerprint>, Fault> {
-        self.store.scan_fingerprints(after, limit).await
+    async fn scan(&self, after: Option<Uuid>, limit: usize) -> Result<DocumentPage, Fault> {
+        self.store.scan(after, limit).await
     }
 
-    fn expect(&self, state: &State) -> Fingerprint {
+    fn expect(&self, state: &State) -> Document {
         self.store.expect(state)
     }
 

@@ -45,7 +45,7 @@ async fn capture_waits_in_place_while_the_bus_is_full() {
     world.vectors.faults.set_stalled(false);
     until("every row is carried", async || {
         let ids: Vec<_> = states.iter().map(|state| state.chunk.id).collect();
-        let held = chunk_sync_engine::ports::Projection::fetch_fingerprints(&world.vectors, &ids).await.unwrap();
+        let held = chunk_sync_engine::ports::Projection::fetch_documents(&world.vectors, &ids).await.unwrap();
         held.iter().all(Option::is_some) && capture.is_confirmed()
     })
     .await;

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
-    Applied, Counts, DeadLetters as _, Fault, FaultClass, FinishedBy, Letter, Projection, StoredDocument,
-    StoredFingerprint, Write,
+    Applied, Counts, DeadLetters as _, DocumentPage, Fault, FaultClass, FinishedBy, Letter, Projection, StoredDocument,
+    Write,
 };
 use chunk_sync_engine::{Ports, Publisher, Service, Settings, WorkerSettings};
-use chunk_sync_model::document::Fingerprint;
+use chunk_sync_model::document::Document;
 use chunk_sync_model::{Event, Limits, State, Target};
 use chunk_sync_testkit::memory::{MemoryBus, MemoryRecords, MemoryStore, memory_ports};
 use chunk_sync_testkit::states::{bare, state};
@@ -141,11 +141,11 @@ impl Projection for FaultyStore {
         self.store.fetch_documents(ids).await
     }
 
-    async fn scan_fingerprints(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<StoredFingerprint>, Fault> {
-        self.store.scan_fingerprints(after, limit).await
+    async fn scan(&self, after: Option<Uuid>, limit: usize) -> Result<DocumentPage, Fault> {
+        self.store.scan(after, limit).await
     }
 
-    fn expect(&self, state: &State) -> Fingerprint {
+    fn expect(&self, state: &State) -> Document {
         self.store.expect(state)
     }
 
@@ -235,7 +235,7 @@ impl World {
     }
 
     pub(crate) async fn holds(&self, event: &Event) -> bool {
-        self.vectors.fetch_fingerprints(&[event.chunk_id()]).await.unwrap()[0].is_some()
+        self.vectors.fetch_documents(&[event.chunk_id()]).await.unwrap()[0].is_some()
     }
 }
 

@@ -284,7 +284,7 @@ async fn while_the_table_is_suspect_no_newer_version_in_a_store_is_overwritten()
     world.rows.replace_table("restored");
     world.rows.suspect(&Suspicion { text: "restored".into() }, &Fence::default()).await.unwrap();
     world.repair(Orphans::List).await;
-    let seen = world.ports.stores[0].fetch_fingerprints(&[id]).await.unwrap().remove(0).unwrap();
+    let seen = world.ports.stores[0].fetch_documents(&[id]).await.unwrap().remove(0).unwrap();
     assert_eq!(seen.version, shown);
     world.rows.record_table(true).await.unwrap();
     world.repair_all(Orphans::List).await;

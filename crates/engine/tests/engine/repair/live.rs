@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{Applied, Counts, Fault, Projection, StoredDocument, StoredFingerprint, Write};
+use chunk_sync_engine::ports::{Applied, Counts, DocumentPage, Fault, Projection, StoredDocument, Write};
 use chunk_sync_engine::scrub::{ScrubSettings, Scrubbed, Scrubbing};
 use chunk_sync_engine::verify::{Options, verify};
-use chunk_sync_model::document::Fingerprint;
+use chunk_sync_model::document::Document;
 use chunk_sync_model::{Event, State, SyncVersion, Target, Time};
 use chunk_sync_testkit::states::{changed, states};
 use tokio::sync::mpsc;
@@ -42,11 +42,11 @@ impl Projection for Slow {
         self.inner.fetch_documents(ids).await
     }
 
-    async fn scan_fingerprints(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<StoredFingerprint>, Fault> {
-        self.inner.scan_fingerprints(after, limit).await
+    async fn scan(&self, after: Option<Uuid>, limit: usize) -> Result<DocumentPage, Fault> {
+        self.inner.scan(after, limit).await
     }
 
-    fn expect(&self, state: &State) -> Fingerprint {
+    fn expect(&self, state: &State) -> Document {
         self.inner.expect(state)
     }
 

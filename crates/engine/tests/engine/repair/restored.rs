@@ -24,7 +24,7 @@ async fn newer(world: &World, state: &Arc<State>) -> SyncVersion {
 
 /// The version that the vector store shows.
 async fn shown(world: &World, id: Uuid) -> SyncVersion {
-    world.ports.stores[0].fetch_fingerprints(&[id]).await.unwrap().remove(0).unwrap().version
+    world.ports.stores[0].fetch_documents(&[id]).await.unwrap().remove(0).unwrap().version
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -63,7 +63,7 @@ async fn a_row_is_signalled_once_it_is_visible() {
     eventually(|| async { (early.waits.load(Ordering::SeqCst) == 2).then_some(()).ok_or("one wait") }).await;
     tokio::time::sleep(Duration::from_millis(200)).await;
     let id = states[0].chunk.id;
-    let held = || async { world.ports.stores[0].fetch_fingerprints(&[id]).await.unwrap().remove(0) };
+    let held = || async { world.ports.stores[0].fetch_documents(&[id]).await.unwrap().remove(0) };
     assert!(world.ports.bus.depth().await.unwrap().oldest.is_none() && held().await.is_none());
     early.visible.add_permits(1);
     eventually(|| async { held().await.map(drop).ok_or("the row is not carried") }).await;

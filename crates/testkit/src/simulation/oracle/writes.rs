@@ -1,6 +1,6 @@
 //! What a write may do to a store.
 
-use chunk_sync_engine::ports::{StoredFingerprint, Write};
+use chunk_sync_engine::ports::{StoredDocument, Write};
 use chunk_sync_model::Target;
 
 use super::Oracle;
@@ -12,7 +12,7 @@ impl Oracle {
         &self,
         target: Target,
         write: &Write,
-        (before, after): (Option<&StoredFingerprint>, Option<&StoredFingerprint>),
+        (before, after): (Option<&StoredDocument>, Option<&StoredDocument>),
     ) {
         trace::wrote(target, write, (before, after));
         let left = self.known().deletions.left(target, write, (before, after));

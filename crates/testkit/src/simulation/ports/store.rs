@@ -4,10 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chunk_sync_engine::ports::{
-    Applied, Counts, Fault, FaultClass, Projection, StoredDocument, StoredFingerprint, Write,
-};
-use chunk_sync_model::document::Fingerprint;
+use chunk_sync_engine::ports::{Applied, Counts, DocumentPage, Fault, FaultClass, Projection, StoredDocument, Write};
+use chunk_sync_model::document::Document;
 use chunk_sync_model::{State, Target};
 use tokio::time::sleep;
 use uuid::Uuid;
@@ -74,9 +72,9 @@ impl FaultyStore {
 /// Applies the writes and reports them to the oracle. Stores in memory answer at once, so no other write intervenes.
 pub(super) async fn apply_watched(store: &dyn Projection, oracle: &Oracle, writes: &[Write]) -> Vec<Applied> {
     let ids: Vec<Uuid> = writes.iter().map(|write| write.id).collect();
-    let before = store.fetch_fingerprints(&ids).await.unwrap_or_default();
+    let before = store.fetch_documents(&ids).await.unwrap_or_default();
     let answers = store.apply(writes).await;
-    let after = store.fetch_fingerprints(&ids).await.unwrap_or_default();
+    let after = store.fetch_documents(&ids).await.unwrap_or_default();
     for (write, (before, after)) in writes.iter().zip(before.iter().zip(&after)) {
         oracle.wrote(store.target(), write, (before.as_ref(), after.as_ref()));
     }
@@ -137,11 +135,11 @@ impl Projection for FaultyStore {
         self.way.call(self.store.fetch_documents(ids)).await
     }
 
-    async fn scan_fingerprints(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<StoredFingerprint>, Fault> {
-        self.way.call(self.store.scan_fingerprints(after, limit)).await
+    async fn scan(&self, after: Option<Uuid>, limit: usize) -> Result<DocumentPage, Fault> {
+        self.way.call(self.store.scan(after, limit)).await
     }
 
-    fn expect(&self, state: &State) -> Fingerprint {
+    fn expect(&self, state: &State) -> Document {
         self.store.expect(state)
     }
 
