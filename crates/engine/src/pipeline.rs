@@ -24,6 +24,7 @@ pub(crate) mod carried;
 pub(crate) mod claims;
 pub(crate) mod clocks;
 pub(crate) mod given_up;
+pub(crate) mod held_versions;
 pub(crate) mod in_flight;
 mod isolation;
 mod merge_parts;

@@ -26,8 +26,9 @@ enum Newer {
     /// It writes a newer version, which Qdrant before 1.16 lets the late write replace. The first process goes on, gets
     /// the answer after its term, and compares.
     Version,
-    /// It deletes the chunk, and Qdrant forgets the version with it. The first process never goes on: the next one has
-    /// the chunk on its watch list.
+    /// The same, and the first process never goes on: the next one has the chunk on its watch list.
+    VersionAlone,
+    /// It deletes the chunk, and Qdrant forgets the version with it. The first process never goes on.
     Deletion,
 }
 
@@ -67,7 +68,8 @@ impl Vectors {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_late_write_over_a_newer_version_or_a_deletion_is_gone_within_a_minute() {
-    for (version, newer) in [("1.15.5", Newer::Version), ("1.18.1", Newer::Deletion)] {
+    let cases = [("1.15.5", Newer::Version), ("1.15.5", Newer::VersionAlone), ("1.18.1", Newer::Deletion)];
+    for (version, newer) in cases {
         late_write(&Vectors::of(version).await, newer).await;
     }
 }
@@ -91,7 +93,7 @@ async fn late_write(vectors: &Vectors, newer: Newer) {
     let second = env.start("b", &[]);
     env.until_holder(second.id()).await;
     let wanted = match newer {
-        Newer::Version => {
+        Newer::Version | Newer::VersionAlone => {
             env.publish_with_vector(3).await;
             Some(3)
         }

@@ -37,7 +37,8 @@ async fn without_conditional_upserts_a_late_write_of_a_second_process_overwrites
     let state = states(1).remove(0);
     let (older, newer) = (write(&state, 1), write(&changed(&state, "the newer of the two"), 2));
     overtaken(&mut vectors, older.clone(), &newer).await;
-    // The next write or verification repairs it. This is why only one process may write to such a server.
+    // The watch list or verification finds it, and the next write repairs it. This is why only one process may write to
+    // such a server.
     holds(&vectors.store, &older).await;
     written(&vectors.store, std::slice::from_ref(&newer)).await;
     holds(&vectors.store, &newer).await;

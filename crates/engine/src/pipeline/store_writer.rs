@@ -34,6 +34,7 @@ pub(crate) use self::condition::SharedCondition;
 pub use self::divided::apply_divided;
 use self::drain::OutboxDrain;
 use crate::pipeline::claims::{Claim, Claims};
+use crate::pipeline::held_versions::HeldVersions;
 use crate::ports::{Projection, Records, Write};
 use crate::runtime::settings::WorkerSettings;
 use crate::runtime::term::Term;
@@ -45,6 +46,7 @@ pub(crate) struct StoreWriter {
     batches: mpsc::UnboundedSender<WriteBatch>,
     condition: SharedCondition,
     claims: Claims,
+    held: HeldVersions,
 }
 
 impl StoreWriter {
@@ -59,10 +61,15 @@ impl StoreWriter {
     ) -> (Self, JoinHandle<()>) {
         // Bounded by what the worker allows in flight.
         let (batches, inbox) = mpsc::unbounded_channel();
-        let claims = Claims::default();
-        let store_writer =
-            Self { store: Arc::clone(&store), batches, condition: condition.clone(), claims: claims.clone() };
-        let access = StoreAccess::new(store, records, settings, term, condition);
+        let (claims, held) = (Claims::default(), HeldVersions::default());
+        let store_writer = Self {
+            store: Arc::clone(&store),
+            batches,
+            condition: condition.clone(),
+            claims: claims.clone(),
+            held: held.clone(),
+        };
+        let access = StoreAccess::new(store, records, settings, term, condition, held);
         (store_writer, tokio::spawn(task::run(access, OutboxDrain::new(claims), inbox)))
     }
 
@@ -77,6 +84,11 @@ impl StoreWriter {
 
     pub(crate) fn condition(&self) -> Condition {
         self.condition.get()
+    }
+
+    /// What the store has shown in this term.
+    pub(crate) fn held(&self) -> HeldVersions {
+        self.held.clone()
     }
 
     /// Keeps the drain of the outbox away from these chunks until the claim is dropped.

@@ -81,7 +81,8 @@ impl Shared {
         *self.recovered.lock().unwrap_or_else(PoisonError::into_inner) = Some(recovered);
         let mut maintenance = JoinSet::new();
         maintenance.spawn(self.maintenance(term, log.clone()).keep(self.stop.clone()));
-        maintenance.spawn(Watch { ports: self.ports.clone(), term: term.clone() }.run());
+        let held = worker.store_writers.iter().map(StoreWriter::held).collect();
+        maintenance.spawn(Watch { ports: self.ports.clone(), term: term.clone(), held }.run());
         let run = worker.clone().run().await?;
         worker.ask_the_bus().await?;
         drop(worker);

@@ -8,5 +8,6 @@ mod expiry;
 mod giving_up;
 mod inserted_again;
 mod installation;
+mod late_writes;
 mod repair;
 mod writers;

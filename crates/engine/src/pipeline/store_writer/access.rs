@@ -10,6 +10,7 @@ use tracing::warn;
 use super::condition::SharedCondition;
 use super::divided::apply_divided;
 use super::late_writes;
+use crate::pipeline::held_versions::HeldVersions;
 use crate::ports::{Applied, Fault, FaultClass, PendingWrite, Policy, Projection, Records, Watched, Write};
 use crate::runtime::catch_panic::catch_panic;
 use crate::runtime::failpoint::{self, CrashPoint};
@@ -32,6 +33,7 @@ pub(super) struct StoreAccess {
     pub(super) condition: SharedCondition,
     /// Whether the store has been prepared: it may be down when the service starts.
     prepared: AtomicBool,
+    held: HeldVersions,
 }
 
 impl StoreAccess {
@@ -41,8 +43,9 @@ impl StoreAccess {
         settings: WorkerSettings,
         term: Term,
         condition: SharedCondition,
+        held: HeldVersions,
     ) -> Self {
-        Self { store, records, settings, term, condition, prepared: AtomicBool::new(false) }
+        Self { store, records, settings, term, condition, prepared: AtomicBool::new(false), held }
     }
 
     pub(super) fn target(&self) -> Target {
@@ -76,6 +79,8 @@ impl StoreAccess {
             late_writes::check(&*self.records, &self.settings, self.target(), writes).await;
             return None;
         }
+        let durable = writes.iter().zip(&answers).filter(|(_, answer)| answer.is_durable());
+        self.held.note(durable.map(|(write, _)| (write.id, write.version)));
         Some(answers)
     }
 
