@@ -26,6 +26,7 @@ pub use absence::{
     AbsenceCause, AbsenceCounts, AbsenceLog, AbsenceNote, AbsentRow, Approval, Deletions, NoteChange, RecordedTable,
     Suspicion, Verdict, max_deletes,
 };
+pub(crate) use bus::chunk_id;
 pub use bus::{Bus, BusCondition, BusErasure, Delivery, Depth, EntryId, Erasing, FinishedBy, chunk_of};
 pub use capture::{Capture, Captured, Gap, Opened, PART, Position, Positions, Source, Touch};
 pub use conflict_log::{

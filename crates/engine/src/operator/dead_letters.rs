@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 
 use chunk_sync_model::event::Fields;
 use chunk_sync_model::{Event, Limits, Record, Target, Time, Writer};
-use serde_json::Value;
 use tracing::info;
 use uuid::Uuid;
 
 use crate::Publisher;
+use crate::ports::chunk_id;
 use crate::ports::{DEAD_FIELDS, DeadLetters, EntryId, Fault, Letter, SystemOfRecord, each_record};
 
 /// Letters read at once.
@@ -69,8 +69,7 @@ impl Letter {
     /// The id of the chunk, also if the event as a whole cannot be read.
     #[must_use]
     pub fn chunk(&self) -> Option<Uuid> {
-        let chunk: Value = serde_json::from_str(&self.text("chunk")?).ok()?;
-        chunk.get("id")?.as_str()?.parse().ok()
+        chunk_id(self.text("chunk")?.as_bytes())
     }
 }
 

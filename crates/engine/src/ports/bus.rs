@@ -1,12 +1,14 @@
 //! The bus: it holds each event until every store holds the state that the event led to.
 
+use std::cell::Cell;
 use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use chunk_sync_model::event::Fields;
 use chunk_sync_model::{Event, Time};
-
+use serde::Deserializer as _;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
 use uuid::Uuid;
 
 use super::{DeadLetters, Fault, Handover};
@@ -99,8 +101,38 @@ pub struct BusErasure {
 #[must_use]
 pub fn chunk_of(fields: &[(Vec<u8>, Vec<u8>)]) -> Option<Uuid> {
     let (_, chunk) = fields.iter().find(|(name, _)| name == b"chunk")?;
-    let chunk: serde_json::Value = serde_json::from_slice(chunk).ok()?;
-    chunk.get("id")?.as_str()?.parse().ok()
+    chunk_id(chunk)
+}
+
+/// The id in the text of a chunk. Of a long dead letter only the beginning is read: an id in that part counts.
+pub(crate) fn chunk_id(chunk: &[u8]) -> Option<Uuid> {
+    let (found, mut text) = (Cell::new(None), serde_json::Deserializer::from_slice(chunk));
+    let read = text.deserialize_map(Identity(&found)).and_then(|()| text.end());
+    // Text that is no JSON names no chunk for certain.
+    if read.is_err_and(|error| !error.is_eof()) { None } else { found.get() }
+}
+
+/// Keeps the id as soon as it is read, so that it is known if the text ends early.
+struct Identity<'a>(&'a Cell<Option<Uuid>>);
+
+impl<'de> Visitor<'de> for Identity<'_> {
+    type Value = ();
+
+    fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("a chunk")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(key) = map.next_key::<String>()? {
+            if key == "id" {
+                let id: serde_json::Value = map.next_value()?;
+                self.0.set(id.as_str().and_then(|id| id.parse().ok()));
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The numbers of entries that wait.
@@ -221,5 +253,25 @@ pub trait Bus: DeadLetters {
     /// change the bus.
     async fn condition(&self) -> Result<BusCondition, Fault> {
         Ok(BusCondition::default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_chunk_of_a_text_that_was_cut_is_known_by_an_id_before_the_cut() {
+        let id = Uuid::from_u128(7);
+        let whole = format!(r#"{{"metadata":{{"id":"other"}},"id":"{id}","content":"long"}}"#);
+        let known = whole.find("0007").unwrap_or_default() + 5;
+        for end in 0..=whole.len() {
+            let expected = (end >= known).then_some(id);
+            assert_eq!(chunk_id(&whole.as_bytes()[..end]), expected, "{}", &whole[..end]);
+        }
+        let nested = format!(r#"{{"content":"see","parent":{{"id":"{id}","content":"lo"#);
+        for other in [nested, format!(r#"{{"id":"{id}" broken"#), format!(r#"["{id}""#), id.to_string()] {
+            assert_eq!(chunk_id(other.as_bytes()), None, "{other}");
+        }
     }
 }
