@@ -53,10 +53,13 @@ pub(super) async fn dead_letters(State(context): State<Arc<Context>>, uri: Uri) 
     let (limit, after) = (query.limit(MOST)?, query.take::<EntryId>("after")?);
     query.end()?;
     let app = &context.app;
-    let mut found = app.ports.bus.dead(after, limit + 1).await.map_err(Refusal::Store)?;
+    let found = app.ports.bus.dead(after, limit).await.map_err(Refusal::Store)?;
     let total = app.ports.bus.depth().await.map_err(Refusal::Store)?.dead;
-    let more = found.len() > limit;
-    found.truncate(limit);
+    // A page is bounded by bytes too: a short one need not be the last.
+    let more = match found.last() {
+        Some(last) => !app.ports.bus.dead(Some(last.id), 1).await.map_err(Refusal::Store)?.is_empty(),
+        None => false,
+    };
     let read = letters::read(&app.ports, &app.publisher, found).await.map_err(Refusal::Store)?;
     let lines: Vec<Line> = read.iter().map(Line::of).collect();
     Ok(Json(json!({"dead": lines, "more": more, "total": total})))

@@ -165,9 +165,10 @@ async fn erase_letters(ports: &Ports, id: Uuid, mode: Erasing) -> Result<u64, Fa
                 Erasing::Count => 1,
             };
         }
+        // A page is bounded by bytes too: only an empty one is the end.
         match letters.last() {
-            Some(last) if letters.len() == PAGE => after = Some(last.id),
-            _ => return Ok(removed),
+            Some(last) => after = Some(last.id),
+            None => return Ok(removed),
         }
     }
 }

@@ -73,6 +73,9 @@ pub(super) fn not_reached(config: &Config) -> Vec<&'static str> {
     places.push(
         "logs of other processes that worked the stream before: stop each, and repeat the command with its wal.dir",
     );
+    places.push(
+        "dead letters too long to be read whole that do not name their chunk in the first kilobyte: see `chunk-sync dead`",
+    );
     places.push("readers of the stream, listeners, and files that were published");
     places
 }
