@@ -9,8 +9,8 @@ use chunk_sync_model::{State, SyncVersion};
 use chunk_sync_samples::rng::Rng;
 use uuid::Uuid;
 
+use crate::scan::scanned;
 use crate::states::{delete, write};
-use crate::store::scanned;
 
 /// The version before the first: there is room below it for a late write.
 const FIRST: u64 = 10;

@@ -20,6 +20,7 @@ pub mod merge_bus;
 pub mod merging;
 pub mod qdrant_server;
 pub mod records;
+pub mod scan;
 pub mod scenarios;
 pub mod simulation;
 pub mod states;

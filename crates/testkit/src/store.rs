@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use chunk_sync_engine::ports::{Applied, Projection, StoredDocument, Write};
+use chunk_sync_engine::ports::{Applied, Projection, Write};
 use chunk_sync_model::{State, SyncVersion};
 use uuid::Uuid;
 
 use crate::Fixture;
 use crate::history::History;
+use crate::scan::{scanned, scanned_after};
 use crate::states::{all, changed, delete, rotated, state, states, version, write};
 
 type Port = dyn Projection;
@@ -17,24 +18,6 @@ type Port = dyn Projection;
 pub(crate) async fn written(store: &Port, writes: &[Write]) {
     for (write, answer) in writes.iter().zip(store.apply(writes).await) {
         assert!(matches!(answer, Applied::Written), "write of {}: the store answered {answer:?}", write.id);
-    }
-}
-
-/// Every document of the store, page by page.
-pub async fn scanned(store: &dyn Projection) -> Vec<StoredDocument> {
-    scanned_after(store, None).await
-}
-
-/// Every document above `after`.
-async fn scanned_after(store: &dyn Projection, mut after: Option<Uuid>) -> Vec<StoredDocument> {
-    let mut found = Vec::new();
-    loop {
-        let page = store.scan(after, 1000).await.unwrap();
-        after = page.documents.last().map(|document| document.id).or(after);
-        found.extend(page.documents);
-        if page.is_last {
-            return found;
-        }
     }
 }
 

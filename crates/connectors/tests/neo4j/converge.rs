@@ -8,7 +8,7 @@ use chunk_sync_connectors::neo4j::Neo4jStore;
 use chunk_sync_engine::ports::{Applied, Projection, Write};
 use chunk_sync_samples::rng::Rng;
 use chunk_sync_testkit::Fixture;
-use chunk_sync_testkit::store::scanned;
+use chunk_sync_testkit::scan::scanned;
 
 use super::fixture::{Neo4j, config, delete, draft, id};
 

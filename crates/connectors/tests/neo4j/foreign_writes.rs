@@ -3,7 +3,7 @@
 use chunk_sync_engine::ports::Write;
 use chunk_sync_model::SyncVersion;
 use chunk_sync_testkit::Fixture;
-use chunk_sync_testkit::store::scanned;
+use chunk_sync_testkit::scan::scanned;
 use serde_json::json;
 
 use super::fixture::{Neo4j, delete, draft, id};

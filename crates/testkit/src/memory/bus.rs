@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chunk_sync_engine::ports::{
     Bus, BusErasure, DeadLetter, DeadLetters, Delivery, Depth, EntryId, Erasing, Fault, FaultClass, FinishedBy,
-    Handover, Letter, READ_BYTES, chunk_of,
+    Handover, Letter, chunk_of, read_together,
 };
 use chunk_sync_model::event::Fields;
 use chunk_sync_model::{Event, Time};
@@ -280,12 +280,10 @@ impl DeadLetters for MemoryBus {
         let first = after.map_or(0, |after| after.sequence + 1);
         let streams = self.server.streams.lock().unwrap();
         let letter = |(id, fields): (&u64, &Fields)| Letter { id: entry_id(*id), fields: fields.clone() };
-        let mut bytes = 0;
-        let fits = |letter: &Letter| {
-            let length: usize = letter.fields.iter().map(|(name, value)| name.len() + value.len()).sum();
-            std::mem::replace(&mut bytes, bytes + length) < READ_BYTES
-        };
-        Ok(streams.dead.range(first..).take(limit).map(letter).take_while(fits).collect())
+        let length = |letter: &Letter| letter.fields.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let mut found: Vec<Letter> = streams.dead.range(first..).take(limit).map(letter).collect();
+        found.truncate(read_together(found.iter().map(length)));
+        Ok(found)
     }
 
     async fn dead_bytes(&self) -> Result<Option<u64>, Fault> {

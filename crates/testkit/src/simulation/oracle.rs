@@ -15,7 +15,7 @@ use super::deletions::Deletions;
 use super::scenario::SHARED;
 use super::scenario::chunk_id;
 use super::{trace, trigger};
-use crate::store::scanned;
+use crate::scan::scanned;
 use restored::Restored;
 
 /// The knowledge of the oracle, which does not come from the service.

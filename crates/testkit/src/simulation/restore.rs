@@ -20,7 +20,7 @@ use uuid::Uuid;
 use super::faults::Endpoint;
 use super::world::World;
 use super::writers::Author;
-use crate::store::scanned;
+use crate::scan::scanned;
 
 /// Whatever the faults, a restore is noticed within this time.
 const NOTICED: Duration = Duration::from_secs(900);
