@@ -91,14 +91,20 @@ async fn a_deleted_text_is_erased_from_every_place_beside_a_running_service() {
     assert!(!world.holds(&one).await);
 }
 
-#[tokio::test]
-async fn nothing_is_erased_while_an_entry_is_unfinished() {
+/// A chunk that was created and deleted, by its creation. The service has stopped: nothing else drops a letter.
+async fn deleted_and_stopped() -> (World, Event) {
     let world = World::new();
     let one = by(Origin::Claude, "one");
     world.publisher().publish(vec![one.clone(), deleted(Origin::Claude, one.chunk_id())]).await.unwrap();
     let service = world.service().await;
     service.until_idle().await.unwrap();
     service.stop().await.unwrap();
+    (world, one)
+}
+
+#[tokio::test]
+async fn nothing_is_erased_while_an_entry_is_unfinished() {
+    let (world, one) = deleted_and_stopped().await;
     world.publisher().publish(vec![by(Origin::Cognee, "a late view")]).await.unwrap();
     let refused = erase(&world.ports(), one.chunk_id(), Erasing::Remove).await;
     assert!(matches!(refused, Err(Unerasable::Unfinished(_, 1))), "{refused:?}");
@@ -107,13 +113,7 @@ async fn nothing_is_erased_while_an_entry_is_unfinished() {
 
 #[tokio::test]
 async fn a_dead_letter_behind_a_long_one_is_erased() {
-    let world = World::new();
-    let one = by(Origin::Claude, "one");
-    world.publisher().publish(vec![one.clone(), deleted(Origin::Claude, one.chunk_id())]).await.unwrap();
-    let service = world.service().await;
-    service.until_idle().await.unwrap();
-    // So that nothing else drops the letter.
-    service.stop().await.unwrap();
+    let (world, one) = deleted_and_stopped().await;
     world.bus.dead_letter(&[long_letter(), letter(&one)]).await.unwrap();
     let receipt = erase(&world.ports(), one.chunk_id(), Erasing::Remove).await.unwrap();
     assert_eq!(receipt.iter().find(|erased| erased.place == "dead letters").map(|erased| erased.removed), Some(1));
