@@ -9,5 +9,6 @@ mod heavy;
 mod letters;
 mod merge_bus;
 mod oversize;
+mod refused;
 mod tidy;
 pub(crate) mod world;

@@ -186,6 +186,7 @@ impl SystemOfRecord for MemoryRecords {
     }
 
     async fn rows_of(&self, ids: &[Uuid]) -> Result<Vec<Option<Row>>, Fault> {
+        self.reads.lock().unwrap().rows += ids.len();
         let tables = self.tables.lock().unwrap();
         let mut rows: Vec<Option<Row>> = ids.iter().map(|id| tables.row(*id)).collect();
         let state = |row: &Option<Row>| weight(row.as_ref().and_then(|row| row.state.as_deref()));

@@ -35,6 +35,18 @@ pub struct MemoryRecords {
     pub(super) trigger: Option<Trigger>,
     /// A flaw: merges write into any table that bears the name.
     pub(super) careless: bool,
+    pub(super) reads: Arc<Mutex<Reads>>,
+}
+
+/// How much was read so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Reads {
+    /// The number of calls that read the outbox.
+    pub outbox_calls: usize,
+    /// The number of entries that they returned.
+    pub outbox_entries: usize,
+    /// The number of rows that were asked for.
+    pub rows: usize,
 }
 
 /// What a row becomes when it is written.
@@ -64,6 +76,12 @@ impl MemoryRecords {
         let there = tables.conflicts.len();
         tables.conflicts.retain(|entry| entry.chunk != id);
         (there - tables.conflicts.len()) as u64
+    }
+
+    /// How much was read so far.
+    #[must_use]
+    pub fn reads(&self) -> Reads {
+        *self.reads.lock().unwrap()
     }
 
     pub(super) fn time(&self) -> Time {
@@ -101,7 +119,11 @@ impl Outbox for MemoryRecords {
     }
 
     async fn pending_writes(&self, target: Target, limit: usize) -> Result<Vec<PendingWrite>, Fault> {
-        Ok(self.tables.lock().unwrap().pending_writes(target, limit))
+        let pending_writes = self.tables.lock().unwrap().pending_writes(target, limit);
+        let mut reads = self.reads.lock().unwrap();
+        reads.outbox_calls += 1;
+        reads.outbox_entries += pending_writes.len();
+        Ok(pending_writes)
     }
 
     async fn drained(&self, pending_writes: &[PendingWrite]) -> Result<(), Fault> {

@@ -5,7 +5,7 @@
 //! A write is removed from the outbox after the store has taken it. A crash before the removal sends it once more, and
 //! its version guards it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use chunk_sync_model::SyncVersion;
 use tokio::sync::oneshot;
@@ -53,6 +53,8 @@ pub(super) enum Found {
     Claimed,
     /// Nothing is left that the store could take now.
     Rest,
+    /// All that is left is refused, until its chunks change.
+    Refused,
     /// Nothing is left.
     Nothing,
 }
@@ -68,6 +70,9 @@ impl OutboxDrain {
 
     /// Hands the next pending writes to the delivery; `isolates` states whether it sends writes apart. It skips writes that
     /// the store refused in this version, those that are sent apart, and claimed chunks, whose writes are sent directly.
+    ///
+    /// The ids of those that it skips are read each time. Reading on behind the last one would miss a write whose version
+    /// has risen, which keeps its place, and one that is committed late, which gets a place before others.
     pub(super) async fn fill(
         &mut self,
         access: &StoreAccess,
@@ -81,7 +86,8 @@ impl OutboxDrain {
         if pending_writes.len() < limit {
             // The page has all there are: a refused write that is no longer among them has been sent or removed
             // otherwise.
-            self.refused.retain(|id, _| pending_writes.iter().any(|pending_write| pending_write.id == *id));
+            let left: HashSet<Uuid> = pending_writes.iter().map(|pending_write| pending_write.id).collect();
+            self.refused.retain(|id, _| left.contains(id));
             access.condition.set_refused(self.refused.len());
         }
         let is_refused = |write: &PendingWrite| self.refused.get(&write.id).is_some_and(|held| *held >= write.version);
@@ -104,8 +110,11 @@ impl OutboxDrain {
         access.condition.set_behind(false);
         // Their rows may show again.
         let rest = !std::mem::take(&mut self.unseen).is_empty();
-        let waits = rest || !self.refused.is_empty() || isolates;
-        if waits { Found::Rest } else { Found::Nothing }
+        match rest || isolates {
+            true => Found::Rest,
+            false if self.refused.is_empty() => Found::Nothing,
+            false => Found::Refused,
+        }
     }
 
     /// Reads the recorded states, a bounded number of bytes.
@@ -171,7 +180,9 @@ impl OutboxDrain {
         if let Err(fault) = access.records.drained(&durable).await {
             warn!(%fault, writes = durable.len(), "could not clear drained writes from the outbox; resending");
         }
-        self.refused.retain(|id, _| durable.iter().all(|pending_write| pending_write.id != *id));
+        for pending_write in &durable {
+            self.refused.remove(&pending_write.id);
+        }
         access.condition.set_refused(self.refused.len());
     }
 

@@ -15,7 +15,7 @@ use super::drain::{Found, OutboxDrain};
 /// How often the outbox is read while it has something, at most.
 const POLL: Duration = Duration::from_secs(1);
 
-/// How often it is read otherwise: another process may have put a write into it.
+/// How often it is read otherwise: another process may have put a write into it, or renewed one that is refused.
 const IDLE_POLL: Duration = Duration::from_secs(10);
 
 /// Runs until the last sender of the inbox is dropped, and the calls under way have ended.
@@ -53,7 +53,7 @@ pub(super) async fn run(access: StoreAccess, mut drain: OutboxDrain, mut inbox: 
                 outbox_due = Instant::now() + match fill(&access, &mut delivery, &mut drain).await {
                     Found::Writes => Duration::ZERO,
                     Found::Claimed | Found::Rest => poll,
-                    Found::Nothing => IDLE_POLL.max(poll),
+                    Found::Refused | Found::Nothing => IDLE_POLL.max(poll),
                 };
             }
         }
