@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod capture;
 mod client;
 mod limits;
 mod live;
@@ -16,9 +17,11 @@ use std::time::Duration;
 
 use chunk_sync_engine::absence::GuardState;
 use chunk_sync_engine::ports::{Installed, StoreSet};
-use chunk_sync_engine::{FillState, Health, Ports, Publisher, Service, Settings, WalSettings, WorkerSettings};
+use chunk_sync_engine::{
+    Capturing, Clock, FillState, Health, Ports, Publisher, Service, Settings, WalSettings, WorkerSettings,
+};
 use chunk_sync_model::{Limits, Target};
-use chunk_sync_testkit::memory::MemoryRecords;
+use chunk_sync_testkit::memory::{MemoryCapture, MemoryRecords};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -44,6 +47,16 @@ struct Server {
     end: oneshot::Sender<()>,
     serving: JoinHandle<std::io::Result<()>>,
     dir: TempDir,
+    _capturing: Option<Capturing>,
+}
+
+/// What most servers of these tests do not have.
+#[derive(Default)]
+struct Extra {
+    /// The bound on requests; zero for none.
+    requests_per_second: u32,
+    /// The log that is captured, and the clock of its capture.
+    capture: Option<(MemoryCapture, Clock)>,
 }
 
 impl Server {
@@ -58,10 +71,10 @@ impl Server {
     }
 
     async fn start(world: World, dir: TempDir, token: Option<&str>) -> Self {
-        Self::start_with_rate(world, dir, token, 0).await
+        Self::start_with(world, dir, token, Extra::default()).await
     }
 
-    async fn start_with_rate(world: World, dir: TempDir, token: Option<&str>, requests_per_second: u32) -> Self {
+    async fn start_with(world: World, dir: TempDir, token: Option<&str>, extra: Extra) -> Self {
         let world = Arc::new(world);
         let memory = MemoryRecords::default();
         let (lease, stores) = (memory.lease("test"), vec![store(&world, Target::Qdrant), store(&world, Target::Neo4j)]);
@@ -70,6 +83,10 @@ impl Server {
         chunk_sync_engine::metrics::show_all(&ports.targets());
         let publisher = Publisher::new(Arc::clone(&ports.bus), Arc::new(Limits::default()));
         let service = Arc::new(Service::start(ports.clone(), settings(&dir)).await.unwrap());
+        let capturing = extra.capture.map(|(log, clock)| {
+            let (ports, publisher) = (Ports { clock, ..ports.clone() }, publisher.clone());
+            Capturing::start(Arc::new(log), ports, publisher, Arc::new(settings(&dir)), service.leadership())
+        });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let verified = LastVerification::default();
@@ -93,17 +110,17 @@ impl Server {
                 listen: address,
                 token: token.map(Into::into),
                 hosts: vec!["sync.example.org".into()],
-                requests_per_second,
+                requests_per_second: extra.requests_per_second,
             },
             verified: verified.clone(),
-            capture: None,
+            capture: capturing.as_ref().map(Capturing::monitor),
         };
         let (end, ended) = oneshot::channel::<()>();
         let shutdown = async {
             let _ = ended.await;
         };
         let serving = tokio::spawn(serve(listener, app, shutdown));
-        Self { address, world, service, publisher, verified, end, serving, dir }
+        Self { address, world, service, publisher, verified, end, serving, dir, _capturing: capturing }
     }
 
     async fn get(&self, target: &str) -> Answer {

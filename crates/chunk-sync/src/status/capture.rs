@@ -65,3 +65,37 @@ impl Capture {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn capture(phase: Phase) -> Capture {
+        Capture {
+            phase: phase.as_str().to_owned(),
+            running: phase.runs(),
+            since: Time::from_micros(0),
+            lag_bytes: Some(7),
+            fault: Some("refused by the test".to_owned()),
+            blocked_by: None,
+            gap: None,
+        }
+    }
+
+    #[test]
+    fn capture_is_down_once_it_has_not_run_for_longer_than_a_takeover_takes() {
+        let at = |seconds: i64| Time::from_micros(seconds * 1_000_000);
+        let all = [Phase::Standby, Phase::Opening, Phase::Running, Phase::BusFull, Phase::Failed];
+        for phase in all {
+            assert_eq!(capture(phase).is_down(at(10)), None, "{phase:?}: for a moment");
+        }
+        for phase in [Phase::Standby, Phase::Running, Phase::BusFull] {
+            assert_eq!(capture(phase).is_down(at(3_600)), None, "{phase:?}: nothing is wrong");
+        }
+        for phase in [Phase::Opening, Phase::Failed] {
+            let reason = capture(phase).is_down(at(11)).unwrap_or_default();
+            let told = "capture: not running since 1970-01-01T00:00:00Z, 7 bytes behind: refused by the test";
+            assert_eq!(reason, told, "{phase:?}");
+        }
+    }
+}

@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 
 use super::client::Request;
 use super::ports::World;
-use super::{SECRET, Server, event};
+use super::{Extra, SECRET, Server, event};
 
 /// More connections than the server has places.
 const MANY: usize = 300;
@@ -90,7 +90,8 @@ async fn wrong_tokens_do_not_lock_out_a_client_whose_token_was_accepted() {
 
 #[tokio::test]
 async fn requests_above_the_rate_are_refused_and_health_is_not() {
-    let server = Server::start_with_rate(World::default(), TempDir::new().unwrap(), None, 1).await;
+    let extra = Extra { requests_per_second: 1, ..Extra::default() };
+    let server = Server::start_with(World::default(), TempDir::new().unwrap(), None, extra).await;
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     let of = |path: &str, end: &str| format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{end}\r\n");
     let requests =
