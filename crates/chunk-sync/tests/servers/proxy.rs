@@ -2,11 +2,16 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
+use tokio::time::timeout;
+
+/// A request has been sent as a whole if nothing follows for this long.
+const QUIET: Duration = Duration::from_millis(500);
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum LinkState {
@@ -91,16 +96,20 @@ async fn pass(
 ) {
     let mut buffer = vec![0; 1 << 16];
     while let Ok(read @ 1..) = from.read(&mut buffer).await {
-        let data = &buffer[..read];
+        let mut data = buffer[..read].to_vec();
         if let Some(held) = held
-            && is_held(data, *link_state.borrow())
+            && is_held(&data, *link_state.borrow())
         {
+            // The mark that ends a request may be sent apart. A client that is suspended before would never send it.
+            while let Ok(Ok(more @ 1..)) = timeout(QUIET, from.read(&mut buffer)).await {
+                data.extend_from_slice(&buffer[..more]);
+            }
             held.notify_one();
             let holding = |link_state: &LinkState| matches!(link_state, LinkState::Holding(_));
             let _ = link_state.wait_for(|link_state| !holding(link_state)).await;
         }
         let fair = link_state.wait_for(|link_state| *link_state != LinkState::Stalled).await.is_ok();
-        if !fair || to.write_all(data).await.is_err() {
+        if !fair || to.write_all(&data).await.is_err() {
             return;
         }
     }
