@@ -1,7 +1,7 @@
 //! The path of an event, in the order of the modules: consumer → intake (envelope, log) → merging (apply) → store
 //! writer → completion. Recovery
-//! enters at apply. The worker is the loop that runs these steps; the breaker decides whether a refusal is poison or a
-//! configuration error.
+//! enters at apply. The worker is the loop that runs these steps; the breakers decide whether a refusal is poison or
+//! a configuration error.
 
 mod consumer;
 
@@ -20,6 +20,7 @@ pub(crate) mod store_writer;
 pub(crate) mod completion;
 
 pub(crate) mod breaker;
+pub(crate) mod breakers;
 pub(crate) mod carried;
 pub(crate) mod claims;
 pub(crate) mod clocks;

@@ -1,9 +1,8 @@
 //! The breaker: a single event that can never succeed is poison and goes to the dead letters. If nearly all are
 //! refused, the cause is the configuration, and dead-lettering them would remove sound events from the stream.
 //!
-//! There are two breakers. One judges what a store or the system of record refuses. The other judges what a limit, the
-//! list of models or the clock refuses before the merge; it needs less evidence, because one wrong setting refuses
-//! everything.
+//! There is one for each step that refuses events (`breakers.rs`). That of admission judges what a limit, the list of
+//! models or the clock refuses; it needs less evidence, because one wrong setting refuses everything.
 //!
 //! A breaker counts chunks, each by its last result, so that one chunk which is changed again and again proves
 //! nothing. Entries that are no events under any configuration, and entries that exceeded the number of deliveries, do
@@ -60,12 +59,12 @@ struct Inner {
 }
 
 impl Breaker {
-    /// The breaker for what stores and the system of record refuse.
+    /// A breaker for what stores or the system of record refuse.
     pub(crate) fn of_stores() -> Self {
         Self { least: LEAST, inner: Mutex::default() }
     }
 
-    /// The breaker for what a setting or the clock refuses.
+    /// A breaker for what a setting or the clock refuses.
     pub(crate) fn of_admission() -> Self {
         Self { least: LEAST_ADMITTED, inner: Mutex::default() }
     }
@@ -90,6 +89,12 @@ impl Breaker {
     /// The verdict on the results so far.
     pub(crate) fn verdict(&self) -> Verdict {
         self.lock().verdict(self.least)
+    }
+
+    /// Whether chunks were refused, and too few to judge.
+    pub(crate) fn lacks_evidence(&self) -> bool {
+        let inner = self.lock();
+        inner.failed() > 0 && inner.verdict(self.least) == Verdict::Unknown
     }
 
     /// Since when nearly all chunks have been refused, and why.

@@ -1,22 +1,24 @@
 //! Completing a batch: every store holds it, or what a store misses is in the outbox → completion in the log →
 //! acknowledged on the bus, in that order.
 //!
-//! What the breaker holds is set aside instead (`waiting.rs`). An operation that waited is removed from the table of
+//! What a breaker holds is set aside instead (`waiting.rs`). An operation that waited is removed from the table of
 //! waiting events last.
 //!
 //! If the merge has finished the entries and put the writes into the outbox, there is neither a completion nor an
 //! acknowledgement: dead letters → removal from the outbox. A write that a store has not answered stays in the outbox.
+
+mod ended;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
 use chunk_sync_model::{Target, Time};
+use ended::{Ended, Failure, Step};
 use tokio::sync::oneshot;
 use tracing::warn;
 use uuid::Uuid;
 
-use crate::pipeline::breaker::Verdict;
 use crate::pipeline::claims::Claim;
 use crate::pipeline::envelope::{Operation, report_dead_letter};
 use crate::pipeline::log::Ending;
@@ -43,7 +45,7 @@ pub(crate) struct Batch {
     pub(crate) claims: Vec<Claim>,
 }
 
-/// What the breaker holds of a batch, and the last refusal.
+/// What the breakers hold of a batch, and the last refusal.
 #[derive(Default)]
 pub(crate) struct HeldBack {
     pub(crate) operations: Vec<Operation>,
@@ -61,19 +63,6 @@ impl HeldBack {
     }
 }
 
-/// An operation of a batch, and why it failed if it did.
-struct Ended {
-    operation: Operation,
-    failure: Option<Failure>,
-}
-
-/// Why an operation cannot succeed, and the stores that do not hold it.
-#[derive(Clone)]
-struct Failure {
-    fault: Fault,
-    missing: Vec<Target>,
-}
-
 /// Writes of the outbox that were sent directly, by how the store answered.
 #[derive(Default)]
 struct Answered {
@@ -82,7 +71,7 @@ struct Answered {
 }
 
 impl Worker {
-    /// From the store writers to completed. Operations that the breaker holds are set aside.
+    /// From the store writers to completed. Operations that a breaker holds are set aside.
     pub(crate) async fn complete(self, batch: Batch) -> Result<(), Fault> {
         let HeldBack { operations, error } = self.end(batch).await?;
         if !operations.is_empty() {
@@ -91,7 +80,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Waits for the store writers, then completes and acknowledges. Returns the operations that the breaker holds, to
+    /// Waits for the store writers, then completes and acknowledges. Returns the operations that a breaker holds, to
     /// be set aside: they are still where they were read from.
     async fn end(&self, batch: Batch) -> Result<HeldBack, Fault> {
         let Batch { operations, writes, answers, refused, enqueued, merged_at, claims } = batch;
@@ -108,7 +97,11 @@ impl Worker {
                     WriteResult::Durable => answered.durable.push(pending_write),
                     WriteResult::Pending => left = true,
                     WriteResult::Refused(fault) => {
-                        of_chunk.entry(write.id).or_insert(Failure { fault, missing: Vec::new() }).missing.push(target);
+                        of_chunk
+                            .entry(write.id)
+                            .or_insert(Failure { step: Step::Stores, fault, missing: Vec::new() })
+                            .missing
+                            .push(target);
                         answered.refused.push(pending_write);
                     }
                 }
@@ -116,9 +109,8 @@ impl Worker {
         }
         let started = Instant::now();
         let ended = self.with_failures(operations, refused, &of_chunk);
-        let verdict = self.judge(&ended);
-        let (held, ended): (Vec<Ended>, Vec<Ended>) =
-            ended.into_iter().partition(|ended| ended.failure.is_some() && self.holds(verdict, &ended.operation));
+        let verdicts = self.judge(&ended);
+        let (held, ended): (Vec<Ended>, Vec<Ended>) = ended.into_iter().partition(|ended| self.holds(&verdicts, ended));
         let closed = ended.is_empty() || self.close(&ended).await?;
         let held_chunks: HashSet<Uuid> = held.iter().map(|held| held.operation.event.chunk_id()).collect();
         let refused = answered.refused.len();
@@ -147,31 +139,12 @@ impl Worker {
         let mut refused: HashMap<usize, Fault> = refused.into_iter().collect();
         let ended = operations.into_iter().enumerate().map(|(i, operation)| {
             let failure = match refused.remove(&i) {
-                Some(fault) => Some(Failure { fault, missing: self.targets.to_vec() }),
+                Some(fault) => Some(Failure { step: Step::Merge, fault, missing: self.targets.to_vec() }),
                 None => of_chunk.get(&operation.event.chunk_id()).cloned(),
             };
             Ended { operation, failure }
         });
         ended.collect()
-    }
-
-    /// Judges the failures. Operations that succeeded count too: they show that the failures are poison and not a
-    /// configuration error. The failure of an operation that was held before counts only while there is no verdict, so
-    /// that many held ones cannot outweigh the successes of others.
-    fn judge(&self, ended: &[Ended]) -> Verdict {
-        let unknown = self.breaker.verdict() == Verdict::Unknown;
-        let counts = |ended: &&Ended| ended.failure.is_none() || !ended.operation.held || unknown;
-        let ended = ended
-            .iter()
-            .filter(counts)
-            .map(|ended| (ended.operation.event.chunk_id(), ended.failure.as_ref().map(|failure| &failure.fault)));
-        self.breaker.judge(ended, self.clock.now())
-    }
-
-    /// Whether an operation that failed is held. One that was held before is dead-lettered on evidence only.
-    fn holds(&self, verdict: Verdict, operation: &Operation) -> bool {
-        let holds = verdict == Verdict::Hold || (verdict == Verdict::Unknown && operation.held);
-        self.settings.worker.hold && holds
     }
 
     /// Writes the dead letters of the failed operations, completes all operations in the log, acknowledges those that

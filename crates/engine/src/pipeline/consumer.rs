@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::warn;
 
-use crate::pipeline::breaker::Breaker;
+use crate::pipeline::breakers::Breakers;
 use crate::pipeline::in_flight::InFlight;
 use crate::pipeline::waiting_room::WaitingRoom;
 use crate::ports::{Bus, Delivery};
@@ -43,10 +43,10 @@ pub(super) fn cut_by_bytes(deliveries: Vec<Delivery>) -> Vec<Vec<Delivery>> {
 pub(super) async fn next(
     deliveries: &mut mpsc::Receiver<Vec<Delivery>>,
     in_flight: &InFlight,
-    (room, breaker): (&WaitingRoom, &Breaker),
+    (room, breakers): (&WaitingRoom, &Breakers),
 ) -> Option<Vec<Delivery>> {
     in_flight.room().await;
-    room.amount.room(breaker).await;
+    room.amount.room(breakers).await;
     deliveries.recv().await
 }
 

@@ -15,6 +15,7 @@ use tracing::warn;
 use uuid::Uuid;
 
 use crate::pipeline::breaker::Verdict;
+use crate::pipeline::breakers;
 use crate::pipeline::envelope::{Operation, Refusal};
 use crate::pipeline::log::Ending;
 use crate::pipeline::worker::Worker;
@@ -47,7 +48,7 @@ impl Worker {
         &self,
         read: Vec<Result<Operation, Box<Refusal>>>,
     ) -> Result<Option<Vec<Operation>>, Fault> {
-        let verdict = self.admission.judge(read.iter().filter_map(evidence), self.clock.now());
+        let verdict = self.breakers.admission.judge(read.iter().filter_map(breakers::of_admission), self.clock.now());
         let holds = self.settings.worker.hold && verdict != Verdict::Poison;
         let held = |refusal: &Refusal| refusal.chunk.filter(|_| holds && refusal.cause != Cause::Format);
         let chunks: BTreeSet<Uuid> = read.iter().filter_map(|read| held(read.as_ref().err()?)).collect();
@@ -163,14 +164,6 @@ impl Worker {
         if let Err(fault) = self.waiting.explain_waiting(numbers, reason, error).await {
             warn!(%fault, events = numbers.len(), "could not record why events wait; they are carried nevertheless");
         }
-    }
-}
-
-/// What an event shows about the settings and the clock; `None` if its format is wrong.
-fn evidence(read: &Result<Operation, Box<Refusal>>) -> Option<(Uuid, Option<&Fault>)> {
-    match read {
-        Ok(operation) => Some((operation.event.chunk_id(), None)),
-        Err(refusal) => Some((refusal.chunk.filter(|_| refusal.cause != Cause::Format)?, Some(&refusal.fault))),
     }
 }
 

@@ -9,7 +9,7 @@
 
 use tracing::{info, warn};
 
-use crate::pipeline::breaker::{Breaker, Verdict};
+use crate::pipeline::breakers::Breakers;
 use crate::ports::{Fault, NewWaiting, WaitReason, WaitingCount, WaitingEvents};
 use crate::runtime::settings::WorkerSettings;
 use crate::runtime::shared_value::SharedValue;
@@ -72,9 +72,9 @@ impl WaitingAmount {
     }
 
     /// Waits until more may be read.
-    pub(crate) async fn room(&self, breaker: &Breaker) {
-        let no_verdict = || breaker.verdict() == Verdict::Unknown;
-        self.known.until(|known| !known.is_full(self.most) || (known.refused && no_verdict())).await;
+    pub(crate) async fn room(&self, breakers: &Breakers) {
+        let lacks_evidence = || breakers.lacks_evidence();
+        self.known.until(|known| !known.is_full(self.most) || (known.refused && lacks_evidence())).await;
     }
 
     /// That the table is full, with the remedy; `None` if it is not.

@@ -38,7 +38,7 @@ use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 use tracing::info;
 
-use crate::pipeline::breaker::Breaker;
+use crate::pipeline::breakers::Breakers;
 use crate::pipeline::carried::{Answer, Carried};
 use crate::pipeline::clocks::Clocks;
 use crate::pipeline::consumer;
@@ -72,9 +72,7 @@ pub(crate) struct Worker {
     pub(crate) clock: Clock,
     pub(crate) settings: Arc<Settings>,
     pub(crate) progress: Arc<Progress>,
-    pub(crate) breaker: Arc<Breaker>,
-    /// Judges what a setting or the clock refuses.
-    pub(crate) admission: Arc<Breaker>,
+    pub(crate) breakers: Arc<Breakers>,
     pub(crate) room: Arc<WaitingRoom>,
     pub(crate) given_up: Arc<GivenUp>,
     pub(crate) carried: Arc<Carried>,
@@ -130,7 +128,7 @@ impl Worker {
                 Some(ended) = under_way.join_next() => Turn::Rechecked(joined(ended)),
                 Some(drained) = draining.join_next() => Turn::Rechecked(joined(drained)),
                 _ = ask.tick(), if !self.carried.is_empty() => Turn::Ask,
-                Some(batch) = consumer::next(&mut deliveries, &in_flight, (&self.room, &self.breaker)) => Turn::Delivered(batch),
+                Some(batch) = consumer::next(&mut deliveries, &in_flight, (&self.room, &self.breakers)) => Turn::Delivered(batch),
             };
             match turn {
                 Turn::Stop => break Ok(Run::Stopped),

@@ -11,7 +11,7 @@ use chunk_sync_wal::disk::Disk;
 use tokio::task::{JoinHandle, JoinSet};
 use tracing::info;
 
-use crate::pipeline::breaker::Breaker;
+use crate::pipeline::breakers::Breakers;
 use crate::pipeline::clocks::Clocks;
 use crate::pipeline::given_up::GivenUp;
 use crate::pipeline::log::Log;
@@ -35,9 +35,7 @@ pub(crate) struct Shared {
     pub(crate) settings: Arc<Settings>,
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) progress: Arc<Progress>,
-    pub(crate) breaker: Arc<Breaker>,
-    /// Judges what a setting or the clock refuses.
-    pub(crate) admission: Arc<Breaker>,
+    pub(crate) breakers: Arc<Breakers>,
     /// The chunks that have waiting events.
     pub(crate) room: Arc<WaitingRoom>,
     pub(crate) given_up: Arc<GivenUp>,
@@ -140,8 +138,7 @@ impl Shared {
             clock: self.ports.clock.clone(),
             settings: Arc::clone(&self.settings),
             progress: Arc::clone(&self.progress),
-            breaker: Arc::clone(&self.breaker),
-            admission: Arc::clone(&self.admission),
+            breakers: Arc::clone(&self.breakers),
             room: Arc::clone(&self.room),
             given_up: Arc::clone(&self.given_up),
             carried: Arc::default(),
@@ -179,7 +176,7 @@ impl Shared {
     /// Why nearly all chunks are refused, if that has lasted longer than the patience with a failing store.
     pub(crate) fn lasting_refusal(&self) -> Option<Fault> {
         let (now, patience) = (self.ports.clock.now(), self.settings.worker.patience);
-        self.breaker.lasting(now, patience).or_else(|| self.admission.lasting(now, patience))
+        self.breakers.lasting(now, patience)
     }
 
     fn maintenance(&self, term: &Term, log: Log) -> Maintenance {

@@ -12,7 +12,6 @@ use tokio::sync::watch;
 use tracing::error;
 
 use super::health::Health;
-use crate::pipeline::breaker::Breaker;
 use crate::pipeline::log::{Log, run_blocking};
 use crate::pipeline::recovery::Recovered;
 use crate::pipeline::store_writer::SharedCondition;
@@ -111,7 +110,7 @@ impl Service {
             fault = held => Err(fault),
             () = keeper.keep(&term) => Err(Fault::new(FaultClass::Busy, "lease", "lost during the replay; another process works the stream and replays the log")),
         };
-        let held = shared.breaker.held().map(|(_, fault)| fault);
+        let held = shared.breakers.held().map(|(_, fault)| fault);
         let replayed = replayed.and_then(|recovered| held.map_or(Ok(recovered), Err));
         stopper.stop();
         keeper.lost(&term);
@@ -124,14 +123,14 @@ impl Service {
     /// The current state of the service.
     #[must_use]
     pub fn health(&self) -> Health {
-        let Shared { ports, conditions, progress, breaker, recovered, .. } = &self.shared;
+        let Shared { ports, conditions, progress, breakers, recovered, .. } = &self.shared;
         let stores = ports.stores.iter().zip(conditions).map(|(store, of)| (store.target(), of.get()));
         Health {
             role: self.leadership.role(),
             recovered: recovered.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             ended: self.ended.borrow().clone(),
             records: progress.records(),
-            held: breaker.held().or_else(|| self.shared.admission.held()),
+            held: breakers.held(),
             waiting_full: self.shared.room.amount.full(),
             clock: progress.clock(),
             entry_ahead: progress.ahead(),
@@ -193,8 +192,7 @@ fn shared(disk: Arc<dyn Disk>, ports: Ports, settings: Settings) -> (Stopper, Sh
         settings: Arc::new(settings),
         disk,
         progress: Arc::new(Progress::new(clock)),
-        breaker: Arc::new(Breaker::of_stores()),
-        admission: Arc::new(Breaker::of_admission()),
+        breakers: Arc::default(),
         given_up: Arc::default(),
         recovered: Arc::new(Mutex::new(None)),
         left: Arc::default(),

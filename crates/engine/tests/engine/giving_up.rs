@@ -4,6 +4,7 @@
 mod breaker;
 mod crash;
 mod divided;
+mod evidence;
 mod full_bus;
 mod heavy;
 mod letters;

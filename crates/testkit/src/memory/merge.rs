@@ -78,6 +78,11 @@ impl MergeTransaction for MemoryMerge {
         if !self.may_write(&self.records.tables.lock().unwrap(), commits)? {
             return Ok(RowsWritten::Overtaken);
         }
+        let refused = self.records.refused.lock().unwrap();
+        if commits.iter().any(|commit| commit.row_changed && refused.contains(&commit.id)) {
+            return Err(Fault::new(FaultClass::Rejected, "memory: merge", "refused by the table"));
+        }
+        drop(refused);
         let Some(trigger) = &self.records.trigger else {
             return Ok(RowsWritten::Stored(Vec::new()));
         };

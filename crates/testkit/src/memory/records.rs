@@ -36,6 +36,7 @@ pub struct MemoryRecords {
     /// A flaw: merges write into any table that bears the name.
     pub(super) careless: bool,
     pub(super) reads: Arc<Mutex<Reads>>,
+    pub(super) refused: Arc<Mutex<BTreeSet<Uuid>>>,
 }
 
 /// How much was read so far.
@@ -76,6 +77,11 @@ impl MemoryRecords {
         let there = tables.conflicts.len();
         tables.conflicts.retain(|entry| entry.chunk != id);
         (there - tables.conflicts.len()) as u64
+    }
+
+    /// The table refuses the rows of these chunks, as a constraint does, and no others any more.
+    pub fn refuse(&self, chunks: impl IntoIterator<Item = Uuid>) {
+        *self.refused.lock().unwrap() = chunks.into_iter().collect();
     }
 
     /// How much was read so far.

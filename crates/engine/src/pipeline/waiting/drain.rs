@@ -121,9 +121,9 @@ impl Worker {
 
     /// Whether an event that is refused once more waits longer. Its refusal is evidence while there is no verdict.
     fn still_waits(&self, refusal: &Refusal, due: Due) -> bool {
-        let unknown = self.admission.verdict() == Verdict::Unknown;
+        let unknown = self.breakers.admission.verdict() == Verdict::Unknown;
         let evidence = unknown.then_some((due.chunk, Some(&refusal.fault)));
-        let verdict = self.admission.judge(evidence.into_iter(), self.clock.now());
+        let verdict = self.breakers.admission.judge(evidence.into_iter(), self.clock.now());
         let undecided = verdict == Verdict::Unknown && due.waited < EVIDENCE_WITHIN;
         let holds = self.settings.worker.hold && refusal.cause != Cause::Format;
         holds && (verdict == Verdict::Hold || undecided)
