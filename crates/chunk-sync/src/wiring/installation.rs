@@ -236,7 +236,7 @@ async fn refuse_another_table(records: &dyn Records) -> Result<(), Fault> {
     };
     let Some(suspicion) = suspicion else { return Ok(()) };
     let message =
-        format!("{}; restore the table on record, or accept this one with `chunk-sync init --adopt`", suspicion.text);
+        format!("{}; once the right table bears the name, confirm it with `chunk-sync init --adopt`", suspicion.text);
     Err(Fault::new(FaultClass::Misconfigured, CONTEXT, message))
 }
 

@@ -48,7 +48,7 @@ impl Guarded {
     pub fn complaints(&self) -> Vec<String> {
         let suspicion = self.suspicion.as_ref().map(|suspicion| {
             format!(
-                "{}: no chunk is deleted because its row is absent; restore the table on record, or accept this one \
+                "{}: no chunk is deleted because its row is absent; once the right table bears the name, confirm it \
                  with `chunk-sync init --adopt`",
                 suspicion.text
             )

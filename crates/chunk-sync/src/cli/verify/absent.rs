@@ -33,7 +33,7 @@ pub(super) async fn review_all(
     let forced = force(&wired.ports, &wired.publisher, &ids, at).await?;
     match forced.suspended {
         Some(suspicion) => Err(Failure::Unable(anyhow!(
-            "{}: nothing is deleted; restore the table on record, or accept this one with `chunk-sync init --adopt`",
+            "{}: nothing is deleted; once the right table bears the name, confirm it with `chunk-sync init --adopt`",
             suspicion.text
         ))),
         None => Ok(forced.last),
