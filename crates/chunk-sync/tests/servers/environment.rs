@@ -291,7 +291,17 @@ impl Environment {
         for (name, value) in fields {
             command.arg(name).arg(value);
         }
-        command.query_async(&mut self.redis.clone()).await.unwrap()
+        let began = Instant::now();
+        loop {
+            match command.query_async(&mut self.redis.clone()).await {
+                Ok(id) => return id,
+                // A server without memory takes entries later.
+                Err(full) if full.code() == Some("OOM") && began.elapsed() < LIMIT => {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                Err(error) => panic!("XADD failed: {error}"),
+            }
+        }
     }
 
     /// The fields of each dead letter.

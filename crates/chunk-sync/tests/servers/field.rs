@@ -14,6 +14,8 @@ mod installation;
 mod locks;
 #[path = "field/report.rs"]
 mod report;
+#[path = "field/stream.rs"]
+mod stream;
 #[path = "field/troubles.rs"]
 mod troubles;
 #[path = "field/watch.rs"]
@@ -81,6 +83,8 @@ async fn stays_consistent(seconds: Duration, seed: u64) {
     .await;
     let expected = application.stop().await;
     installation.assert_settled().await;
+    let readiness = installation.readiness().await;
+    assert!(readiness.starts_with("HTTP/1.1 200"), "ready once all is over: {readiness}");
     let damage = watch.stop().await;
     let repaired = installation.repair().await;
     let (rows, dead) = (installation.environment.contents().await, installation.environment.dead().await);

@@ -35,6 +35,8 @@ pub(crate) struct Application {
     expected: Arc<Mutex<Expected>>,
     /// Held for writing by a trouble during which the application would stop its writes, such as a maintenance of the table.
     pub(crate) maintenance: Arc<RwLock<()>>,
+    /// Held for writing by a trouble during which nobody publishes.
+    pub(crate) silence: Arc<RwLock<()>>,
     stop: watch::Sender<bool>,
     writing: Vec<JoinHandle<()>>,
 }
@@ -78,16 +80,17 @@ impl Application {
         let expected = Arc::new(Mutex::new(Expected::default()));
         expected.lock().unwrap().contents = environment.contents().await;
         let (stop, stopped) = watch::channel(false);
-        let maintenance = Arc::new(RwLock::new(()));
+        let (maintenance, silence) = (Arc::default(), Arc::default());
         let client = |seed| Writer {
             environment: Arc::clone(environment),
             expected: Arc::clone(&expected),
             maintenance: Arc::clone(&maintenance),
+            silence: Arc::clone(&silence),
             stopped: stopped.clone(),
             random: fastrand::Rng::with_seed(seed),
         };
         let writing = vec![tokio::spawn(client(seed).publish()), tokio::spawn(client(!seed).write())];
-        Self { expected, maintenance, stop, writing }
+        Self { expected, maintenance, silence, stop, writing }
     }
 
     pub(crate) fn expected(&self) -> MutexGuard<'_, Expected> {
@@ -109,6 +112,7 @@ struct Writer {
     environment: Arc<Environment>,
     expected: Arc<Mutex<Expected>>,
     maintenance: Arc<RwLock<()>>,
+    silence: Arc<RwLock<()>>,
     stopped: watch::Receiver<bool>,
     random: fastrand::Rng,
 }
@@ -126,7 +130,9 @@ impl Writer {
                 (false, true) => "update",
                 (false, false) => "create",
             };
+            let turn = self.silence.read().await;
             self.environment.add(&fields(kind, &chunk(id, &content))).await;
+            drop(turn);
             self.note(id, (!delete).then_some(content));
         }
     }

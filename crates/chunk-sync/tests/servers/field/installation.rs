@@ -18,6 +18,9 @@ use crate::proxy::{Proxy, port_of};
 /// Login of the service. It owns the table, is no superuser, and has no BYPASSRLS.
 const ROLE: &str = "chunk_sync_field";
 
+/// The least number of characters of a published chunk that is right.
+pub(crate) const LEAST_CHARS: u64 = 10;
+
 /// Time limit for everything to settle after the last trouble.
 const SETTLED: Duration = Duration::from_secs(180);
 
@@ -38,6 +41,8 @@ pub(crate) struct Installation {
 pub(crate) struct Service {
     child: Mutex<Option<Child>>,
     starts: AtomicU64,
+    /// The least number of characters of a published chunk.
+    least_chars: AtomicU64,
 }
 
 impl Service {
@@ -73,7 +78,7 @@ impl Installation {
             ("CHUNK_SYNC__NEO4J__URL".to_owned(), neo4j.url(&neo4j_url)),
             ("CHUNK_SYNC__HTTP__LISTEN".to_owned(), format!("127.0.0.1:{http}")),
         ];
-        let service = Arc::new(Service::default());
+        let service = Arc::new(Service { least_chars: AtomicU64::new(LEAST_CHARS), ..Service::default() });
         let supervisor = tokio::spawn(async {});
         let mut installation = Self { environment, redis, qdrant, neo4j, http, variables, service, supervisor };
         installation.fine(&["init"]);
@@ -89,7 +94,7 @@ impl Installation {
     }
 
     /// Runs a command that must succeed; returns standard output.
-    fn fine(&self, arguments: &[&str]) -> String {
+    pub(crate) fn fine(&self, arguments: &[&str]) -> String {
         let output = self.command(arguments).output().unwrap();
         let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         assert!(output.status.success(), "{arguments:?} ended with {}: {out}{err}", output.status);
@@ -107,6 +112,8 @@ impl Installation {
                 let runs = child.as_mut().is_some_and(|child| child.try_wait().unwrap().is_none());
                 if !runs {
                     let log = File::options().create(true).append(true).open(&log).unwrap();
+                    let least = service.least_chars.load(Ordering::Relaxed).to_string();
+                    command.env("CHUNK_SYNC__LIMITS__CONTENT_MIN_CHARS", least);
                     command.stdout(Stdio::null()).stderr(log);
                     *child = Some(command.spawn().unwrap());
                     service.starts.fetch_add(1, Ordering::Relaxed);
@@ -133,15 +140,27 @@ impl Installation {
         let _ = Command::new("kill").args([&format!("-{name}"), &id]).stderr(Stdio::null()).status().unwrap();
     }
 
+    /// Restarts the service with this least number of characters of a published chunk.
+    pub(crate) async fn restart_with_least(&self, chars: u64) {
+        self.service.least_chars.store(chars, Ordering::Relaxed);
+        self.signal("TERM").await;
+    }
+
+    /// Whether nothing on the stream is unread or pending.
+    pub(crate) async fn is_carried(&self) -> bool {
+        let groups = self.environment.info("GROUPS").await;
+        let field = |name: &str| redis::from_redis_value::<u64>(groups[0][name].clone()).ok();
+        field("lag") == Some(0) && field("pending") == Some(0)
+    }
+
+    /// What the service reports about its readiness.
+    pub(crate) async fn readiness(&self) -> String {
+        ask(self.http, "/readyz").await.unwrap_or_default()
+    }
+
     /// Number of entries that the group has finished, over all time.
     pub(crate) async fn acknowledged(&self) -> u64 {
-        let stream = format!("{}:stream", self.environment.name);
-        let groups: Vec<std::collections::HashMap<String, redis::Value>> = redis::cmd("XINFO")
-            .arg("GROUPS")
-            .arg(stream)
-            .query_async(&mut self.environment.redis.clone())
-            .await
-            .unwrap();
+        let groups = self.environment.info("GROUPS").await;
         let field = |name: &str| -> u64 { redis::from_redis_value(groups[0][name].clone()).unwrap_or(0) };
         field("entries-read").saturating_sub(field("pending"))
     }

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::application::{Application, chunk, fields, published};
 use super::hardships::{self, WHILE};
 use super::installation::Installation;
+use super::stream;
 use crate::proxy::{LinkState, Proxy};
 
 /// The function of an application's or operator's trigger that sets the time of an update, as `moddatetime` does.
@@ -45,10 +46,14 @@ pub(crate) enum Trouble {
     ChunkHeavy,
     EntryDeleted,
     ClientsSlow,
+    RedisFull,
+    StreamTrimmed,
+    LimitWrong,
+    HubGrown,
 }
 
 impl Trouble {
-    pub(crate) const ALL: [Self; 25] = [
+    pub(crate) const ALL: [Self; 29] = [
         Self::ServiceKilled,
         Self::ServiceStopped,
         Self::RowsLocked,
@@ -74,6 +79,10 @@ impl Trouble {
         Self::ChunkHeavy,
         Self::EntryDeleted,
         Self::ClientsSlow,
+        Self::RedisFull,
+        Self::StreamTrimmed,
+        Self::LimitWrong,
+        Self::HubGrown,
     ];
 
     /// Makes the trouble, and ends it.
@@ -120,6 +129,10 @@ impl Trouble {
             Self::ChunkHeavy => hardships::heavy(on).await,
             Self::EntryDeleted => hardships::delete_entry(on, application).await,
             Self::ClientsSlow => hardships::dawdle(on).await,
+            Self::RedisFull => stream::fill_memory(on).await,
+            Self::StreamTrimmed => stream::trim(on, application).await,
+            Self::LimitWrong => stream::limit(on).await,
+            Self::HubGrown => stream::grow_hub(on).await,
         }
         sleep(WHILE / 2).await;
     }
@@ -167,7 +180,8 @@ async fn read_only(on: &Installation) {
     sql(on, &format!("ALTER ROLE chunk_sync_field IN DATABASE {database} RESET default_transaction_read_only")).await;
 }
 
-/// Another, emptier table takes the name for a while, during which the application does not write.
+/// Another, emptier table takes the name for a while, during which the application does not write. Then an operator accepts
+/// the table that has the name again.
 async fn swap(on: &Installation, application: &Application) {
     let _turn = application.maintenance.write().await;
     let swap = "CREATE TABLE unified.chunks_new (LIKE unified.chunks INCLUDING ALL);
@@ -175,6 +189,7 @@ async fn swap(on: &Installation, application: &Application) {
                 ALTER TABLE unified.chunks RENAME TO chunks_old; ALTER TABLE unified.chunks_new RENAME TO chunks";
     let back = "DROP TABLE unified.chunks; ALTER TABLE unified.chunks_old RENAME TO chunks";
     between(on, &format!("BEGIN; {swap}; COMMIT"), &format!("BEGIN; {back}; COMMIT")).await;
+    on.fine(&["init", "--adopt"]);
 }
 
 /// Another session takes the table out of the publication; the service puts it back and looks for what it missed. The application
