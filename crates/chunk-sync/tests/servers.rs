@@ -30,6 +30,8 @@ mod fresh;
 mod guide;
 #[path = "servers/hidden.rs"]
 mod hidden;
+#[path = "servers/hub.rs"]
+mod hub;
 #[path = "servers/leaks.rs"]
 mod leaks;
 #[path = "servers/link_faults.rs"]

@@ -184,14 +184,16 @@ impl Environment {
 
     /// Waits until the stream has neither unread nor pending entries.
     pub(crate) async fn settled(&self) {
-        self.visible("an empty stream", || async {
-            let (stream, groups) = (self.info("STREAM").await, self.info("GROUPS").await);
-            let last: String = redis::from_redis_value(stream[0]["last-generated-id"].clone()).unwrap();
-            let read: String = redis::from_redis_value(groups[0]["last-delivered-id"].clone()).unwrap();
-            let pending: u64 = redis::from_redis_value(groups[0]["pending"].clone()).unwrap();
-            last == read && pending == 0
-        })
-        .await;
+        self.visible("an empty stream", || self.is_carried()).await;
+    }
+
+    /// Whether the stream has neither unread nor pending entries.
+    pub(crate) async fn is_carried(&self) -> bool {
+        let (stream, groups) = (self.info("STREAM").await, self.info("GROUPS").await);
+        let last: String = redis::from_redis_value(stream[0]["last-generated-id"].clone()).unwrap();
+        let read: String = redis::from_redis_value(groups[0]["last-delivered-id"].clone()).unwrap();
+        let pending: u64 = redis::from_redis_value(groups[0]["pending"].clone()).unwrap();
+        last == read && pending == 0
     }
 
     /// `XINFO` of the stream: one map for `STREAM`, one per group for `GROUPS`.

@@ -24,6 +24,7 @@ mod watch;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+pub(crate) use application::fields;
 use application::{Application, Expected};
 use installation::Installation;
 use locks::{Locks, percentile};
@@ -83,8 +84,8 @@ async fn stays_consistent(seconds: Duration, seed: u64) {
     .await;
     let expected = application.stop().await;
     installation.assert_settled().await;
-    let readiness = installation.readiness().await;
-    assert!(readiness.starts_with("HTTP/1.1 200"), "ready once all is over: {readiness}");
+    let is_ready = || async { installation.readiness().await.starts_with("HTTP/1.1 200") };
+    installation.environment.visible("readiness once all is over", is_ready).await;
     let damage = watch.stop().await;
     let repaired = installation.repair().await;
     let (rows, dead) = (installation.environment.contents().await, installation.environment.dead().await);

@@ -146,13 +146,6 @@ impl Installation {
         self.signal("TERM").await;
     }
 
-    /// Whether nothing on the stream is unread or pending.
-    pub(crate) async fn is_carried(&self) -> bool {
-        let groups = self.environment.info("GROUPS").await;
-        let field = |name: &str| redis::from_redis_value::<u64>(groups[0][name].clone()).ok();
-        field("lag") == Some(0) && field("pending") == Some(0)
-    }
-
     /// What the service reports about its readiness.
     pub(crate) async fn readiness(&self) -> String {
         ask(self.http, "/readyz").await.unwrap_or_default()

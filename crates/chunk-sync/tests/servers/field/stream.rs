@@ -18,22 +18,25 @@ async fn execute(on: &Installation, command: &mut Cmd) {
     command.exec_async(&mut on.environment.redis.clone()).await.unwrap();
 }
 
-async fn set_memory(on: &Installation, bytes: u64) {
+async fn set_memory(on: &Installation, bytes: &str) {
     execute(on, redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg(bytes)).await;
 }
 
 /// Redis has no memory for new entries for a while; publishers try again.
 pub(super) async fn fill_memory(on: &Installation) {
-    set_memory(on, 1).await;
+    let mut read = redis::cmd("CONFIG");
+    read.arg("GET").arg("maxmemory");
+    let [_, before]: [String; 2] = read.query_async(&mut on.environment.redis.clone()).await.unwrap();
+    set_memory(on, "1").await;
     sleep(WHILE).await;
-    set_memory(on, 0).await;
+    set_memory(on, &before).await;
 }
 
 /// Another client trims entries that are unread. Nobody writes meanwhile: what was lost is gone, and what was captured in the
 /// gap is compared.
 pub(super) async fn trim(on: &Installation, application: &Application) {
     let (_turn, _silence) = (application.maintenance.write().await, application.silence.write().await);
-    on.environment.visible("a stream that is read to its end", || on.is_carried()).await;
+    on.environment.visible("a stream that is read to its end", || on.environment.is_carried()).await;
     on.signal("STOP").await;
     for _ in 0..TRIMMED {
         on.environment.add(&fields("create", &chunk(Uuid::new_v4(), "a chunk whose entry is trimmed"))).await;
