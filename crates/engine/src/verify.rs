@@ -12,6 +12,7 @@ mod difference;
 pub mod fill;
 mod options;
 mod recheck;
+mod refused;
 pub mod repair;
 mod report;
 pub mod scrub;

@@ -3,7 +3,8 @@
 //!
 //! It reads small pages at a bounded rate and writes only signals to the bus, so it does not block other work. A store
 //! that does not answer ends the pass; the next pass begins when it is due. A chunk that still differs after its repair is
-//! not repaired again before it changes: a store that refuses it would refuse it in each pass.
+//! not repaired again before it changes: a store that refuses it would refuse it in each pass. After a start the dead
+//! letters show which (`refused.rs`).
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,6 +22,7 @@ use crate::ports::Ports;
 use crate::runtime::lease::Leadership;
 use crate::runtime::metrics;
 use crate::runtime::progress::{Stop, Stopper};
+use crate::verify::refused;
 use crate::verify::repair::{self, Action, Orphans};
 use crate::verify::{self, Finding, Options, Report};
 
@@ -133,6 +135,9 @@ impl Scrubber {
         self.alarm(&report).await?;
         let mut findings = std::mem::take(&mut report.findings);
         findings.retain(|finding| !self.was_repaired_in_vain(finding));
+        if self.settings.repair {
+            self.leave_out_refused(&mut findings).await;
+        }
         let steps = repair::plan(&findings, Orphans::List);
         let undecided =
             steps.iter().filter(|step| matches!(step.action, Action::Undecided | Action::Absent)).count() as u64;
@@ -173,6 +178,16 @@ impl Scrubber {
         let unrepaired = self.unrepaired.lock().unwrap_or_else(PoisonError::into_inner);
         // A row that is absent is looked at again in each pass.
         finding.row.is_some() && unrepaired.get(&finding.id) == Some(&finding.version)
+    }
+
+    /// Takes those out of the findings that a store has refused already, also in an earlier process.
+    async fn leave_out_refused(&self, findings: &mut Vec<Finding>) {
+        match refused::leave_out(&*self.ports.bus, findings).await {
+            Ok(refused) => self.note_unrepaired(&refused),
+            Err(fault) => {
+                warn!(%fault, "could not read which chunks the stores have refused; repairing them once more")
+            }
+        }
     }
 
     fn note_unrepaired(&self, findings: &[Finding]) {

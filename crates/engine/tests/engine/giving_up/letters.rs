@@ -86,10 +86,18 @@ async fn a_letter_is_superseded_by_what_came_since() {
 }
 
 #[tokio::test]
-async fn the_scrubber_repairs_a_refused_chunk_once_and_not_in_each_pass() {
+async fn the_scrubber_repairs_a_refused_chunk_once_and_not_in_each_pass_or_after_each_start() {
     let event = event("refused for good");
     let world = with_a_letter(&event).await;
     world.vectors.faults.refused.lock().unwrap().insert(event.chunk_id());
+    for _start in 0..3 {
+        scrub(&world, 4).await;
+        assert_eq!(world.letters().await.len(), 2, "the first letter, and that of one repair");
+    }
+}
+
+/// A process whose scrubber makes so many passes.
+async fn scrub(world: &World, least: u32) {
     let service = world.service().await;
     let (passes, told) = (Arc::new(AtomicU32::new(0)), Arc::new(tokio::sync::Notify::new()));
     let on_pass = {
@@ -102,12 +110,11 @@ async fn the_scrubber_repairs_a_refused_chunk_once_and_not_in_each_pass() {
     let settings = ScrubSettings { interval: Duration::from_millis(10), rate: 10_000, repair: true };
     let scrubbing =
         Scrubbing::start(world.ports(), world.publisher(), settings, service.leadership(), Arc::new(on_pass));
-    while passes.load(Ordering::Relaxed) < 4 {
+    while passes.load(Ordering::Relaxed) < least {
         tokio::time::timeout(Duration::from_secs(60), told.notified()).await.expect("no pass within 60 s");
     }
     scrubbing.stop().await;
     service.stop().await.unwrap();
-    assert_eq!(world.letters().await.len(), 2, "the first letter, and that of one repair");
 }
 
 #[tokio::test]
@@ -149,4 +156,29 @@ async fn more_dead_letters_than_the_bus_may_have_move_into_a_file() {
     let text = String::from_utf8(bytes).unwrap();
     assert_eq!(text.lines().count(), 230);
     assert!(text.lines().next().unwrap().contains("{broken 0"));
+}
+
+#[tokio::test]
+async fn a_letter_that_has_moved_into_a_file_is_erased_there() {
+    let world = World::new();
+    let [erased, kept] = ["erased", "kept"].map(event);
+    world.vectors.faults.refused.lock().unwrap().extend([erased.chunk_id(), kept.chunk_id()]);
+    let service = world.service().await;
+    world.publisher().publish(vec![erased.clone(), kept.clone()]).await.unwrap();
+    service.until_idle().await.unwrap();
+    service.stop().await.unwrap();
+    let disk: Arc<dyn Disk> = Arc::new(chunk_sync_wal::testing::CrashDisk::default());
+    let none = spill::Most { letters: 0, bytes: u64::MAX };
+    assert_eq!(spill::spill(&world.bus, &disk, none, jiff::Timestamp::now()).await.unwrap(), 2);
+    let text = || {
+        let (name, length) = disk.list().unwrap().remove(0);
+        let mut text = vec![0; usize::try_from(length).unwrap()];
+        let read = disk.open(&name).unwrap().read_at(0, &mut text).unwrap();
+        assert_eq!(read, text.len());
+        String::from_utf8(text).unwrap()
+    };
+    assert!(text().contains(&erased.chunk_id().to_string()));
+    assert_eq!(spill::erase(&*disk, &[erased.chunk_id()]).unwrap(), 1);
+    assert!(!text().contains(&erased.chunk_id().to_string()) && text().contains(&kept.chunk_id().to_string()));
+    assert_eq!(spill::erase(&*disk, &[erased.chunk_id()]).unwrap(), 0);
 }
