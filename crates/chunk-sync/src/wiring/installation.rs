@@ -13,7 +13,7 @@ use std::time::Duration;
 use chunk_sync_connectors::MAX_BACKLOG;
 use chunk_sync_connectors::embedded::Embedded;
 use chunk_sync_engine::ports::{
-    Fault, FaultClass, Installation, Installed, Marked, RecordedTable, Records, StoreSet, check_mark,
+    Fault, FaultClass, Installation, Installed, Marked, RecordedTable, Records, StoreSet, Suspicion, check_mark,
 };
 use chunk_sync_model::{SyncVersion, Target, Time};
 use tracing::{info, warn};
@@ -235,8 +235,7 @@ async fn refuse_another_table(records: &dyn Records) -> Result<(), Fault> {
         },
     };
     let Some(suspicion) = suspicion else { return Ok(()) };
-    let message =
-        format!("{}; once the right table bears the name, confirm it with `chunk-sync init --adopt`", suspicion.text);
+    let message = format!("{}; {}", suspicion.text, Suspicion::REMEDY);
     Err(Fault::new(FaultClass::Misconfigured, CONTEXT, message))
 }
 

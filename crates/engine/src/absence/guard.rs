@@ -47,11 +47,7 @@ impl Guarded {
     #[must_use]
     pub fn complaints(&self) -> Vec<String> {
         let suspicion = self.suspicion.as_ref().map(|suspicion| {
-            format!(
-                "{}: no chunk is deleted because its row is absent; once the right table bears the name, confirm it \
-                 with `chunk-sync init --adopt`",
-                suspicion.text
-            )
+            format!("{}: no chunk is deleted because its row is absent; {}", suspicion.text, Suspicion::REMEDY)
         });
         let held = (self.held > 0).then(|| {
             format!(

@@ -162,6 +162,12 @@ pub struct Suspicion {
     pub text: String,
 }
 
+impl Suspicion {
+    /// What the operator has to do.
+    pub const REMEDY: &str =
+        "once the right table with the right rows is in place, confirm it with `chunk-sync init --adopt`";
+}
+
 /// How many absent rows there are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AbsenceCounts {

@@ -2,7 +2,7 @@
 
 use anyhow::anyhow;
 use chunk_sync_engine::absence::{Review, force, review};
-use chunk_sync_engine::ports::{EntryId, max_deletes};
+use chunk_sync_engine::ports::{EntryId, Suspicion, max_deletes};
 use chunk_sync_engine::repair::{Action, Step, suspect_restore};
 use chunk_sync_engine::verify::Report;
 use uuid::Uuid;
@@ -32,10 +32,9 @@ pub(super) async fn review_all(
     let ids: Vec<Uuid> = steps.iter().filter(|step| step.action == Action::Delete).map(|step| step.id).collect();
     let forced = force(&wired.ports, &wired.publisher, &ids, at).await?;
     match forced.suspended {
-        Some(suspicion) => Err(Failure::Unable(anyhow!(
-            "{}: nothing is deleted; once the right table bears the name, confirm it with `chunk-sync init --adopt`",
-            suspicion.text
-        ))),
+        Some(suspicion) => {
+            Err(Failure::Unable(anyhow!("{}: nothing is deleted; {}", suspicion.text, Suspicion::REMEDY)))
+        }
         None => Ok(forced.last),
     }
 }
