@@ -1,7 +1,7 @@
 //! The breaker: a single event that can never succeed is poison and goes to the dead letters. If nearly all are
 //! refused, the cause is the configuration, and dead-lettering them would remove sound events from the stream.
 //!
-//! There is one for each step that refuses events (`breakers.rs`). That of admission judges what a limit, the list of
+//! There is one for each step and kind of event (`breakers.rs`). That of admission judges what a limit, the list of
 //! models or the clock refuses; it needs less evidence, because one wrong setting refuses everything.
 //!
 //! A breaker counts chunks, each by its last result, so that one chunk which is changed again and again proves
@@ -89,12 +89,6 @@ impl Breaker {
     /// The verdict on the results so far.
     pub(crate) fn verdict(&self) -> Verdict {
         self.lock().verdict(self.least)
-    }
-
-    /// Whether chunks were refused, and too few to judge.
-    pub(crate) fn lacks_evidence(&self) -> bool {
-        let inner = self.lock();
-        inner.failed() > 0 && inner.verdict(self.least) == Verdict::Unknown
     }
 
     /// Since when nearly all chunks have been refused, and why.

@@ -14,11 +14,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use chunk_sync_model::{Target, Time};
-use ended::{Ended, Failure, Step};
+use ended::{Done, Ended, Failure};
 use tokio::sync::oneshot;
 use tracing::warn;
 use uuid::Uuid;
 
+use crate::pipeline::breakers::Step;
 use crate::pipeline::claims::Claim;
 use crate::pipeline::envelope::{Operation, report_dead_letter};
 use crate::pipeline::log::Ending;
@@ -33,6 +34,8 @@ use crate::runtime::retry::retry;
 pub(crate) struct Batch {
     pub(crate) operations: Vec<Operation>,
     pub(crate) writes: Arc<[Write]>,
+    /// The chunks whose rows the merge changed.
+    pub(crate) rows: Vec<Uuid>,
     /// The pending answer of each store writer, one result per write.
     pub(crate) answers: Vec<(Target, oneshot::Receiver<Vec<WriteResult>>)>,
     /// Operations that the system of record refused.
@@ -83,7 +86,7 @@ impl Worker {
     /// Waits for the store writers, then completes and acknowledges. Returns the operations that a breaker holds, to
     /// be set aside: they are still where they were read from.
     async fn end(&self, batch: Batch) -> Result<HeldBack, Fault> {
-        let Batch { operations, writes, answers, refused, enqueued, merged_at, claims } = batch;
+        let Batch { operations, writes, rows, answers, refused, enqueued, merged_at, claims } = batch;
         let mut of_chunk: HashMap<Uuid, Failure> = HashMap::new();
         let (mut answered, mut left) = (Answered::default(), false);
         for (target, answer) in self.await_answers(&operations, &writes, merged_at, answers).await {
@@ -109,7 +112,9 @@ impl Worker {
         }
         let started = Instant::now();
         let ended = self.with_failures(operations, refused, &of_chunk);
-        let verdicts = self.judge(&ended);
+        let done =
+            Done { rows: rows.into_iter().collect(), durable: answered.durable.iter().map(|write| write.id).collect() };
+        let verdicts = self.judge(&ended, &done);
         let (held, ended): (Vec<Ended>, Vec<Ended>) = ended.into_iter().partition(|ended| self.holds(&verdicts, ended));
         let closed = ended.is_empty() || self.close(&ended).await?;
         let held_chunks: HashSet<Uuid> = held.iter().map(|held| held.operation.event.chunk_id()).collect();

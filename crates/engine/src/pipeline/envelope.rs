@@ -8,6 +8,7 @@ use tracing::warn;
 use uuid::Uuid;
 
 use crate::ingest::row_event::{FILL, REPAIR};
+use crate::pipeline::breakers::Kind;
 use crate::ports::{DeadLetter, Delivery, EntryId, Fault, FaultClass, NewWaiting, WaitReason};
 use crate::runtime::metrics;
 
@@ -22,7 +23,7 @@ pub(crate) struct Operation {
     pub(crate) entry: Option<Entry>,
     /// Its number in the table of waiting events, if it was read from there.
     pub(crate) waiting: Option<u64>,
-    /// It waited because the breaker held it.
+    /// It waited because a breaker held it.
     pub(crate) held: bool,
     /// It may have been carried before, wholly or in part: what the stores hold is unknown.
     pub(crate) repeated: bool,
@@ -45,6 +46,7 @@ pub(crate) struct Refusal {
     pub(crate) letter: DeadLetter,
     pub(crate) fault: Fault,
     pub(crate) cause: Cause,
+    pub(crate) kind: Kind,
     /// The chunk that it would change, if the entry states it.
     pub(crate) chunk: Option<Uuid>,
 }
@@ -52,7 +54,8 @@ pub(crate) struct Refusal {
 impl Refusal {
     fn of(entry: &Entry, invalid: &Invalid, now: Time) -> Self {
         let fault = refusal(invalid);
-        Self { letter: entry.letter(&fault, now), fault, cause: invalid.cause, chunk: chunk_of(&entry.fields) }
+        let (kind, chunk) = (Kind::of_fields(&entry.fields), chunk_of(&entry.fields));
+        Self { letter: entry.letter(&fault, now), fault, cause: invalid.cause, kind, chunk }
     }
 
     /// Why the entry waits, if it does.

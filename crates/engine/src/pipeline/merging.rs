@@ -103,7 +103,7 @@ impl Worker {
         if !locked.is_empty() {
             self.set_aside(locked, WaitReason::Locked, &error).await?;
         }
-        let batch = Batch { operations, writes, answers, refused, enqueued, merged_at, claims };
+        let batch = Batch { operations, writes, rows: outcome.rows, answers, refused, enqueued, merged_at, claims };
         Ok(Part { batch: Some(batch).filter(|batch| !batch.operations.is_empty()), rest })
     }
 

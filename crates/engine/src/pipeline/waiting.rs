@@ -15,7 +15,7 @@ use tracing::warn;
 use uuid::Uuid;
 
 use crate::pipeline::breaker::Verdict;
-use crate::pipeline::breakers;
+use crate::pipeline::breakers::{Evidence, Kind, Step};
 use crate::pipeline::envelope::{Operation, Refusal};
 use crate::pipeline::log::Ending;
 use crate::pipeline::worker::Worker;
@@ -48,9 +48,12 @@ impl Worker {
         &self,
         read: Vec<Result<Operation, Box<Refusal>>>,
     ) -> Result<Option<Vec<Operation>>, Fault> {
-        let verdict = self.breakers.admission.judge(read.iter().filter_map(breakers::of_admission), self.clock.now());
-        let holds = self.settings.worker.hold && verdict != Verdict::Poison;
-        let held = |refusal: &Refusal| refusal.chunk.filter(|_| holds && refusal.cause != Cause::Format);
+        let evidence: Vec<Evidence<'_>> = read.iter().filter_map(evidence).collect();
+        let verdicts = self.breakers.judge(Step::Admission, &evidence, self.clock.now());
+        let held = |refusal: &Refusal| {
+            let holds = self.settings.worker.hold && verdicts.of(refusal.kind) != Verdict::Poison;
+            refusal.chunk.filter(|_| holds && refusal.cause != Cause::Format)
+        };
         let chunks: BTreeSet<Uuid> = read.iter().filter_map(|read| held(read.as_ref().err()?)).collect();
         let waits = |chunk: Uuid| chunks.contains(&chunk) || self.room.contains(chunk);
         let (mut operations, mut waiting, mut letters) = (Vec::with_capacity(read.len()), Vec::new(), Vec::new());
@@ -165,6 +168,16 @@ impl Worker {
             warn!(%fault, events = numbers.len(), "could not record why events wait; they are carried nevertheless");
         }
     }
+}
+
+/// What an entry that was read shows about the limits, the models and the clock.
+fn evidence(read: &Result<Operation, Box<Refusal>>) -> Option<Evidence<'_>> {
+    let (kind, chunk, fault) = match read {
+        Ok(operation) => (Kind::of(&operation.event), operation.event.chunk_id(), None),
+        Err(refusal) if refusal.cause == Cause::Format => return None,
+        Err(refusal) => (refusal.kind, refusal.chunk?, Some(&refusal.fault)),
+    };
+    Some(Evidence { kind, chunk, fault, again: false })
 }
 
 /// The entries of the operations that are on the bus.

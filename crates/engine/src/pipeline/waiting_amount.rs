@@ -73,8 +73,8 @@ impl WaitingAmount {
 
     /// Waits until more may be read.
     pub(crate) async fn room(&self, breakers: &Breakers) {
-        let lacks_evidence = || breakers.lacks_evidence();
-        self.known.until(|known| !known.is_full(self.most) || (known.refused && lacks_evidence())).await;
+        let is_open = |known: &Known| !known.is_full(self.most) || (known.refused && !breakers.hold_after_admission());
+        self.known.until(is_open).await;
     }
 
     /// That the table is full, with the remedy; `None` if it is not.

@@ -276,6 +276,7 @@ impl<'a> ChunkMerge<'a> {
         outcome.repeated += self.repeated;
         outcome.direct.extend(self.direct);
         let row_changed = self.state != self.row;
+        outcome.rows.extend(row_changed.then_some(self.id));
         // To hash a row costs more than to compare it.
         let row = if row_changed { digest(self.state.as_deref()) } else { self.row_digest };
         Commit {

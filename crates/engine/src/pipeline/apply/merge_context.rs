@@ -1,6 +1,7 @@
 //! What a merge depends on beside its input, and what follows from it.
 
 use chunk_sync_model::{SyncVersion, Target, Writer};
+use uuid::Uuid;
 
 use crate::pipeline::apply::conflict_notes::ConflictCount;
 use crate::pipeline::apply::direct_write::StoreSnapshots;
@@ -30,6 +31,8 @@ pub(crate) struct MergeContext<'a> {
 pub(crate) struct Outcome {
     /// What the other stores are to hold, one write per chunk.
     pub(crate) writes: Vec<Write>,
+    /// The chunks whose rows the merge changed.
+    pub(crate) rows: Vec<Uuid>,
     /// The conflicts that the operations detected; the conflicts themselves are on record with the rows.
     pub(crate) conflicts: Vec<ConflictCount>,
     /// Operations that changed nothing because they came late or once more.
@@ -41,6 +44,7 @@ pub(crate) struct Outcome {
 impl Outcome {
     pub(crate) fn join(&mut self, other: Self) {
         self.writes.extend(other.writes);
+        self.rows.extend(other.rows);
         self.conflicts.extend(other.conflicts);
         self.repeated += other.repeated;
         self.direct.extend(other.direct);

@@ -1,9 +1,12 @@
 //! How the operations of a batch ended, and what the breakers make of their failures.
 
-use chunk_sync_model::Target;
+use std::collections::HashSet;
 
-use crate::pipeline::breaker::{Breaker, Verdict};
-use crate::pipeline::breakers::{self, Evidence};
+use chunk_sync_model::Target;
+use uuid::Uuid;
+
+use crate::pipeline::breaker::Verdict;
+use crate::pipeline::breakers::{Evidence, Kind, Step, Verdicts};
 use crate::pipeline::envelope::Operation;
 use crate::pipeline::worker::Worker;
 use crate::ports::Fault;
@@ -12,23 +15,6 @@ use crate::ports::Fault;
 pub(super) struct Ended {
     pub(super) operation: Operation,
     pub(super) failure: Option<Failure>,
-}
-
-impl Ended {
-    /// The fault with which this step refused the operation.
-    fn fault_of(&self, step: Step) -> Option<&Fault> {
-        self.failure.as_ref().filter(|failure| failure.step == step).map(|failure| &failure.fault)
-    }
-
-    /// What the operation shows about this step; nothing if it did not get there.
-    fn evidence(&self, step: Step) -> Option<Evidence<'_>> {
-        let fault = self.fault_of(step);
-        match step {
-            Step::Merge => breakers::of_merge(&self.operation, fault),
-            Step::Stores if self.fault_of(Step::Merge).is_some() => None,
-            Step::Stores => breakers::of_stores(&self.operation.event, fault),
-        }
-    }
 }
 
 /// Why an operation cannot succeed, and the stores that do not hold it.
@@ -40,42 +26,74 @@ pub(super) struct Failure {
     pub(super) missing: Vec<Target>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Step {
-    Merge,
-    Stores,
+/// The chunks of a batch for which something was done.
+pub(super) struct Done {
+    /// The merge has changed their rows.
+    pub(super) rows: HashSet<Uuid>,
+    /// A store has answered that it holds them.
+    pub(super) durable: HashSet<Uuid>,
 }
 
-/// What the last results show about a refusal by each step.
-pub(super) struct Verdicts {
-    merge: Verdict,
-    stores: Verdict,
+impl Done {
+    /// Whether this step had something to do for the operation that it could have refused.
+    fn by(&self, step: Step, operation: &Operation) -> bool {
+        let chunk = operation.event.chunk_id();
+        let (row_changed, is_durable) = (self.rows.contains(&chunk), self.durable.contains(&chunk));
+        match (step, Kind::of(&operation.event)) {
+            // The row was read, even if it had not changed.
+            (Step::Merge, Kind::Signal) => true,
+            (Step::Merge, _) => row_changed,
+            // A store ignores what it has already. What was held, it had refused.
+            (_, Kind::State) => is_durable && (row_changed || operation.held),
+            _ => is_durable,
+        }
+    }
+}
+
+impl Ended {
+    fn kind(&self) -> Kind {
+        Kind::of(&self.operation.event)
+    }
+
+    /// What the operation shows about this step; nothing if it did not get there, or the step had nothing to do for it.
+    fn evidence(&self, step: Step, done: &Done) -> Option<Evidence<'_>> {
+        let (kind, chunk) = (self.kind(), self.operation.event.chunk_id());
+        let fault = match &self.failure {
+            Some(failure) if failure.step == step => Some(&failure.fault),
+            Some(failure) if failure.step == Step::Merge => return None,
+            _ => None,
+        };
+        (fault.is_some() || done.by(step, &self.operation)).then_some(Evidence {
+            kind,
+            chunk,
+            fault,
+            again: self.operation.held,
+        })
+    }
+}
+
+/// What the last results show about a refusal by the merge and by a store.
+pub(super) struct OfSteps {
+    merge: Verdicts,
+    stores: Verdicts,
 }
 
 impl Worker {
     /// Judges the failures. Operations that succeeded count too: they show that the failures are poison and not a
-    /// configuration error. The failure of an operation that was held before counts only while there is no verdict, so
-    /// that many held ones cannot outweigh the successes of others.
-    pub(super) fn judge(&self, ended: &[Ended]) -> Verdicts {
-        let verdict = |breaker: &Breaker, step| {
-            let unknown = breaker.verdict() == Verdict::Unknown;
-            let counts = |ended: &&Ended| ended.failure.is_none() || !ended.operation.held || unknown;
-            let evidence = ended.iter().filter(counts).filter_map(|ended| ended.evidence(step));
-            breaker.judge(evidence, self.clock.now())
+    /// configuration error.
+    pub(super) fn judge(&self, ended: &[Ended], done: &Done) -> OfSteps {
+        let verdicts = |step| {
+            let evidence: Vec<Evidence<'_>> = ended.iter().filter_map(|ended| ended.evidence(step, done)).collect();
+            self.breakers.judge(step, &evidence, self.clock.now())
         };
-        Verdicts {
-            merge: verdict(&self.breakers.merge, Step::Merge),
-            stores: verdict(&self.breakers.stores, Step::Stores),
-        }
+        OfSteps { merge: verdicts(Step::Merge), stores: verdicts(Step::Stores) }
     }
 
     /// Whether an operation failed and is held. One that was held before is dead-lettered on evidence only.
-    pub(super) fn holds(&self, verdicts: &Verdicts, ended: &Ended) -> bool {
-        let verdict = match ended.failure.as_ref().map(|failure| failure.step) {
-            None => return false,
-            Some(Step::Merge) => verdicts.merge,
-            Some(Step::Stores) => verdicts.stores,
-        };
+    pub(super) fn holds(&self, verdicts: &OfSteps, ended: &Ended) -> bool {
+        let Some(failure) = &ended.failure else { return false };
+        let verdicts = if failure.step == Step::Merge { &verdicts.merge } else { &verdicts.stores };
+        let verdict = verdicts.of(ended.kind());
         let holds = verdict == Verdict::Hold || (verdict == Verdict::Unknown && ended.operation.held);
         self.settings.worker.hold && holds
     }

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::EVIDENCE_WITHIN;
 use crate::pipeline::breaker::Verdict;
+use crate::pipeline::breakers::{Evidence, Kind, Step};
 use crate::pipeline::envelope::{Operation, Refusal};
 use crate::pipeline::waiting_room::Due;
 use crate::pipeline::worker::Worker;
@@ -98,6 +99,9 @@ impl Worker {
             };
             match Operation::of(delivery, &self.settings.limits, self.clock.now()) {
                 Ok(mut operation) => {
+                    let kind = Kind::of(&operation.event);
+                    let evidence = Evidence { kind, chunk: due.chunk, fault: None, again: true };
+                    self.breakers.judge(Step::Admission, &[evidence], self.clock.now());
                     operation.waiting = Some(number);
                     operation.held = event.reason == WaitReason::Refused;
                     if event.entry.is_none() {
@@ -121,9 +125,9 @@ impl Worker {
 
     /// Whether an event that is refused once more waits longer. Its refusal is evidence while there is no verdict.
     fn still_waits(&self, refusal: &Refusal, due: Due) -> bool {
-        let unknown = self.breakers.admission.verdict() == Verdict::Unknown;
-        let evidence = unknown.then_some((due.chunk, Some(&refusal.fault)));
-        let verdict = self.breakers.admission.judge(evidence.into_iter(), self.clock.now());
+        let fault = Some(&refusal.fault);
+        let evidence = Evidence { kind: refusal.kind, chunk: due.chunk, fault, again: true };
+        let verdict = self.breakers.judge(Step::Admission, &[evidence], self.clock.now()).of(refusal.kind);
         let undecided = verdict == Verdict::Unknown && due.waited < EVIDENCE_WITHIN;
         let holds = self.settings.worker.hold && refusal.cause != Cause::Format;
         holds && (verdict == Verdict::Hold || undecided)

@@ -1,4 +1,4 @@
-//! What proves nothing about a refusal: captured changes and deletes, which pass every limit.
+//! What proves nothing about a refusal: events of another kind, and events for which there is nothing to do.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -76,13 +76,40 @@ async fn captured_changes_and_deletes_do_not_prove_that_the_table_takes_publishe
 }
 
 #[tokio::test]
-async fn deletes_do_not_prove_that_a_store_takes_chunks() {
+async fn captured_changes_and_deletes_do_not_prove_that_a_store_takes_published_chunks() {
     let world = World::new();
-    let service = world.service().await;
-    let deletes = (0..60).map(|_| without_text(Uuid::new_v4(), "delete", "claude"));
-    world.publisher().publish(deletes.collect()).await.unwrap();
-    service.until_idle().await.unwrap();
+    let service = has_carried(&world, world.settings()).await;
     let refused = &world.vectors.faults.refused;
     refused.lock().unwrap().extend(events("published", 60).iter().map(Event::chunk_id));
     holds(&world, service, || refused.lock().unwrap().clear()).await;
+}
+
+#[tokio::test]
+async fn chunks_that_are_published_again_unchanged_prove_nothing() {
+    let world = World::new();
+    let (unchanged, service) = (events("unchanged", 60), world.service().await);
+    world.publisher().publish(unchanged.clone()).await.unwrap();
+    service.until_idle().await.unwrap();
+    service.stop().await.unwrap();
+    let service = world.service().await;
+    world.publisher().publish(unchanged).await.unwrap();
+    service.until_idle().await.unwrap();
+    world.records.refuse(events("published", 60).iter().map(Event::chunk_id));
+    holds(&world, service, || world.records.refuse([])).await;
+}
+
+#[tokio::test]
+async fn refused_rows_among_many_others_are_dead_letters_and_hold_nothing() {
+    let world = World::new();
+    let service = world.service().await;
+    let captured: Vec<Event> = (0..240).map(|number| captured(&world, number)).collect();
+    let poison: Vec<Uuid> = captured.iter().step_by(4).map(Event::chunk_id).collect();
+    world.vectors.faults.refused.lock().unwrap().extend(poison.iter().copied());
+    for captured in captured.chunks(40) {
+        world.publisher().publish(captured.to_vec()).await.unwrap();
+        service.until_idle().await.unwrap();
+    }
+    assert_eq!(world.letters().await.len(), poison.len());
+    assert!(service.health().held.is_none() && service.health().is_ready());
+    service.stop().await.unwrap();
 }
