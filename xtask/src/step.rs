@@ -1,14 +1,17 @@
 //! One step: a command in its own process group, so that an interruption ends the whole group, and its outcome.
 
+mod failures;
+
 use std::fmt::Write as _;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use failures::Failures;
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process_group};
 
@@ -47,7 +50,7 @@ pub(crate) enum Outcome {
     NotRun,
 }
 
-/// Runs a command and waits for it.
+/// Runs a command and waits for it. Prints the failures of `cargo test` once more at the end.
 pub(crate) fn run(
     program: &Path,
     arguments: &[String],
@@ -59,7 +62,10 @@ pub(crate) fn run(
     command.current_dir(directory).args(arguments);
     command.envs(environment.iter().map(|(name, value)| (name, value)));
     forget_this_package(&mut command);
-    timed(command, interruption)
+    if arguments.first().is_some_and(|argument| argument == "test") {
+        command.stdout(Stdio::piped());
+    }
+    timed(&mut command, interruption)
 }
 
 /// Removes the variables that `cargo run` sets for the package it runs. Some build scripts (ring's) depend on them:
@@ -75,11 +81,15 @@ pub(crate) fn announce(step: &str) {
     println!("\n== {step}");
 }
 
-fn timed(mut command: Command, interruption: &Interruption) -> Result<Outcome> {
+fn timed(command: &mut Command, interruption: &Interruption) -> Result<Outcome> {
     let began = Instant::now();
     let program = command.get_program().display().to_string();
     let mut child = command.process_group(0).spawn().with_context(|| format!("cannot run {program}"))?;
+    let failures = child.stdout.take().map(Failures::of);
     let status = wait(&mut child, interruption)?;
+    if let Some(failures) = failures {
+        failures.print();
+    }
     let code = if interruption.came() { INTERRUPTED } else { exit_code(status) };
     Ok(match code {
         0 => Outcome::Passed(began.elapsed()),
@@ -182,9 +192,9 @@ mod tests {
     #[test]
     fn a_step_keeps_its_exit_code() {
         let quiet = Interruption { flag: Arc::new(AtomicBool::new(false)) };
-        assert!(matches!(timed(shell("exit 0"), &quiet).unwrap(), Outcome::Passed(_)));
-        assert!(matches!(timed(shell("exit 7"), &quiet).unwrap(), Outcome::Failed(7, _)));
-        assert!(matches!(timed(shell("kill -9 $$"), &quiet).unwrap(), Outcome::Failed(137, _)));
+        assert!(matches!(timed(&mut shell("exit 0"), &quiet).unwrap(), Outcome::Passed(_)));
+        assert!(matches!(timed(&mut shell("exit 7"), &quiet).unwrap(), Outcome::Failed(7, _)));
+        assert!(matches!(timed(&mut shell("kill -9 $$"), &quiet).unwrap(), Outcome::Failed(137, _)));
     }
 
     #[test]
@@ -193,8 +203,9 @@ mod tests {
         // A background process of a shell ignores SIGINT, and this one also ignores SIGTERM.
         let mut command = shell("(trap '' TERM; sleep 600) & wait");
         command.stdout(writer);
-        let outcome = timed(command, &Interruption { flag: Arc::new(AtomicBool::new(true)) }).unwrap();
+        let outcome = timed(&mut command, &Interruption { flag: Arc::new(AtomicBool::new(true)) }).unwrap();
         assert!(matches!(outcome, Outcome::Failed(INTERRUPTED, time) if time < INTERRUPT_LIMIT), "{outcome:?}");
+        drop(command);
         // The pipe is closed when the last process that holds it has ended.
         assert_eq!(reader.read_to_end(&mut Vec::new()).unwrap(), 0);
     }
