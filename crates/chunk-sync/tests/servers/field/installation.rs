@@ -21,6 +21,9 @@ const ROLE: &str = "chunk_sync_field";
 /// The least number of characters of a published chunk that is right.
 pub(crate) const LEAST_CHARS: u64 = 10;
 
+/// Lines of the service's log that are shown after a failure.
+const LINES: usize = 200;
+
 /// Time limit for everything to settle after the last trouble.
 const SETTLED: Duration = Duration::from_secs(180);
 
@@ -189,7 +192,7 @@ impl Installation {
     pub(crate) fn log(&self) -> String {
         let text = std::fs::read_to_string(self.environment.log().with_file_name("service.log")).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
-        lines[lines.len().saturating_sub(40)..].join("\n")
+        lines[lines.len().saturating_sub(LINES)..].join("\n")
     }
 
     /// Repairs what troubles damaged in the stores by hand. Returns the number of chunks that differed.
@@ -217,6 +220,9 @@ pub(crate) async fn ask(port: u16, path: &str) -> Option<String> {
 
 impl Drop for Installation {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the end of the log of the service:\n{}", self.log());
+        }
         self.supervisor.abort();
         if let Ok(mut child) = self.service.child.try_lock()
             && let Some(child) = child.as_mut()
