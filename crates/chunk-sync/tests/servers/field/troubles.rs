@@ -85,6 +85,14 @@ impl Trouble {
         Self::HubGrown,
     ];
 
+    /// All, or those that `CHUNK_SYNC_FIELD_TROUBLES` names, separated by commas.
+    pub(crate) fn selected() -> Vec<Self> {
+        let names = std::env::var("CHUNK_SYNC_FIELD_TROUBLES").unwrap_or_default();
+        let is_named = |trouble: &Self| names.split(',').any(|name| name == format!("{trouble:?}"));
+        let named: Vec<Self> = Self::ALL.into_iter().filter(is_named).collect();
+        if named.is_empty() { Self::ALL.to_vec() } else { named }
+    }
+
     /// Makes the trouble, and ends it.
     pub(crate) async fn make(self, on: &Installation, application: &Application, random: u64) {
         match self {
