@@ -179,7 +179,10 @@ impl Keeper {
                 () = term.doubted() => {}
                 () = sleep(pause) => {}
             }
-            let Some(end) = *term.until() else { return };
+            let Some(end) = *term.until() else {
+                warn!("the term of the lease ended before it was renewed; standing by");
+                return;
+            };
             let began = Instant::now();
             let renewed = tokio::select! {
                 biased;

@@ -225,9 +225,9 @@ async fn context(
     opened: &mut Option<(Log, Recovery)>,
 ) -> Result<bool, Fault> {
     loop {
-        let (log, recovery) = match opened.take() {
-            Some(opened) => opened,
-            None => shared.open_log().await.map_err(|error| crate::pipeline::log::fault(&error))?,
+        let Some((log, recovery)) = open(shared, keeper, term, opened).await? else {
+            keeper.lost(term);
+            return Ok(shared.stop.is_requested());
         };
         let run = tokio::select! {
             biased;
@@ -251,6 +251,33 @@ async fn context(
             }
         }
         log.close().await;
+    }
+}
+
+/// The log, opened before or now. To read a long one takes longer than a term, so the lease is renewed meanwhile. `None` if
+/// it was lost: then the log stays open for the next term.
+async fn open(
+    shared: &Shared,
+    keeper: &Keeper,
+    term: &crate::runtime::term::Term,
+    opened: &mut Option<(Log, Recovery)>,
+) -> Result<Option<(Log, Recovery)>, Fault> {
+    if let Some(opened) = opened.take() {
+        return Ok(Some(opened));
+    }
+    let mut opening = std::pin::pin!(shared.open_log());
+    let (result, is_held) = tokio::select! {
+        biased;
+        result = &mut opening => (result, true),
+        () = keeper.keep(term) => (opening.await, false),
+    };
+    let log = result.map_err(|error| crate::pipeline::log::fault(&error))?;
+    match is_held {
+        true => Ok(Some(log)),
+        false => {
+            *opened = Some(log);
+            Ok(None)
+        }
     }
 }
 

@@ -10,4 +10,5 @@ mod inserted_again;
 mod installation;
 mod late_writes;
 mod repair;
+mod slow_log;
 mod writers;
