@@ -22,10 +22,6 @@ use uuid::Uuid;
 
 use free::FreeRecords;
 
-/// That of the program.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 const EVENTS: usize = 40_000;
 const ROUNDS: usize = 3;
 
