@@ -11,6 +11,7 @@ pub(crate) mod external_change;
 pub(crate) mod merge_context;
 mod plan;
 mod sight;
+mod written;
 
 use std::time::Instant;
 

@@ -15,6 +15,7 @@ use crate::pipeline::apply::direct_write::{self, MergeState};
 use crate::pipeline::apply::external_change::{Written, detect_external_change, digest};
 use crate::pipeline::apply::merge_context::{MergeContext, Outcome};
 use crate::pipeline::apply::sight::{self, Sight};
+use crate::pipeline::apply::written::written;
 use crate::pipeline::envelope::Operation;
 use crate::ports::{AbsenceNote, Commit, CurrentState, Fault, FaultClass, NoteChange, Write};
 
@@ -291,11 +292,4 @@ impl<'a> ChunkMerge<'a> {
             record,
         }
     }
-}
-
-/// When the row was written: the captured event states it; a repair and a fill do not.
-fn written(operations: &[&Operation], now: Written) -> Written {
-    let captured = |operation: &&&Operation| operation.is_signal() && !operation.is_repair() && !operation.is_fill();
-    let signal = operations.iter().rev().find(captured);
-    signal.map_or(now, |signal| Written { at: signal.event.timestamp, ..now })
 }
