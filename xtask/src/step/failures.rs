@@ -36,7 +36,7 @@ impl Failures {
 fn pass_on(from: impl Read, mut into: impl Write) -> Vec<String> {
     let (mut from, mut line, mut within, mut kept) = (BufReader::new(from), Vec::new(), false, Vec::new());
     while from.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
-        // Nobody may read any more; the step goes on.
+        // If no program reads it any more, the step goes on all the same.
         let _ = into.write_all(&line).and_then(|()| into.flush());
         let text = String::from_utf8_lossy(&line).trim_end().to_owned();
         within = (within || text == "failures:") && !text.starts_with("test result:");

@@ -35,7 +35,7 @@ pub(crate) struct Application {
     expected: Arc<Mutex<Expected>>,
     /// Held for writing by a trouble during which the application would stop its writes, such as a maintenance of the table.
     pub(crate) maintenance: Arc<RwLock<()>>,
-    /// Held for writing by a trouble during which nobody publishes.
+    /// Held for writing by a trouble during which no event is published.
     pub(crate) silence: Arc<RwLock<()>>,
     stop: watch::Sender<bool>,
     writing: Vec<JoinHandle<()>>,

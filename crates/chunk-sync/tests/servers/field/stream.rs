@@ -32,7 +32,7 @@ pub(super) async fn fill_memory(on: &Installation) {
     set_memory(on, &before).await;
 }
 
-/// Another client trims entries that are unread. Nobody writes meanwhile: what was lost is gone, and what was captured in the
+/// Another client trims entries that are unread. No client writes meanwhile: what was lost is gone, and what was captured in the
 /// gap is compared.
 pub(super) async fn trim(on: &Installation, application: &Application) {
     let (_turn, _silence) = (application.maintenance.write().await, application.silence.write().await);
