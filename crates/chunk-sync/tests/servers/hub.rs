@@ -39,7 +39,7 @@ async fn publish_supporters(environment: &Environment, supporters: usize) {
         let mut entries = redis::pipe();
         for number in numbers {
             let add = entries.cmd("XADD").arg(format!("{}:stream", environment.name)).arg("*");
-            add.arg(&fields("create", &chunk(*number, "hub", "the hub"))).ignore();
+            add.arg(fields("create", &chunk(*number, "hub", "the hub"))).ignore();
         }
         entries.query_async::<()>(&mut environment.redis.clone()).await.unwrap();
     }

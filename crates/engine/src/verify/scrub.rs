@@ -185,7 +185,7 @@ impl Scrubber {
         match refused::leave_out(&*self.ports.bus, findings).await {
             Ok(refused) => self.note_unrepaired(&refused),
             Err(fault) => {
-                warn!(%fault, "could not read which chunks the stores have refused; repairing them once more")
+                warn!(%fault, "could not read which chunks the stores have refused; repairing them once more");
             }
         }
     }
