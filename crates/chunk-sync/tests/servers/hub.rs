@@ -99,6 +99,6 @@ async fn a_change_of_a_hub_is_visible_within_seconds_and_delays_no_other() {
     let memory = peak(run.id()).expect("the service has ended");
     eprintln!("the service had {} MiB at most", memory >> 10);
     assert!(memory < MOST, "{memory} KiB of resident memory");
-    run.terminate();
+    run.kill();
     environment.assert_equal(supporters as u64 + 20);
 }
