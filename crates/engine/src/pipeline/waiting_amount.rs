@@ -4,8 +4,8 @@
 //! Measured every second; what is added in between is counted. So the table exceeds the bound by no more than was read
 //! before, and by what the log had at a start.
 //!
-//! Whether a refusal is poison shows only by the results of other events. So while something is held without a verdict, as
-//! after a restart, reading continues.
+//! Whether a refusal is poison shows only by the results of other events. So while refused events wait and no breaker
+//! holds, as after a restart, reading continues.
 
 use tracing::{info, warn};
 
