@@ -13,7 +13,7 @@ use crate::environment::{Environment, Run, lines, peak};
 const MOST: u64 = 300 << 10;
 
 /// Asserts the bound, prints the peak, and ends the service.
-fn assert_bounded(what: &str, run: Run) {
+pub(crate) fn assert_bounded(what: &str, run: Run) {
     let peak = peak(run.id()).expect("the service has ended");
     eprintln!("{what}: {} MiB at most", peak >> 10);
     assert!(peak < MOST, "{what}: {peak} KiB of resident memory");

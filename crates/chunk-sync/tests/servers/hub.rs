@@ -7,7 +7,8 @@ use neo4rs::query;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::environment::{Environment, peak};
+use crate::bounds::assert_bounded;
+use crate::environment::Environment;
 use crate::field::fields;
 
 /// The number of chunks that contain the hub, unless `CHUNK_SYNC_TEST_HUB` names another one.
@@ -15,9 +16,6 @@ const SUPPORTERS: &str = "2000";
 
 /// How long a change may take to become visible, also beside changes of the hub.
 const VISIBLE_WITHIN: Duration = Duration::from_secs(3);
-
-/// Peak resident memory, in KiB, that the specification allows.
-const MOST: u64 = 300 << 10;
 
 /// A chunk with one entity.
 fn chunk(number: usize, entity: &str, name: &str) -> Value {
@@ -96,9 +94,6 @@ async fn a_change_of_a_hub_is_visible_within_seconds_and_delays_no_other() {
     }
     environment.settled().await;
     assert_eq!(environment.dead_count().await, 0);
-    let memory = peak(run.id()).expect("the service has ended");
-    eprintln!("the service had {} MiB at most", memory >> 10);
-    assert!(memory < MOST, "{memory} KiB of resident memory");
-    run.kill();
+    assert_bounded(&format!("{supporters} chunks with one entity"), run);
     environment.assert_equal(supporters as u64 + 20);
 }

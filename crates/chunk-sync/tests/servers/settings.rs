@@ -1,21 +1,11 @@
 //! What an operator sets wrong, on real servers: nothing is lost, and the program states what to change.
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 
-use crate::environment::Environment;
+use crate::environment::{Environment, readiness};
 
 fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-/// The answer to `/readyz`; nothing if no service listens.
-fn ready(port: u16) -> Option<String> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
-    write!(stream, "GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    Some(answer)
 }
 
 /// Rows that the application writes by SQL beside the published chunks.
@@ -44,14 +34,14 @@ async fn a_wrong_limit_holds_everything_until_it_is_right() {
     write_rows(&environment).await;
     environment.publish(200);
     let refused = |answer: String| answer.contains(" 503 ") && answer.contains("the minimum is 10000");
-    environment.visible("the reason", || async { ready(port).is_some_and(refused) }).await;
+    environment.visible("the reason", || async { readiness(port).is_some_and(refused) }).await;
     environment.settled().await;
     assert_eq!((environment.dead_count().await, environment.nodes().await), (0, ROWS));
     run.terminate();
 
     let run = environment.go_on(&[], &[listens]);
     environment.visible("every chunk", || async { environment.nodes().await == ROWS + CHUNKS }).await;
-    environment.visible("readiness", || async { ready(port).is_some_and(|answer| answer.contains(" 200 ")) }).await;
+    environment.visible("readiness", || async { readiness(port).is_some_and(|answer| answer.contains(" 200 ")) }).await;
     assert_eq!(environment.dead_count().await, 0);
     run.terminate();
     environment.assert_equal(ROWS + CHUNKS);

@@ -1,7 +1,6 @@
 //! The installation under test: a service whose role is no superuser, links that can fail, and a supervisor.
 
 use std::fs::File;
-use std::io::{Read as _, Write as _};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
-use crate::environment::{Environment, peak, variable};
+use crate::environment::{Environment, peak, readiness, variable};
 use crate::proxy::{Proxy, port_of};
 
 /// Login of the service. It owns the table, is no superuser, and has no BYPASSRLS.
@@ -206,16 +205,6 @@ impl Installation {
     }
 }
 
-/// The answer to `/readyz`, without a runtime.
-fn ready_now(port: u16) -> Option<String> {
-    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
-    stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).ok()?;
-    Some(answer)
-}
-
 /// The answer of the service to a request for this path; nothing if there is none within 2 s.
 pub(crate) async fn ask(port: u16, path: &str) -> Option<String> {
     let asked = async {
@@ -235,7 +224,7 @@ impl Drop for Installation {
             let status = self.command(&["status"]).output().unwrap();
             eprintln!("the end of the log of the service:\n{}", self.log());
             eprintln!("{}", String::from_utf8_lossy(&status.stdout));
-            if let Some(readiness) = ready_now(self.http) {
+            if let Some(readiness) = readiness(self.http) {
                 eprintln!("{readiness}");
             }
         }
